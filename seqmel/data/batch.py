@@ -1,0 +1,53 @@
+"""A batch of sequences without padding: flat columns of all events, and where each sequence begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["SequenceBatch"]
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """B sequences with E events in all.
+
+    Attributes:
+        columns: feature -> (E,) int32 codes or float32 scaled numbers.
+        time: (E,) int64, microseconds.
+        offsets: (B + 1,) int64; sequence b is events offsets[b] : offsets[b + 1].
+        lengths: the B lengths again, on the host, so that no step has to ask the device for a shape.
+    """
+
+    columns: dict[str, Tensor]
+    time: Tensor
+    offsets: Tensor
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the events lie."""
+        return self.time.device
+
+    @property
+    def events(self) -> int:
+        """E, the number of events in all."""
+        return len(self.time)
+
+    def to(self, device: torch.device | str) -> SequenceBatch:
+        """The same batch on another device."""
+        columns = {name: values.to(device, non_blocking=True) for name, values in self.columns.items()}
+        return SequenceBatch(
+            columns, self.time.to(device, non_blocking=True), self.offsets.to(device, non_blocking=True), self.lengths
+        )
+
+    def sequence_index(self) -> Tensor:
+        """(E,) int64: to which sequence each event belongs."""
+        return torch.repeat_interleave(
+            torch.arange(len(self), device=self.device), self.offsets.diff(), output_size=self.events
+        )

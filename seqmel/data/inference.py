@@ -1,0 +1,227 @@
+"""Infer what the columns of the events are: categories, numbers, or nothing to learn from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from seqmel.data.reading import EventSource, ident
+from seqmel.errors import SchemaError
+from seqmel.schema import EventSchema, SchemaOptions, TimeUnit, recognise_client, recognise_time
+
+_SCAN_ROWS = 2_000_000
+_ID_SHARE = 0.9  # a value that nearly always belongs to one client tells nothing about another
+_WITHIN_SHARE = 0.5  # share of a number's rank variance that lies between the categories
+_WITHIN_CATEGORIES = 1_000
+_CODE = re.compile(
+    r"(code|mcc|type|kind|group|categor|class|channel|currency|id|terminal|store|shop|dept|segment|status)s?$"
+)
+_NUMBER = re.compile(
+    r"(amount|amt|sum|qty|quantity|price|cost|value|balance|count|cnt|number|age|duration|total|rur|usd|eur|gbp)s?$"
+)
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """What one scan says of a column: how many values, how many of them different, with how many clients each."""
+
+    kind: str
+    known: int
+    rows: int
+    distinct: int
+    pairs: int
+    low: str | None
+    high: str | None
+    median: float
+    words: float
+
+    @property
+    def text(self) -> bool:
+        return self.kind.startswith(("VARCHAR", "ENUM"))
+
+    @property
+    def integer(self) -> bool:
+        return bool(re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?", self.kind))
+
+    @property
+    def real(self) -> bool:
+        return self.kind in ("FLOAT", "DOUBLE") or self.kind.startswith("DECIMAL")
+
+
+def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> EventSchema:
+    """Complete what the user said of the columns by what the data shows.
+
+    Raises:
+        SchemaError: a named column is missing, has the wrong kind or only nulls, or nothing is left to learn from.
+    """
+    options = options or SchemaOptions()
+    client = options.client or recognise_client(source.columns, source.label)
+    time = options.time or recognise_time(source.columns, source.label)
+    source.require(client, "Name the client column with --client (schema.client).")
+    source.require(time, "Name the time column with --time (schema.time).")
+    if client == time:
+        raise SchemaError(f"Client and time are the same column, {client!r}, in {source.label}. Name two columns.")
+    given = _given(source, options, client, time)
+    open_columns = [c for c in source.columns if c not in given and c not in (client, time, *options.ignore)]
+    left_out = dict(source.left_out) | {c: "as asked" for c in options.ignore if c in source.columns}
+    facts = _facts(source, client, [c for c in (*given, *open_columns) if c not in left_out])
+    for column in given:
+        _check_given(source, column, given[column], facts[column])
+    for column in open_columns:
+        if column not in left_out:
+            role, why = _infer_role(column, facts[column])
+            if (role == "categorical" and options.categorical is None) or (
+                role == "numeric" and options.numeric is None
+            ):
+                given[column] = role
+            else:
+                left_out[column] = why or "not among the columns named"
+    categorical = tuple(c for c in source.columns if given.get(c) == "categorical")
+    numeric = tuple(c for c in source.columns if given.get(c) == "numeric")
+    if not categorical and not numeric:
+        why = "; ".join(f"{c}: {w}" for c, w in left_out.items())
+        raise SchemaError(
+            f"No column of {source.label} is left to learn from ({why or 'only client and time are there'})."
+            " Name columns in schema.categorical or schema.numeric."
+        )
+    numeric_by = (
+        options.numeric_by if options.numeric_by is not None else _infer_within(source, categorical, numeric, facts)
+    )
+    unit = options.time_unit or _infer_unit(source, time)
+    return EventSchema(
+        client=client, time=time, time_unit=unit, categorical=categorical, numeric=numeric,
+        numeric_by=numeric_by, left_out=left_out,
+    )  # fmt: skip
+
+
+def _given(source: EventSource, options: SchemaOptions, client: str, time: str) -> dict[str, str]:
+    roles: dict[str, str] = {}
+    for role, names in (("categorical", options.categorical), ("numeric", options.numeric)):
+        for name in names or ():
+            source.require(name, f"Mend schema.{role}.")
+            if name in (client, time):
+                raise SchemaError(
+                    f"Column {name!r} is the client or the time and cannot be {role} too. Mend schema.{role}."
+                )
+            if roles.setdefault(name, role) != role:
+                raise SchemaError(f"Column {name!r} is named as categorical and as numeric. Name it once.")
+    for number, kind in (options.numeric_by or {}).items():
+        source.require(number, "Mend schema.numeric_by.")
+        source.require(kind, "Mend schema.numeric_by.")
+        if roles.setdefault(number, "numeric") != "numeric" or roles.setdefault(kind, "categorical") != "categorical":
+            raise SchemaError(f"schema.numeric_by wants {{numeric: categorical}}; {{{number}: {kind}}} is not that.")
+    return roles
+
+
+def _check_given(source: EventSource, column: str, role: str, facts: ColumnFacts) -> None:
+    if facts.known == 0:
+        raise SchemaError(f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.{role}.")
+    if role == "numeric" and not (facts.integer or facts.real or facts.kind == "BOOLEAN"):
+        raise SchemaError(
+            f"Column {column!r} of {source.label} is {facts.kind}, not a number. Name it in schema.categorical, or convert it."
+        )
+
+
+def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, ColumnFacts]:
+    """One scan over the first rows, all columns at once."""
+    if not columns:
+        return {}
+    parts = []
+    for column in columns:
+        name, kind = ident(column), source.columns[column]
+        number = kind.startswith(("FLOAT", "DOUBLE", "DECIMAL")) or "INT" in kind
+        parts += [
+            f"count({name})", f"approx_count_distinct({name})", f"approx_count_distinct(hash({ident(client)}, {name}))",
+            f"min({name})::VARCHAR", f"max({name})::VARCHAR",
+            f"approx_quantile(abs(TRY_CAST({name} AS DOUBLE)), 0.5)" if number else "0.0",
+            f"avg(length({name}) - length(replace({name}, ' ', '')) + 1)" if kind == "VARCHAR" else "0.0",
+        ]  # fmt: skip
+    row = source.row(f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})")
+    return {
+        column: ColumnFacts(source.columns[column], row[7 * i + 1], row[0], *row[7 * i + 2 : 7 * i + 6],
+                            row[7 * i + 6] or 0.0, row[7 * i + 7] or 0.0)
+        for i, column in enumerate(columns)
+    }  # fmt: skip
+
+
+def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None]:
+    """(role, None), or (None, why it is left out)."""
+    if facts.known == 0:
+        return None, "only nulls"
+    if facts.low == facts.high and facts.known == facts.rows:
+        return None, "constant"
+    if facts.kind == "BOOLEAN":
+        return "categorical", None
+    if facts.real and not (_CODE.search(column.casefold()) and _whole(facts)):
+        return "numeric", None
+    if facts.text or facts.integer or facts.real:
+        if not facts.real and _is_id(column, facts):
+            return None, "an id: nearly every value belongs to one client"
+        if facts.text and facts.distinct > 200 and facts.words >= 3:
+            return None, "free text"
+        return ("categorical" if facts.text or _is_code(column, facts) else "numeric"), None
+    if facts.kind.startswith(("TIMESTAMP", "DATE", "TIME", "INTERVAL")):
+        return None, "a second time column"
+    return None, f"a {facts.kind} column cannot be used"
+
+
+def _whole(facts: ColumnFacts) -> bool:
+    return all(float(x or 0.5).is_integer() for x in (facts.low, facts.high, facts.median))
+
+
+def _is_id(column: str, facts: ColumnFacts) -> bool:
+    """Few clients share a value. A count with a number's name is no id however large it grows."""
+    if facts.integer and _NUMBER.search(column.casefold()):
+        return False
+    return facts.distinct > 100 and facts.distinct >= _ID_SHARE * facts.pairs
+
+
+def _is_code(column: str, facts: ColumnFacts) -> bool:
+    """Integers that name things: by the column's name; else few values, none negative, and no heavy tail."""
+    name = column.casefold()
+    if _NUMBER.search(name) or (facts.low or "").startswith("-"):
+        return False
+    if _CODE.search(name):
+        return True
+    return facts.distinct <= 1_000 and float(facts.high or 0) <= 20 * max(1.0, facts.median)
+
+
+def _infer_within(
+    source: EventSource, categorical: tuple[str, ...], numeric: tuple[str, ...], facts: dict[str, ColumnFacts]
+) -> dict[str, str]:
+    """For each number the category that explains most of its ranks, where that is more than half (a rank eta-squared)."""
+    kinds = [c for c in categorical if facts[c].distinct <= _WITHIN_CATEGORIES]
+    if not kinds or not numeric:
+        return {}
+    found: dict[str, str] = {}
+    for number in numeric:
+        shares = ", ".join(
+            f"(SELECT sum(n * m * m) / sum(n) FROM (SELECT count(*) n, avg(r) - 0.5 m FROM ranked GROUP BY {ident(kind)}))"
+            for kind in kinds
+        )
+        columns = ", ".join(ident(kind) for kind in kinds)
+        row = source.row(
+            f"WITH part AS MATERIALIZED (SELECT {columns}, {ident(number)} x FROM events WHERE {ident(number)} IS NOT NULL"
+            f" LIMIT {_SCAN_ROWS // 10}), ranked AS MATERIALIZED (SELECT {columns},"
+            f" ((rank() OVER (ORDER BY x)) + (count(*) OVER (PARTITION BY x)) / 2.0) / (SELECT count(*) FROM part) r FROM part)"
+            f" SELECT {shares}, (SELECT avg((r - 0.5) * (r - 0.5)) FROM ranked)"
+        )
+        total = row[-1] or 1.0
+        best = max(range(len(kinds)), key=lambda i: row[i] or 0.0)
+        if (row[best] or 0.0) / total > _WITHIN_SHARE:
+            found[number] = kinds[best]
+    return found
+
+
+def _infer_unit(source: EventSource, time: str) -> TimeUnit:
+    """Numbers count days up to 100,000, then seconds, milliseconds and microseconds of our century."""
+    kind = source.columns[time]
+    if kind.startswith(("TIMESTAMP", "DATE", "VARCHAR")):
+        return "timestamp"
+    if not (kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL") or "INT" in kind):
+        raise SchemaError(
+            f"The time column {time!r} of {source.label} is {kind}. Expected a timestamp, a date, text or a number."
+        )
+    high = source.row(f"SELECT max(abs({ident(time)})) FROM events")[0] or 0
+    units: list[tuple[float, TimeUnit]] = [(1e5, "day"), (1e11, "second"), (1e14, "millisecond")]
+    return next((unit for limit, unit in units if high < limit), "microsecond")

@@ -1,0 +1,395 @@
+"""Prepare events: fit the vocabulary, encode, sort by client and time, group by client. DuckDB does all of it, out of core.
+
+The vocabulary becomes small tables; encoding is a join with them; sequences come out of one flat sort by (client in
+order of appearance, time, place in the input) as a stream of Arrow batches with list columns, one row a client. The
+same SQL serves training, embedding and scoring, whatever the events came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from seqmel.data.reading import ROW, EventSource, ident, literal, reading
+from seqmel.data.vocabulary import (
+    CLIP,
+    FIRST,
+    UNSEEN,
+    CategoryCodes,
+    NumericScale,
+    NumericScales,
+    TimeScale,
+    Vocabulary,
+)
+from seqmel.errors import InputError, SchemaError
+from seqmel.schema import EventSchema
+
+__all__ = ["check_events", "encode", "fit_vocabulary", "sequence_schema"]
+
+_SAMPLE_ROWS = 2_000_000  # scales are quantiles; a sample of whole clients of this size gives them to three digits
+_MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
+_HEAVY_TAIL = 10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
+_DAY_US = 86_400_000_000
+_US = {"day": _DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1}
+
+
+def time_sql(source: EventSource, schema: EventSchema) -> str:
+    """The time of an event in microseconds (since 1970 for timestamps), null where it cannot be understood."""
+    column, kind = ident(schema.time), source.columns[schema.time]
+    if schema.time_unit != "timestamp":
+        return f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {_US[schema.time_unit]}) AS BIGINT)" if _is_text_or_real(
+            kind
+        ) else f"TRY_CAST({column}::HUGEINT * {_US[schema.time_unit]} AS BIGINT)"
+    moment = f"TRY_CAST({column} AS TIMESTAMPTZ)" if kind == "VARCHAR" else f"TRY_CAST({column} AS TIMESTAMP)"
+    return f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END"
+
+
+def _is_text_or_real(kind: str) -> bool:
+    return kind == "VARCHAR" or kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
+
+
+def check_events(source: EventSource, schema: EventSchema) -> None:
+    """Raise where a column is missing, or a client or a time is null or not to be understood."""
+    for column in (schema.client, schema.time, *schema.features):
+        source.require(column, "The model was trained with that column; name the columns as they were then.")
+    client, time, moment = ident(schema.client), ident(schema.time), time_sql(source, schema)
+    no_client, no_time, not_a_time, example = source.row(
+        f"SELECT count(*) FILTER ({client} IS NULL), count(*) FILTER ({time} IS NULL),"
+        f" count(*) FILTER ({time} IS NOT NULL AND {moment} IS NULL),"
+        f" min({time}::VARCHAR) FILTER ({time} IS NOT NULL AND {moment} IS NULL) FROM events"
+    )
+    for nulls, column, what in ((no_client, schema.client, "client"), (no_time, schema.time, "time")):
+        if nulls:
+            raise InputError(
+                f"{nulls:,} events in {source.label} have no {what} (column {column!r} is null). Drop or mend these rows."
+            )
+    if not_a_time:
+        raise InputError(
+            f"{not_a_time:,} times in column {schema.time!r} of {source.label} cannot be understood, such as {example!r}."
+            " Expected timestamps, dates, ISO 8601 text (2023-01-31 12:00:00), or numbers with schema.time_unit."
+        )
+
+
+# ---------------------------------------------------------------------------------------------------- fit
+
+
+def fit_vocabulary(
+    source: EventSource, schema: EventSchema, *, min_count: int = 5, max_categories: int = 20_000
+) -> Vocabulary:
+    """Fit category codes and numeric scales on all events.
+
+    Args:
+        source: the training events.
+        schema: which column is what.
+        min_count: a category value seen fewer times than this is rare: it shares code 1 with the unseen.
+        max_categories: of the rest, how many at most have a code of their own.
+
+    Raises:
+        InputError, SchemaError: see `check_events`; also for a feature with only nulls.
+    """
+    check_events(source, schema)
+    categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
+    _make_sample(source, schema)
+    numeric = {c: _fit_scales(source, c, schema.numeric_by.get(c), categorical) for c in schema.numeric}
+    vocabulary = Vocabulary(categorical=categorical, numeric=numeric, time=_fit_time(source, schema))
+    source.query("DROP TABLE sample")
+    return vocabulary
+
+
+def category_text(source: EventSource, column: str) -> str:
+    """SQL for the text form of a category: whole numbers without a decimal point, NaN as null."""
+    name, kind = ident(column), source.columns[column]
+    if kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL"):
+        number = f"{name}::DOUBLE"
+        return (
+            f"CASE WHEN isnan({number}) THEN NULL WHEN {number} = trunc({number}) AND abs({number}) < 1e15"
+            f" THEN CAST({number} AS BIGINT)::VARCHAR ELSE {name}::VARCHAR END"
+        )
+    return f"{name}::VARCHAR"
+
+
+def _fit_categories(source: EventSource, column: str, min_count: int, max_categories: int) -> CategoryCodes:
+    text = category_text(source, column)
+    counted = f"SELECT {text} AS value, count(*) AS n FROM events GROUP BY 1"
+    nulls, known = source.row(
+        f"SELECT coalesce(sum(n) FILTER (value IS NULL), 0), coalesce(sum(n) FILTER (value IS NOT NULL), 0) FROM ({counted})"
+    )
+    if not known:
+        raise SchemaError(f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.categorical.")
+    frequent = source.rows(
+        f"SELECT value FROM ({counted}) WHERE value IS NOT NULL AND n >= {min_count}"
+        f" ORDER BY n DESC, value LIMIT {max_categories}"
+    )
+    return CategoryCodes(values=tuple(value for (value,) in frequent), null=nulls > 0)
+
+
+def _make_sample(source: EventSource, schema: EventSchema) -> None:
+    """A table `sample` of whole clients, chosen by their hash: the same clients on every run, in any order of the rows."""
+    (rows,) = source.row("SELECT count(*) FROM events")
+    columns = ", ".join(f"{ident(c)}" for c in schema.numeric)
+    texts = ", ".join(
+        f"{category_text(source, c)} AS {ident('text ' + c)}" for c in sorted(set(schema.numeric_by.values()))
+    )
+    selected = ", ".join(x for x in (columns, texts) if x)
+    source.query(
+        f"CREATE OR REPLACE TABLE sample AS SELECT {ident(schema.client)} AS \"client \", {time_sql(source, schema)} AS"
+        f" \"time \", {ROW}{', ' + selected if selected else ''} FROM events"
+        f" WHERE hash({ident(schema.client)}::VARCHAR) % {max(1, -(-rows // _SAMPLE_ROWS))} = 0"
+    )
+
+
+_QUANTILES = "[0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]"
+
+
+def _quantiles_sql(x: str) -> str:
+    return f"quantile_cont({x}, {_QUANTILES})"
+
+
+def _fit_scales(
+    source: EventSource, column: str, by: str | None, categorical: dict[str, CategoryCodes]
+) -> NumericScales:
+    overall = _group_scales(source, column, None).get(None)
+    if overall is None:
+        raise SchemaError(f"Column {column!r} of {source.label} holds no finite number. Leave it out of schema.numeric.")
+    if by is None:
+        return NumericScales(overall=overall)
+    of_value = _group_scales(source, column, by)
+    codes = categorical[by]
+    within = (of_value.get(None) if codes.null else None, None, *(of_value.get(v) for v in codes.values))
+    return NumericScales(overall=overall, by=by, within=within)
+
+
+def _group_scales(source: EventSource, column: str, by: str | None) -> dict[str | None, NumericScale]:
+    """Scales of a column, by the text of a category; the key None is the null category, or all events without `by`."""
+    x, key = ident(column) + "::DOUBLE", ident("text " + by) if by else "NULL::VARCHAR"
+    finite = f"SELECT {key} AS key, {x} AS x FROM sample WHERE isfinite({x})"
+    linear = {
+        k: (n, unit, q)
+        for k, n, unit, q in source.rows(
+            f"SELECT key, count(*), median(abs(x)) FILTER (x <> 0), {_quantiles_sql('x')} FROM ({finite}) GROUP BY key"
+        )
+    }
+    heavy = {k: unit for k, (_, unit, q) in linear.items() if unit and _is_heavy(q)}
+    logs = _log_quantiles(source, finite, heavy) if heavy else {}
+    smallest = _MIN_WITHIN if by else 1
+    return {
+        k: _scale(logs.get(k, q), heavy.get(k)) for k, (n, _, q) in linear.items() if n >= smallest
+    }
+
+
+def _log_quantiles(
+    source: EventSource, finite: str, units: dict[str | None, float]
+) -> dict[str | None, list[float]]:
+    table = pa.table({"key": pa.array(list(units), pa.string()), "unit": pa.array(list(units.values()), pa.float64())})
+    source.connection.register("log_units", table)
+    rows = source.rows(
+        f"SELECT f.key, {_quantiles_sql('sign(x) * ln(1 + abs(x) / unit)')} FROM ({finite}) f"
+        " JOIN log_units u ON f.key IS NOT DISTINCT FROM u.key GROUP BY f.key"
+    )
+    source.connection.unregister("log_units")
+    return dict(rows)
+
+
+def _is_heavy(q: list[float]) -> bool:
+    spread = (q[4] - q[2]) or (q[5] - q[1]) or (q[6] - q[0])
+    return spread > 0 and max(q[6] - q[3], q[3] - q[0]) > _HEAVY_TAIL * spread
+
+
+def _scale(q: list[float], log_unit: float | None) -> NumericScale:
+    """Median and the widest interquantile range that is not zero, in units of a normal's standard deviation."""
+    widths = ((q[4] - q[2]) / 1.349, (q[5] - q[1]) / 3.290, (q[6] - q[0]) / 4.653)
+    return NumericScale(log_unit=log_unit, center=q[3], scale=next((w for w in widths if w > 1e-12), 1.0))
+
+
+def _fit_time(source: EventSource, schema: EventSchema) -> TimeScale:
+    moment = time_sql(source, schema)
+    daily, low, high = source.row(
+        f"SELECT bool_and(t % {_DAY_US} = 0), min(t), max(t) FROM (SELECT {moment} AS t FROM events)"
+    )
+    (q,) = source.row(
+        f"SELECT {_quantiles_sql('ln(1 + gap / 1e6)')} FROM (SELECT \"time \" - lag(\"time \") OVER"
+        f' (PARTITION BY "client " ORDER BY "time ", {ROW}) AS gap FROM sample) WHERE gap > 0'
+    )
+    usual = _scale(q, None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
+    return TimeScale(
+        daily=daily, span_days=(high - low) / _DAY_US, gap_center=usual.center, gap_scale=max(usual.scale, 0.1)
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- encode
+
+
+def sequence_schema(source: EventSource, schema: EventSchema) -> pa.Schema:
+    """One row a client: its id as it came, list<int64> times in microseconds, list<int32> codes, list<float> numbers."""
+    client = source.stream(f"SELECT {ident(schema.client)} FROM events LIMIT 0", 1).schema.field(0)
+    fields = [pa.field(schema.client, client.type), pa.field(schema.time, pa.list_(pa.int64()))]
+    fields += [pa.field(c, pa.list_(pa.int32())) for c in schema.categorical]
+    fields += [pa.field(c, pa.list_(pa.float32())) for c in schema.numeric]
+    return pa.schema(fields)
+
+
+def encode(
+    source: EventSource, schema: EventSchema, vocabulary: Vocabulary, *, chunk_events: int = 1_000_000
+) -> Iterator[pa.RecordBatch]:
+    """Encode, sort and group: a stream of Arrow batches, one row a client, clients in order of their first event.
+
+    Args:
+        source: the events.
+        schema: which column is what.
+        vocabulary: as fitted in training; it is used as it is.
+        chunk_events: about how many events a batch holds; a client is never split.
+    """
+    check_events(source, schema)
+    _register_clients(source, schema)
+    _register_codes(source, schema, vocabulary)
+    out = sequence_schema(source, schema)
+    ids = _Ids(source.stream("SELECT client FROM clients ORDER BY client_index", chunk_events, beside=True))
+    flat = source.stream(_encode_sql(source, schema, vocabulary), chunk_events)
+    with reading(source.label):
+        yield from _group(flat, ids, out, chunk_events)
+
+
+def _register_clients(source: EventSource, schema: EventSchema) -> None:
+    source.query(
+        "CREATE OR REPLACE TABLE clients AS SELECT client, (row_number() OVER (ORDER BY first) - 1)::INTEGER AS client_index"
+        f" FROM ({source.clients_sql(schema.client)})"
+    )
+
+
+def _register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
+    """One table a category (key, code), keyed in the type that the column has here; one table a scale within a category."""
+    for i, column in enumerate(schema.categorical):
+        values = vocabulary.categorical[column].values
+        codes = pa.table({"text": pa.array(values, pa.string()), "code": pa.array(range(FIRST, FIRST + len(values)), pa.int32())})
+        source.connection.register("codes_given", codes)
+        source.query(f"CREATE OR REPLACE TABLE codes_{i} AS SELECT {_key_sql(source, column)} FROM codes_given")
+        source.connection.unregister("codes_given")
+    for i, column in enumerate(schema.numeric):
+        scales = vocabulary.numeric[column]
+        if scales.by:
+            rows = [scales.of_code(code) for code in range(vocabulary.categorical[scales.by].size)]
+            table = pa.table({
+                "code": pa.array(range(len(rows)), pa.int32()),
+                "log_unit": pa.array([s.log_unit for s in rows], pa.float64()),
+                "center": pa.array([s.center for s in rows], pa.float64()),
+                "scale": pa.array([s.scale for s in rows], pa.float64()),
+            })  # fmt: skip
+            source.connection.register("scales_given", table)
+            source.query(f"CREATE OR REPLACE TABLE scales_{i} AS SELECT * FROM scales_given")
+            source.connection.unregister("scales_given")
+
+
+def _is_integer(kind: str) -> bool:
+    return "INT" in kind and kind != "INTERVAL"
+
+
+def _key_sql(source: EventSource, column: str) -> str:
+    """Integers are joined as integers, which is faster than as text and means the same ("05" is no integer's text)."""
+    if _is_integer(source.columns[column]):
+        return "TRY_CAST(text AS HUGEINT) AS key, code"
+    return "text AS key, code"
+
+
+def _code_sql(source: EventSource, column: str, i: int, codes: CategoryCodes) -> str:
+    return f"CASE WHEN {_raw_sql(source, column)} IS NULL THEN {codes.null_code} ELSE coalesce(codes_{i}.code, {UNSEEN}) END"
+
+
+def _raw_sql(source: EventSource, column: str) -> str:
+    if _is_integer(source.columns[column]):
+        return f"{ident(column)}::HUGEINT"
+    return category_text(source, column)
+
+
+def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
+    y = f"CASE WHEN {log_unit} IS NULL THEN {x} ELSE sign({x}) * ln(1 + abs({x}) / {log_unit}) END" if log_unit else x
+    z = f"(({y}) - {center}) / {scale}"
+    return f"CASE WHEN isnan({x}) OR {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
+
+
+def _encode_sql(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> str:
+    """Codes first, then numbers, since a number may be scaled within a code; one flat sort at the end."""
+    places = {c: i for i, c in enumerate(schema.categorical)}
+    codes = [f"{_code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}" for c, i in places.items()]
+    numbers = [f"{ident(c)}::DOUBLE AS {ident(c)}" for c in schema.numeric]
+    joins = [f"LEFT JOIN codes_{i} ON {_raw_sql(source, c)} = codes_{i}.key" for c, i in places.items()]
+    coded = (
+        f"SELECT client_index, {time_sql(source, schema)} AS {ident(schema.time)},"
+        f" {''.join(x + ', ' for x in (*codes, *numbers))}{ROW}"
+        f" FROM events JOIN clients ON {ident(schema.client)} = clients.client {' '.join(joins)}"
+    )
+    scaled, scale_joins = [], []
+    for i, column in enumerate(schema.numeric):
+        scales, x = vocabulary.numeric[column], ident(column)
+        if scales.by:
+            s = f"scales_{i}"
+            scaled.append(f"{_scaled_sql(x, f'{s}.log_unit', f'{s}.center', f'{s}.scale')} AS {x}")
+            scale_joins.append(f"JOIN {s} ON {s}.code = {ident(scales.by)}")
+        else:
+            unit = repr(scales.overall.log_unit) if scales.overall.log_unit else None
+            scaled.append(f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} AS {x}")
+    columns = [ident(schema.time), *(ident(c) for c in schema.categorical), *scaled]
+    return (
+        f"SELECT client_index, {', '.join(columns)} FROM ({coded}) {' '.join(scale_joins)}"
+        f" ORDER BY client_index, {ident(schema.time)}, {ROW}"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- group
+
+
+class _Ids:
+    """Client ids in order, taken from a stream a few at a time."""
+
+    def __init__(self, batches: pa.RecordBatchReader) -> None:
+        self._batches = batches
+        self._left = pa.chunked_array([], batches.schema.field(0).type)
+
+    def take(self, count: int) -> pa.Array:
+        while len(self._left) < count:
+            self._left = pa.chunked_array([*self._left.chunks, self._batches.read_next_batch().column(0)])
+        taken, self._left = self._left.slice(0, count), self._left.slice(count)
+        combined = taken.combine_chunks()
+        return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined
+
+    def left_after(self, count: int) -> int:
+        """How many ids come after the next `count`: clients with no events at the end of the input."""
+        self._left = pa.chunked_array([*self._left.chunks, *(b.column(0) for b in self._batches)], self._left.type)
+        return len(self._left) - count
+
+
+def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: int) -> Iterator[pa.RecordBatch]:
+    """Cut a flat sorted stream into batches of whole clients of about `chunk_events` events."""
+    done, held, enough = 0, _no_events(out), chunk_events
+    for batch in flat:
+        held = pa.concat_tables([held, pa.Table.from_batches([batch])])
+        if len(held) < enough:
+            continue
+        index = held.column("client_index").to_numpy()
+        last = int(index[-1])
+        whole = int(np.searchsorted(index, last))  # the last client's events may go on in the next batch
+        enough = chunk_events if whole else 2 * enough
+        if whole:
+            yield _lists(held.slice(0, whole), done, last - done, ids, out)
+            done, held = last, held.slice(whole)
+    clients = (held.column("client_index")[-1].as_py() + 1 if len(held) else done) - done
+    yield _lists(held, done, clients + ids.left_after(clients), ids, out)
+
+
+def _no_events(out: pa.Schema) -> pa.Table:
+    """No events, in the flat shape."""
+    fields = [pa.field("client_index", pa.int32()), *(pa.field(f.name, f.type.value_type) for f in list(out)[1:])]
+    return pa.schema(fields).empty_table()
+
+
+def _lists(flat: pa.Table, first: int, clients: int, ids: _Ids, out: pa.Schema) -> pa.RecordBatch:
+    """The events of `clients` clients from number `first` on, as list columns; a client with no events has empty lists."""
+    index = flat.column("client_index").to_numpy()
+    offsets = pa.array(np.searchsorted(index, np.arange(first, first + clients + 1)).astype(np.int32))
+    columns = [ids.take(clients)]
+    for field in list(out)[1:]:
+        values = flat.column(field.name).cast(field.type.value_type).combine_chunks()
+        values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        columns.append(pa.ListArray.from_arrays(offsets, values))
+    return pa.RecordBatch.from_arrays(columns, schema=out)

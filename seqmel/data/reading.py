@@ -1,0 +1,304 @@
+"""Read events from wherever they lie into one shape: a DuckDB view with one row an event.
+
+`open_events` takes a Parquet or CSV file, a folder, a glob, a partitioned data set, or a pandas, polars or Arrow table,
+with one row an event or with one row a client and list columns. What follows (schema, vocabulary, preparation,
+aggregates) sees only an `EventSource`, so there is one code path for all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from seqmel.errors import InputError, OutputError, SchemaError, did_you_mean, shown
+from seqmel.schema import recognise_client
+
+Events: TypeAlias = Any
+"""A path, folder or glob (str or Path), or a table: pandas, polars, pyarrow, or anything with an Arrow stream."""
+
+ROW = "__row"
+"""The column that `EventSource` adds: the place of an event in the input. It breaks ties in time, always the same way."""
+
+_CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
+_PARQUET = (".parquet", ".pq", ".parq")
+
+
+@dataclass(frozen=True)
+class EventSource:
+    """Events as the DuckDB view `events`, one row an event, columns as they came, and `__row`.
+
+    Attributes:
+        connection: the DuckDB connection that holds the view.
+        label: what to call the events in a message, such as the path.
+        columns: column name -> DuckDB type, without `__row`; list columns appear with the type of their elements.
+        nested: True when the input has one row a client and list columns.
+        left_out: column name -> why it is no event column (a partition key, one value a client).
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    label: str
+    columns: dict[str, str]
+    nested: bool = False
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def query(self, sql: str, parameters: list[object] | None = None) -> duckdb.DuckDBPyConnection:
+        """Run SQL; whatever goes wrong in the input becomes an `InputError` with one line."""
+        with reading(self.label):
+            return self.connection.execute(sql, parameters)
+
+    def stream(self, sql: str, rows: int, *, beside: bool = False) -> pa.RecordBatchReader:
+        """The result of a query as a stream of Arrow batches of `rows` rows; `beside` lets another query run meanwhile."""
+        with reading(self.label):
+            connection = self.connection.cursor() if beside else self.connection
+            return connection.sql(sql).to_arrow_reader(rows)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a query, as Python values."""
+        with reading(self.label):
+            return self.connection.execute(sql).fetchall()
+
+    def row(self, sql: str) -> tuple[Any, ...]:
+        """The only row of a query."""
+        return self.rows(sql)[0]
+
+    def require(self, column: str, option: str) -> None:
+        """Raise a `SchemaError` when there is no such column; `option` says how another one is named."""
+        if column not in self.columns:
+            raise SchemaError(
+                f"No column {column!r} in {self.label}.{did_you_mean(column, self.columns)}"
+                f" It has: {shown(self.columns)}. {option}"
+            )
+
+    def clients_sql(self, client: str) -> str:
+        """SQL for one row a client: `client` and `first`, its order of appearance; clients with no events included."""
+        if self.nested:
+            return f"SELECT {ident(client)} AS client, {ROW} AS first FROM nested"
+        return f"SELECT {ident(client)} AS client, min({ROW}) AS first FROM events GROUP BY 1"
+
+
+def ident(name: str) -> str:
+    """A column name quoted for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A string quoted for SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@contextlib.contextmanager
+def reading(label: str) -> Iterator[None]:
+    """Turn DuckDB's and Arrow's errors into one line that names the input."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise OutputError(
+            f"The memory limit or the disk for temporary files was reached while reading {label}."
+            f" Raise preparation.memory_limit or free space. ({_first_line(error)})"
+        ) from None
+    except (duckdb.Error, pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Cannot read {label}: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return re.sub(r"^[A-Za-z ]*Error: ", "", line)
+
+
+def connect(
+    *, memory_limit: str | None = None, threads: int | None = None, temp_folder: str | os.PathLike[str] | None = None
+) -> duckdb.DuckDBPyConnection:
+    """A private in-memory DuckDB that spills to `temp_folder` and works in UTC."""
+    connection = duckdb.connect(":memory:")
+    folder = Path(temp_folder) if temp_folder else Path(tempfile.gettempdir()) / f"seqmel-{os.getpid()}"
+    connection.execute(f"SET temp_directory = {literal(str(folder))}")
+    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
+    if memory_limit:
+        connection.execute(f"SET memory_limit = {literal(memory_limit)}")
+    if threads:
+        connection.execute(f"SET threads = {int(threads)}")
+    return connection
+
+
+def open_events(
+    events: Events,
+    *,
+    client: str | None = None,
+    time: str | None = None,
+    memory_limit: str | None = None,
+    threads: int | None = None,
+    temp_folder: str | os.PathLike[str] | None = None,
+) -> EventSource:
+    """Open events of any supported kind.
+
+    Args:
+        events: a Parquet or CSV file, a folder, a glob, or a pandas, polars or Arrow table.
+        client: the client column, needed here only to unfold list columns; recognised by name otherwise.
+        time: the time column, likewise.
+        memory_limit: what DuckDB may hold in memory, such as "4GB"; it spills to disk beyond.
+        threads: how many threads it may use; all cores where None.
+        temp_folder: where it may spill.
+
+    Raises:
+        InputError: nothing there, not readable, or zero rows.
+        SchemaError: list columns that do not fit together.
+    """
+    connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
+    label, left_out = _register(connection, events)
+    with reading(label):
+        columns = _columns(connection, "raw")
+        if not columns or connection.execute("SELECT 1 FROM raw LIMIT 1").fetchone() is None:
+            raise InputError(f"{label} has no rows. Expected one row an event, or one row a client with list columns.")
+    if any(_is_list(kind) for kind in columns.values()):
+        return _unfold(connection, label, columns, left_out, client)
+    connection.execute(f"CREATE VIEW events AS SELECT *, row_number() OVER () AS {ROW} FROM raw")
+    return EventSource(connection, label, columns, left_out=left_out)
+
+
+def _register(connection: duckdb.DuckDBPyConnection, events: Events) -> tuple[str, dict[str, str]]:
+    """Make the view `raw`; return what to call it, and the partition keys among its columns."""
+    if isinstance(events, (str, os.PathLike)):
+        path = os.fspath(events)
+        files = _files(path)
+        reader = _reader(path, files)
+        with reading(path):
+            connection.execute(f"CREATE VIEW raw AS SELECT * FROM {reader}")
+        keys = {m for m in re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0])}
+        return path, {k: "partition key of the folder" for k in sorted(keys)}
+    connection.register("raw", _arrow(events))
+    return f"the given {type(events).__name__}", {}
+
+
+def _files(path: str) -> list[str]:
+    """The files that a path, folder or glob names, in a fixed order."""
+    import glob
+
+    if os.path.isdir(path):
+        found = [str(f) for f in sorted(Path(path).rglob("*")) if f.is_file() and not _hidden(f, path)]
+        parquet = [f for f in found if f.lower().endswith(_PARQUET)]
+        files = parquet or [f for f in found if f.lower().endswith(_CSV)]
+        if not files:
+            raise InputError(
+                f"No Parquet or CSV file in the folder {path}. It has: {shown(os.listdir(path)) or 'nothing'}"
+            )
+        return files
+    if os.path.exists(path):
+        return [path]
+    files = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
+    if not files:
+        beside = os.listdir(os.path.dirname(path) or ".") if os.path.isdir(os.path.dirname(path) or ".") else []
+        raise InputError(f"No such file or folder: {path}.{did_you_mean(os.path.basename(path), beside)}")
+    return files
+
+
+def _hidden(file: Path, root: str) -> bool:
+    return any(part.startswith((".", "_")) for part in file.relative_to(root).parts)
+
+
+def _reader(path: str, files: list[str]) -> str:
+    listed = "[" + ", ".join(literal(f) for f in files) + "]"
+    if all(f.lower().endswith(_CSV) for f in files):
+        return f"read_csv({listed}, union_by_name = true)"
+    for file in files:
+        _check_parquet(file)
+    return f"read_parquet({listed}, union_by_name = true, hive_partitioning = {'true' if '=' in path + files[0] else 'false'})"
+
+
+def _check_parquet(file: str) -> None:
+    """A Parquet file begins and ends with PAR1; the end is what a cut-off copy lacks."""
+    with reading(file), open(file, "rb") as opened:
+        head = opened.read(4)
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - 4))
+        tail = opened.read(4)
+    if head != b"PAR1":
+        raise InputError(
+            f"{file} is not a Parquet file. Expected Parquet, or CSV with the ending .csv, .csv.gz or .tsv."
+        )
+    if tail != b"PAR1" or size < 12:
+        raise InputError(f"{file} is a truncated Parquet file: its end is missing. Copy or write it again.")
+
+
+def _arrow(table: Any) -> pa.Table | pa.RecordBatchReader:
+    if isinstance(table, (pa.Table, pa.RecordBatch)):
+        return pa.table(table)
+    if type(table).__module__.split(".")[0] == "pandas":
+        named = any(n is not None for n in getattr(table.index, "names", []))
+        try:
+            return pa.Table.from_pandas(table.reset_index() if named else table, preserve_index=False)
+        except (pa.ArrowException, ValueError, TypeError) as error:
+            raise InputError(f"The given DataFrame has a column that Arrow cannot hold: {_first_line(error)}") from None
+    if hasattr(table, "__arrow_c_stream__"):
+        return pa.table(table)
+    raise InputError(
+        f"Cannot read events from a {type(table).__name__}. Expected a path, or a pandas, polars or Arrow table."
+    )
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
+    return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()}
+
+
+def _is_list(kind: str) -> bool:
+    return kind.endswith("]")
+
+
+def _element(kind: str) -> str:
+    return kind[: kind.rindex("[")]
+
+
+def _unfold(
+    connection: duckdb.DuckDBPyConnection,
+    label: str,
+    columns: dict[str, str],
+    left_out: dict[str, str],
+    client: str | None,
+) -> EventSource:
+    """One row a client with list columns -> one row an event, in the order of the lists."""
+    lists = [name for name, kind in columns.items() if _is_list(kind)]
+    single = {name: kind for name, kind in columns.items() if name not in lists}
+    if client in lists:
+        raise SchemaError(f"The client column {client!r} of {label} is a list. Name the column that holds the client.")
+    client = client if client in single else recognise_client(single, label)
+    connection.execute(f"CREATE VIEW nested AS SELECT *, row_number() OVER () AS {ROW} FROM raw")
+    _check_nested(connection, label, client, lists)
+    unnested = ", ".join(f"unnest({ident(name)}) AS {ident(name)}" for name in lists)
+    connection.execute(
+        f"CREATE VIEW events AS SELECT *, row_number() OVER () AS {ROW} FROM (SELECT {ident(client)}, {unnested} FROM raw)"
+    )
+    left_out |= {name: "one value a client, not an event" for name in single if name != client}
+    kinds = {client: single[client]} | {name: _element(columns[name]) for name in lists}
+    return EventSource(connection, label, kinds, nested=True, left_out=left_out)
+
+
+def _check_nested(connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]) -> None:
+    key = ident(client)
+    with reading(label):
+        twice = connection.execute(
+            f"SELECT {key}, count(*) FROM raw GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 1"
+        ).fetchone()
+        first, *others = lists
+        for other in others:
+            uneven = connection.execute(
+                f"SELECT {key}, coalesce(len({ident(first)}), 0) a, coalesce(len({ident(other)}), 0) b FROM raw"
+                " WHERE a <> b LIMIT 1"
+            ).fetchone()
+            if uneven:
+                raise SchemaError(
+                    f"List columns of unequal length in {label}: client {uneven[0]!r} has {uneven[1]} values of {first!r}"
+                    f" and {uneven[2]} of {other!r}. Expected one value an event in every list column."
+                )
+    if twice:
+        raise SchemaError(
+            f"Client {twice[0]!r} has {twice[1]} rows in {label}, which has list columns. Expected one row a client:"
+            " join its lists, or give one row an event."
+        )

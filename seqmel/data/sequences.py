@@ -1,0 +1,171 @@
+"""Encoded sequences as they lie in memory, in a memory map, or on a GPU: one tensor, and where each client's events are.
+
+The format on disk is an Arrow IPC file with one row a client and list columns. An uncompressed Arrow file is its
+buffers, 64-byte aligned, so the whole file is looked at as one int32 tensor: the values of a column in a chunk are a
+run of it, a client's events a run of that. Gathering is one `take` a column, with no copy of the file in between, and
+works the same whether that tensor is a memory map, memory, or on a device.
+"""
+
+from __future__ import annotations
+
+import mmap
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from seqmel.data.batch import SequenceBatch
+
+__all__ = ["EncodedSequences", "write_sequences"]
+
+_DTYPES = {pa.int32(): torch.int32, pa.float32(): torch.float32, pa.int64(): torch.int64}
+
+
+@dataclass(frozen=True)
+class EncodedSequences:
+    """The encoded event sequences of N clients.
+
+    Attributes:
+        client_ids: (N,) the ids, in their own type, in the order of the input.
+        lengths: (N,) int64, events a client.
+        columns: the feature columns; `time` is the name of the time column, kept apart.
+    """
+
+    client: str
+    client_ids: pa.ChunkedArray
+    time: str
+    columns: tuple[str, ...]
+    lengths: Tensor
+    _storage: Tensor  # the whole file as int32
+    _origins: dict[str, Tensor]  # column -> (chunks,) where its values begin in the storage, in elements of its own size
+    _dtypes: dict[str, torch.dtype]
+    _chunk: Tensor  # (N,)
+    _start: Tensor  # (N,) first event, within the chunk
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the events lie."""
+        return self._storage.device
+
+    @property
+    def events(self) -> int:
+        """Events of all clients."""
+        return int(self.lengths.sum())
+
+    @classmethod
+    def from_batches(cls, batches: Iterable[pa.RecordBatch], *, time: str) -> EncodedSequences:
+        """Hold in memory what `encode` yields."""
+        sink = pa.BufferOutputStream()
+        _write(sink, batches)
+        return cls._of_buffer(sink.getvalue(), time)
+
+    @classmethod
+    def open(cls, path: Path, *, time: str) -> EncodedSequences:
+        """Memory-map a file that `write_sequences` wrote: opened at once, read where it is used."""
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return cls._of_buffer(pa.py_buffer(mapped), time)
+
+    @classmethod
+    def _of_buffer(cls, buffer: pa.Buffer, time: str) -> EncodedSequences:
+        reader = pa.ipc.open_file(pa.BufferReader(buffer))
+        names, fields = reader.schema.names, list(reader.schema)
+        chunks = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        values = {f.name: [c.column(f.name).values for c in chunks] for f in fields[1:]}
+        lengths = [torch.from_numpy(np.diff(c.column(time).offsets.to_numpy()).astype(np.int64)) for c in chunks]
+        dtypes = {f.name: _DTYPES[f.type.value_type] for f in fields[1:]}
+        return cls(
+            client=names[0],
+            client_ids=pa.chunked_array([c.column(0) for c in chunks], fields[0].type),
+            time=time,
+            columns=tuple(n for n in names[1:] if n != time),
+            lengths=torch.cat(lengths),
+            _storage=_as_int32(buffer),
+            _origins={n: torch.tensor([_origin(v, buffer, dtypes[n]) for v in values[n]]) for n in names[1:]},
+            _dtypes=dtypes,
+            _chunk=torch.repeat_interleave(torch.arange(len(chunks)), torch.tensor([len(x) for x in lengths])),
+            _start=torch.cat([x.cumsum(0) - x for x in lengths]),
+        )
+
+    def to(self, device: torch.device | str) -> EncodedSequences:
+        """The same sequences with all events on a device; the index stays on the host, where views are drawn."""
+        return replace(self, _storage=self._storage.to(device))
+
+    def subset(self, clients: Tensor) -> EncodedSequences:
+        """Only these clients (positions, int64), in this order; the events are shared, not copied."""
+        return replace(
+            self,
+            client_ids=self.client_ids.take(pa.array(clients.numpy())),
+            lengths=self.lengths[clients],
+            _chunk=self._chunk[clients],
+            _start=self._start[clients],
+        )
+
+    def gather(self, clients: Tensor, starts: Tensor, lengths: Tensor) -> SequenceBatch:
+        """A batch of S runs of events, drawn with one index and one `take` a column.
+
+        Args:
+            clients: (S,) int64, positions of clients; a client may come several times.
+            starts: (S,) int64, first event of each run, counted within its client.
+            lengths: (S,) int64, events of each run.
+        """
+        offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64)
+        torch.cumsum(lengths, 0, out=offsets[1:])
+        total = int(offsets[-1])
+        begin = self._start[clients] + starts - offsets[:-1]
+        chunk = self._chunk[clients]
+        device = self.device
+        on_device = offsets.to(device, non_blocking=True)
+        which = torch.repeat_interleave(
+            torch.arange(len(lengths), device=device), lengths.to(device, non_blocking=True), output_size=total
+        )
+        within = torch.arange(total, device=device)
+        taken = {
+            name: self._storage.view(self._dtypes[name]).index_select(
+                0, (self._origins[name][chunk] + begin).to(device, non_blocking=True)[which] + within
+            )
+            for name in (self.time, *self.columns)
+        }
+        return SequenceBatch({n: taken[n] for n in self.columns}, taken[self.time], on_device, lengths)
+
+    def whole(self, clients: Tensor, *, most: int) -> SequenceBatch:
+        """The last `most` events of each of these clients, or all where there are fewer."""
+        lengths = self.lengths[clients].clamp(max=most)
+        return self.gather(clients, self.lengths[clients] - lengths, lengths)
+
+
+def write_sequences(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write what `encode` yields to an Arrow IPC file, batch by batch."""
+    with pa.OSFile(str(path), "wb") as sink:
+        _write(sink, batches)
+
+
+def _write(sink: pa.NativeFile, batches: Iterable[pa.RecordBatch]) -> None:
+    writer = None
+    for batch in batches:
+        writer = writer or pa.ipc.new_file(sink, batch.schema)
+        writer.write_batch(batch)
+    if writer is not None:
+        writer.close()
+
+
+def _as_int32(buffer: pa.Buffer) -> Tensor:
+    """The buffer itself, not a copy; up to the last whole int64, since what follows the values is the file's footer."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nothing here writes
+        return torch.from_numpy(np.frombuffer(buffer, dtype=np.int32, count=buffer.size // 8 * 2))
+
+
+def _origin(values: pa.Array, buffer: pa.Buffer, dtype: torch.dtype) -> int:
+    """Where a column's values begin in the file, in elements of their own size."""
+    data = values.buffers()[1]
+    address = data.address if data is not None and data.size else buffer.address
+    return (address - buffer.address) // dtype.itemsize + values.offset

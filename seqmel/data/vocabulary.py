@@ -1,0 +1,102 @@
+"""The vocabulary: category codes and numeric scales, fitted once on the training events, then never changed.
+
+Codes: 0 is null, 1 is "unseen or rare", 2 and on are the values by falling frequency. Null has its own code only where
+training saw nulls; where it did not, a null is as unseen as any other new value and gets code 1.
+Numbers: robustly scaled, after a signed logarithm where the tail is heavy; null and NaN stay missing (NaN), infinities
+are clipped like any other extreme. Within a category (`numeric_by`) every category has a scale of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["NULL", "UNSEEN", "CategoryCodes", "NumericScale", "NumericScales", "TimeScale", "Vocabulary"]
+
+NULL = 0
+UNSEEN = 1
+FIRST = 2
+CLIP = 10.0
+"""Scaled numbers lie in [-CLIP, CLIP]: ten robust standard deviations."""
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class CategoryCodes(_Data):
+    """The known values of one column, most frequent first, in text form (5411 and 5411.0 are both "5411")."""
+
+    values: tuple[str, ...]
+    null: bool
+    """Whether training saw nulls."""
+
+    @property
+    def size(self) -> int:
+        """Number of codes: null, unseen or rare, and the known values."""
+        return FIRST + len(self.values)
+
+    @property
+    def null_code(self) -> int:
+        """The code of a null."""
+        return NULL if self.null else UNSEEN
+
+
+class NumericScale(_Data):
+    """z = clip((y - center) / scale), where y is x, or sign(x) ln(1 + |x| / log_unit) for a heavy tail."""
+
+    log_unit: float | None
+    center: float
+    scale: float
+
+
+class NumericScales(_Data):
+    """The scale of one numeric column; with `by`, one for each code of that column, and `overall` for codes too rare."""
+
+    overall: NumericScale
+    by: str | None = None
+    within: tuple[NumericScale | None, ...] = ()
+
+    def of_code(self, code: int) -> NumericScale:
+        """The scale used for events with this code of the column `by`."""
+        return self.within[code] or self.overall
+
+
+class TimeScale(_Data):
+    """What the times can tell: their cycles, and the usual size of a gap.
+
+    Attributes:
+        daily: True when every time is a whole day, so that there is no time of day.
+        span_days: from the first to the last event of all.
+        gap_center, gap_scale: median and robust deviation of ln(1 + gap in seconds) over gaps that are not zero.
+    """
+
+    daily: bool
+    span_days: float
+    gap_center: float
+    gap_scale: float
+
+
+class Vocabulary(_Data):
+    """All that was fitted on the training events."""
+
+    categorical: dict[str, CategoryCodes]
+    numeric: dict[str, NumericScales]
+    time: TimeScale
+
+    def fingerprint(self) -> str:
+        """A digest that tells two vocabularies apart."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    def describe(self) -> dict[str, Any]:
+        """Column -> a few words for people."""
+        words: dict[str, Any] = {
+            name: f"{len(codes.values):,} categories" + (", nulls" if codes.null else "")
+            for name, codes in self.categorical.items()
+        }
+        for name, scales in self.numeric.items():
+            tail = "signed log" if scales.overall.log_unit else "linear"
+            words[name] = f"within {scales.by}" if scales.by else tail
+        return words
