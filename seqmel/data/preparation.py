@@ -30,7 +30,9 @@ __all__ = ["check_events", "encode", "fit_vocabulary", "sequence_schema"]
 
 _SAMPLE_ROWS = 2_000_000  # scales are quantiles; a sample of whole clients of this size gives them to three digits
 _MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
-_HEAVY_TAIL = 10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
+_HEAVY_TAIL = (
+    10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
+)
 _DAY_US = 86_400_000_000
 _US = {"day": _DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1}
 
@@ -39,9 +41,11 @@ def time_sql(source: EventSource, schema: EventSchema) -> str:
     """The time of an event in microseconds (since 1970 for timestamps), null where it cannot be understood."""
     column, kind = ident(schema.time), source.columns[schema.time]
     if schema.time_unit != "timestamp":
-        return f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {_US[schema.time_unit]}) AS BIGINT)" if _is_text_or_real(
-            kind
-        ) else f"TRY_CAST({column}::HUGEINT * {_US[schema.time_unit]} AS BIGINT)"
+        return (
+            f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {_US[schema.time_unit]}) AS BIGINT)"
+            if _is_text_or_real(kind)
+            else f"TRY_CAST({column}::HUGEINT * {_US[schema.time_unit]} AS BIGINT)"
+        )
     moment = f"TRY_CAST({column} AS TIMESTAMPTZ)" if kind == "VARCHAR" else f"TRY_CAST({column} AS TIMESTAMP)"
     return f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END"
 
@@ -134,8 +138,8 @@ def _make_sample(source: EventSource, schema: EventSchema) -> None:
     )
     selected = ", ".join(x for x in (columns, texts) if x)
     source.query(
-        f"CREATE OR REPLACE TABLE sample AS SELECT {ident(schema.client)} AS \"client \", {time_sql(source, schema)} AS"
-        f" \"time \", {ROW}{', ' + selected if selected else ''} FROM events"
+        f'CREATE OR REPLACE TABLE sample AS SELECT {ident(schema.client)} AS "client ", {time_sql(source, schema)} AS'
+        f' "time ", {ROW}{", " + selected if selected else ""} FROM events'
         f" WHERE hash({ident(schema.client)}::VARCHAR) % {max(1, -(-rows // _SAMPLE_ROWS))} = 0"
     )
 
@@ -152,7 +156,9 @@ def _fit_scales(
 ) -> NumericScales:
     overall = _group_scales(source, column, None).get(None)
     if overall is None:
-        raise SchemaError(f"Column {column!r} of {source.label} holds no finite number. Leave it out of schema.numeric.")
+        raise SchemaError(
+            f"Column {column!r} of {source.label} holds no finite number. Leave it out of schema.numeric."
+        )
     if by is None:
         return NumericScales(overall=overall)
     of_value = _group_scales(source, column, by)
@@ -174,14 +180,10 @@ def _group_scales(source: EventSource, column: str, by: str | None) -> dict[str 
     heavy = {k: unit for k, (_, unit, q) in linear.items() if unit and _is_heavy(q)}
     logs = _log_quantiles(source, finite, heavy) if heavy else {}
     smallest = _MIN_WITHIN if by else 1
-    return {
-        k: _scale(logs.get(k, q), heavy.get(k)) for k, (n, _, q) in linear.items() if n >= smallest
-    }
+    return {k: _scale(logs.get(k, q), heavy.get(k)) for k, (n, _, q) in linear.items() if n >= smallest}
 
 
-def _log_quantiles(
-    source: EventSource, finite: str, units: dict[str | None, float]
-) -> dict[str | None, list[float]]:
+def _log_quantiles(source: EventSource, finite: str, units: dict[str | None, float]) -> dict[str | None, list[float]]:
     table = pa.table({"key": pa.array(list(units), pa.string()), "unit": pa.array(list(units.values()), pa.float64())})
     source.connection.register("log_units", table)
     rows = source.rows(
@@ -209,7 +211,7 @@ def _fit_time(source: EventSource, schema: EventSchema) -> TimeScale:
         f"SELECT bool_and(t % {_DAY_US} = 0), min(t), max(t) FROM (SELECT {moment} AS t FROM events)"
     )
     (q,) = source.row(
-        f"SELECT {_quantiles_sql('ln(1 + gap / 1e6)')} FROM (SELECT \"time \" - lag(\"time \") OVER"
+        f'SELECT {_quantiles_sql("ln(1 + gap / 1e6)")} FROM (SELECT "time " - lag("time ") OVER'
         f' (PARTITION BY "client " ORDER BY "time ", {ROW}) AS gap FROM sample) WHERE gap > 0'
     )
     usual = _scale(q, None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
@@ -262,7 +264,9 @@ def _register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabu
     """One table a category (key, code), keyed in the type that the column has here; one table a scale within a category."""
     for i, column in enumerate(schema.categorical):
         values = vocabulary.categorical[column].values
-        codes = pa.table({"text": pa.array(values, pa.string()), "code": pa.array(range(FIRST, FIRST + len(values)), pa.int32())})
+        codes = pa.table(
+            {"text": pa.array(values, pa.string()), "code": pa.array(range(FIRST, FIRST + len(values)), pa.int32())}
+        )
         source.connection.register("codes_given", codes)
         source.query(f"CREATE OR REPLACE TABLE codes_{i} AS SELECT {_key_sql(source, column)} FROM codes_given")
         source.connection.unregister("codes_given")
@@ -305,7 +309,9 @@ def _raw_sql(source: EventSource, column: str) -> str:
 def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
     y = f"CASE WHEN {log_unit} IS NULL THEN {x} ELSE sign({x}) * ln(1 + abs({x}) / {log_unit}) END" if log_unit else x
     z = f"(({y}) - {center}) / {scale}"
-    return f"CASE WHEN isnan({x}) OR {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
+    return (
+        f"CASE WHEN isnan({x}) OR {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
+    )
 
 
 def _encode_sql(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> str:

@@ -42,7 +42,9 @@ class EncodedSequences:
     columns: tuple[str, ...]
     lengths: Tensor
     _storage: Tensor  # the whole file as int32
-    _origins: dict[str, Tensor]  # column -> (chunks,) where its values begin in the storage, in elements of its own size
+    _origins: dict[
+        str, Tensor
+    ]  # column -> (chunks,) where its values begin in the storage, in elements of its own size
     _dtypes: dict[str, torch.dtype]
     _chunk: Tensor  # (N,)
     _start: Tensor  # (N,) first event, within the chunk
@@ -98,6 +100,10 @@ class EncodedSequences:
     def to(self, device: torch.device | str) -> EncodedSequences:
         """The same sequences with all events on a device; the index stays on the host, where views are drawn."""
         return replace(self, _storage=self._storage.to(device))
+
+    def in_memory(self) -> EncodedSequences:
+        """The same sequences read into memory as a whole, where they were mapped from a file."""
+        return replace(self, _storage=self._storage.clone())
 
     def subset(self, clients: Tensor) -> EncodedSequences:
         """Only these clients (positions, int64), in this order; the events are shared, not copied."""

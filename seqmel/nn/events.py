@@ -129,14 +129,18 @@ class EventEncoder(nn.Module):
         super().__init__()
         sizes = {name: codes.size for name, codes in vocabulary.categorical.items()}
         self.by = {name: scales.by for name, scales in vocabulary.numeric.items()}
-        self.categories = nn.ModuleDict({
-            _key(name): CategoryEmbedding(size, category_size(size), dropout=category_dropout)
-            for name, size in sizes.items()
-        })
-        self.numbers = nn.ModuleDict({
-            _key(name): NumberEmbedding(2 * number_size if by else number_size, codes=sizes[by] if by else 1)
-            for name, by in self.by.items()
-        })
+        self.categories = nn.ModuleDict(
+            {
+                _key(name): CategoryEmbedding(size, category_size(size), dropout=category_dropout)
+                for name, size in sizes.items()
+            }
+        )
+        self.numbers = nn.ModuleDict(
+            {
+                _key(name): NumberEmbedding(2 * number_size if by else number_size, codes=sizes[by] if by else 1)
+                for name, by in self.by.items()
+            }
+        )
         self.time = TimeFeatures(vocabulary.time)
         width = (
             self.time.output_size
@@ -144,10 +148,10 @@ class EventEncoder(nn.Module):
             + sum(2 * number_size if by else number_size for by in self.by.values())
         )
         self.names = tuple(sizes)
-        steps: list[nn.Module] = [nn.Linear(width, hidden_size)]
-        for _ in range(layers - 1):
-            steps += [nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden_size, hidden_size)]
-        self.network = nn.Sequential(*steps, nn.LayerNorm(hidden_size))
+        steps: list[nn.Module] = []
+        for size in (width, *[hidden_size] * (layers - 1)):
+            steps += [nn.Linear(size, hidden_size), nn.ReLU(), nn.Dropout(dropout)]
+        self.network = nn.Sequential(*steps)
         self.output_size = hidden_size
 
     def forward(self, batch: SequenceBatch) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
 from torch.nn.utils.rnn import PackedSequence
 
 from seqmel.data.batch import SequenceBatch
@@ -118,6 +119,7 @@ class _GRULayer(torch.autograd.Function):
     """h' = (1 - z) n + z h;  r, z = sigmoid(x W + h U);  n = tanh(x W_n + r (h U_n))   (as torch.nn.GRU defines it)."""
 
     @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any, x: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, sizes: list[int]
     ) -> Tensor:
@@ -143,6 +145,7 @@ class _GRULayer(torch.autograd.Function):
         return states
 
     @staticmethod
+    @custom_bwd(device_type="cpu")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, w_in, w_state, gates, n, states = ctx.saved_tensors
         sizes, hidden = ctx.sizes, states.shape[1]
@@ -174,6 +177,7 @@ class _LSTMLayer(torch.autograd.Function):
     """c' = f c + i g;  h' = o tanh(c');  i, f, o = sigmoid(x W + h U);  g = tanh(x W_g + h U_g)   (as torch.nn.LSTM)."""
 
     @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any, x: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, sizes: list[int]
     ) -> Tensor:
@@ -196,6 +200,7 @@ class _LSTMLayer(torch.autograd.Function):
         return states
 
     @staticmethod
+    @custom_bwd(device_type="cpu")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, w_in, w_state, gates, cells, squashed, states = ctx.saved_tensors
         sizes, hidden = ctx.sizes, states.shape[1]

@@ -1,0 +1,5 @@
+"""`python -m seqmel`."""
+
+from seqmel.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The command line. Each command is thin: it reads its options, calls the library, and says what was done."""

@@ -1,0 +1,177 @@
+"""The `seqmel` command: exit code 0 when done, 2 with one line on standard error for anything a user can cause."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqmel.errors import SeqmelError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    help="Embeddings of event sequences: train on the events of clients, embed clients, score what it is worth.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+Events = Annotated[str, typer.Argument(help="Events: a Parquet or CSV file, a folder, a glob; or prepared sequences.")]
+Client = Annotated[str | None, typer.Option(help="The client column. Recognised by its name otherwise.")]
+Time = Annotated[str | None, typer.Option(help="The time column. Recognised by its name otherwise.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file with options.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="One option: encoder.hidden_size=128. Repeatable.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+
+
+@app.command()
+def describe(
+    events: Events,
+    client: Client = None,
+    time: Time = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the same as JSON to this file.")] = None,
+) -> None:
+    """Show what would be learned from: columns, lengths, gaps."""
+    from seqmel.cli.describe import describe_events
+
+    describe_events(events, _config(config, settings, client=client, time=time), json_file)
+
+
+@app.command()
+def prepare(
+    events: Events,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    model: Annotated[Path | None, typer.Option(help="Encode with this model's vocabulary, to embed with it.")] = None,
+    client: Client = None,
+    time: Time = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Encode, sort and group events once, for re-use by train and embed."""
+    from seqmel.model import load_model
+    from seqmel.progress import console_progress
+    from seqmel.training.run import prepare as run
+
+    checked = _config(config, settings, client=client, time=time)
+    loaded = load_model(model) if model else None
+    run(events, output, config=checked, model=loaded, overwrite=overwrite, progress=console_progress())
+    typer.echo(f"sequences in {output}; next: seqmel {'embed ' + str(model) if model else 'train'} {output} -o ...")
+
+
+@app.command()
+def train(
+    events: Events,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    client: Client = None,
+    time: Time = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    epochs: Annotated[int | None, typer.Option(help="How often to go through all clients.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clients a batch.")] = None,
+    embedding_dim: Annotated[int | None, typer.Option(help="Numbers a client.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="gru, lstm, transformer or none.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.")] = None,
+    device: Device = None,
+    precision: Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed, 64-true.")] = None,
+    overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run; start one if there is none.")
+    ] = False,
+) -> None:
+    """Train a model on events."""
+    flags = {
+        "training.epochs": epochs, "training.batch_size": batch_size, "embedding_dim": embedding_dim,
+        "encoder.name": encoder, "seed": seed, "device": device, "precision": precision,
+    }  # fmt: skip
+    checked = _config(config, settings, client=client, time=time, **flags)
+    from seqmel.progress import console_progress
+    from seqmel.training.run import train as run
+
+    try:
+        run(events, output, config=checked, resume=resume, overwrite=overwrite, progress=console_progress())
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; nothing is lost: the same command with --resume goes on ({output}.partial)", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"model in {output}; next: seqmel embed {output} {events} -o embeddings.parquet")
+
+
+@app.command()
+def embed(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    events: Events,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    layout: Annotated[str, typer.Option(help="columns (emb_0000 ...) or list (one column `embedding`).")] = "columns",
+    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write one vector a client."""
+    from seqmel.embedding import embed_to_parquet
+    from seqmel.model import load_model
+    from seqmel.progress import console_progress
+
+    clients, size = embed_to_parquet(
+        load_model(model), events, output, layout=_one_of("layout", layout, "columns", "list"),  # type: ignore[arg-type]
+        dtype=_one_of("dtype", dtype, "float32", "float16"), device=_device(device), overwrite=overwrite,  # type: ignore[arg-type]
+        progress=console_progress(),
+    )  # fmt: skip
+    typer.echo(
+        f"{clients:,} clients x {size} numbers in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}"
+    )
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from seqmel import __version__
+
+    typer.echo(__version__)
+
+
+def _config(path: Path | None, settings: list[str] | None, **flags: object):  # type: ignore[no-untyped-def]
+    from seqmel.config import read_config
+
+    flags = {("schema." + k if k in ("client", "time") else k): v for k, v in flags.items()}
+    return read_config(path, settings or (), **flags)
+
+
+def _device(name: str | None) -> str:
+    from seqmel.config import Config
+
+    return Config.of({"device": name or "auto"}, source="--device").device
+
+
+def _one_of(option: str, value: str, *allowed: str) -> str:
+    from seqmel.errors import ConfigError, did_you_mean
+
+    if value not in allowed:
+        raise ConfigError(
+            f"--{option} cannot be {value!r}. Expected one of: {', '.join(allowed)}.{did_you_mean(value, allowed)}"
+        )
+    return value
+
+
+def main() -> None:
+    """Run the command; turn errors that a user can cause into one line and exit code 2."""
+    try:
+        app()
+    except SeqmelError as error:
+        print(f"seqmel: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("seqmel: stopped; no unfinished result was put in place", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

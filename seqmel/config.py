@@ -1,0 +1,333 @@
+"""All options of a training, checked before any work starts.
+
+A config file lists only what differs from the defaults. Views, encoder, objective, loss and miner are each a name, or a
+name with options: `encoder: lstm`, or `encoder: {name: lstm, hidden_size: 512}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from seqmel.errors import ConfigError, did_you_mean, shown
+from seqmel.schema import SchemaOptions
+
+__all__ = ["Config", "read_config"]
+
+Positive: TypeAlias = Annotated[int, Field(ge=1)]
+Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PreparationOptions(_Options):
+    """How events become sequences."""
+
+    memory_limit: str = Field("2GB", pattern=r"^\d+(\.\d+)?\s*([KMGT]i?)?B$")
+    """What the engine that sorts may hold in memory before it goes to disk."""
+    threads: Positive | None = None
+    """How many threads it uses; all cores where null."""
+    min_count: Positive = 5
+    """A category value seen fewer times than this is rare."""
+    max_categories: Positive = 20_000
+    """Most values of a column that have a code of their own."""
+
+
+class RandomSlicesOptions(_Options):
+    """Contiguous random parts of a client's sequence. Lengths that are not given come from the data."""
+
+    name: Literal["random_slices"] = "random_slices"
+    count: Annotated[int, Field(ge=2)] = 5
+    min_length: Positive | None = None
+    max_length: Positive | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RandomSlicesOptions:
+        if self.min_length and self.max_length and self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} is larger than max_length {self.max_length}")
+        return self
+
+
+class EventOptions(_Options):
+    """The network that sees one event."""
+
+    hidden_size: Positive = 256
+    number_size: Positive = 32
+    layers: Positive = 2
+    dropout: Share = 0.0
+    category_dropout: Share = 0.01
+
+
+class NoEncoderOptions(_Options):
+    """No sequence encoder: events are pooled as they are, and order shows only in the time features."""
+
+    name: Literal["none"] = "none"
+
+
+class RecurrentOptions(_Options):
+    """GRU or LSTM."""
+
+    name: Literal["gru", "lstm"] = "gru"
+    hidden_size: Positive = 256
+    layers: Positive = 1
+    dropout: Share = 0.0
+
+
+class TransformerOptions(_Options):
+    """Transformer with rotary positions."""
+
+    name: Literal["transformer"] = "transformer"
+    hidden_size: Positive = 256
+    layers: Positive = 2
+    heads: Positive = 4
+    dropout: Share = 0.0
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TransformerOptions:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of 2 * heads = {2 * self.heads}")
+        return self
+
+
+class CoLESOptions(_Options):
+    """Contrastive learning for event sequences: views of one client together, views of others apart."""
+
+    name: Literal["coles"] = "coles"
+    head_size: Positive = 128
+    """Width of the projection head, which exists in training only."""
+
+
+class ContrastiveOptions(_Options):
+    """Pairs: distance squared for positives, max(0, margin - distance) squared for mined negatives."""
+
+    name: Literal["contrastive"] = "contrastive"
+    margin: Annotated[float, Field(gt=0, le=2)] = 0.5
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+class InfoNCEOptions(_Options):
+    """Softmax over all views of the batch; takes no miner, since it weighs all negatives by their nearness."""
+
+    name: Literal["infonce"] = "infonce"
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+
+
+class MinerOptions(_Options):
+    """Which negatives the contrastive loss looks at: the nearest of each anchor, or random ones."""
+
+    name: Literal["hard_negatives", "random_negatives"] = "hard_negatives"
+    count: Positive = 5
+
+
+class TrainingOptions(_Options):
+    """How long and how fast to learn, and on what."""
+
+    epochs: Positive = 10
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Clients a batch."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    """One cycle: up over the first tenth of the steps, then down along a cosine."""
+    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.05
+    """Share of the clients held out to watch the training."""
+    patience: Positive | None = None
+    """Stop after so many epochs without a better validation recall; null never stops early."""
+    data: Literal["memory", "memory_map", "device"] = "memory_map"
+    """Where the sequences lie: read into memory, mapped from disk, or on the device that trains."""
+
+
+class EmbeddingOptions(_Options):
+    """How vectors are computed once the model is trained."""
+
+    max_events: Positive = 4096
+    """Of longer sequences only the last so many events are looked at."""
+    batch_events: Positive = 32_768
+    """Events a batch."""
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _named_or(default: str) -> Callable[[Any], Any]:
+    """Options without a name belong to the default one."""
+
+    def complete(value: Any) -> Any:
+        value = _named(value)
+        return {"name": default, **value} if isinstance(value, Mapping) else value
+
+    return complete
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+EncoderOptions: TypeAlias = Annotated[
+    Annotated[NoEncoderOptions | RecurrentOptions | TransformerOptions, Field(discriminator="name")],
+    BeforeValidator(_named_or("gru")),
+]
+LossOptions: TypeAlias = Annotated[
+    Annotated[ContrastiveOptions | InfoNCEOptions, Field(discriminator="name")], BeforeValidator(_named_or("infonce"))
+]
+PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "attention"]
+
+
+class Config(_Options):
+    """Everything that decides a training, besides the events themselves."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    columns: SchemaOptions = Field(SchemaOptions(), alias="schema")
+    preparation: PreparationOptions = PreparationOptions()
+    objective: Annotated[CoLESOptions, BeforeValidator(_named)] = CoLESOptions()
+    views: Annotated[RandomSlicesOptions, BeforeValidator(_named)] = RandomSlicesOptions()
+    events: EventOptions = EventOptions()
+    encoder: EncoderOptions = RecurrentOptions()
+    pooling: Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)] = ("mean", "std", "max")
+    embedding_dim: Positive | None = None
+    """Width of the vector; null takes the pooled states as they are."""
+    loss: LossOptions = InfoNCEOptions()
+    miner: Annotated[MinerOptions | None, BeforeValidator(_named)] = None
+    training: TrainingOptions = TrainingOptions()
+    embedding: EmbeddingOptions = EmbeddingOptions()
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|gpu|mps|cuda:\d+)$")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = "auto"
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pair_loss_gets_a_miner(cls, values: Any) -> Any:
+        """A pair loss mines hard negatives where nothing else is said."""
+        if isinstance(values, Mapping) and "miner" not in values:
+            loss = _named(values.get("loss"))
+            if isinstance(loss, Mapping) and loss.get("name") == "contrastive":
+                return {**values, "miner": "hard_negatives"}
+        return values
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if len(set(self.pooling)) < len(self.pooling):
+            raise ValueError(f"pooling names one way twice: {', '.join(self.pooling)}")
+        if self.loss.name == "infonce" and self.miner is not None:
+            raise ValueError(f"the loss infonce takes no miner, found {self.miner.name}; set miner to null")
+        if self.loss.name == "contrastive" and self.miner is None:
+            raise ValueError("the loss contrastive needs a miner: hard_negatives or random_negatives")
+        return self
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], *, source: str = "the config") -> Config:
+        """Check options; the first that is wrong raises a `ConfigError` of one line, with the nearest name that exists."""
+        try:
+            return cls.model_validate(dict(options))
+        except ValidationError as error:
+            raise ConfigError(_explain(error, source)) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All options, with their defaults, as JSON holds them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: Any) -> Config:
+    """Read a YAML file, then apply `key.key=value` settings, then flags (dotted names; None is not given).
+
+    Raises:
+        ConfigError: no such file, not YAML, or an option that is unknown or out of range.
+    """
+    options = _read_yaml(Path(path)) if path is not None else {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set wants name=value, such as encoder.hidden_size=256; found {setting!r}.")
+        try:
+            _put(options, name.strip().split("."), yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {setting!r}: the value is not valid YAML.") from None
+    for name, value in flags.items():
+        if value is not None:
+            _put(options, name.split("."), value)
+    return Config.of(options, source=str(path) if path is not None else "the options")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        beside = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise ConfigError(f"No such config file: {path}.{did_you_mean(path.name, beside)}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise ConfigError(f"{path} holds a {type(options).__name__}. Expected options, such as `encoder: gru`.")
+    return options
+
+
+def _put(options: dict[str, Any], names: list[str], value: Any) -> None:
+    """Set a dotted option; a part that was only named (`encoder: gru`) becomes a name with options."""
+    for name in names[:-1]:
+        part = _named(options.get(name))
+        options[name] = dict(part) if isinstance(part, Mapping) else {}
+        options = options[name]
+    options[names[-1]] = value
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    first = error.errors()[0]
+    place = [str(p) for p in first["loc"]]
+    context: dict[str, Any] = first.get("ctx", {})
+    if first["type"] == "extra_forbidden":
+        return _explain_unknown(place, source)
+    name = ".".join(p for p in place if p not in ("none", "gru", "lstm", "transformer", "contrastive", "infonce"))
+    if first["type"] == "value_error":
+        return f"{source}: {name + ': ' if name else ''}{context['error']}."
+    if first["type"] in ("union_tag_invalid", "literal_error"):
+        expected = str(context.get("expected_tags", context.get("expected", ""))).replace(" or ", ", ").replace("'", "")
+        found = str(first["input"].get("name") if isinstance(first["input"], Mapping) else first["input"])
+        return f"{source}: {name} cannot be {found!r}. Expected one of: {expected}.{did_you_mean(found, expected.split(', '))}"
+    if first["type"] == "string_pattern_mismatch":
+        example = {"preparation.memory_limit": "such as 4GB", "device": "auto, cpu, cuda, cuda:1, gpu or mps"}[name]
+        return f"{source}: {name} cannot be {first['input']!r}. Expected {example}."
+    return f"{source}: {name} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def _explain_unknown(place: list[str], source: str) -> str:
+    """An option that does not exist: offer the nearest name in its section, or say where that name lives."""
+    *path, wrong = place
+    known = _names_at(path)
+    elsewhere = [f"{s}.{wrong}" for s, model in _sections() if s != ".".join(path) and wrong in model.model_fields]
+    hint = did_you_mean(wrong, known) or (f" It is an option of: {shown(elsewhere)}." if elsewhere else "")
+    path = [p for i, p in enumerate(path) if i != 1]
+    return f"{source}: unknown option {'.'.join([*path, wrong])!r}.{hint} Known here: {shown(known, 20)}."
+
+
+def _sections() -> list[tuple[str, type[BaseModel]]]:
+    """(name in the config, its model), once for each model that a part may be."""
+    found = []
+    for name, field in Config.model_fields.items():
+        for model in _models(field.annotation):
+            found.append((field.alias or name, model))
+    return found
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _names_at(path: list[str]) -> list[str]:
+    if not path:
+        return [field.alias or name for name, field in Config.model_fields.items()]
+    models = [model for name, model in _sections() if name == path[0]]
+    tagged = [m for m in models if len(path) > 1 and path[1] in str(m.model_fields["name"].annotation)] or models
+    return sorted({n for model in tagged for n in model.model_fields})

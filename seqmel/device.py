@@ -1,0 +1,59 @@
+"""Which device and precision to work with, by Lightning's names, and what the CPU needs to work well."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import torch
+
+from seqmel.errors import ConfigError
+
+__all__ = ["keep_large_blocks", "resolve_device", "resolve_precision"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+
+
+def resolve_device(name: str) -> torch.device:
+    """ "auto" takes a GPU where there is one.
+
+    Raises:
+        ConfigError: a GPU was asked for that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if name == "gpu" else name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} are" if torch.cuda.is_available() else "none is"
+        raise ConfigError(
+            f"Device {name} was asked for, but no such CUDA GPU is here ({found}). Use --device cpu or auto."
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"Device {name} was asked for, but this machine has no Metal GPU. Use --device cpu or auto.")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> Any:
+    """ "auto" takes bf16-mixed where the device computes in bfloat16, else 32-true."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return "bf16-mixed"
+    return "32-true"
+
+
+def keep_large_blocks() -> None:
+    """Have glibc reuse large blocks of memory rather than give them back after every tensor.
+
+    A batch's tensors are tens of megabytes; glibc maps each afresh, and the kernel clears its pages each time: a third of
+    a training step on the CPU. Elsewhere than on glibc this does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, 1 << 30)

@@ -1,0 +1,172 @@
+"""`seqmel embed`: events in, one vector a client out, in bounded memory, with the ids that came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from seqmel.config import Config
+from seqmel.data.preparation import encode
+from seqmel.data.prepared import is_prepared, open_prepared
+from seqmel.data.reading import Events, open_events
+from seqmel.data.sequences import EncodedSequences
+from seqmel.device import keep_large_blocks, resolve_device
+from seqmel.errors import ModelError
+from seqmel.files import check_output, written_beside
+from seqmel.model import Model
+from seqmel.nn.encoder import SequenceEncoder
+from seqmel.progress import Progress, silent
+
+__all__ = ["DType", "Layout", "embed", "embed_sequences", "embed_to_parquet", "token_batches"]
+
+Layout: TypeAlias = Literal["columns", "list"]
+DType: TypeAlias = Literal["float32", "float16"]
+
+_CHUNK_CLIENTS = 65_536
+
+
+def token_batches(lengths: Tensor, batch_events: int) -> Iterator[Tensor]:
+    """Positions of clients, in batches of like length with at most `batch_events` events, or one client.
+
+    Args:
+        lengths: (N,) int64.
+        batch_events: the budget; a client with more events than that is a batch of its own.
+    """
+    order = torch.argsort(lengths, stable=True)
+    begin, held = 0, 0
+    for end, length in enumerate(lengths[order].tolist()):
+        if end > begin and held + length > batch_events:
+            yield order[begin:end]
+            begin, held = end, 0
+        held += max(1, length)
+    if len(order) > begin:
+        yield order[begin:]
+
+
+@torch.inference_mode()
+def embed_sequences(
+    encoder: SequenceEncoder, sequences: EncodedSequences, config: Config, *, device: torch.device | str = "cpu"
+) -> Tensor:
+    """(N, D) float32 on the CPU: the vectors of N clients, in their order.
+
+    Args:
+        encoder: on `device`, in evaluation mode.
+        sequences: encoded with the encoder's vocabulary.
+        config: gives the most events of a sequence and of a batch.
+        device: where to compute.
+    """
+    options = config.embedding
+    vectors = torch.empty(len(sequences), encoder.output_size)
+    for clients in token_batches(sequences.lengths.clamp(max=options.max_events), options.batch_events):
+        batch = sequences.whole(clients, most=options.max_events).to(device)
+        vectors[clients] = encoder.embed(batch).float().cpu()
+    return vectors
+
+
+def embed(
+    model: Model, events: Events, *, device: str = "auto", progress: Progress = silent
+) -> Iterator[tuple[pa.Array, Tensor]]:
+    """Embed clients a chunk at a time: yields their ids and their (n, D) vectors, clients in the order of the input.
+
+    Args:
+        model: as `load_model` gives it.
+        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
+        device: where to compute.
+        progress: where to report to.
+
+    Raises:
+        InputError: events that cannot be read, or lack a column that the model was trained with.
+    """
+    placed = resolve_device(device)
+    keep_large_blocks()
+    encoder = model.encoder.to(placed).eval()
+    total, chunks = _chunks(model, events)
+    with progress.task("embed", total, "clients") as task:
+        for sequences in chunks:
+            vectors = embed_sequences(encoder, sequences, model.config, device=placed)
+            yield sequences.client_ids.combine_chunks(), vectors
+            task.advance(len(sequences))
+
+
+def _chunks(
+    model: Model, events: Events, temp_folder: Path | None = None
+) -> tuple[int | None, Iterator[EncodedSequences]]:
+    """How many clients there are, and their sequences a chunk at a time."""
+    if is_prepared(events):
+        prepared = open_prepared(events)
+        if prepared.vocabulary.fingerprint() != model.vocabulary.fingerprint():
+            raise ModelError(
+                f"The sequences in {events} were prepared with another vocabulary than the model's."
+                " Prepare them for it: seqmel prepare EVENTS -o SEQUENCES --model MODEL"
+            )
+        sequences = prepared.sequences
+        parts = torch.arange(len(sequences)).split(_CHUNK_CLIENTS)
+        return len(sequences), (sequences.subset(part) for part in parts)
+    options = model.config.preparation
+    source = open_events(
+        events,
+        client=model.schema.client,
+        memory_limit=options.memory_limit,
+        threads=options.threads,
+        temp_folder=temp_folder,
+    )
+    batches = encode(source, model.schema, model.vocabulary)
+    time = model.schema.time
+    return None, (EncodedSequences.from_batches([batch], time=time) for batch in batches)
+
+
+def embed_to_parquet(
+    model: Model,
+    events: Events,
+    output: str | Path,
+    *,
+    layout: Layout = "columns",
+    dtype: DType = "float32",
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> tuple[int, int]:
+    """Write the embeddings: the client id under its own name and type, then `emb_0000` ... or one list column.
+
+    Args:
+        model, events, device, progress: see `embed`.
+        output: the Parquet file to write.
+        layout: "columns" for one column a dimension, "list" for one fixed-size list column `embedding`.
+        dtype: of the numbers.
+        overwrite: replace what is there.
+
+    Returns:
+        Number of clients and of dimensions.
+    """
+    output = Path(output)
+    check_output(output, overwrite=overwrite)
+    clients, writer = 0, None
+    with written_beside(output) as partial:
+        try:
+            for ids, vectors in embed(model, events, device=device, progress=progress):
+                table = _table(model.schema.client, ids, vectors, layout, dtype)
+                writer = writer or pq.ParquetWriter(
+                    partial, table.schema, compression="zstd", use_dictionary=[table.column_names[0]]
+                )
+                writer.write_table(table)
+                clients += len(ids)
+        finally:
+            if writer is not None:
+                writer.close()
+    return clients, model.encoder.output_size
+
+
+def _table(client: str, ids: pa.Array, vectors: Tensor, layout: Layout, dtype: DType) -> pa.Table:
+    numbers = np.ascontiguousarray(vectors.numpy().astype(dtype))
+    if layout == "list":
+        values = pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), numbers.shape[1])
+        return pa.table({client: ids, "embedding": values})
+    columns = {f"emb_{i:04d}": pa.array(column) for i, column in enumerate(np.ascontiguousarray(numbers.T))}
+    return pa.table({client: ids, **columns})

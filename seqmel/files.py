@@ -1,0 +1,66 @@
+"""Results are written beside and moved into place, so that a half-written file is never taken for a whole one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from seqmel.errors import OutputError
+
+__all__ = ["check_output", "move_into_place", "partial_path", "written_beside"]
+
+
+def partial_path(path: Path) -> Path:
+    """Where the unfinished result for `path` lies: beside it, on the same file system."""
+    return path.with_name(path.name + ".partial")
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Before any work: the result must be writable there, and must not replace another one unasked."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists. Name another output, or pass --overwrite.")
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"Cannot write {path}: {folder} is not a folder that can be written to.")
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; on success it is moved to `path`, on failure it is removed."""
+    partial = partial_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(partial)
+    try:
+        yield partial
+        move_into_place(partial, path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OutputError(f"The disk is full; {path} was not written. Free space and run it again.") from None
+        raise
+    finally:
+        _remove(partial)
+
+
+def move_into_place(partial: Path, path: Path) -> None:
+    """Rename a finished file or folder; what stood there before is removed only once the new one is in place."""
+    if not path.is_dir():
+        os.replace(partial, path)
+        return
+    old = path.with_name(path.name + ".old")
+    _remove(old)
+    os.rename(path, old)
+    os.rename(partial, path)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

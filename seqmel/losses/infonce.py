@@ -1,0 +1,47 @@
+"""InfoNCE over the views of a batch.
+
+van den Oord, Li, Vinyals: Representation learning with contrastive predictive coding (arXiv 1807.03748); in the form
+of NT-Xent (Chen et al., SimCLR, arXiv 2002.05709, equation 1) for any number of views a client: with s the cosine
+similarity divided by the temperature, for every ordered positive pair (i, j)
+
+    l(i, j) = -s(i, j) + log( exp s(i, j) + sum over embeddings k of other clients of exp s(i, k) ),
+
+and the mean over all such pairs. Other positives of i are not in the sum: they are no negatives.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["InfoNCELoss"]
+
+
+class InfoNCELoss(nn.Module):
+    """See the module's text.
+
+    Args:
+        temperature: what similarities are divided by; smaller looks harder at the nearest negatives.
+    """
+
+    def __init__(self, *, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar; zero, with zero gradient, where no client has two embeddings.
+        """
+        similarity = embeddings @ embeddings.t() / self.temperature
+        same = clients.unsqueeze(0) == clients.unsqueeze(1)
+        others = similarity.masked_fill(same, -torch.inf).logsumexp(1, keepdim=True)
+        others = others.clamp(min=-1e4)  # no other client at all: -inf would make NaN of the gradient
+        positive = same & ~torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
+        costs = torch.logaddexp(similarity, others) - similarity
+        return torch.where(positive, costs, 0.0).sum() / positive.sum().clamp(min=1)

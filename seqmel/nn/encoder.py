@@ -1,0 +1,66 @@
+"""The whole encoder: event encoder -> GRU, LSTM, Transformer or nothing -> pooling, one vector a sequence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from seqmel.config import Config, NoEncoderOptions, RecurrentOptions, TransformerOptions
+from seqmel.data.batch import SequenceBatch
+from seqmel.data.vocabulary import Vocabulary
+from seqmel.nn.events import EventEncoder
+from seqmel.nn.pooling import Pooling
+from seqmel.nn.recurrent import Recurrent
+from seqmel.nn.transformer import Transformer
+
+__all__ = ["SequenceEncoder"]
+
+
+class SequenceEncoder(nn.Module):
+    """From a ragged batch to vectors; everything that is kept of a training, besides the vocabulary.
+
+    The sequence encoder sees the encoded events; pooling sees both, side by side, so that what holds of single events
+    (which kinds, which amounts) need not pass through the recurrence to be counted.
+    """
+
+    def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        options = config.events
+        self.events = EventEncoder(
+            vocabulary,
+            hidden_size=options.hidden_size,
+            number_size=options.number_size,
+            layers=options.layers,
+            dropout=options.dropout,
+            category_dropout=options.category_dropout,
+        )
+        self.sequence = _sequence_encoder(config, options.hidden_size)
+        width = options.hidden_size + (self.sequence.output_size if self.sequence is not None else 0)
+        self.pooling = Pooling(config.pooling, size=width)
+        pooled = self.pooling.output_size
+        self.output_size = config.embedding_dim or pooled
+        self.project = nn.Linear(pooled, self.output_size) if self.output_size != pooled else None
+
+    def states(self, batch: SequenceBatch) -> Tensor:
+        """(E, W): what is known of and after each event."""
+        events = self.events(batch)
+        if self.sequence is None:
+            return events
+        return torch.cat([events, self.sequence(events, batch)], dim=1)
+
+    def embed(self, batch: SequenceBatch) -> Tensor:
+        """(B, output_size): the vector of each sequence, before any head."""
+        pooled = self.pooling(self.states(batch), batch)
+        return pooled if self.project is None else self.project(pooled)
+
+    forward = embed
+
+
+def _sequence_encoder(config: Config, input_size: int) -> Recurrent | Transformer | None:
+    match config.encoder:
+        case RecurrentOptions(name=kind, hidden_size=size, layers=layers, dropout=dropout):
+            return Recurrent(kind, input_size, hidden_size=size, layers=layers, dropout=dropout)
+        case TransformerOptions(hidden_size=size, layers=layers, heads=heads, dropout=dropout):
+            return Transformer(input_size, hidden_size=size, layers=layers, heads=heads, dropout=dropout)
+        case NoEncoderOptions():
+            return None

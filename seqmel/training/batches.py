@@ -1,0 +1,111 @@
+"""What a training sees: which clients, in which order, a batch at a time. All of it follows from the seed and the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqmel.config import Config
+from seqmel.data.sequences import EncodedSequences
+from seqmel.data.views import RandomSlices
+from seqmel.errors import TrainingError
+from seqmel.objectives import CoLES, ViewBatch
+
+__all__ = ["HeldOutBatches", "Split", "TrainingBatches", "generator", "settle_views", "split_clients"]
+
+_VALIDATION_BATCH = 256
+_MOST_VALIDATION_CLIENTS = 2_000  # recall depends on the size of the gallery; beyond this more clients only cost time
+
+
+def generator(seed: int, *parts: int) -> torch.Generator:
+    """A generator of its own for each purpose and epoch: (seed, parts) -> always the same numbers."""
+    state = seed
+    for part in parts:
+        state = (state * 1_000_003 + part + 1) % 2**63
+    return torch.Generator().manual_seed(state)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions of the clients that are trained on, and of those held out to watch the training."""
+
+    training: Tensor
+    validation: Tensor
+
+
+def split_clients(sequences: EncodedSequences, config: Config, views: RandomSlices) -> Split:
+    """Hold out a random share of the clients; a client with too few events for two views is in neither part.
+
+    Raises:
+        TrainingError: fewer than two clients are left to train on.
+    """
+    able = views.eligible(sequences.lengths).nonzero()[:, 0]
+    mixed = able[torch.randperm(len(able), generator=generator(config.seed, 0))]
+    held = min(int(len(able) * config.training.validation_share), _MOST_VALIDATION_CLIENTS)
+    held = held if held >= 2 else 0
+    split = Split(training=mixed[held:].sort().values, validation=mixed[:held].sort().values)
+    if len(split.training) < 2:
+        raise TrainingError(
+            f"Only {len(split.training)} of {len(sequences)} clients have the two events that training needs."
+            " Contrastive learning compares clients: give it at least two, better some hundred."
+        )
+    return split
+
+
+def settle_views(config: Config, sequences: EncodedSequences) -> RandomSlices:
+    """The slices with their lengths settled: where they are not given, up to 0.75 of the median client and at most 200
+    events, and from an eighth of that on."""
+    options = config.views
+    median = float(sequences.lengths[sequences.lengths > 0].float().median()) if sequences.events else 1.0
+    longest = options.max_length or max(options.min_length or 0, min(200, max(20, round(0.75 * median))))
+    shortest = options.min_length or min(longest, max(5, longest // 8))
+    return RandomSlices(count=options.count, min_length=shortest, max_length=longest)
+
+
+class TrainingBatches:
+    """The batches of an epoch: clients in random order, `batch_size` at a time, views drawn afresh.
+
+    Clients that do not fill a last batch come in another epoch; where they are fewer than one batch, they are the batch.
+    """
+
+    def __init__(
+        self, sequences: EncodedSequences, clients: Tensor, objective: CoLES, config: Config, epoch: Callable[[], int]
+    ) -> None:
+        self.sequences = sequences
+        self.clients = clients
+        self.objective = objective
+        self.size = min(config.training.batch_size, len(clients))
+        self.seed = config.seed
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.clients) // self.size
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        random = generator(self.seed, 1, self.epoch())
+        order = self.clients[torch.randperm(len(self.clients), generator=random)]
+        for i in range(len(self)):
+            yield self.objective.draw(self.sequences, order[i * self.size : (i + 1) * self.size], random)
+
+
+class HeldOutBatches:
+    """Two views of each held-out client, the same after every epoch, so that epochs can be compared."""
+
+    def __init__(self, sequences: EncodedSequences, clients: Tensor, objective: CoLES, config: Config) -> None:
+        views = objective.views
+        self.sequences = sequences
+        self.views = RandomSlices(count=2, min_length=views.min_length, max_length=views.max_length)
+        self.parts = torch.split(clients, _VALIDATION_BATCH) if len(clients) else ()
+        self.seed = config.seed
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        random = generator(self.seed, 3)
+        for clients in self.parts:
+            drawn = self.views.draw(clients, self.sequences.lengths[clients], random)
+            yield ViewBatch(self.sequences.gather(drawn.clients, drawn.starts, drawn.lengths), drawn.clients)

@@ -1,0 +1,216 @@
+"""Fit an encoder to encoded sequences: Lightning's trainer around the module, a checkpoint after every epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+
+from seqmel.config import Config
+from seqmel.data.sequences import EncodedSequences
+from seqmel.data.vocabulary import Vocabulary
+from seqmel.device import keep_large_blocks, resolve_device, resolve_precision
+from seqmel.errors import ModelError, TrainingError
+from seqmel.nn.encoder import SequenceEncoder
+from seqmel.objectives import CoLES, ViewBatch
+from seqmel.progress import Progress, Task, silent
+from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle_views, split_clients
+from seqmel.training.module import MONITOR, TrainingModule
+
+__all__ = ["fit"]
+
+
+def fit(
+    sequences: EncodedSequences,
+    vocabulary: Vocabulary,
+    config: Config,
+    *,
+    checkpoints: Path | None = None,
+    progress: Progress = silent,
+) -> tuple[SequenceEncoder, list[dict[str, float]]]:
+    """Train an encoder; the weights of the best epoch by validation recall are kept, or the last without validation.
+
+    Args:
+        sequences: the encoded events of the training clients.
+        vocabulary: that they were encoded with.
+        config: all options.
+        checkpoints: a folder for checkpoints; where it holds some, training goes on from the last. None keeps nothing.
+        progress: where to report to.
+
+    Returns:
+        The encoder in evaluation mode on the CPU, and the history, one row an epoch.
+
+    Raises:
+        TrainingError: too few clients, or a loss that is no longer finite.
+        ConfigError: a device that is not there.
+    """
+    device = resolve_device(config.device)
+    keep_large_blocks()
+    views = settle_views(config, sequences)
+    split = split_clients(sequences, config, views)
+    placed = sequences.to(device) if config.training.data == "device" else sequences
+    with torch.random.fork_rng(), _quiet():
+        torch.manual_seed(config.seed)
+        encoder = SequenceEncoder(config, vocabulary)
+        objective = CoLES(config, views=views, embedding_size=encoder.output_size)
+        report = _Report(progress, config)
+        module = TrainingModule(encoder, objective, config, on_epoch=report.tell)
+        trainer, best = _trainer(config, device, report, checkpoints, validated=len(split.validation) > 0)
+        _run(trainer, module, placed, split, checkpoints)
+    if best is not None and best.best_model_path:
+        _restore(module, Path(best.best_model_path))
+    _warn_of_collapse(module.history, progress)
+    return module.encoder.cpu().eval(), module.history
+
+
+def _trainer(
+    config: Config, device: torch.device, report: _Report, checkpoints: Path | None, *, validated: bool
+) -> tuple[lightning.Trainer, ModelCheckpoint | None]:
+    callbacks: list[lightning.Callback] = [report]
+    best = None
+    if checkpoints is not None:
+        watched: dict[str, Any] = {"monitor": MONITOR, "mode": "max"} if validated else {}
+        best = ModelCheckpoint(
+            checkpoints, filename="best", save_last=True, enable_version_counter=False,
+            save_on_train_epoch_end=True, **watched,
+        )  # fmt: skip
+        callbacks.append(best)
+    if config.training.patience is not None and validated:
+        callbacks.append(EarlyStopping(MONITOR, mode="max", patience=config.training.patience, min_delta=1e-4))
+    trainer = lightning.Trainer(
+        max_epochs=config.training.epochs,
+        accelerator="gpu" if device.type == "cuda" else device.type,
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        precision=resolve_precision(config.precision, device),
+        gradient_clip_val=config.training.gradient_clip,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=checkpoints is not None,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    return trainer, best
+
+
+def _run(
+    trainer: lightning.Trainer,
+    module: TrainingModule,
+    sequences: EncodedSequences,
+    split: Split,
+    checkpoints: Path | None,
+) -> None:
+    batches = TrainingBatches(
+        sequences, split.training, module.objective, module.config, epoch=lambda: trainer.current_epoch
+    )
+    held_out = HeldOutBatches(sequences, split.validation, module.objective, module.config)
+    last = checkpoints / "last.ckpt" if checkpoints is not None else None
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(
+            module, batches, held_out if len(held_out) else None, weights_only=True,
+            ckpt_path=str(last) if last is not None and last.is_file() else None,
+        )  # fmt: skip
+    except SystemExit:  # what Lightning makes of Ctrl-C, after it has set the signal to be ignored
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+
+
+def _restore(module: TrainingModule, path: Path) -> None:
+    try:
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise ModelError(f"The checkpoint {path} cannot be read ({str(error).splitlines()[0]}). Train anew.") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advice on workers and loggers does not apply: batches are gathered, not loaded."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+class _Report(lightning.Callback):
+    """A bar for each epoch, and a line that stays with its figures."""
+
+    def __init__(self, progress: Progress, config: Config) -> None:
+        self.progress = progress
+        self.epochs = config.training.epochs
+        self._open: contextlib.ExitStack | None = None
+        self._task: Task | None = None
+        self._began = 0.0
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        self._began = time.monotonic()
+        self._open = contextlib.ExitStack()
+        name = f"epoch {trainer.current_epoch + 1}/{self.epochs}"
+        batches = trainer.num_training_batches
+        self._clients = module.config.training.batch_size
+        self._task = self._open.enter_context(self.progress.task(name, int(batches) * self._clients, "clients"))
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: ViewBatch, index: int
+    ) -> None:
+        assert self._task is not None, "an epoch began before its batches"
+        if index % 20 == 0:  # reading the loss waits for the device
+            loss = float(outputs["loss"])
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"The loss is {loss} in epoch {trainer.current_epoch + 1}. Lower training.learning_rate"
+                    f" (it is {module.config.training.learning_rate:g}), or use precision 32-true."
+                )
+            self._task.advance(self._clients, f"loss {loss:.4f}")
+        else:
+            self._task.advance(self._clients)
+
+    def on_validation_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        self._close()
+
+    def tell(self, row: dict[str, float]) -> None:
+        """The figures of an epoch that is done."""
+        self._close()
+        name = f"epoch {row['epoch']:.0f}/{self.epochs}"
+        if not math.isfinite(row["loss"]):
+            raise TrainingError(f"The loss is {row['loss']} in {name}. Lower training.learning_rate.")
+        watched = (
+            f", recall@1 {row['recall_at_1']:.3f}, distance {row['positive_distance']:.2f} same client"
+            f" {row['negative_distance']:.2f} others, effective rank {row['effective_rank']:.0f}"
+            if MONITOR in row
+            else ""
+        )
+        self.progress.say(f"{name}: {time.monotonic() - self._began:.0f} s, loss {row['loss']:.4f}{watched}")
+
+    def on_exception(self, trainer: lightning.Trainer, module: Any, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def _warn_of_collapse(history: list[dict[str, float]], progress: Progress) -> None:
+    last = history[-1] if history else {}
+    if last.get("effective_rank", 99.0) < 3:
+        progress.say(
+            f"WARNING: the embeddings have collapsed: they use {last['effective_rank']:.1f} directions, so clients look"
+            " alike. Try a lower training.learning_rate, another loss, or look at the columns with `seqmel describe`."
+        )

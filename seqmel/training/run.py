@@ -1,0 +1,180 @@
+"""`seqmel train`: events in, a model folder out; an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from seqmel.config import Config
+from seqmel.data.inference import infer_schema
+from seqmel.data.preparation import encode, fit_vocabulary
+from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
+from seqmel.data.reading import Events, open_events
+from seqmel.errors import OutputError
+from seqmel.files import check_output, move_into_place, partial_path, written_beside
+from seqmel.model import Model, save_model
+from seqmel.progress import Progress, silent
+
+__all__ = ["prepare", "train"]
+
+
+def prepare(
+    events: Events,
+    output: str | Path,
+    *,
+    config: Config | None = None,
+    model: Model | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> PreparedSequences:
+    """Encode, sort and group events once, for re-use by `train` and `embed`.
+
+    Args:
+        events: see `open_events`.
+        output: the folder to write.
+        config: names columns and limits; the rest is inferred.
+        model: encode with this model's vocabulary, to embed with it, instead of fitting a new one.
+        overwrite: replace what is there.
+        progress: where to report to.
+    """
+    output = Path(output)
+    check_output(output, overwrite=overwrite)
+    with written_beside(output) as partial:
+        _prepare_into(partial, events, config or Config(), model, progress)
+    return open_prepared(output)
+
+
+def _prepare_into(folder: Path, events: Events, config: Config, model: Model | None, progress: Progress) -> None:
+    options = config.preparation
+    began = time.monotonic()
+    source = open_events(
+        events,
+        client=model.schema.client if model else config.columns.client,
+        memory_limit=options.memory_limit,
+        threads=options.threads,
+        temp_folder=folder / "sorting",
+    )
+    schema = model.schema if model else infer_schema(source, config.columns)
+    vocabulary = model.vocabulary if model else fit_vocabulary(
+        source, schema, min_count=options.min_count, max_categories=options.max_categories
+    )  # fmt: skip
+    write_prepared(folder, encode(source, schema, vocabulary), schema=schema, vocabulary=vocabulary)
+    source.connection.close()
+    shutil.rmtree(folder / "sorting", ignore_errors=True)
+    counts = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+    progress.say(
+        f"prepared {counts['events']:,} events of {counts['clients']:,} clients in {time.monotonic() - began:.1f} s"
+        f" ({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
+    )
+
+
+def train(
+    events: Events,
+    output: str | Path,
+    *,
+    config: Config | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Train a model on events and write its folder.
+
+    While it runs, everything lies in `<output>.partial`; only a finished model is moved to `output`.
+
+    Args:
+        events: see `open_events`, or a folder of prepared sequences.
+        output: the model folder to write.
+        config: all options.
+        resume: go on with an interrupted run where there is one; a finished model is left as it is.
+        overwrite: replace a model that is there, or an unfinished run.
+        progress: where to report to.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        SeqmelError: whatever is wrong with the input, the options or the output.
+    """
+    output, config = Path(output), config or Config()
+    from seqmel.device import resolve_device
+
+    resolve_device(config.device)
+    if resume and not overwrite and (output / "config.json").is_file():
+        progress.say(f"{output} is already trained; nothing to resume.")
+        return output
+    check_output(output, overwrite=overwrite)
+    work = _work_folder(output, config, resume=resume, overwrite=overwrite)
+    prepared = _prepared(events, work, config, progress)
+    _train_in(work, prepared, config, progress)
+    move_into_place(work / "model", output)
+    shutil.rmtree(work, ignore_errors=True)
+    return output
+
+
+def _work_folder(output: Path, config: Config, *, resume: bool, overwrite: bool) -> Path:
+    """The folder of the unfinished run, checked to be one of these options."""
+    work = partial_path(output)
+    options = work / "options.json"
+    if work.exists() and not resume and not overwrite:
+        raise OutputError(
+            f"An unfinished run lies in {work}. Go on with it with --resume, or discard it with --overwrite."
+        )
+    if work.exists() and not resume:
+        shutil.rmtree(work)
+    wanted = config.to_dict()
+    if options.is_file():
+        before = json.loads(options.read_text(encoding="utf-8"))
+        if before != wanted:
+            raise OutputError(
+                f"The unfinished run in {work} has other options ({_first_difference(before, wanted)})."
+                " Resume it with the same options, or discard it with --overwrite."
+            )
+    work.mkdir(parents=True, exist_ok=True)
+    options.write_text(json.dumps(wanted), encoding="utf-8")
+    return work
+
+
+def _first_difference(before: Any, wanted: Any, name: str = "") -> str:
+    if isinstance(before, dict) and isinstance(wanted, dict):
+        for key in wanted:
+            if before.get(key) != wanted[key]:
+                return _first_difference(before.get(key), wanted[key], f"{name}.{key}" if name else key)
+    return f"{name}: {before} there, {wanted} now"
+
+
+def _prepared(events: Events, work: Path, config: Config, progress: Progress) -> PreparedSequences:
+    if is_prepared(events):
+        return open_prepared(events)
+    folder = work / "prepared"
+    if not is_prepared(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        _prepare_into(folder, events, config, None, progress)
+    return open_prepared(folder)
+
+
+def _train_in(work: Path, prepared: PreparedSequences, config: Config, progress: Progress) -> None:
+    from seqmel.training.card import draw_curves, model_card
+    from seqmel.training.batches import settle_views
+    from seqmel.training.fit import fit
+
+    sequences = prepared.sequences.in_memory() if config.training.data == "memory" else prepared.sequences
+    views = settle_views(config, sequences)
+    options = config.to_dict()
+    options["views"] |= {"min_length": views.min_length, "max_length": views.max_length}
+    settled = Config.of(options)
+    began = time.monotonic()
+    encoder, history = fit(sequences, prepared.vocabulary, settled, checkpoints=work / "checkpoints", progress=progress)
+    metrics = {
+        "clients": len(sequences),
+        "events": sequences.events,
+        "embedding_dim": encoder.output_size,
+        "parameters": sum(p.numel() for p in encoder.parameters()),
+        "seconds": round(time.monotonic() - began, 1),
+        "history": history,
+    }
+    model = Model(settled, prepared.schema, prepared.vocabulary, encoder, metrics)
+    shutil.rmtree(work / "model", ignore_errors=True)
+    save_model(work / "model", model, card=model_card(model), curves=draw_curves(history))

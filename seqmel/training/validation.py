@@ -1,0 +1,53 @@
+"""What is watched on held-out clients after each epoch: can a client be recognised, and has the space collapsed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["effective_rank", "embedding_metrics"]
+
+
+def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
+    """Figures of the embeddings of several views of each of some clients.
+
+    Distances and neighbours are those of unit vectors after the mean vector is taken off, which says nothing.
+
+    Args:
+        embeddings: (N, D) float32.
+        clients: (N,) whose they are.
+
+    Returns:
+        recall_at_1, recall_at_10: share of views among whose 1 or 10 nearest others is one of the same client;
+        positive_distance, negative_distance: mean distance of two views of one client, of two clients;
+        effective_rank: see `effective_rank`.
+    """
+    unit = F.normalize(embeddings - embeddings.mean(0), dim=1)
+    apart = torch.cdist(unit, unit)
+    same = clients.unsqueeze(0) == clients.unsqueeze(1)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    nearest = apart.masked_fill(itself, torch.inf).topk(min(10, len(unit) - 1), largest=False).indices
+    hits = same.gather(1, nearest)
+    return {
+        "recall_at_1": float(hits[:, 0].float().mean()),
+        "recall_at_10": float(hits.any(1).float().mean()),
+        "positive_distance": float(apart[same & ~itself].mean()),
+        "negative_distance": float(apart[~same].mean()),
+        "effective_rank": effective_rank(embeddings),
+    }
+
+
+def effective_rank(embeddings: Tensor) -> float:
+    """How many directions the embeddings use: exp of the entropy of the normalised singular values of the centred matrix.
+
+    Roy, Vetterli: The effective rank (EUSIPCO 2007). 1 is a line; D is a ball. All embeddings equal gives 0.
+    """
+    centred = (embeddings - embeddings.mean(0)).double()
+    if not centred.isfinite().all():
+        return 0.0
+    singular = torch.linalg.svdvals(centred.cpu())
+    if float(singular.sum()) <= 1e-9 * max(1.0, float(embeddings.abs().max())):
+        return 0.0
+    shares = singular / singular.sum()
+    return float(torch.special.entr(shares).sum().exp())
