@@ -128,6 +128,50 @@ def embed(
 
 
 @app.command()
+def evaluate(
+    labels: Annotated[str, typer.Argument(help="A table with one row a client: Parquet or CSV.")],
+    target: Annotated[list[str], typer.Option(help="The column to predict. Repeatable.")],
+    embeddings: Annotated[
+        list[str] | None, typer.Option(help="A file of embeddings, or NAME=FILE. Repeatable.")
+    ] = None,
+    events: Annotated[str | None, typer.Option(help="Events, for the hand-crafted baseline.")] = None,
+    client: Client = None,
+    time: Time = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
+    trees: Annotated[int, typer.Option(help="Trees of LightGBM.", min=1)] = 500,
+    seed: Annotated[int, typer.Option(help="Of the folds and of LightGBM.", min=0)] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
+) -> None:
+    """Score embeddings against hand-crafted aggregates."""
+    checked = _config(config, settings, client=client, time=time)
+    kind = _one_of("task", task, "auto", "classification", "regression")
+    from seqmel.cli.evaluate import evaluate_files
+    from seqmel.progress import console_progress
+
+    evaluate_files(
+        labels, target, embeddings or [], events, checked, task=kind,  # type: ignore[arg-type]
+        folds=folds, seed=seed, trees=trees, json_file=json_file, progress=console_progress(),
+    )  # fmt: skip
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("seqmel-demo"),
+    clients: Annotated[int, typer.Option(help="How many clients to generate.", min=200)] = 3000,
+    seed: Annotated[int, typer.Option(help="Of the data and the training.", min=0)] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """The whole story on generated card data: events, training, embeddings, scores, a picture."""
+    from seqmel.cli.demo import run_demo
+    from seqmel.progress import console_progress
+
+    run_demo(output, clients=clients, seed=seed, overwrite=overwrite, progress=console_progress())
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     from seqmel import __version__

@@ -41,7 +41,8 @@ class RandomSlices:
     min_length: int = 25
     max_length: int = 200
 
-    def eligible(self, lengths: Tensor) -> Tensor:
+    @staticmethod
+    def eligible(lengths: Tensor) -> Tensor:
         """(N,) bool: the clients that have two different parts."""
         return lengths >= 2
 

@@ -41,14 +41,15 @@ class CoLES(nn.Module):
     """See the module's text.
 
     Args:
-        config: names views, loss, miner and head.
-        views: the slices, their lengths settled.
+        config: names views, loss, miner and head; settled, so that the slices have lengths.
         embedding_size: width of the encoder's vectors.
     """
 
-    def __init__(self, config: Config, *, views: RandomSlices, embedding_size: int) -> None:
+    def __init__(self, config: Config, *, embedding_size: int) -> None:
         super().__init__()
-        self.views = views
+        views = config.views
+        assert views.min_length is not None and views.max_length is not None, "settle() comes before"
+        self.views = RandomSlices(count=views.count, min_length=views.min_length, max_length=views.max_length)
         size = config.objective.head_size
         self.head = nn.Sequential(nn.Linear(embedding_size, 2 * size), nn.GELU(), nn.Linear(2 * size, size))
         self.loss: ContrastiveLoss | InfoNCELoss

@@ -14,8 +14,9 @@ from seqmel.data.views import RandomSlices
 from seqmel.errors import TrainingError
 from seqmel.objectives import CoLES, ViewBatch
 
-__all__ = ["HeldOutBatches", "Split", "TrainingBatches", "generator", "settle_views", "split_clients"]
+__all__ = ["HeldOutBatches", "Split", "TrainingBatches", "generator", "settle", "split_clients"]
 
+_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 2_000, 3, 30
 _VALIDATION_BATCH = 256
 _MOST_VALIDATION_CLIENTS = 2_000  # recall depends on the size of the gallery; beyond this more clients only cost time
 
@@ -36,13 +37,13 @@ class Split:
     validation: Tensor
 
 
-def split_clients(sequences: EncodedSequences, config: Config, views: RandomSlices) -> Split:
+def split_clients(sequences: EncodedSequences, config: Config) -> Split:
     """Hold out a random share of the clients; a client with too few events for two views is in neither part.
 
     Raises:
         TrainingError: fewer than two clients are left to train on.
     """
-    able = views.eligible(sequences.lengths).nonzero()[:, 0]
+    able = RandomSlices.eligible(sequences.lengths).nonzero()[:, 0]
     mixed = able[torch.randperm(len(able), generator=generator(config.seed, 0))]
     held = min(int(len(able) * config.training.validation_share), _MOST_VALIDATION_CLIENTS)
     held = held if held >= 2 else 0
@@ -55,14 +56,23 @@ def split_clients(sequences: EncodedSequences, config: Config, views: RandomSlic
     return split
 
 
-def settle_views(config: Config, sequences: EncodedSequences) -> RandomSlices:
-    """The slices with their lengths settled: where they are not given, up to 0.75 of the median client and at most 200
-    events, and from an eighth of that on."""
-    options = config.views
+def settle(config: Config, sequences: EncodedSequences) -> Config:
+    """The config with what was left to the data filled in: the slices' lengths and the number of epochs.
+
+    Slices have up to 0.75 of the median client's events, at least 20 and at most 200, and from an eighth of that on.
+    """
+    views, training = config.views, config.training
     median = float(sequences.lengths[sequences.lengths > 0].float().median()) if sequences.events else 1.0
-    longest = options.max_length or max(options.min_length or 0, min(200, max(20, round(0.75 * median))))
-    shortest = options.min_length or min(longest, max(5, longest // 8))
-    return RandomSlices(count=options.count, min_length=shortest, max_length=longest)
+    longest = views.max_length or max(views.min_length or 0, min(200, max(20, round(0.75 * median))))
+    shortest = views.min_length or min(longest, max(5, longest // 8))
+    steps = max(1, int(len(sequences) * (1 - training.validation_share)) // training.batch_size)
+    epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, -(-_STEPS // steps))) if training.epochs is None else training.epochs
+    return config.model_copy(
+        update={
+            "views": views.model_copy(update={"min_length": shortest, "max_length": longest}),
+            "training": training.model_copy(update={"epochs": epochs}),
+        }
+    )
 
 
 class TrainingBatches:

@@ -14,7 +14,7 @@ def model_card(model: Model) -> str:
     """The card as Markdown: what went in, how it was trained, what came out, how to use it."""
     from seqmel import __version__
 
-    config, metrics, last = model.config, model.metrics, model.metrics["history"][-1]
+    config, metrics, last = model.config, model.metrics, (model.metrics["history"] or [{}])[-1]
     columns = "\n".join(f"| `{name}` | {words} |" for name, words in model.vocabulary.describe().items())
     left_out = "".join(f"| `{name}` | left out: {why} |\n" for name, why in model.schema.left_out.items())
     figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in last.items())

@@ -24,7 +24,7 @@ from seqmel.errors import ModelError, TrainingError
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import CoLES, ViewBatch
 from seqmel.progress import Progress, Task, silent
-from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle_views, split_clients
+from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
 from seqmel.training.module import MONITOR, TrainingModule
 
 __all__ = ["fit"]
@@ -56,17 +56,18 @@ def fit(
     """
     device = resolve_device(config.device)
     keep_large_blocks()
-    views = settle_views(config, sequences)
-    split = split_clients(sequences, config, views)
+    config = settle(config, sequences)
+    split = split_clients(sequences, config)
     placed = sequences.to(device) if config.training.data == "device" else sequences
     with torch.random.fork_rng(), _quiet():
         torch.manual_seed(config.seed)
         encoder = SequenceEncoder(config, vocabulary)
-        objective = CoLES(config, views=views, embedding_size=encoder.output_size)
+        objective = CoLES(config, embedding_size=encoder.output_size)
         report = _Report(progress, config)
         module = TrainingModule(encoder, objective, config, on_epoch=report.tell)
         trainer, best = _trainer(config, device, report, checkpoints, validated=len(split.validation) > 0)
-        _run(trainer, module, placed, split, checkpoints)
+        if config.training.epochs:
+            _run(trainer, module, placed, split, checkpoints)
     if best is not None and best.best_model_path:
         _restore(module, Path(best.best_model_path))
     _warn_of_collapse(module.history, progress)

@@ -156,15 +156,12 @@ def _prepared(events: Events, work: Path, config: Config, progress: Progress) ->
 
 
 def _train_in(work: Path, prepared: PreparedSequences, config: Config, progress: Progress) -> None:
+    from seqmel.training.batches import settle
     from seqmel.training.card import draw_curves, model_card
-    from seqmel.training.batches import settle_views
     from seqmel.training.fit import fit
 
     sequences = prepared.sequences.in_memory() if config.training.data == "memory" else prepared.sequences
-    views = settle_views(config, sequences)
-    options = config.to_dict()
-    options["views"] |= {"min_length": views.min_length, "max_length": views.max_length}
-    settled = Config.of(options)
+    settled = settle(config, sequences)
     began = time.monotonic()
     encoder, history = fit(sequences, prepared.vocabulary, settled, checkpoints=work / "checkpoints", progress=progress)
     metrics = {

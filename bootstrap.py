@@ -1,0 +1,56 @@
+"""Set up seqmel in a virtual environment of its own (.venv here) and run something in it. Needs only Python >= 3.10.
+
+    python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores after the install
+    python3 bootstrap.py test      the tests
+    python3 bootstrap.py check     lint, format and types, as CI runs them
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = ROOT / ".venv"
+PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+TORCH = "torch==2.13.0"  # first, alone and exact: a range may bring gigabytes of another build
+
+TASKS = {
+    "demo": [["-m", "seqmel", "demo", "--overwrite"]],
+    "test": [["-m", "pytest"]],
+    "check": [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]],
+}
+
+
+def run(*arguments: str) -> None:
+    """Run the environment's Python; stop with its exit code where it fails."""
+    code = subprocess.call([str(PYTHON), *arguments], cwd=ROOT)
+    if code:
+        sys.exit(code)
+
+
+def install(extra: str) -> None:
+    """Make the environment, once, and install what pyproject.toml asks for."""
+    if not PYTHON.exists():
+        print(f"making {ENVIRONMENT}", flush=True)
+        venv.create(ENVIRONMENT, with_pip=True)
+    run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", TORCH)
+    run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", f".{extra}")
+
+
+def main() -> None:
+    """Install, then run the task that was named."""
+    if len(sys.argv) != 2 or sys.argv[1] not in TASKS:
+        sys.exit(f"usage: python3 bootstrap.py {' | '.join(TASKS)}")
+    if sys.version_info < (3, 10):
+        sys.exit(f"seqmel needs Python 3.10 or newer; this is {sys.version.split()[0]}")
+    install("" if sys.argv[1] == "demo" else "[dev]")
+    for arguments in TASKS[sys.argv[1]]:
+        run(*arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""`seqmel describe`: what a model would learn from, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from seqmel.config import Config
+from seqmel.data.inference import infer_schema
+from seqmel.data.preparation import check_events, time_sql
+from seqmel.data.reading import ROW, EventSource, ident, open_events
+from seqmel.files import written_beside
+from seqmel.schema import EventSchema
+
+__all__ = ["describe_events", "describe_source"]
+
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+_COMMONEST = 3
+
+
+def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
+    """Counts, lengths, gaps, and each column's role and contents, as JSON holds them."""
+    check_events(source, schema)
+    client, moment = ident(schema.client), time_sql(source, schema)
+    quantiles = f"quantile_disc(n, {list(_QUANTILES)})"
+    events, clients, lengths = source.row(
+        f"SELECT sum(n), count(*), {quantiles} FROM (SELECT count(*) AS n FROM events GROUP BY {client})"
+    )
+    low, high = source.row(f"SELECT min(t), max(t) FROM (SELECT {moment} AS t FROM events)")
+    (gaps,) = source.row(
+        f"SELECT quantile_cont(gap, {list(_QUANTILES)}) FROM (SELECT (t - lag(t) OVER (PARTITION BY c ORDER BY t, r)) / 1e6"
+        f" AS gap FROM (SELECT {client} AS c, {moment} AS t, {ROW} AS r FROM events"
+        f" WHERE hash({client}::VARCHAR) % {max(1, events // 2_000_000)} = 0)) WHERE gap IS NOT NULL"
+    )
+    return {
+        "events": events,
+        "clients": clients,
+        "nested": source.nested,
+        "from_us": low,
+        "to_us": high,
+        "events_a_client": dict(zip(map(str, _QUANTILES), lengths, strict=True)),
+        "gap_seconds": dict(zip(map(str, _QUANTILES), gaps, strict=True)) if gaps else None,
+        "schema": schema.model_dump(mode="json"),
+        "columns": {c: _column(source, schema, c) for c in schema.features},
+    }
+
+
+def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, Any]:
+    name = ident(column)
+    if column in schema.numeric:
+        nulls, q = source.row(
+            f"SELECT count(*) FILTER ({name} IS NULL OR NOT isfinite({name}::DOUBLE)),"
+            f" quantile_cont({name}::DOUBLE, {list(_QUANTILES)}) FILTER (isfinite({name}::DOUBLE)) FROM events"
+        )
+        return {
+            "role": "numeric",
+            "nulls": nulls,
+            "quantiles": dict(zip(map(str, _QUANTILES), q, strict=True)) if q else {},
+        }
+    nulls, distinct = source.row(f"SELECT count(*) FILTER ({name} IS NULL), count(DISTINCT {name}) FROM events")
+    common = source.rows(
+        f"SELECT {name}::VARCHAR, count(*) AS n FROM events WHERE {name} IS NOT NULL GROUP BY 1 ORDER BY n DESC, 1 LIMIT {_COMMONEST}"
+    )
+    return {"role": "categorical", "nulls": nulls, "distinct": distinct, "commonest": dict(common)}
+
+
+def describe_events(events: str, config: Config, json_file: Path | None) -> None:
+    """Print the description; with `json_file`, write it as JSON too."""
+    source = open_events(events, client=config.columns.client, memory_limit=config.preparation.memory_limit)
+    schema = infer_schema(source, config.columns)
+    facts = describe_source(source, schema)
+    if json_file is not None:
+        with written_beside(json_file) as partial:
+            partial.write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
+    console = Console(highlight=False, width=max(100, Console().width))
+    layout = "one row a client, list columns" if source.nested else "one row an event"
+    console.print(
+        f"[bold]{escape(source.label)}[/]: {facts['events']:,} events of {facts['clients']:,} clients ({layout})"
+    )
+    console.print(_spread("events a client", facts["events_a_client"], lambda x: f"{x:,.0f}"))
+    if facts["gap_seconds"]:
+        console.print(_spread("gap between events", facts["gap_seconds"], _duration))
+    console.print(
+        f"time: {schema.time} ({schema.time_unit}), {_duration((facts['to_us'] - facts['from_us']) / 1e6)} from first to last"
+    )
+    console.print(_table(schema, facts))
+
+
+def _spread(name: str, quantiles: dict[str, float], show: Any) -> str:
+    low, q1, middle, q3, p95, high = (show(v) for v in quantiles.values())
+    return f"{name}: median {middle}, middle half {q1} to {q3}, 95 % up to {p95}, range {low} to {high}"
+
+
+def _duration(seconds: float) -> str:
+    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {name}"
+    return f"{seconds:,.0f} s"
+
+
+def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
+    table = Table("column", "is", "contents", box=None, header_style="bold", pad_edge=False)
+    table.add_row(escape(schema.client), "client", "")
+    table.add_row(escape(schema.time), "time", schema.time_unit)
+    for column, about in facts["columns"].items():
+        nulls = f"; {about['nulls']:,} nulls" if about["nulls"] else ""
+        if about["role"] == "numeric":
+            within = f" within {schema.numeric_by[column]}" if column in schema.numeric_by else ""
+            q = about["quantiles"]
+            words = f"median {q['0.5']:,.6g}, middle half {q['0.25']:,.6g} to {q['0.75']:,.6g}, range {q['0.0']:,.6g} to {q['1.0']:,.6g}"
+            table.add_row(escape(column), f"numeric{within}", words + nulls)
+        else:
+            common = ", ".join(f"{escape(v)} ({n / facts['events']:.0%})" for v, n in about["commonest"].items())
+            table.add_row(escape(column), "categorical", f"{about['distinct']:,} values: {common}{nulls}")
+    for column, why in schema.left_out.items():
+        table.add_row(escape(column), "[dim]left out[/]", f"[dim]{escape(why)}[/]")
+    return table
