@@ -1,0 +1,233 @@
+"""Read labels and embeddings, and bring them together by client id, never by position."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seqmel.data.reading import EventSource, _arrow, _register, connect, ident, reading
+from seqmel.errors import InputError, SchemaError, shown
+from seqmel.schema import recognise_client
+
+__all__ = ["beside", "match", "read_embeddings", "read_labels"]
+
+Table: TypeAlias = Any
+"""A path (str or Path) to Parquet or CSV, or a table: pandas, polars, pyarrow, or anything with an Arrow stream."""
+
+_TEXT = re.compile(r"VARCHAR|ENUM.*|UUID")
+_WHOLE = re.compile(r"U?(TINY|SMALL|BIG)?INT(EGER)?|BOOLEAN")
+_NUMBER = re.compile(rf"{_WHOLE.pattern}|U?HUGEINT|FLOAT|DOUBLE|DECIMAL.*")
+_BATCH_ROWS = 100_000
+_VECTOR = re.compile(r"(FLOAT|DOUBLE)\[\d*\]")
+
+
+def read_labels(labels: Table, target: str, *, client: str | None = None) -> pd.Series[Any]:
+    """Read one label a client.
+
+    Args:
+        labels: a table with one row a client.
+        target: the column to predict: classes (text, booleans, whole numbers) or quantities.
+        client: the client column; recognised by name where None.
+
+    Returns:
+        The target, named as its column, indexed by client id in the order of the table. Clients whose target is null,
+        NaN or infinite are left out. Text, booleans and whole numbers keep their kind; other numbers become float64.
+
+    Raises:
+        SchemaError: no such column, or the target is neither text nor boolean nor a number.
+        InputError: not readable, no label at all, a client without an id, or a client with two labels.
+    """
+    source = _open(labels)
+    client = client or recognise_client(source.columns, source.label)
+    source.require(client, "Name the client column with --client.")
+    source.require(target, "Name the column to predict with --target.")
+    if client == target:
+        raise SchemaError(f"The target {target!r} is the client column of {source.label}. Name another target.")
+    value = _target_sql(target, source)
+    read = source.stream(
+        f"SELECT * FROM (SELECT {ident(client)} AS id, {value} AS label FROM events) WHERE label IS NOT NULL",
+        _BATCH_ROWS,
+    ).read_all()
+    if not len(read):
+        raise InputError(f"Column {target!r} of {source.label} holds no value. Name a target that some clients have.")
+    values: pd.Series[Any] = read.column(1).to_pandas()
+    values.index, values.name = _ids(read.column(0), client, source.label), target
+    return values
+
+
+def read_embeddings(embeddings: Table, *, client: str | None = None) -> pd.DataFrame:
+    """Read one vector a client.
+
+    Args:
+        embeddings: a table with one row a client, the vector in columns `emb_0000 ...`, or in one list column
+            `embedding`; without either, all columns but the client's are the vector.
+        client: the client column; the first column where None.
+
+    Returns:
+        float32, one row a client in the order of the table, indexed by client id.
+
+    Raises:
+        SchemaError: no such column, or one that holds no numbers.
+        InputError: not readable, no rows, vectors of different lengths, a client without an id, or a client twice.
+    """
+    source = _open(embeddings)
+    client = client or next(iter(source.columns))
+    source.require(client, "Name the client column with --client.")
+    names = _vector_columns(source, client)
+    nested = names == ["embedding"] and bool(_VECTOR.fullmatch(source.columns["embedding"]))
+    selected = ", ".join(f"{ident(name)}::{'FLOAT[]' if nested else 'FLOAT'} AS {ident(name)}" for name in names)
+    read = source.stream(f"SELECT {selected}, {ident(client)} FROM events", _BATCH_ROWS).read_all()
+    ids = _ids(read.column(len(names)), client, source.label)
+    values = _vectors(read.column(0), ids, source.label) if nested else {n: read.column(n).to_numpy() for n in names}
+    frame: pd.DataFrame = pd.DataFrame(values, index=ids)
+    return frame.rename(columns=lambda i: f"emb_{i:04}") if nested else frame
+
+
+def match(labels: pd.Series[Any], features: pd.DataFrame) -> tuple[pd.Series[Any], pd.DataFrame]:
+    """The clients that both have, by id, in the order of `labels` and under its ids.
+
+    Ids of another type ("12" for 12) are matched through their text where none matches as it is.
+
+    Args:
+        labels: one value a client, indexed by client id.
+        features: one row a client, indexed by client id.
+
+    Raises:
+        InputError: no client is in both; it says how many ids each side has, and shows some.
+    """
+    _once(labels.index, "the labels")
+    _once(features.index, "the features")
+    place = features.index.get_indexer(labels.index)
+    if (place < 0).all():
+        place = _places_by_text(labels.index, features.index)
+    found = place >= 0
+    if not found.any():
+        raise InputError(
+            f"No client of the labels has features. Labels: {_examples(labels.index)}; features:"
+            f" {_examples(features.index)}. Check that both name the same clients, and the column that holds them."
+        )
+    matched = features.iloc[place[found]]
+    matched.index = labels.index[found]
+    return labels[found], matched
+
+
+def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """The features of both tables for the clients that both have, by id, in the order of `a` and under its ids.
+
+    A column of `b` that has the name of one of `a` gets " (2)" behind it.
+
+    Raises:
+        InputError: no client is in both.
+    """
+    order, right = match(a.index.to_series(), b)
+    renamed = right.rename(columns={name: f"{name} (2)" for name in a.columns.intersection(b.columns)})
+    joined: pd.DataFrame = pd.concat([a.loc[order.index], renamed], axis=1)
+    return joined
+
+
+def _open(table: Table) -> EventSource:
+    """The table as a source: `open_events` without its reading of list columns as events."""
+    connection = connect()
+    if isinstance(table, (str, os.PathLike)):
+        label, _ = _register(connection, table)
+    else:
+        label = f"the given {type(table).__name__}"
+        connection.register("raw", _without_float16(pa.table(_arrow(table))))
+    with reading(label):
+        connection.execute("CREATE VIEW events AS FROM raw")
+        columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE events").fetchall()}
+        if not connection.execute("SELECT 1 FROM events LIMIT 1").fetchall():
+            raise InputError(f"{label} has no rows. Expected one row a client.")
+    return EventSource(connection, label, columns)
+
+
+def _without_float16(table: pa.Table) -> pa.Table:
+    """DuckDB reads float16 from Parquet, but not from Arrow."""
+    wider = {pa.float16(): pa.float32(), pa.list_(pa.float16()): pa.list_(pa.float32())}
+    return table.cast(pa.schema([field.with_type(wider.get(field.type, field.type)) for field in table.schema]))
+
+
+def _target_sql(target: str, source: EventSource) -> str:
+    kind = source.columns[target]
+    if _WHOLE.fullmatch(kind):
+        return ident(target)
+    if _TEXT.fullmatch(kind):
+        return f"{ident(target)}::VARCHAR"
+    if _NUMBER.fullmatch(kind):
+        return f"CASE WHEN isfinite({ident(target)}::DOUBLE) THEN {ident(target)}::DOUBLE END"
+    raise SchemaError(
+        f"The target {target!r} of {source.label} is of type {kind}. Expected text or booleans (classes), or numbers."
+    )
+
+
+def _vector_columns(source: EventSource, client: str) -> list[str]:
+    columns = source.columns
+    if _VECTOR.fullmatch(columns.get("embedding", "")):
+        return ["embedding"]
+    others = [name for name in columns if name != client]
+    names = [name for name in others if re.fullmatch(r"emb_\d+", name)] or others
+    wrong = [f"{name} ({columns[name]})" for name in names if not _NUMBER.fullmatch(columns[name])]
+    if wrong or not names:
+        raise SchemaError(
+            f"Cannot take vectors from {source.label}: beside the client column {client!r} it has"
+            f" {'columns without numbers: ' + shown(wrong) if wrong else 'no column'}. Expected numbers in columns"
+            " emb_0000 ..., or lists in a column 'embedding'. Another client column is named with --client."
+        )
+    return names
+
+
+def _vectors(column: pa.ChunkedArray, ids: pd.Index[Any], label: str) -> npt.NDArray[np.float32]:
+    """Lists of equal length as a matrix, (clients, dimensions)."""
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    uneven = np.flatnonzero(lengths != lengths[0])
+    if len(uneven) or not lengths[0]:
+        client, length = (ids[uneven[0]], lengths[uneven[0]]) if len(uneven) else (ids[0], 0)
+        raise InputError(
+            f"Client {_plain(client)} has a vector of {length} numbers in {label}, the first client one of"
+            f" {lengths[0]}. Expected vectors of one length, and no empty ones."
+        )
+    values = pc.list_flatten(column).to_numpy()
+    return np.asarray(values, np.float32).reshape(len(lengths), -1)
+
+
+def _ids(column: pa.ChunkedArray, client: str, label: str) -> pd.Index[Any]:
+    if column.null_count:
+        raise InputError(
+            f"{column.null_count:,} rows of {label} have no client (column {client!r} is null). Drop or mend them."
+        )
+    ids: pd.Index[Any] = pd.Index(column.to_pandas(), name=client)
+    _once(ids, label)
+    return ids
+
+
+def _once(ids: pd.Index[Any], label: str) -> None:
+    again = ids[ids.duplicated()]
+    if len(again):
+        raise InputError(
+            f"Client {_plain(again[0])} has {(ids == again[0]).sum()} rows in {label}. Expected one row a client:"
+            " drop or join the others."
+        )
+
+
+def _places_by_text(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
+    """Where each wanted id is among the ids, compared as text; -1 where it is not."""
+    place: dict[str, int] = {}
+    for i, client in enumerate(ids):
+        place.setdefault(_plain(client), i)
+    return np.array([place.get(_plain(client), -1) for client in wanted], np.intp)
+
+
+def _plain(client: object) -> str:
+    whole = isinstance(client, (float, np.floating)) and float(client).is_integer()
+    return str(int(client)) if whole else str(client)  # type: ignore[call-overload]
+
+
+def _examples(ids: pd.Index[Any]) -> str:
+    return f"{len(ids):,} clients, such as {', '.join(repr(i) for i in ids[:3].tolist())}"

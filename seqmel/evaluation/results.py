@@ -1,0 +1,161 @@
+"""What scoring found: a value a fold, means with intervals, differences; as a table for people and JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqmel.errors import ConfigError, did_you_mean, shown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Score", "Scores"]
+
+_TITLES = {
+    "accuracy": "accuracy", "auroc": "AUROC", "log_loss": "log-loss ↓",
+    "r2": "R2", "rmse": "RMSE ↓", "mae": "MAE ↓", "spearman": "Spearman",
+}  # fmt: skip
+_IN_UNITS_OF_TARGET = ("rmse", "mae")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one set of features, or its difference between two sets.
+
+    Attributes:
+        features: the name of the set.
+        metric: accuracy, auroc, log_loss, r2, rmse, mae or spearman.
+        folds: its value on the test part of each fold.
+    """
+
+    features: str
+    metric: str
+    folds: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.folds))
+
+    @property
+    def half_width(self) -> float:
+        """Half of the 95 % interval of the mean by Student's t over the folds.
+
+        The training parts of the folds overlap, so this is somewhat too narrow (Bengio and Grandvalet, 2004); it says
+        nothing of what another seed of the encoder would give.
+        """
+        from scipy.stats import t
+
+        count = len(self.folds)
+        return float(t.ppf(0.975, count - 1) * np.std(self.folds, ddof=1) / np.sqrt(count))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: features, metric, mean, half_width, folds."""
+        return {
+            "features": self.features,
+            "metric": self.metric,
+            "mean": self.mean,
+            "half_width": self.half_width,
+            "folds": list(self.folds),
+        }
+
+    def __str__(self) -> str:
+        if self.metric in _IN_UNITS_OF_TARGET:
+            return f"{self.mean:.4g} ± {self.half_width:.2g}"
+        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of all sets of features on one target, all on the same clients and folds.
+
+    Attributes:
+        target: the name of the target.
+        task: "classification" or "regression".
+        primary: the metric to look at first: auroc for two classes, accuracy for more, r2 for a quantity.
+        rows: one score a set and metric.
+        clients: how many clients were scored: those with a label and with every set of features.
+        labelled: how many clients have a label.
+        matched: name of a set -> how many of the labelled clients it has.
+        classes: class -> how many of the scored clients are of it; empty for a quantity.
+        seed: of folds and LightGBM.
+        trees: how many LightGBM grew.
+    """
+
+    target: str
+    task: str
+    primary: str
+    rows: tuple[Score, ...]
+    clients: int
+    labelled: int
+    matched: dict[str, int]
+    classes: dict[str, int]
+    seed: int
+    trees: int
+
+    def score(self, features: str, metric: str | None = None) -> Score:
+        """One score; the primary metric where none is named. A `ConfigError` for a set or metric that is not there."""
+        metric = metric or self.primary
+        metrics = list(dict.fromkeys(row.metric for row in self.rows))
+        for name, known, what in ((features, list(self.matched), "features"), (metric, metrics, "metric")):
+            if name not in known:
+                raise ConfigError(
+                    f"No {what} {name!r} was scored.{did_you_mean(name, known)} There is: {shown(known)}."
+                )
+        return next(row for row in self.rows if (row.features, row.metric) == (features, metric))
+
+    def difference(self, a: str, b: str, metric: str | None = None) -> Score:
+        """How much more `a` has than `b`, fold by fold: sharper than two intervals side by side, as folds are shared."""
+        left, right = self.score(a, metric), self.score(b, metric)
+        folds = tuple(x - y for x, y in zip(left.folds, right.folds, strict=True))
+        return Score(f"{a} - {b}", left.metric, folds)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values; `differences` are those of the primary metric to the first set of features."""
+        first, *others = self.matched
+        return {
+            "target": self.target,
+            "task": self.task,
+            "primary": self.primary,
+            "clients": self.clients,
+            "labelled": self.labelled,
+            "matched": self.matched,
+            "classes": self.classes,
+            "seed": self.seed,
+            "trees": self.trees,
+            "scores": [row.to_json() for row in self.rows],
+            "differences": [self.difference(other, first).to_json() for other in others],
+        }
+
+    def table(self) -> Table:
+        """For a terminal: one row a set, one column a metric, mean ± half of the 95 % interval."""
+        from rich.table import Table
+
+        header, *rows = self._cells()
+        table = Table(*header, title=self.target, caption=self.caption)
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """The same table in Markdown, with the caption below."""
+        header, *rows = self._cells()
+        lines = [header, ["---"] * len(header), *rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.caption}\n"
+
+    @property
+    def caption(self) -> str:
+        """What the table rests on: clients, classes, folds."""
+        classes = f" ({shown(f'{name}: {n:,}' for name, n in self.classes.items())})" if self.classes else ""
+        folds = len(self.rows[0].folds)
+        return (
+            f"{self.target}: {self.clients:,} clients{classes}, {folds} folds, mean ± 95 % interval over the folds;"
+            f" LightGBM, {self.trees} trees."
+        )
+
+    def _cells(self) -> list[list[str]]:
+        metrics = list(dict.fromkeys(row.metric for row in self.rows))
+        header = ["features", *(_TITLES[metric] for metric in metrics)]
+        return [header, *([name, *(str(self.score(name, m)) for m in metrics)] for name in self.matched)]

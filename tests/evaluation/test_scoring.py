@@ -1,0 +1,246 @@
+"""Scoring: the same clients and folds for all, intervals, reproducibility, and what cannot be scored."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from seqmel.errors import ConfigError, InputError
+from seqmel.evaluation.results import Score, Scores
+from seqmel.evaluation.scoring import score
+
+Features = dict[str, pd.DataFrame]
+
+
+def _index(count: int) -> pd.Index:
+    return pd.Index([f"c{i:03}" for i in range(count)], name="client_id")
+
+
+@pytest.fixture
+def features() -> Features:
+    rng = np.random.default_rng(0)
+    good, noise = rng.normal(size=(2, 200, 3)).astype(np.float32)
+    return {"good": pd.DataFrame(good, index=_index(200)), "noise": pd.DataFrame(noise, index=_index(200))}
+
+
+@pytest.fixture
+def binary(features: Features) -> pd.Series:
+    return pd.Series(np.where(features["good"][0] > 0, "M", "F"), index=_index(200), name="gender")
+
+
+def _few(y: pd.Series, features: Features, **options: object) -> Scores:
+    return score(y, features, **{"trees": 30, "folds": 3, "threads": 1, **options})  # type: ignore[arg-type]
+
+
+def test_features_that_carry_the_label_score_above_noise(features: Features, binary: pd.Series) -> None:
+    scores = _few(binary, features)
+    assert (scores.task, scores.primary) == ("classification", "auroc")
+    assert scores.score("good").mean > 0.95
+    assert 0.3 < scores.score("noise").mean < 0.7
+    assert scores.classes == binary.value_counts().to_dict()
+
+
+def test_several_classes_are_scored_by_accuracy_first(features: Features) -> None:
+    y = pd.cut(features["good"][0], [-9, -0.5, 0.5, 9], labels=False).rename("age_group")
+    scores = _few(y, features)
+    assert scores.primary == "accuracy"
+    assert scores.score("good", "auroc").mean > 0.95
+    assert scores.score("good").mean > scores.score("noise").mean + 0.2
+
+
+def test_quantities_are_scored_as_regression(features: Features) -> None:
+    y = (1000 * features["good"][0].astype(float)).rename("amount")
+    scores = _few(y, features, trees=200)
+    assert (scores.task, scores.primary, scores.classes) == ("regression", "r2", {})
+    assert scores.score("good").mean > 0.7
+    assert scores.score("good", "spearman").mean > 0.9
+    assert scores.score("good", "mae").mean < scores.score("good", "rmse").mean < scores.score("noise", "rmse").mean
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        (np.arange(60) % 20, "classification"),
+        (np.arange(60) % 21, "regression"),
+        (np.arange(60) % 2 == 0, "classification"),
+        (np.arange(60) % 3 / 2, "classification"),
+        (np.array(["a", "b"] * 30), "classification"),
+    ],
+)
+def test_the_task_is_recognised_by_the_target(values: np.ndarray, task: str) -> None:
+    table = pd.DataFrame({"x": np.arange(60.0)}, index=_index(60))
+    assert _few(pd.Series(values, index=_index(60)), {"x": table}, trees=1).task == task
+
+
+def test_a_given_task_wins_over_the_recognised_one(features: Features) -> None:
+    y = pd.Series(np.arange(200) % 2, index=_index(200), name="bought")
+    assert _few(y, features, trees=1, task="regression").primary == "r2"
+
+
+def test_the_order_of_rows_changes_nothing(features: Features, binary: pd.Series) -> None:
+    shuffled = {name: table.sample(frac=1, random_state=1) for name, table in features.items()}
+    assert _few(binary, features).rows == _few(binary.sample(frac=1, random_state=2), shuffled).rows
+
+
+def test_the_same_seed_gives_the_same_scores_and_another_seed_others(features: Features, binary: pd.Series) -> None:
+    assert _few(binary, features).rows == _few(binary, features).rows
+    assert _few(binary, features).rows != _few(binary, features, seed=1).rows
+
+
+def test_the_number_of_threads_changes_nothing(features: Features, binary: pd.Series) -> None:
+    small = {"trees": 3, "folds": 2}  # LightGBM's threads are slow where other work runs beside them
+    assert _few(binary, features, **small).rows == _few(binary, features, **small, threads=2).rows
+
+
+def test_all_sets_are_scored_on_the_clients_that_every_set_has(features: Features, binary: pd.Series) -> None:
+    part = {"good": features["good"].iloc[:150], "noise": features["noise"].iloc[50:]}
+    scores = _few(binary.iloc[:180], part)
+    assert (scores.clients, scores.labelled, scores.matched) == (100, 180, {"good": 150, "noise": 130})
+    alone = _few(binary.iloc[50:150], {"good": features["good"]})
+    assert scores.score("good") == alone.score("good")
+
+
+def test_clients_without_a_label_are_not_scored(features: Features, binary: pd.Series) -> None:
+    holes = binary.astype(object)
+    holes.iloc[100:] = None
+    assert _few(holes, features).rows == _few(binary.iloc[:100], features).rows
+
+
+def test_folds_are_the_same_for_every_set(features: Features, binary: pd.Series) -> None:
+    scores = _few(binary, {"a": features["good"], "b": features["good"]})
+    assert scores.difference("a", "b").folds == (0.0, 0.0, 0.0)
+
+
+def test_missing_and_infinite_features_are_scored_as_they_are(features: Features, binary: pd.Series) -> None:
+    holes = features["good"].copy()
+    holes.iloc[::3, 1], holes.iloc[1::3, 2] = np.nan, np.inf
+    assert _few(binary, {"holes": holes}).score("holes").mean > 0.9
+
+
+def test_features_without_any_information_score_as_chance(binary: pd.Series) -> None:
+    constant = pd.DataFrame({"x": np.zeros(200)}, index=_index(200))
+    assert _few(binary, {"constant": constant}).score("constant").mean == 0.5
+    quantity = pd.Series(np.arange(200.0), index=_index(200))
+    assert _few(quantity, {"constant": constant}).score("constant", "spearman").mean == 0
+
+
+def test_progress_is_told_after_each_fold(features: Features, binary: pd.Series) -> None:
+    told: list[tuple[str, int, int]] = []
+    _few(binary, features, progress=lambda *done: told.append(done))
+    assert told == [("good", 1, 6), ("good", 2, 6), ("good", 3, 6), ("noise", 4, 6), ("noise", 5, 6), ("noise", 6, 6)]
+
+
+# ---------------------------------------------------------------------------------------------------- refused
+
+
+def test_one_class_is_refused(features: Features, binary: pd.Series) -> None:
+    with pytest.raises(InputError, match="The target 'gender' has one class only, 'M', among the"):
+        _few(binary[binary == "M"], features)
+    with pytest.raises(InputError, match="is 3 for all 200 clients"):
+        _few(pd.Series(3, index=_index(200), name="age"), features, task="regression")
+
+
+def test_a_class_with_fewer_clients_than_folds_is_refused(features: Features, binary: pd.Series) -> None:
+    binary.iloc[:2] = "other"
+    with pytest.raises(InputError, match="3 folds need 3 clients of every class of the target 'gender'; class 'other'"):
+        _few(binary, features)
+
+
+def test_fewer_than_two_clients_a_fold_are_refused(features: Features, binary: pd.Series) -> None:
+    with pytest.raises(InputError, match="3 folds need at least 6 clients with a label and all features; there are 5"):
+        _few(binary.iloc[:5], features)
+
+
+def test_labels_that_match_no_client_are_refused(features: Features, binary: pd.Series) -> None:
+    with pytest.raises(InputError, match=r"Labels: 200 clients, such as .* features: 200 clients, such as"):
+        _few(binary.rename(lambda i: f"x{i}"), features)
+
+
+def test_text_is_refused_as_a_quantity_and_as_a_feature(features: Features, binary: pd.Series) -> None:
+    with pytest.raises(InputError, match="Regression needs numbers"):
+        _few(binary, features, task="regression")
+    with pytest.raises(InputError, match="'text' have columns that hold no numbers: gender"):
+        _few(binary, {"text": binary.to_frame()})
+    with pytest.raises(InputError, match="'none' have no columns"):
+        _few(binary, {"none": binary.to_frame()[[]]})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"folds": 1}, "folds is 1"), ({"trees": 0}, "trees is 0"), ({"threads": 0}, "threads is 0"),
+     ({"seed": -1}, "seed is -1"), ({"task": "ranking"}, "task is 'ranking'")],
+)  # fmt: skip
+def test_options_out_of_range_are_refused(
+    features: Features, binary: pd.Series, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _few(binary, features, **options)
+    with pytest.raises(ConfigError, match="No features"):
+        _few(binary, {})
+
+
+# ---------------------------------------------------------------------------------------------------- results
+
+
+@pytest.fixture
+def scores() -> Scores:
+    rows = (Score("a", "auroc", (0.7, 0.8, 0.9)), Score("a", "log_loss", (0.5, 0.5, 0.5)))
+    rows += (Score("b", "auroc", (0.71, 0.81, 0.91)), Score("b", "log_loss", (0.4, 0.5, 0.6)))
+    return Scores("gender", "classification", "auroc", rows, 30, 40, {"a": 35, "b": 30}, {"F": 20, "M": 10}, 0, 500)
+
+
+def test_the_interval_is_that_of_students_t(scores: Scores) -> None:
+    row = scores.score("a")
+    low, high = stats.t.interval(0.95, 2, loc=row.mean, scale=stats.sem(row.folds))
+    assert (row.mean - row.half_width, row.mean + row.half_width) == pytest.approx((low, high))
+
+
+def test_a_paired_difference_is_sharper_than_two_intervals(scores: Scores) -> None:
+    difference = scores.difference("b", "a")
+    assert difference.mean == pytest.approx(0.01)
+    assert difference.half_width < 1e-9 < scores.score("a").half_width
+    assert (difference.features, difference.metric) == ("b - a", "auroc")
+    assert scores.difference("a", "b", "log_loss").folds == pytest.approx((0.1, 0.0, -0.1))
+
+
+def test_results_for_programs_are_plain_json(scores: Scores) -> None:
+    found = json.loads(json.dumps(scores.to_json()))
+    assert found["scores"][0] == scores.score("a").to_json()
+    assert found["differences"][0]["features"] == "b - a"
+    assert (found["clients"], found["labelled"], found["matched"]) == (30, 40, {"a": 35, "b": 30})
+
+
+def test_results_for_people_show_mean_and_interval(scores: Scores) -> None:
+    assert "| a | 0.800 ± 0.248 | 0.500 ± 0.000 |" in scores.markdown()
+    assert "gender: 30 clients (F: 20, M: 10), 3 folds" in scores.markdown()
+    printed = io.StringIO()
+    Console(width=120, file=printed).print(scores.table())
+    assert "0.800 ± 0.248" in printed.getvalue()
+
+
+def test_errors_in_units_of_the_target_keep_four_digits() -> None:
+    assert str(Score("a", "rmse", (12345.0, 12355.0))) == "1.235e+04 ± 64"
+
+
+def test_a_score_that_is_not_there_names_those_that_are(scores: Scores) -> None:
+    with pytest.raises(ConfigError, match=r"No features 'aggr' was scored\. There is: a, b\."):
+        scores.score("aggr")
+    with pytest.raises(ConfigError, match=r"No metric 'aurok' was scored\. Did you mean 'auroc'\?"):
+        scores.score("a", "aurok")
+
+
+def test_importing_the_package_imports_neither_lightgbm_nor_sklearn() -> None:
+    code = (
+        "import sys, seqmel.evaluation.aggregates, seqmel.evaluation.labels, seqmel.evaluation.scoring;"
+        "print(sorted({'lightgbm', 'sklearn', 'scipy', 'rich'} & {m.split('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
