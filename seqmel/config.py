@@ -58,7 +58,6 @@ class EventOptions(_Options):
     """The network that sees one event."""
 
     hidden_size: Positive = 256
-    number_size: Positive = 32
     layers: Positive = 2
     dropout: Share = 0.0
     category_dropout: Share = 0.01

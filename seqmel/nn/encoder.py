@@ -29,7 +29,6 @@ class SequenceEncoder(nn.Module):
         self.events = EventEncoder(
             vocabulary,
             hidden_size=options.hidden_size,
-            number_size=options.number_size,
             layers=options.layers,
             dropout=options.dropout,
             category_dropout=options.category_dropout,
