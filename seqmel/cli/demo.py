@@ -21,7 +21,7 @@ from seqmel.training.run import train
 __all__ = ["DEMO_OPTIONS", "run_demo"]
 
 DEMO_OPTIONS = {
-    "training": {"epochs": 4},
+    "training": {"epochs": 8, "learning_rate": 0.002},
     "encoder": {"name": "gru", "hidden_size": 64},
     "events": {"hidden_size": 128},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from seqmel.data.reading import EventSource, ident
+from seqmel.data.reading import EventSource, ident, is_integer, is_real
 from seqmel.errors import SchemaError
 from seqmel.schema import EventSchema, SchemaOptions, TimeUnit, recognise_client, recognise_time
 
@@ -34,6 +34,7 @@ class ColumnFacts:
     high: str | None
     median: float
     words: float
+    whole: bool
 
     @property
     def text(self) -> bool:
@@ -41,11 +42,11 @@ class ColumnFacts:
 
     @property
     def integer(self) -> bool:
-        return bool(re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?", self.kind))
+        return is_integer(self.kind)
 
     @property
     def real(self) -> bool:
-        return self.kind in ("FLOAT", "DOUBLE") or self.kind.startswith("DECIMAL")
+        return is_real(self.kind)
 
 
 def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> EventSchema:
@@ -63,7 +64,8 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
         raise SchemaError(f"Client and time are the same column, {client!r}, in {source.label}. Name two columns.")
     given = _given(source, options, client, time)
     open_columns = [c for c in source.columns if c not in given and c not in (client, time, *options.ignore)]
-    left_out = dict(source.left_out) | {c: "as asked" for c in options.ignore if c in source.columns}
+    left_out = {c: why for c, why in source.left_out.items() if c not in given}
+    left_out |= {c: "as asked" for c in options.ignore if c in source.columns}
     facts = _facts(source, client, [c for c in (*given, *open_columns) if c not in left_out])
     for column in given:
         _check_given(source, column, given[column], facts[column])
@@ -99,10 +101,6 @@ def _given(source: EventSource, options: SchemaOptions, client: str, time: str) 
     for role, names in (("categorical", options.categorical), ("numeric", options.numeric)):
         for name in names or ():
             source.require(name, f"Mend schema.{role}.")
-            if name in (client, time):
-                raise SchemaError(
-                    f"Column {name!r} is the client or the time and cannot be {role} too. Mend schema.{role}."
-                )
             if roles.setdefault(name, role) != role:
                 raise SchemaError(f"Column {name!r} is named as categorical and as numeric. Name it once.")
     for number, kind in (options.numeric_by or {}).items():
@@ -110,6 +108,11 @@ def _given(source: EventSource, options: SchemaOptions, client: str, time: str) 
         source.require(kind, "Mend schema.numeric_by.")
         if roles.setdefault(number, "numeric") != "numeric" or roles.setdefault(kind, "categorical") != "categorical":
             raise SchemaError(f"schema.numeric_by wants {{numeric: categorical}}; {{{number}: {kind}}} is not that.")
+    for name, role in roles.items():
+        if name in (client, time):
+            raise SchemaError(f"Column {name!r} is the client or the time and cannot be {role} too. Name it once.")
+        if name in options.ignore:
+            raise SchemaError(f"Column {name!r} is named as {role} and in schema.ignore. Name it once.")
     return roles
 
 
@@ -129,19 +132,21 @@ def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, Co
     parts = []
     for column in columns:
         name, kind = ident(column), source.columns[column]
-        number = kind.startswith(("FLOAT", "DOUBLE", "DECIMAL")) or "INT" in kind
+        number = is_integer(kind) or is_real(kind)
         parts += [
             f"count({name})", f"approx_count_distinct({name})", f"approx_count_distinct(hash({ident(client)}, {name}))",
             f"min({name})::VARCHAR", f"max({name})::VARCHAR",
             f"approx_quantile(abs(TRY_CAST({name} AS DOUBLE)), 0.5)" if number else "0.0",
             f"avg(length({name}) - length(replace({name}, ' ', '')) + 1)" if kind == "VARCHAR" else "0.0",
+            f"bool_and({name} = trunc({name}))" if is_real(kind) else "true",
         ]  # fmt: skip
     row = source.row(f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})")
-    return {
-        column: ColumnFacts(source.columns[column], row[7 * i + 1], row[0], *row[7 * i + 2 : 7 * i + 6],
-                            row[7 * i + 6] or 0.0, row[7 * i + 7] or 0.0)
-        for i, column in enumerate(columns)
-    }  # fmt: skip
+    facts = {}
+    for i, column in enumerate(columns):
+        known, distinct, pairs, low, high, median, words, whole = row[8 * i + 1 : 8 * i + 9]
+        kind = source.columns[column]
+        facts[column] = ColumnFacts(kind, known, row[0], distinct, pairs, low, high, median or 0.0, words or 0.0, whole)
+    return facts
 
 
 def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None]:
@@ -152,7 +157,7 @@ def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None
         return None, "constant"
     if facts.kind == "BOOLEAN":
         return "categorical", None
-    if facts.real and not (_CODE.search(column.casefold()) and _whole(facts)):
+    if facts.real and not (_CODE.search(column.casefold()) and facts.whole):
         return "numeric", None
     if facts.text or facts.integer or facts.real:
         if not facts.real and _is_id(column, facts):
@@ -163,10 +168,6 @@ def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None
     if facts.kind.startswith(("TIMESTAMP", "DATE", "TIME", "INTERVAL")):
         return None, "a second time column"
     return None, f"a {facts.kind} column cannot be used"
-
-
-def _whole(facts: ColumnFacts) -> bool:
-    return all(float(x or 0.5).is_integer() for x in (facts.low, facts.high, facts.median))
 
 
 def _is_id(column: str, facts: ColumnFacts) -> bool:
@@ -218,7 +219,7 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
     kind = source.columns[time]
     if kind.startswith(("TIMESTAMP", "DATE", "VARCHAR")):
         return "timestamp"
-    if not (kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL") or "INT" in kind):
+    if not (is_integer(kind) or is_real(kind)):
         raise SchemaError(
             f"The time column {time!r} of {source.label} is {kind}. Expected a timestamp, a date, text or a number."
         )

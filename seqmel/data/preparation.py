@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from seqmel.data.reading import ROW, EventSource, ident, literal, reading
+from seqmel.data.reading import ROW, EventSource, ident, is_integer, is_real, reading
 from seqmel.data.vocabulary import (
     CLIP,
     FIRST,
@@ -33,6 +33,7 @@ _MIN_WITHIN = 20  # fewer values of a category than this give no scale of their 
 _HEAVY_TAIL = (
     10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
 )
+_INDEX = "__client_index"
 _DAY_US = 86_400_000_000
 _US = {"day": _DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1}
 
@@ -43,21 +44,18 @@ def time_sql(source: EventSource, schema: EventSchema) -> str:
     if schema.time_unit != "timestamp":
         return (
             f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {_US[schema.time_unit]}) AS BIGINT)"
-            if _is_text_or_real(kind)
+            if kind == "VARCHAR" or is_real(kind)
             else f"TRY_CAST({column}::HUGEINT * {_US[schema.time_unit]} AS BIGINT)"
         )
     moment = f"TRY_CAST({column} AS TIMESTAMPTZ)" if kind == "VARCHAR" else f"TRY_CAST({column} AS TIMESTAMP)"
     return f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END"
 
 
-def _is_text_or_real(kind: str) -> bool:
-    return kind == "VARCHAR" or kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
-
-
 def check_events(source: EventSource, schema: EventSchema) -> None:
     """Raise where a column is missing, or a client or a time is null or not to be understood."""
     for column in (schema.client, schema.time, *schema.features):
         source.require(column, "The model was trained with that column; name the columns as they were then.")
+    _check_time_kind(source, schema)
     client, time, moment = ident(schema.client), ident(schema.time), time_sql(source, schema)
     no_client, no_time, not_a_time, example = source.row(
         f"SELECT count(*) FILTER ({client} IS NULL), count(*) FILTER ({time} IS NULL),"
@@ -73,6 +71,15 @@ def check_events(source: EventSource, schema: EventSchema) -> None:
         raise InputError(
             f"{not_a_time:,} times in column {schema.time!r} of {source.label} cannot be understood, such as {example!r}."
             " Expected timestamps, dates, ISO 8601 text (2023-01-31 12:00:00), or numbers with schema.time_unit."
+        )
+
+
+def _check_time_kind(source: EventSource, schema: EventSchema) -> None:
+    kind = source.columns[schema.time]
+    if schema.time_unit != "timestamp" and not (kind == "VARCHAR" or is_integer(kind) or is_real(kind)):
+        raise SchemaError(
+            f"The time column {schema.time!r} of {source.label} is {kind}. Expected numbers that count {schema.time_unit}s,"
+            " as schema.time_unit says; for dates and timestamps it is 'timestamp'."
         )
 
 
@@ -103,12 +110,12 @@ def fit_vocabulary(
 
 
 def category_text(source: EventSource, column: str) -> str:
-    """SQL for the text form of a category: whole numbers without a decimal point, NaN as null."""
+    """SQL for the text form of a category: whole numbers without a decimal point."""
     name, kind = ident(column), source.columns[column]
-    if kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL"):
+    if is_real(kind):
         number = f"{name}::DOUBLE"
         return (
-            f"CASE WHEN isnan({number}) THEN NULL WHEN {number} = trunc({number}) AND abs({number}) < 1e15"
+            f"CASE WHEN {number} = trunc({number}) AND abs({number}) < 1e15"
             f" THEN CAST({number} AS BIGINT)::VARCHAR ELSE {name}::VARCHAR END"
         )
     return f"{name}::VARCHAR"
@@ -247,7 +254,7 @@ def encode(
     _register_clients(source, schema)
     _register_codes(source, schema, vocabulary)
     out = sequence_schema(source, schema)
-    ids = _Ids(source.stream("SELECT client FROM clients ORDER BY client_index", chunk_events, beside=True))
+    ids = _Ids(source.stream(f"SELECT __client FROM clients ORDER BY {_INDEX}", chunk_events, beside=True))
     flat = source.stream(_encode_sql(source, schema, vocabulary), chunk_events)
     with reading(source.label):
         yield from _group(flat, ids, out, chunk_events)
@@ -255,53 +262,54 @@ def encode(
 
 def _register_clients(source: EventSource, schema: EventSchema) -> None:
     source.query(
-        "CREATE OR REPLACE TABLE clients AS SELECT client, (row_number() OVER (ORDER BY first) - 1)::INTEGER AS client_index"
-        f" FROM ({source.clients_sql(schema.client)})"
+        "CREATE OR REPLACE TABLE clients AS SELECT client AS __client,"
+        f" (row_number() OVER (ORDER BY first) - 1)::INTEGER AS {_INDEX} FROM ({source.clients_sql(schema.client)})"
     )
 
 
 def _register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
-    """One table a category (key, code), keyed in the type that the column has here; one table a scale within a category."""
+    """One table a category (key, code), keyed in the type that the column has here; one table a scale within a category.
+
+    Their column names begin with two underscores, so that they are not taken for columns of the events.
+    """
     for i, column in enumerate(schema.categorical):
         values = vocabulary.categorical[column].values
         codes = pa.table(
-            {"text": pa.array(values, pa.string()), "code": pa.array(range(FIRST, FIRST + len(values)), pa.int32())}
+            {"text": pa.array(values, pa.string()), "__code": pa.array(range(FIRST, FIRST + len(values)), pa.int32())}
         )
         source.connection.register("codes_given", codes)
-        source.query(f"CREATE OR REPLACE TABLE codes_{i} AS SELECT {_key_sql(source, column)} FROM codes_given")
+        source.query(f"CREATE OR REPLACE TABLE codes_{i} AS {_keys_sql(source, column)}")
         source.connection.unregister("codes_given")
     for i, column in enumerate(schema.numeric):
         scales = vocabulary.numeric[column]
         if scales.by:
             rows = [scales.of_code(code) for code in range(vocabulary.categorical[scales.by].size)]
             table = pa.table({
-                "code": pa.array(range(len(rows)), pa.int32()),
-                "log_unit": pa.array([s.log_unit for s in rows], pa.float64()),
-                "center": pa.array([s.center for s in rows], pa.float64()),
-                "scale": pa.array([s.scale for s in rows], pa.float64()),
+                "__code": pa.array(range(len(rows)), pa.int32()),
+                "__log_unit": pa.array([s.log_unit for s in rows], pa.float64()),
+                "__center": pa.array([s.center for s in rows], pa.float64()),
+                "__scale": pa.array([s.scale for s in rows], pa.float64()),
             })  # fmt: skip
             source.connection.register("scales_given", table)
             source.query(f"CREATE OR REPLACE TABLE scales_{i} AS SELECT * FROM scales_given")
             source.connection.unregister("scales_given")
 
 
-def _is_integer(kind: str) -> bool:
-    return "INT" in kind and kind != "INTERVAL"
-
-
-def _key_sql(source: EventSource, column: str) -> str:
-    """Integers are joined as integers, which is faster than as text and means the same ("05" is no integer's text)."""
-    if _is_integer(source.columns[column]):
-        return "TRY_CAST(text AS HUGEINT) AS key, code"
-    return "text AS key, code"
+def _keys_sql(source: EventSource, column: str) -> str:
+    """Integers are joined as integers, which is faster than as text; "05" and "5.4" are no integer's text and have no key."""
+    if is_integer(source.columns[column]):
+        key = "TRY_CAST(text AS HUGEINT)"
+        return f"SELECT {key} AS __key, __code FROM codes_given WHERE {key}::VARCHAR = text"
+    return "SELECT text AS __key, __code FROM codes_given"
 
 
 def _code_sql(source: EventSource, column: str, i: int, codes: CategoryCodes) -> str:
-    return f"CASE WHEN {_raw_sql(source, column)} IS NULL THEN {codes.null_code} ELSE coalesce(codes_{i}.code, {UNSEEN}) END"
+    raw = _raw_sql(source, column)
+    return f"CASE WHEN {raw} IS NULL THEN {codes.null_code} ELSE coalesce(codes_{i}.__code, {UNSEEN}) END"
 
 
 def _raw_sql(source: EventSource, column: str) -> str:
-    if _is_integer(source.columns[column]):
+    if is_integer(source.columns[column]):
         return f"{ident(column)}::HUGEINT"
     return category_text(source, column)
 
@@ -309,9 +317,7 @@ def _raw_sql(source: EventSource, column: str) -> str:
 def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
     y = f"CASE WHEN {log_unit} IS NULL THEN {x} ELSE sign({x}) * ln(1 + abs({x}) / {log_unit}) END" if log_unit else x
     z = f"(({y}) - {center}) / {scale}"
-    return (
-        f"CASE WHEN isnan({x}) OR {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
-    )
+    return f"CASE WHEN {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
 
 
 def _encode_sql(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> str:
@@ -319,26 +325,26 @@ def _encode_sql(source: EventSource, schema: EventSchema, vocabulary: Vocabulary
     places = {c: i for i, c in enumerate(schema.categorical)}
     codes = [f"{_code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}" for c, i in places.items()]
     numbers = [f"{ident(c)}::DOUBLE AS {ident(c)}" for c in schema.numeric]
-    joins = [f"LEFT JOIN codes_{i} ON {_raw_sql(source, c)} = codes_{i}.key" for c, i in places.items()]
+    joins = [f"LEFT JOIN codes_{i} ON {_raw_sql(source, c)} = codes_{i}.__key" for c, i in places.items()]
     coded = (
-        f"SELECT client_index, {time_sql(source, schema)} AS {ident(schema.time)},"
+        f"SELECT {_INDEX}, {time_sql(source, schema)} AS {ident(schema.time)},"
         f" {''.join(x + ', ' for x in (*codes, *numbers))}{ROW}"
-        f" FROM events JOIN clients ON {ident(schema.client)} = clients.client {' '.join(joins)}"
+        f" FROM events JOIN clients ON {ident(schema.client)} = __client {' '.join(joins)}"
     )
     scaled, scale_joins = [], []
     for i, column in enumerate(schema.numeric):
         scales, x = vocabulary.numeric[column], ident(column)
         if scales.by:
             s = f"scales_{i}"
-            scaled.append(f"{_scaled_sql(x, f'{s}.log_unit', f'{s}.center', f'{s}.scale')} AS {x}")
-            scale_joins.append(f"JOIN {s} ON {s}.code = {ident(scales.by)}")
+            scaled.append(f"{_scaled_sql(x, f'{s}.__log_unit', f'{s}.__center', f'{s}.__scale')} AS {x}")
+            scale_joins.append(f"JOIN {s} ON {s}.__code = {ident(scales.by)}")
         else:
             unit = repr(scales.overall.log_unit) if scales.overall.log_unit else None
             scaled.append(f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} AS {x}")
     columns = [ident(schema.time), *(ident(c) for c in schema.categorical), *scaled]
     return (
-        f"SELECT client_index, {', '.join(columns)} FROM ({coded}) {' '.join(scale_joins)}"
-        f" ORDER BY client_index, {ident(schema.time)}, {ROW}"
+        f"SELECT {_INDEX}, {', '.join(columns)} FROM ({coded}) {' '.join(scale_joins)}"
+        f" ORDER BY {_INDEX}, {ident(schema.time)}, {ROW}"
     )
 
 
@@ -372,26 +378,26 @@ def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: 
         held = pa.concat_tables([held, pa.Table.from_batches([batch])])
         if len(held) < enough:
             continue
-        index = held.column("client_index").to_numpy()
+        index = held.column(_INDEX).to_numpy()
         last = int(index[-1])
         whole = int(np.searchsorted(index, last))  # the last client's events may go on in the next batch
         enough = chunk_events if whole else 2 * enough
         if whole:
             yield _lists(held.slice(0, whole), done, last - done, ids, out)
             done, held = last, held.slice(whole)
-    clients = (held.column("client_index")[-1].as_py() + 1 if len(held) else done) - done
+    clients = (held.column(_INDEX)[-1].as_py() + 1 if len(held) else done) - done
     yield _lists(held, done, clients + ids.left_after(clients), ids, out)
 
 
 def _no_events(out: pa.Schema) -> pa.Table:
     """No events, in the flat shape."""
-    fields = [pa.field("client_index", pa.int32()), *(pa.field(f.name, f.type.value_type) for f in list(out)[1:])]
+    fields = [pa.field(_INDEX, pa.int32()), *(pa.field(f.name, f.type.value_type) for f in list(out)[1:])]
     return pa.schema(fields).empty_table()
 
 
 def _lists(flat: pa.Table, first: int, clients: int, ids: _Ids, out: pa.Schema) -> pa.RecordBatch:
     """The events of `clients` clients from number `first` on, as list columns; a client with no events has empty lists."""
-    index = flat.column("client_index").to_numpy()
+    index = flat.column(_INDEX).to_numpy()
     offsets = pa.array(np.searchsorted(index, np.arange(first, first + clients + 1)).astype(np.int32))
     columns = [ids.take(clients)]
     for field in list(out)[1:]:

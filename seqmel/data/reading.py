@@ -34,7 +34,7 @@ _PARQUET = (".parquet", ".pq", ".parq")
 
 @dataclass(frozen=True)
 class EventSource:
-    """Events as the DuckDB view `events`, one row an event, columns as they came, and `__row`.
+    """Events as the DuckDB view `events`, one row an event, columns as they came but for NaN, which is null; and `__row`.
 
     Attributes:
         connection: the DuckDB connection that holds the view.
@@ -73,10 +73,7 @@ class EventSource:
     def require(self, column: str, option: str) -> None:
         """Raise a `SchemaError` when there is no such column; `option` says how another one is named."""
         if column not in self.columns:
-            raise SchemaError(
-                f"No column {column!r} in {self.label}.{did_you_mean(column, self.columns)}"
-                f" It has: {shown(self.columns)}. {option}"
-            )
+            raise _no_column(column, self.columns, self.label, option)
 
     def clients_sql(self, client: str) -> str:
         """SQL for one row a client: `client` and `first`, its order of appearance; clients with no events included."""
@@ -95,6 +92,22 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def is_integer(kind: str) -> bool:
+    """Whether a DuckDB type is an integer of any size."""
+    return bool(re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?", kind))
+
+
+def is_real(kind: str) -> bool:
+    """Whether a DuckDB type is a number with a fractional part."""
+    return kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
+
+
+def _no_column(column: str, columns: dict[str, str], label: str, option: str) -> SchemaError:
+    return SchemaError(
+        f"No column {column!r} in {label}.{did_you_mean(column, columns)} It has: {shown(columns)}. {option}"
+    )
+
+
 @contextlib.contextmanager
 def reading(label: str) -> Iterator[None]:
     """Turn DuckDB's and Arrow's errors into one line that names the input."""
@@ -110,8 +123,10 @@ def reading(label: str) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return re.sub(r"^[A-Za-z ]*Error: ", "", line)
+    """What went wrong; of an error in a CSV file also the lines that follow, which say where or why."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    telling = 3 if "CSV Error" in lines[0] else 2 if "sniffing" in lines[0] else 1
+    return re.sub(r"^[A-Za-z ]*Error: ", "", " ".join(lines[:telling]))
 
 
 def connect(
@@ -158,9 +173,14 @@ def open_events(
         columns = _columns(connection, "raw")
         if not columns or connection.execute("SELECT 1 FROM raw LIMIT 1").fetchone() is None:
             raise InputError(f"{label} has no rows. Expected one row an event, or one row a client with list columns.")
+    if len(columns) == 1:  # also what DuckDB makes of a CSV file whose lines differ in their number of fields
+        raise InputError(
+            f"{label} has one column, {next(iter(columns))!r}. Expected a client, a time and columns to learn from;"
+            " in a CSV file, the same number of fields on every line."
+        )
     if any(_is_list(kind) for kind in columns.values()):
         return _unfold(connection, label, columns, left_out, client)
-    connection.execute(f"CREATE VIEW events AS SELECT *, row_number() OVER () AS {ROW} FROM raw")
+    connection.execute(f"CREATE VIEW events AS SELECT {_nan_as_null(columns)}, row_number() OVER () AS {ROW} FROM raw")
     return EventSource(connection, label, columns, left_out=left_out)
 
 
@@ -171,9 +191,9 @@ def _register(connection: duckdb.DuckDBPyConnection, events: Events) -> tuple[st
         files = _files(path)
         reader = _reader(path, files)
         with reading(path):
-            connection.execute(f"CREATE VIEW raw AS SELECT * FROM {reader}")
-        keys = {m for m in re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0])}
-        return path, {k: "partition key of the folder" for k in sorted(keys)}
+            connection.execute(f"CREATE {reader}")
+        keys = set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0]))
+        return path, dict.fromkeys(sorted(keys), "partition key of the folder")
     connection.register("raw", _arrow(events))
     return f"the given {type(events).__name__}", {}
 
@@ -205,12 +225,15 @@ def _hidden(file: Path, root: str) -> bool:
 
 
 def _reader(path: str, files: list[str]) -> str:
+    """SQL for `raw`. CSV is parsed once, with types that all of its rows show: a type guessed from the first rows makes
+    4.5 a 5 where they were whole numbers."""
     listed = "[" + ", ".join(literal(f) for f in files) + "]"
     if all(f.lower().endswith(_CSV) for f in files):
-        return f"read_csv({listed}, union_by_name = true)"
+        return f"TABLE raw AS FROM read_csv({listed}, union_by_name = true, header = true, sample_size = -1)"
     for file in files:
         _check_parquet(file)
-    return f"read_parquet({listed}, union_by_name = true, hive_partitioning = {'true' if '=' in path + files[0] else 'false'})"
+    hive = "true" if "=" in path + files[0] else "false"
+    return f"VIEW raw AS FROM read_parquet({listed}, union_by_name = true, hive_partitioning = {hive})"
 
 
 def _check_parquet(file: str) -> None:
@@ -229,23 +252,31 @@ def _check_parquet(file: str) -> None:
 
 
 def _arrow(table: Any) -> pa.Table | pa.RecordBatchReader:
-    if isinstance(table, (pa.Table, pa.RecordBatch)):
-        return pa.table(table)
-    if type(table).__module__.split(".")[0] == "pandas":
-        named = any(n is not None for n in getattr(table.index, "names", []))
-        try:
+    kind, wanted = type(table).__name__, "Expected a path, or a pandas, polars or Arrow table."
+    if not (hasattr(table, "__arrow_c_stream__") or isinstance(table, pa.RecordBatch)):
+        raise InputError(f"Cannot read events from a {kind}. {wanted}")
+    try:
+        if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
+            named = any(n is not None for n in table.index.names)
             return pa.Table.from_pandas(table.reset_index() if named else table, preserve_index=False)
-        except (pa.ArrowException, ValueError, TypeError) as error:
-            raise InputError(f"The given DataFrame has a column that Arrow cannot hold: {_first_line(error)}") from None
-    if hasattr(table, "__arrow_c_stream__"):
         return pa.table(table)
-    raise InputError(
-        f"Cannot read events from a {type(table).__name__}. Expected a path, or a pandas, polars or Arrow table."
-    )
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise InputError(f"Cannot read events from the given {kind}: {_first_line(error)}. {wanted}") from None
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
     return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()}
+
+
+def _nan_as_null(columns: dict[str, str]) -> str:
+    """SQL for all columns, NaN as null.
+
+    Once, here: DuckDB believes the statistics of a Parquet file, which leave NaN out, and so takes isnan(x) for false
+    where they show finite bounds. It does not look through `try`.
+    """
+    reals = [ident(name) for name, kind in columns.items() if kind in ("FLOAT", "DOUBLE")]
+    replaced = ", ".join(f"nullif(try({name}), 'NaN') AS {name}" for name in reals)
+    return f"* REPLACE ({replaced})" if reals else "*"
 
 
 def _is_list(kind: str) -> bool:
@@ -268,15 +299,18 @@ def _unfold(
     single = {name: kind for name, kind in columns.items() if name not in lists}
     if client in lists:
         raise SchemaError(f"The client column {client!r} of {label} is a list. Name the column that holds the client.")
-    client = client if client in single else recognise_client(single, label)
+    if client is not None and client not in single:
+        raise _no_column(client, columns, label, "Expected the column that holds the client.")
+    client = client or recognise_client(single, label)
     connection.execute(f"CREATE VIEW nested AS SELECT *, row_number() OVER () AS {ROW} FROM raw")
     _check_nested(connection, label, client, lists)
     unnested = ", ".join(f"unnest({ident(name)}) AS {ident(name)}" for name in lists)
-    connection.execute(
-        f"CREATE VIEW events AS SELECT *, row_number() OVER () AS {ROW} FROM (SELECT {ident(client)}, {unnested} FROM raw)"
-    )
     left_out |= {name: "one value a client, not an event" for name in single if name != client}
     kinds = {client: single[client]} | {name: _element(columns[name]) for name in lists}
+    connection.execute(
+        f"CREATE VIEW events AS SELECT {_nan_as_null(kinds)}, row_number() OVER () AS {ROW}"
+        f" FROM (SELECT {ident(client)}, {unnested} FROM raw)"
+    )
     return EventSource(connection, label, kinds, nested=True, left_out=left_out)
 
 
@@ -286,6 +320,7 @@ def _check_nested(connection: duckdb.DuckDBPyConnection, label: str, client: str
         twice = connection.execute(
             f"SELECT {key}, count(*) FROM raw GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 1"
         ).fetchone()
+        (nameless,) = connection.execute(f"SELECT count(*) FROM raw WHERE {key} IS NULL").fetchall()[0]
         first, *others = lists
         for other in others:
             uneven = connection.execute(
@@ -297,6 +332,10 @@ def _check_nested(connection: duckdb.DuckDBPyConnection, label: str, client: str
                     f"List columns of unequal length in {label}: client {uneven[0]!r} has {uneven[1]} values of {first!r}"
                     f" and {uneven[2]} of {other!r}. Expected one value an event in every list column."
                 )
+    if nameless:
+        raise InputError(
+            f"{nameless:,} rows in {label} have no client (column {client!r} is null). Drop or mend these rows."
+        )
     if twice:
         raise SchemaError(
             f"Client {twice[0]!r} has {twice[1]} rows in {label}, which has list columns. Expected one row a client:"

@@ -174,4 +174,4 @@ def _origin(values: pa.Array, buffer: pa.Buffer, dtype: torch.dtype) -> int:
     """Where a column's values begin in the file, in elements of their own size."""
     data = values.buffers()[1]
     address = data.address if data is not None and data.size else buffer.address
-    return (address - buffer.address) // dtype.itemsize + values.offset
+    return int((address - buffer.address) // dtype.itemsize + values.offset)

@@ -109,5 +109,5 @@ class Pooling(nn.Module):
         if self.scores is None or name != "attention":
             return _STATISTICS[name](states, batch)
         weights = segment_softmax(self.scores(states).float(), batch)
-        weighted = states.view(len(states), self.heads, -1) * weights.unsqueeze(2)
-        return segment_sum(weighted.view(states.shape), batch)
+        weighted = states.unflatten(1, (self.heads, -1)) * weights.unsqueeze(2)
+        return segment_sum(weighted.flatten(1), batch)
