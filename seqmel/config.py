@@ -131,7 +131,7 @@ class TrainingOptions(_Options):
     """How often to go through all clients; null makes about 2,000 steps of it, from 3 to 30 epochs; 0 trains nothing."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Clients a batch."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     """One cycle: up over the first tenth of the steps, then down along a cosine."""
@@ -190,7 +190,7 @@ class Config(_Options):
     objective: Annotated[CoLESOptions, BeforeValidator(_named)] = CoLESOptions()
     views: Annotated[RandomSlicesOptions, BeforeValidator(_named)] = RandomSlicesOptions()
     events: EventOptions = EventOptions()
-    encoder: EncoderOptions = RecurrentOptions()
+    encoder: EncoderOptions = NoEncoderOptions()
     pooling: Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)] = ("mean", "std", "max")
     embedding_dim: Positive | None = None
     """Width of the vector; null takes the pooled states as they are."""
