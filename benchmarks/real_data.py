@@ -10,6 +10,7 @@ again, so that an interrupted run goes on.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -54,6 +55,21 @@ def run(data: Path, out: Path, name: str, extra: list[str]) -> None:
                 seqmel(log, *command, "--json", scores)
 
 
+def table(out: Path, name: str) -> str:
+    """The scores of a set as Markdown: a row a target, a column a set of features, and both minus the aggregates."""
+    columns = ["aggregates", "embeddings", "embeddings + aggregates", "untrained"]
+    lines = [f"| {name} | " + " | ".join(columns) + " | both - aggregates |", "|---" * (len(columns) + 2) + "|"]
+    for target in TARGETS[name]:
+        files = [json.loads((out / f"{target}-{what}.json").read_text())[0] for what in ("trained", "untrained")]
+        primary = files[0]["primary"]
+        scores = {s["features"]: s for file in files for s in file["scores"] if s["metric"] == primary}
+        gains = {d["features"]: d for d in files[0]["differences"]}
+        cells = [f"{scores[c]['mean']:.3f} ± {scores[c]['half_width']:.3f}" for c in columns]
+        gain = gains["embeddings + aggregates - aggregates"]
+        lines.append(f"| {target}, {primary} | {' | '.join(cells)} | {gain['mean']:+.3f} ± {gain['half_width']:.3f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Read the options and run the sets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,6 +82,7 @@ def main() -> None:
     extra = ["--seed", str(options.seed), *(["--config", options.config] if options.config else [])]
     for name in options.set or TARGETS:
         run(options.data, options.output / name, name, extra)
+        print(table(options.output / name, name), flush=True)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ class TrainingOptions(_Options):
     """How long and how fast to learn, and on what."""
 
     epochs: Annotated[int, Field(ge=0)] | None = None
-    """How often to go through all clients; null makes about 2,000 steps of it, from 3 to 30 epochs; 0 trains nothing."""
+    """How often to go through all clients; null makes about 1,500 steps of it, from 3 to 30 epochs; 0 trains nothing."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Clients a batch."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3

@@ -13,6 +13,8 @@ from seqmel.errors import OutputError
 
 __all__ = ["check_output", "move_into_place", "partial_path", "written_beside"]
 
+_OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder that seqmel writes has one of these
+
 
 def partial_path(path: Path) -> Path:
     """Where the unfinished result for `path` lies: beside it, on the same file system."""
@@ -23,6 +25,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """Before any work: the result must be writable there, and must not replace another one unasked."""
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists. Name another output, or pass --overwrite.")
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in _OWN):
+        raise OutputError(f"{path} is a folder that seqmel did not write; it will not replace it. Name another output.")
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
@@ -52,6 +56,8 @@ def move_into_place(partial: Path, path: Path) -> None:
     if not path.is_dir():
         os.replace(partial, path)
         return
+    if not partial.is_dir():
+        raise OutputError(f"{path} is a folder; a file will not replace it. Name another output.")
     old = path.with_name(path.name + ".old")
     _remove(old)
     os.rename(path, old)

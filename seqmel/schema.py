@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from seqmel.errors import SchemaError, shown
 
+__all__ = ["EventSchema", "SchemaOptions", "TimeUnit", "recognise_client", "recognise_time"]
+
 TimeUnit: TypeAlias = Literal["timestamp", "day", "second", "millisecond", "microsecond"]
 
 _CLIENT_NAMES = (

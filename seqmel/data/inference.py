@@ -9,6 +9,8 @@ from seqmel.data.reading import EventSource, ident, is_integer, is_real
 from seqmel.errors import SchemaError
 from seqmel.schema import EventSchema, SchemaOptions, TimeUnit, recognise_client, recognise_time
 
+__all__ = ["ColumnFacts", "infer_schema"]
+
 _SCAN_ROWS = 2_000_000
 _ID_SHARE = 0.9  # a value that nearly always belongs to one client tells nothing about another
 _WITHIN_SHARE = 0.5  # share of a number's rank variance that lies between the categories

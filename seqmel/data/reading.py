@@ -22,6 +22,19 @@ import pyarrow as pa
 from seqmel.errors import InputError, OutputError, SchemaError, did_you_mean, shown
 from seqmel.schema import recognise_client
 
+__all__ = [
+    "ROW",
+    "EventSource",
+    "Events",
+    "connect",
+    "ident",
+    "is_integer",
+    "is_real",
+    "literal",
+    "open_events",
+    "reading",
+]
+
 Events: TypeAlias = Any
 """A path, folder or glob (str or Path), or a table: pandas, polars, pyarrow, or anything with an Arrow stream."""
 

@@ -68,10 +68,11 @@ class CoLES(nn.Module):
         return ViewBatch(sequences.gather(views.clients, views.starts, views.lengths), views.clients)
 
     def forward(self, encoder: SequenceEncoder, batch: ViewBatch) -> Tensor:
-        """The loss of a batch, a scalar."""
+        """The loss of a batch, a scalar, in float32: similarities in bfloat16 are too coarse to learn from."""
         projected = self.head(encoder.embed(batch.sequences))
-        vectors = F.normalize(projected.float(), dim=1)
-        if isinstance(self.loss, InfoNCELoss):
-            return self.loss(vectors, batch.clients)
-        assert self.miner is not None, "the config sees to it that a pair loss has a miner"
-        return self.loss(vectors, positive_pairs(batch.clients), self.miner.mine(vectors, batch.clients))
+        with torch.autocast(projected.device.type, enabled=False):
+            vectors = F.normalize(projected.float(), dim=1)
+            if isinstance(self.loss, InfoNCELoss):
+                return self.loss(vectors, batch.clients)
+            assert self.miner is not None, "the config sees to it that a pair loss has a miner"
+            return self.loss(vectors, positive_pairs(batch.clients), self.miner.mine(vectors, batch.clients))
