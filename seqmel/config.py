@@ -128,10 +128,10 @@ class TrainingOptions(_Options):
     """How long and how fast to learn, and on what."""
 
     epochs: Annotated[int, Field(ge=0)] | None = None
-    """How often to go through all clients; null makes about 1,500 steps of it, from 3 to 30 epochs; 0 trains nothing."""
+    """How often to go through all clients; null makes about 600 steps of it, from 3 to 20 epochs; 0 trains nothing."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Clients a batch."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     """One cycle: up over the first tenth of the steps, then down along a cosine."""

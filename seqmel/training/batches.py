@@ -16,7 +16,7 @@ from seqmel.objectives import CoLES, ViewBatch
 
 __all__ = ["HeldOutBatches", "Split", "TrainingBatches", "generator", "settle", "split_clients"]
 
-_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 1_500, 3, 30
+_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 600, 3, 20
 _VALIDATION_BATCH = 256
 _MOST_VALIDATION_CLIENTS = 2_000  # recall depends on the size of the gallery; beyond this more clients only cost time
 

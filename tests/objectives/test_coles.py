@@ -1,50 +1,66 @@
-"""CoLES: what it asks of the vectors of a batch."""
+"""CoLES: the views of a batch go through encoder and head, and the loss tells clients apart."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from small import card_events, tiny_config
+from small import SCHEMA, batch_of, card_events, fitted, sequences, tiny_config, vocabulary_of
 
-from seqmel.data.inference import infer_schema
-from seqmel.data.preparation import encode, fit_vocabulary
-from seqmel.data.reading import open_events
-from seqmel.data.sequences import EncodedSequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import CoLES, ViewBatch
-from seqmel.training.batches import generator, settle
+from seqmel.training.batches import settle
+
+LOSSES: list[dict[str, Any]] = [
+    {"loss": "infonce"},
+    {"loss": "contrastive"},
+    {"loss": {"name": "contrastive", "reduction": "sum"}, "miner": "random_negatives"},
+]
+VIEWS = {"min_length": 2, "max_length": 9}
 
 
-def _objective_and_batch(**changes: object) -> tuple[CoLES, SequenceEncoder, ViewBatch]:
-    source = open_events(card_events())
-    schema = infer_schema(source)
-    vocabulary = fit_vocabulary(source, schema)
-    sequences = EncodedSequences.from_batches(encode(source, schema, vocabulary), time=schema.time)
-    config = settle(tiny_config(encoder="none", **changes), sequences)
+@pytest.mark.parametrize("options", LOSSES, ids=str)
+def test_the_loss_is_finite_and_reaches_all_weights(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    encoder = SequenceEncoder(config, vocabulary)
+    config = tiny_config(views=VIEWS, **options)
+    encoder = SequenceEncoder(config, vocabulary_of())
     objective = CoLES(config, embedding_size=encoder.output_size)
-    return objective, encoder, objective.draw(sequences, torch.arange(8), generator(0))
+    loss = objective(encoder, ViewBatch(batch_of([5, 9, 2, 7, 4, 6]), torch.tensor([3, 3, 8, 8, 1, 1])))
+    loss.backward()
+    assert loss.isfinite()
+    weights = {**dict(encoder.named_parameters()), **dict(objective.named_parameters())}
+    assert [name for name, w in weights.items() if w.grad is None or not w.grad.isfinite().all()] == []
+    assert any(w.grad.abs().sum() > 0 for w in objective.head.parameters())
 
 
-@pytest.mark.parametrize("loss", ["infonce", "contrastive"])
-def test_the_loss_is_computed_in_float32_also_under_mixed_precision(loss: str) -> None:
-    """A similarity of ten has steps of a twentieth in bfloat16; the loss of the same vectors must not know of that."""
-    objective, encoder, batch = _objective_and_batch(loss=loss)
-    seen = []
-    objective.loss.register_forward_hook(lambda module, given, found: seen.append((given, found)))
-    with torch.autocast("cpu", torch.bfloat16):
-        objective(encoder, batch)
-    (given, found), plain = seen[0], objective.loss(*seen[0][0])
-    assert given[0].dtype == found.dtype == torch.float32
-    torch.testing.assert_close(found, plain, rtol=0, atol=0)
+@pytest.mark.parametrize("options", LOSSES, ids=str)
+def test_following_the_gradient_lowers_the_loss_and_recognises_clients(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    config = tiny_config(views=VIEWS, **options)
+    encoder = SequenceEncoder(config, vocabulary_of())
+    objective = CoLES(config, embedding_size=encoder.output_size)
+    batch = ViewBatch(batch_of([9] * 12), torch.arange(12) // 2)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=3e-3)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.manual_seed(1)  # the same random negatives at every step
+        loss = objective(encoder, batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("changes", [{"loss": "contrastive", "miner": "random_negatives"}, {"loss": "contrastive"}, {}])
-def test_every_weight_learns(changes: dict[str, object]) -> None:
-    """Encoder and head both get a gradient, and it is finite."""
-    objective, encoder, batch = _objective_and_batch(**changes)
-    objective(encoder, batch).backward()
-    for name, weight in [*encoder.named_parameters(), *objective.named_parameters()]:
-        assert weight.grad is not None, name
-        assert weight.grad.isfinite().all(), name
+def test_views_are_drawn_from_the_clients_of_the_batch() -> None:
+    events = card_events(12)
+    vocabulary = fitted(events, SCHEMA, min_count=2)
+    held = sequences(events, SCHEMA, vocabulary)
+    config = settle(tiny_config(views={"count": 3}), held)
+    objective = CoLES(config, embedding_size=8)
+    drawn = objective.draw(held, torch.tensor([7, 2, 9]), torch.Generator().manual_seed(0))
+    assert set(drawn.clients.tolist()) == {7, 2, 9}
+    assert len(drawn.clients) == len(drawn.sequences) <= 9
+    moved = drawn.to("cpu")
+    assert torch.equal(moved.clients, drawn.clients)

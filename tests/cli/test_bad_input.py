@@ -1,0 +1,402 @@
+"""Whatever a user can get wrong ends with exit code 2, one line that helps, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small import card_events, nested
+
+from seqmel.cli.main import main
+
+EVENTS = card_events(6)
+NESTED = nested(EVENTS, "client_id")
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Run a command on events; give back its one line, having looked that nothing was written."""
+
+    def run(command: str, events: str | Path, *options: str, model: Path = model_folder) -> str:
+        given = {
+            "describe": ["describe", str(events)],
+            "prepare": ["prepare", str(events), "-o", str(tmp_path / "out")],
+            "train": ["train", str(events), "-o", str(tmp_path / "out"), "--device", "cpu", "--epochs", "1"],
+            "embed": ["embed", str(model), str(events), "-o", str(tmp_path / "out"), "--device", "cpu"],
+        }
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        monkeypatch.setattr(sys, "argv", ["seqmel", *given[command], *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        lines = said.err.splitlines()
+        assert (ended.value.code, len(lines), said.out) == (2, 1, "")
+        assert lines[0].startswith("seqmel: ")
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        return lines[0]
+
+    return run
+
+
+def stored(table: pa.Table, folder: Path) -> Path:
+    pq.write_table(table, folder / "events.parquet")
+    return folder / "events.parquet"
+
+
+def says(line: str, *words: str) -> None:
+    missing = [word for word in words if word not in line]
+    assert not missing, f"{missing} not in: {line}"
+
+
+def put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+EVERY = pytest.mark.parametrize("command", ["describe", "prepare", "train", "embed"])
+LEARNING = pytest.mark.parametrize("command", ["describe", "prepare", "train"])
+WRITING = pytest.mark.parametrize("command", ["prepare", "train", "embed"])
+
+
+# --------------------------------------------------------------------------------------------------- files
+
+
+@EVERY
+def test_a_file_that_is_missing(command: str, refused: Run, tmp_path: Path) -> None:
+    stored(EVENTS, tmp_path)
+    says(refused(command, tmp_path / "event.parquet"), "No such file or folder", "Did you mean 'events.parquet'?")
+
+
+@EVERY
+@pytest.mark.parametrize("content", [b"client_id,mcc\n1,2\n", b"PK\x03\x04zip", b""])
+def test_a_file_that_is_not_parquet(command: str, content: bytes, refused: Run, tmp_path: Path) -> None:
+    (tmp_path / "events.parquet").write_bytes(content)
+    says(refused(command, tmp_path / "events.parquet"), "is not a Parquet file", "Expected Parquet, or CSV")
+
+
+@EVERY
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_parquet_file_that_is_truncated(command: str, share: float, refused: Run, tmp_path: Path) -> None:
+    path = stored(EVENTS, tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    says(refused(command, path), "is a truncated Parquet file", "Copy or write it again")
+
+
+@EVERY
+def test_a_parquet_file_with_a_damaged_page(command: str, refused: Run, tmp_path: Path) -> None:
+    path = stored(EVENTS, tmp_path)
+    content = bytearray(path.read_bytes())
+    content[30:400] = b"\xff" * 370
+    path.write_bytes(content)
+    says(refused(command, path), "Cannot read", "events.parquet")
+
+
+@EVERY
+@pytest.mark.parametrize("table", [EVENTS.slice(0, 0), NESTED.slice(0, 0)], ids=["flat", "nested"])
+def test_events_without_rows(command: str, table: pa.Table, refused: Run, tmp_path: Path) -> None:
+    says(refused(command, stored(table, tmp_path)), "has no rows", "Expected one row an event, or one row a client")
+
+
+@EVERY
+def test_a_folder_without_events(command: str, refused: Run, tmp_path: Path) -> None:
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / "notes.txt").touch()
+    says(refused(command, tmp_path / "events"), "No Parquet or CSV file in the folder", "notes.txt")
+
+
+# ------------------------------------------------------------------------------------------------- columns
+
+
+@LEARNING
+@pytest.mark.parametrize(
+    ("option", "near"),
+    [
+        (("--client", "clientid"), "client_id"),
+        (("--time", "event_tme"), "event_time"),
+        (("--set", "schema.categorical=[mc]"), "mcc"),
+        (("--set", "schema.numeric=[amuont]"), "amount"),
+    ],
+)
+@pytest.mark.parametrize("table", [EVENTS, NESTED], ids=["flat", "nested"])
+def test_a_column_that_is_missing(
+    command: str, option: tuple[str, str], near: str, table: pa.Table, refused: Run, tmp_path: Path
+) -> None:
+    line = refused(command, stored(table, tmp_path), *option)
+    says(line, "No column", "events.parquet", f"Did you mean '{near}'?", "It has: client_id, event_time, mcc")
+
+
+@LEARNING
+def test_a_client_column_that_cannot_be_recognised(command: str, refused: Run, tmp_path: Path) -> None:
+    path = stored(EVENTS.rename_columns(["who", *EVENTS.column_names[1:]]), tmp_path)
+    says(refused(command, path), "Found no client column by its name", "has: who, event_time", "--client")
+
+
+@pytest.mark.parametrize("name", ["client_id", "event_time", "mcc", "amount"])
+@pytest.mark.parametrize("table", [EVENTS, NESTED], ids=["flat", "nested"])
+def test_events_that_lack_a_column_of_the_model(name: str, table: pa.Table, refused: Run, tmp_path: Path) -> None:
+    path = stored(table.rename_columns([c + "_2" if c == name else c for c in table.column_names]), tmp_path)
+    line = refused("embed", path)
+    says(line, f"No column '{name}'", f"Did you mean '{name}_2'?", "It has:")
+
+
+@EVERY
+@pytest.mark.parametrize(("name", "what"), [("client_id", "client"), ("event_time", "time")])
+def test_a_client_or_time_that_is_null(command: str, name: str, what: str, refused: Run, tmp_path: Path) -> None:
+    values = EVENTS[name].to_pylist()
+    values[3] = values[8] = None
+    path = stored(put(EVENTS, name, pa.array(values, EVENTS.field(name).type)), tmp_path)
+    says(refused(command, path), "2 events", f"have no {what}", f"column '{name}' is null", "Drop or mend these rows")
+
+
+@EVERY
+def test_a_nested_client_that_is_null(command: str, refused: Run, tmp_path: Path) -> None:
+    clients = pa.array([None, *NESTED["client_id"].to_pylist()[1:]], pa.int32())
+    line = refused(command, stored(put(NESTED, "client_id", clients), tmp_path))
+    says(line, "no client", "column 'client_id' is null", "Drop or mend these rows")
+
+
+@EVERY
+def test_a_time_that_cannot_be_understood(command: str, refused: Run, tmp_path: Path) -> None:
+    times = [str(time) for time in EVENTS["event_time"].to_pylist()]
+    times[5] = "31st of January"
+    line = refused(command, stored(put(EVENTS, "event_time", pa.array(times)), tmp_path))
+    says(line, "1 times in column 'event_time'", "such as '31st of January'", "Expected timestamps, dates, ISO 8601")
+
+
+@LEARNING
+@pytest.mark.parametrize("role", ["categorical", "numeric"])
+def test_a_feature_that_is_all_null(command: str, role: str, refused: Run, tmp_path: Path) -> None:
+    path = stored(put(EVENTS, "amount", pa.nulls(len(EVENTS), pa.float64())), tmp_path)
+    line = refused(command, path, "--set", f"schema.{role}=[amount]")
+    says(line, "Column 'amount'", "holds only nulls", f"Leave it out of schema.{role}")
+
+
+@LEARNING
+def test_text_that_is_named_as_a_number(command: str, refused: Run, tmp_path: Path) -> None:
+    line = refused(command, stored(EVENTS, tmp_path), "--set", "schema.numeric=[city]")
+    says(line, "Column 'city'", "is VARCHAR, not a number", "schema.categorical")
+
+
+def test_text_where_the_model_learnt_numbers(refused: Run, tmp_path: Path) -> None:
+    path = stored(put(EVENTS, "amount", pa.array(["much"] * len(EVENTS))), tmp_path)
+    says(refused("embed", path), "Cannot read", "events.parquet", "'much'")
+
+
+@LEARNING
+def test_events_with_nothing_to_learn_from(command: str, refused: Run, tmp_path: Path) -> None:
+    line = refused(command, stored(EVENTS.select(["client_id", "event_time"]), tmp_path))
+    says(line, "No column", "is left to learn from", "schema.categorical or schema.numeric")
+
+
+# ------------------------------------------------------------------------------------------- nested layout
+
+
+@EVERY
+def test_list_columns_of_unequal_length_within_a_client(command: str, refused: Run, tmp_path: Path) -> None:
+    lists = NESTED["amount"].to_pylist()
+    events = len(lists[2])
+    lists[2] = lists[2][:-1]
+    line = refused(command, stored(put(NESTED, "amount", pa.array(lists)), tmp_path))
+    client = NESTED["client_id"][2].as_py()
+    says(
+        line, "List columns of unequal length", f"client {client} has {events} values", f"and {events - 1} of 'amount'"
+    )
+
+
+@EVERY
+def test_clients_with_two_rows_in_the_nested_layout(command: str, refused: Run, tmp_path: Path) -> None:
+    line = refused(command, stored(pa.concat_tables([NESTED, NESTED.slice(0, 1)]), tmp_path))
+    says(line, f"Client {NESTED['client_id'][0].as_py()} has 2 rows", "Expected one row a client")
+
+
+# ------------------------------------------------------------------------------------------------- outputs
+
+
+@WRITING
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_an_output_that_exists(command: str, kind: str, refused: Run, tmp_path: Path) -> None:
+    if kind == "file":
+        (tmp_path / "out").write_text("precious")
+    else:
+        (tmp_path / "out").mkdir()
+    says(refused(command, stored(EVENTS, tmp_path)), "out exists", "Name another output, or pass --overwrite")
+
+
+@WRITING
+def test_overwrite_does_not_remove_a_folder_of_the_users(command: str, refused: Run, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    says(refused(command, stored(EVENTS, tmp_path), "--overwrite"), "out is a folder that seqmel did not write")
+
+
+@WRITING
+def test_an_output_below_a_file(command: str, refused: Run, tmp_path: Path) -> None:
+    path = stored(EVENTS, tmp_path)
+    says(refused(command, path, "-o", str(path / "out")), "Cannot write", "is not a folder that can be written to")
+
+
+# ------------------------------------------------------------------------------------------- model folders
+
+
+def test_a_model_that_is_not_there(refused: Run, tmp_path: Path) -> None:
+    line = refused("embed", stored(EVENTS, tmp_path), model=tmp_path / "model")
+    says(line, "No model folder at", "seqmel train")
+
+
+@pytest.mark.parametrize("name", ["config.json", "schema.json", "vocabulary.json", "model.safetensors", "metrics.json"])
+def test_a_model_folder_that_is_incomplete(name: str, refused: Run, model_folder: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    (model / name).unlink()
+    says(refused("embed", stored(EVENTS, tmp_path), model=model), f"{name}", "missing", str(model))
+
+
+def test_a_model_folder_that_is_damaged(refused: Run, model_folder: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    says(refused("embed", stored(EVENTS, tmp_path), model=model), "is damaged", "model.safetensors", "Copy it again")
+
+
+def test_a_model_folder_of_a_newer_format(refused: Run, model_folder: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"format": 99, "seqmel": "9.0"}))
+    line = refused("embed", stored(EVENTS, tmp_path), model=model)
+    says(line, "has model format 99, written by seqmel 9.0", "this version reads up to 1", "Update seqmel")
+
+
+@pytest.mark.parametrize("command", ["prepare"])
+def test_preparing_for_a_model_that_is_not_there(command: str, refused: Run, tmp_path: Path) -> None:
+    line = refused(command, stored(EVENTS, tmp_path), "--model", str(tmp_path / "model"))
+    says(line, "No model folder at", "seqmel train")
+
+
+# ------------------------------------------------------------------------------------------------- options
+
+
+@LEARNING
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--set", "trainin.epochs=1"), ("unknown option 'trainin", "Did you mean 'training'?")),
+        (("--set", "training.epoch=1"), ("unknown option 'training.epoch'", "Did you mean 'epochs'?")),
+        (("--set", "training.batch_size=1"), ("training.batch_size = 1", "greater than or equal to 2")),
+        (("--set", "training.learning_rate=-1"), ("training.learning_rate = -1", "greater than 0")),
+        (("--set", "encoder=rnn"), ("encoder cannot be 'rnn'", "Expected one of: none, gru, lstm, transformer")),
+        (("--set", "epochs"), ("--set wants name=value", "'epochs'")),
+        (("--config", "nowhere.yaml"), ("No such config file: nowhere.yaml",)),
+    ],
+)
+def test_an_option_that_is_unknown_or_out_of_range(
+    command: str, option: tuple[str, str], words: tuple[str, ...], refused: Run, tmp_path: Path
+) -> None:
+    says(refused(command, stored(EVENTS, tmp_path), *option), *words)
+
+
+@LEARNING
+def test_an_unknown_key_in_a_config_file(command: str, refused: Run, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("encoder: {name: gru, hiden_size: 12}\n")
+    line = refused(command, stored(EVENTS, tmp_path), "--config", str(tmp_path / "my.yaml"))
+    says(line, "my.yaml: unknown option 'encoder.hiden_size'", "Did you mean 'hidden_size'?", "Known here:")
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--epochs", "-1"), ("training.epochs = -1",)),
+        (("--batch-size", "0"), ("training.batch_size = 0",)),
+        (("--embedding-dim", "0"), ("embedding_dim = 0",)),
+        (("--encoder", "gruu"), ("encoder cannot be 'gruu'", "Did you mean 'gru'?")),
+        (("--seed", "-5"), ("seed = -5",)),
+        (("--precision", "8"), ("precision cannot be '8'", "bf16-mixed")),
+        (("--device", "tpu"), ("device cannot be 'tpu'", "cuda")),
+    ],
+)
+def test_a_flag_of_train_that_is_out_of_range(
+    option: tuple[str, str], words: tuple[str, ...], refused: Run, tmp_path: Path
+) -> None:
+    says(refused("train", stored(EVENTS, tmp_path), *option), *words)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--layout", "column"), ("--layout cannot be 'column'", "Did you mean 'columns'?")),
+        (("--dtype", "float64"), ("--dtype cannot be 'float64'", "Expected one of: float32, float16")),
+        (("--device", "tpu"), ("device cannot be 'tpu'",)),
+    ],
+)
+def test_a_flag_of_embed_that_does_not_exist(
+    option: tuple[str, str], words: tuple[str, ...], refused: Run, tmp_path: Path
+) -> None:
+    says(refused("embed", stored(EVENTS, tmp_path), *option), *words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+@pytest.mark.parametrize("command", ["train", "embed"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "gpu"])
+def test_a_gpu_where_there_is_none(command: str, device: str, refused: Run, tmp_path: Path) -> None:
+    line = refused(command, stored(EVENTS, tmp_path), "--device", device)
+    says(line, f"Device {device} was asked for", "no such CUDA GPU is here", "--device cpu or auto")
+
+
+def test_less_than_two_clients_to_train_on(refused: Run, tmp_path: Path) -> None:
+    path = stored(EVENTS.filter(pa.compute.equal(EVENTS["client_id"], 100)), tmp_path)
+    says(refused("train", path), "Only 1 of 1 clients", "Contrastive learning compares clients")
+
+
+# ------------------------------------------------------------------------------------ as a user would run it
+
+
+def ran(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "seqmel", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_real_command_says_one_line_and_ends_with_2(tmp_path: Path, model_folder: Path) -> None:
+    path = stored(EVENTS, tmp_path)
+    cases = [
+        (("describe", tmp_path / "event.parquet"), "Did you mean 'events.parquet'?"),
+        (("train", path, "-o", tmp_path / "out", "--time", "when"), "No column 'when'"),
+        (("embed", model_folder, path, "-o", path), "events.parquet exists"),
+    ]
+    for words, expected in cases:
+        done = ran(*words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("seqmel: ")
+        assert expected in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["events.parquet"]
+
+
+def test_the_real_command_trains_and_embeds(tmp_path: Path) -> None:
+    path = stored(EVENTS, tmp_path)
+    small = [
+        "--encoder",
+        "gru",
+        "--set",
+        "encoder.hidden_size=8",
+        "--set",
+        "events.hidden_size=8",
+        "--device",
+        "cpu",
+        "--epochs",
+        "1",
+    ]
+    trained = ran("train", path, "-o", tmp_path / "model", *small)
+    assert (trained.returncode, trained.stdout.split(";")[0]) == (0, f"model in {tmp_path / 'model'}"), trained.stderr
+    embedded = ran("embed", tmp_path / "model", path, "-o", tmp_path / "vectors.parquet")
+    assert embedded.returncode == 0, embedded.stderr
+    assert pq.read_table(tmp_path / "vectors.parquet").num_rows == 6

@@ -1,0 +1,99 @@
+"""`seqmel describe` shows what a model would learn from, whatever the columns are called and hold."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small import card_events, nested
+
+from seqmel.cli.main import main
+
+EVENTS = card_events(10)
+
+
+@pytest.fixture
+def described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[str, dict[str, Any]]]:
+    """What is printed, and what is written as JSON."""
+
+    def run(table: pa.Table, *options: str) -> tuple[str, dict[str, Any]]:
+        pq.write_table(table, tmp_path / "events.parquet")
+        words = [
+            "seqmel",
+            "describe",
+            str(tmp_path / "events.parquet"),
+            "--json",
+            str(tmp_path / "facts.json"),
+            *options,
+        ]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        return capsys.readouterr().out, json.loads((tmp_path / "facts.json").read_text())
+
+    return run
+
+
+def test_counts_roles_and_reasons_are_shown(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
+    table = EVENTS.append_column("country", pa.array(["NO"] * len(EVENTS)))
+    text, facts = described(table)
+    assert f"{len(EVENTS)} events of 10 clients (one row an event)" in " ".join(text.split())
+    assert all(word in text for word in ("mcc", "categorical", "amount", "numeric", "country", "left out", "constant"))
+    assert (facts["events"], facts["clients"]) == (len(EVENTS), 10)
+    assert facts["columns"]["mcc"]["distinct"] == 6
+    missing = sum(value is None or value != value for value in EVENTS["amount"].to_pylist())
+    assert facts["columns"]["amount"]["nulls"] == missing
+
+
+def test_lengths_and_gaps_are_those_of_the_clients(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
+    table = pa.table({"client_id": [1, 1, 1, 2, 2], "day": [0, 10, 11, 5, 6], "size": [1.0, 2, 3, 4, 5]})
+    _, facts = described(table, "--time", "day")
+    assert (facts["events_a_client"]["0.0"], facts["events_a_client"]["1.0"]) == (2, 3)
+    assert (facts["gap_seconds"]["0.0"], facts["gap_seconds"]["1.0"]) == (86_400.0, 864_000.0)
+
+
+def test_nested_events_are_described_like_flat_ones(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
+    _, flat = described(EVENTS)
+    text, found = described(nested(EVENTS, "client_id"))
+    assert "one row a client, list columns" in " ".join(text.split())
+    assert found | {"nested": False} == flat
+
+
+def test_clients_without_events_are_counted(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
+    table = nested(EVENTS, "client_id")
+    empty = pa.table({"client_id": [1]} | {name: [[]] for name in table.column_names[1:]}, schema=table.schema)
+    _, facts = described(pa.concat_tables([table, empty]))
+    assert facts["clients"] == 11
+    assert facts["events_a_client"]["0.0"] == 0
+
+
+@pytest.mark.parametrize("name", ["n", "t", "c", "r", "gap", "client", "events", "[red]", "a [b] c"])
+@pytest.mark.parametrize("place", [0, 1, 2, 4])
+def test_any_column_name_can_be_described(
+    name: str, place: int, described: Callable[..., tuple[str, dict[str, Any]]]
+) -> None:
+    names = [name if i == place else old for i, old in enumerate(EVENTS.column_names)]
+    text, facts = described(EVENTS.rename_columns(names), "--client", names[0], "--time", names[1])
+    assert name in text
+    assert facts["events"] == len(EVENTS)
+
+
+def test_numbers_without_a_finite_value_are_described(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
+    infinite = pa.array([float("inf"), -float("inf")] * (len(EVENTS) // 2) + [float("inf")] * (len(EVENTS) % 2))
+    _, facts = described(EVENTS.set_column(4, "amount", infinite), "--set", "schema.numeric_by={}")
+    assert facts["columns"]["amount"]["nulls"] == len(EVENTS)
+
+
+def test_one_event_can_be_described(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
+    text, facts = described(EVENTS.slice(0, 1), "--set", "schema.categorical=[mcc]")
+    assert facts["gap_seconds"] is None
+    assert "1 events of 1 clients" in " ".join(text.split())

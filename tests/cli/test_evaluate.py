@@ -1,0 +1,149 @@
+"""`seqmel evaluate` and `seqmel demo` through the real command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from small import card_events
+
+from seqmel.cli import main as command_line
+from seqmel.cli.demo import DEMO_OPTIONS
+from seqmel.config import Config
+
+
+def seqmel(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", "seqmel", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """The one line with which the command refuses."""
+    monkeypatch.setattr(sys, "argv", ["seqmel", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main()
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert stopped.value.code == 2
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("seqmel: ")
+    return lines[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Events of 60 clients, embeddings that give one label away, and labels in another order."""
+    events = card_events(60)
+    pq.write_table(events, tmp_path / "events.parquet")
+    ids = np.unique(events.column("client_id").to_numpy())
+    random = np.random.default_rng(99)
+    kind = random.integers(0, 2, len(ids))
+    vectors = pd.DataFrame({"client_id": ids, "emb_0000": kind + random.normal(0, 0.1, len(ids)), "emb_0001": 1.0})
+    vectors.to_parquet(tmp_path / "embeddings.parquet")
+    labels = pd.DataFrame(
+        {"client_id": ids, "kind": np.where(kind == 1, "b", "a"), "same": 1, "size": random.normal(size=len(ids))}
+    )
+    labels.sample(frac=1, random_state=1).to_csv(tmp_path / "clients.csv", index=False)
+    return tmp_path
+
+
+def test_evaluate_prints_a_table_and_writes_json(folder: Path) -> None:
+    """Labels in CSV and another order, embeddings and aggregates in Parquet: matched by id."""
+    done = seqmel(
+        "evaluate", folder / "clients.csv", "--target", "kind", "--embeddings", folder / "embeddings.parquet",
+        "--events", folder / "events.parquet", "--trees", 20, "--folds", 3, "--json", folder / "scores.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "embeddings + aggregates" in done.stdout
+    (scores,) = json.loads((folder / "scores.json").read_text())
+    auroc = {s["features"]: s["mean"] for s in scores["scores"] if s["metric"] == "auroc"}
+    assert auroc["embeddings"] > 0.95 > auroc["aggregates"]
+    assert scores["clients"] == 60
+
+
+def test_a_name_can_be_given_to_a_file_of_embeddings(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files of the same name are told apart so, and refused without."""
+    given = ["--embeddings", folder / "embeddings.parquet", "--embeddings", folder / "embeddings.parquet"]
+    line = refusal(capsys, monkeypatch, "evaluate", folder / "clients.csv", "--target", "kind", *given)
+    assert "NAME=" in line
+
+
+def test_labels_of_other_clients_are_refused_with_both_numbers(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is joined by position, so labels that match nobody are an error."""
+    pd.DataFrame({"client_id": [900_001, 900_002], "kind": ["a", "b"]}).to_csv(folder / "others.csv", index=False)
+    line = refusal(
+        capsys,
+        monkeypatch,
+        "evaluate",
+        folder / "others.csv",
+        "--target",
+        "kind",
+        "--embeddings",
+        folder / "embeddings.parquet",
+    )
+    assert "900001" in line
+    assert "2" in line
+    assert "60" in line
+
+
+def test_a_target_of_one_class_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to tell apart."""
+    line = refusal(
+        capsys,
+        monkeypatch,
+        "evaluate",
+        folder / "clients.csv",
+        "--target",
+        "same",
+        "--embeddings",
+        folder / "embeddings.parquet",
+    )
+    assert "one class" in line or "only" in line
+
+
+def test_a_target_that_is_missing_offers_the_nearest(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt column costs nothing."""
+    line = refusal(
+        capsys,
+        monkeypatch,
+        "evaluate",
+        folder / "clients.csv",
+        "--target",
+        "kin",
+        "--embeddings",
+        folder / "embeddings.parquet",
+    )
+    assert "'kind'" in line
+
+
+def test_nothing_to_evaluate_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither embeddings nor events."""
+    assert "--embeddings" in refusal(capsys, monkeypatch, "evaluate", folder / "clients.csv", "--target", "kind")
+
+
+def test_the_demo_runs_and_leaves_everything_to_look_at(tmp_path: Path) -> None:
+    """The whole story with few clients; the last lines say what to run next."""
+    done = seqmel("demo", "-o", tmp_path / "demo", "--clients", 200)
+    assert done.returncode == 0, done.stderr
+    assert "seqmel train" in done.stdout
+    left = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert left == {"clients.parquet", "demo.png", "embeddings.parquet", "events.parquet", "model"}
+    assert (tmp_path / "demo" / "demo.png").read_bytes().startswith(b"\x89PNG")
+    Config.of(DEMO_OPTIONS)

@@ -1,0 +1,30 @@
+"""What all tests share; the generators are in small.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from seqmel.model import Model
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained for a moment on `card_events()`; nobody writes to it."""
+    from small import card_events, tiny_config
+
+    from seqmel.training.run import train
+
+    config = tiny_config(schema={"numeric_by": {"reading": "mcc"}})
+    return train(card_events(), tmp_path_factory.mktemp("trained") / "model", config=config)
+
+
+@pytest.fixture(scope="session")
+def model(model_folder: Path) -> Model:
+    """The same, loaded."""
+    from seqmel.model import load_model
+
+    return load_model(model_folder)

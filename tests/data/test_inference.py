@@ -1,0 +1,219 @@
+"""What a column is, is seen from its values and its name, and never from one alone where they disagree."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from small import nested
+
+from seqmel.data.inference import infer_schema
+from seqmel.data.reading import open_events
+from seqmel.errors import SchemaError
+from seqmel.schema import EventSchema, SchemaOptions
+
+ROWS = 600
+RANDOM = np.random.default_rng(0)
+BASE: dict[str, Any] = {
+    "client_id": np.arange(ROWS) % 30,
+    "event_time": np.datetime64("2023-01-01", "us") + np.arange(ROWS) * np.timedelta64(7_000, "s"),
+    "amount": RANDOM.normal(size=ROWS),
+}
+
+
+def inferred(columns: dict[str, Any] | None = None, **options: Any) -> EventSchema:
+    return infer_schema(open_events(pa.table(BASE | (columns or {}))), SchemaOptions(**options))
+
+
+def role(name: str, values: Any) -> str:
+    """What one more column is taken for: its role, or why it is left out."""
+    schema = inferred({name: pa.array(values)})
+    if name in schema.left_out:
+        return schema.left_out[name]
+    return "categorical" if name in schema.categorical else "numeric"
+
+
+CODES = RANDOM.choice([5411, 5812, 6011, 742], ROWS)
+WORDS = ["a long note", "of several words", "nobody reads", "in the end"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("mcc", CODES, "categorical"),
+        ("merchant_type", RANDOM.choice([1, 2, 3, 90_000], ROWS), "categorical"),
+        ("mcc", CODES.astype(float), "categorical"),
+        ("place", CODES, "categorical"),
+        ("channel", RANDOM.integers(0, 9, ROWS), "categorical"),
+        ("city", RANDOM.choice(["Oslo", "Bergen"], ROWS), "categorical"),
+        ("online", RANDOM.random(ROWS) < 0.5, "categorical"),
+        ("amount_usd", RANDOM.integers(1, 9, ROWS), "numeric"),
+        ("quantity", RANDOM.integers(1, 9, ROWS), "numeric"),
+        ("quantity", np.arange(ROWS) * 1_000 + RANDOM.integers(0, 9, ROWS), "numeric"),
+        ("steps", RANDOM.integers(-5, 5, ROWS), "numeric"),
+        ("visits", (RANDOM.pareto(0.7, ROWS) * 10).astype(int), "numeric"),
+        ("price", RANDOM.random(ROWS), "numeric"),
+        ("price", RANDOM.random(ROWS).astype(np.float32), "numeric"),
+        ("price", pa.array(range(ROWS)).cast(pa.decimal128(21, 2)), "numeric"),
+        ("document", np.arange(ROWS), "an id: nearly every value belongs to one client"),
+        ("receipt", [f"r{i}" for i in range(ROWS)], "an id: nearly every value belongs to one client"),
+        ("country", ["NO"] * ROWS, "constant"),
+        ("rate", [1.5] * ROWS, "constant"),
+        ("flag", ["yes"] * (ROWS - 9) + [None] * 9, "categorical"),
+        ("note", pa.nulls(ROWS), "only nulls"),
+        ("reading", [float("nan")] * ROWS, "only nulls"),
+        ("booked", BASE["event_time"].astype("datetime64[D]"), "a second time column"),
+        ("blob", [b"x", b"y"] * (ROWS // 2), "a BLOB column cannot be used"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_column_is_taken_for_what_it_is(name: str, values: Any, expected: str) -> None:
+    if name == "booked":
+        schema = inferred({name: values}, time="event_time")
+        assert schema.left_out == {"booked": expected}
+    else:
+        assert role(name, values) == expected
+
+
+def test_free_text_is_left_out() -> None:
+    notes = [f"{WORDS[i % 4]} {i % 300} {WORDS[i % 3]}" for i in range(ROWS)]
+    many = pa.table({k: np.tile(v, 20) for k, v in BASE.items()} | {"note": RANDOM.permutation(np.tile(notes, 20))})
+    assert infer_schema(open_events(many)).left_out == {"note": "free text"}
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")], ids=["null", "NaN"])
+@pytest.mark.parametrize("common", [0.0, 5411.0])
+def test_codes_that_pandas_made_floats_because_of_a_missing_one_are_still_codes(
+    missing: float | None, common: float
+) -> None:
+    assert role("mcc", [missing, *[common] * (ROWS - 3), 5812.0, 4111.0]) == "categorical"
+
+
+def test_a_pandas_categorical_is_categorical_whatever_its_values_are_called() -> None:
+    frame = pd.DataFrame(BASE).assign(medium=pd.Categorical(["PRINT", "POINT"] * (ROWS // 2)))
+    assert infer_schema(open_events(frame)).categorical == ("medium",)
+
+
+def test_polars_and_nested_events_are_inferred_like_flat_ones() -> None:
+    table = pa.table(BASE | {"mcc": CODES})
+    flat = infer_schema(open_events(table))
+    assert infer_schema(open_events(pl.from_arrow(table))) == flat
+    assert infer_schema(open_events(nested(table, "client_id"))) == flat
+
+
+@pytest.mark.parametrize(
+    "name", ["client_id", "customer", "CustomerID", "user_id", "cl_id", "card no", "uid", "patient"]
+)
+def test_a_client_column_is_recognised_by_its_name(name: str) -> None:
+    table = pa.table(BASE).rename_columns([name, "event_time", "amount"])
+    assert infer_schema(open_events(table)).client == name
+
+
+@pytest.mark.parametrize("name", ["event_time", "TRDATETIME", "ts", "when_it_was"])
+def test_a_time_column_is_recognised_by_its_name_or_type(name: str) -> None:
+    table = pa.table(BASE).rename_columns(["client_id", name, "amount"])
+    assert infer_schema(open_events(table)).time == name
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [
+        (range(ROWS), "day"),
+        ([float(i) for i in range(ROWS)], "day"),
+        ([1_600_000_000 + i for i in range(ROWS)], "second"),
+        ([1_600_000_000_000 + i for i in range(ROWS)], "millisecond"),
+        ([1_600_000_000_000_000 + i for i in range(ROWS)], "microsecond"),
+        ([dt.date(2020, 1, 1)] * ROWS, "timestamp"),
+        (["2020-01-01"] * ROWS, "timestamp"),
+    ],
+)
+def test_the_unit_of_a_time_is_seen_from_its_size(values: Any, unit: str) -> None:
+    assert inferred({"event_time": pa.array(values)}).time_unit == unit
+
+
+@pytest.mark.parametrize("values", [[dt.timedelta(1)], [dt.time(1)], [True]], ids=["duration", "time of day", "bool"])
+def test_a_time_column_that_is_no_time_is_refused(values: list[Any]) -> None:
+    with pytest.raises(SchemaError, match="Expected a timestamp, a date, text or a number"):
+        inferred({"event_time": pa.array(values * ROWS)}, time="event_time")
+
+
+def test_a_number_that_means_something_only_within_its_category_is_found() -> None:
+    kind = RANDOM.integers(0, 5, ROWS)
+    columns = {"parameter_code": kind, "value": 100.0 * kind + RANDOM.normal(size=ROWS)}
+    assert inferred(columns).numeric_by == {"value": "parameter_code"}
+
+
+def test_a_number_that_its_category_says_little_of_is_scaled_overall() -> None:
+    kind = RANDOM.integers(0, 5, ROWS)
+    columns = {"parameter_code": kind, "value": 0.5 * kind + RANDOM.normal(size=ROWS)}
+    assert inferred(columns).numeric_by == {}
+
+
+def test_a_category_that_says_little_of_a_number_is_passed_over_for_one_that_says_much() -> None:
+    kind = RANDOM.integers(0, 5, ROWS)
+    columns = {
+        "city_code": RANDOM.integers(0, 9, ROWS),
+        "kind": kind,
+        "value": np.exp(9.0 * kind) + RANDOM.random(ROWS),
+    }
+    assert inferred(columns).numeric_by == {"value": "kind"}
+
+
+def test_what_is_named_is_taken_as_named_and_the_rest_is_inferred() -> None:
+    schema = inferred({"mcc": CODES, "city": ["Oslo", "Bodø"] * (ROWS // 2)}, numeric=("mcc",))
+    assert (schema.categorical, schema.numeric) == (("city",), ("mcc",))
+    assert schema.left_out == {"amount": "not among the columns named"}
+
+
+def test_ignored_columns_are_left_out() -> None:
+    schema = inferred({"mcc": CODES}, ignore=("amount", "no such column"))
+    assert (schema.features, schema.left_out) == (("mcc",), {"amount": "as asked"})
+
+
+def test_a_partition_key_is_a_feature_where_it_is_named(tmp_path: Any) -> None:
+    pa.parquet.write_to_dataset(pa.table(BASE | {"region": CODES}), tmp_path, partition_cols=["region"])
+    source = open_events(tmp_path)
+    assert infer_schema(source).left_out == {"region": "partition key of the folder"}
+    schema = infer_schema(source, SchemaOptions(categorical=("region",)))
+    assert (schema.categorical, schema.left_out) == (("region",), {})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"client": "clientid"}, r"No column 'clientid' .* Did you mean 'client_id'\? It has: .*--client"),
+        ({"time": "even_time"}, r"No column 'even_time' .* Did you mean 'event_time'\?.*--time"),
+        ({"time": "client_id"}, "Client and time are the same column"),
+        ({"categorical": ["mc"]}, r"No column 'mc' .* Did you mean 'mcc'\?.*schema.categorical"),
+        ({"numeric": ["empty"]}, "'empty' of the given Table holds only nulls"),
+        ({"categorical": ["empty"]}, "'empty' of the given Table holds only nulls"),
+        ({"numeric": ["city"]}, "'city' of the given Table is VARCHAR, not a number"),
+        ({"numeric": ["mcc"], "categorical": ["mcc"]}, "named as categorical and as numeric"),
+        ({"numeric": ["mcc"], "ignore": ["mcc"]}, r"named as numeric and in schema\.ignore"),
+        ({"categorical": ["client_id"]}, "is the client or the time and cannot be categorical too"),
+        ({"numeric_by": {"amount": "client_id"}}, "is the client or the time and cannot be categorical too"),
+        ({"numeric_by": {"amount": "nothing"}}, "No column 'nothing'"),
+        ({"numeric_by": {"amount": "mcc"}, "numeric": ["mcc"]}, "wants {numeric: categorical}"),
+        ({"categorical": [], "numeric": []}, "is left to learn from"),
+    ],
+)
+def test_options_that_do_not_fit_the_events_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SchemaError, match=message):
+        inferred({"mcc": CODES, "city": ["a", "b"] * (ROWS // 2), "empty": pa.nulls(ROWS, pa.float64())}, **options)
+
+
+def test_several_columns_that_could_be_the_client_are_named() -> None:
+    with pytest.raises(SchemaError, match=r"Several columns could be the client: client_id, user_id\..*--client"):
+        inferred({"user_id": CODES})
+
+
+def test_no_column_that_could_be_the_client_is_said_with_what_there_is() -> None:
+    table = pa.table(BASE).rename_columns(["who", "event_time", "amount"])
+    with pytest.raises(SchemaError, match=r"Found no client column by its name\..*has: who, event_time, amount"):
+        infer_schema(open_events(table))

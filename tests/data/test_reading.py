@@ -1,0 +1,238 @@
+"""Whatever the events lie in, the same events come out."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from small import card_events, nested
+
+from seqmel.data.reading import EventSource, open_events
+from seqmel.errors import InputError, SchemaError
+
+EVENTS = card_events(6).drop_columns("city")
+
+
+def events_of(source: EventSource, *, without: str = "") -> list[tuple[Any, ...]]:
+    """All rows, in the order of the input, NaN as text."""
+    names = [name for name in source.columns if name != without]
+    found = source.rows(f"SELECT {', '.join(names)} FROM events ORDER BY __row")
+    return [tuple("NaN" if value != value else value for value in row) for row in found]
+
+
+def _file(folder: Path) -> Any:
+    pq.write_table(EVENTS, folder / "events.parquet")
+    return str(folder / "events.parquet")
+
+
+def _path(folder: Path) -> Any:
+    return Path(_file(folder))
+
+
+def _parts(folder: Path) -> Path:
+    for i, begin in enumerate(range(0, len(EVENTS), 20)):
+        (folder / f"day{i:02d}").mkdir()
+        pq.write_table(EVENTS.slice(begin, 20), folder / f"day{i:02d}" / "part.parquet")
+    (folder / "_SUCCESS").touch()
+    (folder / ".part.parquet.crc").touch()
+    return folder
+
+
+def _glob(folder: Path) -> Any:
+    return str(_parts(folder) / "day*" / "*.parquet")
+
+
+def _reader(folder: Path) -> Any:
+    return EVENTS.to_reader(max_chunksize=10)
+
+
+SOURCES: dict[str, Callable[[Path], Any]] = {
+    "file": _file,
+    "path": _path,
+    "folder": _parts,
+    "glob": _glob,
+    "pandas": lambda _: EVENTS.to_pandas(),
+    "pandas with a named index": lambda _: EVENTS.to_pandas().set_index("client_id"),
+    "pandas with two index levels": lambda _: EVENTS.to_pandas().set_index(["client_id", "event_time"]),
+    "polars": lambda _: pl.from_arrow(EVENTS),
+    "arrow": lambda _: EVENTS,
+    "arrow stream": _reader,
+    "record batch": lambda _: EVENTS.combine_chunks().to_batches()[0],
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_source_gives_the_same_events_in_the_same_order(kind: str, tmp_path: Path) -> None:
+    def known(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [tuple(None if value == "NaN" else value for value in row) for row in rows]  # pandas knows no difference
+
+    assert known(events_of(open_events(SOURCES[kind](tmp_path)))) == known(events_of(open_events(EVENTS)))
+
+
+def test_a_partitioned_data_set_gives_its_events_and_leaves_its_keys_out(tmp_path: Path) -> None:
+    table = EVENTS.append_column("year", pa.array([2020 + i % 3 for i in range(len(EVENTS))]))
+    pq.write_to_dataset(table, tmp_path / "events", partition_cols=["year"])
+    source = open_events(tmp_path / "events")
+    assert set(events_of(source, without="year")) == set(events_of(open_events(EVENTS)))
+    assert source.left_out == {"year": "partition key of the folder"}
+
+
+@pytest.mark.parametrize(("ending", "mark"), [(".csv", ","), (".csv", ";"), (".tsv", "\t"), (".csv.gz", ",")])
+def test_csv_gives_the_same_events_as_parquet(ending: str, mark: str, tmp_path: Path) -> None:
+    table = EVENTS.filter(pa.compute.is_finite(EVENTS["amount"]))
+    plain = tmp_path / f"events{ending}"
+    pyarrow.csv.write_csv(table, plain, pyarrow.csv.WriteOptions(delimiter=mark, quoting_style="none"))
+    if ending.endswith(".gz"):
+        plain.write_bytes(gzip.compress(plain.read_bytes()))
+    source = open_events(plain)
+    assert events_of(source) == events_of(open_events(table))
+    assert source.columns["event_time"].startswith("TIMESTAMP")
+
+
+def test_csv_numbers_that_begin_whole_are_not_rounded(tmp_path: Path) -> None:
+    text = "client_id,day,amount\n" + "1,2,3\n" * 30_000 + "1,2,4.5\n"
+    (tmp_path / "events.csv").write_text(text)
+    assert open_events(tmp_path / "events.csv").row("SELECT max(amount) FROM events") == (4.5,)
+
+
+def test_csv_text_that_begins_as_numbers_stays_text(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("client_id,day,code\n" + "1,2,3\n" * 30_000 + "1,2,A7\n")
+    assert open_events(tmp_path / "events.csv").columns["code"] == "VARCHAR"
+
+
+def test_a_csv_with_only_a_header_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("client_id,day,amount\n")
+    with pytest.raises(InputError, match="has no rows"):
+        open_events(tmp_path / "events.csv")
+
+
+@pytest.mark.parametrize("lines", [30, 30_000])
+def test_a_ragged_csv_is_refused(lines: int, tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("client_id,day,amount\n" + "1,2,3\n" * lines + "1,2\n")
+    with pytest.raises(InputError, match=r"same number of fields|not possible to automatically detect the CSV"):
+        open_events(tmp_path / "events.csv")
+
+
+def _by_pyarrow(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path)
+
+
+def _by_polars(table: pa.Table, path: Path) -> None:
+    pl.from_arrow(table).write_parquet(path)  # type: ignore[union-attr]
+
+
+def _by_duckdb(table: pa.Table, path: Path) -> None:
+    duckdb.from_arrow(table).write_parquet(str(path))
+
+
+@pytest.mark.parametrize("write", [_by_pyarrow, _by_polars, _by_duckdb])
+@pytest.mark.parametrize("layout", ["flat", "nested"])
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()], ids=str)
+def test_nan_is_null_whatever_the_statistics_of_a_parquet_file_say(
+    write: Callable[[pa.Table, Path], None], layout: str, kind: pa.DataType, tmp_path: Path
+) -> None:
+    values = pa.array([1.0, float("nan"), None, -3.0], kind)
+    table = pa.table({"client": [1, 1, 1, 1], "day": [1, 2, 3, 4], "size": values})
+    write(table if layout == "flat" else nested(table, "client"), tmp_path / "events.parquet")
+    source = open_events(tmp_path / "events.parquet")
+    assert source.rows("SELECT size FROM events ORDER BY day") == [(1.0,), (None,), (None,), (-3.0,)]
+    assert source.row("SELECT count(*) FROM events WHERE size IS NULL") == (2,)
+    assert source.row("SELECT min(size), max(size) FROM events WHERE isfinite(size)") == (-3.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["a[1].parquet", "it's.parquet", "b*.parquet", "x=1.parquet", "no_ending"])
+def test_odd_file_names_are_read(name: str, tmp_path: Path) -> None:
+    pq.write_table(EVENTS, tmp_path / name)
+    assert len(events_of(open_events(tmp_path / name))) == len(EVENTS)
+
+
+def test_nested_events_are_the_flat_ones_in_the_order_of_the_lists() -> None:
+    source = open_events(nested(EVENTS, "client_id"))
+    expected: dict[Any, list[Any]] = {}
+    for row in events_of(open_events(EVENTS)):
+        expected.setdefault(row[0], []).append(row)
+    assert source.nested
+    assert events_of(source) == [row for events in expected.values() for row in events]
+
+
+def test_nested_clients_without_events_are_kept() -> None:
+    table = pa.table({"client": [3, 1, 2], "day": [[], [1, 2], None], "size": [None, [1.0, 2.0], []]})
+    source = open_events(table)
+    assert source.rows(f"SELECT client FROM ({source.clients_sql('client')}) ORDER BY first") == [(3,), (1,), (2,)]
+    assert events_of(source) == [(1, 1, 1.0), (1, 2, 2.0)]
+
+
+def test_values_of_a_client_are_no_event_columns_in_the_nested_layout() -> None:
+    table = pa.table({"client": [1], "born": [1990], "day": [[1, 2]], "size": [[1.0, 2.0]]})
+    source = open_events(table)
+    assert source.left_out == {"born": "one value a client, not an event"}
+    assert list(source.columns) == ["client", "day", "size"]
+
+
+def test_fixed_size_lists_are_lists() -> None:
+    fixed = pa.array([[1, 2], [3, 4]], pa.list_(pa.int64(), 2))
+    assert events_of(open_events(pa.table({"client": [1, 2], "day": fixed}))) == [(1, 1), (1, 2), (2, 3), (2, 4)]
+
+
+def test_a_nested_row_without_a_client_is_refused_even_without_events() -> None:
+    table = pa.table({"client": [1, None], "day": [[1], []]})
+    with pytest.raises(InputError, match="1 rows in the given Table have no client"):
+        open_events(table)
+
+
+def test_a_nested_client_column_that_is_not_there_has_its_nearest_name_offered() -> None:
+    table = pa.table({"client": [1], "day": [[1]]})
+    with pytest.raises(SchemaError, match=r"No column 'clinet' in the given Table\. Did you mean 'client'\?"):
+        open_events(table, client="clinet")
+
+
+def test_a_client_column_of_lists_is_refused() -> None:
+    with pytest.raises(SchemaError, match="'client' of the given Table is a list"):
+        open_events(pa.table({"client": [[1]], "day": [[1]]}), client="client")
+
+
+@pytest.mark.parametrize("given", [None, [1, 2], {"client": [1]}, pd.Series([1]), 7])
+def test_what_is_no_table_is_refused_with_what_is_expected(given: object) -> None:
+    with pytest.raises(InputError, match="Expected a path, or a pandas, polars or Arrow table"):
+        open_events(given)
+
+
+def test_a_data_frame_that_arrow_cannot_hold_is_refused() -> None:
+    with pytest.raises(InputError, match="Cannot read events from the given DataFrame"):
+        open_events(pd.DataFrame({"client": [1, "a"]}))
+
+
+def test_an_index_named_like_a_column_is_refused() -> None:
+    frame = pd.DataFrame({"client": [1, 2]}, index=pd.Index([1, 2], name="client"))
+    with pytest.raises(InputError, match="already exists"):
+        open_events(frame)
+
+
+def test_a_missing_file_has_its_nearest_neighbour_offered(tmp_path: Path) -> None:
+    (tmp_path / "events.parquet").touch()
+    with pytest.raises(InputError, match=r"No such file or folder: .*event\.parquet\. Did you mean 'events\.parquet'"):
+        open_events(tmp_path / "event.parquet")
+
+
+def test_a_folder_without_events_says_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"No Parquet or CSV file in the folder .* It has: notes\.txt"):
+        open_events(tmp_path)
+
+
+def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
+    path = Path(_file(tmp_path))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-12] + b"\xff\xff\xff\x7fPAR1")
+    with pytest.raises(InputError, match="Cannot read") as caught:
+        open_events(path)
+    assert "\n" not in str(caught.value)

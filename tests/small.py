@@ -1,0 +1,155 @@
+"""Small events for the tests, and plain-Python views of what the library makes of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from seqmel.config import Config
+from seqmel.data.batch import SequenceBatch
+from seqmel.data.preparation import encode, fit_vocabulary
+from seqmel.data.reading import Events, open_events
+from seqmel.data.sequences import EncodedSequences
+from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
+from seqmel.schema import EventSchema
+
+SCHEMA = EventSchema(
+    client="client_id", time="event_time", categorical=("mcc", "city"), numeric=("amount", "reading"),
+    numeric_by={"reading": "mcc"},
+)  # fmt: skip
+"""The schema of `card_events`."""
+
+TINY: dict[str, Any] = {
+    "events": {"hidden_size": 16},
+    "encoder": {"name": "gru", "hidden_size": 16},
+    "training": {"epochs": 1, "batch_size": 8, "validation_share": 0.3},
+    "preparation": {"min_count": 2, "threads": 1},
+    "device": "cpu",
+    "precision": "32-true",
+}
+"""Options of a training that takes a moment."""
+
+
+def tiny_config(**changes: Any) -> Config:
+    """TINY, with other values for some sections."""
+    return Config.of(TINY | changes)
+
+
+def card_events(clients: int = 24, *, seed: int = 0, most: int = 30) -> pa.Table:
+    """Events of some clients in mixed order, all times different; with nulls and NaN in the features."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(3, most + 1, clients)
+    client = np.repeat(np.arange(clients), lengths)[random.permutation(lengths.sum())]
+    events = len(client)
+    habit = client % 4
+    mcc = np.where(random.random(events) < 0.7, habit, random.integers(0, 6, events))
+    amount = np.exp(random.normal(2 + habit, 1.0, events)).round(2)
+    amount[random.random(events) < 0.05] = np.nan
+    seconds = np.sort(random.choice(300 * 86_400, events, replace=False))
+    city = np.array(["Oslo", "Bergen", "Bodø", None], dtype=object)[random.choice(4, events, p=[0.5, 0.3, 0.15, 0.05])]
+    return pa.table(
+        {
+            "client_id": pa.array(client * 7 + 100, pa.int32()),
+            "event_time": pa.array(seconds.astype("datetime64[s]")).cast(pa.timestamp("us")),
+            "mcc": pa.array(np.array([5411, 5812, 4111, 6011, 5999, 7995])[mcc], pa.int64()),
+            "city": pa.array(city, pa.string()),
+            "amount": pa.array(amount, pa.float64()),
+            "reading": pa.array(np.round(100.0 * mcc + random.normal(0, 1 + mcc, events), 3)),
+        }
+    )
+
+
+def nested(table: pa.Table, client: str) -> pa.Table:
+    """One row a client, in order of first appearance, with list columns: a slow loop."""
+    rows: dict[Any, dict[str, list[Any]]] = {}
+    for event in table.to_pylist():
+        lists = rows.setdefault(event[client], {name: [] for name in table.column_names if name != client})
+        for name, values in lists.items():
+            values.append(event[name])
+    columns = {
+        name: pa.array([lists[name] for lists in rows.values()], pa.list_(table.field(name).type))
+        for name in table.column_names
+        if name != client
+    }
+    return pa.table({client: pa.array(list(rows), table.field(client).type), **columns})
+
+
+def days(*numbers: int) -> list[dt.datetime]:
+    """Timestamps so many days after 2023-01-01."""
+    return [dt.datetime(2023, 1, 1) + dt.timedelta(days=number) for number in numbers]
+
+
+def fitted(events: Events, schema: EventSchema, *, min_count: int = 1, **options: Any) -> Vocabulary:
+    """The vocabulary of these events."""
+    return fit_vocabulary(open_events(events, client=schema.client), schema, min_count=min_count, **options)
+
+
+def batches(events: Events, schema: EventSchema, vocabulary: Vocabulary, **options: Any) -> list[pa.RecordBatch]:
+    """What `encode` yields."""
+    return list(encode(open_events(events, client=schema.client), schema, vocabulary, **options))
+
+
+def rows(events: Events, schema: EventSchema, vocabulary: Vocabulary, **options: Any) -> list[dict[str, Any]]:
+    """One dict a client: its id, and the list of each column; NaN as the text "NaN", which is equal to itself."""
+    found = [row for batch in batches(events, schema, vocabulary, **options) for row in batch.to_pylist()]
+    return [{name: _comparable(value) for name, value in row.items()} for row in found]
+
+
+def _comparable(value: Any) -> Any:
+    return ["NaN" if v != v else v for v in value] if isinstance(value, list) else value
+
+
+def column(events: Events, schema: EventSchema, vocabulary: Vocabulary, name: str) -> list[Any]:
+    """The encoded values of one column, client after client."""
+    return [value for row in rows(events, schema, vocabulary) for value in row[name]]
+
+
+def sequences(events: Events, schema: EventSchema, vocabulary: Vocabulary, **options: Any) -> EncodedSequences:
+    """The encoded sequences in memory."""
+    return EncodedSequences.from_batches(batches(events, schema, vocabulary, **options), time=schema.time)
+
+
+def vocabulary_of(*, span_days: float = 500.0, daily: bool = False) -> Vocabulary:
+    """A vocabulary with one category `kind`, one number `size`, and one number `level` within the category."""
+    scale = NumericScale(log_unit=None, center=0.0, scale=1.0)
+    return Vocabulary(
+        categorical={"kind": CategoryCodes(values=("a", "b", "c"), null=True)},
+        numeric={
+            "size": NumericScales(overall=scale),
+            "level": NumericScales(overall=scale, by="kind", within=(None, None, scale, scale, None)),
+        },
+        time=TimeScale(daily=daily, span_days=span_days, gap_center=8.0, gap_scale=2.0),
+    )
+
+
+def batch_of(lengths: list[int], *, seed: int = 0) -> SequenceBatch:
+    """A batch with the columns of `vocabulary_of`, its sequences of these lengths."""
+    random = torch.Generator().manual_seed(seed)
+    events = sum(lengths)
+    sizes = torch.tensor(lengths, dtype=torch.int64)
+    columns = {
+        "kind": torch.randint(0, 5, (events,), generator=random, dtype=torch.int32),
+        "size": torch.randn(events, generator=random),
+        "level": torch.randn(events, generator=random).clamp(-10, 10),
+    }
+    columns["size"][::7] = torch.nan
+    gaps = torch.randint(0, 200_000, (events,), generator=random) * 1_000_000
+    return SequenceBatch(columns, gaps.cumsum(0), offsets(sizes), sizes)
+
+
+def offsets(lengths: Tensor) -> Tensor:
+    """(B,) lengths -> (B + 1,) offsets."""
+    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+
+
+def part(batch: SequenceBatch, index: int) -> SequenceBatch:
+    """One sequence of a batch as a batch of its own."""
+    begin, end = batch.offsets[index : index + 2].tolist()
+    length = batch.lengths[index : index + 1]
+    columns = {name: values[begin:end] for name, values in batch.columns.items()}
+    return SequenceBatch(columns, batch.time[begin:end], offsets(length), length)

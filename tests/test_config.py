@@ -1,0 +1,149 @@
+"""Every option is checked before work starts, and what is wrong is said in one line with the nearest right name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqmel.config import Config, read_config
+from seqmel.errors import ConfigError
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"trainin": {"epochs": 1}}, r"unknown option 'trainin'\. Did you mean 'training'\?"),
+    ({"training": {"epoch": 1}}, r"unknown option 'training\.epoch'\. Did you mean 'epochs'\?"),
+    ({"hidden_size": 9}, r"unknown option 'hidden_size'\. It is an option of: events\.hidden_size"),
+    ({"encoder": {"name": "gru", "heads": 2}}, r"unknown option 'encoder\.heads'"),
+    ({"encoder": {"hiden_size": 2}}, r"unknown option 'encoder\.hiden_size'\. Did you mean 'hidden_size'\?"),
+    (
+        {"encoder": "grru"},
+        r"encoder cannot be 'grru'\. Expected one of: none, gru, lstm, transformer\. Did you mean 'gru'\?",
+    ),
+    ({"encoder": {"name": "rnn"}}, r"encoder cannot be 'rnn'"),
+    ({"loss": "infonc"}, r"loss cannot be 'infonc'.*Did you mean 'infonce'\?"),
+    ({"miner": "hard"}, r"miner\.name cannot be 'hard'"),
+    ({"pooling": "median"}, r"cannot be 'median'\. Expected one of: last, mean"),
+    ({"pooling": ["mean", "mean"]}, "pooling names one way twice"),
+    ({"pooling": []}, r"pooling = \[\]"),
+    ({"precision": "16"}, r"precision cannot be '16'"),
+    ({"device": "tpu"}, r"device cannot be 'tpu'\. Expected auto, cpu, cuda"),
+    ({"preparation": {"memory_limit": "lots"}}, r"memory_limit cannot be 'lots'\. Expected such as 4GB"),
+    ({"training": {"epochs": -1}}, r"training\.epochs = -1: .*greater than or equal to 0"),
+    ({"training": {"epochs": "ten"}}, r"training\.epochs = 'ten': .*valid integer"),
+    ({"training": {"batch_size": 1}}, r"training\.batch_size = 1: .*greater than or equal to 2"),
+    ({"training": {"learning_rate": 0}}, r"training\.learning_rate = 0: .*greater than 0"),
+    ({"training": {"validation_share": 1}}, r"training\.validation_share = 1"),
+    ({"training": 5}, r"training = 5"),
+    ({"encoder": 5}, r"encoder"),
+    ({"seed": -1}, r"seed = -1"),
+    ({"embedding_dim": 0}, r"embedding_dim = 0"),
+    ({"views": {"count": 1}}, r"views\.count = 1: .*greater than or equal to 2"),
+    ({"views": {"min_length": 9, "max_length": 3}}, r"views: min_length 9 is larger than max_length 3"),
+    ({"encoder": {"name": "transformer", "hidden_size": 10}}, r"hidden_size 10 is no multiple of 2 \* heads = 8"),
+    ({"loss": "infonce", "miner": "hard_negatives"}, "the loss infonce takes no miner"),
+    ({"loss": "contrastive", "miner": None}, "the loss contrastive needs a miner"),
+    ({"schema": {"clent": "c"}}, r"unknown option 'schema\.clent'\. Did you mean 'client'\?"),
+    ({"schema": {"time_unit": "days"}}, r"schema\.time_unit cannot be 'days'.*Did you mean 'day'\?"),
+    ({1: 2}, "1"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG, ids=lambda v: str(v)[:40] if isinstance(v, dict) else "")
+def test_what_is_wrong_is_said_in_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        Config.of(options, source="my.yaml")
+    assert str(caught.value).startswith("my.yaml: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_alone_is_a_name_with_default_options() -> None:
+    assert Config.of({"encoder": "lstm"}).encoder == Config.of({"encoder": {"name": "lstm"}}).encoder
+    assert Config.of({"encoder": {"hidden_size": 8}}).encoder.name == "gru"
+    assert Config.of({"pooling": "last"}).pooling == ("last",)
+    assert Config.of({"loss": {"temperature": 0.3}}).loss.name == "infonce"
+
+
+def test_a_pair_loss_mines_hard_negatives_unless_told_otherwise() -> None:
+    for loss in ("contrastive", {"name": "contrastive", "margin": 1.0}):
+        miner = Config.of({"loss": loss}).miner
+        assert miner is not None
+        assert miner.name == "hard_negatives"
+    random = Config.of({"loss": "contrastive", "miner": "random_negatives"}).miner
+    assert random is not None
+    assert random.name == "random_negatives"
+    assert Config().miner is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"encoder": "none"}, {"encoder": "transformer", "loss": "contrastive", "pooling": ["last"], "embedding_dim": 8},
+     {"schema": {"client": "c", "numeric_by": {"value": "parameter"}}}],
+)  # fmt: skip
+def test_a_config_comes_back_from_what_it_is_saved_as(options: dict[str, Any]) -> None:
+    config = Config.of(options)
+    assert Config.of(config.to_dict()) == config
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seed = 5  # type: ignore[misc]
+
+
+# ------------------------------------------------------------------------------------- file, settings, flags
+
+
+def test_flags_win_over_settings_and_settings_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("encoder: lstm\nseed: 1\ntraining: {epochs: 2, batch_size: 3}\n")
+    config = read_config(
+        file, ["seed=5", "training.epochs=6", "encoder.hidden_size=8"], **{"training.epochs": 7, "seed": None}
+    )
+    assert (config.seed, config.training.epochs, config.training.batch_size) == (5, 7, 3)
+    assert (config.encoder.name, config.encoder.hidden_size) == ("lstm", 8)  # type: ignore[union-attr]
+
+
+def test_settings_are_yaml() -> None:
+    config = read_config(
+        None, ["pooling=[last, max]", "miner=null", "schema.numeric_by={value: parameter}", "device=cpu"]
+    )
+    assert config.pooling == ("last", "max")
+    assert config.columns.numeric_by == {"value": "parameter"}
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    assert read_config(tmp_path / "empty.yaml") == Config()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("encoder: [gru", "is not a readable YAML file"),
+        ("- encoder", "holds a list. Expected options"),
+        ("just text", "holds a str. Expected options"),
+        ("\x00", "is not a readable YAML file"),
+    ],
+)
+def test_a_file_that_is_no_config_is_refused_in_one_line(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_config(tmp_path / "my.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_has_its_nearest_neighbour_offered(tmp_path: Path) -> None:
+    (tmp_path / "berka.yaml").touch()
+    with pytest.raises(ConfigError, match=r"No such config file: .*berk\.yaml\. Did you mean 'berka\.yaml'\?"):
+        read_config(tmp_path / "berk.yaml")
+
+
+@pytest.mark.parametrize("setting", ["epochs", "=3", "", "a=[1"])
+def test_a_setting_that_is_none_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        read_config(None, [setting])
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("configs/*.yaml")), ids=lambda p: p.name)
+def test_every_config_that_comes_along_is_valid(path: Path) -> None:
+    read_config(path)

@@ -1,0 +1,130 @@
+"""Nothing half-written is ever taken for a result, and nothing is replaced unasked."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from seqmel.errors import OutputError
+from seqmel.files import check_output, move_into_place, partial_path, written_beside
+
+
+def test_a_result_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "result.txt"
+    with written_beside(path) as partial:
+        partial.write_text("done")
+        assert not path.exists()
+        assert partial == partial_path(path)
+    assert path.read_text() == "done"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+def test_a_failure_leaves_what_was_there_and_no_part(error: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    path.write_text("before")
+
+    def fail() -> None:
+        with written_beside(path) as partial:
+            partial.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_an_earlier_run_left_half_written_does_not_get_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    partial_path(path).mkdir()
+    (partial_path(path) / "old").touch()
+    with written_beside(path) as partial:
+        partial.write_text("done")
+    assert path.read_text() == "done"
+
+
+def test_a_folder_is_replaced_by_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for content in ("first", "second"):
+        with written_beside(path) as partial:
+            partial.mkdir()
+            (partial / content).touch()
+    assert [file.name for file in path.iterdir()] == ["second"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "old").write_text("old")
+    move_into_place(tmp_path / "new", tmp_path / "old")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("old", "new")]
+
+
+def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
+    def fill() -> None:
+        with written_beside(tmp_path / "result") as partial:
+            partial.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match="The disk is full"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_exists_needs_overwrite(tmp_path: Path) -> None:
+    path = tmp_path / "result.parquet"
+    check_output(path, overwrite=False)
+    path.touch()
+    with pytest.raises(OutputError, match=r"result\.parquet exists\. .*--overwrite"):
+        check_output(path, overwrite=False)
+    check_output(path, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["vocabulary.json", "model/vocabulary.json"])
+def test_overwrite_replaces_an_empty_folder_or_one_that_seqmel_wrote(name: str, tmp_path: Path) -> None:
+    check_output(tmp_path, overwrite=True)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    check_output(tmp_path, overwrite=True)
+
+
+def test_overwrite_never_removes_a_folder_that_seqmel_did_not_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "thesis.tex").touch()
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path, Path(".")):
+        with pytest.raises(OutputError, match="is a folder that seqmel did not write"):
+            check_output(path, overwrite=True)
+
+
+def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "vocabulary.json").touch()
+
+    def write() -> None:
+        with written_beside(tmp_path / "model") as partial:
+            partial.write_text("embeddings")
+
+    with pytest.raises(OutputError, match="is a folder; a file will not replace it"):
+        write()
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "vocabulary.json").exists()
+
+
+def test_a_place_that_cannot_hold_an_output_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is not a folder that can be written to"):
+        check_output(tmp_path / "file" / "result", overwrite=False)
+    check_output(tmp_path / "deep" / "deeper" / "result", overwrite=False)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="is not a folder that can be written to"):
+        check_output(tmp_path / "result", overwrite=False)

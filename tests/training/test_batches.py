@@ -1,0 +1,184 @@
+"""Which clients are trained on and watched, and with which slices: all of it from the seed, the epoch and the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from small import tiny_config
+from torch import Tensor
+
+from seqmel.config import Config
+from seqmel.data.sequences import EncodedSequences
+from seqmel.errors import TrainingError
+from seqmel.objectives import CoLES, ViewBatch
+from seqmel.training.batches import HeldOutBatches, TrainingBatches, generator, settle, split_clients
+
+
+def with_lengths(*lengths: int) -> EncodedSequences:
+    """Clients 0, 1, ... with so many events, numbered through in the column `k`."""
+    offsets = pa.array([0, *torch.tensor(lengths).cumsum(0).tolist()], pa.int32())
+    events = pa.array(range(sum(lengths)))
+    columns = {
+        "t": pa.ListArray.from_arrays(offsets, events),
+        "k": pa.ListArray.from_arrays(offsets, events.cast(pa.int32())),
+    }
+    return EncodedSequences.from_batches([pa.RecordBatch.from_pydict({"c": range(len(lengths)), **columns})], time="t")
+
+
+def config(**training: Any) -> Config:
+    return tiny_config(training={"batch_size": 4, "validation_share": 0.2} | training)
+
+
+def batches(sequences: EncodedSequences, clients: Tensor, options: Config, epoch: int = 0) -> TrainingBatches:
+    settled = settle(options, sequences)
+    return TrainingBatches(sequences, clients, CoLES(settled, embedding_size=8), settled, epoch=lambda: epoch)
+
+
+def drawn(batch: ViewBatch) -> list[tuple[int, list[int]]]:
+    """Whose view it is, and its events by their number."""
+    parts = batch.sequences.columns["k"].split(batch.sequences.lengths.tolist())
+    return [(int(client), part.tolist()) for client, part in zip(batch.clients, parts, strict=True)]
+
+
+# ----------------------------------------------------------------------------------------------------- settle
+
+
+def settled_views(lengths: list[int], **views: int) -> tuple[int | None, int | None]:
+    settled = settle(tiny_config(views=views), with_lengths(*lengths)).views
+    return settled.min_length, settled.max_length
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ([400] * 9, (25, 200)),
+        ([100] * 9, (9, 75)),
+        ([10] * 9, (5, 20)),
+        ([0] * 50 + [100] * 9, (9, 75)),
+        ([1, 2, 100, 1_000, 1_000], (9, 75)),
+    ],
+)
+def test_lengths_that_are_not_given_come_from_the_median_client(lengths: list[int], expected: tuple[int, int]) -> None:
+    assert settled_views(lengths) == expected
+
+
+@pytest.mark.parametrize(
+    ("views", "expected"),
+    [
+        ({"min_length": 3, "max_length": 7}, (3, 7)),
+        ({"max_length": 7}, (5, 7)),
+        ({"max_length": 3}, (3, 3)),
+        ({"min_length": 300}, (300, 300)),
+        ({"min_length": 30}, (30, 75)),
+    ],
+)
+def test_lengths_that_are_given_are_kept(views: dict[str, int], expected: tuple[int, int]) -> None:
+    assert settled_views([100] * 9, **views) == expected
+
+
+def test_a_settled_config_is_settled_already() -> None:
+    sequences = with_lengths(*[100] * 9)
+    once = settle(Config(), sequences)
+    assert once.training.epochs is not None
+    assert settle(once, with_lengths(*[7] * 500)) == once
+    assert Config.of(once.to_dict()) == once
+
+
+@pytest.mark.parametrize(("clients", "epochs"), [(9, 30), (64 * 200, 11), (64 * 2_000, 3)])
+def test_epochs_that_are_not_given_make_about_two_thousand_steps(clients: int, epochs: int) -> None:
+    options = Config.of({"training": {"validation_share": 0.0}})
+    assert settle(options, with_lengths(*[2] * clients)).training.epochs == pytest.approx(epochs, abs=1)
+
+
+# ------------------------------------------------------------------------------------------------------ split
+
+
+def test_no_client_is_both_trained_on_and_held_out_and_none_is_forgotten() -> None:
+    split = split_clients(with_lengths(*[5] * 50), config())
+    assert sorted([*split.training.tolist(), *split.validation.tolist()]) == list(range(50))
+    assert len(split.validation) == 10
+
+
+def test_the_split_follows_from_the_seed() -> None:
+    sequences = with_lengths(*[5] * 50)
+    first, again, other = (split_clients(sequences, config().model_copy(update={"seed": s})) for s in (0, 0, 1))
+    assert torch.equal(first.validation, again.validation)
+    assert not torch.equal(first.validation, other.validation)
+
+
+def test_clients_with_less_than_two_events_are_in_neither_part() -> None:
+    split = split_clients(with_lengths(*[0, 1, 2, 3] * 10), config())
+    assert sorted([*split.training.tolist(), *split.validation.tolist()]) == [i for i in range(40) if i % 4 > 1]
+
+
+@pytest.mark.parametrize(("clients", "share", "held"), [(50, 0.0, 0), (9, 0.2, 0), (10, 0.2, 2)])
+def test_a_single_client_is_not_held_out_since_it_has_no_others(clients: int, share: float, held: int) -> None:
+    assert len(split_clients(with_lengths(*[5] * clients), config(validation_share=share)).validation) == held
+
+
+@pytest.mark.parametrize("lengths", [[5], [5, 1, 0], [1, 1, 1]])
+def test_less_than_two_clients_to_train_on_is_said_in_words(lengths: list[int]) -> None:
+    able = sum(n > 1 for n in lengths)
+    with pytest.raises(TrainingError, match=f"Only {able} of {len(lengths)} clients have the two events"):
+        split_clients(with_lengths(*lengths), config())
+
+
+# ---------------------------------------------------------------------------------------------------- batches
+
+
+def test_every_client_comes_at_most_once_an_epoch_in_batches_of_the_size_asked_for() -> None:
+    sequences = with_lengths(*range(2, 24))
+    found = [set(batch.clients.tolist()) for batch in batches(sequences, torch.arange(22), config())]
+    assert [len(clients) for clients in found] == [4] * 5
+    assert len(set.union(*found)) == 20
+
+
+def test_few_clients_are_one_batch() -> None:
+    found = list(batches(with_lengths(5, 6, 7), torch.arange(3), config()))
+    assert len(found) == 1
+    assert set(found[0].clients.tolist()) == {0, 1, 2}
+
+
+def test_the_views_of_a_batch_are_the_events_of_its_clients() -> None:
+    sequences = with_lengths(*range(2, 24))
+    begins = sequences.lengths.cumsum(0) - sequences.lengths
+    for batch in batches(sequences, torch.arange(22), config()):
+        for client, events in drawn(batch):
+            begin = int(begins[client])
+            assert events == list(range(events[0], events[0] + len(events)))
+            assert begin <= events[0] <= events[-1] < begin + int(sequences.lengths[client])
+
+
+def test_an_epoch_can_be_drawn_again_and_the_next_is_another() -> None:
+    sequences, clients = with_lengths(*range(2, 24)), torch.arange(22)
+    first, again, following = (
+        [drawn(batch) for batch in batches(sequences, clients, config(), epoch=epoch)] for epoch in (3, 3, 4)
+    )
+    assert first == again
+    assert first != following
+
+
+def test_held_out_clients_give_the_same_two_views_every_time() -> None:
+    sequences = with_lengths(*range(10, 32))
+    settled = settle(config(), sequences)
+    held_out = HeldOutBatches(sequences, torch.tensor([3, 5, 8]), CoLES(settled, embedding_size=8), settled)
+    first, again = ([drawn(batch) for batch in held_out] for _ in range(2))
+    assert first == again
+    assert [client for client, _ in first[0]] == [3, 3, 5, 5, 8, 8]
+
+
+def test_no_held_out_clients_are_no_batches() -> None:
+    sequences = with_lengths(5, 6)
+    settled = settle(config(), sequences)
+    held_out = HeldOutBatches(sequences, torch.tensor([], dtype=torch.int64), CoLES(settled, embedding_size=8), settled)
+    assert (len(held_out), list(held_out)) == (0, [])
+
+
+def test_every_purpose_has_random_numbers_of_its_own() -> None:
+    seeds = [(seed, *parts) for seed in (0, 1) for parts in ((0,), (1, 0), (1, 1), (2, 0), (3,))]
+    numbers = [tuple(torch.rand(3, generator=generator(*parts)).tolist()) for parts in seeds]
+    assert len(set(numbers)) == len(numbers)
+    assert tuple(torch.rand(3, generator=generator(0, 1, 1)).tolist()) == numbers[2]
