@@ -1,8 +1,8 @@
 """Set up seqmel in a virtual environment of its own (.venv here) and run something in it. Needs only Python >= 3.10.
 
-    python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores after the install
-    python3 bootstrap.py test      the tests
-    python3 bootstrap.py check     lint, format and types, as CI runs them
+python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores after the install
+python3 bootstrap.py test      the tests
+python3 bootstrap.py check     lint, format and types, as CI runs them
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ def main() -> None:
     """Install, then run the task that was named."""
     if len(sys.argv) != 2 or sys.argv[1] not in TASKS:
         sys.exit(f"usage: python3 bootstrap.py {' | '.join(TASKS)}")
-    if sys.version_info < (3, 10):
-        sys.exit(f"seqmel needs Python 3.10 or newer; this is {sys.version.split()[0]}")
     install("" if sys.argv[1] == "demo" else "[dev]")
     for arguments in TASKS[sys.argv[1]]:
         run(*arguments)
