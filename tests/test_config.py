@@ -142,8 +142,3 @@ def test_a_missing_file_has_its_nearest_neighbour_offered(tmp_path: Path) -> Non
 def test_a_setting_that_is_none_is_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         read_config(None, [setting])
-
-
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("configs/*.yaml")), ids=lambda p: p.name)
-def test_every_config_that_comes_along_is_valid(path: Path) -> None:
-    read_config(path)

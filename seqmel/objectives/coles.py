@@ -48,7 +48,8 @@ class CoLES(nn.Module):
     def __init__(self, config: Config, *, embedding_size: int) -> None:
         super().__init__()
         views = config.views
-        assert views.min_length is not None and views.max_length is not None, "settle() comes before"
+        assert views.min_length is not None, "settle() comes before"
+        assert views.max_length is not None, "settle() comes before"
         self.views = RandomSlices(count=views.count, min_length=views.min_length, max_length=views.max_length)
         size = config.objective.head_size
         self.head = nn.Sequential(nn.Linear(embedding_size, 2 * size), nn.GELU(), nn.Linear(2 * size, size))

@@ -352,11 +352,6 @@ def test_a_gpu_where_there_is_none(command: str, device: str, refused: Run, tmp_
     says(line, f"Device {device} was asked for", "no such CUDA GPU is here", "--device cpu or auto")
 
 
-def test_less_than_two_clients_to_train_on(refused: Run, tmp_path: Path) -> None:
-    path = stored(EVENTS.filter(pa.compute.equal(EVENTS["client_id"], 100)), tmp_path)
-    says(refused("train", path), "Only 1 of 1 clients", "Contrastive learning compares clients")
-
-
 # ------------------------------------------------------------------------------------ as a user would run it
 
 

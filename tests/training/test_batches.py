@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,16 @@ from seqmel.config import Config
 from seqmel.data.sequences import EncodedSequences
 from seqmel.errors import TrainingError
 from seqmel.objectives import CoLES, ViewBatch
-from seqmel.training.batches import HeldOutBatches, TrainingBatches, generator, settle, split_clients
+from seqmel.training.batches import (
+    _LEAST_EPOCHS,
+    _MOST_EPOCHS,
+    _STEPS,
+    HeldOutBatches,
+    TrainingBatches,
+    generator,
+    settle,
+    split_clients,
+)
 
 
 def with_lengths(*lengths: int) -> EncodedSequences:
@@ -87,10 +97,11 @@ def test_a_settled_config_is_settled_already() -> None:
     assert Config.of(once.to_dict()) == once
 
 
-@pytest.mark.parametrize(("clients", "epochs"), [(9, 30), (64 * 200, 11), (64 * 2_000, 3)])
-def test_epochs_that_are_not_given_make_about_two_thousand_steps(clients: int, epochs: int) -> None:
-    options = Config.of({"training": {"validation_share": 0.0}})
-    assert settle(options, with_lengths(*[2] * clients)).training.epochs == pytest.approx(epochs, abs=1)
+@pytest.mark.parametrize("steps_an_epoch", [1, 7, 100, 5_000])
+def test_epochs_that_are_not_given_make_a_fixed_number_of_steps_within_bounds(steps_an_epoch: int) -> None:
+    options = Config.of({"training": {"validation_share": 0.0, "batch_size": 2}})
+    epochs = settle(options, with_lengths(*[2] * 2 * steps_an_epoch)).training.epochs
+    assert epochs == min(_MOST_EPOCHS, max(_LEAST_EPOCHS, math.ceil(_STEPS / steps_an_epoch)))
 
 
 # ------------------------------------------------------------------------------------------------------ split
