@@ -13,7 +13,7 @@ from seqmel.data.inference import infer_schema
 from seqmel.data.preparation import encode, fit_vocabulary
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
 from seqmel.data.reading import Events, open_events
-from seqmel.errors import OutputError
+from seqmel.errors import OutputError, SeqmelError
 from seqmel.files import check_output, move_into_place, partial_path, written_beside
 from seqmel.model import Model, save_model
 from seqmel.progress import Progress, silent
@@ -107,8 +107,12 @@ def train(
         return output
     check_output(output, overwrite=overwrite)
     work = _work_folder(output, config, resume=resume, overwrite=overwrite)
-    prepared = _prepared(events, work, config, progress)
-    _train_in(work, prepared, config, progress)
+    try:
+        _train_in(work, _prepared(events, work, config, progress), config, progress)
+    except SeqmelError:
+        if not (work / "checkpoints" / "last.ckpt").exists():  # nothing was learnt yet that could be gone on with
+            shutil.rmtree(work, ignore_errors=True)
+        raise
     move_into_place(work / "model", output)
     shutil.rmtree(work, ignore_errors=True)
     return output
