@@ -29,7 +29,8 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
     client, moment = ident(schema.client), time_sql(source, schema)
     quantiles = f"quantile_disc(n, {list(_QUANTILES)})"
     events, clients, lengths = source.row(
-        f"SELECT sum(n), count(*), {quantiles} FROM (SELECT count(*) AS n FROM events GROUP BY {client})"
+        f"SELECT sum(n), count(*), {quantiles} FROM (SELECT coalesce(n, 0) AS n FROM ({source.clients_sql(schema.client)}) a"
+        f" LEFT JOIN (SELECT {client} AS counted, count(*) AS n FROM events GROUP BY 1) b ON a.client = b.counted)"
     )
     low, high = source.row(f"SELECT min(t), max(t) FROM (SELECT {moment} AS t FROM events)")
     (gaps,) = source.row(
@@ -96,6 +97,11 @@ def _spread(name: str, quantiles: dict[str, float], show: Any) -> str:
     return f"{name}: median {middle}, middle half {q1} to {q3}, 95 % up to {p95}, range {low} to {high}"
 
 
+def _spread_of_numbers(q: dict[str, float]) -> str:
+    middle = f"median {q['0.5']:,.6g}, middle half {q['0.25']:,.6g} to {q['0.75']:,.6g}"
+    return f"{middle}, range {q['0.0']:,.6g} to {q['1.0']:,.6g}"
+
+
 def _duration(seconds: float) -> str:
     for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
@@ -112,7 +118,7 @@ def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
         if about["role"] == "numeric":
             within = f" within {schema.numeric_by[column]}" if column in schema.numeric_by else ""
             q = about["quantiles"]
-            words = f"median {q['0.5']:,.6g}, middle half {q['0.25']:,.6g} to {q['0.75']:,.6g}, range {q['0.0']:,.6g} to {q['1.0']:,.6g}"
+            words = _spread_of_numbers(q) if q else "no finite value"
             table.add_row(escape(column), f"numeric{within}", words + nulls)
         else:
             common = ", ".join(f"{escape(v)} ({n / facts['events']:.0%})" for v, n in about["commonest"].items())
