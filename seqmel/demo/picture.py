@@ -35,7 +35,7 @@ def draw_demo(
         _draw_map(axis, places, y)
     for axis, scores in zip(axes[1, :2], found, strict=True):
         _draw_scores(axis, scores)
-    _draw_curve(axes[0, 2], history, "recall_at_1", "clients recognised by another slice (recall@1)")
+    _draw_curve(axes[0, 2], history, "recall_at_1", "recall@1 on held-out clients")
     _draw_curve(axes[1, 2], history, "loss", "training loss")
     figure.suptitle("Each point a client, placed by its embedding (two principal components)", fontsize=11)
     figure.savefig(path, format="png", dpi=110)

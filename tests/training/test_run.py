@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -106,6 +106,11 @@ def test_training_leaves_torchs_random_state_as_it_was(tmp_path: Path) -> None:
 def test_where_the_sequences_lie_changes_nothing(data: str, undisturbed: Path, tmp_path: Path) -> None:
     options = {"epochs": 4, "batch_size": 8, "validation_share": 0.3, "data": data}
     assert_equal_models(train(EVENTS, tmp_path / "model", config=config(training=options)), undisturbed)
+
+
+@pytest.mark.parametrize("precision", get_args(Config.model_fields["precision"].annotation))
+def test_every_precision_that_is_offered_trains(precision: str, tmp_path: Path) -> None:
+    assert len(history(train(EVENTS, tmp_path / "model", config=config(1, precision=precision)))) == 1
 
 
 def test_prepared_sequences_train_the_same_model(undisturbed: Path, tmp_path: Path) -> None:
