@@ -54,7 +54,7 @@ class Model:
 
 def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -> None:
     """Write a model folder; `config.json`, which names all others, comes last."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from seqmel import __version__
 
@@ -63,7 +63,8 @@ def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -
     (folder / "vocabulary.json").write_text(model.vocabulary.model_dump_json(indent=1), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps(model.metrics, indent=1), encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
-    save_file({n: t.contiguous() for n, t in model.encoder.state_dict().items()}, str(folder / "model.safetensors"))
+    weights = {name: tensor.contiguous() for name, tensor in model.encoder.state_dict().items()}
+    (folder / "model.safetensors").write_bytes(save(weights))  # as bytes: its own file is closed to other users
     if curves is not None:
         (folder / "curves.png").write_bytes(curves)
     described = {
