@@ -199,7 +199,7 @@ class Config(_Options):
     training: TrainingOptions = TrainingOptions()
     embedding: EmbeddingOptions = EmbeddingOptions()
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|gpu|mps|cuda:\d+)$")
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

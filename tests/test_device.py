@@ -38,7 +38,7 @@ def test_metal_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -
         resolve_device("mps")
 
 
-@pytest.mark.parametrize("name", ["32-true", "bf16-mixed", "16-mixed", "64-true"])
+@pytest.mark.parametrize("name", ["32-true", "bf16-mixed", "16-mixed"])
 def test_a_precision_that_is_named_is_taken(name: str) -> None:
     assert resolve_precision(name, torch.device("cpu")) == name
 

@@ -79,7 +79,7 @@ def train(
     encoder: Annotated[str | None, typer.Option(help="gru, lstm, transformer or none.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.")] = None,
     device: Device = None,
-    precision: Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed, 64-true.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = None,
     overwrite: Overwrite = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run; start one if there is none.")
