@@ -82,6 +82,8 @@ class TransformerOptions(_Options):
     """Transformer with rotary positions."""
 
     name: Literal["transformer"] = "transformer"
+    causal: bool = False
+    """Whether an event sees only those before it."""
     hidden_size: Positive = 256
     layers: Positive = 2
     heads: Positive = 4
@@ -94,12 +96,42 @@ class TransformerOptions(_Options):
         return self
 
 
-class CoLESOptions(_Options):
+class _ObjectiveOptions(_Options):
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """What the loss counts beside those of other parts."""
+
+
+class CoLESOptions(_ObjectiveOptions):
     """Contrastive learning for event sequences: views of one client together, views of others apart."""
 
     name: Literal["coles"] = "coles"
     head_size: Positive = 128
     """Width of the projection head, which exists in training only."""
+
+
+class EventPredictionOptions(_ObjectiveOptions):
+    """From the vector of one view, the events of another view of the same client."""
+
+    name: Literal["event_prediction"] = "event_prediction"
+    head_size: Positive = 256
+
+
+class NextEventOptions(_ObjectiveOptions):
+    """From the state after each event, the next one; for encoders that look back only."""
+
+    name: Literal["next_event"] = "next_event"
+    head_size: Positive = 256
+    most_events: Positive = 4096
+    """Events of a batch that are foretold at most."""
+
+
+class MaskedEventsOptions(_ObjectiveOptions):
+    """Hidden events, from the rest of their view; for encoders that see more than one event."""
+
+    name: Literal["masked_events"] = "masked_events"
+    head_size: Positive = 256
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the events that is hidden."""
 
 
 class ContrastiveOptions(_Options):
@@ -171,10 +203,15 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _parts(value: Any) -> Any:
+    return [value] if isinstance(value, (str, Mapping, BaseModel)) else value
+
+
 EncoderOptions: TypeAlias = Annotated[
     Annotated[NoEncoderOptions | RecurrentOptions | TransformerOptions, Field(discriminator="name")],
     BeforeValidator(_named_or("gru")),
 ]
+ObjectiveOptions: TypeAlias = CoLESOptions | EventPredictionOptions | NextEventOptions | MaskedEventsOptions
 LossOptions: TypeAlias = Annotated[
     Annotated[ContrastiveOptions | InfoNCEOptions, Field(discriminator="name")], BeforeValidator(_named_or("infonce"))
 ]
@@ -187,7 +224,11 @@ class Config(_Options):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     columns: SchemaOptions = Field(SchemaOptions(), alias="schema")
     preparation: PreparationOptions = PreparationOptions()
-    objective: Annotated[CoLESOptions, BeforeValidator(_named)] = CoLESOptions()
+    objective: Annotated[
+        tuple[Annotated[Annotated[ObjectiveOptions, Field(discriminator="name")], BeforeValidator(_named)], ...],
+        Field(min_length=1), BeforeValidator(_parts),
+    ] = (CoLESOptions(),)  # fmt: skip
+    """One part, or several that are learnt together."""
     views: Annotated[RandomSlicesOptions, BeforeValidator(_named)] = RandomSlicesOptions()
     events: EventOptions = EventOptions()
     encoder: EncoderOptions = NoEncoderOptions()
@@ -217,6 +258,17 @@ class Config(_Options):
     def _fits_together(self) -> Config:
         if len(set(self.pooling)) < len(self.pooling):
             raise ValueError(f"pooling names one way twice: {', '.join(self.pooling)}")
+        parts = [part.name for part in self.objective]
+        if len(set(parts)) < len(parts):
+            raise ValueError(f"objective names one part twice: {', '.join(parts)}")
+        looks_back = self.encoder.name in ("gru", "lstm") or getattr(self.encoder, "causal", False)
+        if "next_event" in parts and not looks_back:
+            raise ValueError(
+                f"the objective next_event needs an encoder that looks back only: gru, lstm, or transformer with"
+                f" causal: true; found {self.encoder.name}"
+            )
+        if "masked_events" in parts and self.encoder.name == "none":
+            raise ValueError("the objective masked_events needs an encoder: gru, lstm or transformer; found none")
         if self.loss.name == "infonce" and self.miner is not None:
             raise ValueError(f"the loss infonce takes no miner, found {self.miner.name}; set miner to null")
         if self.loss.name == "contrastive" and self.miner is None:
@@ -283,11 +335,11 @@ def _put(options: dict[str, Any], names: list[str], value: Any) -> None:
 
 def _explain(error: ValidationError, source: str) -> str:
     first = error.errors()[0]
-    place = [str(p) for p in first["loc"]]
+    place = [p for p in first["loc"] if isinstance(p, str)]
     context: dict[str, Any] = first.get("ctx", {})
     if first["type"] == "extra_forbidden":
         return _explain_unknown(place, source)
-    name = ".".join(p for p in place if p not in ("none", "gru", "lstm", "transformer", "contrastive", "infonce"))
+    name = ".".join(p for i, p in enumerate(place) if i != 1 or p not in _tags())
     if first["type"] == "value_error":
         return f"{source}: {name + ': ' if name else ''}{context['error']}."
     if first["type"] in ("union_tag_invalid", "literal_error"):
@@ -317,6 +369,12 @@ def _sections() -> list[tuple[str, type[BaseModel]]]:
         for model in _models(field.annotation):
             found.append((field.alias or name, model))
     return found
+
+
+def _tags() -> set[str]:
+    """The names by which parts are told apart; pydantic puts them into the place of an error."""
+    models = [model for _, model in _sections() if "name" in model.model_fields]
+    return {tag for model in models for tag in get_args(model.model_fields["name"].annotation)}
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

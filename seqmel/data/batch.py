@@ -51,3 +51,9 @@ class SequenceBatch:
         return torch.repeat_interleave(
             torch.arange(len(self), device=self.device), self.offsets.diff(), output_size=self.events
         )
+
+    def take(self, events: Tensor) -> SequenceBatch:
+        """These events (numbers, int64) as one sequence."""
+        columns = {name: values.index_select(0, events) for name, values in self.columns.items()}
+        ends = torch.tensor([0, len(events)])
+        return SequenceBatch(columns, self.time.index_select(0, events), ends.to(self.device), ends[1:])

@@ -35,22 +35,32 @@ class SequenceEncoder(nn.Module):
         )
         self.sequence = _sequence_encoder(config, options.hidden_size)
         width = options.hidden_size + (self.sequence.output_size if self.sequence is not None else 0)
+        self.state_size = width
         self.pooling = Pooling(config.pooling, size=width)
         pooled = self.pooling.output_size
         self.output_size = config.embedding_dim or pooled
         self.project = nn.Linear(pooled, self.output_size) if self.output_size != pooled else None
 
-    def states(self, batch: SequenceBatch) -> Tensor:
-        """(E, W): what is known of and after each event."""
-        events = self.events(batch)
+    def states(self, batch: SequenceBatch, *, hidden: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+        """(E, W): what is known of and after each event.
+
+        Args:
+            batch: the sequences.
+            hidden, stand_in: see `EventEncoder.forward`.
+        """
+        events = self.events(batch, hidden=hidden, stand_in=stand_in)
         if self.sequence is None:
             return events
         return torch.cat([events, self.sequence(events, batch)], dim=1)
 
+    def pool(self, states: Tensor, batch: SequenceBatch) -> Tensor:
+        """(B, output_size): the vectors that belong to these states."""
+        pooled = self.pooling(states, batch)
+        return pooled if self.project is None else self.project(pooled)
+
     def embed(self, batch: SequenceBatch) -> Tensor:
         """(B, output_size): the vector of each sequence, before any head."""
-        pooled = self.pooling(self.states(batch), batch)
-        return pooled if self.project is None else self.project(pooled)
+        return self.pool(self.states(batch), batch)
 
     forward = embed
 
@@ -59,7 +69,7 @@ def _sequence_encoder(config: Config, input_size: int) -> Recurrent | Transforme
     match config.encoder:
         case RecurrentOptions(name=kind, hidden_size=size, layers=layers, dropout=dropout):
             return Recurrent(kind, input_size, hidden_size=size, layers=layers, dropout=dropout)
-        case TransformerOptions(hidden_size=size, layers=layers, heads=heads, dropout=dropout):
-            return Transformer(input_size, hidden_size=size, layers=layers, heads=heads, dropout=dropout)
+        case TransformerOptions(hidden_size=size, layers=layers, heads=heads, dropout=dropout, causal=causal):
+            return Transformer(input_size, hidden_size=size, layers=layers, heads=heads, dropout=dropout, causal=causal)
         case NoEncoderOptions():
             return None

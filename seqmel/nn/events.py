@@ -136,10 +136,19 @@ class EventEncoder(nn.Module):
         self.network = nn.Sequential(*steps)
         self.output_size = hidden_size
 
-    def forward(self, batch: SequenceBatch) -> Tensor:
-        """(E, hidden_size), not negative."""
+    def forward(self, batch: SequenceBatch, *, hidden: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+        """(E, hidden_size), not negative.
+
+        Args:
+            batch: the events.
+            hidden: int64, numbers of events of which only the time is seen.
+            stand_in: (hidden_size,) what is seen of these instead.
+        """
         rows, weights = self.rows(batch)
-        return self.network(weighted_rows(self.table, rows, weights) + self.from_time(self.time(batch)))
+        features = weighted_rows(self.table, rows, weights)
+        if hidden is not None and stand_in is not None:
+            features = features.index_copy(0, hidden, stand_in.to(features.dtype).expand(len(hidden), -1))
+        return self.network(features + self.from_time(self.time(batch)))
 
     def rows(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """(E, K) rows of the table and their weights: one a category, two a number."""

@@ -20,7 +20,7 @@ _ROTATION_BASE = 10_000.0
 
 
 class Transformer(nn.Module):
-    """(E, D) -> (E, H): each event seen with all events of its sequence.
+    """(E, D) -> (E, H): each event seen with all events of its sequence, or with those before it.
 
     Args:
         input_size: D.
@@ -28,13 +28,22 @@ class Transformer(nn.Module):
         layers: how many.
         heads: attention heads a layer.
         dropout: share of the residual branches' values that training sets to zero.
+        causal: whether an event sees only itself and those before it.
     """
 
     def __init__(
-        self, input_size: int, *, hidden_size: int, layers: int = 2, heads: int = 4, dropout: float = 0.0
+        self,
+        input_size: int,
+        *,
+        hidden_size: int,
+        layers: int = 2,
+        heads: int = 4,
+        dropout: float = 0.0,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.output_size = hidden_size
+        self.causal = causal
         self.project = nn.Linear(input_size, hidden_size)
         self.layers = nn.ModuleList(_Layer(hidden_size, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden_size)
@@ -49,7 +58,10 @@ class Transformer(nn.Module):
         hidden = self.project(events)
         if batch.events == 0:
             return hidden
-        groups = [_Group(batch, rows) for rows in _groups(batch.lengths, on_cpu=events.device.type == "cpu")]
+        groups = [
+            _Group(batch, rows, causal=self.causal)
+            for rows in _groups(batch.lengths, on_cpu=events.device.type == "cpu")
+        ]
         for layer in self.layers:
             hidden = layer(hidden, groups)
         return self.norm(hidden)
@@ -72,9 +84,9 @@ def _groups(lengths: Tensor, *, on_cpu: bool) -> list[Tensor]:
 
 
 class _Group:
-    """Some sequences of a batch side by side: (S, L) event numbers, and which of them are real."""
+    """Some sequences of a batch side by side: (S, L) event numbers, which of them are real, and what each may see."""
 
-    def __init__(self, batch: SequenceBatch, rows: Tensor) -> None:
+    def __init__(self, batch: SequenceBatch, rows: Tensor, *, causal: bool) -> None:
         lengths = batch.lengths[rows]
         longest = int(lengths.max())
         begins = (batch.lengths.cumsum(0) - batch.lengths)[rows]
@@ -84,6 +96,7 @@ class _Group:
         self.events = events.to(batch.device)
         self.real = None if bool(real.all()) else real.to(batch.device)
         self.flat = events[real].to(batch.device)
+        self.causal = causal  # what is not real comes last, so that looking back never meets it
 
 
 class _Layer(nn.Module):
@@ -113,8 +126,8 @@ class _Layer(nn.Module):
         sequences, longest = group.events.shape
         padded = qkv[group.events].view(sequences, longest, 3, self.heads, -1)
         q, k, v = (x.transpose(1, 2) for x in padded.unbind(2))
-        mask = None if group.real is None else group.real[:, None, None, :]
-        seen = F.scaled_dot_product_attention(_rotated(q), _rotated(k), v, attn_mask=mask)
+        mask = None if group.real is None or group.causal else group.real[:, None, None, :]
+        seen = F.scaled_dot_product_attention(_rotated(q), _rotated(k), v, attn_mask=mask, is_causal=group.causal)
         seen = seen.transpose(1, 2).reshape(sequences, longest, -1)
         return seen.flatten(0, 1) if group.real is None else seen[group.real]
 

@@ -1,5 +1,6 @@
-"""Objectives: which views are drawn of the clients of a batch, and what is asked of their vectors."""
+"""Objectives: which views are drawn of the clients of a batch, and what is asked of their states and vectors."""
 
-from seqmel.objectives.coles import CoLES, ViewBatch
+from seqmel.objectives.encoded import Encoded, ViewBatch
+from seqmel.objectives.objective import Objective
 
-__all__ = ["CoLES", "ViewBatch"]
+__all__ = ["Encoded", "Objective", "ViewBatch"]

@@ -12,7 +12,7 @@ from seqmel.config import Config
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.views import RandomSlices
 from seqmel.errors import TrainingError
-from seqmel.objectives import CoLES, ViewBatch
+from seqmel.objectives import Objective, ViewBatch
 
 __all__ = ["HeldOutBatches", "Split", "TrainingBatches", "generator", "settle", "split_clients"]
 
@@ -82,7 +82,12 @@ class TrainingBatches:
     """
 
     def __init__(
-        self, sequences: EncodedSequences, clients: Tensor, objective: CoLES, config: Config, epoch: Callable[[], int]
+        self,
+        sequences: EncodedSequences,
+        clients: Tensor,
+        objective: Objective,
+        config: Config,
+        epoch: Callable[[], int],
     ) -> None:
         self.sequences = sequences
         self.clients = clients
@@ -104,7 +109,7 @@ class TrainingBatches:
 class HeldOutBatches:
     """Two views of each held-out client, the same after every epoch, so that epochs can be compared."""
 
-    def __init__(self, sequences: EncodedSequences, clients: Tensor, objective: CoLES, config: Config) -> None:
+    def __init__(self, sequences: EncodedSequences, clients: Tensor, objective: Objective, config: Config) -> None:
         views = objective.views
         self.sequences = sequences
         self.views = RandomSlices(count=2, min_length=views.min_length, max_length=views.max_length)
@@ -118,4 +123,4 @@ class HeldOutBatches:
         random = generator(self.seed, 3)
         for clients in self.parts:
             drawn = self.views.draw(clients, self.sequences.lengths[clients], random)
-            yield ViewBatch(self.sequences.gather(drawn.clients, drawn.starts, drawn.lengths), drawn.clients)
+            yield ViewBatch.of(self.sequences.gather(drawn.clients, drawn.starts, drawn.lengths), drawn.clients)

@@ -22,7 +22,7 @@ from seqmel.data.vocabulary import Vocabulary
 from seqmel.device import keep_large_blocks, resolve_device, resolve_precision
 from seqmel.errors import ModelError, TrainingError
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.objectives import CoLES, ViewBatch
+from seqmel.objectives import Objective, ViewBatch
 from seqmel.progress import Progress, Task, silent
 from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
 from seqmel.training.module import MONITOR, TrainingModule
@@ -62,7 +62,7 @@ def fit(
     with torch.random.fork_rng(), _quiet():
         torch.manual_seed(config.seed)
         encoder = SequenceEncoder(config, vocabulary)
-        objective = CoLES(config, embedding_size=encoder.output_size)
+        objective = Objective(config, vocabulary, encoder)
         report = _Report(progress, config)
         module = TrainingModule(encoder, objective, config, on_epoch=report.tell)
         trainer, best = _trainer(config, device, report, checkpoints, validated=len(split.validation) > 0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqmel.config import Config
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.objectives import CoLES, ViewBatch
+from seqmel.objectives import Objective, ViewBatch
 from seqmel.training.batches import generator
 from seqmel.training.validation import embedding_metrics
 
@@ -31,7 +31,7 @@ class TrainingModule(lightning.LightningModule):
     def __init__(
         self,
         encoder: SequenceEncoder,
-        objective: CoLES,
+        objective: Objective,
         config: Config,
         *,
         on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
@@ -42,7 +42,7 @@ class TrainingModule(lightning.LightningModule):
         self.objective = objective
         self.config = config
         self.history: list[dict[str, float]] = []
-        self._losses: list[Tensor] = []
+        self._losses: list[dict[str, Tensor]] = []
         self._vectors: list[tuple[Tensor, Tensor]] = []
         self._metrics: dict[str, float] = {}
 
@@ -53,8 +53,10 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:
         """The loss of a batch."""
-        loss = self.objective(self.encoder, batch)
-        self._losses.append(loss.detach())
+        losses = self.objective.losses(self.encoder, batch)
+        loss = self.objective.total(losses)
+        parts = {f"loss_{name}": part.detach() for name, part in losses.items()} if len(losses) > 1 else {}
+        self._losses.append({"loss": loss.detach()} | parts)
         return loss
 
     def validation_step(self, batch: ViewBatch, _: int) -> None:
@@ -70,10 +72,10 @@ class TrainingModule(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Add the epoch to the history. Lightning validates before this."""
-        loss = float(torch.stack(self._losses).mean())
+        losses = {name: float(torch.stack([x[name] for x in self._losses]).mean()) for name in self._losses[0]}
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self.log("loss", loss)
-        self.history.append({"epoch": self.current_epoch + 1, "loss": loss, "learning_rate": rate} | self._metrics)
+        self.log_dict(losses)
+        self.history.append({"epoch": self.current_epoch + 1} | losses | {"learning_rate": rate} | self._metrics)
         self.on_epoch(self.history[-1])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -85,3 +85,19 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(encoder(x, batch), encoder(x, batch))
     encoder.train()
     assert not torch.equal(encoder(x, batch), encoder(x, batch))
+
+
+def test_a_causal_transformer_never_looks_ahead() -> None:
+    torch.manual_seed(0)
+    transformer = Transformer(8, hidden_size=16, causal=True).eval()
+    events = torch.randn(14, 8)
+    lengths = [9, 0, 5]
+    changed = events.clone()
+    changed[6:9] += 1.0
+    changed[12:] += 1.0
+    before, after = transformer(events, batch_of(lengths)), transformer(changed, batch_of(lengths))
+    same = torch.tensor([True] * 6 + [False] * 3 + [True] * 3 + [False] * 2)
+    torch.testing.assert_close(before[same], after[same], rtol=1e-5, atol=1e-6)
+    assert (before[~same] - after[~same]).abs().amax(1).min() > 1e-3
+    alone = transformer(events[:9], batch_of([9]))
+    torch.testing.assert_close(before[:9], alone, rtol=1e-5, atol=1e-6)

@@ -8,13 +8,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from small import tiny_config
+from small import tiny_config, vocabulary_of
 from torch import Tensor
 
 from seqmel.config import Config
 from seqmel.data.sequences import EncodedSequences
 from seqmel.errors import TrainingError
-from seqmel.objectives import CoLES, ViewBatch
+from seqmel.nn.encoder import SequenceEncoder
+from seqmel.objectives import Objective, ViewBatch
 from seqmel.training.batches import (
     _LEAST_EPOCHS,
     _MOST_EPOCHS,
@@ -44,7 +45,11 @@ def config(**training: Any) -> Config:
 
 def batches(sequences: EncodedSequences, clients: Tensor, options: Config, epoch: int = 0) -> TrainingBatches:
     settled = settle(options, sequences)
-    return TrainingBatches(sequences, clients, CoLES(settled, embedding_size=8), settled, epoch=lambda: epoch)
+    return TrainingBatches(sequences, clients, objective_of(settled), settled, epoch=lambda: epoch)
+
+
+def objective_of(settled: Config) -> Objective:
+    return Objective(settled, vocabulary_of(), SequenceEncoder(settled, vocabulary_of()))
 
 
 def drawn(batch: ViewBatch) -> list[tuple[int, list[int]]]:
@@ -175,7 +180,7 @@ def test_an_epoch_can_be_drawn_again_and_the_next_is_another() -> None:
 def test_held_out_clients_give_the_same_two_views_every_time() -> None:
     sequences = with_lengths(*range(10, 32))
     settled = settle(config(), sequences)
-    held_out = HeldOutBatches(sequences, torch.tensor([3, 5, 8]), CoLES(settled, embedding_size=8), settled)
+    held_out = HeldOutBatches(sequences, torch.tensor([3, 5, 8]), objective_of(settled), settled)
     first, again = ([drawn(batch) for batch in held_out] for _ in range(2))
     assert first == again
     assert [client for client, _ in first[0]] == [3, 3, 5, 5, 8, 8]
@@ -184,7 +189,7 @@ def test_held_out_clients_give_the_same_two_views_every_time() -> None:
 def test_no_held_out_clients_are_no_batches() -> None:
     sequences = with_lengths(5, 6)
     settled = settle(config(), sequences)
-    held_out = HeldOutBatches(sequences, torch.tensor([], dtype=torch.int64), CoLES(settled, embedding_size=8), settled)
+    held_out = HeldOutBatches(sequences, torch.tensor([], dtype=torch.int64), objective_of(settled), settled)
     assert (len(held_out), list(held_out)) == (0, [])
 
 

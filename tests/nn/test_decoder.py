@@ -1,0 +1,58 @@
+"""The decoder's costs are negative log-likelihoods, feature by feature."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from small import batch_of, vocabulary_of
+from torch.nn import functional as F
+
+from seqmel.nn.decoder import EventDecoder
+
+LENGTHS = [4, 0, 9, 1]
+EVENTS = sum(LENGTHS)
+
+
+def test_before_anything_is_learnt_every_event_is_equally_likely() -> None:
+    batch, decoder = batch_of(LENGTHS), EventDecoder(vocabulary_of(), input_size=8)
+    costs = decoder.costs(torch.randn(3, 8), torch.zeros(EVENTS, dtype=torch.int64), batch)
+    level = batch.columns["level"]
+    expected = math.log(5) + math.log(15) + math.log(24) + math.log(7) + F.huber_loss(
+        torch.zeros(EVENTS), level, reduction="none"
+    )  # fmt: skip
+    torch.testing.assert_close(costs, expected)
+
+
+def test_costs_are_those_of_a_slow_twin() -> None:
+    torch.manual_seed(0)
+    batch, decoder = batch_of(LENGTHS), EventDecoder(vocabulary_of(), input_size=8, hidden_size=12)
+    for weights in decoder.parameters():
+        torch.nn.init.normal_(weights)
+    vectors, rows = torch.randn(3, 8), torch.randint(0, 3, (EVENTS,))
+    found = decoder.costs(vectors, rows, batch)
+    kind, size, level, hour, weekday = decoder.network(vectors).split([5, 15, 5, 24, 7], dim=1)
+    edges = [-4, -2, -1.5, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 1.5, 2, 4]
+    for e in range(EVENTS):
+        row, code = rows[e], int(batch.columns["kind"][e])
+        number = float(batch.columns["size"][e])
+        bin_ = 0 if math.isnan(number) else 1 + sum(number > edge for edge in edges)
+        seconds = int(batch.time[e]) // 1_000_000
+        cost = -kind[row].log_softmax(0)[code] - size[row].log_softmax(0)[bin_]
+        cost = cost - hour[row].log_softmax(0)[seconds // 3600 % 24]
+        cost = cost - weekday[row].log_softmax(0)[(seconds // 86_400 + 3) % 7]
+        cost = cost + F.huber_loss(level[row, code], batch.columns["level"][e])
+        torch.testing.assert_close(found[e], cost, rtol=1e-4, atol=1e-4)
+
+
+def test_days_have_no_hours_and_a_week_no_weekdays() -> None:
+    decoder = EventDecoder(vocabulary_of(daily=True, span_days=7), input_size=8)
+    assert list(decoder.sizes) == ["kind", "size", "level"]
+
+
+def test_costs_are_float32_and_finite_under_bfloat16() -> None:
+    batch, decoder = batch_of(LENGTHS), EventDecoder(vocabulary_of(), input_size=8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        costs = decoder.costs(torch.randn(3, 8), torch.zeros(EVENTS, dtype=torch.int64), batch)
+    assert costs.dtype == torch.float32
+    assert costs.isfinite().all()

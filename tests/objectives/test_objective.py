@@ -1,0 +1,161 @@
+"""The objective draws views and adds up its parts; each part foretells what its text says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from small import SCHEMA, batch_of, card_events, fitted, sequences, tiny_config, vocabulary_of
+from torch import Tensor
+
+from seqmel.nn.encoder import SequenceEncoder
+from seqmel.objectives import Encoded, Objective, ViewBatch
+from seqmel.objectives.event_prediction import EventPrediction
+from seqmel.objectives.masked_events import MaskedEvents
+from seqmel.objectives.next_event import NextEvent
+from seqmel.training.batches import settle
+
+VIEWS = {"min_length": 2, "max_length": 9}
+CLIENTS = torch.tensor([3, 3, 8, 8, 8, 1])
+LENGTHS = [5, 9, 2, 7, 1, 6]
+ALL = ["coles", "event_prediction", "next_event", "masked_events"]
+
+
+def made(*parts: Any, **changes: Any) -> tuple[Objective, SequenceEncoder]:
+    torch.manual_seed(0)
+    config = tiny_config(objective=list(parts), views=VIEWS, **changes)
+    encoder = SequenceEncoder(config, vocabulary_of())
+    return Objective(config, vocabulary_of(), encoder), encoder
+
+
+def views() -> ViewBatch:
+    return ViewBatch.of(batch_of(LENGTHS), CLIENTS)
+
+
+def test_each_view_has_the_next_of_its_client_in_a_circle() -> None:
+    assert views().others.tolist() == [1, 0, 3, 4, 2, 5]
+    assert ViewBatch.of(batch_of([]), torch.tensor([], dtype=torch.int64)).others.tolist() == []
+
+
+def test_views_are_drawn_from_the_clients_of_the_batch() -> None:
+    events = card_events(12)
+    vocabulary = fitted(events, SCHEMA, min_count=2)
+    held = sequences(events, SCHEMA, vocabulary)
+    config = settle(tiny_config(views={"count": 3}), held)
+    objective = Objective(config, vocabulary, SequenceEncoder(config, vocabulary))
+    drawn = objective.draw(held, torch.tensor([7, 2, 9]), torch.Generator().manual_seed(0))
+    assert set(drawn.clients.tolist()) == {7, 2, 9}
+    assert len(drawn.clients) == len(drawn.sequences) <= 9
+    moved = drawn.to("cpu")
+    assert torch.equal(moved.clients, drawn.clients)
+    assert torch.equal(moved.others, drawn.others)
+
+
+def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
+    objective, encoder = made("coles", {"name": "event_prediction", "weight": 0.25})
+    losses = objective.losses(encoder, views())
+    assert list(losses) == ["coles", "event_prediction"]
+    torch.testing.assert_close(objective.total(losses), losses["coles"] + 0.25 * losses["event_prediction"])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_following_the_gradient_lowers_the_loss_of_each_part(name: str) -> None:
+    objective, encoder = made(name)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *objective.parameters()], lr=1e-2)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.manual_seed(1)  # the same hidden events at every step
+        loss = objective.total(objective.losses(encoder, views()))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(w.grad is not None and w.grad.isfinite().all() for w in objective.parameters())
+
+
+def test_states_and_vectors_are_those_of_the_encoder() -> None:
+    _, encoder = made("coles")
+    encoded = Encoded(encoder.eval(), views())
+    assert torch.equal(encoded.vectors, encoder.embed(views().sequences))
+    assert encoded.states is encoded.states
+
+
+def scored(decoder: Any, vector: Tensor, batch: ViewBatch, event: int) -> Tensor:
+    """The cost of one event given one vector."""
+    return decoder.costs(vector.unsqueeze(0), torch.tensor([0]), batch.sequences.take(torch.tensor([event])))[0]
+
+
+def stirred(part: Any) -> Any:
+    """With outputs that are not all zero."""
+    for weights in part.decoder.parameters():
+        torch.nn.init.normal_(weights, std=0.3)
+    return part
+
+
+def test_event_prediction_foretells_a_view_from_the_one_before_it_of_the_same_client() -> None:
+    _, encoder = made("coles")
+    batch, encoder = views(), encoder.eval()
+    part = stirred(EventPrediction(vocabulary_of(), embedding_size=encoder.output_size))
+    vectors = encoder.embed(batch.sequences)
+    expected, begin = torch.zeros(()), 0
+    for view, length in enumerate(LENGTHS):
+        costs = [scored(part.decoder, vectors[batch.others[view]], batch, begin + i) for i in range(length)]
+        expected = expected + torch.stack(costs).mean() / len(LENGTHS)
+        begin += length
+    torch.testing.assert_close(part(Encoded(encoder, batch)), expected)
+
+
+def test_next_event_foretells_every_event_but_the_first_of_each_view() -> None:
+    _, encoder = made("coles")
+    batch, encoder = views(), encoder.eval()
+    part = stirred(NextEvent(vocabulary_of(), state_size=encoder.state_size))
+    states = encoder.states(batch.sequences)
+    costs, begin = [], 0
+    for length in LENGTHS:
+        costs += [scored(part.decoder, states[begin + i - 1], batch, begin + i) for i in range(1, length)]
+        begin += length
+    torch.testing.assert_close(part(Encoded(encoder, batch)), torch.stack(costs).mean())
+
+
+def test_next_event_looks_at_no_more_events_than_it_may() -> None:
+    _, encoder = made("coles")
+    part = stirred(NextEvent(vocabulary_of(), state_size=encoder.state_size, most_events=1))
+    assert len({round(part(Encoded(encoder.eval(), views())).item(), 4) for _ in range(8)}) > 1
+
+
+def test_a_view_of_one_event_has_no_next_event() -> None:
+    _, encoder = made("coles")
+    part = NextEvent(vocabulary_of(), state_size=encoder.state_size)
+    loss = part(Encoded(encoder, ViewBatch.of(batch_of([1, 1]), torch.tensor([4, 5]))))
+    loss.backward()
+    assert loss.item() == 0.0
+
+
+def test_of_a_hidden_event_only_the_time_is_seen() -> None:
+    _, encoder = made("coles")
+    batch, stand_in = views().sequences, torch.randn(16)
+    other = batch.take(torch.arange(batch.events))
+    columns = {name: values.flip(0) for name, values in batch.columns.items()}
+    changed = type(batch)(columns, batch.time, batch.offsets, batch.lengths)
+    everything = torch.arange(batch.events)
+    hidden = encoder.eval().states(batch, hidden=everything, stand_in=stand_in)
+    assert torch.equal(hidden, encoder.states(changed, hidden=everything, stand_in=stand_in))
+    assert other.events == batch.events
+    one = encoder.events(batch, hidden=torch.tensor([4]), stand_in=stand_in)
+    apart = (one != encoder.events(batch)).any(1)
+    assert apart.nonzero()[:, 0].tolist() == [4]
+
+
+def test_masked_events_hide_a_share_of_the_events_and_foretell_just_these() -> None:
+    _, encoder = made("coles")
+    batch, encoder = views(), encoder.eval()
+    part = stirred(MaskedEvents(vocabulary_of(), event_size=16, state_size=encoder.state_size, share=0.2))
+    torch.manual_seed(3)
+    found = part(Encoded(encoder, batch))
+    torch.manual_seed(3)
+    hidden = torch.randperm(30)[:6].sort().values
+    states = encoder.states(batch.sequences, hidden=hidden, stand_in=part.stand_in)
+    expected = torch.stack([scored(part.decoder, states[i], batch, int(i)) for i in hidden]).mean()
+    torch.testing.assert_close(found, expected)
