@@ -28,6 +28,7 @@ __all__ = [
     "TrainingError",
     "Vocabulary",
     "embed",
+    "embed_as_of",
     "embed_to_parquet",
     "generate_card_data",
     "infer_schema",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from seqmel.as_of import embed_as_of
     from seqmel.config import Config, read_config
     from seqmel.data.inference import infer_schema
     from seqmel.data.prepared import PreparedSequences
@@ -83,6 +85,7 @@ _HOME = {
     "TrainingError": "errors",
     "Vocabulary": "data.vocabulary",
     "embed": "embedding",
+    "embed_as_of": "as_of",
     "embed_to_parquet": "embedding",
     "generate_card_data": "demo.generator",
     "infer_schema": "data.inference",

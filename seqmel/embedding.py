@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -24,7 +25,16 @@ from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.progress import Progress, silent
 
-__all__ = ["DType", "Layout", "embed", "embed_sequences", "embed_to_parquet", "token_batches"]
+__all__ = [
+    "DType",
+    "Layout",
+    "embed",
+    "embed_sequences",
+    "embed_to_parquet",
+    "sequence_chunks",
+    "token_batches",
+    "vector_columns",
+]
 
 Layout: TypeAlias = Literal["columns", "list"]
 DType: TypeAlias = Literal["float32", "float16"]
@@ -87,7 +97,7 @@ def embed(
     placed = resolve_device(device)
     keep_large_blocks()
     encoder = model.encoder.to(placed).eval()
-    total, chunks = _chunks(model, events)
+    total, chunks = sequence_chunks(model, events)
     with progress.task("embed", total, "clients") as task:
         for sequences in chunks:
             vectors = embed_sequences(encoder, sequences, model.config, device=placed)
@@ -95,7 +105,7 @@ def embed(
             task.advance(len(sequences))
 
 
-def _chunks(
+def sequence_chunks(
     model: Model, events: Events, temp_folder: Path | None = None
 ) -> tuple[int | None, Iterator[EncodedSequences]]:
     """How many clients there are, and their sequences a chunk at a time."""
@@ -151,7 +161,7 @@ def embed_to_parquet(
     with written_beside(output) as partial:
         try:
             for ids, vectors in embed(model, events, device=device, progress=progress):
-                table = _table(model.schema.client, ids, vectors, layout, dtype)
+                table = pa.table({model.schema.client: ids} | vector_columns(vectors.numpy(), layout, dtype))
                 writer = writer or pq.ParquetWriter(
                     partial, table.schema, compression="zstd", use_dictionary=[table.column_names[0]]
                 )
@@ -163,10 +173,9 @@ def embed_to_parquet(
     return clients, model.encoder.output_size
 
 
-def _table(client: str, ids: pa.Array, vectors: Tensor, layout: Layout, dtype: DType) -> pa.Table:
-    numbers = np.ascontiguousarray(vectors.numpy().astype(dtype))
+def vector_columns(vectors: npt.NDArray[np.float32], layout: Layout, dtype: DType) -> dict[str, pa.Array]:
+    """(N, D) vectors as columns of a table: `emb_0000` ..., or the list column `embedding`."""
+    numbers = np.ascontiguousarray(vectors.astype(dtype))
     if layout == "list":
-        values = pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), numbers.shape[1])
-        return pa.table({client: ids, "embedding": values})
-    columns = {f"emb_{i:04d}": pa.array(column) for i, column in enumerate(np.ascontiguousarray(numbers.T))}
-    return pa.table({client: ids, **columns})
+        return {"embedding": pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), numbers.shape[1])}
+    return {f"emb_{i:04d}": pa.array(column) for i, column in enumerate(np.ascontiguousarray(numbers.T))}

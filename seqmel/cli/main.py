@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -109,19 +109,28 @@ def embed(
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
     layout: Annotated[str, typer.Option(help="columns (emb_0000 ...) or list (one column `embedding`).")] = "columns",
     dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="A moment, or a table of clients and moments: only the events before it are looked at."),
+    ] = None,
     device: Device = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write one vector a client."""
+    """Write one vector a client, or one a client and moment."""
+    from seqmel.as_of import embed_as_of
     from seqmel.embedding import embed_to_parquet
     from seqmel.model import load_model
     from seqmel.progress import console_progress
 
-    clients, size = embed_to_parquet(
-        load_model(model), events, output, layout=_one_of("layout", layout, "columns", "list"),  # type: ignore[arg-type]
-        dtype=_one_of("dtype", dtype, "float32", "float16"), device=_device(device), overwrite=overwrite,  # type: ignore[arg-type]
-        progress=console_progress(),
-    )  # fmt: skip
+    options: Any = {
+        "layout": _one_of("layout", layout, "columns", "list"), "dtype": _one_of("dtype", dtype, "float32", "float16"),
+        "device": _device(device), "overwrite": overwrite, "progress": console_progress(),
+    }  # fmt: skip
+    if as_of is not None:
+        rows, size = embed_as_of(load_model(model), events, as_of, output, **options)
+        typer.echo(f"{rows:,} clients and moments x {size} numbers in {output}")
+        return
+    clients, size = embed_to_parquet(load_model(model), events, output, **options)
     typer.echo(
         f"{clients:,} clients x {size} numbers in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}"
     )

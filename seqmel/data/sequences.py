@@ -142,6 +142,11 @@ class EncodedSequences:
         }
         return SequenceBatch({n: taken[n] for n in self.columns}, taken[self.time], on_device, lengths)
 
+    def times(self, clients: Tensor) -> Tensor:
+        """(E,) int64 microseconds: the times of all events of these clients, one client after the other."""
+        lengths = self.lengths[clients]
+        return replace(self, columns=()).gather(clients, torch.zeros_like(lengths), lengths).time
+
     def whole(self, clients: Tensor, *, most: int) -> SequenceBatch:
         """The last `most` events of each of these clients, or all where there are fewer."""
         lengths = self.lengths[clients].clamp(max=most)
