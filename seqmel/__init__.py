@@ -30,6 +30,7 @@ __all__ = [
     "embed",
     "embed_as_of",
     "embed_to_parquet",
+    "embed_update",
     "generate_card_data",
     "infer_schema",
     "load_model",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from seqmel.model import Model, load_model
     from seqmel.schema import EventSchema
     from seqmel.training.run import prepare, train
+    from seqmel.updating import embed_update
 
 _HOME = {
     "AggregatePlan": "evaluation.aggregates",
@@ -87,6 +89,7 @@ _HOME = {
     "embed": "embedding",
     "embed_as_of": "as_of",
     "embed_to_parquet": "embedding",
+    "embed_update": "updating",
     "generate_card_data": "demo.generator",
     "infer_schema": "data.inference",
     "load_model": "model",

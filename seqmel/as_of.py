@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from seqmel.data.preparation import check_events, time_sql
@@ -26,9 +24,9 @@ from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import ROW, Events, ident, open_events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import DType, Layout, sequence_chunks, token_batches, vector_columns
+from seqmel.embedding import DType, Layout, sequence_chunks, token_batches, write_vectors
 from seqmel.errors import InputError
-from seqmel.files import check_output, written_beside
+from seqmel.files import check_output, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.progress import Progress, silent
 from seqmel.schema import EventSchema
@@ -107,10 +105,11 @@ def embed_as_of(
     wanted = read_moments(moments if one is None else _every_client(model, events, one), model.schema)
     placed = resolve_device(device)
     keep_large_blocks()
-    with written_beside(output) as partial, tempfile.TemporaryFile(dir=partial.parent) as file:
-        vectors = np.memmap(file, np.float32, "w+", shape=(len(wanted), model.encoder.output_size))
+    with written_beside(output) as partial, scratch_beside(output) as scratch:
+        shape = (len(wanted), model.encoder.output_size)
+        vectors = np.memmap(scratch / "vectors", np.float32, "w+", shape=shape)
         _fill(vectors, model, events, wanted, placed, progress)
-        _write(partial, vectors, wanted, layout, dtype)
+        write_vectors(partial, wanted.table, vectors, layout=layout, dtype=dtype)
     return len(wanted), model.encoder.output_size
 
 
@@ -218,19 +217,3 @@ def events_before(sequences: EncodedSequences, clients: Any, time_us: npt.NDArra
     counted[order] = np.cumsum(is_event[order])
     begins = (lengths.cumsum(0) - lengths).numpy()
     return np.asarray(counted[len(times) :] - begins[which.numpy()])
-
-
-def _write(path: Path, vectors: npt.NDArray[np.float32], wanted: Moments, layout: Layout, dtype: DType) -> None:
-    writer = None
-    try:
-        for begin in range(0, len(wanted), _ROWS):
-            columns = vector_columns(vectors[begin : begin + _ROWS], layout, dtype)
-            keys = wanted.table.slice(begin, _ROWS)
-            table = pa.table(dict(zip(keys.column_names, keys.columns, strict=True)) | columns)
-            writer = writer or pq.ParquetWriter(
-                path, table.schema, compression="zstd", use_dictionary=keys.column_names
-            )
-            writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()

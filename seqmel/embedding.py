@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -33,7 +34,7 @@ __all__ = [
     "embed_to_parquet",
     "sequence_chunks",
     "token_batches",
-    "vector_columns",
+    "write_vectors",
 ]
 
 Layout: TypeAlias = Literal["columns", "list"]
@@ -158,22 +159,41 @@ def embed_to_parquet(
     output = Path(output)
     check_output(output, overwrite=overwrite)
     clients, writer = 0, None
-    with written_beside(output) as partial:
-        try:
-            for ids, vectors in embed(model, events, device=device, progress=progress):
-                table = pa.table({model.schema.client: ids} | vector_columns(vectors.numpy(), layout, dtype))
-                writer = writer or pq.ParquetWriter(
-                    partial, table.schema, compression="zstd", use_dictionary=[table.column_names[0]]
-                )
-                writer.write_table(table)
-                clients += len(ids)
-        finally:
-            if writer is not None:
-                writer.close()
+    with written_beside(output) as partial, contextlib.ExitStack() as stack:
+        for ids, vectors in embed(model, events, device=device, progress=progress):
+            table = pa.table({model.schema.client: ids} | _vector_columns(vectors.numpy(), layout, dtype))
+            writer = writer or stack.enter_context(_writer(partial, table.schema, [model.schema.client]))
+            writer.write_table(table)
+            clients += len(ids)
     return clients, model.encoder.output_size
 
 
-def vector_columns(vectors: npt.NDArray[np.float32], layout: Layout, dtype: DType) -> dict[str, pa.Array]:
+def write_vectors(
+    path: Path, keys: pa.Table, vectors: npt.NDArray[np.float32], *, layout: Layout, dtype: DType
+) -> None:
+    """Write N vectors beside the columns that say whose they are, some rows at a time.
+
+    Args:
+        path: the Parquet file.
+        keys: (N, K) columns.
+        vectors: (N, D), in memory or mapped from a file.
+        layout, dtype: see `embed_to_parquet`.
+    """
+    with contextlib.ExitStack() as stack:
+        writer = None
+        for begin in range(0, max(1, len(vectors)), _CHUNK_CLIENTS):
+            rows = keys.slice(begin, _CHUNK_CLIENTS)
+            values = _vector_columns(vectors[begin : begin + _CHUNK_CLIENTS], layout, dtype)
+            table = pa.table(dict(zip(rows.column_names, rows.columns, strict=True)) | values)
+            writer = writer or stack.enter_context(_writer(path, table.schema, keys.column_names))
+            writer.write_table(table)
+
+
+def _writer(path: Path, schema: pa.Schema, keys: list[str]) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=keys)
+
+
+def _vector_columns(vectors: npt.NDArray[np.float32], layout: Layout, dtype: DType) -> dict[str, pa.Array]:
     """(N, D) vectors as columns of a table: `emb_0000` ..., or the list column `embedding`."""
     numbers = np.ascontiguousarray(vectors.astype(dtype))
     if layout == "list":

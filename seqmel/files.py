@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seqmel.errors import OutputError
 
-__all__ = ["check_output", "move_into_place", "partial_path", "written_beside"]
+__all__ = ["check_output", "move_into_place", "partial_path", "scratch_beside", "written_beside"]
 
 _OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder that seqmel writes has one of these
 
@@ -49,6 +49,18 @@ def written_beside(path: Path) -> Iterator[Path]:
         raise
     finally:
         _remove(partial)
+
+
+@contextlib.contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path` that is removed in the end; one that a killed run left is removed first."""
+    folder = path.with_name(path.name + ".scratch")
+    _remove(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
 
 
 def move_into_place(partial: Path, path: Path) -> None:

@@ -51,6 +51,13 @@ class Model:
     encoder: SequenceEncoder
     metrics: dict[str, Any]
 
+    def fingerprint(self) -> str:
+        """A digest of vocabulary and weights: what was computed by one model is not gone on with by another."""
+        digest = hashlib.sha256(self.vocabulary.fingerprint().encode())
+        for name, weights in sorted(self.encoder.state_dict().items()):
+            digest.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
 
 def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -> None:
     """Write a model folder; `config.json`, which names all others, comes last."""

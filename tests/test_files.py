@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seqmel.errors import OutputError
-from seqmel.files import check_output, move_into_place, partial_path, written_beside
+from seqmel.files import check_output, move_into_place, partial_path, scratch_beside, written_beside
 
 
 def test_a_result_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -128,3 +128,12 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="is not a folder that can be written to"):
         check_output(tmp_path / "result", overwrite=False)
+
+
+def test_a_scratch_folder_is_gone_in_the_end_and_begins_empty(tmp_path: Path) -> None:
+    (tmp_path / "out.scratch").mkdir()
+    (tmp_path / "out.scratch" / "left").write_text("by a run that was killed")
+    with scratch_beside(tmp_path / "out") as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "file").write_text("work")
+    assert list(tmp_path.iterdir()) == []

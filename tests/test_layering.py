@@ -21,15 +21,16 @@ LAYERS: dict[str, str] = {
     "data": "errors schema",
     "losses": "",
     "miners": "losses",
-    "nn": "config data",
+    "nn": "errors config data",
     "objectives": "config data losses miners nn",
     "model": "errors schema config data nn",
     "training": "errors progress files device config data nn objectives model",
     "embedding": "errors progress files device config data nn model",
     "as_of": "errors progress schema files device data model embedding",
+    "updating": "errors progress files device data nn model embedding",
     "evaluation": "errors schema data",
     "demo": "errors evaluation",
-    "cli": "errors progress schema files config data model training embedding as_of evaluation demo",
+    "cli": "errors progress schema files config data model training embedding as_of updating evaluation demo",
     "__main__": "cli",
 }
 """A part of the package, and all other parts that it may import; none that comes later."""

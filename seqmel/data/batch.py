@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["SequenceBatch"]
+__all__ = ["NO_TIME", "SequenceBatch"]
+
+NO_TIME = -(2**63)
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,15 @@ class SequenceBatch:
         time: (E,) int64, microseconds.
         offsets: (B + 1,) int64; sequence b is events offsets[b] : offsets[b + 1].
         lengths: the B lengths again, on the host, so that no step has to ask the device for a shape.
+        previous_time: (B,) int64, microseconds, when the client's event before the sequence was, `NO_TIME` where there
+            was none; None where the sequences are looked at for themselves.
     """
 
     columns: dict[str, Tensor]
     time: Tensor
     offsets: Tensor
     lengths: Tensor
+    previous_time: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -42,8 +47,13 @@ class SequenceBatch:
     def to(self, device: torch.device | str) -> SequenceBatch:
         """The same batch on another device."""
         columns = {name: values.to(device, non_blocking=True) for name, values in self.columns.items()}
+        previous = None if self.previous_time is None else self.previous_time.to(device, non_blocking=True)
         return SequenceBatch(
-            columns, self.time.to(device, non_blocking=True), self.offsets.to(device, non_blocking=True), self.lengths
+            columns,
+            self.time.to(device, non_blocking=True),
+            self.offsets.to(device, non_blocking=True),
+            self.lengths,
+            previous,
         )
 
     def sequence_index(self) -> Tensor:

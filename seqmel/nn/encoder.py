@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from seqmel.config import Config, NoEncoderOptions, RecurrentOptions, TransformerOptions
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
+from seqmel.errors import ModelError
 from seqmel.nn.events import EventEncoder
-from seqmel.nn.pooling import Pooling
+from seqmel.nn.pooling import Pooling, Summary
 from seqmel.nn.recurrent import Recurrent
 from seqmel.nn.transformer import Transformer
 
@@ -63,6 +64,35 @@ class SequenceEncoder(nn.Module):
         return self.pool(self.states(batch), batch)
 
     forward = embed
+
+    def advance(self, batch: SequenceBatch, state: Summary | None = None) -> Summary:
+        """What is kept of B clients after these events; all that `read` and the next `advance` need.
+
+        Args:
+            batch: the events of B clients, `previous_time` given where there is a state.
+            state: what is kept of the earlier events of the same clients; None where these are the first.
+
+        Raises:
+            ModelError: the encoder is a Transformer, which has to see all events at once.
+        """
+        events = self.events(batch)
+        if isinstance(self.sequence, Transformer):
+            raise ModelError(
+                "The model's encoder is a transformer: it has to see all events of a client at once, so there is no state"
+                " to go on from. Train a model with encoder none, gru or lstm, or embed all events."
+            )
+        if self.sequence is None:
+            new = self.pooling.summarise(events, batch)
+            return new if state is None else self.pooling.merge(state, new)
+        memory = events.new_zeros(len(batch), self.sequence.memory_size) if state is None else state["memory"]
+        states, memory = self.sequence.advance(events, batch, memory)
+        new = self.pooling.summarise(torch.cat([events, states], dim=1), batch)
+        return (new if state is None else self.pooling.merge(state, new)) | {"memory": memory}
+
+    def read(self, state: Summary) -> Tensor:
+        """(B, output_size): the vectors of the clients of a state."""
+        pooled = self.pooling.read(state)
+        return pooled if self.project is None else self.project(pooled)
 
 
 def _sequence_encoder(config: Config, input_size: int) -> Recurrent | Transformer | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 
 __all__ = ["EventEncoder", "TimeFeatures", "weighted_rows"]
@@ -70,8 +70,7 @@ class TimeFeatures(nn.Module):
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """(E, output_size)."""
-        gaps = torch.cat([batch.time[:1], batch.time]).diff()
-        seconds = gaps.index_fill(0, self._firsts(batch), 0) / _SECOND_US
+        seconds = self._gaps(batch) / _SECOND_US
         gap = (torch.log1p(seconds.float()) - self.scale.gap_center) / self.scale.gap_scale
         parts = [gap.clamp(-5, 5), (seconds == 0).float()]
         for period, harmonics in self.cycles_us:
@@ -81,9 +80,15 @@ class TimeFeatures(nn.Module):
         return torch.stack(parts, dim=1)
 
     @staticmethod
-    def _firsts(batch: SequenceBatch) -> Tensor:
-        begins = batch.lengths.cumsum(0) - batch.lengths
-        return begins[batch.lengths > 0].to(batch.device)
+    def _gaps(batch: SequenceBatch) -> Tensor:
+        """(E,) microseconds; zero for a first event that none is known to come before."""
+        gaps = torch.cat([batch.time[:1], batch.time]).diff()
+        begins = (batch.lengths.cumsum(0) - batch.lengths)[batch.lengths > 0].to(batch.device)
+        if batch.previous_time is None:
+            return gaps.index_fill(0, begins, 0)
+        before = batch.previous_time[(batch.lengths > 0).to(batch.device)]
+        since = torch.where(before == NO_TIME, 0, batch.time[begins] - before)
+        return gaps.index_copy(0, begins, since)
 
 
 class EventEncoder(nn.Module):

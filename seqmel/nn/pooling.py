@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from seqmel.data.batch import SequenceBatch
 
-__all__ = ["POOLINGS", "Pooling", "segment_max", "segment_softmax", "segment_sum"]
+__all__ = ["POOLINGS", "Pooling", "Summary", "segment_max", "segment_sum"]
 
 
 def segment_sum(values: Tensor, batch: SequenceBatch) -> Tensor:
@@ -52,38 +52,11 @@ class _MaxOnCpu(torch.autograd.Function):
         return d_values, None
 
 
-def segment_softmax(scores: Tensor, batch: SequenceBatch) -> Tensor:
-    """(E, A) -> (E, A): softmax over the events of each sequence."""
-    which = batch.sequence_index()
-    shifted = (scores - segment_max(scores.detach(), batch)[which]).exp()
-    return shifted / segment_sum(shifted, batch)[which]
-
-
-def _mean(states: Tensor, batch: SequenceBatch) -> Tensor:
-    return segment_sum(states, batch) / batch.offsets.diff().clamp(min=1).unsqueeze(1)
-
-
-def _std(states: Tensor, batch: SequenceBatch) -> Tensor:
-    """Zero for a single event; the small constant keeps the gradient finite where all events are equal."""
-    away = states - _mean(states, batch)[batch.sequence_index()]
-    return (_mean(away * away, batch) + 1e-6).sqrt() - 1e-3
-
-
-def _last(states: Tensor, batch: SequenceBatch) -> Tensor:
-    if batch.events == 0:
-        return states.new_zeros(len(batch), states.shape[1])
-    last = states[(batch.offsets[1:] - 1).clamp(min=0)]
-    return torch.where((batch.offsets.diff() > 0).unsqueeze(1), last, 0.0)
-
-
-_STATISTICS: dict[str, Callable[[Tensor, SequenceBatch], Tensor]] = {
-    "last": _last,
-    "mean": _mean,
-    "max": segment_max,
-    "std": _std,
-}
-POOLINGS = (*_STATISTICS, "attention")
+POOLINGS = ("last", "mean", "max", "std", "attention")
 """Names of the ways to pool."""
+
+Summary: TypeAlias = dict[str, Tensor]
+"""All that is kept of the events of B sequences: `count` (B, 1), and whatever the ways of pooling need, each (B, ...)."""
 
 
 class Pooling(nn.Module):
@@ -91,6 +64,9 @@ class Pooling(nn.Module):
 
     "attention" is a learned weight for each event and head of 32 numbers (self-attentive embedding, Lin et al.,
     arXiv 1703.03130); the others have nothing to learn. An empty sequence gives zeros.
+
+    Pooling goes through a summary, and summaries of the earlier and the later part of a sequence can be merged, so that
+    a client's vector can be brought up to date from its new events alone.
     """
 
     def __init__(self, names: Sequence[str], *, size: int) -> None:
@@ -102,12 +78,82 @@ class Pooling(nn.Module):
 
     def forward(self, states: Tensor, batch: SequenceBatch) -> Tensor:
         """Pool the events of each sequence."""
-        states = states.float()
-        return torch.cat([self._one(name, states, batch) for name in self.names], dim=1)
+        return self.read(self.summarise(states, batch))
 
-    def _one(self, name: str, states: Tensor, batch: SequenceBatch) -> Tensor:
-        if self.scores is None or name != "attention":
-            return _STATISTICS[name](states, batch)
-        weights = segment_softmax(self.scores(states).float(), batch)
-        weighted = states.unflatten(1, (self.heads, -1)) * weights.unsqueeze(2)
-        return segment_sum(weighted.flatten(1), batch)
+    def summarise(self, states: Tensor, batch: SequenceBatch) -> Summary:
+        """The summary of (E, H) states; zeros for an empty sequence."""
+        states = states.float()
+        count = batch.offsets.diff().unsqueeze(1).float()
+        summary = {"count": count}
+        if "mean" in self.names or "std" in self.names:
+            summary["mean"] = segment_sum(states, batch) / count.clamp(min=1)
+        if "std" in self.names:
+            away = states - summary["mean"][batch.sequence_index()]
+            summary["squares"] = segment_sum(away * away, batch)
+        if "max" in self.names:
+            summary["max"] = segment_max(states, batch)
+        if "last" in self.names:
+            summary["last"] = _last(states, batch)
+        if self.scores is not None:
+            scores = self.scores(states).float()
+            summary["peak"] = segment_max(scores.detach(), batch)
+            weights = (scores - summary["peak"][batch.sequence_index()]).exp()
+            summary["weight"] = segment_sum(weights, batch)
+            weighted = states.unflatten(1, (self.heads, -1)) * weights.unsqueeze(2)
+            summary["attended"] = segment_sum(weighted.flatten(1), batch)
+        return summary
+
+    def read(self, summary: Summary) -> Tensor:
+        """(B, output_size): the pooled values that a summary stands for."""
+        return torch.cat([self._one(name, summary) for name in self.names], dim=1)
+
+    def _one(self, name: str, summary: Summary) -> Tensor:
+        if name == "std":  # zero for a single event; the constant keeps the gradient finite where all events are equal
+            return (summary["squares"] / summary["count"].clamp(min=1) + 1e-6).sqrt() - 1e-3
+        if name == "attention":
+            weight = torch.where(summary["weight"] > 0, summary["weight"], 1.0)
+            return (summary["attended"].unflatten(1, (self.heads, -1)) / weight.unsqueeze(2)).flatten(1)
+        return summary[name]
+
+    def merge(self, earlier: Summary, later: Summary) -> Summary:
+        """The summary of two parts of the same sequences, one after the other.
+
+        Means and squares as in Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample
+        variances (1979); attention as running softmax (Milakov, Gimelshein, arXiv 1805.02867).
+        """
+        before, new = earlier["count"], later["count"]
+        merged = {"count": before + new}
+        if "mean" in earlier:
+            apart, share = later["mean"] - earlier["mean"], new / merged["count"].clamp(min=1)
+            merged["mean"] = earlier["mean"] + apart * share
+        if "squares" in earlier:
+            merged["squares"] = earlier["squares"] + later["squares"] + apart * apart * before * share
+        if "max" in earlier:
+            larger = torch.maximum(earlier["max"], later["max"])
+            merged["max"] = torch.where(before == 0, later["max"], torch.where(new == 0, earlier["max"], larger))
+        if "last" in earlier:
+            merged["last"] = torch.where(new > 0, later["last"], earlier["last"])
+        if "peak" in earlier:
+            merged |= self._merge_attention(earlier, later)
+        return merged
+
+    def _merge_attention(self, earlier: Summary, later: Summary) -> Summary:
+        before = torch.where(earlier["count"] > 0, earlier["peak"], -torch.inf)
+        new = torch.where(later["count"] > 0, later["peak"], -torch.inf)
+        peak = torch.maximum(before, new)
+        peak = torch.where(peak.isfinite(), peak, 0.0)  # no event at all
+        fade, rise = (before - peak).exp(), (new - peak).exp()
+        width = earlier["attended"].shape[1] // self.heads
+        return {
+            "peak": peak,
+            "weight": earlier["weight"] * fade + later["weight"] * rise,
+            "attended": earlier["attended"] * fade.repeat_interleave(width, dim=1)
+            + later["attended"] * rise.repeat_interleave(width, dim=1),
+        }
+
+
+def _last(states: Tensor, batch: SequenceBatch) -> Tensor:
+    if batch.events == 0:
+        return states.new_zeros(len(batch), states.shape[1])
+    last = states[(batch.offsets[1:] - 1).clamp(min=0)]
+    return torch.where((batch.offsets.diff() > 0).unsqueeze(1), last, 0.0)

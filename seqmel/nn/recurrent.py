@@ -29,11 +29,13 @@ class Packing:
         order: (E,) int64, packed position -> event of the batch.
         back: (E,) int64, event of the batch -> packed position.
         sizes: T running batch sizes, not increasing; step t is the next `sizes[t]` packed rows.
+        ranked: (B,) int64, the sequences, longest first.
     """
 
     order: Tensor
     back: Tensor
     sizes: list[int]
+    ranked: Tensor
 
     @classmethod
     def of(cls, batch: SequenceBatch) -> Packing:
@@ -51,7 +53,7 @@ class Packing:
         back = begins[step] + rank[which]
         order = torch.empty_like(back)
         order[back] = torch.arange(len(back))
-        return cls(order.to(batch.device), back.to(batch.device), sizes.tolist())
+        return cls(order.to(batch.device), back.to(batch.device), sizes.tolist(), ranked.to(batch.device))
 
 
 class Recurrent(nn.Module):
@@ -70,6 +72,11 @@ class Recurrent(nn.Module):
         self.cells = make(input_size, hidden_size, layers, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
 
+    @property
+    def memory_size(self) -> int:
+        """M, how many numbers carry a sequence on: the hidden state of each layer, and the cell of an LSTM's."""
+        return self.cells.num_layers * self.output_size * (1 if self.kind == "gru" else 2)
+
     def forward(self, events: Tensor, batch: SequenceBatch) -> Tensor:
         """The state after each event.
 
@@ -83,18 +90,42 @@ class Recurrent(nn.Module):
         if batch.events == 0:
             return events.new_zeros(0, self.output_size)
         packing = Packing.of(batch)
-        packed = events.index_select(0, packing.order)
-        if events.device.type == "cpu":
-            states = self._on_cpu(packed, packing.sizes)
-        else:
-            states = self.cells(PackedSequence(packed, torch.tensor(packing.sizes)))[0].data
-        return states.index_select(0, packing.back)
+        return self._layers(events.index_select(0, packing.order), packing, None)[-1][0].index_select(0, packing.back)
 
-    def _on_cpu(self, packed: Tensor, sizes: list[int]) -> Tensor:
-        layer = _GRULayer if self.kind == "gru" else _LSTMLayer
-        for i, (w_in, w_state, b_in, b_state) in enumerate(self.cells.all_weights):
-            packed = layer.apply(self.dropout(packed) if i else packed, w_in, w_state, b_in, b_state, sizes)
-        return packed
+    def advance(self, events: Tensor, batch: SequenceBatch, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Go on from where earlier events of the same sequences left off. No gradient goes back into the memory.
+
+        Args:
+            events: (E, D) encoded events.
+            batch: whose events they are.
+            memory: (B, M) what `advance` gave for the earlier events; zeros at the beginning.
+
+        Returns:
+            (E, H) the state after each event, and (B, M) the memory after all of them.
+        """
+        if batch.events == 0:
+            return events.new_zeros(0, self.output_size), memory
+        packing = Packing.of(batch)
+        parts = memory.unflatten(1, (self.cells.num_layers, -1, self.output_size))
+        layers = self._layers(events.index_select(0, packing.order), packing, parts)
+        ended = (batch.offsets[1:] - 1).clamp(min=0)
+        last = torch.stack([torch.stack([x[packing.back[ended]] for x in layer], dim=1) for layer in layers], dim=1)
+        after = torch.where((batch.offsets.diff() > 0).view(-1, 1, 1, 1), last.float(), parts)
+        return layers[-1][0].index_select(0, packing.back), after.flatten(1)
+
+    def _layers(self, packed: Tensor, packing: Packing, memory: Tensor | None) -> list[tuple[Tensor, ...]]:
+        """For each layer the packed (E, H) states, and the cells of an LSTM where there is a memory to go on from."""
+        if packed.device.type != "cpu" and memory is None:
+            return [(self.cells(PackedSequence(packed, torch.tensor(packing.sizes)))[0].data,)]
+        found: list[tuple[Tensor, ...]] = []
+        for i, weights in enumerate(self.cells.all_weights):
+            begin = None if memory is None else memory[packing.ranked, i].to(packed.dtype)
+            inner = self.dropout(found[-1][0]) if found else packed
+            if self.kind == "gru":
+                found.append((_GRULayer.apply(inner, *weights, packing.sizes, begin),))
+            else:
+                found.append(_LSTMLayer.apply(inner, *weights, packing.sizes, begin))
+        return found
 
 
 def _begins(sizes: list[int]) -> list[int]:
@@ -105,13 +136,15 @@ def _begins(sizes: list[int]) -> list[int]:
     return begins
 
 
-def _before(states: Tensor, sizes: list[int]) -> Tensor:
-    """(E, H) the state before each event: zero at the first step, then the rows of the step before that still run."""
+def _before(states: Tensor, sizes: list[int], first: Tensor | None) -> Tensor:
+    """(E, H) the state before each event: `first` or zero, then the rows of the step before that still run."""
     running = torch.tensor(sizes)
     step = torch.repeat_interleave(running)[sizes[0] :]
     source = torch.arange(sizes[0], len(states)) - running[step - 1]
     before = torch.zeros_like(states)
     torch.index_select(states, 0, source, out=before[sizes[0] :])
+    if first is not None:
+        before[: sizes[0]] = first[: sizes[0]]
     return before
 
 
@@ -121,9 +154,17 @@ class _GRULayer(torch.autograd.Function):
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
-        ctx: Any, x: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, sizes: list[int]
+        ctx: Any,
+        x: Tensor,
+        w_in: Tensor,
+        w_state: Tensor,
+        b_in: Tensor,
+        b_state: Tensor,
+        sizes: list[int],
+        memory: Tensor | None,
     ) -> Tensor:
         hidden = w_state.shape[1]
+        first = None if memory is None else memory[:, 0]
         bias = b_in.clone()
         bias[: 2 * hidden] += b_state[: 2 * hidden]
         from_input = torch.addmm(bias, x, w_in.t())
@@ -132,7 +173,7 @@ class _GRULayer(torch.autograd.Function):
         new = from_input[:, 2 * hidden :].contiguous()  # becomes n
         states = x.new_empty(len(x), hidden)
         transposed = w_state.t()
-        state = x.new_zeros(sizes[0], hidden)
+        state = x.new_zeros(sizes[0], hidden) if first is None else first[: sizes[0]]
         for begin, size in zip(_begins(sizes), sizes, strict=True):
             rows = slice(begin, begin + size)
             g, n, state = gates[rows], new[rows], state[:size]
@@ -140,7 +181,7 @@ class _GRULayer(torch.autograd.Function):
             rz = g[:, : 2 * hidden].sigmoid_()
             n.addcmul_(rz[:, :hidden], g[:, 2 * hidden :]).tanh_()
             state = torch.lerp(n, state, rz[:, hidden:], out=states[rows])
-        ctx.sizes = sizes
+        ctx.sizes, ctx.first = sizes, first
         ctx.save_for_backward(x, w_in, w_state, gates, new, states)
         return states
 
@@ -150,7 +191,7 @@ class _GRULayer(torch.autograd.Function):
         x, w_in, w_state, gates, n, states = ctx.saved_tensors
         sizes, hidden = ctx.sizes, states.shape[1]
         r, z, u = gates[:, :hidden], gates[:, hidden : 2 * hidden], gates[:, 2 * hidden :]
-        before = _before(states, sizes)
+        before = _before(states, sizes, ctx.first)
         through_n = (1 - n * n).mul_(1 - z)
         slopes = torch.empty_like(gates)  # d(gate before its activation) / d(state), for r, z and h U_n
         torch.mul(through_n, u, out=slopes[:, :hidden]).mul_(r).mul_(1 - r)
@@ -170,7 +211,7 @@ class _GRULayer(torch.autograd.Function):
         d_b_state = d_gates.sum(0)
         torch.mul(d_states, through_n, out=d_gates[:, 2 * hidden :])
         d_x = d_gates @ w_in if ctx.needs_input_grad[0] else None
-        return d_x, d_gates.t() @ x, d_w_state, d_gates.sum(0), d_b_state, None
+        return d_x, d_gates.t() @ x, d_w_state, d_gates.sum(0), d_b_state, None, None
 
 
 class _LSTMLayer(torch.autograd.Function):
@@ -179,13 +220,22 @@ class _LSTMLayer(torch.autograd.Function):
     @staticmethod
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
-        ctx: Any, x: Tensor, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, sizes: list[int]
-    ) -> Tensor:
+        ctx: Any,
+        x: Tensor,
+        w_in: Tensor,
+        w_state: Tensor,
+        b_in: Tensor,
+        b_state: Tensor,
+        sizes: list[int],
+        memory: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         hidden = w_state.shape[1]
         gates = torch.addmm(b_in + b_state, x, w_in.t())  # becomes i, f, g, o of every event
         cells, squashed, states = (x.new_empty(len(x), hidden) for _ in range(3))
         transposed = w_state.t()
         state = cell = x.new_zeros(sizes[0], hidden)
+        if memory is not None:
+            state, cell = memory[: sizes[0], 0], memory[: sizes[0], 1]
         for begin, size in zip(_begins(sizes), sizes, strict=True):
             rows = slice(begin, begin + size)
             a = gates[rows]
@@ -195,21 +245,23 @@ class _LSTMLayer(torch.autograd.Function):
             o = a[:, 3 * hidden :].sigmoid_()
             cell = torch.mul(i_f[:, hidden:], cell[:size], out=cells[rows]).addcmul_(i_f[:, :hidden], g)
             state = torch.mul(o, torch.tanh(cell, out=squashed[rows]), out=states[rows])
-        ctx.sizes = sizes
+        ctx.sizes, ctx.memory = sizes, memory
         ctx.save_for_backward(x, w_in, w_state, gates, cells, squashed, states)
-        return states
+        ctx.mark_non_differentiable(cells)
+        return states, cells
 
     @staticmethod
     @custom_bwd(device_type="cpu")
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, w_in, w_state, gates, cells, squashed, states = ctx.saved_tensors
         sizes, hidden = ctx.sizes, states.shape[1]
+        first, first_cell = (None, None) if ctx.memory is None else ctx.memory.unbind(1)
         i, f, g, o = gates.view(len(x), 4, hidden).unbind(1)
         to_cell = o * (1 - squashed * squashed)
         slopes = torch.empty_like(gates)  # d(gate before its activation) / d(cell) for i, f, g; / d(state) for o
         by_gate = slopes.view(len(x), 4, hidden)
         torch.mul(g, i, out=by_gate[:, 0]).mul_(1 - i)
-        torch.mul(_before(cells, sizes), f, out=by_gate[:, 1]).mul_(1 - f)
+        torch.mul(_before(cells, sizes, first_cell), f, out=by_gate[:, 1]).mul_(1 - f)
         torch.mul(i, 1 - g * g, out=by_gate[:, 2])
         torch.mul(squashed, o, out=by_gate[:, 3]).mul_(1 - o)
         kept = f.contiguous()
@@ -228,4 +280,4 @@ class _LSTMLayer(torch.autograd.Function):
             carry_state = slopes[rows] @ w_state
         d_bias = slopes.sum(0)
         d_x = slopes @ w_in if ctx.needs_input_grad[0] else None
-        return d_x, slopes.t() @ x, slopes.t() @ _before(states, sizes), d_bias, d_bias, None
+        return d_x, slopes.t() @ x, slopes.t() @ _before(states, sizes, first), d_bias, d_bias, None, None

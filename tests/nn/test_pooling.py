@@ -8,7 +8,7 @@ from small import batch_of
 from torch import Tensor
 
 from seqmel.data.batch import SequenceBatch
-from seqmel.nn.pooling import POOLINGS, Pooling, segment_max, segment_softmax, segment_sum
+from seqmel.nn.pooling import POOLINGS, Pooling, segment_max
 
 LENGTHS = [3, 0, 1, 9, 2, 0]
 SIZE = 64
@@ -103,13 +103,24 @@ def test_of_equal_largest_events_the_first_takes_the_gradient() -> None:
     assert x.grad[:, 0].tolist() == [0.0, 1.0, 0.0]
 
 
-def test_sums_and_softmax_stay_within_their_sequence() -> None:
-    batch = batch_of(LENGTHS)
-    x = states(batch, 2) * 50
-    weights = segment_softmax(x, batch)
-    totals = segment_sum(weights, batch)
-    torch.testing.assert_close(totals, (batch.lengths > 0).float().unsqueeze(1).expand(-1, 2), rtol=1e-5, atol=1e-6)
-    assert weights.isfinite().all()
+def test_attention_with_large_scores_stays_finite() -> None:
+    batch, pooling = batch_of(LENGTHS), made("attention")
+    assert pooling(states(batch) * 1e3, batch).isfinite().all()
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.3, 0.5, 1.0])
+def test_the_merged_summaries_of_two_parts_are_that_of_the_whole(cut: float) -> None:
+    batch, pooling = batch_of(LENGTHS), made(*POOLINGS)
+    x = states(batch) * 3
+    cuts = [int(cut * length) for length in LENGTHS]
+    pieces = [(events[:k], events[k:]) for events, k in zip(x.split(LENGTHS), cuts, strict=True)]
+    sizes = (cuts, [length - k for length, k in zip(LENGTHS, cuts, strict=True)])
+    parts = [pooling.summarise(torch.cat([piece[side] for piece in pieces]), batch_of(sizes[side])) for side in (0, 1)]
+    merged, whole = pooling.merge(*parts), pooling.summarise(x, batch)
+    assert set(merged) == set(whole)
+    for name in whole:
+        torch.testing.assert_close(merged[name], whole[name], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pooling.read(merged), pooling(x, batch), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "heads"), [(64, 2), (48, 1), (7, 1), (96, 3), (100, 2)])

@@ -1,0 +1,262 @@
+"""Vectors brought up to date from new events alone: what is kept of each client, and how it goes on.
+
+The state of a client is what pooling and the recurrence have made of its events so far, about as many numbers as the
+vector has; so a nightly run reads the events of one day, not of all years, and embeds just the clients that had any. The
+vectors equal those of embedding all events at once, up to rounding.
+
+A state is a Parquet file, one row a client: the id, `events`, `last_time` (microseconds), and a list column for each
+part of the summary. Its metadata names the model that it belongs to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from seqmel.data.batch import NO_TIME
+from seqmel.data.preparation import encode
+from seqmel.data.prepared import is_prepared
+from seqmel.data.reading import Events, open_events
+from seqmel.data.sequences import EncodedSequences, write_sequences
+from seqmel.device import keep_large_blocks, resolve_device
+from seqmel.embedding import DType, Layout, token_batches, write_vectors
+from seqmel.errors import InputError, ModelError
+from seqmel.files import check_output, scratch_beside, written_beside
+from seqmel.model import Model
+from seqmel.nn.pooling import Summary
+from seqmel.progress import Progress, Task, silent
+
+__all__ = ["Updated", "embed_update"]
+
+FORMAT = 1
+_META = b"seqmel"
+_ROWS = 8_192
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What an update did.
+
+    Attributes:
+        clients: had events, and have a row in the output.
+        new: of these, the ones that the state did not know.
+        known: clients that the state knows now.
+        dimensions: numbers a vector.
+    """
+
+    clients: int
+    new: int
+    known: int
+    dimensions: int
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is kept of n clients."""
+
+    ids: pa.Array
+    events: Tensor
+    last_time: Tensor
+    summary: Summary
+
+    def take(self, rows: Tensor) -> _State:
+        summary = {name: values[rows] for name, values in self.summary.items()}
+        return _State(self.ids.take(pa.array(rows.numpy())), self.events[rows], self.last_time[rows], summary)
+
+    def put(self, rows: Tensor, other: _State) -> None:
+        self.events[rows], self.last_time[rows] = other.events, other.last_time
+        for name, values in other.summary.items():
+            self.summary[name][rows] = values
+
+
+def embed_update(
+    model: Model,
+    events: Events,
+    state: str | Path,
+    output: str | Path,
+    *,
+    layout: Layout = "columns",
+    dtype: DType = "float32",
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Updated:
+    """Bring the state up to date with new events, and write the vectors of the clients that had any.
+
+    The output is put in place first and the state last, each as a whole: after a crash the same command, with
+    `overwrite` where the output is there already, does what is left and counts no event twice.
+
+    Args:
+        model: with encoder none, gru or lstm.
+        events: only those since the last update; see `open_events`. All of them where there is no state yet.
+        state: the file to go on from and to replace; where it is not there, it is begun.
+        output, layout, dtype, device, progress: see `embed_to_parquet`.
+        overwrite: replace an output that is there.
+
+    Raises:
+        ModelError: the encoder is a Transformer, or the state is that of another model.
+        InputError: events that cannot be read, or are earlier than what the state has seen of their client.
+    """
+    state, output = Path(state), Path(output)
+    check_output(output, overwrite=overwrite)
+    check_output(state, overwrite=True)
+    if is_prepared(events):
+        raise InputError(f"{events} is a folder of prepared sequences. An update takes the new events themselves.")
+    placed = resolve_device(device)
+    keep_large_blocks()
+    with written_beside(state) as new_state, written_beside(output) as partial, scratch_beside(output) as scratch:
+        sequences = _encoded(model, events, scratch)
+        shape = (len(sequences), model.encoder.output_size)
+        vectors = np.memmap(scratch / "vectors", np.float32, "w+", shape=shape)
+        run = _Update(model, sequences, vectors, placed)
+        with progress.task("update", len(sequences), "clients") as task:
+            known = run.write(new_state, state, task)
+        keys = pa.table({model.schema.client: sequences.client_ids})
+        write_vectors(partial, keys, vectors, layout=layout, dtype=dtype)
+    return Updated(len(sequences), run.new, known, model.encoder.output_size)
+
+
+def _encoded(model: Model, events: Events, folder: Path) -> EncodedSequences:
+    """The new events, encoded to a file: their clients come in the order of the state, not in their own."""
+    options = model.config.preparation
+    source = open_events(
+        events,
+        client=model.schema.client,
+        memory_limit=options.memory_limit,
+        threads=options.threads,
+        temp_folder=folder,
+    )
+    write_sequences(folder / "new.arrow", encode(source, model.schema, model.vocabulary))
+    return EncodedSequences.open(folder / "new.arrow", time=model.schema.time)
+
+
+class _Update:
+    """One pass over the old state and then over the clients that it does not know."""
+
+    def __init__(
+        self, model: Model, sequences: EncodedSequences, vectors: npt.NDArray[np.float32], device: torch.device
+    ) -> None:
+        self.model = model
+        self.encoder = model.encoder.to(device).eval()
+        self.sequences = sequences
+        self.vectors = vectors
+        self.device = device
+        self.places = pd.Index(sequences.client_ids.to_pandas())
+        self.new = 0
+
+    def write(self, path: Path, before: Path, task: Task) -> int:
+        """Write the new state; gives the number of clients in it."""
+        pending = np.ones(len(self.sequences), bool)
+        known = 0
+        nothing = self._advanced(self._fresh(torch.empty(0, dtype=torch.int64)), torch.empty(0, dtype=torch.int64))
+        meta = {"format": FORMAT, "model": self.model.fingerprint()}
+        schema = _table(self.model.schema.client, nothing).schema.with_metadata({_META: json.dumps(meta).encode()})
+        with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
+            for state in self._read(before, schema):
+                place = self.places.get_indexer(state.ids.to_pandas())
+                rows = torch.from_numpy(np.flatnonzero(place >= 0))
+                state.put(rows, self._advanced(state.take(rows), torch.from_numpy(place[place >= 0].astype(np.int64))))
+                pending[place[place >= 0]] = False
+                known += self._put(writer, state, schema, len(rows), task)
+            for part in torch.split(torch.from_numpy(np.flatnonzero(pending)), _ROWS):
+                self.new += len(part)
+                known += self._put(writer, self._advanced(self._fresh(part), part), schema, len(part), task)
+        return known
+
+    def _put(self, writer: pq.ParquetWriter, state: _State, schema: pa.Schema, changed: int, task: Task) -> int:
+        writer.write_table(_table(self.model.schema.client, state).cast(schema))
+        task.advance(changed)
+        return len(state.events)
+
+    def _fresh(self, clients: Tensor) -> _State:
+        """Clients of whom nothing is known yet."""
+        n = len(clients)
+        ids = self.sequences.subset(clients).client_ids.combine_chunks()
+        return _State(ids, torch.zeros(n, dtype=torch.int64), torch.full((n,), NO_TIME), {})
+
+    @torch.inference_mode()
+    def _advanced(self, state: _State, clients: Tensor) -> _State:
+        """The state after the new events of these clients; their vectors are noted."""
+        lengths = self.sequences.lengths[clients]
+        self._check_times(state, clients, lengths)
+        parts, order = [], []
+        for rows in token_batches(lengths, self.model.config.embedding.batch_events) if len(clients) else [clients]:
+            starts = torch.zeros(len(rows), dtype=torch.int64)
+            batch = self.sequences.gather(clients[rows], starts, lengths[rows])
+            batch = replace(batch, previous_time=state.last_time[rows]).to(self.device)
+            old = {name: values[rows].to(self.device) for name, values in state.summary.items()}
+            summary = self.encoder.advance(batch, old or None)
+            self.vectors[clients[rows].numpy()] = self.encoder.read(summary).float().cpu().numpy()
+            ends = (batch.offsets[1:] - 1).clamp(min=0)
+            last = batch.time[ends].cpu() if batch.events else state.last_time[rows]
+            last = torch.where(lengths[rows] > 0, last, state.last_time[rows])
+            parts.append(({name: values.float().cpu() for name, values in summary.items()}, last))
+            order.append(rows)
+        back = torch.argsort(torch.cat(order))
+        merged = {name: torch.cat([part[name] for part, _ in parts])[back] for name in parts[0][0]}
+        return _State(state.ids, state.events + lengths, torch.cat([last for _, last in parts])[back], merged)
+
+    def _check_times(self, state: _State, clients: Tensor, lengths: Tensor) -> None:
+        rows = (lengths > 0).nonzero()[:, 0]
+        zeros = torch.zeros(len(rows), dtype=torch.int64)
+        first = self.sequences.gather(clients[rows], zeros, zeros + 1).time
+        early = rows[first < state.last_time[rows]]
+        if len(early):
+            raise InputError(
+                f"Clients have events that are earlier than the last one that the state has seen of them, such as client"
+                f" {state.ids[int(early[0])].as_py()!r}. Give only the events since the last update; for a state of all"
+                " events begin a new file."
+            )
+
+    def _read(self, path: Path, schema: pa.Schema) -> Iterator[_State]:
+        if not path.exists():
+            return
+        try:
+            file = pq.ParquetFile(path)
+            meta = json.loads(file.schema_arrow.metadata[_META])
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+            raise InputError(f"{path} is no state that seqmel wrote. Name another file to begin a new one.") from None
+        if meta["format"] > FORMAT:
+            raise InputError(
+                f"{path} has state format {meta['format']}; this version reads up to {FORMAT}. Update seqmel."
+            )
+        if meta["model"] != self.model.fingerprint() or not file.schema_arrow.equals(schema):
+            raise ModelError(
+                f"The state in {path} belongs to another model, or its client ids are of another type. Begin a new one"
+                " with all events."
+            )
+        with file:
+            for batch in file.iter_batches(_ROWS):
+                yield _state_of(batch)
+
+
+def _table(client: str, state: _State) -> pa.Table:
+    columns = {
+        client: state.ids,
+        "events": pa.array(state.events.numpy()),
+        "last_time": pa.array(state.last_time.numpy()),
+    }
+    for name, values in state.summary.items():
+        if name != "count":
+            flat = pa.array(np.ascontiguousarray(values.numpy()).reshape(-1))
+            columns[f"state_{name}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return pa.table(columns)
+
+
+def _state_of(batch: pa.RecordBatch) -> _State:
+    events, last_time = (torch.from_numpy(batch.column(i).to_numpy().copy()) for i in (1, 2))
+    summary = {"count": events.unsqueeze(1).float()}
+    for name, column in zip(batch.schema.names[3:], batch.columns[3:], strict=True):
+        width = column.type.list_size
+        summary[name.removeprefix("state_")] = torch.from_numpy(column.flatten().to_numpy().reshape(-1, width).copy())
+    return _State(batch.column(0), events, last_time, summary)

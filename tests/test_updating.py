@@ -1,0 +1,155 @@
+"""A state and the new events give what all events give at once; nothing is counted twice, and no other model goes on."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small import SCHEMA, card_events, fitted, tiny_config
+from typer.testing import CliRunner
+
+import seqmel.updating
+from seqmel.embedding import embed
+from seqmel.errors import InputError, ModelError, OutputError
+from seqmel.model import Model, save_model
+from seqmel.nn.encoder import SequenceEncoder
+from seqmel.updating import embed_update
+
+EVENTS = card_events(20)
+VOCABULARY = fitted(EVENTS, SCHEMA, min_count=2)
+POOLING = ["last", "mean", "max", "std", "attention"]
+ENCODERS: dict[str, Any] = {
+    "none": "none",
+    "gru": {"name": "gru", "hidden_size": 16, "layers": 2},
+    "lstm": {"name": "lstm", "hidden_size": 16, "layers": 2},
+    "transformer": {"name": "transformer", "hidden_size": 16, "heads": 2},
+}
+
+
+def made(encoder: str, *, seed: int = 0, **changes: Any) -> Model:
+    config = tiny_config(encoder=ENCODERS[encoder], pooling=POOLING, **changes)
+    torch.manual_seed(seed)
+    return Model(config, SCHEMA, VOCABULARY, SequenceEncoder(config, VOCABULARY).eval(), {})
+
+
+def periods(count: int) -> list[pa.Table]:
+    """The events in so many periods of time, one after the other."""
+    ordered = EVENTS.sort_by("event_time")
+    edges = [len(ordered) * i // count for i in range(count + 1)]
+    return [ordered.slice(a, b - a) for a, b in itertools.pairwise(edges)]
+
+
+def vectors(path: Path) -> dict[Any, np.ndarray[Any, Any]]:
+    table = pq.read_table(path)
+    rows = np.stack([table[n].to_numpy() for n in table.column_names if n.startswith("emb_")], axis=1)
+    return dict(zip(table["client_id"].to_pylist(), rows, strict=True))
+
+
+def at_once(model: Model, events: pa.Table) -> dict[Any, np.ndarray[Any, Any]]:
+    ((ids, numbers),) = embed(model, events, device="cpu")
+    return dict(zip(ids.to_pylist(), numbers.numpy(), strict=True))
+
+
+@pytest.mark.parametrize("encoder", ["none", "gru", "lstm"])
+def test_updates_give_what_all_events_give_at_once(encoder: str, tmp_path: Path) -> None:
+    model, state, seen = made(encoder, embedding={"batch_events": 64}), tmp_path / "state.parquet", None
+    for night, new in enumerate(periods(4)):
+        out = tmp_path / f"{night}.parquet"
+        done = embed_update(model, new, state, out, device="cpu")
+        seen = new if seen is None else pa.concat_tables([seen, new])
+        expected, found = at_once(model, seen), vectors(out)
+        assert set(found) == set(new["client_id"].to_pylist())
+        assert (done.clients, done.known) == (len(found), len(expected))
+        for client, vector in found.items():
+            np.testing.assert_allclose(vector, expected[client], rtol=0, atol=1e-5)
+    assert pc.sum(pq.read_table(state)["events"]).as_py() == len(EVENTS)
+
+
+def test_the_order_is_that_of_the_new_events_and_the_new_clients_are_counted(tmp_path: Path) -> None:
+    first, second = periods(2)
+    known = set(first["client_id"].to_pylist())
+    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    done = embed_update(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
+    ids = list(dict.fromkeys(second["client_id"].to_pylist()))
+    assert list(vectors(tmp_path / "b")) == ids
+    assert done.new == len(set(ids) - known)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_the_size_of_a_chunk_changes_nothing(rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seqmel.updating, "_ROWS", rows)
+    model = made("gru")
+    for night, new in enumerate(periods(3)):
+        embed_update(model, new, tmp_path / "s", tmp_path / f"{night}", device="cpu")
+    expected = at_once(model, EVENTS)
+    for client, vector in vectors(tmp_path / "2").items():
+        np.testing.assert_allclose(vector, expected[client], rtol=0, atol=1e-5)
+
+
+def test_the_same_events_twice_are_refused_and_the_state_stays(tmp_path: Path) -> None:
+    model, new = made("none"), periods(2)[0]
+    embed_update(model, new, tmp_path / "s", tmp_path / "a", device="cpu")
+    before = (tmp_path / "s").read_bytes()
+    with pytest.raises(InputError, match="earlier than the last one"):
+        embed_update(model, new, tmp_path / "s", tmp_path / "b", device="cpu")
+    assert (tmp_path / "s").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
+
+
+def test_another_model_or_another_file_is_refused(tmp_path: Path) -> None:
+    first, second = periods(2)
+    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    with pytest.raises(ModelError, match="belongs to another model"):
+        embed_update(made("none", seed=1), second, tmp_path / "s", tmp_path / "b", device="cpu")
+    with pytest.raises(InputError, match="no state that seqmel wrote"):
+        embed_update(made("none"), second, tmp_path / "a", tmp_path / "b", device="cpu")
+    with pytest.raises(OutputError, match="exists"):
+        embed_update(made("none"), second, tmp_path / "s", tmp_path / "a", device="cpu")
+    with pytest.raises(ModelError, match="transformer"):
+        embed_update(made("transformer"), second, tmp_path / "t", tmp_path / "b", device="cpu")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
+
+
+def test_a_crash_before_the_state_is_in_place_counts_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, (first, second) = made("none"), periods(2)
+    embed_update(model, first, tmp_path / "s", tmp_path / "a", device="cpu")
+    import seqmel.files
+
+    moved, real = [], seqmel.files.move_into_place
+
+    def crash(partial: Path, path: Path) -> None:
+        moved.append(path.name)
+        if path.name == "s":
+            raise KeyboardInterrupt
+        real(partial, path)
+
+    monkeypatch.setattr(seqmel.files, "move_into_place", crash)
+    with pytest.raises(KeyboardInterrupt):
+        embed_update(model, second, tmp_path / "s", tmp_path / "b", device="cpu")
+    assert moved == ["b", "s"]
+    monkeypatch.undo()
+    embed_update(model, second, tmp_path / "s", tmp_path / "b", device="cpu", overwrite=True)
+    assert pc.sum(pq.read_table(tmp_path / "s")["events"]).as_py() == len(EVENTS)
+
+
+def test_the_command_goes_on_from_a_state(tmp_path: Path) -> None:
+    from seqmel.cli.main import app
+
+    save_model(tmp_path / "model", made("none"), card="", curves=None)
+    for night, new in enumerate(periods(2)):
+        pq.write_table(new, tmp_path / f"{night}.parquet")
+        words = ["embed", "model", f"{night}.parquet", "-o", f"out{night}.parquet", "--state", "state.parquet"]
+        done = CliRunner().invoke(app, [str(tmp_path / w) if "-" not in w and w != "embed" else w for w in words])
+        assert done.exit_code == 0, done.output
+        assert "clients in" in done.output
+    refused = CliRunner().invoke(app, ["embed", "m", "e", "-o", "o", "--state", "s", "--as-of", "2020-01-01"])
+    assert "do not go together" in str(refused.exception)
