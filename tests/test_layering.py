@@ -29,8 +29,9 @@ LAYERS: dict[str, str] = {
     "as_of": "errors progress schema files device data model embedding",
     "updating": "errors progress files device data nn model embedding",
     "evaluation": "errors schema data",
+    "experiment": "errors progress files device config data training embedding evaluation",
     "demo": "errors evaluation",
-    "cli": "errors progress schema files config data model training embedding as_of updating evaluation demo",
+    "cli": "errors progress schema files config data model training embedding as_of updating evaluation experiment demo",
     "__main__": "cli",
 }
 """A part of the package, and all other parts that it may import; none that comes later."""
@@ -38,13 +39,13 @@ LAYERS: dict[str, str] = {
 SPECIAL: dict[str, str] = {
     "duckdb": "data",
     "lightgbm": "evaluation",
-    "matplotlib": "training demo",
+    "matplotlib": "training experiment demo",
     "pytorch_lightning": "training",
     "rich": "progress evaluation cli",
     "safetensors": "model",
     "sklearn": "evaluation demo",
     "typer": "cli",
-    "yaml": "config",
+    "yaml": "config experiment",
 }
 """A library that was chosen for one job, and the only parts that may import it."""
 

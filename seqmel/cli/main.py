@@ -187,6 +187,23 @@ def evaluate(
 
 
 @app.command()
+def experiment(
+    plan: Annotated[Path, typer.Argument(help="A YAML file: data sets, rows of options, seeds, folds.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder of results; gone on with where it is there.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="The folder that the plan's paths are relative to.")] = None,
+    jobs: Annotated[int, typer.Option(help="Cells that run side by side.", min=1)] = 1,
+) -> None:
+    """Compare rows of options on data sets, with intervals over folds and seeds."""
+    from seqmel.experiment import run_experiment
+    from seqmel.progress import console_progress
+
+    table = run_experiment(plan, output, data=data, jobs=jobs, progress=console_progress())
+    typer.echo(f"{table.read_text(encoding='utf-8')}\n{table}, and beside it results.parquet and table.png")
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path("seqmel-demo"),
     clients: Annotated[int, typer.Option(help="How many clients to generate.", min=200)] = 3000,

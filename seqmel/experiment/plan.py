@@ -1,0 +1,107 @@
+"""What an experiment compares: a YAML file that names data sets, rows, seeds and folds.
+
+    data:
+      retail: {events: online_retail/events.parquet, labels: online_retail/clients.parquet, targets: [buys_in_holdout]}
+    base: {training: {epochs: 5}}
+    rows:
+      CoLES: {}
+      CoLES + events: {objective: [coles, event_prediction]}
+      untrained: {training: {epochs: 0}}
+    seeds: [0, 1, 2]
+
+A row is the base with its own options laid over it, so that rows differ in what they name and in nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from seqmel.config import Config
+from seqmel.errors import ConfigError, did_you_mean
+
+__all__ = ["DataSet", "Plan", "read_plan"]
+
+_Name = Annotated[str, Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSet(_Part):
+    """Events and labels; paths are relative to the folder of data that the run names."""
+
+    events: str
+    labels: str
+    targets: Annotated[tuple[_Name, ...], Field(min_length=1)]
+    columns: dict[str, Any] = Field({}, alias="schema")
+    """Options of the schema, as in a config."""
+
+
+class Plan(_Part):
+    """See the module's text."""
+
+    data: Annotated[dict[_Name, DataSet], Field(min_length=1)]
+    base: dict[str, Any] = {}
+    rows: Annotated[dict[_Name, dict[str, Any]], Field(min_length=1)]
+    aggregates: bool = True
+    """Whether the hand-crafted aggregates are a row too, and each row is scored beside them as well."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    folds: Annotated[int, Field(ge=2)] = 5
+    trees: Annotated[int, Field(ge=1)] = 500
+    clients: Annotated[int, Field(ge=2)] | None = None
+    """Only so many clients of each data set, the first ones; all where null."""
+
+    def config(self, row: str, data: str, seed: int) -> Config:
+        """All options of a row on a data set."""
+        options = _laid_over(self.base, self.rows[row])
+        options = _laid_over(options, {"schema": self.data[data].columns, "seed": seed})
+        return Config.of(options, source=f"row {row!r}")
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan and check every row of it.
+
+    Raises:
+        ConfigError: no such file, not YAML, or an option that is unknown or out of range, in whichever row.
+    """
+    path = Path(path)
+    try:
+        plan = Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"No such experiment: {path}.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None
+    for row in plan.rows:
+        for data in plan.data:
+            plan.config(row, data, plan.seeds[0])
+    return plan
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        model = DataSet if first["loc"][0] == "data" else Plan
+        known = [field.alias or name for name, field in model.model_fields.items()]
+        return f"{path}: unknown option {place!r}.{did_you_mean(str(first['loc'][-1]), known)} Known here: {', '.join(known)}."
+    return f"{path}: {place or 'the file'}: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def _laid_over(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections are merged, all else is replaced; a part with another name replaces the one of the base."""
+    merged = dict(base)
+    for key, value in row.items():
+        below = merged.get(key)
+        same = (
+            isinstance(below, Mapping) and isinstance(value, Mapping) and value.get("name") in (None, below.get("name"))
+        )
+        merged[key] = _laid_over(below, value) if same and isinstance(below, Mapping) else value
+    return merged

@@ -1,0 +1,222 @@
+"""Run an experiment: each cell (row, data set, seed) once; what is done already is read, not done again.
+
+RESULTS/prepared/<data>      sequences and aggregates, made once
+RESULTS/cells/*.json         the scores of a cell, one file each, with the options that it ran with
+RESULTS/results.parquet      one line a data set, target, row, seed, fold and metric
+RESULTS/table.md, table.png  what came out
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from seqmel.data.inference import infer_schema
+from seqmel.data.prepared import is_prepared, open_prepared
+from seqmel.data.reading import open_events
+from seqmel.errors import OutputError, SeqmelError
+from seqmel.evaluation.aggregates import AggregatePlan
+from seqmel.evaluation.labels import beside, read_labels
+from seqmel.evaluation.scoring import score
+from seqmel.experiment.plan import Plan, read_plan
+from seqmel.experiment.table import write_results
+from seqmel.files import written_beside
+from seqmel.progress import Progress, silent
+
+__all__ = ["AGGREGATES", "Cell", "run_cell", "run_experiment"]
+
+AGGREGATES = "aggregates"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training and its scores; of the aggregates there is one a data set, without a seed of training."""
+
+    row: str
+    data: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """The name of its file: readable, and different for different names."""
+        digest = hashlib.sha256(f"{self.row}\0{self.data}".encode()).hexdigest()[:8]
+        plain = "".join(c if c.isalnum() else "-" for c in f"{self.data}-{self.row}")
+        return f"{plain[:80]}-{digest}-{self.seed}"
+
+
+def run_experiment(
+    plan: str | Path, output: str | Path, *, data: str | Path | None = None, jobs: int = 1, progress: Progress = silent
+) -> Path:
+    """Run what is missing and write the tables.
+
+    Args:
+        plan: the YAML file, see `seqmel.experiment.plan`.
+        output: the folder of results; one that is there is gone on with.
+        data: the folder that the plan's paths are relative to; the plan's own where None.
+        jobs: how many cells run side by side, each in a process with its share of the cores.
+        progress: where to report to.
+
+    Returns:
+        The Markdown file with the table.
+
+    Raises:
+        SeqmelError: the plan, the data or a training; cells that were done before it stay done.
+    """
+    plan, output = Path(plan), Path(output)
+    checked = read_plan(plan)
+    root = Path(data) if data is not None else plan.parent
+    (output / "cells").mkdir(parents=True, exist_ok=True)
+    for name in checked.data:
+        _prepare(checked, name, root, output, progress)
+    todo = [cell for cell in _cells(checked) if not _is_done(checked, cell, output)]
+    with progress.task("cells", len(todo), "cells") as task:
+        for cell, seconds in _run_all(todo, plan, root, output, jobs):
+            progress.say(f"{cell.data}, {cell.row}, seed {cell.seed}: {seconds:.0f} s")
+            task.advance()
+    return write_results(checked, {cell: read_cell(cell, output) for cell in _cells(checked)}, output)
+
+
+def _cells(plan: Plan) -> Iterator[Cell]:
+    for data in plan.data:
+        if plan.aggregates:
+            yield Cell(AGGREGATES, data, 0)
+        for row in plan.rows:
+            for seed in plan.seeds:
+                yield Cell(row, data, seed)
+
+
+def read_cell(cell: Cell, output: Path) -> list[dict[str, Any]]:
+    """The scores of a cell, one entry a target."""
+    stored = json.loads((output / "cells" / f"{cell.key}.json").read_text(encoding="utf-8"))
+    return list(stored["scores"])
+
+
+def _settings(plan: Plan, cell: Cell) -> dict[str, Any]:
+    """All that decides a cell's scores; a cell that was run with other settings is not done."""
+    options = {} if cell.row == AGGREGATES else plan.config(cell.row, cell.data, cell.seed).to_dict()
+    folds = {"folds": plan.folds, "trees": plan.trees, "clients": plan.clients, "aggregates": plan.aggregates}
+    return {"data": plan.data[cell.data].model_dump(by_alias=True, mode="json"), "config": options} | folds
+
+
+def _is_done(plan: Plan, cell: Cell, output: Path) -> bool:
+    path = output / "cells" / f"{cell.key}.json"
+    if not path.is_file():
+        return False
+    if json.loads(path.read_text(encoding="utf-8"))["settings"] != _settings(plan, cell):
+        raise OutputError(
+            f"{path} was run with other settings than row {cell.row!r} has now. Name another output, or remove it."
+        )
+    return True
+
+
+def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress) -> None:
+    """Sequences and aggregates of a data set, once."""
+    from seqmel.training.run import prepare
+
+    folder = output / "prepared" / name
+    config = plan.config(next(iter(plan.rows)), name, 0)
+    events = root / plan.data[name].events
+    if not is_prepared(folder):
+        prepare(events, folder, config=config, overwrite=True, progress=progress)
+    if plan.aggregates and not (output / "prepared" / f"{name}.aggregates.parquet").is_file():
+        source = open_events(events, client=config.columns.client, memory_limit=config.preparation.memory_limit)
+        features = AggregatePlan.fit(source, infer_schema(source, config.columns)).compute(source)
+        with written_beside(output / "prepared" / f"{name}.aggregates.parquet") as partial:
+            features.to_parquet(partial)
+
+
+def _run_all(todo: list[Cell], plan: Path, root: Path, output: Path, jobs: int) -> Iterator[tuple[Cell, float]]:
+    if jobs == 1:
+        for cell in todo:
+            began = time.monotonic()
+            run_cell(plan, root, output, cell)
+            yield cell, time.monotonic() - began
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(_in_process, plan, root, output, cell, jobs): cell for cell in todo}
+        try:
+            for done in as_completed(running):
+                yield running[done], done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _in_process(plan: Path, root: Path, output: Path, cell: Cell, jobs: int) -> float:
+    began = time.monotonic()
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    words = [str(plan), str(root), str(output), cell.row, cell.data, str(cell.seed)]
+    done = subprocess.run(
+        [sys.executable, "-m", "seqmel.experiment.run", *words], env=os.environ | {"OMP_NUM_THREADS": threads},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise SeqmelError(f"Row {cell.row!r} on {cell.data}, seed {cell.seed}, failed: {lines[-1]}")
+    return time.monotonic() - began
+
+
+def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
+    """Train, embed and score one cell, and write its file."""
+    plan = read_plan(plan_file)
+    data = plan.data[cell.data]
+    sets = _feature_sets(plan, cell, output)
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
+    found = []
+    for target in data.targets:
+        labels = read_labels(root / data.labels, target, client=data.columns.get("client"))
+        found.append(score(labels, sets, folds=plan.folds, trees=plan.trees, threads=threads).to_json())
+    with written_beside(output / "cells" / f"{cell.key}.json") as partial:
+        stored = {"settings": _settings(plan, cell), "scores": found}
+        partial.write_text(json.dumps(stored, indent=1), encoding="utf-8")
+
+
+def _feature_sets(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFrame]:
+    aggregates = None
+    if plan.aggregates:
+        aggregates = pd.read_parquet(output / "prepared" / f"{cell.data}.aggregates.parquet").iloc[: plan.clients]
+        if cell.row == AGGREGATES:
+            return {AGGREGATES: aggregates}
+    vectors = _embedded(plan, cell, output)
+    sets = {cell.row: vectors}
+    return sets if aggregates is None else sets | {f"{cell.row} + {AGGREGATES}": beside(vectors, aggregates)}
+
+
+def _embedded(plan: Plan, cell: Cell, output: Path) -> pd.DataFrame:
+    import torch
+
+    from seqmel.device import resolve_device
+    from seqmel.embedding import embed_sequences
+    from seqmel.training.fit import fit
+
+    config = plan.config(cell.row, cell.data, cell.seed)
+    prepared = open_prepared(output / "prepared" / cell.data)
+    sequences = prepared.sequences
+    if plan.clients is not None:
+        sequences = sequences.subset(torch.arange(min(plan.clients, len(sequences))))
+    encoder, _ = fit(sequences, prepared.vocabulary, config)
+    device = resolve_device(config.device)
+    vectors = embed_sequences(encoder.to(device), sequences, config, device=device)
+    names = [f"emb_{i:04d}" for i in range(vectors.shape[1])]
+    ids = pd.Index(sequences.client_ids.to_pandas(), name=sequences.client)
+    frame: pd.DataFrame = pd.DataFrame(vectors.numpy(), index=ids, columns=names)
+    return frame
+
+
+if __name__ == "__main__":
+    try:
+        plan_file, root, output = map(Path, sys.argv[1:4])
+        run_cell(plan_file, root, output, Cell(sys.argv[4], sys.argv[5], int(sys.argv[6])))
+    except SeqmelError as error:
+        sys.exit(str(error))

@@ -1,0 +1,151 @@
+"""An experiment runs every cell once, compares rows that differ in what they name, and says how sure it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from scipy.stats import t
+from small import TINY, card_events
+from typer.testing import CliRunner
+
+import seqmel.experiment.run
+from seqmel.errors import ConfigError, OutputError, SeqmelError
+from seqmel.experiment import read_plan, run_experiment
+from seqmel.experiment.table import half_width
+
+PLAN: dict[str, Any] = {
+    "data": {"cards": {"events": "events.parquet", "labels": "labels.parquet", "targets": ["habit", "amount"]}},
+    "base": {k: v for k, v in TINY.items() if k != "encoder"},
+    "rows": {"pooled": {}, "gru": {"encoder": TINY["encoder"]}},
+    "seeds": [0, 1],
+    "folds": 2,
+    "trees": 3,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    events = card_events(40)
+    pq.write_table(events, tmp_path / "events.parquet")
+    frame = events.to_pandas()
+    labels = frame.groupby("client_id").agg(amount=("amount", "mean")).reset_index()
+    labels["habit"] = np.where((labels["client_id"] - 100) // 7 % 4 < 2, "a", "b")
+    labels.to_parquet(tmp_path / "labels.parquet")
+    write(tmp_path, PLAN)
+    return tmp_path
+
+
+def write(folder: Path, plan: dict[str, Any]) -> Path:
+    (folder / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    return folder / "plan.yaml"
+
+
+def test_every_row_seed_and_target_is_scored_on_the_same_folds(folder: Path) -> None:
+    table = run_experiment(folder / "plan.yaml", folder / "out")
+    results = pd.read_parquet(folder / "out" / "results.parquet")
+    assert set(results["features"]) == {
+        "aggregates", "pooled", "pooled + aggregates", "gru", "gru + aggregates"
+    }  # fmt: skip
+    counts = results[results["primary"]].groupby(["target", "features"]).size()
+    assert counts.loc[("habit", "gru")] == 4
+    assert counts.loc[("habit", "aggregates")] == 2
+    assert set(results["target"]) == {"habit", "amount"}
+    text = table.read_text()
+    for name in ("cards: habit | auroc", "cards: amount | r2", "| gru + aggregates |", "seeds 0, 1"):
+        assert name in text
+    assert (folder / "out" / "table.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_second_run_does_nothing_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_experiment(folder / "plan.yaml", folder / "out").read_text()
+    (gone,) = (folder / "out" / "cells").glob("cards-gru-*-1.json")
+    gone.unlink()
+    ran: list[Any] = []
+    real = seqmel.experiment.run.run_cell
+    monkeypatch.setattr(seqmel.experiment.run, "run_cell", lambda *a: (ran.append(a[3]), real(*a)))
+    assert run_experiment(folder / "plan.yaml", folder / "out").read_text() == first
+    assert [(cell.row, cell.seed) for cell in ran] == [("gru", 1)]
+
+
+def test_cells_in_processes_give_the_same(folder: Path) -> None:
+    plan = write(
+        folder,
+        PLAN | {"seeds": [0], "aggregates": False, "data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}}},
+    )
+    one = run_experiment(plan, folder / "one").read_text()
+    assert run_experiment(plan, folder / "two", jobs=2).read_text() == one
+    assert "minus pooled" in one
+
+
+def test_rows_that_changed_are_not_taken_for_done(folder: Path) -> None:
+    run_experiment(folder / "plan.yaml", folder / "out")
+    plan = write(folder, PLAN | {"trees": 4})
+    with pytest.raises(OutputError, match="other settings"):
+        run_experiment(plan, folder / "out")
+
+
+def test_a_row_is_the_base_with_its_own_options_over_it(folder: Path) -> None:
+    rows = {"a": {"events": {"layers": 1}}, "b": {"encoder": "transformer"}}
+    base = {"events": {"hidden_size": 32}, "encoder": {"name": "gru", "hidden_size": 64}}
+    plan = read_plan(write(folder, PLAN | {"base": base, "rows": rows}))
+    a, b = plan.config("a", "cards", 3), plan.config("b", "cards", 4)
+    assert (a.events.hidden_size, a.events.layers, a.encoder.name, a.seed) == (32, 1, "gru", 3)
+    assert (b.events.hidden_size, b.events.layers, b.encoder.name, b.seed) == (32, 2, "transformer", 4)
+
+
+def test_clients_limits_every_row_to_the_first_ones(folder: Path) -> None:
+    plan = write(folder, PLAN | {"clients": 24, "seeds": [0], "rows": {"pooled": {}}})
+    run_experiment(plan, folder / "out")
+    for cell in (folder / "out" / "cells").iterdir():
+        assert {scores["clients"] for scores in json.loads(cell.read_text())["scores"]} == {24}
+
+
+def test_the_interval_adds_the_chance_of_folds_and_of_seeds() -> None:
+    values = np.array([[0.1, 0.2, 0.4], [0.3, 0.1, 0.5]])
+    folds, seeds = values.mean(0), values.mean(1)
+    expected = t.ppf(0.975, 2) * np.sqrt(folds.var(ddof=1) / 3 + seeds.var(ddof=1) / 2)
+    assert half_width(values) == pytest.approx(expected)
+    assert half_width(values[:1]) == pytest.approx(t.ppf(0.975, 2) * values[0].std(ddof=1) / np.sqrt(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rows": {"x": {"encodr": "gru"}}}, ["row 'x'", "encodr", "encoder"]),
+        ({"seedz": [1]}, ["seedz", "seeds"]),
+        ({"folds": 1}, ["folds"]),
+        ({"rows": {}}, ["rows"]),
+        ({"data": {"cards": {"events": "e", "labels": "l", "targets": ["t"], "evnts": 1}}}, ["evnts", "events"]),
+    ],
+    ids=["option", "key", "folds", "no rows", "data"],
+)
+def test_a_plan_that_is_wrong_is_refused_before_anything_runs(
+    change: dict[str, Any], words: list[str], folder: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run_experiment(write(folder, PLAN | change), folder / "out")
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
+    assert not (folder / "out").exists()
+
+
+def test_a_cell_that_fails_in_a_process_says_why(folder: Path) -> None:
+    data = {"cards": PLAN["data"]["cards"] | {"targets": ["nothing"]}}
+    with pytest.raises(SeqmelError, match=r"Row 'pooled'.*No column 'nothing'"):
+        run_experiment(write(folder, PLAN | {"data": data, "aggregates": False}), folder / "out", jobs=2)
+
+
+def test_the_command_prints_the_table(folder: Path) -> None:
+    from seqmel.cli.main import app
+
+    write(folder, PLAN | {"seeds": [0], "rows": {"pooled": {}}})
+    done = CliRunner().invoke(app, ["experiment", str(folder / "plan.yaml"), "-o", str(folder / "out")])
+    assert done.exit_code == 0, done.output
+    assert "| pooled + aggregates |" in done.output
