@@ -14,7 +14,9 @@ A row is the base with its own options laid over it, so that rows differ in what
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +26,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from seqmel.config import Config
 from seqmel.errors import ConfigError, did_you_mean
 
-__all__ = ["DataSet", "Plan", "read_plan"]
+__all__ = ["AGGREGATES", "Cell", "DataSet", "Plan", "read_plan"]
+
+AGGREGATES = "aggregates"
+"""The row of the hand-crafted aggregates."""
 
 _Name = Annotated[str, Field(min_length=1)]
 
@@ -62,6 +67,22 @@ class Plan(_Part):
         options = _laid_over(self.base, self.rows[row])
         options = _laid_over(options, {"schema": self.data[data].columns, "seed": seed})
         return Config.of(options, source=f"row {row!r}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training and its scores; of the aggregates there is one a data set, without a seed of training."""
+
+    row: str
+    data: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """The name of its file: readable, and different for different names."""
+        digest = hashlib.sha256(f"{self.row}\0{self.data}".encode()).hexdigest()[:8]
+        plain = "".join(c if c.isalnum() else "-" for c in f"{self.data}-{self.row}")
+        return f"{plain[:80]}-{digest}-{self.seed}"
 
 
 def read_plan(path: str | Path) -> Plan:

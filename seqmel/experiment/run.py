@@ -8,7 +8,6 @@ RESULTS/table.md, table.png  what came out
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -16,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +27,12 @@ from seqmel.errors import OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.labels import beside, read_labels
 from seqmel.evaluation.scoring import score
-from seqmel.experiment.plan import Plan, read_plan
+from seqmel.experiment.plan import AGGREGATES, Cell, Plan, read_plan
 from seqmel.experiment.table import write_results
 from seqmel.files import written_beside
 from seqmel.progress import Progress, silent
 
-__all__ = ["AGGREGATES", "Cell", "run_cell", "run_experiment"]
-
-AGGREGATES = "aggregates"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training and its scores; of the aggregates there is one a data set, without a seed of training."""
-
-    row: str
-    data: str
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """The name of its file: readable, and different for different names."""
-        digest = hashlib.sha256(f"{self.row}\0{self.data}".encode()).hexdigest()[:8]
-        plain = "".join(c if c.isalnum() else "-" for c in f"{self.data}-{self.row}")
-        return f"{plain[:80]}-{digest}-{self.seed}"
+__all__ = ["run_cell", "run_experiment"]
 
 
 def run_experiment(

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqmel.experiment.plan import Plan
+from seqmel.experiment.plan import Cell, Plan
 from seqmel.files import written_beside
-
-if TYPE_CHECKING:
-    from seqmel.experiment.run import Cell
 
 __all__ = ["half_width", "long_results", "markdown", "write_results"]
 
