@@ -215,7 +215,7 @@ ObjectiveOptions: TypeAlias = CoLESOptions | EventPredictionOptions | NextEventO
 LossOptions: TypeAlias = Annotated[
     Annotated[ContrastiveOptions | InfoNCEOptions, Field(discriminator="name")], BeforeValidator(_named_or("infonce"))
 ]
-PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "attention"]
+PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "total", "attention"]
 
 
 class Config(_Options):

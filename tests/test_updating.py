@@ -24,7 +24,7 @@ from seqmel.updating import embed_update
 
 EVENTS = card_events(20)
 VOCABULARY = fitted(EVENTS, SCHEMA, min_count=2)
-POOLING = ["last", "mean", "max", "std", "attention"]
+POOLING = ["last", "mean", "max", "std", "total", "attention"]
 ENCODERS: dict[str, Any] = {
     "none": "none",
     "gru": {"name": "gru", "hidden_size": 16, "layers": 2},

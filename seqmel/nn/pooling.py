@@ -52,7 +52,7 @@ class _MaxOnCpu(torch.autograd.Function):
         return d_values, None
 
 
-POOLINGS = ("last", "mean", "max", "std", "attention")
+POOLINGS = ("last", "mean", "max", "std", "total", "attention")
 """Names of the ways to pool."""
 
 Summary: TypeAlias = dict[str, Tensor]
@@ -62,6 +62,7 @@ Summary: TypeAlias = dict[str, Tensor]
 class Pooling(nn.Module):
     """Several ways of pooling, their results side by side: (E, H) -> (B, len(names) * H).
 
+    "total" is sign(s) ln(1 + |s|) of the sum s: with "mean" beside it, it tells how many events there were of what.
     "attention" is a learned weight for each event and head of 32 numbers (self-attentive embedding, Lin et al.,
     arXiv 1703.03130); the others have nothing to learn. An empty sequence gives zeros.
 
@@ -85,7 +86,7 @@ class Pooling(nn.Module):
         states = states.float()
         count = batch.offsets.diff().unsqueeze(1).float()
         summary = {"count": count}
-        if "mean" in self.names or "std" in self.names:
+        if not {"mean", "std", "total"}.isdisjoint(self.names):
             summary["mean"] = segment_sum(states, batch) / count.clamp(min=1)
         if "std" in self.names:
             away = states - summary["mean"][batch.sequence_index()]
@@ -110,6 +111,9 @@ class Pooling(nn.Module):
     def _one(self, name: str, summary: Summary) -> Tensor:
         if name == "std":  # zero for a single event; the constant keeps the gradient finite where all events are equal
             return (summary["squares"] / summary["count"].clamp(min=1) + 1e-6).sqrt() - 1e-3
+        if name == "total":
+            total = summary["mean"] * summary["count"]
+            return total.sign() * total.abs().log1p()
         if name == "attention":
             weight = torch.where(summary["weight"] > 0, summary["weight"], 1.0)
             return (summary["attended"].unflatten(1, (self.heads, -1)) / weight.unsqueeze(2)).flatten(1)
