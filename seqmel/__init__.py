@@ -31,6 +31,7 @@ __all__ = [
     "embed_as_of",
     "embed_to_parquet",
     "embed_update",
+    "export_onnx",
     "generate_card_data",
     "infer_schema",
     "load_model",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from seqmel.evaluation.labels import read_embeddings, read_labels
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.scoring import score
+    from seqmel.export.onnx import export_onnx
     from seqmel.model import Model, load_model
     from seqmel.schema import EventSchema
     from seqmel.training.run import prepare, train
@@ -90,6 +92,7 @@ _HOME = {
     "embed_as_of": "as_of",
     "embed_to_parquet": "embedding",
     "embed_update": "updating",
+    "export_onnx": "export.onnx",
     "generate_card_data": "demo.generator",
     "infer_schema": "data.inference",
     "load_model": "model",

@@ -29,9 +29,10 @@ LAYERS: dict[str, str] = {
     "as_of": "errors progress schema files device data model embedding",
     "updating": "errors progress files device data nn model embedding",
     "evaluation": "errors schema data",
+    "export": "errors files data model nn",
     "experiment": "errors progress files device config data training embedding evaluation",
     "demo": "errors evaluation",
-    "cli": "errors progress schema files config data model training embedding as_of updating evaluation experiment demo",
+    "cli": "errors progress schema files config data model training embedding as_of updating evaluation export experiment demo",
     "__main__": "cli",
 }
 """A part of the package, and all other parts that it may import; none that comes later."""

@@ -157,6 +157,22 @@ def embed(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model as ONNX: raw values of events go in, vectors come out."""
+    from seqmel.export import export_onnx
+    from seqmel.model import load_model
+
+    export_onnx(load_model(model), output, overwrite=overwrite)
+    typer.echo(
+        f"{output}, {output.stat().st_size / 1e6:.1f} MB; its inputs and outputs are described in its doc_string"
+    )
+
+
+@app.command()
 def evaluate(
     labels: Annotated[str, typer.Argument(help="A table with one row a client: Parquet or CSV.")],
     target: Annotated[list[str], typer.Option(help="The column to predict. Repeatable.")],

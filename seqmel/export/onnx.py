@@ -1,0 +1,337 @@
+"""A model as one ONNX file: raw values of events go in, vectors come out; vocabulary and scales are part of the graph.
+
+Inputs, for the E events of B clients, each client's events together and in order of time:
+
+    <categorical column>   (E,) string    the value as text, whole numbers without a decimal point; "" is null
+    <numeric column>       (E,) double    NaN is null
+    <time column>          (E,) int64     microseconds since 1970 (UTC), or the unit's number times its microseconds
+    offsets                (B + 1,) int64 client b is events offsets[b] : offsets[b + 1]
+
+Output: embedding (B, D) float. The graph is written out node by node rather than traced, so that what it computes can be
+read here beside the module that it mirrors; a test holds the two together. Encoders none, gru and lstm.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from seqmel.data.vocabulary import CLIP, UNSEEN, NumericScale, NumericScales
+from seqmel.errors import ModelError
+from seqmel.files import check_output, written_beside
+from seqmel.model import Model
+from seqmel.nn.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["export_onnx"]
+
+_OPSET, _ML_OPSET = 18, 3
+_IR_VERSION = 8
+_SECOND_US = 1_000_000
+
+
+def export_onnx(model: Model, output: str | Path, *, overwrite: bool = False) -> None:
+    """Write the model as an ONNX file.
+
+    Args:
+        model: with encoder none, gru or lstm, and without "attention" among its poolings.
+        output: the file to write.
+        overwrite: replace what is there.
+
+    Raises:
+        ModelError: an encoder or pooling that has no counterpart here, or the package onnx is not installed.
+        OutputError: the output exists or cannot be written.
+    """
+    output = Path(output)
+    check_output(output, overwrite=overwrite)
+    content = build(model).SerializeToString()
+    with written_beside(output) as partial:
+        partial.write_bytes(content)
+
+
+def build(model: Model) -> onnx.ModelProto:
+    """The graph, checked."""
+    try:
+        import onnx
+        from onnx import TensorProto, helper
+    except ImportError:
+        raise ModelError("Export needs the package onnx. Install it: pip install 'seqmel[onnx]'") from None
+    sequence = model.encoder.sequence
+    if sequence is not None and not isinstance(sequence, Recurrent):
+        raise ModelError("An ONNX file holds models with encoder none, gru or lstm; this one has a transformer.")
+    if "attention" in model.encoder.pooling.names:
+        raise ModelError("An ONNX file holds the poolings last, mean, max, std and total; this model has attention.")
+    graph = _Graph()
+    embedding = _Export(model, graph).embedding()
+    graph.op("Identity", embedding, out="embedding")
+    schema, size = model.schema, model.encoder.output_size
+    inputs = [helper.make_tensor_value_info(schema.time, TensorProto.INT64, ["events"])]
+    inputs += [helper.make_tensor_value_info(n, TensorProto.STRING, ["events"]) for n in schema.categorical]
+    inputs += [helper.make_tensor_value_info(n, TensorProto.DOUBLE, ["events"]) for n in schema.numeric]
+    inputs.append(helper.make_tensor_value_info("offsets", TensorProto.INT64, ["clients_plus_one"]))
+    outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["clients", size])]
+    made = helper.make_model(
+        helper.make_graph(graph.nodes, "seqmel", inputs, outputs, graph.constants),
+        opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)],
+        ir_version=_IR_VERSION, producer_name="seqmel", doc_string=__doc__ or "",
+    )  # fmt: skip
+    onnx.checker.check_model(made)
+    return made
+
+
+class _Graph:
+    """Nodes and constants in the making; values are known by name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def op(self, kind: str, *inputs: str, out: str | None = None, count: int = 1, domain: str = "", **how: Any) -> str:
+        """Add a node; gives the name of its (first) output."""
+        from onnx import helper
+
+        names = [out or f"v{len(self.nodes)}"] + [f"v{len(self.nodes)}_{i}" for i in range(1, count)]
+        self.nodes.append(helper.make_node(kind, inputs, names, domain=domain, **how))
+        return names[0]
+
+    def const(self, value: npt.ArrayLike, dtype: type[np.generic] | None = None) -> str:
+        """A constant tensor."""
+        from onnx import numpy_helper
+
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(value, dtype)), name))
+        return name
+
+    def weight(self, tensor: Tensor) -> str:
+        return self.const(tensor.detach().cpu().float().numpy())
+
+    def cast(self, value: str, dtype: type[np.generic]) -> str:
+        from onnx import helper
+
+        return self.op("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def unsqueeze(self, value: str, axis: int) -> str:
+        return self.op("Unsqueeze", value, self.const([axis], np.int64))
+
+    def linear(self, value: str, layer: nn.Linear) -> str:
+        product = self.op("MatMul", value, self.weight(layer.weight.t()))
+        return self.op("Add", product, self.weight(layer.bias))
+
+
+class _Export:
+    """The encoder, in the order of `SequenceEncoder.embed`."""
+
+    def __init__(self, model: Model, graph: _Graph) -> None:
+        self.model = model
+        self.g = graph
+        self.time = model.schema.time
+        g, one = graph, graph.const([1], np.int64)
+        self.begins = g.op("Slice", "offsets", g.const([0], np.int64), g.const([-1], np.int64))
+        ends = g.op("Slice", "offsets", one, g.const([2**62], np.int64))
+        self.lengths = g.op("Sub", ends, self.begins)
+        self.clients, self.events = g.op("Shape", self.lengths), g.op("Shape", self.time)
+        self.which = self._sequence_index()
+        row = g.op("Range", g.const(0, np.int64), g.op("Squeeze", self.events), g.const(1, np.int64))
+        self.place = g.op("Sub", row, g.op("Gather", self.begins, self.which))
+        self.last = g.op("Sub", ends, one)
+
+    def _sequence_index(self) -> str:
+        """(E,) which client an event is of: one is added where each but the first client begins."""
+        g = self.g
+        inner = g.op("Slice", "offsets", g.const([1], np.int64), g.const([-1], np.int64))
+        size = g.op("Add", self.events, g.const([1], np.int64))
+        zeros = g.op("Expand", g.const([0], np.int64), size)
+        ones = g.op("Expand", g.const([1], np.int64), g.op("Shape", inner))
+        steps = g.op("ScatterElements", zeros, inner, ones, axis=0, reduction="add")
+        counted = g.op("CumSum", steps, g.const(0, np.int64))
+        return g.op("Slice", counted, g.const([0], np.int64), self.events)
+
+    def embedding(self) -> str:
+        g, encoder = self.g, self.model.encoder
+        states = self._network(g.op("Add", self._features(), g.linear(self._time_features(), encoder.events.from_time)))
+        if isinstance(encoder.sequence, Recurrent):
+            states = g.op("Concat", states, self._recurrent(states, encoder.sequence), axis=1)
+        pooled = g.op("Concat", *self._pooled(states), axis=1)
+        return pooled if encoder.project is None else g.linear(pooled, encoder.project)
+
+    def _features(self) -> str:
+        """(E, H) weighted sums of rows of the table."""
+        g, events = self.g, self.model.encoder.events
+        codes = {name: self._codes(name) for name in self.model.schema.categorical}
+        table = g.weight(events.table)
+        parts = [
+            g.op("Gather", table, g.op("Add", code, g.const(events.begins[name], np.int64)))
+            for name, code in codes.items()
+        ]
+        for name, by in events.by.items():
+            parts += self._curve(name, table, codes[by] if by else None)
+        return g.op("Sum", *parts)
+
+    def _codes(self, name: str) -> str:
+        known = self.model.vocabulary.categorical[name]
+        keys = {value: code for code, value in enumerate(known.values, start=2)}
+        keys = {"": known.null_code} | keys
+        return self.g.op(
+            "LabelEncoder", name, domain="ai.onnx.ml", keys_strings=list(keys), values_int64s=list(keys.values()),
+            default_int64=UNSEEN,
+        )  # fmt: skip
+
+    def _curve(self, name: str, table: str, code: str | None) -> list[str]:
+        """A number between the rows of the knots left and right of it; the last row of its curve where it is missing."""
+        g, events = self.g, self.model.encoder.events
+        knots = events.knots.numpy()
+        missing = g.op("IsNaN", name)
+        number = self._scaled(name, self.model.vocabulary.numeric[name], code, missing)
+        above = g.op("GreaterOrEqual", g.unsqueeze(number, 1), g.const(knots[1:-1], np.float32))
+        left = g.op("ReduceSum", g.cast(above, np.int64), g.const([1], np.int64), keepdims=0)
+        low, high = (g.op("Gather", g.const(knots[i : len(knots) - 1 + i]), left) for i in (0, 1))
+        share = g.op("Div", g.op("Sub", number, low), g.op("Sub", high, low))
+        begin = g.const(events.begins[name], np.int64)
+        if code is not None:
+            begin = g.op("Add", begin, g.op("Mul", code, g.const(len(knots) + 1, np.int64)))
+        nothing = g.const(len(knots), np.int64)
+        right = g.op("Add", left, g.const(1, np.int64))
+        weights = (g.op("Sub", g.const(1.0, np.float32), share), share)
+        rows = [g.op("Add", begin, g.op("Where", missing, nothing, row)) for row in (left, right)]
+        return [
+            g.op("Mul", g.op("Gather", table, row), g.unsqueeze(weight, 1))
+            for row, weight in zip(rows, weights, strict=True)
+        ]
+
+    def _scaled(self, name: str, scales: NumericScales, code: str | None, missing: str) -> str:
+        """(E,) float on the robust scale; zero where missing."""
+        g = self.g
+        size = len(scales.within) if code is not None else 1
+        each = [scales.of_code(i) for i in range(size)] if code is not None else [scales.overall]
+        unit, center, scale = (self._of_code(each, field, code) for field in ("log_unit", "center", "scale"))
+        known = g.op("Where", missing, g.const(0.0, np.float64), name)
+        log = g.op("Log", g.op("Add", g.const(1.0, np.float64), g.op("Div", g.op("Abs", known), unit)))
+        linear = g.op("IsNaN", unit)
+        value = g.op("Where", linear, known, g.op("Mul", g.op("Sign", known), log))
+        z = g.op("Div", g.op("Sub", value, center), scale)
+        clipped = g.op("Clip", z, g.const(-CLIP, np.float64), g.const(CLIP, np.float64))
+        return g.op("Where", missing, g.const(0.0, np.float32), g.cast(clipped, np.float32))
+
+    def _of_code(self, scales: list[NumericScale], field: str, code: str | None) -> str:
+        """(E,) or a scalar: that field of each event's scale; NaN for a log_unit that is None."""
+        values = [math.nan if getattr(s, field) is None else getattr(s, field) for s in scales]
+        if code is None:
+            return self.g.const(values[0], np.float64)
+        return self.g.op("Gather", self.g.const(values, np.float64), code)
+
+    def _time_features(self) -> str:
+        """(E, T), as `TimeFeatures` has them."""
+        g, features = self.g, self.model.encoder.events.time
+        before = g.op(
+            "Gather", self.time, g.op("Max", g.op("Sub", self._rows(), g.const(1, np.int64)), g.const(0, np.int64))
+        )
+        first = g.op("Equal", self.place, g.const(0, np.int64))
+        gap = g.op("Where", first, g.const(0, np.int64), g.op("Sub", self.time, before))
+        seconds = g.cast(g.op("Div", g.cast(gap, np.float64), g.const(float(_SECOND_US), np.float64)), np.float32)
+        log = g.op("Log", g.op("Add", seconds, g.const(1.0, np.float32)))
+        scaled = g.op(
+            "Div",
+            g.op("Sub", log, g.const(features.scale.gap_center, np.float32)),
+            g.const(features.scale.gap_scale, np.float32),
+        )
+        parts = [
+            g.op("Clip", scaled, g.const(-5.0, np.float32), g.const(5.0, np.float32)),
+            g.cast(g.op("Equal", seconds, g.const(0.0, np.float32)), np.float32),
+        ]
+        for period, harmonics in features.cycles_us:
+            phase = g.cast(g.op("Mod", self.time, g.const(period, np.int64)), np.float64)
+            turn = g.cast(g.op("Div", phase, g.const(float(period), np.float64)), np.float32)
+            turn = g.op("Mul", turn, g.const(2 * math.pi, np.float32))
+            for harmonic in range(1, harmonics + 1):
+                angle = g.op("Mul", turn, g.const(float(harmonic), np.float32))
+                parts += [g.op("Sin", angle), g.op("Cos", angle)]
+        return g.op("Concat", *(g.unsqueeze(part, 1) for part in parts), axis=1)
+
+    def _rows(self) -> str:
+        return self.g.op("Add", self.place, self.g.op("Gather", self.begins, self.which))
+
+    def _network(self, value: str) -> str:
+        for step in self.model.encoder.events.network:
+            if isinstance(step, nn.ReLU):
+                value = self.g.op("Relu", value)
+            elif isinstance(step, nn.Linear):
+                value = self.g.linear(value, step)
+            elif not isinstance(step, nn.Dropout):
+                raise ModelError(f"The event network has a step that cannot be exported: {type(step).__name__}.")
+        return value
+
+    def _recurrent(self, events: str, recurrent: Recurrent) -> str:
+        """(E, H): ONNX's own GRU and LSTM, over sequences side by side and padded, with their lengths."""
+        g, size = self.g, recurrent.output_size
+        longest = g.op("ReduceMax", g.op("Concat", self.lengths, g.const([1], np.int64), axis=0), keepdims=1)
+        where = g.op("Concat", g.unsqueeze(self.place, 1), g.unsqueeze(self.which, 1), axis=1)
+        lengths = g.cast(self.lengths, np.int32)
+        for w_in, w_state, b_in, b_state in recurrent.cells.all_weights:
+            width = g.const([w_in.shape[1]], np.int64)
+            shape = g.op("Concat", longest, self.clients, width, axis=0)
+            padded = g.op("ScatterND", g.op("Expand", g.const(0.0, np.float32), shape), where, events)
+            order = (
+                [1, 0, 2] if recurrent.kind == "gru" else [0, 3, 1, 2]
+            )  # torch: r z n, i f g o; ONNX: z r n, i o f c
+            w, u, bi, bs = (_reordered(t, order, size) for t in (w_in, w_state, b_in, b_state))
+            weights = [g.const(w[None]), g.const(u[None]), g.const(np.concatenate([bi, bs])[None])]
+            how: dict[str, Any] = {"linear_before_reset": 1} if recurrent.kind == "gru" else {}
+            states = g.op(recurrent.kind.upper(), padded, *weights, lengths, hidden_size=size, **how)
+            events = g.op("GatherND", g.op("Squeeze", states, g.const([1], np.int64)), where)
+        return events
+
+    def _pooled(self, states: str) -> list[str]:
+        g = self.g
+        width = g.const([self.model.encoder.state_size], np.int64)
+        shape = g.op("Concat", self.clients, width, axis=0)
+        index = g.op("Expand", g.unsqueeze(self.which, 1), g.op("Shape", states))
+        count = g.unsqueeze(g.cast(self.lengths, np.float32), 1)
+        some = g.op("Greater", count, g.const(0.0, np.float32))
+        zeros = g.op("Expand", g.const(0.0, np.float32), shape)
+
+        def summed(values: str) -> str:
+            return g.op("ScatterElements", zeros, index, values, axis=0, reduction="add")
+
+        at_least_one = g.op("Max", count, g.const(1.0, np.float32))
+        total = summed(states)
+        mean = g.op("Div", total, at_least_one)
+        found = []
+        for name in self.model.encoder.pooling.names:
+            if name == "mean":
+                found.append(mean)
+            elif name == "total":
+                log = g.op("Log", g.op("Add", g.op("Abs", total), g.const(1.0, np.float32)))
+                found.append(g.op("Mul", g.op("Sign", total), log))
+            elif name == "std":
+                away = g.op("Sub", states, g.op("Gather", mean, self.which))
+                variance = g.op("Div", summed(g.op("Mul", away, away)), at_least_one)
+                root = g.op("Sqrt", g.op("Add", variance, g.const(1e-6, np.float32)))
+                found.append(g.op("Sub", root, g.const(1e-3, np.float32)))
+            elif name == "max":
+                low = g.op("Expand", g.const(-3e38, np.float32), shape)
+                largest = g.op("ScatterElements", low, index, states, axis=0, reduction="max")
+                found.append(g.op("Where", some, largest, g.const(0.0, np.float32)))
+            else:
+                row = g.op("Max", self.last, g.const([0], np.int64))
+                padded = g.op(
+                    "Concat",
+                    states,
+                    g.op("Expand", g.const(0.0, np.float32), g.op("Concat", g.const([1], np.int64), width, axis=0)),
+                    axis=0,
+                )
+                found.append(g.op("Where", some, g.op("Gather", padded, row), g.const(0.0, np.float32)))
+        return found
+
+
+def _reordered(weights: Tensor, order: list[int], size: int) -> npt.NDArray[np.float32]:
+    """The blocks of the gates in another order."""
+    blocks = torch.split(weights.detach().cpu().float(), size)
+    return np.concatenate([blocks[i].numpy() for i in order])

@@ -1,0 +1,106 @@
+"""An exported model gives, from raw values, what the model gives from the same events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from small import SCHEMA, card_events, fitted, tiny_config
+from typer.testing import CliRunner
+
+from seqmel.embedding import embed
+from seqmel.errors import ModelError, OutputError
+from seqmel.export import export_onnx
+from seqmel.model import Model, save_model
+from seqmel.nn.encoder import SequenceEncoder
+
+pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+TRAINED_ON = card_events(24)
+VOCABULARY = fitted(TRAINED_ON, SCHEMA, min_count=2)
+ENCODERS: dict[str, Any] = {
+    "none": "none",
+    "gru": {"name": "gru", "hidden_size": 12, "layers": 2},
+    "lstm": {"name": "lstm", "hidden_size": 12, "layers": 2},
+}
+
+
+def made(encoder: Any, **changes: Any) -> Model:
+    config = tiny_config(
+        encoder=encoder, pooling=changes.pop("pooling", ["last", "mean", "max", "std", "total"]), **changes
+    )
+    torch.manual_seed(0)
+    return Model(config, SCHEMA, VOCABULARY, SequenceEncoder(config, VOCABULARY).eval(), {})
+
+
+def strange_events() -> pa.Table:
+    """Events with unseen and null categories, missing, infinite and huge numbers."""
+    table = card_events(15, seed=7)
+    amount = table["amount"].to_numpy().copy()
+    amount[:4] = [np.nan, np.inf, -np.inf, 1e30]
+    mcc = table["mcc"].to_pylist()
+    mcc[5] = 1234
+    city = table["city"].to_pylist()
+    city[6] = "Atlantis"
+    table = table.set_column(table.column_names.index("amount"), "amount", pa.array(amount))
+    table = table.set_column(table.column_names.index("mcc"), "mcc", pa.array(mcc, pa.int64()))
+    return table.set_column(table.column_names.index("city"), "city", pa.array(city))
+
+
+def inputs(events: pa.Table, order: list[int]) -> dict[str, Any]:
+    """What a caller feeds: events of each client together, by time; then a client with none."""
+    frame = events.to_pandas().sort_values("event_time", kind="stable")
+    parts = [frame[frame["client_id"] == client] for client in order]
+    joined = [part.index for part in parts]
+    rows = frame.loc[np.concatenate(joined)]
+    text = {
+        n: np.array(["" if v is None or v != v else str(v) for v in rows[n]], dtype=object) for n in ("mcc", "city")
+    }
+    lengths = [len(part) for part in parts] + [0]
+    return {
+        "event_time": rows["event_time"].to_numpy().astype("datetime64[us]").astype(np.int64),
+        "amount": rows["amount"].to_numpy(np.float64),
+        "reading": rows["reading"].to_numpy(np.float64),
+        "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        **text,
+    }
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("embedding_dim", [None, 8])
+def test_raw_values_in_give_the_vectors_of_the_model(encoder: str, embedding_dim: int | None, tmp_path: Path) -> None:
+    model, events = made(ENCODERS[encoder], embedding_dim=embedding_dim), strange_events()
+    export_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    ((ids, expected),) = embed(model, events, device="cpu")
+    (found,) = session.run(["embedding"], inputs(events, ids.to_pylist()))
+    assert found.shape == (len(ids) + 1, model.encoder.output_size)
+    np.testing.assert_allclose(found[:-1], expected.numpy(), rtol=1e-4, atol=2e-4)
+    assert np.isfinite(found).all()
+
+
+def test_what_has_no_counterpart_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    for model, words in (
+        (made({"name": "transformer", "hidden_size": 16, "heads": 2}), "transformer"),
+        (made("none", pooling=["attention"]), "attention"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            export_onnx(model, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "model.onnx").write_text("mine")
+    with pytest.raises(OutputError):
+        export_onnx(made("none"), tmp_path / "model.onnx")
+
+
+def test_the_command_exports(tmp_path: Path) -> None:
+    from seqmel.cli.main import app
+
+    save_model(tmp_path / "model", made("none"), card="", curves=None)
+    done = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "-o", str(tmp_path / "model.onnx")])
+    assert done.exit_code == 0, done.output
+    assert "model.onnx" in done.output
