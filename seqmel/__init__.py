@@ -44,6 +44,7 @@ __all__ = [
 if TYPE_CHECKING:
     from seqmel.config import Config, read_config
     from seqmel.data.inference import infer_schema
+    from seqmel.data.labels import read_embeddings, read_labels
     from seqmel.data.prepared import PreparedSequences
     from seqmel.data.reading import open_events
     from seqmel.data.vocabulary import Vocabulary
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from seqmel.evaluation.aggregates import AggregatePlan
-    from seqmel.evaluation.labels import read_embeddings, read_labels
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.scoring import score
     from seqmel.model import Model, load_model
@@ -90,8 +90,8 @@ _HOME = {
     "open_events": "data.reading",
     "prepare": "training.run",
     "read_config": "config",
-    "read_embeddings": "evaluation.labels",
-    "read_labels": "evaluation.labels",
+    "read_embeddings": "data.labels",
+    "read_labels": "data.labels",
     "score": "evaluation.scoring",
     "train": "training.run",
 }
