@@ -29,10 +29,13 @@ __all__ = [
     "Vocabulary",
     "embed",
     "embed_to_parquet",
+    "finetune",
     "generate_card_data",
     "infer_schema",
     "load_model",
     "open_events",
+    "predict",
+    "predict_to_parquet",
     "prepare",
     "read_config",
     "read_embeddings",
@@ -63,7 +66,9 @@ if TYPE_CHECKING:
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.scoring import score
     from seqmel.model import Model, load_model
+    from seqmel.prediction import predict, predict_to_parquet
     from seqmel.schema import EventSchema
+    from seqmel.training.finetune import finetune
     from seqmel.training.run import prepare, train
 
 _HOME = {
@@ -84,10 +89,13 @@ _HOME = {
     "Vocabulary": "data.vocabulary",
     "embed": "embedding",
     "embed_to_parquet": "embedding",
+    "finetune": "training.finetune",
     "generate_card_data": "demo.generator",
     "infer_schema": "data.inference",
     "load_model": "model",
     "open_events": "data.reading",
+    "predict": "prediction",
+    "predict_to_parquet": "prediction",
     "prepare": "training.run",
     "read_config": "config",
     "read_embeddings": "data.labels",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -18,13 +18,12 @@ from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.errors import ModelError
 from seqmel.files import check_output, written_beside
 from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.progress import Progress, silent
 
-__all__ = ["DType", "Layout", "embed", "embed_sequences", "embed_to_parquet", "token_batches"]
+__all__ = ["DType", "Layout", "embed", "embed_sequences", "embed_to_parquet", "token_batches", "write_tables"]
 
 Layout: TypeAlias = Literal["columns", "list"]
 DType: TypeAlias = Literal["float32", "float16"]
@@ -100,13 +99,7 @@ def _chunks(
 ) -> tuple[int | None, Iterator[EncodedSequences]]:
     """How many clients there are, and their sequences a chunk at a time."""
     if is_prepared(events):
-        prepared = open_prepared(events)
-        if prepared.vocabulary.fingerprint() != model.vocabulary.fingerprint():
-            raise ModelError(
-                f"The sequences in {events} were prepared with another vocabulary than the model's."
-                " Prepare them for it: seqmel prepare EVENTS -o SEQUENCES --model MODEL"
-            )
-        sequences = prepared.sequences
+        sequences = open_prepared(events, vocabulary=model.vocabulary).sequences
         parts = torch.arange(len(sequences)).split(_CHUNK_CLIENTS)
         return len(sequences), (sequences.subset(part) for part in parts)
     options = model.config.preparation
@@ -145,22 +138,34 @@ def embed_to_parquet(
     Returns:
         Number of clients and of dimensions.
     """
+    tables = (
+        _table(model.schema.client, ids, vectors, layout, dtype)
+        for ids, vectors in embed(model, events, device=device, progress=progress)
+    )
+    return write_tables(output, tables, overwrite=overwrite), model.encoder.output_size
+
+
+def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: bool = False) -> int:
+    """Write tables, which are made one by one, to a Parquet file beside and move it into place; returns its rows.
+
+    Raises:
+        OutputError: it exists, or cannot be written; before the first table is made.
+    """
     output = Path(output)
     check_output(output, overwrite=overwrite)
-    clients, writer = 0, None
+    rows, writer = 0, None
     with written_beside(output) as partial:
         try:
-            for ids, vectors in embed(model, events, device=device, progress=progress):
-                table = _table(model.schema.client, ids, vectors, layout, dtype)
+            for table in tables:
                 writer = writer or pq.ParquetWriter(
                     partial, table.schema, compression="zstd", use_dictionary=[table.column_names[0]]
                 )
                 writer.write_table(table)
-                clients += len(ids)
+                rows += len(table)
         finally:
             if writer is not None:
                 writer.close()
-    return clients, model.encoder.output_size
+    return rows
 
 
 def _table(client: str, ids: pa.Array, vectors: Tensor, layout: Layout, dtype: DType) -> pa.Table:

@@ -24,11 +24,12 @@ LAYERS: dict[str, str] = {
     "nn": "config data",
     "objectives": "config data losses miners nn",
     "model": "errors schema config data nn",
-    "training": "errors progress files device config data nn objectives model",
-    "embedding": "errors progress files device config data nn model",
+    "embedding": "progress files device config data nn model",
+    "prediction": "errors progress data nn model embedding",
+    "training": "errors progress files device config data nn objectives model embedding",
     "evaluation": "errors schema data",
     "demo": "errors evaluation",
-    "cli": "errors progress schema files config data model training embedding evaluation demo",
+    "cli": "errors progress schema files config data model training embedding prediction evaluation demo",
     "__main__": "cli",
 }
 """A part of the package, and all other parts that it may import; none that comes later."""
@@ -40,7 +41,7 @@ SPECIAL: dict[str, str] = {
     "pytorch_lightning": "training",
     "rich": "progress evaluation cli",
     "safetensors": "model",
-    "sklearn": "evaluation demo",
+    "sklearn": "evaluation demo training",
     "typer": "cli",
     "yaml": "config",
 }

@@ -21,6 +21,7 @@ __all__ = [
     "beside",
     "check_classes",
     "find",
+    "likely_client",
     "match",
     "read_embeddings",
     "read_labels",
@@ -73,6 +74,11 @@ def read_labels(labels: Table, target: str, *, client: str | None = None) -> pd.
     values: pd.Series[Any] = read.column(1).to_pandas()
     values.index, values.name = _ids(read.column(0), client, source.label), target
     return values
+
+
+def likely_client(labels: Table, name: str) -> str | None:
+    """`name` where the table has such a column, so that it is the client's; else None."""
+    return name if name in _open(labels).columns else None
 
 
 def read_embeddings(embeddings: Table, *, client: str | None = None) -> pd.DataFrame:
