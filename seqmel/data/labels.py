@@ -178,7 +178,7 @@ def check_classes(y: pd.Series[Any]) -> None:
     """An `InputError` unless there are two classes or more."""
     if y.nunique() < 2:
         raise InputError(
-            f"The target {y.name!r} has one class only, {y.iloc[0]!r}, among the {len(y):,} clients that can be used."
+            f"The target {y.name!r} has one class only, {y.tolist()[0]!r}, among the {len(y):,} clients that can be used."
             " Expected two or more."
         )
 

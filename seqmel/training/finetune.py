@@ -76,6 +76,7 @@ def finetune(
         progress.say(f"{output} is already trained; nothing to resume.")
         return output
     check_output(output, overwrite=overwrite)
+    _once(targets)
     client = client or config.columns.client
     client = client or (likely_client(labels, model.schema.client) if model else None)
     series = {name: read_labels(labels, name, client=client) for name in targets}
@@ -172,6 +173,14 @@ def config_for(model: Model | None, config: Config) -> Config:
     for name in config.model_fields_set - {*_FREE, *UNREAD, "columns"}:
         _check_equal(getattr(config, name), getattr(model.config, name), name)
     return model.config.model_copy(update={name: getattr(config, name) for name in _FREE})
+
+
+def _once(targets: Sequence[str]) -> None:
+    twice = sorted({name for name in targets if list(targets).count(name) > 1})
+    if not targets or twice:
+        raise ConfigError(
+            f"The target {twice[0]!r} is named twice." if twice else "No target is named. Expected one or more."
+        )
 
 
 def _check_equal(wanted: Any, there: Any, name: str) -> None:

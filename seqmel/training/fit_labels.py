@@ -24,6 +24,7 @@ from seqmel.progress import Progress, silent
 from seqmel.training.batches import generator
 from seqmel.training.fit import Report, Watched, quiet, restore, run_trainer, trainer_of
 from seqmel.training.labelled import Labelled, LabelledBatch, LabelledBatches, class_weights, hold_out
+from seqmel.training.module import one_cycle
 from seqmel.training.outcome import HeldOut, calibrated, label_loss
 from seqmel.training.probe import MOST_CLIENTS, solve_heads
 
@@ -267,12 +268,8 @@ class _Module(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW on one cycle: up over the first tenth of the steps, then down along a cosine; a rate for each part."""
-        groups = list(self._groups())
-        optimizer = torch.optim.AdamW(groups, weight_decay=self.options.weight_decay)
-        steps = max(2, int(self.trainer.estimated_stepping_batches))
-        rates = [group["lr"] for group in groups]
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.1)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+        optimizer = torch.optim.AdamW(list(self._groups()), weight_decay=self.options.weight_decay)
+        return one_cycle(optimizer, int(self.trainer.estimated_stepping_batches))
 
     def _groups(self) -> Iterator[dict[str, Any]]:
         options = self.options

@@ -114,12 +114,12 @@ def label(
 
 
 def _weights(weights: pd.Series[Any], y: pd.Series[Any]) -> npt.NDArray[np.float64]:
-    found = weights.reindex(y.index)
-    wrong = found[~(found >= 0)]  # also what is missing
-    if not pd.api.types.is_numeric_dtype(weights) or len(wrong):
-        example = f"client {wrong.index[0]!r} has {wrong.iloc[0]!r}" if len(wrong) else f"found {weights.iloc[0]!r}"
+    found = pd.to_numeric(weights, errors="coerce").reindex(y.index)
+    wrong = found.index[~(found >= 0)]  # also where it is missing, or no number
+    if len(wrong):
+        client = wrong[:1].tolist()[0]
         raise InputError(
-            f"Weights {weights.name!r}: {example}. Expected a number of 0 or more for each labelled client."
+            f"Weights {weights.name!r}: client {client!r} has {weights.get(client)}. Expected a number of 0 or more for each labelled client."
         )
     return found.to_numpy(np.float64)
 
