@@ -32,10 +32,13 @@ __all__ = [
     "embed_to_parquet",
     "embed_update",
     "export_onnx",
+    "finetune",
     "generate_card_data",
     "infer_schema",
     "load_model",
     "open_events",
+    "predict",
+    "predict_to_parquet",
     "prepare",
     "read_config",
     "read_embeddings",
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from seqmel.as_of import embed_as_of
     from seqmel.config import Config, read_config
     from seqmel.data.inference import infer_schema
+    from seqmel.data.labels import read_embeddings, read_labels
     from seqmel.data.prepared import PreparedSequences
     from seqmel.data.reading import open_events
     from seqmel.data.vocabulary import Vocabulary
@@ -63,12 +67,13 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from seqmel.evaluation.aggregates import AggregatePlan
-    from seqmel.evaluation.labels import read_embeddings, read_labels
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.scoring import score
     from seqmel.export.onnx import export_onnx
     from seqmel.model import Model, load_model
+    from seqmel.prediction import predict, predict_to_parquet
     from seqmel.schema import EventSchema
+    from seqmel.training.finetune import finetune
     from seqmel.training.run import prepare, train
     from seqmel.updating import embed_update
 
@@ -93,14 +98,17 @@ _HOME = {
     "embed_to_parquet": "embedding",
     "embed_update": "updating",
     "export_onnx": "export.onnx",
+    "finetune": "training.finetune",
     "generate_card_data": "demo.generator",
     "infer_schema": "data.inference",
     "load_model": "model",
     "open_events": "data.reading",
+    "predict": "prediction",
+    "predict_to_parquet": "prediction",
     "prepare": "training.run",
     "read_config": "config",
-    "read_embeddings": "evaluation.labels",
-    "read_labels": "evaluation.labels",
+    "read_embeddings": "data.labels",
+    "read_labels": "data.labels",
     "score": "evaluation.scoring",
     "train": "training.run",
 }

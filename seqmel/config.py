@@ -176,6 +176,42 @@ class TrainingOptions(_Options):
     """Where the sequences lie: read into memory, mapped from disk, or on the device that trains."""
 
 
+class FinetuningOptions(_Options):
+    """How labels are learnt on top of an encoder, be it trained without labels or new."""
+
+    unfreeze: Literal["head", "gradual", "discriminative", "all"] = "all"
+    """What learns. head: the heads alone, solved exactly. all: the encoder too. discriminative: the encoder too, each part
+    nearer to the events 2.6 times slower. gradual: the parts of the encoder one more an epoch, from the vector down."""
+    epochs: Annotated[int, Field(ge=0)] | None = None
+    """How often to go through all labelled clients; null makes about 600 steps of it, from 3 to 10 epochs."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of the heads, at the top of one cycle."""
+    encoder_rate: Annotated[float, Field(gt=0, le=10)] | None = None
+    """The encoder's rate as a share of that; null takes 0.1 for a trained encoder and 1 for a new one."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    dropout: Share = 0.1
+    """Share of the vector's numbers that training hides from the heads."""
+    label_smoothing: Share = 0.0
+    class_weight: Literal["balanced"] | None = None
+    """balanced: a class counts as much as another, however rare it is."""
+    max_events: Positive = 512
+    """Of longer sequences training sees a random contiguous part of so many events, drawn afresh each epoch."""
+    validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
+    """Share of the labelled clients held out, with all classes in their proportions, to find the best epoch."""
+    patience: Positive | None = 3
+    """Stop after so many epochs without a lower validation loss; null never stops early."""
+    calibrate: bool = False
+    """Scale the outputs of classes by one temperature for each target, fitted on the clients held out."""
+
+    @model_validator(mode="after")
+    def _calibration_has_clients(self) -> FinetuningOptions:
+        if self.calibrate and not self.validation_share:
+            raise ValueError("calibrate needs clients held out; validation_share is 0")
+        return self
+
+
 class EmbeddingOptions(_Options):
     """How vectors are computed once the model is trained."""
 
@@ -238,6 +274,7 @@ class Config(_Options):
     loss: LossOptions = InfoNCEOptions()
     miner: Annotated[MinerOptions | None, BeforeValidator(_named)] = None
     training: TrainingOptions = TrainingOptions()
+    finetuning: FinetuningOptions = FinetuningOptions()
     embedding: EmbeddingOptions = EmbeddingOptions()
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|gpu|mps|cuda:\d+)$")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"

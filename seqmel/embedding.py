@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -20,7 +20,6 @@ from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.errors import ModelError
 from seqmel.files import check_output, written_beside
 from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
@@ -34,6 +33,7 @@ __all__ = [
     "embed_to_parquet",
     "sequence_chunks",
     "token_batches",
+    "write_tables",
     "write_vectors",
 ]
 
@@ -111,13 +111,7 @@ def sequence_chunks(
 ) -> tuple[int | None, Iterator[EncodedSequences]]:
     """How many clients there are, and their sequences a chunk at a time."""
     if is_prepared(events):
-        prepared = open_prepared(events)
-        if prepared.vocabulary.fingerprint() != model.vocabulary.fingerprint():
-            raise ModelError(
-                f"The sequences in {events} were prepared with another vocabulary than the model's."
-                " Prepare them for it: seqmel prepare EVENTS -o SEQUENCES --model MODEL"
-            )
-        sequences = prepared.sequences
+        sequences = open_prepared(events, vocabulary=model.vocabulary).sequences
         parts = torch.arange(len(sequences)).split(_CHUNK_CLIENTS)
         return len(sequences), (sequences.subset(part) for part in parts)
     options = model.config.preparation
@@ -156,16 +150,28 @@ def embed_to_parquet(
     Returns:
         Number of clients and of dimensions.
     """
+    tables = (
+        pa.table({model.schema.client: ids} | _vector_columns(vectors.numpy(), layout, dtype))
+        for ids, vectors in embed(model, events, device=device, progress=progress)
+    )
+    return write_tables(output, tables, overwrite=overwrite), model.encoder.output_size
+
+
+def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: bool = False) -> int:
+    """Write tables, which are made one by one, to a Parquet file beside and move it into place; returns its rows.
+
+    Raises:
+        OutputError: it exists, or cannot be written; before the first table is made.
+    """
     output = Path(output)
     check_output(output, overwrite=overwrite)
-    clients, writer = 0, None
+    rows, writer = 0, None
     with written_beside(output) as partial, contextlib.ExitStack() as stack:
-        for ids, vectors in embed(model, events, device=device, progress=progress):
-            table = pa.table({model.schema.client: ids} | _vector_columns(vectors.numpy(), layout, dtype))
-            writer = writer or stack.enter_context(_writer(partial, table.schema, [model.schema.client]))
+        for table in tables:
+            writer = writer or stack.enter_context(_writer(partial, table.schema, table.column_names[:1]))
             writer.write_table(table)
-            clients += len(ids)
-    return clients, model.encoder.output_size
+            rows += len(table)
+    return rows
 
 
 def write_vectors(

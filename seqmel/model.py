@@ -4,6 +4,8 @@ config.json          format, seqmel's version, all options, a checksum of each o
 schema.json          which column of the events is what
 vocabulary.json      category codes and numeric scales
 model.safetensors    the weights of the encoder
+targets.json         what a fine-tuned model predicts
+heads.safetensors    the weights of its heads
 metrics.json         one row an epoch, and what the model was trained on
 curves.png           the same as a picture
 README.md            the model card
@@ -20,22 +22,27 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from seqmel.config import Config
+from seqmel.data.targets import Target, Targets
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.errors import ConfigError, ModelError
 from seqmel.schema import EventSchema
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from seqmel.nn.encoder import SequenceEncoder
+    from seqmel.nn.heads import Heads
 
 __all__ = ["FORMAT", "Model", "load_model", "save_model"]
 
 FORMAT = 1
 _FILES = ("schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "README.md")
+_OF_HEADS = ("targets.json", "heads.safetensors")
 
 
 @dataclass(frozen=True)
 class Model:
-    """Everything that embedding needs.
+    """Everything that embedding and prediction need.
 
     Attributes:
         config: all options it was trained with, settled.
@@ -43,6 +50,8 @@ class Model:
         vocabulary: as fitted in training.
         encoder: in evaluation mode, on the CPU.
         metrics: what `metrics.json` holds.
+        heads: of a fine-tuned model, in evaluation mode, on the CPU; else None.
+        targets: what it predicts, in the order of the heads' outputs.
     """
 
     config: Config
@@ -50,6 +59,8 @@ class Model:
     vocabulary: Vocabulary
     encoder: SequenceEncoder
     metrics: dict[str, Any]
+    heads: Heads | None = None
+    targets: tuple[Target, ...] = ()
 
     def fingerprint(self) -> str:
         """A digest of vocabulary and weights: what was computed by one model is not gone on with by another."""
@@ -61,8 +72,6 @@ class Model:
 
 def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -> None:
     """Write a model folder; `config.json`, which names all others, comes last."""
-    from safetensors.torch import save
-
     from seqmel import __version__
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,17 +79,26 @@ def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -
     (folder / "vocabulary.json").write_text(model.vocabulary.model_dump_json(indent=1), encoding="utf-8")
     (folder / "metrics.json").write_text(json.dumps(model.metrics, indent=1), encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
-    weights = {name: tensor.contiguous() for name, tensor in model.encoder.state_dict().items()}
-    (folder / "model.safetensors").write_bytes(save(weights))  # as bytes: its own file is closed to other users
+    _save_weights(folder / "model.safetensors", model.encoder)
+    if model.heads is not None:
+        (folder / "targets.json").write_text(Targets(targets=model.targets).model_dump_json(indent=1), encoding="utf-8")
+        _save_weights(folder / "heads.safetensors", model.heads)
     if curves is not None:
         (folder / "curves.png").write_bytes(curves)
     described = {
         "format": FORMAT,
         "seqmel": __version__,
         "config": model.config.to_dict(),
-        "sha256": {name: _digest(folder / name) for name in _FILES},
+        "sha256": {name: _digest(folder / name) for name in _FILES + (_OF_HEADS if model.heads is not None else ())},
     }
     (folder / "config.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+
+
+def _save_weights(path: Path, module: nn.Module) -> None:
+    from safetensors.torch import save
+
+    weights = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    path.write_bytes(save(weights))  # as bytes: safetensors' own file is closed to other users
 
 
 def load_model(path: str | Path) -> Model:
@@ -91,12 +109,14 @@ def load_model(path: str | Path) -> Model:
     """
     folder = Path(path)
     described = _read_config(folder)
-    missing = [name for name in _FILES if not (folder / name).is_file()]
+    finetuned = any(name in described["sha256"] for name in _OF_HEADS)
+    files = _FILES + (_OF_HEADS if finetuned else ())
+    missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         raise ModelError(
             f"The model folder {folder} is incomplete: {', '.join(missing)} missing. Copy it again, or train."
         )
-    changed = [name for name in _FILES if _digest(folder / name) != described["sha256"].get(name)]
+    changed = [name for name in files if _digest(folder / name) != described["sha256"].get(name)]
     if changed:
         raise ModelError(
             f"The model folder {folder} is damaged: {', '.join(changed)} differ from what was saved. Copy it again, or train."
@@ -106,24 +126,43 @@ def load_model(path: str | Path) -> Model:
         schema = EventSchema.model_validate_json((folder / "schema.json").read_text(encoding="utf-8"))
         vocabulary = Vocabulary.model_validate_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        targets = _read_targets(folder) if finetuned else ()
     except (ConfigError, ValidationError, ValueError) as error:
         raise ModelError(f"The model folder {folder} cannot be used: {str(error).splitlines()[0]}") from None
-    return Model(config, schema, vocabulary, _load_encoder(folder, config, vocabulary), metrics)
+    encoder = _load_encoder(folder, config, vocabulary)
+    heads = _load_heads(folder, encoder, targets) if finetuned else None
+    return Model(config, schema, vocabulary, encoder, metrics, heads, targets)
+
+
+def _read_targets(folder: Path) -> tuple[Target, ...]:
+    return Targets.model_validate_json((folder / "targets.json").read_text(encoding="utf-8")).targets
 
 
 def _load_encoder(folder: Path, config: Config, vocabulary: Vocabulary) -> SequenceEncoder:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from seqmel.nn.encoder import SequenceEncoder
 
     encoder = SequenceEncoder(config, vocabulary)
+    _load_weights(folder / "model.safetensors", encoder, "the model's config and vocabulary")
+    return encoder.eval()
+
+
+def _load_heads(folder: Path, encoder: SequenceEncoder, targets: tuple[Target, ...]) -> Heads:
+    from seqmel.nn.heads import Heads
+
+    heads = Heads(encoder.output_size, [target.size for target in targets])
+    _load_weights(folder / "heads.safetensors", heads, "the model's encoder and targets")
+    return heads.eval()
+
+
+def _load_weights(path: Path, module: nn.Module, what: str) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
-        encoder.load_state_dict(load_file(str(folder / "model.safetensors")))
+        module.load_state_dict(load_file(str(path)))
     except (SafetensorError, RuntimeError, OSError) as error:
         line = str(error).splitlines()[0]
-        raise ModelError(f"The weights in {folder} do not fit the model's config and vocabulary ({line}).") from None
-    return encoder.eval()
+        raise ModelError(f"The weights in {path.parent} do not fit {what} ({line}).") from None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -24,15 +24,16 @@ LAYERS: dict[str, str] = {
     "nn": "errors config data",
     "objectives": "config data losses miners nn",
     "model": "errors schema config data nn",
-    "training": "errors progress files device config data nn objectives model",
-    "embedding": "errors progress files device config data nn model",
+    "embedding": "progress files device config data nn model",
     "as_of": "errors progress schema files device data model embedding",
     "updating": "errors progress files device data nn model embedding",
+    "prediction": "errors progress data nn model embedding",
+    "training": "errors progress files device config data nn objectives model embedding",
     "evaluation": "errors schema data",
     "export": "errors files data model nn",
     "experiment": "errors progress files device config data training embedding evaluation",
     "demo": "errors evaluation",
-    "cli": "errors progress schema files config data model training embedding as_of updating evaluation export experiment demo",
+    "cli": "errors progress schema files config data model training embedding as_of updating prediction evaluation export experiment demo",
     "__main__": "cli",
 }
 """A part of the package, and all other parts that it may import; none that comes later."""
@@ -44,7 +45,7 @@ SPECIAL: dict[str, str] = {
     "pytorch_lightning": "training",
     "rich": "progress evaluation cli",
     "safetensors": "model",
-    "sklearn": "evaluation demo",
+    "sklearn": "evaluation demo training",
     "typer": "cli",
     "yaml": "config experiment",
 }

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 
 from seqmel.cli.evaluate import feature_sets, print_scores, scored
 from seqmel.config import Config
+from seqmel.data.labels import read_labels
 from seqmel.demo.generator import generate_card_data
 from seqmel.demo.picture import draw_demo
 from seqmel.embedding import embed_to_parquet
-from seqmel.evaluation.labels import read_labels
 from seqmel.files import check_output, written_beside
 from seqmel.model import load_model
 from seqmel.progress import Progress

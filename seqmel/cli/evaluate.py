@@ -11,10 +11,10 @@ from rich.console import Console
 
 from seqmel.config import Config
 from seqmel.data.inference import infer_schema
+from seqmel.data.labels import beside, read_embeddings, read_labels
 from seqmel.data.reading import open_events
 from seqmel.errors import ConfigError
 from seqmel.evaluation.aggregates import AggregatePlan
-from seqmel.evaluation.labels import beside, read_embeddings, read_labels
 from seqmel.evaluation.results import Scores
 from seqmel.evaluation.scoring import Task, score
 from seqmel.files import written_beside

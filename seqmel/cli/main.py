@@ -173,6 +173,79 @@ def export(
 
 
 @app.command()
+def finetune(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL EVENTS LABELS",
+            help="A model folder, events, and a table with one row a client. Without MODEL with --from-scratch.",
+        ),
+    ],
+    target: Annotated[list[str], typer.Option(help="The column to predict. Repeatable: all are learnt at once.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Learn from the labels alone, with a new encoder.")
+    ] = False,
+    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
+    unfreeze: Annotated[str | None, typer.Option(help="What learns: head, gradual, discriminative or all.")] = None,
+    weight: Annotated[str | None, typer.Option(help="A column of the labels: how much each client counts.")] = None,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Calibrate the probabilities.")] = False,
+    client: Client = None,
+    time: Time = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    epochs: Annotated[int | None, typer.Option(help="How often to go through all labelled clients.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clients a batch.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.")] = None,
+    device: Device = None,
+    precision: Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = None,
+    overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run; start one if there is none.")
+    ] = False,
+) -> None:
+    """Learn labels on top of a model, or from scratch."""
+    from seqmel.cli.finetune import finetune_files
+
+    flags = {
+        "finetuning.unfreeze": unfreeze, "finetuning.epochs": epochs, "finetuning.batch_size": batch_size,
+        "finetuning.calibrate": calibrate or None, "seed": seed, "device": device, "precision": precision,
+    }  # fmt: skip
+    of_events = {"client": client, "time": time} if from_scratch else {"time": time}
+    checked = _config(config, settings, **of_events, **flags)
+    try:
+        finetune_files(
+            inputs, target, output, from_scratch=from_scratch, settings=settings or (), config=checked,
+            task=_one_of("task", task, "auto", "classification", "regression"),  # type: ignore[arg-type]
+            weight=weight, client=client, overwrite=overwrite, resume=resume,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; nothing is lost: the same command with --resume goes on ({output}.partial)", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder that seqmel finetune wrote.")],
+    events: Events,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write what a fine-tuned model says of each client."""
+    from seqmel.model import load_model
+    from seqmel.prediction import predict_to_parquet
+    from seqmel.progress import console_progress
+
+    loaded = load_model(model)
+    clients = predict_to_parquet(
+        loaded, events, output, device=_device(device), overwrite=overwrite, progress=console_progress()
+    )
+    columns = ", ".join(column for target in loaded.targets for column in target.columns)
+    typer.echo(f"{clients:,} clients in {output}: {loaded.schema.client}, {columns}")
+
+
+@app.command()
 def evaluate(
     labels: Annotated[str, typer.Argument(help="A table with one row a client: Parquet or CSV.")],
     target: Annotated[list[str], typer.Option(help="The column to predict. Repeatable.")],

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from seqmel.data.sequences import EncodedSequences, write_sequences
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.errors import InputError
+from seqmel.errors import InputError, ModelError
 from seqmel.schema import EventSchema
 
 __all__ = ["PreparedSequences", "is_prepared", "open_prepared", "write_prepared"]
@@ -67,13 +67,27 @@ def write_prepared(
     (folder / _MARK).write_text(json.dumps(mark, indent=1), encoding="utf-8")
 
 
-def open_prepared(path: str | Path) -> PreparedSequences:
+def open_prepared(path: str | Path, *, vocabulary: Vocabulary | None = None) -> PreparedSequences:
     """Open a folder that `write_prepared` wrote.
+
+    Args:
+        path: the folder.
+        vocabulary: that of the model that is to see the sequences; any where None.
 
     Raises:
         InputError: a file is missing or damaged, or the format is a newer one.
+        ModelError: the sequences were prepared with another vocabulary.
     """
-    folder = Path(path)
+    prepared = _opened(Path(path))
+    if vocabulary is not None and prepared.vocabulary.fingerprint() != vocabulary.fingerprint():
+        raise ModelError(
+            f"The sequences in {path} were prepared with another vocabulary than the model's."
+            " Prepare them for it: seqmel prepare EVENTS -o SEQUENCES --model MODEL"
+        )
+    return prepared
+
+
+def _opened(folder: Path) -> PreparedSequences:
     try:
         mark = json.loads((folder / _MARK).read_text(encoding="utf-8"))
         if mark["format"] > FORMAT:

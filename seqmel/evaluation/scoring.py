@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqmel.data.labels import Task, check_classes, match, recognise_task, to_quantities
 from seqmel.errors import ConfigError, InputError, shown
-from seqmel.evaluation.labels import match
 from seqmel.evaluation.results import Score, Scores
 
 __all__ = ["Progress", "Task", "score"]
-
-Task: TypeAlias = Literal["auto", "classification", "regression"]
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called after each fold: name of the features, how many folds of all sets are done, and how many there are."""
@@ -28,7 +26,6 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Places: TypeAlias = npt.NDArray[np.intp]
 
-_MOST_CLASSES = 20  # a number with more different values than this is a quantity
 _MIN_IN_LEAF = 50
 _PARAMETERS = {
     "learning_rate": 0.02,
@@ -147,12 +144,12 @@ class _Problem:
     def of(cls, y: pd.Series[Any], task: Task, folds: int, seed: int) -> _Problem:
         from sklearn.model_selection import KFold, StratifiedKFold
 
-        if (_recognise_task(y) if task == "auto" else task) == "regression":
-            quantities = _quantities(y)
+        if (recognise_task(y) if task == "auto" else task) == "regression":
+            quantities = to_quantities(y)
             splitter = KFold(folds, shuffle=True, random_state=seed)
             return cls(quantities, (), tuple(splitter.split(quantities)))
         classes, codes = np.unique(y.to_numpy(), return_inverse=True)
-        _check_classes(y, folds)
+        _check_folds(y, folds)
         splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
         return cls(codes, tuple(str(c) for c in classes), tuple(splitter.split(codes, codes)))
 
@@ -188,27 +185,9 @@ class _Problem:
         return _classification_metrics(self.target[test], probabilities)
 
 
-def _recognise_task(y: pd.Series[Any]) -> Task:
-    number = pd.api.types.is_numeric_dtype(y) and not pd.api.types.is_bool_dtype(y)
-    return "regression" if number and y.nunique() > _MOST_CLASSES else "classification"
-
-
-def _quantities(y: pd.Series[Any]) -> Floats:
-    if not pd.api.types.is_numeric_dtype(y):
-        raise InputError(f"The target {y.name!r} is text, such as {y.iloc[0]!r}. Regression needs numbers.")
-    quantities = y.to_numpy(np.float64)
-    if quantities.min() == quantities.max():
-        raise InputError(f"The target {y.name!r} is {y.iloc[0]} for all {len(y):,} clients that can be scored.")
-    return quantities
-
-
-def _check_classes(y: pd.Series[Any], folds: int) -> None:
+def _check_folds(y: pd.Series[Any], folds: int) -> None:
+    check_classes(y)
     counts = y.value_counts()
-    if len(counts) < 2:
-        raise InputError(
-            f"The target {y.name!r} has one class only, {y.iloc[0]!r}, among the {len(y):,} clients that can be scored."
-            " Expected two or more."
-        )
     rare = [f"{name!r} has {n}" for name, n in zip(counts.index.tolist(), counts.tolist(), strict=True) if n < folds]
     if rare:
         raise InputError(

@@ -21,11 +21,11 @@ from typing import Any
 import pandas as pd
 
 from seqmel.data.inference import infer_schema
+from seqmel.data.labels import beside, read_labels
 from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import open_events
 from seqmel.errors import OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
-from seqmel.evaluation.labels import beside, read_labels
 from seqmel.evaluation.scoring import score
 from seqmel.experiment.plan import AGGREGATES, Cell, Plan, read_plan
 from seqmel.experiment.table import write_results

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from seqmel.data.targets import Target
+from seqmel.errors import shown
 from seqmel.model import Model
 
-__all__ = ["draw_curves", "model_card"]
+__all__ = ["draw_curves", "finetuned_card", "model_card"]
 
 
 def model_card(model: Model) -> str:
@@ -15,8 +17,6 @@ def model_card(model: Model) -> str:
     from seqmel import __version__
 
     config, metrics, last = model.config, model.metrics, (model.metrics["history"] or [{}])[-1]
-    columns = "\n".join(f"| `{name}` | {words} |" for name, words in model.vocabulary.describe().items())
-    left_out = "".join(f"| `{name}` | left out: {why} |\n" for name, why in model.schema.left_out.items())
     figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in last.items())
     return f"""# Embeddings of `{model.schema.client}` by seqmel {__version__}
 
@@ -24,12 +24,7 @@ def model_card(model: Model) -> str:
 
     seqmel embed <this folder> EVENTS -o embeddings.parquet
 
-| column | what it is to the model |
-|---|---|
-| `{model.schema.client}` | the client |
-| `{model.schema.time}` | the time ({model.schema.time_unit}) |
-{columns}
-{left_out}
+{_columns(model)}
 Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {metrics["parameters"]:,} weights. Objective {" + ".join(part.name for part in config.objective)}, loss
 {config.loss.name}; {config.views.count} slices of {config.views.min_length} to {config.views.max_length} events a client, {config.training.batch_size} clients a batch, seed {config.seed}.
 Trained in {metrics["seconds"]:,.0f} s. All options are in `config.json`, all epochs in `metrics.json` and in the picture.
@@ -40,23 +35,93 @@ Trained in {metrics["seconds"]:,.0f} s. All options are in `config.json`, all ep
 
 ![training curves](curves.png)
 
-What it was not made for: clients of another kind than those it was trained on, and columns whose meaning has changed since.
-Values that training did not see count as "unseen or rare"; the vocabulary does not change.
+{_LIMITS}
 """
 
 
-def draw_curves(history: list[dict[str, float]]) -> bytes | None:
-    """Loss, recall and effective rank by epoch, as a PNG."""
+_LIMITS = """What it was not made for: clients of another kind than those it was trained on, and columns whose meaning has changed since.
+Values that training did not see count as "unseen or rare"; the vocabulary does not change."""
+
+
+def _columns(model: Model) -> str:
+    columns = "\n".join(f"| `{name}` | {words} |" for name, words in model.vocabulary.describe().items())
+    left_out = "".join(f"| `{name}` | left out: {why} |\n" for name, why in model.schema.left_out.items())
+    return f"""| column | what it is to the model |
+|---|---|
+| `{model.schema.client}` | the client |
+| `{model.schema.time}` | the time ({model.schema.time_unit}) |
+{columns}
+{left_out}"""
+
+
+def finetuned_card(model: Model) -> str:
+    """The card of a model that predicts: of what, learnt from whom, and how well on the clients held out."""
+    from seqmel import __version__
+
+    config, metrics, options = model.config, model.metrics, model.config.finetuning
+    targets = "\n".join(f"| `{t.name}` | {_target(t)} |" for t in model.targets)
+    rows = "\n".join(
+        f"| {name.replace('_', ' ')} | {metrics['frozen'][name]:.4g} | {value:.4g} |"
+        for name, value in metrics["held_out"].items()
+    )
+    figures = (
+        f"| clients held out | encoder as it was | this model |\n|---|---|---|\n{rows}"
+        if rows
+        else "No client was held out."
+    )
+    return f"""# Predictions for `{model.schema.client}` by seqmel {__version__}
+
+    seqmel predict <this folder> EVENTS -o scores.parquet
+    seqmel embed <this folder> EVENTS -o embeddings.parquet
+
+| target | what it is |
+|---|---|
+{targets}
+
+Learnt from {metrics["clients"]:,} labelled clients, {metrics["clients_held_out"]:,} more held out, with {"an encoder that was trained without labels" if metrics["pretraining"] else "a new encoder"}.
+
+{figures}
+
+The clients held out chose the epoch{", and the temperature of the probabilities" if options.calibrate else ""}, so these figures are a little better than those of new clients.
+
+{_columns(model)}
+Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {metrics["parameters"]:,} weights; {_how(model)}, seed {config.seed}.
+Trained in {metrics["seconds"]:,.0f} s. All options are in `config.json`, all epochs in `metrics.json`.
+
+{_LIMITS}
+"""
+
+
+def _target(target: Target) -> str:
+    if not target.classes:
+        return f"a quantity, {target.center:.4g} on average"
+    sure = f"; probabilities calibrated with temperature {target.temperature:.3g}" if target.temperature != 1 else ""
+    return f"one of {shown(map(str, target.classes))}{sure}"
+
+
+def _how(model: Model) -> str:
+    options = model.config.finetuning
+    if options.unfreeze == "head":
+        return "the encoder frozen, the heads solved exactly"
+    return (
+        f"unfrozen: {options.unfreeze}, {len(model.metrics['history'])} epochs of {options.batch_size} clients a batch"
+    )
+
+
+def draw_curves(
+    history: list[dict[str, float]], names: tuple[str, ...] = ("loss", "recall_at_1", "effective_rank")
+) -> bytes | None:
+    """These figures by epoch, as a PNG; those that the history lacks are left out."""
     if not history:
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = [n for n in ("loss", "recall_at_1", "effective_rank") if n in history[0]]
-    figure = Figure(figsize=(3.6 * len(names), 2.8), layout="constrained")
+    there = [n for n in names if n in history[0]]
+    figure = Figure(figsize=(3.6 * len(there), 2.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes: Any = figure.subplots(1, len(names), squeeze=False)[0]
-    for axis, name in zip(axes, names, strict=True):
+    axes: Any = figure.subplots(1, len(there), squeeze=False)[0]
+    for axis, name in zip(axes, there, strict=True):
         axis.plot([row["epoch"] for row in history], [row[name] for row in history], marker="o", color="#2a6f97")
         axis.set_title(name.replace("_at_", "@").replace("_", " "), fontsize=10)
         axis.set_xlabel("epoch")

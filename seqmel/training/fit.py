@@ -8,26 +8,27 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
-from seqmel.config import Config
+from seqmel.config import Config, FinetuningOptions, TrainingOptions
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.device import keep_large_blocks, resolve_device, resolve_precision
 from seqmel.errors import ModelError, TrainingError
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.objectives import Objective, ViewBatch
+from seqmel.objectives import Objective
 from seqmel.progress import Progress, Task, silent
 from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
 from seqmel.training.module import MONITOR, TrainingModule
 
-__all__ = ["fit"]
+__all__ = ["Report", "Watched", "fit", "quiet", "restore", "run_trainer", "trainer_of"]
 
 
 def fit(
@@ -59,41 +60,56 @@ def fit(
     config = settle(config, sequences)
     split = split_clients(sequences, config)
     placed = sequences.to(device) if config.training.data == "device" else sequences
-    with torch.random.fork_rng(), _quiet():
+    with torch.random.fork_rng(), quiet():
         torch.manual_seed(config.seed)
         encoder = SequenceEncoder(config, vocabulary)
         objective = Objective(config, vocabulary, encoder)
-        report = _Report(progress, config)
+        report = Report(progress, config.training, words=_watched_words)
         module = TrainingModule(encoder, objective, config, on_epoch=report.tell)
-        trainer, best = _trainer(config, device, report, checkpoints, validated=len(split.validation) > 0)
+        watched = Watched(MONITOR, "max") if len(split.validation) else None
+        trainer, best = trainer_of(config, config.training, report, checkpoints, watched)
         if config.training.epochs:
-            _run(trainer, module, placed, split, checkpoints)
+            run_trainer(trainer, module, *_batches(trainer, module, placed, split), checkpoints)
     if best is not None and best.best_model_path:
-        _restore(module, Path(best.best_model_path))
+        restore(module, Path(best.best_model_path))
     _warn_of_collapse(module.history, progress)
     return module.encoder.cpu().eval(), module.history
 
 
-def _trainer(
-    config: Config, device: torch.device, report: _Report, checkpoints: Path | None, *, validated: bool
+@dataclass(frozen=True)
+class Watched:
+    """The metric that decides which epoch is best, by the name that it is logged under."""
+
+    name: str
+    better: Literal["min", "max"]
+
+
+def trainer_of(
+    config: Config,
+    options: TrainingOptions | FinetuningOptions,
+    report: Report,
+    checkpoints: Path | None,
+    watched: Watched | None,
 ) -> tuple[lightning.Trainer, ModelCheckpoint | None]:
+    """Lightning's trainer: device and precision as the config says, the best and the last epoch kept in `checkpoints`."""
+    device = resolve_device(config.device)
     callbacks: list[lightning.Callback] = [report]
     best = None
     if checkpoints is not None:
-        watched: dict[str, Any] = {"monitor": MONITOR, "mode": "max"} if validated else {}
+        monitor: dict[str, Any] = {"monitor": watched.name, "mode": watched.better} if watched else {}
         best = ModelCheckpoint(
             checkpoints, filename="best", save_last=True, enable_version_counter=False,
-            save_on_train_epoch_end=True, **watched,
+            save_on_train_epoch_end=True, **monitor,
         )  # fmt: skip
         callbacks.append(best)
-    if config.training.patience is not None and validated:
-        callbacks.append(EarlyStopping(MONITOR, mode="max", patience=config.training.patience, min_delta=1e-4))
+    if options.patience is not None and watched:
+        callbacks.append(EarlyStopping(watched.name, mode=watched.better, patience=options.patience, min_delta=1e-4))
     trainer = lightning.Trainer(
-        max_epochs=config.training.epochs,
+        max_epochs=options.epochs,
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=[device.index or 0] if device.type == "cuda" else 1,
         precision=resolve_precision(config.precision, device),
-        gradient_clip_val=config.training.gradient_clip,
+        gradient_clip_val=options.gradient_clip,
         callbacks=callbacks,
         logger=False,
         enable_checkpointing=checkpoints is not None,
@@ -104,17 +120,23 @@ def _trainer(
     return trainer, best
 
 
-def _run(
-    trainer: lightning.Trainer,
-    module: TrainingModule,
-    sequences: EncodedSequences,
-    split: Split,
-    checkpoints: Path | None,
-) -> None:
+def _batches(
+    trainer: lightning.Trainer, module: TrainingModule, sequences: EncodedSequences, split: Split
+) -> tuple[TrainingBatches, HeldOutBatches]:
     batches = TrainingBatches(
         sequences, split.training, module.objective, module.config, epoch=lambda: trainer.current_epoch
     )
-    held_out = HeldOutBatches(sequences, split.validation, module.objective, module.config)
+    return batches, HeldOutBatches(sequences, split.validation, module.objective, module.config)
+
+
+def run_trainer(
+    trainer: lightning.Trainer,
+    module: lightning.LightningModule,
+    batches: Any,
+    held_out: Any,
+    checkpoints: Path | None,
+) -> None:
+    """Train; where `checkpoints` holds a last epoch, from there on."""
     last = checkpoints / "last.ckpt" if checkpoints is not None else None
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -127,7 +149,8 @@ def _run(
         raise KeyboardInterrupt from None
 
 
-def _restore(module: TrainingModule, path: Path) -> None:
+def restore(module: lightning.LightningModule, path: Path) -> None:
+    """Put the weights of a checkpoint into the module; a `ModelError` where it cannot be read."""
     try:
         module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -135,7 +158,7 @@ def _restore(module: TrainingModule, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Lightning's advice on workers and loggers does not apply: batches are gathered, not loaded."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
@@ -149,12 +172,20 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-class _Report(lightning.Callback):
+class Report(lightning.Callback):
     """A bar for each epoch, and a line that stays with its figures."""
 
-    def __init__(self, progress: Progress, config: Config) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        options: TrainingOptions | FinetuningOptions,
+        *,
+        words: Callable[[dict[str, float]], str],
+    ) -> None:
         self.progress = progress
-        self.epochs = config.training.epochs
+        self.options = options
+        self.section = "finetuning" if isinstance(options, FinetuningOptions) else "training"
+        self.words = words
         self._open: contextlib.ExitStack | None = None
         self._task: Task | None = None
         self._began = 0.0
@@ -162,21 +193,19 @@ class _Report(lightning.Callback):
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
         self._began = time.monotonic()
         self._open = contextlib.ExitStack()
-        name = f"epoch {trainer.current_epoch + 1}/{self.epochs}"
+        name = f"epoch {trainer.current_epoch + 1}/{self.options.epochs}"
         batches = trainer.num_training_batches
-        self._clients = module.config.training.batch_size
+        self._clients = self.options.batch_size
         self._task = self._open.enter_context(self.progress.task(name, int(batches) * self._clients, "clients"))
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: ViewBatch, index: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
         assert self._task is not None, "an epoch began before its batches"
         if index % 20 == 0:  # reading the loss waits for the device
             loss = float(outputs["loss"])
             if not math.isfinite(loss):
                 raise TrainingError(
-                    f"The loss is {loss} in epoch {trainer.current_epoch + 1}. Lower training.learning_rate"
-                    f" (it is {module.config.training.learning_rate:g}), or use precision 32-true."
+                    f"The loss is {loss} in epoch {trainer.current_epoch + 1}. Lower"
+                    f" {self.section}.learning_rate (it is {self.options.learning_rate:g}), or use precision 32-true."
                 )
             self._task.advance(self._clients, f"loss {loss:.4f}")
         else:
@@ -188,16 +217,11 @@ class _Report(lightning.Callback):
     def tell(self, row: dict[str, float]) -> None:
         """The figures of an epoch that is done."""
         self._close()
-        name = f"epoch {row['epoch']:.0f}/{self.epochs}"
+        name = f"epoch {row['epoch']:.0f}/{self.options.epochs}"
         if not math.isfinite(row["loss"]):
-            raise TrainingError(f"The loss is {row['loss']} in {name}. Lower training.learning_rate.")
-        watched = (
-            f", recall@1 {row['recall_at_1']:.3f}, distance {row['positive_distance']:.2f} same client"
-            f" {row['negative_distance']:.2f} others, effective rank {row['effective_rank']:.0f}"
-            if MONITOR in row
-            else ""
-        )
-        self.progress.say(f"{name}: {time.monotonic() - self._began:.0f} s, loss {row['loss']:.4f}{watched}")
+            raise TrainingError(f"The loss is {row['loss']} in {name}. Lower {self.section}.learning_rate.")
+        words = f"{time.monotonic() - self._began:.0f} s, loss {row['loss']:.4f}{self.words(row)}"
+        self.progress.say(f"{name}: {words}")
 
     def on_exception(self, trainer: lightning.Trainer, module: Any, exception: BaseException) -> None:
         self._close()
@@ -206,6 +230,15 @@ class _Report(lightning.Callback):
         if self._open is not None:
             self._open.close()
             self._open = None
+
+
+def _watched_words(row: dict[str, float]) -> str:
+    if MONITOR not in row:
+        return ""
+    return (
+        f", recall@1 {row['recall_at_1']:.3f}, distance {row['positive_distance']:.2f} same client"
+        f" {row['negative_distance']:.2f} others, effective rank {row['effective_rank']:.0f}"
+    )
 
 
 def _warn_of_collapse(history: list[dict[str, float]], progress: Progress) -> None:

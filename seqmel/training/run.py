@@ -18,7 +18,7 @@ from seqmel.files import check_output, move_into_place, partial_path, written_be
 from seqmel.model import Model, save_model
 from seqmel.progress import Progress, silent
 
-__all__ = ["prepare", "train"]
+__all__ = ["prepare", "prepared_in", "train", "work_folder"]
 
 
 def prepare(
@@ -106,9 +106,9 @@ def train(
         progress.say(f"{output} is already trained; nothing to resume.")
         return output
     check_output(output, overwrite=overwrite)
-    work = _work_folder(output, config, resume=resume, overwrite=overwrite)
+    work = work_folder(output, config.to_dict(), resume=resume, overwrite=overwrite)
     try:
-        _train_in(work, _prepared(events, work, config, progress), config, progress)
+        _train_in(work, prepared_in(work, events, config, None, progress), config, progress)
     except SeqmelError:
         if not (work / "checkpoints" / "last.ckpt").exists():  # nothing was learnt yet that could be gone on with
             shutil.rmtree(work, ignore_errors=True)
@@ -118,8 +118,8 @@ def train(
     return output
 
 
-def _work_folder(output: Path, config: Config, *, resume: bool, overwrite: bool) -> Path:
-    """The folder of the unfinished run, checked to be one of these options."""
+def work_folder(output: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> Path:
+    """The folder of the unfinished run, checked to be one of the wanted options."""
     work = partial_path(output)
     options = work / "options.json"
     if work.exists() and not resume and not overwrite:
@@ -128,7 +128,6 @@ def _work_folder(output: Path, config: Config, *, resume: bool, overwrite: bool)
         )
     if work.exists() and not resume:
         shutil.rmtree(work)
-    wanted = config.to_dict()
     if options.is_file():
         before = json.loads(options.read_text(encoding="utf-8"))
         if before != wanted:
@@ -149,13 +148,16 @@ def _first_difference(before: Any, wanted: Any, name: str = "") -> str:
     return f"{name}: {before} there, {wanted} now"
 
 
-def _prepared(events: Events, work: Path, config: Config, progress: Progress) -> PreparedSequences:
+def prepared_in(
+    work: Path, events: Events, config: Config, model: Model | None, progress: Progress
+) -> PreparedSequences:
+    """Prepared sequences as they are, or events prepared within `work`, with the model's vocabulary where there is one."""
     if is_prepared(events):
-        return open_prepared(events)
+        return open_prepared(events, vocabulary=model.vocabulary if model else None)
     folder = work / "prepared"
     if not is_prepared(folder):
         shutil.rmtree(folder, ignore_errors=True)
-        _prepare_into(folder, events, config, None, progress)
+        _prepare_into(folder, events, config, model, progress)
     return open_prepared(folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,25 @@ from seqmel.data.reading import EventSource, _arrow, _register, connect, ident, 
 from seqmel.errors import InputError, SchemaError, shown
 from seqmel.schema import recognise_client
 
-__all__ = ["beside", "match", "read_embeddings", "read_labels"]
+__all__ = [
+    "Task",
+    "beside",
+    "check_classes",
+    "find",
+    "likely_client",
+    "match",
+    "read_embeddings",
+    "read_labels",
+    "recognise_task",
+    "to_quantities",
+]
 
 Table: TypeAlias = Any
 """A path (str or Path) to Parquet or CSV, or a table: pandas, polars, pyarrow, or anything with an Arrow stream."""
 
+Task: TypeAlias = Literal["auto", "classification", "regression"]
+
+_MOST_CLASSES = 20  # a number with more different values than this is a quantity
 _TEXT = re.compile(r"VARCHAR|ENUM.*|UUID")
 _WHOLE = re.compile(r"U?(TINY|SMALL|BIG)?INT(EGER)?|BOOLEAN")
 _NUMBER = re.compile(rf"{_WHOLE.pattern}|U?HUGEINT|FLOAT|DOUBLE|DECIMAL.*")
@@ -60,6 +74,11 @@ def read_labels(labels: Table, target: str, *, client: str | None = None) -> pd.
     values: pd.Series[Any] = read.column(1).to_pandas()
     values.index, values.name = _ids(read.column(0), client, source.label), target
     return values
+
+
+def likely_client(labels: Table, name: str) -> str | None:
+    """`name` where the table has such a column, so that it is the client's; else None."""
+    return name if name in _open(labels).columns else None
 
 
 def read_embeddings(embeddings: Table, *, client: str | None = None) -> pd.DataFrame:
@@ -102,20 +121,66 @@ def match(labels: pd.Series[Any], features: pd.DataFrame) -> tuple[pd.Series[Any
     Raises:
         InputError: no client is in both; it says how many ids each side has, and shows some.
     """
-    _once(labels.index, "the labels")
     _once(features.index, "the features")
-    place = features.index.get_indexer(labels.index)
-    if (place < 0).all():
-        place = _places_by_text(labels.index, features.index)
+    place = find(labels.index, features.index, of="features")
     found = place >= 0
-    if not found.any():
-        raise InputError(
-            f"No client of the labels has features. Labels: {_examples(labels.index)}; features:"
-            f" {_examples(features.index)}. Check that both name the same clients, and the column that holds them."
-        )
     matched = features.iloc[place[found]]
     matched.index = labels.index[found]
     return labels[found], matched
+
+
+def find(labelled: pd.Index[Any], clients: pd.Index[Any], *, of: str) -> npt.NDArray[np.intp]:
+    """Where each labelled client is among the clients that have something; -1 where it is not.
+
+    Ids of another type ("12" for 12) are matched through their text where none matches as it is.
+
+    Args:
+        labelled: (N,) ids, each once.
+        clients: (M,) ids, each once.
+        of: what the clients have, for the message: "features".
+
+    Raises:
+        InputError: none is found; it says how many ids each side has, and shows some.
+    """
+    _once(labelled, "the labels")
+    place = clients.get_indexer(labelled)
+    if (place < 0).all():
+        place = _places_by_text(labelled, clients)
+    if (place < 0).all():
+        raise InputError(
+            f"No client of the labels has {of}. Labels: {_examples(labelled)}; {of}: {_examples(clients)}."
+            " Check that both name the same clients, and the column that holds them."
+        )
+    return np.asarray(place, np.intp)
+
+
+def recognise_task(y: pd.Series[Any]) -> Task:
+    """A number with more than 20 different values is a quantity ("regression"), all else is classes."""
+    number = pd.api.types.is_numeric_dtype(y) and not pd.api.types.is_bool_dtype(y)
+    return "regression" if number and y.nunique() > _MOST_CLASSES else "classification"
+
+
+def to_quantities(y: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    """(clients,) the labels as numbers.
+
+    Raises:
+        InputError: the target is text, or the same for all clients.
+    """
+    if not pd.api.types.is_numeric_dtype(y):
+        raise InputError(f"The target {y.name!r} is text, such as {y.iloc[0]!r}. Regression needs numbers.")
+    quantities = y.to_numpy(np.float64)
+    if quantities.min() == quantities.max():
+        raise InputError(f"The target {y.name!r} is {y.iloc[0]} for all {len(y):,} clients that can be used.")
+    return quantities
+
+
+def check_classes(y: pd.Series[Any]) -> None:
+    """An `InputError` unless there are two classes or more."""
+    if y.nunique() < 2:
+        raise InputError(
+            f"The target {y.name!r} has one class only, {y.tolist()[0]!r}, among the {len(y):,} clients that can be used."
+            " Expected two or more."
+        )
 
 
 def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,64 @@
+"""`seqmel finetune`: which of its arguments is what, and what its options may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqmel.config import Config
+from seqmel.data.labels import Task
+from seqmel.errors import ConfigError
+from seqmel.model import load_model
+from seqmel.progress import console_progress
+from seqmel.training.finetune import UNREAD, finetune
+
+__all__ = ["finetune_files"]
+
+
+def finetune_files(
+    inputs: Sequence[str],
+    targets: Sequence[str],
+    output: Path,
+    *,
+    from_scratch: bool,
+    settings: Sequence[str],
+    config: Config,
+    task: Task,
+    weight: str | None,
+    client: str | None,
+    overwrite: bool,
+    resume: bool,
+) -> None:
+    """Fine-tune the model that the arguments name, or none, and say how well it does."""
+    for setting in settings:
+        section = setting.partition("=")[0].partition(".")[0].strip()
+        if section in UNREAD:
+            raise ConfigError(
+                f"--set {setting}: {section} is about training without labels. Fine-tuning has finetuning.* instead."
+            )
+    model, events, labels = _inputs(inputs, from_scratch=from_scratch)
+    finetune(
+        load_model(model) if model else None, events, labels, output, targets=targets, task=task, weight=weight,
+        client=client, config=config, overwrite=overwrite, resume=resume, progress=console_progress(),
+    )  # fmt: skip
+    held_out = load_model(output).metrics["held_out"]
+    figures = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in held_out.items())
+    print(
+        f"model in {output}{' (clients held out: ' + figures + ')' if figures else ''}; next: seqmel predict {output} {events} -o scores.parquet"
+    )
+
+
+def _inputs(inputs: Sequence[str], *, from_scratch: bool) -> tuple[str | None, str, str]:
+    if from_scratch and len(inputs) == 2:
+        return None, inputs[0], inputs[1]
+    if not from_scratch and len(inputs) == 3:
+        return inputs[0], inputs[1], inputs[2]
+    wanted = "EVENTS LABELS" if from_scratch else "MODEL EVENTS LABELS"
+    hint = (
+        ""
+        if from_scratch or len(inputs) != 2
+        else " Without a model, to learn from the labels alone, add --from-scratch."
+    )
+    raise ConfigError(
+        f"finetune wants {wanted}{' with --from-scratch' if from_scratch else ''}; found {' '.join(inputs)}.{hint}"
+    )

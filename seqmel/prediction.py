@@ -1,0 +1,97 @@
+"""`seqmel predict`: events in, what a fine-tuned model says of each client out, in bounded memory, with the ids that came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from seqmel.data.reading import Events
+from seqmel.data.targets import Target
+from seqmel.embedding import embed, write_tables
+from seqmel.errors import ModelError
+from seqmel.model import Model
+from seqmel.nn.heads import Heads
+from seqmel.progress import Progress, silent
+
+__all__ = ["predict", "predict_outputs", "predict_to_parquet"]
+
+
+def predict(model: Model, events: Events, *, device: str = "auto", progress: Progress = silent) -> Iterator[pa.Table]:
+    """Predict clients a chunk at a time: yields tables, clients in the order of the input.
+
+    A table has the client id under its own name and type, then for each target of classes one column of probabilities a
+    class (`gender=F`, `gender=M`) and the likeliest class (`gender`), and for a quantity the quantity (`age`).
+
+    Args:
+        model: as `load_model` gives it, from `finetune`.
+        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
+        device: where to compute.
+        progress: where to report to.
+
+    Raises:
+        ModelError: the model has not been fine-tuned.
+        InputError: events that cannot be read, or lack a column that the model was trained with.
+    """
+    heads = _heads(model)
+    return (
+        _table(model, ids, predict_outputs(heads, vectors))
+        for ids, vectors in embed(model, events, device=device, progress=progress)
+    )
+
+
+def predict_to_parquet(
+    model: Model,
+    events: Events,
+    output: str | Path,
+    *,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> int:
+    """Write the predictions, with the columns that `predict` names.
+
+    Args:
+        model, events, device, progress: see `predict`.
+        output: the Parquet file to write.
+        overwrite: replace what is there.
+
+    Returns:
+        Number of clients.
+    """
+    tables = predict(model, events, device=device, progress=progress)
+    return write_tables(output, tables, overwrite=overwrite)
+
+
+@torch.inference_mode()
+def predict_outputs(heads: Heads, vectors: Tensor) -> list[npt.NDArray[np.float64]]:
+    """The outputs of each target, (N, size), for the (N, D) vectors of `embed`; `Target` makes predictions of them."""
+    return [out.double().numpy() for out in heads(vectors)]
+
+
+def _heads(model: Model) -> Heads:
+    if model.heads is None:
+        raise ModelError(
+            "The model cannot predict: it was trained without labels. Fine-tune it first:"
+            " seqmel finetune MODEL EVENTS LABELS --target T -o MODEL2"
+        )
+    return model.heads
+
+
+def _table(model: Model, ids: pa.Array, outputs: list[npt.NDArray[np.float64]]) -> pa.Table:
+    columns: dict[str, Any] = {model.schema.client: ids}
+    for target, out in zip(model.targets, outputs, strict=True):
+        columns |= _columns(target, out)
+    return pa.table(columns)
+
+
+def _columns(target: Target, outputs: npt.NDArray[np.float64]) -> dict[str, pa.Array]:
+    shares = target.probabilities(outputs).T if target.classes else ()
+    values = [*(pa.array(share.astype(np.float32)) for share in shares), pa.array(target.predicted(outputs).tolist())]
+    return dict(zip(target.columns, values, strict=True))

@@ -1,0 +1,229 @@
+"""`seqmel finetune`: a model, events and labels in, a model that predicts out."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from seqmel.config import Config
+from seqmel.data.labels import Table, Task, likely_client, read_labels
+from seqmel.data.prepared import PreparedSequences
+from seqmel.data.reading import Events
+from seqmel.data.targets import check_names
+from seqmel.errors import ConfigError, SeqmelError
+from seqmel.files import check_output, move_into_place
+from seqmel.model import Model, save_model
+from seqmel.progress import Progress, silent
+from seqmel.training.run import prepared_in, work_folder
+
+__all__ = ["UNREAD", "finetune", "finetuned_model"]
+
+_FREE = ("finetuning", "seed", "device", "precision")
+UNREAD = ("objective", "views", "loss", "miner", "training")
+"""Sections of the config that only training without labels reads."""
+
+
+def finetune(
+    model: Model | None,
+    events: Events,
+    labels: Table,
+    output: str | Path,
+    *,
+    targets: Sequence[str],
+    task: Task = "auto",
+    weight: str | None = None,
+    client: str | None = None,
+    config: Config | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Learn targets on top of a model, or from scratch, and write the folder of a model that predicts them.
+
+    Args:
+        model: whose encoder, schema and vocabulary are taken; it is left as it is. None starts from scratch.
+        events: of the labelled clients, and of others, which do no harm; see `open_events`.
+        labels: a table with one row a client. A client may lack some of the targets.
+        output: the model folder to write.
+        targets: the columns to predict: classes or quantities. Several are learnt at once.
+        task: of all targets; "auto" takes a number with more than 20 different values as a quantity, all else as classes.
+        weight: a column of the labels that says how much each client counts.
+        client: the client column of the labels; where None, that of the events if there is one, else by its name.
+        config: with a model its `finetuning`, `seed`, `device` and `precision` count, and what else it says must be so in
+            the model; from scratch all but what only training without labels needs.
+        resume: go on with an interrupted run where there is one; a finished model is left as it is.
+        overwrite: replace a model that is there, or an unfinished run.
+        progress: where to report to.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        SeqmelError: whatever is wrong with the input, the options or the output.
+    """
+    from seqmel.device import resolve_device
+
+    output, config = Path(output), config_for(model, config or Config())
+    resolve_device(config.device)
+    if resume and not overwrite and (output / "config.json").is_file():
+        progress.say(f"{output} is already trained; nothing to resume.")
+        return output
+    check_output(output, overwrite=overwrite)
+    _once(targets)
+    client = client or config.columns.client
+    client = client or (likely_client(labels, model.schema.client) if model else None)
+    series = {name: read_labels(labels, name, client=client) for name in targets}
+    weights = read_labels(labels, weight, client=client) if weight else None
+    wanted = {"config": config.to_dict(), "model": _fingerprint(model), "labels": _of_labels(series, weights, task)}
+    work = work_folder(output, wanted, resume=resume, overwrite=overwrite)
+    try:
+        prepared = prepared_in(work, events, config, model, progress)
+        made = finetuned_model(
+            model, prepared, series, weights=weights, task=task, config=config,
+            checkpoints=work / "checkpoints", progress=progress,
+        )  # fmt: skip
+        _save(work / "model", made)
+    except SeqmelError:
+        if not (work / "checkpoints" / "last.ckpt").exists():  # nothing was learnt yet that could be gone on with
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    move_into_place(work / "model", output)
+    shutil.rmtree(work, ignore_errors=True)
+    return output
+
+
+def finetuned_model(
+    model: Model | None,
+    prepared: PreparedSequences,
+    labels: Mapping[str, pd.Series[Any]],
+    *,
+    weights: pd.Series[Any] | None = None,
+    task: Task = "auto",
+    config: Config | None = None,
+    checkpoints: Path | None = None,
+    progress: Progress = silent,
+) -> Model:
+    """The same in memory: prepared sequences and labels in, a model with heads out.
+
+    Args:
+        model, task, config, progress: see `finetune`.
+        prepared: sequences with their schema and vocabulary, the model's where there is one.
+        labels: target -> one label a client, indexed by client id; a null is a label that is missing.
+        weights: how much each client counts, indexed by client id.
+        checkpoints: a folder for checkpoints; where it holds some, training goes on from the last.
+    """
+    import copy
+
+    import torch
+
+    from seqmel.nn.encoder import SequenceEncoder
+    from seqmel.training.batches import settle
+    from seqmel.training.fit_labels import fit_labels, settle_finetuning
+    from seqmel.training.labelled import label
+
+    began = time.monotonic()
+    config = config_for(model, config or Config())
+    sequences = prepared.sequences.in_memory() if config.training.data == "memory" else prepared.sequences
+    labelled = label(sequences, labels, weights=weights, task=task)
+    check_names(labelled.targets, prepared.schema.client)
+    for target in labelled.targets:
+        progress.say(f"{target.name}: {_contents(labels[target.name], target.classes)}")
+    config = settle_finetuning(config, len(labelled), new=model is None)
+    if model is None:
+        config = settle(config, sequences)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            encoder = SequenceEncoder(config, prepared.vocabulary)
+    else:
+        encoder = copy.deepcopy(model.encoder)
+    found = fit_labels(encoder, sequences, labelled, config, checkpoints=checkpoints, progress=progress)
+    metrics = {
+        "clients": found.clients[0],
+        "clients_held_out": found.clients[1],
+        "embedding_dim": found.encoder.output_size,
+        "parameters": sum(p.numel() for p in (*found.encoder.parameters(), *found.heads.parameters())),
+        "seconds": round(time.monotonic() - began, 1),
+        "frozen": found.frozen,
+        "held_out": found.held_out,
+        "history": found.history,
+        "pretraining": model.metrics if model else None,
+    }
+    return Model(config, prepared.schema, prepared.vocabulary, found.encoder, metrics, found.heads, found.targets)
+
+
+def config_for(model: Model | None, config: Config) -> Config:
+    """The options of a fine-tuning: the model's, with those that fine-tuning is free to choose from `config`.
+
+    Raises:
+        ConfigError: `config` says something that is otherwise in the model.
+    """
+    if model is None:
+        return config
+    for field, said in config.columns:
+        if said is not None and field in config.columns.model_fields_set:
+            there = getattr(model.schema if field != "ignore" else model.config.columns, field)
+            _check_equal(said, there, f"schema.{field}")
+    for name in config.model_fields_set - {*_FREE, *UNREAD, "columns"}:
+        _check_equal(getattr(config, name), getattr(model.config, name), name)
+    return model.config.model_copy(update={name: getattr(config, name) for name in _FREE})
+
+
+def _once(targets: Sequence[str]) -> None:
+    twice = sorted({name for name in targets if list(targets).count(name) > 1})
+    if not targets or twice:
+        raise ConfigError(
+            f"The target {twice[0]!r} is named twice." if twice else "No target is named. Expected one or more."
+        )
+
+
+def _check_equal(wanted: Any, there: Any, name: str) -> None:
+    if isinstance(wanted, BaseModel) and type(wanted) is type(there):
+        for field in wanted.model_fields_set:
+            _check_equal(getattr(wanted, field), getattr(there, field), f"{name}.{field}")
+    elif wanted != there:
+        values = [getattr(value, "name", value) for value in (wanted, there)]
+        raise ConfigError(
+            f"{name} cannot be changed by fine-tuning: the model has {values[1]}, the options say {values[0]}. Leave it"
+            " out, or train another model."
+        )
+
+
+def _contents(y: pd.Series[Any], classes: Sequence[Any]) -> str:
+    from seqmel.errors import shown
+
+    if not classes:
+        return f"{y.count():,} clients with a quantity, {y.mean():.4g} on average"
+    counts = y.value_counts()
+    return f"{y.count():,} clients ({shown(f'{name}: {counts[name]:,}' for name in classes if name in counts)})"
+
+
+def _fingerprint(model: Model | None) -> str | None:
+    if model is None:
+        return None
+    digest = hashlib.sha256(model.vocabulary.fingerprint().encode())
+    for value in model.encoder.state_dict().values():
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _of_labels(series: Mapping[str, pd.Series[Any]], weights: pd.Series[Any] | None, task: Task) -> dict[str, Any]:
+    """What tells one set of labels from another."""
+    columns = {**series} | ({} if weights is None else {"the weights": weights})
+    return {"task": task} | {
+        name: f"{len(y):,} with hash {pd.util.hash_pandas_object(y).sum()}" for name, y in columns.items()
+    }
+
+
+def _save(folder: Path, model: Model) -> None:
+    from seqmel.training.card import draw_curves, finetuned_card
+
+    shutil.rmtree(folder, ignore_errors=True)
+    curves = draw_curves(model.metrics["history"], ("loss", "validation_loss"))
+    save_model(folder, model, card=finetuned_card(model), curves=curves)

@@ -1,0 +1,69 @@
+"""A target knows its classes under their own type, and turns labels into numbers and outputs into predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seqmel.data.targets import Target, Targets, check_names
+from seqmel.errors import InputError, SchemaError
+
+
+@pytest.mark.parametrize(
+    "values", [["b", "a", "b"], [True, False, True], [2, 0, 2], [1.5, 0.0, 1.5]], ids=["text", "bool", "int", "float"]
+)
+def test_classes_keep_their_kind_through_json(values: list[Any]) -> None:
+    target = Target.of(pd.Series(values, name="t"))
+    again = Targets.model_validate_json(Targets(targets=(target,)).model_dump_json()).targets[0]
+    assert again == target
+    assert [type(value) for value in again.classes] == [type(values[0])] * 2
+    assert target.encode(pd.Series(values)).tolist() == [1, 0, 1]
+    assert target.predicted(np.array([[0.0, 1.0], [1.0, 0.0]])).tolist() == [values[0], values[1]]
+
+
+def test_a_quantity_is_standardised_and_comes_back_in_its_own_unit() -> None:
+    y = pd.Series(np.arange(100) * 3.0 + 50, name="age")
+    target = Target.of(y)
+    coded = target.encode(y)
+    assert (target.task, target.columns, target.size) == ("regression", ("age",), 1)
+    assert (coded.mean(), coded.std()) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-6))
+    np.testing.assert_allclose(target.predicted(coded[:, None].astype(float)), y, rtol=1e-6)
+
+
+def test_probabilities_are_softmax_and_colder_ones_are_surer() -> None:
+    target = Target(name="g", classes=("F", "M"))
+    outputs = np.array([[0.0, 1.0], [1000.0, 0.0]])
+    expected = 1 / (1 + np.exp(-1.0))
+    np.testing.assert_allclose(target.probabilities(outputs), [[1 - expected, expected], [1.0, 0.0]])
+    hot = target.model_copy(update={"temperature": 2.0}).probabilities(outputs)
+    assert 0.5 < hot[0, 1] < expected
+    assert target.columns == ("g=F", "g=M", "g")
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "message"),
+    [
+        ([1, 1, 1], "auto", "one class only, 1, among the 3 clients"),
+        (["a", "b"], "regression", "is text, such as 'a'. Regression needs numbers"),
+        ([4.0, 4.0], "regression", "is 4.0 for all 2 clients"),
+        (range(2000), "classification", "2,000 different values, such as 0, 1, 2 and 1997 more"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(values: Any, task: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Target.of(pd.Series(values, name="t"), task)
+
+
+def test_a_number_of_few_values_can_be_said_to_be_a_quantity() -> None:
+    assert Target.of(pd.Series([0, 1, 2]), "regression").classes == ()
+
+
+def test_columns_of_predictions_must_differ() -> None:
+    one, other = Target(name="a", classes=("x", "y")), Target(name="a=x")
+    check_names((one,), "client")
+    for targets, client in (((one, other), "client"), ((one, one), "client"), ((one,), "a")):
+        with pytest.raises(SchemaError, match="two columns named 'a"):
+            check_names(targets, client)
