@@ -263,12 +263,17 @@ class Config(_Options):
     objective: Annotated[
         tuple[Annotated[Annotated[ObjectiveOptions, Field(discriminator="name")], BeforeValidator(_named)], ...],
         Field(min_length=1), BeforeValidator(_parts),
-    ] = (CoLESOptions(),)  # fmt: skip
+    ] = (CoLESOptions(), EventPredictionOptions())  # fmt: skip
     """One part, or several that are learnt together."""
     views: Annotated[RandomSlicesOptions, BeforeValidator(_named)] = RandomSlicesOptions()
     events: EventOptions = EventOptions()
     encoder: EncoderOptions = NoEncoderOptions()
-    pooling: Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)] = ("mean", "std", "max")
+    pooling: Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)] = (
+        "mean",
+        "std",
+        "max",
+        "total",
+    )
     embedding_dim: Positive | None = None
     """Width of the vector; null takes the pooled states as they are."""
     loss: LossOptions = InfoNCEOptions()

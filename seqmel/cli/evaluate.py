@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +20,7 @@ from seqmel.evaluation.scoring import Task, score
 from seqmel.files import written_beside
 from seqmel.progress import Progress
 
-__all__ = ["evaluate_files", "feature_sets", "print_scores"]
+__all__ = ["averages_of", "evaluate_files", "feature_sets", "print_scores"]
 
 AGGREGATES = "aggregates"
 
@@ -97,12 +97,19 @@ def scored(
         return score(
             y,
             sets,
+            averages=averages_of(sets),
             task=task,
             folds=folds,
             seed=seed,
             trees=trees,
             progress=lambda name, done, total: bar.advance(1, name),
         )
+
+
+def averages_of(sets: Mapping[str, object]) -> dict[str, tuple[str, str]]:
+    """For each set that also stands beside the aggregates, the average of its model and theirs."""
+    both = [name for name in sets if f"{name} + {AGGREGATES}" in sets]
+    return {f"{name}, {AGGREGATES}: averaged": (name, AGGREGATES) for name in both}
 
 
 def print_scores(found: Sequence[Scores]) -> None:

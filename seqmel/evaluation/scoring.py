@@ -6,7 +6,7 @@ is, mean over the folds with a 95 % interval. Since the folds are shared, two se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, get_args
 
@@ -46,6 +46,7 @@ def score(
     y: pd.Series[Any],
     features: Mapping[str, pd.DataFrame],
     *,
+    averages: Mapping[str, Sequence[str]] | None = None,
     task: Task = "auto",
     folds: int = 5,
     seed: int = 0,
@@ -59,6 +60,8 @@ def score(
         y: one label a client, indexed by client id, as from `read_labels`; clients whose label is null are left out.
         features: name -> one row a client, numbers only, indexed by client id; NaN is missing. A client that one set
             lacks is left out of all.
+        averages: name -> sets of features whose own models are averaged, with no further training: the geometric mean
+            of their probabilities, or the mean of their quantities.
         task: "auto" takes a number with more than 20 different values as a quantity and all else as classes.
         folds: how many; stratified by class.
         seed: of the folds and of LightGBM: the same seed and clients give the same scores, in any order of the rows.
@@ -77,13 +80,18 @@ def score(
     clients = _common(y, matched, folds)
     problem = _Problem.of(y.loc[clients], task, folds, seed)
     parameters = problem.parameters | {"seed": seed, "num_threads": threads or 0}
-    rows: list[Score] = []
-    for place, (name, table) in enumerate(matched.items()):
-        x, found = _matrix(table.loc[clients], name), []
+    predicted: dict[str, list[Floats]] = {name: [] for name in matched}
+    for name, table in matched.items():
+        x = _matrix(table.loc[clients], name)
         for fold in range(folds):
-            found.append(problem.measure(x, fold, parameters, trees))
+            predicted[name].append(problem.predict(x, fold, parameters, trees))
             if progress:
-                progress(name, place * folds + fold + 1, folds * len(matched))
+                progress(name, sum(map(len, predicted.values())), folds * len(matched))
+    for name, parts in (averages or {}).items():
+        predicted[name] = [problem.average([predicted[part][fold] for part in parts]) for fold in range(folds)]
+    rows: list[Score] = []
+    for name, of_folds in predicted.items():
+        found = [problem.measure(values, fold) for fold, values in enumerate(of_folds)]
         rows += [Score(name, metric, tuple(values[metric] for values in found)) for metric in found[0]]
     return Scores(
         target=str(y.name),
@@ -92,7 +100,7 @@ def score(
         rows=tuple(rows),
         clients=len(clients),
         labelled=len(y),
-        matched={name: len(table) for name, table in matched.items()},
+        matched={name: len(matched[name]) if name in matched else len(clients) for name in predicted},
         classes=problem.class_counts,
         seed=seed,
         trees=trees,
@@ -172,17 +180,29 @@ class _Problem:
             objective = {"objective": "multiclass", "num_class": len(self.classes)}
         return _PARAMETERS | objective | {"min_data_in_leaf": min(_MIN_IN_LEAF, max(1, train // 20))}
 
-    def measure(self, x: Floats, fold: int, parameters: dict[str, object], trees: int) -> dict[str, float]:
-        """Train on a fold's training part, and measure on its test part."""
+    def predict(self, x: Floats, fold: int, parameters: dict[str, object], trees: int) -> Floats:
+        """Train on a fold's training part, and predict its test part: (clients, classes), or (clients,) quantities."""
         import lightgbm
 
         train, test = self.splits[fold]
         data = lightgbm.Dataset(x[train], self.target[train])
         predicted = np.asarray(lightgbm.train(parameters, data, trees).predict(x[test]))
+        one_column = bool(self.classes) and predicted.ndim == 1
+        return np.stack([1 - predicted, predicted], axis=1) if one_column else predicted
+
+    def average(self, predictions: Sequence[Floats]) -> Floats:
+        """Of several models' predictions of the same clients one: see `score`."""
         if not self.classes:
-            return _regression_metrics(self.target[test], predicted)
-        probabilities = predicted if predicted.ndim == 2 else np.stack([1 - predicted, predicted], axis=1)
-        return _classification_metrics(self.target[test], probabilities)
+            return np.asarray(np.mean(predictions, axis=0))
+        logs = np.mean([np.log(np.clip(p, 1e-7, 1)) for p in predictions], axis=0)
+        shares = np.exp(logs)
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+    def measure(self, predicted: Floats, fold: int) -> dict[str, float]:
+        """How good predictions of a fold's test part are."""
+        target = self.target[self.splits[fold][1]]
+        metrics = _classification_metrics if self.classes else _regression_metrics
+        return metrics(target, predicted)
 
 
 def _check_folds(y: pd.Series[Any], folds: int) -> None:

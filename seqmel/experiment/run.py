@@ -152,11 +152,14 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     plan = read_plan(plan_file)
     data = plan.data[cell.data]
     sets = _feature_sets(plan, cell, output)
+    averages = {f"{cell.row}, {AGGREGATES}: averaged": (cell.row, AGGREGATES)} if len(sets) > 1 else {}
     threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
     found = []
     for target in data.targets:
         labels = read_labels(root / data.labels, target, client=data.columns.get("client"))
-        found.append(score(labels, sets, folds=plan.folds, trees=plan.trees, threads=threads).to_json())
+        scores = score(labels, sets, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads).to_json()
+        kept = [row for row in scores["scores"] if cell.row == AGGREGATES or row["features"] != AGGREGATES]
+        found.append(scores | {"scores": kept})
     with written_beside(output / "cells" / f"{cell.key}.json") as partial:
         stored = {"settings": _settings(plan, cell), "scores": found}
         partial.write_text(json.dumps(stored, indent=1), encoding="utf-8")
@@ -169,8 +172,10 @@ def _feature_sets(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFram
         if cell.row == AGGREGATES:
             return {AGGREGATES: aggregates}
     vectors = _embedded(plan, cell, output)
-    sets = {cell.row: vectors}
-    return sets if aggregates is None else sets | {f"{cell.row} + {AGGREGATES}": beside(vectors, aggregates)}
+    if aggregates is None:
+        return {cell.row: vectors}
+    both = beside(vectors, aggregates)
+    return {cell.row: vectors, f"{cell.row} + {AGGREGATES}": both, AGGREGATES: aggregates}
 
 
 def _embedded(plan: Plan, cell: Cell, output: Path) -> pd.DataFrame:

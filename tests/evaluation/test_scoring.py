@@ -244,3 +244,20 @@ def test_importing_the_package_imports_neither_lightgbm_nor_sklearn() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_average_is_that_of_the_models_own_predictions() -> None:
+    random = np.random.default_rng(0)
+    signal = random.normal(size=(240, 2))
+    ids = pd.Index(range(240), name="client")
+    y = pd.Series((signal.sum(1) + random.normal(size=240) > 0).astype(int), ids, name="t")
+    sets = {name: pd.DataFrame({"x": signal[:, i]}, ids) for i, name in enumerate("ab")}
+    scores = score(y, sets, averages={"both": ("a", "b"), "a again": ("a", "a")}, folds=3, trees=20, threads=1)
+    assert list(scores.matched) == ["a", "b", "both", "a again"]
+    for metric in ("auroc", "accuracy"):
+        assert scores.score("a again", metric).folds == scores.score("a", metric).folds
+    assert scores.score("both").mean > max(scores.score("a").mean, scores.score("b").mean) + 0.03
+    quantity = pd.Series(signal.sum(1), ids, name="q")
+    scores = score(quantity, sets, averages={"both": ("a", "b")}, folds=3, trees=20, threads=1)
+    best = max(scores.score(name, "spearman").mean for name in "ab")
+    assert scores.score("both", "spearman").mean > best + 0.03

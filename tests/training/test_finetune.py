@@ -249,7 +249,10 @@ def test_an_interrupted_run_that_is_resumed_equals_the_undisturbed_one(pretraine
 
 def test_what_the_model_fixes_cannot_be_changed(pretrained: Model, prepared: PreparedSequences, tmp_path: Path) -> None:
     for changes, message in (
-        ({"encoder": "lstm"}, r"encoder(\.name)? cannot be changed by fine-tuning: the model has gru, the options say lstm"),
+        (
+            {"encoder": "lstm"},
+            r"encoder(\.name)? cannot be changed by fine-tuning: the model has gru, the options say lstm",
+        ),
         ({"events": {"hidden_size": 32}}, r"events\.hidden_size cannot be changed .* has 16, the options say 32"),
         ({"schema": {"categorical": ["mcc"]}}, r"schema\.categorical cannot be changed"),
     ):
