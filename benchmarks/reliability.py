@@ -1,0 +1,140 @@
+"""Kill prepare, train and embed at random moments, run them again, and compare with a run that was left alone.
+
+    python benchmarks/reliability.py [--rounds 10] [--clients 400] [--seed 0]
+
+Each command is started, killed with SIGKILL after a random time, and started again the way a user would (train with
+--resume, the others with --overwrite) until it comes through. After every kill what lies under the output's name must be
+whole or not there; in the end it must equal, byte for byte of its data, what the undisturbed run gave. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from seqmel import SeqmelError, generate_card_data, load_model
+from seqmel.data.prepared import is_prepared, open_prepared
+
+SMALL = ["--set", "events.hidden_size=32", "--set", "training.epochs=6", "--set", "training.batch_size=32"]
+
+
+@dataclass
+class Job:
+    """A command, how it is started again, and what of its output counts."""
+
+    name: str
+    words: list[str]
+    again: list[str]
+    output: Path
+    whole: Callable[[Path], bool]
+    content: Callable[[Path], bytes]
+    kills: int = 0
+    broken: int = 0
+    different: int = 0
+    seconds: float = field(default=0.0)
+
+    def start(self, output: Path, *extra: str) -> subprocess.Popen[bytes]:
+        """Run the command into `output`."""
+        words = [sys.executable, "-m", "seqmel", *self.words, "-o", str(output), *extra]
+        return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def undisturbed(self) -> bytes:
+        """The content that the run gives when it is left alone."""
+        began = time.monotonic()
+        if self.start(self.output).wait():
+            sys.exit(f"{self.name} does not run at all")
+        self.seconds = time.monotonic() - began
+        return self.content(self.output)
+
+    def disturbed(self, output: Path, chance: random.Random) -> bytes:
+        """The content after as many kills as it takes; at most eight, then it is left alone."""
+        for attempt in range(9):
+            process = self.start(output, *(self.again if attempt else []))
+            try:
+                code = process.wait(None if attempt == 8 else chance.uniform(0.05, 1.1) * self.seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                self.kills += 1
+                self.broken += output.exists() and not self.whole(output)
+                continue
+            if code:
+                sys.exit(f"{self.name} ended with {code} after a kill")
+            return self.content(output)
+        raise AssertionError("the last attempt is not killed")
+
+
+def _whole_prepared(path: Path) -> bool:
+    try:
+        return is_prepared(path) and len(open_prepared(path).sequences) > 0
+    except SeqmelError:
+        return False
+
+
+def _whole_model(path: Path) -> bool:
+    try:
+        return bool(load_model(path))
+    except SeqmelError:
+        return False
+
+
+def _whole_parquet(path: Path) -> bool:
+    try:
+        return pq.read_table(path).num_rows > 0
+    except (OSError, ValueError):
+        return False
+
+
+def jobs(folder: Path) -> list[Job]:
+    """The three commands on the same events."""
+    events, model = str(folder / "events.parquet"), folder / "model"
+    return [
+        Job("prepare", ["prepare", events], ["--overwrite"], folder / "sequences", _whole_prepared,
+            lambda p: (p / "sequences.arrow").read_bytes() + (p / "vocabulary.json").read_bytes()),
+        Job("train", ["train", events, *SMALL], ["--resume"], model, _whole_model,
+            lambda p: (p / "model.safetensors").read_bytes() + (p / "vocabulary.json").read_bytes()),
+        Job("embed", ["embed", str(model), events], ["--overwrite"], folder / "vectors.parquet", _whole_parquet,
+            lambda p: str(pq.read_table(p).to_pydict()).encode()),
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Run all rounds and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--clients", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    print(
+        "| command | undisturbed, s | rounds | kills | half-written results | results that differ |\n|---|---|---|---|---|---|"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pq.write_table(generate_card_data(options.clients, seed=options.seed).events, folder / "events.parquet")
+        for job in jobs(folder):
+            expected = hashlib.sha256(job.undisturbed()).digest()
+            for round_ in range(options.rounds):
+                found = job.disturbed(folder / f"{job.name}-{round_}", chance)
+                job.different += hashlib.sha256(found).digest() != expected
+            print(
+                f"| {job.name} | {job.seconds:.1f} | {options.rounds} | {job.kills} | {job.broken} | {job.different} |",
+                flush=True,
+            )
+            left = [p.name for p in folder.iterdir() if p.name.endswith((".partial", ".old", ".scratch"))]
+            if left:
+                sys.exit(f"left behind: {left}")
+
+
+if __name__ == "__main__":
+    main()
