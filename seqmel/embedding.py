@@ -18,13 +18,12 @@ from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.errors import ModelError
 from seqmel.files import check_output, written_beside
-from seqmel.model import Model
+from seqmel.model import Model, check_vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.progress import Progress, silent
 
-__all__ = ["DType", "Layout", "embed", "embed_sequences", "embed_to_parquet", "token_batches"]
+__all__ = ["DType", "Layout", "embed", "embed_sequences", "embed_to_parquet", "token_batches", "vector_columns"]
 
 Layout: TypeAlias = Literal["columns", "list"]
 DType: TypeAlias = Literal["float32", "float16"]
@@ -101,11 +100,7 @@ def _chunks(
     """How many clients there are, and their sequences a chunk at a time."""
     if is_prepared(events):
         prepared = open_prepared(events)
-        if prepared.vocabulary.fingerprint() != model.vocabulary.fingerprint():
-            raise ModelError(
-                f"The sequences in {events} were prepared with another vocabulary than the model's."
-                " Prepare them for it: seqmel prepare EVENTS -o SEQUENCES --model MODEL"
-            )
+        check_vocabulary(events, prepared, model)
         sequences = prepared.sequences
         parts = torch.arange(len(sequences)).split(_CHUNK_CLIENTS)
         return len(sequences), (sequences.subset(part) for part in parts)
@@ -168,5 +163,11 @@ def _table(client: str, ids: pa.Array, vectors: Tensor, layout: Layout, dtype: D
     if layout == "list":
         values = pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), numbers.shape[1])
         return pa.table({client: ids, "embedding": values})
-    columns = {f"emb_{i:04d}": pa.array(column) for i, column in enumerate(np.ascontiguousarray(numbers.T))}
+    names = vector_columns(numbers.shape[1])
+    columns = {name: pa.array(column) for name, column in zip(names, np.ascontiguousarray(numbers.T), strict=True)}
     return pa.table({client: ids, **columns})
+
+
+def vector_columns(size: int) -> list[str]:
+    """What the numbers of a vector are called: emb_0000, emb_0001, ..."""
+    return [f"emb_{i:04d}" for i in range(size)]

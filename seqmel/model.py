@@ -25,9 +25,10 @@ from seqmel.errors import ConfigError, ModelError
 from seqmel.schema import EventSchema
 
 if TYPE_CHECKING:
+    from seqmel.data.prepared import PreparedSequences
     from seqmel.nn.encoder import SequenceEncoder
 
-__all__ = ["FORMAT", "Model", "load_model", "save_model"]
+__all__ = ["FORMAT", "Model", "check_vocabulary", "load_model", "save_model"]
 
 FORMAT = 1
 _FILES = ("schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "README.md")
@@ -102,6 +103,15 @@ def load_model(path: str | Path) -> Model:
     except (ConfigError, ValidationError, ValueError) as error:
         raise ModelError(f"The model folder {folder} cannot be used: {str(error).splitlines()[0]}") from None
     return Model(config, schema, vocabulary, _load_encoder(folder, config, vocabulary), metrics)
+
+
+def check_vocabulary(name: Any, prepared: PreparedSequences, model: Model) -> None:
+    """Raise a `ModelError` where sequences were prepared with another vocabulary than the model's."""
+    if prepared.vocabulary.fingerprint() != model.vocabulary.fingerprint():
+        raise ModelError(
+            f"The sequences in {name} were prepared with another vocabulary than the model's."
+            " Prepare them for it: seqmel prepare EVENTS -o SEQUENCES --model MODEL"
+        )
 
 
 def _load_encoder(folder: Path, config: Config, vocabulary: Vocabulary) -> SequenceEncoder:

@@ -27,6 +27,7 @@ LAYERS: dict[str, str] = {
     "training": "errors progress files device config data nn objectives model",
     "embedding": "errors progress files device config data nn model",
     "evaluation": "errors schema data",
+    "estimators": "errors progress schema files config data model training embedding evaluation",
     "demo": "errors evaluation",
     "cli": "errors progress schema files config data model training embedding evaluation demo",
     "__main__": "cli",
@@ -40,7 +41,7 @@ SPECIAL: dict[str, str] = {
     "pytorch_lightning": "training",
     "rich": "progress evaluation cli",
     "safetensors": "model",
-    "sklearn": "evaluation demo",
+    "sklearn": "evaluation estimators demo",
     "typer": "cli",
     "yaml": "config",
 }

@@ -16,7 +16,7 @@ from seqmel.data.reading import EventSource, _arrow, _register, connect, ident, 
 from seqmel.errors import InputError, SchemaError, shown
 from seqmel.schema import recognise_client
 
-__all__ = ["beside", "match", "read_embeddings", "read_labels"]
+__all__ = ["beside", "match", "places", "read_embeddings", "read_labels"]
 
 Table: TypeAlias = Any
 """A path (str or Path) to Parquet or CSV, or a table: pandas, polars, pyarrow, or anything with an Arrow stream."""
@@ -104,9 +104,7 @@ def match(labels: pd.Series[Any], features: pd.DataFrame) -> tuple[pd.Series[Any
     """
     _once(labels.index, "the labels")
     _once(features.index, "the features")
-    place = features.index.get_indexer(labels.index)
-    if (place < 0).all():
-        place = _places_by_text(labels.index, features.index)
+    place = places(labels.index, features.index)
     found = place >= 0
     if not found.any():
         raise InputError(
@@ -214,6 +212,15 @@ def _once(ids: pd.Index[Any], label: str) -> None:
             f"Client {_plain(again[0])} has {(ids == again[0]).sum()} rows in {label}. Expected one row a client:"
             " drop or join the others."
         )
+
+
+def places(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
+    """Where each wanted id is among the ids, which are all different; -1 where it is not.
+
+    Where none is there as it is, they are compared as text, so that "12" finds 12.
+    """
+    place = ids.get_indexer(wanted)
+    return _places_by_text(wanted, ids) if (place < 0).all() else place
 
 
 def _places_by_text(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:

@@ -35,6 +35,7 @@ def fit(
     vocabulary: Vocabulary,
     config: Config,
     *,
+    initial: SequenceEncoder | None = None,
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[SequenceEncoder, list[dict[str, float]]]:
@@ -44,6 +45,7 @@ def fit(
         sequences: the encoded events of the training clients.
         vocabulary: that they were encoded with.
         config: all options.
+        initial: an encoder of the same shape whose weights to begin with; None draws new ones. It is left as it is.
         checkpoints: a folder for checkpoints; where it holds some, training goes on from the last. None keeps nothing.
         progress: where to report to.
 
@@ -62,6 +64,8 @@ def fit(
     with torch.random.fork_rng(), _quiet():
         torch.manual_seed(config.seed)
         encoder = SequenceEncoder(config, vocabulary)
+        if initial is not None:
+            encoder.load_state_dict(initial.state_dict())
         objective = CoLES(config, embedding_size=encoder.output_size)
         report = _Report(progress, config)
         module = TrainingModule(encoder, objective, config, on_epoch=report.tell)
