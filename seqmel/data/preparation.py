@@ -418,7 +418,7 @@ class _Ids:
 
 def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: int) -> Iterator[pa.RecordBatch]:
     """Cut a flat sorted stream into batches of whole clients of about `chunk_events` events."""
-    done, held, enough = 0, _no_events(out), chunk_events
+    done, held, enough = 0, flat.schema.empty_table(), chunk_events
     for batch in flat:
         held = pa.concat_tables([held, pa.Table.from_batches([batch])])
         if len(held) < enough:
@@ -432,12 +432,6 @@ def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: 
             done, held = last, held.slice(whole)
     clients = (held.column(_INDEX)[-1].as_py() + 1 if len(held) else done) - done
     yield _lists(held, done, clients + ids.left_after(clients), ids, out)
-
-
-def _no_events(out: pa.Schema) -> pa.Table:
-    """No events, in the flat shape."""
-    fields = [pa.field(_INDEX, pa.int32()), *(pa.field(f.name, f.type.value_type) for f in list(out)[1:])]
-    return pa.schema(fields).empty_table()
 
 
 def _lists(flat: pa.Table, first: int, clients: int, ids: _Ids, out: pa.Schema) -> pa.RecordBatch:

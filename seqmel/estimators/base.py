@@ -16,7 +16,7 @@ from seqmel.estimators.rows import ClientRows, client_rows
 __all__ = ["NotFittedModelError", "SequenceEstimator", "SequenceTransformer"]
 
 
-class NotFittedModelError(ModelError, NotFittedError):
+class NotFittedModelError(ModelError, NotFittedError):  # type: ignore[misc]
     """An estimator that was asked for something before it was fitted; scikit-learn's `NotFittedError` too."""
 
 
@@ -87,7 +87,8 @@ class SequenceTransformer(TransformerMixin, SequenceEstimator):  # type: ignore[
         """
         self._check_fitted()
         rows = self._rows(X)
-        return pd.DataFrame(self._features(rows), index=rows.index, columns=self._names(), copy=False)
+        frame: pd.DataFrame = pd.DataFrame(self._features(rows), index=rows.index, columns=self._names(), copy=False)
+        return frame
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
         """The names of the columns that `transform` gives; those of the input do not matter.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from seqmel.config import Config, TrainingOptions
 from seqmel.errors import ConfigError, did_you_mean, shown
@@ -56,7 +57,7 @@ def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:
 def parameters_of(config: Config) -> dict[str, Any]:
     """The parameters that give this config; only those that differ from the defaults."""
     default, settled = Config(), config.model_dump()
-    parts = {name: settled[section] for name, section in PARTS.items() if _differ(config, default, section)}
+    parts = {name: _short(getattr(config, s)) for name, s in PARTS.items() if _differ(config, default, s)}
     flat = {name: settled[name] for name in _FLAT if _differ(config, default, name)}
     training = {n: v for n, v in settled["training"].items() if v != getattr(default.training, n)}
     columns = {n: v for n, v in settled["columns"].items() if v != getattr(default.columns, n)}
@@ -122,6 +123,14 @@ def _is_said(name: str, value: Any) -> bool:
 
 def _differ(config: Config, other: Config, section: str) -> bool:
     return bool(getattr(config, section) != getattr(other, section))
+
+
+def _short(part: BaseModel | None) -> dict[str, Any] | None:
+    """The name of a part, and its options that differ from the defaults."""
+    if part is None:
+        return None
+    name = {"name": part.name} if hasattr(part, "name") else {}
+    return name | part.model_dump(exclude_defaults=True)
 
 
 def _as_options(value: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -86,6 +87,9 @@ def client_rows(
     if events is not None:
         return _looked_up(X, events, client, time, learning=learning)
     if isinstance(X, EventSequences):
+        for what, said, is_ in (("client", client, X.client), ("time", time, X.time)):
+            if said not in (None, is_):
+                raise SchemaError(f"X has its {what} in {is_!r}, and {what}={said!r} is set. Leave {what} out.")
         return ClientRows(X.table, X.client, X.time, X.client_ids, resampled=True)
     return _of_lists(X, client, time)
 
@@ -176,7 +180,7 @@ def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N
         table = pa.table(_arrow(X)) if hasattr(X, "columns") or isinstance(X, pa.Table) else pa.table({client: X})
         ids = pd.Index(table.column(_only_column(table.column_names, client)).to_pandas(), name=client)
         return ids, ids
-    array = np.asarray(X) if not isinstance(X, (str, os.PathLike)) else np.empty(())
+    array: npt.NDArray[Any] = np.empty(()) if isinstance(X, (str, os.PathLike)) else np.asarray(X)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:

@@ -97,7 +97,8 @@ class EventSequences:
     @property
     def client_ids(self) -> pd.Index[Any]:
         """(N,) the ids in their own type, named as their column."""
-        return pd.Index(self.table.column(self.client).to_pandas(), name=self.client)
+        ids: pd.Index[Any] = pd.Index(self.table.column(self.client).to_pandas(), name=self.client)
+        return ids
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -161,7 +162,7 @@ class EventSequences:
         found = places(self.client_ids, labels.index)
         if (found < 0).any():
             raise self._absent(found, self.client_ids, "have no label", " Leave them out first.")
-        aligned = labels.iloc[found]
+        aligned: Labels = labels.iloc[found]
         aligned.index = self.client_ids
         return aligned
 
@@ -186,7 +187,8 @@ class EventSequences:
     def to_pandas(self) -> pd.DataFrame:
         """One row a client, indexed by client id; each cell is an array of the client's values."""
         frame: pd.DataFrame = self.table.drop_columns([self.client]).to_pandas()
-        return frame.set_axis(self.client_ids)
+        frame.index = self.client_ids
+        return frame
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         """The table, for whatever reads Arrow streams."""
