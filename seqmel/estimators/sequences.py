@@ -157,7 +157,7 @@ class EventSequences:
                 f"Cannot align a {type(labels).__name__}. Expected a pandas Series or DataFrame indexed by client id."
             )
         if labels.index.has_duplicates:
-            again = labels.index[labels.index.duplicated()][0]
+            again = labels.index[labels.index.duplicated()].tolist()[0]
             raise InputError(f"Client {again!r} has several labels. Expected one a client: drop or join the others.")
         found = places(self.client_ids, labels.index)
         if (found < 0).any():
