@@ -24,10 +24,10 @@ def classifier(features: list[tuple[str, object, list[str]]]) -> Pipeline:
     )
 
 
-def main(clients: int) -> None:
+def main(count: int) -> None:
     """Print the AUROC of each set of features, 3 folds of clients."""
-    data = generate_card_data(clients, seed=0)
-    events = EventSequences.read(data.events)
+    data = generate_card_data(count, seed=0)
+    clients, events = data.clients.to_pandas(), EventSequences.read(data.events)
     print(events)
 
     embedder = SequenceEmbedder(events=events, event_encoder={"hidden_size": 64}, epochs=3, random_state=0)
@@ -37,7 +37,7 @@ def main(clients: int) -> None:
     for name, features in sets.items():
         # In each fold the embedder is trained on the events of the training clients alone.
         scores = cross_val_score(
-            classifier(features), data.clients, data.clients["gender"], cv=3, scoring="roc_auc", error_score="raise"
+            classifier(features), clients, clients["gender"], cv=3, scoring="roc_auc", error_score="raise"
         )
         print(f"{name:<11} AUROC {scores.mean():.3f} (folds {', '.join(f'{score:.3f}' for score in scores)})")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from seqmel.demo.generator import generate_card_data
@@ -28,8 +29,8 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(
     document: str, passage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = generate_card_data(40, seed=1)
-    data.events.to_parquet(tmp_path / "events.parquet")
-    data.clients.to_parquet(tmp_path / "clients.parquet")
+    pq.write_table(data.events, tmp_path / "events.parquet")
+    pq.write_table(data.clients, tmp_path / "clients.parquet")
     monkeypatch.chdir(tmp_path)
     blocks = python_blocks(document, passage)
     assert blocks

@@ -28,8 +28,7 @@ def classifier() -> Pipeline:
 @pytest.fixture(scope="session")
 def table(train: EventSequences, labels: pd.Series) -> pd.DataFrame:
     """One row a client: an id, a static feature, in another order than the events; one client has no events."""
-    ages = pd.DataFrame({"client_id": [*labels.index[::-1], 1], "age": np.arange(25.0)}, index=np.arange(500, 525))
-    return ages
+    return pd.DataFrame({"client_id": [*labels.index[::-1], 1], "age": np.arange(25.0)}, index=np.arange(500, 525))
 
 
 def test_cross_validation_fits_on_the_clients_of_the_fold_alone(
