@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "AggregateFeatures",
     "AggregatePlan",
     "CardData",
     "Config",
     "ConfigError",
     "EventSchema",
+    "EventSequences",
     "InputError",
     "Model",
     "ModelError",
@@ -25,6 +27,7 @@ __all__ = [
     "SchemaError",
     "Scores",
     "SeqmelError",
+    "SequenceEmbedder",
     "TrainingError",
     "Vocabulary",
     "embed",
@@ -66,6 +69,9 @@ if TYPE_CHECKING:
         SeqmelError,
         TrainingError,
     )
+    from seqmel.estimators.aggregates import AggregateFeatures
+    from seqmel.estimators.embedder import SequenceEmbedder
+    from seqmel.estimators.sequences import EventSequences
     from seqmel.evaluation.aggregates import AggregatePlan
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.scoring import score
@@ -78,11 +84,13 @@ if TYPE_CHECKING:
     from seqmel.updating import embed_update
 
 _HOME = {
+    "AggregateFeatures": "estimators.aggregates",
     "AggregatePlan": "evaluation.aggregates",
     "CardData": "demo.generator",
     "Config": "config",
     "ConfigError": "errors",
     "EventSchema": "schema",
+    "EventSequences": "estimators.sequences",
     "InputError": "errors",
     "Model": "model",
     "ModelError": "errors",
@@ -91,6 +99,7 @@ _HOME = {
     "SchemaError": "errors",
     "Scores": "evaluation.results",
     "SeqmelError": "errors",
+    "SequenceEmbedder": "estimators.embedder",
     "TrainingError": "errors",
     "Vocabulary": "data.vocabulary",
     "embed": "embedding",

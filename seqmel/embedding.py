@@ -33,6 +33,7 @@ __all__ = [
     "embed_to_parquet",
     "sequence_chunks",
     "token_batches",
+    "vector_columns",
     "write_tables",
     "write_vectors",
 ]
@@ -151,7 +152,7 @@ def embed_to_parquet(
         Number of clients and of dimensions.
     """
     tables = (
-        pa.table({model.schema.client: ids} | _vector_columns(vectors.numpy(), layout, dtype))
+        pa.table({model.schema.client: ids} | _as_columns(vectors.numpy(), layout, dtype))
         for ids, vectors in embed(model, events, device=device, progress=progress)
     )
     return write_tables(output, tables, overwrite=overwrite), model.encoder.output_size
@@ -189,7 +190,7 @@ def write_vectors(
         writer = None
         for begin in range(0, max(1, len(vectors)), _CHUNK_CLIENTS):
             rows = keys.slice(begin, _CHUNK_CLIENTS)
-            values = _vector_columns(vectors[begin : begin + _CHUNK_CLIENTS], layout, dtype)
+            values = _as_columns(vectors[begin : begin + _CHUNK_CLIENTS], layout, dtype)
             table = pa.table(dict(zip(rows.column_names, rows.columns, strict=True)) | values)
             writer = writer or stack.enter_context(_writer(path, table.schema, keys.column_names))
             writer.write_table(table)
@@ -199,9 +200,15 @@ def _writer(path: Path, schema: pa.Schema, keys: list[str]) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=keys)
 
 
-def _vector_columns(vectors: npt.NDArray[np.float32], layout: Layout, dtype: DType) -> dict[str, pa.Array]:
+def _as_columns(vectors: npt.NDArray[np.float32], layout: Layout, dtype: DType) -> dict[str, pa.Array]:
     """(N, D) vectors as columns of a table: `emb_0000` ..., or the list column `embedding`."""
     numbers = np.ascontiguousarray(vectors.astype(dtype))
     if layout == "list":
         return {"embedding": pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), numbers.shape[1])}
-    return {f"emb_{i:04d}": pa.array(column) for i, column in enumerate(np.ascontiguousarray(numbers.T))}
+    names = vector_columns(numbers.shape[1])
+    return {name: pa.array(column) for name, column in zip(names, np.ascontiguousarray(numbers.T), strict=True)}
+
+
+def vector_columns(size: int) -> list[str]:
+    """What the numbers of a vector are called: emb_0000, emb_0001, ..."""
+    return [f"emb_{i:04d}" for i in range(size)]

@@ -30,6 +30,7 @@ LAYERS: dict[str, str] = {
     "prediction": "errors progress data nn model embedding",
     "training": "errors progress files device config data nn objectives model embedding",
     "evaluation": "errors schema data",
+    "estimators": "errors progress schema files config data model training embedding evaluation",
     "export": "errors files data model nn",
     "experiment": "errors progress files device config data training embedding evaluation",
     "demo": "errors evaluation",
@@ -45,7 +46,7 @@ SPECIAL: dict[str, str] = {
     "pytorch_lightning": "training",
     "rich": "progress evaluation cli",
     "safetensors": "model",
-    "sklearn": "evaluation demo training",
+    "sklearn": "evaluation estimators demo training",
     "typer": "cli",
     "yaml": "config experiment",
 }

@@ -58,8 +58,8 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
         SchemaError: a named column is missing, has the wrong kind or only nulls, or nothing is left to learn from.
     """
     options = options or SchemaOptions()
-    client = options.client or recognise_client(source.columns, source.label)
-    time = options.time or recognise_time(source.columns, source.label)
+    client = options.client or source.client or recognise_client(source.columns, source.label)
+    time = options.time or source.time or recognise_time(source.columns, source.label)
     source.require(client, "Name the client column with --client (schema.client).")
     source.require(time, "Name the time column with --time (schema.time).")
     if client == time:

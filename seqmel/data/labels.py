@@ -23,6 +23,7 @@ __all__ = [
     "find",
     "likely_client",
     "match",
+    "places",
     "read_embeddings",
     "read_labels",
     "recognise_task",
@@ -143,15 +144,13 @@ def find(labelled: pd.Index[Any], clients: pd.Index[Any], *, of: str) -> npt.NDA
         InputError: none is found; it says how many ids each side has, and shows some.
     """
     _once(labelled, "the labels")
-    place = clients.get_indexer(labelled)
-    if (place < 0).all():
-        place = _places_by_text(labelled, clients)
+    place = places(labelled, clients)
     if (place < 0).all():
         raise InputError(
             f"No client of the labels has {of}. Labels: {_examples(labelled)}; {of}: {_examples(clients)}."
             " Check that both name the same clients, and the column that holds them."
         )
-    return np.asarray(place, np.intp)
+    return place
 
 
 def recognise_task(y: pd.Series[Any]) -> Task:
@@ -279,6 +278,15 @@ def _once(ids: pd.Index[Any], label: str) -> None:
             f"Client {_plain(again[0])} has {(ids == again[0]).sum()} rows in {label}. Expected one row a client:"
             " drop or join the others."
         )
+
+
+def places(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
+    """Where each wanted id is among the ids, which are all different; -1 where it is not.
+
+    Where none is there as it is, they are compared as text, so that "12" finds 12.
+    """
+    place = np.asarray(ids.get_indexer(wanted), np.intp)
+    return _places_by_text(wanted, ids) if (place < 0).all() else place
 
 
 def _places_by_text(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:

@@ -26,7 +26,7 @@ from seqmel.data.vocabulary import (
 from seqmel.errors import InputError, SchemaError
 from seqmel.schema import EventSchema
 
-__all__ = ["check_events", "encode", "fit_vocabulary", "sequence_schema"]
+__all__ = ["check_events", "encode", "fit_vocabulary", "nest", "sequence_schema"]
 
 _SAMPLE_ROWS = 2_000_000  # scales are quantiles; a sample of whole clients of this size gives them to three digits
 _MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
@@ -64,14 +64,18 @@ def check_events(source: EventSource, schema: EventSchema) -> None:
     )
     for nulls, column, what in ((no_client, schema.client, "client"), (no_time, schema.time, "time")):
         if nulls:
-            raise InputError(
-                f"{nulls:,} events in {source.label} have no {what} (column {column!r} is null). Drop or mend these rows."
-            )
+            raise _nulls(nulls, column, what, source.label)
     if not_a_time:
         raise InputError(
             f"{not_a_time:,} times in column {schema.time!r} of {source.label} cannot be understood, such as {example!r}."
             " Expected timestamps, dates, ISO 8601 text (2023-01-31 12:00:00), or numbers with schema.time_unit."
         )
+
+
+def _nulls(count: int, column: str, what: str, label: str) -> InputError:
+    return InputError(
+        f"{count:,} events in {label} have no {what} (column {column!r} is null). Drop or mend these rows."
+    )
 
 
 def _check_time_kind(source: EventSource, schema: EventSchema) -> None:
@@ -251,20 +255,61 @@ def encode(
         chunk_events: about how many events a batch holds; a client is never split.
     """
     check_events(source, schema)
-    _register_clients(source, schema)
     _register_codes(source, schema, vocabulary)
     out = sequence_schema(source, schema)
-    ids = _Ids(source.stream(f"SELECT __client FROM clients ORDER BY {_INDEX}", chunk_events, beside=True))
-    flat = source.stream(_encode_sql(source, schema, vocabulary), chunk_events)
-    with reading(source.label):
-        yield from _group(flat, ids, out, chunk_events)
+    yield from _grouped(source, schema.client, _encode_sql(source, schema, vocabulary), out, chunk_events)
 
 
-def _register_clients(source: EventSource, schema: EventSchema) -> None:
+def nest(source: EventSource, client: str, time: str, *, chunk_events: int = 1_000_000) -> Iterator[pa.RecordBatch]:
+    """Sort and group the events as they came: a stream of Arrow batches like those of `encode`, without a vocabulary.
+
+    Args:
+        source: the events.
+        client, time: the columns to group and to sort by; a time that cannot be understood comes last.
+        chunk_events: about how many events a batch holds; a client is never split.
+
+    Raises:
+        InputError: a client is null.
+    """
+    key = ident(client)
+    (nameless,) = source.row(f"SELECT count(*) FROM events WHERE {key} IS NULL")
+    if nameless:
+        raise _nulls(nameless, client, "client", source.label)
+    names = [client, *(c for c in source.columns if c != client and c not in source.left_out)]
+    columns = [_plain_sql(source, c) for c in names]
+    first, *others = source.stream(f"SELECT {', '.join(columns)} FROM events LIMIT 0", 1).schema
+    out = pa.schema([first, *(field.with_type(pa.large_list(_large(field.type))) for field in others)])
+    moment = f"TRY_CAST({ident(time)} AS TIMESTAMPTZ)" if source.columns[time] == "VARCHAR" else ident(time)
+    flat = (
+        f"SELECT {', '.join([_INDEX, *columns[1:]])} FROM events JOIN clients ON {key} = __client"
+        f" ORDER BY {_INDEX}, {moment} NULLS LAST, {ROW}"
+    )
+    yield from _grouped(source, client, flat, out, chunk_events)
+
+
+def _plain_sql(source: EventSource, column: str) -> str:
+    """Categories of a DataFrame and UUIDs as text: Arrow has each chunk hold its own list of the former."""
+    name = ident(column)
+    return f"{name}::VARCHAR AS {name}" if source.columns[column].startswith(("ENUM", "UUID")) else name
+
+
+def _large(kind: pa.DataType) -> pa.DataType:
+    """Text with 64-bit offsets: that of all clients together may be larger than 2 GB."""
+    return pa.large_string() if pa.types.is_string(kind) else kind
+
+
+def _grouped(
+    source: EventSource, client: str, flat_sql: str, out: pa.Schema, chunk_events: int
+) -> Iterator[pa.RecordBatch]:
+    """Run SQL that yields sorted events from `events JOIN clients`, and group what comes."""
     source.query(
         "CREATE OR REPLACE TABLE clients AS SELECT client AS __client,"
-        f" (row_number() OVER (ORDER BY first) - 1)::INTEGER AS {_INDEX} FROM ({source.clients_sql(schema.client)})"
+        f" (row_number() OVER (ORDER BY first) - 1)::INTEGER AS {_INDEX} FROM ({source.clients_sql(client)})"
     )
+    ids = _Ids(source.stream(f"SELECT __client FROM clients ORDER BY {_INDEX}", chunk_events, beside=True))
+    flat = source.stream(flat_sql, chunk_events)
+    with reading(source.label):
+        yield from _group(flat, ids, out, chunk_events)
 
 
 def _register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
@@ -373,7 +418,7 @@ class _Ids:
 
 def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: int) -> Iterator[pa.RecordBatch]:
     """Cut a flat sorted stream into batches of whole clients of about `chunk_events` events."""
-    done, held, enough = 0, _no_events(out), chunk_events
+    done, held, enough = 0, flat.schema.empty_table(), chunk_events
     for batch in flat:
         held = pa.concat_tables([held, pa.Table.from_batches([batch])])
         if len(held) < enough:
@@ -389,12 +434,6 @@ def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: 
     yield _lists(held, done, clients + ids.left_after(clients), ids, out)
 
 
-def _no_events(out: pa.Schema) -> pa.Table:
-    """No events, in the flat shape."""
-    fields = [pa.field(_INDEX, pa.int32()), *(pa.field(f.name, f.type.value_type) for f in list(out)[1:])]
-    return pa.schema(fields).empty_table()
-
-
 def _lists(flat: pa.Table, first: int, clients: int, ids: _Ids, out: pa.Schema) -> pa.RecordBatch:
     """The events of `clients` clients from number `first` on, as list columns; a client with no events has empty lists."""
     index = flat.column(_INDEX).to_numpy()
@@ -403,5 +442,6 @@ def _lists(flat: pa.Table, first: int, clients: int, ids: _Ids, out: pa.Schema) 
     for field in list(out)[1:]:
         values = flat.column(field.name).cast(field.type.value_type).combine_chunks()
         values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        columns.append(pa.ListArray.from_arrays(offsets, values))
+        lists = pa.LargeListArray if pa.types.is_large_list(field.type) else pa.ListArray
+        columns.append(lists.from_arrays(offsets, values))
     return pa.RecordBatch.from_arrays(columns, schema=out)

@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -55,6 +55,7 @@ class EventSource:
         columns: column name -> DuckDB type, without `__row`; list columns appear with the type of their elements.
         nested: True when the input has one row a client and list columns.
         left_out: column name -> why it is no event column (a partition key, one value a client).
+        client, time: the columns that the input itself says are the client and the time.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -62,6 +63,8 @@ class EventSource:
     columns: dict[str, str]
     nested: bool = False
     left_out: dict[str, str] = field(default_factory=dict)
+    client: str | None = None
+    time: str | None = None
 
     def query(self, sql: str, parameters: list[object] | None = None) -> duckdb.DuckDBPyConnection:
         """Run SQL; whatever goes wrong in the input becomes an `InputError` with one line."""
@@ -169,7 +172,7 @@ def open_events(
     """Open events of any supported kind.
 
     Args:
-        events: a Parquet or CSV file, a folder, a glob, or a pandas, polars or Arrow table.
+        events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table, or `EventSequences`.
         client: the client column, needed here only to unfold list columns; recognised by name otherwise.
         time: the time column, likewise.
         memory_limit: what DuckDB may hold in memory, such as "4GB"; it spills to disk beyond.
@@ -182,6 +185,7 @@ def open_events(
     """
     connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
     label, left_out = _register(connection, events)
+    named = getattr(events, "__event_columns__", (None, None))  # (client, time); what EventSequences say of themselves
     with reading(label):
         columns = _columns(connection, "raw")
         if not columns or connection.execute("SELECT 1 FROM raw LIMIT 1").fetchone() is None:
@@ -192,7 +196,9 @@ def open_events(
             " in a CSV file, the same number of fields on every line."
         )
     if any(_is_list(kind) for kind in columns.values()):
-        return _unfold(connection, label, columns, left_out, client)
+        return replace(
+            _unfold(connection, label, columns, left_out, client or named[0]), client=named[0], time=named[1]
+        )
     connection.execute(f"CREATE VIEW events AS SELECT {_nan_as_null(columns)}, row_number() OVER () AS {ROW} FROM raw")
     return EventSource(connection, label, columns, left_out=left_out)
 

@@ -96,15 +96,22 @@ class AggregatePlan:
         """
         check_events(source, self.schema)
         ids = _register_clients(source, self.schema)
-        blocks = [_overall(self), _gaps(), *_within_values(self), *_cycles(self)]
-        names = _unique(itertools.chain(*(block.names for block in blocks)))
+        names = self.columns
         out = np.empty((len(ids), len(names)), np.float32)
         first, flat = 0, _flat_sql(source, self.schema)
-        for block in blocks:
+        for block in self._blocks():
             block.fill(out[:, first : first + len(block.names)], source, flat)
             first += len(block.names)
         frame: pd.DataFrame = pd.DataFrame(out, index=ids, columns=names, copy=False)
         return frame
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns that `compute` gives, in their order."""
+        return _unique(itertools.chain(*(block.names for block in self._blocks())))
+
+    def _blocks(self) -> list[_Block]:
+        return [_overall(self), _gaps(), *_within_values(self), *_cycles(self)]
 
 
 @dataclass(frozen=True)

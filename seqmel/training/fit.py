@@ -36,6 +36,7 @@ def fit(
     vocabulary: Vocabulary,
     config: Config,
     *,
+    initial: SequenceEncoder | None = None,
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[SequenceEncoder, list[dict[str, float]]]:
@@ -45,6 +46,7 @@ def fit(
         sequences: the encoded events of the training clients.
         vocabulary: that they were encoded with.
         config: all options.
+        initial: an encoder of the same shape whose weights to begin with; None draws new ones. It is left as it is.
         checkpoints: a folder for checkpoints; where it holds some, training goes on from the last. None keeps nothing.
         progress: where to report to.
 
@@ -63,6 +65,8 @@ def fit(
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(config.seed)
         encoder = SequenceEncoder(config, vocabulary)
+        if initial is not None:
+            encoder.load_state_dict(initial.state_dict())
         objective = Objective(config, vocabulary, encoder)
         report = Report(progress, config.training, words=_watched_words)
         module = TrainingModule(encoder, objective, config, on_epoch=report.tell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from seqmel.data.inference import infer_schema
 from seqmel.data.preparation import encode, fit_vocabulary
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
 from seqmel.data.reading import Events, open_events
-from seqmel.errors import OutputError, SeqmelError
+from seqmel.errors import ConfigError, OutputError, SeqmelError
 from seqmel.files import check_output, move_into_place, partial_path, written_beside
 from seqmel.model import Model, save_model
 from seqmel.progress import Progress, silent
 
-__all__ = ["prepare", "prepared_in", "train", "work_folder"]
+__all__ = ["prepare", "prepared_in", "train", "train_model", "work_folder", "write_model"]
 
 
 def prepare(
@@ -108,7 +109,9 @@ def train(
     check_output(output, overwrite=overwrite)
     work = work_folder(output, config.to_dict(), resume=resume, overwrite=overwrite)
     try:
-        _train_in(work, prepared_in(work, events, config, None, progress), config, progress)
+        model = _trained(work, prepared_in(work, events, config, None, progress), config, None, progress)
+        shutil.rmtree(work / "model", ignore_errors=True)
+        write_model(work / "model", model)
     except SeqmelError:
         if not (work / "checkpoints" / "last.ckpt").exists():  # nothing was learnt yet that could be gone on with
             shutil.rmtree(work, ignore_errors=True)
@@ -116,6 +119,48 @@ def train(
     move_into_place(work / "model", output)
     shutil.rmtree(work, ignore_errors=True)
     return output
+
+
+def train_model(
+    events: Events, *, config: Config | None = None, initial: Model | None = None, progress: Progress = silent
+) -> Model:
+    """Train a model and return it rather than write it. It equals what `train` writes for the same events and options.
+
+    What a run needs on disk (encoded sequences, checkpoints) lies in a temporary folder and goes with it.
+
+    Args:
+        events: see `open_events`, or a folder of prepared sequences.
+        config: all options.
+        initial: a model to go on from: its schema and vocabulary stay as they are, its weights are where training begins.
+        progress: where to report to.
+
+    Raises:
+        ConfigError: an option that shapes the encoder differs from that of `initial`.
+        SeqmelError: whatever else is wrong with the input or the options.
+    """
+    config = config or Config()
+    if initial is not None:
+        _check_shape(initial.config, config)
+    with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
+        work = Path(folder)
+        return _trained(work, prepared_in(work, events, config, initial, progress), config, initial, progress)
+
+
+def _check_shape(before: Config, wanted: Config) -> None:
+    for name in ("events", "encoder", "pooling", "embedding_dim"):
+        old, new = before.to_dict()[name], wanted.to_dict()[name]
+        if old != new:
+            raise ConfigError(
+                f"Training cannot go on from a model of another shape ({_first_difference(old, new, name)})."
+                " Give the model's options, or train a new model."
+            )
+
+
+def write_model(folder: Path, model: Model) -> None:
+    """Write a model folder with its card and curves."""
+    from seqmel.training.card import draw_curves, model_card
+
+    save_model(folder, model, card=model_card(model), curves=draw_curves(model.metrics["history"]))
 
 
 def work_folder(output: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> Path:
@@ -161,15 +206,19 @@ def prepared_in(
     return open_prepared(folder)
 
 
-def _train_in(work: Path, prepared: PreparedSequences, config: Config, progress: Progress) -> None:
+def _trained(
+    work: Path, prepared: PreparedSequences, config: Config, initial: Model | None, progress: Progress
+) -> Model:
     from seqmel.training.batches import settle
-    from seqmel.training.card import draw_curves, model_card
     from seqmel.training.fit import fit
 
     sequences = prepared.sequences.in_memory() if config.training.data == "memory" else prepared.sequences
     settled = settle(config, sequences)
     began = time.monotonic()
-    encoder, history = fit(sequences, prepared.vocabulary, settled, checkpoints=work / "checkpoints", progress=progress)
+    encoder, history = fit(
+        sequences, prepared.vocabulary, settled, initial=initial.encoder if initial else None,
+        checkpoints=work / "checkpoints", progress=progress,
+    )  # fmt: skip
     metrics = {
         "clients": len(sequences),
         "events": sequences.events,
@@ -178,6 +227,4 @@ def _train_in(work: Path, prepared: PreparedSequences, config: Config, progress:
         "seconds": round(time.monotonic() - began, 1),
         "history": history,
     }
-    model = Model(settled, prepared.schema, prepared.vocabulary, encoder, metrics)
-    shutil.rmtree(work / "model", ignore_errors=True)
-    save_model(work / "model", model, card=model_card(model), curves=draw_curves(history))
+    return Model(settled, prepared.schema, prepared.vocabulary, encoder, metrics)

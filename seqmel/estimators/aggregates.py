@@ -1,0 +1,96 @@
+"""Hand-crafted aggregates as a scikit-learn transformer: the baseline with the same interface as the embedder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqmel.data.inference import infer_schema
+from seqmel.data.reading import Events, open_events
+from seqmel.estimators.base import SequenceTransformer
+from seqmel.estimators.options import schema_of
+from seqmel.estimators.rows import ClientRows
+from seqmel.evaluation.aggregates import AggregatePlan
+from seqmel.schema import TimeUnit
+
+__all__ = ["AggregateFeatures"]
+
+
+class AggregateFeatures(SequenceTransformer):
+    """Counts, statistics, shares, gaps and times of each client's events; see `AggregatePlan` for the columns.
+
+    Statistics that are not defined, such as the mean of no number, are NaN: LightGBM and scikit-learn's histogram
+    boosting take them as they are, for others put a SimpleImputer between.
+
+        baseline = make_pipeline(AggregateFeatures(), HistGradientBoostingClassifier())
+        cross_val_score(baseline, train, train.align(y))
+
+    Args:
+        most_categories: how many values of a categorical column at most get columns of their own.
+        events: where to look up client ids, for an X of client ids; a path or table is read anew by each fit and
+            transform, `EventSequences` are not.
+        client, time, time_unit, categorical, numeric, numeric_by, ignore: what the columns are, as in the section
+            `schema` of a config; whatever is not said is inferred.
+
+    Attributes:
+        plan_: the fitted `AggregatePlan`.
+        schema_: which column is what.
+    """
+
+    _fitted = "plan_"
+
+    def __init__(
+        self,
+        *,
+        most_categories: int = 50,
+        events: Events | None = None,
+        client: str | None = None,
+        time: str | None = None,
+        time_unit: TimeUnit | None = None,
+        categorical: Sequence[str] | None = None,
+        numeric: Sequence[str] | None = None,
+        numeric_by: dict[str, str] | None = None,
+        ignore: Sequence[str] = (),
+    ) -> None:
+        self.most_categories = most_categories
+        self.events = events
+        self.client = client
+        self.time = time
+        self.time_unit = time_unit
+        self.categorical = categorical
+        self.numeric = numeric
+        self.numeric_by = numeric_by
+        self.ignore = ignore
+
+    def fit(self, X: Any, y: Any = None) -> AggregateFeatures:  # noqa: N803
+        """Choose the columns by the frequency of the categories; labels are not looked at.
+
+        Args:
+            X: see `transform`.
+            y: ignored.
+
+        Raises:
+            InputError, SchemaError: X or its columns cannot be used.
+            ConfigError: a parameter out of range.
+        """
+        options = schema_of(self.get_params(deep=False), source=type(self).__name__)
+        rows = self._rows(X, learning=True)
+        source = open_events(rows.to_learn_from(), client=rows.client)
+        options = options.model_copy(update={"client": rows.client, "time": rows.time or options.time})
+        plan = AggregatePlan.fit(source, infer_schema(source, options), most_categories=self.most_categories)
+        source.connection.close()
+        self.plan_, self.schema_ = plan, plan.schema
+        self._remember_columns(X)
+        return self
+
+    def _features(self, rows: ClientRows) -> npt.NDArray[np.float32]:
+        source = open_events(rows.to_transform(self.schema_.client), client=self.schema_.client)
+        found = self.plan_.compute(source).to_numpy()
+        source.connection.close()
+        return found
+
+    def _names(self) -> list[str]:
+        return self.plan_.columns

@@ -1,0 +1,149 @@
+"""Constructor parameters <-> `Config`: the flat ones, and the parts that are a name or a name with options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from seqmel.config import Config, TrainingOptions
+from seqmel.errors import ConfigError, did_you_mean, shown
+from seqmel.schema import SchemaOptions
+
+__all__ = ["PARTS", "changed", "config_of", "options_of_part", "parameters_of", "schema_of", "seed_of"]
+
+PARTS = {
+    "views": "views",
+    "event_encoder": "events",  # the parameter `events` is the events themselves
+    "encoder": "encoder",
+    "loss": "loss",
+    "miner": "miner",
+    "preparation": "preparation",
+    "embedding": "embedding",
+}
+"""Parameter -> section of the config, for those with options of their own (`encoder__hidden_size`)."""
+
+_AUTO = "auto"
+_FLAT = ("objective", "pooling", "embedding_dim", "device", "precision")
+
+
+def config_of(parameters: Mapping[str, Any], *, seed: int, source: str) -> Config:
+    """The config that parameters stand for; what is no option of a training (`verbose`) is passed over.
+
+    Raises:
+        ConfigError: an option that does not exist, or a value out of range; `source` says whose.
+    """
+    given = {name: _plain(value) for name, value in parameters.items()}
+    options: dict[str, Any] = {"seed": seed} | {name: given[name] for name in _FLAT}
+    options |= {section: given[name] for name, section in PARTS.items() if _is_said(name, given[name])}
+    options["training"] = {name: given[name] for name in TrainingOptions.model_fields}
+    options["schema"] = {name: given[name] for name in SchemaOptions.model_fields}
+    return Config.of(options, source=source)
+
+
+def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:
+    """What the parameters say of the columns.
+
+    Raises:
+        ConfigError: see `config_of`.
+    """
+    options = {name: _plain(parameters[name]) for name in SchemaOptions.model_fields}
+    return Config.of({"schema": options}, source=source).columns
+
+
+def parameters_of(config: Config) -> dict[str, Any]:
+    """The parameters that give this config; only those that differ from the defaults."""
+    default, settled = Config(), config.model_dump()
+    parts = {name: _short(getattr(config, s)) for name, s in PARTS.items() if _differ(config, default, s)}
+    flat = {name: settled[name] for name in _FLAT if _differ(config, default, name)}
+    training = {n: v for n, v in settled["training"].items() if v != getattr(default.training, n)}
+    columns = {n: v for n, v in settled["columns"].items() if v != getattr(default.columns, n)}
+    return parts | flat | training | columns | {"random_state": config.seed}
+
+
+def options_of_part(name: str, value: Any) -> dict[str, Any]:
+    """The options of a part with the values that they have, also those left at their default.
+
+    A part that cannot be (an unknown name) has the options that it was given; the complaint comes when it is used.
+    """
+    if not _is_said(name, value):
+        return {}
+    try:
+        section = Config.of({PARTS[name]: _plain(value)}).model_dump()[PARTS[name]]
+    except ConfigError:
+        return _as_options(value)
+    return dict(section) if section is not None else {}
+
+
+def changed(parameters: Mapping[str, Any], changes: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """The values that parameters take when `changes` are made, where `part__option` changes one option of a part.
+
+    Raises:
+        ConfigError: no such parameter, or one without options of its own.
+    """
+    values = {name: value for name, value in changes.items() if name in parameters}
+    for name, value in changes.items():
+        part, nested, option = name.partition("__")
+        if nested and part in PARTS:
+            values[part] = {**_as_options(values.get(part, parameters[part])), option: value}
+        elif name not in parameters:
+            raise ConfigError(
+                f"{source} has no parameter {name!r}.{did_you_mean(name, parameters)} It has: {shown(parameters, 60)}."
+            )
+    return values
+
+
+def seed_of(random_state: Any, *, source: str) -> int:
+    """An int stands for itself; a RandomState gives its next number; None one that nobody chose.
+
+    Raises:
+        ConfigError: none of these, or an int out of range.
+    """
+    from sklearn.utils import check_random_state
+
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        if not 0 <= random_state < 2**32:
+            raise ConfigError(f"{source}: random_state is {random_state}. Expected 0 to {2**32 - 1}.")
+        return int(random_state)
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError:
+        raise ConfigError(
+            f"{source}: random_state is {random_state!r}. Expected None, a whole number or a numpy RandomState."
+        ) from None
+
+
+def _is_said(name: str, value: Any) -> bool:
+    """Whether a part is given, rather than left to the config. No miner at all is something that can be said."""
+    return not (isinstance(value, str) and value == _AUTO) if name == "miner" else value is not None
+
+
+def _differ(config: Config, other: Config, section: str) -> bool:
+    return bool(getattr(config, section) != getattr(other, section))
+
+
+def _short(part: BaseModel | None) -> dict[str, Any] | None:
+    """The name of a part, and its options that differ from the defaults."""
+    if part is None:
+        return None
+    name = {"name": part.name} if hasattr(part, "name") else {}
+    return name | part.model_dump(exclude_defaults=True)
+
+
+def _as_options(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {"name": value} if isinstance(value, str) and value != _AUTO else {}
+
+
+def _plain(value: Any) -> Any:
+    """Numpy's numbers and arrays, such as a search draws, as Python's own."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,202 @@
+"""What X may be, brought to one form: a row of X is a client, and each row has its sequence of events.
+
+X is one of three things: `EventSequences`; a table with one row a client and list columns; or a table, column or array
+of client ids, where the estimator was given the events to look them up in. Whatever it is, row i of the result belongs
+to row i of X.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from seqmel.data.labels import places
+from seqmel.data.reading import Events, _arrow
+from seqmel.errors import InputError, SchemaError, did_you_mean, shown
+from seqmel.estimators.sequences import EventSequences
+from seqmel.schema import recognise_client
+
+__all__ = ["ClientRows", "client_rows"]
+
+_UNNAMED = "client_id"
+_WANTED = (
+    "Expected EventSequences; or a table with one row a client and list columns; or client ids, with events=... set on"
+    " the estimator. A table with one row an event becomes one with EventSequences.read(table)."
+)
+
+
+@dataclass(frozen=True)
+class ClientRows:
+    """The clients of X, row by row.
+
+    Attributes:
+        table: one row for each row of X: the client id, and list columns; null lists where a client has no events.
+        client, time: the columns that hold them; a time of None is to be recognised.
+        index: (rows,) what a result is indexed by: the index of a pandas X, the client ids of any other.
+        resampled: whether rows with equal ids are the same client drawn again, rather than an error in X.
+    """
+
+    table: pa.Table
+    client: str
+    time: str | None
+    index: pd.Index[Any]
+    resampled: bool
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def to_learn_from(self) -> Events:
+        """Each client once, under its id: a client that was drawn twice is not another one to tell it from."""
+        if not self.resampled or self.time is None:
+            return self.table
+        return EventSequences(self.table, self.client, self.time).distinct()
+
+    def to_transform(self, client: str) -> Events:
+        """Every row, numbered from 0 in a column `client` in place of its id, so that ids may come twice or be absent."""
+        place = self.table.column_names.index(self.client)
+        return self.table.set_column(place, client, pa.array(np.arange(len(self))))
+
+
+def client_rows(
+    X: Any,  # noqa: N803
+    *,
+    events: Events | None = None,
+    client: str | None = None,
+    time: str | None = None,
+    learning: bool = False,
+) -> ClientRows:
+    """Bring X to one form.
+
+    Args:
+        X: see the module's text.
+        events: where to look up client ids; None where X holds the sequences itself.
+        client: the column of X that holds the client id; recognised where None.
+        time: the time column of list columns.
+        learning: leave out clients without events, and refuse an X of which no client has any.
+
+    Raises:
+        InputError, SchemaError: X is none of the three, or its columns do not fit.
+    """
+    if events is not None:
+        return _looked_up(X, events, client, time, learning=learning)
+    if isinstance(X, EventSequences):
+        for what, said, is_ in (("client", client, X.client), ("time", time, X.time)):
+            if said not in (None, is_):
+                raise SchemaError(f"X has its {what} in {is_!r}, and {what}={said!r} is set. Leave {what} out.")
+        return ClientRows(X.table, X.client, X.time, X.client_ids, resampled=True)
+    return _of_lists(X, client, time)
+
+
+def _of_lists(X: Any, client: str | None, time: str | None) -> ClientRows:  # noqa: N803
+    if not hasattr(X, "__arrow_c_stream__"):
+        raise InputError(f"Cannot take sequences from a {type(X).__name__}. {_WANTED}")
+    index = X.index if isinstance(X, (pd.DataFrame, pd.Series)) else None
+    table = pa.table(_arrow(X.reset_index(drop=True) if index is not None else X))
+    single = [f.name for f in table.schema if not _is_list(f.type)]
+    if len(single) == table.num_columns:
+        raise InputError(f"No column of the given {type(X).__name__} holds lists. {_WANTED}")
+    name = _client_column(single, client, index, type(X).__name__)
+    if name not in single:
+        ids = index.to_numpy() if index is not None else np.arange(len(table))
+        table = table.add_column(0, name, pa.array(ids, from_pandas=True))
+    if index is None:
+        index = pd.Index(table.column(name).to_pandas(), name=name)
+    return ClientRows(_typed(table), name, time, index, resampled=False)
+
+
+def _client_column(columns: list[str], client: str | None, index: pd.Index[Any] | None, label: str) -> str:
+    """The column with the ids, by its name; or the name that the ids of the index get as a column."""
+    if client is not None:
+        if client in columns or (index is not None and index.name in (client, None)):
+            return client
+        raise SchemaError(
+            f"No column {client!r} in the given {label}.{did_you_mean(client, columns)} It has: {shown(columns)}."
+            " Name the client column: client=..., or have the client ids as the index."
+        )
+    if index is not None and index.name is not None:
+        return str(index.name)
+    try:
+        return recognise_client(columns, f"the given {label}")
+    except SchemaError:
+        return _UNNAMED
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """Lists without any value have no type; as text they mean the same, nothing, to every kind of column."""
+    fields = [
+        field.with_type(pa.list_(pa.string()))
+        if _is_list(field.type) and pa.types.is_null(field.type.value_type)
+        else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _looked_up(X: Any, events: Events, client: str | None, time: str | None, *, learning: bool) -> ClientRows:  # noqa: N803
+    if isinstance(X, EventSequences):
+        raise InputError(
+            "X holds its own events, and events=... is set too. Leave events out, or give client ids as X."
+        )
+    sequences = events if isinstance(events, EventSequences) else EventSequences.read(events, client=client, time=time)
+    sequences = sequences.distinct()
+    ids, index = _ids(X, client or sequences.client)
+    place = places(ids, sequences.client_ids)
+    absent = place < 0
+    if absent.all():
+        told = (
+            f"None of the {len(ids):,} clients of X, such as {shown([repr(i) for i in ids[:3].tolist()])}, has events;"
+            f" {sequences!r} has {shown([repr(i) for i in sequences.client_ids[:3].tolist()])}."
+        )
+        if learning:
+            raise InputError(f"{told} Check that both name the same clients.")
+        warnings.warn(f"{told} Their vectors are those of empty sequences.", UserWarning, stacklevel=2)
+    if learning:
+        place, index, absent = place[~absent], index[~absent], absent[~absent]
+    table = sequences.table.take(pa.array(place, mask=absent))
+    return ClientRows(table, sequences.client, sequences.time, index, resampled=True)
+
+
+def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N803
+    """The client ids in X, one a row, and what a result is indexed by."""
+    if isinstance(X, pd.Series):
+        return pd.Index(X), X.index
+    if isinstance(X, pd.DataFrame):
+        if client not in X.columns and X.index.name == client:
+            return X.index, X.index
+        names = [str(name) for name in X.columns]
+        return pd.Index(X.iloc[:, names.index(_only_column(names, client))]), X.index
+    if hasattr(X, "__arrow_c_stream__") and not isinstance(X, (str, os.PathLike)):
+        table = pa.table(_arrow(X)) if hasattr(X, "columns") or isinstance(X, pa.Table) else pa.table({client: X})
+        ids = pd.Index(table.column(_only_column(table.column_names, client)).to_pandas(), name=client)
+        return ids, ids
+    array: npt.NDArray[Any] = np.empty(()) if isinstance(X, (str, os.PathLike)) else np.asarray(X)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise InputError(
+            f"Cannot take client ids from {type(X).__name__} of shape {array.shape}. Expected a table with the column"
+            f" {client!r}, or one id a row."
+        )
+    ids = pd.Index(array, name=client)
+    return ids, ids
+
+
+def _only_column(columns: list[str], client: str) -> str:
+    if client in columns:
+        return client
+    if len(columns) == 1:
+        return columns[0]
+    raise SchemaError(
+        f"No column {client!r} in X, to look up the events by.{did_you_mean(client, columns)} It has: {shown(columns)}."
+    )
