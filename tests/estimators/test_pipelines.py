@@ -61,7 +61,7 @@ def test_a_grid_search_goes_over_options_of_parts(tiny: SequenceEmbedder, train:
 
 @pytest.mark.parametrize("container", ["default", "pandas"])
 def test_embeddings_stand_beside_static_features_in_a_column_transformer(
-    container: str, tiny: SequenceEmbedder, train: EventSequences, table: pd.DataFrame, fitted: SequenceEmbedder
+    container: str, tiny: SequenceEmbedder, train: EventSequences, table: pd.DataFrame
 ) -> None:
     beside = ColumnTransformer(
         [("events", tiny.set_params(events=train), ["client_id"]), ("static", "passthrough", ["age"])]
@@ -71,7 +71,8 @@ def test_embeddings_stand_beside_static_features_in_a_column_transformer(
     numbers = found.to_numpy() if container == "pandas" else found
     assert numbers.shape == (25, 129)
     assert numbers[:, -1].tolist() == table["age"].tolist()
-    vectors = fitted.transform(train)
+    vectors = beside.named_transformers_["events"].set_output(transform="default").transform(train.client_ids)
+    vectors.index = train.client_ids
     for row, client in enumerate(table["client_id"][:24]):
         np.testing.assert_allclose(numbers[row, :-1], vectors.loc[client], atol=1e-5)
     if container == "pandas":
