@@ -186,7 +186,7 @@ def _once(targets: Sequence[str]) -> None:
 def _check_equal(wanted: Any, there: Any, name: str) -> None:
     if isinstance(wanted, BaseModel) and type(wanted) is type(there):
         for field in wanted.model_fields_set:
-            _check_equal(getattr(wanted, field), getattr(there, field), f"{name}.{field}")
+            _check_equal(getattr(wanted, field), getattr(there, field), name if field == "name" else f"{name}.{field}")
     elif wanted != there:
         values = [getattr(value, "name", value) for value in (wanted, there)]
         raise ConfigError(

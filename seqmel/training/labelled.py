@@ -23,6 +23,7 @@ from seqmel.training.batches import generator
 __all__ = ["Labelled", "LabelledBatch", "LabelledBatches", "class_weights", "hold_out", "label"]
 
 _LEAST_CLIENTS = 4
+_MOST_HELD_OUT = 20_000  # more clients would make the figures hardly sharper, and cost time after every epoch
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def hold_out(labelled: Labelled, share: float, *, seed: int) -> tuple[Labelled, 
     Clients are ordered by their labels, at random among equals, and every so many-th is held out: so classes are
     stratified, and quantities too. What every class needs to be learnt from stays: its last client is not held out.
     """
-    count = round(len(labelled) * share)
+    count = min(round(len(labelled) * share), _MOST_HELD_OUT)
     if count < 2:
         return labelled, labelled[torch.zeros(0, dtype=torch.int64)]
     random = generator(seed, 10)

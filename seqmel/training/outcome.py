@@ -15,6 +15,7 @@ from seqmel.config import Config
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.targets import Target
 from seqmel.embedding import embed_sequences
+from seqmel.errors import TrainingError
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
 from seqmel.training.labelled import Labelled
@@ -122,8 +123,17 @@ class HeldOut:
         return found
 
     def figures(self, outputs: Sequence[Tensor]) -> dict[str, float]:
-        """The validation loss, which decides which epoch is best, and the figures of `label_metrics`."""
+        """The validation loss, which decides which epoch is best, and the figures of `label_metrics`.
+
+        Raises:
+            TrainingError: outputs that are not finite.
+        """
         labelled = self.labelled
+        if not all(out.isfinite().all() for out in outputs):
+            raise TrainingError(
+                "The outputs for the clients held out are no longer finite. Lower finetuning.learning_rate"
+                f" (it is {self.config.finetuning.learning_rate:g})."
+            )
         loss = label_loss(outputs, labelled.values, labelled.weights, labelled.targets, self.class_weights)
         return {"validation_loss": float(loss)} | label_metrics(outputs, labelled)
 
