@@ -29,8 +29,9 @@ LAYERS: dict[str, str] = {
     "as_of": "errors progress schema files device data model embedding",
     "updating": "errors progress files device data nn model embedding",
     "evaluation": "errors schema data",
+    "recognition": "errors progress device data model training embedding evaluation",
     "demo": "errors evaluation",
-    "cli": "errors progress schema files config data model training embedding as_of updating evaluation demo",
+    "cli": "errors progress schema files config data model training embedding as_of updating evaluation recognition demo",
     "__main__": "cli",
 }
 """A part of the package, and all other parts that it may import; none that comes later."""
@@ -38,7 +39,7 @@ LAYERS: dict[str, str] = {
 SPECIAL: dict[str, str] = {
     "duckdb": "data",
     "lightgbm": "evaluation",
-    "matplotlib": "training demo",
+    "matplotlib": "training evaluation demo",
     "pytorch_lightning": "training",
     "rich": "progress evaluation cli",
     "safetensors": "model",
