@@ -17,9 +17,11 @@ __all__ = [
     "Config",
     "ConfigError",
     "EventSchema",
+    "GroupFolds",
     "InputError",
     "Model",
     "ModelError",
+    "OutOfTime",
     "OutputError",
     "PreparedSequences",
     "SchemaError",
@@ -27,19 +29,23 @@ __all__ = [
     "SeqmelError",
     "TrainingError",
     "Vocabulary",
+    "drift",
     "embed",
     "embed_as_of",
     "embed_to_parquet",
     "embed_update",
     "generate_card_data",
     "infer_schema",
+    "label_curve",
     "load_model",
+    "measure_retrieval",
     "open_events",
     "prepare",
     "read_config",
     "read_embeddings",
     "read_labels",
     "score",
+    "size_curve",
     "train",
 ]
 
@@ -62,10 +68,14 @@ if TYPE_CHECKING:
         TrainingError,
     )
     from seqmel.evaluation.aggregates import AggregatePlan
+    from seqmel.evaluation.curves import label_curve, size_curve
+    from seqmel.evaluation.drift import drift
     from seqmel.evaluation.labels import read_embeddings, read_labels
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.scoring import score
+    from seqmel.evaluation.splits import GroupFolds, OutOfTime
     from seqmel.model import Model, load_model
+    from seqmel.recognition import measure_retrieval
     from seqmel.schema import EventSchema
     from seqmel.training.run import prepare, train
     from seqmel.updating import embed_update
@@ -76,9 +86,11 @@ _HOME = {
     "Config": "config",
     "ConfigError": "errors",
     "EventSchema": "schema",
+    "GroupFolds": "evaluation.splits",
     "InputError": "errors",
     "Model": "model",
     "ModelError": "errors",
+    "OutOfTime": "evaluation.splits",
     "OutputError": "errors",
     "PreparedSequences": "data.prepared",
     "SchemaError": "errors",
@@ -86,19 +98,23 @@ _HOME = {
     "SeqmelError": "errors",
     "TrainingError": "errors",
     "Vocabulary": "data.vocabulary",
+    "drift": "evaluation.drift",
     "embed": "embedding",
     "embed_as_of": "as_of",
     "embed_to_parquet": "embedding",
     "embed_update": "updating",
     "generate_card_data": "demo.generator",
     "infer_schema": "data.inference",
+    "label_curve": "evaluation.curves",
     "load_model": "model",
+    "measure_retrieval": "recognition",
     "open_events": "data.reading",
     "prepare": "training.run",
     "read_config": "config",
     "read_embeddings": "evaluation.labels",
     "read_labels": "evaluation.labels",
     "score": "evaluation.scoring",
+    "size_curve": "evaluation.curves",
     "train": "training.run",
 }
 

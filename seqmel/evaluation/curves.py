@@ -78,7 +78,9 @@ class Curve:
             primary = point.score(self.primary).to_json()
             values = {name: primary[name] for name in ("mean", "half_width", "interval")}
             scores = [score.to_json() for score in point.scores]
-            rows.append({"features": point.features, **point.settings, "primary": self.primary, **values, "scores": scores})
+            rows.append(
+                {"features": point.features, **point.settings, "primary": self.primary, **values, "scores": scores}
+            )
         return rows
 
     def table(self) -> Table:
@@ -136,7 +138,10 @@ def label_curve(
     for name, table in matched.items():
         x = feature_matrix(table.loc[scored.index], name)
         for fraction in fractions:
-            found = [_mean_of_draws(problem, x, fold, drawn[fraction][fold], booster, told) for fold in range(len(problem.splits))]
+            found = [
+                _mean_of_draws(problem, x, fold, drawn[fraction][fold], booster, told)
+                for fold in range(len(problem.splits))
+            ]
             settings = {"share": fraction, "clients": len(drawn[fraction][0][0]), "draws": len(drawn[fraction][0])}
             points.append(Point(name, fraction, settings, tuple(summarised(name, found))))
     note = f"{_split_note(problem)}; the same test parts for all shares; mean over the draws of each"

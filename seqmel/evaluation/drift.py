@@ -88,7 +88,16 @@ class Drift:
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values."""
-        names = ("psi_threshold", "psi_by_chance", "mmd2", "p_value", "p_threshold", "bandwidth", "reference", "current")
+        names = (
+            "psi_threshold",
+            "psi_by_chance",
+            "mmd2",
+            "p_value",
+            "p_threshold",
+            "bandwidth",
+            "reference",
+            "current",
+        )
         return {
             "drifted": self.drifted,
             "verdict": self.verdict,
@@ -172,9 +181,7 @@ def psi(reference: Matrix, current: Matrix, *, bins: int = 10) -> npt.NDArray[np
     return np.array([_psi(r, c, bins) for r, c in zip(reference.T, current.T, strict=True)])
 
 
-def mmd(
-    a: Matrix, b: Matrix, *, permutations: int, random: np.random.Generator
-) -> tuple[float, float, float]:
+def mmd(a: Matrix, b: Matrix, *, permutations: int, random: np.random.Generator) -> tuple[float, float, float]:
     """The unbiased MMD squared with a Gaussian kernel, exp(-|x - y|^2 / (2 s^2)), its p-value, and s.
 
     s is the median distance of the pooled vectors (Gretton et al., section 8). The p-value is (1 + k) / (1 + P), where k of P

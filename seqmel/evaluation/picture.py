@@ -48,4 +48,6 @@ def _draw_line(axis: Any, name: str, points: list[Point], metric: str, colour: s
     at = [p.at for p in points]
     scores = [p.score(metric) for p in points]
     axis.plot(at, [s.mean for s in scores], marker="o", markersize=4, color=colour, label=name)
-    axis.fill_between(at, [s.interval[0] for s in scores], [s.interval[1] for s in scores], color=colour, alpha=0.13, lw=0)
+    axis.fill_between(
+        at, [s.interval[0] for s in scores], [s.interval[1] for s in scores], color=colour, alpha=0.13, lw=0
+    )

@@ -175,14 +175,14 @@ def verification(
     own = (query[measured] * gallery[measured]).sum(1)
     above, at_least = _impostors_beyond(query[measured], gallery[measured], np.sort(own))
     others = len(measured) * (len(measured) - 1)
-    points = tuple(
-        _operating(far, thresholds.get(far), own, query[measured], gallery[measured], seed) for far in fars
-    )
+    points = tuple(_operating(far, thresholds.get(far), own, query[measured], gallery[measured], seed) for far in fars)
     auroc = 1 - (above + at_least).mean() / (2 * others)
     return Verification(float(auroc), _roc(at_least / others), points, pairs)
 
 
-def _operating(far: float, threshold: float | None, own: Matrix, query: Matrix, gallery: Matrix, seed: int) -> Operating:
+def _operating(
+    far: float, threshold: float | None, own: Matrix, query: Matrix, gallery: Matrix, seed: int
+) -> Operating:
     if threshold is None:
         return Operating(far, None, None, None)
     wrong = sum(int((alike > threshold).sum()) for alike in _impostors(query, gallery))
