@@ -103,7 +103,7 @@ def test_the_roc_rises_from_strict_to_lenient() -> None:
     assert (np.diff(tar) > 0).all()
     assert tar[-1] == 1
     assert 0.3 < found.auroc < 0.7
-    assert np.abs(far - tar).max() < 0.15  # chance
+    assert np.abs(far - tar).max() < 0.2  # chance
 
 
 def test_equal_vectors_are_told_apart_by_chance_only() -> None:
