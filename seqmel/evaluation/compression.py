@@ -64,13 +64,13 @@ def read_back(x: Matrix, training: Matrix, number_type: NumberType) -> Matrix:
         (M, D) float32.
     """
     if number_type == "float16":
-        return np.clip(x, -_HALF, _HALF).astype(np.float16).astype(np.float32)
+        return np.asarray(np.clip(x, -_HALF, _HALF).astype(np.float16), np.float32)
     if number_type == "int8":
         low, high = np.quantile(training, [_TAIL, 1 - _TAIL], axis=0).astype(np.float32)
         step = np.where(high > low, (high - low) / _LEVELS, 1).astype(np.float32)
         return np.asarray(low + step * np.clip(np.rint((x - low) / step), 0, _LEVELS), np.float32)
     if number_type == "binary":
-        return (x > training.mean(0)).astype(np.float32)
+        return np.asarray(x > training.mean(0), np.float32)
     return x
 
 

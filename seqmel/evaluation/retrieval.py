@@ -142,7 +142,7 @@ def retrieval_figures(ranks: Whole, at: Sequence[int], *, seed: int = 0) -> dict
     found = ranks > 0
     relevant = found.sum(1)
     places = np.arange(1, ranks.shape[1] + 1)
-    values = {}
+    values: dict[str, npt.NDArray[Any]] = {}
     for k in at:
         within = (found & (ranks <= k)).sum(1)
         values |= {f"recall@{k}": within / relevant, f"precision@{k}": within / k, f"cmc@{k}": within > 0}
@@ -217,13 +217,16 @@ def _thresholds(query: Matrix, gallery: Matrix, fars: Sequence[float]) -> list[f
 
 def _impostors_beyond(query: Matrix, gallery: Matrix, own: Matrix) -> tuple[Whole, Whole]:
     """(N,) how many pairs of two clients are more alike than each of N rising similarities, and how many as alike or more."""
-    counts = [np.zeros(len(own) + 1, np.int64) for _ in range(2)]
+    left, right = np.zeros((2, len(own) + 1), np.int64)
     for alike in _impostors(query, gallery):
         alike.sort()  # a sorted look-up stays in the cache
-        for count, side in zip(counts, ("left", "right"), strict=True):
-            count += np.bincount(np.searchsorted(own, alike, side=side), minlength=len(own) + 1)
-    above, at_least = (count[::-1].cumsum()[::-1][1:] for count in counts)
-    return above, at_least
+        left += np.bincount(np.searchsorted(own, alike, side="left"), minlength=len(left))
+        right += np.bincount(np.searchsorted(own, alike, side="right"), minlength=len(right))
+    return _from_each_on(left)[1:], _from_each_on(right)[1:]
+
+
+def _from_each_on(counts: Whole) -> Whole:
+    return counts[::-1].cumsum()[::-1]
 
 
 def _roc(far: npt.NDArray[np.float64]) -> tuple[tuple[float, float], ...]:

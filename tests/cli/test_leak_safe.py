@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
 from small import card_events
 from typer.testing import CliRunner
 
@@ -17,7 +17,7 @@ from seqmel.cli.main import app
 from seqmel.errors import SeqmelError
 
 
-def seqmel(*arguments: object) -> Result:
+def seqmel(*arguments: object) -> Any:
     """Run the command in this process; what goes wrong unforeseen is raised."""
     done = CliRunner().invoke(app, [str(a) for a in arguments])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
@@ -85,8 +85,9 @@ def test_groups_stay_in_one_fold(folder: Path) -> None:
 
 def test_labels_and_embeddings_of_clients_and_moments_are_matched_by_both(folder: Path) -> None:
     monthly = evaluate(
-        folder, "--moment", "month", "--json", folder / "s.json", labels="monthly.parquet", vectors="as_of.parquet"
-    )
+        folder, "--moment", "month", "--trees", 40, "--json", folder / "s.json",
+        labels="monthly.parquet", vectors="as_of.parquet",
+    )  # fmt: skip
     assert seqmel(*monthly).exit_code == 0
     (scores,) = json.loads((folder / "s.json").read_text())
     auroc = next(s["mean"] for s in scores["scores"] if s["metric"] == "auroc")
