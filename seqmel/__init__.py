@@ -19,9 +19,11 @@ __all__ = [
     "ConfigError",
     "EventSchema",
     "EventSequences",
+    "GroupFolds",
     "InputError",
     "Model",
     "ModelError",
+    "OutOfTime",
     "OutputError",
     "PreparedSequences",
     "SchemaError",
@@ -30,6 +32,7 @@ __all__ = [
     "SequenceEmbedder",
     "TrainingError",
     "Vocabulary",
+    "drift",
     "embed",
     "embed_as_of",
     "embed_to_parquet",
@@ -38,7 +41,9 @@ __all__ = [
     "finetune",
     "generate_card_data",
     "infer_schema",
+    "label_curve",
     "load_model",
+    "measure_retrieval",
     "open_events",
     "predict",
     "predict_to_parquet",
@@ -47,6 +52,7 @@ __all__ = [
     "read_embeddings",
     "read_labels",
     "score",
+    "size_curve",
     "train",
 ]
 
@@ -73,11 +79,15 @@ if TYPE_CHECKING:
     from seqmel.estimators.embedder import SequenceEmbedder
     from seqmel.estimators.sequences import EventSequences
     from seqmel.evaluation.aggregates import AggregatePlan
+    from seqmel.evaluation.curves import label_curve, size_curve
+    from seqmel.evaluation.drift import drift
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.scoring import score
+    from seqmel.evaluation.splits import GroupFolds, OutOfTime
     from seqmel.export.onnx import export_onnx
     from seqmel.model import Model, load_model
     from seqmel.prediction import predict, predict_to_parquet
+    from seqmel.recognition import measure_retrieval
     from seqmel.schema import EventSchema
     from seqmel.training.finetune import finetune
     from seqmel.training.run import prepare, train
@@ -91,9 +101,11 @@ _HOME = {
     "ConfigError": "errors",
     "EventSchema": "schema",
     "EventSequences": "estimators.sequences",
+    "GroupFolds": "evaluation.splits",
     "InputError": "errors",
     "Model": "model",
     "ModelError": "errors",
+    "OutOfTime": "evaluation.splits",
     "OutputError": "errors",
     "PreparedSequences": "data.prepared",
     "SchemaError": "errors",
@@ -102,6 +114,7 @@ _HOME = {
     "SequenceEmbedder": "estimators.embedder",
     "TrainingError": "errors",
     "Vocabulary": "data.vocabulary",
+    "drift": "evaluation.drift",
     "embed": "embedding",
     "embed_as_of": "as_of",
     "embed_to_parquet": "embedding",
@@ -110,7 +123,9 @@ _HOME = {
     "finetune": "training.finetune",
     "generate_card_data": "demo.generator",
     "infer_schema": "data.inference",
+    "label_curve": "evaluation.curves",
     "load_model": "model",
+    "measure_retrieval": "recognition",
     "open_events": "data.reading",
     "predict": "prediction",
     "predict_to_parquet": "prediction",
@@ -119,6 +134,7 @@ _HOME = {
     "read_embeddings": "data.labels",
     "read_labels": "data.labels",
     "score": "evaluation.scoring",
+    "size_curve": "evaluation.curves",
     "train": "training.run",
 }
 

@@ -31,10 +31,12 @@ LAYERS: dict[str, str] = {
     "training": "errors progress files device config data nn objectives model embedding",
     "evaluation": "errors schema data",
     "estimators": "errors progress schema files config data model training embedding evaluation",
+    "recognition": "errors progress device data model training embedding evaluation",
     "export": "errors files data model nn",
     "experiment": "errors progress files device config data training embedding evaluation",
     "demo": "errors evaluation",
-    "cli": "errors progress schema files config data model training embedding as_of updating prediction evaluation export experiment demo",
+    "cli": "errors progress schema files config data model training embedding as_of updating prediction evaluation recognition"
+    " export experiment demo",
     "__main__": "cli",
 }
 """A part of the package, and all other parts that it may import; none that comes later."""
@@ -42,7 +44,7 @@ LAYERS: dict[str, str] = {
 SPECIAL: dict[str, str] = {
     "duckdb": "data",
     "lightgbm": "evaluation",
-    "matplotlib": "training experiment demo",
+    "matplotlib": "training evaluation experiment demo",
     "pytorch_lightning": "training",
     "rich": "progress evaluation cli",
     "safetensors": "model",

@@ -3,30 +3,100 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 import pandas as pd
 from rich.console import Console
 
 from seqmel.config import Config
 from seqmel.data.inference import infer_schema
-from seqmel.data.labels import beside, read_embeddings, read_labels
+from seqmel.data.labels import beside, read_column, read_embeddings, read_labels
 from seqmel.data.reading import open_events
 from seqmel.errors import ConfigError
 from seqmel.evaluation.aggregates import AggregatePlan
+from seqmel.evaluation.compression import NumberType, check_number_types
+from seqmel.evaluation.curves import Curve, label_curve, size_curve
 from seqmel.evaluation.results import Scores
 from seqmel.evaluation.scoring import Task, score
+from seqmel.evaluation.splits import GroupFolds, OutOfTime, Split
 from seqmel.files import written_beside
 from seqmel.progress import Progress
 
-__all__ = ["averages_of", "evaluate_files", "feature_sets", "print_scores"]
+__all__ = [
+    "Asked",
+    "averages_of",
+    "evaluate_files",
+    "feature_sets",
+    "fractions_of",
+    "number_types_of",
+    "print_scores",
+    "sizes_of",
+]
 
 AGGREGATES = "aggregates"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How the features are to be scored; what is not asked for is not done.
+
+    Attributes:
+        task, folds, seed, trees: see `score`.
+        moment: the column of the moments, where labels and embeddings have one row a client and moment.
+        out_of_time, group: the column that the clients are split by.
+        test_share, same_clients: see `OutOfTime`.
+        fractions: shares of the labelled training clients.
+        sizes: numbers a vector, None for all; with `number_types`.
+        plot: where the curves are drawn.
+    """
+
+    task: Task = "auto"
+    folds: int = 5
+    seed: int = 0
+    trees: int = 500
+    moment: str | None = None
+    out_of_time: str | None = None
+    group: str | None = None
+    test_share: float = 0.3
+    same_clients: bool = False
+    fractions: tuple[float, ...] = ()
+    sizes: tuple[int | None, ...] = ()
+    number_types: tuple[NumberType, ...] = ()
+    plot: Path | None = None
+
+    def check(self, *, events: bool) -> None:
+        """What does not go together is refused before anything is read."""
+        if self.out_of_time is not None and self.group is not None:
+            raise ConfigError("--out-of-time and --group are two ways to split. Leave one of them out.")
+        if self.same_clients and self.out_of_time is None:
+            raise ConfigError("--same-clients belongs to --out-of-time: folds never have a client on both sides.")
+        if self.number_types and not self.sizes:
+            raise ConfigError("--number-types belongs to --sizes. Give the sizes too: --sizes 16,64,full.")
+        if self.plot is not None and not (self.fractions or self.sizes):
+            raise ConfigError("--plot draws curves. Ask for one with --label-fractions or --sizes.")
+        if self.moment is not None and events:
+            raise ConfigError(
+                "--moment and --events do not go together: the aggregates are of all events of a client, also of those"
+                " after the moment. Leave --events out."
+            )
+
+    def split(self, labels: str, config: Config) -> Split | None:
+        """The split by a column of the labels; None for random folds."""
+        options = {"client": config.columns.client, "moment": self.moment}
+        if self.out_of_time is not None:
+            times = read_column(labels, self.out_of_time, option="--out-of-time", **options)
+            return OutOfTime(times, self.test_share, self.same_clients)
+        if self.group is not None:
+            return GroupFolds(read_column(labels, self.group, option="--group", **options))
+        return None
+
+
 def feature_sets(
-    embeddings: Sequence[str], events: str | None, config: Config, progress: Progress
+    embeddings: Sequence[str], events: str | None, config: Config, progress: Progress, *, moment: str | None = None
 ) -> dict[str, pd.DataFrame]:
     """Name -> features: the aggregates of the events, each file of embeddings, and each of these beside the aggregates.
 
@@ -35,6 +105,7 @@ def feature_sets(
         events: where the aggregates come from; None leaves them out.
         config: names the columns of the events.
         progress: where to report to.
+        moment: the column of the moments in the embeddings, where these are of clients and moments.
     """
     sets: dict[str, pd.DataFrame] = {}
     if events is not None:
@@ -47,7 +118,7 @@ def feature_sets(
         )
         if name in sets:
             raise ConfigError(f"Two sets of features are called {name!r}. Give one of them as NAME={path}.")
-        sets[name] = read_embeddings(path, client=config.columns.client)
+        sets[name] = read_embeddings(path, client=config.columns.client, moment=moment)
         if events is not None:
             sets[f"{name} + {AGGREGATES}"] = beside(sets[name], sets[AGGREGATES])
     if not sets:
@@ -63,23 +134,84 @@ def evaluate_files(
     embeddings: Sequence[str],
     events: str | None,
     config: Config,
+    asked: Asked,
     *,
-    task: Task,
-    folds: int,
-    seed: int,
-    trees: int,
     json_file: Path | None,
     progress: Progress,
 ) -> list[Scores]:
-    """Score every target, print a table for each, and write all of it as JSON where asked."""
-    series = [read_labels(labels, target, client=config.columns.client) for target in targets]
-    sets = feature_sets(embeddings, events, config, progress)
-    found = [scored(y, sets, task=task, folds=folds, seed=seed, trees=trees, progress=progress) for y in series]
+    """Score every target, print a table for each, and write all of it as JSON, and the curves as PNG, where asked."""
+    asked.check(events=events is not None)
+    split = asked.split(labels, config)
+    names = {"client": config.columns.client, "moment": asked.moment}
+    series = [read_labels(labels, target, **names) for target in targets]
+    sets = feature_sets(embeddings, events, config, progress, moment=asked.moment)
+    found, drawn = [], []
+    written: list[dict[str, Any]] = []
+    for y in series:
+        options = {"task": asked.task, "folds": asked.folds, "seed": asked.seed, "trees": asked.trees, "split": split}
+        found.append(scored(y, sets, progress=progress, **options))  # type: ignore[arg-type]
+        curves = _curves(y, sets, asked, options, progress)
+        drawn += list(curves.values())
+        written.append(found[-1].to_json() | {name: curve.to_json() for name, curve in curves.items()})
     print_scores(found)
+    for curve in drawn:
+        Console(highlight=False).print(curve.table())
     if json_file is not None:
         with written_beside(json_file) as partial:
-            partial.write_text(json.dumps([scores.to_json() for scores in found], indent=1), encoding="utf-8")
+            partial.write_text(json.dumps(written, indent=1), encoding="utf-8")
+    if asked.plot is not None:
+        from seqmel.evaluation.picture import draw_curves
+
+        with written_beside(asked.plot) as partial:
+            draw_curves(partial, drawn)
     return found
+
+
+def _curves(
+    y: pd.Series, sets: dict[str, pd.DataFrame], asked: Asked, options: dict[str, Any], progress: Progress
+) -> dict[str, Curve]:
+    """The curves that were asked for; sizes are those of embeddings alone."""
+    curves = {}
+    folds = 1 if isinstance(options["split"], OutOfTime) else asked.folds
+    if asked.fractions:
+        trainings = folds * len(sets) * sum(1 if f == 1 else min(5, math.ceil(1 / f)) for f in asked.fractions)
+        with progress.task(f"label curve of {y.name}", trainings, "trainings") as bar:
+            curves["label_curve"] = label_curve(y, sets, asked.fractions, told=bar.advance, **options)
+    if asked.sizes:
+        vectors = {name: table for name, table in sets.items() if AGGREGATES not in name.split(" + ")}
+        if not vectors:
+            raise ConfigError("--sizes makes embeddings smaller, and there are none. Give --embeddings FILE.")
+        types = asked.number_types or get_args(NumberType)
+        with progress.task(
+            f"size curve of {y.name}", folds * len(vectors) * len(asked.sizes) * len(types), "trainings"
+        ) as bar:
+            curves["size_curve"] = size_curve(y, vectors, asked.sizes, types, told=bar.advance, **options)
+    return curves
+
+
+def fractions_of(text: str | None) -> tuple[float, ...]:
+    """ "0.01,0.1,1" as numbers."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text is not None else ()
+    except ValueError:
+        raise ConfigError(f"--label-fractions cannot be {text!r}. Expected shares such as 0.01,0.1,1.") from None
+
+
+def sizes_of(text: str | None) -> tuple[int | None, ...]:
+    """ "16,64,full" as numbers, None for full."""
+    try:
+        return (
+            tuple(None if part.strip() == "full" else int(part) for part in text.split(",")) if text is not None else ()
+        )
+    except ValueError:
+        raise ConfigError(f"--sizes cannot be {text!r}. Expected numbers a vector, or full: 16,64,full.") from None
+
+
+def number_types_of(text: str | None) -> tuple[NumberType, ...]:
+    """ "float32,int8" as names."""
+    names = tuple(part.strip() for part in text.split(",")) if text is not None else ()
+    check_number_types(names)
+    return names  # type: ignore[return-value]
 
 
 def scored(
@@ -90,10 +222,12 @@ def scored(
     folds: int = 5,
     seed: int = 0,
     trees: int = 500,
+    split: Split | None = None,
     progress: Progress,
 ) -> Scores:
     """`score`, with progress."""
-    with progress.task(f"score {y.name}", folds * len(sets), "folds") as bar:
+    count = 1 if isinstance(split, OutOfTime) else folds
+    with progress.task(f"score {y.name}", count * len(sets), "folds") as bar:
         return score(
             y,
             sets,
@@ -102,6 +236,7 @@ def scored(
             folds=folds,
             seed=seed,
             trees=trees,
+            split=split,
             progress=lambda name, done, total: bar.advance(1, name),
         )
 

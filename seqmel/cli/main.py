@@ -261,17 +261,94 @@ def evaluate(
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
     trees: Annotated[int, typer.Option(help="Trees of LightGBM.", min=1)] = 500,
     seed: Annotated[int, typer.Option(help="Of the folds and of LightGBM.", min=0)] = 0,
+    moment: Annotated[
+        str | None,
+        typer.Option(help="The column of the moments, where labels and embeddings are of clients and moments."),
+    ] = None,
+    out_of_time: Annotated[
+        str | None, typer.Option(help="Train on the rows that are earlier by this column of LABELS, test on the later.")
+    ] = None,
+    test_share: Annotated[float, typer.Option(help="Share of the rows that is tested out of time.")] = 0.3,
+    same_clients: Annotated[
+        bool, typer.Option("--same-clients", help="Let clients of the earlier rows come in the later ones too.")
+    ] = False,
+    group: Annotated[
+        str | None, typer.Option(help="Keep rows that are equal in this column of LABELS in one fold.")
+    ] = None,
+    label_fractions: Annotated[
+        str | None, typer.Option(help="Score with a share of the training clients labelled: 0.01,0.1,1.")
+    ] = None,
+    sizes: Annotated[str | None, typer.Option(help="Score vectors reduced to so many numbers: 16,64,full.")] = None,
+    number_types: Annotated[
+        str | None, typer.Option(help="With --sizes: float32,float16,int8,binary, which is all of them.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG file.")] = None,
 ) -> None:
     """Score embeddings against hand-crafted aggregates."""
     checked = _config(config, settings, client=client, time=time)
-    kind = _one_of("task", task, "auto", "classification", "regression")
-    from seqmel.cli.evaluate import evaluate_files
+    kind: Any = _one_of("task", task, "auto", "classification", "regression")
+    from seqmel.cli.evaluate import Asked, evaluate_files, fractions_of, number_types_of, sizes_of
     from seqmel.progress import console_progress
 
+    asked = Asked(
+        task=kind, folds=folds, seed=seed, trees=trees, moment=moment, out_of_time=out_of_time, group=group,
+        test_share=test_share, same_clients=same_clients, fractions=fractions_of(label_fractions),
+        sizes=sizes_of(sizes), number_types=number_types_of(number_types), plot=plot,
+    )  # fmt: skip
     evaluate_files(
-        labels, target, embeddings or [], events, checked, task=kind,  # type: ignore[arg-type]
-        folds=folds, seed=seed, trees=trees, json_file=json_file, progress=console_progress(),
+        labels, target, embeddings or [], events, checked, asked, json_file=json_file, progress=console_progress()
+    )
+
+
+@app.command()
+def drift(
+    reference: Annotated[str, typer.Argument(help="A file of embeddings: what they were.")],
+    current: Annotated[str, typer.Argument(help="A file of embeddings of the same model: what they are.")],
+    client: Client = None,
+    bins: Annotated[int, typer.Option(help="Bins of the reference for the PSI.")] = 10,
+    psi: Annotated[float, typer.Option(help="From which PSI on a dimension has moved.")] = 0.25,
+    p_value: Annotated[float, typer.Option(help="At or below which p-value of the MMD the whole has moved.")] = 0.01,
+    seed: Annotated[int, typer.Option(help="Of the sample and the permutations.")] = 0,
+    fail_on_drift: Annotated[
+        bool, typer.Option("--fail-on-drift", help="End with exit code 1 where there is drift.")
+    ] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Compare the embeddings of two periods: each dimension by PSI, all together by MMD."""
+    from seqmel.cli.drift import compare_embeddings
+
+    found = compare_embeddings(
+        reference, current, client=client, bins=bins, psi=psi, p_value=p_value, seed=seed, json_file=json_file
+    )
+    if found.drifted and fail_on_drift:
+        raise typer.Exit(1)
+
+
+@app.command()
+def retrieval(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    events: Events,
+    clients: Annotated[int, typer.Option(help="How many clients to draw at most.")] = 5_000,
+    parts: Annotated[
+        str, typer.Option(help="halves (in time) or slices (random, disjoint) of each client.")
+    ] = "halves",
+    min_events: Annotated[int, typer.Option(help="Leave out clients with fewer events.")] = 20,
+    trained_on: Annotated[
+        str | None, typer.Option(help="The events that the model was trained on: their clients are left out.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the clients, slices, halves and intervals.")] = 0,
+    device: Device = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Find clients again by their vectors: recall@k, CMC, mAP, and verification at fixed false accepts."""
+    kind: Any = _one_of("parts", parts, "halves", "slices")
+    from seqmel.cli.retrieval import retrieve_clients
+    from seqmel.progress import console_progress
+
+    retrieve_clients(
+        model, events, clients=clients, parts=kind, min_events=min_events, trained_on=trained_on, seed=seed,
+        device=_device(device), json_file=json_file, progress=console_progress(),
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "likely_client",
     "match",
     "places",
+    "read_column",
     "read_embeddings",
     "read_labels",
     "recognise_task",
@@ -43,21 +44,22 @@ _BATCH_ROWS = 100_000
 _VECTOR = re.compile(r"(FLOAT|DOUBLE)\[\d*\]")
 
 
-def read_labels(labels: Table, target: str, *, client: str | None = None) -> pd.Series[Any]:
-    """Read one label a client.
+def read_labels(labels: Table, target: str, *, client: str | None = None, moment: str | None = None) -> pd.Series[Any]:
+    """Read one label a client, or one a client and moment.
 
     Args:
-        labels: a table with one row a client.
+        labels: a table with one row a client, or one a client and moment.
         target: the column to predict: classes (text, booleans, whole numbers) or quantities.
         client: the client column; recognised by name where None.
+        moment: the column of the moments, where a client has a row for each of several.
 
     Returns:
-        The target, named as its column, indexed by client id in the order of the table. Clients whose target is null,
+        The target, named as its column, indexed by client id (and moment) in the order of the table. Rows whose target is null,
         NaN or infinite are left out. Text, booleans and whole numbers keep their kind; other numbers become float64.
 
     Raises:
         SchemaError: no such column, or the target is neither text nor boolean nor a number.
-        InputError: not readable, no label at all, a client without an id, or a client with two labels.
+        InputError: not readable, no label at all, a client without an id, or a client (and moment) with two labels.
     """
     source = _open(labels)
     client = client or recognise_client(source.columns, source.label)
@@ -66,14 +68,39 @@ def read_labels(labels: Table, target: str, *, client: str | None = None) -> pd.
     if client == target:
         raise SchemaError(f"The target {target!r} is the client column of {source.label}. Name another target.")
     value = _target_sql(target, source)
+    return _series(source, target, value, client, moment, f"Column {target!r}")
+
+
+def read_column(
+    labels: Table, column: str, *, option: str, client: str | None = None, moment: str | None = None
+) -> pd.Series[Any]:
+    """Read another column of the labels, of any type, as `read_labels` reads the target: to split the clients by it.
+
+    Args:
+        labels, client, moment: see `read_labels`.
+        column: its name.
+        option: how a user names another column, for the message when it is not there.
+
+    Raises:
+        SchemaError, InputError: see `read_labels`.
+    """
+    source = _open(labels)
+    client = client or recognise_client(source.columns, source.label)
+    source.require(column, f"Name another column with {option}.")
+    return _series(source, column, ident(column), client, moment, f"Column {column!r}")
+
+
+def _series(source: EventSource, name: str, value: str, client: str, moment: str | None, what: str) -> pd.Series[Any]:
+    """What an SQL expression gives, without its nulls, by client (and moment)."""
+    keys = _keys(source, client, moment)
     read = source.stream(
-        f"SELECT * FROM (SELECT {ident(client)} AS id, {value} AS label FROM events) WHERE label IS NOT NULL",
+        f"SELECT * FROM (SELECT {value} AS __value, {', '.join(keys)} FROM events) WHERE __value IS NOT NULL",
         _BATCH_ROWS,
     ).read_all()
     if not len(read):
-        raise InputError(f"Column {target!r} of {source.label} holds no value. Name a target that some clients have.")
-    values: pd.Series[Any] = read.column(1).to_pandas()
-    values.index, values.name = _ids(read.column(0), client, source.label), target
+        raise InputError(f"{what} of {source.label} holds no value. Name one that some clients have.")
+    values: pd.Series[Any] = read.column(0).to_pandas()
+    values.index, values.name = _ids(read.select(range(1, read.num_columns)), source.label), name
     return values
 
 
@@ -82,16 +109,17 @@ def likely_client(labels: Table, name: str) -> str | None:
     return name if name in _open(labels).columns else None
 
 
-def read_embeddings(embeddings: Table, *, client: str | None = None) -> pd.DataFrame:
-    """Read one vector a client.
+def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str | None = None) -> pd.DataFrame:
+    """Read one vector a client, or one a client and moment.
 
     Args:
-        embeddings: a table with one row a client, the vector in columns `emb_0000 ...`, or in one list column
+        embeddings: a table with one row a client (and moment), the vector in columns `emb_0000 ...`, or in one list column
             `embedding`; without either, all columns but the client's are the vector.
         client: the client column; the first column where None.
+        moment: the column of the moments, as `embed_as_of` writes it, where a client has a row for each of several.
 
     Returns:
-        float32, one row a client in the order of the table, indexed by client id.
+        float32, one row a client in the order of the table, indexed by client id (and moment).
 
     Raises:
         SchemaError: no such column, or one that holds no numbers.
@@ -100,11 +128,12 @@ def read_embeddings(embeddings: Table, *, client: str | None = None) -> pd.DataF
     source = _open(embeddings)
     client = client or next(iter(source.columns))
     source.require(client, "Name the client column with --client.")
-    names = _vector_columns(source, client)
+    keys = _keys(source, client, moment)
+    names = _vector_columns(source, client, moment)
     nested = names == ["embedding"] and bool(_VECTOR.fullmatch(source.columns["embedding"]))
     selected = ", ".join(f"{ident(name)}::{'FLOAT[]' if nested else 'FLOAT'} AS {ident(name)}" for name in names)
-    read = source.stream(f"SELECT {selected}, {ident(client)} FROM events", _BATCH_ROWS).read_all()
-    ids = _ids(read.column(len(names)), client, source.label)
+    read = source.stream(f"SELECT {selected}, {', '.join(keys)} FROM events", _BATCH_ROWS).read_all()
+    ids = _ids(read.select(range(len(names), read.num_columns)), source.label)
     values = _vectors(read.column(0), ids, source.label) if nested else {n: read.column(n).to_numpy() for n in names}
     frame: pd.DataFrame = pd.DataFrame(values, index=ids)
     return frame.rename(columns=lambda i: f"emb_{i:04}") if nested else frame
@@ -231,11 +260,22 @@ def _target_sql(target: str, source: EventSource) -> str:
     )
 
 
-def _vector_columns(source: EventSource, client: str) -> list[str]:
+def _keys(source: EventSource, client: str, moment: str | None) -> list[str]:
+    """SQL of what names a row: the client, and the moment, of which all kinds of times become one."""
+    if moment is None:
+        return [ident(client)]
+    source.require(moment, "Name the column of the moments with --moment.")
+    if moment == client:
+        raise SchemaError(f"Client and moment are the same column, {client!r}, in {source.label}. Name two columns.")
+    is_time = re.match(r"TIMESTAMP|DATE", source.columns[moment])
+    return [ident(client), f"{ident(moment)}{'::TIMESTAMP' if is_time else ''} AS {ident(moment)}"]
+
+
+def _vector_columns(source: EventSource, client: str, moment: str | None) -> list[str]:
     columns = source.columns
     if _VECTOR.fullmatch(columns.get("embedding", "")):
         return ["embedding"]
-    others = [name for name in columns if name != client]
+    others = [name for name in columns if name not in (client, moment)]
     names = [name for name in others if re.fullmatch(r"emb_\d+", name)] or others
     wrong = [f"{name} ({columns[name]})" for name in names if not _NUMBER.fullmatch(columns[name])]
     if wrong or not names:
@@ -261,12 +301,16 @@ def _vectors(column: pa.ChunkedArray, ids: pd.Index[Any], label: str) -> npt.NDA
     return np.asarray(values, np.float32).reshape(len(lengths), -1)
 
 
-def _ids(column: pa.ChunkedArray, client: str, label: str) -> pd.Index[Any]:
-    if column.null_count:
-        raise InputError(
-            f"{column.null_count:,} rows of {label} have no client (column {client!r} is null). Drop or mend them."
-        )
-    ids: pd.Index[Any] = pd.Index(column.to_pandas(), name=client)
+def _ids(keys: pa.Table, label: str) -> pd.Index[Any]:
+    for what, name, column in zip(("client", "moment"), keys.column_names, keys.columns, strict=False):
+        if column.null_count:
+            raise InputError(
+                f"{column.null_count:,} rows of {label} have no {what} (column {name!r} is null). Drop or mend them."
+            )
+    parts = [
+        pd.Index(column.to_pandas(), name=name) for name, column in zip(keys.column_names, keys.columns, strict=True)
+    ]
+    ids: pd.Index[Any] = parts[0] if len(parts) == 1 else pd.MultiIndex.from_arrays(parts)
     _once(ids, label)
     return ids
 
@@ -274,8 +318,9 @@ def _ids(column: pa.ChunkedArray, client: str, label: str) -> pd.Index[Any]:
 def _once(ids: pd.Index[Any], label: str) -> None:
     again = ids[ids.duplicated()]
     if len(again):
+        row = "one row a client" if ids.nlevels == 1 else "one row a client and moment"
         raise InputError(
-            f"Client {_plain(again[0])} has {(ids == again[0]).sum()} rows in {label}. Expected one row a client:"
+            f"Client {_plain(again[0])} has {int(ids.isin(again[:1]).sum())} rows in {label}. Expected {row}:"
             " drop or join the others."
         )
 
@@ -298,6 +343,8 @@ def _places_by_text(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np
 
 
 def _plain(client: object) -> str:
+    if isinstance(client, tuple):
+        return " at ".join(map(_plain, client))
     whole = isinstance(client, (float, np.floating)) and float(client).is_integer()
     return str(int(client)) if whole else str(client)  # type: ignore[call-overload]
 

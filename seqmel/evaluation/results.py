@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,35 +29,50 @@ class Score:
         features: the name of the set.
         metric: accuracy, auroc, log_loss, r2, rmse, mae or spearman.
         folds: its value on the test part of each fold.
+        resamples: where there is one test part, its value on resamples of the clients there, NaN where it has none;
+            empty with several folds.
     """
 
     features: str
     metric: str
     folds: tuple[float, ...]
+    resamples: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:
         return float(np.mean(self.folds))
 
     @property
-    def half_width(self) -> float:
-        """Half of the 95 % interval of the mean by Student's t over the folds.
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval: of the mean by Student's t over the folds, or the middle 95 % of the resamples.
 
-        The training parts of the folds overlap, so this is somewhat too narrow (Bengio and Grandvalet, 2004); it says
-        nothing of what another seed of the encoder would give.
+        The training parts of the folds overlap, so the former is somewhat too narrow (Bengio and Grandvalet, 2004). The
+        latter is the percentile bootstrap over the test clients (Efron and Tibshirani, 1993). Neither says anything of
+        what another seed of the encoder would give.
         """
+        if self.resamples:
+            low, high = np.nanpercentile(self.resamples, [2.5, 97.5])
+            return float(low), float(high)
         from scipy.stats import t
 
         count = len(self.folds)
-        return float(t.ppf(0.975, count - 1) * np.std(self.folds, ddof=1) / np.sqrt(count))
+        half = t.ppf(0.975, count - 1) * np.std(self.folds, ddof=1) / np.sqrt(count)
+        return float(self.mean - half), float(self.mean + half)
+
+    @property
+    def half_width(self) -> float:
+        """Half of the width of `interval`."""
+        low, high = self.interval
+        return (high - low) / 2
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: features, metric, mean, half_width, folds."""
+        """Plain values: features, metric, mean, half_width, interval, folds."""
         return {
             "features": self.features,
             "metric": self.metric,
             "mean": self.mean,
             "half_width": self.half_width,
+            "interval": list(self.interval),
             "folds": list(self.folds),
         }
 
@@ -82,6 +97,7 @@ class Scores:
         classes: class -> how many of the scored clients are of it; empty for a quantity.
         seed: of folds and LightGBM.
         trees: how many LightGBM grew.
+        split: its kind (folds, groups or out_of_time) and what else there is to say of it.
     """
 
     target: str
@@ -94,6 +110,7 @@ class Scores:
     classes: dict[str, int]
     seed: int
     trees: int
+    split: dict[str, Any] = field(default_factory=dict)
 
     def score(self, features: str, metric: str | None = None) -> Score:
         """One score; the primary metric where none is named. A `ConfigError` for a set or metric that is not there."""
@@ -110,7 +127,8 @@ class Scores:
         """How much more `a` has than `b`, fold by fold: sharper than two intervals side by side, as folds are shared."""
         left, right = self.score(a, metric), self.score(b, metric)
         folds = tuple(x - y for x, y in zip(left.folds, right.folds, strict=True))
-        return Score(f"{a} - {b}", left.metric, folds)
+        resamples = tuple(x - y for x, y in zip(left.resamples, right.resamples, strict=True))
+        return Score(f"{a} - {b}", left.metric, folds, resamples)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values; `differences` are those of the primary metric to the first set of features."""
@@ -125,6 +143,7 @@ class Scores:
             "classes": self.classes,
             "seed": self.seed,
             "trees": self.trees,
+            "split": self.split,
             "scores": [row.to_json() for row in self.rows],
             "differences": [self.difference(other, first).to_json() for other in others],
         }
@@ -147,13 +166,20 @@ class Scores:
 
     @property
     def caption(self) -> str:
-        """What the table rests on: clients, classes, folds."""
+        """What the table rests on: clients, classes, split, interval."""
         classes = f" ({shown(f'{name}: {n:,}' for name, n in self.classes.items())})" if self.classes else ""
-        folds = len(self.rows[0].folds)
-        return (
-            f"{self.target}: {self.clients:,} clients{classes}, {folds} folds, mean ± 95 % interval over the folds;"
-            f" LightGBM, {self.trees} trees."
-        )
+        return f"{self.target}: {self.clients:,} clients{classes}, {self._split}; LightGBM, {self.trees} trees."
+
+    @property
+    def _split(self) -> str:
+        folds, of = len(self.rows[0].folds), self.split
+        if folds == 1:
+            return (
+                f"trained on {of['train']:,} before {of['column']} {of['cut']}, tested on {of['test']:,} from then on,"
+                f" ± half of the 95 % interval by bootstrap over the {of['test_clients']:,} test clients"
+            )
+        groups = f" of whole groups ({of['groups']} of {of['column']})" if of.get("kind") == "groups" else ""
+        return f"{folds} folds{groups}, mean ± 95 % interval over the folds"
 
     def _cells(self) -> list[list[str]]:
         metrics = list(dict.fromkeys(row.metric for row in self.rows))

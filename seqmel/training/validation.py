@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["effective_rank", "embedding_metrics"]
+__all__ = ["effective_rank", "embedding_metrics", "unit_vectors"]
 
 
 def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
     """Figures of the embeddings of several views of each of some clients.
 
-    Distances and neighbours are those of unit vectors after the mean vector is taken off, which says nothing.
+    Distances and neighbours are those of `unit_vectors`.
 
     Args:
         embeddings: (N, D) float32.
@@ -23,7 +23,7 @@ def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
         positive_distance, negative_distance: mean distance of two views of one client, of two clients;
         effective_rank: see `effective_rank`.
     """
-    unit = F.normalize(embeddings - embeddings.mean(0), dim=1)
+    unit = unit_vectors(embeddings)
     apart = torch.cdist(unit, unit)
     same = clients.unsqueeze(0) == clients.unsqueeze(1)
     itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
@@ -36,6 +36,11 @@ def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
         "negative_distance": float(apart[~same].mean()),
         "effective_rank": effective_rank(embeddings),
     }
+
+
+def unit_vectors(embeddings: Tensor) -> Tensor:
+    """(N, D) vectors of length 1, after the mean vector, which says nothing of any client, is taken off."""
+    return F.normalize(embeddings - embeddings.mean(0), dim=1)
 
 
 def effective_rank(embeddings: Tensor) -> float:

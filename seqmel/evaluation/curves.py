@@ -1,0 +1,264 @@
+"""Curves: quality against the share of labelled clients, and against the bytes of a vector.
+
+The clients and the test parts are those of `score`. Only the training parts become smaller, and what compresses the
+vectors is fitted on the training parts alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from seqmel.errors import ConfigError, InputError
+from seqmel.evaluation.compression import Components, NumberType, check_number_types, read_back, stored_bytes
+from seqmel.evaluation.metrics import Floats
+from seqmel.evaluation.problem import Booster, Measured, Problem, Task, check_counts, feature_matrix, posed, summarised
+from seqmel.evaluation.results import Score
+from seqmel.evaluation.splits import Places, Split
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Curve", "Point", "label_curve", "size_curve"]
+
+Told: TypeAlias = Callable[[], None]
+"""Called after each training of LightGBM."""
+
+_MOST_DRAWS = 5
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place of a curve.
+
+    Attributes:
+        features: the name of the set.
+        at: the share of the labelled training clients, or the bytes of a vector.
+        settings: what this place is made of: share, clients and draws; or size, number_type and bytes.
+        scores: one a metric.
+    """
+
+    features: str
+    at: float
+    settings: dict[str, Any]
+    scores: tuple[Score, ...]
+
+    def score(self, metric: str) -> Score:
+        """The score by that metric."""
+        return next(score for score in self.scores if score.metric == metric)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Quality against something that costs.
+
+    Attributes:
+        target: the name of the target.
+        over: "label_share" or "bytes".
+        primary: the metric to look at first.
+        points: set after set, in the order asked for.
+        note: what the figures rest on, for people.
+    """
+
+    target: str
+    over: str
+    primary: str
+    points: tuple[Point, ...]
+    note: str
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One object a point: features, the settings, primary, mean, half_width, interval, and all scores."""
+        rows = []
+        for point in self.points:
+            primary = point.score(self.primary).to_json()
+            values = {name: primary[name] for name in ("mean", "half_width", "interval")}
+            scores = [score.to_json() for score in point.scores]
+            rows.append(
+                {"features": point.features, **point.settings, "primary": self.primary, **values, "scores": scores}
+            )
+        return rows
+
+    def table(self) -> Table:
+        """For a terminal: one row a point."""
+        from rich.table import Table
+
+        settings = self.points[0].settings
+        names = [name.replace("_", " ") for name in settings]
+        table = Table("features", *names, self.primary, title=f"{self.target}: {self.primary}", caption=self.note)
+        for point in self.points:
+            table.add_row(point.features, *(f"{v:,}" if isinstance(v, int) else str(v) for v in point.settings.values()),
+                          str(point.score(self.primary)))  # fmt: skip
+        return table
+
+
+def label_curve(
+    y: pd.Series[Any],
+    features: Mapping[str, pd.DataFrame],
+    fractions: Sequence[float],
+    *,
+    task: Task = "auto",
+    folds: int = 5,
+    seed: int = 0,
+    trees: int = 500,
+    threads: int | None = None,
+    split: Split | None = None,
+    told: Told = lambda: None,
+) -> Curve:
+    """Score with only a share of the training clients labelled, on the same test parts.
+
+    A share is drawn at random, with at least one client of each class. It is drawn `min(5, ceil(1 / share))` times, the same
+    clients for every set of features; a fold's value is the mean over its draws, the interval is over the folds (or the test
+    clients), and so holds little of the luck of the draw where there is one test part.
+
+    Args:
+        y, features, task, folds, seed, trees, threads, split: see `score`.
+        fractions: shares above 0, up to 1.
+        told: called after each training.
+
+    Raises:
+        ConfigError: a share out of range, and what `score` raises.
+        InputError: a share that leaves fewer clients than classes, or than two; and what `score` raises.
+    """
+    wrong = [f for f in fractions if not 0 < f <= 1]
+    if wrong or not fractions:
+        raise ConfigError(
+            f"The label fraction {wrong[0]:g} is out of range. Expected shares above 0, up to 1, such as 0.01,0.1,1."
+            if wrong else "No label fractions. Expected shares above 0, up to 1, such as 0.01,0.1,1."
+        )  # fmt: skip
+    check_counts(trees=(trees, 1), threads=(threads, 1))
+    problem, scored, matched = posed(y, features, task, folds, seed, split)
+    booster = Booster(trees, seed, threads)
+    drawn = {f: [_draws(problem, fold, f, seed) for fold in range(len(problem.splits))] for f in fractions}
+    points = []
+    for name, table in matched.items():
+        x = feature_matrix(table.loc[scored.index], name)
+        for fraction in fractions:
+            found = [
+                _mean_of_draws(problem, x, fold, drawn[fraction][fold], booster, told)
+                for fold in range(len(problem.splits))
+            ]
+            settings = {"share": fraction, "clients": len(drawn[fraction][0][0]), "draws": len(drawn[fraction][0])}
+            points.append(Point(name, fraction, settings, tuple(summarised(name, found))))
+    note = f"{_split_note(problem)}; the same test parts for all shares; mean over the draws of each"
+    return Curve(str(y.name), "label_share", problem.primary, tuple(points), note)
+
+
+def size_curve(
+    y: pd.Series[Any],
+    features: Mapping[str, pd.DataFrame],
+    sizes: Sequence[int | None],
+    number_types: Sequence[NumberType] = ("float32", "float16", "int8", "binary"),
+    *,
+    task: Task = "auto",
+    folds: int = 5,
+    seed: int = 0,
+    trees: int = 500,
+    threads: int | None = None,
+    split: Split | None = None,
+    told: Told = lambda: None,
+) -> Curve:
+    """Score vectors that were made smaller: by principal components, by smaller numbers, and by both.
+
+    Components, scales and means are fitted on the training part of each fold.
+
+    Args:
+        y, features, task, folds, seed, trees, threads, split: see `score`; the features are embeddings, all numbers finite.
+        sizes: numbers a vector; None for the vector as it is.
+        number_types: float32, float16, int8 (256 steps within each dimension), binary (one bit a dimension).
+        told: called after each training.
+
+    Raises:
+        ConfigError: a size below 1 or an unknown number type, and what `score` raises.
+        InputError: a size that is not below that of the vectors or above the number of training clients, numbers that are
+            not finite, and what `score` raises.
+    """
+    check_number_types(tuple(number_types))
+    if not sizes or not number_types or any(size is not None and size < 1 for size in sizes):
+        raise ConfigError(f"Cannot measure the sizes {list(sizes)}. Expected numbers from 1 on, or full: 16,64,full.")
+    check_counts(trees=(trees, 1), threads=(threads, 1))
+    problem, scored, matched = posed(y, features, task, folds, seed, split)
+    booster = Booster(trees, seed, threads)
+    least = min(len(train) for train, _ in problem.splits)
+    found: dict[tuple[str, int, str], list[Measured]] = {}
+    for name, table in matched.items():
+        x = feature_matrix(table.loc[scored.index], name)
+        _check_sizes(x, name, sizes, least)
+        for fold, (train, _) in enumerate(problem.splits):
+            components = Components.fit(x[train])
+            for size in sizes:
+                reduced = x if size is None else components.project(x, size)
+                for number_type in number_types:
+                    read = read_back(reduced, reduced[train], number_type)
+                    place = (name, reduced.shape[1], number_type)
+                    found.setdefault(place, []).append(problem.measure(problem.predict(read, fold, booster), fold))
+                    told()
+    note = f"{_split_note(problem)}; components and scales fitted on the training parts"
+    points = [_size_point(*place, measured) for place, measured in found.items()]
+    return Curve(str(y.name), "bytes", problem.primary, tuple(points), note)
+
+
+def _size_point(name: str, size: int, number_type: Any, measured: list[Measured]) -> Point:
+    count = stored_bytes(size, number_type)
+    settings = {"size": size, "number_type": number_type, "bytes": count}
+    return Point(name, count, settings, tuple(summarised(name, measured)))
+
+
+def _check_sizes(x: Floats, name: str, sizes: Sequence[int | None], training: int) -> None:
+    if not np.isfinite(x).all():
+        raise InputError(
+            f"The features {name!r} have numbers that are missing or infinite. Vectors can be made smaller where all"
+            " are finite."
+        )
+    most = min(x.shape[1] - 1, training)
+    large = [size for size in sizes if size is not None and size > most]
+    if large:
+        raise InputError(
+            f"The features {name!r} have {x.shape[1]} numbers and {training:,} training clients; they cannot be reduced to"
+            f" {large[0]}. Expected sizes up to {most}, or full."
+        )
+
+
+def _draws(problem: Problem, fold: int, fraction: float, seed: int) -> list[Places]:
+    """The training parts of one share: the same for every set of features."""
+    whole = problem.splits[fold][0]
+    count = round(fraction * len(whole))
+    if count < max(2, len(problem.classes)):
+        raise InputError(
+            f"The label fraction {fraction:g} of {len(whole):,} training clients leaves {count}; LightGBM needs at least"
+            f" {max(2, len(problem.classes))}. Give a larger fraction."
+        )
+    if fraction == 1:
+        return [whole]
+    draws = min(_MOST_DRAWS, math.ceil(1 / fraction))
+    return [_draw(problem, whole, count, np.random.default_rng([seed, fold, draw])) for draw in range(draws)]
+
+
+def _draw(problem: Problem, whole: Places, count: int, random: np.random.Generator) -> Places:
+    """`count` places; with classes, one of each, and the rest at random, which keeps their shares but for chance."""
+    mixed = random.permutation(whole)
+    if problem.classes:
+        firsts = np.unique(problem.target[mixed], return_index=True)[1]
+        mixed = np.concatenate([mixed[firsts], np.delete(mixed, firsts)])
+    return np.sort(mixed[:count])
+
+
+def _mean_of_draws(
+    problem: Problem, x: Floats, fold: int, draws: list[Places], booster: Booster, told: Told
+) -> Measured:
+    measured = []
+    for train in draws:
+        measured.append(problem.measure(problem.predict(x, fold, booster, train=train), fold))
+        told()
+    return {metric: np.mean([found[metric] for found in measured], axis=0) for metric in measured[0]}
+
+
+def _split_note(problem: Problem) -> str:
+    folds = len(problem.splits)
+    return f"{folds} folds, mean ± 95 % interval over the folds" if folds > 1 else (
+        "one test part of later rows, ± half of the 95 % interval by bootstrap over its clients"
+    )  # fmt: skip

@@ -1,0 +1,266 @@
+"""Retrieval on events: two disjoint parts of each client are embedded, and the one is searched for by the other.
+
+Which clients these are is for the user to say: figures of clients that a model was trained on are too good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from seqmel.data.prepared import is_prepared, open_prepared
+from seqmel.data.reading import Events, open_events
+from seqmel.data.sequences import EncodedSequences
+from seqmel.data.views import Views
+from seqmel.device import keep_large_blocks, resolve_device
+from seqmel.embedding import sequence_chunks, token_batches
+from seqmel.errors import ConfigError, InputError
+from seqmel.evaluation.retrieval import Figure, Verification, relevant_ranks, retrieval_figures, verification
+from seqmel.model import Model
+from seqmel.progress import Progress, silent
+from seqmel.training.validation import unit_vectors
+
+__all__ = ["Parts", "Retrieval", "halves", "measure_retrieval", "two_slices"]
+
+Parts: TypeAlias = Literal["halves", "slices"]
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What retrieval and verification gave.
+
+    Attributes:
+        parts: "halves": the earlier half is the gallery, the later the query; "slices": two random disjoint slices.
+        clients: how many were looked at.
+        too_short: clients left out for too few events.
+        trained_on: clients left out because the model was trained on them.
+        held_out: True when the training clients were named and left out, False when these are the very events that the
+            model was trained on, None when it is not known.
+        figures: recall@k, precision@k, cmc@k and map.
+        verification: same client or not.
+        seed: of the choice of clients, the slices, the halves of the clients and the bootstrap.
+    """
+
+    parts: Parts
+    clients: int
+    too_short: int
+    trained_on: int
+    held_out: bool | None
+    figures: dict[str, Figure]
+    verification: Verification
+    seed: int
+
+    @property
+    def whose(self) -> str:
+        """A line that says whether the model knows these clients."""
+        if self.held_out:
+            return f"Held-out clients: the {self.trained_on:,} that the model was trained on are left out."
+        if self.held_out is None:
+            return "Whether the model was trained on these clients is not known; name its events with --trained-on."
+        return "TRAINING CLIENTS: these are the events that the model was trained on; the figures are too good."
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        names = ("parts", "clients", "too_short", "trained_on", "held_out", "seed")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "figures": {name: figure.to_json() for name, figure in self.figures.items()},
+            "verification": self.verification.to_json(),
+        }
+
+
+def measure_retrieval(
+    model: Model,
+    events: Events,
+    *,
+    clients: int = 5_000,
+    parts: Parts = "halves",
+    min_events: int = 20,
+    trained_on: Events | None = None,
+    at: Sequence[int] = (1, 5, 10, 50, 100),
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Retrieval:
+    """Embed two disjoint parts of each client and search for the one by the other, by cosine similarity after centring.
+
+    Args:
+        model, events, device, progress: see `embed`.
+        clients: how many at most, drawn at random. Recall depends on how many there are: compare equal numbers.
+        parts: "halves" of the sequence in time, or two random disjoint "slices" of the lengths of training.
+        min_events: clients with fewer are left out.
+        trained_on: the events the model was trained on; their clients are left out.
+        at: the k of recall, precision and CMC; those above the number of clients are left out.
+        seed: of all that is random.
+
+    Raises:
+        ConfigError: an option out of range.
+        InputError: fewer than four clients are left, and what `embed` raises.
+    """
+    _check(clients, parts, min_events, at, seed)
+    known = None if trained_on is None else _client_texts(trained_on, model.schema.client)
+    drawn = _Drawn(clients)
+    counts = {"short": 0, "known": 0, "clients": 0, "events": 0}
+    random = torch.Generator().manual_seed(seed)
+    placed = resolve_device(device)
+    keep_large_blocks()
+    total, chunks = sequence_chunks(model, events)
+    with progress.task("embed two parts", total, "clients") as task:
+        for sequences in chunks:
+            trained = _among(sequences, known)
+            able = (sequences.lengths >= min_events) & ~trained
+            counts["clients"] += len(sequences)
+            counts["events"] += sequences.events
+            counts["known"] += int(trained.sum())
+            counts["short"] += int((~able & ~trained).sum())
+            keys = torch.rand(len(sequences), generator=random, dtype=torch.float64)
+            chosen = drawn.wanted(keys, able)
+            views = _views(parts, chosen, sequences.lengths[chosen], model, random)
+            drawn.add(keys[chosen], *(_embed_views(model, sequences, view, placed) for view in views))
+            task.advance(len(sequences))
+    if len(drawn.keys) < 4:
+        raise InputError(
+            f"Only {len(drawn.keys)} clients are left of {counts['clients']:,} ({counts['known']:,} trained on,"
+            f" {counts['short']:,} with fewer than {min_events} events). Retrieval needs four or more; see --min-events."
+        )
+    query, gallery = drawn.unit_parts()
+    who = np.arange(len(query))
+    figures = retrieval_figures(relevant_ranks(query, gallery, who, who), [k for k in at if k <= len(who)], seed=seed)
+    return Retrieval(
+        parts=parts,
+        clients=len(query),
+        too_short=counts["short"],
+        trained_on=counts["known"],
+        held_out=True if known is not None else _not_the_same(model, counts),
+        figures=figures,
+        verification=verification(query, gallery, seed=seed),
+        seed=seed,
+    )
+
+
+def halves(clients: Tensor, lengths: Tensor) -> tuple[Views, Views]:
+    """The later and the earlier half of each client's events; the later has one more of an odd number.
+
+    Args:
+        clients: (B,) positions.
+        lengths: (B,) events of each, two or more.
+    """
+    earlier = lengths // 2
+    return Views(clients, earlier, lengths - earlier), Views(clients, torch.zeros_like(earlier), earlier)
+
+
+def two_slices(
+    clients: Tensor, lengths: Tensor, *, min_length: int, max_length: int, generator: torch.Generator
+) -> tuple[Views, Views]:
+    """Two random slices of each client that share no event, in random order.
+
+    Args:
+        clients: (B,) positions.
+        lengths: (B,) events of each, two or more.
+        min_length, max_length: of a slice; at most half of the client's events each.
+        generator: the source of randomness, on the CPU.
+    """
+    longest = (lengths // 2).clamp(max=max_length)
+    shortest = longest.clamp(max=min_length)
+    u = torch.rand((5, len(lengths)), generator=generator, dtype=torch.float64)
+    first, second = (shortest + (u[i] * (longest - shortest + 1)).long() for i in range(2))
+    spare = lengths - first - second
+    before = (u[2] * (spare + 1)).long()
+    between = (u[3] * (spare - before + 1)).long()
+    views = (before, first), (before + first + between, second)
+    swap = u[4] < 0.5
+    mixed = [[torch.where(swap, b, a) for a, b in zip(*pair, strict=True)] for pair in (views, views[::-1])]
+    (start_a, length_a), (start_b, length_b) = mixed
+    return Views(clients, start_a, length_a), Views(clients, start_b, length_b)
+
+
+class _Drawn:
+    """The clients with the smallest random keys so far: a uniform sample of a stream of unknown length."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.keys = torch.empty(0, dtype=torch.float64)
+        self.parts: tuple[Tensor, ...] = ()
+
+    def wanted(self, keys: Tensor, able: Tensor) -> Tensor:
+        """Positions of the clients of a chunk that belong to the sample as it now stands, rising."""
+        limit = float(self.keys.max()) if len(self.keys) == self.most else torch.inf
+        positions = (able & (keys < limit)).nonzero()[:, 0]
+        return positions[keys[positions].argsort()[: self.most]].sort().values
+
+    def add(self, keys: Tensor, *parts: Tensor) -> None:
+        """Take them in, and drop those that they displace."""
+        keys = torch.cat([self.keys, keys])
+        joined = parts if not self.parts else tuple(torch.cat(pair) for pair in zip(self.parts, parts, strict=True))
+        keep = keys.argsort()[: self.most].sort().values
+        self.keys, self.parts = keys[keep], tuple(part[keep] for part in joined)
+
+    def unit_parts(self) -> list[npt.NDArray[np.float32]]:
+        """The parts as unit vectors, after the mean of all of them is taken off."""
+        return [part.numpy() for part in unit_vectors(torch.cat(self.parts)).chunk(len(self.parts))]
+
+
+def _check(clients: int, parts: str, min_events: int, at: Sequence[int], seed: int) -> None:
+    if parts not in get_args(Parts):
+        raise ConfigError(f"parts is {parts!r}. Expected one of: {', '.join(get_args(Parts))}.")
+    for name, value, least in (("clients", clients, 4), ("min_events", min_events, 2), ("seed", seed, 0)):
+        if value < least:
+            raise ConfigError(f"{name} is {value}. Expected {least} or more.")
+    if not at or min(at) < 1:
+        raise ConfigError(f"Cannot measure recall at {list(at)}. Expected numbers from 1 on.")
+
+
+def _views(
+    parts: Parts, clients: Tensor, lengths: Tensor, model: Model, generator: torch.Generator
+) -> tuple[Views, Views]:
+    if parts == "halves":
+        return halves(clients, lengths)
+    views = model.config.views
+    shortest, longest = views.min_length or 1, views.max_length or model.config.embedding.max_events
+    return two_slices(clients, lengths, min_length=shortest, max_length=longest, generator=generator)
+
+
+@torch.inference_mode()
+def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device: torch.device) -> Tensor:
+    """(S, D) float32 on the CPU; of longer parts the last events."""
+    options = model.config.embedding
+    encoder = model.encoder.to(device).eval()
+    lengths = views.lengths.clamp(max=options.max_events)
+    starts = views.starts + views.lengths - lengths
+    vectors = torch.empty(len(lengths), encoder.output_size)
+    for part in token_batches(lengths, options.batch_events):
+        batch = sequences.gather(views.clients[part], starts[part], lengths[part]).to(device)
+        vectors[part] = encoder.embed(batch).float().cpu()
+    return vectors
+
+
+def _client_texts(events: Events, client: str) -> pa.Array:
+    """The ids of the clients of some events, as text, so that 12 and "12" are one."""
+    if is_prepared(events):
+        ids = open_prepared(events).sequences.client_ids
+    else:
+        source = open_events(events, client=client)
+        source.require(client, "The model was trained with that column.")
+        ids = source.stream(f"SELECT client FROM ({source.clients_sql(client)})", 65_536).read_all()[0]
+    return ids.cast(pa.string()).combine_chunks()
+
+
+def _among(sequences: EncodedSequences, known: pa.Array | None) -> Tensor:
+    """(N,) bool: the clients that are among the known ones."""
+    if known is None:
+        return torch.zeros(len(sequences), dtype=torch.bool)
+    return torch.from_numpy(pc.is_in(sequences.client_ids.cast(pa.string()), value_set=known).to_numpy())
+
+
+def _not_the_same(model: Model, counts: dict[str, int]) -> bool | None:
+    """False when the events have as many clients and events as the model was trained on; else nothing is known."""
+    same = all(model.metrics.get(name) == counts[name] for name in ("clients", "events"))
+    return False if same else None

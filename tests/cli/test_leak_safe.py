@@ -1,0 +1,182 @@
+"""The splits and curves of `seqmel evaluate`, `seqmel drift` and `seqmel retrieval`, through the command's own parser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from small import card_events
+from typer.testing import CliRunner
+
+from seqmel.cli.main import app
+from seqmel.errors import SeqmelError
+
+
+def seqmel(*arguments: object) -> Any:
+    """Run the command in this process; what goes wrong unforeseen is raised."""
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def refusal(*arguments: object) -> str:
+    """The one line with which the command refuses."""
+    with pytest.raises(SeqmelError) as refused:
+        seqmel(*arguments)
+    line = str(refused.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Embeddings of 90 clients that give a label away, labels with a day and a branch, and the same by month."""
+    random = np.random.default_rng(0)
+    ids, kind = np.arange(90), np.arange(90) % 2
+    vectors = pd.DataFrame({"client_id": ids} | {f"emb_{i:04}": kind + random.normal(0, 0.3, 90) for i in range(4)})
+    vectors.to_parquet(tmp_path / "vectors.parquet")
+    vectors.assign(emb_0001=vectors["emb_0001"] + 3).to_parquet(tmp_path / "moved.parquet")
+    vectors.drop(columns="emb_0003").to_parquet(tmp_path / "narrow.parquet")
+    day = (pd.Timestamp("2024-01-01") + pd.to_timedelta(random.permutation(90), "D")).astype(str)
+    labels = pd.DataFrame({"client_id": ids, "left": kind, "day": day, "branch": ids // 9, "half": ids // 45})
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    months = [labels.assign(month=pd.Timestamp(2024, m, 1).date(), left=(kind + m) % 2) for m in (1, 2, 3)]
+    pd.concat(months).to_parquet(tmp_path / "monthly.parquet")
+    as_of = [
+        vectors.assign(event_time=pd.Timestamp(2024, m, 1), emb_0000=(kind + m) % 2 + random.normal(0, 0.1, 90))
+        for m in (3, 1, 2)
+    ]
+    pd.concat(as_of).rename(columns={"event_time": "month"}).to_parquet(tmp_path / "as_of.parquet")
+    return tmp_path
+
+
+def evaluate(
+    folder: Path, *options: object, labels: str = "labels.csv", vectors: str = "vectors.parquet"
+) -> list[object]:
+    """The arguments of an evaluation that takes a moment."""
+    given = ["evaluate", folder / labels, "--target", "left", "--embeddings", folder / vectors]
+    return [*given, "--trees", 5, "--folds", 3, *options]
+
+
+def test_an_out_of_time_evaluation_says_where_it_cut_and_how_its_interval_was_made(folder: Path) -> None:
+    done = seqmel(*evaluate(folder, "--out-of-time", "day", "--test-share", 0.2, "--json", folder / "s.json"))
+    said = " ".join(done.stdout.split())
+    assert done.exit_code == 0
+    assert "bootstrap over the 18 test clients" in said
+    (scores,) = json.loads((folder / "s.json").read_text())
+    assert scores["split"] == {
+        "kind": "out_of_time", "column": "day", "cut": "2024-03-13", "train": 72, "test": 18, "test_clients": 18,
+        "clients_in_both": 0,
+    }  # fmt: skip
+    assert {"features", "metric", "mean", "half_width", "folds", "interval"} == set(scores["scores"][0])
+
+
+def test_groups_stay_in_one_fold(folder: Path) -> None:
+    done = seqmel(*evaluate(folder, "--group", "branch", "--json", folder / "s.json"))
+    assert done.exit_code == 0
+    assert "whole groups (10 of branch)" in " ".join(done.stdout.split())
+
+
+def test_labels_and_embeddings_of_clients_and_moments_are_matched_by_both(folder: Path) -> None:
+    monthly = evaluate(
+        folder, "--moment", "month", "--trees", 40, "--json", folder / "s.json",
+        labels="monthly.parquet", vectors="as_of.parquet",
+    )  # fmt: skip
+    assert seqmel(*monthly).exit_code == 0
+    (scores,) = json.loads((folder / "s.json").read_text())
+    auroc = next(s["mean"] for s in scores["scores"] if s["metric"] == "auroc")
+    assert (scores["clients"], scores["split"]["column"]) == (270, "client_id")
+    assert auroc > 0.95
+    line = refusal(*monthly, "--out-of-time", "month")
+    assert "90 clients" in line
+    assert "--same-clients" in line
+    assert seqmel(*monthly, "--out-of-time", "month", "--same-clients").exit_code == 0
+
+
+def test_curves_are_printed_written_and_drawn(folder: Path) -> None:
+    done = seqmel(
+        *evaluate(folder, "--label-fractions", "0.1,1", "--sizes", "1,2,full", "--number-types", "float32,int8"),
+        "--json", folder / "s.json", "--plot", folder / "curves.png",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    (scores,) = json.loads((folder / "s.json").read_text())
+    assert [row["share"] for row in scores["label_curve"]] == [0.1, 1.0]
+    assert [row["bytes"] for row in scores["size_curve"]] == [4, 1, 8, 2, 16, 4]
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_drift_of_a_file_from_itself_is_none_and_a_moved_dimension_is_named(folder: Path) -> None:
+    calm = seqmel("drift", folder / "vectors.parquet", folder / "vectors.parquet", "--fail-on-drift")
+    assert (calm.exit_code, "No drift: 0 of 4 dimensions" in calm.stdout) == (0, True)
+    sides = folder / "vectors.parquet", folder / "moved.parquet"
+    assert seqmel("drift", *sides, "--json", folder / "d.json").exit_code == 0
+    assert json.loads((folder / "d.json").read_text())["moved"] == ["emb_0001"]
+    failed = seqmel("drift", *sides, "--fail-on-drift")
+    assert (failed.exit_code, "largest: emb_0001" in failed.stdout) == (1, True)
+
+
+def test_retrieval_prints_both_tables_and_whose_figures_they_are(model_folder: Path, tmp_path: Path) -> None:
+    pq.write_table(card_events(40, seed=5), tmp_path / "events.parquet")
+    pq.write_table(card_events(), tmp_path / "trained.parquet")
+    done = seqmel(
+        "retrieval", model_folder, tmp_path / "events.parquet", "--min-events", 4, "--trained-on", tmp_path / "trained.parquet",
+        "--parts", "slices", "--device", "cpu", "--json", tmp_path / "r.json",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    assert "Held-out clients: the 24 that the model was trained on are left out." in done.stdout
+    assert "too few clients" in done.stdout
+    assert json.loads((tmp_path / "r.json").read_text())["figures"]["recall@1"]["mean"] >= 0
+
+
+# ---------------------------------------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--out-of-time", "dya"], "No column 'dya' in .*Did you mean 'day'.*--out-of-time"),
+        (["--group", "brunch"], "No column 'brunch' in .*Did you mean 'branch'.*--group"),
+        (["--group", "half"], "3 folds of whole groups need 3 groups; 'half' has 2"),
+        (["--out-of-time", "day", "--group", "branch"], "two ways to split"),
+        (["--out-of-time", "day", "--test-share", "1.2"], "test_share is 1.2"),
+        (["--out-of-time", "left"], "training part .* has no client of class '1'"),
+        (["--same-clients"], "--same-clients belongs to --out-of-time"),
+        (["--label-fractions", "0.1,2"], "fraction 2 is out of range"),
+        (["--label-fractions", "half"], "--label-fractions cannot be 'half'"),
+        (["--sizes", "big"], "--sizes cannot be 'big'"),
+        (["--sizes", "4"], "cannot be reduced to 4"),
+        (["--sizes", "2", "--number-types", "int4"], "no number type 'int4'"),
+        (["--number-types", "int8"], "belongs to --sizes"),
+        (["--plot", "curves.png"], "--plot draws curves"),
+        (["--moment", "month"], "No column 'month'"),
+        (["--moment", "day", "--events", "events.parquet"], "--moment and --events"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_one_line(folder: Path, options: list[str], says: str) -> None:
+    with pytest.raises(SeqmelError, match=says) as refused:
+        seqmel(*evaluate(folder, *options))
+    assert "\n" not in str(refused.value)
+
+
+def test_rows_of_several_moments_are_refused_where_no_moment_is_named(folder: Path) -> None:
+    line = refusal(*evaluate(folder, labels="monthly.parquet"))
+    assert "has 3 rows" in line
+
+
+def test_embeddings_of_other_dimensions_are_not_compared(folder: Path) -> None:
+    line = refusal("drift", folder / "vectors.parquet", folder / "narrow.parquet")
+    assert "The reference has 4 dimensions, the current vectors 3." in line
+    assert "p-value" in refusal("drift", folder / "vectors.parquet", folder / "moved.parquet", "--p-value", 0)
+
+
+def test_retrieval_of_too_few_clients_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    pq.write_table(card_events(6), tmp_path / "events.parquet")
+    line = refusal("retrieval", model_folder, tmp_path / "events.parquet", "--min-events", 500, "--device", "cpu")
+    assert "--min-events" in line
+    assert "--parts" in refusal("retrieval", model_folder, tmp_path / "events.parquet", "--parts", "thirds")
