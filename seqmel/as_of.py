@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,9 +192,10 @@ def _embed_rows(
     options = model.config.embedding
     who = torch.from_numpy(client.astype(np.int64))
     known = torch.from_numpy(events_before(sequences, who, time_us))
-    lengths = known.clamp(max=options.max_events)
+    lengths, moments = known.clamp(max=options.max_events), torch.from_numpy(time_us)
     for part in token_batches(lengths, options.batch_events):
-        batch = sequences.gather(who[part], (known - lengths)[part], lengths[part]).to(device)
+        batch = sequences.gather(who[part], (known - lengths)[part], lengths[part])
+        batch = replace(batch, now=moments[part]).to(device)
         vectors[rows[part.numpy()]] = model.encoder.embed(batch).float().cpu().numpy()
 
 

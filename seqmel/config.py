@@ -276,6 +276,9 @@ class Config(_Options):
     )
     embedding_dim: Positive | None = None
     """Width of the vector; null takes the pooled states as they are."""
+    profile: bool = True
+    """Three numbers more at the end of the vector, which are not learnt: how many events, how long ago the first and the
+    last one. Only where embedding_dim is null."""
     loss: LossOptions = InfoNCEOptions()
     miner: Annotated[MinerOptions | None, BeforeValidator(_named)] = None
     training: TrainingOptions = TrainingOptions()

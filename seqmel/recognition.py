@@ -235,10 +235,10 @@ def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device
     encoder = model.encoder.to(device).eval()
     lengths = views.lengths.clamp(max=options.max_events)
     starts = views.starts + views.lengths - lengths
-    vectors = torch.empty(len(lengths), encoder.output_size)
+    vectors = torch.empty(len(lengths), encoder.vector_size)
     for part in token_batches(lengths, options.batch_events):
         batch = sequences.gather(views.clients[part], starts[part], lengths[part]).to(device)
-        vectors[part] = encoder.embed(batch).float().cpu()
+        vectors[part] = encoder.pool(encoder.states(batch), batch).float().cpu()
     return vectors
 
 

@@ -4,8 +4,8 @@ The state of a client is what pooling and the recurrence have made of its events
 vector has; so a nightly run reads the events of one day, not of all years, and embeds just the clients that had any. The
 vectors equal those of embedding all events at once, up to rounding.
 
-A state is a Parquet file, one row a client: the id, `events`, `last_time` (microseconds), and a list column for each
-part of the summary. Its metadata names the model that it belongs to.
+A state is a Parquet file, one row a client: the id, `events`, `first_time` and `last_time` (microseconds), and a list column
+for each part of the summary. Its metadata names the model that it belongs to.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from seqmel.data.batch import NO_TIME
+from seqmel.data.batch import NO_TIME, SequenceBatch
 from seqmel.data.preparation import encode
 from seqmel.data.prepared import is_prepared
 from seqmel.data.reading import Events, open_events
@@ -34,6 +34,7 @@ from seqmel.errors import InputError, ModelError
 from seqmel.files import check_output, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.nn.pooling import Summary
+from seqmel.nn.profile import first_and_last
 from seqmel.progress import Progress, Task, silent
 
 __all__ = ["Updated", "embed_update"]
@@ -66,15 +67,18 @@ class _State:
 
     ids: pa.Array
     events: Tensor
+    first_time: Tensor
     last_time: Tensor
     summary: Summary
 
     def take(self, rows: Tensor) -> _State:
         summary = {name: values[rows] for name, values in self.summary.items()}
-        return _State(self.ids.take(pa.array(rows.numpy())), self.events[rows], self.last_time[rows], summary)
+        ids = self.ids.take(pa.array(rows.numpy()))
+        return _State(ids, self.events[rows], self.first_time[rows], self.last_time[rows], summary)
 
     def put(self, rows: Tensor, other: _State) -> None:
-        self.events[rows], self.last_time[rows] = other.events, other.last_time
+        self.events[rows] = other.events
+        self.first_time[rows], self.last_time[rows] = other.first_time, other.last_time
         for name, values in other.summary.items():
             self.summary[name][rows] = values
 
@@ -182,7 +186,7 @@ class _Update:
         """Clients of whom nothing is known yet."""
         n = len(clients)
         ids = self.sequences.subset(clients).client_ids.combine_chunks()
-        return _State(ids, torch.zeros(n, dtype=torch.int64), torch.full((n,), NO_TIME), {})
+        return _State(ids, torch.zeros(n, dtype=torch.int64), torch.full((n,), NO_TIME), torch.full((n,), NO_TIME), {})
 
     @torch.inference_mode()
     def _advanced(self, state: _State, clients: Tensor) -> _State:
@@ -196,15 +200,25 @@ class _Update:
             batch = replace(batch, previous_time=state.last_time[rows]).to(self.device)
             old = {name: values[rows].to(self.device) for name, values in state.summary.items()}
             summary = self.encoder.advance(batch, old or None)
-            self.vectors[clients[rows].numpy()] = self.encoder.read(summary).float().cpu().numpy()
-            ends = (batch.offsets[1:] - 1).clamp(min=0)
-            last = batch.time[ends].cpu() if batch.events else state.last_time[rows]
-            last = torch.where(lengths[rows] > 0, last, state.last_time[rows])
-            parts.append(({name: values.float().cpu() for name, values in summary.items()}, last))
+            first, last = self._times(state, rows, batch)
+            known = [torch.where(x == NO_TIME, 0, x).to(self.device) for x in (first, last)]
+            self.vectors[clients[rows].numpy()] = self.encoder.read(summary, *known).float().cpu().numpy()
+            parts.append(
+                {name: values.float().cpu() for name, values in summary.items()} | {"": torch.stack([first, last], 1)}
+            )
             order.append(rows)
         back = torch.argsort(torch.cat(order))
-        merged = {name: torch.cat([part[name] for part, _ in parts])[back] for name in parts[0][0]}
-        return _State(state.ids, state.events + lengths, torch.cat([last for _, last in parts])[back], merged)
+        merged = {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
+        first, last = (times.contiguous() for times in merged.pop("").unbind(1))
+        return _State(state.ids, state.events + lengths, first, last, merged)
+
+    @staticmethod
+    def _times(state: _State, rows: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """First and last time of these clients, their new events counted; NO_TIME where there was never an event."""
+        new_first, new_last = (x.cpu() for x in first_and_last(batch))
+        some, old = batch.lengths > 0, state.first_time[rows]
+        first = torch.where(some & (old == NO_TIME), new_first, old)
+        return first, torch.where(some, new_last, state.last_time[rows])
 
     def _check_times(self, state: _State, clients: Tensor, lengths: Tensor) -> None:
         rows = (lengths > 0).nonzero()[:, 0]
@@ -241,11 +255,8 @@ class _Update:
 
 
 def _table(client: str, state: _State) -> pa.Table:
-    columns = {
-        client: state.ids,
-        "events": pa.array(state.events.numpy()),
-        "last_time": pa.array(state.last_time.numpy()),
-    }
+    numbers = {"events": state.events, "first_time": state.first_time, "last_time": state.last_time}
+    columns = {client: state.ids} | {name: pa.array(values.numpy()) for name, values in numbers.items()}
     for name, values in state.summary.items():
         if name != "count":
             flat = pa.array(np.ascontiguousarray(values.numpy()).reshape(-1))
@@ -254,9 +265,9 @@ def _table(client: str, state: _State) -> pa.Table:
 
 
 def _state_of(batch: pa.RecordBatch) -> _State:
-    events, last_time = (torch.from_numpy(batch.column(i).to_numpy().copy()) for i in (1, 2))
+    events, first, last = (torch.from_numpy(batch.column(i).to_numpy().copy()) for i in (1, 2, 3))
     summary = {"count": events.unsqueeze(1).float()}
-    for name, column in zip(batch.schema.names[3:], batch.columns[3:], strict=True):
+    for name, column in zip(batch.schema.names[4:], batch.columns[4:], strict=True):
         width = column.type.list_size
         summary[name.removeprefix("state_")] = torch.from_numpy(column.flatten().to_numpy().reshape(-1, width).copy())
-    return _State(batch.column(0), events, last_time, summary)
+    return _State(batch.column(0), events, first, last, summary)

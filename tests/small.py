@@ -123,7 +123,7 @@ def vocabulary_of(*, span_days: float = 500.0, daily: bool = False) -> Vocabular
             "size": NumericScales(overall=scale),
             "level": NumericScales(overall=scale, by="kind", within=(None, None, scale, scale, None)),
         },
-        time=TimeScale(daily=daily, span_days=span_days, gap_center=8.0, gap_scale=2.0),
+        time=TimeScale(daily=daily, span_days=span_days, gap_center=8.0, gap_scale=2.0, end_us=400 * 86_400_000_000),
     )
 
 

@@ -48,13 +48,21 @@ def vectors(table: pa.Table) -> np.ndarray[Any, Any]:
     return np.stack([table[n].to_numpy() for n in table.column_names if n.startswith("emb_")], axis=1)
 
 
+def ago(moment: Any, before: list[Any]) -> list[float]:
+    """The last two numbers of a vector: first and last event, in days before the moment."""
+    if not before:
+        return [0.0, 0.0]
+    days = [(moment - when) / dt.timedelta(days=1) for when in (min(before), max(before))]
+    return [float(np.sign(d) * np.log1p(abs(d))) for d in days]
+
+
 def alone(model: Model, client: int, moment: Any) -> np.ndarray[Any, Any]:
     """The plain embedding of the client's events before the moment, in a table without any others."""
     mine = EVENTS.filter(pc.and_(pc.equal(EVENTS["client_id"], client), pc.less(EVENTS["event_time"], moment)))
     if not len(mine):
         return np.asarray(vectors_of_nothing(model))
     ((_, found),) = embed(model, mine, device="cpu")
-    return np.asarray(found.numpy()[0])
+    return np.asarray([*found.numpy()[0][:-2], *ago(moment, mine["event_time"].to_pylist())])
 
 
 def vectors_of_nothing(model: Model) -> Any:
@@ -101,7 +109,7 @@ def test_after_the_last_event_it_is_the_plain_embedding(model: Model, tmp_path: 
     plain, late = (pq.read_table(tmp_path / f"{n}.parquet") for n in ("plain", "late"))
     assert late["client_id"].to_pylist() == plain["client_id"].to_pylist()
     assert set(late["event_time"].to_pylist()) == {dt.datetime(2031, 1, 1)}
-    np.testing.assert_allclose(vectors(late), vectors(plain), **CLOSE)
+    np.testing.assert_allclose(vectors(late)[:, :-2], vectors(plain)[:, :-2], **CLOSE)
 
 
 def test_an_event_at_the_moment_is_not_before_it() -> None:

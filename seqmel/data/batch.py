@@ -23,6 +23,7 @@ class SequenceBatch:
         lengths: the B lengths again, on the host, so that no step has to ask the device for a shape.
         previous_time: (B,) int64, microseconds, when the client's event before the sequence was, `NO_TIME` where there
             was none; None where the sequences are looked at for themselves.
+        now: (B,) int64, microseconds, the moment at which each sequence is looked at; None is the end of the training.
     """
 
     columns: dict[str, Tensor]
@@ -30,6 +31,7 @@ class SequenceBatch:
     offsets: Tensor
     lengths: Tensor
     previous_time: Tensor | None = None
+    now: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -54,6 +56,7 @@ class SequenceBatch:
             self.offsets.to(device, non_blocking=True),
             self.lengths,
             previous,
+            None if self.now is None else self.now.to(device, non_blocking=True),
         )
 
     def sequence_index(self) -> Tensor:

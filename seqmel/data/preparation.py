@@ -227,7 +227,11 @@ def _fit_time(source: EventSource, schema: EventSchema) -> TimeScale:
     )
     usual = _scale(q, None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
     return TimeScale(
-        daily=daily, span_days=(high - low) / _DAY_US, gap_center=usual.center, gap_scale=max(usual.scale, 0.1)
+        daily=daily,
+        span_days=(high - low) / _DAY_US,
+        gap_center=usual.center,
+        gap_scale=max(usual.scale, 0.1),
+        end_us=high,
     )
 
 

@@ -70,6 +70,7 @@ class TimeScale(_Data):
     Attributes:
         daily: True when every time is a whole day, so that there is no time of day.
         span_days: from the first to the last event of all.
+        end_us: the last event of all, microseconds; None in a vocabulary that was fitted before it was kept.
         gap_center, gap_scale: median and robust deviation of ln(1 + gap in seconds) over gaps that are not zero.
     """
 
@@ -77,6 +78,7 @@ class TimeScale(_Data):
     span_days: float
     gap_center: float
     gap_scale: float
+    end_us: int | None = None
 
 
 class Vocabulary(_Data):

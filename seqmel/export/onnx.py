@@ -160,7 +160,23 @@ class _Export:
         if isinstance(encoder.sequence, Recurrent):
             states = g.op("Concat", states, self._recurrent(states, encoder.sequence), axis=1)
         pooled = g.op("Concat", *self._pooled(states), axis=1)
-        return pooled if encoder.project is None else g.linear(pooled, encoder.project)
+        vectors = pooled if encoder.project is None else g.linear(pooled, encoder.project)
+        return vectors if encoder.end_us is None else g.op("Concat", vectors, self._profile(encoder.end_us), axis=1)
+
+    def _profile(self, end_us: int) -> str:
+        """(B, 3), as `seqmel.nn.profile` has it, looked at from the end of the training."""
+        g = self.g
+        some = g.op("Greater", self.lengths, g.const(0, np.int64))
+        padded = g.op("Concat", self.time, g.const([0], np.int64), axis=0)
+        rows = (self.begins, g.op("Max", self.last, g.const(0, np.int64)))
+        parts = [g.op("Log", g.op("Add", g.cast(self.lengths, np.float32), g.const(1.0, np.float32)))]
+        for row in rows:
+            since = g.cast(g.op("Sub", g.const(end_us, np.int64), g.op("Gather", padded, row)), np.float64)
+            days = g.op("Div", since, g.const(float(86_400 * _SECOND_US), np.float64))
+            log = g.op("Log", g.op("Add", g.op("Abs", days), g.const(1.0, np.float64)))
+            ago = g.cast(g.op("Mul", g.op("Sign", days), log), np.float32)
+            parts.append(g.op("Where", some, ago, g.const(0.0, np.float32)))
+        return g.op("Concat", *(g.unsqueeze(part, 1) for part in parts), axis=1)
 
     def _features(self) -> str:
         """(E, H) weighted sums of rows of the table."""

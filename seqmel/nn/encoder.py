@@ -11,6 +11,7 @@ from seqmel.data.vocabulary import Vocabulary
 from seqmel.errors import ModelError
 from seqmel.nn.events import EventEncoder
 from seqmel.nn.pooling import Pooling, Summary
+from seqmel.nn.profile import PROFILE_SIZE, first_and_last, profile
 from seqmel.nn.recurrent import Recurrent
 from seqmel.nn.transformer import Transformer
 
@@ -39,8 +40,10 @@ class SequenceEncoder(nn.Module):
         self.state_size = width
         self.pooling = Pooling(config.pooling, size=width)
         pooled = self.pooling.output_size
-        self.output_size = config.embedding_dim or pooled
-        self.project = nn.Linear(pooled, self.output_size) if self.output_size != pooled else None
+        self.vector_size = config.embedding_dim or pooled
+        self.project = nn.Linear(pooled, self.vector_size) if self.vector_size != pooled else None
+        self.end_us = vocabulary.time.end_us if config.profile and config.embedding_dim is None else None
+        self.output_size = self.vector_size + (PROFILE_SIZE if self.end_us is not None else 0)
 
     def states(self, batch: SequenceBatch, *, hidden: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
         """(E, W): what is known of and after each event.
@@ -55,13 +58,22 @@ class SequenceEncoder(nn.Module):
         return torch.cat([events, self.sequence(events, batch)], dim=1)
 
     def pool(self, states: Tensor, batch: SequenceBatch) -> Tensor:
-        """(B, output_size): the vectors that belong to these states."""
+        """(B, vector_size): what is learnt of the vectors that belong to these states."""
         pooled = self.pooling(states, batch)
         return pooled if self.project is None else self.project(pooled)
 
     def embed(self, batch: SequenceBatch) -> Tensor:
-        """(B, output_size): the vector of each sequence, before any head."""
-        return self.pool(self.states(batch), batch)
+        """(B, output_size): the vector of each sequence, before any head; the profile, if it has one, in the end."""
+        pooled = self.pool(self.states(batch), batch)
+        return self._beside_profile(pooled, batch.offsets.diff(), *first_and_last(batch), batch.now)
+
+    def _beside_profile(
+        self, vectors: Tensor, count: Tensor, first: Tensor, last: Tensor, now: Tensor | None
+    ) -> Tensor:
+        if self.end_us is None:
+            return vectors
+        moment = torch.full_like(first, self.end_us) if now is None else now
+        return torch.cat([vectors, profile(count, first, last, moment).to(vectors.dtype)], dim=1)
 
     forward = embed
 
@@ -89,10 +101,16 @@ class SequenceEncoder(nn.Module):
         new = self.pooling.summarise(torch.cat([events, states], dim=1), batch)
         return (new if state is None else self.pooling.merge(state, new)) | {"memory": memory}
 
-    def read(self, state: Summary) -> Tensor:
-        """(B, output_size): the vectors of the clients of a state."""
+    def read(self, state: Summary, first: Tensor, last: Tensor) -> Tensor:
+        """(B, output_size): the vectors of the clients of a state.
+
+        Args:
+            state: what `advance` gave.
+            first, last: (B,) int64 microseconds, the times of the first and last event of all; 0 where there is none.
+        """
         pooled = self.pooling.read(state)
-        return pooled if self.project is None else self.project(pooled)
+        vectors = pooled if self.project is None else self.project(pooled)
+        return self._beside_profile(vectors, state["count"][:, 0], first, last, None)
 
 
 def _sequence_encoder(config: Config, input_size: int) -> Recurrent | Transformer | None:

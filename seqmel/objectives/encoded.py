@@ -61,5 +61,5 @@ class Encoded:
 
     @cached_property
     def vectors(self) -> Tensor:
-        """(S, D), see `SequenceEncoder.embed`."""
+        """(S, D), see `SequenceEncoder.pool`."""
         return self.encoder.pool(self.states, self.batch.sequences)

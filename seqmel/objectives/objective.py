@@ -64,9 +64,9 @@ def _part(
 ) -> CoLES | EventPrediction | MaskedEvents | NextEvent:
     match options:
         case CoLESOptions():
-            return CoLES(config, embedding_size=encoder.output_size, head_size=options.head_size)
+            return CoLES(config, embedding_size=encoder.vector_size, head_size=options.head_size)
         case EventPredictionOptions(head_size=size):
-            return EventPrediction(vocabulary, embedding_size=encoder.output_size, head_size=size)
+            return EventPrediction(vocabulary, embedding_size=encoder.vector_size, head_size=size)
         case NextEventOptions(head_size=size, most_events=most):
             return NextEvent(vocabulary, state_size=encoder.state_size, head_size=size, most_events=most)
         case MaskedEventsOptions(head_size=size, share=share):

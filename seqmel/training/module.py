@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seqmel.config import Config
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.objectives import Objective, ViewBatch
+from seqmel.objectives import Encoded, Objective, ViewBatch
 from seqmel.training.batches import generator
 from seqmel.training.validation import embedding_metrics
 
@@ -73,7 +73,8 @@ class TrainingModule(lightning.LightningModule):
 
     def validation_step(self, batch: ViewBatch, _: int) -> None:
         """Embed two views of each held-out client of the batch."""
-        self._vectors.append((self.encoder.embed(batch.sequences).float(), batch.clients))
+        encoded = Encoded(self.encoder, batch)
+        self._vectors.append((encoded.vectors.float(), batch.clients))
 
     def on_validation_epoch_end(self) -> None:
         """Compute and log the figures of the epoch."""

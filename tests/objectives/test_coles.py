@@ -24,7 +24,7 @@ def test_the_loss_is_finite_and_reaches_all_weights(options: dict[str, Any]) -> 
     torch.manual_seed(0)
     config = tiny_config(**options)
     encoder = SequenceEncoder(config, vocabulary_of())
-    part = CoLES(config, embedding_size=encoder.output_size)
+    part = CoLES(config, embedding_size=encoder.vector_size)
     batch = ViewBatch.of(batch_of([5, 9, 2, 7, 4, 6]), torch.tensor([3, 3, 8, 8, 1, 1]))
     loss = part(Encoded(encoder, batch))
     loss.backward()
@@ -39,7 +39,7 @@ def test_following_the_gradient_lowers_the_loss_and_recognises_clients(options: 
     torch.manual_seed(0)
     config = tiny_config(**options)
     encoder = SequenceEncoder(config, vocabulary_of())
-    part = CoLES(config, embedding_size=encoder.output_size)
+    part = CoLES(config, embedding_size=encoder.vector_size)
     batch = ViewBatch.of(batch_of([9] * 12), torch.arange(12) // 2)
     optimizer = torch.optim.Adam([*encoder.parameters(), *part.parameters()], lr=3e-3)
     losses = []

@@ -78,7 +78,7 @@ def test_following_the_gradient_lowers_the_loss_of_each_part(name: str) -> None:
 def test_states_and_vectors_are_those_of_the_encoder() -> None:
     _, encoder = made("coles")
     encoded = Encoded(encoder.eval(), views())
-    assert torch.equal(encoded.vectors, encoder.embed(views().sequences))
+    assert torch.equal(encoded.vectors, encoder.embed(views().sequences)[:, : encoder.vector_size])
     assert encoded.states is encoded.states
 
 
@@ -97,8 +97,8 @@ def stirred(part: Any) -> Any:
 def test_event_prediction_foretells_a_view_from_the_one_before_it_of_the_same_client() -> None:
     _, encoder = made("coles")
     batch, encoder = views(), encoder.eval()
-    part = stirred(EventPrediction(vocabulary_of(), embedding_size=encoder.output_size))
-    vectors = encoder.embed(batch.sequences)
+    part = stirred(EventPrediction(vocabulary_of(), embedding_size=encoder.vector_size))
+    vectors = encoder.embed(batch.sequences)[:, : encoder.vector_size]
     expected, begin = torch.zeros(()), 0
     for view, length in enumerate(LENGTHS):
         costs = [scored(part.decoder, vectors[batch.others[view]], batch, begin + i) for i in range(length)]

@@ -1,0 +1,41 @@
+"""The profile of a client: how many events there are, and how long ago the first and the last were.
+
+What the contrastive objective has to overlook (how long a slice is, and when it was, tell nothing of the client) is often what
+a downstream model asks first. So it is not learnt but put beside the vector, as it is.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqmel.data.batch import SequenceBatch
+
+__all__ = ["PROFILE_SIZE", "first_and_last", "profile"]
+
+PROFILE_SIZE = 3
+_DAY_US = 86_400_000_000
+
+
+def first_and_last(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+    """(B,) int64 each: the times of the first and of the last event; 0 where there is none."""
+    if batch.events == 0:
+        nothing = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
+        return nothing, nothing
+    first = batch.time[batch.offsets[:-1].clamp(max=batch.events - 1)]
+    last = batch.time[(batch.offsets[1:] - 1).clamp(min=0)]
+    some = batch.offsets.diff() > 0
+    return torch.where(some, first, 0), torch.where(some, last, 0)
+
+
+def profile(count: Tensor, first: Tensor, last: Tensor, now: Tensor) -> Tensor:
+    """(B, 3) float32: ln(1 + events), and for first and last event sign(d) ln(1 + |d|) of the d days before `now`.
+
+    Args:
+        count: (B,) events; all three numbers are 0 where there are none.
+        first, last, now: (B,) int64 microseconds.
+    """
+    days = (now.unsqueeze(1) - torch.stack([first, last], dim=1)).double() / _DAY_US
+    ago = (days.sign() * days.abs().log1p()).float()
+    some = (count > 0).unsqueeze(1)
+    return torch.cat([count.unsqueeze(1).float().log1p(), torch.where(some, ago, 0.0)], dim=1)
