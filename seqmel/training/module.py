@@ -53,6 +53,7 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:
         """The loss of a batch."""
+        self.objective.share_done = self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
         loss = self.objective(self.encoder, batch)
         self._losses.append(loss.detach())
         return loss
