@@ -71,7 +71,7 @@ class TimeFeatures(nn.Module):
     def forward(self, batch: SequenceBatch) -> Tensor:
         """(E, output_size)."""
         gaps = torch.cat([batch.time[:1], batch.time]).diff()
-        seconds = gaps.index_fill(0, self._firsts(batch), 0) / _SECOND_US
+        seconds = gaps.index_fill(0, self._firsts(batch), 0).abs() / _SECOND_US  # shuffled views go back in time
         gap = (torch.log1p(seconds.float()) - self.scale.gap_center) / self.scale.gap_scale
         parts = [gap.clamp(-5, 5), (seconds == 0).float()]
         for period, harmonics in self.cycles_us:
