@@ -6,7 +6,7 @@ name with options: `encoder: lstm`, or `encoder: {name: lstm, hidden_size: 512}`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
@@ -14,19 +14,17 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.errors import ConfigError, did_you_mean, shown
+from seqmel.options.base import Options, Positive, Share, named, named_or
+from seqmel.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions
+from seqmel.options.miners import AnyMinerOptions, MinerOptions
+from seqmel.options.objectives import CoLESOptions, EventPredictionOptions, ObjectivesOptions
+from seqmel.options.views import RandomSlicesOptions, ViewsOptions
 from seqmel.schema import SchemaOptions
 
 __all__ = ["Config", "read_config"]
 
-Positive: TypeAlias = Annotated[int, Field(ge=1)]
-Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
-
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PreparationOptions(_Options):
+class PreparationOptions(Options):
     """How events become sequences."""
 
     memory_limit: str = Field("2GB", pattern=r"^\d+(\.\d+)?\s*([KMGT]i?)?B$")
@@ -39,22 +37,7 @@ class PreparationOptions(_Options):
     """Most values of a column that have a code of their own."""
 
 
-class RandomSlicesOptions(_Options):
-    """Contiguous random parts of a client's sequence. Lengths that are not given come from the data."""
-
-    name: Literal["random_slices"] = "random_slices"
-    count: Annotated[int, Field(ge=2)] = 5
-    min_length: Positive | None = None
-    max_length: Positive | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> RandomSlicesOptions:
-        if self.min_length and self.max_length and self.min_length > self.max_length:
-            raise ValueError(f"min_length {self.min_length} is larger than max_length {self.max_length}")
-        return self
-
-
-class EventOptions(_Options):
+class EventOptions(Options):
     """The network that sees one event."""
 
     hidden_size: Positive = 256
@@ -63,13 +46,13 @@ class EventOptions(_Options):
     category_dropout: Share = 0.01
 
 
-class NoEncoderOptions(_Options):
+class NoEncoderOptions(Options):
     """No sequence encoder: events are pooled as they are, and order shows only in the time features."""
 
     name: Literal["none"] = "none"
 
 
-class RecurrentOptions(_Options):
+class RecurrentOptions(Options):
     """GRU or LSTM."""
 
     name: Literal["gru", "lstm"] = "gru"
@@ -78,7 +61,7 @@ class RecurrentOptions(_Options):
     dropout: Share = 0.0
 
 
-class TransformerOptions(_Options):
+class TransformerOptions(Options):
     """Transformer with rotary positions."""
 
     name: Literal["transformer"] = "transformer"
@@ -96,67 +79,7 @@ class TransformerOptions(_Options):
         return self
 
 
-class _ObjectiveOptions(_Options):
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    """What the loss counts beside those of other parts."""
-
-
-class CoLESOptions(_ObjectiveOptions):
-    """Contrastive learning for event sequences: views of one client together, views of others apart."""
-
-    name: Literal["coles"] = "coles"
-    head_size: Positive = 128
-    """Width of the projection head, which exists in training only."""
-
-
-class EventPredictionOptions(_ObjectiveOptions):
-    """From the vector of one view, the events of another view of the same client."""
-
-    name: Literal["event_prediction"] = "event_prediction"
-    head_size: Positive = 256
-
-
-class NextEventOptions(_ObjectiveOptions):
-    """From the state after each event, the next one; for encoders that look back only."""
-
-    name: Literal["next_event"] = "next_event"
-    head_size: Positive = 256
-    most_events: Positive = 4096
-    """Events of a batch that are foretold at most."""
-
-
-class MaskedEventsOptions(_ObjectiveOptions):
-    """Hidden events, from the rest of their view; for encoders that see more than one event."""
-
-    name: Literal["masked_events"] = "masked_events"
-    head_size: Positive = 256
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Share of the events that is hidden."""
-
-
-class ContrastiveOptions(_Options):
-    """Pairs: distance squared for positives, max(0, margin - distance) squared for mined negatives."""
-
-    name: Literal["contrastive"] = "contrastive"
-    margin: Annotated[float, Field(gt=0, le=2)] = 0.5
-    reduction: Literal["mean", "sum"] = "mean"
-
-
-class InfoNCEOptions(_Options):
-    """Softmax over all views of the batch; takes no miner, since it weighs all negatives by their nearness."""
-
-    name: Literal["infonce"] = "infonce"
-    temperature: Annotated[float, Field(gt=0)] = 0.1
-
-
-class MinerOptions(_Options):
-    """Which negatives the contrastive loss looks at: the nearest of each anchor, or random ones."""
-
-    name: Literal["hard_negatives", "random_negatives"] = "hard_negatives"
-    count: Positive = 5
-
-
-class TrainingOptions(_Options):
+class TrainingOptions(Options):
     """How long and how fast to learn, and on what."""
 
     epochs: Annotated[int, Field(ge=0)] | None = None
@@ -176,7 +99,7 @@ class TrainingOptions(_Options):
     """Where the sequences lie: read into memory, mapped from disk, or on the device that trains."""
 
 
-class FinetuningOptions(_Options):
+class FinetuningOptions(Options):
     """How labels are learnt on top of an encoder, be it trained without labels or new."""
 
     unfreeze: Literal["head", "gradual", "discriminative", "all"] = "all"
@@ -212,7 +135,7 @@ class FinetuningOptions(_Options):
         return self
 
 
-class EmbeddingOptions(_Options):
+class EmbeddingOptions(Options):
     """How vectors are computed once the model is trained."""
 
     max_events: Positive = 4096
@@ -221,51 +144,26 @@ class EmbeddingOptions(_Options):
     """Events a batch."""
 
 
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-def _named_or(default: str) -> Callable[[Any], Any]:
-    """Options without a name belong to the default one."""
-
-    def complete(value: Any) -> Any:
-        value = _named(value)
-        return {"name": default, **value} if isinstance(value, Mapping) else value
-
-    return complete
-
-
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _parts(value: Any) -> Any:
-    return [value] if isinstance(value, (str, Mapping, BaseModel)) else value
-
-
 EncoderOptions: TypeAlias = Annotated[
     Annotated[NoEncoderOptions | RecurrentOptions | TransformerOptions, Field(discriminator="name")],
-    BeforeValidator(_named_or("gru")),
-]
-ObjectiveOptions: TypeAlias = CoLESOptions | EventPredictionOptions | NextEventOptions | MaskedEventsOptions
-LossOptions: TypeAlias = Annotated[
-    Annotated[ContrastiveOptions | InfoNCEOptions, Field(discriminator="name")], BeforeValidator(_named_or("infonce"))
+    BeforeValidator(named_or("gru")),
 ]
 PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "total", "attention"]
 
 
-class Config(_Options):
+class Config(Options):
     """Everything that decides a training, besides the events themselves."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     columns: SchemaOptions = Field(SchemaOptions(), alias="schema")
     preparation: PreparationOptions = PreparationOptions()
-    objective: Annotated[
-        tuple[Annotated[Annotated[ObjectiveOptions, Field(discriminator="name")], BeforeValidator(_named)], ...],
-        Field(min_length=1), BeforeValidator(_parts),
-    ] = (CoLESOptions(), EventPredictionOptions())  # fmt: skip
+    objective: ObjectivesOptions = (CoLESOptions(), EventPredictionOptions())
     """One part, or several that are learnt together."""
-    views: Annotated[RandomSlicesOptions, BeforeValidator(_named)] = RandomSlicesOptions()
+    views: ViewsOptions = RandomSlicesOptions()
     events: EventOptions = EventOptions()
     encoder: EncoderOptions = NoEncoderOptions()
     pooling: Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)] = (
@@ -280,7 +178,7 @@ class Config(_Options):
     """Three numbers more at the end of the vector, which are not learnt: how many events, how long ago the first and the
     last one. Only where embedding_dim is null."""
     loss: LossOptions = InfoNCEOptions()
-    miner: Annotated[MinerOptions | None, BeforeValidator(_named)] = None
+    miner: MinerOptions = None
     training: TrainingOptions = TrainingOptions()
     finetuning: FinetuningOptions = FinetuningOptions()
     embedding: EmbeddingOptions = EmbeddingOptions()
@@ -291,13 +189,16 @@ class Config(_Options):
 
     @model_validator(mode="before")
     @classmethod
-    def _pair_loss_gets_a_miner(cls, values: Any) -> Any:
-        """A pair loss mines hard negatives where nothing else is said."""
-        if isinstance(values, Mapping) and "miner" not in values:
-            loss = _named(values.get("loss"))
-            if isinstance(loss, Mapping) and loss.get("name") == "contrastive":
-                return {**values, "miner": "hard_negatives"}
-        return values
+    def _a_loss_brings_its_miner(cls, values: Any) -> Any:
+        """A loss that needs a miner has its own where nothing else is said, and options without a name are of that one."""
+        if not isinstance(values, Mapping):
+            return values
+        loss = named(values.get("loss"))
+        default = next((o.default_miner for o in _kinds(AnyLossOptions) if _is_of(o, loss)), None)
+        miner = values.get("miner", default)
+        if default is not None and isinstance(miner, Mapping):
+            miner = {"name": default, **miner}
+        return {**values, "miner": miner} if miner is not None else values
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
@@ -314,10 +215,17 @@ class Config(_Options):
             )
         if "masked_events" in parts and self.encoder.name == "none":
             raise ValueError("the objective masked_events needs an encoder: gru, lstm or transformer; found none")
-        if self.loss.name == "infonce" and self.miner is not None:
-            raise ValueError(f"the loss infonce takes no miner, found {self.miner.name}; set miner to null")
-        if self.loss.name == "contrastive" and self.miner is None:
-            raise ValueError("the loss contrastive needs a miner: hard_negatives or random_negatives")
+        loss, miner = self.loss, self.miner
+        fitting = ", ".join(_name(o) for o in _kinds(AnyMinerOptions) if o.gives == loss.takes)
+        if loss.takes == "batch" and miner is not None:
+            raise ValueError(f"the loss {loss.name} takes no miner, found {miner.name}; set miner to null")
+        if loss.takes != "batch" and miner is None:
+            raise ValueError(f"the loss {loss.name} needs a miner: one of {fitting}")
+        if miner is not None and miner.gives != loss.takes:
+            raise ValueError(
+                f"the loss {loss.name} takes {loss.takes}, the miner {miner.name} gives {miner.gives};"
+                f" expected one of: {fitting}"
+            )
         return self
 
     @classmethod
@@ -372,7 +280,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _put(options: dict[str, Any], names: list[str], value: Any) -> None:
     """Set a dotted option; a part that was only named (`encoder: gru`) becomes a name with options."""
     for name in names[:-1]:
-        part = _named(options.get(name))
+        part = named(options.get(name))
         options[name] = dict(part) if isinstance(part, Mapping) else {}
         options = options[name]
     options[names[-1]] = value
@@ -384,7 +292,7 @@ def _explain(error: ValidationError, source: str) -> str:
     context: dict[str, Any] = first.get("ctx", {})
     if first["type"] == "extra_forbidden":
         return _explain_unknown(place, source)
-    name = ".".join(p for i, p in enumerate(place) if i != 1 or p not in _tags())
+    name = ".".join(_without_kind(place))
     if first["type"] == "value_error":
         return f"{source}: {name + ': ' if name else ''}{context['error']}."
     if first["type"] in ("union_tag_invalid", "literal_error"):
@@ -401,10 +309,39 @@ def _explain_unknown(place: list[str], source: str) -> str:
     """An option that does not exist: offer the nearest name in its section, or say where that name lives."""
     *path, wrong = place
     known = _names_at(path)
-    elsewhere = [f"{s}.{wrong}" for s, model in _sections() if s != ".".join(path) and wrong in model.model_fields]
+    elsewhere = _elsewhere(wrong, path)
     hint = did_you_mean(wrong, known) or (f" It is an option of: {shown(elsewhere)}." if elsewhere else "")
-    path = [p for i, p in enumerate(path) if i != 1]
+    path = _without_kind(path)
     return f"{source}: unknown option {'.'.join([*path, wrong])!r}.{hint} Known here: {shown(known, 20)}."
+
+
+def _elsewhere(wrong: str, path: list[str]) -> list[str]:
+    """Where an option of this name is: in other sections, or in this one for other methods."""
+    here = path[0] if path else ""
+    sections = [name for name, model in _sections() if name != here and wrong in model.model_fields]
+    methods = [_name(m) for name, m in _sections() if name == here and len(path) > 1 and wrong in m.model_fields]
+    return [f"{name}.{wrong}" for name in dict.fromkeys(sections)] or [f"{here} {method}" for method in methods]
+
+
+def _without_kind(place: list[str]) -> list[str]:
+    """A place as the user wrote it: pydantic adds which method of several was named."""
+    several = len(place) > 1 and sum(name == place[0] for name, _ in _sections()) > 1
+    return [place[0], *place[2:]] if several else place
+
+
+def _kinds(union: Any) -> tuple[Any, ...]:
+    """The models of a union."""
+    return get_args(union)
+
+
+def _name(model: type[BaseModel]) -> str:
+    """What a method is called in the config; the first where it has several names."""
+    return str(get_args(model.model_fields["name"].annotation)[0])
+
+
+def _is_of(model: type[BaseModel], value: Any) -> bool:
+    """Whether a value is, or names, options of this model."""
+    return isinstance(value, model) or (isinstance(value, Mapping) and value.get("name") == _name(model))
 
 
 def _sections() -> list[tuple[str, type[BaseModel]]]:
@@ -432,5 +369,5 @@ def _names_at(path: list[str]) -> list[str]:
     if not path:
         return [field.alias or name for name, field in Config.model_fields.items()]
     models = [model for name, model in _sections() if name == path[0]]
-    tagged = [m for m in models if len(path) > 1 and path[1] in str(m.model_fields["name"].annotation)] or models
+    tagged = [m for m in models if len(path) > 1 and path[1] in get_args(m.model_fields["name"].annotation)] or models
     return sorted({n for model in tagged for n in model.model_fields})

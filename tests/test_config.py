@@ -22,7 +22,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"encoder": {"name": "rnn"}}, r"encoder cannot be 'rnn'"),
     ({"loss": "infonc"}, r"loss cannot be 'infonc'.*Did you mean 'infonce'\?"),
-    ({"miner": "hard"}, r"miner\.name cannot be 'hard'"),
+    (
+        {"loss": "contrastive", "miner": "hard"},
+        r"miner cannot be 'hard'\. Expected one of: hard_negatives, random_negatives",
+    ),
+    ({"miner": "semi_hrad"}, r"miner cannot be 'semi_hrad'.*Did you mean 'semi_hard'"),
     ({"pooling": "median"}, r"cannot be 'median'\. Expected one of: last, mean"),
     ({"pooling": ["mean", "mean"]}, "pooling names one way twice"),
     ({"pooling": []}, r"pooling = \[\]"),
@@ -42,7 +46,42 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"views": {"min_length": 9, "max_length": 3}}, r"views: min_length 9 is larger than max_length 3"),
     ({"encoder": {"name": "transformer", "hidden_size": 10}}, r"hidden_size 10 is no multiple of 2 \* heads = 8"),
     ({"loss": "infonce", "miner": "hard_negatives"}, "the loss infonce takes no miner"),
-    ({"loss": "contrastive", "miner": None}, "the loss contrastive needs a miner"),
+    (
+        {"loss": "contrastive", "miner": None},
+        "the loss contrastive needs a miner: one of hard_negatives, random_negatives",
+    ),
+    ({"loss": "triplet", "miner": None}, "the loss triplet needs a miner: one of batch_all, batch_hard"),
+    (
+        {"loss": "triplet", "miner": "hard_negatives"},
+        "the loss triplet takes triplets, the miner hard_negatives gives pairs; expected one of: batch_all, batch_hard",
+    ),
+    (
+        {"loss": "margin", "miner": {"name": "batch_hard", "skip": 1}},
+        "the loss margin takes pairs, the miner batch_hard gives triplets; expected one of: hard_negatives",
+    ),
+    ({"loss": "vicreg", "miner": "semi_hard"}, "the loss vicreg takes no miner, found semi_hard; set miner to null"),
+    ({"loss": "tripplet"}, r"loss cannot be 'tripplet'.*Did you mean 'triplet'"),
+    ({"loss": {"name": "triplet", "margn": 1}}, r"unknown option 'loss\.margn'\. Did you mean 'margin'\?"),
+    (
+        {"loss": {"name": "triplet", "scale": 1}},
+        r"unknown option 'loss\.scale'\. It is an option of: loss cosface, loss circle",
+    ),
+    ({"loss": {"name": "triplet", "margin": 3}}, r"loss\.margin = 3: .*less than or equal to 2"),
+    ({"loss": {"name": "contrastive", "power": 3}}, r"loss\.power cannot be '3'\. Expected one of: 1, 2"),
+    (
+        {"loss": "triplet", "miner": {"most": 3}},
+        r"unknown option 'miner\.most'\. It is an option of: miner all_negatives",
+    ),
+    ({"loss": "contrastive", "miner": {"memory": -1}}, r"miner\.memory = -1: .*greater than or equal to 0"),
+    ({"loss": "margin", "miner": {"nearest": 1.9}}, r"miner: nearest 1\.9 is larger than farthest 1\.4"),
+    ({"views": "random_slice"}, r"views cannot be 'random_slice'.*Did you mean 'random_slices'"),
+    (
+        {"views": {"name": "last_k", "days": 3}},
+        r"unknown option 'views\.days'\. It is an option of: views time_windows",
+    ),
+    ({"views": {"name": "time_windows", "days": 0}}, r"views\.days = 0: .*greater than 0"),
+    ({"views": {"name": "calendar_windows", "unit": "weak"}}, r"views\.unit cannot be 'weak'.*Did you mean 'week'\?"),
+    ({"views": {"event_dropout": 1}}, r"views\.event_dropout = 1: .*less than 1"),
     ({"schema": {"clent": "c"}}, r"unknown option 'schema\.clent'\. Did you mean 'client'\?"),
     ({"schema": {"time_unit": "days"}}, r"schema\.time_unit cannot be 'days'.*Did you mean 'day'\?"),
     ({1: 2}, "1"),
@@ -62,6 +101,25 @@ def test_a_name_alone_is_a_name_with_default_options() -> None:
     assert Config.of({"encoder": {"hidden_size": 8}}).encoder.name == "gru"
     assert Config.of({"pooling": "last"}).pooling == ("last",)
     assert Config.of({"loss": {"temperature": 0.3}}).loss.name == "infonce"
+
+
+def test_a_loss_that_needs_a_miner_brings_its_own_and_options_without_a_name_are_of_that_one() -> None:
+    for loss, name in (("contrastive", "hard_negatives"), ("margin", "distance_weighted"), ("triplet", "semi_hard")):
+        for options in ({"loss": loss}, {"loss": {"name": loss}, "miner": {"memory": 9}}):
+            miner = Config.of(options).miner
+            assert miner is not None
+            assert miner.name == name
+            assert miner.memory == (9 if "miner" in options else 0)
+    assert Config.of({"loss": "supcon"}).miner is None
+
+
+def test_options_of_a_method_of_several_words_can_be_set_one_by_one() -> None:
+    config = read_config(
+        None, ["loss=triplet", "loss.margin=0.7", "miner.name=batch_all", "miner.most=9", "views.count=3"]
+    )
+    assert config.loss.model_dump()["margin"] == 0.7
+    assert config.miner is not None
+    assert (config.miner.name, config.miner.model_dump()["most"], config.views.count) == ("batch_all", 9, 3)
 
 
 def test_a_pair_loss_mines_hard_negatives_unless_told_otherwise() -> None:

@@ -115,42 +115,54 @@ class EncodedSequences:
             _start=self._start[clients],
         )
 
-    def gather(self, clients: Tensor, starts: Tensor, lengths: Tensor) -> SequenceBatch:
-        """A batch of S runs of events, drawn with one index and one `take` a column.
+    def gather(self, clients: Tensor, starts: Tensor, lengths: Tensor, events: Tensor | None = None) -> SequenceBatch:
+        """A batch of S views, drawn with one index and one `take` a column.
 
         Args:
             clients: (S,) int64, positions of clients; a client may come several times.
             starts: (S,) int64, first event of each run, counted within its client.
-            lengths: (S,) int64, events of each run.
+            lengths: (S,) int64, events of each view.
+            events: (sum of lengths,) int64, where the views are no runs: the place of each event within its client.
         """
-        offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64)
-        torch.cumsum(lengths, 0, out=offsets[1:])
-        total = int(offsets[-1])
-        begin = self._start[clients] + starts - offsets[:-1]
-        chunk = self._chunk[clients]
-        device = self.device
-        on_device = offsets.to(device, non_blocking=True)
-        which = torch.repeat_interleave(
-            torch.arange(len(lengths), device=device), lengths.to(device, non_blocking=True), output_size=total
-        )
-        within = torch.arange(total, device=device)
-        taken = {
-            name: self._storage.view(self._dtypes[name]).index_select(
-                0, (self._origins[name][chunk] + begin).to(device, non_blocking=True)[which] + within
-            )
-            for name in (self.time, *self.columns)
-        }
+        offsets = _offsets(lengths)
+        taken = self._take((self.time, *self.columns), clients, starts, offsets, events)
+        on_device = offsets.to(self.device, non_blocking=True)
         return SequenceBatch({n: taken[n] for n in self.columns}, taken[self.time], on_device, lengths)
 
     def times(self, clients: Tensor) -> Tensor:
-        """(E,) int64 microseconds: the times of all events of these clients, one client after the other."""
-        lengths = self.lengths[clients]
-        return replace(self, columns=()).gather(clients, torch.zeros_like(lengths), lengths).time
+        """(E,) int64, microseconds, on the host: the times of all events of these clients, client after client."""
+        starts = torch.zeros_like(clients)
+        return self._take((self.time,), clients, starts, _offsets(self.lengths[clients]), None)[self.time].cpu()
+
+    def _take(
+        self, names: tuple[str, ...], clients: Tensor, starts: Tensor, offsets: Tensor, events: Tensor | None
+    ) -> dict[str, Tensor]:
+        device, total = self.device, int(offsets[-1])
+        which = torch.repeat_interleave(
+            torch.arange(len(clients), device=device), offsets.diff().to(device, non_blocking=True), output_size=total
+        )
+        if events is None:
+            begin, within = self._start[clients] + starts - offsets[:-1], torch.arange(total, device=device)
+        else:
+            begin, within = self._start[clients], events.to(device, non_blocking=True)
+        chunk = self._chunk[clients]
+        return {
+            name: self._storage.view(self._dtypes[name]).index_select(
+                0, (self._origins[name][chunk] + begin).to(device, non_blocking=True)[which] + within
+            )
+            for name in names
+        }
 
     def whole(self, clients: Tensor, *, most: int) -> SequenceBatch:
         """The last `most` events of each of these clients, or all where there are fewer."""
         lengths = self.lengths[clients].clamp(max=most)
         return self.gather(clients, self.lengths[clients] - lengths, lengths)
+
+
+def _offsets(lengths: Tensor) -> Tensor:
+    offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64)
+    torch.cumsum(lengths, 0, out=offsets[1:])
+    return offsets
 
 
 def write_sequences(path: Path, batches: Iterable[pa.RecordBatch]) -> None:

@@ -5,34 +5,53 @@ Hadsell, Chopra, LeCun: Dimensionality reduction by learning an invariant mappin
 
     L = mean over positive pairs of d^2  +  mean over mined negative pairs of max(0, m - d)^2.
 
+With two margins (`positive_margin` p above zero, and `power` 1 where it is to be linear) a positive costs
+max(0, d - p)^power: views of one client need not fall on one point.
+
 With `reduction="sum"` both are sums, which is the MeLES preset; its scale then grows with the batch.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seqmel.losses.pairs import Pairs, distances
+from seqmel.losses.base import GrowingMargin, Takes, precisely
+from seqmel.losses.pairs import Pairs, distances, masked_mean
 
 __all__ = ["ContrastiveLoss"]
 
 
-class ContrastiveLoss(nn.Module):
+class ContrastiveLoss(GrowingMargin):
     """See the module's text.
 
     Args:
         margin: m; negatives farther apart than this cost nothing. Unit vectors are at most 2 apart.
+        margin_start: where the margin begins to grow from; None keeps it as it is.
+        positive_margin: positives nearer than this cost nothing.
+        power: of what a distance is too far or too near: 2 as published, or 1.
         reduction: "mean" over the pairs of each kind, or "sum".
     """
 
-    def __init__(self, *, margin: float = 0.5, reduction: Literal["mean", "sum"] = "mean") -> None:
-        super().__init__()
-        self.margin = margin
+    takes: ClassVar[Takes] = "pairs"
+
+    def __init__(
+        self,
+        *,
+        margin: float = 0.5,
+        margin_start: float | None = None,
+        positive_margin: float = 0.0,
+        power: Literal[1, 2] = 2,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__(margin=margin, margin_start=margin_start)
+        self.positive_margin = positive_margin
+        self.power = power
         self.reduction = reduction
 
+    @precisely
     def forward(self, embeddings: Tensor, positives: Pairs, negatives: Pairs) -> Tensor:
         """The loss of the given pairs.
 
@@ -44,9 +63,10 @@ class ContrastiveLoss(nn.Module):
         Returns:
             A scalar; zero, with zero gradient, where there is no pair at all.
         """
-        pull = distances(embeddings, positives).square()
-        push = (self.margin - distances(embeddings, negatives)).clamp(min=0).square()
-        return self._reduce(pull) + self._reduce(push)
+        pull = distances(embeddings, positives.first, positives.second) - self.positive_margin
+        push = self.margin - distances(embeddings, negatives.first, negatives.second)
+        return self._reduce(pull, positives.real) + self._reduce(push, negatives.real)
 
-    def _reduce(self, costs: Tensor) -> Tensor:
-        return costs.sum() / max(1, len(costs)) if self.reduction == "mean" else torch.sum(costs)
+    def _reduce(self, excess: Tensor, real: Tensor) -> Tensor:
+        costs = excess.clamp(min=0).pow(self.power)
+        return masked_mean(costs, real) if self.reduction == "mean" else torch.where(real, costs, 0.0).sum()

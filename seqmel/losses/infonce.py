@@ -12,12 +12,15 @@ and the mean over all such pairs. Other positives of i are not in the sum: they 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from seqmel.losses.base import MetricLoss, precisely
+from seqmel.losses.pairs import masked_logsumexp, masked_mean, same_client
 
 __all__ = ["InfoNCELoss"]
 
 
-class InfoNCELoss(nn.Module):
+class InfoNCELoss(MetricLoss):
     """See the module's text.
 
     Args:
@@ -28,6 +31,7 @@ class InfoNCELoss(nn.Module):
         super().__init__()
         self.temperature = temperature
 
+    @precisely
     def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
         """The loss of a batch.
 
@@ -39,9 +43,6 @@ class InfoNCELoss(nn.Module):
             A scalar; zero, with zero gradient, where no client has two embeddings.
         """
         similarity = embeddings @ embeddings.t() / self.temperature
-        same = clients.unsqueeze(0) == clients.unsqueeze(1)
-        others = similarity.masked_fill(same, -torch.inf).logsumexp(1, keepdim=True)
-        others = others.clamp(min=-1e4)  # no other client at all: -inf would make NaN of the gradient
-        positive = same & ~torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
-        costs = torch.logaddexp(similarity, others) - similarity
-        return torch.where(positive, costs, 0.0).sum() / positive.sum().clamp(min=1)
+        positive, negative = same_client(clients)
+        others = masked_logsumexp(similarity, negative).unsqueeze(1)
+        return masked_mean(torch.logaddexp(similarity, others) - similarity, positive)

@@ -1,31 +1,136 @@
-"""Which embeddings of a batch belong together, and how far apart embeddings are."""
+"""Which embeddings are compared, and how far apart they are."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Pairs", "cross_distances", "distances", "positive_pairs"]
+__all__ = [
+    "Pairs",
+    "Triplets",
+    "cross_distances",
+    "distances",
+    "masked_logsumexp",
+    "masked_mean",
+    "neighbouring_views",
+    "positive_pairs",
+    "positives_of",
+    "root",
+    "same_client",
+    "similarities",
+]
 
-Pairs = tuple[Tensor, Tensor]
-"""Two (P,) int64 tensors: pair p is of embeddings first[p] and second[p]."""
+
+class Pairs(NamedTuple):
+    """P pairs of embeddings: pair p is of `first[p]` and `second[p]`, int64, and counts where `real[p]` is true."""
+
+    first: Tensor
+    second: Tensor
+    real: Tensor
 
 
-def positive_pairs(clients: Tensor) -> Pairs:
-    """All unordered pairs of different embeddings of one client."""
-    same = torch.ones(len(clients), len(clients), dtype=torch.bool, device=clients.device).triu(1)
-    first, second = (same & (clients.unsqueeze(0) == clients.unsqueeze(1))).nonzero(as_tuple=True)
-    return first, second
+class Triplets(NamedTuple):
+    """T triplets: an anchor, one of the same client, one of another; int64, and those that count are `real`."""
+
+    anchor: Tensor
+    positive: Tensor
+    negative: Tensor
+    real: Tensor
 
 
-def distances(embeddings: Tensor, pairs: Pairs) -> Tensor:
-    """(P,) Euclidean distances. The gradient at distance zero is zero, not NaN."""
-    first, second = pairs
-    squared = (embeddings[first] - embeddings[second]).square().sum(1)
+def positives_of(clients: Tensor, *, anchors: int | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """The other embeddings of each anchor's client, in the order in which they stand.
+
+    Args:
+        clients: (N,) whose the embeddings are.
+        anchors: A, only the first so many are anchors; all where None.
+        most: at most so many embeddings of one client are looked at; counted where None, which waits for a GPU.
+
+    Returns:
+        (A, most - 1) int64 places, at least one column, and (A, most - 1) bool: which of them are there. Others are any
+        valid place.
+    """
+    own = clients[:anchors]
+    order = torch.argsort(clients, stable=True)
+    ordered = clients[order]
+    begin, end = torch.searchsorted(ordered, own), torch.searchsorted(ordered, own, right=True)
+    if most is None:
+        most = int((end - begin).max())
+    most = max(2, most)
+    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    rank = (place[: len(own)] - begin).unsqueeze(1)
+    following = torch.arange(most - 1, device=order.device).unsqueeze(0)
+    chosen = begin.unsqueeze(1) + following + (following >= rank)
+    there = following < (end - begin - 1).unsqueeze(1)
+    return order[chosen.clamp(max=len(order) - 1)], there
+
+
+def positive_pairs(clients: Tensor, *, anchors: int | None = None, most: int | None = None) -> Pairs:
+    """All unordered pairs of different embeddings of one client; the arguments are those of `positives_of`."""
+    others, there = positives_of(clients, anchors=anchors, most=most)
+    first = torch.arange(len(others), device=others.device).unsqueeze(1).expand_as(others)
+    return Pairs(first.reshape(-1), others.reshape(-1), (there & (others > first)).reshape(-1))
+
+
+def neighbouring_views(clients: Tensor) -> Pairs:
+    """Each embedding with the next of its client: the views of a client 0, 1, 2 give the pairs (0, 1) and (1, 2).
+
+    For losses that are defined on two views a client; with two views these are the pairs of the paper.
+    """
+    order = torch.argsort(clients, stable=True)
+    ordered = clients[order]
+    return Pairs(order[:-1], order[1:], ordered[:-1] == ordered[1:])
+
+
+def same_client(clients: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, N) bool: of one client but not the same embedding, and of two clients."""
+    same = clients.unsqueeze(0) == clients.unsqueeze(1)
+    return same & ~torch.eye(len(clients), dtype=torch.bool, device=clients.device), ~same
+
+
+def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """(P,) Euclidean distances of pairs. The gradient at distance zero is zero, not NaN."""
+    if _all_at_once(embeddings, first):
+        squared = cross_distances(embeddings).view(-1).index_select(0, first * len(embeddings) + second)
+    else:
+        squared = (embeddings.index_select(0, first) - embeddings.index_select(0, second)).square().sum(1)
+    return root(squared)
+
+
+def similarities(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """(P,) dot products of pairs: the cosine, of unit vectors."""
+    if _all_at_once(embeddings, first):
+        return (embeddings @ embeddings.t()).view(-1).index_select(0, first * len(embeddings) + second)
+    return (embeddings.index_select(0, first) * embeddings.index_select(0, second)).sum(1)
+
+
+def _all_at_once(embeddings: Tensor, first: Tensor) -> bool:
+    """Whether the matrix of all pairs is smaller by far than the vectors of the chosen ones."""
+    return first.numel() * embeddings.shape[1] > 8 * len(embeddings) ** 2
+
+
+def cross_distances(embeddings: Tensor, others: Tensor | None = None) -> Tensor:
+    """(N, M) squared Euclidean distances to others, or of all to all, by one matrix product."""
+    others = embeddings if others is None else others
+    norms = embeddings.square().sum(1).unsqueeze(1) + others.square().sum(1).unsqueeze(0)
+    return (norms - 2 * embeddings @ others.t()).clamp(min=0)
+
+
+def root(squared: Tensor) -> Tensor:
+    """Square roots of numbers that are not negative; the gradient at zero is zero, not infinite."""
     return torch.where(squared > 0, squared.clamp(min=1e-12).sqrt(), 0.0)
 
 
-def cross_distances(embeddings: Tensor) -> Tensor:
-    """(N, N) squared Euclidean distances, by one matrix product."""
-    norms = embeddings.square().sum(1)
-    return (norms.unsqueeze(1) + norms.unsqueeze(0) - 2 * embeddings @ embeddings.t()).clamp(min=0)
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the values where the mask is true; zero where it nowhere is."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
+    """(R, C) -> (R,): log of the sum of exp over the columns where the mask is true; -1e4 where it nowhere is.
+
+    Not minus infinity: that would make NaN of the gradient of what is computed from it.
+    """
+    return values.masked_fill(~mask, -torch.inf).logsumexp(1).clamp(min=-1e4)

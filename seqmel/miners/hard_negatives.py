@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from seqmel.losses.pairs import Pairs, cross_distances
+from seqmel.miners.base import Block, PairMiner
 
 __all__ = ["HardNegatives"]
 
 
-class HardNegatives:
+class HardNegatives(PairMiner):
     """The `count` nearest negatives of each anchor; fewer where there are not so many, and never one of the same client.
 
     Args:
         count: k, negatives an anchor.
+        skip: the very nearest are passed over, as far as `count` are left: they may be the same person twice.
+        views, chunk_rows: see `Miner`.
     """
 
-    def __init__(self, *, count: int = 5) -> None:
+    def __init__(
+        self, *, count: int = 5, skip: int = 0, views: int | None = None, chunk_rows: int | None = None
+    ) -> None:
+        super().__init__(views=views, chunk_rows=chunk_rows)
         self.count = count
+        self.skip = skip
 
-    @torch.no_grad()
-    def mine(self, embeddings: Tensor, clients: Tensor) -> Pairs:
-        """Up to N * count pairs (anchor, negative).
-
-        Args:
-            embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
-        """
-        embeddings = embeddings.detach().float()
-        apart = cross_distances(embeddings).masked_fill(clients.unsqueeze(0) == clients.unsqueeze(1), torch.inf)
-        nearest = apart.topk(min(self.count, len(embeddings)), dim=1, largest=False)
-        anchors = torch.arange(len(embeddings), device=clients.device).unsqueeze(1).expand_as(nearest.indices)
-        real = nearest.values.isfinite()
-        return anchors[real], nearest.indices[real]
+    def choose(self, block: Block) -> tuple[Tensor, Tensor]:
+        """(R, count) negatives, nearest first."""
+        return block.nearest_negatives(self.count, skip=self.skip)

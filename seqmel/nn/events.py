@@ -70,7 +70,7 @@ class TimeFeatures(nn.Module):
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """(E, output_size)."""
-        seconds = self._gaps(batch) / _SECOND_US
+        seconds = self._gaps(batch).abs() / _SECOND_US  # shuffled views go back in time
         gap = (torch.log1p(seconds.float()) - self.scale.gap_center) / self.scale.gap_scale
         parts = [gap.clamp(-5, 5), (seconds == 0).float()]
         for period, harmonics in self.cycles_us:

@@ -1,20 +1,22 @@
 """CoLES: contrastive learning for event sequences (Babaev et al., SIGMOD 2022, arXiv 2002.08232).
 
-Several slices of each client's sequence are embedded; a loss pulls those of one client together and pushes those of
+Several views of each client's sequence are embedded; a loss pulls those of one client together and pushes those of
 different clients apart. The loss acts behind a projection head and on unit vectors (as in SimCLR, arXiv 2002.05709,
-section 4.2); the head is dropped after training and the vector in front of it is the embedding.
+section 4.2), or on the vectors as they are where it does not compare directions; the head is dropped after training and the vector in front of it is the embedding.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.config import Config
-from seqmel.losses import ContrastiveLoss, InfoNCELoss
-from seqmel.losses.pairs import positive_pairs
-from seqmel.miners import HardNegatives, RandomNegatives
+from seqmel.losses import LOSSES
+from seqmel.miners import MINERS, MemoryBank, Miner
 from seqmel.objectives.encoded import Encoded
 
 __all__ = ["CoLES"]
@@ -33,22 +35,37 @@ class CoLES(nn.Module):
         super().__init__()
         inner = nn.Linear(embedding_size, 2 * head_size)
         self.head = nn.Sequential(inner, nn.GELU(), nn.Linear(2 * head_size, head_size))
-        self.loss: ContrastiveLoss | InfoNCELoss
-        self.miner: HardNegatives | RandomNegatives | None = None
-        if config.loss.name == "infonce":
-            self.loss = InfoNCELoss(temperature=config.loss.temperature)
-        else:
-            self.loss = ContrastiveLoss(margin=config.loss.margin, reduction=config.loss.reduction)
+        self.loss = LOSSES[config.loss.name](**_arguments(config.loss))
+        self.miner: Miner | None = None
+        self.memory: MemoryBank | None = None
         if config.miner is not None:
-            miner = HardNegatives if config.miner.name == "hard_negatives" else RandomNegatives
-            self.miner = miner(count=config.miner.count)
+            remembered = config.miner.memory
+            # of a client in a batch as many views are remembered, if any, as it has there
+            views = config.views.count * (2 if remembered else 1)
+            self.miner = MINERS[config.miner.name](views=views, **_arguments(config.miner, without=("memory",)))
+            self.memory = MemoryBank(size=remembered, width=head_size) if remembered else None
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar, in float32: similarities in bfloat16 are too coarse to learn from."""
         projected, clients = self.head(encoded.vectors), encoded.batch.clients
         with torch.autocast(projected.device.type, enabled=False):
-            vectors = F.normalize(projected.float(), dim=1)
-            if isinstance(self.loss, InfoNCELoss):
-                return self.loss(vectors, clients)
-            assert self.miner is not None, "the config sees to it that a pair loss has a miner"
-            return self.loss(vectors, positive_pairs(clients), self.miner.mine(vectors, clients))
+            vectors = F.normalize(projected.float(), dim=1) if self.loss.unit else projected.float()
+            self.loss.grow(encoded.share_done)
+            return self._compared(vectors, clients)
+
+    def _compared(self, vectors: Tensor, clients: Tensor) -> Tensor:
+        """What the loss says of these vectors, or of what the miner chooses of them and of the remembered ones."""
+        if self.miner is None:
+            return self.loss(vectors, clients)
+        if self.memory is None:
+            return self.loss(vectors, *self.miner.mine(vectors, clients))
+        compared, whose = self.memory.beside(vectors, clients)
+        chosen = self.miner.mine(compared, whose, anchors=len(vectors))
+        if self.training:
+            self.memory.remember(vectors, clients)
+        return self.loss(compared, *chosen)
+
+
+def _arguments(options: BaseModel, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The options of a method as the arguments of its class."""
+    return options.model_dump(exclude={"name", *without})

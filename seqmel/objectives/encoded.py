@@ -48,11 +48,17 @@ def _next_of_client(clients: Tensor) -> Tensor:
 
 
 class Encoded:
-    """A batch and its encoder; states and vectors are computed when they are first asked for, and once."""
+    """A batch and its encoder; states and vectors are computed when they are first asked for, and once.
 
-    def __init__(self, encoder: SequenceEncoder, batch: ViewBatch) -> None:
+    Args:
+        encoder, batch: what is encoded by what.
+        share_done: how much of the training is done, 0 to 1.
+    """
+
+    def __init__(self, encoder: SequenceEncoder, batch: ViewBatch, *, share_done: float = 0.0) -> None:
         self.encoder = encoder
         self.batch = batch
+        self.share_done = share_done
 
     @cached_property
     def states(self) -> Tensor:

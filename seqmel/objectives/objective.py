@@ -5,16 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.config import (
-    CoLESOptions,
-    Config,
-    EventPredictionOptions,
-    MaskedEventsOptions,
-    NextEventOptions,
-    ObjectiveOptions,
-)
+from seqmel.config import Config
 from seqmel.data.sequences import EncodedSequences
-from seqmel.data.views import RandomSlices
+from seqmel.data.views import VIEWS
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives.coles import CoLES
@@ -22,6 +15,13 @@ from seqmel.objectives.encoded import Encoded, ViewBatch
 from seqmel.objectives.event_prediction import EventPrediction
 from seqmel.objectives.masked_events import MaskedEvents
 from seqmel.objectives.next_event import NextEvent
+from seqmel.options.objectives import (
+    CoLESOptions,
+    EventPredictionOptions,
+    MaskedEventsOptions,
+    NextEventOptions,
+    ObjectiveOptions,
+)
 
 __all__ = ["Objective"]
 
@@ -33,25 +33,28 @@ class Objective(nn.Module):
         config: names the parts and their options; settled, so that the slices have lengths.
         vocabulary: of the events.
         encoder: that is to learn.
+
+    Attributes:
+        share_done: how much of the training is done, 0 to 1, set by whoever trains; margins that grow follow it.
     """
 
     def __init__(self, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder) -> None:
         super().__init__()
-        views = config.views
-        assert views.min_length is not None, "settle() comes before"
-        assert views.max_length is not None, "settle() comes before"
-        self.views = RandomSlices(count=views.count, min_length=views.min_length, max_length=views.max_length)
+        assert config.views.min_length is not None, "settle() comes before"
+        self.views = VIEWS[config.views.name](**config.views.model_dump(exclude={"name"}))
+        self.share_done = 0.0
         self.parts = nn.ModuleDict({o.name: _part(o, config, vocabulary, encoder) for o in config.objective})
         self.weights: dict[str, float] = {options.name: options.weight for options in config.objective}
 
     def draw(self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator) -> ViewBatch:
         """The views of a batch of clients (positions, int64), gathered where the events lie."""
-        views = self.views.draw(clients, sequences.lengths[clients], generator)
-        return ViewBatch.of(sequences.gather(views.clients, views.starts, views.lengths), views.clients)
+        times = sequences.times(clients) if self.views.needs_times else None
+        views = self.views.draw(clients, sequences.lengths[clients], generator, times)
+        return ViewBatch.of(sequences.gather(views.clients, views.starts, views.lengths, views.events), views.clients)
 
     def losses(self, encoder: SequenceEncoder, batch: ViewBatch) -> dict[str, Tensor]:
         """The loss of each part, a float32 scalar, before its weight."""
-        encoded = Encoded(encoder, batch)
+        encoded = Encoded(encoder, batch, share_done=self.share_done)
         return {name: part(encoded) for name, part in self.parts.items()}
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:

@@ -65,6 +65,7 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:
         """The loss of a batch."""
+        self.objective.share_done = self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
         losses = self.objective.losses(self.encoder, batch)
         loss = self.objective.total(losses)
         parts = {f"loss_{name}": part.detach() for name, part in losses.items()} if len(losses) > 1 else {}

@@ -67,6 +67,32 @@ def test_a_gather_is_what_a_loop_over_lists_picks(seed: int) -> None:
     assert batch.lengths.tolist() == lengths
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_explicit_events_are_what_a_loop_over_lists_picks(seed: int, tmp_path: Path) -> None:
+    """In any order, some several times, across chunks; views without events too."""
+    random = torch.Generator().manual_seed(seed)
+    clients = torch.randint(0, len(ROWS), (40,), generator=random)
+    lengths = torch.randint(0, 6, (40,), generator=random)
+    chosen = [
+        torch.randint(0, len(ROWS[c]["event_time"]), (n,), generator=random).tolist()
+        for c, n in zip(clients.tolist(), lengths.tolist(), strict=True)
+    ]
+    expected = [
+        {name: [ROWS[c][name][place] for place in places] for name in ("event_time", *COLUMNS)}
+        for c, places in zip(clients.tolist(), chosen, strict=True)
+    ]
+    events = torch.tensor([place for places in chosen for place in places])
+    for held in (in_memory(), mapped(tmp_path)):
+        batch = held.gather(clients, torch.zeros_like(clients), lengths, events)
+        assert lists(batch) == expected
+        assert batch.lengths.tolist() == lengths.tolist()
+
+
+def test_times_are_those_of_all_events_of_the_clients_in_the_order_asked_for() -> None:
+    expected = [time for client in (17, 3, 0) for time in ROWS[client]["event_time"]]
+    assert in_memory().times(torch.tensor([17, 3, 0])).tolist() == expected
+
+
 @pytest.mark.parametrize("place", ["mapped", "read", "moved"])
 def test_a_memory_map_gives_the_same_as_memory(place: str, tmp_path: Path) -> None:
     opened = mapped(tmp_path)

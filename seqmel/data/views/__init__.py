@@ -1,0 +1,37 @@
+"""Views of clients: the parts of their sequences between which the contrastive objective learns to recognise a client.
+
+See `seqmel.data.views.base`.
+"""
+
+from collections.abc import Callable
+
+from seqmel.data.views.base import ViewSampler
+from seqmel.data.views.calendar_windows import CalendarWindows
+from seqmel.data.views.drawn import Views
+from seqmel.data.views.last_k import LastK
+from seqmel.data.views.random_disjoint_samples import RandomDisjointSamples
+from seqmel.data.views.random_samples import RandomSamples
+from seqmel.data.views.random_slices import RandomSlices
+from seqmel.data.views.time_windows import TimeWindows
+
+__all__ = [
+    "VIEWS",
+    "CalendarWindows",
+    "LastK",
+    "RandomDisjointSamples",
+    "RandomSamples",
+    "RandomSlices",
+    "TimeWindows",
+    "ViewSampler",
+    "Views",
+]
+
+VIEWS: dict[str, Callable[..., ViewSampler]] = {
+    "calendar_windows": CalendarWindows,
+    "last_k": LastK,
+    "random_disjoint_samples": RandomDisjointSamples,
+    "random_samples": RandomSamples,
+    "random_slices": RandomSlices,
+    "time_windows": TimeWindows,
+}
+"""Name in the config -> the views; the options of the config are its arguments."""

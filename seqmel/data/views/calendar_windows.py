@@ -1,0 +1,59 @@
+"""Calendar windows: what a client did in one day, one week or one month."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from seqmel.data.views.base import ViewSampler
+from seqmel.data.views.drawn import DAY_US, Views, random_rank, spread
+
+__all__ = ["CalendarWindows"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalendarWindows(ViewSampler):
+    """K different days, weeks (from Monday) or months of each client, drawn from those in which it has events, in UTC.
+
+    Those with too few events (see `ViewSampler`) are drawn only where a client would have fewer than two views; of one with
+    more than max_length events the first are taken. A client whose events all lie in one gives one view only: it has no
+    positive then, and is a negative for others.
+
+    Attributes:
+        unit: "day", "week" or "month".
+    """
+
+    unit: Literal["day", "week", "month"] = "week"
+    by_time: ClassVar[bool] = True
+
+    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+        """Runs of events."""
+        assert times is not None, "draw() sees to it"
+        which, within = spread(lengths)
+        period = self._period(times)
+        opens = (within == 0) | (period != period.roll(1))
+        owner, start = which[opens], within[opens]
+        length = torch.diff(opens.nonzero()[:, 0], append=torch.tensor([len(times)]))
+        enough = length >= self.shortest(lengths)[owner]
+        rank = _long_ones_first(owner, enough, len(lengths), generator)
+        chosen = (rank < self.count) & (enough | (rank < 2))
+        return Views(clients[owner[chosen]], start[chosen], length[chosen].clamp(max=self.max_length))
+
+    def _period(self, times: Tensor) -> Tensor:
+        if self.unit == "month":
+            months = times.numpy().astype("datetime64[us]").astype("datetime64[M]").astype("int64")
+            return torch.from_numpy(months)
+        days = times.div(DAY_US, rounding_mode="floor")
+        return days if self.unit == "day" else (days + 3).div(7, rounding_mode="floor")  # 1970-01-01 was a Thursday
+
+
+def _long_ones_first(owner: Tensor, enough: Tensor, owners: int, generator: torch.Generator) -> Tensor:
+    """A random rank within each owner's windows, in which those with enough events come before the others."""
+    halves = owner * 2 + (~enough).long()
+    sizes = torch.bincount(halves, minlength=2 * owners)
+    order = torch.argsort(halves, stable=True)
+    rank = torch.empty_like(order).scatter_(0, order, random_rank(halves[order], sizes, generator))
+    return rank + torch.where(enough, 0, sizes[halves - 1])

@@ -1,0 +1,26 @@
+"""The last k events: views that all end with the client's last event and begin at different ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqmel.data.views.base import ViewSampler
+from seqmel.data.views.drawn import Views
+
+__all__ = ["LastK"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastK(ViewSampler):
+    """K times the last k events of each client, k drawn uniformly from the lengths that are allowed."""
+
+    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+        """Runs of events."""
+        n = lengths.repeat_interleave(self.count)
+        shortest = self.shortest(n)
+        drawn = torch.rand(len(n), generator=generator, dtype=torch.float64)
+        length = shortest + (drawn * (self.longest(n) - shortest + 1)).long()
+        return Views(clients.repeat_interleave(self.count), n - length, length)

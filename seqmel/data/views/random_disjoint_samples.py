@@ -1,0 +1,33 @@
+"""Random disjoint samples: a client's events dealt out (MeLES, Babaev et al., arXiv 2002.08232, section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqmel.data.views.base import ViewSampler
+from seqmel.data.views.drawn import Views, random_rank, spread
+
+__all__ = ["RandomDisjointSamples"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomDisjointSamples(ViewSampler):
+    """The events of each client, dealt at random into K subsets of equal size, in their order; no event is in two.
+
+    A client with fewer than K * min_length events is dealt into fewer subsets, but into two at least. Of a subset
+    with more than max_length events so many stay, at random.
+    """
+
+    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+        """Explicit events."""
+        parts = torch.minimum((lengths // self.min_length).clamp(2, self.count), lengths)
+        which, within = spread(lengths)
+        rank = random_rank(which, lengths, generator)
+        view = (parts.cumsum(0) - parts)[which] + rank % parts[which]
+        kept = rank // parts[which] < self.max_length
+        order = torch.argsort(view[kept], stable=True)
+        sizes = torch.bincount(view[kept], minlength=int(parts.sum()))
+        return Views(clients.repeat_interleave(parts), torch.zeros_like(sizes), sizes, within[kept][order])

@@ -1,0 +1,30 @@
+"""Random slices: contiguous parts of a client's sequence (CoLES, Babaev et al., arXiv 2002.08232, section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seqmel.data.views.base import ViewSampler
+from seqmel.data.views.drawn import Views
+
+__all__ = ["RandomSlices"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSlices(ViewSampler):
+    """K contiguous, possibly overlapping slices of each client.
+
+    A slice's length is drawn uniformly from what is allowed, then its start uniformly from what fits.
+    """
+
+    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+        """Runs of events."""
+        n = lengths.repeat_interleave(self.count)
+        shortest = self.shortest(n)
+        drawn = torch.rand((2, len(n)), generator=generator, dtype=torch.float64)
+        length = shortest + (drawn[0] * (self.longest(n) - shortest + 1)).long()
+        start = (drawn[1] * (n - length + 1)).long()
+        return Views(clients.repeat_interleave(self.count), start, length)

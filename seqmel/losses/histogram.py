@@ -1,0 +1,59 @@
+"""Histogram loss over all pairs of a batch.
+
+Ustinova, Lempitsky: Learning deep embeddings with histogram loss (NIPS 2016, arXiv 1611.00822, equations 1 to 4). The
+cosine similarities of all positive pairs, and of all negative pairs, are each put into a histogram over [-1, 1] whose
+bins share a similarity linearly between their two nodes. The loss is the estimated chance that a random negative pair
+is more alike than a random positive one:
+
+    L = sum over nodes r of h-(r) * sum over nodes q <= r of h+(q).
+
+O(N^2): all pairs, not all triplets. Rounding makes cosines a little larger than 1; they are clamped to [-1, 1].
+It needs many pairs of each kind for its histograms, so it takes no miner.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqmel.losses.base import MetricLoss, precisely
+from seqmel.losses.pairs import same_client
+
+__all__ = ["HistogramLoss"]
+
+
+class HistogramLoss(MetricLoss):
+    """See the module's text.
+
+    Args:
+        bins: nodes of a histogram; from 50 on their number matters little.
+    """
+
+    def __init__(self, *, bins: int = 100) -> None:
+        super().__init__()
+        self.bins = bins
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar from 0 to 1; zero, with zero gradient, without positive or without negative pairs.
+        """
+        positive, negative = same_client(clients)
+        places = ((embeddings @ embeddings.t()).clamp(-1, 1) + 1) * ((self.bins - 1) / 2)
+        left = places.detach().floor().long().clamp(0, self.bins - 2)
+        share = places - left
+        own, others = self._histogram(left, share, positive), self._histogram(left, share, negative)
+        return (others * own.cumsum(0)).sum()
+
+    def _histogram(self, left: Tensor, share: Tensor, counted: Tensor) -> Tensor:
+        """(bins,) shares of the pairs that are counted."""
+        weight = counted.to(share.dtype) / counted.sum().clamp(min=1)
+        nodes = torch.zeros(self.bins, dtype=share.dtype, device=share.device)
+        nodes = nodes.index_add(0, left.view(-1), ((1 - share) * weight).view(-1))
+        return nodes.index_add(0, (left + 1).view(-1), (share * weight).view(-1))

@@ -1,0 +1,69 @@
+"""Multi-similarity loss.
+
+Wang, Han, Huang, Dong, Scott: Multi-similarity loss with general pair weighting (CVPR 2019, arXiv 1904.06627, equations
+7, 8 and 10): with s the cosine similarity and l a threshold
+
+    L = mean over i of  1/a * log( 1 + sum over positives p of exp(-a (s(i, p) - l)) )
+                      + 1/b * log( 1 + sum over negatives n of exp( b (s(i, n) - l)) ).
+
+Its own mining keeps of each i the negatives that are more alike than its least alike positive less epsilon, and the
+positives that are less alike than its most alike negative plus epsilon.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqmel.losses.base import MetricLoss, precisely
+from seqmel.losses.pairs import masked_logsumexp, masked_mean, same_client
+
+__all__ = ["MultiSimilarityLoss"]
+
+
+class MultiSimilarityLoss(MetricLoss):
+    """See the module's text.
+
+    Args:
+        alpha: a; how much the less alike positives weigh more than others.
+        beta: b; how much the more alike negatives weigh more than others.
+        threshold: l.
+        epsilon: the slack of the mining; None keeps all pairs.
+    """
+
+    def __init__(
+        self, *, alpha: float = 2.0, beta: float = 50.0, threshold: float = 0.5, epsilon: float | None = 0.1
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.beta = beta
+        self.threshold = threshold
+        self.epsilon = epsilon
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar, the mean over embeddings that have a positive and a negative; zero, with zero gradient, where none has.
+        """
+        positive, negative = same_client(clients)
+        similarity = embeddings @ embeddings.t()
+        whole = positive.any(1) & negative.any(1)
+        if self.epsilon is not None:
+            positive, negative = self._informative(similarity.detach(), positive, negative)
+        pull = F.softplus(masked_logsumexp(-self.alpha * (similarity - self.threshold), positive)) / self.alpha
+        push = F.softplus(masked_logsumexp(self.beta * (similarity - self.threshold), negative)) / self.beta
+        return masked_mean(pull + push, whole)
+
+    def _informative(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.epsilon is not None, "asked only with a slack"
+        hardest_positive = similarity.masked_fill(~positive, torch.inf).amin(1, keepdim=True)
+        hardest_negative = similarity.masked_fill(~negative, -torch.inf).amax(1, keepdim=True)
+        kept = positive & (similarity < hardest_negative + self.epsilon)
+        return kept, negative & (similarity > hardest_positive - self.epsilon)

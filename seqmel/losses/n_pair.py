@@ -1,0 +1,58 @@
+"""N-pair loss.
+
+Sohn: Improved deep metric learning with multi-class N-pair loss objective (NIPS 2016, equations 6 and 7): for pairs
+(a_i, p_i) of one client each, with dot products of vectors that are not normalised,
+
+    L = mean over pairs i of log( 1 + sum over pairs j of other clients of exp(a_i . p_j - a_i . p_i) )
+        + w * mean squared length of the embeddings.
+
+The paper has one pair a client. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views it is the paper's.
+The lengths have to be held by w, since nothing else does.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqmel.losses.base import MetricLoss, precisely
+from seqmel.losses.pairs import masked_logsumexp, masked_mean, neighbouring_views
+
+__all__ = ["NPairLoss"]
+
+
+class NPairLoss(MetricLoss):
+    """See the module's text.
+
+    Args:
+        length_weight: w.
+    """
+
+    unit: ClassVar[bool] = False
+
+    def __init__(self, *, length_weight: float = 0.002) -> None:
+        super().__init__()
+        self.length_weight = length_weight
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), of any length.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar; zero, with zero gradient, where no client has two embeddings.
+        """
+        first, second, real = neighbouring_views(clients)
+        products = embeddings[first] @ embeddings[second].t()
+        other = (clients[first].unsqueeze(1) != clients[first].unsqueeze(0)) & real.unsqueeze(0)
+        own = products.diagonal()
+        costs = F.softplus(masked_logsumexp(products, other) - own)
+        costs = torch.where(other.any(1), costs, 0.0)
+        lengths = (embeddings[first].square().sum(1) + embeddings[second].square().sum(1)) / 2
+        return masked_mean(costs + self.length_weight * lengths, real)

@@ -1,0 +1,58 @@
+"""Quadruplet loss.
+
+Chen, Chen, Zhang, Huang: Beyond triplet loss (CVPR 2017, arXiv 1704.01719, equation 6): for an anchor a, a positive p, and
+negatives n and k of two further clients, with squared distances
+
+    L = mean of max(0, d(a, p)^2 - d(a, n)^2 + m1)  +  mean of max(0, d(a, p)^2 - d(n, k)^2 + m2).
+
+The second part holds clients apart that are not the anchor's. Which negatives: n is the nearest negative of a, and k is
+the one nearest to n that is of neither client; every positive of a is taken. So it mines by itself and takes no miner.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqmel.losses.base import MetricLoss, precisely
+from seqmel.losses.pairs import cross_distances, masked_mean, same_client
+
+__all__ = ["QuadrupletLoss"]
+
+
+class QuadrupletLoss(MetricLoss):
+    """See the module's text.
+
+    Args:
+        margin: m1, the larger.
+        other_margin: m2.
+    """
+
+    def __init__(self, *, margin: float = 0.5, other_margin: float = 0.25) -> None:
+        super().__init__()
+        self.margin = margin
+        self.other_margin = other_margin
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar; a part without negatives, or without a third client, is zero with zero gradient.
+        """
+        positive, negative = same_client(clients)
+        apart = cross_distances(embeddings)
+        with torch.no_grad():
+            nearest = apart.masked_fill(~negative, torch.inf).argmin(1)
+            third = negative[nearest] & negative
+            farther = apart[nearest].masked_fill(~third, torch.inf).argmin(1)
+        push = apart.gather(1, nearest.unsqueeze(1))
+        others = apart[nearest].gather(1, farther.unsqueeze(1))
+        first, second = (apart - push + self.margin).clamp(min=0), (apart - others + self.other_margin).clamp(min=0)
+        return masked_mean(first, positive & negative.any(1, keepdim=True)) + masked_mean(
+            second, positive & third.any(1, keepdim=True)
+        )

@@ -1,0 +1,36 @@
+"""What all options share: they cannot be changed, an option that does not exist is refused, a name alone stands for defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Above", "NotNegative", "Options", "Positive", "Share", "named", "named_or"]
+
+Positive: TypeAlias = Annotated[int, Field(ge=1)]
+Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+Above: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Options(BaseModel):
+    """Options of a part."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def named(value: Any) -> Any:
+    """A name alone is a name with default options."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def named_or(default: str) -> Callable[[Any], Any]:
+    """Options without a name belong to the default one."""
+
+    def complete(value: Any) -> Any:
+        value = named(value)
+        return {"name": default, **value} if isinstance(value, Mapping) else value
+
+    return complete

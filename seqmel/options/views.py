@@ -1,0 +1,82 @@
+"""The options of the views; what they mean is said at length in `seqmel.data.views`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from seqmel.options.base import Above, Options, Positive, Share, named_or
+
+__all__ = ["AnyViewsOptions", "RandomSlicesOptions", "ViewsOptions"]
+
+
+class _Views(Options):
+    count: Annotated[int, Field(ge=2)] = 5
+    """Views a client."""
+    min_length: Positive | None = None
+    max_length: Positive | None = None
+    """Events a view. Lengths that are not given come from the data."""
+    event_dropout: Share = 0.0
+    """Share of a view's events that are left out."""
+    day_dropout: Share = 0.0
+    """Share of a view's days that are left out."""
+    shuffle: bool = False
+    """Mix the order of a view's events, for an ablation."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Any:
+        if self.min_length and self.max_length and self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} is larger than max_length {self.max_length}")
+        return self
+
+
+class RandomSlicesOptions(_Views):
+    """Contiguous random parts of a client's sequence."""
+
+    name: Literal["random_slices"] = "random_slices"
+
+
+class RandomSamplesOptions(_Views):
+    """Random subsets of a client's events, in their order."""
+
+    name: Literal["random_samples"]
+
+
+class RandomDisjointSamplesOptions(_Views):
+    """A client's events dealt into subsets, in their order."""
+
+    name: Literal["random_disjoint_samples"]
+
+
+class TimeWindowsOptions(_Views):
+    """All events within so many days from a random moment on."""
+
+    name: Literal["time_windows"]
+    days: Above = 30.0
+
+
+class CalendarWindowsOptions(_Views):
+    """All events of a random day, week or month."""
+
+    name: Literal["calendar_windows"]
+    unit: Literal["day", "week", "month"] = "week"
+
+
+class LastKOptions(_Views):
+    """The last events, of several lengths."""
+
+    name: Literal["last_k"]
+
+
+AnyViewsOptions: TypeAlias = (
+    RandomSlicesOptions
+    | RandomSamplesOptions
+    | RandomDisjointSamplesOptions
+    | TimeWindowsOptions
+    | CalendarWindowsOptions
+    | LastKOptions
+)
+ViewsOptions: TypeAlias = Annotated[
+    Annotated[AnyViewsOptions, Field(discriminator="name")], BeforeValidator(named_or("random_slices"))
+]
