@@ -2,7 +2,8 @@
 
 Several views of each client's sequence are embedded; a loss pulls those of one client together and pushes those of
 different clients apart. The loss acts behind a projection head and on unit vectors (as in SimCLR, arXiv 2002.05709,
-section 4.2), or on the vectors as they are where it does not compare directions; the head is dropped after training and the vector in front of it is the embedding.
+section 4.2), or on the vectors as they are where it does not compare directions; the head is dropped after training and
+the vector in front of it is the embedding.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def model_card(model: Model) -> str:
 
 {_columns(model)}
 Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {metrics["parameters"]:,} weights. Objective {" + ".join(part.name for part in config.objective)}, loss
-{config.loss.name}; {config.views.count} slices of {config.views.min_length} to {config.views.max_length} events a client, {config.training.batch_size} clients a batch, seed {config.seed}.
+{config.loss.name}{f" and miner {config.miner.name}" if config.miner else ""}; {config.views.count} {config.views.name.replace("_", " ")} of {config.views.min_length} to {config.views.max_length} events a client, {config.training.batch_size} clients a batch, seed {config.seed}.
 Trained in {metrics["seconds"]:,.0f} s. All options are in `config.json`, all epochs in `metrics.json` and in the picture.
 
 | last epoch | |
