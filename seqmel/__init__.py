@@ -41,6 +41,7 @@ __all__ = [
     "read_labels",
     "score",
     "train",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.scoring import score
     from seqmel.model import Model, load_model
+    from seqmel.report.writing import write_report
     from seqmel.schema import EventSchema
     from seqmel.training.run import prepare, train
     from seqmel.updating import embed_update
@@ -100,6 +102,7 @@ _HOME = {
     "read_labels": "evaluation.labels",
     "score": "evaluation.scoring",
     "train": "training.run",
+    "write_report": "report.writing",
 }
 
 

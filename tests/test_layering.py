@@ -29,8 +29,9 @@ LAYERS: dict[str, str] = {
     "as_of": "errors progress schema files device data model embedding",
     "updating": "errors progress files device data nn model embedding",
     "evaluation": "errors schema data",
+    "report": "errors progress files device data objectives model training embedding evaluation",
     "demo": "errors evaluation",
-    "cli": "errors progress schema files config data model training embedding as_of updating evaluation demo",
+    "cli": "errors progress schema files config data model training embedding as_of updating evaluation report demo",
     "__main__": "cli",
 }
 """A part of the package, and all other parts that it may import; none that comes later."""
@@ -42,7 +43,7 @@ SPECIAL: dict[str, str] = {
     "pytorch_lightning": "training",
     "rich": "progress evaluation cli",
     "safetensors": "model",
-    "sklearn": "evaluation demo",
+    "sklearn": "evaluation report demo",
     "typer": "cli",
     "yaml": "config",
 }
