@@ -97,8 +97,8 @@ def colouring(name: str, values: pd.Series[Any]) -> Colouring:
         values: one a client, NaN or None where there is none.
     """
     known = values.dropna()
-    numbers = pd.to_numeric(known, errors="coerce") if known.map(type).ne(str).all() else None
-    quantity = numbers is not None and known.map(type).ne(bool).all() and known.nunique() > _MOST_CLASSES
+    named = any(isinstance(value, (str, bool, np.bool_)) for value in known)
+    quantity = not named and known.nunique() > _MOST_CLASSES
     if quantity:
         return Colouring(name, [], [None if pd.isna(v) else float(f"{float(v):.4g}") for v in values])
     texts = known.map(_plain)

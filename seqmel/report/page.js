@@ -328,7 +328,7 @@ function explorer() {
     if (search) key.push(legend([["shaded: the slice that was asked", "accent"], ["shaded: the slice that was wanted", "c1"]]));
     rows.append(...key, make("p", { class: "quiet small" }, `A stroke is an event${tone.column ? `, its colour ${tone.column}` : ""}${tone.number ? `, its height ${tone.number} (scaled)` : ""}.`));
   }
-  const link = (i) => make("button", { type: "button", onclick: () => show(i, null) }, page.clients[i].id);
+  const link = (i) => make("button", { type: "button", class: "link", onclick: () => show(i, null) }, page.clients[i].id);
   redraws.push(draw);
   show(found ? found.worst[0].client : 0, found ? found.worst[0] : null);
 }

@@ -20,12 +20,15 @@ def read_scores(path: str | Path) -> list[Scores]:
         InputError: no such file, or not one of these.
     """
     try:
-        return [_scores(entry) for entry in json.loads(Path(path).read_text(encoding="utf-8"))]
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(entries, list) or not entries:
+            raise ValueError
+        return [_scores(entry) for entry in entries]
     except FileNotFoundError:
         raise InputError(
             f"No such file: {path}. Write one: seqmel evaluate LABELS --target T ... --json {path}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise InputError(
             f"{path} is not what `seqmel evaluate --json` writes. Write one: seqmel evaluate LABELS --target T ..."
             " --json FILE"
@@ -44,7 +47,7 @@ def _scores(entry: dict) -> Scores:  # type: ignore[type-arg]
         classes={str(name): int(n) for name, n in entry["classes"].items()},
         seed=int(entry["seed"]), trees=int(entry["trees"]),
     )  # fmt: skip
-    found.markdown()  # every set has every metric, and each metric is a known one
+    found.markdown()  # raises where a set lacks a metric, or a metric is not known
     return found
 
 

@@ -127,7 +127,10 @@ def _searches(slices: _Slices, begins: int) -> list[Search]:
 
 def _distinct(ordered: list[Search]) -> list[Search]:
     """The first few, one a client."""
-    return list({search.client: search for search in reversed(ordered)}.values())[::-1][:_LISTED] if ordered else []
+    first: dict[int, Search] = {}
+    for search in ordered:
+        first.setdefault(search.client, search)
+    return list(first.values())[:_LISTED]
 
 
 def nearest(vectors: npt.NDArray[np.float32]) -> tuple[list[list[int]], list[list[float]]]:

@@ -204,8 +204,7 @@ def _facts(model: Model, written: dt.datetime | None) -> list[Fact]:
         Fact("vector", f"{metrics['embedding_dim']:,} numbers"),
         Fact("weights", f"{metrics['parameters']:,}"),
         Fact("trained on", f"{metrics['events']:,} events of {metrics['clients']:,} clients"),
-        Fact("training time", f"{metrics['seconds']:,.0f} s"),
-        Fact("seed", str(config.seed)),
+        Fact("training", f"{metrics['seconds']:,.0f} s, {len(metrics['history'])} epochs, seed {config.seed}"),
         Fact("model", f"fingerprint {model.fingerprint()}"),
         Fact("report", f"seqmel {__version__}" + (f", {written:%Y-%m-%d %H:%M}" if written else "")),
     ]
