@@ -91,7 +91,7 @@ function bars(list, total, others = 0) {
   const rows = others ? [...list, { name: "other known values", count: others, muted: true }] : list;
   return make("div", { class: "bars" }, ...rows.flatMap((bar) => [
     make("span", { class: "name", title: bar.name }, bar.name || "(empty text)"),
-    make("span", { class: "track" }, make("div", { class: bar.muted ? "fill muted" : "fill", style: { width: (100 * bar.count) / most + "%" } })),
+    make("span", { class: "track" }, make("div", { class: bar.muted ? "fill muted" : "fill", style: { width: (100 * bar.count) / most + "%", minWidth: bar.count ? "2px" : 0 } })),
     make("span", { class: "count", title: count(bar.count) }, share(bar.count / Math.max(1, total)))]));
 }
 
@@ -289,7 +289,7 @@ function explorer() {
   if (found) {
     body.append(make("dl", { class: "facts figures" }, ...facts(found.facts)), make("p", { class: "quiet small lead" }, found.note));
     for (const [title, entries] of [["Worst searches", found.worst], ["Best searches", found.best]]) lists.append(make("h3", {}, title),
-      make("ul", { class: "list" }, ...entries.map((entry) => make("li", {}, make("button", { type: "button", "aria-pressed": "false", onclick: () => show(entry.client, entry) },
+      make("ul", { class: "list" }, ...entries.map((entry) => make("li", {}, make("button", { type: "button", "aria-pressed": "false", onclick: () => { show(entry.client, entry); input.scrollIntoView({ block: "nearest" }); } },
         make("span", {}, page.clients[entry.client].id), make("span", {}, "rank " + count(entry.rank)))))));
     [...lists.querySelectorAll("button")].forEach((button, i) => { button.entry = [...found.worst, ...found.best][i]; });
   } else lists.append(empty("No searches: fewer than two clients have two different slices."));
@@ -305,14 +305,15 @@ function explorer() {
     make("div", { class: "controls" }, make("label", { for: "who" }, "Client", make("br"), input), random, said, ids), rows)));
 
   function show(i, entry) {
-    search = entry; input.value = page.clients[i].id; said.textContent = "";
-    lists.querySelectorAll("button").forEach((b) => b.setAttribute("aria-pressed", String(b.entry === entry)));
+    search = entry;
     open(i);
   }
   function draw() {
     const client = page.clients[selected], listed = [selected, ...client.near], ends = listed.map((i) => moments(page.clients[i])).filter((t) => t.length);
     const range = [Math.min(...ends.map((t) => t[0])), Math.max(...ends.map((t) => t[t.length - 1]))];
     if (search && search.client !== selected) search = null;
+    input.value = client.id; said.textContent = "";
+    lists.querySelectorAll("button").forEach((b) => b.setAttribute("aria-pressed", String(b.entry === search)));
     const words = search ? make("p", {}, `A slice of ${client.id} found its other slice at place ${count(search.rank)} (distance ${search.own.toFixed(2)}). The nearest slice of another client was of `,
       link(search.first), ` (${search.other.toFixed(2)}).`) : make("p", { class: "quiet" }, "Its nearest neighbours by the embedding of all events, over the same time.");
     const marks = tone.values.map((name, i) => [name || "(empty text)", "c" + i]);
