@@ -54,6 +54,7 @@ __all__ = [
     "score",
     "size_curve",
     "train",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from seqmel.model import Model, load_model
     from seqmel.prediction import predict, predict_to_parquet
     from seqmel.recognition import measure_retrieval
+    from seqmel.report.writing import write_report
     from seqmel.schema import EventSchema
     from seqmel.training.finetune import finetune
     from seqmel.training.run import prepare, train
@@ -136,6 +138,7 @@ _HOME = {
     "score": "evaluation.scoring",
     "size_curve": "evaluation.curves",
     "train": "training.run",
+    "write_report": "report.writing",
 }
 
 

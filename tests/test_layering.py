@@ -33,11 +33,12 @@ LAYERS: dict[str, str] = {
     "evaluation": "errors schema data",
     "estimators": "errors progress schema files config data model training embedding evaluation",
     "recognition": "errors progress device data model training embedding evaluation",
+    "report": "errors progress files device data objectives model training embedding evaluation",
     "export": "errors files data model nn",
     "experiment": "errors progress files device config data training embedding evaluation",
     "demo": "errors evaluation",
     "cli": "errors progress schema files config data model training embedding as_of updating prediction evaluation recognition"
-    " export experiment demo",
+    " report export experiment demo",
     "__main__": "cli",
 }
 """A part of the package, and all other parts that it may import; none that comes later."""
@@ -49,7 +50,7 @@ SPECIAL: dict[str, str] = {
     "pytorch_lightning": "training",
     "rich": "progress evaluation cli",
     "safetensors": "model",
-    "sklearn": "evaluation estimators demo training",
+    "sklearn": "evaluation estimators report demo training",
     "typer": "cli",
     "yaml": "config experiment",
 }

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from seqmel.options.base import Options, Positive, named
+from seqmel.options.base import Options, Positive, named_or
 
 __all__ = [
     "CoLESOptions",
@@ -63,7 +63,7 @@ def _parts(value: Any) -> Any:
 
 ObjectiveOptions: TypeAlias = CoLESOptions | EventPredictionOptions | NextEventOptions | MaskedEventsOptions
 ObjectivesOptions: TypeAlias = Annotated[
-    tuple[Annotated[Annotated[ObjectiveOptions, Field(discriminator="name")], BeforeValidator(named)], ...],
+    tuple[Annotated[Annotated[ObjectiveOptions, Field(discriminator="name")], BeforeValidator(named_or("coles"))], ...],
     Field(min_length=1),
     BeforeValidator(_parts),
 ]

@@ -60,8 +60,8 @@ def test_a_memory_and_a_learnt_boundary_are_in_the_checkpoint_and_a_resumed_trai
     half = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
     fit(held, vocabulary, half, checkpoints=tmp_path / "parts")
     saved = torch.load(tmp_path / "parts" / "last.ckpt", weights_only=True)["state_dict"]
-    assert (saved["objective.memory.clients"] >= 0).any()
-    assert saved["objective.loss.beta"] != 1.2
+    assert (saved["objective.parts.coles.memory.clients"] >= 0).any()
+    assert saved["objective.parts.coles.loss.beta"] != 1.2
     resumed, _ = fit(held, vocabulary, config, checkpoints=tmp_path / "parts")
     for name, weights in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], weights)

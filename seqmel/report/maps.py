@@ -1,0 +1,115 @@
+"""The map: clients on a plane by their embeddings, and what they can be coloured by."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from seqmel.report.page import Colouring, Layout, Map
+
+__all__ = ["colouring", "draw_map"]
+
+_MOST_CLASSES = 8
+_DIRECTIONS = 30  # what t-SNE and UMAP look at: the rest is noise to them, and costs time
+_FEWEST = 10
+
+Floats = npt.NDArray[np.float64]
+
+
+def draw_map(vectors: npt.NDArray[np.float32], colourings: list[Colouring], *, seed: int) -> Map | None:
+    """PCA always, t-SNE, and UMAP where it is installed; None for fewer than ten clients.
+
+    Args:
+        vectors: (S, D) the embeddings.
+        colourings: what the points can be coloured by.
+        seed: of t-SNE and UMAP.
+    """
+    if len(vectors) < _FEWEST:
+        return None
+    points, shares = _principal(vectors)
+    noted = f"two principal components, {shares[0]:.0%} and {shares[1]:.0%} of the variance of the standardised vectors"
+    layouts = [_layout("PCA", noted, points[:, :2])]
+    layouts.append(_layout("t-SNE", "neighbours stay near; distances between groups mean little", _tsne(points, seed)))
+    missing = []
+    if importlib.util.find_spec("umap") is None:
+        missing.append("UMAP is not installed (pip install umap-learn).")
+    else:
+        layouts.append(
+            _layout("UMAP", "neighbours stay near; distances between groups mean little", _umap(points, seed))
+        )
+    return Map(layouts, colourings, missing)
+
+
+def _principal(vectors: npt.NDArray[np.float32]) -> tuple[Floats, list[float]]:
+    """(S, up to 30) principal components of the standardised vectors, and the first two's shares of the variance.
+
+    Each axis points to where its largest weight is positive, so that the same vectors give the same map.
+    """
+    centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
+    spread = centred.std(0)
+    varies = spread > 1e-9 * max(1.0, float(np.abs(vectors).max()))
+    standard = centred[:, varies] / spread[varies]
+    padded = np.pad(standard, ((0, 0), (0, max(0, 2 - standard.shape[1]))))
+    left, singular, right = np.linalg.svd(padded, full_matrices=False)
+    signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(1)])
+    points = (left * singular * np.where(signs == 0, 1.0, signs))[:, :_DIRECTIONS]
+    variance = singular**2 / max(1e-300, float((singular**2).sum()))
+    return points, [float(v) for v in variance[:2]]
+
+
+def _tsne(points: Floats, seed: int) -> Floats:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where all points are equal it divides by their spread
+        fitted = TSNE(2, perplexity=perplexity, init="random", random_state=seed).fit_transform(points)
+    return np.asarray(fitted, np.float64)
+
+
+def _umap(points: Floats, seed: int) -> Floats:
+    umap: Any = importlib.import_module("umap")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that a seed costs it its threads
+        fitted = umap.UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed).fit_transform(points)
+    return np.asarray(fitted, np.float64)
+
+
+def _layout(name: str, note: str, points: Floats) -> Layout:
+    """To 0 ... 1000 on the longer axis; the same scale on both, since a distance is a distance."""
+    points = np.nan_to_num(points)
+    low, high = points.min(0), points.max(0)
+    scale = float((high - low).max()) or 1.0
+    placed = np.rint((points - (low + high) / 2) / scale * 1_000 + 500).astype(int)
+    return Layout(name, note, placed[:, 0].tolist(), placed[:, 1].tolist())
+
+
+def colouring(name: str, values: pd.Series[Any]) -> Colouring:
+    """Classes for text, booleans and few whole numbers (the commonest eight have a colour); else a quantity.
+
+    Args:
+        name: of the label.
+        values: one a client, NaN or None where there is none.
+    """
+    known = values.dropna()
+    named = any(isinstance(value, (str, bool, np.bool_)) for value in known)
+    quantity = not named and known.nunique() > _MOST_CLASSES
+    if quantity:
+        return Colouring(name, [], [None if pd.isna(v) else float(f"{float(v):.4g}") for v in values])
+    texts = known.map(_plain)
+    counts = texts.value_counts()
+    order = sorted(counts.index, key=lambda text: (-counts[text], text))
+    classes = order if len(order) <= _MOST_CLASSES else [*order[: _MOST_CLASSES - 1], "all others"]
+    place = {text: min(i, len(classes) - 1) for i, text in enumerate(order)}
+    return Colouring(name, classes, [None if pd.isna(v) else float(place[_plain(v)]) for v in values])
+
+
+def _plain(value: object) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]

@@ -1,0 +1,65 @@
+"""Quality: the files that `seqmel evaluate --json` wrote, as tables with intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqmel.errors import InputError
+from seqmel.evaluation.results import Score, Scores
+from seqmel.report.page import Quality, ScoreRow
+
+__all__ = ["read_scores", "tables"]
+
+
+def read_scores(path: str | Path) -> list[Scores]:
+    """What `seqmel evaluate --json` wrote to a file: the scores of one or more targets.
+
+    Raises:
+        InputError: no such file, or not one of these.
+    """
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(entries, list) or not entries:
+            raise ValueError
+        return [_scores(entry) for entry in entries]
+    except FileNotFoundError:
+        raise InputError(
+            f"No such file: {path}. Write one: seqmel evaluate LABELS --target T ... --json {path}"
+        ) from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise InputError(
+            f"{path} is not what `seqmel evaluate --json` writes. Write one: seqmel evaluate LABELS --target T ..."
+            " --json FILE"
+        ) from None
+
+
+def _scores(entry: dict) -> Scores:  # type: ignore[type-arg]
+    rows = tuple(
+        Score(str(row["features"]), str(row["metric"]), tuple(float(v) for v in row["folds"]))
+        for row in entry["scores"]
+    )
+    found = Scores(
+        target=str(entry["target"]), task=str(entry["task"]), primary=str(entry["primary"]), rows=rows,
+        clients=int(entry["clients"]), labelled=int(entry["labelled"]),
+        matched={str(name): int(n) for name, n in entry["matched"].items()},
+        classes={str(name): int(n) for name, n in entry["classes"].items()},
+        seed=int(entry["seed"]), trees=int(entry["trees"]),
+    )  # fmt: skip
+    found.markdown()  # raises where a set lacks a metric, or a metric is not known
+    return found
+
+
+def tables(found: Sequence[Scores]) -> list[Quality]:
+    """One table a target: a row a set of features, a cell a metric, the primary metric first."""
+    return [_table(scores) for scores in found]
+
+
+def _table(scores: Scores) -> Quality:
+    metrics = list(dict.fromkeys([scores.primary, *(row.metric for row in scores.rows)]))
+    rows = []
+    for name in scores.matched:
+        cells = [scores.score(name, metric) for metric in metrics]
+        rows.append(ScoreRow(name, [c.mean for c in cells], [c.half_width for c in cells], [str(c) for c in cells]))
+    return Quality(scores.target, scores.caption, metrics, rows)

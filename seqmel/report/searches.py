@@ -1,0 +1,221 @@
+"""The retrieval explorer: is a client found by a slice of its events, who is near whom, and what did they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqmel.data.sequences import EncodedSequences
+from seqmel.data.views import RandomSlices
+from seqmel.data.vocabulary import FIRST, Vocabulary
+from seqmel.model import Model
+from seqmel.objectives import Objective
+from seqmel.report.events import category_names, decoded
+from seqmel.report.page import Client, Explorer, Fact, Search, Tone
+from seqmel.training.batches import HeldOutBatches
+from seqmel.training.validation import embedding_metrics
+
+__all__ = ["explore", "nearest", "timelines"]
+
+NEIGHBOURS = 5
+_LISTED = 12
+_MINUTE_US = 60_000_000
+_TONES = 7
+_TIMELINE_EVENTS = 120_000
+"""Events of all timelines: with their categories and numbers about 2 MB of the page."""
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """V slices of sampled clients, two a client, which stand together.
+
+    Attributes:
+        vectors: (V, D).
+        clients: (V,) places among the sampled.
+        first, last: (V,) microseconds, the times of their first and last event.
+    """
+
+    vectors: Tensor
+    clients: Tensor
+    first: Tensor
+    last: Tensor
+
+
+def explore(model: Model, sequences: EncodedSequences, begins: int, *, device: torch.device) -> Explorer | None:
+    """Search every slice among all others; None where fewer than two clients have two different slices.
+
+    The slices and the figures are those that training watches its held-out clients by.
+
+    Args:
+        model: on `device`.
+        sequences: of the sampled clients.
+        begins: microseconds, the beginning of all.
+        device: where to compute.
+    """
+    slices = _slices(model, sequences, device)
+    if len(slices.clients) < 4:
+        return None
+    figures = embedding_metrics(slices.vectors, slices.clients)
+    found = _searches(slices, begins)
+    ranks = [search.rank for search in found]
+    facts = [
+        Fact("recall@1", f"{figures['recall_at_1']:.3f}"),
+        Fact("recall@10", f"{figures['recall_at_10']:.3f}"),
+        Fact("median rank", f"{float(np.median(ranks)):,.4g} of {len(found) - 1:,}"),
+        Fact("effective rank", f"{figures['effective_rank']:.0f}"),
+    ]
+    views = model.config.views
+    note = (
+        f"Two random slices of {views.min_length} to {views.max_length} events (of a short client: from half of its events"
+        f" on) of each of {len(found) // 2:,} clients; they may overlap. Each slice is looked for among the other"
+        f" {len(found) - 1:,}. The model may have been trained on these clients."
+    )
+    ordered = sorted(found, key=lambda s: (s.rank, s.own - s.other))
+    return Explorer(facts, note, best=_distinct(ordered), worst=_distinct(ordered[::-1]))
+
+
+@torch.inference_mode()
+def _slices(model: Model, sequences: EncodedSequences, device: torch.device) -> _Slices:
+    clients = RandomSlices.eligible(sequences.lengths).nonzero()[:, 0]
+    vectors, whose, first, last = (
+        [torch.zeros(0, model.encoder.vector_size)],
+        [clients[:0]],
+        [clients[:0]],
+        [clients[:0]],
+    )
+    for batch in HeldOutBatches(sequences, clients, _objective(model), model.config):
+        events = batch.sequences.to(device)
+        vectors.append(model.encoder.pool(model.encoder.states(events), events).float().cpu())
+        whose.append(batch.clients)
+        first.append(batch.sequences.time[batch.sequences.offsets[:-1]])
+        last.append(batch.sequences.time[batch.sequences.offsets[1:] - 1])
+    owner = torch.cat(whose)
+    twice = torch.bincount(owner, minlength=len(sequences))[owner] == 2  # equal slices are one: nothing to look for
+    return _Slices(torch.cat(vectors)[twice], owner[twice], torch.cat(first)[twice], torch.cat(last)[twice])
+
+
+def _objective(model: Model) -> Objective:
+    """Only its views are used; what it draws for its heads is drawn aside."""
+    with torch.random.fork_rng(devices=[]):
+        return Objective(model.config, model.vocabulary, model.encoder)
+
+
+def _searches(slices: _Slices, begins: int) -> list[Search]:
+    unit = F.normalize(slices.vectors - slices.vectors.mean(0), dim=1)
+    partner = torch.arange(len(unit)).view(-1, 2).flip(1).reshape(-1)
+    spans = ((torch.stack([slices.first, slices.last], 1) - begins) // _MINUTE_US).tolist()
+    found = []
+    for part in torch.arange(len(unit)).split(512):
+        apart = torch.cdist(unit[part], unit)
+        rows = torch.arange(len(part))
+        own = apart[rows, partner[part]]
+        apart[rows, part] = torch.inf
+        apart[rows, partner[part]] = torch.inf
+        nearest = apart.min(1)
+        rank = 1 + (apart < own.unsqueeze(1)).sum(1)
+        columns = (part, rank, slices.clients[nearest.indices], own, nearest.values)
+        for i, place, first, near, far in zip(*(c.tolist() for c in columns), strict=True):
+            asked, wanted = spans[i], spans[int(partner[i])]
+            client = int(slices.clients[i])
+            found.append(Search(client, place, first, round(near, 4), round(far, 4), asked, wanted))
+    return found
+
+
+def _distinct(ordered: list[Search]) -> list[Search]:
+    """The first few, one a client."""
+    first: dict[int, Search] = {}
+    for search in ordered:
+        first.setdefault(search.client, search)
+    return list(first.values())[:_LISTED]
+
+
+def nearest(vectors: npt.NDArray[np.float32]) -> tuple[list[list[int]], list[list[float]]]:
+    """For each client the places of its nearest others, by the cosine after the mean vector is taken off, and these."""
+    centred = torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32))
+    unit = F.normalize(centred - centred.mean(0), dim=1)
+    places, cosines = [], []
+    for part in torch.arange(len(unit)).split(512):
+        likeness = unit[part] @ unit.T
+        likeness[torch.arange(len(part)), part] = -torch.inf
+        top = likeness.topk(min(NEIGHBOURS, len(unit) - 1), dim=1)
+        places += top.indices.tolist()
+        cosines += [[round(v, 3) for v in row] for row in top.values.tolist()]
+    return places, cosines
+
+
+def timelines(
+    sequences: EncodedSequences, vocabulary: Vocabulary, vectors: npt.NDArray[np.float32], names: list[str], begins: int
+) -> tuple[Tone, list[Client]]:
+    """The sampled clients with their last events, which fit the page together, and their neighbours.
+
+    Args:
+        sequences: of the S sampled clients.
+        vocabulary: decodes their events.
+        vectors: (S, D) their embeddings.
+        names: their ids as text.
+        begins: microseconds, the beginning of all.
+
+    Returns:
+        What the colours mean: the column whose commonest seven values tell most (have the largest entropy); and the clients.
+    """
+    most = _most_events(sequences.lengths)
+    batch = sequences.whole(torch.arange(len(sequences)), most=most)
+    column, codes = _telling(batch.columns, vocabulary)
+    number = next(iter(sorted(vocabulary.numeric, key=lambda name: "amount" not in name.casefold())), "")
+    tone = Tone(column, [category_names(vocabulary, column)[c] for c in codes] if column else [], number)
+    tones = _places(batch.columns[column], codes) if column else torch.zeros(batch.events, dtype=torch.int64)
+    heights = (batch.columns[number] * 10).round().tolist() if number else []
+    numbers = decoded(batch, number, vocabulary.numeric[number]).tolist() if number else []
+    minutes = (batch.time - begins) // _MINUTE_US
+    steps = minutes.diff(prepend=minutes.new_zeros(1))
+    begun = batch.offsets[:-1][batch.lengths > 0]
+    steps[begun] = minutes[begun]
+    near, likeness = nearest(vectors)
+    clients = []
+    for i, (a, b) in enumerate(zip(batch.offsets.tolist(), batch.offsets[1:].tolist(), strict=False)):
+        clients.append(
+            Client(
+                id=names[i],
+                length=int(sequences.lengths[i]),
+                times=steps[a:b].tolist(),
+                tones=tones[a:b].tolist(),
+                heights=[None if h != h else int(h) for h in heights[a:b]],
+                numbers=[None if x != x else float(f"{x:.4g}") for x in numbers[a:b]],
+                near=near[i],
+                likeness=likeness[i],
+            )
+        )
+    return tone, clients
+
+
+def _most_events(lengths: Tensor) -> int:
+    """The most events of a client so that all together are no more than the page holds; at least one."""
+    low, high = 1, int(lengths.max()) if len(lengths) else 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if int(lengths.clamp(max=middle).sum()) <= _TIMELINE_EVENTS else (low, middle - 1)
+    return max(1, low)
+
+
+def _telling(columns: dict[str, Tensor], vocabulary: Vocabulary) -> tuple[str, list[int]]:
+    """The column whose commonest codes, with all others as one, have the largest entropy; and these codes."""
+    found: list[tuple[float, str, list[int]]] = []
+    for name, codes in vocabulary.categorical.items():
+        counts = torch.bincount(columns[name].long(), minlength=codes.size).double()
+        top = [int(c) for c in counts.argsort(descending=True, stable=True)[:_TONES] if counts[c] > 0]
+        shares = torch.cat([counts[top], (counts.sum() - counts[top].sum()).view(1)]) / counts.sum().clamp(min=1)
+        found.append((float(torch.special.entr(shares.clamp(0, 1)).sum()), name, top))
+    _, name, codes_ = max(found, key=lambda entry: entry[0], default=(0.0, "", []))
+    return name, codes_
+
+
+def _places(values: Tensor, codes: list[int]) -> Tensor:
+    """The place of each code among these; one past the end for all others."""
+    table = torch.full((max([FIRST, *codes, int(values.max()) if len(values) else 0]) + 1,), len(codes))
+    table[torch.tensor(codes, dtype=torch.int64)] = torch.arange(len(codes))
+    return table[values.long()]

@@ -1,0 +1,238 @@
+"""`seqmel report`: gather what the page shows, and write it as one HTML file."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from seqmel.data.labels import Table, match, read_embeddings, read_labels
+from seqmel.data.prepared import is_prepared, open_prepared
+from seqmel.data.reading import Events
+from seqmel.data.sequences import EncodedSequences
+from seqmel.device import keep_large_blocks, resolve_device
+from seqmel.embedding import embed_sequences
+from seqmel.errors import ConfigError, InputError, ModelError
+from seqmel.files import check_output, scratch_beside, written_beside
+from seqmel.model import Model
+from seqmel.progress import Progress, silent
+from seqmel.report.events import describe, moment
+from seqmel.report.maps import colouring, draw_map
+from seqmel.report.page import Colouring, Fact, Page, Run, render
+from seqmel.report.quality import read_scores, tables
+from seqmel.report.searches import explore, timelines
+from seqmel.training.batches import generator
+from seqmel.training.run import prepare
+
+__all__ = ["write_report"]
+
+_COLLAPSED = 3.0  # directions; below this training warns as well
+
+
+def write_report(
+    model: Model,
+    events: Events,
+    output: str | Path,
+    *,
+    embeddings: Table | None = None,
+    labels: Table | None = None,
+    targets: Sequence[str] = (),
+    scores: Sequence[str | Path] = (),
+    clients: int = 2000,
+    seed: int = 0,
+    title: str = "",
+    written: dt.datetime | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> int:
+    """Write one HTML page about a model and the embeddings of some events: it opens from disk and needs no network.
+
+    The same input, options and seed give the same file.
+
+    Args:
+        model: as `load_model` gives it.
+        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
+        output: the HTML file to write.
+        embeddings: vectors to show instead of those that the model gives; see `read_embeddings`.
+        labels: a table with one row a client, whose columns `targets` colour the map.
+        targets: columns of `labels`.
+        scores: files that `seqmel evaluate --json` wrote.
+        clients: how many clients the map and the explorer show at most, at least 2; they are drawn by `seed`.
+        seed: of that sample, of t-SNE and of UMAP.
+        title: what to call the model, such as its folder.
+        written: when the report was made; not said where None.
+        device: where to compute.
+        overwrite: replace what is there.
+        progress: where to report to.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        InputError: events, embeddings, labels or scores that cannot be read, or have no client in common.
+        ConfigError: labels without targets, or targets without labels; clients out of range.
+        OutputError: the output exists, or cannot be written.
+    """
+    output = Path(output)
+    _check_options(labels, targets, clients)
+    check_output(output, overwrite=overwrite)
+    if output.is_dir():
+        raise ConfigError(f"{output} is a folder. Name an HTML file to write, such as {output / 'report.html'}.")
+    placed = resolve_device(device)
+    keep_large_blocks()
+    quality = tables([found for path in scores for found in read_scores(path)])
+    given = read_embeddings(embeddings, client=model.schema.client) if embeddings is not None else None
+    with scratch_beside(output) as scratch:
+        sequences = _sequences(model, events, scratch, progress)
+        ids = pd.Index(sequences.client_ids.to_pandas())
+        read = {target: read_labels(labels, target) for target in targets}
+        wanted = {target: _by_place(values, ids) for target, values in read.items()}
+        vectors_at = _by_place(given, ids) if given is not None else None
+        sample = draw_sample(len(ids) if vectors_at is None else vectors_at.index, clients, seed)
+        data = describe(sequences, model.vocabulary, sample)
+        progress.say(f"counted {data.events:,} events of {data.clients:,} clients; {len(sample):,} are shown")
+        shown = sequences.subset(sample)
+        vectors = _vectors(model, shown, vectors_at, sample, placed)
+        names = [_text(i) for i in ids[sample.numpy()].tolist()]
+        begins = _begins(shown)
+        tone, people = timelines(shown, model.vocabulary, vectors, names, begins)
+        explorer = explore(model, shown, begins, device=placed)
+        progress.say("found neighbours; drawing the map")
+        drawn = draw_map(vectors, _colourings(wanted, sample, shown.lengths), seed=seed)
+    page = Page(
+        title=title or "model",
+        facts=_facts(model, written),
+        options=_options(model),
+        sample=_sample_words(len(sample), len(ids), seed, embeddings is not None),
+        begins=moment(begins),
+        run=_run(model),
+        data=data,
+        quality=quality,
+        map=drawn,
+        explorer=explorer,
+        tone=tone,
+        clients=people,
+    )
+    text = render(page)
+    with written_beside(output) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return len(text.encode())
+
+
+def _check_options(labels: Table | None, targets: Sequence[str], clients: int) -> None:
+    if labels is not None and not targets:
+        raise ConfigError("Labels without a target. Name the columns to colour the map by: --target gender.")
+    if labels is None and targets:
+        raise ConfigError(f"No labels for the target {targets[0]!r}. Give the table that has it: --labels FILE.")
+    if not 2 <= clients <= 5_000:
+        raise ConfigError(f"clients is {clients}. Expected 2 to 5,000: each is a point and a timeline on the page.")
+
+
+def _sequences(model: Model, events: Events, scratch: Path, progress: Progress) -> EncodedSequences:
+    """All events encoded and sorted, in a file that is mapped rather than read."""
+    if not is_prepared(events):
+        prepared = prepare(events, scratch / "sequences", config=model.config, model=model, progress=progress)
+        return prepared.sequences
+    prepared = open_prepared(events)
+    if prepared.vocabulary.fingerprint() != model.vocabulary.fingerprint():
+        raise ModelError(
+            f"The sequences in {events} were prepared with another vocabulary than the model's."
+            " Prepare them for it: seqmel prepare EVENTS -o SEQUENCES --model MODEL"
+        )
+    return prepared.sequences
+
+
+def _by_place(values: Any, ids: pd.Index[Any]) -> Any:
+    """Labels or vectors of the clients that have events, indexed by the client's place among the ids."""
+    places = pd.DataFrame({"place": np.arange(len(ids))}, index=ids)
+    keys = values if isinstance(values, pd.Series) else values.index.to_series()
+    found, placed = match(keys, places)
+    chosen = found if isinstance(values, pd.Series) else values.loc[found.index]
+    return chosen.set_axis(placed["place"].to_numpy(), axis=0)
+
+
+def draw_sample(places: int | pd.Index[Any], most: int, seed: int) -> Tensor:
+    """(S,) int64, rising: positions of `most` random clients, or of all where there are no more."""
+    able = torch.arange(places) if isinstance(places, int) else torch.from_numpy(np.sort(places.to_numpy(np.int64)))
+    if len(able) < 2:
+        raise InputError(f"Only {len(able)} client has events. A report compares clients: give it at least two.")
+    mixed = able[torch.randperm(len(able), generator=generator(seed, 4))]
+    return mixed[:most].sort().values
+
+
+def _vectors(
+    model: Model, shown: EncodedSequences, given: pd.DataFrame | None, sample: Tensor, device: torch.device
+) -> npt.NDArray[np.float32]:
+    if given is not None:
+        return np.nan_to_num(given.loc[sample.numpy()].to_numpy(np.float32))
+    encoder = model.encoder.to(device).eval()
+    return embed_sequences(encoder, shown, model.config, device=device).numpy()
+
+
+def _begins(sequences: EncodedSequences) -> int:
+    """Microseconds, the first event of all."""
+    first = sequences.gather(*(x[sequences.lengths > 0] for x in _first_events(sequences))).time
+    return int(first.min()) if len(first) else 0
+
+
+def _first_events(sequences: EncodedSequences) -> tuple[Tensor, Tensor, Tensor]:
+    clients = torch.arange(len(sequences))
+    return clients, torch.zeros_like(clients), torch.ones_like(clients)
+
+
+def _colourings(wanted: dict[str, pd.Series[Any]], sample: Tensor, lengths: Tensor) -> list[Colouring]:
+    found = [colouring(name, values.reindex(sample.numpy())) for name, values in wanted.items()]
+    return [*found, Colouring("number of events", [], [float(n) for n in lengths.tolist()])]
+
+
+def _facts(model: Model, written: dt.datetime | None) -> list[Fact]:
+    from seqmel import __version__
+
+    config, metrics = model.config, model.metrics
+    objective = " + ".join(part.name for part in config.objective)
+    return [
+        Fact("encoder", f"{config.encoder.name}, pooling {' + '.join(config.pooling)}"),
+        Fact("objective", f"{objective}, loss {config.loss.name}"),
+        Fact("vector", f"{metrics['embedding_dim']:,} numbers"),
+        Fact("weights", f"{metrics['parameters']:,}"),
+        Fact("trained on", f"{metrics['events']:,} events of {metrics['clients']:,} clients"),
+        Fact("training", f"{metrics['seconds']:,.0f} s, {len(metrics['history'])} epochs, seed {config.seed}"),
+        Fact("model", f"fingerprint {model.fingerprint()}"),
+        Fact("report", f"seqmel {__version__}" + (f", {written:%Y-%m-%d %H:%M}" if written else "")),
+    ]
+
+
+def _options(model: Model) -> list[Fact]:
+    """All options, flat, under the names that `--set` knows."""
+
+    def flat(value: Any, name: str) -> list[Fact]:
+        if isinstance(value, dict) and value:
+            return [fact for key, part in value.items() for fact in flat(part, f"{name}.{key}" if name else key)]
+        return [Fact(name, "null" if value is None else str(value))]
+
+    return flat(model.config.to_dict(), "")
+
+
+def _run(model: Model) -> Run:
+    history = model.metrics["history"]
+    watched = [row for row in history if "recall_at_1" in row]
+    best = int(max(watched, key=lambda row: row["recall_at_1"])["epoch"]) if watched else None
+    collapsed = [int(row["epoch"]) for row in history if row.get("effective_rank", _COLLAPSED) < _COLLAPSED]
+    return Run(history, best, collapsed)
+
+
+def _sample_words(shown: int, clients: int, seed: int, given: bool) -> str:
+    who = f"all {clients:,} clients" if shown == clients else f"{shown:,} of {clients:,} clients, drawn by seed {seed}"
+    return f"{who}; {'vectors as given by --embeddings' if given else 'vectors computed by this model'}"
+
+
+def _text(client: Any) -> str:
+    return str(int(client)) if isinstance(client, float) and client.is_integer() else str(client)
