@@ -1,0 +1,57 @@
+"""One side of a comparison as a process that waits: a stage is asked for by a line of JSON, done once, and timed here.
+
+So that two libraries in two environments can take turns within one run, and neither pays for its imports again. This
+file needs the standard library only: it also runs under the other library's Python.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Run", "Stage", "serve", "sizes_of"]
+
+Run = Callable[[], "dict[str, float]"]
+"""Does the work of a stage once and says how much it was: `units`, and further figures."""
+
+Stage = Callable[[Path], Run]
+"""What a stage needs, made ready from the folder of the data; this is not timed."""
+
+
+def sizes_of(folder: Path) -> dict[str, Any]:
+    """Sizes and hyper-parameters, as `data.write_data` left them for all sides."""
+    sizes: dict[str, Any] = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
+    return sizes
+
+
+def serve(stages: dict[str, Stage]) -> None:
+    """Answer requests {"stage", "folder"} on standard input until it ends.
+
+    An answer has `seconds`, `units`, what else the run says, and `peak_mb`, the largest memory of the process so far; or
+    `error`. Whatever a library prints goes to standard error, so that answers stay alone on their stream.
+    """
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    ready: tuple[str, str] | None = None
+    run: Run = dict
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            wanted = (request["stage"], request["folder"])
+            if wanted != ready:
+                run = dict  # what the stage before held is let go first
+                run, ready = stages[wanted[0]](Path(wanted[1])), wanted
+            began = time.perf_counter()
+            done = run()
+            answer: dict[str, Any] = {"seconds": time.perf_counter() - began, **done}
+            answer["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        except Exception as error:  # the other side goes on; the reason is printed in the table
+            ready, answer = None, {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
