@@ -226,7 +226,10 @@ def start_up(peer: str | None, repeats: int) -> list[dict[str, Any]]:
             done = subprocess.run([program, *arguments], capture_output=True, env=environment)
             if turn and done.returncode == 0:
                 seconds.setdefault(title, []).append(time.perf_counter() - began)
-    return [{"title": t, "target": STARTS[t][2], "seconds": spread(s), "load": os.getloadavg()[0]} for t, s in seconds.items()]
+    return [
+        {"title": t, "target": STARTS[t][2], "seconds": spread(s), "load": os.getloadavg()[0]}
+        for t, s in seconds.items()
+    ]
 
 
 def memory(sides: Sides, small: Path, large: Path) -> list[dict[str, Any]]:
@@ -253,7 +256,9 @@ def machine(threads: int) -> dict[str, Any]:
     import torch
 
     info = Path("/proc/cpuinfo")
-    names = [x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x] if info.exists() else []
+    names = (
+        [x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x] if info.exists() else []
+    )
     return {
         "cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "threads": threads,
         "instructions": torch.backends.cpu.get_cpu_capability(), "bf16_products": torch.cpu._is_avx512_bf16_supported(),
@@ -295,7 +300,9 @@ def _tables(figures: dict[str, Any]) -> Iterator[str]:
     for note in dict.fromkeys(note for row in figures["rows"] for note in row["notes"]):
         yield f"\n{note}."
     if figures["memory"]:
-        yield "\n| peak MB of embed | " + " | ".join(f"{int(n):,} events" for n in figures["memory"][0]["peak_mb"]) + " |"
+        yield (
+            "\n| peak MB of embed | " + " | ".join(f"{int(n):,} events" for n in figures["memory"][0]["peak_mb"]) + " |"
+        )
         yield "|---|---|---|"
     for row in figures["memory"]:
         yield f"| {row['title']} | " + " | ".join(f"{mb:,.0f}" for mb in row["peak_mb"].values()) + " |"
@@ -341,7 +348,10 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: whether it runs, not how fast")
     options = parser.parse_args()
-    options.peer_python = options.peer_python and os.path.abspath(options.peer_python)  # not resolved: a venv's is a link
+    options.threads = 1 if options.quick else options.threads
+    options.peer_python = options.peer_python and os.path.abspath(
+        options.peer_python
+    )  # not resolved: a venv's is a link
     if options.peer_python and not os.path.exists(options.peer_python):
         parser.error(f"no such Python: {options.peer_python}")
     return options
@@ -349,7 +359,7 @@ def read_options() -> argparse.Namespace:
 
 def main() -> None:
     """Measure what was asked for and write it down."""
-    from data import write_data
+    from made_data import write_data
 
     options = read_options()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
@@ -358,8 +368,16 @@ def main() -> None:
     sizes = SIZES | (QUICK if options.quick else {}) | {"threads": options.threads}
     sizes["clients"] = options.clients or sizes["clients"]
     if options.peer_python is None:
-        print("No --peer-python: only seqmel and the limits are measured; benchmarks/README.md says how to add the peer.")
-    figures: dict[str, Any] = {"machine": machine(options.threads), "sizes": sizes, "rows": [], "memory": [], "start": []}
+        print(
+            "No --peer-python: only seqmel and the limits are measured; benchmarks/README.md says how to add the peer."
+        )
+    figures: dict[str, Any] = {
+        "machine": machine(options.threads),
+        "sizes": sizes,
+        "rows": [],
+        "memory": [],
+        "start": [],
+    }
     folder = options.output / "data"
     if set(stages) != {"start"}:
         write_data(folder, sizes)

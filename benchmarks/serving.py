@@ -25,7 +25,7 @@ Stage = Callable[[Path], Run]
 
 
 def sizes_of(folder: Path) -> dict[str, Any]:
-    """Sizes and hyper-parameters, as `data.write_data` left them for all sides."""
+    """Sizes and hyper-parameters, as `made_data.write_data` left them for all sides."""
     sizes: dict[str, Any] = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
     return sizes
 
@@ -52,6 +52,9 @@ def serve(stages: dict[str, Stage]) -> None:
             answer: dict[str, Any] = {"seconds": time.perf_counter() - began, **done}
             answer["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         except Exception as error:  # the other side goes on; the reason is printed in the table
-            ready, answer = None, {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+            ready, answer = (
+                None,
+                {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"},
+            )
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

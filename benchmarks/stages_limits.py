@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 import torch
-from data import CATEGORIES, NUMBERS
+from made_data import CATEGORIES, NUMBERS
 from serving import Run, Stage, serve, sizes_of
 
 from seqmel.data.prepared import open_prepared

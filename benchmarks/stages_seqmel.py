@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import preparation_config
+from made_data import preparation_config
 from serving import Run, Stage, serve, sizes_of
 from torch import nn
 
@@ -179,7 +179,11 @@ STAGES: dict[str, Stage] = {
     "prepare": prepare,
     "slices": slices,
     "loss": loss,
-    **{f"step {v} {p}": partial(step, variant=v, precision=p) for v in ("like", "own", "default") for p in ("fp32", "bf16")},
+    **{
+        f"step {v} {p}": partial(step, variant=v, precision=p)
+        for v in ("like", "own", "default")
+        for p in ("fp32", "bf16")
+    },
     **{f"embed {v}": partial(embed, variant=v) for v in ("like", "own", "default")},
     "embed events": partial(embed, variant="like", source="events.parquet"),
 }

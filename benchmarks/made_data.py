@@ -66,7 +66,9 @@ def _write_events(path: Path, clients: int) -> None:
     events = generate_card_data(min(clients, _BASE_CLIENTS), seed=0).events
     counts = events.group_by("client_id").aggregate([("client_id", "count")])
     enough = counts.filter(pc.greater_equal(counts["client_id_count"], _LEAST_EVENTS))["client_id"]
-    base = events.filter(pc.is_in(events["client_id"], enough)).select(["client_id", "event_time", *CATEGORIES, *NUMBERS])
+    base = events.filter(pc.is_in(events["client_id"], enough)).select(
+        ["client_id", "event_time", *CATEGORIES, *NUMBERS]
+    )
     repeat_clients(base, path, copies=-(-clients // _BASE_CLIENTS), clients=clients)
 
 
