@@ -51,7 +51,8 @@ class Packing:
         back = begins[step] + rank[which]
         order = torch.empty_like(back)
         order[back] = torch.arange(len(back))
-        return cls(order.to(batch.device), back.to(batch.device), sizes.tolist())
+        device = batch.device
+        return cls(order.to(device, non_blocking=True), back.to(device, non_blocking=True), sizes.tolist())
 
 
 class Recurrent(nn.Module):
