@@ -4,7 +4,8 @@
 
 Every side is a process of its own that waits; they take turns (A B A B ...), so that whatever else the machine does
 falls on all of them. Prints a Markdown table of medians with the smallest and the largest, writes it with all figures
-and the machine to OUT (table.md, figures.json, ratios.png). Ratios are taken within a round. Without --peer-python only
+and the machine to OUT (table.md, figures.json, ratios.png). Ratios are taken within a round, by the clock and by the CPU
+time of all threads; the latter holds also where others use the same cores. Without --peer-python only
 seqmel and the limits are measured. `--quick` is for seeing that everything runs: its figures mean nothing.
 """
 
@@ -100,8 +101,8 @@ class Side:
         self.environment["PYTHONPATH"] = os.pathsep.join(found)
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, stage: str, folder: Path) -> dict[str, Any]:
-        """Have a stage done once: what `serving.serve` answers."""
+    def ask(self, stage: str, folder: Path, group: str) -> dict[str, Any]:
+        """Have a run done once: what `serving.serve` answers. Runs of a group stay ready beside each other."""
         if self.python is None:
             return {"error": "not there"}
         if self._process is None:
@@ -112,7 +113,7 @@ class Side:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps({"stage": stage, "folder": str(folder)}) + "\n")
+            self._process.stdin.write(json.dumps({"stage": stage, "folder": str(folder), "group": group}) + "\n")
             self._process.stdin.flush()
         line = self._process.stdout.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"error": f"{self.script} ended without an answer"}
@@ -162,13 +163,13 @@ def spread(values: list[float]) -> dict[str, float]:
 def compare(stage: str, sides: Sides, folder: Path, repeats: int) -> list[dict[str, Any]]:
     """The rows of a stage: one round to warm up, then `repeats` rounds in which all runs take turns."""
     rows = [c for c in COMPARISONS if c.stage == stage]
-    theirs, notes = _able(sides, rows[0].theirs, folder)
+    theirs, notes = _able(sides, stage, rows[0].theirs, folder)
     runs = {("theirs", rows[0].theirs): theirs} | {("ours", c.ours): sides.ours for c in rows}
     runs |= {("limit", c.limit): sides.limit for c in rows}
     answers: dict[tuple[str, str], list[dict[str, Any]]] = {run: [] for run in runs}
     for turn in range(1 + repeats):
         for run, side in runs.items():
-            answer = side.ask(run[1], folder)
+            answer = side.ask(run[1], folder, stage)
             if "error" in answer and run[0] != "theirs":
                 sys.exit(f"{run[0]} {run[1]}: {answer['error']}")
             if turn and "error" not in answer:
@@ -179,11 +180,11 @@ def compare(stage: str, sides: Sides, folder: Path, repeats: int) -> list[dict[s
     return [_row(c, answers, folder) | {"load": load, "notes": notes} for c in rows]
 
 
-def _able(sides: Sides, stage: str, folder: Path) -> tuple[Side, list[str]]:
+def _able(sides: Sides, stage: str, run: str, folder: Path) -> tuple[Side, list[str]]:
     """The other side, or its older version where it cannot do the stage, with the reason."""
     if sides.peer is None:
         return sides.theirs, []
-    answer = sides.theirs.ask(stage, folder)
+    answer = sides.theirs.ask(run, folder, stage)
     if "error" not in answer:
         return sides.theirs, []
     older = sides.older()
@@ -209,6 +210,10 @@ def _row(c: Comparison, answers: dict[tuple[str, str], list[dict[str, Any]]], fo
     found["share"] = found["ours"]["median"] / found["limit"]["median"]
     if theirs:
         ratios = [a / b for a, b in zip(rates["ours"], rates["theirs"], strict=True)]
+        used = [
+            b["cpu_seconds"] / b["units"] / a["cpu_seconds"] * a["units"] for a, b in zip(ours, theirs, strict=True)
+        ]
+        found["cpu_ratio"] = spread(used)
         found |= {"theirs": spread(rates["theirs"]), "ratio": spread(ratios), "their_peak_mb": theirs[-1]["peak_mb"]}
     return found
 
@@ -243,7 +248,7 @@ def memory(sides: Sides, small: Path, large: Path) -> list[dict[str, Any]]:
         peaks = {}
         for folder in (small, large):
             side = Side(python, script, sides.threads)
-            answer = side.ask(stage, folder)
+            answer = side.ask(stage, folder, "memory")
             side.close()
             events = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))["events"]
             peaks[str(events)] = answer.get("peak_mb", float("nan"))
@@ -289,13 +294,13 @@ def table(figures: dict[str, Any]) -> str:
 
 def _tables(figures: dict[str, Any]) -> Iterator[str]:
     if figures["rows"]:
-        yield "| stage | unit | pytorch-lifestream | seqmel | ratio | to reach | limit | of it | load |"
-        yield "|---" * 9 + "|"
+        yield "| stage | unit | pytorch-lifestream | seqmel | ratio | by CPU time | to reach | limit | of it | load |"
+        yield "|---" * 10 + "|"
     for row in figures["rows"]:
         target = f"{row['target']:g}x" if row["target"] else "-"
         yield (
             f"| {row['title']} | {row['unit']} | {_cell(row.get('theirs'))} | {_cell(row['ours'])} | {_cell(row.get('ratio'))}"
-            f" | {target} | {_cell(row['limit'])} | {row['share']:.0%} | {row['load']:.1f} |"
+            f" | {_cell(row.get('cpu_ratio'))} | {target} | {_cell(row['limit'])} | {row['share']:.0%} | {row['load']:.1f} |"
         )
     for note in dict.fromkeys(note for row in figures["rows"] for note in row["notes"]):
         yield f"\n{note}."

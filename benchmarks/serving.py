@@ -31,30 +31,32 @@ def sizes_of(folder: Path) -> dict[str, Any]:
 
 
 def serve(stages: dict[str, Stage]) -> None:
-    """Answer requests {"stage", "folder"} on standard input until it ends.
+    """Answer requests {"stage", "folder", "group"} on standard input until it ends.
 
-    An answer has `seconds`, `units`, what else the run says, and `peak_mb`, the largest memory of the process so far; or
-    `error`. Whatever a library prints goes to standard error, so that answers stay alone on their stream.
+    What is made ready stays so for the next request of its group; another group lets it go. An answer has `seconds`,
+    `cpu_seconds` of all threads, `units`, what else the run says, and `peak_mb`, the largest memory of the process so
+    far; or `error`. Whatever a library prints goes to standard error, so that answers stay alone on their stream.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    ready: tuple[str, str] | None = None
-    run: Run = dict
+    ready: dict[str, Run] = {}
+    group = None
     for line in sys.stdin:
         request = json.loads(line)
-        try:
-            wanted = (request["stage"], request["folder"])
-            if wanted != ready:
-                run = dict  # what the stage before held is let go first
-                run, ready = stages[wanted[0]](Path(wanted[1])), wanted
-            began = time.perf_counter()
-            done = run()
-            answer: dict[str, Any] = {"seconds": time.perf_counter() - began, **done}
-            answer["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        except Exception as error:  # the other side goes on; the reason is printed in the table
-            ready, answer = (
-                None,
-                {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"},
-            )
-        answers.write(json.dumps(answer) + "\n")
+        if request.get("group") != group:
+            group = request.get("group")
+            ready.clear()
+        answers.write(json.dumps(_answer(stages, ready, request["stage"], request["folder"])) + "\n")
         answers.flush()
+
+
+def _answer(stages: dict[str, Stage], ready: dict[str, Run], stage: str, folder: str) -> dict[str, Any]:
+    try:
+        if stage not in ready:
+            ready[stage] = stages[stage](Path(folder))
+        began, used = time.perf_counter(), time.process_time()
+        done = ready[stage]()
+        figures = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used, **done}
+    except Exception as error:  # the others go on; the reason is told
+        return {"error": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
+    return {**figures, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
