@@ -93,17 +93,18 @@ def measure_step(folder: Path, variant: str, device: str, repeats: int, best: fl
 def measure(folder: Path, device: str, batches: list[int], repeats: int, best: float) -> list[dict[str, Any]]:
     """All rows."""
     rows: list[dict[str, Any]] = []
-    asked = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
-    for batch in batches:
-        sizes = asked | {
-            "batch": min(batch, asked["clients"]),
-            "steps": max(1, min(asked["steps"], asked["clients"] // batch)),
-        }
-        (folder / "sizes.json").write_text(json.dumps(sizes), encoding="utf-8")
-        rate = timed(slices(folder, device=device), repeats)
-        rows.append({"what": "slices + batch", "batch": sizes["batch"], "unit": "events/s", "rate": rate})
-        rows += [measure_step(folder, variant, device, repeats, best) for variant in VARIANTS]
-    (folder / "sizes.json").write_text(json.dumps(asked), encoding="utf-8")
+    described = folder / "sizes.json"
+    asked = json.loads(described.read_text(encoding="utf-8"))
+    try:
+        for batch in batches:
+            size = min(batch, asked["clients"])
+            sizes = asked | {"batch": size, "steps": max(1, min(asked["steps"], asked["clients"] // size))}
+            described.write_text(json.dumps(sizes), encoding="utf-8")
+            rate = timed(slices(folder, device=device), repeats)
+            rows.append({"what": "slices + batch", "batch": size, "unit": "events/s", "rate": rate})
+            rows += [measure_step(folder, variant, device, repeats, best) for variant in VARIANTS]
+    finally:
+        described.write_text(json.dumps(asked), encoding="utf-8")
     rows.append({"what": "loss and mining", "unit": "calls/s", "rate": timed(loss(folder, device=device), repeats)})
     for variant in VARIANTS:
         rate = timed(embed(folder, variant=variant, device=device), repeats)
