@@ -131,22 +131,26 @@ def loss(folder: Path) -> Run:
 
 
 def embed(folder: Path) -> Run:
-    """Sequences in memory to a Parquet file of vectors; units are events."""
+    """Sequences in memory to a Parquet file of vectors; units are events.
+
+    As its tutorials do: `Trainer.predict`, and the ids put back by position, since its loader drops them.
+    """
     import pandas as pd
     import pytorch_lightning as lightning
+    import torch
     from ptls.data_load.datasets import inference_data_loader
-    from ptls.frames.inference_module import InferenceModule
 
-    sizes, records = sizes_of(folder), _records(folder)
-    module = InferenceModule(_module(folder).seq_encoder)
+    sizes, records, module = sizes_of(folder), _records(folder), _module(folder)
 
     def run() -> dict[str, float]:
         trainer = lightning.Trainer(
             accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
             enable_checkpointing=False,
         )  # fmt: skip
-        parts = trainer.predict(module, inference_data_loader(records, batch_size=512))
-        pd.concat(parts, ignore_index=True).to_parquet(folder / "lifestream.parquet")
+        vectors = torch.vstack(trainer.predict(module, inference_data_loader(records, batch_size=512))).numpy()
+        names = [f"emb_{i:04d}" for i in range(vectors.shape[1])]
+        table = pd.DataFrame(vectors, columns=names, index=[record["client_id"] for record in records])
+        table.to_parquet(folder / "lifestream.parquet")
         return {"units": sizes["events"]}
 
     return run
