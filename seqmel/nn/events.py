@@ -40,11 +40,10 @@ class _WeightedRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         rows, weights = ctx.saved_tensors
-        used = rows.reshape(-1)
-        order = torch.argsort(used, stable=True)
-        counts = torch.bincount(used, minlength=ctx.size)
+        used, order = torch.sort(rows.reshape(-1), stable=True)
+        begins = torch.searchsorted(used, torch.arange(ctx.size, device=used.device))  # bincount would wait for a GPU
         d_table = F.embedding_bag(
-            order // rows.shape[1], gradients[0].contiguous(), offsets=counts.cumsum(0) - counts,
+            order // rows.shape[1], gradients[0].contiguous(), offsets=begins,
             mode="sum", per_sample_weights=weights.reshape(-1)[order],
         )  # fmt: skip
         return d_table, None, None
@@ -83,7 +82,7 @@ class TimeFeatures(nn.Module):
     def _gaps(batch: SequenceBatch) -> Tensor:
         """(E,) microseconds; zero for a first event that none is known to come before."""
         gaps = torch.cat([batch.time[:1], batch.time]).diff()
-        begins = (batch.lengths.cumsum(0) - batch.lengths)[batch.lengths > 0].to(batch.device)
+        begins = (batch.lengths.cumsum(0) - batch.lengths)[batch.lengths > 0].to(batch.device, non_blocking=True)
         if batch.previous_time is None:
             return gaps.index_fill(0, begins, 0)
         before = batch.previous_time[(batch.lengths > 0).to(batch.device)]

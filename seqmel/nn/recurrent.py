@@ -53,7 +53,8 @@ class Packing:
         back = begins[step] + rank[which]
         order = torch.empty_like(back)
         order[back] = torch.arange(len(back))
-        return cls(order.to(batch.device), back.to(batch.device), sizes.tolist(), ranked.to(batch.device))
+        order, back, ranked = (x.to(batch.device, non_blocking=True) for x in (order, back, ranked))
+        return cls(order, back, sizes.tolist(), ranked)
 
 
 class Recurrent(nn.Module):

@@ -1,0 +1,106 @@
+"""The data of a comparison, made once: events as they come, and the same encoded sequences for every side.
+
+events.parquet    card-like events of all clients in order of time, one row an event
+prepared/         what `seqmel prepare` makes of them
+records.parquet   the sequences of `prepared`, one row a client, in the types that the other library wants
+sizes.json        sizes and hyper-parameters
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from seqmel import Config, generate_card_data, prepare
+from seqmel.data.prepared import open_prepared
+
+__all__ = ["CATEGORIES", "NUMBERS", "preparation_config", "repeat_clients", "write_data"]
+
+CATEGORIES = ("mcc", "channel", "city")
+NUMBERS = ("amount",)
+_LEAST_EVENTS = 50  # of a shorter client the two libraries draw slices of different lengths
+_BASE_CLIENTS = 3_000  # more are these again under other ids: generating is slow, and nothing measured here can tell
+
+
+def write_data(folder: Path, sizes: dict[str, Any]) -> None:
+    """Write the folder, unless it is there with these sizes.
+
+    Args:
+        folder: to write.
+        sizes: `clients` to generate, and what `serving.sizes_of` shall tell the sides.
+    """
+    known = folder / "asked.json"
+    if known.is_file() and json.loads(known.read_text(encoding="utf-8")) == sizes:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    known.unlink(missing_ok=True)
+    _write_events(folder / "events.parquet", sizes["clients"])
+    prepared = prepare(
+        folder / "events.parquet", folder / "prepared", config=preparation_config(sizes["threads"]), overwrite=True
+    )
+    categories = {name: codes.size for name, codes in prepared.vocabulary.categorical.items()}
+    found = {
+        "clients": len(prepared.sequences),
+        "events": prepared.sequences.events,
+        "categories": categories,
+        "numbers": list(NUMBERS),
+    }
+    _write_records(folder)
+    (folder / "sizes.json").write_text(json.dumps({**sizes, **found}), encoding="utf-8")
+    known.write_text(json.dumps(sizes), encoding="utf-8")
+
+
+def preparation_config(threads: int) -> Config:
+    """Columns named, as the other library needs them named too."""
+    columns = {"client": "client_id", "time": "event_time", "categorical": CATEGORIES, "numeric": NUMBERS}
+    return Config.of({"schema": {**columns, "numeric_by": {}}, "preparation": {"threads": threads, "min_count": 1}})
+
+
+def _write_events(path: Path, clients: int) -> None:
+    events = generate_card_data(min(clients, _BASE_CLIENTS), seed=0).events
+    counts = events.group_by("client_id").aggregate([("client_id", "count")])
+    enough = counts.filter(pc.greater_equal(counts["client_id_count"], _LEAST_EVENTS))["client_id"]
+    base = events.filter(pc.is_in(events["client_id"], enough)).select(
+        ["client_id", "event_time", *CATEGORIES, *NUMBERS]
+    )
+    repeat_clients(base, path, copies=-(-clients // _BASE_CLIENTS), clients=clients)
+
+
+def repeat_clients(base: pa.Table, path: Path, *, copies: int, clients: int) -> None:
+    """Write the events of `clients` clients at most: those of `base` again and again under new ids, in order of time."""
+    connection = duckdb.connect()
+    connection.register("base", base)
+    connection.execute(
+        "CREATE TABLE numbered AS SELECT * REPLACE (dense_rank() OVER (ORDER BY client_id) - 1 AS client_id) FROM base"
+    )
+    (known,) = connection.execute("SELECT max(client_id) + 1 FROM numbered").fetchall()[0]
+    connection.execute(
+        f"COPY (SELECT * EXCLUDE (copy) REPLACE (client_id + copy * {known} AS client_id)"
+        f" FROM numbered, range({copies}) c(copy) WHERE client_id + copy * {known} < {clients} ORDER BY event_time)"
+        f" TO '{path}' (FORMAT parquet)"
+    )
+    connection.close()
+
+
+def _write_records(folder: Path) -> None:
+    """Times in seconds, codes as int64: what the other library's own preparation gives."""
+    prepared = open_prepared(folder / "prepared")
+    with pa.OSFile(str(folder / "prepared" / "sequences.arrow")) as file:
+        table = pa.ipc.open_file(file).read_all()
+    columns = {"client_id": table["client_id"]}
+    columns["event_time"] = _lists(table["event_time"], lambda times: pc.divide(times, 1_000_000))
+    for name in prepared.vocabulary.categorical:
+        columns[name] = _lists(table[name], lambda codes: codes.cast(pa.int64()))
+    columns |= {name: table[name] for name in NUMBERS}
+    pq.write_table(pa.table(columns), folder / "records.parquet")
+
+
+def _lists(column: pa.ChunkedArray, change: Any) -> pa.ChunkedArray:
+    """The same lists of changed values."""
+    return pa.chunked_array([pa.ListArray.from_arrays(c.offsets, change(c.values)) for c in column.chunks])

@@ -1,0 +1,100 @@
+"""What a million clients cost: time and memory of prepare, train and embed for more and more clients.
+
+    python benchmarks/scaling.py -o OUT [--clients 10000 100000 [1000000]] [--train-up-to 100000] [--memory-limit 500MB]
+
+Card-like events of 2,000 generated clients, again and again under new ids, rows in order of time and so mixed across
+clients; some 180 events a client. Each command of seqmel is a process of its own, its start included; time and peak
+memory are what the operating system accounts for it. Training is one epoch of the default model; embedding reads the
+unsorted events. Prints a table and writes it, with all figures, to OUT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from made_data import repeat_clients
+
+from seqmel import generate_card_data
+
+BASE_CLIENTS = 2000
+BASE_OPTIONS = ("training.data=memory_map", "training.validation_share=0.05")
+
+
+def run(log: Path, *arguments: object) -> dict[str, float]:
+    """Seconds and peak memory (MB) of one `seqmel` command."""
+    command = [sys.executable, "-m", "seqmel", *map(str, arguments)]
+    began = time.monotonic()
+    with log.open("a") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(command)} failed; see {log}")
+    return {"seconds": time.monotonic() - began, "peak_mb": usage.ru_maxrss / 1024}
+
+
+def measure(out: Path, clients: int, *, train: bool, memory_limit: str, settings: list[str]) -> list[dict[str, Any]]:
+    """The rows for so many clients; events and outputs are removed when they are done with."""
+    events, log, model = out / "events.parquet", out / "log.txt", out / "model"
+    base = generate_card_data(min(clients, BASE_CLIENTS), seed=0).events
+    repeat_clients(base, events, copies=-(-clients // BASE_CLIENTS), clients=clients)
+    limit = f"preparation.memory_limit={memory_limit}"
+    chosen = [word for setting in (limit, *BASE_OPTIONS, *settings) for word in ("--set", setting)]
+    done = {"prepare": run(log, "prepare", events, "-o", out / "sequences", "--overwrite", *chosen)}
+    if train or not model.exists():
+        done["train, one epoch"] = run(
+            log, "train", out / "sequences", "-o", model, "--epochs", 1 if train else 0, "--overwrite", *chosen
+        )
+        if not train:
+            del done["train, one epoch"]
+    done["embed"] = run(log, "embed", model, events, "-o", out / "embeddings.parquet", "--overwrite")
+    rows = pq.ParquetFile(events).metadata.num_rows
+    return [{"stage": stage, "clients": clients, "events": rows, **figures} for stage, figures in done.items()]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """All figures as Markdown, stage by stage."""
+    lines = [
+        "| stage | clients | events | seconds | ms a client | hours a million clients | peak MB |",
+        "|---" * 7 + "|",
+    ]
+    for stage in dict.fromkeys(row["stage"] for row in rows):
+        for row in (r for r in rows if r["stage"] == stage):
+            each = row["seconds"] / row["clients"]
+            lines.append(
+                f"| {stage} | {row['clients']:,} | {row['events']:,} | {row['seconds']:.1f} | {1e3 * each:.2f}"
+                f" | {1e6 * each / 3600:.2f} | {row['peak_mb']:,.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and write down."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--clients", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--train-up-to", type=int, default=100_000, help="beyond it the model trained before is used")
+    parser.add_argument("--memory-limit", default="500MB", help="of the engine that sorts")
+    parser.add_argument("--set", action="append", default=[], help="an option for seqmel train")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for clients in sorted(options.clients):
+        rows += measure(
+            options.output, clients, train=clients <= options.train_up_to, memory_limit=options.memory_limit,
+            settings=options.set,
+        )  # fmt: skip
+        (options.output / "scaling.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        (options.output / "scaling.md").write_text(table(rows) + "\n", encoding="utf-8")
+        print(table(rows[-3:]) if clients != max(options.clients) else table(rows), flush=True)
+
+
+if __name__ == "__main__":
+    main()

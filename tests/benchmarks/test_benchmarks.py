@@ -1,0 +1,69 @@
+"""The measuring scripts run and say what they should; how fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A benchmark as a user starts it."""
+    command = [sys.executable, str(BENCHMARKS / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_compare_measures_without_the_peer_and_says_so(tmp_path: Path) -> None:
+    done = script("compare.py", "--quick", "-o", tmp_path, "--stage", "slices", "--stage", "loss")
+    assert done.returncode == 0, done.stderr
+    assert "No --peer-python" in done.stdout
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert {row["stage"] for row in rows} == {"slices", "loss"}
+    assert all(row["ours"]["low"] > 0 and row["limit"]["low"] > 0 and "theirs" not in row for row in rows)
+    assert (tmp_path / "table.md").read_text().count("| - |") >= len(rows)
+
+
+def test_what_the_peer_cannot_do_is_a_note_and_not_the_end(tmp_path: Path) -> None:
+    peer = tmp_path / "bin" / "python"  # this Python, which has no pytorch-lifestream
+    peer.parent.mkdir()
+    peer.symlink_to(sys.executable)
+    done = script("compare.py", "--quick", "-o", tmp_path / "out", "--stage", "loss", "--peer-python", peer)
+    assert done.returncode == 0, done.stderr
+    assert "pytorch-lifestream's loss fails with" in done.stdout
+
+
+def test_the_stages_of_the_gpu_script_run_on_the_cpu(tmp_path: Path) -> None:
+    done = script("gpu.py", "--quick", "-o", tmp_path, "--device", "cpu", "--batch", 8, "--repeats", 1)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert [row["what"] for row in rows[:4]] == ["slices + batch", "step like", "step own", "step default"]
+    assert all(row["rate"]["median"] > 0 for row in rows)
+
+
+def test_the_gpu_script_refuses_in_one_line_where_there_is_no_gpu(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    done = script("gpu.py", "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [
+        "No CUDA GPU is here. Run this where there is one; --device cpu tries the same functions without."
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_scaling_gives_a_row_a_stage_and_size(tmp_path: Path) -> None:
+    small = ["--set", "events.hidden_size=16", "--set", "device=cpu"]
+    done = script("scaling.py", "-o", tmp_path, "--clients", 30, 60, "--train-up-to", 30, *small)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "scaling.json").read_text())
+    assert [(row["stage"], row["clients"]) for row in rows] == [
+        ("prepare", 30), ("train, one epoch", 30), ("embed", 30), ("prepare", 60), ("embed", 60),
+    ]  # fmt: skip
+    assert all(row["peak_mb"] > 0 for row in rows)
