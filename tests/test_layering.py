@@ -25,7 +25,7 @@ LAYERS: dict[str, str] = {
     "objectives": "config data losses miners nn",
     "model": "errors schema config data nn",
     "training": "errors progress files device config data nn objectives model",
-    "embedding": "errors progress files device config data nn model",
+    "embedding": "progress files device config data nn model",
     "evaluation": "errors schema data",
     "estimators": "errors progress schema files config data model training embedding evaluation",
     "demo": "errors evaluation",
