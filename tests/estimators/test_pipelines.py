@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
@@ -42,9 +43,10 @@ def test_cross_validation_fits_on_the_clients_of_the_fold_alone(
 
 def test_a_frozen_embedder_is_not_trained_again(fitted: SequenceEmbedder, train: Any, labels: pd.Series) -> None:
     y = train.align(labels)
-    frozen = make_pipeline(FrozenEstimator(fitted), classifier())
+    linear = LogisticRegression(C=0.1)
+    frozen = make_pipeline(FrozenEstimator(fitted), linear)
     found = cross_val_predict(frozen, train, y, cv=3, method="decision_function")
-    wanted = cross_val_predict(classifier(), fitted.transform(train), y, cv=3, method="decision_function")
+    wanted = cross_val_predict(linear, fitted.transform(train), y, cv=3, method="decision_function")
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
@@ -63,16 +65,16 @@ def test_a_grid_search_goes_over_options_of_parts(tiny: SequenceEmbedder, train:
 def test_embeddings_stand_beside_static_features_in_a_column_transformer(
     container: str, tiny: SequenceEmbedder, train: EventSequences, table: pd.DataFrame
 ) -> None:
-    beside = ColumnTransformer(
-        [("events", tiny.set_params(events=train), ["client_id"]), ("static", "passthrough", ["age"])]
-    ).set_output(transform=container)
+    embedder = clone(tiny).set_params(events=train)
+    beside = ColumnTransformer([("events", embedder, ["client_id"]), ("static", "passthrough", ["age"])]).set_output(
+        transform=container
+    )
     found = beside.fit_transform(table)
     assert beside.named_transformers_["events"].events is train
     numbers = found.to_numpy() if container == "pandas" else found
     assert numbers.shape == (25, 129)
     assert numbers[:, -1].tolist() == table["age"].tolist()
-    vectors = beside.named_transformers_["events"].set_output(transform="default").transform(train.client_ids)
-    vectors.index = train.client_ids
+    vectors = tiny.fit(train.of(table["client_id"][:24])).transform(train)
     for row, client in enumerate(table["client_id"][:24]):
         np.testing.assert_allclose(numbers[row, :-1], vectors.loc[client], atol=1e-5)
     if container == "pandas":
@@ -113,12 +115,7 @@ def test_clients_that_a_bootstrap_draws_twice_do_no_harm(train: EventSequences, 
     y = train.align(labels)
     drawn = np.random.default_rng(0).integers(0, 24, 24)
     assert len(set(drawn)) < 24
-    found = clone_fit(aggregates, train[drawn], y.iloc[drawn]).predict(train)
-    assert found.shape == (24,)
-
-
-def clone_fit(estimator: Any, X: Any, y: Any) -> Any:  # noqa: N803
-    return copy.deepcopy(estimator).fit(X, y)
+    assert aggregates.fit(train[drawn], y.iloc[drawn]).predict(train).shape == (24,)
 
 
 def test_a_search_may_run_in_several_processes(train: EventSequences, labels: pd.Series) -> None:
