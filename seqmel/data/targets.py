@@ -88,7 +88,8 @@ class Target(_Data):
         """(clients, size) outputs of the head -> (clients,) the likeliest class, or the quantity in its own unit."""
         if not self.classes:
             return np.asarray(outputs[:, 0] * self.scale + self.center)
-        return np.asarray(self.classes)[outputs.argmax(axis=1)]
+        classes: npt.NDArray[Any] = np.asarray(self.classes)
+        return np.asarray(classes[outputs.argmax(axis=1)])
 
 
 class Targets(_Data):
