@@ -29,7 +29,9 @@ __all__ = [
     "SchemaError",
     "Scores",
     "SeqmelError",
+    "SequenceClassifier",
     "SequenceEmbedder",
+    "SequenceRegressor",
     "TrainingError",
     "Vocabulary",
     "drift",
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from seqmel.estimators.aggregates import AggregateFeatures
     from seqmel.estimators.embedder import SequenceEmbedder
     from seqmel.estimators.sequences import EventSequences
+    from seqmel.estimators.supervised import SequenceClassifier, SequenceRegressor
     from seqmel.evaluation.aggregates import AggregatePlan
     from seqmel.evaluation.curves import label_curve, size_curve
     from seqmel.evaluation.drift import drift
@@ -113,7 +116,9 @@ _HOME = {
     "SchemaError": "errors",
     "Scores": "evaluation.results",
     "SeqmelError": "errors",
+    "SequenceClassifier": "estimators.supervised",
     "SequenceEmbedder": "estimators.embedder",
+    "SequenceRegressor": "estimators.supervised",
     "TrainingError": "errors",
     "Vocabulary": "data.vocabulary",
     "drift": "evaluation.drift",

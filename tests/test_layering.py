@@ -31,7 +31,7 @@ LAYERS: dict[str, str] = {
     "prediction": "errors progress data nn model embedding",
     "training": "errors progress files device config data nn objectives model embedding",
     "evaluation": "errors schema data",
-    "estimators": "errors progress schema files config data model training embedding evaluation",
+    "estimators": "errors progress schema files config data model training embedding prediction evaluation",
     "recognition": "errors progress device data model training embedding evaluation",
     "report": "errors progress files device data objectives model training embedding evaluation",
     "export": "errors files data model nn",

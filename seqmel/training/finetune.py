@@ -23,7 +23,7 @@ from seqmel.model import Model, save_model
 from seqmel.progress import Progress, silent
 from seqmel.training.run import prepared_in, work_folder
 
-__all__ = ["UNREAD", "finetune", "finetuned_model"]
+__all__ = ["UNREAD", "finetune", "finetuned_model", "save_finetuned"]
 
 _FREE = ("finetuning", "seed", "device", "precision")
 UNREAD = ("objective", "views", "loss", "miner", "training")
@@ -89,7 +89,7 @@ def finetune(
             model, prepared, series, weights=weights, task=task, config=config,
             checkpoints=work / "checkpoints", progress=progress,
         )  # fmt: skip
-        _save(work / "model", made)
+        save_finetuned(work / "model", made)
     except SeqmelError:
         if not (work / "checkpoints" / "last.ckpt").exists():  # nothing was learnt yet that could be gone on with
             shutil.rmtree(work, ignore_errors=True)
@@ -221,7 +221,8 @@ def _of_labels(series: Mapping[str, pd.Series[Any]], weights: pd.Series[Any] | N
     }
 
 
-def _save(folder: Path, model: Model) -> None:
+def save_finetuned(folder: Path, model: Model) -> None:
+    """Write the folder of a model with heads, its card and curves."""
     from seqmel.training.card import draw_curves, finetuned_card
 
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,265 @@
+"""Classifier and regressor: fine-tuning as scikit-learn estimators, on top of a model or from scratch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import ClassifierMixin, RegressorMixin
+
+from seqmel.config import Config
+from seqmel.data.reading import Events
+from seqmel.embedding import embed
+from seqmel.errors import ConfigError, InputError
+from seqmel.estimators.base import SequenceEstimator
+from seqmel.estimators.options import seed_of
+from seqmel.estimators.rows import ClientRows
+from seqmel.files import check_output, written_beside
+from seqmel.model import Model, load_model
+from seqmel.prediction import predict_outputs
+from seqmel.progress import console_progress, silent
+from seqmel.training.finetune import finetuned_model, save_finetuned
+from seqmel.training.run import prepared_in
+
+__all__ = ["SequenceClassifier", "SequenceRegressor"]
+
+Supervised = TypeVar("Supervised", bound="_Supervised")
+Targets = tuple[npt.NDArray[Any], ...]
+
+
+class _Supervised(SequenceEstimator):
+    """What classifier and regressor share; see `SequenceClassifier`."""
+
+    _fitted = "model_"
+    _task: ClassVar[Literal["classification", "regression"]]
+
+    def __init__(
+        self,
+        *,
+        pretrained: str | Path | Model | None = None,
+        unfreeze: Literal["head", "gradual", "discriminative", "all"] = "all",
+        epochs: int | None = None,
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        encoder_rate: float | None = None,
+        validation_share: float = 0.1,
+        patience: int | None = 3,
+        dropout: float = 0.1,
+        label_smoothing: float = 0.0,
+        class_weight: Literal["balanced"] | None = None,
+        calibrate: bool = False,
+        config: Mapping[str, Any] | None = None,
+        events: Events | None = None,
+        client: str | None = None,
+        time: str | None = None,
+        device: str = "auto",
+        precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.pretrained = pretrained
+        self.unfreeze = unfreeze
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.encoder_rate = encoder_rate
+        self.validation_share = validation_share
+        self.patience = patience
+        self.dropout = dropout
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.calibrate = calibrate
+        self.config = config
+        self.events = events
+        self.client = client
+        self.time = time
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @classmethod
+    def from_pretrained(cls: type[Supervised], model: str | Path | Model, **params: Any) -> Supervised:
+        """An estimator whose every fit goes on from the encoder of a model; a model folder or a `Model`."""
+        return cls(pretrained=model, **params)
+
+    def _options(self) -> Config:
+        source = type(self).__name__
+        finetuning = {
+            "unfreeze": self.unfreeze, "epochs": self.epochs, "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate, "encoder_rate": self.encoder_rate,
+            "validation_share": self.validation_share, "patience": self.patience, "dropout": self.dropout,
+            "label_smoothing": self.label_smoothing, "class_weight": self.class_weight, "calibrate": self.calibrate,
+        }  # fmt: skip
+        given = dict(self.config or {})
+        said = {"seed": seed_of(self.random_state, source=source), "device": self.device, "precision": self.precision}
+        return Config.of(given | {"finetuning": finetuning} | said, source=source)
+
+    def fit(self: Supervised, X: Any, y: Any, sample_weight: Any = None) -> Supervised:  # noqa: N803
+        """Learn labels of the clients of X; each row of X once, whatever client it is.
+
+        Args:
+            X: see `SequenceEmbedder.transform`.
+            y: (rows,) labels, or (rows, targets) for several at once, in the order of X. A missing one (NaN, None) is not
+                learnt from. A Series or DataFrame gives the targets their names.
+            sample_weight: (rows,) how much each row counts.
+
+        Raises:
+            InputError: as many labels as rows are needed, and two classes or more.
+            ConfigError: an option out of range, or one that the pretrained model fixes.
+        """
+        config = self._options()
+        rows = self._rows(X)
+        labels = _labels(y, len(rows))
+        weights = None if sample_weight is None else _numbered(sample_weight, "sample_weight", len(rows))
+        base = load_model(self.pretrained) if isinstance(self.pretrained, (str, Path)) else self.pretrained
+        progress = console_progress() if self.verbose else silent
+        client = base.schema.client if base is not None else rows.client
+        named = {"client": client, "time": rows.time or config.columns.time}
+        if base is None:
+            config = config.model_copy(update={"columns": config.columns.model_copy(update=named)})
+        with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
+            prepared = prepared_in(Path(folder), rows.to_transform(client), config, base, progress)
+            self.model_ = finetuned_model(
+                base, prepared, labels, weights=weights, task=self._task, config=config,
+                checkpoints=Path(folder) / "checkpoints", progress=progress,
+            )  # fmt: skip
+        self.targets_ = self.model_.targets
+        self.history_ = self.model_.metrics["history"]
+        self.n_outputs_ = len(self.targets_)
+        self._several = np.ndim(y) == 2
+        self._remember_columns(X)
+        return self
+
+    def _outputs(self, X: Any) -> list[npt.NDArray[np.float64]]:  # noqa: N803
+        """Of each target the (rows, size) outputs of its head."""
+        self._check_fitted()
+        rows: ClientRows = self._rows(X)
+        heads = self.model_.heads
+        assert heads is not None, "fit made heads"
+        events = rows.to_transform(self.model_.schema.client)
+        try:
+            parts = [predict_outputs(heads, v) for _, v in embed(self.model_, events, device=self.device)]
+        finally:
+            self.model_.encoder.cpu()
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+        """(rows,) the likeliest class or the quantity; (rows, targets) where y had several columns.
+
+        Args:
+            X: see `fit`; an id without events is predicted from an empty sequence.
+        """
+        outputs = self._outputs(X)
+        found = [target.predicted(out) for target, out in zip(self.targets_, outputs, strict=True)]
+        return np.stack(found, axis=1) if self._several else found[0]
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model folder that `seqmel finetune` writes; `seqmel predict` and `seqmel embed` read it.
+
+        Raises:
+            ModelError: not fitted yet.
+            OutputError: something is there, or it cannot be written.
+        """
+        self._check_fitted()
+        path = Path(path)
+        check_output(path, overwrite=overwrite)
+        with written_beside(path) as partial:
+            save_finetuned(partial, self.model_)
+        return path
+
+
+class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
+    """Predict classes of clients from their events: `seqmel finetune` and `seqmel predict` as an estimator.
+
+        classifier = SequenceClassifier.from_pretrained("model", random_state=0).fit(train, train.align(gender))
+        probabilities = classifier.predict_proba(test)
+
+    The labelled clients are embedded, a linear head a target is solved exactly on the standardised vectors, then heads and
+    encoder learn on together; the epoch with the lowest loss on the clients held out is kept (see `seqmel.finetune`).
+
+    Args:
+        pretrained: a model folder or a `Model` whose encoder, columns and vocabulary are taken; None starts from scratch.
+        unfreeze: what learns: "head" (seconds), "gradual", "discriminative" or "all".
+        epochs, batch_size, learning_rate, encoder_rate, validation_share, patience, dropout, label_smoothing, class_weight,
+            calibrate: see `seqmel.config.FinetuningOptions`.
+        config: from scratch, the sections of a config that shape the encoder, such as `{"encoder": "gru"}`.
+        events: where to look up client ids, for an X of client ids.
+        client, time: the columns of X or `events`; recognised where None.
+        device, precision, random_state, verbose: see `SequenceEmbedder`.
+
+    Attributes:
+        model_: the fine-tuned `Model`, with heads.
+        targets_: what is predicted, in the order of the columns of y.
+        classes_: the classes; of several targets a list.
+        history_: one row an epoch.
+    """
+
+    _task = "classification"
+
+    @property
+    def classes_(self) -> npt.NDArray[Any] | list[npt.NDArray[Any]]:
+        """The classes, sorted; of several targets one array each."""
+        self._check_fitted()
+        found = [np.asarray(target.classes) for target in self.targets_]
+        return found if self._several else found[0]
+
+    def predict_proba(self, X: Any) -> npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]:  # noqa: N803
+        """(rows, classes) probabilities, in the order of `classes_`; of several targets a list."""
+        outputs = self._outputs(X)
+        found = [target.probabilities(out) for target, out in zip(self.targets_, outputs, strict=True)]
+        return found if self._several else found[0]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """Share of rows whose class is predicted right; of several targets the mean."""
+        from sklearn.metrics import accuracy_score
+
+        return _mean_score(accuracy_score, self.predict(X), y, sample_weight)
+
+
+class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
+    """Predict quantities of clients from their events; parameters and attributes as of `SequenceClassifier`."""
+
+    _task = "regression"
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """R2 of the prediction; of several targets the mean."""
+        from sklearn.metrics import r2_score
+
+        return _mean_score(r2_score, self.predict(X), y, sample_weight)
+
+
+def _labels(y: Any, rows: int) -> dict[str, pd.Series[Any]]:
+    """Target -> its labels, numbered like the rows; under the names that y has."""
+    frame = y.to_frame() if isinstance(y, pd.Series) else y
+    if not isinstance(frame, pd.DataFrame):
+        values = np.asarray(y)
+        if values.ndim not in (1, 2):
+            raise InputError(f"y has shape {values.shape}. Expected one label a row, or one a row and target.")
+        columns = values[:, None] if values.ndim == 1 else values
+        names = ["target"] if columns.shape[1] == 1 else [f"target_{i}" for i in range(columns.shape[1])]
+        frame = pd.DataFrame(dict(zip(names, columns.T, strict=True)))
+    if len(frame) != rows:
+        raise InputError(f"y has {len(frame):,} rows and X has {rows:,}. Expected one label a row of X.")
+    frame = frame.reset_index(drop=True)
+    return {str(name) if name is not None else "target": frame[name] for name in frame.columns}
+
+
+def _numbered(values: Any, name: str, rows: int) -> pd.Series[Any]:
+    found = np.asarray(values, np.float64)
+    if found.shape != (rows,):
+        raise ConfigError(f"{name} has shape {found.shape}. Expected ({rows},), one number a row of X.")
+    return pd.Series(found, name=name)
+
+
+def _mean_score(measure: Any, predicted: npt.NDArray[Any], y: Any, weights: Any) -> float:
+    wanted = np.asarray(y)
+    if wanted.ndim == 1:
+        return float(measure(wanted, predicted, sample_weight=weights))
+    columns = zip(wanted.T, predicted.T, strict=True)
+    return float(np.mean([measure(a, b, sample_weight=weights) for a, b in columns]))

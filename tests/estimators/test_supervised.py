@@ -1,0 +1,118 @@
+"""Classifier and regressor learn from clients, predict row by row, and are the commands' model."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+
+from seqmel import SequenceClassifier, SequenceEmbedder, SequenceRegressor, load_model
+from seqmel.errors import ConfigError, InputError
+from seqmel.estimators.sequences import EventSequences
+from seqmel.prediction import predict
+
+SHAPE = {"events": {"hidden_size": 16}, "preparation": {"min_count": 2, "threads": 1}}
+TINY: dict[str, Any] = {
+    "config": SHAPE, "epochs": 1, "batch_size": 8, "device": "cpu", "precision": "32-true", "random_state": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def habit(train: EventSequences) -> pd.Series:
+    """Two classes that the events tell: which of four categories a client has most of."""
+    return pd.Series(
+        np.where((train.client_ids - 100) // 7 % 4 < 2, "few", "many"), index=train.client_ids, name="habit"
+    )
+
+
+@pytest.fixture(scope="module")
+def classifier(train: EventSequences, habit: pd.Series) -> SequenceClassifier:
+    return SequenceClassifier(**TINY).fit(train, habit)
+
+
+def test_a_classifier_learns_what_the_events_tell(
+    classifier: SequenceClassifier, train: EventSequences, habit: pd.Series
+) -> None:
+    assert classifier.classes_.tolist() == ["few", "many"]
+    shares = classifier.predict_proba(train)
+    assert shares.shape == (24, 2)
+    np.testing.assert_allclose(shares.sum(1), 1)
+    assert (classifier.predict(train) == classifier.classes_[shares.argmax(1)]).all()
+    assert classifier.score(train, habit) > 0.9
+
+
+def test_rows_are_predicted_one_by_one_in_the_order_of_x(classifier: SequenceClassifier, train: EventSequences) -> None:
+    order = np.array([5, 0, 5, 23])
+    shares = classifier.predict_proba(train)
+    np.testing.assert_allclose(classifier.predict_proba(train[order]), shares[order], atol=1e-5)
+
+
+def test_it_is_the_model_of_the_commands(classifier: SequenceClassifier, train: EventSequences, tmp_path: Path) -> None:
+    classifier.save(tmp_path / "model")
+    (table,) = predict(load_model(tmp_path / "model"), train, device="cpu")
+    assert table.column_names == ["client_id", "habit=few", "habit=many", "habit"]
+    np.testing.assert_allclose(table["habit=many"].to_numpy(), classifier.predict_proba(train)[:, 1], atol=1e-6)
+    again = pickle.loads(pickle.dumps(classifier))
+    assert (again.predict_proba(train) == classifier.predict_proba(train)).all()
+
+
+def test_a_pretrained_encoder_stays_as_it_is_with_the_head_alone(train: EventSequences, habit: pd.Series) -> None:
+    embedder = SequenceEmbedder(
+        event_encoder=SHAPE["events"], preparation=SHAPE["preparation"], epochs=1, batch_size=8, device="cpu",
+        precision="32-true", random_state=0,
+    ).fit(train)  # fmt: skip
+    options = {name: value for name, value in TINY.items() if name != "config"}
+    tuned = SequenceClassifier.from_pretrained(embedder.model_, unfreeze="head", **options).fit(train, habit)
+    before, after = embedder.model_.encoder.state_dict(), tuned.model_.encoder.state_dict()
+    assert all((before[name] == after[name]).all() for name in before)
+    assert clone(tuned).pretrained is not None
+    assert not hasattr(clone(tuned), "model_")
+
+
+def test_several_targets_with_missing_labels(train: EventSequences, habit: pd.Series) -> None:
+    y = pd.DataFrame({"habit": habit, "odd": np.arange(24) % 2}, dtype=object)
+    y.iloc[3, 0] = None
+    fitted = SequenceClassifier(**TINY).fit(train, y)
+    assert [c.tolist() for c in fitted.classes_] == [["few", "many"], [0, 1]]
+    assert fitted.predict(train).shape == (24, 2)
+    assert [p.shape for p in fitted.predict_proba(train)] == [(24, 2), (24, 2)]
+
+
+def test_a_regressor_predicts_in_the_unit_of_its_labels(train: EventSequences) -> None:
+    y = train.lengths.astype(float) * 1000 + 5
+    fitted = SequenceRegressor(**TINY).fit(train, y)
+    assert fitted.predict(train).shape == (24,)
+    assert fitted.score(train, y) > 0.5
+
+
+def test_weights_of_zero_leave_rows_out(train: EventSequences, habit: pd.Series) -> None:
+    wrong = habit.copy()
+    wrong.iloc[:6] = "other"
+    fitted = SequenceClassifier(**TINY).fit(train, wrong, sample_weight=np.r_[np.zeros(6), np.ones(18)])
+    assert fitted.classes_.tolist() == ["few", "many"]
+
+
+def test_cross_validation_cuts_clients(train: EventSequences, habit: pd.Series) -> None:
+    assert cross_val_score(SequenceClassifier(**TINY), train, train.align(habit), cv=2, error_score="raise").shape == (
+        2,
+    )
+
+
+def test_what_is_wrong_is_said_in_a_line(train: EventSequences, habit: pd.Series) -> None:
+    with pytest.raises(InputError, match="y has 3 rows and X has 24"):
+        SequenceClassifier(**TINY).fit(train, [0, 1, 0])
+    with pytest.raises(InputError, match="one class only"):
+        SequenceClassifier(**TINY).fit(train, [0] * 24)
+    with pytest.raises(ConfigError, match="sample_weight has shape"):
+        SequenceClassifier(**TINY).fit(train, habit, sample_weight=[1.0])
+    with pytest.raises(ConfigError, match="unfreeze"):
+        SequenceClassifier(**TINY | {"unfreeze": "al"}).fit(train, habit)
+    with pytest.raises(NotFittedError):
+        SequenceClassifier().predict(train)
