@@ -21,7 +21,7 @@ from seqmel.options.objectives import CoLESOptions, EventPredictionOptions, Obje
 from seqmel.options.views import RandomSlicesOptions, ViewsOptions
 from seqmel.schema import SchemaOptions
 
-__all__ = ["Config", "read_config"]
+__all__ = ["Config", "methods", "read_config"]
 
 
 class PreparationOptions(Options):
@@ -260,6 +260,16 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
         if value is not None:
             _put(options, name.split("."), value)
     return Config.of(options, source=str(path) if path is not None else "the options")
+
+
+def methods() -> dict[str, dict[str, str]]:
+    """Section of the config -> name of each method it can be -> a line on it."""
+    found: dict[str, dict[str, str]] = {}
+    for section, model in _sections():
+        names = get_args(model.model_fields["name"].annotation) if "name" in model.model_fields else ()
+        for name in names:
+            found.setdefault(section, {})[name] = " ".join((model.__doc__ or "").split("\n\n")[0].split())
+    return found
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

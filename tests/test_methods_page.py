@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from seqmel.cli.main import app
+from seqmel.config import methods
 from seqmel.data.views import VIEWS
 from seqmel.losses import LOSSES
 from seqmel.miners import MINERS
@@ -20,7 +24,13 @@ def rows(section: str) -> dict[str, str]:
     return dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize(("section", "classes"), [("Losses", LOSSES), ("Miners", MINERS), ("Views", VIEWS)])
+KNOWN = methods()
+
+
+@pytest.mark.parametrize(
+    ("section", "classes"),
+    [("Losses", LOSSES), ("Miners", MINERS), ("Views", VIEWS), ("Objectives", KNOWN["objective"])],
+)
 def test_the_page_has_a_row_for_each_name_and_no_other(section: str, classes: dict[str, object]) -> None:
     assert set(rows(section)) == set(classes)
 
@@ -28,3 +38,13 @@ def test_the_page_has_a_row_for_each_name_and_no_other(section: str, classes: di
 def test_the_page_says_what_is_taken_and_given() -> None:
     assert rows("Losses") == {name: loss().takes for name, loss in LOSSES.items()}
     assert rows("Miners") == {name: miner().gives for name, miner in MINERS.items()}
+
+
+def test_the_command_lists_every_method_with_a_line() -> None:
+    assert set(KNOWN) == {"objective", "views", "encoder", "loss", "miner"}
+    assert set(KNOWN["loss"]) == set(LOSSES)
+    assert set(KNOWN["encoder"]) == {"none", "gru", "lstm", "transformer"}
+    assert all(line.endswith(".") for section in KNOWN.values() for line in section.values())
+    assert json.loads(CliRunner().invoke(app, ["methods", "--json"]).output) == KNOWN
+    text = CliRunner().invoke(app, ["methods"]).output
+    assert all(name in text and line in text for section in KNOWN.values() for name, line in section.items())
