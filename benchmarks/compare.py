@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +354,15 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def write_down(figures: dict[str, Any], out: Path) -> None:
+    """All figures so far: after each stage, so that a run that is stopped leaves what it has."""
+    figures["load_after"] = os.getloadavg()[0]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    (out / "table.md").write_text(table(figures) + "\n", encoding="utf-8")
+    draw(figures, out / "ratios.png")
+
+
 def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -362,6 +371,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--stage", action="append", choices=STAGES, help="one stage, repeatable; all by default")
     parser.add_argument("--clients", type=int, help="generated clients; 6,000 are about a million events")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that count")
+    parser.add_argument("--steps", type=int, help="training steps a round; 6 by default")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: whether it runs, not how fast")
     options = parser.parse_args()
@@ -383,7 +393,7 @@ def main() -> None:
     stages = options.stage or STAGES
     repeats = 1 if options.quick else options.repeats
     sizes = SIZES | (QUICK if options.quick else {}) | {"threads": options.threads}
-    sizes["clients"] = options.clients or sizes["clients"]
+    sizes |= {name: value for name in ("clients", "steps") if (value := getattr(options, name))}
     if options.peer_python is None:
         print(
             "No --peer-python: only seqmel and the limits are measured; benchmarks/README.md says how to add the peer."
@@ -411,13 +421,9 @@ def main() -> None:
                 figures["memory"] = memory(sides, folder, large)
             else:
                 figures["rows"] += compare(stage, sides, folder, repeats)
+            write_down(figures, options.output)
     finally:
         sides.close()
-    figures["load_after"] = os.getloadavg()[0]
-    figures["comparisons"] = [asdict(c) for c in COMPARISONS]
-    (options.output / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    (options.output / "table.md").write_text(table(figures) + "\n", encoding="utf-8")
-    draw(figures, options.output / "ratios.png")
     print(table(figures))
 
 
