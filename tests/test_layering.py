@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,14 @@ def test_no_module_of_a_layer_imports_another_in_a_circle() -> None:
         if middle in reached[start]:
             reached[start] |= reached[middle]
     assert [name for name in graph if name in reached[name]] == []
+
+
+def test_the_architecture_page_names_every_layer() -> None:
+    page = (Path(seqmel.__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.split("| part | its one job |")[1]
+    named = [
+        name
+        for line in table.splitlines()
+        for name in re.findall(r"`(\w+)`", line.split("|")[1] if "|" in line else "")
+    ]
+    assert set(named) - {"__main__"} == set(LAYERS) - {"__main__"}
