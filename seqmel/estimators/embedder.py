@@ -47,6 +47,7 @@ class SequenceEmbedder(SequenceTransformer):
         encoder: "none", "gru", "lstm" or "transformer".
         embedding_dim: width of the vector; None takes the pooled states as they are.
         pooling: one or several of "last", "mean", "max", "std", "total", "attention".
+        profile: whether the vector ends with events, and days since the first and last; only without embedding_dim.
         event_encoder: options of the network that sees one event (the section `events` of a config).
         objective: a part or several that are learnt together, each a name or a dict of options.
         views, loss, miner: how to learn; the miner "auto" is the one that the loss wants.
@@ -80,6 +81,7 @@ class SequenceEmbedder(SequenceTransformer):
         encoder: Part = "none",
         embedding_dim: int | None = None,
         pooling: str | Sequence[str] = ("mean", "std", "max", "total"),
+        profile: bool = True,
         event_encoder: Mapping[str, Any] | None = None,
         objective: Part | Sequence[Part] = ("coles", "event_prediction"),
         views: Part = "random_slices",
@@ -114,6 +116,7 @@ class SequenceEmbedder(SequenceTransformer):
         self.encoder = encoder
         self.embedding_dim = embedding_dim
         self.pooling = pooling
+        self.profile = profile
         self.event_encoder = event_encoder
         self.objective = objective
         self.views = views

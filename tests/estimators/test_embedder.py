@@ -311,7 +311,7 @@ def test_a_part_and_its_options_may_be_set_at_once_in_any_order() -> None:
 def test_a_miner_comes_with_the_loss_unless_it_is_chosen() -> None:
     assert SequenceEmbedder(loss="contrastive").config().miner.name == "hard_negatives"  # type: ignore[union-attr]
     chosen = SequenceEmbedder(loss="contrastive", miner="random_negatives").set_params(miner__count=3)
-    assert chosen.config().miner.model_dump() == {"name": "random_negatives", "count": 3}  # type: ignore[union-attr]
+    assert chosen.config().miner.model_dump() == {"memory": 0, "name": "random_negatives", "count": 3}  # type: ignore[union-attr]
     assert SequenceEmbedder(miner=None).config().miner is None
 
 
