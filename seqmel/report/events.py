@@ -156,7 +156,7 @@ def _quantiles(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tens
     return {name: _quantiles_of(np.concatenate(numbers or [np.zeros(0)])) for name, numbers in found.items()}
 
 
-def _quantiles_of(numbers: npt.NDArray[np.floating]) -> list[float]:  # type: ignore[type-arg]
+def _quantiles_of(numbers: npt.NDArray[np.floating]) -> list[float]:
     known = numbers[np.isfinite(numbers)]
     return [float(f"{q:.4g}") for q in np.quantile(known, _QUANTILES)] if len(known) else []
 
