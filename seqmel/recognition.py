@@ -62,7 +62,7 @@ class Retrieval:
     def whose(self) -> str:
         """A line that says whether the model knows these clients."""
         if self.held_out:
-            return f"Held-out clients: the {self.trained_on:,} that the model was trained on are left out."
+            return f"Held-out clients: {self.trained_on:,} that the model was trained on were left out."
         if self.held_out is None:
             return "Whether the model was trained on these clients is not known; name its events with --trained-on."
         return "TRAINING CLIENTS: these are the events that the model was trained on; the figures are too good."

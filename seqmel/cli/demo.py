@@ -42,7 +42,7 @@ def run_demo(output: Path, *, clients: int, seed: int, overwrite: bool, progress
         embed_to_parquet(model, events, vectors, progress=progress)
         sets = feature_sets([vectors], events, config, progress)
         labels = [read_labels(folder / "clients.parquet", target) for target in _TARGETS]
-        found = [scored(y, sets, seed=seed, trees=250, progress=progress) for y in labels]
+        found = [scored(y, sets, seed=seed, trees=160, progress=progress) for y in labels]
         draw_demo(folder / "demo.png", found, sets["embeddings"], labels, model.metrics["history"])
     print_scores(found)
     print(_what_next(output, time.monotonic() - began))

@@ -129,7 +129,7 @@ def test_retrieval_prints_both_tables_and_whose_figures_they_are(model_folder: P
         "--parts", "slices", "--device", "cpu", "--json", tmp_path / "r.json",
     )  # fmt: skip
     assert done.exit_code == 0
-    assert "Held-out clients: the 24 that the model was trained on are left out." in done.stdout
+    assert "Held-out clients: 24 that the model was trained on were left out." in done.stdout
     assert "too few clients" in done.stdout
     assert json.loads((tmp_path / "r.json").read_text())["figures"]["recall@1"]["mean"] >= 0
 
