@@ -1,0 +1,64 @@
+"""The arguments that commands share, and what is made of their text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seqmel.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from seqmel.config import Config
+
+__all__ = [
+    "Client",
+    "ConfigFile",
+    "Device",
+    "Events",
+    "Overwrite",
+    "Precision",
+    "Resume",
+    "Seed",
+    "Settings",
+    "Time",
+    "device_option",
+    "one_of",
+    "read_options",
+]
+
+Events = Annotated[str, typer.Argument(help="Events: a Parquet or CSV file, a folder, a glob; or prepared sequences.")]
+Client = Annotated[str | None, typer.Option(help="The client column. Recognised by its name otherwise.")]
+Time = Annotated[str | None, typer.Option(help="The time column. Recognised by its name otherwise.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file with options.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="One option: encoder.hidden_size=128. Repeatable.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same model.")]
+Precision = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run; start one if there is none.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+
+
+def read_options(path: Path | None, settings: list[str] | None, **flags: object) -> Config:
+    """The configuration of a file, `--set` and flags, the last winning; a flag of None was not given."""
+    from seqmel.config import read_config
+
+    flags = {("schema." + k if k in ("client", "time") else k): v for k, v in flags.items()}
+    return read_config(path, settings or (), **flags)
+
+
+def device_option(name: str | None) -> str:
+    """A device's name, checked before any work starts."""
+    from seqmel.config import Config
+
+    return Config.of({"device": name or "auto"}, source="--device").device
+
+
+def one_of(option: str, value: str, *allowed: str) -> str:
+    """`value` where it is allowed; the nearest that is, in words, where it is not."""
+    if value not in allowed:
+        raise ConfigError(
+            f"--{option} cannot be {value!r}. Expected one of: {', '.join(allowed)}.{did_you_mean(value, allowed)}"
+        )
+    return value

@@ -1,0 +1,35 @@
+"""One file a command: its arguments, its help, and the one call that does the work. Nothing heavy is imported before that."""
+
+from seqmel.cli.commands.demo import demo
+from seqmel.cli.commands.describe import describe
+from seqmel.cli.commands.drift import drift
+from seqmel.cli.commands.embed import embed
+from seqmel.cli.commands.evaluate import evaluate
+from seqmel.cli.commands.experiment import experiment
+from seqmel.cli.commands.export import export
+from seqmel.cli.commands.finetune import finetune
+from seqmel.cli.commands.methods import methods
+from seqmel.cli.commands.predict import predict
+from seqmel.cli.commands.prepare import prepare
+from seqmel.cli.commands.report import report
+from seqmel.cli.commands.retrieval import retrieval
+from seqmel.cli.commands.train import train
+from seqmel.cli.commands.version import version
+
+__all__ = [
+    "demo",
+    "describe",
+    "drift",
+    "embed",
+    "evaluate",
+    "experiment",
+    "export",
+    "finetune",
+    "methods",
+    "predict",
+    "prepare",
+    "report",
+    "retrieval",
+    "train",
+    "version",
+]

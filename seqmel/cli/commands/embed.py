@@ -1,0 +1,64 @@
+"""`seqmel embed`: a model and events in, vectors out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seqmel.cli.arguments import Device, Events, Overwrite, device_option, one_of
+from seqmel.errors import ConfigError
+
+__all__ = ["embed"]
+
+
+def embed(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    events: Events,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    layout: Annotated[str, typer.Option(help="columns (emb_0000 ...) or list (one column `embedding`).")] = "columns",
+    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="A moment, or a table of clients and moments: only the events before it are looked at."),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="What is kept of the clients: EVENTS are those since last time, and only their clients come out."
+        ),
+    ] = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write one vector a client, or one a client and moment; or bring vectors up to date from new events."""
+    from seqmel.as_of import embed_as_of
+    from seqmel.embedding import embed_to_parquet
+    from seqmel.model import load_model
+    from seqmel.progress import console_progress
+    from seqmel.updating import embed_update
+
+    if as_of is not None and state is not None:
+        raise ConfigError(
+            "--as-of and --state do not go together: a state holds what is known now. Leave one of them out."
+        )
+    options: Any = {
+        "layout": one_of("layout", layout, "columns", "list"), "dtype": one_of("dtype", dtype, "float32", "float16"),
+        "device": device_option(device), "overwrite": overwrite, "progress": console_progress(),
+    }  # fmt: skip
+    if as_of is not None:
+        rows, size = embed_as_of(load_model(model), events, as_of, output, **options)
+        typer.echo(f"{rows:,} clients and moments x {size} numbers in {output}")
+        return
+    if state is not None:
+        done = embed_update(load_model(model), events, state, output, **options)
+        typer.echo(
+            f"{done.clients:,} clients ({done.new:,} of them new) x {done.dimensions} numbers in {output};"
+            f" {done.known:,} clients in {state}"
+        )
+        return
+    clients, size = embed_to_parquet(load_model(model), events, output, **options)
+    typer.echo(
+        f"{clients:,} clients x {size} numbers in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}"
+    )

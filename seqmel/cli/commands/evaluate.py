@@ -1,0 +1,67 @@
+"""`seqmel evaluate`: what vectors are worth to LightGBM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seqmel.cli.arguments import Client, ConfigFile, Settings, Time, one_of, read_options
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    labels: Annotated[str, typer.Argument(help="A table with one row a client: Parquet or CSV.")],
+    target: Annotated[list[str], typer.Option(help="The column to predict. Repeatable.")],
+    embeddings: Annotated[
+        list[str] | None, typer.Option(help="A file of embeddings, or NAME=FILE. Repeatable.")
+    ] = None,
+    events: Annotated[str | None, typer.Option(help="Events, for the hand-crafted baseline.")] = None,
+    client: Client = None,
+    time: Time = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
+    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
+    trees: Annotated[int, typer.Option(help="Trees of LightGBM.", min=1)] = 500,
+    seed: Annotated[int, typer.Option(help="Of the folds and of LightGBM.", min=0)] = 0,
+    moment: Annotated[
+        str | None,
+        typer.Option(help="The column of the moments, where labels and embeddings are of clients and moments."),
+    ] = None,
+    out_of_time: Annotated[
+        str | None, typer.Option(help="Train on the rows that are earlier by this column of LABELS, test on the later.")
+    ] = None,
+    test_share: Annotated[float, typer.Option(help="Share of the rows that is tested out of time.")] = 0.3,
+    same_clients: Annotated[
+        bool, typer.Option("--same-clients", help="Let clients of the earlier rows come in the later ones too.")
+    ] = False,
+    group: Annotated[
+        str | None, typer.Option(help="Keep rows that are equal in this column of LABELS in one fold.")
+    ] = None,
+    label_fractions: Annotated[
+        str | None, typer.Option(help="Score with a share of the training clients labelled: 0.01,0.1,1.")
+    ] = None,
+    sizes: Annotated[str | None, typer.Option(help="Score vectors reduced to so many numbers: 16,64,full.")] = None,
+    number_types: Annotated[
+        str | None, typer.Option(help="With --sizes: float32,float16,int8,binary, which is all of them.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG file.")] = None,
+) -> None:
+    """Score embeddings against hand-crafted aggregates."""
+    checked = read_options(config, settings, client=client, time=time)
+    kind: Any = one_of("task", task, "auto", "classification", "regression")
+    from seqmel.cli.evaluate import Asked, evaluate_files, fractions_of, number_types_of, sizes_of
+    from seqmel.progress import console_progress
+
+    asked = Asked(
+        task=kind, folds=folds, seed=seed, trees=trees, moment=moment, out_of_time=out_of_time, group=group,
+        test_share=test_share, same_clients=same_clients, fractions=fractions_of(label_fractions),
+        sizes=sizes_of(sizes), number_types=number_types_of(number_types), plot=plot,
+    )  # fmt: skip
+    evaluate_files(
+        labels, target, embeddings or [], events, checked, asked, json_file=json_file, progress=console_progress()
+    )

@@ -1,0 +1,27 @@
+"""`seqmel export`: a model as ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqmel.cli.arguments import Overwrite
+
+__all__ = ["export"]
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model as ONNX: raw values of events go in, vectors come out."""
+    from seqmel.export import export_onnx
+    from seqmel.model import load_model
+
+    export_onnx(load_model(model), output, overwrite=overwrite)
+    typer.echo(
+        f"{output}, {output.stat().st_size / 1e6:.1f} MB; its inputs and outputs are described in its doc_string"
+    )

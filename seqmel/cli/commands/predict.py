@@ -1,0 +1,32 @@
+"""`seqmel predict`: what a fine-tuned model says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqmel.cli.arguments import Device, Events, Overwrite, device_option
+
+__all__ = ["predict"]
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder that seqmel finetune wrote.")],
+    events: Events,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write what a fine-tuned model says of each client."""
+    from seqmel.model import load_model
+    from seqmel.prediction import predict_to_parquet
+    from seqmel.progress import console_progress
+
+    loaded = load_model(model)
+    clients = predict_to_parquet(
+        loaded, events, output, device=device_option(device), overwrite=overwrite, progress=console_progress()
+    )
+    columns = ", ".join(column for target in loaded.targets for column in target.columns)
+    typer.echo(f"{clients:,} clients in {output}: {loaded.schema.client}, {columns}")

@@ -1,0 +1,33 @@
+"""`seqmel prepare`: events encoded once for re-use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqmel.cli.arguments import Client, ConfigFile, Events, Overwrite, Settings, Time, read_options
+
+__all__ = ["prepare"]
+
+
+def prepare(
+    events: Events,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
+    model: Annotated[Path | None, typer.Option(help="Encode with this model's vocabulary, to embed with it.")] = None,
+    client: Client = None,
+    time: Time = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Encode, sort and group events once, for re-use by train and embed."""
+    from seqmel.model import load_model
+    from seqmel.progress import console_progress
+    from seqmel.training.run import prepare as run
+
+    checked = read_options(config, settings, client=client, time=time)
+    loaded = load_model(model) if model else None
+    run(events, output, config=checked, model=loaded, overwrite=overwrite, progress=console_progress())
+    typer.echo(f"sequences in {output}; next: seqmel {'embed ' + str(model) if model else 'train'} {output} -o ...")

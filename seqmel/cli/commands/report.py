@@ -1,0 +1,42 @@
+"""`seqmel report`: one page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqmel.cli.arguments import Device, Events, Overwrite, device_option
+
+__all__ = ["report"]
+
+
+def report(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    events: Events,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
+    embeddings: Annotated[str | None, typer.Option(help="Show these vectors, not those that the model gives.")] = None,
+    labels: Annotated[str | None, typer.Option(help="A table with one row a client, to colour the map by.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="A column of the labels. Repeatable.")] = None,
+    scores: Annotated[
+        list[str] | None, typer.Option(help="A file that evaluate wrote with --json. Repeatable.")
+    ] = None,
+    clients: Annotated[int, typer.Option(help="How many clients to show at most.", min=2, max=5_000)] = 2_000,
+    seed: Annotated[int, typer.Option(help="Of the sample and the map.", min=0)] = 0,
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write one HTML page to look at: the run, the data, the scores, a map, who is near whom."""
+    import datetime as dt
+
+    from seqmel.model import load_model
+    from seqmel.progress import console_progress
+    from seqmel.report.writing import write_report
+
+    size = write_report(
+        load_model(model), events, output, embeddings=embeddings, labels=labels, targets=target or (),
+        scores=scores or (), clients=clients, seed=seed, title=model.resolve().name, written=dt.datetime.now(),
+        device=device_option(device), overwrite=overwrite, progress=console_progress(),
+    )  # fmt: skip
+    typer.echo(f"report in {output} ({size / 1e6:.1f} MB); open it in a browser")

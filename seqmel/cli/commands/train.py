@@ -1,0 +1,58 @@
+"""`seqmel train`: events in, a model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqmel.cli.arguments import (
+    Client,
+    ConfigFile,
+    Device,
+    Events,
+    Overwrite,
+    Precision,
+    Resume,
+    Seed,
+    Settings,
+    Time,
+    read_options,
+)
+
+__all__ = ["train"]
+
+
+def train(
+    events: Events,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    client: Client = None,
+    time: Time = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    epochs: Annotated[int | None, typer.Option(help="How often to go through all clients.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clients a batch.")] = None,
+    embedding_dim: Annotated[int | None, typer.Option(help="Numbers a client.")] = None,
+    encoder: Annotated[str | None, typer.Option(help="gru, lstm, transformer or none.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+    precision: Precision = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Train a model on events."""
+    flags = {
+        "training.epochs": epochs, "training.batch_size": batch_size, "embedding_dim": embedding_dim,
+        "encoder.name": encoder, "seed": seed, "device": device, "precision": precision,
+    }  # fmt: skip
+    checked = read_options(config, settings, client=client, time=time, **flags)
+    from seqmel.progress import console_progress
+    from seqmel.training.run import train as run
+
+    try:
+        run(events, output, config=checked, resume=resume, overwrite=overwrite, progress=console_progress())
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; nothing is lost: the same command with --resume goes on ({output}.partial)", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"model in {output}; next: seqmel embed {output} {events} -o embeddings.parquet")

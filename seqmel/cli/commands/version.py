@@ -1,0 +1,14 @@
+"""`seqmel version`: which one this is."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["version"]
+
+
+def version() -> None:
+    """Print the version."""
+    from seqmel import __version__
+
+    typer.echo(__version__)
