@@ -46,6 +46,7 @@ class EncodedSequences:
         str, Tensor
     ]  # column -> (chunks,) where its values begin in the storage, in elements of its own size
     _dtypes: dict[str, torch.dtype]
+    _sizes: Tensor  # (chunks,) events in each
     _chunk: Tensor  # (N,)
     _start: Tensor  # (N,) first event, within the chunk
 
@@ -93,6 +94,7 @@ class EncodedSequences:
             _storage=_as_int32(buffer),
             _origins={n: torch.tensor([_origin(v, buffer, dtypes[n]) for v in values[n]]) for n in names[1:]},
             _dtypes=dtypes,
+            _sizes=torch.tensor([int(x.sum()) for x in lengths]),
             _chunk=torch.repeat_interleave(torch.arange(len(chunks)), torch.tensor([len(x) for x in lengths])),
             _start=torch.cat([x.cumsum(0) - x for x in lengths]),
         )
@@ -102,8 +104,23 @@ class EncodedSequences:
         return replace(self, _storage=self._storage.to(device))
 
     def in_memory(self) -> EncodedSequences:
-        """The same sequences read into memory as a whole, where they were mapped from a file."""
-        return replace(self, _storage=self._storage.clone())
+        """The same sequences read into memory as a whole, each column in one piece, where they were mapped from a file."""
+        pieces, origins, at = [], {}, 0
+        for name in sorted(self._origins, key=lambda n: -self._dtypes[n].itemsize):  # so that each lies aligned
+            values, step = self._storage.view(self._dtypes[name]), self._dtypes[name].itemsize // 4
+            runs = zip(self._origins[name].tolist(), self._sizes.tolist(), strict=True)
+            pieces += [values[origin : origin + size].view(torch.int32) for origin, size in runs]
+            origins[name] = torch.tensor([at // step])
+            at += step * int(self._sizes.sum())
+        before = self._sizes.cumsum(0) - self._sizes
+        return replace(
+            self,
+            _storage=torch.cat([*pieces, torch.zeros(at % 2, dtype=torch.int32)]),
+            _origins=origins,
+            _sizes=self._sizes.sum(0, keepdim=True),
+            _chunk=torch.zeros_like(self._chunk),
+            _start=self._start + before[self._chunk],
+        )
 
     def subset(self, clients: Tensor) -> EncodedSequences:
         """Only these clients (positions, int64), in this order; the events are shared, not copied."""
@@ -116,7 +133,7 @@ class EncodedSequences:
         )
 
     def gather(self, clients: Tensor, starts: Tensor, lengths: Tensor, events: Tensor | None = None) -> SequenceBatch:
-        """A batch of S views, drawn with one index and one `take` a column.
+        """A batch of S views, drawn with one index where they lie in one chunk of the file, one a column otherwise, and one `take` a column.
 
         Args:
             clients: (S,) int64, positions of clients; a client may come several times.
@@ -145,12 +162,17 @@ class EncodedSequences:
             begin, within = self._start[clients] + starts - offsets[:-1], torch.arange(total, device=device)
         else:
             begin, within = self._start[clients], events.to(device, non_blocking=True)
+
+        def places(begins: Tensor) -> Tensor:
+            return begins.to(device, non_blocking=True).index_select(0, which).add_(within)
+
         chunk = self._chunk[clients]
+        if len(chunk) and bool((chunk == chunk[0]).all()):  # then one index does for all columns
+            index, origins = places(begin), {name: int(self._origins[name][chunk[0]]) for name in names}
+            return {n: self._storage.view(self._dtypes[n])[origins[n] :].index_select(0, index) for n in names}
         return {
-            name: self._storage.view(self._dtypes[name]).index_select(
-                0, (self._origins[name][chunk] + begin).to(device, non_blocking=True)[which] + within
-            )
-            for name in names
+            n: self._storage.view(self._dtypes[n]).index_select(0, places(self._origins[n][chunk] + begin))
+            for n in names
         }
 
     def whole(self, clients: Tensor, *, most: int) -> SequenceBatch:

@@ -17,6 +17,7 @@ from seqmel.schema import EventSchema
 EVENTS = card_events(20)
 VOCABULARY = fitted(EVENTS, SCHEMA, min_count=2)
 ROWS = rows(EVENTS, SCHEMA, VOCABULARY)
+ALL = torch.arange(len(ROWS))
 COLUMNS = ("mcc", "city", "amount", "reading")
 
 
@@ -101,6 +102,21 @@ def test_a_memory_map_gives_the_same_as_memory(place: str, tmp_path: Path) -> No
     assert lists(opened.gather(*map(torch.tensor, (clients, starts, lengths)))) == picked(clients, starts, lengths)
     assert opened.client_ids.equals(in_memory().client_ids)
     assert torch.equal(opened.lengths, in_memory().lengths)
+
+
+def test_clients_of_one_chunk_are_gathered_as_those_of_several(tmp_path: Path) -> None:
+    """One index then does for all columns."""
+    for held in (in_memory(), mapped(tmp_path), mapped(tmp_path).in_memory(), mapped(tmp_path).subset(ALL).in_memory()):
+        for client in range(len(ROWS)):
+            length = len(ROWS[client]["event_time"])
+            chosen = ([client, client], [0, length // 2], [length, length - length // 2])
+            assert lists(held.gather(*map(torch.tensor, chosen))) == picked(*chosen)
+
+
+def test_a_subset_is_read_into_memory_with_its_own_clients(tmp_path: Path) -> None:
+    chosen = torch.tensor([17, 3, 0])
+    read = mapped(tmp_path).subset(chosen).in_memory()
+    assert lists(read.whole(torch.arange(3), most=1_000)) == lists(in_memory().whole(chosen, most=1_000))
 
 
 def test_sequences_know_their_clients_lengths_and_columns() -> None:

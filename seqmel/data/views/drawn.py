@@ -35,7 +35,7 @@ class Views:
 def spread(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """To which of some parts of these lengths each element belongs, and its place in it: twice (sum of lengths,) int64."""
     which = torch.repeat_interleave(lengths)
-    return which, torch.arange(len(which)) - (lengths.cumsum(0) - lengths)[which]
+    return which, torch.arange(len(which)).sub_((lengths.cumsum(0) - lengths).index_select(0, which))
 
 
 def random_rank(which: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
@@ -48,19 +48,17 @@ def random_rank(which: Tensor, lengths: Tensor, generator: torch.Generator) -> T
 
 def distinct(views: Views) -> Views:
     """The first of each set of equal views, in their order."""
-    if views.events is None:
-        rows = torch.stack([views.clients, views.starts, views.lengths], dim=1)
-    else:
-        rows = torch.stack([views.clients, views.lengths, _digests(views)], dim=1)
-    order = torch.arange(len(rows))
-    _, which = torch.unique(rows, dim=0, return_inverse=True)
-    first = torch.full((len(rows),), len(rows)).scatter_reduce(0, which, order, "amin")
-    keep = first[first < len(rows)].sort().values
-    if views.events is None:
-        return Views(views.clients[keep], views.starts[keep], views.lengths[keep])
-    kept = torch.zeros(len(rows), dtype=torch.bool).index_fill(0, keep, True)
-    events = views.events[torch.repeat_interleave(kept, views.lengths)]
-    return Views(views.clients[keep], views.starts[keep], views.lengths[keep], events)
+    content = views.starts if views.events is None else _digests(views)
+    order = torch.argsort(views.lengths, stable=True)
+    for key in (content, views.clients):  # sorted by all three at the end; equal ones in their order
+        order = order[torch.argsort(key[order], stable=True)]
+    same = torch.stack([key[order] for key in (views.clients, content, views.lengths)])
+    again = (same[:, 1:] == same[:, :-1]).all(0)
+    if not bool(again.any()):
+        return views
+    kept = torch.ones_like(views.lengths, dtype=torch.bool).index_fill_(0, order[1:][again], False)
+    events = None if views.events is None else views.events[torch.repeat_interleave(kept, views.lengths)]
+    return Views(views.clients[kept], views.starts[kept], views.lengths[kept], events)
 
 
 def _digests(views: Views) -> Tensor:
