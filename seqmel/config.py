@@ -204,17 +204,10 @@ class Config(Options):
     def _fits_together(self) -> Config:
         if len(set(self.pooling)) < len(self.pooling):
             raise ValueError(f"pooling names one way twice: {', '.join(self.pooling)}")
-        parts = [part.name for part in self.objective]
+        parts: list[str] = [part.name for part in self.objective]
         if len(set(parts)) < len(parts):
             raise ValueError(f"objective names one part twice: {', '.join(parts)}")
-        looks_back = self.encoder.name in ("gru", "lstm") or getattr(self.encoder, "causal", False)
-        if "next_event" in parts and not looks_back:
-            raise ValueError(
-                f"the objective next_event needs an encoder that looks back only: gru, lstm, or transformer with"
-                f" causal: true; found {self.encoder.name}"
-            )
-        if "masked_events" in parts and self.encoder.name == "none":
-            raise ValueError("the objective masked_events needs an encoder: gru, lstm or transformer; found none")
+        self._objectives_fit(parts)
         loss, miner = self.loss, self.miner
         fitting = ", ".join(_name(o) for o in _kinds(AnyMinerOptions) if o.gives == loss.takes)
         if loss.takes == "batch" and miner is not None:
@@ -227,6 +220,20 @@ class Config(Options):
                 f" expected one of: {fitting}"
             )
         return self
+
+    def _objectives_fit(self, parts: Iterable[str]) -> None:
+        """A part of the objective that could not be learnt by this encoder, or from these views, is refused."""
+        looks_back = self.encoder.name in ("gru", "lstm") or getattr(self.encoder, "causal", False)
+        for part in parts:
+            if part in ("next_event", "cpc") and not looks_back:
+                raise ValueError(
+                    f"the objective {part} needs an encoder that looks back only: gru, lstm, or transformer with"
+                    f" causal: true; found {self.encoder.name}"
+                )
+            if part in ("masked_events", "replaced_token") and self.encoder.name == "none":
+                raise ValueError(f"the objective {part} needs an encoder: gru, lstm or transformer; found none")
+            if part in ("cpc", "sequence_order", "next_sequence") and self.views.shuffle:
+                raise ValueError(f"the objective {part} asks for the order of events; set views.shuffle to false")
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, source: str = "the config") -> Config:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,16 +13,24 @@ from seqmel.data.views import VIEWS
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives.coles import CoLES
+from seqmel.objectives.cpc import CPC
 from seqmel.objectives.encoded import Encoded, ViewBatch
 from seqmel.objectives.event_prediction import EventPrediction
 from seqmel.objectives.masked_events import MaskedEvents
 from seqmel.objectives.next_event import NextEvent
+from seqmel.objectives.next_sequence import NextSequence
+from seqmel.objectives.replaced_token import ReplacedToken
+from seqmel.objectives.sequence_order import SequenceOrder
 from seqmel.options.objectives import (
     CoLESOptions,
+    CPCOptions,
     EventPredictionOptions,
     MaskedEventsOptions,
     NextEventOptions,
+    NextSequenceOptions,
     ObjectiveOptions,
+    ReplacedTokenOptions,
+    SequenceOrderOptions,
 )
 
 __all__ = ["Objective"]
@@ -62,18 +72,25 @@ class Objective(nn.Module):
         return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
 
 
-def _part(
-    options: ObjectiveOptions, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder
-) -> CoLES | EventPrediction | MaskedEvents | NextEvent:
+def _part(options: ObjectiveOptions, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder) -> nn.Module:
+    own = options.model_dump(exclude={"name", "weight"})  # named as the arguments of the part
+    states: dict[str, Any] = {"state_size": encoder.state_size}
+    vectors: dict[str, Any] = {"embedding_size": encoder.vector_size}
+    of_events: dict[str, Any] = {"event_size": encoder.events.output_size}
     match options:
         case CoLESOptions():
-            return CoLES(config, embedding_size=encoder.vector_size, head_size=options.head_size)
-        case EventPredictionOptions(head_size=size):
-            return EventPrediction(vocabulary, embedding_size=encoder.vector_size, head_size=size)
-        case NextEventOptions(head_size=size, most_events=most):
-            return NextEvent(vocabulary, state_size=encoder.state_size, head_size=size, most_events=most)
-        case MaskedEventsOptions(head_size=size, share=share):
-            return MaskedEvents(
-                vocabulary, event_size=encoder.events.output_size, state_size=encoder.state_size, share=share,
-                head_size=size,
-            )  # fmt: skip
+            return CoLES(config, **vectors, **own)
+        case EventPredictionOptions():
+            return EventPrediction(vocabulary, **vectors, **own)
+        case NextEventOptions():
+            return NextEvent(vocabulary, **states, **own)
+        case MaskedEventsOptions():
+            return MaskedEvents(vocabulary, **of_events, **states, **own)
+        case CPCOptions():
+            return CPC(**of_events, **states, **own)
+        case ReplacedTokenOptions():
+            return ReplacedToken(**states, **own)
+        case SequenceOrderOptions():
+            return SequenceOrder(**vectors, **own)
+        case NextSequenceOptions():
+            return NextSequence(**vectors, **own)

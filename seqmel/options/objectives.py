@@ -7,15 +7,19 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from seqmel.options.base import Options, Positive, named_or
+from seqmel.options.base import Above, Options, Positive, named_or
 
 __all__ = [
+    "CPCOptions",
     "CoLESOptions",
     "EventPredictionOptions",
     "MaskedEventsOptions",
     "NextEventOptions",
+    "NextSequenceOptions",
     "ObjectiveOptions",
     "ObjectivesOptions",
+    "ReplacedTokenOptions",
+    "SequenceOrderOptions",
 ]
 
 
@@ -57,11 +61,59 @@ class MaskedEventsOptions(_ObjectiveOptions):
     """Share of the events that is hidden."""
 
 
+class CPCOptions(_ObjectiveOptions):
+    """From the state after an event, which of many events comes some steps later; for encoders that look back only."""
+
+    name: Literal["cpc"] = "cpc"
+    head_size: Positive = 128
+    steps: Annotated[int, Field(ge=1, le=100)] = 3
+    """How many events ahead is looked."""
+    temperature: Above = 0.1
+    negatives: Literal["batch", "others"] = "batch"
+    """What the right event is told from: all events that are looked for in the batch, or those of other clients alone."""
+    most_events: Annotated[int, Field(ge=2)] = 1024
+    """Places of a batch that are looked ahead from at most, for each step."""
+
+
+class ReplacedTokenOptions(_ObjectiveOptions):
+    """Which events had features swapped for those of others; for encoders that see more than one event."""
+
+    name: Literal["replaced_token"] = "replaced_token"
+    head_size: Positive = 256
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the events that are given features of others."""
+    feature_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Chance of each feature of such an event to be swapped; one always is."""
+
+
+class SequenceOrderOptions(_ObjectiveOptions):
+    """Of the two halves of a view, which came first."""
+
+    name: Literal["sequence_order"] = "sequence_order"
+    head_size: Positive = 256
+
+
+class NextSequenceOptions(_ObjectiveOptions):
+    """Whether a part of a sequence follows on another one, or is of another client."""
+
+    name: Literal["next_sequence"] = "next_sequence"
+    head_size: Positive = 256
+
+
 def _parts(value: Any) -> Any:
     return [value] if isinstance(value, (str, Mapping, BaseModel)) else value
 
 
-ObjectiveOptions: TypeAlias = CoLESOptions | EventPredictionOptions | NextEventOptions | MaskedEventsOptions
+ObjectiveOptions: TypeAlias = (
+    CoLESOptions
+    | EventPredictionOptions
+    | NextEventOptions
+    | MaskedEventsOptions
+    | CPCOptions
+    | ReplacedTokenOptions
+    | SequenceOrderOptions
+    | NextSequenceOptions
+)
 ObjectivesOptions: TypeAlias = Annotated[
     tuple[Annotated[Annotated[ObjectiveOptions, Field(discriminator="name")], BeforeValidator(named_or("coles"))], ...],
     Field(min_length=1),

@@ -9,6 +9,7 @@ import torch
 from small import SCHEMA, batch_of, card_events, fitted, sequences, tiny_config, vocabulary_of
 from torch import Tensor
 
+from seqmel.config import methods
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
 from seqmel.objectives.event_prediction import EventPrediction
@@ -19,7 +20,7 @@ from seqmel.training.batches import settle
 VIEWS = {"min_length": 2, "max_length": 9}
 CLIENTS = torch.tensor([3, 3, 8, 8, 8, 1])
 LENGTHS = [5, 9, 2, 7, 1, 6]
-ALL = ["coles", "event_prediction", "next_event", "masked_events"]
+ALL = sorted(methods()["objective"])
 
 
 def made(*parts: Any, **changes: Any) -> tuple[Objective, SequenceEncoder]:

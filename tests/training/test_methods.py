@@ -10,6 +10,7 @@ import pytest
 import torch
 from small import SCHEMA, card_events, fitted, sequences, tiny_config
 
+from seqmel.config import methods
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.views import VIEWS
 from seqmel.data.vocabulary import Vocabulary
@@ -29,6 +30,12 @@ METHODS: list[dict[str, Any]] = [
     *({"views": {"name": views, "min_length": 2}} for views in sorted(VIEWS)),
     {"views": {"name": "time_windows", "day_dropout": 0.2, "event_dropout": 0.2, "shuffle": True}},
     {"loss": {"name": "contrastive", "margin": 1.0, "margin_start": 0.1}},
+    *({"objective": name, "encoder": {"name": "gru", "hidden_size": 16}} for name in methods()["objective"]),
+    {
+        "objective": ["coles", {"name": "cpc", "weight": 0.5}, "replaced_token"],
+        "encoder": {"name": "transformer", "hidden_size": 16, "heads": 2, "causal": True},
+    },
+    {"objective": ["sequence_order", "next_sequence"], "precision": "bf16-mixed"},
 ]
 
 
@@ -43,7 +50,7 @@ def events() -> tuple[EncodedSequences, Vocabulary]:
 def test_a_training_moves_the_weights_and_stays_finite(method: dict[str, Any]) -> None:
     held, vocabulary = events()
     training = {"epochs": 2, "batch_size": 6, "validation_share": 0.2}
-    config = tiny_config(encoder="none", objective={"head_size": 16}, training=training, **method)
+    config = tiny_config(**{"encoder": "none", "objective": {"head_size": 16}, "training": training} | method)
     encoder, history = fit(held, vocabulary, config)
     torch.manual_seed(config.seed)
     before = SequenceEncoder(config, vocabulary).state_dict()
