@@ -16,17 +16,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from seqmel.losses.base import MetricLoss, Takes, precisely
+from seqmel.losses.base import GrowingMargin, Takes, precisely
 from seqmel.losses.pairs import Pairs, distances
 
 __all__ = ["MarginLoss"]
 
 
-class MarginLoss(MetricLoss):
+class MarginLoss(GrowingMargin):
     """See the module's text.
 
     Args:
         margin: a; how far from the boundary a pair has to be to cost nothing.
+        margin_start: where the margin begins to grow from; None keeps it as it is.
         beta: b, or where it begins when it is learnt.
         learn_beta: learn the boundary.
         beta_weight: nu; above zero draws the boundary down.
@@ -35,10 +36,15 @@ class MarginLoss(MetricLoss):
     takes: ClassVar[Takes] = "pairs"
 
     def __init__(
-        self, *, margin: float = 0.2, beta: float = 1.2, learn_beta: bool = True, beta_weight: float = 0.0
+        self,
+        *,
+        margin: float = 0.2,
+        margin_start: float | None = None,
+        beta: float = 1.2,
+        learn_beta: bool = True,
+        beta_weight: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.margin = margin
+        super().__init__(margin=margin, margin_start=margin_start)
         self.beta = nn.Parameter(torch.tensor(beta), requires_grad=learn_beta)
         self.beta_weight = beta_weight
 

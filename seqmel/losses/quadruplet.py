@@ -14,23 +14,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqmel.losses.base import MetricLoss, precisely
+from seqmel.losses.base import GrowingMargin, precisely
 from seqmel.losses.pairs import cross_distances, masked_mean, same_client
 
 __all__ = ["QuadrupletLoss"]
 
 
-class QuadrupletLoss(MetricLoss):
+class QuadrupletLoss(GrowingMargin):
     """See the module's text.
 
     Args:
         margin: m1, the larger.
+        margin_start: where m1 begins to grow from; None keeps it as it is.
         other_margin: m2.
     """
 
-    def __init__(self, *, margin: float = 0.5, other_margin: float = 0.25) -> None:
-        super().__init__()
-        self.margin = margin
+    def __init__(self, *, margin: float = 0.5, margin_start: float | None = None, other_margin: float = 0.25) -> None:
+        super().__init__(margin=margin, margin_start=margin_start)
         self.other_margin = other_margin
 
     @precisely

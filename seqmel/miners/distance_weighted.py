@@ -30,6 +30,7 @@ class DistanceWeighted(PairMiner):
         count: negatives an anchor.
         nearest: distances below this weigh as if they were this.
         farthest: beyond this distance, below 2, negatives are drawn only where there are no others.
+        skip: so many of the very nearest are drawn only where there are no others: they may be the same person twice.
         views, chunk_rows: see `Miner`.
     """
 
@@ -39,6 +40,7 @@ class DistanceWeighted(PairMiner):
         count: int = 5,
         nearest: float = 0.5,
         farthest: float = 1.4,
+        skip: int = 0,
         views: int | None = None,
         chunk_rows: int | None = None,
     ) -> None:
@@ -46,6 +48,7 @@ class DistanceWeighted(PairMiner):
         self.count = count
         self.nearest = nearest
         self.farthest = farthest
+        self.skip = skip
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor]:
         """(R, count) negatives."""
@@ -53,4 +56,8 @@ class DistanceWeighted(PairMiner):
         apart = root(block.apart)
         d = apart.clamp(self.nearest, self.farthest)
         density = (size - 2) * d.log() + (size - 3) / 2 * torch.log1p(-d.square() / 4)
-        return block.weighted_negatives((-density).masked_fill(apart > self.farthest, _LAST), self.count)
+        weights = (-density).masked_fill(apart > self.farthest, _LAST)
+        if self.skip:
+            hardest, _ = block.nearest_negatives(self.skip)
+            weights = weights.scatter(1, hardest, 2 * _LAST)
+        return block.weighted_negatives(weights, self.count)

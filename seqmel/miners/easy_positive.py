@@ -18,6 +18,7 @@ class EasyPositive(TripletMiner):
 
     Args:
         negative: "semi_hard", the nearest that is farther than the positive, or "hard", the nearest.
+        skip: for "hard": the very nearest are passed over, as far as one is left: they may be the same person twice.
         views, chunk_rows: see `Miner`.
     """
 
@@ -25,18 +26,20 @@ class EasyPositive(TripletMiner):
         self,
         *,
         negative: Literal["semi_hard", "hard"] = "semi_hard",
+        skip: int = 0,
         views: int | None = None,
         chunk_rows: int | None = None,
     ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.negative = negative
+        self.skip = skip
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """(R, 1) triplets."""
         nearest = block.positives_apart.masked_fill(~block.there, torch.inf).min(1, keepdim=True)
         positive = block.positives.gather(1, nearest.indices)
         if self.negative == "hard":
-            negative = block.nearest_negatives(1)[0]
+            negative = block.nearest_negatives(1, skip=self.skip)[0]
         else:
             negative = semi_hard_negative(block, nearest.values.nan_to_num(posinf=0.0))
         return positive, negative, block.there.any(1, keepdim=True) & block.negative.any(1, keepdim=True)

@@ -52,6 +52,7 @@ class MarginOptions(_PairLoss):
     default_miner: ClassVar[str | None] = "distance_weighted"
     name: Literal["margin"]
     margin: Margin = 0.2
+    margin_start: Annotated[float, Field(ge=0, le=2)] | None = None
     beta: Annotated[float, Field(ge=0, le=2)] = 1.2
     learn_beta: bool = True
     beta_weight: NotNegative = 0.0
@@ -101,6 +102,7 @@ class QuadrupletOptions(_Loss):
 
     name: Literal["quadruplet"]
     margin: Annotated[float, Field(gt=0, le=4)] = 0.5
+    margin_start: Annotated[float, Field(ge=0, le=4)] | None = None
     other_margin: Annotated[float, Field(gt=0, le=4)] = 0.25
 
 

@@ -45,6 +45,7 @@ class DistanceWeightedOptions(_Miner):
     count: Positive = 5
     nearest: Annotated[float, Field(gt=0, lt=2)] = 0.5
     farthest: Annotated[float, Field(gt=0, lt=2)] = 1.4
+    skip: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _ordered(self) -> Any:
@@ -93,6 +94,15 @@ class EasyPositiveOptions(_TripletMiner):
 
     name: Literal["easy_positive"]
     negative: Literal["semi_hard", "hard"] = "semi_hard"
+    skip: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _skips_hard_ones(self) -> Any:
+        if self.skip and self.negative != "hard":
+            raise ValueError(
+                f"skip is for negative: hard, found {self.negative}, which passes over the hardest by itself"
+            )
+        return self
 
 
 AnyMinerOptions: TypeAlias = (

@@ -209,7 +209,7 @@ def test_a_triplet_costs_when_the_negative_is_nearer() -> None:
     assert float(TripletLoss(margin=0.3)(x, right)) == 0.0
 
 
-GROWING = ("contrastive", "triplet", "triplet_center", "lifted_structure", "cosface")
+GROWING = ("contrastive", "margin", "quadruplet", "triplet", "triplet_center", "lifted_structure", "cosface")
 
 
 @pytest.mark.parametrize("name", GROWING)

@@ -223,6 +223,20 @@ def test_distance_weighted_negatives_come_in_proportion_to_one_over_the_density(
     assert drawn[3] == 0
 
 
+@pytest.mark.parametrize(("count", "skip"), [(1, 1), (3, 2), (4, 99), (50, 2)])
+def test_distance_weighted_draws_the_very_nearest_only_where_there_are_no_others(count: int, skip: int) -> None:
+    x, seen = unit(), set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        pairs = mined(DistanceWeighted(count=count, skip=skip), x, CLIENTS)
+        assert Counter(i for i, _ in pairs) == {i: min(count, len(others(CLIENTS, i))) for i in range(len(CLIENTS))}
+        seen |= set(pairs)
+    for i in range(len(x)):
+        near = by_distance(x, i, others(CLIENTS, i))
+        passed = near[: min(skip, len(near) - count)] if count < len(near) else []
+        assert skip >= len(near) or not {(i, j) for j in passed} & seen
+
+
 def test_far_negatives_are_drawn_where_there_are_no_others() -> None:
     x = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [-1, 0, 0]])
     assert len(mined(DistanceWeighted(count=2), x, torch.tensor([0, 1, 2]))) == 2 * 3
@@ -284,6 +298,8 @@ def test_an_easy_positive_is_the_nearest(seed: int) -> None:
     assert mined(EasyPositive(), x, CLIENTS) == [(i, p, slow_semi_hard(x, i, p)) for i, p in nearest.items()]
     hard = [(i, p, by_distance(x, i, others(CLIENTS, i))[0]) for i, p in nearest.items()]
     assert mined(EasyPositive(negative="hard"), x, CLIENTS) == hard
+    second = [(i, p, by_distance(x, i, others(CLIENTS, i))[1]) for i, p in nearest.items()]
+    assert mined(EasyPositive(negative="hard", skip=1), x, CLIENTS) == second
 
 
 def test_batch_weighted_draws_far_positives_and_near_negatives_in_proportion_to_the_exponential() -> None:
