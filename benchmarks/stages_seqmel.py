@@ -21,6 +21,7 @@ from seqmel import Config, Model
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.prepared import open_prepared
 from seqmel.data.sequences import EncodedSequences
+from seqmel.data.vocabulary import Vocabulary
 from seqmel.device import keep_large_blocks
 from seqmel.embedding import embed_to_parquet
 from seqmel.nn.encoder import SequenceEncoder
@@ -66,7 +67,7 @@ def slices(folder: Path, *, device: str = "cpu") -> Run:
     config = variant_config(sizes_of(folder), "like")
     vocabulary = open_prepared(folder / "prepared").vocabulary
     objective = Objective(config, vocabulary, SequenceEncoder(config, vocabulary))
-    batches = _batches(sequences, objective, sizes_of(folder))
+    batches = _batches(sequences, vocabulary, objective, sizes_of(folder))
 
     def run() -> dict[str, float]:
         events = sum(batch.sequences.events for batch in batches)
@@ -76,10 +77,14 @@ def slices(folder: Path, *, device: str = "cpu") -> Run:
     return run
 
 
-def _batches(sequences: EncodedSequences, objective: Objective, sizes: dict[str, Any]) -> TrainingBatches:
+def _batches(
+    sequences: EncodedSequences, vocabulary: Vocabulary, objective: Objective, sizes: dict[str, Any]
+) -> TrainingBatches:
     epochs = iter(range(1_000_000_000))
     config = variant_config(sizes, "like")
-    return TrainingBatches(sequences, torch.arange(len(sequences)), objective, config, epoch=lambda: next(epochs))
+    return TrainingBatches(
+        sequences, vocabulary, torch.arange(len(sequences)), objective, config, epoch=lambda: next(epochs)
+    )
 
 
 def _wait(device: str) -> None:
@@ -108,7 +113,7 @@ def step(
     weights = [*encoder.parameters(), *objective.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=1e-3)
     sequences = prepared.sequences.to(device) if device != "cpu" else prepared.sequences
-    batches = _batches(sequences, objective, sizes)
+    batches = _batches(sequences, prepared.vocabulary, objective, sizes)
 
     def one(batch: ViewBatch) -> None:
         optimizer.zero_grad()

@@ -18,6 +18,7 @@ from seqmel.options.base import Options, Positive, Share, named, named_or
 from seqmel.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions
 from seqmel.options.miners import AnyMinerOptions, MinerOptions
 from seqmel.options.objectives import CoLESOptions, EventPredictionOptions, ObjectivesOptions
+from seqmel.options.samplers import RandomOptions, SamplerOptions
 from seqmel.options.views import RandomSlicesOptions, ViewsOptions
 from seqmel.schema import SchemaOptions
 
@@ -179,6 +180,8 @@ class Config(Options):
     last one. Only where embedding_dim is null."""
     loss: LossOptions = InfoNCEOptions()
     miner: MinerOptions = None
+    sampler: SamplerOptions = RandomOptions()
+    """Which clients make a batch."""
     training: TrainingOptions = TrainingOptions()
     finetuning: FinetuningOptions = FinetuningOptions()
     embedding: EmbeddingOptions = EmbeddingOptions()

@@ -59,6 +59,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"loss": "margin", "miner": {"name": "batch_hard", "skip": 1}},
         "the loss margin takes pairs, the miner batch_hard gives triplets; expected one of: hard_negatives",
     ),
+    ({"loss": "triplet", "miner": {"name": "easy_positive", "skip": 1}}, "skip is for negative: hard, found semi_hard"),
     ({"loss": "vicreg", "miner": "semi_hard"}, "the loss vicreg takes no miner, found semi_hard; set miner to null"),
     ({"loss": "tripplet"}, r"loss cannot be 'tripplet'.*Did you mean 'triplet'"),
     ({"loss": {"name": "triplet", "margn": 1}}, r"unknown option 'loss\.margn'\. Did you mean 'margin'\?"),
@@ -74,6 +75,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"loss": "contrastive", "miner": {"memory": -1}}, r"miner\.memory = -1: .*greater than or equal to 0"),
     ({"loss": "margin", "miner": {"nearest": 1.9}}, r"miner: nearest 1\.9 is larger than farthest 1\.4"),
+    ({"sampler": "category"}, r"sampler cannot be 'category'\. Expected one of: random, category_balanced"),
+    ({"sampler": {"name": "random", "segments": 2}}, r"unknown option 'sampler\.segments'"),
     ({"views": "random_slice"}, r"views cannot be 'random_slice'.*Did you mean 'random_slices'"),
     (
         {"views": {"name": "last_k", "days": 3}},

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from seqmel.cli.main import app
 from seqmel.config import methods
+from seqmel.data.samplers import SAMPLERS
 from seqmel.data.views import VIEWS
 from seqmel.losses import LOSSES
 from seqmel.miners import MINERS
@@ -29,7 +30,13 @@ KNOWN = methods()
 
 @pytest.mark.parametrize(
     ("section", "classes"),
-    [("Losses", LOSSES), ("Miners", MINERS), ("Views", VIEWS), ("Objectives", KNOWN["objective"])],
+    [
+        ("Losses", LOSSES),
+        ("Miners", MINERS),
+        ("Views", VIEWS),
+        ("Samplers", SAMPLERS),
+        ("Objectives", KNOWN["objective"]),
+    ],
 )
 def test_the_page_has_a_row_for_each_name_and_no_other(section: str, classes: dict[str, object]) -> None:
     assert set(rows(section)) == set(classes)
@@ -41,7 +48,7 @@ def test_the_page_says_what_is_taken_and_given() -> None:
 
 
 def test_the_command_lists_every_method_with_a_line() -> None:
-    assert set(KNOWN) == {"objective", "views", "encoder", "loss", "miner"}
+    assert set(KNOWN) == {"objective", "views", "encoder", "loss", "miner", "sampler"}
     assert set(KNOWN["loss"]) == set(LOSSES)
     assert set(KNOWN["encoder"]) == {"none", "gru", "lstm", "transformer"}
     assert all(line.endswith(".") for section in KNOWN.values() for line in section.values())

@@ -148,8 +148,12 @@ class EncodedSequences:
 
     def times(self, clients: Tensor) -> Tensor:
         """(E,) int64, microseconds, on the host: the times of all events of these clients, client after client."""
+        return self.values(self.time, clients)
+
+    def values(self, name: str, clients: Tensor) -> Tensor:
+        """(E,) on the host: a column, or the times, of all events of these clients, client after client."""
         starts = torch.zeros_like(clients)
-        return self._take((self.time,), clients, starts, _offsets(self.lengths[clients]), None)[self.time].cpu()
+        return self._take((name,), clients, starts, _offsets(self.lengths[clients]), None)[name].cpu()
 
     def _take(
         self, names: tuple[str, ...], clients: Tensor, starts: Tensor, offsets: Tensor, events: Tensor | None

@@ -51,6 +51,7 @@ class SequenceEmbedder(SequenceTransformer):
         event_encoder: options of the network that sees one event (the section `events` of a config).
         objective: a part or several that are learnt together, each a name or a dict of options.
         views, loss, miner: how to learn; the miner "auto" is the one that the loss wants.
+        sampler: which clients make a batch, "random" or "category_balanced".
         epochs, batch_size, learning_rate, weight_decay, schedule, gradient_clip, validation_share, patience, data: see
             `seqmel.config.TrainingOptions`; `epochs` of None makes about 600 steps of it.
         preparation, embedding: options of those sections of a config.
@@ -87,6 +88,7 @@ class SequenceEmbedder(SequenceTransformer):
         views: Part = "random_slices",
         loss: Part = "infonce",
         miner: Part | None = "auto",
+        sampler: Part = "random",
         epochs: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
@@ -122,6 +124,7 @@ class SequenceEmbedder(SequenceTransformer):
         self.views = views
         self.loss = loss
         self.miner = miner
+        self.sampler = sampler
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate

@@ -20,6 +20,7 @@ PARTS = {
     "encoder": "encoder",
     "loss": "loss",
     "miner": "miner",
+    "sampler": "sampler",
     "preparation": "preparation",
     "embedding": "embedding",
 }

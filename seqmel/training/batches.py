@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from seqmel.config import Config
+from seqmel.data.samplers import SAMPLERS
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.views import RandomSlices
+from seqmel.data.vocabulary import Vocabulary
 from seqmel.errors import TrainingError
 from seqmel.objectives import Objective, ViewBatch
 
@@ -76,34 +78,44 @@ def settle(config: Config, sequences: EncodedSequences) -> Config:
 
 
 class TrainingBatches:
-    """The batches of an epoch: clients in random order, `batch_size` at a time, views drawn afresh.
+    """The batches of an epoch: `batch_size` clients at a time as the sampler puts them together, views drawn afresh.
 
     Clients that do not fill a last batch come in another epoch; where they are fewer than one batch, they are the batch.
+
+    Args:
+        sequences, vocabulary: of all clients, and what they are encoded with.
+        clients: positions of those that are trained on.
+        objective: draws the views.
+        config: names the sampler and the size of a batch.
+        epoch: tells the number of the epoch.
+
+    Raises:
+        ConfigError: a sampler that needs a column which is not there.
     """
 
     def __init__(
         self,
         sequences: EncodedSequences,
+        vocabulary: Vocabulary,
         clients: Tensor,
         objective: Objective,
         config: Config,
         epoch: Callable[[], int],
     ) -> None:
+        size, options = min(config.training.batch_size, len(clients)), config.sampler.model_dump(exclude={"name"})
         self.sequences = sequences
-        self.clients = clients
+        self.sampler = SAMPLERS[config.sampler.name](sequences, vocabulary, clients, size=size, **options)
         self.objective = objective
-        self.size = min(config.training.batch_size, len(clients))
         self.seed = config.seed
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.clients) // self.size
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[ViewBatch]:
         random = generator(self.seed, 1, self.epoch())
-        order = self.clients[torch.randperm(len(self.clients), generator=random)]
-        for i in range(len(self)):
-            yield self.objective.draw(self.sequences, order[i * self.size : (i + 1) * self.size], random)
+        for clients in self.sampler.batches(random):
+            yield self.objective.draw(self.sequences, clients, random)
 
 
 class HeldOutBatches:

@@ -73,7 +73,7 @@ def fit(
         watched = Watched(MONITOR, "max") if len(split.validation) else None
         trainer, best = trainer_of(config, config.training, report, checkpoints, watched)
         if config.training.epochs:
-            run_trainer(trainer, module, *_batches(trainer, module, placed, split), checkpoints)
+            run_trainer(trainer, module, *_batches(trainer, module, placed, vocabulary, split), checkpoints)
     if best is not None and best.best_model_path:
         restore(module, Path(best.best_model_path))
     _warn_of_collapse(module.history, progress)
@@ -125,10 +125,14 @@ def trainer_of(
 
 
 def _batches(
-    trainer: lightning.Trainer, module: TrainingModule, sequences: EncodedSequences, split: Split
+    trainer: lightning.Trainer,
+    module: TrainingModule,
+    sequences: EncodedSequences,
+    vocabulary: Vocabulary,
+    split: Split,
 ) -> tuple[TrainingBatches, HeldOutBatches]:
     batches = TrainingBatches(
-        sequences, split.training, module.objective, module.config, epoch=lambda: trainer.current_epoch
+        sequences, vocabulary, split.training, module.objective, module.config, epoch=lambda: trainer.current_epoch
     )
     return batches, HeldOutBatches(sequences, split.validation, module.objective, module.config)
 

@@ -45,7 +45,7 @@ def config(**training: Any) -> Config:
 
 def batches(sequences: EncodedSequences, clients: Tensor, options: Config, epoch: int = 0) -> TrainingBatches:
     settled = settle(options, sequences)
-    return TrainingBatches(sequences, clients, objective_of(settled), settled, epoch=lambda: epoch)
+    return TrainingBatches(sequences, vocabulary_of(), clients, objective_of(settled), settled, epoch=lambda: epoch)
 
 
 def objective_of(settled: Config) -> Objective:

@@ -11,9 +11,11 @@ import torch
 from small import SCHEMA, card_events, fitted, sequences, tiny_config
 
 from seqmel.config import methods
+from seqmel.data.samplers import SAMPLERS
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.views import VIEWS
 from seqmel.data.vocabulary import Vocabulary
+from seqmel.errors import ConfigError
 from seqmel.losses import LOSSES
 from seqmel.miners import MINERS
 from seqmel.nn.encoder import SequenceEncoder
@@ -29,6 +31,7 @@ METHODS: list[dict[str, Any]] = [
     ),
     *({"views": {"name": views, "min_length": 2}} for views in sorted(VIEWS)),
     {"views": {"name": "time_windows", "day_dropout": 0.2, "event_dropout": 0.2, "shuffle": True}},
+    *({"sampler": sampler} for sampler in sorted(SAMPLERS)),
     {"loss": {"name": "contrastive", "margin": 1.0, "margin_start": 0.1}},
     *({"objective": name, "encoder": {"name": "gru", "hidden_size": 16}} for name in methods()["objective"]),
     {
@@ -57,6 +60,26 @@ def test_a_training_moves_the_weights_and_stays_finite(method: dict[str, Any]) -
     assert all(weights.isfinite().all() for weights in encoder.state_dict().values())
     assert any(not torch.equal(weights, before[name]) for name, weights in encoder.state_dict().items())
     assert all(torch.tensor(list(row.values())).isfinite().all() for row in history)
+
+
+def test_a_training_with_segments_ends_alike_when_it_is_resumed(tmp_path: Path) -> None:
+    held, vocabulary = events()
+    training = {"epochs": 2, "batch_size": 6, "validation_share": 0.0, "schedule": "constant"}
+    config = tiny_config(encoder="none", sampler={"name": "category_balanced", "column": "city"}, training=training)
+    whole, _ = fit(held, vocabulary, config, checkpoints=tmp_path / "whole")
+    half = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
+    fit(held, vocabulary, half, checkpoints=tmp_path / "parts")
+    resumed, _ = fit(held, vocabulary, config, checkpoints=tmp_path / "parts")
+    again, _ = fit(held, vocabulary, config, checkpoints=tmp_path / "again")
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], weights)
+        assert torch.equal(again.state_dict()[name], weights)
+
+
+def test_a_sampler_for_a_column_that_is_not_there_is_refused_before_training() -> None:
+    held, vocabulary = events()
+    with pytest.raises(ConfigError, match=r"no categorical column 'amount'\. There are: mcc, city"):
+        fit(held, vocabulary, tiny_config(sampler={"name": "category_balanced", "column": "amount"}))
 
 
 def test_a_memory_and_a_learnt_boundary_are_in_the_checkpoint_and_a_resumed_training_ends_alike(tmp_path: Path) -> None:

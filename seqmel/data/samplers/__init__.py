@@ -1,0 +1,12 @@
+"""Which clients make a batch, and in which order they come: (N,) clients -> batches, all from one generator."""
+
+from collections.abc import Callable
+
+from seqmel.data.samplers.base import Sampler
+from seqmel.data.samplers.category_balanced import CategoryBalanced
+from seqmel.data.samplers.random import RandomClients
+
+__all__ = ["SAMPLERS", "CategoryBalanced", "RandomClients", "Sampler"]
+
+SAMPLERS: dict[str, Callable[..., Sampler]] = {"category_balanced": CategoryBalanced, "random": RandomClients}
+"""Name in the config -> the sampler; the options of the config are its arguments, after those that `Sampler` has."""

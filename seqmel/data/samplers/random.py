@@ -1,0 +1,18 @@
+"""Clients in random order, as in CoLES (Babaev et al., arXiv 2002.08232)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqmel.data.samplers.base import Sampler
+
+__all__ = ["RandomClients"]
+
+
+class RandomClients(Sampler):
+    """Any clients make a batch; the arguments are those of `Sampler`."""
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """(N,) all clients in random order."""
+        return self.clients[torch.randperm(len(self.clients), generator=generator)]
