@@ -49,7 +49,7 @@ def test_the_page_says_what_is_taken_and_given() -> None:
 
 def test_the_command_lists_every_method_with_a_line() -> None:
     assert set(KNOWN) == {"objective", "views", "encoder", "loss", "miner", "sampler"}
-    assert set(KNOWN["loss"]) == set(LOSSES)
+    assert set(KNOWN["loss"]) == set(LOSSES) | {"pml"}
     assert set(KNOWN["encoder"]) == {"none", "gru", "lstm", "transformer"}
     assert all(line.endswith(".") for section in KNOWN.values() for line in section.values())
     assert json.loads(CliRunner().invoke(app, ["methods", "--json"]).output) == KNOWN

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.config import Config
-from seqmel.losses import LOSSES
+from seqmel.losses import LOSSES, MetricLoss
+from seqmel.losses.pml import PMLLoss
 from seqmel.miners import MINERS, MemoryBank, Miner
 from seqmel.objectives.encoded import Encoded
+from seqmel.options.losses import PMLOptions
 
-__all__ = ["CoLES"]
+__all__ = ["CoLES", "make_loss"]
 
 
 class CoLES(nn.Module):
@@ -36,7 +38,7 @@ class CoLES(nn.Module):
         super().__init__()
         inner = nn.Linear(embedding_size, 2 * head_size)
         self.head = nn.Sequential(inner, nn.GELU(), nn.Linear(2 * head_size, head_size))
-        self.loss = LOSSES[config.loss.name](**_arguments(config.loss))
+        self.loss = make_loss(config)
         self.miner: Miner | None = None
         self.memory: MemoryBank | None = None
         if config.miner is not None:
@@ -65,6 +67,17 @@ class CoLES(nn.Module):
         if self.training:
             self.memory.remember(vectors, clients)
         return self.loss(compared, *chosen)
+
+
+def make_loss(config: Config) -> MetricLoss:
+    """The loss that a config names.
+
+    Raises:
+        ConfigError: a loss of a library that is not installed, or that does not know it or its options.
+    """
+    if isinstance(config.loss, PMLOptions):
+        return PMLLoss(**_arguments(config.loss))
+    return LOSSES[config.loss.name](**_arguments(config.loss))
 
 
 def _arguments(options: BaseModel, *, without: tuple[str, ...] = ()) -> dict[str, Any]:

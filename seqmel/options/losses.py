@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
-from seqmel.options.base import Above, NotNegative, Options, named_or
+from seqmel.options.base import Above, NotNegative, Options, named, named_or
 
 __all__ = ["AnyLossOptions", "InfoNCEOptions", "LossOptions"]
 
@@ -165,6 +166,29 @@ class BarlowTwinsOptions(_Loss):
     redundancy: NotNegative = 0.005
 
 
+Plain: TypeAlias = bool | int | float | str | None
+
+
+class PMLOptions(_Loss):
+    """A loss of pytorch-metric-learning by its name there, such as pml/CircleLoss; with the extra seqmel[pml]."""
+
+    name: Literal["pml"]
+    loss: str = Field(min_length=1)
+    """The name of its class."""
+    options: dict[str, Plain] = {}
+    """Its arguments."""
+
+
+def _of_library(value: Any) -> Any:
+    """`pml/CircleLoss`, alone or with options beside it, as the options of `pml`."""
+    value = named(value)
+    name = value.get("name") if isinstance(value, Mapping) else None
+    if not isinstance(name, str) or not name.startswith("pml/"):
+        return value
+    options = {key: option for key, option in value.items() if key != "name"}
+    return {"name": "pml", "loss": name.removeprefix("pml/"), "options": options}
+
+
 AnyLossOptions: TypeAlias = (
     ContrastiveOptions
     | BinomialDevianceOptions
@@ -182,7 +206,10 @@ AnyLossOptions: TypeAlias = (
     | CircleOptions
     | VICRegOptions
     | BarlowTwinsOptions
+    | PMLOptions
 )
 LossOptions: TypeAlias = Annotated[
-    Annotated[AnyLossOptions, Field(discriminator="name")], BeforeValidator(named_or("infonce"))
+    Annotated[AnyLossOptions, Field(discriminator="name")],
+    BeforeValidator(named_or("infonce")),
+    BeforeValidator(_of_library),
 ]

@@ -100,9 +100,7 @@ def train(
         SeqmelError: whatever is wrong with the input, the options or the output.
     """
     output, config = Path(output), config or Config()
-    from seqmel.device import resolve_device
-
-    resolve_device(config.device)
+    _check_first(config)
     if resume and not overwrite and (output / "config.json").is_file():
         progress.say(f"{output} is already trained; nothing to resume.")
         return output
@@ -139,11 +137,21 @@ def train_model(
         SeqmelError: whatever else is wrong with the input or the options.
     """
     config = config or Config()
+    _check_first(config)
     if initial is not None:
         _check_shape(initial.config, config)
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
         work = Path(folder)
         return _trained(work, prepared_in(work, events, config, initial, progress), config, initial, progress)
+
+
+def _check_first(config: Config) -> None:
+    """A `ConfigError` where the device is not there, or the loss is of a library that does not have it."""
+    from seqmel.device import resolve_device
+    from seqmel.objectives.coles import make_loss
+
+    resolve_device(config.device)
+    make_loss(config)
 
 
 def _check_shape(before: Config, wanted: Config) -> None:
