@@ -36,7 +36,7 @@ LAYERS: dict[str, str] = {
     "recognition": "errors progress device data model training embedding evaluation",
     "report": "errors progress files device data objectives model training embedding evaluation",
     "export": "errors files data model nn",
-    "experiment": "errors progress files device config data training embedding evaluation",
+    "experiment": "errors progress files device config data model training embedding prediction evaluation",
     "demo": "errors evaluation",
     "cli": "errors progress schema files config data model training embedding as_of updating prediction evaluation recognition"
     " report export experiment demo",

@@ -24,7 +24,7 @@ from seqmel.evaluation.splits import Places, Split
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Curve", "Point", "label_curve", "size_curve"]
+__all__ = ["Curve", "Point", "label_curve", "label_draws", "size_curve"]
 
 Told: TypeAlias = Callable[[], None]
 """Called after each training of LightGBM."""
@@ -133,7 +133,7 @@ def label_curve(
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     booster = Booster(trees, seed, threads)
-    drawn = {f: [_draws(problem, fold, f, seed) for fold in range(len(problem.splits))] for f in fractions}
+    drawn = {f: [label_draws(problem, fold, f, seed) for fold in range(len(problem.splits))] for f in fractions}
     points = []
     for name, table in matched.items():
         x = feature_matrix(table.loc[scored.index], name)
@@ -223,8 +223,8 @@ def _check_sizes(x: Floats, name: str, sizes: Sequence[int | None], training: in
         )
 
 
-def _draws(problem: Problem, fold: int, fraction: float, seed: int) -> list[Places]:
-    """The training parts of one share: the same for every set of features."""
+def label_draws(problem: Problem, fold: int, fraction: float, seed: int) -> list[Places]:
+    """The training parts of one share: the same for every set of features; see `label_curve`."""
     whole = problem.splits[fold][0]
     count = round(fraction * len(whole))
     if count < max(2, len(problem.classes)):

@@ -110,7 +110,7 @@ class Problem:
         return problem
 
     @property
-    def task(self) -> str:
+    def task(self) -> Task:
         return "classification" if self.classes else "regression"
 
     @property

@@ -9,7 +9,10 @@
       untrained: {training: {epochs: 0}}
     seeds: [0, 1, 2]
 
-A row is the base with its own options laid over it, so that rows differ in what they name and in nothing else.
+A row is the base with its own options laid over it, so that rows differ in what they name and in nothing else. `scored` is
+the one key of a row that is no option of a config: `trees` (the default) trains LightGBM on the embeddings, `finetuned` tunes
+the encoder and a head on the labels of each fold's training part, `scratch` does so with an encoder that was not trained before.
+With `label_shares: [0.05, 0.2, 1]` every row is scored with these shares of the training labels.
 """
 
 from __future__ import annotations
@@ -26,10 +29,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from seqmel.config import Config
 from seqmel.errors import ConfigError, did_you_mean
 
-__all__ = ["AGGREGATES", "Cell", "DataSet", "Plan", "read_plan"]
+__all__ = ["AGGREGATES", "SCORED", "Cell", "DataSet", "Plan", "read_plan"]
 
 AGGREGATES = "aggregates"
 """The row of the hand-crafted aggregates."""
+
+SCORED = ("trees", "finetuned", "scratch")
+"""What a row's `scored` may be."""
 
 _Name = Annotated[str, Field(min_length=1)]
 
@@ -56,6 +62,8 @@ class Plan(_Part):
     rows: Annotated[dict[_Name, dict[str, Any]], Field(min_length=1)]
     aggregates: bool = True
     """Whether the hand-crafted aggregates are a row too, and each row is scored beside them as well."""
+    label_shares: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0,)
+    """Shares of the training labels that each row is scored with, on the same test parts."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     folds: Annotated[int, Field(ge=2)] = 5
     trees: Annotated[int, Field(ge=1)] = 500
@@ -64,9 +72,14 @@ class Plan(_Part):
 
     def config(self, row: str, data: str, seed: int) -> Config:
         """All options of a row on a data set."""
-        options = _laid_over(self.base, self.rows[row])
+        own = {name: value for name, value in self.rows[row].items() if name != "scored"}
+        options = _laid_over(self.base, own)
         options = _laid_over(options, {"schema": self.data[data].columns, "seed": seed})
         return Config.of(options, source=f"row {row!r}")
+
+    def scored(self, row: str) -> str:
+        """One of `SCORED`; trees for the aggregates."""
+        return "trees" if row == AGGREGATES else str(self.rows[row].get("scored", "trees"))
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,11 @@ def read_plan(path: str | Path) -> Plan:
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from None
     for row in plan.rows:
+        if plan.scored(row) not in SCORED:
+            raise ConfigError(
+                f"row {row!r}: scored cannot be {plan.scored(row)!r}. Expected one of: {', '.join(SCORED)}."
+                f"{did_you_mean(plan.scored(row), SCORED)}"
+            )
         for data in plan.data:
             plan.config(row, data, plan.seeds[0])
     return plan

@@ -8,6 +8,7 @@ RESULTS/table.md, table.png  what came out
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -20,16 +21,20 @@ from typing import Any
 
 import pandas as pd
 
+from seqmel.config import Config
 from seqmel.data.inference import infer_schema
 from seqmel.data.labels import beside, read_labels
-from seqmel.data.prepared import is_prepared, open_prepared
+from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared
 from seqmel.data.reading import open_events
 from seqmel.errors import OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
+from seqmel.evaluation.curves import label_curve
 from seqmel.evaluation.scoring import score
 from seqmel.experiment.plan import AGGREGATES, Cell, Plan, read_plan
 from seqmel.experiment.table import write_results
+from seqmel.experiment.tuned import score_finetuned, with_share
 from seqmel.files import written_beside
+from seqmel.model import Model
 from seqmel.progress import Progress, silent
 
 __all__ = ["run_cell", "run_experiment"]
@@ -86,7 +91,10 @@ def _settings(plan: Plan, cell: Cell) -> dict[str, Any]:
     """All that decides a cell's scores; a cell that was run with other settings is not done."""
     options = {} if cell.row == AGGREGATES else plan.config(cell.row, cell.data, cell.seed).to_dict()
     folds = {"folds": plan.folds, "trees": plan.trees, "clients": plan.clients, "aggregates": plan.aggregates}
-    return {"data": plan.data[cell.data].model_dump(by_alias=True, mode="json"), "config": options} | folds
+    more: dict[str, Any] = {} if plan.label_shares == (1.0,) else {"label_shares": list(plan.label_shares)}
+    if plan.scored(cell.row) != "trees":
+        more["scored"] = plan.scored(cell.row)
+    return {"data": plan.data[cell.data].model_dump(by_alias=True, mode="json"), "config": options} | folds | more
 
 
 def _is_done(plan: Plan, cell: Cell, output: Path) -> bool:
@@ -151,18 +159,41 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     """Train, embed and score one cell, and write its file."""
     plan = read_plan(plan_file)
     data = plan.data[cell.data]
-    sets = _feature_sets(plan, cell, output)
-    averages = {f"{cell.row}, {AGGREGATES}: averaged": (cell.row, AGGREGATES)} if len(sets) > 1 else {}
     threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
-    found = []
-    for target in data.targets:
-        labels = read_labels(root / data.labels, target, client=data.columns.get("client"))
-        scores = score(labels, sets, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads).to_json()
-        kept = [row for row in scores["scores"] if cell.row == AGGREGATES or row["features"] != AGGREGATES]
-        found.append(scores | {"scores": kept})
+    labels = [read_labels(root / data.labels, target, client=data.columns.get("client")) for target in data.targets]
+    if plan.scored(cell.row) == "trees":
+        sets = _feature_sets(plan, cell, output)
+        found = [_by_trees(plan, cell, y, sets, threads) for y in labels]
+    else:
+        prepared, config = _prepared(plan, cell, output), plan.config(cell.row, cell.data, cell.seed)
+        model = _trained(prepared, config) if plan.scored(cell.row) == "finetuned" else None
+        found = [
+            score_finetuned(cell.row, y, prepared, model, config, folds=plan.folds, shares=plan.label_shares)
+            for y in labels
+        ]
     with written_beside(output / "cells" / f"{cell.key}.json") as partial:
         stored = {"settings": _settings(plan, cell), "scores": found}
         partial.write_text(json.dumps(stored, indent=1), encoding="utf-8")
+
+
+def _by_trees(
+    plan: Plan, cell: Cell, y: pd.Series[Any], sets: dict[str, pd.DataFrame], threads: int | None
+) -> dict[str, Any]:
+    """The scores of LightGBM on each set of features, with all labels and with shares of them."""
+    found: list[dict[str, Any]] = []
+    about: dict[str, Any] = {}
+    shares = [share for share in plan.label_shares if share < 1]
+    if 1 in plan.label_shares:
+        averages = {f"{cell.row}, {AGGREGATES}: averaged": (cell.row, AGGREGATES)} if len(sets) > 1 else {}
+        about = score(y, sets, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads).to_json()
+        found = [row for row in about["scores"] if cell.row == AGGREGATES or row["features"] != AGGREGATES]
+    if shares:
+        kept = {name: table for name, table in sets.items() if cell.row == AGGREGATES or name != AGGREGATES}
+        curve = label_curve(y, kept, shares, folds=plan.folds, trees=plan.trees, threads=threads)
+        about = about or {"target": curve.target, "primary": curve.primary}
+        for point in curve.points:
+            found += [s.to_json() | {"features": with_share(point.features, point.at)} for s in point.scores]
+    return about | {"scores": found}
 
 
 def _feature_sets(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFrame]:
@@ -171,28 +202,41 @@ def _feature_sets(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFram
         aggregates = pd.read_parquet(output / "prepared" / f"{cell.data}.aggregates.parquet").iloc[: plan.clients]
         if cell.row == AGGREGATES:
             return {AGGREGATES: aggregates}
-    vectors = _embedded(plan, cell, output)
+    vectors = _embedded(_prepared(plan, cell, output), plan.config(cell.row, cell.data, cell.seed))
     if aggregates is None:
         return {cell.row: vectors}
     both = beside(vectors, aggregates)
     return {cell.row: vectors, f"{cell.row} + {AGGREGATES}": both, AGGREGATES: aggregates}
 
 
-def _embedded(plan: Plan, cell: Cell, output: Path) -> pd.DataFrame:
+def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
+    """The sequences of a cell's clients."""
     import torch
 
-    from seqmel.device import resolve_device
-    from seqmel.embedding import embed_sequences
+    prepared = open_prepared(output / "prepared" / cell.data)
+    if plan.clients is None:
+        return prepared
+    first = torch.arange(min(plan.clients, len(prepared.sequences)))
+    return dataclasses.replace(prepared, sequences=prepared.sequences.subset(first))
+
+
+def _trained(prepared: PreparedSequences, config: Config) -> Model:
+    """A model trained without labels."""
+    from seqmel.training.batches import settle
     from seqmel.training.fit import fit
 
-    config = plan.config(cell.row, cell.data, cell.seed)
-    prepared = open_prepared(output / "prepared" / cell.data)
-    sequences = prepared.sequences
-    if plan.clients is not None:
-        sequences = sequences.subset(torch.arange(min(plan.clients, len(sequences))))
-    encoder, _ = fit(sequences, prepared.vocabulary, config)
-    device = resolve_device(config.device)
-    vectors = embed_sequences(encoder.to(device), sequences, config, device=device)
+    encoder, history = fit(prepared.sequences, prepared.vocabulary, config)
+    settled = settle(config, prepared.sequences)
+    return Model(settled, prepared.schema, prepared.vocabulary, encoder, {"history": history})
+
+
+def _embedded(prepared: PreparedSequences, config: Config) -> pd.DataFrame:
+    from seqmel.device import resolve_device
+    from seqmel.embedding import embed_sequences
+
+    sequences, device = prepared.sequences, resolve_device(config.device)
+    encoder = _trained(prepared, config).encoder.to(device)
+    vectors = embed_sequences(encoder, sequences, config, device=device)
     names = [f"emb_{i:04d}" for i in range(vectors.shape[1])]
     ids = pd.Index(sequences.client_ids.to_pandas(), name=sequences.client)
     frame: pd.DataFrame = pd.DataFrame(vectors.numpy(), index=ids, columns=names)

@@ -85,8 +85,9 @@ def library_losses() -> dict[str, type[nn.Module]]:
             "Losses named pml/... are those of pytorch-metric-learning, which is not installed. Run: pip install 'seqmel[pml]'"
         ) from None
     base: Any = losses.BaseMetricLossFunction
-    found = {
-        name: kind for name, kind in sorted(vars(losses).items()) if inspect.isclass(kind) and issubclass(kind, base)
+    offered: dict[str, Any] = dict(sorted(vars(losses).items()))
+    found: dict[str, Any] = {
+        name: kind for name, kind in offered.items() if inspect.isclass(kind) and issubclass(kind, base)
     }
     return {name: kind for name, kind in found.items() if kind is not base and not _required(kind) & _NOT_OURS}
 

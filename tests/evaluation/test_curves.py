@@ -11,7 +11,7 @@ import pytest
 
 from seqmel.errors import ConfigError, InputError
 from seqmel.evaluation.compression import Components, read_back, stored_bytes
-from seqmel.evaluation.curves import Curve, _draws, label_curve, size_curve
+from seqmel.evaluation.curves import Curve, label_curve, label_draws, size_curve
 from seqmel.evaluation.picture import draw_curves
 from seqmel.evaluation.problem import Problem
 from seqmel.evaluation.scoring import score
@@ -48,16 +48,16 @@ def test_all_labels_give_the_score_itself_and_few_labels_a_lower_one(y: pd.Serie
 def test_draws_are_training_clients_with_every_class_and_differ(y: pd.Series) -> None:
     problem = Problem.of(y, "auto", 3, 0)
     for fold, (train, _) in enumerate(problem.splits):
-        draws = _draws(problem, fold, 0.0125, 0)
+        draws = label_draws(problem, fold, 0.0125, 0)
         assert all(set(draw) <= set(train) and len(draw) == 2 for draw in draws)
         assert all(set(problem.target[draw]) == {0, 1} for draw in draws)
         assert len({tuple(draw) for draw in draws}) > 1
-        assert [d.tolist() for d in _draws(problem, fold, 0.0125, 0)] == [d.tolist() for d in draws]
+        assert [d.tolist() for d in label_draws(problem, fold, 0.0125, 0)] == [d.tolist() for d in draws]
 
 
 @pytest.mark.parametrize(("fraction", "draws"), [(1.0, 1), (0.6, 2), (0.5, 2), (0.3, 4), (0.1, 5)])
 def test_small_shares_are_drawn_more_often(y: pd.Series, fraction: float, draws: int) -> None:
-    assert len(_draws(Problem.of(y, "auto", 3, 0), 0, fraction, 0)) == draws
+    assert len(label_draws(Problem.of(y, "auto", 3, 0), 0, fraction, 0)) == draws
 
 
 @pytest.mark.parametrize("fractions", [(0.0,), (0.5, 1.5), (-0.1,), (float("nan"),), ()])

@@ -16,6 +16,7 @@ from small import TINY, card_events
 from typer.testing import CliRunner
 
 import seqmel.experiment.run
+import seqmel.training.finetune
 from seqmel.errors import ConfigError, OutputError, SeqmelError
 from seqmel.experiment import read_plan, run_experiment
 from seqmel.experiment.table import half_width
@@ -123,9 +124,11 @@ def test_the_interval_adds_the_chance_of_folds_and_of_seeds() -> None:
         ({"seedz": [1]}, ["seedz", "seeds"]),
         ({"folds": 1}, ["folds"]),
         ({"rows": {}}, ["rows"]),
+        ({"rows": {"x": {"scored": "finetund"}}}, ["row 'x'", "finetund", "trees, finetuned, scratch", "Did you mean"]),
+        ({"label_shares": [0.1, 2]}, ["label_shares"]),
         ({"data": {"cards": {"events": "e", "labels": "l", "targets": ["t"], "evnts": 1}}}, ["evnts", "events"]),
     ],
-    ids=["option", "key", "folds", "no rows", "data"],
+    ids=["option", "key", "folds", "no rows", "scored", "shares", "data"],
 )
 def test_a_plan_that_is_wrong_is_refused_before_anything_runs(
     change: dict[str, Any], words: list[str], folder: Path
@@ -150,3 +153,49 @@ def test_the_command_prints_the_table(folder: Path) -> None:
     done = CliRunner().invoke(app, ["experiment", str(folder / "plan.yaml"), "-o", str(folder / "out")])
     assert done.exit_code == 0, done.output
     assert "| pooled + aggregates |" in done.output
+
+
+TUNED: dict[str, Any] = PLAN | {
+    "rows": {"pooled": {}, "tuned": {"scored": "finetuned"}, "from scratch": {"scored": "scratch"}},
+    "base": PLAN["base"] | {"finetuning": {"epochs": 1}},
+    "label_shares": [0.5, 1],
+    "seeds": [0],
+}
+
+
+def test_rows_can_be_fine_tuned_and_scored_with_shares_of_the_labels_on_the_same_test_parts(folder: Path) -> None:
+    run_experiment(write(folder, TUNED), folder / "out")
+    results = pd.read_parquet(folder / "out" / "results.parquet")
+    counts = results[results["primary"]].groupby(["target", "features"]).size()
+    names = ["aggregates", "pooled", "pooled + aggregates", "tuned", "from scratch"]
+    for target in ("habit", "amount"):
+        for name in names:
+            assert counts[target, name] == counts[target, f"{name}, 0.5 of the labels"] == 2
+    habit = results[(results["target"] == "habit") & (results["metric"] == "log_loss")]
+    assert np.isfinite(habit["value"]).all()
+    tuned, scratch = (habit.loc[habit["features"] == name, "value"].tolist() for name in names[3:])
+    assert tuned != scratch
+
+
+def test_fine_tuning_learns_from_the_training_part_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[Any]] = []
+    real = seqmel.training.finetune.finetuned_model
+    monkeypatch.setattr(
+        seqmel.training.finetune,
+        "finetuned_model",
+        lambda *a, **k: (seen.append({i for y in a[2].values() for i in y.index}), real(*a, **k))[1],
+    )
+    data = {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}}
+    plan = write(folder, TUNED | {"data": data, "rows": {"tuned": {"scored": "finetuned"}}, "aggregates": False})
+    run_experiment(plan, folder / "out")
+    halves, wholes = seen[:2], seen[2:]
+    assert [len(part) for part in halves] == [10, 10]
+    assert wholes[0] & wholes[1] == set()
+    assert len(wholes[0] | wholes[1]) == 40
+    assert all(half <= whole for half, whole in zip(halves, wholes, strict=True))
+
+
+def test_a_plan_as_it_was_before_shares_has_the_settings_that_it_had(folder: Path) -> None:
+    plan = read_plan(folder / "plan.yaml")
+    settings = seqmel.experiment.run._settings(plan, seqmel.experiment.plan.Cell("gru", "cards", 0))
+    assert set(settings) == {"data", "config", "folds", "trees", "clients", "aggregates"}
