@@ -1,0 +1,56 @@
+"""The plans that come with seqmel: each is read and all its rows are valid, and no row is another by another name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from seqmel.config import methods
+from seqmel.experiment import Plan, read_plan
+
+TABLES = Path(__file__).parents[1] / "configs" / "tables"
+PLANS = sorted(TABLES.glob("*.yaml"))
+KINDS = ("pairs", "losses", "negatives", "encoders", "methods", "sizes", "labelled_share", "leaderboard")
+
+
+def options(plan: Plan, row: str, data: str) -> str:
+    return f"{plan.scored(row)} {plan.config(row, data, 0).to_dict()}"
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+def test_a_plan_is_valid_and_says_what_it_compares_how_to_run_it_and_how_long_it_takes(path: Path) -> None:
+    plan = read_plan(path)
+    first, second, *_ = text = path.read_text(encoding="utf-8").splitlines()
+    assert first.startswith("# ")
+    assert second.startswith(f"#   seqmel experiment configs/tables/{path.name} -o results/")
+    if path.stem.removesuffix("_small") in KINDS:
+        assert re.match(r"# .*(minutes?|hours?)", text[2])
+    assert len({options(plan, row, next(iter(plan.data))) for row in plan.rows}) == len(plan.rows)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_comes_small_on_one_set_and_full_on_several_with_the_same_rows(kind: str) -> None:
+    small, full = (read_plan(TABLES / f"{kind}{end}.yaml") for end in ("_small", ""))
+    assert list(small.rows) == list(full.rows)
+    assert (list(small.data), len(small.seeds)) == (["online_retail"], 1)
+    assert (len(full.data), len(full.seeds)) == (3, 3)
+
+
+def used(kind: str, section: str) -> set[str]:
+    plan = read_plan(TABLES / f"{kind}.yaml")
+    configs = [plan.config(row, next(iter(plan.data)), 0) for row in plan.rows]
+    return {getattr(config, section).name for config in configs if getattr(config, section) is not None}
+
+
+def test_the_tables_have_every_method_that_they_are_about() -> None:
+    known = methods()
+    assert used("losses", "loss") == used("leaderboard", "loss") == set(known["loss"]) - {"pml"}
+    assert used("leaderboard", "miner") == set(known["miner"])
+    assert used("pairs", "views") == set(known["views"])
+    assert used("encoders", "encoder") == set(known["encoder"])
+    assert used("negatives", "sampler") == set(known["sampler"])
+    plan = read_plan(TABLES / "methods.yaml")
+    parts = {part.name for row in plan.rows for part in plan.config(row, "berka", 0).objective}
+    assert parts == set(known["objective"])
