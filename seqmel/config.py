@@ -45,6 +45,10 @@ class EventOptions(Options):
     layers: Positive = 2
     dropout: Share = 0.0
     category_dropout: Share = 0.01
+    pretrain: Literal["ppmi"] | None = None
+    """How embeddings of categories begin: null at random; ppmi so that codes which stand near the same others are near."""
+    pretrain_window: Positive = 5
+    """Codes at most so many events apart stand near each other."""
 
 
 class NoEncoderOptions(Options):

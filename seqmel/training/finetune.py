@@ -123,10 +123,10 @@ def finetuned_model(
 
     import torch
 
-    from seqmel.nn.encoder import SequenceEncoder
     from seqmel.training.batches import settle
     from seqmel.training.fit_labels import fit_labels, settle_finetuning
     from seqmel.training.labelled import label
+    from seqmel.training.pretrain import new_encoder
 
     began = time.monotonic()
     config = config_for(model, config or Config())
@@ -140,7 +140,7 @@ def finetuned_model(
         config = settle(config, sequences)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            encoder = SequenceEncoder(config, prepared.vocabulary)
+            encoder = new_encoder(config, prepared.vocabulary, sequences)
     else:
         encoder = copy.deepcopy(model.encoder)
     found = fit_labels(encoder, sequences, labelled, config, checkpoints=checkpoints, progress=progress)

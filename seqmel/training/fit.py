@@ -27,6 +27,7 @@ from seqmel.objectives import Objective
 from seqmel.progress import Progress, Task, silent
 from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
 from seqmel.training.module import MONITOR, TrainingModule
+from seqmel.training.pretrain import new_encoder
 
 __all__ = ["Report", "Watched", "fit", "quiet", "restore", "run_trainer", "trainer_of"]
 
@@ -64,7 +65,7 @@ def fit(
     placed = sequences.to(device) if config.training.data == "device" else sequences
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(config.seed)
-        encoder = SequenceEncoder(config, vocabulary)
+        encoder = new_encoder(config, vocabulary, sequences, split.training)
         if initial is not None:
             encoder.load_state_dict(initial.state_dict())
         objective = Objective(config, vocabulary, encoder)

@@ -31,6 +31,7 @@ METHODS: list[dict[str, Any]] = [
     ),
     *({"views": {"name": views, "min_length": 2}} for views in sorted(VIEWS)),
     {"views": {"name": "time_windows", "day_dropout": 0.2, "event_dropout": 0.2, "shuffle": True}},
+    {"events": {"hidden_size": 16, "pretrain": "ppmi"}},
     *({"sampler": sampler} for sampler in sorted(SAMPLERS)),
     {"loss": {"name": "contrastive", "margin": 1.0, "margin_start": 0.1}},
     *({"objective": name, "encoder": {"name": "gru", "hidden_size": 16}} for name in methods()["objective"]),
