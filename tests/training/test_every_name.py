@@ -1,0 +1,100 @@
+"""Every name that `seqmel methods` lists can be chosen and trains: on clients of online_retail where the set is there, else made ones.
+
+The set is looked for in the folder that SEQMEL_DATA names, or in shared/data: online_retail/events.parquet.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from small import card_events, tiny_config
+
+from seqmel.config import methods
+from seqmel.data.inference import infer_schema
+from seqmel.data.preparation import encode, fit_vocabulary
+from seqmel.data.reading import open_events
+from seqmel.data.sequences import EncodedSequences
+from seqmel.data.vocabulary import Vocabulary
+from seqmel.losses import LOSSES
+from seqmel.miners import MINERS
+from seqmel.schema import SchemaOptions
+from seqmel.training.fit import fit
+
+DATA = Path(os.environ.get("SEQMEL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+RETAIL = DATA / "online_retail" / "events.parquet"
+NAMES = [(section, name) for section, names in methods().items() for name in names]
+
+
+def real_events() -> pa.Table:
+    """The events of the first forty clients."""
+    table = pq.read_table(RETAIL)
+    client = next(name for name in table.column_names if "customer" in name or "client" in name)
+    first = pc.unique(table[client])[:40]
+    return table.filter(pc.is_in(table[client], first))
+
+
+@functools.cache
+def prepared(real: bool) -> tuple[EncodedSequences, Vocabulary]:
+    source = open_events(real_events() if real else card_events(40))
+    schema = infer_schema(source, SchemaOptions())
+    vocabulary = fit_vocabulary(source, schema, min_count=2, max_categories=50)
+    return EncodedSequences.from_batches(list(encode(source, schema, vocabulary)), time=schema.time), vocabulary
+
+
+def chosen(section: str, name: str) -> dict[str, Any]:
+    """A config that has the method, and what it needs beside it."""
+    if section == "objective":
+        return {"objective": name, "encoder": {"name": "gru", "hidden_size": 16}}
+    if section == "encoder":
+        return {"encoder": {"name": name} | ({} if name == "none" else {"hidden_size": 16})}
+    if section == "miner":
+        loss = {"pairs": "contrastive", "triplets": "triplet"}[MINERS[name]().gives]
+        return {"loss": loss, "miner": name}
+    if name == "pml":
+        return {"loss": "pml/CircleLoss"}
+    return {section: name}
+
+
+def trained(section: str, name: str, *, real: bool) -> list[dict[str, float]]:
+    held, vocabulary = prepared(real)
+    options = {"encoder": "none", "views": {"max_length": 20}, "objective": {"head_size": 16}, "device": "cpu"}
+    config = tiny_config(**options | chosen(section, name))
+    encoder, history = fit(held, vocabulary, config)
+    assert all(weights.isfinite().all() for weights in encoder.state_dict().values())
+    return history
+
+
+def check(section: str, name: str, *, real: bool) -> None:
+    if name == "pml" and importlib.util.find_spec("pytorch_metric_learning") is None:
+        pytest.skip("pytorch-metric-learning is not installed")
+    history = trained(section, name, real=real)
+    assert len(history) == 1
+    assert all(math.isfinite(value) for value in history[0].values())
+
+
+@pytest.mark.parametrize(("section", "name"), NAMES)
+def test_every_method_trains_an_epoch_on_real_clients_and_stays_finite(section: str, name: str) -> None:
+    if not RETAIL.is_file():
+        pytest.skip(f"no {RETAIL}; name the folder of data in SEQMEL_DATA")
+    check(section, name, real=True)
+
+
+@pytest.mark.parametrize(("section", "name"), NAMES)
+@pytest.mark.skipif(RETAIL.is_file(), reason="the same is tested on real clients")
+def test_every_method_trains_an_epoch_on_made_clients_and_stays_finite(section: str, name: str) -> None:
+    check(section, name, real=False)
+
+
+def test_every_loss_and_miner_is_a_name() -> None:
+    known = methods()
+    assert set(LOSSES) <= set(known["loss"])
+    assert set(MINERS) == set(known["miner"])
