@@ -120,7 +120,12 @@ def read_plan(path: str | Path) -> Plan:
                 f"{did_you_mean(plan.scored(row), SCORED)}"
             )
         for data in plan.data:
-            plan.config(row, data, plan.seeds[0])
+            parts = [part.name for part in plan.config(row, data, plan.seeds[0]).objective]
+            if "supervised_contrastive" in parts:
+                raise ConfigError(
+                    f"row {row!r}: the objective supervised_contrastive would see the labels of the test parts. Take scored:"
+                    " finetuned, which sees those of the training parts."
+                )
     return plan
 
 

@@ -21,6 +21,7 @@ from seqmel.objectives.next_event import NextEvent
 from seqmel.objectives.next_sequence import NextSequence
 from seqmel.objectives.replaced_token import ReplacedToken
 from seqmel.objectives.sequence_order import SequenceOrder
+from seqmel.objectives.supervised_contrastive import SupervisedContrastive
 from seqmel.options.objectives import (
     CoLESOptions,
     CPCOptions,
@@ -31,6 +32,7 @@ from seqmel.options.objectives import (
     ObjectiveOptions,
     ReplacedTokenOptions,
     SequenceOrderOptions,
+    SupervisedContrastiveOptions,
 )
 
 __all__ = ["Objective"]
@@ -43,17 +45,20 @@ class Objective(nn.Module):
         config: names the parts and their options; settled, so that the slices have lengths.
         vocabulary: of the events.
         encoder: that is to learn.
+        codes: (clients,) int64, the class of each client of the set or -1, for a part that learns from labels.
 
     Attributes:
         share_done: how much of the training is done, 0 to 1, set by whoever trains; margins that grow follow it.
     """
 
-    def __init__(self, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder) -> None:
+    def __init__(
+        self, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder, *, codes: Tensor | None = None
+    ) -> None:
         super().__init__()
         assert config.views.min_length is not None, "settle() comes before"
         self.views = VIEWS[config.views.name](**config.views.model_dump(exclude={"name"}))
         self.share_done = 0.0
-        self.parts = nn.ModuleDict({o.name: _part(o, config, vocabulary, encoder) for o in config.objective})
+        self.parts = nn.ModuleDict({o.name: _part(o, config, vocabulary, encoder, codes) for o in config.objective})
         self.weights: dict[str, float] = {options.name: options.weight for options in config.objective}
 
     def draw(self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator) -> ViewBatch:
@@ -72,7 +77,9 @@ class Objective(nn.Module):
         return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
 
 
-def _part(options: ObjectiveOptions, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder) -> nn.Module:
+def _part(
+    options: ObjectiveOptions, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder, codes: Tensor | None
+) -> nn.Module:
     own = options.model_dump(exclude={"name", "weight"})  # named as the arguments of the part
     states: dict[str, Any] = {"state_size": encoder.state_size}
     vectors: dict[str, Any] = {"embedding_size": encoder.vector_size}
@@ -94,3 +101,6 @@ def _part(options: ObjectiveOptions, config: Config, vocabulary: Vocabulary, enc
             return SequenceOrder(**vectors, **own)
         case NextSequenceOptions():
             return NextSequence(**vectors, **own)
+        case SupervisedContrastiveOptions(head_size=size, temperature=temperature):
+            assert codes is not None, "whoever trains reads the labels"
+            return SupervisedContrastive(codes, **vectors, head_size=size, temperature=temperature)

@@ -20,6 +20,7 @@ __all__ = [
     "ObjectivesOptions",
     "ReplacedTokenOptions",
     "SequenceOrderOptions",
+    "SupervisedContrastiveOptions",
 ]
 
 
@@ -100,6 +101,18 @@ class NextSequenceOptions(_ObjectiveOptions):
     head_size: Positive = 256
 
 
+class SupervisedContrastiveOptions(_ObjectiveOptions):
+    """Views of clients of one class together, of others apart, with labels for some of the clients."""
+
+    name: Literal["supervised_contrastive"] = "supervised_contrastive"
+    labels: Annotated[str, Field(min_length=1)]
+    """A table with one row a client."""
+    target: Annotated[str, Field(min_length=1)]
+    """Its column with the classes."""
+    head_size: Positive = 128
+    temperature: Above = 0.1
+
+
 def _parts(value: Any) -> Any:
     return [value] if isinstance(value, (str, Mapping, BaseModel)) else value
 
@@ -113,6 +126,7 @@ ObjectiveOptions: TypeAlias = (
     | ReplacedTokenOptions
     | SequenceOrderOptions
     | NextSequenceOptions
+    | SupervisedContrastiveOptions
 )
 ObjectivesOptions: TypeAlias = Annotated[
     tuple[Annotated[Annotated[ObjectiveOptions, Field(discriminator="name")], BeforeValidator(named_or("coles"))], ...],

@@ -26,6 +26,7 @@ from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
 from seqmel.progress import Progress, Task, silent
 from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
+from seqmel.training.label_codes import label_codes
 from seqmel.training.module import MONITOR, TrainingModule
 from seqmel.training.pretrain import new_encoder
 
@@ -57,6 +58,7 @@ def fit(
     Raises:
         TrainingError: too few clients, or a loss that is no longer finite.
         ConfigError: a device that is not there.
+        SeqmelError: labels that the objective names and that cannot be read, or do not fit the clients.
     """
     device = resolve_device(config.device)
     keep_large_blocks()
@@ -68,7 +70,7 @@ def fit(
         encoder = new_encoder(config, vocabulary, sequences, split.training)
         if initial is not None:
             encoder.load_state_dict(initial.state_dict())
-        objective = Objective(config, vocabulary, encoder)
+        objective = Objective(config, vocabulary, encoder, codes=label_codes(config, sequences))
         report = Report(progress, config.training, words=_watched_words)
         module = TrainingModule(encoder, objective, config, on_epoch=report.tell)
         watched = Watched(MONITOR, "max") if len(split.validation) else None

@@ -146,12 +146,15 @@ def train_model(
 
 
 def _check_first(config: Config) -> None:
-    """A `ConfigError` where the device is not there, or the loss is of a library that does not have it."""
+    """A `SeqmelError` where the device is not there, the loss is of a library that does not have it, or labels are named
+    that cannot be read."""
     from seqmel.device import resolve_device
     from seqmel.objectives.coles import make_loss
+    from seqmel.training.label_codes import labels_of
 
     resolve_device(config.device)
     make_loss(config)
+    labels_of(config, config.columns.client)
 
 
 def _check_shape(before: Config, wanted: Config) -> None:

@@ -50,8 +50,10 @@ def prepared(real: bool) -> tuple[EncodedSequences, Vocabulary]:
     return EncodedSequences.from_batches(list(encode(source, schema, vocabulary)), time=schema.time), vocabulary
 
 
-def chosen(section: str, name: str) -> dict[str, Any]:
+def chosen(section: str, name: str, labels: Path) -> dict[str, Any]:
     """A config that has the method, and what it needs beside it."""
+    if name == "supervised_contrastive":
+        return {"objective": {"name": name, "labels": str(labels), "target": "group"}}
     if section == "objective":
         return {"objective": name, "encoder": {"name": "gru", "hidden_size": 16}}
     if section == "encoder":
@@ -64,34 +66,38 @@ def chosen(section: str, name: str) -> dict[str, Any]:
     return {section: name}
 
 
-def trained(section: str, name: str, *, real: bool) -> list[dict[str, float]]:
+def trained(section: str, name: str, folder: Path, *, real: bool) -> list[dict[str, float]]:
     held, vocabulary = prepared(real)
     options = {"encoder": "none", "views": {"max_length": 20}, "objective": {"head_size": 16}, "device": "cpu"}
-    config = tiny_config(**options | chosen(section, name))
+    groups = pa.array([i % 3 for i in range(len(held))])
+    pq.write_table(
+        pa.table({held.client: held.client_ids.combine_chunks(), "group": groups}), folder / "labels.parquet"
+    )
+    config = tiny_config(**options | chosen(section, name, folder / "labels.parquet"))
     encoder, history = fit(held, vocabulary, config)
     assert all(weights.isfinite().all() for weights in encoder.state_dict().values())
     return history
 
 
-def check(section: str, name: str, *, real: bool) -> None:
+def check(section: str, name: str, folder: Path, *, real: bool) -> None:
     if name == "pml" and importlib.util.find_spec("pytorch_metric_learning") is None:
         pytest.skip("pytorch-metric-learning is not installed")
-    history = trained(section, name, real=real)
+    history = trained(section, name, folder, real=real)
     assert len(history) == 1
     assert all(math.isfinite(value) for value in history[0].values())
 
 
 @pytest.mark.parametrize(("section", "name"), NAMES)
-def test_every_method_trains_an_epoch_on_real_clients_and_stays_finite(section: str, name: str) -> None:
+def test_every_method_trains_an_epoch_on_real_clients_and_stays_finite(section: str, name: str, tmp_path: Path) -> None:
     if not RETAIL.is_file():
         pytest.skip(f"no {RETAIL}; name the folder of data in SEQMEL_DATA")
-    check(section, name, real=True)
+    check(section, name, tmp_path, real=True)
 
 
 @pytest.mark.parametrize(("section", "name"), NAMES)
 @pytest.mark.skipif(RETAIL.is_file(), reason="the same is tested on real clients")
-def test_every_method_trains_an_epoch_on_made_clients_and_stays_finite(section: str, name: str) -> None:
-    check(section, name, real=False)
+def test_every_method_trains_an_epoch_on_made_clients_and_stays_finite(section: str, name: str, tmp_path: Path) -> None:
+    check(section, name, tmp_path, real=False)
 
 
 def test_every_loss_and_miner_is_a_name() -> None:

@@ -21,6 +21,7 @@ from seqmel.miners import MINERS
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.fit import fit
 
+SELF_SUPERVISED = sorted(set(methods()["objective"]) - {"supervised_contrastive"})
 METHODS: list[dict[str, Any]] = [
     *({"loss": loss} for loss in sorted(LOSSES)),
     *(
@@ -34,7 +35,7 @@ METHODS: list[dict[str, Any]] = [
     {"events": {"hidden_size": 16, "pretrain": "ppmi"}},
     *({"sampler": sampler} for sampler in sorted(SAMPLERS)),
     {"loss": {"name": "contrastive", "margin": 1.0, "margin_start": 0.1}},
-    *({"objective": name, "encoder": {"name": "gru", "hidden_size": 16}} for name in methods()["objective"]),
+    *({"objective": name, "encoder": {"name": "gru", "hidden_size": 16}} for name in SELF_SUPERVISED),
     {
         "objective": ["coles", {"name": "cpc", "weight": 0.5}, "replaced_token"],
         "encoder": {"name": "transformer", "hidden_size": 16, "heads": 2, "causal": True},

@@ -1,0 +1,55 @@
+"""Supervised contrastive learning with labels for some clients: views of clients of one class together, of others apart.
+
+Khosla et al.: Supervised contrastive learning (NeurIPS 2020, arXiv 2004.11362, equation 2), over the views of those clients of
+the batch that have a label: with s the cosine similarity of projected vectors divided by the temperature, and P(i) the other
+labelled views of i's class, its own client's among them,
+
+    L = mean over labelled i of  -1 / |P(i)| * sum over p in P(i) of ( s(i, p) - log sum over labelled k != i of exp s(i, k) ).
+
+Views without a label are neither positives nor negatives here, since their class is not known; they learn from the other parts
+of the objective, such as `coles`, with which this one is meant to go.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqmel.losses.pairs import masked_logsumexp, masked_mean
+from seqmel.objectives.encoded import Encoded
+
+__all__ = ["SupervisedContrastive"]
+
+
+class SupervisedContrastive(nn.Module):
+    """See the module's text.
+
+    Args:
+        codes: (clients of the set,) int64, the class of each by its position; -1 where it is not known.
+        embedding_size: width of the encoder's vectors.
+        head_size: width of the projection head, which is this part's own.
+        temperature: what similarities are divided by.
+    """
+
+    def __init__(self, codes: Tensor, *, embedding_size: int, head_size: int = 128, temperature: float = 0.1) -> None:
+        super().__init__()
+        inner = nn.Linear(embedding_size, 2 * head_size)
+        self.head = nn.Sequential(inner, nn.GELU(), nn.Linear(2 * head_size, head_size))
+        self.temperature = temperature
+        self.codes: Tensor
+        self.register_buffer("codes", codes, persistent=False)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """The loss of a batch, a scalar; zero, with zero gradient, where no class has two views."""
+        projected, codes = self.head(encoded.vectors), self.codes[encoded.batch.clients]
+        with torch.autocast(projected.device.type, enabled=False):
+            vectors = F.normalize(projected.float(), dim=1)
+            similarity = vectors @ vectors.t() / self.temperature
+            known = codes >= 0
+            itself = torch.eye(len(codes), dtype=torch.bool, device=codes.device)
+            compared = known.unsqueeze(0) & known.unsqueeze(1) & ~itself
+            positive = compared & (codes.unsqueeze(0) == codes.unsqueeze(1))
+            costs = masked_logsumexp(similarity, compared).unsqueeze(1) - similarity
+            counts = positive.sum(1)
+            return masked_mean(torch.where(positive, costs, 0.0).sum(1) / counts.clamp(min=1), counts > 0)
