@@ -174,6 +174,8 @@ class Config(Options):
     )
     embedding_dim: Positive | None = None
     """Width of the vector; null takes the pooled states as they are."""
+    matryoshka: tuple[Positive, ...] = ()
+    """Sizes of beginnings of the vector that are trained to be of use alone, such as [16, 64], below embedding_dim."""
     profile: bool = True
     """Three numbers more at the end of the vector, which are not learnt: how many events, how long ago the first and the
     last one. Only where embedding_dim is null."""
@@ -215,6 +217,7 @@ class Config(Options):
             )
         if "masked_events" in parts and self.encoder.name == "none":
             raise ValueError("the objective masked_events needs an encoder: gru, lstm or transformer; found none")
+        self._check_matryoshka()
         loss, miner = self.loss, self.miner
         fitting = ", ".join(_name(o) for o in _kinds(AnyMinerOptions) if o.gives == loss.takes)
         if loss.takes == "batch" and miner is not None:
@@ -227,6 +230,24 @@ class Config(Options):
                 f" expected one of: {fitting}"
             )
         return self
+
+    def _check_matryoshka(self) -> None:
+        sizes = self.matryoshka
+        if not sizes:
+            return
+        if self.embedding_dim is None:
+            raise ValueError(
+                "matryoshka needs embedding_dim, such as 256: without it the vector is pooled statistics side by side, whose"
+                " beginning is no smaller vector"
+            )
+        if list(sizes) != sorted(set(sizes)) or sizes[-1] >= self.embedding_dim:
+            raise ValueError(
+                f"matryoshka is {list(sizes)}; expected growing sizes below embedding_dim, which is {self.embedding_dim}"
+            )
+        if not {"coles", "event_prediction"} & {part.name for part in self.objective}:
+            raise ValueError(
+                "matryoshka needs a part of the objective that learns from vectors: coles, event_prediction"
+            )
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, source: str = "the config") -> Config:

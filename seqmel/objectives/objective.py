@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from seqmel.objectives.coles import CoLES
 from seqmel.objectives.encoded import Encoded, ViewBatch
 from seqmel.objectives.event_prediction import EventPrediction
 from seqmel.objectives.masked_events import MaskedEvents
+from seqmel.objectives.matryoshka import Matryoshka
 from seqmel.objectives.next_event import NextEvent
 from seqmel.options.objectives import (
     CoLESOptions,
@@ -62,14 +65,14 @@ class Objective(nn.Module):
         return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
 
 
-def _part(
-    options: ObjectiveOptions, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder
-) -> CoLES | EventPrediction | MaskedEvents | NextEvent:
+def _part(options: ObjectiveOptions, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder) -> nn.Module:
     match options:
-        case CoLESOptions():
-            return CoLES(config, embedding_size=encoder.vector_size, head_size=options.head_size)
-        case EventPredictionOptions(head_size=size):
-            return EventPrediction(vocabulary, embedding_size=encoder.vector_size, head_size=size)
+        case CoLESOptions(head_size=head):
+            return _nested(config, encoder, lambda size: CoLES(config, embedding_size=size, head_size=head))
+        case EventPredictionOptions(head_size=head):
+            return _nested(
+                config, encoder, lambda size: EventPrediction(vocabulary, embedding_size=size, head_size=head)
+            )
         case NextEventOptions(head_size=size, most_events=most):
             return NextEvent(vocabulary, state_size=encoder.state_size, head_size=size, most_events=most)
         case MaskedEventsOptions(head_size=size, share=share):
@@ -77,3 +80,10 @@ def _part(
                 vocabulary, event_size=encoder.events.output_size, state_size=encoder.state_size, share=share,
                 head_size=size,
             )  # fmt: skip
+
+
+def _nested(config: Config, encoder: SequenceEncoder, part: Callable[[int], nn.Module]) -> nn.Module:
+    """A part that learns from vectors: of the whole vector, or of each nested size of it too."""
+    if not config.matryoshka:
+        return part(encoder.vector_size)
+    return Matryoshka(part, (*config.matryoshka, encoder.vector_size))

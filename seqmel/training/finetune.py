@@ -26,7 +26,7 @@ from seqmel.training.run import prepared_in, work_folder
 __all__ = ["UNREAD", "finetune", "finetuned_model", "save_finetuned"]
 
 _FREE = ("finetuning", "seed", "device", "precision")
-UNREAD = ("objective", "views", "loss", "miner", "training")
+UNREAD = ("objective", "matryoshka", "views", "loss", "miner", "training")
 """Sections of the config that only training without labels reads."""
 
 
@@ -165,7 +165,7 @@ def config_for(model: Model | None, config: Config) -> Config:
         ConfigError: `config` says something that is otherwise in the model.
     """
     if model is None:
-        return config
+        return config.model_copy(update={"matryoshka": ()})  # nothing here trains beginnings of the vector
     for field, said in config.columns:
         if said is not None and field in config.columns.model_fields_set:
             there = getattr(model.schema if field != "ignore" else model.config.columns, field)

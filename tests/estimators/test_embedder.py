@@ -480,6 +480,7 @@ def test_the_model_that_training_goes_on_from_stays_as_it_is(fitted: SequenceEmb
         ({"pooling": "last"}, "another shape"),
         ({"embedding_dim": 7}, r"embedding_dim: None there, 7 now"),
         ({"event_encoder__hidden_size": 32}, r"events\.hidden_size"),
+        ({"profile": False}, "profile: True there, False now"),
     ],
 )
 def test_training_does_not_go_on_with_an_encoder_of_another_shape(
