@@ -102,8 +102,9 @@ class TrainingOptions(Options):
 class FinetuningOptions(Options):
     """How labels are learnt on top of an encoder, be it trained without labels or new."""
 
-    unfreeze: Literal["head", "gradual", "discriminative", "all"] = "all"
-    """What learns. head: the heads alone, solved exactly. all: the encoder too. discriminative: the encoder too, each part
+    unfreeze: Literal["auto", "head", "gradual", "discriminative", "all"] = "auto"
+    """What learns. auto: head where a trained encoder has fewer than 1,000 labelled clients, unless epochs or encoder_rate are
+    given; else all. head: the heads alone, solved exactly. all: the encoder too. discriminative: the encoder too, each part
     nearer to the events 2.6 times slower. gradual: the parts of the encoder one more an epoch, from the vector down."""
     epochs: Annotated[int, Field(ge=0)] | None = None
     """How often to go through all labelled clients; null makes about 600 steps of it, from 3 to 10 epochs."""

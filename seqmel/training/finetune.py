@@ -135,7 +135,13 @@ def finetuned_model(
     check_names(labelled.targets, prepared.schema.client)
     for target in labelled.targets:
         progress.say(f"{target.name}: {_contents(labels[target.name], target.classes)}")
+    asked = config.finetuning.unfreeze
     config = settle_finetuning(config, len(labelled), new=model is None)
+    if asked == "auto" and config.finetuning.unfreeze == "head":
+        progress.say(
+            f"{len(labelled):,} labelled clients are few: the encoder stays as it is, the heads alone learn"
+            " (--unfreeze all tunes it too)"
+        )
     if model is None:
         config = settle(config, sequences)
         with torch.random.fork_rng():
