@@ -98,7 +98,7 @@ def test_a_random_state_of_numpy_gives_its_next_number() -> None:
 
 @pytest.mark.parametrize(
     "form",
-    ["index", "column", "plain column name", "polars", "arrow", "lists of Python"],
+    ["index", "column", "plain column name", "polars", "arrow", "lists of Python", "dictionaries"],
 )
 def test_every_table_of_lists_gives_the_vectors_of_the_sequences(
     form: str, train: EventSequences, fitted: SequenceEmbedder, vectors: pd.DataFrame
@@ -110,6 +110,7 @@ def test_every_table_of_lists_gives_the_vectors_of_the_sequences(
         "plain column name": frame.reset_index().rename(columns={"client_id": "who"}),
         "polars": pl.from_arrow(train.to_arrow()),
         "arrow": train.to_arrow(),
+        "dictionaries": train.to_arrow().to_pylist(),
         "lists of Python": pd.DataFrame(train.to_arrow().to_pylist()),
     }
     found = fitted.transform(given[form]) if form != "plain column name" else (
