@@ -180,8 +180,8 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         classifier = SequenceClassifier.from_pretrained("model", random_state=0).fit(train, train.align(gender))
         probabilities = classifier.predict_proba(test)
 
-    The labelled clients are embedded, a linear head a target is solved exactly on the standardised vectors, then heads and
-    encoder learn on together; the epoch with the lowest loss on the clients held out is kept (see `seqmel.finetune`).
+    The labelled clients are embedded, a linear head a target is solved exactly on the standardised vectors, then (from 1,000
+    labelled rows on, see `unfreeze`) heads and encoder learn on together; the epoch with the lowest loss on the clients held out is kept (see `seqmel.finetune`).
 
     Args:
         pretrained: a model folder or a `Model` whose encoder, columns and vocabulary are taken; None starts from scratch.
