@@ -19,12 +19,14 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from seqmel.data.number_types import NumberType
 from seqmel.data.preparation import check_events, time_sql
 from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import ROW, Events, ident, open_events
 from seqmel.data.sequences import EncodedSequences
+from seqmel.data.vector_files import Layout, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import DType, Layout, sequence_chunks, token_batches, write_vectors
+from seqmel.embedding import sequence_chunks, token_batches, vector_layout
 from seqmel.errors import InputError
 from seqmel.files import check_output, scratch_beside, written_beside
 from seqmel.model import Model
@@ -77,7 +79,9 @@ def embed_as_of(
     output: str | Path,
     *,
     layout: Layout = "columns",
-    dtype: DType = "float32",
+    dtype: NumberType = "float32",
+    dim: int | None = None,
+    scales: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -87,7 +91,7 @@ def embed_as_of(
     A client that has no event before the moment has the vector of an empty sequence.
 
     Args:
-        model, events, layout, dtype, device, progress: see `embed_to_parquet`.
+        model, events, layout, dtype, dim, scales, device, progress: see `embed_to_parquet`.
         moments: a table with a client and a time column, named and written as those of the events; or one moment for
             all clients, such as "2024-01-31" or, where time is counted in numbers, "365".
         output: the Parquet file to write.
@@ -101,6 +105,7 @@ def embed_as_of(
     """
     output = Path(output)
     check_output(output, overwrite=overwrite)
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales)
     one = _one_moment(moments, model.schema)
     wanted = read_moments(moments if one is None else _every_client(model, events, one), model.schema)
     placed = resolve_device(device)
@@ -109,8 +114,8 @@ def embed_as_of(
         shape = (len(wanted), model.encoder.output_size)
         vectors = np.memmap(scratch / "vectors", np.float32, "w+", shape=shape)
         _fill(vectors, model, events, wanted, placed, progress)
-        write_vectors(partial, wanted.table, vectors, layout=layout, dtype=dtype)
-    return len(wanted), model.encoder.output_size
+        write_vectors(partial, wanted.table, vectors, how)
+    return len(wanted), dim or model.encoder.output_size
 
 
 def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | None:

@@ -107,8 +107,9 @@ class TrainingOptions(Options):
 class FinetuningOptions(Options):
     """How labels are learnt on top of an encoder, be it trained without labels or new."""
 
-    unfreeze: Literal["head", "gradual", "discriminative", "all"] = "all"
-    """What learns. head: the heads alone, solved exactly. all: the encoder too. discriminative: the encoder too, each part
+    unfreeze: Literal["auto", "head", "gradual", "discriminative", "all"] = "auto"
+    """What learns. auto: head where a trained encoder has fewer than 1,000 labelled clients, unless epochs or encoder_rate are
+    given; else all. head: the heads alone, solved exactly. all: the encoder too. discriminative: the encoder too, each part
     nearer to the events 2.6 times slower. gradual: the parts of the encoder one more an epoch, from the vector down."""
     epochs: Annotated[int, Field(ge=0)] | None = None
     """How often to go through all labelled clients; null makes about 600 steps of it, from 3 to 10 epochs."""
@@ -179,6 +180,8 @@ class Config(Options):
     )
     embedding_dim: Positive | None = None
     """Width of the vector; null takes the pooled states as they are."""
+    matryoshka: tuple[Positive, ...] = ()
+    """Sizes of beginnings of the vector that are trained to be of use alone, such as [16, 64], below embedding_dim."""
     profile: bool = True
     """Three numbers more at the end of the vector, which are not learnt: how many events, how long ago the first and the
     last one. Only where embedding_dim is null."""
@@ -215,6 +218,7 @@ class Config(Options):
         if len(set(parts)) < len(parts):
             raise ValueError(f"objective names one part twice: {', '.join(parts)}")
         self._objectives_fit(parts)
+        self._check_matryoshka()
         loss, miner = self.loss, self.miner
         fitting = ", ".join(_name(o) for o in _kinds(AnyMinerOptions) if o.gives == loss.takes)
         if loss.takes == "batch" and miner is not None:
@@ -241,6 +245,24 @@ class Config(Options):
                 raise ValueError(f"the objective {part} needs an encoder: gru, lstm or transformer; found none")
             if part in ("cpc", "sequence_order", "next_sequence") and self.views.shuffle:
                 raise ValueError(f"the objective {part} asks for the order of events; set views.shuffle to false")
+
+    def _check_matryoshka(self) -> None:
+        sizes = self.matryoshka
+        if not sizes:
+            return
+        if self.embedding_dim is None:
+            raise ValueError(
+                "matryoshka needs embedding_dim, such as 256: without it the vector is pooled statistics side by side, whose"
+                " beginning is no smaller vector"
+            )
+        if list(sizes) != sorted(set(sizes)) or sizes[-1] >= self.embedding_dim:
+            raise ValueError(
+                f"matryoshka is {list(sizes)}; expected growing sizes below embedding_dim, which is {self.embedding_dim}"
+            )
+        if not {"coles", "event_prediction"} & {part.name for part in self.objective}:
+            raise ValueError(
+                "matryoshka needs a part of the objective that learns from vectors: coles, event_prediction"
+            )
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, source: str = "the config") -> Config:

@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from seqmel.config import Config
+from seqmel.data import vector_files
+from seqmel.data.number_types import NumberType, check_number_types
 from seqmel.data.preparation import encode
 from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
+from seqmel.data.vector_files import Layout, VectorLayout, read_scales, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.files import check_output, written_beside
+from seqmel.errors import ConfigError
+from seqmel.files import check_output, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.progress import Progress, silent
 
 __all__ = [
-    "DType",
-    "Layout",
     "embed",
     "embed_sequences",
     "embed_to_parquet",
     "sequence_chunks",
     "token_batches",
-    "vector_columns",
+    "vector_layout",
     "write_tables",
-    "write_vectors",
 ]
-
-Layout: TypeAlias = Literal["columns", "list"]
-DType: TypeAlias = Literal["float32", "float16"]
 
 _CHUNK_CLIENTS = 65_536
 
@@ -134,7 +128,9 @@ def embed_to_parquet(
     output: str | Path,
     *,
     layout: Layout = "columns",
-    dtype: DType = "float32",
+    dtype: NumberType = "float32",
+    dim: int | None = None,
+    scales: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -145,17 +141,33 @@ def embed_to_parquet(
         model, events, device, progress: see `embed`.
         output: the Parquet file to write.
         layout: "columns" for one column a dimension, "list" for one fixed-size list column `embedding`.
-        dtype: of the numbers.
+        dtype: of the numbers: float32, float16, int8 (256 steps within each dimension) or binary (one bit each). The scales
+            of the last two are in the metadata of the file; `read_embeddings` reads them back.
+        dim: only so many first numbers, of a model that was trained with `matryoshka`.
+        scales: an earlier file of the same dtype whose scales are to be used, so that equal codes mean the same in both;
+            where None they are taken from these vectors.
         overwrite: replace what is there.
 
     Returns:
         Number of clients and of dimensions.
     """
-    tables = (
-        pa.table({model.schema.client: ids} | _as_columns(vectors.numpy(), layout, dtype))
-        for ids, vectors in embed(model, events, device=device, progress=progress)
-    )
-    return write_tables(output, tables, overwrite=overwrite), model.encoder.output_size
+    output = Path(output)
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales)
+    parts = embed(model, events, device=device, progress=progress)
+    client, size = model.schema.client, how.dim or model.encoder.output_size
+    if how.streams:
+        tables = (how.table(pa.table({client: ids}), vectors.numpy()) for ids, vectors in parts)
+        return write_tables(output, tables, overwrite=overwrite), size
+    check_output(output, overwrite=overwrite)
+    with written_beside(output) as partial, scratch_beside(output) as scratch:
+        found = []
+        with (scratch / "vectors").open("wb") as file:
+            for ids, vectors in parts:
+                found.append(ids)
+                file.write(np.ascontiguousarray(vectors[:, : how.dim].numpy()).tobytes())
+        keys = pa.table({client: pa.chunked_array(found)})
+        write_vectors(partial, keys, np.memmap(scratch / "vectors", np.float32, "r", shape=(len(keys), size)), how)
+    return len(keys), size
 
 
 def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: bool = False) -> int:
@@ -166,49 +178,38 @@ def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: b
     """
     output = Path(output)
     check_output(output, overwrite=overwrite)
-    rows, writer = 0, None
-    with written_beside(output) as partial, contextlib.ExitStack() as stack:
-        for table in tables:
-            writer = writer or stack.enter_context(_writer(partial, table.schema, table.column_names[:1]))
-            writer.write_table(table)
-            rows += len(table)
-    return rows
+    with written_beside(output) as partial:
+        return vector_files.write_tables(partial, tables)
 
 
-def write_vectors(
-    path: Path, keys: pa.Table, vectors: npt.NDArray[np.float32], *, layout: Layout, dtype: DType
-) -> None:
-    """Write N vectors beside the columns that say whose they are, some rows at a time.
+def vector_layout(
+    model: Model, *, layout: Layout, dtype: NumberType, dim: int | None, scales: str | Path | None
+) -> VectorLayout:
+    """How the vectors of a model are to lie in a file, checked before any work starts.
 
     Args:
-        path: the Parquet file.
-        keys: (N, K) columns.
-        vectors: (N, D), in memory or mapped from a file.
-        layout, dtype: see `embed_to_parquet`.
+        model: whose vectors.
+        layout, dtype, dim, scales: see `embed_to_parquet`.
+
+    Raises:
+        ConfigError: fewer numbers than the model has, of a model that was not trained for it; scales without need.
+        InputError: scales that are not there, or of another type or size.
     """
-    with contextlib.ExitStack() as stack:
-        writer = None
-        for begin in range(0, max(1, len(vectors)), _CHUNK_CLIENTS):
-            rows = keys.slice(begin, _CHUNK_CLIENTS)
-            values = _as_columns(vectors[begin : begin + _CHUNK_CLIENTS], layout, dtype)
-            table = pa.table(dict(zip(rows.column_names, rows.columns, strict=True)) | values)
-            writer = writer or stack.enter_context(_writer(path, table.schema, keys.column_names))
-            writer.write_table(table)
+    check_number_types((dtype,))
+    whole = model.encoder.output_size
+    if dim is not None and dim != whole and dim not in model.config.matryoshka:
+        raise ConfigError(_no_prefix(model, dim))
+    if scales is not None and dtype not in ("int8", "binary"):
+        raise ConfigError(f"Numbers of type {dtype} have no scales. Leave the scales out, or take int8 or binary.")
+    found = read_scales(scales, dtype=dtype, size=dim or whole) if scales is not None else None
+    return VectorLayout(layout, dtype, dim, found)
 
 
-def _writer(path: Path, schema: pa.Schema, keys: list[str]) -> pq.ParquetWriter:
-    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=keys)
-
-
-def _as_columns(vectors: npt.NDArray[np.float32], layout: Layout, dtype: DType) -> dict[str, pa.Array]:
-    """(N, D) vectors as columns of a table: `emb_0000` ..., or the list column `embedding`."""
-    numbers = np.ascontiguousarray(vectors.astype(dtype))
-    if layout == "list":
-        return {"embedding": pa.FixedSizeListArray.from_arrays(pa.array(numbers.reshape(-1)), numbers.shape[1])}
-    names = vector_columns(numbers.shape[1])
-    return {name: pa.array(column) for name, column in zip(names, np.ascontiguousarray(numbers.T), strict=True)}
-
-
-def vector_columns(size: int) -> list[str]:
-    """What the numbers of a vector are called: emb_0000, emb_0001, ..."""
-    return [f"emb_{i:04d}" for i in range(size)]
+def _no_prefix(model: Model, dim: int) -> str:
+    sizes = model.config.matryoshka
+    if not sizes:
+        return (
+            f"The first {dim} numbers of this model's vectors are of no use alone: it was not trained for it. Train with"
+            f" --set embedding_dim=256 --set matryoshka=[{dim}], or reduce the vectors by PCA (seqmel evaluate --sizes)."
+        )
+    return f"The model was trained for {', '.join(map(str, sizes))} or all {model.encoder.output_size} numbers, not for {dim}."

@@ -24,12 +24,14 @@ import torch
 from torch import Tensor
 
 from seqmel.data.batch import NO_TIME, SequenceBatch
+from seqmel.data.number_types import NumberType
 from seqmel.data.preparation import encode
 from seqmel.data.prepared import is_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences, write_sequences
+from seqmel.data.vector_files import Layout, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import DType, Layout, token_batches, write_vectors
+from seqmel.embedding import token_batches, vector_layout
 from seqmel.errors import InputError, ModelError
 from seqmel.files import check_output, scratch_beside, written_beside
 from seqmel.model import Model
@@ -90,7 +92,9 @@ def embed_update(
     output: str | Path,
     *,
     layout: Layout = "columns",
-    dtype: DType = "float32",
+    dtype: NumberType = "float32",
+    dim: int | None = None,
+    scales: str | Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -104,7 +108,7 @@ def embed_update(
         model: with encoder none, gru or lstm.
         events: only those since the last update; see `open_events`. All of them where there is no state yet.
         state: the file to go on from and to replace; where it is not there, it is begun.
-        output, layout, dtype, device, progress: see `embed_to_parquet`.
+        output, layout, dtype, dim, scales, device, progress: see `embed_to_parquet`.
         overwrite: replace an output that is there.
 
     Raises:
@@ -114,6 +118,7 @@ def embed_update(
     state, output = Path(state), Path(output)
     check_output(output, overwrite=overwrite)
     check_output(state, overwrite=True)
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales)
     if is_prepared(events):
         raise InputError(f"{events} is a folder of prepared sequences. An update takes the new events themselves.")
     placed = resolve_device(device)
@@ -126,8 +131,8 @@ def embed_update(
         with progress.task("update", len(sequences), "clients") as task:
             known = run.write(new_state, state, task)
         keys = pa.table({model.schema.client: sequences.client_ids})
-        write_vectors(partial, keys, vectors, layout=layout, dtype=dtype)
-    return Updated(len(sequences), run.new, known, model.encoder.output_size)
+        write_vectors(partial, keys, vectors, how)
+    return Updated(len(sequences), run.new, known, dim or model.encoder.output_size)
 
 
 def _encoded(model: Model, events: Events, folder: Path) -> EncodedSequences:

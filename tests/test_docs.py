@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
+import shlex
 import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from seqmel.cli.main import main
 from seqmel.demo.generator import generate_card_data
 
 ROOT = Path(__file__).parents[1]
@@ -41,8 +42,20 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(
 
 
 @pytest.mark.slow
-def test_the_example_of_a_pipeline_runs() -> None:
-    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "sklearn_pipeline.py"), "60"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert re.findall(r"^(\w+) +AUROC [01]\.\d{3}", done.stdout, re.MULTILINE) == ["embeddings", "aggregates", "both"]
+def test_the_commands_at_the_top_of_the_readme_run_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ", 1)[0]
+    commands = re.findall(r"^    seqmel (.*)$", text, re.MULTILINE)
+    commands += re.findall(r"`seqmel ((?:finetune|predict)\s.*?)`", text, re.DOTALL)
+    assert [command.split()[0] for command in commands] == ["train", "embed", "evaluate", "finetune", "predict"]
+    data = generate_card_data(40, seed=1)
+    pq.write_table(data.events, tmp_path / "events.parquet")
+    pq.write_table(data.clients, tmp_path / "clients.parquet")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["seqmel", *shlex.split(command)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code, capsys.readouterr().err
+    assert len(pq.read_table("embeddings.parquet")) == len(pq.read_table("scores.parquet")) == 40

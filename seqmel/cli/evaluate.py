@@ -15,10 +15,10 @@ from rich.console import Console
 from seqmel.config import Config
 from seqmel.data.inference import infer_schema
 from seqmel.data.labels import beside, read_column, read_embeddings, read_labels
+from seqmel.data.number_types import NumberType, check_number_types
 from seqmel.data.reading import open_events
 from seqmel.errors import ConfigError
 from seqmel.evaluation.aggregates import AggregatePlan
-from seqmel.evaluation.compression import NumberType, check_number_types
 from seqmel.evaluation.curves import Curve, label_curve, size_curve
 from seqmel.evaluation.results import Scores
 from seqmel.evaluation.scoring import Task, score

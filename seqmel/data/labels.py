@@ -12,7 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seqmel.data.reading import EventSource, _arrow, _register, connect, ident, reading
+from seqmel.data.number_types import Scales
+from seqmel.data.reading import EventSource, _arrow, _files, _register, connect, ident, reading
+from seqmel.data.vector_files import scales_of
 from seqmel.errors import InputError, SchemaError, shown
 from seqmel.schema import recognise_client
 
@@ -41,7 +43,7 @@ _TEXT = re.compile(r"VARCHAR|ENUM.*|UUID")
 _WHOLE = re.compile(r"U?(TINY|SMALL|BIG)?INT(EGER)?|BOOLEAN")
 _NUMBER = re.compile(rf"{_WHOLE.pattern}|U?HUGEINT|FLOAT|DOUBLE|DECIMAL.*")
 _BATCH_ROWS = 100_000
-_VECTOR = re.compile(r"(FLOAT|DOUBLE)\[\d*\]")
+_VECTOR = re.compile(r"(FLOAT|DOUBLE|TINYINT)\[\d*\]")
 
 
 def read_labels(labels: Table, target: str, *, client: str | None = None, moment: str | None = None) -> pd.Series[Any]:
@@ -114,7 +116,8 @@ def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str
 
     Args:
         embeddings: a table with one row a client (and moment), the vector in columns `emb_0000 ...`, or in one list column
-            `embedding`; without either, all columns but the client's are the vector.
+            `embedding`; without either, all columns but the client's are the vector. Of int8 and binary that `seqmel embed`
+            wrote, the numbers are read back with the scales in the file (or Arrow table); a bit becomes 0 or 1.
         client: the client column; the first column where None.
         moment: the column of the moments, as `embed_as_of` writes it, where a client has a row for each of several.
 
@@ -129,14 +132,44 @@ def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str
     client = client or next(iter(source.columns))
     source.require(client, "Name the client column with --client.")
     keys = _keys(source, client, moment)
-    names = _vector_columns(source, client, moment)
-    nested = names == ["embedding"] and bool(_VECTOR.fullmatch(source.columns["embedding"]))
-    selected = ", ".join(f"{ident(name)}::{'FLOAT[]' if nested else 'FLOAT'} AS {ident(name)}" for name in names)
+    scales = _scales(embeddings, source.label)
+    names = _vector_columns(source, client, moment, packed=scales is not None)
+    kind = source.columns["embedding"] if names == ["embedding"] else ""
+    packed, nested = kind == "BLOB", bool(_VECTOR.fullmatch(kind))
+    read_as = "BLOB" if packed else "FLOAT[]" if nested else "FLOAT"
+    selected = ", ".join(f"{ident(name)}::{read_as} AS {ident(name)}" for name in names)
     read = source.stream(f"SELECT {selected}, {', '.join(keys)} FROM events", _BATCH_ROWS).read_all()
     ids = _ids(read.select(range(len(names), read.num_columns)), source.label)
-    values = _vectors(read.column(0), ids, source.label) if nested else {n: read.column(n).to_numpy() for n in names}
+    values: Any
+    if packed:
+        assert scales is not None, "without scales a column of bytes is no vector"
+        bits = np.stack([np.frombuffer(row, np.uint8) for row in read.column(0).to_pylist()])
+        values = np.unpackbits(bits, axis=1)[:, : scales.size]
+    elif nested:
+        values = _vectors(read.column(0), ids, source.label)
+    else:
+        values = {name: read.column(name).to_numpy() for name in names}
     frame: pd.DataFrame = pd.DataFrame(values, index=ids)
-    return frame.rename(columns=lambda i: f"emb_{i:04}") if nested else frame
+    if scales is not None:
+        _check_size(scales, frame, source.label)
+        frame = pd.DataFrame(scales.decode(frame.to_numpy()), index=ids, columns=frame.columns)
+    return frame.rename(columns=lambda i: f"emb_{i:04}") if packed or nested else frame
+
+
+def _scales(embeddings: Table, label: str) -> Scales | None:
+    """What the file or Arrow table says that its numbers mean."""
+    if isinstance(embeddings, (str, os.PathLike)):
+        return scales_of(_files(os.fspath(embeddings)), label)
+    schema = getattr(embeddings, "schema", None)
+    return Scales.from_metadata(schema.metadata, label) if isinstance(schema, pa.Schema) else None
+
+
+def _check_size(scales: Scales, frame: pd.DataFrame, label: str) -> None:
+    if scales.size != frame.shape[1]:
+        raise InputError(
+            f"{label} has {frame.shape[1]} numbers a vector and scales for {scales.size}. Expected all columns of a file that"
+            " seqmel embed wrote."
+        )
 
 
 def match(labels: pd.Series[Any], features: pd.DataFrame) -> tuple[pd.Series[Any], pd.DataFrame]:
@@ -243,8 +276,15 @@ def _open(table: Table) -> EventSource:
 
 def _without_float16(table: pa.Table) -> pa.Table:
     """DuckDB reads float16 from Parquet, but not from Arrow."""
-    wider = {pa.float16(): pa.float32(), pa.list_(pa.float16()): pa.list_(pa.float32())}
-    return table.cast(pa.schema([field.with_type(wider.get(field.type, field.type)) for field in table.schema]))
+    return table.cast(pa.schema([field.with_type(_wider(field.type)) for field in table.schema], table.schema.metadata))
+
+
+def _wider(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_wider(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_wider(kind.value_type))
+    return pa.float32() if pa.types.is_float16(kind) else kind
 
 
 def _target_sql(target: str, source: EventSource) -> str:
@@ -271,9 +311,10 @@ def _keys(source: EventSource, client: str, moment: str | None) -> list[str]:
     return [ident(client), f"{ident(moment)}{'::TIMESTAMP' if is_time else ''} AS {ident(moment)}"]
 
 
-def _vector_columns(source: EventSource, client: str, moment: str | None) -> list[str]:
+def _vector_columns(source: EventSource, client: str, moment: str | None, *, packed: bool) -> list[str]:
     columns = source.columns
-    if _VECTOR.fullmatch(columns.get("embedding", "")):
+    kind = columns.get("embedding", "")
+    if _VECTOR.fullmatch(kind) or (packed and kind == "BLOB"):
         return ["embedding"]
     others = [name for name in columns if name not in (client, moment)]
     names = [name for name in others if re.fullmatch(r"emb_\d+", name)] or others

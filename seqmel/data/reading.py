@@ -1,7 +1,7 @@
 """Read events from wherever they lie into one shape: a DuckDB view with one row an event.
 
-`open_events` takes a Parquet or CSV file, a folder, a glob, a partitioned data set, or a pandas, polars or Arrow table,
-with one row an event or with one row a client and list columns. What follows (schema, vocabulary, preparation,
+`open_events` takes a Parquet or CSV file, a folder, a glob, a partitioned data set, a pandas, polars or Arrow table, or
+a list of dictionaries, with one row an event or with one row a client and list columns. What follows (schema, vocabulary, preparation,
 aggregates) sees only an `EventSource`, so there is one code path for all of them.
 """
 
@@ -18,7 +18,9 @@ from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 
+from seqmel.data.records import is_records, records_table
 from seqmel.errors import InputError, OutputError, SchemaError, did_you_mean, shown
 from seqmel.schema import recognise_client
 
@@ -36,7 +38,8 @@ __all__ = [
 ]
 
 Events: TypeAlias = Any
-"""A path, folder or glob (str or Path), or a table: pandas, polars, pyarrow, or anything with an Arrow stream."""
+"""A path, folder or glob (str or Path); a table: pandas, polars, pyarrow, or anything with an Arrow stream; a pyarrow
+data set; or a list of dictionaries."""
 
 ROW = "__row"
 """The column that `EventSource` adds: the place of an event in the input. It breaks ties in time, always the same way."""
@@ -172,7 +175,8 @@ def open_events(
     """Open events of any supported kind.
 
     Args:
-        events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table, or `EventSequences`.
+        events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table, a pyarrow data set (which is not
+            loaded as a whole), `EventSequences`, or a list of dictionaries: one an event, or one a client with sequences.
         client: the client column, needed here only to unfold list columns; recognised by name otherwise.
         time: the time column, likewise.
         memory_limit: what DuckDB may hold in memory, such as "4GB"; it spills to disk beyond.
@@ -213,8 +217,18 @@ def _register(connection: duckdb.DuckDBPyConnection, events: Events) -> tuple[st
             connection.execute(f"CREATE {reader}")
         keys = set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0]))
         return path, dict.fromkeys(sorted(keys), "partition key of the folder")
+    label = f"the given {type(events).__name__}"
+    if isinstance(events, ds.Dataset):
+        connection.register("raw", events)
+        keys = _partition_keys(events)
+        return label, dict.fromkeys(sorted(keys), "partition key of the data set")
     connection.register("raw", _arrow(events))
-    return f"the given {type(events).__name__}", {}
+    return label, {}
+
+
+def _partition_keys(events: ds.Dataset) -> set[str]:
+    partitioning = getattr(events, "partitioning", None)
+    return set(partitioning.schema.names) if partitioning is not None else set()
 
 
 def _files(path: str) -> list[str]:
@@ -233,6 +247,11 @@ def _files(path: str) -> list[str]:
     if os.path.exists(path):
         return [path]
     files = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
+    if not files and "://" in path:
+        raise InputError(
+            f"{path} is an address, and seqmel reads paths. Mount it, or from Python hand in"
+            " pyarrow.dataset.dataset(...) with its filesystem."
+        )
     if not files:
         beside = os.listdir(os.path.dirname(path) or ".") if os.path.isdir(os.path.dirname(path) or ".") else []
         raise InputError(f"No such file or folder: {path}.{did_you_mean(os.path.basename(path), beside)}")
@@ -272,6 +291,8 @@ def _check_parquet(file: str) -> None:
 
 def _arrow(table: Any) -> pa.Table | pa.RecordBatchReader:
     kind, wanted = type(table).__name__, "Expected a path, or a pandas, polars or Arrow table."
+    if is_records(table):
+        return records_table(table)
     if not (hasattr(table, "__arrow_c_stream__") or isinstance(table, pa.RecordBatch)):
         raise InputError(f"Cannot read events from a {kind}. {wanted}")
     try:

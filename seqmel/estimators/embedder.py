@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from seqmel.config import Config
 from seqmel.data.reading import Events
-from seqmel.embedding import embed, vector_columns
+from seqmel.data.vector_files import vector_columns
+from seqmel.embedding import embed
 from seqmel.estimators.base import SequenceTransformer
 from seqmel.estimators.options import PARTS, changed, config_of, options_of_part, parameters_of, seed_of
 from seqmel.estimators.rows import ClientRows
@@ -47,6 +48,7 @@ class SequenceEmbedder(SequenceTransformer):
         encoder: "none", "gru", "lstm" or "transformer".
         embedding_dim: width of the vector; None takes the pooled states as they are.
         pooling: one or several of "last", "mean", "max", "std", "total", "attention".
+        matryoshka: sizes of beginnings of the vector that are to be of use alone; needs embedding_dim.
         profile: whether the vector ends with events, and days since the first and last; only without embedding_dim.
         event_encoder: options of the network that sees one event (the section `events` of a config).
         objective: a part or several that are learnt together, each a name or a dict of options.
@@ -82,6 +84,7 @@ class SequenceEmbedder(SequenceTransformer):
         encoder: Part = "none",
         embedding_dim: int | None = None,
         pooling: str | Sequence[str] = ("mean", "std", "max", "total"),
+        matryoshka: Sequence[int] = (),
         profile: bool = True,
         event_encoder: Mapping[str, Any] | None = None,
         objective: Part | Sequence[Part] = ("coles", "event_prediction"),
@@ -118,6 +121,7 @@ class SequenceEmbedder(SequenceTransformer):
         self.encoder = encoder
         self.embedding_dim = embedding_dim
         self.pooling = pooling
+        self.matryoshka = matryoshka
         self.profile = profile
         self.event_encoder = event_encoder
         self.objective = objective

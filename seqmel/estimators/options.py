@@ -27,7 +27,7 @@ PARTS = {
 """Parameter -> section of the config, for those with options of their own (`encoder__hidden_size`)."""
 
 _AUTO = "auto"
-_FLAT = ("objective", "pooling", "embedding_dim", "profile", "device", "precision")
+_FLAT = ("objective", "pooling", "embedding_dim", "matryoshka", "profile", "device", "precision")
 
 
 def config_of(parameters: Mapping[str, Any], *, seed: int, source: str) -> Config:

@@ -1,8 +1,8 @@
 """What X may be, brought to one form: a row of X is a client, and each row has its sequence of events.
 
-X is one of three things: `EventSequences`; a table with one row a client and list columns; or a table, column or array
-of client ids, where the estimator was given the events to look them up in. Whatever it is, row i of the result belongs
-to row i of X.
+X is one of three things: `EventSequences`; a table with one row a client and list columns, or a list of dictionaries of
+sequences; or a table, column or array of client ids, where the estimator was given the events to look them up in. Whatever
+it is, row i of the result belongs to row i of X.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from seqmel.data.labels import places
 from seqmel.data.reading import Events, _arrow
+from seqmel.data.records import is_records
 from seqmel.errors import InputError, SchemaError, did_you_mean, shown
 from seqmel.estimators.sequences import EventSequences
 from seqmel.schema import recognise_client
@@ -95,7 +96,7 @@ def client_rows(
 
 
 def _of_lists(X: Any, client: str | None, time: str | None) -> ClientRows:  # noqa: N803
-    if not hasattr(X, "__arrow_c_stream__"):
+    if not hasattr(X, "__arrow_c_stream__") and not is_records(X):
         raise InputError(f"Cannot take sequences from a {type(X).__name__}. {_WANTED}")
     index = X.index if isinstance(X, (pd.DataFrame, pd.Series)) else None
     table = pa.table(_arrow(X.reset_index(drop=True) if index is not None else X))

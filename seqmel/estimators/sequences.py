@@ -147,7 +147,8 @@ class EventSequences:
         """Labels in the order of the clients, by client id.
 
         Args:
-            labels: a Series or DataFrame whose index is the client id, each id once.
+            labels: a Series or DataFrame whose index is the client id, each id once; or a DataFrame with the ids in a
+                column named as that of the client, which then is left out of the result.
 
         Raises:
             InputError: no Series or DataFrame, an id twice, or a client without a label.
@@ -156,6 +157,8 @@ class EventSequences:
             raise InputError(
                 f"Cannot align a {type(labels).__name__}. Expected a pandas Series or DataFrame indexed by client id."
             )
+        if isinstance(labels, pd.DataFrame) and self.client in labels.columns:
+            labels = labels.set_index(self.client)
         if labels.index.has_duplicates:
             again = labels.index[labels.index.duplicated()].tolist()[0]
             raise InputError(f"Client {again!r} has several labels. Expected one a client: drop or join the others.")

@@ -42,7 +42,7 @@ class _Supervised(SequenceEstimator):
         self,
         *,
         pretrained: str | Path | Model | None = None,
-        unfreeze: Literal["head", "gradual", "discriminative", "all"] = "all",
+        unfreeze: Literal["auto", "head", "gradual", "discriminative", "all"] = "auto",
         epochs: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
@@ -180,12 +180,13 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         classifier = SequenceClassifier.from_pretrained("model", random_state=0).fit(train, train.align(gender))
         probabilities = classifier.predict_proba(test)
 
-    The labelled clients are embedded, a linear head a target is solved exactly on the standardised vectors, then heads and
-    encoder learn on together; the epoch with the lowest loss on the clients held out is kept (see `seqmel.finetune`).
+    The labelled clients are embedded, a linear head a target is solved exactly on the standardised vectors, then (from 1,000
+    labelled rows on, see `unfreeze`) heads and encoder learn on together; the epoch with the lowest loss on the clients held out is kept (see `seqmel.finetune`).
 
     Args:
         pretrained: a model folder or a `Model` whose encoder, columns and vocabulary are taken; None starts from scratch.
-        unfreeze: what learns: "head" (seconds), "gradual", "discriminative" or "all".
+        unfreeze: what learns: "head" (seconds), "gradual", "discriminative" or "all"; "auto" is "head" where a pretrained
+            encoder has fewer than 1,000 labelled rows and neither epochs nor encoder_rate is given, else "all".
         epochs, batch_size, learning_rate, encoder_rate, validation_share, patience, dropout, label_smoothing, class_weight,
             calibrate: see `seqmel.config.FinetuningOptions`.
         config: from scratch, the sections of a config that shape the encoder, such as `{"encoder": "gru"}`.

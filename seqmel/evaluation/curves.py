@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from seqmel.data.number_types import NumberType, check_number_types, stored_bytes
 from seqmel.errors import ConfigError, InputError
-from seqmel.evaluation.compression import Components, NumberType, check_number_types, read_back, stored_bytes
+from seqmel.evaluation.compression import Components, read_back
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Booster, Measured, Problem, Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score

@@ -41,7 +41,8 @@ class SequenceEncoder(nn.Module):
         self.pooling = Pooling(config.pooling, size=width)
         pooled = self.pooling.output_size
         self.vector_size = config.embedding_dim or pooled
-        self.project = nn.Linear(pooled, self.vector_size) if self.vector_size != pooled else None
+        projects = self.vector_size != pooled or bool(config.matryoshka)
+        self.project = nn.Linear(pooled, self.vector_size) if projects else None
         self.end_us = vocabulary.time.end_us if config.profile and config.embedding_dim is None else None
         self.output_size = self.vector_size + (PROFILE_SIZE if self.end_us is not None else 0)
 

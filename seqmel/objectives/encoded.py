@@ -60,6 +60,12 @@ class Encoded:
         self.batch = batch
         self.share_done = share_done
 
+    def prefix(self, size: int) -> Encoded:
+        """The same with only the first `size` numbers of each vector; states and vectors are not computed again."""
+        shorter = Encoded(self.encoder, self.batch, share_done=self.share_done)
+        vars(shorter).update(states=self.states, vectors=self.vectors[:, :size])
+        return shorter
+
     @cached_property
     def states(self) -> Tensor:
         """(E, W), see `SequenceEncoder.states`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from seqmel.objectives.cpc import CPC
 from seqmel.objectives.encoded import Encoded, ViewBatch
 from seqmel.objectives.event_prediction import EventPrediction
 from seqmel.objectives.masked_events import MaskedEvents
+from seqmel.objectives.matryoshka import Matryoshka
 from seqmel.objectives.next_event import NextEvent
 from seqmel.objectives.next_sequence import NextSequence
 from seqmel.objectives.replaced_token import ReplacedToken
@@ -86,9 +88,9 @@ def _part(
     of_events: dict[str, Any] = {"event_size": encoder.events.output_size}
     match options:
         case CoLESOptions():
-            return CoLES(config, **vectors, **own)
+            return _nested(config, encoder, lambda size: CoLES(config, embedding_size=size, **own))
         case EventPredictionOptions():
-            return EventPrediction(vocabulary, **vectors, **own)
+            return _nested(config, encoder, lambda size: EventPrediction(vocabulary, embedding_size=size, **own))
         case NextEventOptions():
             return NextEvent(vocabulary, **states, **own)
         case MaskedEventsOptions():
@@ -104,3 +106,10 @@ def _part(
         case SupervisedContrastiveOptions(head_size=size, temperature=temperature):
             assert codes is not None, "whoever trains reads the labels"
             return SupervisedContrastive(codes, **vectors, head_size=size, temperature=temperature)
+
+
+def _nested(config: Config, encoder: SequenceEncoder, part: Callable[[int], nn.Module]) -> nn.Module:
+    """A part that learns from vectors: of the whole vector, or of each nested size of it too."""
+    if not config.matryoshka:
+        return part(encoder.vector_size)
+    return Matryoshka(part, (*config.matryoshka, encoder.vector_size))

@@ -167,9 +167,11 @@ function map() {
   if (!page.map) return body.append(empty("Fewer than ten clients are shown: a map needs more."));
   let layout = page.map.layouts[0], colouring = page.map.colourings[0], tint, zoom = 1, middle = [500, 500], over = -1;
   const canvas = make("canvas", { tabindex: 0, role: "img", "aria-describedby": "map-help" });
+  const chosen = make("p", { class: "small", "aria-live": "polite" });
   const tip = make("div", { class: "tip", hidden: "" }), key = make("div", {}), note = make("p", { class: "quiet small" });
   const size = () => [canvas.clientWidth, canvas.clientHeight];
-  const scale = () => (Math.min(...size()) / 1060) * zoom;
+  let spread = [1000, 1000];  // how far the points of the layout reach
+  const scale = () => Math.min(...size().map((pixels, i) => pixels / (spread[i] + 60))) * zoom;
   const place = (i) => [size()[0] / 2 + (layout.x[i] - middle[0]) * scale(), size()[1] / 2 - (layout.y[i] - middle[1]) * scale()];
   function draw() {
     const [w, h] = size(), ratio = window.devicePixelRatio || 1, pen = canvas.getContext("2d");
@@ -182,6 +184,7 @@ function map() {
     pen.lineWidth = 1.2; for (const i of page.clients[selected].near) { disc(i, radius + 3); pen.stroke(); }
     pen.lineWidth = 2.4; disc(selected, radius + 4); pen.stroke();
     if (over >= 0) { pen.lineWidth = 2; disc(over, radius + 2); pen.stroke(); }
+    canvas.style.touchAction = zoom > 1 ? "none" : "pan-y";  // the whole map lets a finger scroll past it
     canvas.setAttribute("aria-label", `Map of ${count(page.clients.length)} clients by ${layout.name}, coloured by ${colouring.name}`);
   }
   function settle() {
@@ -191,6 +194,8 @@ function map() {
     const known = colouring.values.filter((v) => v !== null);
     key.replaceChildren(colouring.classes.length ? legend(classes) : make("ul", { class: "legend" },
       make("li", {}, short(Math.min(...known)), make("span", { class: "ramp" }), short(Math.max(...known)), " (by rank)")));
+    const client = page.clients[selected].id;
+    chosen.replaceChildren("Chosen: ", make("strong", {}, client), ". ", make("a", { href: "#explorer" }, "See it in the explorer"));
     note.textContent = `${layout.name}: ${layout.note}. Ringed: the client in the explorer and its neighbours. ${page.map.missing.join(" ")}`;
     draw();
   }
@@ -211,13 +216,19 @@ function map() {
   }
   function zoomBy(factor, x = size()[0] / 2, y = size()[1] / 2) {
     const before = scale(), next = Math.min(40, Math.max(0.7, zoom * factor));
+    if (next === zoom) return false;
     zoom = next;
     const shift = 1 / before - 1 / scale();
     middle = [middle[0] + (x - size()[0] / 2) * shift, middle[1] - (y - size()[1] / 2) * shift];
     draw();
+    return true;
   }
   const move = (dx, dy) => { middle = [middle[0] - dx / scale(), middle[1] + dy / scale()]; draw(); };
-  const reset = () => { zoom = 1; middle = [500, 500]; draw(); };
+  const reset = () => {
+    const ends = [layout.x, layout.y].map((values) => [Math.min(...values), Math.max(...values)]);
+    zoom = 1; spread = ends.map(([low, high]) => high - low); middle = ends.map(([low, high]) => (low + high) / 2);
+    draw();
+  };
   const fingers = new Map(); let moved = 0;
   canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); fingers.set(event.pointerId, event); if (fingers.size === 1) moved = 0; });
   canvas.addEventListener("pointermove", (event) => {
@@ -237,7 +248,10 @@ function map() {
   canvas.addEventListener("pointerup", lift);
   canvas.addEventListener("pointercancel", lift);
   canvas.addEventListener("pointerleave", () => { over = -1; tip.hidden = true; draw(); });
-  canvas.addEventListener("wheel", (event) => { event.preventDefault(); const box = canvas.getBoundingClientRect(); zoomBy(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top); }, { passive: false });
+  canvas.addEventListener("wheel", (event) => {  // where it cannot zoom any further, the page scrolls
+    const box = canvas.getBoundingClientRect();
+    if (zoomBy(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top)) event.preventDefault();
+  }, { passive: false });
   canvas.addEventListener("keydown", (event) => {
     const act = { "+": () => zoomBy(1.4), "=": () => zoomBy(1.4), "-": () => zoomBy(1 / 1.4), "0": reset, ArrowLeft: () => move(40, 0), ArrowRight: () => move(-40, 0), ArrowUp: () => move(0, 40), ArrowDown: () => move(0, -40) }[event.key];
     if (act) { event.preventDefault(); act(); }
@@ -245,12 +259,13 @@ function map() {
   const button = (text, label, onclick) => make("button", { type: "button", "aria-label": label, onclick }, text);
   body.append(make("div", { class: "card" },
     make("div", { class: "controls" },
-      choose("Drawn by", page.map.layouts.map((l) => l.name), (i) => { layout = page.map.layouts[i]; reset(); settle(); }),
+      choose("Drawn by", page.map.layouts.map((l) => l.name), (i) => { layout = page.map.layouts[i]; settle(); reset(); }),
       choose("Coloured by", page.map.colourings.map((c) => c.name), (i) => { colouring = page.map.colourings[i]; settle(); }),
       make("div", {}, button("+", "Zoom in", () => zoomBy(1.4)), " ", button("−", "Zoom out", () => zoomBy(1 / 1.4)), " ", button("Whole map", "Show the whole map", reset))),
-    make("div", { class: "plane" }, canvas, tip), key, note,
+    make("div", { class: "plane" }, canvas, tip), key, chosen, note,
     make("p", { class: "quiet small", id: "map-help" }, "Wheel, pinch or + and − zoom; drag or arrow keys move; 0 shows the whole map.")));
   settle();
+  reset();
   redraws.push(settle);
   new ResizeObserver(draw).observe(canvas);
 }

@@ -26,7 +26,7 @@ from seqmel.training.run import prepared_in, work_folder
 __all__ = ["UNREAD", "finetune", "finetuned_model", "save_finetuned"]
 
 _FREE = ("finetuning", "seed", "device", "precision")
-UNREAD = ("objective", "views", "loss", "miner", "training")
+UNREAD = ("objective", "matryoshka", "views", "loss", "miner", "training")
 """Sections of the config that only training without labels reads."""
 
 
@@ -135,7 +135,13 @@ def finetuned_model(
     check_names(labelled.targets, prepared.schema.client)
     for target in labelled.targets:
         progress.say(f"{target.name}: {_contents(labels[target.name], target.classes)}")
+    asked = config.finetuning.unfreeze
     config = settle_finetuning(config, len(labelled), new=model is None)
+    if asked == "auto" and config.finetuning.unfreeze == "head":
+        progress.say(
+            f"{len(labelled):,} labelled clients are few: the encoder stays as it is, the heads alone learn"
+            " (--unfreeze all tunes it too)"
+        )
     if model is None:
         config = settle(config, sequences)
         with torch.random.fork_rng():
@@ -165,7 +171,7 @@ def config_for(model: Model | None, config: Config) -> Config:
         ConfigError: `config` says something that is otherwise in the model.
     """
     if model is None:
-        return config
+        return config.model_copy(update={"matryoshka": ()})  # nothing here trains beginnings of the vector
     for field, said in config.columns:
         if said is not None and field in config.columns.model_fields_set:
             there = getattr(model.schema if field != "ignore" else model.config.columns, field)

@@ -32,6 +32,7 @@ __all__ = ["Finetuned", "encoder_parts", "fit_labels", "settle_finetuning"]
 
 _MONITOR = "validation_loss"
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 600, 3, 10
+_ENOUGH = 1_000  # labelled clients to tune a trained encoder with: docs/results.md, fine-tuning
 _SLOWER = 2.6  # each part nearer to the events, as in ULMFiT (Howard, Ruder, arXiv 1801.06146)
 
 
@@ -58,7 +59,11 @@ class Finetuned:
 
 
 def settle_finetuning(config: Config, clients: int, *, new: bool) -> Config:
-    """The config with the number of epochs and the encoder's rate filled in.
+    """The config with what learns, the number of epochs and the encoder's rate filled in.
+
+    What learns, where it is "auto": the heads alone where the encoder was trained, fewer than 1,000 clients are labelled,
+    and neither epochs nor the encoder's rate ask for more; else the encoder too. With fewer labels the clients held out are
+    too few to tell a better epoch from a worse one.
 
     Args:
         config: all options.
@@ -69,7 +74,11 @@ def settle_finetuning(config: Config, clients: int, *, new: bool) -> Config:
     steps = max(1, -(-round(clients * (1 - options.validation_share)) // options.batch_size))
     epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, -(-_STEPS // steps))) if options.epochs is None else options.epochs
     rate = (1.0 if new else 0.1) if options.encoder_rate is None else options.encoder_rate
-    return config.model_copy(update={"finetuning": options.model_copy(update={"epochs": epochs, "encoder_rate": rate})})
+    asked = options.epochs is not None or options.encoder_rate is not None
+    auto = "head" if clients < _ENOUGH and not new and not asked else "all"
+    unfreeze = auto if options.unfreeze == "auto" else options.unfreeze
+    filled = {"unfreeze": unfreeze, "epochs": epochs, "encoder_rate": rate}
+    return config.model_copy(update={"finetuning": options.model_copy(update=filled)})
 
 
 def fit_labels(
@@ -83,7 +92,9 @@ def fit_labels(
 ) -> Finetuned:
     """Learn labels on top of an encoder, which is changed in place; the best epoch by validation loss is kept.
 
-    The heads on the encoder as it was count as an epoch too: where tuning does not help, it changes nothing.
+    The heads on the encoder as it was count as an epoch too: where tuning does not help, it changes nothing. Where only
+    heads learn, nothing is chosen by the clients held out, so that once measured they are learnt from too (but not where
+    they calibrate).
 
     Args:
         encoder: trained, or new.
@@ -110,7 +121,11 @@ def fit_labels(
         frozen = _look(encoder, heads, held_out, device)
         progress.say(f"heads on the encoder as it is{_words(frozen)}")
         history = []
-        if options.unfreeze != "head" and options.epochs:
+        heads_alone = options.unfreeze == "head" or not options.epochs
+        if heads_alone and len(held_out) and not options.calibrate:
+            everyone = class_weights(labelled) if options.class_weight else counts
+            heads = _solved(encoder, placed, labelled, everyone, config, device)
+        elif not heads_alone:
             history = _tune(encoder, heads, placed, training, held_out, frozen, checkpoints, progress)
     encoder, heads = encoder.cpu().eval().requires_grad_(True), heads.cpu().eval()
     targets = labelled.targets
@@ -118,7 +133,7 @@ def fit_labels(
         targets = calibrated(targets, held_out.outputs(encoder, heads, torch.device("cpu")), validation)
         validation = Labelled(targets, validation.clients, validation.values, validation.weights)
         held_out = HeldOut(sequences.subset(validation.clients), validation, counts, config)
-    found = _look(encoder, heads, held_out, torch.device("cpu"))
+    found = frozen if heads_alone else _look(encoder, heads, held_out, torch.device("cpu"))
     return Finetuned(encoder, heads, targets, frozen, found, history, (len(training), len(validation)))
 
 

@@ -24,9 +24,10 @@ __all__ = ["MOST_CLIENTS", "solve_heads"]
 MOST_CLIENTS = 50_000
 """So many clients determine some hundred numbers well; more would only cost memory."""
 
-_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # sklearn's C, weakest weights first
+_STRENGTHS = tuple(10.0**power for power in np.arange(-5.0, -0.9, 0.5))  # sklearn's C, weakest weights first
+_FALLBACK = 1e-4  # where a class has too few clients for the folds
 _ALPHAS = tuple(10.0**power for power in np.arange(0.0, 7.0, 0.5))
-_FOLDS = 3
+_FOLDS, _FOLDS_OF_MANY, _FEW = 5, 3, 2_000
 _ITERATIONS = 300
 
 Floats = npt.NDArray[np.float64]
@@ -91,21 +92,37 @@ def _solved(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], w: Floats, str
 
 
 def _strength(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], w: Floats, seed: int) -> float:
-    """The one with the lowest log-loss over folds, in which all classes with enough clients take part."""
+    """By the log-loss over folds, in which all classes with enough clients take part; see `_weakest`."""
+    folds = _FOLDS if len(y) < _FEW else _FOLDS_OF_MANY
     counts = np.bincount(y)
-    enough = np.flatnonzero(counts[y] >= _FOLDS)
+    enough = np.flatnonzero(counts[y] >= folds)
     if len(np.unique(y[enough])) < 2:
-        return _STRENGTHS[1]
+        return _FALLBACK
     x, y, w = x[enough], np.unique(y[enough], return_inverse=True)[1], w[enough]
     mixed = torch.randperm(len(y), generator=generator(seed, 12)).numpy()
     fold = np.empty(len(y), np.int64)
-    fold[mixed[np.argsort(y[mixed], kind="stable")]] = np.arange(len(y)) % _FOLDS
-    losses = np.zeros(len(_STRENGTHS))
-    for held in range(_FOLDS):
+    fold[mixed[np.argsort(y[mixed], kind="stable")]] = np.arange(len(y)) % folds
+    losses = np.zeros((len(_STRENGTHS), len(y)))
+    for held in range(folds):
         train, test = fold != held, fold == held
         model = None
         for place, strength in enumerate(_STRENGTHS):
             model = _solved(x[train], y[train], w[train], strength, model)
             right = model.predict_proba(x[test])[np.arange(test.sum()), y[test]]
-            losses[place] -= np.sum(w[test] * np.log(np.maximum(right, 1e-12)))
-    return _STRENGTHS[int(losses.argmin())]
+            losses[place, test] = -w[test] * np.log(np.maximum(right, 1e-12))
+    return _STRENGTHS[_weakest(losses)]
+
+
+def _weakest(losses: Floats) -> int:
+    """The first row whose mean is not more than one standard error above the best.
+
+    The one-standard-error rule (Breiman, Friedman, Olshen, Stone, 1984, section 3.4.3), with the error of the difference to
+    the best row: the same clients are in both. With few clients the lowest mean is mostly luck, with many the rule is that
+    of the lowest mean.
+
+    Args:
+        losses: (strengths, clients), weakest weights first.
+    """
+    excess = losses - losses[losses.mean(1).argmin()]
+    error = excess.std(1) / losses.shape[1] ** 0.5
+    return int(np.flatnonzero(excess.mean(1) <= error)[0])

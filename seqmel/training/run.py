@@ -139,7 +139,7 @@ def train_model(
     config = config or Config()
     _check_first(config)
     if initial is not None:
-        _check_shape(initial.config, config)
+        _check_shape(initial, config)
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
         work = Path(folder)
         return _trained(work, prepared_in(work, events, config, initial, progress), config, initial, progress)
@@ -157,8 +157,14 @@ def _check_first(config: Config) -> None:
     labels_of(config, config.columns.client)
 
 
-def _check_shape(before: Config, wanted: Config) -> None:
-    for name in ("events", "encoder", "pooling", "embedding_dim"):
+def _check_shape(initial: Model, wanted: Config) -> None:
+    before, encoder = initial.config, initial.encoder
+    if encoder.vector_size == encoder.pooling.output_size and bool(before.matryoshka) != bool(wanted.matryoshka):
+        raise ConfigError(
+            f"Training cannot go on from a model of another shape (matryoshka: {list(before.matryoshka)} there,"
+            f" {list(wanted.matryoshka)} now, which decides whether there is a projection). Train a new model."
+        )
+    for name in ("events", "encoder", "pooling", "embedding_dim", "profile"):
         old, new = before.to_dict()[name], wanted.to_dict()[name]
         if old != new:
             raise ConfigError(

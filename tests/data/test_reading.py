@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import torch
 from small import card_events, nested
 
 from seqmel.data.reading import EventSource, open_events
@@ -55,8 +58,18 @@ def _reader(folder: Path) -> Any:
     return EVENTS.to_reader(max_chunksize=10)
 
 
+def _data_set(folder: Path) -> Any:
+    return ds.dataset(_parts(folder), format="parquet")
+
+
+def _records(folder: Path) -> Any:
+    return EVENTS.to_pylist()
+
+
 SOURCES: dict[str, Callable[[Path], Any]] = {
     "file": _file,
+    "pyarrow data set": _data_set,
+    "list of dictionaries": _records,
     "path": _path,
     "folder": _parts,
     "glob": _glob,
@@ -236,3 +249,38 @@ def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Cannot read") as caught:
         open_events(path)
     assert "\n" not in str(caught.value)
+
+
+def test_feature_dictionaries_of_arrays_lists_and_tensors_are_the_nested_layout() -> None:
+    rows = nested(EVENTS, "client_id").to_pylist()
+    wanted = events_of(open_events(nested(EVENTS, "client_id")))
+    for kind in (list, np.array, lambda values: torch.from_numpy(np.array(values))):
+        records = [row | {name: kind(row[name]) for name in ("mcc", "amount", "reading")} for row in rows]
+        assert events_of(open_events(records)) == wanted
+
+
+def test_the_keys_of_a_partitioned_pyarrow_data_set_are_left_out(tmp_path: Path) -> None:
+    for day in (1, 2):
+        (tmp_path / f"day={day}").mkdir()
+        pq.write_table(EVENTS.slice(20 * (day - 1), 20), tmp_path / f"day={day}" / "part.parquet")
+    source = open_events(ds.dataset(tmp_path, format="parquet", partitioning="hive"))
+    assert source.left_out == {"day": "partition key of the data set"}
+    assert events_of(source, without="day") == events_of(open_events(EVENTS.slice(0, 40)))
+
+
+@pytest.mark.parametrize(
+    ("records", "told"),
+    [
+        ([{"client_id": 1}, 2], "Entry 1 of the given list is a int. Expected dictionaries only"),
+        ([{"client_id": 1, "x": [1]}, {"client_id": 2, "x": ["a"]}], "'x' in the given dictionaries make no column"),
+        ([{"client_id": 1, "x": np.ones((2, 2))}], "'x' in the given dictionaries make no column"),
+    ],
+)
+def test_dictionaries_that_make_no_table_are_refused(records: list[Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        open_events(records)
+
+
+def test_an_address_is_refused_with_what_can_be_done() -> None:
+    with pytest.raises(InputError, match=r"s3://bucket/events is an address.*pyarrow\.dataset"):
+        open_events("s3://bucket/events")

@@ -98,7 +98,7 @@ def test_a_random_state_of_numpy_gives_its_next_number() -> None:
 
 @pytest.mark.parametrize(
     "form",
-    ["index", "column", "plain column name", "polars", "arrow", "lists of Python"],
+    ["index", "column", "plain column name", "polars", "arrow", "lists of Python", "dictionaries"],
 )
 def test_every_table_of_lists_gives_the_vectors_of_the_sequences(
     form: str, train: EventSequences, fitted: SequenceEmbedder, vectors: pd.DataFrame
@@ -110,6 +110,7 @@ def test_every_table_of_lists_gives_the_vectors_of_the_sequences(
         "plain column name": frame.reset_index().rename(columns={"client_id": "who"}),
         "polars": pl.from_arrow(train.to_arrow()),
         "arrow": train.to_arrow(),
+        "dictionaries": train.to_arrow().to_pylist(),
         "lists of Python": pd.DataFrame(train.to_arrow().to_pylist()),
     }
     found = fitted.transform(given[form]) if form != "plain column name" else (
@@ -480,6 +481,7 @@ def test_the_model_that_training_goes_on_from_stays_as_it_is(fitted: SequenceEmb
         ({"pooling": "last"}, "another shape"),
         ({"embedding_dim": 7}, r"embedding_dim: None there, 7 now"),
         ({"event_encoder__hidden_size": 32}, r"events\.hidden_size"),
+        ({"profile": False}, "profile: True there, False now"),
     ],
 )
 def test_training_does_not_go_on_with_an_encoder_of_another_shape(

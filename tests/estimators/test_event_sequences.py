@@ -228,6 +228,13 @@ def test_labels_are_aligned_by_id(as_text: bool, train: EventSequences, labels: 
     assert frame["label"].tolist() == [labels[train.client_ids[3]]] * 2
 
 
+def test_a_table_of_labels_is_aligned_by_its_client_column(train: EventSequences, labels: pd.Series) -> None:
+    table = labels.rename("label").rename_axis("client_id").reset_index().sample(frac=1, random_state=0)
+    aligned = train.align(table)
+    assert aligned.columns.tolist() == ["label"]
+    assert aligned["label"].tolist() == train.align(labels).tolist()
+
+
 def test_labels_that_do_not_fit_are_refused(train: EventSequences, labels: pd.Series) -> None:
     with pytest.raises(InputError, match="1 of 24 clients have no label, such as 100"):
         train.align(labels.drop(100))

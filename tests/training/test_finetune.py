@@ -18,9 +18,9 @@ from seqmel.embedding import embed
 from seqmel.errors import ConfigError, InputError, ModelError, OutputError, SchemaError
 from seqmel.model import Model, load_model
 from seqmel.prediction import predict
-from seqmel.progress import silent
+from seqmel.progress import console_progress, silent
 from seqmel.training.finetune import finetune, finetuned_model
-from seqmel.training.fit_labels import encoder_parts
+from seqmel.training.fit_labels import encoder_parts, settle_finetuning
 from seqmel.training.run import prepare, train
 
 EVENTS = card_events(40)
@@ -135,6 +135,47 @@ def test_head_only_leaves_the_encoder_as_it_is_to_the_bit(pretrained: Model, pre
     tuned = fit(pretrained, prepared, "habit", unfreeze="head")
     assert changed(pretrained, tuned) == set()
     assert tuned.metrics["history"] == []
+
+
+@pytest.mark.parametrize(
+    ("clients", "new", "said", "learns"),
+    [
+        (999, False, {}, "head"),
+        (1000, False, {}, "all"),
+        (100, True, {}, "all"),
+        (100, False, {"epochs": 2}, "all"),
+        (100, False, {"encoder_rate": 0.1}, "all"),
+        (100, False, {"unfreeze": "gradual"}, "gradual"),
+        (5000, False, {"unfreeze": "head"}, "head"),
+    ],
+)
+def test_what_learns_follows_from_the_number_of_labels_unless_it_is_said(
+    clients: int, new: bool, said: dict[str, Any], learns: str
+) -> None:
+    settled = settle_finetuning(tiny_config(finetuning=said), clients, new=new)
+    assert settled.finetuning.unfreeze == learns
+
+
+def test_with_few_labels_the_default_is_the_heads_alone_and_says_so(
+    pretrained: Model, prepared: PreparedSequences, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(finetuning={"validation_share": 0.2})
+    tuned = finetuned_model(pretrained, prepared, labels("odd"), config=config, progress=console_progress())
+    assert changed(pretrained, tuned) == set()
+    assert tuned.config.finetuning.unfreeze == "head"
+    assert "40 labelled clients are few: the encoder stays as it is" in capsys.readouterr().err
+
+
+def test_heads_alone_learn_from_the_clients_held_out_too_once_measured(
+    pretrained: Model, prepared: PreparedSequences
+) -> None:
+    held, none = (fit(pretrained, prepared, "spends", unfreeze="head", validation_share=s) for s in (0.3, 0.0))
+    assert predicted(held).equals(predicted(none))
+    assert held.metrics["clients_held_out"] == 12
+    assert held.metrics["held_out"] == held.metrics["frozen"] != {}
+    kept = fit(pretrained, prepared, "odd", unfreeze="head", validation_share=0.3, calibrate=True)
+    assert kept.metrics["held_out"] == kept.metrics["frozen"]
+    assert not predicted(kept).equals(predicted(fit(pretrained, prepared, "odd", unfreeze="head")))
 
 
 def test_fine_tuning_leaves_the_model_it_began_with_alone(pretrained: Model, prepared: PreparedSequences) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -18,7 +18,13 @@ def embed(
     events: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
     layout: Annotated[str, typer.Option(help="columns (emb_0000 ...) or list (one column `embedding`).")] = "columns",
-    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, float16, int8 or binary (one bit a number).")] = "float32",
+    dim: Annotated[
+        int | None, typer.Option(help="Only so many first numbers, of a model that was trained with matryoshka.")
+    ] = None,
+    scales: Annotated[
+        Path | None, typer.Option(help="An earlier file of the same int8 or binary, whose scales are to be used again.")
+    ] = None,
     as_of: Annotated[
         str | None,
         typer.Option(help="A moment, or a table of clients and moments: only the events before it are looked at."),
@@ -34,6 +40,7 @@ def embed(
 ) -> None:
     """Write one vector a client, or one a client and moment; or bring vectors up to date from new events."""
     from seqmel.as_of import embed_as_of
+    from seqmel.data.number_types import NumberType
     from seqmel.embedding import embed_to_parquet
     from seqmel.model import load_model
     from seqmel.progress import console_progress
@@ -44,7 +51,8 @@ def embed(
             "--as-of and --state do not go together: a state holds what is known now. Leave one of them out."
         )
     options: Any = {
-        "layout": one_of("layout", layout, "columns", "list"), "dtype": one_of("dtype", dtype, "float32", "float16"),
+        "layout": one_of("layout", layout, "columns", "list"), "dtype": one_of("dtype", dtype, *get_args(NumberType)),
+        "dim": dim, "scales": scales,
         "device": device_option(device), "overwrite": overwrite, "progress": console_progress(),
     }  # fmt: skip
     if as_of is not None:

@@ -38,7 +38,9 @@ def finetune(
         bool, typer.Option("--from-scratch", help="Learn from the labels alone, with a new encoder.")
     ] = False,
     task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
-    unfreeze: Annotated[str | None, typer.Option(help="What learns: head, gradual, discriminative or all.")] = None,
+    unfreeze: Annotated[
+        str | None, typer.Option(help="What learns: auto, head, gradual, discriminative or all.")
+    ] = None,
     weight: Annotated[str | None, typer.Option(help="A column of the labels: how much each client counts.")] = None,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Calibrate the probabilities.")] = False,
     client: Client = None,
