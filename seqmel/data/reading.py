@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import duckdb
 import pyarrow as pa
 
-from seqmel.errors import InputError, OutputError, SchemaError, did_you_mean, shown
+from seqmel.errors import ConfigError, InputError, OutputError, SchemaError, did_you_mean, shown
 from seqmel.schema import recognise_client
 
 __all__ = [
@@ -154,7 +154,10 @@ def connect(
     connection.execute(f"SET temp_directory = {literal(str(folder))}")
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     if memory_limit:
-        connection.execute(f"SET memory_limit = {literal(memory_limit)}")
+        try:
+            connection.execute(f"SET memory_limit = {literal(memory_limit)}")
+        except duckdb.Error as error:
+            raise ConfigError(f"preparation.memory_limit cannot be {memory_limit!r}: {_first_line(error)}") from None
     if threads:
         connection.execute(f"SET threads = {int(threads)}")
     return connection

@@ -16,6 +16,7 @@ from seqmel.config import Config
 from seqmel.data.labels import Table, Task, likely_client, read_labels
 from seqmel.data.prepared import PreparedSequences
 from seqmel.data.reading import Events
+from seqmel.data.statistics import fit_statistics
 from seqmel.data.targets import check_names
 from seqmel.errors import ConfigError, SeqmelError
 from seqmel.files import check_output, move_into_place
@@ -155,7 +156,10 @@ def finetuned_model(
         "history": found.history,
         "pretraining": model.metrics if model else None,
     }
-    return Model(config, prepared.schema, prepared.vocabulary, found.encoder, metrics, found.heads, found.targets)
+    return Model(
+        config, prepared.schema, prepared.vocabulary, found.encoder, metrics, found.heads, found.targets,
+        fit_statistics(sequences, prepared.vocabulary),
+    )  # fmt: skip
 
 
 def config_for(model: Model | None, config: Config) -> Config:

@@ -142,6 +142,8 @@ def run_trainer(
 ) -> None:
     """Train; where `checkpoints` holds a last epoch, from there on."""
     last = checkpoints / "last.ckpt" if checkpoints is not None else None
+    if last is not None and last.is_file():
+        _read_checkpoint(last)  # Lightning would end in a traceback where it cannot
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(
@@ -155,10 +157,31 @@ def run_trainer(
 
 def restore(module: lightning.LightningModule, path: Path) -> None:
     """Put the weights of a checkpoint into the module; a `ModelError` where it cannot be read."""
+    weights = _read_checkpoint(path)["state_dict"]
     try:
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise ModelError(f"The checkpoint {path} cannot be read ({str(error).splitlines()[0]}). Train anew.") from None
+        module.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise _no_checkpoint(path, error) from None
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """The tensors and plain values of a checkpoint; nothing in it is executed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file that torch did not write
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or not {"state_dict", "loops", "callbacks"} <= content.keys():
+            raise ValueError("not what Lightning wrote")
+    except Exception as error:  # damage can show as any of them
+        raise _no_checkpoint(path, error) from None
+    return content
+
+
+def _no_checkpoint(path: Path, error: Exception) -> ModelError:
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"The checkpoint {path} cannot be read ({line}). Discard the unfinished run with --overwrite and train anew."
+    )
 
 
 @contextlib.contextmanager

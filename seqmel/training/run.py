@@ -14,10 +14,12 @@ from seqmel.data.inference import infer_schema
 from seqmel.data.preparation import encode, fit_vocabulary
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
 from seqmel.data.reading import Events, open_events
+from seqmel.data.statistics import fit_statistics
 from seqmel.errors import ConfigError, OutputError, SeqmelError
 from seqmel.files import check_output, move_into_place, partial_path, written_beside
 from seqmel.model import Model, save_model
 from seqmel.progress import Progress, silent
+from seqmel.sealed import parse_json
 
 __all__ = ["prepare", "prepared_in", "train", "train_model", "work_folder", "write_model"]
 
@@ -174,7 +176,10 @@ def work_folder(output: Path, wanted: dict[str, Any], *, resume: bool, overwrite
     if work.exists() and not resume:
         shutil.rmtree(work)
     if options.is_file():
-        before = json.loads(options.read_text(encoding="utf-8"))
+        try:
+            before = parse_json(options.read_bytes())
+        except ValueError:
+            raise OutputError(f"{options} of an unfinished run is damaged. Discard the run with --overwrite.") from None
         if before != wanted:
             raise OutputError(
                 f"The unfinished run in {work} has other options ({_first_difference(before, wanted)})."
@@ -227,4 +232,5 @@ def _trained(
         "seconds": round(time.monotonic() - began, 1),
         "history": history,
     }
-    return Model(settled, prepared.schema, prepared.vocabulary, encoder, metrics)
+    statistics = fit_statistics(sequences, prepared.vocabulary)
+    return Model(settled, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics)
