@@ -24,7 +24,7 @@ from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import ROW, Events, ident, open_events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import DType, Layout, sequence_chunks, token_batches, write_vectors
+from seqmel.embedding import DType, Layout, finite, sequence_chunks, token_batches, write_vectors
 from seqmel.errors import InputError
 from seqmel.files import check_output, scratch_beside, written_beside
 from seqmel.model import Model
@@ -196,7 +196,7 @@ def _embed_rows(
     for part in token_batches(lengths, options.batch_events):
         batch = sequences.gather(who[part], (known - lengths)[part], lengths[part])
         batch = replace(batch, now=moments[part]).to(device)
-        vectors[rows[part.numpy()]] = model.encoder.embed(batch).float().cpu().numpy()
+        vectors[rows[part.numpy()]] = finite(model.encoder.embed(batch).float().cpu()).numpy()
 
 
 def events_before(sequences: EncodedSequences, clients: Any, time_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -240,7 +240,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     sums = described.get("sha256")
     if not isinstance(described.get("config"), dict) or not isinstance(sums, dict):
         raise _not_ours(path)
-    if (version >= 2 or _CONFIG in sums) and sums.get(_CONFIG) != _own_digest(described):
+    try:
+        right = sums.get(_CONFIG) == _own_digest(described) or (version == 1 and _CONFIG not in sums)
+    except (RecursionError, ValueError):
+        raise _not_ours(path) from None
+    if not right:
         raise _damaged(folder, [_CONFIG])
     return dict(described)
 

@@ -29,7 +29,7 @@ from seqmel.data.prepared import is_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences, write_sequences
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import DType, Layout, token_batches, write_vectors
+from seqmel.embedding import DType, Layout, finite, token_batches, write_vectors
 from seqmel.errors import InputError, ModelError
 from seqmel.files import check_output, scratch_beside, written_beside
 from seqmel.model import Model
@@ -202,7 +202,7 @@ class _Update:
             summary = self.encoder.advance(batch, old or None)
             first, last = self._times(state, rows, batch)
             known = [torch.where(x == NO_TIME, 0, x).to(self.device) for x in (first, last)]
-            self.vectors[clients[rows].numpy()] = self.encoder.read(summary, *known).float().cpu().numpy()
+            self.vectors[clients[rows].numpy()] = finite(self.encoder.read(summary, *known).float().cpu()).numpy()
             parts.append(
                 {name: values.float().cpu() for name, values in summary.items()} | {"": torch.stack([first, last], 1)}
             )

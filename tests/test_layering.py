@@ -27,7 +27,7 @@ LAYERS: dict[str, str] = {
     "nn": "errors config data",
     "objectives": "options config data losses miners nn",
     "model": "errors schema sealed config data nn",
-    "embedding": "progress files device config data nn model",
+    "embedding": "errors progress files device config data nn model",
     "as_of": "errors progress schema files device data model embedding",
     "updating": "errors progress files device data nn model embedding",
     "prediction": "errors progress data nn model embedding",
