@@ -31,7 +31,7 @@ LAYERS: dict[str, str] = {
     "as_of": "errors progress schema files device data model embedding",
     "updating": "errors progress files device data nn model embedding",
     "prediction": "errors progress data nn model embedding",
-    "training": "errors progress files device config data nn objectives model embedding",
+    "training": "errors progress files sealed device config data nn objectives model embedding",
     "evaluation": "errors schema data",
     "estimators": "errors progress schema files config data model training embedding prediction evaluation",
     "recognition": "errors progress device data model training embedding evaluation",

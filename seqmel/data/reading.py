@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from seqmel.errors import ConfigError, InputError, OutputError, SchemaError, did_you_mean, shown
 from seqmel.schema import recognise_client
@@ -37,6 +38,9 @@ __all__ = [
 
 Events: TypeAlias = Any
 """A path, folder or glob (str or Path), or a table: pandas, polars, pyarrow, or anything with an Arrow stream."""
+
+RESERVED = frozenset("__row __client __client_index __key __code __log_unit __center __scale".split())
+"""The names of columns that are added to those of the events."""
 
 ROW = "__row"
 """The column that `EventSource` adds: the place of an event in the input. It breaks ties in time, always the same way."""
@@ -213,11 +217,31 @@ def _register(connection: duckdb.DuckDBPyConnection, events: Events) -> tuple[st
         files = _files(path)
         reader = _reader(path, files)
         with reading(path):
+            if reader.startswith("VIEW"):
+                _check_names(pq.read_schema(files[0]).names, path)
             connection.execute(f"CREATE {reader}")
         keys = set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0]))
         return path, dict.fromkeys(sorted(keys), "partition key of the folder")
-    connection.register("raw", _arrow(events))
-    return f"the given {type(events).__name__}", {}
+    label, table = f"the given {type(events).__name__}", _arrow(events)
+    _check_names(table.schema.names, label)
+    with reading(label):
+        connection.register("raw", table)
+    return label, {}
+
+
+def _check_names(names: list[str], label: str) -> None:
+    """A `SchemaError` where SQL could not tell two columns apart, or one from what is added here."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name) if name not in seen.values() else name
+        if other != name or names.count(name) > 1:
+            raise SchemaError(
+                f"{label} has the columns {other!r} and {name!r}, which differ in nothing but their case, if at all. Rename one."
+            )
+        if not name:
+            raise SchemaError(f"{label} has a column without a name. Name it.")
+        if name.casefold() in RESERVED:
+            raise SchemaError(f"{label} has a column named {name!r}, which seqmel keeps for itself. Rename it.")
 
 
 def _files(path: str) -> list[str]:
@@ -273,17 +297,25 @@ def _check_parquet(file: str) -> None:
         raise InputError(f"{file} is a truncated Parquet file: its end is missing. Copy or write it again.")
 
 
-def _arrow(table: Any) -> pa.Table | pa.RecordBatchReader:
+def _arrow(table: Any) -> pa.Table:
     kind, wanted = type(table).__name__, "Expected a path, or a pandas, polars or Arrow table."
     if not (hasattr(table, "__arrow_c_stream__") or isinstance(table, pa.RecordBatch)):
         raise InputError(f"Cannot read events from a {kind}. {wanted}")
     try:
         if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
             named = any(n is not None for n in table.index.names)
-            return pa.Table.from_pandas(table.reset_index() if named else table, preserve_index=False)
-        return pa.table(table)
+            return _singles(pa.Table.from_pandas(table.reset_index() if named else table, preserve_index=False))
+        return _singles(pa.table(table))
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise InputError(f"Cannot read events from the given {kind}: {_first_line(error)}. {wanted}") from None
+
+
+def _singles(table: pa.Table) -> pa.Table:
+    """Half-precision numbers as single ones, which DuckDB knows."""
+    for place, field in enumerate(table.schema):
+        if field.type == pa.float16():
+            table = table.set_column(place, field.name, table.column(place).cast(pa.float32()))
+    return table
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
