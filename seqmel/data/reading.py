@@ -39,7 +39,7 @@ __all__ = [
 Events: TypeAlias = Any
 """A path, folder or glob (str or Path), or a table: pandas, polars, pyarrow, or anything with an Arrow stream."""
 
-RESERVED = frozenset("__row __client __client_index __key __code __log_unit __center __scale".split())
+RESERVED = re.compile(r"__(row|client|client_index|time|key|code|log_unit|center|scale|[nmrx]|text_\d+)", re.IGNORECASE)
 """The names of columns that are added to those of the events."""
 
 ROW = "__row"
@@ -240,7 +240,7 @@ def _check_names(names: list[str], label: str) -> None:
             )
         if not name:
             raise SchemaError(f"{label} has a column without a name. Name it.")
-        if name.casefold() in RESERVED:
+        if RESERVED.fullmatch(name):
             raise SchemaError(f"{label} has a column named {name!r}, which seqmel keeps for itself. Rename it.")
 
 
@@ -312,9 +312,9 @@ def _arrow(table: Any) -> pa.Table:
 
 def _singles(table: pa.Table) -> pa.Table:
     """Half-precision numbers as single ones, which DuckDB knows."""
-    for place, field in enumerate(table.schema):
-        if field.type == pa.float16():
-            table = table.set_column(place, field.name, table.column(place).cast(pa.float32()))
+    for place, kind in enumerate(table.schema.types):
+        if kind == pa.float16():
+            table = table.set_column(place, table.column_names[place], table.column(place).cast(pa.float32()))
     return table
 
 

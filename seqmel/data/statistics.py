@@ -16,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from seqmel.data.sequences import EncodedSequences
-from seqmel.data.vocabulary import FIRST, UNSEEN, Vocabulary
+from seqmel.data.vocabulary import FIRST, Vocabulary
 
 __all__ = ["ColumnBins", "Statistics", "count_events", "fit_statistics"]
 
@@ -77,11 +77,6 @@ class Statistics(_Data):
         kinds = {name: bins.edges is None for name, bins in self.columns.items()}
         if kinds != dict.fromkeys(vocabulary.categorical, True) | dict.fromkeys(vocabulary.numeric, False):
             raise ValueError("the statistics are of other columns than the vocabulary's")
-
-    def share_unseen(self, name: str, counts: npt.NDArray[np.int64] | None = None) -> float:
-        """Share of a category's events with a value that is unseen or rare: in training, or by other `counts`."""
-        counted = np.array(self.columns[name].counts) if counts is None else counts
-        return float(counted[UNSEEN] / max(1, counted.sum()))
 
 
 def fit_statistics(sequences: EncodedSequences, vocabulary: Vocabulary) -> Statistics:
