@@ -24,7 +24,7 @@ from seqmel.device import keep_large_blocks, resolve_device, resolve_precision
 from seqmel.errors import ModelError, TrainingError
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
-from seqmel.progress import Progress, Task, silent
+from seqmel.progress import Progress, Task, record, silent
 from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
 from seqmel.training.module import MONITOR, TrainingModule
 
@@ -247,6 +247,7 @@ class Report(lightning.Callback):
         name = f"epoch {row['epoch']:.0f}/{self.options.epochs}"
         if not math.isfinite(row["loss"]):
             raise TrainingError(f"The loss is {row['loss']} in {name}. Lower {self.section}.learning_rate.")
+        record(self.progress, "epoch", **row, seconds=round(time.monotonic() - self._began, 3))
         words = f"{time.monotonic() - self._began:.0f} s, loss {row['loss']:.4f}{self.words(row)}"
         self.progress.say(f"{name}: {words}")
 

@@ -18,7 +18,7 @@ from seqmel.data.statistics import fit_statistics
 from seqmel.errors import ConfigError, OutputError, SeqmelError
 from seqmel.files import check_output, move_into_place, partial_path, written_beside
 from seqmel.model import Model, save_model
-from seqmel.progress import Progress, silent
+from seqmel.progress import Progress, record, silent
 from seqmel.sealed import parse_json
 
 __all__ = ["prepare", "prepared_in", "train", "train_model", "work_folder", "write_model"]
@@ -68,6 +68,7 @@ def _prepare_into(folder: Path, events: Events, config: Config, model: Model | N
     source.connection.close()
     shutil.rmtree(folder / "sorting", ignore_errors=True)
     counts = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+    record(progress, "counted", clients=counts["clients"], events=counts["events"])
     progress.say(
         f"prepared {counts['events']:,} events of {counts['clients']:,} clients in {time.monotonic() - began:.1f} s"
         f" ({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
@@ -233,4 +234,7 @@ def _trained(
         "history": history,
     }
     statistics = fit_statistics(sequences, prepared.vocabulary)
+    record(
+        progress, "counted", **{name: metrics[name] for name in ("clients", "events", "embedding_dim", "parameters")}
+    )
     return Model(settled, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics)
