@@ -26,7 +26,7 @@ from seqmel.data.sequences import EncodedSequences
 from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import DType, Layout, finite, sequence_chunks, token_batches, write_vectors
 from seqmel.errors import InputError
-from seqmel.files import check_output, scratch_beside, written_beside
+from seqmel.files import allocate, check_output, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.progress import Progress, silent
 from seqmel.schema import EventSchema
@@ -107,7 +107,8 @@ def embed_as_of(
     keep_large_blocks()
     with written_beside(output) as partial, scratch_beside(output) as scratch:
         shape = (len(wanted), model.encoder.output_size)
-        vectors = np.memmap(scratch / "vectors", np.float32, "w+", shape=shape)
+        allocate(scratch / "vectors", 4 * shape[0] * shape[1])
+        vectors = np.memmap(scratch / "vectors", np.float32, "r+", shape=shape)
         _fill(vectors, model, events, wanted, placed, progress)
         write_vectors(partial, wanted.table, vectors, layout=layout, dtype=dtype)
     return len(wanted), model.encoder.output_size

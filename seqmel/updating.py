@@ -31,7 +31,7 @@ from seqmel.data.sequences import EncodedSequences, write_sequences
 from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import DType, Layout, finite, token_batches, write_vectors
 from seqmel.errors import InputError, ModelError
-from seqmel.files import check_output, scratch_beside, written_beside
+from seqmel.files import allocate, check_output, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
@@ -121,7 +121,8 @@ def embed_update(
     with written_beside(state) as new_state, written_beside(output) as partial, scratch_beside(output) as scratch:
         sequences = _encoded(model, events, scratch)
         shape = (len(sequences), model.encoder.output_size)
-        vectors = np.memmap(scratch / "vectors", np.float32, "w+", shape=shape)
+        allocate(scratch / "vectors", 4 * shape[0] * shape[1])
+        vectors = np.memmap(scratch / "vectors", np.float32, "r+", shape=shape)
         run = _Update(model, sequences, vectors, placed)
         with progress.task("update", len(sequences), "clients") as task:
             known = run.write(new_state, state, task)
