@@ -5,6 +5,11 @@
 Each command is started, killed with SIGKILL after a random time, and started again the way a user would (train with
 --resume, the others with --overwrite) until it comes through. After every kill what lies under the output's name must be
 whole or not there; in the end it must equal, byte for byte of its data, what the undisturbed run gave. Prints a Markdown table.
+
+    python benchmarks/reliability.py --fuzz 2000 [--seed 0]
+
+damages a model folder and config files that often instead (bits, lengths, keys, types, huge numbers, depth; also with the checksums
+made right again) and prints what became of them: anything but a refusal in one line, or a model that gives finite vectors, is a bug.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from damage import fuzz
 
 from seqmel import SeqmelError, generate_card_data, load_model
 from seqmel.data.prepared import is_prepared, open_prepared
@@ -108,13 +114,30 @@ def jobs(folder: Path) -> list[Job]:
     ]  # fmt: skip
 
 
+def fuzzed(rounds: int, seed: int) -> None:
+    """Print what became of so many damaged folders and configs; exit code 1 where it is a bug."""
+    root = Path(__file__).parents[1]
+    configs = [path.read_text() for path in sorted((root / "configs").glob("*.yaml"))]
+    model = root / "tests" / "formats" / "model_2"
+    with tempfile.TemporaryDirectory() as name:
+        outcomes = fuzz(rounds, model, pq.read_table(model / "events.parquet"), configs, Path(name), seed)
+    print("| damaged | what became of it | times |\n|---|---|---|")
+    for what, counts in outcomes.items():
+        for outcome, times in counts.most_common():
+            print(f"| {what} | {outcome} | {times:,} |")
+    sys.exit(any(outcome.startswith("BUG") for counts in outcomes.values() for outcome in counts))
+
+
 def main() -> None:
     """Run all rounds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--clients", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fuzz", type=int, metavar="N")
     options = parser.parse_args()
+    if options.fuzz:
+        fuzzed(options.fuzz, options.seed)
     chance = random.Random(options.seed)
     print(
         "| command | undisturbed, s | rounds | kills | half-written results | results that differ |\n|---|---|---|---|---|---|"

@@ -26,9 +26,9 @@ from seqmel.data.reading import ROW, Events, ident, open_events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vector_files import Layout, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import sequence_chunks, token_batches, vector_layout
+from seqmel.embedding import finite, sequence_chunks, token_batches, vector_layout
 from seqmel.errors import InputError
-from seqmel.files import check_output, scratch_beside, written_beside
+from seqmel.files import allocate, check_output, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.progress import Progress, silent
 from seqmel.schema import EventSchema
@@ -112,7 +112,8 @@ def embed_as_of(
     keep_large_blocks()
     with written_beside(output) as partial, scratch_beside(output) as scratch:
         shape = (len(wanted), model.encoder.output_size)
-        vectors = np.memmap(scratch / "vectors", np.float32, "w+", shape=shape)
+        allocate(scratch / "vectors", 4 * shape[0] * shape[1])
+        vectors = np.memmap(scratch / "vectors", np.float32, "r+", shape=shape)
         _fill(vectors, model, events, wanted, placed, progress)
         write_vectors(partial, wanted.table, vectors, how)
     return len(wanted), dim or model.encoder.output_size
@@ -201,7 +202,7 @@ def _embed_rows(
     for part in token_batches(lengths, options.batch_events):
         batch = sequences.gather(who[part], (known - lengths)[part], lengths[part])
         batch = replace(batch, now=moments[part]).to(device)
-        vectors[rows[part.numpy()]] = model.encoder.embed(batch).float().cpu().numpy()
+        vectors[rows[part.numpy()]] = finite(model.encoder.embed(batch).float().cpu()).numpy()
 
 
 def events_before(sequences: EncodedSequences, clients: Any, time_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

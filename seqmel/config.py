@@ -6,6 +6,7 @@ name with options: `encoder: lstm`, or `encoder: {name: lstm, hidden_size: 512}`
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
@@ -14,7 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.errors import ConfigError, did_you_mean, shown
-from seqmel.options.base import Options, Positive, Share, named, named_or
+from seqmel.options.base import Above, Layers, NotNegative, Options, Positive, Share, named, named_or
 from seqmel.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions
 from seqmel.options.miners import AnyMinerOptions, MinerOptions
 from seqmel.options.objectives import CoLESOptions, EventPredictionOptions, ObjectivesOptions
@@ -22,7 +23,7 @@ from seqmel.options.samplers import RandomOptions, SamplerOptions
 from seqmel.options.views import RandomSlicesOptions, ViewsOptions
 from seqmel.schema import SchemaOptions
 
-__all__ = ["Config", "methods", "read_config"]
+__all__ = ["Config", "methods", "parse_yaml", "read_config"]
 
 
 class PreparationOptions(Options):
@@ -30,7 +31,7 @@ class PreparationOptions(Options):
 
     memory_limit: str = Field("2GB", pattern=r"^\d+(\.\d+)?\s*([KMGT]i?)?B$")
     """What the engine that sorts may hold in memory before it goes to disk."""
-    threads: Positive | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """How many threads it uses; all cores where null."""
     min_count: Positive = 5
     """A category value seen fewer times than this is rare."""
@@ -42,7 +43,7 @@ class EventOptions(Options):
     """The network that sees one event."""
 
     hidden_size: Positive = 256
-    layers: Positive = 2
+    layers: Layers = 2
     dropout: Share = 0.0
     category_dropout: Share = 0.01
     pretrain: Literal["ppmi"] | None = None
@@ -62,7 +63,7 @@ class RecurrentOptions(Options):
 
     name: Literal["gru", "lstm"] = "gru"
     hidden_size: Positive = 256
-    layers: Positive = 1
+    layers: Layers = 1
     dropout: Share = 0.0
 
 
@@ -73,7 +74,7 @@ class TransformerOptions(Options):
     causal: bool = False
     """Whether an event sees only those before it."""
     hidden_size: Positive = 256
-    layers: Positive = 2
+    layers: Layers = 2
     heads: Positive = 4
     dropout: Share = 0.0
 
@@ -87,15 +88,15 @@ class TransformerOptions(Options):
 class TrainingOptions(Options):
     """How long and how fast to learn, and on what."""
 
-    epochs: Annotated[int, Field(ge=0)] | None = None
+    epochs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """How often to go through all clients; null makes about 600 steps of it, from 3 to 20 epochs; 0 trains nothing."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_size: Annotated[int, Field(ge=2, lt=2**31)] = 64
     """Clients a batch."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    learning_rate: Above = 1e-3
+    weight_decay: NotNegative = 1e-4
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     """One cycle: up over the first tenth of the steps, then down along a cosine."""
-    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    gradient_clip: Above = 1.0
     validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.05
     """Share of the clients held out to watch the training."""
     patience: Positive | None = None
@@ -111,15 +112,15 @@ class FinetuningOptions(Options):
     """What learns. auto: head where a trained encoder has fewer than 1,000 labelled clients, unless epochs or encoder_rate are
     given; else all. head: the heads alone, solved exactly. all: the encoder too. discriminative: the encoder too, each part
     nearer to the events 2.6 times slower. gradual: the parts of the encoder one more an epoch, from the vector down."""
-    epochs: Annotated[int, Field(ge=0)] | None = None
+    epochs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """How often to go through all labelled clients; null makes about 600 steps of it, from 3 to 10 epochs."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Annotated[int, Field(ge=2, lt=2**31)] = 64
+    learning_rate: Above = 1e-3
     """Of the heads, at the top of one cycle."""
     encoder_rate: Annotated[float, Field(gt=0, le=10)] | None = None
     """The encoder's rate as a share of that; null takes 0.1 for a trained encoder and 1 for a new one."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: NotNegative = 1e-4
+    gradient_clip: Above = 1.0
     dropout: Share = 0.1
     """Share of the vector's numbers that training hides from the heads."""
     label_smoothing: Share = 0.0
@@ -289,8 +290,8 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
         if not equals or not name:
             raise ConfigError(f"--set wants name=value, such as encoder.hidden_size=256; found {setting!r}.")
         try:
-            _put(options, name.strip().split("."), yaml.safe_load(value))
-        except yaml.YAMLError:
+            _put(options, name.strip().split("."), parse_yaml(value))
+        except (yaml.YAMLError, ValueError):
             raise ConfigError(f"--set {setting!r}: the value is not valid YAML.") from None
     for name, value in flags.items():
         if value is not None:
@@ -308,13 +309,25 @@ def methods() -> dict[str, dict[str, str]]:
     return found
 
 
+def parse_yaml(text: str) -> Any:
+    """What YAML holds: plain values only, no Python objects.
+
+    Raises:
+        yaml.YAMLError, ValueError: it is not YAML, names an object, has a date that is none, or is nested too deeply.
+    """
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+        options = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         beside = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
         raise ConfigError(f"No such config file: {path}.{did_you_mean(path.name, beside)}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
     if options is None:
         return {}
@@ -332,6 +345,11 @@ def _put(options: dict[str, Any], names: list[str], value: Any) -> None:
     options[names[-1]] = value
 
 
+_short = reprlib.Repr()
+_short.maxlevel = 2
+_short.maxstring = _short.maxother = _short.maxlong = 100  # a small file with aliases can hold a value of gigabytes
+
+
 def _explain(error: ValidationError, source: str) -> str:
     first = error.errors()[0]
     place = [p for p in first["loc"] if isinstance(p, str)]
@@ -343,12 +361,13 @@ def _explain(error: ValidationError, source: str) -> str:
         return f"{source}: {name + ': ' if name else ''}{context['error']}."
     if first["type"] in ("union_tag_invalid", "literal_error"):
         expected = str(context.get("expected_tags", context.get("expected", ""))).replace(" or ", ", ").replace("'", "")
-        found = str(first["input"].get("name") if isinstance(first["input"], Mapping) else first["input"])
-        return f"{source}: {name} cannot be {found!r}. Expected one of: {expected}.{did_you_mean(found, expected.split(', '))}"
+        value = first["input"].get("name") if isinstance(first["input"], Mapping) else first["input"]
+        found = value if isinstance(value, str) else _short.repr(value)
+        return f"{source}: {name} cannot be {_short.repr(found)}. Expected one of: {expected}.{did_you_mean(found, expected.split(', '))}"
     if first["type"] == "string_pattern_mismatch":
         example = {"preparation.memory_limit": "such as 4GB", "device": "auto, cpu, cuda, cuda:1, gpu or mps"}[name]
-        return f"{source}: {name} cannot be {first['input']!r}. Expected {example}."
-    return f"{source}: {name} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+        return f"{source}: {name} cannot be {_short.repr(first['input'])}. Expected {example}."
+    return f"{source}: {name} = {_short.repr(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
 
 
 def _explain_unknown(place: list[str], source: str) -> str:

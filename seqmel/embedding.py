@@ -19,7 +19,7 @@ from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vector_files import Layout, VectorLayout, read_scales, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.errors import ConfigError
+from seqmel.errors import ConfigError, ModelError
 from seqmel.files import check_output, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
@@ -29,6 +29,7 @@ __all__ = [
     "embed",
     "embed_sequences",
     "embed_to_parquet",
+    "finite",
     "sequence_chunks",
     "token_batches",
     "vector_layout",
@@ -67,12 +68,26 @@ def embed_sequences(
         sequences: encoded with the encoder's vocabulary.
         config: gives the most events of a sequence and of a batch.
         device: where to compute.
+
+    Raises:
+        ModelError: a vector is not finite.
     """
     options = config.embedding
     vectors = torch.empty(len(sequences), encoder.output_size)
     for clients in token_batches(sequences.lengths.clamp(max=options.max_events), options.batch_events):
         batch = sequences.whole(clients, most=options.max_events).to(device)
         vectors[clients] = encoder.embed(batch).float().cpu()
+    return finite(vectors)
+
+
+def finite(vectors: Tensor) -> Tensor:
+    """The vectors as they are; a `ModelError` where one is not finite, which only weights out of all bounds can give."""
+    if not bool(torch.isfinite(vectors).all()):
+        odd = int((~torch.isfinite(vectors)).any(dim=1).sum())
+        raise ModelError(
+            f"The model gives {odd:,} of {len(vectors):,} clients vectors that are not finite: its weights are too large."
+            " Train it again with a lower training.learning_rate, or copy it again."
+        )
     return vectors
 
 

@@ -26,12 +26,21 @@ __all__ = [
     "SeqmelError",
     "TrainingError",
     "did_you_mean",
+    "one_line",
     "shown",
 ]
 
 
 class SeqmelError(Exception):
-    """Base of all errors that a user of seqmel can cause."""
+    """Base of all errors that a user of seqmel can cause. It is one line, whatever the names and values in it are."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+def one_line(text: str) -> str:
+    """The text with what a terminal would not print as it stands (line ends, escapes, turns of direction) written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class InputError(SeqmelError):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from seqmel.errors import OutputError
 
-__all__ = ["check_output", "move_into_place", "partial_path", "scratch_beside", "written_beside"]
+__all__ = [
+    "allocate", "check_output", "full_disk_in_words", "move_into_place", "partial_path", "scratch_beside", "written_beside",
+]  # fmt: skip
 
 _OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder that seqmel writes has one of these
 
@@ -41,14 +43,31 @@ def written_beside(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove(partial)
     try:
-        yield partial
-        move_into_place(partial, path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OutputError(f"The disk is full; {path} was not written. Free space and run it again.") from None
-        raise
+        with full_disk_in_words(path):
+            yield partial
+            move_into_place(partial, path)
     finally:
         _remove(partial)
+
+
+@contextlib.contextmanager
+def full_disk_in_words(path: Path, then: str = "run it again") -> Iterator[None]:
+    """An `OutputError` where the disk, or what the user may use of it, is full while `path` is made."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(f"The disk is full; {path} was not written. Free space and {then}.") from None
+        raise
+
+
+def allocate(path: Path, size: int) -> None:
+    """Take `size` bytes of the disk for a file that is to be mapped: a full disk is an error now, and not a signal later."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, max(1, size))
+        else:
+            file.truncate(size)
 
 
 @contextlib.contextmanager

@@ -1,31 +1,37 @@
 """A trained model and its folder: data, not code. JSON and safetensors only; nothing is ever unpickled.
 
-config.json          format, seqmel's version, all options, a checksum of each other file
+config.json          format, seqmel's version, all options, a checksum of each other file and of itself
 schema.json          which column of the events is what
 vocabulary.json      category codes and numeric scales
 model.safetensors    the weights of the encoder
 targets.json         what a fine-tuned model predicts
 heads.safetensors    the weights of its heads
 metrics.json         one row an epoch, and what the model was trained on
+statistics.json      how the values of each column were spread in training (since format 2)
 curves.png           the same as a picture
 README.md            the model card
+
+Format 1 had no statistics and no checksum of config.json itself; it is read without them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
 from seqmel.config import Config
+from seqmel.data.statistics import Statistics
 from seqmel.data.targets import Target, Targets
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.errors import ConfigError, ModelError
+from seqmel.errors import ConfigError, ModelError, shown
 from seqmel.schema import EventSchema
+from seqmel.sealed import digest, digest_of_json, parse_json, read_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,9 +41,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "Model", "load_model", "save_model"]
 
-FORMAT = 1
+FORMAT = 2
 _FILES = ("schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "README.md")
 _OF_HEADS = ("targets.json", "heads.safetensors")
+_STATISTICS = "statistics.json"
+_CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Model:
         metrics: what `metrics.json` holds.
         heads: of a fine-tuned model, in evaluation mode, on the CPU; else None.
         targets: what it predicts, in the order of the heads' outputs.
+        statistics: how the training events were spread; None in a model of format 1.
     """
 
     config: Config
@@ -61,6 +70,7 @@ class Model:
     metrics: dict[str, Any]
     heads: Heads | None = None
     targets: tuple[Target, ...] = ()
+    statistics: Statistics | None = None
 
     def fingerprint(self) -> str:
         """A digest of vocabulary and weights: what was computed by one model is not gone on with by another."""
@@ -74,123 +84,170 @@ def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -
     """Write a model folder; `config.json`, which names all others, comes last."""
     from seqmel import __version__
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "schema.json").write_text(model.schema.model_dump_json(indent=1), encoding="utf-8")
-    (folder / "vocabulary.json").write_text(model.vocabulary.model_dump_json(indent=1), encoding="utf-8")
-    (folder / "metrics.json").write_text(json.dumps(model.metrics, indent=1), encoding="utf-8")
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    _save_weights(folder / "model.safetensors", model.encoder)
+    files = {
+        "schema.json": model.schema.model_dump_json(indent=1).encode(),
+        "vocabulary.json": model.vocabulary.model_dump_json(indent=1).encode(),
+        "metrics.json": json.dumps(model.metrics, indent=1).encode(),
+        "README.md": card.encode(),
+        "model.safetensors": _weights(model.encoder),
+    }
     if model.heads is not None:
-        (folder / "targets.json").write_text(Targets(targets=model.targets).model_dump_json(indent=1), encoding="utf-8")
-        _save_weights(folder / "heads.safetensors", model.heads)
-    if curves is not None:
-        (folder / "curves.png").write_bytes(curves)
-    described = {
+        files["targets.json"] = Targets(targets=model.targets).model_dump_json(indent=1).encode()
+        files["heads.safetensors"] = _weights(model.heads)
+    if model.statistics is not None:
+        files[_STATISTICS] = model.statistics.model_dump_json(indent=1).encode()
+    described: dict[str, Any] = {
         "format": FORMAT,
         "seqmel": __version__,
         "config": model.config.to_dict(),
-        "sha256": {name: _digest(folder / name) for name in _FILES + (_OF_HEADS if model.heads is not None else ())},
+        "sha256": {name: digest(content) for name, content in files.items()},
     }
-    (folder / "config.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+    described["sha256"][_CONFIG] = _own_digest(described)
+    if curves is not None:
+        files["curves.png"] = curves
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / _CONFIG).write_text(json.dumps(described, indent=1), encoding="utf-8")
 
 
-def _save_weights(path: Path, module: nn.Module) -> None:
+def _own_digest(described: Mapping[str, Any]) -> str:
+    """The checksum of `config.json`: of all that it says but this checksum."""
+    others = {name: value for name, value in described["sha256"].items() if name != _CONFIG}
+    return digest_of_json({**described, "sha256": others})
+
+
+def _weights(module: nn.Module) -> bytes:
     from safetensors.torch import save
 
-    weights = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    path.write_bytes(save(weights))  # as bytes: safetensors' own file is closed to other users
+    return bytes(save({name: tensor.contiguous() for name, tensor in module.state_dict().items()}))
 
 
 def load_model(path: str | Path) -> Model:
     """Load a model folder.
 
     Raises:
-        ModelError: no model there, a file missing or changed, or a newer format.
+        ModelError: no model there, a file missing, changed or linked from elsewhere, or a newer format.
     """
     folder = Path(path)
     described = _read_config(folder)
-    finetuned = any(name in described["sha256"] for name in _OF_HEADS)
-    files = _FILES + (_OF_HEADS if finetuned else ())
-    missing = [name for name in files if not (folder / name).is_file()]
-    if missing:
-        raise ModelError(
-            f"The model folder {folder} is incomplete: {', '.join(missing)} missing. Copy it again, or train."
-        )
-    changed = [name for name in files if _digest(folder / name) != described["sha256"].get(name)]
+    sums = described["sha256"]
+    finetuned = any(name in sums for name in _OF_HEADS)
+    names = (*_FILES, *(_OF_HEADS if finetuned else ()), *((_STATISTICS,) if _STATISTICS in sums else ()))
+    files = read_files(folder, names)
+    changed = [name for name, content in files.items() if digest(content) != sums.get(name)]
     if changed:
-        raise ModelError(
-            f"The model folder {folder} is damaged: {', '.join(changed)} differ from what was saved. Copy it again, or train."
-        )
+        raise _damaged(folder, changed)
     try:
-        config = Config.of(described["config"], source=str(folder / "config.json"))
-        schema = EventSchema.model_validate_json((folder / "schema.json").read_text(encoding="utf-8"))
-        vocabulary = Vocabulary.model_validate_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        targets = _read_targets(folder) if finetuned else ()
+        config = Config.of(described["config"], source=str(folder / _CONFIG))
+        schema = EventSchema.model_validate_json(files["schema.json"])
+        vocabulary = Vocabulary.model_validate_json(files["vocabulary.json"])
+        vocabulary.check_fits(schema)
+        metrics = parse_json(files["metrics.json"])
+        if not isinstance(metrics, dict):
+            raise ValueError("metrics.json holds no metrics")
+        targets = Targets.model_validate_json(files["targets.json"]).targets if finetuned else ()
+        statistics = Statistics.model_validate_json(files[_STATISTICS]) if _STATISTICS in files else None
+        if statistics is not None:
+            statistics.check_fits(vocabulary)
     except (ConfigError, ValidationError, ValueError) as error:
-        raise ModelError(f"The model folder {folder} cannot be used: {str(error).splitlines()[0]}") from None
-    encoder = _load_encoder(folder, config, vocabulary)
-    heads = _load_heads(folder, encoder, targets) if finetuned else None
-    return Model(config, schema, vocabulary, encoder, metrics, heads, targets)
+        raise ModelError(f"The model folder {folder} cannot be used: {_line(error)}") from None
+    encoder = _load_encoder(folder, files, config, vocabulary)
+    heads = _load_heads(folder, files, encoder, targets) if finetuned else None
+    return Model(config, schema, vocabulary, encoder, metrics, heads, targets, statistics)
 
 
-def _read_targets(folder: Path) -> tuple[Target, ...]:
-    return Targets.model_validate_json((folder / "targets.json").read_text(encoding="utf-8")).targets
+def _line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False)[0]
+        return f"{error.title} {'.'.join(map(str, first['loc']))}: {first['msg']}".replace("\n", " ")
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _load_encoder(folder: Path, config: Config, vocabulary: Vocabulary) -> SequenceEncoder:
+def _damaged(folder: Path, names: list[str]) -> ModelError:
+    return ModelError(
+        f"The model folder {folder} is damaged: {', '.join(names)} differ from what was saved. Copy it again, or train."
+    )
+
+
+def _load_encoder(folder: Path, files: Mapping[str, bytes], config: Config, vocabulary: Vocabulary) -> SequenceEncoder:
     from seqmel.nn.encoder import SequenceEncoder
 
-    encoder = SequenceEncoder(config, vocabulary)
-    _load_weights(folder / "model.safetensors", encoder, "the model's config and vocabulary")
-    return encoder.eval()
+    def build() -> nn.Module:
+        return SequenceEncoder(config, vocabulary)
+
+    return cast(SequenceEncoder, _built(folder, files["model.safetensors"], build, "the model's config and vocabulary"))
 
 
-def _load_heads(folder: Path, encoder: SequenceEncoder, targets: tuple[Target, ...]) -> Heads:
+def _load_heads(
+    folder: Path, files: Mapping[str, bytes], encoder: SequenceEncoder, targets: tuple[Target, ...]
+) -> Heads:
     from seqmel.nn.heads import Heads
 
-    heads = Heads(encoder.output_size, [target.size for target in targets])
-    _load_weights(folder / "heads.safetensors", heads, "the model's encoder and targets")
-    return heads.eval()
+    def build() -> nn.Module:
+        return Heads(encoder.output_size, [target.size for target in targets])
+
+    return cast(Heads, _built(folder, files["heads.safetensors"], build, "the model's encoder and targets"))
 
 
-def _load_weights(path: Path, module: nn.Module, what: str) -> None:
+def _built(folder: Path, weights: bytes, build: Callable[[], nn.Module], what: str) -> nn.Module:
+    """The module with these weights. It is made without memory first: options may ask for more than there is."""
+    import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        module.load_state_dict(load_file(str(path)))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        line = str(error).splitlines()[0]
-        raise ModelError(f"The weights in {path.parent} do not fit {what} ({line}).") from None
+        given = load(weights)
+        with torch.device("meta"):
+            wanted = {name: tensor.shape for name, tensor in build().state_dict().items()}
+        odd = sorted(name for name in wanted.keys() | given.keys() if _shape(given, name) != wanted.get(name))
+        if odd:
+            raise ValueError(f"{shown(odd, 3)}: other shapes, or only on one side")
+        module = build()
+        module.load_state_dict(given)
+    except (SafetensorError, RuntimeError, ValueError, OverflowError, KeyError, TypeError, MemoryError) as error:
+        raise ModelError(f"The weights in {folder} do not fit {what} ({_line(error)}).") from None
+    if any(tensor.is_floating_point() and bool(tensor.isnan().any()) for tensor in given.values()):
+        raise ModelError(f"The weights in {folder} are no numbers (NaN). Train again.")
+    return module.eval()
+
+
+def _shape(given: Mapping[str, Any], name: str) -> Any:
+    return given[name].shape if name in given else None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+    path = folder / _CONFIG
     if not folder.is_dir():
         raise ModelError(f"No model folder at {folder}. Train one: seqmel train EVENTS -o {folder}")
     if not path.is_file():
         raise ModelError(
             f"{folder} is no model folder: config.json is missing. Train one: seqmel train EVENTS -o MODEL"
         )
+    content = read_files(folder, [_CONFIG])[_CONFIG]
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        version = int(described["format"])
-        if not isinstance(described["config"], dict) or not isinstance(described["sha256"], dict):
+        described = parse_json(content)
+        version = described["format"]
+        if type(version) is not int or version < 1:
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ModelError(f"{path} is not what seqmel wrote. Copy the model folder again, or train.") from None
+    except (ValueError, KeyError, TypeError):
+        raise _not_ours(path) from None
     if version > FORMAT:
         raise ModelError(
             f"{folder} has model format {version}, written by seqmel {described.get('seqmel')}; this version reads up to"
             f" {FORMAT}. Update seqmel."
         )
+    sums = described.get("sha256")
+    if not isinstance(described.get("config"), dict) or not isinstance(sums, dict):
+        raise _not_ours(path)
+    try:
+        right = sums.get(_CONFIG) == _own_digest(described) or (version == 1 and _CONFIG not in sums)
+    except (RecursionError, ValueError):
+        raise _not_ours(path) from None
+    if not right:
+        raise _damaged(folder, [_CONFIG])
     return dict(described)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _not_ours(path: Path) -> ModelError:
+    return ModelError(f"{path} is not what seqmel wrote. Copy the model folder again, or train.")

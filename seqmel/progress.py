@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Progress", "Task", "console_progress", "silent"]
+__all__ = ["Progress", "Recorder", "Task", "console_progress", "record", "silent"]
 
 _LINE_SECONDS = 15.0
 
@@ -28,6 +28,20 @@ class Progress(Protocol):
 
     def task(self, name: str, total: int | None, unit: str) -> contextlib.AbstractContextManager[Task]:
         """A piece of work of `total` units, or of a size that is not known."""
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """What a progress may be as well: something that keeps figures for machines."""
+
+    def record(self, event: str, figures: Mapping[str, Any]) -> None:
+        """An event, such as an epoch, with its figures."""
+
+
+def record(progress: Progress, event: str, **figures: Any) -> None:
+    """Give figures to a progress that keeps them; nothing to one that only shows."""
+    if isinstance(progress, Recorder):
+        progress.record(event, figures)
 
 
 class _Silent:

@@ -31,9 +31,9 @@ from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences, write_sequences
 from seqmel.data.vector_files import Layout, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import token_batches, vector_layout
+from seqmel.embedding import finite, token_batches, vector_layout
 from seqmel.errors import InputError, ModelError
-from seqmel.files import check_output, scratch_beside, written_beside
+from seqmel.files import allocate, check_output, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
@@ -126,7 +126,8 @@ def embed_update(
     with written_beside(state) as new_state, written_beside(output) as partial, scratch_beside(output) as scratch:
         sequences = _encoded(model, events, scratch)
         shape = (len(sequences), model.encoder.output_size)
-        vectors = np.memmap(scratch / "vectors", np.float32, "w+", shape=shape)
+        allocate(scratch / "vectors", 4 * shape[0] * shape[1])
+        vectors = np.memmap(scratch / "vectors", np.float32, "r+", shape=shape)
         run = _Update(model, sequences, vectors, placed)
         with progress.task("update", len(sequences), "clients") as task:
             known = run.write(new_state, state, task)
@@ -207,7 +208,7 @@ class _Update:
             summary = self.encoder.advance(batch, old or None)
             first, last = self._times(state, rows, batch)
             known = [torch.where(x == NO_TIME, 0, x).to(self.device) for x in (first, last)]
-            self.vectors[clients[rows].numpy()] = self.encoder.read(summary, *known).float().cpu().numpy()
+            self.vectors[clients[rows].numpy()] = finite(self.encoder.read(summary, *known).float().cpu()).numpy()
             parts.append(
                 {name: values.float().cpu() for name, values in summary.items()} | {"": torch.stack([first, last], 1)}
             )

@@ -33,3 +33,9 @@ def test_a_dozen_names_are_shown_and_the_rest_counted() -> None:
     assert shown(["a", "b"]) == "a, b"
     assert shown(str(i) for i in range(20)).endswith("10, 11 and 8 more")
     assert shown([]) == ""
+
+
+def test_a_name_with_line_ends_and_escapes_stays_in_one_line_that_a_terminal_prints() -> None:
+    assert str(errors.InputError("No column 'a\nb\x1b[31m\u202e' in Größe 💥.")) == (
+        "No column 'a\\nb\\x1b[31m\\u202e' in Größe 💥."
+    )

@@ -9,11 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import resealed
 
 from seqmel.errors import ModelError
 from seqmel.model import FORMAT, load_model, save_model
 
-FILES = ["config.json", "schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "README.md"]
+FILES = [
+    "config.json",
+    "schema.json",
+    "vocabulary.json",
+    "model.safetensors",
+    "metrics.json",
+    "README.md",
+    "statistics.json",
+]
 
 
 @pytest.fixture
@@ -28,10 +37,12 @@ def refused(folder: Path, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def edited(path: Path, change: Callable[[dict], object]) -> None:  # type: ignore[type-arg]
-    content = json.loads(path.read_text())
+def edited(folder: Path, change: Callable[[dict], object], name: str = "config.json") -> None:  # type: ignore[type-arg]
+    """Change a file of JSON on purpose, its checksums with it."""
+    content = json.loads((folder / name).read_text())
     change(content)
-    path.write_text(json.dumps(content))
+    (folder / name).write_text(json.dumps(content))
+    resealed(folder)
 
 
 def test_a_model_that_is_saved_again_is_the_same(model_folder: Path, tmp_path: Path) -> None:
@@ -72,7 +83,17 @@ def test_what_is_no_model_folder_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", "null", '{"format": "new"}', '{"format": 1, "config": 1, "sha256": {}}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"format": "new"}',
+        '{"format": 1, "config": 1, "sha256": {}}',
+        '{"format": true}',
+        "[" * 100_000,
+    ],
 )
 def test_a_config_that_seqmel_did_not_write_is_said(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
@@ -80,17 +101,17 @@ def test_a_config_that_seqmel_did_not_write_is_said(folder: Path, content: str) 
 
 
 def test_a_newer_format_is_refused_with_the_version_that_wrote_it(folder: Path) -> None:
-    edited(folder / "config.json", lambda c: c.update(format=FORMAT + 1, seqmel="9.9"))
+    edited(folder, lambda c: c.update(format=FORMAT + 1, seqmel="9.9"))
     refused(folder, rf"has model format {FORMAT + 1}, written by seqmel 9\.9.*Update seqmel")
 
 
 def test_an_option_that_does_not_exist_is_refused(folder: Path) -> None:
-    edited(folder / "config.json", lambda c: c["config"].update(colour="blue"))
+    edited(folder, lambda c: c["config"].update(colour="blue"))
     refused(folder, "cannot be used: .*unknown option 'colour'")
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(folder: Path) -> None:
-    edited(folder / "config.json", lambda c: c["config"]["encoder"].update(hidden_size=24))
+    edited(folder, lambda c: c["config"]["encoder"].update(hidden_size=24))
     refused(folder, "do not fit the model's config")
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "ConfigFile",
     "Device",
     "Events",
+    "Log",
     "Overwrite",
     "Precision",
     "Resume",
@@ -37,6 +38,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same model.")]
 Precision = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run; start one if there is none.")]
+Log = Annotated[Path | None, typer.Option("--log", help="Append what happens to this file, one JSON object a line.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 

@@ -1,4 +1,4 @@
-"""`seqmel drift`: how far the embeddings of one period are from those of another, without any label."""
+"""`seqmel drift`: how far embeddings are from those of another period, or events from those of the training; without any label."""
 
 from __future__ import annotations
 
@@ -8,10 +8,47 @@ from pathlib import Path
 from rich.console import Console
 
 from seqmel.data.labels import read_embeddings
+from seqmel.embedding import sequence_chunks
+from seqmel.errors import ModelError
 from seqmel.evaluation.drift import Drift, drift
+from seqmel.evaluation.input_drift import InputDrift, input_drift
 from seqmel.files import written_beside
+from seqmel.model import load_model
 
-__all__ = ["compare_embeddings"]
+__all__ = ["compare_embeddings", "compare_events", "is_model"]
+
+
+def is_model(path: str) -> bool:
+    """Whether the reference is a model rather than a file of embeddings."""
+    return (Path(path) / "config.json").is_file()
+
+
+def compare_events(model: str, events: str, *, psi: float, unseen: float, json_file: Path | None) -> InputDrift:
+    """Print how far each column has moved since the training, and the verdict; with `json_file`, write all of it."""
+    loaded = load_model(model)
+    if loaded.statistics is None:
+        raise ModelError(
+            f"{model} has model format 1, which keeps nothing of the training's values to compare with. Train it again, or"
+            " compare embeddings: seqmel drift REFERENCE.parquet CURRENT.parquet"
+        )
+    _, chunks = sequence_chunks(loaded, events)
+    found = input_drift(loaded.statistics, chunks, psi_threshold=psi, unseen_threshold=unseen)
+    console = _written(found, json_file)
+    console.print(
+        f"{found.events[0]:,} events of {found.clients[0]:,} clients in training, {found.events[1]:,} of"
+        f" {found.clients[1]:,} now. Without drift no PSI would exceed {found.psi_by_chance:.3f} but in 1 % of cases."
+    )
+    console.print(found.verdict, markup=False)
+    return found
+
+
+def _written(found: Drift | InputDrift, json_file: Path | None) -> Console:
+    if json_file is not None:
+        with written_beside(json_file) as partial:
+            partial.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(found.table())
+    return console
 
 
 def compare_embeddings(
@@ -28,11 +65,7 @@ def compare_embeddings(
     """Print the dimensions that moved most and the verdict; with `json_file`, write all of it."""
     vectors = [read_embeddings(path, client=client) for path in (reference, current)]
     found = drift(*vectors, bins=bins, psi_threshold=psi, p_threshold=p_value, seed=seed)
-    if json_file is not None:
-        with written_beside(json_file) as partial:
-            partial.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(found.table())
+    console = _written(found, json_file)
     console.print(
         f"{found.reference:,} reference and {found.current:,} current vectors; MMD on {found.sampled[0]:,} and"
         f" {found.sampled[1]:,} of them. Without drift no PSI would exceed {found.psi_by_chance:.3f} but in 1 % of cases."

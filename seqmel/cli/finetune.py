@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from seqmel.cli.log import logged
 from seqmel.config import Config
 from seqmel.data.labels import Task
 from seqmel.errors import ConfigError
 from seqmel.model import load_model
-from seqmel.progress import console_progress
 from seqmel.training.finetune import UNREAD, finetune
 
 __all__ = ["finetune_files"]
@@ -28,6 +28,7 @@ def finetune_files(
     client: str | None,
     overwrite: bool,
     resume: bool,
+    log: Path | None,
 ) -> None:
     """Fine-tune the model that the arguments name, or none, and say how well it does."""
     for setting in settings:
@@ -37,10 +38,15 @@ def finetune_files(
                 f"--set {setting}: {section} is about training without labels. Fine-tuning has finetuning.* instead."
             )
     model, events, labels = _inputs(inputs, from_scratch=from_scratch)
-    finetune(
-        load_model(model) if model else None, events, labels, output, targets=targets, task=task, weight=weight,
-        client=client, config=config, overwrite=overwrite, resume=resume, progress=console_progress(),
-    )  # fmt: skip
+    options = {
+        "model": model, "events": events, "labels": labels, "output": output, "targets": targets, "task": task,
+        "weight": weight, "resume": resume, "config": config.to_dict(),
+    }  # fmt: skip
+    with logged(log, "finetune", options) as progress:
+        finetune(
+            load_model(model) if model else None, events, labels, output, targets=targets, task=task, weight=weight,
+            client=client, config=config, overwrite=overwrite, resume=resume, progress=progress,
+        )  # fmt: skip
     held_out = load_model(output).metrics["held_out"]
     figures = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in held_out.items())
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -45,12 +46,17 @@ def main() -> None:
     except SeqmelError as error:
         print(f"seqmel: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("seqmel: stopped; no unfinished result was put in place", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"seqmel: The disk is full ({error.filename or error}). Free space and run it again.", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("seqmel: stopped; no unfinished result was put in place", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

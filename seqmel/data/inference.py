@@ -199,15 +199,15 @@ def _infer_within(
     found: dict[str, str] = {}
     for number in numeric:
         shares = ", ".join(
-            f"(SELECT sum(n * m * m) / sum(n) FROM (SELECT count(*) n, avg(r) - 0.5 m FROM ranked GROUP BY {ident(kind)}))"
+            f"(SELECT sum(__n * __m * __m) / sum(__n) FROM (SELECT count(*) __n, avg(__r) - 0.5 __m FROM ranked GROUP BY {ident(kind)}))"
             for kind in kinds
         )
         columns = ", ".join(ident(kind) for kind in kinds)
         row = source.row(
-            f"WITH part AS MATERIALIZED (SELECT {columns}, {ident(number)} x FROM events WHERE {ident(number)} IS NOT NULL"
+            f"WITH part AS MATERIALIZED (SELECT {columns}, {ident(number)} __x FROM events WHERE {ident(number)} IS NOT NULL"
             f" LIMIT {_SCAN_ROWS // 10}), ranked AS MATERIALIZED (SELECT {columns},"
-            f" ((rank() OVER (ORDER BY x)) + (count(*) OVER (PARTITION BY x)) / 2.0) / (SELECT count(*) FROM part) r FROM part)"
-            f" SELECT {shares}, (SELECT avg((r - 0.5) * (r - 0.5)) FROM ranked)"
+            f" ((rank() OVER (ORDER BY __x)) + (count(*) OVER (PARTITION BY __x)) / 2.0) / (SELECT count(*) FROM part) __r FROM part)"
+            f" SELECT {shares}, (SELECT avg((__r - 0.5) * (__r - 0.5)) FROM ranked)"
         )
         total = row[-1] or 1.0
         best = max(range(len(kinds)), key=lambda i: row[i] or 0.0)
@@ -225,6 +225,6 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
         raise SchemaError(
             f"The time column {time!r} of {source.label} is {kind}. Expected a timestamp, a date, text or a number."
         )
-    high = source.row(f"SELECT max(abs({ident(time)})) FROM events")[0] or 0
+    high = source.row(f"SELECT max(abs({ident(time)}::DOUBLE)) FROM events")[0] or 0
     units: list[tuple[float, TimeUnit]] = [(1e5, "day"), (1e11, "second"), (1e14, "millisecond")]
     return next((unit for limit, unit in units if high < limit), "microsecond")

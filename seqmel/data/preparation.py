@@ -35,11 +35,21 @@ _HEAVY_TAIL = (
 )
 _INDEX = "__client_index"
 _DAY_US = 86_400_000_000
+_FARTHEST_US = 2**62
+_COARSE = ("TIMESTAMP_S", "TIMESTAMP_MS")
 _US = {"day": _DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1}
 
 
 def time_sql(source: EventSource, schema: EventSchema) -> str:
-    """The time of an event in microseconds (since 1970 for timestamps), null where it cannot be understood."""
+    """The time of an event in microseconds (since 1970 for timestamps), null where it cannot be understood.
+
+    A time more than 146,000 years away is not understood either: the gap between two such would not fit in 64 bits.
+    """
+    micros = _micros_sql(source, schema)
+    return f"CASE WHEN {micros} BETWEEN {-_FARTHEST_US} AND {_FARTHEST_US} THEN {micros} END"
+
+
+def _micros_sql(source: EventSource, schema: EventSchema) -> str:
     column, kind = ident(schema.time), source.columns[schema.time]
     if schema.time_unit != "timestamp":
         return (
@@ -48,7 +58,8 @@ def time_sql(source: EventSource, schema: EventSchema) -> str:
             else f"TRY_CAST({column}::HUGEINT * {_US[schema.time_unit]} AS BIGINT)"
         )
     moment = f"TRY_CAST({column} AS TIMESTAMPTZ)" if kind == "VARCHAR" else f"TRY_CAST({column} AS TIMESTAMP)"
-    return f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END"
+    micros = f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END"
+    return f"TRY({micros})" if kind in _COARSE else micros  # where TRY_CAST throws
 
 
 def check_events(source: EventSource, schema: EventSchema) -> None:
@@ -57,10 +68,12 @@ def check_events(source: EventSource, schema: EventSchema) -> None:
         source.require(column, "The model was trained with that column; name the columns as they were then.")
     _check_time_kind(source, schema)
     client, time, moment = ident(schema.client), ident(schema.time), time_sql(source, schema)
+    coarse = source.columns[schema.time] in _COARSE  # DuckDB cannot write these as text where they are too far away
+    shown_time = "'one beyond the year 290,000'" if coarse else f"{time}::VARCHAR"
     no_client, no_time, not_a_time, example = source.row(
         f"SELECT count(*) FILTER ({client} IS NULL), count(*) FILTER ({time} IS NULL),"
         f" count(*) FILTER ({time} IS NOT NULL AND {moment} IS NULL),"
-        f" min({time}::VARCHAR) FILTER ({time} IS NOT NULL AND {moment} IS NULL) FROM events"
+        f" min({shown_time}) FILTER ({time} IS NOT NULL AND {moment} IS NULL) FROM events"
     )
     for nulls, column, what in ((no_client, schema.client, "client"), (no_time, schema.time, "time")):
         if nulls:
@@ -107,7 +120,7 @@ def fit_vocabulary(
     check_events(source, schema)
     categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
     _make_sample(source, schema)
-    numeric = {c: _fit_scales(source, c, schema.numeric_by.get(c), categorical) for c in schema.numeric}
+    numeric = {c: _fit_scales(source, c, schema, categorical) for c in schema.numeric}
     vocabulary = Vocabulary(categorical=categorical, numeric=numeric, time=_fit_time(source, schema))
     source.query("DROP TABLE sample")
     return vocabulary
@@ -145,14 +158,19 @@ def _make_sample(source: EventSource, schema: EventSchema) -> None:
     (rows,) = source.row("SELECT count(*) FROM events")
     columns = ", ".join(f"{ident(c)}" for c in schema.numeric)
     texts = ", ".join(
-        f"{category_text(source, c)} AS {ident('text ' + c)}" for c in sorted(set(schema.numeric_by.values()))
+        f"{category_text(source, c)} AS {_text_name(schema, c)}" for c in sorted(set(schema.numeric_by.values()))
     )
     selected = ", ".join(x for x in (columns, texts) if x)
     source.query(
-        f'CREATE OR REPLACE TABLE sample AS SELECT {ident(schema.client)} AS "client ", {time_sql(source, schema)} AS'
-        f' "time ", {ROW}{", " + selected if selected else ""} FROM events'
+        f"CREATE OR REPLACE TABLE sample AS SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS"
+        f" __time, {ROW}{', ' + selected if selected else ''} FROM events"
         f" WHERE hash({ident(schema.client)}::VARCHAR) % {max(1, -(-rows // _SAMPLE_ROWS))} = 0"
     )
+
+
+def _text_name(schema: EventSchema, column: str) -> str:
+    """What the text of a category is called in the sample: no name that a column of the events can have."""
+    return f"__text_{schema.categorical.index(column)}"
 
 
 _QUANTILES = "[0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]"
@@ -163,24 +181,25 @@ def _quantiles_sql(x: str) -> str:
 
 
 def _fit_scales(
-    source: EventSource, column: str, by: str | None, categorical: dict[str, CategoryCodes]
+    source: EventSource, column: str, schema: EventSchema, categorical: dict[str, CategoryCodes]
 ) -> NumericScales:
-    overall = _group_scales(source, column, None).get(None)
+    overall = _group_scales(source, column).get(None)
     if overall is None:
         raise SchemaError(
             f"Column {column!r} of {source.label} holds no finite number. Leave it out of schema.numeric."
         )
+    by = schema.numeric_by.get(column)
     if by is None:
         return NumericScales(overall=overall)
-    of_value = _group_scales(source, column, by)
+    of_value = _group_scales(source, column, _text_name(schema, by))
     codes = categorical[by]
     within = (of_value.get(None) if codes.null else None, None, *(of_value.get(v) for v in codes.values))
     return NumericScales(overall=overall, by=by, within=within)
 
 
-def _group_scales(source: EventSource, column: str, by: str | None) -> dict[str | None, NumericScale]:
-    """Scales of a column, by the text of a category; the key None is the null category, or all events without `by`."""
-    x, key = ident(column) + "::DOUBLE", ident("text " + by) if by else "NULL::VARCHAR"
+def _group_scales(source: EventSource, column: str, by: str | None = None) -> dict[str | None, NumericScale]:
+    """Scales of a column, by a column of the sample; the key None is the null category, or all events without `by`."""
+    x, key = ident(column) + "::DOUBLE", by or "NULL::VARCHAR"
     finite = f"SELECT {key} AS key, {x} AS x FROM sample WHERE isfinite({x})"
     linear = {
         k: (n, unit, q)
@@ -222,8 +241,8 @@ def _fit_time(source: EventSource, schema: EventSchema) -> TimeScale:
         f"SELECT bool_and(t % {_DAY_US} = 0), min(t), max(t) FROM (SELECT {moment} AS t FROM events)"
     )
     (q,) = source.row(
-        f'SELECT {_quantiles_sql("ln(1 + gap / 1e6)")} FROM (SELECT "time " - lag("time ") OVER'
-        f' (PARTITION BY "client " ORDER BY "time ", {ROW}) AS gap FROM sample) WHERE gap > 0'
+        f"SELECT {_quantiles_sql('ln(1 + gap / 1e6)')} FROM (SELECT __time - lag(__time) OVER"
+        f" (PARTITION BY __client ORDER BY __time, {ROW}) AS gap FROM sample) WHERE gap > 0"
     )
     usual = _scale(q, None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
     return TimeScale(

@@ -21,6 +21,7 @@ from seqmel.data.sequences import EncodedSequences, write_sequences
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.errors import InputError, ModelError
 from seqmel.schema import EventSchema
+from seqmel.sealed import parse_json
 
 __all__ = ["PreparedSequences", "is_prepared", "open_prepared", "write_prepared"]
 
@@ -89,7 +90,7 @@ def open_prepared(path: str | Path, *, vocabulary: Vocabulary | None = None) -> 
 
 def _opened(folder: Path) -> PreparedSequences:
     try:
-        mark = json.loads((folder / _MARK).read_text(encoding="utf-8"))
+        mark = parse_json((folder / _MARK).read_bytes())
         if mark["format"] > FORMAT:
             raise InputError(
                 f"{folder} has format {mark['format']}, written by seqmel {mark.get('seqmel')}; this version reads up to"
@@ -97,7 +98,12 @@ def _opened(folder: Path) -> PreparedSequences:
             )
         schema = EventSchema.model_validate_json((folder / "schema.json").read_text(encoding="utf-8"))
         vocabulary = Vocabulary.model_validate_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        vocabulary.check_fits(schema)
         sequences = EncodedSequences.open(folder / "sequences.arrow", time=schema.time)
+        if {*sequences.columns} != {*schema.features} or (len(sequences), sequences.events) != (
+            mark["clients"], mark["events"],
+        ):  # fmt: skip
+            raise ValueError("sequences.arrow is not the one that was written with the other files")
     except (OSError, ValueError, KeyError, TypeError, ValidationError, pa.ArrowException) as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(

@@ -19,9 +19,10 @@ from typing import Any, TypeAlias
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from seqmel.data.records import is_records, records_table
-from seqmel.errors import InputError, OutputError, SchemaError, did_you_mean, shown
+from seqmel.errors import ConfigError, InputError, OutputError, SchemaError, did_you_mean, shown
 from seqmel.schema import recognise_client
 
 __all__ = [
@@ -40,6 +41,9 @@ __all__ = [
 Events: TypeAlias = Any
 """A path, folder or glob (str or Path); a table: pandas, polars, pyarrow, or anything with an Arrow stream; a pyarrow
 data set; or a list of dictionaries."""
+
+RESERVED = re.compile(r"__(row|client|client_index|time|key|code|log_unit|center|scale|[nmrx]|text_\d+)", re.IGNORECASE)
+"""The names of columns that are added to those of the events."""
 
 ROW = "__row"
 """The column that `EventSource` adds: the place of an event in the input. It breaks ties in time, always the same way."""
@@ -157,7 +161,10 @@ def connect(
     connection.execute(f"SET temp_directory = {literal(str(folder))}")
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     if memory_limit:
-        connection.execute(f"SET memory_limit = {literal(memory_limit)}")
+        try:
+            connection.execute(f"SET memory_limit = {literal(memory_limit)}")
+        except duckdb.Error as error:
+            raise ConfigError(f"preparation.memory_limit cannot be {memory_limit!r}: {_first_line(error)}") from None
     if threads:
         connection.execute(f"SET threads = {int(threads)}")
     return connection
@@ -214,21 +221,40 @@ def _register(connection: duckdb.DuckDBPyConnection, events: Events) -> tuple[st
         files = _files(path)
         reader = _reader(path, files)
         with reading(path):
+            if reader.startswith("VIEW"):
+                _check_names(pq.read_schema(files[0]).names, path)
             connection.execute(f"CREATE {reader}")
         keys = set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0]))
         return path, dict.fromkeys(sorted(keys), "partition key of the folder")
     label = f"the given {type(events).__name__}"
     if isinstance(events, ds.Dataset):
-        connection.register("raw", events)
-        keys = _partition_keys(events)
-        return label, dict.fromkeys(sorted(keys), "partition key of the data set")
-    connection.register("raw", _arrow(events))
-    return label, {}
+        table, left_out = events, dict.fromkeys(sorted(_partition_keys(events)), "partition key of the data set")
+    else:
+        table, left_out = _arrow(events), {}
+    _check_names(table.schema.names, label)
+    with reading(label):
+        connection.register("raw", table)
+    return label, left_out
 
 
 def _partition_keys(events: ds.Dataset) -> set[str]:
     partitioning = getattr(events, "partitioning", None)
     return set(partitioning.schema.names) if partitioning is not None else set()
+
+
+def _check_names(names: list[str], label: str) -> None:
+    """A `SchemaError` where SQL could not tell two columns apart, or one from what is added here."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name) if name not in seen.values() else name
+        if other != name or names.count(name) > 1:
+            raise SchemaError(
+                f"{label} has the columns {other!r} and {name!r}, which differ in nothing but their case, if at all. Rename one."
+            )
+        if not name:
+            raise SchemaError(f"{label} has a column without a name. Name it.")
+        if RESERVED.fullmatch(name):
+            raise SchemaError(f"{label} has a column named {name!r}, which seqmel keeps for itself. Rename it.")
 
 
 def _files(path: str) -> list[str]:
@@ -289,7 +315,7 @@ def _check_parquet(file: str) -> None:
         raise InputError(f"{file} is a truncated Parquet file: its end is missing. Copy or write it again.")
 
 
-def _arrow(table: Any) -> pa.Table | pa.RecordBatchReader:
+def _arrow(table: Any) -> pa.Table:
     kind, wanted = type(table).__name__, "Expected a path, or a pandas, polars or Arrow table."
     if is_records(table):
         return records_table(table)
@@ -298,10 +324,18 @@ def _arrow(table: Any) -> pa.Table | pa.RecordBatchReader:
     try:
         if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
             named = any(n is not None for n in table.index.names)
-            return pa.Table.from_pandas(table.reset_index() if named else table, preserve_index=False)
-        return pa.table(table)
+            return _singles(pa.Table.from_pandas(table.reset_index() if named else table, preserve_index=False))
+        return _singles(pa.table(table))
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise InputError(f"Cannot read events from the given {kind}: {_first_line(error)}. {wanted}") from None
+
+
+def _singles(table: pa.Table) -> pa.Table:
+    """Half-precision numbers as single ones, which DuckDB knows."""
+    for place, kind in enumerate(table.schema.types):
+        if kind == pa.float16():
+            table = table.set_column(place, table.column_names[place], table.column(place).cast(pa.float32()))
+    return table
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:

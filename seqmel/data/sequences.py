@@ -72,16 +72,27 @@ class EncodedSequences:
 
     @classmethod
     def open(cls, path: Path, *, time: str) -> EncodedSequences:
-        """Memory-map a file that `write_sequences` wrote: opened at once, read where it is used."""
+        """Memory-map a file that `write_sequences` wrote: opened at once, read where it is used.
+
+        Raises:
+            OSError, ValueError, pyarrow.ArrowException: it is not there, cut off, or no such file.
+        """
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         return cls._of_buffer(pa.py_buffer(mapped), time)
 
     @classmethod
     def _of_buffer(cls, buffer: pa.Buffer, time: str) -> EncodedSequences:
+        if buffer.slice(0, 6).to_pybytes() != b"ARROW1":
+            raise ValueError("its beginning is not that of an Arrow file")
         reader = pa.ipc.open_file(pa.BufferReader(buffer))
         names, fields = reader.schema.names, list(reader.schema)
+        _check_columns(fields, time)
         chunks = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        if not chunks:
+            raise ValueError("no client in it")
+        for chunk in chunks:
+            chunk.validate(full=True)  # lists that end outside their values; the values themselves are not looked at
         values = {f.name: [c.column(f.name).values for c in chunks] for f in fields[1:]}
         lengths = [torch.from_numpy(np.diff(c.column(time).offsets.to_numpy()).astype(np.int64)) for c in chunks]
         dtypes = {f.name: _DTYPES[f.type.value_type] for f in fields[1:]}
@@ -183,6 +194,13 @@ class EncodedSequences:
         """The last `most` events of each of these clients, or all where there are fewer."""
         lengths = self.lengths[clients].clamp(max=most)
         return self.gather(clients, self.lengths[clients] - lengths, lengths)
+
+
+def _check_columns(fields: list[pa.Field], time: str) -> None:
+    """A `ValueError` where these are not a client and lists of codes, numbers and one of times."""
+    kinds = {f.name: f.type.value_type if pa.types.is_list(f.type) else None for f in fields[1:]}
+    if kinds.get(time) != pa.int64() or any(k not in (pa.int32(), pa.float32()) for n, k in kinds.items() if n != time):
+        raise ValueError("other columns than seqmel writes")
 
 
 def _offsets(lengths: Tensor) -> Tensor:

@@ -9,9 +9,11 @@ are clipped like any other extreme. Within a category (`numeric_by`) every categ
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from seqmel.schema import EventSchema
 
 __all__ = ["NULL", "UNSEEN", "CategoryCodes", "NumericScale", "NumericScales", "TimeScale", "Vocabulary"]
 
@@ -22,8 +24,12 @@ CLIP = 10.0
 """Scaled numbers lie in [-CLIP, CLIP]: ten robust standard deviations."""
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class CategoryCodes(_Data):
@@ -32,6 +38,12 @@ class CategoryCodes(_Data):
     values: tuple[str, ...]
     null: bool
     """Whether training saw nulls."""
+
+    @model_validator(mode="after")
+    def _known_once(self) -> CategoryCodes:
+        if len(set(self.values)) < len(self.values):
+            raise ValueError("a category has two codes")
+        return self
 
     @property
     def size(self) -> int:
@@ -47,9 +59,9 @@ class CategoryCodes(_Data):
 class NumericScale(_Data):
     """z = clip((y - center) / scale), where y is x, or sign(x) ln(1 + |x| / log_unit) for a heavy tail."""
 
-    log_unit: float | None
-    center: float
-    scale: float
+    log_unit: AboveZero | None
+    center: Finite
+    scale: AboveZero
 
 
 class NumericScales(_Data):
@@ -75,10 +87,10 @@ class TimeScale(_Data):
     """
 
     daily: bool
-    span_days: float
-    gap_center: float
-    gap_scale: float
-    end_us: int | None = None
+    span_days: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    gap_center: Finite
+    gap_scale: AboveZero
+    end_us: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
 
 
 class Vocabulary(_Data):
@@ -87,6 +99,21 @@ class Vocabulary(_Data):
     categorical: dict[str, CategoryCodes]
     numeric: dict[str, NumericScales]
     time: TimeScale
+
+    @model_validator(mode="after")
+    def _scales_have_their_codes(self) -> Vocabulary:
+        for name, scales in self.numeric.items():
+            codes = self.categorical[scales.by].size if scales.by in self.categorical else 0
+            if scales.by is not None and len(scales.within) != codes:
+                raise ValueError(f"{name} has {len(scales.within)} scales for {codes} codes of {scales.by}")
+        return self
+
+    def check_fits(self, schema: EventSchema) -> None:
+        """A `ValueError` where it was not fitted on the columns of this schema."""
+        by = {name: scales.by for name, scales in self.numeric.items() if scales.by is not None}
+        names = (tuple(self.categorical), tuple(self.numeric), by)
+        if names != (schema.categorical, schema.numeric, schema.numeric_by):
+            raise ValueError("the vocabulary was fitted on other columns than the schema names")
 
     def fingerprint(self) -> str:
         """A digest that tells two vocabularies apart."""

@@ -20,7 +20,7 @@ from seqmel.errors import ConfigError, InputError, shown
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Drift", "drift", "mmd", "psi"]
+__all__ = ["Drift", "drift", "mmd", "psi", "psi_by_chance", "psi_of_counts"]
 
 Matrix: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -154,7 +154,7 @@ def drift(
     return Drift(
         psi=dict(zip(map(str, reference.columns), psi(a, b, bins=bins).tolist(), strict=True)),
         psi_threshold=psi_threshold,
-        psi_by_chance=_by_chance(len(a), len(b), bins, a.shape[1]),
+        psi_by_chance=psi_by_chance(len(a), len(b), bins, a.shape[1]),
         mmd2=mmd2,
         p_value=p_value,
         p_threshold=p_threshold,
@@ -223,15 +223,19 @@ def _psi(reference: Matrix, current: Matrix, bins: int) -> float:
     quantiles = np.quantile(reference, np.arange(1, bins) / bins, method="inverted_cdf")
     edges, times = np.unique(quantiles, return_counts=True)
     edges = np.unique(np.concatenate([edges, np.nextafter(edges[times > 1], np.inf)]))
-    shares = []
-    for x in (reference, current):
-        counts = np.bincount(np.searchsorted(edges, x, side="right"), minlength=len(edges) + 1)
-        shares.append((counts + 0.5) / (len(x) + 0.5 * len(counts)))
-    r, c = shares
+    return psi_of_counts(
+        *(np.bincount(np.searchsorted(edges, x, side="right"), minlength=len(edges) + 1) for x in (reference, current))
+    )
+
+
+def psi_of_counts(reference: npt.NDArray[np.int64], current: npt.NDArray[np.int64]) -> float:
+    """The index of (bins,) counts; half a one is added to each, so that an empty bin gives no infinity."""
+    r, c = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (reference, current))
     return float(((c - r) * np.log(c / r)).sum())
 
 
-def _by_chance(n: int, m: int, bins: int, dimensions: int) -> float:
+def psi_by_chance(n: int, m: int, bins: int, dimensions: int) -> float:
+    """The index that one of so many dimensions exceeds in 1 % of cases where n and m are drawn from the same."""
     from scipy.stats import chi2
 
     return float(chi2.ppf(1 - _FALSE_ALARM / dimensions, bins - 1) * (1 / n + 1 / m))

@@ -26,7 +26,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from seqmel.config import Config
+from seqmel.config import Config, parse_yaml
 from seqmel.errors import ConfigError, did_you_mean
 
 __all__ = ["AGGREGATES", "SCORED", "Cell", "DataSet", "Plan", "read_plan"]
@@ -106,13 +106,13 @@ def read_plan(path: str | Path) -> Plan:
     """
     path = Path(path)
     try:
-        plan = Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        plan = Plan.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ConfigError(f"No such experiment: {path}.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
     for row in plan.rows:
         if plan.scored(row) not in SCORED:
             raise ConfigError(

@@ -7,9 +7,10 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Above", "NotNegative", "Options", "Positive", "Share", "named", "named_or"]
+__all__ = ["Above", "Layers", "NotNegative", "Options", "Positive", "Share", "named", "named_or"]
 
-Positive: TypeAlias = Annotated[int, Field(ge=1)]
+Positive: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
+Layers: TypeAlias = Annotated[int, Field(ge=1, le=256)]
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 Above: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]

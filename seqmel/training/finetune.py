@@ -16,12 +16,13 @@ from seqmel.config import Config
 from seqmel.data.labels import Table, Task, likely_client, read_labels
 from seqmel.data.prepared import PreparedSequences
 from seqmel.data.reading import Events
+from seqmel.data.statistics import fit_statistics
 from seqmel.data.targets import check_names
-from seqmel.errors import ConfigError, SeqmelError
-from seqmel.files import check_output, move_into_place
+from seqmel.errors import ConfigError
+from seqmel.files import check_output
 from seqmel.model import Model, save_model
 from seqmel.progress import Progress, silent
-from seqmel.training.run import prepared_in, work_folder
+from seqmel.training.run import prepared_in, unfinished
 
 __all__ = ["UNREAD", "finetune", "finetuned_model", "save_finetuned"]
 
@@ -82,20 +83,13 @@ def finetune(
     series = {name: read_labels(labels, name, client=client) for name in targets}
     weights = read_labels(labels, weight, client=client) if weight else None
     wanted = {"config": config.to_dict(), "model": _fingerprint(model), "labels": _of_labels(series, weights, task)}
-    work = work_folder(output, wanted, resume=resume, overwrite=overwrite)
-    try:
+    with unfinished(output, wanted, resume=resume, overwrite=overwrite) as work:
         prepared = prepared_in(work, events, config, model, progress)
         made = finetuned_model(
             model, prepared, series, weights=weights, task=task, config=config,
             checkpoints=work / "checkpoints", progress=progress,
         )  # fmt: skip
         save_finetuned(work / "model", made)
-    except SeqmelError:
-        if not (work / "checkpoints" / "last.ckpt").exists():  # nothing was learnt yet that could be gone on with
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    move_into_place(work / "model", output)
-    shutil.rmtree(work, ignore_errors=True)
     return output
 
 
@@ -161,7 +155,10 @@ def finetuned_model(
         "history": found.history,
         "pretraining": model.metrics if model else None,
     }
-    return Model(config, prepared.schema, prepared.vocabulary, found.encoder, metrics, found.heads, found.targets)
+    return Model(
+        config, prepared.schema, prepared.vocabulary, found.encoder, metrics, found.heads, found.targets,
+        fit_statistics(sequences, prepared.vocabulary),
+    )  # fmt: skip
 
 
 def config_for(model: Model | None, config: Config) -> Config:

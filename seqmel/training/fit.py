@@ -24,7 +24,7 @@ from seqmel.device import keep_large_blocks, resolve_device, resolve_precision
 from seqmel.errors import ModelError, TrainingError
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
-from seqmel.progress import Progress, Task, silent
+from seqmel.progress import Progress, Task, record, silent
 from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
 from seqmel.training.label_codes import label_codes
 from seqmel.training.module import MONITOR, TrainingModule
@@ -149,6 +149,8 @@ def run_trainer(
 ) -> None:
     """Train; where `checkpoints` holds a last epoch, from there on."""
     last = checkpoints / "last.ckpt" if checkpoints is not None else None
+    if last is not None and last.is_file():
+        _read_checkpoint(last)  # Lightning would end in a traceback where it cannot
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(
@@ -162,10 +164,31 @@ def run_trainer(
 
 def restore(module: lightning.LightningModule, path: Path) -> None:
     """Put the weights of a checkpoint into the module; a `ModelError` where it cannot be read."""
+    weights = _read_checkpoint(path)["state_dict"]
     try:
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise ModelError(f"The checkpoint {path} cannot be read ({str(error).splitlines()[0]}). Train anew.") from None
+        module.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise _no_checkpoint(path, error) from None
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    """The tensors and plain values of a checkpoint; nothing in it is executed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file that torch did not write
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or not {"state_dict", "loops", "callbacks"} <= content.keys():
+            raise ValueError("not what Lightning wrote")
+    except Exception as error:  # damage can show as any of them
+        raise _no_checkpoint(path, error) from None
+    return content
+
+
+def _no_checkpoint(path: Path, error: Exception) -> ModelError:
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"The checkpoint {path} cannot be read ({line}). Discard the unfinished run with --overwrite and train anew."
+    )
 
 
 @contextlib.contextmanager
@@ -231,6 +254,7 @@ class Report(lightning.Callback):
         name = f"epoch {row['epoch']:.0f}/{self.options.epochs}"
         if not math.isfinite(row["loss"]):
             raise TrainingError(f"The loss is {row['loss']} in {name}. Lower {self.section}.learning_rate.")
+        record(self.progress, "epoch", **row, seconds=round(time.monotonic() - self._began, 3))
         words = f"{time.monotonic() - self._began:.0f} s, loss {row['loss']:.4f}{self.words(row)}"
         self.progress.say(f"{name}: {words}")
 

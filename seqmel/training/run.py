@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ from seqmel.data.inference import infer_schema
 from seqmel.data.preparation import encode, fit_vocabulary
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
 from seqmel.data.reading import Events, open_events
+from seqmel.data.statistics import fit_statistics
 from seqmel.errors import ConfigError, OutputError, SeqmelError
-from seqmel.files import check_output, move_into_place, partial_path, written_beside
+from seqmel.files import check_output, full_disk_in_words, move_into_place, partial_path, written_beside
 from seqmel.model import Model, save_model
-from seqmel.progress import Progress, silent
+from seqmel.progress import Progress, record, silent
+from seqmel.sealed import parse_json
 
-__all__ = ["prepare", "prepared_in", "train", "train_model", "work_folder", "write_model"]
+__all__ = ["prepare", "prepared_in", "train", "train_model", "unfinished", "write_model"]
 
 
 def prepare(
@@ -66,6 +70,7 @@ def _prepare_into(folder: Path, events: Events, config: Config, model: Model | N
     source.connection.close()
     shutil.rmtree(folder / "sorting", ignore_errors=True)
     counts = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
+    record(progress, "counted", clients=counts["clients"], events=counts["events"])
     progress.say(
         f"prepared {counts['events']:,} events of {counts['clients']:,} clients in {time.monotonic() - began:.1f} s"
         f" ({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
@@ -105,17 +110,10 @@ def train(
         progress.say(f"{output} is already trained; nothing to resume.")
         return output
     check_output(output, overwrite=overwrite)
-    work = work_folder(output, config.to_dict(), resume=resume, overwrite=overwrite)
-    try:
+    with unfinished(output, config.to_dict(), resume=resume, overwrite=overwrite) as work:
         model = _trained(work, prepared_in(work, events, config, None, progress), config, None, progress)
         shutil.rmtree(work / "model", ignore_errors=True)
         write_model(work / "model", model)
-    except SeqmelError:
-        if not (work / "checkpoints" / "last.ckpt").exists():  # nothing was learnt yet that could be gone on with
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    move_into_place(work / "model", output)
-    shutil.rmtree(work, ignore_errors=True)
     return output
 
 
@@ -140,7 +138,10 @@ def train_model(
     _check_first(config)
     if initial is not None:
         _check_shape(initial, config)
-    with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder,
+        full_disk_in_words(Path(folder), "train again"),
+    ):
         work = Path(folder)
         return _trained(work, prepared_in(work, events, config, initial, progress), config, initial, progress)
 
@@ -180,7 +181,28 @@ def write_model(folder: Path, model: Model) -> None:
     save_model(folder, model, card=model_card(model), curves=draw_curves(model.metrics["history"]))
 
 
-def work_folder(output: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> Path:
+@contextlib.contextmanager
+def unfinished(output: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> Iterator[Path]:
+    """The folder of an unfinished run; its `model` is moved to `output` in the end.
+
+    Where it fails the folder stays if an epoch is finished in it, which can be gone on with, and is removed if none is.
+    """
+    work = _work_folder(output, wanted, resume=resume, overwrite=overwrite)
+    try:
+        with full_disk_in_words(output, "run it again with --resume"):
+            if not (work / "options.json").is_file():
+                with written_beside(work / "options.json") as partial:
+                    partial.write_text(json.dumps(wanted), encoding="utf-8")
+            yield work
+            move_into_place(work / "model", output)
+    except SeqmelError:
+        if not (work / "checkpoints" / "last.ckpt").exists():
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _work_folder(output: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> Path:
     """The folder of the unfinished run, checked to be one of the wanted options."""
     work = partial_path(output)
     options = work / "options.json"
@@ -191,14 +213,16 @@ def work_folder(output: Path, wanted: dict[str, Any], *, resume: bool, overwrite
     if work.exists() and not resume:
         shutil.rmtree(work)
     if options.is_file():
-        before = json.loads(options.read_text(encoding="utf-8"))
+        try:
+            before = parse_json(options.read_bytes())
+        except ValueError:
+            raise OutputError(f"{options} of an unfinished run is damaged. Discard the run with --overwrite.") from None
         if before != wanted:
             raise OutputError(
                 f"The unfinished run in {work} has other options ({_first_difference(before, wanted)})."
                 " Resume it with the same options, or discard it with --overwrite."
             )
     work.mkdir(parents=True, exist_ok=True)
-    options.write_text(json.dumps(wanted), encoding="utf-8")
     return work
 
 
@@ -244,4 +268,8 @@ def _trained(
         "seconds": round(time.monotonic() - began, 1),
         "history": history,
     }
-    return Model(settled, prepared.schema, prepared.vocabulary, encoder, metrics)
+    statistics = fit_statistics(sequences, prepared.vocabulary)
+    record(
+        progress, "counted", **{name: metrics[name] for name in ("clients", "events", "embedding_dim", "parameters")}
+    )
+    return Model(settled, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics)

@@ -274,7 +274,7 @@ def test_a_model_folder_of_a_newer_format(refused: Run, model_folder: Path, tmp_
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"format": 99, "seqmel": "9.0"}))
     line = refused("embed", stored(EVENTS, tmp_path), model=model)
-    says(line, "has model format 99, written by seqmel 9.0", "this version reads up to 1", "Update seqmel")
+    says(line, "has model format 99, written by seqmel 9.0", "this version reads up to 2", "Update seqmel")
 
 
 @pytest.mark.parametrize("command", ["prepare"])

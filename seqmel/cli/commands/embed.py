@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from seqmel.cli.arguments import Device, Events, Overwrite, device_option, one_of
+from seqmel.cli.arguments import Device, Events, Log, Overwrite, device_option, one_of
 from seqmel.errors import ConfigError
 
 __all__ = ["embed"]
@@ -37,36 +37,48 @@ def embed(
     ] = None,
     device: Device = None,
     overwrite: Overwrite = False,
+    log: Log = None,
 ) -> None:
     """Write one vector a client, or one a client and moment; or bring vectors up to date from new events."""
-    from seqmel.as_of import embed_as_of
+    from seqmel.cli.log import logged
     from seqmel.data.number_types import NumberType
-    from seqmel.embedding import embed_to_parquet
-    from seqmel.model import load_model
-    from seqmel.progress import console_progress
-    from seqmel.updating import embed_update
+    from seqmel.progress import record
 
     if as_of is not None and state is not None:
         raise ConfigError(
             "--as-of and --state do not go together: a state holds what is known now. Leave one of them out."
         )
-    options: Any = {
+    options: dict[str, Any] = {
         "layout": one_of("layout", layout, "columns", "list"), "dtype": one_of("dtype", dtype, *get_args(NumberType)),
-        "dim": dim, "scales": scales,
-        "device": device_option(device), "overwrite": overwrite, "progress": console_progress(),
+        "dim": dim, "scales": scales, "device": device_option(device), "overwrite": overwrite,
     }  # fmt: skip
+    given = {"model": model, "events": events, "output": output, "as_of": as_of, "state": state, **options}
+    with logged(log, "embed", given) as progress:
+        counts, words = _embedded(model, events, output, as_of, state, options | {"progress": progress})
+        record(progress, "counted", **counts)
+    typer.echo(words)
+
+
+def _embedded(
+    model: Path, events: str, output: Path, as_of: str | None, state: Path | None, options: dict[str, Any]
+) -> tuple[dict[str, int], str]:
+    """Do it in the way that was asked for; gives what was counted, and a line on it."""
+    from seqmel.as_of import embed_as_of
+    from seqmel.embedding import embed_to_parquet
+    from seqmel.model import load_model
+    from seqmel.updating import embed_update
+
     if as_of is not None:
         rows, size = embed_as_of(load_model(model), events, as_of, output, **options)
-        typer.echo(f"{rows:,} clients and moments x {size} numbers in {output}")
-        return
+        return {"rows": rows, "dimensions": size}, f"{rows:,} clients and moments x {size} numbers in {output}"
     if state is not None:
         done = embed_update(load_model(model), events, state, output, **options)
-        typer.echo(
+        words = (
             f"{done.clients:,} clients ({done.new:,} of them new) x {done.dimensions} numbers in {output};"
             f" {done.known:,} clients in {state}"
         )
-        return
+        return {"clients": done.clients, "new_clients": done.new, "dimensions": done.dimensions}, words
     clients, size = embed_to_parquet(load_model(model), events, output, **options)
-    typer.echo(
+    return {"clients": clients, "dimensions": size}, (
         f"{clients:,} clients x {size} numbers in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}"
     )

@@ -11,6 +11,7 @@ from seqmel.cli.arguments import (
     Client,
     ConfigFile,
     Device,
+    Log,
     Overwrite,
     Precision,
     Resume,
@@ -54,6 +55,7 @@ def finetune(
     precision: Precision = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    log: Log = None,
 ) -> None:
     """Learn labels on top of a model, or from scratch."""
     from seqmel.cli.finetune import finetune_files
@@ -68,7 +70,7 @@ def finetune(
         finetune_files(
             inputs, target, output, from_scratch=from_scratch, settings=settings or (), config=checked,
             task=one_of("task", task, "auto", "classification", "regression"),  # type: ignore[arg-type]
-            weight=weight, client=client, overwrite=overwrite, resume=resume,
+            weight=weight, client=client, overwrite=overwrite, resume=resume, log=log,
         )  # fmt: skip
     except KeyboardInterrupt:
         typer.echo(f"\nstopped; nothing is lost: the same command with --resume goes on ({output}.partial)", err=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Device, Events, Overwrite, device_option
+from seqmel.cli.arguments import Device, Events, Log, Overwrite, device_option
 
 __all__ = ["predict"]
 
@@ -18,15 +18,20 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
     device: Device = None,
     overwrite: Overwrite = False,
+    log: Log = None,
 ) -> None:
     """Write what a fine-tuned model says of each client."""
+    from seqmel.cli.log import logged
     from seqmel.model import load_model
     from seqmel.prediction import predict_to_parquet
-    from seqmel.progress import console_progress
+    from seqmel.progress import record
 
-    loaded = load_model(model)
-    clients = predict_to_parquet(
-        loaded, events, output, device=device_option(device), overwrite=overwrite, progress=console_progress()
-    )
+    options = {"model": model, "events": events, "output": output, "device": device_option(device)}
+    with logged(log, "predict", options) as progress:
+        loaded = load_model(model)
+        clients = predict_to_parquet(
+            loaded, events, output, device=device_option(device), overwrite=overwrite, progress=progress
+        )
+        record(progress, "counted", clients=clients)
     columns = ", ".join(column for target in loaded.targets for column in target.columns)
     typer.echo(f"{clients:,} clients in {output}: {loaded.schema.client}, {columns}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Client, ConfigFile, Events, Overwrite, Settings, Time, read_options
+from seqmel.cli.arguments import Client, ConfigFile, Events, Log, Overwrite, Settings, Time, read_options
 
 __all__ = ["prepare"]
 
@@ -21,13 +21,16 @@ def prepare(
     config: ConfigFile = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
+    log: Log = None,
 ) -> None:
     """Encode, sort and group events once, for re-use by train and embed."""
+    from seqmel.cli.log import logged
     from seqmel.model import load_model
-    from seqmel.progress import console_progress
     from seqmel.training.run import prepare as run
 
     checked = read_options(config, settings, client=client, time=time)
-    loaded = load_model(model) if model else None
-    run(events, output, config=checked, model=loaded, overwrite=overwrite, progress=console_progress())
+    options = {"events": events, "output": output, "model": model, "config": checked.to_dict()}
+    with logged(log, "prepare", options) as progress:
+        loaded = load_model(model) if model else None
+        run(events, output, config=checked, model=loaded, overwrite=overwrite, progress=progress)
     typer.echo(f"sequences in {output}; next: seqmel {'embed ' + str(model) if model else 'train'} {output} -o ...")

@@ -12,6 +12,7 @@ from seqmel.cli.arguments import (
     ConfigFile,
     Device,
     Events,
+    Log,
     Overwrite,
     Precision,
     Resume,
@@ -40,6 +41,7 @@ def train(
     precision: Precision = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    log: Log = None,
 ) -> None:
     """Train a model on events."""
     flags = {
@@ -47,11 +49,13 @@ def train(
         "encoder.name": encoder, "seed": seed, "device": device, "precision": precision,
     }  # fmt: skip
     checked = read_options(config, settings, client=client, time=time, **flags)
-    from seqmel.progress import console_progress
+    from seqmel.cli.log import logged
     from seqmel.training.run import train as run
 
     try:
-        run(events, output, config=checked, resume=resume, overwrite=overwrite, progress=console_progress())
+        options = {"events": events, "output": output, "resume": resume, "config": checked.to_dict()}
+        with logged(log, "train", options) as progress:
+            run(events, output, config=checked, resume=resume, overwrite=overwrite, progress=progress)
     except KeyboardInterrupt:
         typer.echo(f"\nstopped; nothing is lost: the same command with --resume goes on ({output}.partial)", err=True)
         raise typer.Exit(130) from None
