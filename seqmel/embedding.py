@@ -33,6 +33,7 @@ __all__ = [
     "embed_to_parquet",
     "sequence_chunks",
     "token_batches",
+    "vector_arrays",
     "vector_columns",
     "write_tables",
     "write_vectors",
@@ -152,7 +153,7 @@ def embed_to_parquet(
         Number of clients and of dimensions.
     """
     tables = (
-        pa.table({model.schema.client: ids} | _as_columns(vectors.numpy(), layout, dtype))
+        pa.table({model.schema.client: ids} | vector_arrays(vectors.numpy(), layout, dtype))
         for ids, vectors in embed(model, events, device=device, progress=progress)
     )
     return write_tables(output, tables, overwrite=overwrite), model.encoder.output_size
@@ -190,7 +191,7 @@ def write_vectors(
         writer = None
         for begin in range(0, max(1, len(vectors)), _CHUNK_CLIENTS):
             rows = keys.slice(begin, _CHUNK_CLIENTS)
-            values = _as_columns(vectors[begin : begin + _CHUNK_CLIENTS], layout, dtype)
+            values = vector_arrays(vectors[begin : begin + _CHUNK_CLIENTS], layout, dtype)
             table = pa.table(dict(zip(rows.column_names, rows.columns, strict=True)) | values)
             writer = writer or stack.enter_context(_writer(path, table.schema, keys.column_names))
             writer.write_table(table)
@@ -200,7 +201,7 @@ def _writer(path: Path, schema: pa.Schema, keys: list[str]) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=keys)
 
 
-def _as_columns(vectors: npt.NDArray[np.float32], layout: Layout, dtype: DType) -> dict[str, pa.Array]:
+def vector_arrays(vectors: npt.NDArray[np.float32], layout: Layout, dtype: DType) -> dict[str, pa.Array]:
     """(N, D) vectors as columns of a table: `emb_0000` ..., or the list column `embedding`."""
     numbers = np.ascontiguousarray(vectors.astype(dtype))
     if layout == "list":

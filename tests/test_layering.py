@@ -29,6 +29,7 @@ LAYERS: dict[str, str] = {
     "embedding": "progress files device config data nn model",
     "as_of": "errors progress schema files device data model embedding",
     "updating": "errors progress files device data nn model embedding",
+    "spark": "errors progress schema files device config data model embedding",
     "prediction": "errors progress data nn model embedding",
     "training": "errors progress files device config data nn objectives model embedding",
     "evaluation": "errors schema data",
@@ -38,7 +39,7 @@ LAYERS: dict[str, str] = {
     "export": "errors files data model nn",
     "experiment": "errors progress files device config data training embedding evaluation",
     "demo": "errors evaluation",
-    "cli": "errors progress schema files config data model training embedding as_of updating prediction evaluation recognition"
+    "cli": "errors progress schema files config data model training embedding as_of updating prediction spark evaluation recognition"
     " report export experiment demo",
     "__main__": "cli",
 }
@@ -48,6 +49,7 @@ SPECIAL: dict[str, str] = {
     "duckdb": "data",
     "lightgbm": "evaluation",
     "matplotlib": "training evaluation experiment demo",
+    "pyspark": "spark",
     "pytorch_lightning": "training",
     "rich": "progress evaluation cli",
     "safetensors": "model",

@@ -16,6 +16,7 @@ __all__ = [
     "Client",
     "ConfigFile",
     "Device",
+    "Engine",
     "Events",
     "Overwrite",
     "Precision",
@@ -38,6 +39,8 @@ Seed = Annotated[int | None, typer.Option(help="The same seed gives the same mod
 Precision = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run; start one if there is none.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+
+Engine = Annotated[str, typer.Option(help="duckdb, on this machine; or spark, for events that outgrow it.")]
 
 
 def read_options(path: Path | None, settings: list[str] | None, **flags: object) -> Config:

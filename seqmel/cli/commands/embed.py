@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Device, Events, Overwrite, device_option, one_of
+from seqmel.cli.arguments import Device, Engine, Events, Overwrite, device_option, one_of
 from seqmel.errors import ConfigError
 
 __all__ = ["embed"]
@@ -29,6 +29,7 @@ def embed(
             help="What is kept of the clients: EVENTS are those since last time, and only their clients come out."
         ),
     ] = None,
+    engine: Engine = "duckdb",
     device: Device = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -37,12 +38,16 @@ def embed(
     from seqmel.embedding import embed_to_parquet
     from seqmel.model import load_model
     from seqmel.progress import console_progress
+    from seqmel.spark.run import embed_spark_to_parquet
     from seqmel.updating import embed_update
 
     if as_of is not None and state is not None:
         raise ConfigError(
             "--as-of and --state do not go together: a state holds what is known now. Leave one of them out."
         )
+    by_spark = one_of("engine", engine, "duckdb", "spark") == "spark"
+    if by_spark and (as_of is not None or state is not None):
+        raise ConfigError("--engine spark goes with neither --as-of nor --state. Leave it out, or them.")
     options: Any = {
         "layout": one_of("layout", layout, "columns", "list"), "dtype": one_of("dtype", dtype, "float32", "float16"),
         "device": device_option(device), "overwrite": overwrite, "progress": console_progress(),
@@ -58,7 +63,8 @@ def embed(
             f" {done.known:,} clients in {state}"
         )
         return
-    clients, size = embed_to_parquet(load_model(model), events, output, **options)
+    run = embed_spark_to_parquet if by_spark else embed_to_parquet
+    clients, size = run(load_model(model), events, output, **options)
     typer.echo(
         f"{clients:,} clients x {size} numbers in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}"
     )

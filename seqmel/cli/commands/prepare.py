@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Client, ConfigFile, Events, Overwrite, Settings, Time, read_options
+from seqmel.cli.arguments import Client, ConfigFile, Engine, Events, Overwrite, Settings, Time, one_of, read_options
 
 __all__ = ["prepare"]
 
@@ -20,13 +20,16 @@ def prepare(
     time: Time = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    engine: Engine = "duckdb",
     overwrite: Overwrite = False,
 ) -> None:
     """Encode, sort and group events once, for re-use by train and embed."""
     from seqmel.model import load_model
     from seqmel.progress import console_progress
-    from seqmel.training.run import prepare as run
+    from seqmel.spark.run import prepare_spark
+    from seqmel.training.run import prepare as on_this_machine
 
+    run = prepare_spark if one_of("engine", engine, "duckdb", "spark") == "spark" else on_this_machine
     checked = read_options(config, settings, client=client, time=time)
     loaded = load_model(model) if model else None
     run(events, output, config=checked, model=loaded, overwrite=overwrite, progress=console_progress())
