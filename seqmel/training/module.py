@@ -12,6 +12,7 @@ from torch import Tensor
 from seqmel.config import Config
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
+from seqmel.parallel import current_rank
 from seqmel.training.batches import generator
 from seqmel.training.validation import embedding_metrics
 
@@ -60,7 +61,9 @@ class TrainingModule(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Dropout draws from torch's own state; after a resume it has to be where it would have been."""
-        torch.manual_seed(generator(self.config.seed, 2, self.current_epoch).initial_seed())
+        rank = current_rank()
+        own = () if rank.first else (rank.index,)
+        torch.manual_seed(generator(self.config.seed, 2, self.current_epoch, *own).initial_seed())
         self._losses.clear()
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:
@@ -81,7 +84,9 @@ class TrainingModule(lightning.LightningModule):
         """Compute and log the figures of the epoch."""
         vectors, clients = (torch.cat(parts) for parts in zip(*self._vectors, strict=True))
         self._vectors.clear()
-        self._metrics = embedding_metrics(vectors, clients)
+        self._metrics = self.trainer.strategy.broadcast(
+            embedding_metrics(vectors, clients)
+        )  # all decide by the first's
         self.log_dict(self._metrics)
 
     def on_train_epoch_end(self) -> None:

@@ -17,6 +17,7 @@ from seqmel.data.reading import Events, open_events
 from seqmel.errors import ConfigError, OutputError, SeqmelError
 from seqmel.files import check_output, move_into_place, partial_path, written_beside
 from seqmel.model import Model, save_model
+from seqmel.parallel import current_rank, first_before_others, launched, ranks, wait
 from seqmel.progress import Progress, silent
 
 __all__ = ["prepare", "prepared_in", "train", "train_model", "work_folder", "write_model"]
@@ -102,22 +103,39 @@ def train(
     output, config = Path(output), config or Config()
     from seqmel.device import resolve_device
 
-    resolve_device(config.device)
+    device = resolve_device(config.device)
+    if config.devices > 1 and not launched():
+        raise ConfigError(
+            f"devices is {config.devices}, and this is one process. Start several: seqmel train --devices, or torchrun."
+        )
+    with ranks(device) as rank:
+        return _train(events, output, config, resume, overwrite, progress if rank.first else silent)
+
+
+def _train(events: Events, output: Path, config: Config, resume: bool, overwrite: bool, progress: Progress) -> Path:
+    """As one process or one of several: the first prepares and writes, all learn."""
+    first = current_rank().first
     if resume and not overwrite and (output / "config.json").is_file():
         progress.say(f"{output} is already trained; nothing to resume.")
         return output
-    check_output(output, overwrite=overwrite)
-    work = work_folder(output, config.to_dict(), resume=resume, overwrite=overwrite)
+    work = partial_path(output)
+    if first:
+        check_output(output, overwrite=overwrite)
+        work_folder(output, config.to_dict(), resume=resume, overwrite=overwrite)
     try:
-        model = _trained(work, prepared_in(work, events, config, None, progress), config, None, progress)
-        shutil.rmtree(work / "model", ignore_errors=True)
-        write_model(work / "model", model)
+        with first_before_others():
+            prepared = prepared_in(work, events, config, None, progress)
+        model = _trained(work, prepared, config, None, progress)
+        if first:
+            shutil.rmtree(work / "model", ignore_errors=True)
+            write_model(work / "model", model)
+            move_into_place(work / "model", output)
+            shutil.rmtree(work, ignore_errors=True)
+        wait()
     except SeqmelError:
-        if not (work / "checkpoints" / "last.ckpt").exists():  # nothing was learnt yet that could be gone on with
+        if first and not (work / "checkpoints" / "last.ckpt").exists():  # nothing was learnt yet to be gone on with
             shutil.rmtree(work, ignore_errors=True)
         raise
-    move_into_place(work / "model", output)
-    shutil.rmtree(work, ignore_errors=True)
     return output
 
 
