@@ -22,7 +22,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from seqmel.config import Config, FinetuningOptions, TrainingOptions
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.device import keep_large_blocks, resolve_device, resolve_precision
+from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision
 from seqmel.errors import ModelError, TrainingError
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
@@ -62,6 +62,7 @@ def fit(
     """
     device = own_device(config)
     keep_large_blocks()
+    keep_few_kernels()
     config = settle(config, sequences)
     split = split_clients(sequences, config)
     _check_shares(config, split)
