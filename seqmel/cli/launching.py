@@ -42,9 +42,10 @@ def launch(count: int, arguments: Sequence[str]) -> int:
 
 def _environment(rank: int, count: int, port: int) -> dict[str, str]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0}
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+    defaults = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+    defaults["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # torch advises on parameters that are unused in some objectives only
     master = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return threads | os.environ | master | {name: str(value) for name, value in place.items()}
+    return defaults | os.environ | master | {name: str(value) for name, value in place.items()}
 
 
 def _free_port() -> int:
