@@ -37,6 +37,8 @@ __all__ = [
     "drift",
     "embed",
     "embed_as_of",
+    "embed_spark",
+    "embed_spark_to_parquet",
     "embed_to_parquet",
     "embed_update",
     "export_onnx",
@@ -50,6 +52,7 @@ __all__ = [
     "predict",
     "predict_to_parquet",
     "prepare",
+    "prepare_spark",
     "read_config",
     "read_embeddings",
     "read_labels",
@@ -94,6 +97,7 @@ if TYPE_CHECKING:
     from seqmel.recognition import measure_retrieval
     from seqmel.report.writing import write_report
     from seqmel.schema import EventSchema
+    from seqmel.spark.run import embed_spark, embed_spark_to_parquet, prepare_spark
     from seqmel.training.finetune import finetune
     from seqmel.training.run import prepare, train
     from seqmel.updating import embed_update
@@ -124,6 +128,8 @@ _HOME = {
     "drift": "evaluation.drift",
     "embed": "embedding",
     "embed_as_of": "as_of",
+    "embed_spark": "spark.run",
+    "embed_spark_to_parquet": "spark.run",
     "embed_to_parquet": "embedding",
     "embed_update": "updating",
     "export_onnx": "export.onnx",
@@ -137,6 +143,7 @@ _HOME = {
     "predict": "prediction",
     "predict_to_parquet": "prediction",
     "prepare": "training.run",
+    "prepare_spark": "spark.run",
     "read_config": "config",
     "read_embeddings": "data.labels",
     "read_labels": "data.labels",

@@ -194,6 +194,8 @@ class Config(Options):
     finetuning: FinetuningOptions = FinetuningOptions()
     embedding: EmbeddingOptions = EmbeddingOptions()
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|gpu|mps|cuda:\d+)$")
+    devices: Positive = 1
+    """How many devices of this host train together, each on its share of every batch; on several hosts torchrun says it."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from seqmel.errors import ConfigError
 
-__all__ = ["keep_large_blocks", "resolve_device", "resolve_precision"]
+__all__ = ["keep_few_kernels", "keep_large_blocks", "resolve_device", "resolve_precision"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
@@ -57,3 +58,14 @@ def keep_large_blocks() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def keep_few_kernels() -> None:
+    """Have oneDNN, which computes in bfloat16 on the CPU, keep the code of 16 shapes and not of thousands.
+
+    Batches are ragged, so nearly every one brings products of shapes that do not come again, and each would leave some
+    hundred kilobytes behind: gigabytes in a long epoch. Both limits are read once, when they are first used; what the
+    environment says already stays.
+    """
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "16")

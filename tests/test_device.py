@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
-from seqmel.device import keep_large_blocks, resolve_device, resolve_precision
+from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision
 from seqmel.errors import ConfigError
 
 
@@ -58,3 +60,12 @@ def test_keeping_large_blocks_can_be_asked_for_everywhere(monkeypatch: pytest.Mo
     keep_large_blocks()
     monkeypatch.setattr("sys.platform", "darwin")
     keep_large_blocks()
+
+
+def test_what_the_environment_says_of_kept_kernels_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    keep_few_kernels()
+    found = (os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"], os.environ["LRU_CACHE_CAPACITY"])
+    monkeypatch.delenv("LRU_CACHE_CAPACITY")
+    assert found == ("7", "16")

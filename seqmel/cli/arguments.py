@@ -16,6 +16,7 @@ __all__ = [
     "Client",
     "ConfigFile",
     "Device",
+    "Engine",
     "Events",
     "Log",
     "Overwrite",
@@ -40,6 +41,8 @@ Precision = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run; start one if there is none.")]
 Log = Annotated[Path | None, typer.Option("--log", help="Append what happens to this file, one JSON object a line.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+
+Engine = Annotated[str, typer.Option(help="duckdb, on this machine; or spark, for events that outgrow it.")]
 
 
 def read_options(path: Path | None, settings: list[str] | None, **flags: object) -> Config:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqmel.data.number_types import Scales
-from seqmel.data.reading import EventSource, _arrow, _files, _register, connect, ident, reading
+from seqmel.data.reading import EventSource, _arrow, _register, connect, event_files, ident, reading
 from seqmel.data.vector_files import scales_of
 from seqmel.errors import InputError, SchemaError, shown
 from seqmel.schema import recognise_client
@@ -159,7 +159,7 @@ def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str
 def _scales(embeddings: Table, label: str) -> Scales | None:
     """What the file or Arrow table says that its numbers mean."""
     if isinstance(embeddings, (str, os.PathLike)):
-        return scales_of(_files(os.fspath(embeddings)), label)
+        return scales_of(event_files(os.fspath(embeddings)), label)
     schema = getattr(embeddings, "schema", None)
     return Scales.from_metadata(schema.metadata, label) if isinstance(schema, pa.Schema) else None
 

@@ -8,6 +8,7 @@ same SQL serves training, embedding and scoring, whatever the events came from.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,25 @@ from seqmel.data.vocabulary import (
 from seqmel.errors import InputError, SchemaError
 from seqmel.schema import EventSchema
 
-__all__ = ["check_events", "encode", "fit_vocabulary", "nest", "sequence_schema"]
+__all__ = [
+    "Unusable",
+    "category_codes",
+    "category_counts_sql",
+    "check_columns",
+    "check_events",
+    "coded_sql",
+    "encode",
+    "fit_scales",
+    "fit_vocabulary",
+    "nest",
+    "one_in",
+    "register_codes",
+    "sample_sql",
+    "sequence_schema",
+    "text_name",
+    "time_scale",
+    "time_sql",
+]
 
 _SAMPLE_ROWS = 2_000_000  # scales are quantiles; a sample of whole clients of this size gives them to three digits
 _MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
@@ -64,25 +83,49 @@ def _micros_sql(source: EventSource, schema: EventSchema) -> str:
 
 def check_events(source: EventSource, schema: EventSchema) -> None:
     """Raise where a column is missing, or a client or a time is null or not to be understood."""
+    check_columns(source, schema)
+    Unusable(*source.row(f"SELECT {Unusable.sql(source, schema)} FROM events")).check(schema, source.label)
+
+
+def check_columns(source: EventSource, schema: EventSchema) -> None:
+    """The part of `check_events` that needs no event: the columns and their types."""
     for column in (schema.client, schema.time, *schema.features):
         source.require(column, "The model was trained with that column; name the columns as they were then.")
     _check_time_kind(source, schema)
-    client, time, moment = ident(schema.client), ident(schema.time), time_sql(source, schema)
-    coarse = source.columns[schema.time] in _COARSE  # DuckDB cannot write these as text where they are too far away
-    shown_time = "'one beyond the year 290,000'" if coarse else f"{time}::VARCHAR"
-    no_client, no_time, not_a_time, example = source.row(
-        f"SELECT count(*) FILTER ({client} IS NULL), count(*) FILTER ({time} IS NULL),"
-        f" count(*) FILTER ({time} IS NOT NULL AND {moment} IS NULL),"
-        f" min({shown_time}) FILTER ({time} IS NOT NULL AND {moment} IS NULL) FROM events"
-    )
-    for nulls, column, what in ((no_client, schema.client, "client"), (no_time, schema.time, "time")):
-        if nulls:
-            raise _nulls(nulls, column, what, source.label)
-    if not_a_time:
-        raise InputError(
-            f"{not_a_time:,} times in column {schema.time!r} of {source.label} cannot be understood, such as {example!r}."
-            " Expected timestamps, dates, ISO 8601 text (2023-01-31 12:00:00), or numbers with schema.time_unit."
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """How many events have no client, no time, a time that cannot be understood, and an example of the last."""
+
+    no_client: int
+    no_time: int
+    not_a_time: int
+    example: str | None
+
+    @staticmethod
+    def sql(source: EventSource, schema: EventSchema) -> str:
+        """The four as SQL aggregates over `events`; those of parts of the events add up."""
+        client, time, moment = ident(schema.client), ident(schema.time), time_sql(source, schema)
+        coarse = source.columns[schema.time] in _COARSE  # DuckDB cannot write these as text where they are too far away
+        shown_time = "'one beyond the year 290,000'" if coarse else f"{time}::VARCHAR"
+        return (
+            f"count(*) FILTER ({client} IS NULL), count(*) FILTER ({time} IS NULL),"
+            f" count(*) FILTER ({time} IS NOT NULL AND {moment} IS NULL),"
+            f" min({shown_time}) FILTER ({time} IS NOT NULL AND {moment} IS NULL)"
         )
+
+    def check(self, schema: EventSchema, label: str) -> None:
+        """Raise an `InputError` where there are any."""
+        for nulls, column, what in ((self.no_client, schema.client, "client"), (self.no_time, schema.time, "time")):
+            if nulls:
+                raise _nulls(nulls, column, what, label)
+        if self.not_a_time:
+            raise InputError(
+                f"{self.not_a_time:,} times in column {schema.time!r} of {label} cannot be understood, such as"
+                f" {self.example!r}. Expected timestamps, dates, ISO 8601 text (2023-01-31 12:00:00), or numbers with"
+                " schema.time_unit."
+            )
 
 
 def _nulls(count: int, column: str, what: str, label: str) -> InputError:
@@ -119,8 +162,9 @@ def fit_vocabulary(
     """
     check_events(source, schema)
     categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
-    _make_sample(source, schema)
-    numeric = {c: _fit_scales(source, c, schema, categorical) for c in schema.numeric}
+    (rows,) = source.row("SELECT count(*) FROM events")
+    source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, one_in(rows))}")
+    numeric = fit_scales(source, schema, categorical)
     vocabulary = Vocabulary(categorical=categorical, numeric=numeric, time=_fit_time(source, schema))
     source.query("DROP TABLE sample")
     return vocabulary
@@ -138,39 +182,66 @@ def category_text(source: EventSource, column: str) -> str:
     return f"{name}::VARCHAR"
 
 
+def category_counts_sql(source: EventSource, column: str) -> str:
+    """SQL for the values of a category in text form and how often they come; those of parts of the events add up."""
+    return f"SELECT {category_text(source, column)} AS value, count(*) AS n FROM events GROUP BY 1"
+
+
 def _fit_categories(source: EventSource, column: str, min_count: int, max_categories: int) -> CategoryCodes:
-    text = category_text(source, column)
-    counted = f"SELECT {text} AS value, count(*) AS n FROM events GROUP BY 1"
+    counted = category_counts_sql(source, column)
     nulls, known = source.row(
         f"SELECT coalesce(sum(n) FILTER (value IS NULL), 0), coalesce(sum(n) FILTER (value IS NOT NULL), 0) FROM ({counted})"
     )
-    if not known:
-        raise SchemaError(f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.categorical.")
     frequent = source.rows(
         f"SELECT value FROM ({counted}) WHERE value IS NOT NULL AND n >= {min_count}"
         f" ORDER BY n DESC, value LIMIT {max_categories}"
     )
-    return CategoryCodes(values=tuple(value for (value,) in frequent), null=nulls > 0)
+    return category_codes(column, [value for (value,) in frequent], nulls=nulls, known=known, label=source.label)
 
 
-def _make_sample(source: EventSource, schema: EventSchema) -> None:
-    """A table `sample` of whole clients, chosen by their hash: the same clients on every run, in any order of the rows."""
-    (rows,) = source.row("SELECT count(*) FROM events")
+def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, label: str) -> CategoryCodes:
+    """The codes of a column: its values most frequent first, and among equals in the order of their bytes.
+
+    Raises:
+        SchemaError: no value is known.
+    """
+    if not known:
+        raise SchemaError(f"Column {column!r} of {label} holds only nulls. Leave it out of schema.categorical.")
+    return CategoryCodes(values=tuple(frequent), null=nulls > 0)
+
+
+def one_in(rows: int) -> int:
+    """One in how many clients is in the sample that the scales are fitted on."""
+    return max(1, -(-rows // _SAMPLE_ROWS))
+
+
+def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
+    """SQL for the events of whole clients, chosen by their hash: the same on every run, in any order and part of the rows.
+
+    Columns: __client, __time, the row, the numbers under their names, and the text of categories that numbers lie within.
+    """
     columns = ", ".join(f"{ident(c)}" for c in schema.numeric)
     texts = ", ".join(
-        f"{category_text(source, c)} AS {_text_name(schema, c)}" for c in sorted(set(schema.numeric_by.values()))
+        f"{category_text(source, c)} AS {text_name(schema, c)}" for c in sorted(set(schema.numeric_by.values()))
     )
     selected = ", ".join(x for x in (columns, texts) if x)
-    source.query(
-        f"CREATE OR REPLACE TABLE sample AS SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS"
-        f" __time, {ROW}{', ' + selected if selected else ''} FROM events"
-        f" WHERE hash({ident(schema.client)}::VARCHAR) % {max(1, -(-rows // _SAMPLE_ROWS))} = 0"
+    return (
+        f"SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time,"
+        f" {ROW}{', ' + selected if selected else ''} FROM events"
+        f" WHERE hash({ident(schema.client)}::VARCHAR) % {one_in} = 0"
     )
 
 
-def _text_name(schema: EventSchema, column: str) -> str:
+def text_name(schema: EventSchema, column: str) -> str:
     """What the text of a category is called in the sample: no name that a column of the events can have."""
     return f"__text_{schema.categorical.index(column)}"
+
+
+def fit_scales(
+    source: EventSource, schema: EventSchema, categorical: dict[str, CategoryCodes]
+) -> dict[str, NumericScales]:
+    """The scales of all numbers, from the table `sample`."""
+    return {c: _fit_scales(source, c, schema, categorical) for c in schema.numeric}
 
 
 _QUANTILES = "[0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]"
@@ -191,7 +262,7 @@ def _fit_scales(
     by = schema.numeric_by.get(column)
     if by is None:
         return NumericScales(overall=overall)
-    of_value = _group_scales(source, column, _text_name(schema, by))
+    of_value = _group_scales(source, column, text_name(schema, by))
     codes = categorical[by]
     within = (of_value.get(None) if codes.null else None, None, *(of_value.get(v) for v in codes.values))
     return NumericScales(overall=overall, by=by, within=within)
@@ -240,6 +311,11 @@ def _fit_time(source: EventSource, schema: EventSchema) -> TimeScale:
     daily, low, high = source.row(
         f"SELECT bool_and(t % {_DAY_US} = 0), min(t), max(t) FROM (SELECT {moment} AS t FROM events)"
     )
+    return time_scale(source, daily=daily, low=low, high=high)
+
+
+def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> TimeScale:
+    """What the times can tell: first and last event of all (microseconds), and gaps from the table `sample`."""
     (q,) = source.row(
         f"SELECT {_quantiles_sql('ln(1 + gap / 1e6)')} FROM (SELECT __time - lag(__time) OVER"
         f" (PARTITION BY __client ORDER BY __time, {ROW}) AS gap FROM sample) WHERE gap > 0"
@@ -278,9 +354,11 @@ def encode(
         chunk_events: about how many events a batch holds; a client is never split.
     """
     check_events(source, schema)
-    _register_codes(source, schema, vocabulary)
+    register_codes(source, schema, vocabulary)
     out = sequence_schema(source, schema)
-    yield from _grouped(source, schema.client, _encode_sql(source, schema, vocabulary), out, chunk_events)
+    coded = coded_sql(source, schema, vocabulary, (_INDEX, ROW), f"JOIN clients ON {ident(schema.client)} = __client")
+    flat = f"SELECT * EXCLUDE ({ROW}) FROM ({coded}) ORDER BY {_INDEX}, {ident(schema.time)}, {ROW}"
+    yield from _grouped(source, schema.client, flat, out, chunk_events)
 
 
 def nest(source: EventSource, client: str, time: str, *, chunk_events: int = 1_000_000) -> Iterator[pa.RecordBatch]:
@@ -335,7 +413,7 @@ def _grouped(
         yield from _group(flat, ids, out, chunk_events)
 
 
-def _register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
+def register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
     """One table a category (key, code), keyed in the type that the column has here; one table a scale within a category.
 
     Their column names begin with two underscores, so that they are not taken for columns of the events.
@@ -388,16 +466,25 @@ def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
     return f"CASE WHEN {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
 
 
-def _encode_sql(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> str:
-    """Codes first, then numbers, since a number may be scaled within a code; one flat sort at the end."""
+def coded_sql(
+    source: EventSource, schema: EventSchema, vocabulary: Vocabulary, keys: tuple[str, ...], join: str = ""
+) -> str:
+    """SQL for the encoded events, in no order: `keys`, the time, then the features; after `register_codes`.
+
+    Codes come first, then numbers, since a number may be scaled within a code.
+
+    Args:
+        source, schema, vocabulary: see `encode`.
+        keys: more columns of the events that are wanted, or of what is joined.
+        join: SQL that joins more to the events.
+    """
     places = {c: i for i, c in enumerate(schema.categorical)}
     codes = [f"{_code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}" for c, i in places.items()]
     numbers = [f"{ident(c)}::DOUBLE AS {ident(c)}" for c in schema.numeric]
     joins = [f"LEFT JOIN codes_{i} ON {_raw_sql(source, c)} = codes_{i}.__key" for c, i in places.items()]
     coded = (
-        f"SELECT {_INDEX}, {time_sql(source, schema)} AS {ident(schema.time)},"
-        f" {''.join(x + ', ' for x in (*codes, *numbers))}{ROW}"
-        f" FROM events JOIN clients ON {ident(schema.client)} = __client {' '.join(joins)}"
+        f"SELECT {', '.join((*keys, f'{time_sql(source, schema)} AS {ident(schema.time)}', *codes, *numbers))}"
+        f" FROM events {join} {' '.join(joins)}"
     )
     scaled, scale_joins = [], []
     for i, column in enumerate(schema.numeric):
@@ -409,11 +496,8 @@ def _encode_sql(source: EventSource, schema: EventSchema, vocabulary: Vocabulary
         else:
             unit = repr(scales.overall.log_unit) if scales.overall.log_unit else None
             scaled.append(f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} AS {x}")
-    columns = [ident(schema.time), *(ident(c) for c in schema.categorical), *scaled]
-    return (
-        f"SELECT {_INDEX}, {', '.join(columns)} FROM ({coded}) {' '.join(scale_joins)}"
-        f" ORDER BY {_INDEX}, {ident(schema.time)}, {ROW}"
-    )
+    columns = [*keys, ident(schema.time), *(ident(c) for c in schema.categorical), *scaled]
+    return f"SELECT {', '.join(columns)} FROM ({coded}) {' '.join(scale_joins)}"
 
 
 # ---------------------------------------------------------------------------------------------------- group

@@ -29,12 +29,18 @@ __all__ = [
     "ROW",
     "EventSource",
     "Events",
+    "check_even",
+    "client_twice",
     "connect",
+    "event_files",
     "ident",
     "is_integer",
     "is_real",
     "literal",
+    "nameless_rows",
+    "nan_as_null",
     "open_events",
+    "open_unread",
     "reading",
 ]
 
@@ -195,7 +201,19 @@ def open_events(
         SchemaError: list columns that do not fit together.
     """
     connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
-    label, left_out = _register(connection, events)
+    return _opened(connection, events, client, read=True)
+
+
+def open_unread(events: Events, *, client: str | None = None, memory_limit: str | None = None) -> EventSource:
+    """Like `open_events`, but nothing is read through: CSV stays in its files, and list columns are not compared.
+
+    It is for events that are read elsewhere, part by part (`seqmel.data.parts`), and only looked at here.
+    """
+    return _opened(connect(memory_limit=memory_limit), events, client, read=False)
+
+
+def _opened(connection: duckdb.DuckDBPyConnection, events: Events, client: str | None, *, read: bool) -> EventSource:
+    label, left_out = _register(connection, events, read=read)
     named = getattr(events, "__event_columns__", (None, None))  # (client, time); what EventSequences say of themselves
     with reading(label):
         columns = _columns(connection, "raw")
@@ -208,21 +226,23 @@ def open_events(
         )
     if any(_is_list(kind) for kind in columns.values()):
         return replace(
-            _unfold(connection, label, columns, left_out, client or named[0]), client=named[0], time=named[1]
+            _unfold(connection, label, columns, left_out, client or named[0], check=read),
+            client=named[0],
+            time=named[1],
         )
-    connection.execute(f"CREATE VIEW events AS SELECT {_nan_as_null(columns)}, row_number() OVER () AS {ROW} FROM raw")
+    connection.execute(f"CREATE VIEW events AS SELECT {nan_as_null(columns)}, row_number() OVER () AS {ROW} FROM raw")
     return EventSource(connection, label, columns, left_out=left_out)
 
 
-def _register(connection: duckdb.DuckDBPyConnection, events: Events) -> tuple[str, dict[str, str]]:
-    """Make the view `raw`; return what to call it, and the partition keys among its columns."""
+def _register(
+    connection: duckdb.DuckDBPyConnection, events: Events, *, read: bool = True
+) -> tuple[str, dict[str, str]]:
+    """Make the view `raw`, of CSV a table if it is to be read; return what to call it, and the partition keys among its columns."""
     if isinstance(events, (str, os.PathLike)):
         path = os.fspath(events)
-        files = _files(path)
-        reader = _reader(path, files)
+        files = event_files(path)
+        reader = _reader(path, files, read=read)
         with reading(path):
-            if reader.startswith("VIEW"):
-                _check_names(pq.read_schema(files[0]).names, path)
             connection.execute(f"CREATE {reader}")
         keys = set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0]))
         return path, dict.fromkeys(sorted(keys), "partition key of the folder")
@@ -257,7 +277,7 @@ def _check_names(names: list[str], label: str) -> None:
             raise SchemaError(f"{label} has a column named {name!r}, which seqmel keeps for itself. Rename it.")
 
 
-def _files(path: str) -> list[str]:
+def event_files(path: str) -> list[str]:
     """The files that a path, folder or glob names, in a fixed order."""
     import glob
 
@@ -288,14 +308,17 @@ def _hidden(file: Path, root: str) -> bool:
     return any(part.startswith((".", "_")) for part in file.relative_to(root).parts)
 
 
-def _reader(path: str, files: list[str]) -> str:
+def _reader(path: str, files: list[str], *, read: bool) -> str:
     """SQL for `raw`. CSV is parsed once, with types that all of its rows show: a type guessed from the first rows makes
     4.5 a 5 where they were whole numbers."""
+    kind = "TABLE" if read else "VIEW"
     listed = "[" + ", ".join(literal(f) for f in files) + "]"
     if all(f.lower().endswith(_CSV) for f in files):
-        return f"TABLE raw AS FROM read_csv({listed}, union_by_name = true, header = true, sample_size = -1)"
+        return f"{kind} raw AS FROM read_csv({listed}, union_by_name = true, header = true, sample_size = -1)"
     for file in files:
         _check_parquet(file)
+    with reading(path):
+        _check_names(pq.read_schema(files[0]).names, path)
     hive = "true" if "=" in path + files[0] else "false"
     return f"VIEW raw AS FROM read_parquet({listed}, union_by_name = true, hive_partitioning = {hive})"
 
@@ -342,7 +365,7 @@ def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]
     return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()}
 
 
-def _nan_as_null(columns: dict[str, str]) -> str:
+def nan_as_null(columns: dict[str, str]) -> str:
     """SQL for all columns, NaN as null.
 
     Once, here: DuckDB believes the statistics of a Parquet file, which leave NaN out, and so takes isnan(x) for false
@@ -367,6 +390,8 @@ def _unfold(
     columns: dict[str, str],
     left_out: dict[str, str],
     client: str | None,
+    *,
+    check: bool,
 ) -> EventSource:
     """One row a client with list columns -> one row an event, in the order of the lists."""
     lists = [name for name, kind in columns.items() if _is_list(kind)]
@@ -377,15 +402,31 @@ def _unfold(
         raise _no_column(client, columns, label, "Expected the column that holds the client.")
     client = client or recognise_client(single, label)
     connection.execute(f"CREATE VIEW nested AS SELECT *, row_number() OVER () AS {ROW} FROM raw")
-    _check_nested(connection, label, client, lists)
+    if check:
+        _check_nested(connection, label, client, lists)
     unnested = ", ".join(f"unnest({ident(name)}) AS {ident(name)}" for name in lists)
     left_out |= {name: "one value a client, not an event" for name in single if name != client}
     kinds = {client: single[client]} | {name: _element(columns[name]) for name in lists}
     connection.execute(
-        f"CREATE VIEW events AS SELECT {_nan_as_null(kinds)}, row_number() OVER () AS {ROW}"
+        f"CREATE VIEW events AS SELECT {nan_as_null(kinds)}, row_number() OVER () AS {ROW}"
         f" FROM (SELECT {ident(client)}, {unnested} FROM raw)"
     )
     return EventSource(connection, label, kinds, nested=True, left_out=left_out)
+
+
+def check_even(connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]) -> None:
+    """Raise a `SchemaError` where a client of the view `raw` has lists of unequal length."""
+    key, (first, *others) = ident(client), lists
+    for other in others:
+        uneven = connection.execute(
+            f"SELECT {key}, coalesce(len({ident(first)}), 0) a, coalesce(len({ident(other)}), 0) b FROM raw"
+            " WHERE a <> b LIMIT 1"
+        ).fetchone()
+        if uneven:
+            raise SchemaError(
+                f"List columns of unequal length in {label}: client {uneven[0]!r} has {uneven[1]} values of {first!r}"
+                f" and {uneven[2]} of {other!r}. Expected one value an event in every list column."
+            )
 
 
 def _check_nested(connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]) -> None:
@@ -395,23 +436,21 @@ def _check_nested(connection: duckdb.DuckDBPyConnection, label: str, client: str
             f"SELECT {key}, count(*) FROM raw GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 1"
         ).fetchone()
         (nameless,) = connection.execute(f"SELECT count(*) FROM raw WHERE {key} IS NULL").fetchall()[0]
-        first, *others = lists
-        for other in others:
-            uneven = connection.execute(
-                f"SELECT {key}, coalesce(len({ident(first)}), 0) a, coalesce(len({ident(other)}), 0) b FROM raw"
-                " WHERE a <> b LIMIT 1"
-            ).fetchone()
-            if uneven:
-                raise SchemaError(
-                    f"List columns of unequal length in {label}: client {uneven[0]!r} has {uneven[1]} values of {first!r}"
-                    f" and {uneven[2]} of {other!r}. Expected one value an event in every list column."
-                )
+        check_even(connection, label, client, lists)
     if nameless:
-        raise InputError(
-            f"{nameless:,} rows in {label} have no client (column {client!r} is null). Drop or mend these rows."
-        )
+        raise nameless_rows(nameless, client, label)
     if twice:
-        raise SchemaError(
-            f"Client {twice[0]!r} has {twice[1]} rows in {label}, which has list columns. Expected one row a client:"
-            " join its lists, or give one row an event."
-        )
+        raise client_twice(twice[0], twice[1], label)
+
+
+def nameless_rows(count: int, client: str, label: str) -> InputError:
+    """What is said of rows with list columns that have no client."""
+    return InputError(f"{count:,} rows in {label} have no client (column {client!r} is null). Drop or mend these rows.")
+
+
+def client_twice(client: object, count: int, label: str) -> SchemaError:
+    """What is said of a client with several rows of list columns."""
+    return SchemaError(
+        f"Client {client!r} has {count} rows in {label}, which has list columns. Expected one row a client:"
+        " join its lists, or give one row an event."
+    )

@@ -3,7 +3,8 @@
 Several views of each client's sequence are embedded; a loss pulls those of one client together and pushes those of
 different clients apart. The loss acts behind a projection head and on unit vectors (as in SimCLR, arXiv 2002.05709,
 section 4.2), or on the vectors as they are where it does not compare directions; the head is dropped after training and
-the vector in front of it is the embedding.
+the vector in front of it is the embedding. Where several processes train together, the vectors of all of them are
+compared.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from seqmel.losses.pml import PMLLoss
 from seqmel.miners import MINERS, MemoryBank, Miner
 from seqmel.objectives.encoded import Encoded
 from seqmel.options.losses import PMLOptions
+from seqmel.parallel import gathered
 
 __all__ = ["CoLES", "make_loss"]
 
@@ -50,7 +52,7 @@ class CoLES(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar, in float32: similarities in bfloat16 are too coarse to learn from."""
-        projected, clients = self.head(encoded.vectors), encoded.batch.clients
+        projected, clients = gathered(self.head(encoded.vectors)), gathered(encoded.batch.clients)
         with torch.autocast(projected.device.type, enabled=False):
             vectors = F.normalize(projected.float(), dim=1) if self.loss.unit else projected.float()
             self.loss.grow(encoded.share_done)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
+from seqmel.parallel import mean_over_ranks
 
 __all__ = ["EventPrediction"]
 
@@ -37,4 +38,4 @@ class EventPrediction(nn.Module):
         view = events.sequence_index()
         costs = self.decoder.costs(encoded.vectors, encoded.batch.others[view], events)
         lengths = events.offsets.diff().clamp(min=1)
-        return (costs / lengths[view]).sum() / max(1, len(events))
+        return mean_over_ranks((costs / lengths[view]).sum(), len(events))

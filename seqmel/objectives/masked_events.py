@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
+from seqmel.parallel import mean_over_ranks
 
 __all__ = ["MaskedEvents"]
 
@@ -42,4 +43,4 @@ class MaskedEvents(nn.Module):
         hidden = torch.randperm(events.events)[:count].sort().values.to(events.device)
         states = encoded.encoder.states(events, hidden=hidden, stand_in=self.stand_in).index_select(0, hidden)
         rows = torch.arange(len(hidden), device=events.device)
-        return self.decoder.costs(states, rows, events.take(hidden)).sum() / max(1, len(hidden))
+        return mean_over_ranks(self.decoder.costs(states, rows, events.take(hidden)).sum(), len(hidden))

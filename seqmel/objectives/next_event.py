@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
+from seqmel.parallel import mean_over_ranks
 
 __all__ = ["NextEvent"]
 
@@ -43,4 +44,4 @@ class NextEvent(nn.Module):
         targets = targets[torch.randperm(len(targets))[: self.most_events]].to(events.device)
         states = encoded.states.index_select(0, targets - 1)
         rows = torch.arange(len(targets), device=events.device)
-        return self.decoder.costs(states, rows, events.take(targets)).sum() / max(1, len(targets))
+        return mean_over_ranks(self.decoder.costs(states, rows, events.take(targets)).sum(), len(targets))

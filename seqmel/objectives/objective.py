@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from seqmel.config import Config
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.views import VIEWS
+from seqmel.data.views.drawn import of_clients
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives.coles import CoLES
@@ -36,6 +37,7 @@ from seqmel.options.objectives import (
     SequenceOrderOptions,
     SupervisedContrastiveOptions,
 )
+from seqmel.parallel import share
 
 __all__ = ["Objective"]
 
@@ -64,9 +66,12 @@ class Objective(nn.Module):
         self.weights: dict[str, float] = {options.name: options.weight for options in config.objective}
 
     def draw(self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator) -> ViewBatch:
-        """The views of a batch of clients (positions, int64), gathered where the events lie."""
+        """The views of a batch of clients (positions, int64), gathered where the events lie.
+
+        Where several processes train together, each draws those of all clients and gathers those of its share.
+        """
         times = sequences.times(clients) if self.views.needs_times else None
-        views = self.views.draw(clients, sequences.lengths[clients], generator, times)
+        views = of_clients(self.views.draw(clients, sequences.lengths[clients], generator, times), share(clients))
         return ViewBatch.of(sequences.gather(views.clients, views.starts, views.lengths, views.events), views.clients)
 
     def losses(self, encoder: SequenceEncoder, batch: ViewBatch) -> dict[str, Tensor]:

@@ -15,15 +15,18 @@ from typing import Any, Literal
 
 import pytorch_lightning as lightning
 import torch
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.strategies import DDPStrategy
 
 from seqmel.config import Config, FinetuningOptions, TrainingOptions
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.device import keep_large_blocks, resolve_device, resolve_precision
+from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision
 from seqmel.errors import ModelError, TrainingError
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
+from seqmel.parallel import current_rank
 from seqmel.progress import Progress, Task, record, silent
 from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
 from seqmel.training.label_codes import label_codes
@@ -60,10 +63,12 @@ def fit(
         ConfigError: a device that is not there.
         SeqmelError: labels that the objective names and that cannot be read, or do not fit the clients.
     """
-    device = resolve_device(config.device)
+    device = own_device(config)
     keep_large_blocks()
+    keep_few_kernels()
     config = settle(config, sequences)
     split = split_clients(sequences, config)
+    _check_shares(config, split)
     placed = sequences.to(device) if config.training.data == "device" else sequences
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(config.seed)
@@ -77,10 +82,36 @@ def fit(
         trainer, best = trainer_of(config, config.training, report, checkpoints, watched)
         if config.training.epochs:
             run_trainer(trainer, module, *_batches(trainer, module, placed, vocabulary, split), checkpoints)
-    if best is not None and best.best_model_path:
+    if best is not None and best.best_model_path and current_rank().first:
         restore(module, Path(best.best_model_path))
     _warn_of_collapse(module.history, progress)
     return module.encoder.cpu().eval(), module.history
+
+
+def own_device(config: Config) -> torch.device:
+    """The device of this process; where several train together, its own among those of the host."""
+    device, rank = resolve_device(config.device), current_rank()
+    return torch.device("cuda", rank.local_index) if device.type == "cuda" and rank.count > 1 else device
+
+
+def _check_shares(config: Config, split: Split) -> None:
+    clients, count = min(config.training.batch_size, len(split.training)), current_rank().count
+    if clients < count:
+        raise TrainingError(
+            f"A batch of {clients} clients cannot be shared by {count} processes. Raise training.batch_size, or start fewer."
+        )
+
+
+def _together() -> dict[str, Any]:
+    """What Lightning is told where several processes train together: they are there, and their batches are already shared."""
+    rank = current_rank()
+    if rank.count == 1:
+        return {}
+    strategy = DDPStrategy(
+        cluster_environment=TorchElasticEnvironment(), find_unused_parameters=True, broadcast_buffers=False
+    )
+    nodes = rank.count // rank.local_count
+    return {"devices": rank.local_count, "num_nodes": nodes, "strategy": strategy, "use_distributed_sampler": False}
 
 
 @dataclass(frozen=True)
@@ -99,7 +130,7 @@ def trainer_of(
     watched: Watched | None,
 ) -> tuple[lightning.Trainer, ModelCheckpoint | None]:
     """Lightning's trainer: device and precision as the config says, the best and the last epoch kept in `checkpoints`."""
-    device = resolve_device(config.device)
+    device = own_device(config)
     callbacks: list[lightning.Callback] = [report]
     best = None
     if checkpoints is not None:
@@ -114,7 +145,6 @@ def trainer_of(
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
         precision=resolve_precision(config.precision, device),
         gradient_clip_val=options.gradient_clip,
         callbacks=callbacks,
@@ -123,6 +153,7 @@ def trainer_of(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        **({"devices": [device.index or 0] if device.type == "cuda" else 1} | _together()),
     )
     return trainer, best
 

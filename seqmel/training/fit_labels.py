@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from seqmel.config import Config, FinetuningOptions
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.targets import Target
-from seqmel.device import keep_large_blocks, resolve_device
+from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device
 from seqmel.embedding import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
@@ -24,7 +24,7 @@ from seqmel.progress import Progress, silent
 from seqmel.training.batches import generator
 from seqmel.training.fit import Report, Watched, quiet, restore, run_trainer, trainer_of
 from seqmel.training.labelled import Labelled, LabelledBatch, LabelledBatches, class_weights, hold_out
-from seqmel.training.module import one_cycle
+from seqmel.training.module import Means, one_cycle
 from seqmel.training.outcome import HeldOut, calibrated, label_loss
 from seqmel.training.probe import MOST_CLIENTS, solve_heads
 
@@ -110,6 +110,7 @@ def fit_labels(
     """
     device, options = resolve_device(config.device), config.finetuning
     keep_large_blocks()
+    keep_few_kernels()
     placed = sequences.to(device) if config.training.data == "device" else sequences
     training, validation = hold_out(labelled, options.validation_share, seed=config.seed)
     counts = class_weights(training) if options.class_weight else torch.ones_like(class_weights(training))
@@ -242,7 +243,7 @@ class _Module(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         self.counts: Tensor
         self.register_buffer("counts", held_out.class_weights, persistent=False)
-        self._losses: list[Tensor] = []
+        self._losses = Means()
 
     def on_train_epoch_start(self) -> None:
         """Dropout draws from torch's own state; after a resume it has to be where it would have been."""
@@ -261,12 +262,12 @@ class _Module(lightning.LightningModule):
                 self.heads(vectors.float()), batch.values, batch.weights, self.targets, self.counts,
                 label_smoothing=self.options.label_smoothing,
             )  # fmt: skip
-        self._losses.append(loss.detach())
+        self._losses.add({"loss": loss.detach()})
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Look at the clients held out, and add the epoch to the history."""
-        loss = float(torch.stack(self._losses).mean())
+        loss = self._losses.values()["loss"]
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         figures = _look(self.encoder, self.heads, self.held_out, self.device)
         self.log_dict({"loss": loss} | figures)

@@ -12,10 +12,11 @@ from torch import Tensor
 from seqmel.config import Config
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
+from seqmel.parallel import current_rank
 from seqmel.training.batches import generator
 from seqmel.training.validation import embedding_metrics
 
-__all__ = ["MONITOR", "TrainingModule", "one_cycle"]
+__all__ = ["MONITOR", "Means", "TrainingModule", "one_cycle"]
 
 MONITOR = "recall_at_1"
 """The metric that decides which epoch is best, under the name that it is logged by."""
@@ -31,6 +32,34 @@ def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Any]:
     rise = max(0.1, 1.5 / steps)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=rise)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+class Means:
+    """Means of numbers that come a step at a time, kept in place.
+
+    A list of a scalar tensor a step would do the same, but on the CPU each lies in the middle of memory that the step before
+    gave back, large blocks no longer fit there, and the process grows by megabytes a step.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin again."""
+        self._count = 0
+        self._means: dict[str, Tensor] = {}
+
+    def add(self, numbers: dict[str, Tensor]) -> None:
+        """Scalars by name, the same names each time; nothing waits for a device."""
+        self._count += 1
+        for name, number in numbers.items():
+            if self._count == 1:
+                self._means[name] = torch.zeros_like(number, dtype=torch.float32)
+            self._means[name].add_((number - self._means[name]) / self._count)
+
+    def values(self) -> dict[str, float]:
+        """The means."""
+        return {name: float(mean) for name, mean in self._means.items()}
 
 
 class TrainingModule(lightning.LightningModule):
@@ -54,13 +83,15 @@ class TrainingModule(lightning.LightningModule):
         self.objective = objective
         self.config = config
         self.history: list[dict[str, float]] = []
-        self._losses: list[dict[str, Tensor]] = []
+        self._losses = Means()
         self._vectors: list[tuple[Tensor, Tensor]] = []
         self._metrics: dict[str, float] = {}
 
     def on_train_epoch_start(self) -> None:
         """Dropout draws from torch's own state; after a resume it has to be where it would have been."""
-        torch.manual_seed(generator(self.config.seed, 2, self.current_epoch).initial_seed())
+        rank = current_rank()
+        own = () if rank.first else (rank.index,)
+        torch.manual_seed(generator(self.config.seed, 2, self.current_epoch, *own).initial_seed())
         self._losses.clear()
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:
@@ -69,7 +100,7 @@ class TrainingModule(lightning.LightningModule):
         losses = self.objective.losses(self.encoder, batch)
         loss = self.objective.total(losses)
         parts = {f"loss_{name}": part.detach() for name, part in losses.items()} if len(losses) > 1 else {}
-        self._losses.append({"loss": loss.detach()} | parts)
+        self._losses.add({"loss": loss.detach()} | parts)
         return loss
 
     def validation_step(self, batch: ViewBatch, _: int) -> None:
@@ -81,12 +112,14 @@ class TrainingModule(lightning.LightningModule):
         """Compute and log the figures of the epoch."""
         vectors, clients = (torch.cat(parts) for parts in zip(*self._vectors, strict=True))
         self._vectors.clear()
-        self._metrics = embedding_metrics(vectors, clients)
+        self._metrics = self.trainer.strategy.broadcast(
+            embedding_metrics(vectors, clients)
+        )  # all decide by the first's
         self.log_dict(self._metrics)
 
     def on_train_epoch_end(self) -> None:
         """Add the epoch to the history. Lightning validates before this."""
-        losses = {name: float(torch.stack([x[name] for x in self._losses]).mean()) for name in self._losses[0]}
+        losses = self._losses.values()
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log_dict(losses)
         self.history.append({"epoch": self.current_epoch + 1} | losses | {"learning_rate": rate} | self._metrics)

@@ -20,6 +20,7 @@ from seqmel.data.statistics import fit_statistics
 from seqmel.errors import ConfigError, OutputError, SeqmelError
 from seqmel.files import check_output, full_disk_in_words, move_into_place, partial_path, written_beside
 from seqmel.model import Model, save_model
+from seqmel.parallel import current_rank, first_before_others, launched, ranks, wait
 from seqmel.progress import Progress, record, silent
 from seqmel.sealed import parse_json
 
@@ -106,14 +107,37 @@ def train(
     """
     output, config = Path(output), config or Config()
     _check_first(config)
+    from seqmel.device import resolve_device
+
+    device = resolve_device(config.device)
+    if config.devices > 1 and not launched():
+        raise ConfigError(
+            f"devices is {config.devices}, and this is one process. Start several: seqmel train --devices, or torchrun."
+        )
+    with ranks(device) as rank:
+        return _train(events, output, config, resume, overwrite, progress if rank.first else silent)
+
+
+def _train(events: Events, output: Path, config: Config, resume: bool, overwrite: bool, progress: Progress) -> Path:
+    """As one process or one of several: the first prepares and writes, all learn."""
     if resume and not overwrite and (output / "config.json").is_file():
         progress.say(f"{output} is already trained; nothing to resume.")
         return output
-    check_output(output, overwrite=overwrite)
-    with unfinished(output, config.to_dict(), resume=resume, overwrite=overwrite) as work:
-        model = _trained(work, prepared_in(work, events, config, None, progress), config, None, progress)
-        shutil.rmtree(work / "model", ignore_errors=True)
-        write_model(work / "model", model)
+
+    def learnt(work: Path) -> Model:
+        with first_before_others():
+            prepared = prepared_in(work, events, config, None, progress)
+        return _trained(work, prepared, config, None, progress)
+
+    if current_rank().first:
+        check_output(output, overwrite=overwrite)
+        with unfinished(output, config.to_dict(), resume=resume, overwrite=overwrite) as work:
+            model = learnt(work)
+            shutil.rmtree(work / "model", ignore_errors=True)
+            write_model(work / "model", model)
+    else:
+        learnt(partial_path(output))
+    wait()
     return output
 
 

@@ -260,7 +260,7 @@ def test_every_option_of_a_training_is_a_parameter() -> None:
     names = set(inspect.signature(SequenceEmbedder).parameters)
     assert set(TrainingOptions.model_fields) | set(SchemaOptions.model_fields) <= names
     sections = {field.alias or name for name, field in Config.model_fields.items()}
-    flat = sections - set(PARTS.values()) - {"training", "schema", "seed", "finetuning"}
+    flat = sections - set(PARTS.values()) - {"training", "schema", "seed", "finetuning", "devices"}
     assert flat | set(PARTS) <= names
 
 

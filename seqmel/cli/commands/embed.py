@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from seqmel.cli.arguments import Device, Events, Log, Overwrite, device_option, one_of
+from seqmel.cli.arguments import Device, Engine, Events, Log, Overwrite, device_option, one_of
 from seqmel.errors import ConfigError
 
 __all__ = ["embed"]
@@ -35,6 +35,7 @@ def embed(
             help="What is kept of the clients: EVENTS are those since last time, and only their clients come out."
         ),
     ] = None,
+    engine: Engine = "duckdb",
     device: Device = None,
     overwrite: Overwrite = False,
     log: Log = None,
@@ -48,24 +49,42 @@ def embed(
         raise ConfigError(
             "--as-of and --state do not go together: a state holds what is known now. Leave one of them out."
         )
+    by_spark = one_of("engine", engine, "duckdb", "spark") == "spark"
+    if by_spark and (as_of is not None or state is not None):
+        raise ConfigError("--engine spark goes with neither --as-of nor --state. Leave it out, or them.")
     options: dict[str, Any] = {
         "layout": one_of("layout", layout, "columns", "list"), "dtype": one_of("dtype", dtype, *get_args(NumberType)),
         "dim": dim, "scales": scales, "device": device_option(device), "overwrite": overwrite,
     }  # fmt: skip
-    given = {"model": model, "events": events, "output": output, "as_of": as_of, "state": state, **options}
+    given = {
+        "model": model,
+        "engine": engine,
+        "events": events,
+        "output": output,
+        "as_of": as_of,
+        "state": state,
+        **options,
+    }
     with logged(log, "embed", given) as progress:
-        counts, words = _embedded(model, events, output, as_of, state, options | {"progress": progress})
+        counts, words = _embedded(model, events, output, as_of, state, by_spark, options | {"progress": progress})
         record(progress, "counted", **counts)
     typer.echo(words)
 
 
 def _embedded(
-    model: Path, events: str, output: Path, as_of: str | None, state: Path | None, options: dict[str, Any]
+    model: Path,
+    events: str,
+    output: Path,
+    as_of: str | None,
+    state: Path | None,
+    by_spark: bool,
+    options: dict[str, Any],
 ) -> tuple[dict[str, int], str]:
     """Do it in the way that was asked for; gives what was counted, and a line on it."""
     from seqmel.as_of import embed_as_of
     from seqmel.embedding import embed_to_parquet
     from seqmel.model import load_model
+    from seqmel.spark.run import embed_spark_to_parquet
     from seqmel.updating import embed_update
 
     if as_of is not None:
@@ -78,7 +97,8 @@ def _embedded(
             f" {done.known:,} clients in {state}"
         )
         return {"clients": done.clients, "new_clients": done.new, "dimensions": done.dimensions}, words
-    clients, size = embed_to_parquet(load_model(model), events, output, **options)
+    run = embed_spark_to_parquet if by_spark else embed_to_parquet
+    clients, size = run(load_model(model), events, output, **options)
     return {"clients": clients, "dimensions": size}, (
         f"{clients:,} clients x {size} numbers in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}"
     )

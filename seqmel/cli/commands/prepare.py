@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Client, ConfigFile, Events, Log, Overwrite, Settings, Time, read_options
+from seqmel.cli.arguments import (
+    Client,
+    ConfigFile,
+    Engine,
+    Events,
+    Log,
+    Overwrite,
+    Settings,
+    Time,
+    one_of,
+    read_options,
+)
 
 __all__ = ["prepare"]
 
@@ -20,14 +31,17 @@ def prepare(
     time: Time = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    engine: Engine = "duckdb",
     overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
     """Encode, sort and group events once, for re-use by train and embed."""
     from seqmel.cli.log import logged
     from seqmel.model import load_model
-    from seqmel.training.run import prepare as run
+    from seqmel.spark.run import prepare_spark
+    from seqmel.training.run import prepare as on_this_machine
 
+    run = prepare_spark if one_of("engine", engine, "duckdb", "spark") == "spark" else on_this_machine
     checked = read_options(config, settings, client=client, time=time)
     options = {"events": events, "output": output, "model": model, "config": checked.to_dict()}
     with logged(log, "prepare", options) as progress:

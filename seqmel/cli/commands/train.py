@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +23,7 @@ from seqmel.cli.arguments import (
     Time,
     read_options,
 )
+from seqmel.cli.launching import launch
 
 __all__ = ["train"]
 
@@ -38,6 +41,7 @@ def train(
     encoder: Annotated[str | None, typer.Option(help="gru, lstm, transformer or none.")] = None,
     seed: Seed = None,
     device: Device = None,
+    devices: Annotated[int | None, typer.Option(help="So many devices of this host share every batch.")] = None,
     precision: Precision = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
@@ -47,11 +51,15 @@ def train(
     flags = {
         "training.epochs": epochs, "training.batch_size": batch_size, "embedding_dim": embedding_dim,
         "encoder.name": encoder, "seed": seed, "device": device, "precision": precision,
+        "devices": devices,
     }  # fmt: skip
     checked = read_options(config, settings, client=client, time=time, **flags)
     from seqmel.cli.log import logged
+    from seqmel.parallel import launched
     from seqmel.training.run import train as run
 
+    if checked.devices > 1 and not launched():
+        raise typer.Exit(launch(checked.devices, sys.argv[1:]))
     try:
         options = {"events": events, "output": output, "resume": resume, "config": checked.to_dict()}
         with logged(log, "train", options) as progress:
@@ -59,4 +67,5 @@ def train(
     except KeyboardInterrupt:
         typer.echo(f"\nstopped; nothing is lost: the same command with --resume goes on ({output}.partial)", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"model in {output}; next: seqmel embed {output} {events} -o embeddings.parquet")
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"model in {output}; next: seqmel embed {output} {events} -o embeddings.parquet")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["DAY_US", "Views", "distinct", "random_rank", "spread"]
+__all__ = ["DAY_US", "Views", "distinct", "of_clients", "random_rank", "spread"]
 
 DAY_US = 86_400_000_000
 
@@ -57,6 +57,18 @@ def distinct(views: Views) -> Views:
     if not bool(again.any()):
         return views
     kept = torch.ones_like(views.lengths, dtype=torch.bool).index_fill_(0, order[1:][again], False)
+    return _kept(views, kept)
+
+
+def of_clients(views: Views, clients: Tensor) -> Views:
+    """The views of these clients, in their order; the views themselves where none is left out."""
+    kept = torch.isin(views.clients, clients)
+    if bool(kept.all()):
+        return views
+    return _kept(views, kept)
+
+
+def _kept(views: Views, kept: Tensor) -> Views:
     events = None if views.events is None else views.events[torch.repeat_interleave(kept, views.lengths)]
     return Views(views.clients[kept], views.starts[kept], views.lengths[kept], events)
 

@@ -1,0 +1,207 @@
+"""Two processes that share every batch learn what one process learns from the whole batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+from small import SCHEMA, card_events, fitted, sequences, tiny_config
+
+from seqmel import parallel
+from seqmel.config import Config, read_config
+from seqmel.errors import ConfigError
+from seqmel.nn.encoder import SequenceEncoder
+from seqmel.objectives import Objective
+from seqmel.training.batches import generator, settle
+from seqmel.training.run import train
+
+PARTS = {
+    "infonce": {"objective": "coles"},
+    "contrastive, with a memory": {
+        "objective": "coles", "loss": "contrastive", "miner": {"name": "hard_negatives", "memory": 16},
+    },
+    "margin, with a learnt boundary": {"objective": "coles", "loss": {"name": "margin", "learn_beta": True},
+                                       "miner": "all_negatives"},
+    "triplet": {"objective": "coles", "loss": "triplet", "miner": "batch_hard"},
+    "vicreg": {"objective": "coles", "loss": "vicreg"},
+    "views that are no runs": {"objective": "coles", "views": {"name": "random_samples"}},
+    "event_prediction": {"objective": "event_prediction"},
+    "next_event": {"objective": "next_event"},
+    "two parts": {"objective": ["coles", "event_prediction"]},
+}  # fmt: skip
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+EPOCHS = 8
+CLIENTS = 7  # shared as 4 and 3, with views of different numbers and lengths
+
+
+def learnt(options: dict[str, Any]) -> dict[str, Any]:
+    """Losses of two steps, the gradient of the second averaged over ranks, and what the memory holds."""
+    config = tiny_config(**options)
+    events = card_events(16)
+    vocabulary = fitted(events, SCHEMA, min_count=2)
+    encoded = sequences(events, SCHEMA, vocabulary)
+    config = settle(config, encoded)
+    torch.manual_seed(0)
+    encoder = SequenceEncoder(config, vocabulary)
+    objective = Objective(config, vocabulary, encoder)
+    for part in objective.parts.values():  # the decoder begins with zeros, which would hide its gradient
+        for weights in part.parameters():
+            torch.nn.init.normal_(weights, std=0.1) if weights.dim() > 1 else None
+    losses = []
+    for step in range(2):
+        encoder.zero_grad()
+        objective.zero_grad()
+        encoder.eval()  # dropout is drawn by each rank for itself
+        torch.manual_seed(7)
+        batch = objective.draw(encoded, torch.arange(step, step + CLIENTS), generator(0, step))
+        parts = objective.losses(encoder, batch)
+        loss = objective.total(parts)
+        loss.backward()
+        losses.append(loss.item())
+    gradients = {}
+    for name, weights in [*encoder.named_parameters(), *objective.named_parameters()]:
+        gradient = torch.zeros_like(weights) if weights.grad is None else weights.grad
+        if parallel.together():
+            torch.distributed.all_reduce(gradient)
+            gradient = gradient / parallel.current_rank().count
+        gradients[name] = gradient
+    memory = {name: value.clone() for name, value in objective.named_buffers() if "memory" in name}
+    return {"losses": losses, "gradients": gradients, "memory": memory}
+
+
+def _as_rank(index: int, count: int, port: int, folder: Path, work: Callable[[], Any]) -> None:
+    os.environ |= {
+        "RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    torch.set_num_threads(1)
+    with parallel.ranks(torch.device("cpu")):
+        torch.save(work(), folder / f"{index}.pt")
+
+
+def _all_learnt() -> dict[str, Any]:
+    return {name: learnt(options) for name, options in PARTS.items()}
+
+
+def _uneven() -> dict[str, Any]:
+    rank = parallel.current_rank()
+    rows = torch.full((3 * rank.index, 2), float(rank.index), requires_grad=True)
+    found = parallel.gathered(rows)
+    (found * torch.arange(1.0, 7.0).reshape(3, 2)).sum().backward()
+    nothing = parallel.mean_over_ranks(torch.zeros(()), 0)
+    return {"rows": found.detach(), "gradient": rows.grad, "nothing": float(nothing)}
+
+
+def _all_work() -> dict[str, Any]:
+    return {"learnt": _all_learnt(), "uneven": _uneven()}
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return int(opened.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(_as_rank, args=(2, free_port(), folder, _all_work), nprocs=2)
+    return [torch.load(folder / f"{index}.pt") for index in range(2)]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_loss_gradient_and_memory_are_those_of_one_process_with_the_whole_batch(
+    name: str, two: list[dict[str, Any]]
+) -> None:
+    alone = learnt(PARTS[name])
+    assert any(float(gradient.abs().max()) > 1e-4 for gradient in alone["gradients"].values())
+    for found in (rank["learnt"][name] for rank in two):
+        assert found["losses"] == pytest.approx(alone["losses"], abs=1e-6, rel=1e-6)
+        assert found["gradients"].keys() == alone["gradients"].keys()
+        for weights, gradient in alone["gradients"].items():
+            torch.testing.assert_close(found["gradients"][weights], gradient, atol=1e-6, rtol=1e-4)
+        for buffer, value in alone["memory"].items():
+            torch.testing.assert_close(found["memory"][buffer], value, atol=1e-6, rtol=1e-5)
+
+
+def test_a_rank_without_rows_takes_part(two: list[dict[str, Any]]) -> None:
+    none, three = (rank["uneven"] for rank in two)
+    assert torch.equal(none["rows"], torch.ones(3, 2))
+    assert none["gradient"].shape == (0, 2)
+    assert torch.equal(three["gradient"], 2 * torch.arange(1.0, 7.0).reshape(3, 2))
+    assert three["nothing"] == none["nothing"] == 0.0
+
+
+# ------------------------------------------------------------------------------------------------------ the command
+
+
+def options(**training: int) -> list[str]:
+    """Options of a training on few clients, tiny and without dropout."""
+    chosen = ["seed=0", "device=cpu", "precision=32-true", "encoder.name=gru", "encoder.hidden_size=16"]
+    chosen += ["events.hidden_size=16", "events.category_dropout=0.0", "preparation.threads=1", "training.batch_size=7"]
+    return [*chosen, "training.validation_share=0.3", *(f"training.{name}={value}" for name, value in training.items())]
+
+
+def words(tmp_path: Path, *arguments: object) -> list[str]:
+    """`seqmel train` with these."""
+    settings = [word for option in options() for word in ("--set", option)]
+    return [sys.executable, "-m", "seqmel", "train", str(tmp_path / "events.parquet"), *settings, *map(str, arguments)]
+
+
+def command(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same, run."""
+    return subprocess.run(words(tmp_path, *arguments), capture_output=True, text=True, env=ENVIRONMENT)
+
+
+@pytest.mark.slow
+def test_two_devices_that_were_killed_and_resumed_train_the_model_of_one_that_was_not(tmp_path: Path) -> None:
+    pq.write_table(card_events(24), tmp_path / "events.parquet")
+    arguments = ("-o", tmp_path / "two", "--epochs", EPOCHS, "--devices", 2)
+    last = tmp_path / "two.partial" / "checkpoints" / "last.ckpt"
+    with subprocess.Popen(words(tmp_path, *arguments), env=ENVIRONMENT, start_new_session=True,
+                          stderr=subprocess.DEVNULL) as running:  # fmt: skip
+        while not last.exists() and running.poll() is None:
+            time.sleep(0.005)
+        os.killpg(running.pid, signal.SIGKILL)
+    assert not (tmp_path / "two").exists()
+    done = command(tmp_path, *arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("model in") == 1
+    assert 0 < done.stderr.count("recall@1") < EPOCHS
+    train(tmp_path / "events.parquet", tmp_path / "one", config=read_config(None, options(epochs=EPOCHS)))
+    one, two = (load_file(str(tmp_path / name / "model.safetensors")) for name in ("one", "two"))
+    for name, weights in one.items():
+        torch.testing.assert_close(two[name], weights, atol=1e-4, rtol=1e-3)
+    histories = [json.loads((tmp_path / name / "metrics.json").read_text())["history"] for name in ("one", "two")]
+    assert len(histories[1]) == EPOCHS
+    for first, second in zip(*histories, strict=True):
+        assert second == pytest.approx(first, rel=1e-3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["events.parquet", "one", "two"]
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    pq.write_table(card_events(4).drop_columns("client_id"), tmp_path / "events.parquet")
+    done = command(tmp_path, "-o", tmp_path / "model", "--devices", 2)
+    assert done.returncode == 2
+    assert done.stderr.startswith("seqmel: Found no client column")
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "events.parquet"]
+
+
+def test_one_process_cannot_be_several_devices(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seqmel train --devices"):
+        train(card_events(8), tmp_path / "model", config=Config(devices=2))
