@@ -11,6 +11,7 @@ from seqmel.schema import EventSchema, SchemaOptions, TimeUnit, recognise_client
 
 __all__ = ["ColumnFacts", "infer_schema"]
 
+_NOT_NAMED = "not among the columns named"
 _SCAN_ROWS = 2_000_000
 _ID_SHARE = 0.9  # a value that nearly always belongs to one client tells nothing about another
 _WITHIN_SHARE = 0.5  # share of a number's rank variance that lies between the categories
@@ -68,18 +69,19 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     open_columns = [c for c in source.columns if c not in given and c not in (client, time, *options.ignore)]
     left_out = {c: why for c, why in source.left_out.items() if c not in given}
     left_out |= {c: "as asked" for c in options.ignore if c in source.columns}
-    facts = _facts(source, client, [c for c in (*given, *open_columns) if c not in left_out])
+    if options.categorical is not None and options.numeric is not None:
+        left_out |= {c: _NOT_NAMED for c in open_columns if c not in left_out}
+    open_columns = [c for c in open_columns if c not in left_out]
     for column in given:
-        _check_given(source, column, given[column], facts[column])
+        _check_given(source, column, given[column])
+    counted = given if options.numeric_by is None else {}  # to find out which numbers lie within which category
+    facts = _facts(source, client, [*counted, *open_columns])
     for column in open_columns:
-        if column not in left_out:
-            role, why = _infer_role(column, facts[column])
-            if (role == "categorical" and options.categorical is None) or (
-                role == "numeric" and options.numeric is None
-            ):
-                given[column] = role
-            else:
-                left_out[column] = why or "not among the columns named"
+        role, why = _infer_role(column, facts[column])
+        if (role == "categorical" and options.categorical is None) or (role == "numeric" and options.numeric is None):
+            given[column] = role
+        else:
+            left_out[column] = why or _NOT_NAMED
     categorical = tuple(c for c in source.columns if given.get(c) == "categorical")
     numeric = tuple(c for c in source.columns if given.get(c) == "numeric")
     if not categorical and not numeric:
@@ -118,12 +120,13 @@ def _given(source: EventSource, options: SchemaOptions, client: str, time: str) 
     return roles
 
 
-def _check_given(source: EventSource, column: str, role: str, facts: ColumnFacts) -> None:
-    if facts.known == 0:
+def _check_given(source: EventSource, column: str, role: str) -> None:
+    if not source.rows(f"SELECT 1 FROM events WHERE {ident(column)} IS NOT NULL LIMIT 1"):
         raise SchemaError(f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.{role}.")
-    if role == "numeric" and not (facts.integer or facts.real or facts.kind == "BOOLEAN"):
+    kind = source.columns[column]
+    if role == "numeric" and not (is_integer(kind) or is_real(kind) or kind == "BOOLEAN"):
         raise SchemaError(
-            f"Column {column!r} of {source.label} is {facts.kind}, not a number. Name it in schema.categorical, or convert it."
+            f"Column {column!r} of {source.label} is {kind}, not a number. Name it in schema.categorical, or convert it."
         )
 
 

@@ -262,7 +262,7 @@ def _open(table: Table) -> EventSource:
     """The table as a source: `open_events` without its reading of list columns as events."""
     connection = connect()
     if isinstance(table, (str, os.PathLike)):
-        label, _ = _register(connection, table)
+        label, *_ = _register(connection, table)
     else:
         label = f"the given {type(table).__name__}"
         connection.register("raw", _without_float16(pa.table(_arrow(table))))

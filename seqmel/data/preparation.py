@@ -7,6 +7,7 @@ same SQL serves training, embedding and scoring, whatever the events came from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from seqmel.errors import InputError, SchemaError
 from seqmel.schema import EventSchema
 
 __all__ = [
+    "EventTimes",
     "Unusable",
     "category_codes",
     "category_counts_sql",
@@ -45,9 +47,11 @@ __all__ = [
     "text_name",
     "time_scale",
     "time_sql",
+    "times_of",
 ]
 
 _SAMPLE_ROWS = 2_000_000  # scales are quantiles; a sample of whole clients of this size gives them to three digits
+_GAP_ROWS = 250_000  # of the sample are sorted for the usual gap, which is two numbers
 _MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
 _HEAVY_TAIL = (
     10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
@@ -83,8 +87,33 @@ def _micros_sql(source: EventSource, schema: EventSchema) -> str:
 
 def check_events(source: EventSource, schema: EventSchema) -> None:
     """Raise where a column is missing, or a client or a time is null or not to be understood."""
+    times_of(source, schema)
+
+
+def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
+    """What `check_events` has to look at, once for a source, and finds when all is well."""
     check_columns(source, schema)
-    Unusable(*source.row(f"SELECT {Unusable.sql(source, schema)} FROM events")).check(schema, source.label)
+    key = (schema.client, schema.time, schema.time_unit)
+    if key not in source.checked:
+        rows, clients, times, daily, low, high = source.row(
+            f"SELECT count(*), count({ident(schema.client)}), count(t), bool_and(t % {_DAY_US} = 0), min(t), max(t)"
+            f" FROM (SELECT {ident(schema.client)}, {time_sql(source, schema)} AS t FROM events)"
+        )
+        if not rows == clients == times:
+            Unusable(*source.row(f"SELECT {Unusable.sql(source, schema)} FROM events")).check(schema, source.label)
+        source.checked[key] = EventTimes(rows, daily, low, high)
+    found: EventTimes = source.checked[key]
+    return found
+
+
+@dataclass(frozen=True)
+class EventTimes:
+    """Number of events; whether all times are whole days; the first and the last, in microseconds."""
+
+    events: int
+    daily: bool
+    low_us: int
+    high_us: int
 
 
 def check_columns(source: EventSource, schema: EventSchema) -> None:
@@ -160,12 +189,12 @@ def fit_vocabulary(
     Raises:
         InputError, SchemaError: see `check_events`; also for a feature with only nulls.
     """
-    check_events(source, schema)
+    times = times_of(source, schema)
     categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
-    (rows,) = source.row("SELECT count(*) FROM events")
-    source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, one_in(rows))}")
+    source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, one_in(times.events))}")
     numeric = fit_scales(source, schema, categorical)
-    vocabulary = Vocabulary(categorical=categorical, numeric=numeric, time=_fit_time(source, schema))
+    time = time_scale(source, daily=times.daily, low=times.low_us, high=times.high_us)
+    vocabulary = Vocabulary(categorical=categorical, numeric=numeric, time=time)
     source.query("DROP TABLE sample")
     return vocabulary
 
@@ -184,18 +213,20 @@ def category_text(source: EventSource, column: str) -> str:
 
 def category_counts_sql(source: EventSource, column: str) -> str:
     """SQL for the values of a category in text form and how often they come; those of parts of the events add up."""
-    return f"SELECT {category_text(source, column)} AS value, count(*) AS n FROM events GROUP BY 1"
+    counted = f"SELECT {ident(column)}, count(*) AS __n FROM events GROUP BY 1"  # a number is made text once a value
+    return f"SELECT {category_text(source, column)} AS value, sum(__n)::BIGINT AS n FROM ({counted}) GROUP BY 1"
 
 
 def _fit_categories(source: EventSource, column: str, min_count: int, max_categories: int) -> CategoryCodes:
-    counted = category_counts_sql(source, column)
+    source.query(f"CREATE OR REPLACE TABLE counted AS {category_counts_sql(source, column)}")
     nulls, known = source.row(
-        f"SELECT coalesce(sum(n) FILTER (value IS NULL), 0), coalesce(sum(n) FILTER (value IS NOT NULL), 0) FROM ({counted})"
+        "SELECT coalesce(sum(n) FILTER (value IS NULL), 0), coalesce(sum(n) FILTER (value IS NOT NULL), 0) FROM counted"
     )
     frequent = source.rows(
-        f"SELECT value FROM ({counted}) WHERE value IS NOT NULL AND n >= {min_count}"
+        f"SELECT value FROM counted WHERE value IS NOT NULL AND n >= {min_count}"
         f" ORDER BY n DESC, value LIMIT {max_categories}"
     )
+    source.query("DROP TABLE counted")
     return category_codes(column, [value for (value,) in frequent], nulls=nulls, known=known, label=source.label)
 
 
@@ -228,7 +259,7 @@ def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
     return (
         f"SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time,"
         f" {ROW}{', ' + selected if selected else ''} FROM events"
-        f" WHERE hash({ident(schema.client)}::VARCHAR) % {one_in} = 0"
+        + (f" WHERE hash({ident(schema.client)}::VARCHAR) % {one_in} = 0" if one_in > 1 else "")
     )
 
 
@@ -278,21 +309,18 @@ def _group_scales(source: EventSource, column: str, by: str | None = None) -> di
             f"SELECT key, count(*), median(abs(x)) FILTER (x <> 0), {_quantiles_sql('x')} FROM ({finite}) GROUP BY key"
         )
     }
-    heavy = {k: unit for k, (_, unit, q) in linear.items() if unit and _is_heavy(q)}
-    logs = _log_quantiles(source, finite, heavy) if heavy else {}
     smallest = _MIN_WITHIN if by else 1
-    return {k: _scale(logs.get(k, q), heavy.get(k)) for k, (n, _, q) in linear.items() if n >= smallest}
+    return {k: _scale_of(q, unit) for k, (n, unit, q) in linear.items() if n >= smallest}
 
 
-def _log_quantiles(source: EventSource, finite: str, units: dict[str | None, float]) -> dict[str | None, list[float]]:
-    table = pa.table({"key": pa.array(list(units), pa.string()), "unit": pa.array(list(units.values()), pa.float64())})
-    source.connection.register("log_units", table)
-    rows = source.rows(
-        f"SELECT f.key, {_quantiles_sql('sign(x) * ln(1 + abs(x) / unit)')} FROM ({finite}) f"
-        " JOIN log_units u ON f.key IS NOT DISTINCT FROM u.key GROUP BY f.key"
-    )
-    source.connection.unregister("log_units")
-    return dict(rows)
+def _scale_of(q: list[float], unit: float | None) -> NumericScale:
+    """The scale that fits these quantiles: of the logarithm in units of `unit` where they have a heavy tail.
+
+    The logarithm grows with the number, so its quantiles are the logarithms of the quantiles.
+    """
+    if not unit or not _is_heavy(q):
+        return _scale(q, None)
+    return _scale([math.copysign(math.log1p(abs(x) / unit), x) for x in q], unit)
 
 
 def _is_heavy(q: list[float]) -> bool:
@@ -306,21 +334,14 @@ def _scale(q: list[float], log_unit: float | None) -> NumericScale:
     return NumericScale(log_unit=log_unit, center=q[3], scale=next((w for w in widths if w > 1e-12), 1.0))
 
 
-def _fit_time(source: EventSource, schema: EventSchema) -> TimeScale:
-    moment = time_sql(source, schema)
-    daily, low, high = source.row(
-        f"SELECT bool_and(t % {_DAY_US} = 0), min(t), max(t) FROM (SELECT {moment} AS t FROM events)"
-    )
-    return time_scale(source, daily=daily, low=low, high=high)
-
-
 def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> TimeScale:
     """What the times can tell: first and last event of all (microseconds), and gaps from the table `sample`."""
-    (q,) = source.row(
-        f"SELECT {_quantiles_sql('ln(1 + gap / 1e6)')} FROM (SELECT __time - lag(__time) OVER"
-        f" (PARTITION BY __client ORDER BY __time, {ROW}) AS gap FROM sample) WHERE gap > 0"
+    (rows,) = source.row("SELECT count(*) FROM sample")
+    fewer = f" WHERE hash(__client::VARCHAR) // 1_024 % {-(-rows // _GAP_ROWS)} = 0" if rows > 2 * _GAP_ROWS else ""
+    q = _gap_quantiles(source, fewer) or _gap_quantiles(source, "")
+    usual = (
+        _scale([math.log1p(gap / 1e6) for gap in q], None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
     )
-    usual = _scale(q, None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
     return TimeScale(
         daily=daily,
         span_days=(high - low) / _DAY_US,
@@ -328,6 +349,16 @@ def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> Time
         gap_scale=max(usual.scale, 0.1),
         end_us=high,
     )
+
+
+def _gap_quantiles(source: EventSource, where: str) -> list[float] | None:
+    """Of the gaps above zero between the events of clients of the sample, in microseconds; None where there are none."""
+    (q,) = source.row(
+        f"SELECT {_quantiles_sql('gap')} FROM (SELECT __time - lag(__time) OVER"
+        f" (PARTITION BY __client ORDER BY __time, {ROW}) AS gap FROM sample{where}) WHERE gap > 0"
+    )
+    found: list[float] | None = q
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------- encode

@@ -52,9 +52,12 @@ RESERVED = re.compile(r"__(row|client|client_index|time|key|code|log_unit|center
 """The names of columns that are added to those of the events."""
 
 ROW = "__row"
-"""The column that `EventSource` adds: the place of an event in the input. It breaks ties in time, always the same way."""
+"""The column that `EventSource` adds: a number that grows with the place of an event in the input. It breaks ties in time,
+always the same way."""
 
 _CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
+_COUNTED = "row_number() OVER ()"
+_FILE_BITS = 40  # of a place are for the rows of one file
 _PARQUET = (".parquet", ".pq", ".parq")
 
 
@@ -69,6 +72,7 @@ class EventSource:
         nested: True when the input has one row a client and list columns.
         left_out: column name -> why it is no event column (a partition key, one value a client).
         client, time: the columns that the input itself says are the client and the time.
+        checked: what was found when these events were checked, so that it is done once.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -78,6 +82,7 @@ class EventSource:
     left_out: dict[str, str] = field(default_factory=dict)
     client: str | None = None
     time: str | None = None
+    checked: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def query(self, sql: str, parameters: list[object] | None = None) -> duckdb.DuckDBPyConnection:
         """Run SQL; whatever goes wrong in the input becomes an `InputError` with one line."""
@@ -213,7 +218,7 @@ def open_unread(events: Events, *, client: str | None = None, memory_limit: str 
 
 
 def _opened(connection: duckdb.DuckDBPyConnection, events: Events, client: str | None, *, read: bool) -> EventSource:
-    label, left_out = _register(connection, events, read=read)
+    label, left_out, placed = _register(connection, events, read=read)
     named = getattr(events, "__event_columns__", (None, None))  # (client, time); what EventSequences say of themselves
     with reading(label):
         columns = _columns(connection, "raw")
@@ -230,22 +235,35 @@ def _opened(connection: duckdb.DuckDBPyConnection, events: Events, client: str |
             client=named[0],
             time=named[1],
         )
-    connection.execute(f"CREATE VIEW events AS SELECT {nan_as_null(columns)}, row_number() OVER () AS {ROW} FROM raw")
+    connection.execute(
+        f"CREATE VIEW events AS SELECT {nan_as_null(columns)}, {placed.place} AS {ROW} FROM {placed.rows}"
+    )
     return EventSource(connection, label, columns, left_out=left_out)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """SQL for rows, and for their places in the input: read off a file or a table, since to count rows takes as long as to
+    scan them, in one thread."""
+
+    rows: str
+    place: str
 
 
 def _register(
     connection: duckdb.DuckDBPyConnection, events: Events, *, read: bool = True
-) -> tuple[str, dict[str, str]]:
-    """Make the view `raw`, of CSV a table if it is to be read; return what to call it, and the partition keys among its columns."""
+) -> tuple[str, dict[str, str], _Placed]:
+    """Make the view `raw`, of CSV a table if it is to be read; return what to call it, the partition keys among its columns,
+    and how to have its rows with their places."""
     if isinstance(events, (str, os.PathLike)):
         path = os.fspath(events)
         files = event_files(path)
-        reader = _reader(path, files, read=read)
+        kind, rows, place = _reader(path, files, read=read)
         with reading(path):
-            connection.execute(f"CREATE {reader}")
+            connection.execute(f"CREATE {kind} raw AS FROM {rows}")
         keys = set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0]))
-        return path, dict.fromkeys(sorted(keys), "partition key of the folder")
+        placed = _Placed("raw" if kind == "TABLE" else rows, place)
+        return path, dict.fromkeys(sorted(keys), "partition key of the folder"), placed
     label = f"the given {type(events).__name__}"
     if isinstance(events, ds.Dataset):
         table, left_out = events, dict.fromkeys(sorted(_partition_keys(events)), "partition key of the data set")
@@ -254,7 +272,7 @@ def _register(
     _check_names(table.schema.names, label)
     with reading(label):
         connection.register("raw", table)
-    return label, left_out
+    return label, left_out, _Placed("raw", _COUNTED)
 
 
 def _partition_keys(events: ds.Dataset) -> set[str]:
@@ -308,19 +326,23 @@ def _hidden(file: Path, root: str) -> bool:
     return any(part.startswith((".", "_")) for part in file.relative_to(root).parts)
 
 
-def _reader(path: str, files: list[str], *, read: bool) -> str:
-    """SQL for `raw`. CSV is parsed once, with types that all of its rows show: a type guessed from the first rows makes
-    4.5 a 5 where they were whole numbers."""
-    kind = "TABLE" if read else "VIEW"
+def _reader(path: str, files: list[str], *, read: bool) -> tuple[str, str, str]:
+    """What `raw` is to be, TABLE or VIEW, SQL for its rows, and for their places.
+
+    CSV is parsed once, with types that all of its rows show: a type guessed from the first rows makes 4.5 a 5 where they
+    were whole numbers.
+    """
     listed = "[" + ", ".join(literal(f) for f in files) + "]"
     if all(f.lower().endswith(_CSV) for f in files):
-        return f"{kind} raw AS FROM read_csv({listed}, union_by_name = true, header = true, sample_size = -1)"
+        rows = f"read_csv({listed}, union_by_name = true, header = true, sample_size = -1)"
+        return ("TABLE", rows, "rowid") if read else ("VIEW", rows, _COUNTED)
     for file in files:
         _check_parquet(file)
     with reading(path):
         _check_names(pq.read_schema(files[0]).names, path)
     hive = "true" if "=" in path + files[0] else "false"
-    return f"VIEW raw AS FROM read_parquet({listed}, union_by_name = true, hive_partitioning = {hive})"
+    rows = f"read_parquet({listed}, union_by_name = true, hive_partitioning = {hive})"
+    return "VIEW", rows, f"(file_index::BIGINT << {_FILE_BITS}) + file_row_number"
 
 
 def _check_parquet(file: str) -> None:
