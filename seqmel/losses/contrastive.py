@@ -63,8 +63,9 @@ class ContrastiveLoss(GrowingMargin):
         Returns:
             A scalar; zero, with zero gradient, where there is no pair at all.
         """
-        pull = distances(embeddings, positives.first, positives.second) - self.positive_margin
-        push = self.margin - distances(embeddings, negatives.first, negatives.second)
+        first, second = (torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True))
+        apart, of_one = distances(embeddings, first, second), len(positives.first)  # all by one product
+        pull, push = apart[:of_one] - self.positive_margin, self.margin - apart[of_one:]
         return self._reduce(pull, positives.real) + self._reduce(push, negatives.real)
 
     def _reduce(self, excess: Tensor, real: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = [
     "Pairs",
@@ -113,9 +114,31 @@ def _all_at_once(embeddings: Tensor, first: Tensor) -> bool:
 
 def cross_distances(embeddings: Tensor, others: Tensor | None = None) -> Tensor:
     """(N, M) squared Euclidean distances to others, or of all to all, by one matrix product."""
-    others = embeddings if others is None else others
+    if others is None:
+        found: Tensor = _AllToAll.apply(embeddings)  # type: ignore[no-untyped-call]
+        return found
     norms = embeddings.square().sum(1).unsqueeze(1) + others.square().sum(1).unsqueeze(0)
-    return (norms - 2 * embeddings @ others.t()).clamp(min=0)
+    return torch.addmm(norms, embeddings, others.t(), alpha=-2).clamp(min=0)
+
+
+class _AllToAll(torch.autograd.Function):
+    """Squared distances of all to all. Each counts for two embeddings, so that one product gives the gradient too:
+
+    with W the gradient plus its transpose, dL/dx_k = 2 (sum_j W_kj x_k - sum_j W_kj x_j).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor) -> Tensor:
+        ctx.save_for_backward(embeddings)
+        norms = embeddings.square().sum(1)
+        return torch.addmm(norms.unsqueeze(1) + norms, embeddings, embeddings.t(), alpha=-2).clamp_(min=0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (embeddings,) = ctx.saved_tensors
+        both = gradient + gradient.t()
+        return torch.addmm(both.sum(1, keepdim=True) * embeddings, both, embeddings, alpha=-1).mul_(2)
 
 
 def root(squared: Tensor) -> Tensor:
