@@ -94,6 +94,7 @@ def test_what_is_no_model_folder_is_said(tmp_path: Path) -> None:
         '{"format": true}',
         "[" * 100_000,
     ],
+    ids=range(8),
 )
 def test_a_config_that_seqmel_did_not_write_is_said(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
