@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ def ranks(device: torch.device) -> Iterator[Rank]:
         yield current_rank()
     finally:
         if joins:
+            gc.collect()  # what still holds the group must go before it: its threads must not outlive it
             dist.destroy_process_group()
 
 
