@@ -19,8 +19,8 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from seqmel.data.checking import check_events, time_sql
 from seqmel.data.number_types import NumberType
-from seqmel.data.preparation import check_events, time_sql
 from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import ROW, Events, ident, open_events
 from seqmel.data.sequences import EncodedSequences

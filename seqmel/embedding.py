@@ -12,8 +12,8 @@ from torch import Tensor
 
 from seqmel.config import Config
 from seqmel.data import vector_files
+from seqmel.data.encoding import encode
 from seqmel.data.number_types import NumberType, check_number_types
-from seqmel.data.preparation import encode
 from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from seqmel.data.batch import NO_TIME, SequenceBatch
+from seqmel.data.encoding import encode
 from seqmel.data.number_types import NumberType
-from seqmel.data.preparation import encode
 from seqmel.data.prepared import is_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences, write_sequences

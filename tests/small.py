@@ -14,7 +14,8 @@ from torch import Tensor
 
 from seqmel.config import Config
 from seqmel.data.batch import SequenceBatch
-from seqmel.data.preparation import encode, fit_vocabulary
+from seqmel.data.encoding import encode
+from seqmel.data.fitting import fit_vocabulary
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary

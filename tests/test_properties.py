@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small import tiny_config
 
+from seqmel.data.fitting import fit_vocabulary
 from seqmel.data.inference import infer_schema
-from seqmel.data.preparation import fit_vocabulary
 from seqmel.data.reading import open_events
 from seqmel.data.statistics import fit_statistics
 from seqmel.embedding import embed, sequence_chunks

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqmel.config import Config
+from seqmel.data.checking import check_events, time_sql
 from seqmel.data.inference import infer_schema
-from seqmel.data.preparation import check_events, time_sql
 from seqmel.data.reading import ROW, EventSource, ident, open_events
 from seqmel.files import written_beside
 from seqmel.schema import EventSchema

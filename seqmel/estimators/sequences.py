@@ -17,8 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from seqmel.data.encoding import nest
 from seqmel.data.labels import places
-from seqmel.data.preparation import nest
 from seqmel.data.reading import Events, open_events
 from seqmel.errors import InputError, shown
 from seqmel.schema import recognise_client, recognise_time

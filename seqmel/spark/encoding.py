@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from seqmel.data.encoding import coded_sql, register_codes, sequence_schema
 from seqmel.data.parts import CLIENT_ROW, PartReader
-from seqmel.data.preparation import coded_sql, register_codes, sequence_schema
 from seqmel.data.reading import ROW, EventSource, ident
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.schema import EventSchema

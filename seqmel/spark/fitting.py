@@ -10,19 +10,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from seqmel.data.parts import PartReader
-from seqmel.data.preparation import (
-    Unusable,
+from seqmel.data.checking import Unusable, check_columns, time_sql
+from seqmel.data.fitting import (
     category_codes,
     category_counts_sql,
-    check_columns,
     fit_scales,
     one_in,
     sample_sql,
     text_name,
     time_scale,
-    time_sql,
 )
+from seqmel.data.parts import PartReader
 from seqmel.data.reading import ROW, EventSource, client_twice, connect, ident, nameless_rows
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.schema import EventSchema

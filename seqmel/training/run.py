@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from seqmel.config import Config
+from seqmel.data.encoding import encode
+from seqmel.data.fitting import fit_vocabulary
 from seqmel.data.inference import infer_schema
-from seqmel.data.preparation import encode, fit_vocabulary
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.statistics import fit_statistics

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from small import column, fitted, rows
 
-from seqmel.data.preparation import encode
+from seqmel.data.encoding import encode
 from seqmel.data.reading import open_events
 from seqmel.data.vocabulary import CategoryCodes, Vocabulary
 from seqmel.errors import InputError, SchemaError

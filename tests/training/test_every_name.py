@@ -19,8 +19,9 @@ import pytest
 from small import card_events, tiny_config
 
 from seqmel.config import methods
+from seqmel.data.encoding import encode
+from seqmel.data.fitting import fit_vocabulary
 from seqmel.data.inference import infer_schema
-from seqmel.data.preparation import encode, fit_vocabulary
 from seqmel.data.reading import open_events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary

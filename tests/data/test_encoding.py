@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from small import SCHEMA, batches, card_events, days, fitted, nested, rows
 
-from seqmel.data.preparation import encode, sequence_schema
+from seqmel.data.encoding import encode, sequence_schema
 from seqmel.data.reading import open_events
 from seqmel.data.vocabulary import NumericScale, NumericScales, TimeScale, Vocabulary
 from seqmel.errors import InputError, SchemaError

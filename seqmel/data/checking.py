@@ -1,0 +1,148 @@
+"""Clients, times and categories of events in SQL, and whether the events can be used at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqmel.data.reading import EventSource, ident, is_integer, is_real
+from seqmel.errors import InputError, SchemaError
+from seqmel.schema import EventSchema
+
+__all__ = [
+    "DAY_US",
+    "EventTimes",
+    "Unusable",
+    "category_text",
+    "check_columns",
+    "check_events",
+    "missing",
+    "time_sql",
+    "times_of",
+]
+
+DAY_US = 86_400_000_000
+_FARTHEST_US = 2**62
+_COARSE = ("TIMESTAMP_S", "TIMESTAMP_MS")
+_US = {"day": DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1}
+
+
+def time_sql(source: EventSource, schema: EventSchema) -> str:
+    """The time of an event in microseconds (since 1970 for timestamps), null where it cannot be understood.
+
+    A time more than 146,000 years away is not understood either: the gap between two such would not fit in 64 bits.
+    """
+    micros = _micros_sql(source, schema)
+    return f"CASE WHEN {micros} BETWEEN {-_FARTHEST_US} AND {_FARTHEST_US} THEN {micros} END"
+
+
+def _micros_sql(source: EventSource, schema: EventSchema) -> str:
+    column, kind = ident(schema.time), source.columns[schema.time]
+    if schema.time_unit != "timestamp":
+        return (
+            f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {_US[schema.time_unit]}) AS BIGINT)"
+            if kind == "VARCHAR" or is_real(kind)
+            else f"TRY_CAST({column}::HUGEINT * {_US[schema.time_unit]} AS BIGINT)"
+        )
+    moment = f"TRY_CAST({column} AS TIMESTAMPTZ)" if kind == "VARCHAR" else f"TRY_CAST({column} AS TIMESTAMP)"
+    micros = f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END"
+    return f"TRY({micros})" if kind in _COARSE else micros  # where TRY_CAST throws
+
+
+def check_events(source: EventSource, schema: EventSchema) -> None:
+    """Raise where a column is missing, or a client or a time is null or not to be understood."""
+    times_of(source, schema)
+
+
+def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
+    """What `check_events` has to look at, once for a source, and finds when all is well."""
+    check_columns(source, schema)
+    key = (schema.client, schema.time, schema.time_unit)
+    if key not in source.checked:
+        rows, clients, times, daily, low, high = source.row(
+            f"SELECT count(*), count({ident(schema.client)}), count(t), bool_and(t % {DAY_US} = 0), min(t), max(t)"
+            f" FROM (SELECT {ident(schema.client)}, {time_sql(source, schema)} AS t FROM events)"
+        )
+        if not rows == clients == times:
+            Unusable(*source.row(f"SELECT {Unusable.sql(source, schema)} FROM events")).check(schema, source.label)
+        source.checked[key] = EventTimes(rows, daily, low, high)
+    found: EventTimes = source.checked[key]
+    return found
+
+
+@dataclass(frozen=True)
+class EventTimes:
+    """Number of events; whether all times are whole days; the first and the last, in microseconds."""
+
+    events: int
+    daily: bool
+    low_us: int
+    high_us: int
+
+
+def check_columns(source: EventSource, schema: EventSchema) -> None:
+    """The part of `check_events` that needs no event: the columns and their types."""
+    for column in (schema.client, schema.time, *schema.features):
+        source.require(column, "The model was trained with that column; name the columns as they were then.")
+    _check_time_kind(source, schema)
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """How many events have no client, no time, a time that cannot be understood, and an example of the last."""
+
+    no_client: int
+    no_time: int
+    not_a_time: int
+    example: str | None
+
+    @staticmethod
+    def sql(source: EventSource, schema: EventSchema) -> str:
+        """The four as SQL aggregates over `events`; those of parts of the events add up."""
+        client, time, moment = ident(schema.client), ident(schema.time), time_sql(source, schema)
+        coarse = source.columns[schema.time] in _COARSE  # DuckDB cannot write these as text where they are too far away
+        shown_time = "'one beyond the year 290,000'" if coarse else f"{time}::VARCHAR"
+        return (
+            f"count(*) FILTER ({client} IS NULL), count(*) FILTER ({time} IS NULL),"
+            f" count(*) FILTER ({time} IS NOT NULL AND {moment} IS NULL),"
+            f" min({shown_time}) FILTER ({time} IS NOT NULL AND {moment} IS NULL)"
+        )
+
+    def check(self, schema: EventSchema, label: str) -> None:
+        """Raise an `InputError` where there are any."""
+        for nulls, column, what in ((self.no_client, schema.client, "client"), (self.no_time, schema.time, "time")):
+            if nulls:
+                raise missing(nulls, column, what, label)
+        if self.not_a_time:
+            raise InputError(
+                f"{self.not_a_time:,} times in column {schema.time!r} of {label} cannot be understood, such as"
+                f" {self.example!r}. Expected timestamps, dates, ISO 8601 text (2023-01-31 12:00:00), or numbers with"
+                " schema.time_unit."
+            )
+
+
+def missing(count: int, column: str, what: str, label: str) -> InputError:
+    """What is said of events without a client or a time."""
+    return InputError(
+        f"{count:,} events in {label} have no {what} (column {column!r} is null). Drop or mend these rows."
+    )
+
+
+def _check_time_kind(source: EventSource, schema: EventSchema) -> None:
+    kind = source.columns[schema.time]
+    if schema.time_unit != "timestamp" and not (kind == "VARCHAR" or is_integer(kind) or is_real(kind)):
+        raise SchemaError(
+            f"The time column {schema.time!r} of {source.label} is {kind}. Expected numbers that count {schema.time_unit}s,"
+            " as schema.time_unit says; for dates and timestamps it is 'timestamp'."
+        )
+
+
+def category_text(source: EventSource, column: str) -> str:
+    """SQL for the text form of a category: whole numbers without a decimal point."""
+    name, kind = ident(column), source.columns[column]
+    if is_real(kind):
+        number = f"{name}::DOUBLE"
+        return (
+            f"CASE WHEN {number} = trunc({number}) AND abs({number}) < 1e15"
+            f" THEN CAST({number} AS BIGINT)::VARCHAR ELSE {name}::VARCHAR END"
+        )
+    return f"{name}::VARCHAR"

@@ -1,0 +1,206 @@
+"""Fit the vocabulary: the codes of categories on all events, the scales of numbers and gaps on a sample of whole clients.
+
+What is counted over all events adds up over parts of them, so that an engine with many machines can fit the same.
+"""
+
+from __future__ import annotations
+
+import math
+
+from seqmel.data.checking import DAY_US, category_text, time_sql, times_of
+from seqmel.data.reading import ROW, EventSource, ident
+from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
+from seqmel.errors import SchemaError
+from seqmel.schema import EventSchema
+
+__all__ = [
+    "category_codes",
+    "category_counts_sql",
+    "fit_scales",
+    "fit_vocabulary",
+    "one_in",
+    "sample_sql",
+    "text_name",
+    "time_scale",
+]
+
+_SAMPLE_ROWS = 2_000_000  # scales are quantiles; a sample of whole clients of this size gives them to three digits
+_GAP_ROWS = 250_000  # of the sample are sorted for the usual gap, which is two numbers
+_MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
+_HEAVY_TAIL = (
+    10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
+)
+
+
+def fit_vocabulary(
+    source: EventSource, schema: EventSchema, *, min_count: int = 5, max_categories: int = 20_000
+) -> Vocabulary:
+    """Fit category codes and numeric scales on all events.
+
+    Args:
+        source: the training events.
+        schema: which column is what.
+        min_count: a category value seen fewer times than this is rare: it shares code 1 with the unseen.
+        max_categories: of the rest, how many at most have a code of their own.
+
+    Raises:
+        InputError, SchemaError: see `check_events`; also for a feature with only nulls.
+    """
+    times = times_of(source, schema)
+    categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
+    source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, one_in(times.events))}")
+    numeric = fit_scales(source, schema, categorical)
+    time = time_scale(source, daily=times.daily, low=times.low_us, high=times.high_us)
+    vocabulary = Vocabulary(categorical=categorical, numeric=numeric, time=time)
+    source.query("DROP TABLE sample")
+    return vocabulary
+
+
+def category_counts_sql(source: EventSource, column: str) -> str:
+    """SQL for the values of a category in text form and how often they come; those of parts of the events add up."""
+    counted = f"SELECT {ident(column)}, count(*) AS __n FROM events GROUP BY 1"  # a number is made text once a value
+    return f"SELECT {category_text(source, column)} AS value, sum(__n)::BIGINT AS n FROM ({counted}) GROUP BY 1"
+
+
+def _fit_categories(source: EventSource, column: str, min_count: int, max_categories: int) -> CategoryCodes:
+    source.query(f"CREATE OR REPLACE TABLE counted AS {category_counts_sql(source, column)}")
+    nulls, known = source.row(
+        "SELECT coalesce(sum(n) FILTER (value IS NULL), 0), coalesce(sum(n) FILTER (value IS NOT NULL), 0) FROM counted"
+    )
+    frequent = source.rows(
+        f"SELECT value FROM counted WHERE value IS NOT NULL AND n >= {min_count}"
+        f" ORDER BY n DESC, value LIMIT {max_categories}"
+    )
+    source.query("DROP TABLE counted")
+    return category_codes(column, [value for (value,) in frequent], nulls=nulls, known=known, label=source.label)
+
+
+def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, label: str) -> CategoryCodes:
+    """The codes of a column: its values most frequent first, and among equals in the order of their bytes.
+
+    Raises:
+        SchemaError: no value is known.
+    """
+    if not known:
+        raise SchemaError(f"Column {column!r} of {label} holds only nulls. Leave it out of schema.categorical.")
+    return CategoryCodes(values=tuple(frequent), null=nulls > 0)
+
+
+def one_in(rows: int) -> int:
+    """One in how many clients is in the sample that the scales are fitted on."""
+    return max(1, -(-rows // _SAMPLE_ROWS))
+
+
+def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
+    """SQL for the events of whole clients, chosen by their hash: the same on every run, in any order and part of the rows.
+
+    Columns: __client, __time, the row, the numbers under their names, and the text of categories that numbers lie within.
+    """
+    columns = ", ".join(f"{ident(c)}" for c in schema.numeric)
+    texts = ", ".join(
+        f"{category_text(source, c)} AS {text_name(schema, c)}" for c in sorted(set(schema.numeric_by.values()))
+    )
+    selected = ", ".join(x for x in (columns, texts) if x)
+    return (
+        f"SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time,"
+        f" {ROW}{', ' + selected if selected else ''} FROM events"
+        + (f" WHERE hash({ident(schema.client)}::VARCHAR) % {one_in} = 0" if one_in > 1 else "")
+    )
+
+
+def text_name(schema: EventSchema, column: str) -> str:
+    """What the text of a category is called in the sample: no name that a column of the events can have."""
+    return f"__text_{schema.categorical.index(column)}"
+
+
+def fit_scales(
+    source: EventSource, schema: EventSchema, categorical: dict[str, CategoryCodes]
+) -> dict[str, NumericScales]:
+    """The scales of all numbers, from the table `sample`."""
+    return {c: _fit_scales(source, c, schema, categorical) for c in schema.numeric}
+
+
+_QUANTILES = "[0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]"
+
+
+def _quantiles_sql(x: str) -> str:
+    return f"quantile_cont({x}, {_QUANTILES})"
+
+
+def _fit_scales(
+    source: EventSource, column: str, schema: EventSchema, categorical: dict[str, CategoryCodes]
+) -> NumericScales:
+    overall = _group_scales(source, column).get(None)
+    if overall is None:
+        raise SchemaError(
+            f"Column {column!r} of {source.label} holds no finite number. Leave it out of schema.numeric."
+        )
+    by = schema.numeric_by.get(column)
+    if by is None:
+        return NumericScales(overall=overall)
+    of_value = _group_scales(source, column, text_name(schema, by))
+    codes = categorical[by]
+    within = (of_value.get(None) if codes.null else None, None, *(of_value.get(v) for v in codes.values))
+    return NumericScales(overall=overall, by=by, within=within)
+
+
+def _group_scales(source: EventSource, column: str, by: str | None = None) -> dict[str | None, NumericScale]:
+    """Scales of a column, by a column of the sample; the key None is the null category, or all events without `by`."""
+    x, key = ident(column) + "::DOUBLE", by or "NULL::VARCHAR"
+    finite = f"SELECT {key} AS key, {x} AS x FROM sample WHERE isfinite({x})"
+    linear = {
+        k: (n, unit, q)
+        for k, n, unit, q in source.rows(
+            f"SELECT key, count(*), median(abs(x)) FILTER (x <> 0), {_quantiles_sql('x')} FROM ({finite}) GROUP BY key"
+        )
+    }
+    smallest = _MIN_WITHIN if by else 1
+    return {k: _scale_of(q, unit) for k, (n, unit, q) in linear.items() if n >= smallest}
+
+
+def _scale_of(q: list[float], unit: float | None) -> NumericScale:
+    """The scale that fits these quantiles: of the logarithm in units of `unit` where they have a heavy tail.
+
+    The logarithm grows with the number, so its quantiles are the logarithms of the quantiles.
+    """
+    if not unit or not _is_heavy(q):
+        return _scale(q, None)
+    return _scale([math.copysign(math.log1p(abs(x) / unit), x) for x in q], unit)
+
+
+def _is_heavy(q: list[float]) -> bool:
+    spread = (q[4] - q[2]) or (q[5] - q[1]) or (q[6] - q[0])
+    return spread > 0 and max(q[6] - q[3], q[3] - q[0]) > _HEAVY_TAIL * spread
+
+
+def _scale(q: list[float], log_unit: float | None) -> NumericScale:
+    """Median and the widest interquantile range that is not zero, in units of a normal's standard deviation."""
+    widths = ((q[4] - q[2]) / 1.349, (q[5] - q[1]) / 3.290, (q[6] - q[0]) / 4.653)
+    return NumericScale(log_unit=log_unit, center=q[3], scale=next((w for w in widths if w > 1e-12), 1.0))
+
+
+def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> TimeScale:
+    """What the times can tell: first and last event of all (microseconds), and gaps from the table `sample`."""
+    (rows,) = source.row("SELECT count(*) FROM sample")
+    fewer = f" WHERE hash(__client::VARCHAR) // 1_024 % {-(-rows // _GAP_ROWS)} = 0" if rows > 2 * _GAP_ROWS else ""
+    q = _gap_quantiles(source, fewer) or _gap_quantiles(source, "")
+    usual = (
+        _scale([math.log1p(gap / 1e6) for gap in q], None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
+    )
+    return TimeScale(
+        daily=daily,
+        span_days=(high - low) / DAY_US,
+        gap_center=usual.center,
+        gap_scale=max(usual.scale, 0.1),
+        end_us=high,
+    )
+
+
+def _gap_quantiles(source: EventSource, where: str) -> list[float] | None:
+    """Of the gaps above zero between the events of clients of the sample, in microseconds; None where there are none."""
+    (q,) = source.row(
+        f"SELECT {_quantiles_sql('gap')} FROM (SELECT __time - lag(__time) OVER"
+        f" (PARTITION BY __client ORDER BY __time, {ROW}) AS gap FROM sample{where}) WHERE gap > 0"
+    )
+    found: list[float] | None = q
+    return found
