@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from seqmel.losses.pairs import masked_logsumexp
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import nothing
+from seqmel.parallel import gathered, mean_over_ranks
 
 __all__ = ["CPC"]
 
@@ -62,24 +63,28 @@ class CPC(nn.Module):
         clients = encoded.batch.clients[events.sequence_index()]
         ends = events.lengths.cumsum(0).repeat_interleave(events.lengths)
         left = ends - 1 - torch.arange(events.events)  # events that follow in the same view
-        costs = []
+        costs, counts = [], []
         for step, ahead in enumerate(self.ahead, 1):
             places = (left >= step).nonzero()[:, 0]
             places = places[torch.randperm(len(places))[: self.most_events]].to(events.device)
+            counts.append(len(places))
             if not len(places):
-                break
+                costs.append(nothing(self))
+                continue
             found = places + step
             queries = ahead(states.index_select(0, places))
             keys = self.to_key(states.index_select(0, found)[:, : self.event_size])
             costs.append(self._step(queries, keys, clients[found], events.time[found]))
-        return torch.stack(costs).mean() if costs else nothing(self)
+        of_ranks = [mean_over_ranks(cost, count) for cost, count in zip(costs, counts, strict=True)]
+        asked = gathered(torch.tensor([sum(count > 0 for count in counts)]))
+        return torch.stack(of_ranks).sum() / max(1, int(asked.max()))
 
     def _step(self, queries: Tensor, keys: Tensor, clients: Tensor, times: Tensor) -> Tensor:
-        """The mean cost of (P, D) predictions of (P, D) events of these clients and times."""
+        """The summed cost of (P, D) predictions of (P, D) events of these clients and times."""
         own = clients.unsqueeze(0) == clients.unsqueeze(1)
         negative = ~(own if self.others_only else own & (times.unsqueeze(0) == times.unsqueeze(1)))
         with torch.autocast(queries.device.type, enabled=False):
             query, key = F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1)
             scores = query @ key.t() / self.temperature
             found = scores.diagonal()
-            return (torch.logaddexp(found, masked_logsumexp(scores, negative)) - found).mean()
+            return (torch.logaddexp(found, masked_logsumexp(scores, negative)) - found).sum()

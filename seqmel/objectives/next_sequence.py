@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import nothing, vectors_of_runs, views_of_others
+from seqmel.parallel import mean_over_ranks
 
 __all__ = ["NextSequence"]
 
@@ -40,14 +41,15 @@ class NextSequence(nn.Module):
         events, clients = encoded.batch.sequences, encoded.batch.clients.cpu()
         views = (events.lengths >= 2).nonzero()[:, 0]
         if len(clients[views].unique()) < 2:
-            return nothing(self)
+            return mean_over_ranks(nothing(self), 0)
         others = views_of_others(clients, views)
         half, ends = events.lengths // 2, events.lengths.cumsum(0)
         length = torch.minimum(half[views], half[others])
         first_ends = (ends - events.lengths + half)[views]
         starts = torch.cat([first_ends - length, (ends - half)[views], (ends - half)[others]])
         first, follows, foreign = vectors_of_runs(encoded.encoder, events, starts, length.repeat(3)).chunk(3)
-        return (F.softplus(-self._follows(first, follows)) + F.softplus(self._follows(first, foreign))).mean() / 2
+        costs = F.softplus(-self._follows(first, follows)) + F.softplus(self._follows(first, foreign))
+        return mean_over_ranks(costs.sum(), 2 * len(views))
 
     def _follows(self, first: Tensor, second: Tensor) -> Tensor:
         """(R,) log-odds that the second parts follow on the first."""

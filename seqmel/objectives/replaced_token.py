@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from seqmel.data.batch import SequenceBatch
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import nothing
+from seqmel.parallel import mean_over_ranks
 
 __all__ = ["ReplacedToken", "corrupted"]
 
@@ -71,7 +72,8 @@ class ReplacedToken(nn.Module):
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats an event; zero where there are not two events."""
         if encoded.batch.sequences.events < 2:
-            return nothing(self)
+            return mean_over_ranks(nothing(self), 0)
         events, changed = corrupted(encoded.batch.sequences, self.share, self.feature_share)
         scores = self.head(encoded.encoder.states(events))[:, 0].float()
-        return F.binary_cross_entropy_with_logits(scores, changed.float())
+        costs = F.binary_cross_entropy_with_logits(scores, changed.float(), reduction="sum")
+        return mean_over_ranks(costs, events.events)

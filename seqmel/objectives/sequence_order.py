@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import nothing, vectors_of_runs
+from seqmel.parallel import mean_over_ranks
 
 __all__ = ["SequenceOrder"]
 
@@ -43,10 +44,11 @@ class SequenceOrder(nn.Module):
         events = encoded.batch.sequences
         views = (events.lengths >= 2).nonzero()[:, 0]
         if not len(views):
-            return nothing(self)
+            return mean_over_ranks(nothing(self), 0)
         half = events.lengths[views] // 2
         ends = events.lengths.cumsum(0)[views]
         starts = torch.cat([ends - events.lengths[views], ends - half])
         first, second = vectors_of_runs(encoded.encoder, events, starts, half.repeat(2)).chunk(2)
         right, wrong = self.head(torch.cat([first, second], dim=1)), self.head(torch.cat([second, first], dim=1))
-        return (F.softplus(-right.float()) + F.softplus(wrong.float())).mean() / 2
+        costs = F.softplus(-right.float()) + F.softplus(wrong.float())
+        return mean_over_ranks(costs.sum(), 2 * len(views))

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from seqmel.losses.pairs import masked_logsumexp, masked_mean
 from seqmel.objectives.encoded import Encoded
+from seqmel.parallel import gathered
 
 __all__ = ["SupervisedContrastive"]
 
@@ -42,7 +43,7 @@ class SupervisedContrastive(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar; zero, with zero gradient, where no class has two views."""
-        projected, codes = self.head(encoded.vectors), self.codes[encoded.batch.clients]
+        projected, codes = gathered(self.head(encoded.vectors)), gathered(self.codes[encoded.batch.clients])
         with torch.autocast(projected.device.type, enabled=False):
             vectors = F.normalize(projected.float(), dim=1)
             similarity = vectors @ vectors.t() / self.temperature

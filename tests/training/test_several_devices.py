@@ -40,6 +40,8 @@ PARTS = {
     "views that are no runs": {"objective": "coles", "views": {"name": "random_samples"}},
     "event_prediction": {"objective": "event_prediction"},
     "next_event": {"objective": "next_event"},
+    "sequence_order": {"objective": "sequence_order"},
+    "nested sizes": {"objective": "coles", "embedding_dim": 16, "matryoshka": [8]},
     "two parts": {"objective": ["coles", "event_prediction"]},
 }  # fmt: skip
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
