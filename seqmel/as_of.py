@@ -22,8 +22,9 @@ import torch
 from seqmel.data.checking import check_events, time_sql
 from seqmel.data.number_types import NumberType
 from seqmel.data.prepared import is_prepared, open_prepared
-from seqmel.data.reading import ROW, Events, ident, open_events
+from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
+from seqmel.data.source import ROW, ident
 from seqmel.data.vector_files import Layout, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import finite, sequence_chunks, token_batches, vector_layout

@@ -13,7 +13,8 @@ from rich.table import Table
 from seqmel.config import Config
 from seqmel.data.checking import check_events, time_sql
 from seqmel.data.inference import infer_schema
-from seqmel.data.reading import ROW, EventSource, ident, open_events
+from seqmel.data.reading import open_events
+from seqmel.data.source import ROW, EventSource, ident
 from seqmel.files import written_beside
 from seqmel.schema import EventSchema
 

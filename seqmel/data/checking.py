@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seqmel.data.reading import EventSource, ident, is_integer, is_real
+from seqmel.data.source import EventSource, ident, is_integer, is_real
 from seqmel.errors import InputError, SchemaError
 from seqmel.schema import EventSchema
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from seqmel.data.checking import category_text, check_events, missing, time_sql
-from seqmel.data.reading import ROW, EventSource, ident, is_integer, reading
+from seqmel.data.source import ROW, EventSource, ident, is_integer, reading
 from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, CategoryCodes, Vocabulary
 from seqmel.schema import EventSchema
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from seqmel.data.checking import DAY_US, category_text, time_sql, times_of
-from seqmel.data.reading import ROW, EventSource, ident
+from seqmel.data.source import ROW, EventSource, ident
 from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
 from seqmel.errors import SchemaError
 from seqmel.schema import EventSchema

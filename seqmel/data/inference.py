@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from seqmel.data.reading import EventSource, ident, is_integer, is_real
+from seqmel.data.source import EventSource, ident, is_integer, is_real
 from seqmel.errors import SchemaError
 from seqmel.schema import EventSchema, SchemaOptions, TimeUnit, recognise_client, recognise_time
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqmel.data.number_types import Scales
-from seqmel.data.reading import EventSource, _arrow, _register, connect, event_files, ident, reading
+from seqmel.data.reading import _arrow, _register, event_files
+from seqmel.data.source import EventSource, connect, ident, reading
 from seqmel.data.vector_files import scales_of
 from seqmel.errors import InputError, SchemaError, shown
 from seqmel.schema import recognise_client

@@ -12,17 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from seqmel.data.reading import (
-    ROW,
-    EventSource,
-    check_even,
-    connect,
-    event_files,
-    ident,
-    literal,
-    nan_as_null,
-    reading,
-)
+from seqmel.data.reading import check_even, event_files, nan_as_null
+from seqmel.data.source import ROW, EventSource, connect, ident, literal, reading
 
 __all__ = ["CLIENT_ROW", "Part", "PartReader", "Shape", "parts_of", "shape_of"]
 

@@ -7,12 +7,9 @@ aggregates) sees only an `EventSource`, so there is one code path for all of the
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,163 +19,29 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from seqmel.data.records import is_records, records_table
-from seqmel.errors import ConfigError, InputError, OutputError, SchemaError, did_you_mean, shown
+from seqmel.data.source import RESERVED, ROW, EventSource, connect, first_line, ident, literal, no_column, reading
+from seqmel.errors import InputError, SchemaError, did_you_mean, shown
 from seqmel.schema import recognise_client
 
 __all__ = [
-    "ROW",
-    "EventSource",
     "Events",
     "check_even",
     "client_twice",
-    "connect",
     "event_files",
-    "ident",
-    "is_integer",
-    "is_real",
-    "literal",
     "nameless_rows",
     "nan_as_null",
     "open_events",
     "open_unread",
-    "reading",
 ]
 
 Events: TypeAlias = Any
 """A path, folder or glob (str or Path); a table: pandas, polars, pyarrow, or anything with an Arrow stream; a pyarrow
 data set; or a list of dictionaries."""
 
-RESERVED = re.compile(r"__(row|client|client_index|time|key|code|log_unit|center|scale|[nmrx]|text_\d+)", re.IGNORECASE)
-"""The names of columns that are added to those of the events."""
-
-ROW = "__row"
-"""The column that `EventSource` adds: a number that grows with the place of an event in the input. It breaks ties in time,
-always the same way."""
-
 _CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
 _COUNTED = "row_number() OVER ()"
 _FILE_BITS = 40  # of a place are for the rows of one file
 _PARQUET = (".parquet", ".pq", ".parq")
-
-
-@dataclass(frozen=True)
-class EventSource:
-    """Events as the DuckDB view `events`, one row an event, columns as they came but for NaN, which is null; and `__row`.
-
-    Attributes:
-        connection: the DuckDB connection that holds the view.
-        label: what to call the events in a message, such as the path.
-        columns: column name -> DuckDB type, without `__row`; list columns appear with the type of their elements.
-        nested: True when the input has one row a client and list columns.
-        left_out: column name -> why it is no event column (a partition key, one value a client).
-        client, time: the columns that the input itself says are the client and the time.
-        checked: what was found when these events were checked, so that it is done once.
-    """
-
-    connection: duckdb.DuckDBPyConnection
-    label: str
-    columns: dict[str, str]
-    nested: bool = False
-    left_out: dict[str, str] = field(default_factory=dict)
-    client: str | None = None
-    time: str | None = None
-    checked: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
-
-    def query(self, sql: str, parameters: list[object] | None = None) -> duckdb.DuckDBPyConnection:
-        """Run SQL; whatever goes wrong in the input becomes an `InputError` with one line."""
-        with reading(self.label):
-            return self.connection.execute(sql, parameters)
-
-    def stream(self, sql: str, rows: int, *, beside: bool = False) -> pa.RecordBatchReader:
-        """The result of a query as a stream of Arrow batches of `rows` rows; `beside` lets another query run meanwhile."""
-        with reading(self.label):
-            connection = self.connection.cursor() if beside else self.connection
-            return connection.sql(sql).to_arrow_reader(rows)
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """All rows of a query, as Python values."""
-        with reading(self.label):
-            return self.connection.execute(sql).fetchall()
-
-    def row(self, sql: str) -> tuple[Any, ...]:
-        """The only row of a query."""
-        return self.rows(sql)[0]
-
-    def require(self, column: str, option: str) -> None:
-        """Raise a `SchemaError` when there is no such column; `option` says how another one is named."""
-        if column not in self.columns:
-            raise _no_column(column, self.columns, self.label, option)
-
-    def clients_sql(self, client: str) -> str:
-        """SQL for one row a client: `client` and `first`, its order of appearance; clients with no events included."""
-        if self.nested:
-            return f"SELECT {ident(client)} AS client, {ROW} AS first FROM nested"
-        return f"SELECT {ident(client)} AS client, min({ROW}) AS first FROM events GROUP BY 1"
-
-
-def ident(name: str) -> str:
-    """A column name quoted for SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A string quoted for SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def is_integer(kind: str) -> bool:
-    """Whether a DuckDB type is an integer of any size."""
-    return bool(re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?", kind))
-
-
-def is_real(kind: str) -> bool:
-    """Whether a DuckDB type is a number with a fractional part."""
-    return kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
-
-
-def _no_column(column: str, columns: dict[str, str], label: str, option: str) -> SchemaError:
-    return SchemaError(
-        f"No column {column!r} in {label}.{did_you_mean(column, columns)} It has: {shown(columns)}. {option}"
-    )
-
-
-@contextlib.contextmanager
-def reading(label: str) -> Iterator[None]:
-    """Turn DuckDB's and Arrow's errors into one line that names the input."""
-    try:
-        yield
-    except duckdb.OutOfMemoryException as error:
-        raise OutputError(
-            f"The memory limit or the disk for temporary files was reached while reading {label}."
-            f" Raise preparation.memory_limit or free space. ({_first_line(error)})"
-        ) from None
-    except (duckdb.Error, pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Cannot read {label}: {_first_line(error)}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    """What went wrong; of an error in a CSV file also the lines that follow, which say where or why."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    telling = 3 if "CSV Error" in lines[0] else 2 if "sniffing" in lines[0] else 1
-    return re.sub(r"^[A-Za-z ]*Error: ", "", " ".join(lines[:telling]))
-
-
-def connect(
-    *, memory_limit: str | None = None, threads: int | None = None, temp_folder: str | os.PathLike[str] | None = None
-) -> duckdb.DuckDBPyConnection:
-    """A private in-memory DuckDB that spills to `temp_folder` and works in UTC."""
-    connection = duckdb.connect(":memory:")
-    folder = Path(temp_folder) if temp_folder else Path(tempfile.gettempdir()) / f"seqmel-{os.getpid()}"
-    connection.execute(f"SET temp_directory = {literal(str(folder))}")
-    connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-    if memory_limit:
-        try:
-            connection.execute(f"SET memory_limit = {literal(memory_limit)}")
-        except duckdb.Error as error:
-            raise ConfigError(f"preparation.memory_limit cannot be {memory_limit!r}: {_first_line(error)}") from None
-    if threads:
-        connection.execute(f"SET threads = {int(threads)}")
-    return connection
 
 
 def open_events(
@@ -372,7 +235,7 @@ def _arrow(table: Any) -> pa.Table:
             return _singles(pa.Table.from_pandas(table.reset_index() if named else table, preserve_index=False))
         return _singles(pa.table(table))
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise InputError(f"Cannot read events from the given {kind}: {_first_line(error)}. {wanted}") from None
+        raise InputError(f"Cannot read events from the given {kind}: {first_line(error)}. {wanted}") from None
 
 
 def _singles(table: pa.Table) -> pa.Table:
@@ -421,7 +284,7 @@ def _unfold(
     if client in lists:
         raise SchemaError(f"The client column {client!r} of {label} is a list. Name the column that holds the client.")
     if client is not None and client not in single:
-        raise _no_column(client, columns, label, "Expected the column that holds the client.")
+        raise no_column(client, columns, label, "Expected the column that holds the client.")
     client = client or recognise_client(single, label)
     connection.execute(f"CREATE VIEW nested AS SELECT *, row_number() OVER () AS {ROW} FROM raw")
     if check:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.data.checking import category_text, check_events, time_sql
-from seqmel.data.reading import ROW, EventSource, ident, literal, reading
+from seqmel.data.source import ROW, EventSource, ident, literal, reading
 from seqmel.errors import ConfigError
 from seqmel.schema import EventSchema
 

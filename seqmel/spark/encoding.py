@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from seqmel.data.encoding import coded_sql, register_codes, sequence_schema
 from seqmel.data.parts import CLIENT_ROW, PartReader
-from seqmel.data.reading import ROW, EventSource, ident
+from seqmel.data.source import ROW, EventSource, ident
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.schema import EventSchema
 from seqmel.spark.source import SparkEvents

@@ -21,7 +21,8 @@ from seqmel.data.fitting import (
     time_scale,
 )
 from seqmel.data.parts import PartReader
-from seqmel.data.reading import ROW, EventSource, client_twice, connect, ident, nameless_rows
+from seqmel.data.reading import client_twice, nameless_rows
+from seqmel.data.source import ROW, EventSource, connect, ident
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.schema import EventSchema
 from seqmel.spark.session import spark_errors

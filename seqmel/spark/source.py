@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from seqmel.data.parts import Part, PartReader, Shape, parts_of, shape_of
-from seqmel.data.reading import ROW, EventSource, open_unread
+from seqmel.data.reading import open_unread
+from seqmel.data.source import ROW, EventSource
 from seqmel.spark.session import spark_errors
 
 __all__ = ["PartWork", "SparkEvents", "open_spark"]

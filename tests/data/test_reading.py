@@ -19,7 +19,8 @@ import pytest
 import torch
 from small import card_events, nested
 
-from seqmel.data.reading import EventSource, open_events
+from seqmel.data.reading import open_events
+from seqmel.data.source import EventSource
 from seqmel.errors import InputError, SchemaError
 
 EVENTS = card_events(6).drop_columns("city")
