@@ -48,7 +48,10 @@ def fit_vocabulary(
     """
     times = times_of(source, schema)
     categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
-    source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, one_in(times.events))}")
+    for share in (one_in(times.events), 1):  # few clients may have no one among so many
+        source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, share)}")
+        if source.rows("SELECT 1 FROM sample LIMIT 1"):
+            break
     numeric = fit_scales(source, schema, categorical)
     time = time_scale(source, daily=times.daily, low=times.low_us, high=times.high_us)
     vocabulary = Vocabulary(categorical=categorical, numeric=numeric, time=time)

@@ -253,3 +253,20 @@ def test_text_where_the_model_learnt_numbers_is_refused() -> None:
 def test_numbers_written_as_text_are_numbers() -> None:
     vocabulary = fitted(one_client(size=[1.0, 2.0, 3.0]), SIZE)
     assert column(one_client(size=["1", "2.0", "3e0"]), SIZE, vocabulary, "size") == sized([1, 2, 3], vocabulary)
+
+
+@pytest.mark.parametrize("client", ["c", "d", "e", "f"])
+def test_a_sample_of_clients_is_never_empty(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client with more events than the sample takes, whatever its hash is."""
+    events = one_client(size=pa.array(np.arange(100.0))).set_column(0, "client", pa.array([client] * 100))
+    whole = fitted(events, SIZE)
+    monkeypatch.setattr("seqmel.data.fitting._SAMPLE_ROWS", 10)
+    assert fitted(events, SIZE) == whole
+
+
+def test_the_usual_gap_of_many_events_is_that_of_some_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    days = np.concatenate([np.cumsum(np.full(20, 1 + c % 3)) for c in range(200)])
+    events = pa.table({"client": np.repeat(np.arange(200), 20), "day": days, "size": days.astype(float)})
+    whole = fitted(events, SIZE).time
+    monkeypatch.setattr("seqmel.data.fitting._GAP_ROWS", 1_000)
+    assert fitted(events, SIZE).time.gap_center == pytest.approx(whole.gap_center, abs=0.5)
