@@ -53,6 +53,24 @@ def test_states_and_gradients_are_those_of_torch(kind: Kind, lengths: list[int])
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lengths", [LENGTHS, [4], [0, 0, 2]], ids=str)
+def test_states_without_gradient_are_those_with_it(kind: Kind, lengths: list[int]) -> None:
+    """Also where they go on from a memory, and where the events come in half precision."""
+    batch, encoder = batch_of(lengths), made(kind)
+    x, memory = events(batch), torch.randn(len(batch), encoder.memory_size, dtype=torch.float64)
+    expected, (going_on, after) = encoder(x, batch), encoder.advance(x, batch, memory)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x, batch), expected, rtol=1e-10, atol=1e-12)
+        states, known = encoder.advance(x, batch, memory)
+        torch.testing.assert_close(states, going_on, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(known, after, rtol=1e-6, atol=1e-6)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            halves = encoder.float()(x.bfloat16(), batch)
+    assert halves.dtype == torch.float32
+    torch.testing.assert_close(halves.double(), expected, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_the_numeric_ones(kind: Kind) -> None:
     batch, encoder = batch_of([2, 0, 3, 1]), made(kind)
     names, weights = zip(*encoder.named_parameters(), strict=True)
