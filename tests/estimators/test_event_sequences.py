@@ -77,11 +77,11 @@ def test_events_at_the_same_time_keep_their_order() -> None:
 
 
 def test_many_batches_give_the_same_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
-    from seqmel.data import preparation
+    from seqmel.data import encoding
     from seqmel.estimators import sequences
 
     def small(*arguments: Any) -> Any:
-        return preparation.nest(*arguments, chunk_events=7)
+        return encoding.nest(*arguments, chunk_events=7)
 
     whole = EventSequences.read(EVENTS)
     monkeypatch.setattr(sequences, "nest", small)
