@@ -1,10 +1,10 @@
-"""`seqmel evaluate`: LightGBM on embeddings, on hand-crafted aggregates, and on both, on the same clients and folds."""
+"""`seqmel evaluate`: what embeddings, hand-crafted aggregates and both are worth, on the same clients and folds."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -21,14 +21,13 @@ from seqmel.errors import ConfigError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import Curve, label_curve, size_curve
 from seqmel.evaluation.results import Scores
-from seqmel.evaluation.scoring import Task, score
+from seqmel.evaluation.scoring import AGGREGATES, Task, beside_aggregates, score, standard_rows
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Split
 from seqmel.files import written_beside
 from seqmel.progress import Progress
 
 __all__ = [
     "Asked",
-    "averages_of",
     "evaluate_files",
     "feature_sets",
     "fractions_of",
@@ -36,8 +35,6 @@ __all__ = [
     "print_scores",
     "sizes_of",
 ]
-
-AGGREGATES = "aggregates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +117,7 @@ def feature_sets(
             raise ConfigError(f"Two sets of features are called {name!r}. Give one of them as NAME={path}.")
         sets[name] = read_embeddings(path, client=config.columns.client, moment=moment)
         if events is not None:
-            sets[f"{name} + {AGGREGATES}"] = beside(sets[name], sets[AGGREGATES])
+            sets[beside_aggregates(name)] = beside(sets[name], sets[AGGREGATES])
     if not sets:
         raise ConfigError(
             "Nothing to evaluate. Give --embeddings FILE, or --events EVENTS for the aggregates, or both."
@@ -227,11 +224,13 @@ def scored(
 ) -> Scores:
     """`score`, with progress."""
     count = 1 if isinstance(split, OutOfTime) else folds
-    with progress.task(f"score {y.name}", count * len(sets), "folds") as bar:
+    probes, averages = standard_rows(sets)
+    with progress.task(f"score {y.name}", count * (len(sets) + len(probes)), "folds") as bar:
         return score(
             y,
             sets,
-            averages=averages_of(sets),
+            probes=probes,
+            averages=averages,
             task=task,
             folds=folds,
             seed=seed,
@@ -239,12 +238,6 @@ def scored(
             split=split,
             progress=lambda name, done, total: bar.advance(1, name),
         )
-
-
-def averages_of(sets: Mapping[str, object]) -> dict[str, tuple[str, str]]:
-    """For each set that also stands beside the aggregates, the average of its model and theirs."""
-    both = [name for name in sets if f"{name} + {AGGREGATES}" in sets]
-    return {f"{name}, {AGGREGATES}: averaged": (name, AGGREGATES) for name in both}
 
 
 def print_scores(found: Sequence[Scores]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from seqmel.evaluation.results import Scores
+from seqmel.evaluation.scoring import AGGREGATES
 
 __all__ = ["draw_demo"]
 
@@ -66,8 +67,13 @@ def _draw_map(axis: Any, places: pd.DataFrame, y: pd.Series[Any]) -> None:
 def _draw_scores(axis: Any, scores: Scores) -> None:
     names = list(scores.matched)
     values = [scores.score(name) for name in names]
+    kinds = [0 if name == AGGREGATES else 2 if AGGREGATES in name else 1 for name in names]
     axis.barh(
-        names, [v.mean for v in values], xerr=[v.half_width for v in values], color=_COLOURS[: len(names)], height=0.6
+        [name.replace(": linear, ", ": linear,\n") for name in names],
+        [v.mean for v in values],
+        xerr=[v.half_width for v in values],
+        color=[_COLOURS[kind] for kind in kinds],
+        height=0.6,
     )
     chance = 0.5 if scores.primary == "auroc" else max(scores.classes.values()) / scores.clients
     axis.axvline(chance, color="#888", linewidth=1, linestyle=":")

@@ -17,8 +17,9 @@ import pandas as pd
 from seqmel.data.number_types import NumberType, check_number_types, stored_bytes
 from seqmel.errors import ConfigError, InputError
 from seqmel.evaluation.compression import Components, read_back
+from seqmel.evaluation.downstream import Booster, Downstream
 from seqmel.evaluation.metrics import Floats
-from seqmel.evaluation.problem import Booster, Measured, Problem, Task, check_counts, feature_matrix, posed, summarised
+from seqmel.evaluation.problem import Measured, Problem, Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score
 from seqmel.evaluation.splits import Places, Split
 
@@ -249,7 +250,7 @@ def _draw(problem: Problem, whole: Places, count: int, random: np.random.Generat
 
 
 def _mean_of_draws(
-    problem: Problem, x: Floats, fold: int, draws: list[Places], booster: Booster, told: Told
+    problem: Problem, x: Floats, fold: int, draws: list[Places], booster: Downstream, told: Told
 ) -> Measured:
     measured = []
     for train in draws:

@@ -1,6 +1,6 @@
-"""One prediction problem: a target, the parts that are trained on and tested, and LightGBM with its measures.
+"""One prediction problem: a target, the parts that are trained on and tested, and the measures.
 
-Everything that compares features (`scoring`, `curves`) asks here, so that all use the same clients, folds and booster.
+Everything that compares features (`scoring`, `curves`) asks here, so that all use the same clients, folds and measures.
 """
 
 from __future__ import annotations
@@ -15,48 +15,17 @@ import pandas as pd
 
 from seqmel.data.labels import Task, check_classes, match, recognise_task, to_quantities
 from seqmel.errors import ConfigError, InputError, shown
+from seqmel.evaluation.downstream import Downstream
 from seqmel.evaluation.metrics import Floats, classification_metrics, regression_metrics
 from seqmel.evaluation.results import Score
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Places, Split, client_ids, random_folds
 
-__all__ = ["Booster", "Measured", "Problem", "Task", "check_counts", "feature_matrix", "posed", "summarised"]
+__all__ = ["Measured", "Problem", "Task", "check_counts", "feature_matrix", "posed", "summarised"]
 
 Measured: TypeAlias = dict[str, npt.NDArray[np.float64]]
 """Metric -> (1 + R,): its value on the test part, then on R resamples of the test clients (R = 0 with folds)."""
 
-_MIN_IN_LEAF = 50
 _RESAMPLES = 500
-_PARAMETERS = {
-    "learning_rate": 0.02,
-    "max_depth": 6,
-    "num_leaves": 31,
-    "bagging_fraction": 0.75,
-    "bagging_freq": 1,
-    "feature_fraction": 0.25,
-    "lambda_l1": 1.0,
-    "lambda_l2": 1.0,
-    "deterministic": True,
-    "force_col_wise": True,  # which way is faster is else found by trial, and the two differ in the last digits
-    "verbosity": -1,
-}
-
-
-@dataclass(frozen=True)
-class Booster:
-    """LightGBM: how many trees it grows, its seed, and how many threads it may use (None for all cores)."""
-
-    trees: int
-    seed: int
-    threads: int | None
-
-    def predict(self, objective: dict[str, object], x: Floats, y: Floats, tested: Floats) -> Floats:
-        """Train on (x, y) and predict for `tested`; smaller leaves where clients are few, or there would be no split."""
-        import lightgbm
-
-        leaf = min(_MIN_IN_LEAF, max(1, len(x) // 20))
-        parameters = _PARAMETERS | objective | {"min_data_in_leaf": leaf}
-        parameters |= {"seed": self.seed, "num_threads": self.threads or 0}
-        return np.asarray(lightgbm.train(parameters, lightgbm.Dataset(x, y), self.trees).predict(tested))
 
 
 @dataclass(frozen=True)
@@ -121,7 +90,7 @@ class Problem:
     def class_counts(self) -> dict[str, int]:
         return {name: int((self.target == code).sum()) for code, name in enumerate(self.classes)}
 
-    def predict(self, x: Floats, fold: int, booster: Booster, *, train: Places | None = None) -> Floats:
+    def predict(self, x: Floats, fold: int, model: Downstream, *, train: Places | None = None) -> Floats:
         """Train on a fold's training part, or on the places of it that are named, and predict its test part.
 
         Returns:
@@ -129,9 +98,7 @@ class Problem:
         """
         whole, test = self.splits[fold]
         train = whole if train is None else train
-        predicted = booster.predict(self._objective, x[train], self.target[train], x[test])
-        one_column = bool(self.classes) and predicted.ndim == 1
-        return np.stack([1 - predicted, predicted], axis=1) if one_column else predicted
+        return model.predict(x[train], self.target[train], x[test], len(self.classes))
 
     def average(self, predictions: Sequence[Floats]) -> Floats:
         """Of several models' predictions of the same rows one: the geometric mean of probabilities, or the mean."""
@@ -149,12 +116,6 @@ class Problem:
             for name, values in found.items():
                 values.append(drawn.get(name, np.nan))
         return {name: np.array(values) for name, values in found.items()}
-
-    @property
-    def _objective(self) -> dict[str, object]:
-        if len(self.classes) > 2:
-            return {"objective": "multiclass", "num_class": len(self.classes)}
-        return {"objective": "binary" if self.classes else "regression"}
 
     def _metrics(self, places: Places, predicted: Floats) -> dict[str, float]:
         if not self.classes:

@@ -1,4 +1,4 @@
-"""Score sets of features against one target: LightGBM, the same clients and the same folds for every set.
+"""Score sets of features against one target: the same clients and the same folds for every set and every model.
 
 The protocol is that of CoLES (Babaev et al., arXiv 2002.08232): stratified folds, gradient boosting on the vector as it
 is, mean over the folds with a 95 % interval. Since the folds are shared, two sets are compared by their difference.
@@ -6,17 +6,21 @@ is, mean over the folds with a 95 % interval. Since the folds are shared, two se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pandas as pd
 
+from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe
 from seqmel.evaluation.metrics import Floats
-from seqmel.evaluation.problem import Booster, Task, check_counts, feature_matrix, posed, summarised
+from seqmel.evaluation.problem import Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score, Scores
 from seqmel.evaluation.splits import Split
 
-__all__ = ["Progress", "Task", "score"]
+__all__ = ["AGGREGATES", "Progress", "Task", "beside_aggregates", "score", "standard_rows"]
+
+AGGREGATES = "aggregates"
+"""The name of the hand-crafted aggregates among the sets of features."""
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called after each fold: name of the features, how many folds of all sets are done, and how many there are."""
@@ -26,6 +30,7 @@ def score(
     y: pd.Series[Any],
     features: Mapping[str, pd.DataFrame],
     *,
+    probes: Mapping[str, str] | None = None,
     averages: Mapping[str, Sequence[str]] | None = None,
     task: Task = "auto",
     folds: int = 5,
@@ -35,18 +40,19 @@ def score(
     split: Split | None = None,
     progress: Progress | None = None,
 ) -> Scores:
-    """Cross-validate LightGBM on every set of features.
+    """Cross-validate LightGBM on every set of features, and a linear probe on those that are named.
 
     Args:
         y: one label a client, indexed by client id, as from `read_labels`; clients whose label is null are left out.
             The index may have clients and moments, where the features have them too; folds then keep a client together.
         features: name -> one row a client, numbers only, indexed by client id; NaN is missing. A client that one set
             lacks is left out of all.
-        averages: name -> sets of features whose own models are averaged, with no further training: the geometric mean
-            of their probabilities, or the mean of their quantities.
+        probes: name -> set of features that a linear probe learns from: logistic or ridge regression.
+        averages: name -> sets of features, or probes, whose own models are averaged, with no further training: the
+            geometric mean of their probabilities, or the mean of their quantities.
         task: "auto" takes a number with more than 20 different values as a quantity and all else as classes.
         folds: how many; stratified by class.
-        seed: of the folds and of LightGBM: the same seed and clients give the same scores, in any order of the rows.
+        seed: of the folds and of the models: the same seed and clients give the same scores, in any order of the rows.
         trees: how many trees LightGBM grows.
         threads: how many threads it may use; all cores where None.
         split: `GroupFolds` or `OutOfTime` where random folds are not wanted; out of time there is one test part, and
@@ -61,15 +67,17 @@ def score(
     """
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
-    booster = Booster(trees, seed, threads)
+    booster, probe = Booster(trees, seed, threads), LinearProbe(seed)
+    asked: list[tuple[str, str, Downstream]] = [(name, name, booster) for name in matched]
+    asked += [(name, of, probe) for name, of in (probes or {}).items()]
     count = len(problem.splits)
-    predicted: dict[str, list[Floats]] = {name: [] for name in matched}
-    for name, table in matched.items():
-        x = feature_matrix(table.loc[scored.index], name)
+    matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
+    predicted: dict[str, list[Floats]] = {name: [] for name, _, _ in asked}
+    for name, of, model in asked:
         for fold in range(count):
-            predicted[name].append(problem.predict(x, fold, booster))
+            predicted[name].append(problem.predict(matrices[of], fold, model))
             if progress:
-                progress(name, sum(map(len, predicted.values())), count * len(matched))
+                progress(name, sum(map(len, predicted.values())), count * len(asked))
     for name, parts in (averages or {}).items():
         predicted[name] = [problem.average([predicted[part][fold] for part in parts]) for fold in range(count)]
     rows: list[Score] = []
@@ -82,9 +90,26 @@ def score(
         rows=tuple(rows),
         clients=len(scored),
         labelled=len(y.dropna()),
-        matched={name: len(matched[name]) if name in matched else len(scored) for name in predicted},
+        matched={name: len(matched.get((probes or {}).get(name, name), scored)) for name in predicted},
         classes=problem.class_counts,
         seed=seed,
         trees=trees,
         split=problem.about,
     )
+
+
+def beside_aggregates(name: str) -> str:
+    """The name of a set of features that has the columns of the aggregates too."""
+    return f"{name} + {AGGREGATES}"
+
+
+def standard_rows(sets: Collection[str]) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
+    """What is scored of vectors besides LightGBM on each set: `probes` and `averages`, as `score` takes them.
+
+    Every set of vectors alone is read by a linear probe; where there are aggregates, that probe is averaged with LightGBM
+    on them: each set is read by the model that suits it.
+    """
+    vectors = [name for name in sets if name != AGGREGATES and not name.endswith(beside_aggregates(""))]
+    probes = {f"{name}: linear": name for name in vectors}
+    averages = {f"{name}: linear, {AGGREGATES}: averaged": (f"{name}: linear", AGGREGATES) for name in vectors}
+    return probes, averages if AGGREGATES in sets else {}

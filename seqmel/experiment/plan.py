@@ -28,10 +28,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from seqmel.config import Config, parse_yaml
 from seqmel.errors import ConfigError, did_you_mean
+from seqmel.evaluation.scoring import AGGREGATES
 
-__all__ = ["AGGREGATES", "SCORED", "Cell", "DataSet", "Plan", "read_plan"]
+__all__ = ["SCORED", "Cell", "DataSet", "Plan", "read_plan"]
 
-AGGREGATES = "aggregates"
 """The row of the hand-crafted aggregates."""
 
 SCORED = ("trees", "finetuned", "scratch")

@@ -29,8 +29,8 @@ from seqmel.data.reading import open_events
 from seqmel.errors import OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import label_curve
-from seqmel.evaluation.scoring import score
-from seqmel.experiment.plan import AGGREGATES, Cell, Plan, read_plan
+from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
+from seqmel.experiment.plan import Cell, Plan, read_plan
 from seqmel.experiment.table import write_results
 from seqmel.experiment.tuned import score_finetuned, with_share
 from seqmel.files import written_beside
@@ -179,13 +179,15 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
 def _by_trees(
     plan: Plan, cell: Cell, y: pd.Series[Any], sets: dict[str, pd.DataFrame], threads: int | None
 ) -> dict[str, Any]:
-    """The scores of LightGBM on each set of features, with all labels and with shares of them."""
+    """The scores of each set of features with all labels, and of LightGBM on them with shares of the labels."""
     found: list[dict[str, Any]] = []
     about: dict[str, Any] = {}
     shares = [share for share in plan.label_shares if share < 1]
     if 1 in plan.label_shares:
-        averages = {f"{cell.row}, {AGGREGATES}: averaged": (cell.row, AGGREGATES)} if len(sets) > 1 else {}
-        about = score(y, sets, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads).to_json()
+        probes, averages = standard_rows(sets)
+        about = score(
+            y, sets, probes=probes, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads
+        ).to_json()
         found = [row for row in about["scores"] if cell.row == AGGREGATES or row["features"] != AGGREGATES]
     if shares:
         kept = {name: table for name, table in sets.items() if cell.row == AGGREGATES or name != AGGREGATES}
@@ -206,7 +208,7 @@ def _feature_sets(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFram
     if aggregates is None:
         return {cell.row: vectors}
     both = beside(vectors, aggregates)
-    return {cell.row: vectors, f"{cell.row} + {AGGREGATES}": both, AGGREGATES: aggregates}
+    return {cell.row: vectors, beside_aggregates(cell.row): both, AGGREGATES: aggregates}
 
 
 def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:

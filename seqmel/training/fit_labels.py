@@ -18,6 +18,7 @@ from seqmel.data.sequences import EncodedSequences
 from seqmel.data.targets import Target
 from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device
 from seqmel.embedding import embed_sequences
+from seqmel.linear import MOST_CLIENTS
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
 from seqmel.progress import Progress, silent
@@ -26,7 +27,7 @@ from seqmel.training.fit import Report, Watched, quiet, restore, run_trainer, tr
 from seqmel.training.labelled import Labelled, LabelledBatch, LabelledBatches, class_weights, hold_out
 from seqmel.training.module import Means, one_cycle
 from seqmel.training.outcome import HeldOut, calibrated, label_loss
-from seqmel.training.probe import MOST_CLIENTS, solve_heads
+from seqmel.training.probe import solve_heads
 
 __all__ = ["Finetuned", "encoder_parts", "fit_labels", "settle_finetuning"]
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from seqmel.data.targets import Target
 from seqmel.nn.heads import Heads
 from seqmel.training.labelled import Labelled
-from seqmel.training.probe import _weakest, solve_heads
+from seqmel.training.probe import solve_heads
 
 
 def solved(vectors: torch.Tensor, values: torch.Tensor, *targets: Target, weights: torch.Tensor | None = None) -> Heads:
@@ -85,13 +85,3 @@ def test_a_class_of_a_single_client_is_no_obstacle() -> None:
     values[0] = 2
     outputs = solved(vectors, values, Target(name="m", classes=(0, 1, 2)))(vectors)[0]
     assert outputs.isfinite().all()
-
-
-def test_of_strengths_that_are_as_good_within_an_error_the_one_with_the_weakest_weights_is_taken() -> None:
-    even = np.tile([0.6, 0.4], 50)
-    noisy = even + np.tile([0.3, -0.28], 50)  # .01 more on average, with an error of .03
-    worse = even + np.tile([0.06, 0.04], 50)  # .05 more, with an error of .001
-    assert _weakest(np.stack([noisy, worse, even])) == 0
-    assert _weakest(np.stack([worse, noisy, even])) == 1
-    assert _weakest(np.stack([worse, even, noisy])) == 1
-    assert _weakest(np.stack([even, even, noisy])) == 0

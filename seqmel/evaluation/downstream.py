@@ -1,0 +1,108 @@
+"""The models that are trained on the features: LightGBM, and a linear probe.
+
+A booster splits one column at a time, which suits columns that mean something each, as aggregates do. What a vector of an
+encoder knows lies across its columns; with some thousand labels a linear model reads it better (docs/results.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from seqmel.evaluation.metrics import Floats
+from seqmel.linear import MOST_CLIENTS, logistic, ridge
+
+__all__ = ["Booster", "Downstream", "LinearProbe"]
+
+_MIN_IN_LEAF = 50
+_PARAMETERS = {
+    "learning_rate": 0.02,
+    "max_depth": 6,
+    "num_leaves": 31,
+    "bagging_fraction": 0.75,
+    "bagging_freq": 1,
+    "feature_fraction": 0.25,
+    "lambda_l1": 1.0,
+    "lambda_l2": 1.0,
+    "deterministic": True,
+    "force_col_wise": True,  # which way is faster is else found by trial, and the two differ in the last digits
+    "verbosity": -1,
+}
+
+
+class Downstream(Protocol):
+    """What learns from features."""
+
+    def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
+        """Train on (x, y) and predict for `tested`.
+
+        Args:
+            x: (rows, features) float32, NaN where missing.
+            y: (rows,) codes of the classes, or quantities.
+            tested: (tested, features).
+            classes: how many there are; 0 for a quantity.
+
+        Returns:
+            (tested, classes) probabilities, or (tested,) quantities.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Booster:
+    """LightGBM: how many trees it grows, its seed, and how many threads it may use (None for all cores)."""
+
+    trees: int
+    seed: int
+    threads: int | None
+
+    def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
+        """See `Downstream`; leaves are smaller where clients are few, or there would be no split."""
+        import lightgbm
+
+        parameters: dict[str, object] = {"objective": "binary" if classes else "regression"}
+        if classes > 2:
+            parameters = {"objective": "multiclass", "num_class": classes}
+        leaf = min(_MIN_IN_LEAF, max(1, len(x) // 20))
+        parameters |= _PARAMETERS | {"min_data_in_leaf": leaf, "seed": self.seed, "num_threads": self.threads or 0}
+        found = np.asarray(lightgbm.train(parameters, lightgbm.Dataset(x, y), self.trees).predict(tested))
+        return np.stack([1 - found, found], axis=1) if classes and found.ndim == 1 else found
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Logistic or ridge regression on standardised columns, as strongly held down as folds of the training part say.
+
+    A missing number counts as the column's mean. Of more than 50,000 rows so many are drawn. The usual way to ask what a vector knows (Alain and Bengio, 2016, arXiv
+    1610.01644).
+
+    Attributes:
+        seed: of those folds, and of what is drawn.
+    """
+
+    seed: int
+
+    def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
+        """See `Downstream`."""
+        if len(x) > MOST_CLIENTS:
+            drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MOST_CLIENTS])
+            x, y = x[drawn], y[drawn]
+        known = np.where(np.isfinite(x), x, np.nan).astype(np.float64)
+        some = np.isfinite(known).any(axis=0)
+        mean, deviation = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+        mean[some], deviation[some] = np.nanmean(known[:, some], axis=0), np.nanstd(known[:, some], axis=0)
+        scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
+
+        def standardised(rows: Floats) -> npt.NDArray[np.float32]:
+            return np.nan_to_num((rows - mean) * scale, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+
+        told = standardised(x), y, np.ones(len(y))
+        weight, bias = logistic(*told, classes, self.seed) if classes else ridge(*told)
+        scores = standardised(tested) @ weight.T + bias
+        if not classes:
+            return np.asarray(scores[:, 0])
+        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))

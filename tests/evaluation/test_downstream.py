@@ -1,0 +1,66 @@
+"""What learns from features: its outputs, and what a missing number is to the linear probe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from seqmel.evaluation import downstream
+from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe
+
+MODELS = [Booster(30, 0, 1), LinearProbe(0)]
+
+
+def drawn(count: int = 400, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    x = (random.standard_normal((count, width)) * np.logspace(-3, 3, width) + 5).astype(np.float32)
+    return x, (x[:, 0] - 5) * 1000 + 0.3 * random.standard_normal(count)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("classes", [0, 2, 3])
+def test_a_signal_is_found_and_probabilities_are_some(model: Downstream, classes: int) -> None:
+    x, signal = drawn()
+    y = np.digitize(signal, np.quantile(signal, np.arange(1, classes) / classes)) if classes else signal
+    found = model.predict(x[:300], y[:300], x[300:], classes)
+    if classes:
+        assert found.shape == (100, classes)
+        np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+        assert (found.argmax(axis=1) == y[300:]).mean() > 0.7
+    else:
+        assert np.corrcoef(found, y[300:])[0, 1] > 0.8
+
+
+def test_to_the_probe_a_missing_number_is_the_mean_of_its_column() -> None:
+    x, signal = drawn()
+    y = (signal > 0).astype(np.int64)
+    x[::7, 1] = np.nan
+    x[::9, 2] = np.inf
+    filled = x.copy()
+    for column in (1, 2):
+        known = np.isfinite(x[:300, column])
+        filled[~np.isfinite(x[:, column]), column] = x[:300, column][known].astype(np.float64).mean()
+    probe = LinearProbe(0)
+    found = probe.predict(x[:300], y[:300], x[300:], 2)
+    assert np.isfinite(found).all()
+    # a mean that stands in for missing numbers leaves the mean, and makes the deviation a little smaller
+    np.testing.assert_allclose(found, probe.predict(filled[:300], y[:300], filled[300:], 2), atol=0.02)
+
+
+def test_columns_without_differences_change_nothing() -> None:
+    x, signal = drawn()
+    y = (signal > 0).astype(np.int64)
+    idle = np.stack([np.full(400, 7e8), np.full(400, np.nan), np.zeros(400)], axis=1).astype(np.float32)
+    probe = LinearProbe(0)
+    plain = probe.predict(x[:300], y[:300], x[300:], 2)
+    with_idle = probe.predict(np.c_[x, idle][:300], y[:300], np.c_[x, idle][300:], 2)
+    np.testing.assert_allclose(with_idle, plain, atol=1e-4)
+
+
+def test_of_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downstream, "MOST_CLIENTS", 200)
+    x, signal = drawn()
+    y = (signal > 0).astype(np.int64)
+    found = LinearProbe(1).predict(x, y, x, 2)
+    drawn_rows = np.sort(np.random.default_rng(1).permutation(400)[:200])
+    np.testing.assert_array_equal(found, LinearProbe(1).predict(x[drawn_rows], y[drawn_rows], x, 2))
