@@ -15,7 +15,7 @@ from scipy import stats
 
 from seqmel.errors import ConfigError, InputError
 from seqmel.evaluation.results import Score, Scores
-from seqmel.evaluation.scoring import score
+from seqmel.evaluation.scoring import beside_aggregates, score, standard_rows
 
 Features = dict[str, pd.DataFrame]
 
@@ -261,3 +261,27 @@ def test_an_average_is_that_of_the_models_own_predictions() -> None:
     scores = score(quantity, sets, averages={"both": ("a", "b")}, folds=3, trees=20, threads=1)
     best = max(scores.score(name, "spearman").mean for name in "ab")
     assert scores.score("both", "spearman").mean > best + 0.03
+
+
+def test_a_probe_reads_across_the_columns_of_a_set_and_can_be_averaged() -> None:
+    random = np.random.default_rng(0)
+    ids = pd.Index(range(240), name="client")
+    signal, mixed = random.normal(size=240), random.normal(size=(20, 20))
+    y = pd.Series((signal + 0.5 * random.normal(size=240) > 0).astype(int), ids, name="t")
+    hidden = np.c_[signal, 3 * random.normal(size=(240, 19))] @ mixed  # of use only in a sum of all columns
+    sets = {"e": pd.DataFrame(hidden, ids), "aggregates": pd.DataFrame({"x": random.normal(size=240)}, ids)}
+    probes, averages = standard_rows(sets)
+    told: list[str] = []
+    scores = score(
+        y, sets, probes=probes, averages=averages, folds=3, trees=20, threads=1, progress=lambda n, d, t: told.append(n)
+    )
+    assert list(scores.matched) == ["e", "aggregates", "e: linear", "e: linear, aggregates: averaged"]
+    assert told == [name for name in ("e", "aggregates", "e: linear") for _ in range(3)]
+    assert scores.score("e: linear").mean > scores.score("e").mean + 0.1
+    assert scores.score("e: linear, aggregates: averaged").mean > scores.score("aggregates").mean + 0.1
+
+
+def test_the_standard_rows_leave_out_what_is_not_there() -> None:
+    assert standard_rows(["aggregates"]) == ({}, {})
+    assert standard_rows(["e"]) == ({"e: linear": "e"}, {})
+    assert standard_rows(["e", beside_aggregates("e"), "aggregates"]) == standard_rows(["e", "aggregates"])

@@ -52,8 +52,9 @@ def test_every_row_seed_and_target_is_scored_on_the_same_folds(folder: Path) -> 
     table = run_experiment(folder / "plan.yaml", folder / "out")
     results = pd.read_parquet(folder / "out" / "results.parquet")
     assert set(results["features"]) == {
-        "aggregates", "pooled", "pooled + aggregates", "pooled, aggregates: averaged",
-        "gru", "gru + aggregates", "gru, aggregates: averaged",
+        "aggregates",
+        "pooled", "pooled: linear", "pooled + aggregates", "pooled: linear, aggregates: averaged",
+        "gru", "gru: linear", "gru + aggregates", "gru: linear, aggregates: averaged",
     }  # fmt: skip
     counts = results[results["primary"]].groupby(["target", "features"]).size()
     assert counts.loc[("habit", "gru")] == 4
