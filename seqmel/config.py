@@ -89,7 +89,7 @@ class TrainingOptions(Options):
     """How long and how fast to learn, and on what."""
 
     epochs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    """How often to go through all clients; null makes about 600 steps of it, from 3 to 20 epochs; 0 trains nothing."""
+    """How often to go through all clients; null makes about 1,000 steps of it, from 3 to 30 epochs; 0 trains nothing."""
     batch_size: Annotated[int, Field(ge=2, lt=2**31)] = 64
     """Clients a batch."""
     learning_rate: Above = 1e-3

@@ -55,7 +55,7 @@ class SequenceEmbedder(SequenceTransformer):
         views, loss, miner: how to learn; the miner "auto" is the one that the loss wants.
         sampler: which clients make a batch, "random" or "category_balanced".
         epochs, batch_size, learning_rate, weight_decay, schedule, gradient_clip, validation_share, patience, data: see
-            `seqmel.config.TrainingOptions`; `epochs` of None makes about 600 steps of it.
+            `seqmel.config.TrainingOptions`; `epochs` of None makes about 1,000 steps of it.
         preparation, embedding: options of those sections of a config.
         events: where to look up client ids, for an X of client ids; a path or table is read anew by each fit and
             transform, `EventSequences` are not.

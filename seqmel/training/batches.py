@@ -18,7 +18,7 @@ from seqmel.objectives import Objective, ViewBatch
 
 __all__ = ["HeldOutBatches", "Split", "TrainingBatches", "generator", "settle", "split_clients"]
 
-_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 600, 3, 20
+_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 1_000, 3, 30
 _VALIDATION_BATCH = 256
 _MOST_VALIDATION_CLIENTS = 2_000  # recall depends on the size of the gallery; beyond this more clients only cost time
 
