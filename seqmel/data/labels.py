@@ -24,6 +24,7 @@ __all__ = [
     "beside",
     "check_classes",
     "find",
+    "first_column",
     "likely_client",
     "match",
     "places",
@@ -110,6 +111,11 @@ def _series(source: EventSource, name: str, value: str, client: str, moment: str
 def likely_client(labels: Table, name: str) -> str | None:
     """`name` where the table has such a column, so that it is the client's; else None."""
     return name if name in _open(labels).columns else None
+
+
+def first_column(table: Table) -> str:
+    """The name of the first column, which in a file of embeddings is that of the client."""
+    return next(iter(_open(table).columns))
 
 
 def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str | None = None) -> pd.DataFrame:
