@@ -20,7 +20,7 @@ from seqmel.data.reading import open_events
 from seqmel.errors import ConfigError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import Curve, label_curve, size_curve
-from seqmel.evaluation.results import Scores
+from seqmel.evaluation.results import TITLES, Scores
 from seqmel.evaluation.scoring import AGGREGATES, Task, beside_aggregates, score, standard_rows
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Split
 from seqmel.files import written_beside
@@ -259,10 +259,9 @@ def print_scores(found: Sequence[Scores]) -> None:
     console = Console(highlight=False)
     for scores in found:
         console.print(scores.table())
+        measure = TITLES[scores.primary]
         if AGGREGATES in scores.matched:
             for name in scores.matched:
                 if name != AGGREGATES:
-                    console.print(
-                        f"  {scores.primary}: {name} minus {AGGREGATES}: {scores.difference(name, AGGREGATES)}"
-                    )
+                    console.print(f"  {measure}: {name} minus {AGGREGATES}: {scores.difference(name, AGGREGATES)}")
         console.print()
