@@ -42,7 +42,7 @@ def install(extra: str) -> None:
         except subprocess.CalledProcessError:
             shutil.rmtree(ENVIRONMENT)
             sys.exit("This Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv")
-    print("installing what seqmel needs, about a minute and 1 GB the first time", flush=True)
+    print("installing what seqmel needs, about 2 GB and some minutes the first time", flush=True)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", TORCH)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", f".{extra}")
 
