@@ -8,6 +8,7 @@ python3 bootstrap.py check     lint, format and types, as CI runs them
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -36,13 +37,22 @@ def install(extra: str) -> None:
     """Make the environment, once, and install what pyproject.toml asks for."""
     if not PYTHON.exists():
         print(f"making {ENVIRONMENT}", flush=True)
-        venv.create(ENVIRONMENT, with_pip=True)
+        try:
+            venv.create(ENVIRONMENT, with_pip=True)
+        except subprocess.CalledProcessError:
+            shutil.rmtree(ENVIRONMENT)
+            sys.exit("This Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv")
+    print("installing what seqmel needs, about 2 GB and some minutes the first time", flush=True)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", TORCH)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", f".{extra}")
 
 
 def main() -> None:
     """Install, then run the task that was named."""
+    if sys.version_info < (3, 10):  # noqa: UP036 - it is also started by an older one
+        sys.exit(
+            "seqmel needs Python 3.10 or newer; this is " + sys.version.split()[0] + ". Start it as python3.12, say."
+        )
     if len(sys.argv) != 2 or sys.argv[1] not in TASKS:
         sys.exit(f"usage: python3 bootstrap.py {' | '.join(TASKS)}")
     install("" if sys.argv[1] == "demo" else "[dev]")

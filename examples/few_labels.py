@@ -17,9 +17,8 @@ def main() -> None:
     """Train without labels, fine-tune with a hundred, predict the rest."""
     data = generate_card_data(300, seed=0)
     events = EventSequences.read(data.events)
-    older = (
-        events.align(data.clients.to_pandas())["age"] >= 45
-    )  # in the order of the sequences, whatever that of the table
+    clients = events.align(data.clients.to_pandas())  # in the order of the sequences, whatever that of the table
+    older = clients["age"] >= 45
 
     # No labels here, so all clients may be learnt from.
     embedder = SequenceEmbedder(event_encoder={"hidden_size": 32}, epochs=3, random_state=0).fit(events)

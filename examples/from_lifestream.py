@@ -35,7 +35,7 @@ def feature_dictionaries(count: int) -> list[dict[str, Any]]:
     coded = pd.DataFrame(
         {
             "client_id": events["client_id"],
-            "event_time": events["event_time"].astype("int64") // 10 ** events["event_time"].dt.unit.count("s"),
+            "event_time": events["event_time"].astype("datetime64[s]").astype("int64"),
             "mcc": events["mcc"].rank(method="dense").astype("int64"),
             "amount": events["amount"],
         }

@@ -39,9 +39,8 @@ def main() -> None:
     search.fit(clients, older)
 
     for options, value in zip(search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True):
-        print(
-            f"AUROC {value:.3f}  { ({name.rpartition('embedding__')[2]: option for name, option in options.items()}) }"
-        )
+        chosen = {name.rpartition("embedding__")[2]: option for name, option in options.items()}
+        print(f"AUROC {value:.3f}  {chosen}")
     print(f"{search.predict(clients).sum()} of {len(clients)} clients are taken for 45 or older")
 
 

@@ -2,13 +2,15 @@
 
     python examples/nightly_scoring.py
 
-The profile counts days to the end of the training data, so that its numbers grow night by night; a model for this job goes
-without it. The state counts all events of a client, however long ago.
+The profile counts days to the end of the training data, so what it says of a recent event is another number each month; a
+model for this job goes without it. The state counts all events of a client, however long ago.
 
 On the command line the same are `seqmel embed --state`, `seqmel drift --fail-on-drift` and `seqmel predict`.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -31,6 +33,7 @@ def main() -> None:
     config = Config.of({"profile": False, "events": {"hidden_size": 16}, "training": {"epochs": 2}})
     train(history, "model", config=config, overwrite=True)
     model = load_model("model")
+    Path("state.parquet").unlink(missing_ok=True)  # a state that is there is gone on from; this one begins
     embed_update(model, history, "state.parquet", "vectors.parquet", overwrite=True)
     vectors = read_embeddings("vectors.parquet")
     downstream = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=1000))

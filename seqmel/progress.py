@@ -100,8 +100,12 @@ class _Line:
             f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate and self.done < self.total else ""
         )
         note = f", {self.note}" if self.note else ""
-        line = f"{self.name}: {self.done:,}{of} {self.unit}, {seconds:.1f} s, {rate:,.0f} {self.unit}/s{left}{note}"
+        line = f"{self.name}: {self.done:,}{of} {self.unit}, {seconds:.1f} s, {_rate(rate, self.unit)}{left}{note}"
         print(line, file=sys.stderr, flush=True)
+
+
+def _rate(rate: float, unit: str) -> str:
+    return f"{rate:,.0f} {unit}/s" if rate >= 9.5 or not rate else f"{rate:.2g} {unit}/s"
 
 
 class _Bars:
@@ -134,6 +138,6 @@ class _Bar:
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.done += amount
-        rate = f"{self.done / max(1e-9, time.monotonic() - self.began):,.0f} {self.unit}/s"
+        rate = _rate(self.done / max(1e-9, time.monotonic() - self.began), self.unit)
         fields = {"rate": rate} | ({"note": note} if note else {})
         self.bars.update(self.number, advance=amount, **fields)  # type: ignore[attr-defined]

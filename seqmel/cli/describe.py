@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = ["describe_events", "describe_source"]
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
 _COMMONEST = 3
+_EPOCH = datetime(1970, 1, 1)
 
 
 def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
@@ -82,15 +84,30 @@ def describe_events(events: str, config: Config, json_file: Path | None) -> None
     console = Console(highlight=False, width=max(100, Console().width))
     layout = "one row a client, list columns" if source.nested else "one row an event"
     console.print(
-        f"[bold]{escape(source.label)}[/]: {facts['events']:,} events of {facts['clients']:,} clients ({layout})"
+        f"[bold]{escape(source.label)}[/]: {facts['events']:,} events of {facts['clients']:,} clients ({layout})",
+        soft_wrap=True,
     )
     console.print(_spread("events a client", facts["events_a_client"], lambda x: f"{x:,.0f}"))
     if facts["gap_seconds"]:
         console.print(_spread("gap between events", facts["gap_seconds"], _duration))
-    console.print(
-        f"time: {schema.time} ({schema.time_unit}), {_duration((facts['to_us'] - facts['from_us']) / 1e6)} from first to last"
-    )
+    console.print(f"time: {schema.time} ({schema.time_unit}), {_period(schema, facts['from_us'], facts['to_us'])}")
     console.print(_table(schema, facts))
+
+
+def _period(schema: EventSchema, first_us: int, last_us: int) -> str:
+    """From when to when, as dates where the time is no plain count, so that a wrong unit is seen."""
+    long = _duration((last_us - first_us) / 1e6)
+    try:
+        first, last = (_EPOCH + timedelta(microseconds=us) for us in (first_us, last_us))
+    except OverflowError:
+        return f"{long} from first to last"
+    shown = "%Y-%m-%d" if last - first >= timedelta(days=2) else "%Y-%m-%d %H:%M"
+    counted = schema.time_unit == "day"  # of an unknown first day
+    return f"{long} from first to last" if counted else f"{first:{shown}} to {last:{shown}} ({long})"
+
+
+def _share(part: float) -> str:
+    return f"{part:.0%}" if part >= 0.01 else f"{part:.1%}" if part >= 0.001 else "<0.1%"
 
 
 def _spread(name: str, quantiles: dict[str, float], show: Any) -> str:
@@ -99,8 +116,8 @@ def _spread(name: str, quantiles: dict[str, float], show: Any) -> str:
 
 
 def _spread_of_numbers(q: dict[str, float]) -> str:
-    middle = f"median {q['0.5']:,.6g}, middle half {q['0.25']:,.6g} to {q['0.75']:,.6g}"
-    return f"{middle}, range {q['0.0']:,.6g} to {q['1.0']:,.6g}"
+    low, q1, middle, q3, _, high = (f"{v:,.0f}" if 1e5 <= abs(v) < 1e15 else f"{v:,.6g}" for v in q.values())
+    return f"median {middle}, middle half {q1} to {q3}, range {low} to {high}"
 
 
 def _duration(seconds: float) -> str:
@@ -122,7 +139,7 @@ def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
             words = _spread_of_numbers(q) if q else "no finite value"
             table.add_row(escape(column), f"numeric{within}", words + nulls)
         else:
-            common = ", ".join(f"{escape(v)} ({n / facts['events']:.0%})" for v, n in about["commonest"].items())
+            common = ", ".join(f"{escape(v)} ({_share(n / facts['events'])})" for v, n in about["commonest"].items())
             table.add_row(escape(column), "categorical", f"{about['distinct']:,} values: {common}{nulls}")
     for column, why in schema.left_out.items():
         table.add_row(escape(column), "[dim]left out[/]", f"[dim]{escape(why)}[/]")

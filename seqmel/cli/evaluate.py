@@ -14,13 +14,13 @@ from rich.console import Console
 
 from seqmel.config import Config
 from seqmel.data.inference import infer_schema
-from seqmel.data.labels import beside, read_column, read_embeddings, read_labels
+from seqmel.data.labels import beside, first_column, likely_client, read_column, read_embeddings, read_labels
 from seqmel.data.number_types import NumberType, check_number_types
 from seqmel.data.reading import open_events
 from seqmel.errors import ConfigError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import Curve, label_curve, size_curve
-from seqmel.evaluation.results import Scores
+from seqmel.evaluation.results import TITLES, Scores
 from seqmel.evaluation.scoring import AGGREGATES, Task, beside_aggregates, score, standard_rows
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Split
 from seqmel.files import written_beside
@@ -81,9 +81,9 @@ class Asked:
                 " after the moment. Leave --events out."
             )
 
-    def split(self, labels: str, config: Config) -> Split | None:
+    def split(self, labels: str, client: str | None) -> Split | None:
         """The split by a column of the labels; None for random folds."""
-        options = {"client": config.columns.client, "moment": self.moment}
+        options = {"client": client, "moment": self.moment}
         if self.out_of_time is not None:
             times = read_column(labels, self.out_of_time, option="--out-of-time", **options)
             return OutOfTime(times, self.test_share, self.same_clients)
@@ -106,13 +106,13 @@ def feature_sets(
     """
     sets: dict[str, pd.DataFrame] = {}
     if events is not None:
-        source = open_events(events, client=config.columns.client, memory_limit=config.preparation.memory_limit)
-        sets[AGGREGATES] = AggregatePlan.fit(source, infer_schema(source, config.columns)).compute(source)
+        named = config.columns.client or _client_of(embeddings, events)
+        source = open_events(events, client=named, memory_limit=config.preparation.memory_limit)
+        columns = config.columns.model_copy(update={"client": named})
+        sets[AGGREGATES] = AggregatePlan.fit(source, infer_schema(source, columns)).compute(source)
         progress.say(f"{AGGREGATES}: {sets[AGGREGATES].shape[1]} features of {len(sets[AGGREGATES]):,} clients")
     for given in embeddings:
-        name, _, path = (
-            given.partition("=") if "=" in given and not Path(given).exists() else (Path(given).stem, "", given)
-        )
+        name, path = _named(given)
         if name in sets:
             raise ConfigError(f"Two sets of features are called {name!r}. Give one of them as NAME={path}.")
         sets[name] = read_embeddings(path, client=config.columns.client, moment=moment)
@@ -123,6 +123,19 @@ def feature_sets(
             "Nothing to evaluate. Give --embeddings FILE, or --events EVENTS for the aggregates, or both."
         )
     return sets
+
+
+def _named(given: str) -> tuple[str, str]:
+    """What a file of embeddings is called, and its path; FILE or NAME=FILE."""
+    if "=" in given and not Path(given).exists():
+        name, _, path = given.partition("=")
+        return name, path
+    return Path(given).stem, given
+
+
+def _client_of(embeddings: Sequence[str], table: str) -> str | None:
+    """The client column of the embeddings, which is their first, where the other table has it too."""
+    return likely_client(table, first_column(_named(embeddings[0])[1])) if embeddings else None
 
 
 def evaluate_files(
@@ -138,8 +151,9 @@ def evaluate_files(
 ) -> list[Scores]:
     """Score every target, print a table for each, and write all of it as JSON, and the curves as PNG, where asked."""
     asked.check(events=events is not None)
-    split = asked.split(labels, config)
-    names = {"client": config.columns.client, "moment": asked.moment}
+    clients = config.columns.client or _client_of(embeddings, labels)
+    split = asked.split(labels, clients)
+    names = {"client": clients, "moment": asked.moment}
     series = [read_labels(labels, target, **names) for target in targets]
     sets = feature_sets(embeddings, events, config, progress, moment=asked.moment)
     found, drawn = [], []
@@ -245,10 +259,9 @@ def print_scores(found: Sequence[Scores]) -> None:
     console = Console(highlight=False)
     for scores in found:
         console.print(scores.table())
+        measure = TITLES[scores.primary]
         if AGGREGATES in scores.matched:
             for name in scores.matched:
                 if name != AGGREGATES:
-                    console.print(
-                        f"  {scores.primary}: {name} minus {AGGREGATES}: {scores.difference(name, AGGREGATES)}"
-                    )
+                    console.print(f"  {measure}: {name} minus {AGGREGATES}: {scores.difference(name, AGGREGATES)}")
         console.print()

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from seqmel.data.source import EventSource, ident, is_integer, is_real
 from seqmel.errors import SchemaError
 from seqmel.schema import EventSchema, SchemaOptions, TimeUnit, recognise_client, recognise_time
 
-__all__ = ["ColumnFacts", "infer_schema"]
+__all__ = ["ColumnFacts", "find_time", "infer_schema"]
 
 _NOT_NAMED = "not among the columns named"
 _SCAN_ROWS = 2_000_000
 _ID_SHARE = 0.9  # a value that nearly always belongs to one client tells nothing about another
 _WITHIN_SHARE = 0.5  # share of a number's rank variance that lies between the categories
 _WITHIN_CATEGORIES = 1_000
-_CODE = re.compile(
-    r"(code|mcc|type|kind|group|categor|class|channel|currency|id|terminal|store|shop|dept|segment|status)s?$"
+_MOST_CODES = 1_000
+_LOOKED_AT = 10_000
+_FIRST_YMD, _LAST_YMD = 19_000_101, 21_001_231  # as seconds or days they would all lie in 1970, or beyond 50,000
+_FREE_TEXT_VALUES = 200
+_DECIMALS_AS_TEXT = 100  # so many different texts that are all numbers, some with a fraction: amounts, not names
+_CODE_WORDS = set(
+    "code mcc type kind group category categorie class channel currency id terminal store shop dept segment status".split()
 )
-_NUMBER = re.compile(
-    r"(amount|amt|sum|qty|quantity|price|cost|value|balance|count|cnt|number|age|duration|total|rur|usd|eur|gbp)s?$"
+_NUMBER_WORDS = set(
+    "amount amt sum qty quantity price cost value balance count cnt age duration total rur rub usd eur gbp"
+    " fee tax discount rate ratio share percent pct score points steps size length width height weight distance speed"
+    " temperature temp volume bytes kb mb km kg cents minutes seconds hours days items units".split()
+)
+_CODE = re.compile(r"(code|mcc|type|category|currency|terminal|status|[a-z]{4}id)s?$")
+_NUMBER = re.compile(r"(amount|quantity|price|cost|balance|duration)s?$")
+_DECIMALS = (
+    "bool_and(regexp_full_match({0}, '[-+]?([0-9]+|[0-9]{{1,3}}([ .,][0-9]{{3}})+)([.,][0-9]+)?'))"
+    " AND bool_or({0} SIMILAR TO '.*[.,].*')"
 )
 
 
@@ -38,6 +52,7 @@ class ColumnFacts:
     median: float
     words: float
     whole: bool
+    decimals: bool
 
     @property
     def text(self) -> bool:
@@ -60,7 +75,7 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     """
     options = options or SchemaOptions()
     client = options.client or source.client or recognise_client(source.columns, source.label)
-    time = options.time or source.time or recognise_time(source.columns, source.label)
+    time = options.time or source.time or find_time(source)
     source.require(client, "Name the client column with --client (schema.client).")
     source.require(time, "Name the time column with --time (schema.time).")
     if client == time:
@@ -98,6 +113,31 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
         client=client, time=time, time_unit=unit, categorical=categorical, numeric=numeric,
         numeric_by=numeric_by, left_out=left_out,
     )  # fmt: skip
+
+
+def find_time(source: EventSource) -> str:
+    """The time column: by type or name, else the one column of text that holds nothing but timestamps.
+
+    Raises:
+        SchemaError: none, or more than one.
+    """
+    try:
+        return recognise_time(source.columns, source.label)
+    except SchemaError:
+        texts = [column for column, kind in source.columns.items() if kind == "VARCHAR"]
+        dated = [column for column in texts if _is_time(source, column)]
+        if len(dated) != 1:
+            raise
+        return dated[0]
+
+
+def _is_time(source: EventSource, column: str) -> bool:
+    name = ident(column)
+    known, understood = source.row(
+        f"SELECT count({name}), count(*) FILTER (regexp_matches({name}, '^\\s*[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') AND"
+        f" TRY_CAST({name} AS TIMESTAMPTZ) IS NOT NULL) FROM (SELECT {name} FROM events LIMIT {_LOOKED_AT})"
+    )
+    return bool(known and known == understood)
 
 
 def _given(source: EventSource, options: SchemaOptions, client: str, time: str) -> dict[str, str]:
@@ -144,13 +184,16 @@ def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, Co
             f"approx_quantile(abs(TRY_CAST({name} AS DOUBLE)), 0.5)" if number else "0.0",
             f"avg(length({name}) - length(replace({name}, ' ', '')) + 1)" if kind == "VARCHAR" else "0.0",
             f"bool_and({name} = trunc({name}))" if is_real(kind) else "true",
+            _DECIMALS.format(name) if kind == "VARCHAR" else "false",
         ]  # fmt: skip
     row = source.row(f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})")
     facts = {}
     for i, column in enumerate(columns):
-        known, distinct, pairs, low, high, median, words, whole = row[8 * i + 1 : 8 * i + 9]
+        known, distinct, pairs, low, high, median, words, whole, decimals = row[9 * i + 1 : 9 * i + 10]
         kind = source.columns[column]
-        facts[column] = ColumnFacts(kind, known, row[0], distinct, pairs, low, high, median or 0.0, words or 0.0, whole)
+        facts[column] = ColumnFacts(
+            kind, known, row[0], distinct, pairs, low, high, median or 0.0, words or 0.0, whole, bool(decimals)
+        )
     return facts
 
 
@@ -162,13 +205,15 @@ def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None
         return None, "constant"
     if facts.kind == "BOOLEAN":
         return "categorical", None
-    if facts.real and not (_CODE.search(column.casefold()) and facts.whole):
+    if facts.real and not (facts.whole and _is_called(column) == "code"):
         return "numeric", None
+    if facts.text and facts.decimals and facts.distinct > _DECIMALS_AS_TEXT:
+        return None, f"numbers written as text, such as {facts.high!r}: convert them, or name the column categorical"
+    if facts.text and facts.distinct > _FREE_TEXT_VALUES and facts.words >= 3:
+        return None, "free text"
     if facts.text or facts.integer or facts.real:
         if not facts.real and _is_id(column, facts):
             return None, "an id: nearly every value belongs to one client"
-        if facts.text and facts.distinct > 200 and facts.words >= 3:
-            return None, "free text"
         return ("categorical" if facts.text or _is_code(column, facts) else "numeric"), None
     if facts.kind.startswith(("TIMESTAMP", "DATE", "TIME", "INTERVAL")):
         return None, "a second time column"
@@ -177,19 +222,34 @@ def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None
 
 def _is_id(column: str, facts: ColumnFacts) -> bool:
     """Few clients share a value. A count with a number's name is no id however large it grows."""
-    if facts.integer and _NUMBER.search(column.casefold()):
+    if facts.integer and _is_called(column) == "number":
         return False
     return facts.distinct > 100 and facts.distinct >= _ID_SHARE * facts.pairs
 
 
 def _is_code(column: str, facts: ColumnFacts) -> bool:
     """Integers that name things: by the column's name; else few values, none negative, and no heavy tail."""
-    name = column.casefold()
-    if _NUMBER.search(name) or (facts.low or "").startswith("-"):
+    called = _is_called(column)
+    if called == "number" or (facts.low or "").startswith("-"):
         return False
-    if _CODE.search(name):
-        return True
-    return facts.distinct <= 1_000 and float(facts.high or 0) <= 20 * max(1.0, facts.median)
+    return called == "code" or (facts.distinct <= _MOST_CODES and float(facts.high or 0) <= 20 * max(1.0, facts.median))
+
+
+def _is_called(column: str) -> Literal["code", "number"] | None:
+    """What the name says: by its last word, else by the words before it (price_cents, n_items), else by its ending."""
+    words = [w.casefold() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", column)]
+    words = [w if w in _NUMBER_WORDS | _CODE_WORDS else w.removesuffix("s") for w in words]
+    if not words:
+        return None
+    if words[-1] in _CODE_WORDS or _CODE.search(column.casefold()):
+        return "code"
+    if (
+        words[0] in ("n", "nb", "num", "number")
+        or _NUMBER_WORDS.intersection(words)
+        or _NUMBER.search(column.casefold())
+    ):
+        return "number"
+    return None
 
 
 def _infer_within(
@@ -200,7 +260,7 @@ def _infer_within(
     if not kinds or not numeric:
         return {}
     found: dict[str, str] = {}
-    for number in numeric:
+    for number in (n for n in numeric if facts[n].low != facts[n].high):
         shares = ", ".join(
             f"(SELECT sum(__n * __m * __m) / sum(__n) FROM (SELECT count(*) __n, avg(__r) - 0.5 __m FROM ranked GROUP BY {ident(kind)}))"
             for kind in kinds
@@ -228,6 +288,21 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
         raise SchemaError(
             f"The time column {time!r} of {source.label} is {kind}. Expected a timestamp, a date, text or a number."
         )
-    high = source.row(f"SELECT max(abs({ident(time)}::DOUBLE)) FROM events")[0] or 0
+    low, high = source.row(f"SELECT min({ident(time)}::DOUBLE), max(abs({ident(time)}::DOUBLE)) FROM events")
+    low, high = low or 0, high or 0
+    if low >= _FIRST_YMD and high <= _LAST_YMD and _all_dates(source, time):
+        raise SchemaError(
+            f"The time column {time!r} of {source.label} seems to hold dates written as numbers, such as {low:.0f}. Convert"
+            " them to dates (in pandas: pd.to_datetime(column, format='%Y%m%d')), or set schema.time_unit if they do count"
+            " something."
+        )
     units: list[tuple[float, TimeUnit]] = [(1e5, "day"), (1e11, "second"), (1e14, "millisecond")]
     return next((unit for limit, unit in units if high < limit), "microsecond")
+
+
+def _all_dates(source: EventSource, time: str) -> bool:
+    """Whether all whole numbers are days of the calendar, 20240131."""
+    (strange,) = source.row(
+        f"SELECT count(*) FROM events WHERE try_strptime(({ident(time)}::BIGINT)::VARCHAR, '%Y%m%d') IS NULL"
+    )
+    return bool(strange == 0)

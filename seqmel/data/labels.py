@@ -24,6 +24,7 @@ __all__ = [
     "beside",
     "check_classes",
     "find",
+    "first_column",
     "likely_client",
     "match",
     "places",
@@ -109,7 +110,12 @@ def _series(source: EventSource, name: str, value: str, client: str, moment: str
 
 def likely_client(labels: Table, name: str) -> str | None:
     """`name` where the table has such a column, so that it is the client's; else None."""
-    return name if name in _open(labels).columns else None
+    return name if name in _open(labels, read=False).columns else None
+
+
+def first_column(table: Table) -> str:
+    """The name of the first column, which in a file of embeddings is that of the client."""
+    return next(iter(_open(table, read=False).columns))
 
 
 def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str | None = None) -> pd.DataFrame:
@@ -259,11 +265,11 @@ def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return joined
 
 
-def _open(table: Table) -> EventSource:
-    """The table as a source: `open_events` without its reading of list columns as events."""
+def _open(table: Table, *, read: bool = True) -> EventSource:
+    """The table as a source: `open_events` without its reading of list columns as events, and perhaps of CSV at all."""
     connection = connect()
     if isinstance(table, (str, os.PathLike)):
-        label, *_ = _register(connection, table)
+        label, *_ = _register(connection, table, read=read)
     else:
         label = f"the given {type(table).__name__}"
         connection.register("raw", _without_float16(pa.table(_arrow(table))))

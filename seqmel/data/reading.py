@@ -93,11 +93,8 @@ def _opened(connection: duckdb.DuckDBPyConnection, events: Events, client: str |
             " in a CSV file, the same number of fields on every line."
         )
     if any(_is_list(kind) for kind in columns.values()):
-        return replace(
-            _unfold(connection, label, columns, left_out, client or named[0], check=read),
-            client=named[0],
-            time=named[1],
-        )
+        unfolded = _unfold(connection, label, columns, left_out, client or named[0], check=read)
+        return replace(unfolded, client=named[0] or unfolded.client, time=named[1])
     connection.execute(
         f"CREATE VIEW events AS SELECT {nan_as_null(columns)}, {placed.place} AS {ROW} FROM {placed.rows}"
     )
@@ -285,7 +282,8 @@ def _unfold(
         raise SchemaError(f"The client column {client!r} of {label} is a list. Name the column that holds the client.")
     if client is not None and client not in single:
         raise no_column(client, columns, label, "Expected the column that holds the client.")
-    client = client or recognise_client(single, label)
+    only = next(iter(single)) if len(single) == 1 else None  # beside the lists nothing else can name the client
+    client = client or only or recognise_client(single, label)
     connection.execute(f"CREATE VIEW nested AS SELECT *, row_number() OVER () AS {ROW} FROM raw")
     if check:
         _check_nested(connection, label, client, lists)
@@ -296,7 +294,7 @@ def _unfold(
         f"CREATE VIEW events AS SELECT {nan_as_null(kinds)}, row_number() OVER () AS {ROW}"
         f" FROM (SELECT {ident(client)}, {unnested} FROM raw)"
     )
-    return EventSource(connection, label, kinds, nested=True, left_out=left_out)
+    return EventSource(connection, label, kinds, nested=True, left_out=left_out, client=only)
 
 
 def check_even(connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]) -> None:

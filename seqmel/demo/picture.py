@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from seqmel.evaluation.results import Scores
+from seqmel.evaluation.results import TITLES, Scores
 from seqmel.evaluation.scoring import AGGREGATES
 
 __all__ = ["draw_demo"]
 
-_COLOURS = ("#c9d6df", "#2a6f97", "#e07a5f")
+_COLOURS = ("#a9bcc8", "#2a6f97", "#e07a5f")
+_CLASSES = ("#2a6f97", "#e07a5f", "#3f9169", "#d9a441", "#7a5cab", "#bf4b7b", "#5e8f1f", "#8a5a44")
 
 
 def draw_demo(
@@ -35,7 +37,7 @@ def draw_demo(
     for axis, y in zip(axes[0, :2], labels, strict=True):
         _draw_map(axis, places, y)
     for axis, scores in zip(axes[1, :2], found, strict=True):
-        _draw_scores(axis, scores)
+        _draw_scores(axis, scores, named=axis is axes[1, 0])
     _draw_curve(axes[0, 2], history, "recall_at_1", "recall@1 on held-out clients")
     _draw_curve(axes[1, 2], history, "loss", "training loss")
     figure.suptitle("Each point a client, placed by its embedding (two principal components)", fontsize=11)
@@ -55,32 +57,48 @@ def _draw_map(axis: Any, places: pd.DataFrame, y: pd.Series[Any]) -> None:
     shared = places.index.intersection(y.index)
     codes, names = pd.factorize(y.loc[shared], sort=True)
     points = places.loc[shared]
-    drawn = axis.scatter(points["x"], points["y"], c=codes, cmap="viridis", s=5, alpha=0.7, linewidths=0)
-    handles, _ = drawn.legend_elements()
-    axis.legend(handles, [str(n) for n in names], title=str(y.name), fontsize=8, title_fontsize=8, loc="upper right")
+    colours = np.array(_colours(len(names), ordered=pd.api.types.is_numeric_dtype(y) and len(names) > 2))
+    axis.scatter(points["x"], points["y"], c=colours[codes], s=6, alpha=0.6, linewidths=0)
+    handles = [axis.scatter([], [], color=colour, s=25) for colour in colours]
+    axis.legend(
+        handles,
+        [str(n) for n in names],
+        fontsize=8,
+        ncols=8,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.0),
+        frameon=False,
+    )
     axis.set_title(f"clients by {y.name}", fontsize=10)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
 
 
-def _draw_scores(axis: Any, scores: Scores) -> None:
+def _colours(count: int, *, ordered: bool) -> list[str]:
+    """One a class; along a scale where the classes are numbers."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    scale = colormaps["viridis"]
+    return [to_hex(scale(i / (count - 1))) if ordered else _CLASSES[i % len(_CLASSES)] for i in range(count)]
+
+
+def _draw_scores(axis: Any, scores: Scores, *, named: bool) -> None:
     names = list(scores.matched)
     values = [scores.score(name) for name in names]
     kinds = [0 if name == AGGREGATES else 2 if AGGREGATES in name else 1 for name in names]
-    axis.barh(
-        [name.replace(": linear, ", ": linear,\n") for name in names],
-        [v.mean for v in values],
-        xerr=[v.half_width for v in values],
-        color=[_COLOURS[kind] for kind in kinds],
-        height=0.6,
-    )
+    colours = [_COLOURS[kind] for kind in kinds]
+    axis.barh(names, [v.mean for v in values], xerr=[v.half_width for v in values], color=colours, height=0.6)
+    axis.set_yticks(range(len(names)), [fill(name, 18) for name in names] if named else [""] * len(names))
+    axis.invert_yaxis()
     chance = 0.5 if scores.primary == "auroc" else max(scores.classes.values()) / scores.clients
     axis.axvline(chance, color="#888", linewidth=1, linestyle=":")
+    axis.set_xlabel("dotted: chance", fontsize=8)
     axis.set_xlim(max(0.0, chance - 0.05), 1.0)
     for place, value in enumerate(values):
         axis.text(value.mean + value.half_width + 0.01, place, f"{value.mean:.3f}", va="center", fontsize=8)
-    axis.set_title(f"{scores.target}: {scores.primary}, 95 % interval (dotted: chance)", fontsize=10)
+    axis.set_title(f"{scores.target}: {TITLES[scores.primary]}, 95 % interval", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
 

@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqmel.data.encoding import nest
+from seqmel.data.inference import find_time
 from seqmel.data.labels import places
 from seqmel.data.reading import Events, open_events
 from seqmel.errors import InputError, shown
-from seqmel.schema import recognise_client, recognise_time
+from seqmel.schema import recognise_client
 
 __all__ = ["EventSequences"]
 
@@ -74,7 +75,7 @@ class EventSequences:
         """
         source = open_events(events, client=client, time=time, memory_limit=memory_limit, threads=threads)
         client = client or source.client or recognise_client(source.columns, source.label)
-        time = time or source.time or recognise_time(source.columns, source.label)
+        time = time or source.time or find_time(source)
         source.require(client, "Name the client column: client=...")
         source.require(time, "Name the time column: time=...")
         table = pa.Table.from_batches(list(nest(source, client, time)))

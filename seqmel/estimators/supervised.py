@@ -15,7 +15,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from seqmel.config import Config
 from seqmel.data.reading import Events
 from seqmel.embedding import embed
-from seqmel.errors import ConfigError, InputError
+from seqmel.errors import ConfigError, InputError, ModelError, shown
 from seqmel.estimators.base import SequenceEstimator
 from seqmel.estimators.options import seed_of
 from seqmel.estimators.rows import ClientRows
@@ -51,7 +51,7 @@ class _Supervised(SequenceEstimator):
         patience: int | None = 3,
         dropout: float = 0.1,
         label_smoothing: float = 0.0,
-        class_weight: Literal["balanced"] | None = None,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         calibrate: bool = False,
         config: Mapping[str, Any] | None = None,
         events: Events | None = None,
@@ -88,13 +88,43 @@ class _Supervised(SequenceEstimator):
         """An estimator whose every fit goes on from the encoder of a model; a model folder or a `Model`."""
         return cls(pretrained=model, **params)
 
+    @classmethod
+    def load(cls: type[Supervised], path: str | Path) -> Supervised:
+        """The fitted estimator of a folder that `save` or `seqmel finetune` wrote; a further `fit` goes on from its encoder.
+
+        Raises:
+            ModelError: no model there, a file missing or changed, a newer format, or a model without such targets.
+        """
+        model = load_model(path)
+        others = [target.name for target in model.targets if target.task != cls._task]
+        if others or not model.targets:
+            found = f"its targets of another kind are: {shown(others)}" if others else "it predicts nothing"
+            raise ModelError(
+                f"{path} holds no model for {cls.__name__}: {found}. SequenceClassifier loads classes, SequenceRegressor"
+                " quantities, and `seqmel predict` both together."
+            )
+        used = model.config.finetuning.model_dump()
+        kept = {name: used[name] for name in cls._get_param_names() if name in used}
+        loaded = cls(pretrained=str(path), random_state=model.config.seed, **kept)
+        loaded._learn(model, several=len(model.targets) > 1)
+        return loaded
+
+    def _learn(self, model: Model, *, several: bool) -> None:
+        self.model_ = model
+        self.targets_ = model.targets
+        self.history_ = model.metrics["history"]
+        self.n_outputs_ = len(self.targets_)
+        self._several = several
+
     def _options(self) -> Config:
         source = type(self).__name__
+        by_class = isinstance(self.class_weight, Mapping)  # these go by the rows, see `fit`
         finetuning = {
             "unfreeze": self.unfreeze, "epochs": self.epochs, "batch_size": self.batch_size,
             "learning_rate": self.learning_rate, "encoder_rate": self.encoder_rate,
             "validation_share": self.validation_share, "patience": self.patience, "dropout": self.dropout,
-            "label_smoothing": self.label_smoothing, "class_weight": self.class_weight, "calibrate": self.calibrate,
+            "label_smoothing": self.label_smoothing, "class_weight": None if by_class else self.class_weight,
+            "calibrate": self.calibrate,
         }  # fmt: skip
         given = dict(self.config or {})
         said = {"seed": seed_of(self.random_state, source=source), "device": self.device, "precision": self.precision}
@@ -116,7 +146,12 @@ class _Supervised(SequenceEstimator):
         config = self._options()
         rows = self._rows(X)
         labels = _labels(y, len(rows))
+        if self._task == "classification":
+            _no_quantities(labels)
         weights = None if sample_weight is None else _numbered(sample_weight, "sample_weight", len(rows))
+        if isinstance(self.class_weight, Mapping):
+            by_class = _by_class(self.class_weight, labels)
+            weights = by_class if weights is None else weights * by_class
         base = load_model(self.pretrained) if isinstance(self.pretrained, (str, Path)) else self.pretrained
         progress = console_progress() if self.verbose else silent
         client = base.schema.client if base is not None else rows.client
@@ -125,14 +160,11 @@ class _Supervised(SequenceEstimator):
             config = config.model_copy(update={"columns": config.columns.model_copy(update=named)})
         with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
             prepared = prepared_in(Path(folder), rows.to_transform(client), config, base, progress)
-            self.model_ = finetuned_model(
+            model = finetuned_model(
                 base, prepared, labels, weights=weights, task=self._task, config=config,
                 checkpoints=Path(folder) / "checkpoints", progress=progress,
             )  # fmt: skip
-        self.targets_ = self.model_.targets
-        self.history_ = self.model_.metrics["history"]
-        self.n_outputs_ = len(self.targets_)
-        self._several = np.ndim(y) == 2
+        self._learn(model, several=np.ndim(y) == 2)
         self._remember_columns(X)
         return self
 
@@ -187,8 +219,9 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         pretrained: a model folder or a `Model` whose encoder, columns and vocabulary are taken; None starts from scratch.
         unfreeze: what learns: "head" (seconds), "gradual", "discriminative" or "all"; "auto" is "head" where a pretrained
             encoder has fewer than 1,000 labelled rows and neither epochs nor encoder_rate is given, else "all".
-        epochs, batch_size, learning_rate, encoder_rate, validation_share, patience, dropout, label_smoothing, class_weight,
-            calibrate: see `seqmel.config.FinetuningOptions`.
+        epochs, batch_size, learning_rate, encoder_rate, validation_share, patience, dropout, label_smoothing, calibrate: see
+            `seqmel.config.FinetuningOptions`.
+        class_weight: "balanced", or a dict from class to weight (one target), which multiplies sample_weight.
         config: from scratch, the sections of a config that shape the encoder, such as `{"encoder": "gru"}`.
         events: where to look up client ids, for an X of client ids.
         client, time: the columns of X or `events`; recognised where None.
@@ -249,6 +282,34 @@ def _labels(y: Any, rows: int) -> dict[str, pd.Series[Any]]:
         raise InputError(f"y has {len(frame):,} rows and X has {rows:,}. Expected one label a row of X.")
     frame = frame.reset_index(drop=True)
     return {str(name) if name is not None else "target": frame[name] for name in frame.columns}
+
+
+def _no_quantities(labels: Mapping[str, pd.Series[Any]]) -> None:
+    for name, values in labels.items():
+        if pd.api.types.is_float_dtype(values):
+            known = values[np.isfinite(values)]
+            fractions = known[known != known.round()]
+            if len(fractions):
+                raise InputError(
+                    f"The target {name!r} holds fractions, such as {fractions.iloc[0]}: a quantity. SequenceRegressor learns"
+                    " quantities; for classes cut it into whole numbers or text."
+                )
+
+
+def _by_class(weights: Mapping[Any, float], labels: Mapping[str, pd.Series[Any]]) -> pd.Series[Any]:
+    """(rows,) the weight of each row's class, 1 for a class that is not named."""
+    if len(labels) > 1:
+        raise ConfigError("class_weight by class is for one target. For several use 'balanced', or sample_weight.")
+    (values,) = labels.values()
+    unknown = [label for label in weights if not (values == label).any()]
+    if unknown:
+        known = shown([repr(label) for label in values.dropna().unique().tolist()])
+        raise ConfigError(f"class_weight has {unknown[0]!r}, which is no class of y. Its classes: {known}.")
+    negative = [weight for weight in weights.values() if not 0 <= weight < np.inf]
+    if negative:
+        raise ConfigError(f"class_weight has {negative[0]!r}. Expected numbers from 0 on.")
+    by_row = [float(weights.get(label, 1.0)) for label in values]
+    return pd.Series(by_row, name="class_weight")
 
 
 def _numbered(values: Any, name: str, rows: int) -> pd.Series[Any]:

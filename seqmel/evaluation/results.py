@@ -12,9 +12,9 @@ from seqmel.errors import ConfigError, did_you_mean, shown
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Score", "Scores"]
+__all__ = ["TITLES", "Score", "Scores"]
 
-_TITLES = {
+TITLES = {  # metric -> what people call it; an arrow where less is better
     "accuracy": "accuracy", "auroc": "AUROC", "log_loss": "log-loss ↓",
     "r2": "R2", "rmse": "RMSE ↓", "mae": "MAE ↓", "spearman": "Spearman",
 }  # fmt: skip
@@ -183,5 +183,5 @@ class Scores:
 
     def _cells(self) -> list[list[str]]:
         metrics = list(dict.fromkeys(row.metric for row in self.rows))
-        header = ["features", *(_TITLES[metric] for metric in metrics)]
+        header = ["features", *(TITLES[metric] for metric in metrics)]
         return [header, *([name, *(str(self.score(name, m)) for m in metrics)] for name in self.matched)]

@@ -36,6 +36,13 @@ function header() {
   at("options").append(...page.options.flatMap((o) => [make("dt", {}, o.name), make("dd", {}, o.value)]));
 }
 
+/** Three to five round numbers from at most `low` to at least `high`, evenly apart. */
+function ticks(low, high) {
+  const rough = (high - low) / 3, unit = 10 ** Math.floor(Math.log10(rough)), step = unit * [1, 2, 5, 10].find((m) => m * unit >= rough * 0.999);
+  const [first, last] = [Math.floor(low / step + 1e-9), Math.ceil(high / step - 1e-9)];
+  return Array.from({ length: last - first + 1 }, (_, i) => +((first + i) * step).toPrecision(12));
+}
+
 /** A line chart of some figures by epoch; the first series is the accent, the second another colour. */
 function curves(title, series, note = "") {
   const [width, height, left, right, top, bottom] = [360, 200, 44, 12, 10, 26];
@@ -44,14 +51,16 @@ function curves(title, series, note = "") {
   let [low, high] = [Math.min(...values), Math.max(...values)];
   if (series[0].from !== undefined) low = Math.min(low, series[0].from);
   if (high === low) { high += Math.abs(high) * 0.1 || 1; low -= Math.abs(low) * 0.1; }
+  const marks = ticks(low, high);
+  [low, high] = [marks[0], marks[marks.length - 1]];
   const epochs = rows.map((row) => row.epoch), [first, last] = [epochs[0], epochs[epochs.length - 1]];
   const x = (e) => left + (last === first ? 0.5 : (e - first) / (last - first)) * (width - left - right);
   const y = (v) => top + (1 - (v - low) / (high - low)) * (height - top - bottom);
   const said = series.map((s) => `${s.name} from ${short(rows[0][s.key])} to ${short(rows[rows.length - 1][s.key])}`).join("; ");
   const chart = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} by epoch: ${said}` });
-  for (const v of [low, (low + high) / 2, high]) chart.append(
+  for (const v of marks) chart.append(
     make("line", { x1: left, x2: width - right, y1: y(v), y2: y(v), style: { stroke: colourOf("line") } }),
-    make("text", { x: left - 8, y: y(v) + 4, "text-anchor": "end" }, short(+v.toPrecision(3))));
+    make("text", { x: left - 8, y: y(v) + 4, "text-anchor": "end" }, short(v)));
   for (const e of new Set([first, last])) chart.append(make("text", { x: x(e), y: height - 6, "text-anchor": e === first ? "start" : "end" }, (e === first ? "epoch " : "") + e));
   series.forEach((s, i) => {
     const known = rows.filter((row) => Number.isFinite(row[s.key])), stroke = colourOf("c" + i);
@@ -75,7 +84,7 @@ function run() {
   if (collapsed.length) body.append(make("p", { class: "warning", role: "note" },
     `The embeddings collapsed: after epoch ${collapsed.join(", ")} they used fewer than 3 directions, so clients look alike. Try a lower training.learning_rate, another loss, or look at the columns with seqmel describe.`));
   const parts = Object.keys(last).filter((key) => key.startsWith("loss_")).map((key) => ({ key, name: key.slice(5).replaceAll("_", " ") }));
-  const charts = [curves("Loss", [{ key: "loss", name: "all" }, ...parts].slice(0, 8), "Of the training batches; lower is better.")];
+  const charts = [curves("Loss", [{ key: "loss", name: parts.length > 1 ? "total" : "loss" }, ...parts].slice(0, 8), "Of the training batches; lower is better.")];
   if ("recall_at_1" in last) charts.push(
     curves("Recall", [{ key: "recall_at_1", name: "recall@1", from: 0 }, { key: "recall_at_10", name: "recall@10" }],
       `Share of slices that find their own client first, or among the first ten.${best ? ` Epoch ${best} was kept.` : ""}`),
@@ -279,19 +288,50 @@ const stamp = (minutes) => { const d = clock(minutes); return isNaN(d) ? `day ${
 const day = (minutes) => stamp(minutes).slice(0, 10);
 const moments = (client) => { let t = 0; return client.times.map((step) => (t += step)); };
 
+/** Where strokes stand: at their times, and those of one time side by side, as far as there is room before the next. */
+function places(times, x, end) {
+  const found = [];
+  for (let i = 0; i < times.length;) {
+    let next = i + 1;
+    while (next < times.length && times[next] === times[i]) next += 1;
+    const here = x(times[i]), last = next === times.length, room = (last ? end : x(times[next])) - here, number = next - i;
+    const wide = Math.min(3, Math.max(room / number, last ? 1.5 : 0));
+    const start = last ? Math.min(here, Math.max(end - wide * (number - 1), found[i - 1] ?? 4)) : here;
+    const step = last ? Math.min(wide, (end - start) / Math.max(1, number - 1)) : wide;
+    while (i < next) found.push(start + step * (i++ - next + number));
+  }
+  return found;
+}
+
+/** A colour for each value, by its place: with many values for the commonest of those shown alone. */
+function paints(clients) {
+  const tally = new Map();
+  for (const client of clients) for (const tone of client.tones) tally.set(tone, (tally.get(tone) ?? 0) + 1);
+  tally.delete(page.tone.values.length);
+  const few = page.tone.values.length <= COLOURS, all = page.tone.values.map((_, tone) => tone);
+  const chosen = few ? all : [...tally].sort((a, b) => b[1] - a[1] || a[0] - b[0]).slice(0, COLOURS).map(([tone]) => tone);
+  return new Map(chosen.map((tone, i) => [tone, "c" + i]));
+}
+const COLOURS = 7;
+
 /** Events as strokes over time: colour the category, height the number. Shaded: the slices of a search. */
-function timeline(client, [from, to], slices) {
+function timeline(client, [from, to], slices, paint) {
   const [width, height] = [720, 64], times = moments(client), tone = page.tone;
   const x = (t) => 4 + ((t - from) / Math.max(1, to - from)) * (width - 8);
   const chart = make("svg", { class: "timeline", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label":
     times.length ? `${count(times.length)} events of ${client.id}, from ${day(times[0])} to ${day(times[times.length - 1])}` : `no events of ${client.id}` });
-  for (const [span, name] of slices) chart.append(make("rect", { x: x(span[0]) - 2, y: 0, width: Math.max(5, x(span[1]) - x(span[0]) + 4), height: height - 2, rx: 3, style: { fill: colourOf(name), opacity: 0.16 } }));
+  const stands = places(times, x, width - 4);
+  for (const [[begin, end], name] of slices) {
+    const inside = stands.filter((_, i) => times[i] >= begin && times[i] <= end);
+    const [left, right] = inside.length ? [inside[0], inside[inside.length - 1]] : [x(begin), x(end)];
+    chart.append(make("rect", { x: left - 3, y: 0, width: right - left + 6, height: height - 2, rx: 3, style: { fill: colourOf(name), opacity: 0.16 } }));
+  }
   chart.append(make("line", { x1: 0, x2: width, y1: height - 2, y2: height - 2, style: { stroke: colourOf("line") } }));
   times.forEach((t, i) => {
     const z = client.heights.length ? client.heights[i] : 0, tall = z === null ? 5 : 8 + 46 * (1 / (1 + Math.exp(-z / 10)));
     const name = client.tones[i] < tone.values.length ? tone.values[client.tones[i]] : "another value";
-    chart.append(make("line", { x1: x(t), x2: x(t), y1: height - 2, y2: height - 2 - tall, "stroke-width": 2, "stroke-linecap": "round", "vector-effect": "non-scaling-stroke",
-      style: { stroke: client.tones[i] < tone.values.length ? colourOf("c" + client.tones[i]) : colourOf("none"), opacity: 0.85 } },
+    chart.append(make("line", { x1: stands[i], x2: stands[i], y1: height - 2, y2: height - 2 - tall, "stroke-width": 2, "stroke-linecap": "round", "vector-effect": "non-scaling-stroke",
+      style: { stroke: colourOf(paint.get(client.tones[i]) ?? "none"), opacity: 0.85 } },
     make("title", {}, `${stamp(t)}\n${tone.column}: ${name}${tone.number ? `\n${tone.number}: ${short(client.numbers[i])}` : ""}`)));
   });
   return chart;
@@ -331,18 +371,19 @@ function explorer() {
     lists.querySelectorAll("button").forEach((b) => b.setAttribute("aria-pressed", String(b.entry === search)));
     const words = search ? make("p", {}, `A slice of ${client.id} found its other slice at place ${count(search.rank)} (distance ${search.own.toFixed(2)}). The nearest slice of another client was of `,
       link(search.first), ` (${search.other.toFixed(2)}).`) : make("p", { class: "quiet" }, "Its nearest neighbours by the embedding of all events, over the same time.");
-    const marks = tone.values.map((name, i) => [name || "(empty text)", "c" + i]);
+    const paint = paints(listed.map((i) => page.clients[i]));
+    const marks = [...paint].map(([value, name]) => [tone.values[value] || "(empty text)", name]);
     rows.replaceChildren(words, ...listed.map((i, place) => {
       const other = page.clients[i], shown = other.times.length, slices = search && !place ? [[search.asked, "accent"], [search.wanted, "c1"]] : [];
       return make("div", { class: "row" }, make("p", {}, place ? link(i) : make("strong", {}, other.id),
         make("span", { class: "quiet small" }, `${place ? `cosine ${client.likeness[place - 1].toFixed(2)}, ` : ""}${shown < other.length ? `last ${count(shown)} of ${count(other.length)}` : count(shown)} events`)),
-      timeline(other, range, slices));
+      timeline(other, range, slices, paint));
     }));
-    if (ends.length) rows.append(make("p", { class: "quiet small row" }, make("span", {}, day(range[0])), make("span", {}, day(range[1]))));
+    if (ends.length) rows.append(make("p", { class: "quiet small row ends" }, make("span", {}, day(range[0])), make("span", {}, day(range[1]))));
     const key = [];
     if (tone.column) key.push(legend([...marks, ["other values", "none"]]));
     if (search) key.push(legend([["shaded: the slice that was asked", "accent"], ["shaded: the slice that was wanted", "c1"]]));
-    rows.append(...key, make("p", { class: "quiet small" }, `A stroke is an event${tone.column ? `, its colour ${tone.column}` : ""}${tone.number ? `, its height ${tone.number} (scaled)` : ""}.`));
+    rows.append(...key, make("p", { class: "quiet small" }, `A stroke is an event${tone.column ? `, its colour ${tone.column}${tone.values.length > COLOURS ? " (the commonest values of those shown)" : ""}` : ""}${tone.number ? `, its height ${tone.number} (scaled)` : ""}. Events at one time stand side by side.`));
   }
   const link = (i) => make("button", { type: "button", class: "link", onclick: () => show(i, null) }, page.clients[i].id);
   redraws.push(draw);

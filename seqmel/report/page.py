@@ -147,7 +147,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Tone:
-    """The column that the marks of a timeline are coloured by, and its values that have a colour."""
+    """The column that the marks of a timeline are coloured by, and its values, the commonest first."""
 
     column: str
     values: list[str]

@@ -25,7 +25,8 @@ __all__ = ["explore", "nearest", "timelines"]
 NEIGHBOURS = 5
 _LISTED = 12
 _MINUTE_US = 60_000_000
-_TONES = 7
+_TONES = 7  # colours that the page has for the values of a category
+_NAMED = 3_000  # values that it knows by name; which of them have a colour depends on the clients shown
 _TIMELINE_EVENTS = 120_000
 """Events of all timelines: with their categories and numbers about 2 MB of the page."""
 
@@ -161,7 +162,8 @@ def timelines(
         begins: microseconds, the beginning of all.
 
     Returns:
-        What the colours mean: the column whose commonest seven values tell most (have the largest entropy); and the clients.
+        What the colours mean: the column whose commonest seven values tell most (have the largest entropy), with its values, the
+        commonest first; and the clients.
     """
     most = _most_events(sequences.lengths)
     batch = sequences.whole(torch.arange(len(sequences)), most=most)
@@ -203,13 +205,14 @@ def _most_events(lengths: Tensor) -> int:
 
 
 def _telling(columns: dict[str, Tensor], vocabulary: Vocabulary) -> tuple[str, list[int]]:
-    """The column whose commonest codes, with all others as one, have the largest entropy; and these codes."""
+    """The column whose commonest codes, with all others as one, have the largest entropy; and its codes by how common they are."""
     found: list[tuple[float, str, list[int]]] = []
     for name, codes in vocabulary.categorical.items():
         counts = torch.bincount(columns[name].long(), minlength=codes.size).double()
-        top = [int(c) for c in counts.argsort(descending=True, stable=True)[:_TONES] if counts[c] > 0]
+        known = [int(c) for c in counts.argsort(descending=True, stable=True)[:_NAMED] if counts[c] > 0]
+        top = known[:_TONES]
         shares = torch.cat([counts[top], (counts.sum() - counts[top].sum()).view(1)]) / counts.sum().clamp(min=1)
-        found.append((float(torch.special.entr(shares.clamp(0, 1)).sum()), name, top))
+        found.append((float(torch.special.entr(shares.clamp(0, 1)).sum()), name, known))
     _, name, codes_ = max(found, key=lambda entry: entry[0], default=(0.0, "", []))
     return name, codes_
 

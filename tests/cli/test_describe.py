@@ -61,6 +61,14 @@ def test_lengths_and_gaps_are_those_of_the_clients(described: Callable[..., tupl
     assert (facts["gap_seconds"]["0.0"], facts["gap_seconds"]["1.0"]) == (86_400.0, 864_000.0)
 
 
+def test_the_first_and_the_last_day_are_shown_where_the_time_has_a_date(
+    described: Callable[..., tuple[str, dict[str, Any]]],
+) -> None:
+    table = pa.table({"client_id": [1, 1], "day": [0, 40], "seconds": [1_600_000_000, 1_700_000_000], "size": [1.0, 2]})
+    assert "40 d from first to last" in described(table, "--time", "day")[0]
+    assert "2020-09-13 to 2023-11-14 (1,157 d)" in described(table, "--time", "seconds")[0]
+
+
 def test_nested_events_are_described_like_flat_ones(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
     _, flat = described(EVENTS)
     text, found = described(nested(EVENTS, "client_id"))

@@ -68,6 +68,24 @@ def test_evaluate_prints_a_table_and_writes_json(folder: Path) -> None:
     assert scores["clients"] == 60
 
 
+def test_the_client_column_is_that_of_the_embeddings_whatever_it_is_called(folder: Path) -> None:
+    """Ids with leading zeros in CSV, a column that no list of names has, and no --client."""
+    names = {"client_id": "Kunde"}
+    vectors, labels = pd.read_parquet(folder / "embeddings.parquet"), pd.read_csv(folder / "clients.csv")
+    events = pq.read_table(folder / "events.parquet").to_pandas()
+    for table in (vectors, labels, events):
+        table["client_id"] = table["client_id"].map("{:06d}".format)
+    vectors.rename(columns=names).to_parquet(folder / "v.parquet")
+    labels.rename(columns=names).to_csv(folder / "l.csv", index=False)
+    events.rename(columns=names).to_csv(folder / "e.csv", index=False)
+    done = seqmel(
+        "evaluate", folder / "l.csv", "--target", "kind", "--embeddings", folder / "v.parquet", "--events", folder / "e.csv",
+        "--folds", 2, "--trees", 2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "60 clients" in " ".join(done.stdout.split())
+
+
 def test_a_name_can_be_given_to_a_file_of_embeddings(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,16 @@ WORDS = ["a long note", "of several words", "nobody reads", "in the end"]
         ("quantity", RANDOM.integers(1, 9, ROWS), "numeric"),
         ("quantity", np.arange(ROWS) * 1_000 + RANDOM.integers(0, 9, ROWS), "numeric"),
         ("steps", RANDOM.integers(-5, 5, ROWS), "numeric"),
+        ("n_items", RANDOM.integers(0, 9, ROWS), "numeric"),
+        ("price_cents", RANDOM.integers(100, 900, ROWS), "numeric"),
+        ("bytesSent", np.arange(ROWS), "numeric"),
+        ("price_group", RANDOM.integers(0, 9, ROWS), "categorical"),
+        ("language", RANDOM.choice([1, 2, 90_000], ROWS), "numeric"),
+        ("language", RANDOM.integers(1, 9, ROWS), "categorical"),
+        ("page", RANDOM.integers(1, 9, ROWS), "categorical"),
+        ("bid", (RANDOM.pareto(0.7, ROWS) * 10).astype(int), "numeric"),
+        ("version", RANDOM.choice(["1.0", "1.5", "2.0"], ROWS), "categorical"),
+        ("address", [f"10.0.{a}.{b}" for a, b in RANDOM.integers(0, 14, (ROWS, 2))], "categorical"),
         ("visits", (RANDOM.pareto(0.7, ROWS) * 10).astype(int), "numeric"),
         ("price", RANDOM.random(ROWS), "numeric"),
         ("price", RANDOM.random(ROWS).astype(np.float32), "numeric"),
@@ -85,6 +95,21 @@ def test_free_text_is_left_out() -> None:
     notes = [f"{WORDS[i % 4]} {i % 300} {WORDS[i % 3]}" for i in range(ROWS)]
     many = pa.table({k: np.tile(v, 20) for k, v in BASE.items()} | {"note": RANDOM.permutation(np.tile(notes, 20))})
     assert infer_schema(open_events(many)).left_out == {"note": "free text"}
+
+
+@pytest.mark.parametrize("number", ["{:.2f}", "{:,.2f}", "-{:.1f}"])
+@pytest.mark.parametrize("point", [".", ","])
+def test_amounts_written_as_text_are_no_categories(number: str, point: str) -> None:
+    texts = [number.format(i % 300 * 11.5).translate({46: point, 44: "."}) for i in range(ROWS)]
+    assert role("paid", texts).startswith("numbers written as text, such as")
+
+
+def test_free_text_that_nobody_writes_twice_is_called_free_text() -> None:
+    assert role("note", [f"said {i} times" for i in range(ROWS)]) == "free text"
+
+
+def test_a_number_with_one_value_lies_within_no_category() -> None:
+    assert inferred({"mcc": CODES, "mark": [1.0, None] * (ROWS // 2)}).numeric_by == {}
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")], ids=["null", "NaN"])
@@ -119,6 +144,27 @@ def test_a_client_column_is_recognised_by_its_name(name: str) -> None:
 def test_a_time_column_is_recognised_by_its_name_or_type(name: str) -> None:
     table = pa.table(BASE).rename_columns(["client_id", name, "amount"])
     assert infer_schema(open_events(table)).time == name
+
+
+STAMPS = [f"2023-01-{i % 28 + 1:02d} 10:00:00" for i in range(ROWS)]
+
+
+def test_the_only_text_of_timestamps_is_the_time() -> None:
+    columns = {"client_id": BASE["client_id"], "Zeitpunkt": STAMPS, "note": ["2023"] * ROWS, "x": BASE["amount"]}
+    schema = infer_schema(open_events(pa.table(columns)))
+    assert (schema.time, schema.time_unit) == ("Zeitpunkt", "timestamp")
+    with pytest.raises(SchemaError, match="Found no time column by its name"):
+        infer_schema(open_events(pa.table(columns | {"booked": STAMPS})))
+    with pytest.raises(SchemaError, match="Found no time column by its name"):
+        infer_schema(open_events(pa.table(columns | {"Zeitpunkt": [*STAMPS[1:], "2023-01-99"]})))
+
+
+def test_dates_written_as_numbers_are_no_seconds() -> None:
+    dates = [20_230_101 + i % 28 for i in range(ROWS)]
+    with pytest.raises(SchemaError, match=r"dates written as numbers, such as 20230101.*schema\.time_unit"):
+        inferred({"event_time": dates})
+    assert inferred({"event_time": dates}, time_unit="second").time_unit == "second"
+    assert inferred({"event_time": [*dates[1:], 20_239_999]}).time_unit == "second"
 
 
 @pytest.mark.parametrize(

@@ -285,3 +285,20 @@ def test_dictionaries_that_make_no_table_are_refused(records: list[Any], told: s
 def test_an_address_is_refused_with_what_can_be_done() -> None:
     with pytest.raises(InputError, match=r"s3://bucket/events is an address.*pyarrow\.dataset"):
         open_events("s3://bucket/events")
+
+
+def test_leading_zeros_of_csv_are_part_of_a_client_id(tmp_path: Path) -> None:
+    lines = ["client_id,event_time,city", "00012,2023-01-01,Oslo", "12,2023-01-02,Oslo", "7,2023-01-03,Bergen"]
+    for name, rows in (("a.csv", [lines[0], lines[2], lines[3]]), ("b.csv", lines[:2])):
+        (tmp_path / name).write_text("\n".join(rows) + "\n")
+    source = open_events(tmp_path, client="client_id")
+    assert [row[0] for row in events_of(source)] == ["12", "7", "00012"]
+
+
+def test_the_only_column_without_lists_is_the_client(tmp_path: Path) -> None:
+    table = nested(EVENTS, "client_id")
+    renamed = table.rename_columns(["Kunde", *table.column_names[1:]])
+    assert open_events(renamed).client == "Kunde"
+    assert events_of(open_events(renamed)) == events_of(open_events(table))
+    with pytest.raises(SchemaError, match="Found no client column by its name"):
+        open_events(renamed.append_column("city_of_birth", pa.array(["Oslo"] * len(renamed))))

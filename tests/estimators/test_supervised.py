@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 from seqmel import SequenceClassifier, SequenceEmbedder, SequenceRegressor, load_model
-from seqmel.errors import ConfigError, InputError
+from seqmel.errors import ConfigError, InputError, ModelError
 from seqmel.estimators.sequences import EventSequences
 from seqmel.prediction import predict
 
@@ -116,3 +116,54 @@ def test_what_is_wrong_is_said_in_a_line(train: EventSequences, habit: pd.Series
         SequenceClassifier(**TINY | {"unfreeze": "al"}).fit(train, habit)
     with pytest.raises(NotFittedError):
         SequenceClassifier().predict(train)
+
+
+def test_a_saved_estimator_is_loaded_as_it_was_and_learns_on(
+    classifier: SequenceClassifier, train: EventSequences, habit: pd.Series, tmp_path: Path
+) -> None:
+    classifier.save(tmp_path / "model")
+    loaded = SequenceClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(train), classifier.predict_proba(train))
+    options = classifier.get_params()
+    same = ("epochs", "batch_size", "random_state", "class_weight", "calibrate")
+    assert {name: loaded.get_params()[name] for name in same} == {name: options[name] for name in same}
+    assert clone(loaded).set_params(unfreeze="head").fit(train, habit).score(train, habit) > 0.9
+
+
+def test_a_model_of_another_kind_is_not_loaded(
+    classifier: SequenceClassifier, fitted: SequenceEmbedder, tmp_path: Path
+) -> None:
+    classifier.save(tmp_path / "classes")
+    with pytest.raises(ModelError, match="no model for SequenceRegressor: its targets of another kind are: habit"):
+        SequenceRegressor.load(tmp_path / "classes")
+    fitted.save(tmp_path / "vectors")
+    with pytest.raises(ModelError, match="it predicts nothing"):
+        SequenceClassifier.load(tmp_path / "vectors")
+
+
+def test_weights_by_class_are_weights_of_the_rows(train: EventSequences, habit: pd.Series) -> None:
+    half = np.where(np.arange(24) < 12, 1.0, 0.5)
+    by_class = SequenceClassifier(**TINY, class_weight={"many": 5.0}).fit(train, habit, sample_weight=half)
+    by_row = SequenceClassifier(**TINY).fit(train, habit, sample_weight=half * np.where(habit == "many", 5.0, 1.0))
+    np.testing.assert_array_equal(by_class.predict_proba(train), by_row.predict_proba(train))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"mny": 2.0}, "'mny', which is no class of y. Its classes: 'few', 'many'"),
+        ({"few": -1.0}, "Expected numbers from 0"),
+    ],
+)
+def test_wrong_weights_by_class_are_refused(
+    weights: dict[str, float], message: str, train: EventSequences, habit: pd.Series
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SequenceClassifier(**TINY, class_weight=weights).fit(train, habit)
+    with pytest.raises(ConfigError, match="for one target"):
+        SequenceClassifier(**TINY, class_weight={"few": 2.0}).fit(train, pd.DataFrame({"a": habit, "b": habit}))
+
+
+def test_a_classifier_refuses_quantities(train: EventSequences) -> None:
+    with pytest.raises(InputError, match=r"holds fractions, such as 0\.5: a quantity\. SequenceRegressor"):
+        SequenceClassifier(**TINY).fit(train, np.arange(24) + 0.5)

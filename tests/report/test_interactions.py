@@ -243,6 +243,36 @@ def test_searches_neighbours_and_names_open_clients(opened: Browser) -> None:
     assert opened.run(EXPLORED) == last
 
 
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([0, 10, 90], [0, 10, 90]),
+        ([10, 10, 10, 50, 90], [10, 13, 16, 50, 90]),
+        ([10, 10, 10, 10, 14], [10, 11, 12, 13, 14]),
+        ([10, 99, 99, 99], [10, 97, 98.5, 100]),
+        ([99, 100, 100, 100], [99, 99, 99.5, 100]),
+    ],
+)
+def test_events_at_one_time_stand_side_by_side(times: list[int], expected: list[float], opened: Browser) -> None:
+    assert opened.run(f"places({times}, (t) => t, 100)") == expected
+
+
+def test_of_many_values_the_commonest_of_those_shown_have_a_colour(opened: Browser) -> None:
+    opened.run("page.tone.values = Array.from({length: 20}, (_, i) => 'v' + i)")
+    shown = "[{tones: [19, 19, 19, 4, 4, 20, 20, 20, 20]}, {tones: [9, 4, 4, 1, 2, 3, 5, 6, 7, 8]}]"
+    assert opened.run(f"[...paints({shown})]") == [[v, f"c{i}"] for i, v in enumerate([4, 19, 1, 2, 3, 5, 6])]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 0.673, [0, 0.5, 1]), (1.9, 22.1, [0, 10, 20, 30]), (0, 189, [0, 100, 200]), (-3, 4, [-5, 0, 5])],
+)
+def test_axes_have_round_numbers_around_all_values(
+    low: float, high: float, expected: list[float], opened: Browser
+) -> None:
+    assert opened.run(f"ticks({low}, {high})") == expected
+
+
 def test_in_the_dark_everything_has_other_colours_also_after_a_change_of_mind(opened: Browser, report: Path) -> None:
     paper, light = "getComputedStyle(document.body).backgroundColor", drawn(opened)
     white = opened.run(paper)
