@@ -211,8 +211,9 @@ def _gru_states(
         part[:, :hidden] = b_state[2 * hidden :]
         torch.addmm(bias, x[rows], inner.t(), out=part[:, hidden:])
         columns = [part[:, : 3 * hidden], part[:, hidden : 3 * hidden], *part.chunk(4, dim=1), states[rows]]
-        for u_r_z, r_z, u, r, z, n, out in zip(*(c.split(running) for c in columns), strict=True):
-            state = state[: len(out)]
+        by_step = zip(running, *(c.split_with_sizes(running) for c in columns), strict=True)
+        for size, u_r_z, r_z, u, r, z, n, out in by_step:
+            state = state.narrow(0, 0, size)
             u_r_z.addmm_(state, before)
             r_z.sigmoid_()
             torch.add(minus_one, n.addcmul_(r, u, value=2).sigmoid_(), alpha=2, out=n)
@@ -280,8 +281,9 @@ class _GRULayer(torch.autograd.Function):
             _put_before(states, block, sizes, ctx.first, h)
             _gru_slopes(u, r, z, n, gates[rows, hidden : 3 * hidden], h, s)
             columns = (gradients[0][rows], z, s.view(-1, 4, hidden), s[:, : 3 * hidden])
-            for d_out, kept, gate, u_r_z in zip(*(c.split(running)[::-1] for c in columns), strict=True):
-                d = d_state[: len(kept)].add_(d_out)
+            by_step = zip(running[::-1], *(c.split_with_sizes(running)[::-1] for c in columns), strict=True)
+            for size, d_out, kept, gate, u_r_z in by_step:
+                d = d_state.narrow(0, 0, size).add_(d_out)
                 gate.mul_(d.unsqueeze(1))
                 d.mul_(kept).addmm_(u_r_z, w_before)
             d_w_before.addmm_(h.t(), s[:, : 3 * hidden])
