@@ -192,7 +192,7 @@ def _gru_states(
 ) -> tuple[Tensor, Tensor]:
     """The states (E, H), and the gates of all events where they are to be kept, else of one block: (E, 4H) h U_n, r, z, n.
 
-    tanh a is taken as 2 sigmoid(2 a) - 1, which is five times as fast; the doubling is in the weights.
+    tanh a is taken as 2 sigmoid(2 a) - 1, which is four times as fast; the doubling is in the weights.
     """
     w_in, w_state, b_in, b_state = weights
     hidden = w_state.shape[1]
@@ -331,21 +331,23 @@ class _LSTMLayer(torch.autograd.Function):
         memory: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         hidden = w_state.shape[1]
-        gates = torch.addmm(b_in + b_state, x, w_in.t())  # becomes i, f, g, o of every event
+        squash, minus_one = slice(2 * hidden, 3 * hidden), x.new_tensor(-1.0)
+        inner, before, bias = w_in.clone(), w_state.clone(), b_in + b_state
+        for doubled in (inner, before, bias):  # see `_gru_states` for tanh
+            doubled[squash] *= 2
+        gates = torch.addmm(bias, x, inner.t())  # becomes i, f, g, o of every event
         cells, squashed, states = (x.new_empty(len(x), hidden) for _ in range(3))
-        transposed = w_state.t()
         state = cell = x.new_zeros(sizes[0], hidden)
         if memory is not None:
             state, cell = memory[: sizes[0], 0], memory[: sizes[0], 1]
         for begin, size in zip(_begins(sizes), sizes, strict=True):
             rows = slice(begin, begin + size)
             a = gates[rows]
-            torch.addmm(a, state[:size], transposed, out=a)
-            i_f = a[:, : 2 * hidden].sigmoid_()
-            g = a[:, 2 * hidden : 3 * hidden].tanh_()
-            o = a[:, 3 * hidden :].sigmoid_()
-            cell = torch.mul(i_f[:, hidden:], cell[:size], out=cells[rows]).addcmul_(i_f[:, :hidden], g)
-            state = torch.mul(o, torch.tanh(cell, out=squashed[rows]), out=states[rows])
+            i, f, g, o = a.addmm_(state[:size], before.t()).sigmoid_().chunk(4, dim=1)
+            torch.add(minus_one, g, alpha=2, out=g)
+            cell = torch.mul(f, cell[:size], out=cells[rows]).addcmul_(i, g)
+            tanh = torch.mul(cell, 2, out=squashed[rows]).sigmoid_()
+            state = torch.mul(o, torch.add(minus_one, tanh, alpha=2, out=tanh), out=states[rows])
         ctx.sizes, ctx.memory = sizes, memory
         ctx.save_for_backward(x, w_in, w_state, gates, cells, squashed, states)
         ctx.mark_non_differentiable(cells)
