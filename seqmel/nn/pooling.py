@@ -89,7 +89,8 @@ class Pooling(nn.Module):
         if not {"mean", "std", "total"}.isdisjoint(self.names):
             summary["mean"] = segment_sum(states, batch) / count.clamp(min=1)
         if "std" in self.names:
-            away = states - summary["mean"][batch.sequence_index()]
+            # squares are least about the mean: no gradient goes through it
+            away = states - summary["mean"].detach().index_select(0, batch.sequence_index())
             summary["squares"] = segment_sum(away * away, batch)
         if "max" in self.names:
             summary["max"] = segment_max(states, batch)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from seqmel.data.batch import SequenceBatch
+from seqmel.nn import recurrent
 from seqmel.nn.recurrent import Packing, Recurrent
 
 Kind = Literal["gru", "lstm"]
@@ -37,7 +38,13 @@ def by_torch(cells: nn.Module, x: Tensor, batch: SequenceBatch) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lengths", [LENGTHS, [1], [4], [0, 0, 2], [1, 1, 1], [5, 4, 3, 2, 1, 0]], ids=str)
-def test_states_and_gradients_are_those_of_torch(kind: Kind, lengths: list[int]) -> None:
+@pytest.mark.parametrize("block_rows", [1, 10, None])
+def test_states_and_gradients_are_those_of_torch(
+    kind: Kind, lengths: list[int], block_rows: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many steps are worked on together: one, some, or all."""
+    if block_rows:
+        monkeypatch.setattr(recurrent, "_BLOCK_NUMBERS", block_rows * 16)
     batch, encoder = batch_of(lengths), made(kind)
     x = events(batch).requires_grad_()
     ours, theirs = encoder(x, batch), by_torch(encoder.cells, x, batch)
@@ -53,9 +60,30 @@ def test_states_and_gradients_are_those_of_torch(kind: Kind, lengths: list[int])
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_in_single_precision_states_and_gradients_are_those_of_torch(kind: Kind) -> None:
+    torch.manual_seed(0)
+    batch, encoder = batch_of([40, 3, 60, 25]), Recurrent(kind, 16, hidden_size=64)
+    x = (3 * torch.randn(batch.events, 16)).requires_grad_()
+    ours, theirs = encoder(x, batch), by_torch(encoder.cells, x, batch)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+    inputs = [x, *encoder.parameters()]
+    for mine, other in zip(
+        torch.autograd.grad(ours.square().sum(), inputs),
+        torch.autograd.grad(theirs.square().sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, other, rtol=0, atol=2e-6 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lengths", [LENGTHS, [4], [0, 0, 2]], ids=str)
-def test_states_without_gradient_are_those_with_it(kind: Kind, lengths: list[int]) -> None:
+@pytest.mark.parametrize("block_rows", [10, None])
+def test_states_without_gradient_are_those_with_it(
+    kind: Kind, lengths: list[int], block_rows: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where they go on from a memory, and where the events come in half precision."""
+    if block_rows:
+        monkeypatch.setattr(recurrent, "_BLOCK_NUMBERS", block_rows * 16)
     batch, encoder = batch_of(lengths), made(kind)
     x, memory = events(batch), torch.randn(len(batch), encoder.memory_size, dtype=torch.float64)
     expected, (going_on, after) = encoder(x, batch), encoder.advance(x, batch, memory)
@@ -127,6 +155,20 @@ def test_dropout_acts_between_layers_in_training_only(kind: Kind) -> None:
     assert not torch.equal(encoder(x, batch), encoder(x, batch))
     encoder.eval()
     torch.testing.assert_close(encoder(x, batch), by_torch(encoder.cells, x, batch), rtol=1e-10, atol=1e-12)
+
+
+def test_a_gradient_through_a_memory_and_from_several_blocks_is_that_of_one_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch, encoder = batch_of(LENGTHS), made("gru")
+    x, memory = events(batch).requires_grad_(), torch.randn(len(batch), encoder.memory_size, dtype=torch.float64)
+    inputs = [x, *encoder.parameters()]
+    whole = torch.autograd.grad(encoder.advance(x, batch, memory)[0].sin().sum(), inputs)
+    monkeypatch.setattr(recurrent, "_BLOCK_NUMBERS", 10 * 16)
+    for one, other in zip(
+        torch.autograd.grad(encoder.advance(x, batch, memory)[0].sin().sum(), inputs), whole, strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
 def test_packing_goes_there_and_back_longest_first() -> None:
