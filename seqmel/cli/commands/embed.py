@@ -92,6 +92,7 @@ def _embedded(
     """Do it in the way that was asked for; gives what was counted, and a line on it."""
     from seqmel.as_of import embed_as_of
     from seqmel.embedding import embed_to_parquet
+    from seqmel.evaluation.watch import InputWatch
     from seqmel.model import load_model
     from seqmel.parallel import launched
     from seqmel.sharing import embed_shared_to_parquet
@@ -108,8 +109,16 @@ def _embedded(
             f" {done.known:,} clients in {state}"
         )
         return {"clients": done.clients, "new_clients": done.new, "dimensions": done.dimensions}, words
-    run = embed_spark_to_parquet if by_spark else embed_shared_to_parquet if launched() else embed_to_parquet
-    clients, size = run(load_model(model), events, output, **options)
+    loaded = load_model(model)
+    if by_spark or launched():
+        run = embed_spark_to_parquet if by_spark else embed_shared_to_parquet
+        clients, size = run(loaded, events, output, **options)
+    else:
+        watch = InputWatch(loaded.statistics, loaded.vocabulary.time) if loaded.statistics else None
+        clients, size = embed_to_parquet(loaded, events, output, **options, watch=watch.see if watch else None)
+        warning = watch.warning() if watch else None
+        if warning:
+            options["progress"].say(f"warning: {warning}. Look closer: seqmel drift {model} {events}")
     return {"clients": clients, "dimensions": size}, (
         f"{clients:,} clients x {size} numbers in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}"
     )
