@@ -23,6 +23,7 @@ _CHUNK_EVENTS = 10_000
 _FEWEST_CLIENTS = 30
 _PSI, _UNSEEN, _ELSEWHERE = 1.0, 0.2, 0.2
 _YEAR_US, _DAY_US = 365 * 86_400_000_000, 86_400_000_000
+_INT64 = torch.iinfo(torch.int64)
 
 
 class InputWatch:
@@ -49,10 +50,12 @@ class InputWatch:
         for name, found in counts.items():
             self.counts[name] += found
         if self.time.end_us is not None and len(sample):
-            around = max(_YEAR_US, int(self.time.span_days * _DAY_US))
-            begin = self.time.end_us - int(self.time.span_days * _DAY_US) - around
+            length = int(self.time.span_days * _DAY_US)
+            around = max(_YEAR_US, length)
+            begin = max(self.time.end_us - length - around, _INT64.min)
+            end = min(self.time.end_us + around, _INT64.max)
             times = sample.times(torch.arange(len(sample)))
-            self.elsewhere += int(((times < begin) | (times > self.time.end_us + around)).sum())
+            self.elsewhere += int(((times < begin) | (times > end)).sum())
 
     def warning(self) -> str | None:
         """What is clearly off, for people; None where nothing is, or where fewer than 30 clients were seen."""

@@ -53,6 +53,13 @@ def test_half_a_year_later_is_no_warning_and_years_away_is_one() -> None:
     )
 
 
+def test_a_training_as_long_as_times_can_be_is_near_everything() -> None:
+    time = VOCABULARY.time.model_copy(update={"span_days": 2.0**63 / 86_400_000_000, "end_us": 2**62})
+    watch = InputWatch(STATISTICS, time)
+    watch.see(sequences(moved(-3000), SCHEMA, VOCABULARY))
+    assert watch.elsewhere == 0
+
+
 def test_values_that_training_did_not_see_are_named_with_their_share() -> None:
     city = pc.if_else(np.arange(len(LATER)) % 10 < 7, pa.scalar("Tromsø"), LATER.column("city"))
     found = warned(put("city", city))
