@@ -1,7 +1,7 @@
 """Set up seqmel in a virtual environment of its own (.venv here) and run something in it. Needs only Python >= 3.10.
 
 python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores after the install
-python3 bootstrap.py test      the tests
+python3 bootstrap.py test      the tests; with those of Spark where there is a Java
 python3 bootstrap.py check     lint, format and types, as CI runs them
 """
 
@@ -47,6 +47,12 @@ def install(extra: str) -> None:
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", f".{extra}")
 
 
+def has_java() -> bool:
+    """Whether Spark can run here: a `java` that starts; what a Mac has in its place before one is installed does not."""
+    java = shutil.which("java")
+    return java is not None and subprocess.run([java, "-version"], capture_output=True).returncode == 0
+
+
 def main() -> None:
     """Install, then run the task that was named."""
     if sys.version_info < (3, 10):  # noqa: UP036 - it is also started by an older one
@@ -55,7 +61,12 @@ def main() -> None:
         )
     if len(sys.argv) != 2 or sys.argv[1] not in TASKS:
         sys.exit(f"usage: python3 bootstrap.py {' | '.join(TASKS)}")
-    install("" if sys.argv[1] == "demo" else "[dev]")
+    extra = "" if sys.argv[1] == "demo" else "[dev]"
+    if sys.argv[1] == "test" and has_java():
+        extra = "[dev,spark]"
+    elif sys.argv[1] == "test":
+        print("no Java here: the tests of Spark are skipped", flush=True)
+    install(extra)
     for arguments in TASKS[sys.argv[1]]:
         run(*arguments)
 

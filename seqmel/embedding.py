@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +92,12 @@ def finite(vectors: Tensor) -> Tensor:
 
 
 def embed(
-    model: Model, events: Events, *, device: str = "auto", progress: Progress = silent
+    model: Model,
+    events: Events,
+    *,
+    device: str = "auto",
+    progress: Progress = silent,
+    watch: Callable[[EncodedSequences], object] | None = None,
 ) -> Iterator[tuple[pa.Array, Tensor]]:
     """Embed clients a chunk at a time: yields their ids and their (n, D) vectors, clients in the order of the input.
 
@@ -101,6 +106,7 @@ def embed(
         events: see `open_events`, or sequences that were prepared with this model's vocabulary.
         device: where to compute.
         progress: where to report to.
+        watch: is shown the sequences of each chunk.
 
     Raises:
         InputError: events that cannot be read, or lack a column that the model was trained with.
@@ -111,6 +117,8 @@ def embed(
     total, chunks = sequence_chunks(model, events)
     with progress.task("embed", total, "clients") as task:
         for sequences in chunks:
+            if watch is not None:
+                watch(sequences)
             vectors = embed_sequences(encoder, sequences, model.config, device=placed)
             yield sequences.client_ids.combine_chunks(), vectors
             task.advance(len(sequences))
@@ -149,11 +157,12 @@ def embed_to_parquet(
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
+    watch: Callable[[EncodedSequences], object] | None = None,
 ) -> tuple[int, int]:
     """Write the embeddings: the client id under its own name and type, then `emb_0000` ... or one list column.
 
     Args:
-        model, events, device, progress: see `embed`.
+        model, events, device, progress, watch: see `embed`.
         output: the Parquet file to write.
         layout: "columns" for one column a dimension, "list" for one fixed-size list column `embedding`.
         dtype: of the numbers: float32, float16, int8 (256 steps within each dimension) or binary (one bit each). The scales
@@ -168,7 +177,7 @@ def embed_to_parquet(
     """
     output = Path(output)
     how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales)
-    parts = embed(model, events, device=device, progress=progress)
+    parts = embed(model, events, device=device, progress=progress, watch=watch)
     client, size = model.schema.client, how.dim or model.encoder.output_size
     if how.streams:
         tables = (how.table(pa.table({client: ids}), vectors.numpy()) for ids, vectors in parts)

@@ -12,7 +12,8 @@ from pathlib import Path
 from seqmel.errors import OutputError
 
 __all__ = [
-    "allocate", "check_output", "full_disk_in_words", "move_into_place", "partial_path", "scratch_beside", "written_beside",
+    "allocate", "check_output", "full_disk_in_words", "move_into_place", "partial_path", "scratch_beside", "scratch_path",
+    "written_beside",
 ]  # fmt: skip
 
 _OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder that seqmel writes has one of these
@@ -70,10 +71,15 @@ def allocate(path: Path, size: int) -> None:
             file.truncate(size)
 
 
+def scratch_path(path: Path) -> Path:
+    """The folder of `scratch_beside`."""
+    return path.with_name(path.name + ".scratch")
+
+
 @contextlib.contextmanager
 def scratch_beside(path: Path) -> Iterator[Path]:
     """Yield a folder beside `path` that is removed in the end; one that a killed run left is removed first."""
-    folder = path.with_name(path.name + ".scratch")
+    folder = scratch_path(path)
     _remove(folder)
     folder.mkdir(parents=True)
     try:

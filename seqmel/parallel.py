@@ -1,6 +1,6 @@
-"""Several processes that train one model, each on its own device: who is which, and what is computed over all of them.
+"""Several processes that train one model or embed with it, each on its own device: who is which, and what is computed over all.
 
-The processes are started by `torchrun`, or by `seqmel train --devices N` on one host; the environment says of each which it
+The processes are started by `torchrun`, or by `--devices N` of a command on one host; the environment says of each which it
 is. Outside of `ranks()` there is one process, and all that stands here does nothing.
 
 A batch is split over the ranks. What compares all views of a batch sees the views of all ranks (`gathered`); what sums over
@@ -22,11 +22,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from seqmel.errors import ConfigError
+from seqmel.errors import ConfigError, OutputError, SeqmelError
 
 __all__ = [
     "Rank",
     "current_rank",
+    "failing_together",
     "first_before_others",
     "gathered",
     "launched",
@@ -122,6 +123,32 @@ def first_before_others() -> Iterator[None]:
     yield
     if first:
         wait()
+
+
+@contextlib.contextmanager
+def failing_together() -> Iterator[None]:
+    """Leave when all processes leave; a `SeqmelError` within one of them is raised on all of them.
+
+    Raises:
+        OutputError: a process ended within.
+    """
+    failure: SeqmelError | None = None
+    try:
+        yield
+    except SeqmelError as error:
+        failure = error
+    if together():
+        failures: list[SeqmelError | None] = [None] * current_rank().count
+        try:
+            dist.all_gather_object(failures, failure)
+        except RuntimeError:  # gloo's, of a connection that was closed
+            failure = failure or OutputError(
+                "Nothing was written: one of the processes that work together has ended before its part was done (out of"
+                " memory, or killed). Run it again, with fewer --devices where memory is short."
+            )
+        failure = failure or next((found for found in failures if found is not None), None)
+    if failure is not None:
+        raise failure from None
 
 
 def share(clients: Tensor) -> Tensor:

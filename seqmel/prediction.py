@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from seqmel.model import Model
 from seqmel.nn.heads import Heads
 from seqmel.progress import Progress, silent
 
-__all__ = ["predict", "predict_outputs", "predict_to_parquet"]
+__all__ = ["heads_of", "predict", "predict_outputs", "predict_to_parquet", "prediction_tables"]
 
 
 def predict(model: Model, events: Events, *, device: str = "auto", progress: Progress = silent) -> Iterator[pa.Table]:
@@ -39,11 +39,8 @@ def predict(model: Model, events: Events, *, device: str = "auto", progress: Pro
         ModelError: the model has not been fine-tuned.
         InputError: events that cannot be read, or lack a column that the model was trained with.
     """
-    heads = _heads(model)
-    return (
-        _table(model, ids, predict_outputs(heads, vectors))
-        for ids, vectors in embed(model, events, device=device, progress=progress)
-    )
+    heads_of(model)
+    return prediction_tables(model, embed(model, events, device=device, progress=progress))
 
 
 def predict_to_parquet(
@@ -75,7 +72,14 @@ def predict_outputs(heads: Heads, vectors: Tensor) -> list[npt.NDArray[np.float6
     return [out.double().numpy() for out in heads(vectors)]
 
 
-def _heads(model: Model) -> Heads:
+def prediction_tables(model: Model, parts: Iterable[tuple[pa.Array, Tensor]]) -> Iterator[pa.Table]:
+    """The tables of `predict`, for ids and (n, D) vectors as `embed` gives them."""
+    heads = heads_of(model)
+    return (_table(model, ids, predict_outputs(heads, vectors)) for ids, vectors in parts)
+
+
+def heads_of(model: Model) -> Heads:
+    """The heads of a fine-tuned model; a `ModelError` where it has none."""
     if model.heads is None:
         raise ModelError(
             "The model cannot predict: it was trained without labels. Fine-tune it first:"

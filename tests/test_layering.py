@@ -34,6 +34,7 @@ LAYERS: dict[str, str] = {
     "updating": "errors progress files device data nn model embedding",
     "spark": "errors progress schema files device config data model embedding",
     "prediction": "errors progress data nn model embedding",
+    "sharing": "progress files device parallel data model embedding prediction",
     "training": "errors progress files sealed device parallel linear config data nn objectives model embedding",
     "evaluation": "errors schema linear data",
     "estimators": "errors progress schema files config data model training embedding prediction evaluation",
@@ -42,7 +43,7 @@ LAYERS: dict[str, str] = {
     "export": "errors files data model nn",
     "experiment": "errors progress files device config data model training embedding prediction evaluation",
     "demo": "errors evaluation",
-    "cli": "errors progress schema files parallel config data model training embedding as_of updating prediction spark evaluation recognition"
+    "cli": "errors progress schema files parallel config data model training embedding as_of updating prediction sharing spark evaluation recognition"
     " report export experiment demo",
     "__main__": "cli",
 }

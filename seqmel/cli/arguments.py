@@ -16,6 +16,7 @@ __all__ = [
     "Client",
     "ConfigFile",
     "Device",
+    "Devices",
     "Engine",
     "Events",
     "Log",
@@ -41,6 +42,7 @@ Precision = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run; start one if there is none.")]
 Log = Annotated[Path | None, typer.Option("--log", help="Append what happens to this file, one JSON object a line.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Devices = Annotated[int | None, typer.Option(min=1, help="So many devices of this host share the clients.")]
 
 Engine = Annotated[str, typer.Option(help="duckdb, on this machine; or spark, for events that outgrow it.")]
 

@@ -11,9 +11,24 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-__all__ = ["launch"]
+import typer
+
+__all__ = ["first_process", "launch", "launch_others"]
 
 _GRACE_SECONDS = 10.0  # for the others to say what went wrong, once one has failed
+
+
+def launch_others(devices: int | None) -> None:
+    """Where several devices are asked for and this is no process of several yet: run this very command in each, and end as they do."""
+    from seqmel.parallel import launched
+
+    if (devices or 1) > 1 and not launched():
+        raise typer.Exit(launch(devices or 1, sys.argv[1:]))
+
+
+def first_process() -> bool:
+    """Whether this process is the one that talks and logs: the only one, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def launch(count: int, arguments: Sequence[str]) -> int:

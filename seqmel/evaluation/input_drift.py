@@ -6,11 +6,12 @@ addition the share of its values that the model does not know. A model is not to
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.statistics import Statistics, count_events
@@ -20,7 +21,7 @@ from seqmel.evaluation.drift import psi_by_chance, psi_of_counts
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["ColumnDrift", "InputDrift", "input_drift"]
+__all__ = ["ColumnDrift", "InputDrift", "drift_of_counts", "input_drift"]
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,21 @@ def input_drift(
     clients, events, counts = count_events(statistics, chunks)
     if not events:
         raise InputError("There are no events to compare with the training. Expected some.")
+    return drift_of_counts(
+        statistics, clients, events, counts, psi_threshold=psi_threshold, unseen_threshold=unseen_threshold
+    )
+
+
+def drift_of_counts(
+    statistics: Statistics,
+    clients: int,
+    events: int,
+    counts: Mapping[str, npt.NDArray[np.int64]],
+    *,
+    psi_threshold: float,
+    unseen_threshold: float,
+) -> InputDrift:
+    """The same from what `count_events` found: clients, events, and column -> (bins,) counts."""
     columns = {}
     for name, bins in statistics.columns.items():
         before, now = np.array(bins.counts), counts[name]

@@ -7,7 +7,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from seqmel.cli.arguments import Device, Engine, Events, Log, Overwrite, device_option, one_of
+from seqmel.cli.arguments import Device, Devices, Engine, Events, Log, Overwrite, device_option, one_of
+from seqmel.cli.launching import first_process, launch_others
 from seqmel.errors import ConfigError
 
 __all__ = ["embed"]
@@ -37,12 +38,14 @@ def embed(
     ] = None,
     engine: Engine = "duckdb",
     device: Device = None,
+    devices: Devices = None,
     overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
     """Write one vector a client, or one a client and moment; or bring vectors up to date from new events."""
     from seqmel.cli.log import logged
     from seqmel.data.number_types import NumberType
+    from seqmel.parallel import launched
     from seqmel.progress import record
 
     if as_of is not None and state is not None:
@@ -52,6 +55,10 @@ def embed(
     by_spark = one_of("engine", engine, "duckdb", "spark") == "spark"
     if by_spark and (as_of is not None or state is not None):
         raise ConfigError("--engine spark goes with neither --as-of nor --state. Leave it out, or them.")
+    if ((devices or 1) > 1 or launched()) and (by_spark or as_of is not None or state is not None):
+        raise ConfigError(
+            "Several devices go with none of --engine spark, --as-of and --state. Leave --devices out, or them."
+        )
     options: dict[str, Any] = {
         "layout": one_of("layout", layout, "columns", "list"), "dtype": one_of("dtype", dtype, *get_args(NumberType)),
         "dim": dim, "scales": scales, "device": device_option(device), "overwrite": overwrite,
@@ -65,10 +72,12 @@ def embed(
         "state": state,
         **options,
     }
-    with logged(log, "embed", given) as progress:
+    launch_others(devices)
+    with logged(log if first_process() else None, "embed", given) as progress:
         counts, words = _embedded(model, events, output, as_of, state, by_spark, options | {"progress": progress})
         record(progress, "counted", **counts)
-    typer.echo(words)
+    if first_process():
+        typer.echo(words)
 
 
 def _embedded(
@@ -83,7 +92,10 @@ def _embedded(
     """Do it in the way that was asked for; gives what was counted, and a line on it."""
     from seqmel.as_of import embed_as_of
     from seqmel.embedding import embed_to_parquet
+    from seqmel.evaluation.watch import InputWatch
     from seqmel.model import load_model
+    from seqmel.parallel import launched
+    from seqmel.sharing import embed_shared_to_parquet
     from seqmel.spark.run import embed_spark_to_parquet
     from seqmel.updating import embed_update
 
@@ -97,8 +109,16 @@ def _embedded(
             f" {done.known:,} clients in {state}"
         )
         return {"clients": done.clients, "new_clients": done.new, "dimensions": done.dimensions}, words
-    run = embed_spark_to_parquet if by_spark else embed_to_parquet
-    clients, size = run(load_model(model), events, output, **options)
+    loaded = load_model(model)
+    if by_spark or launched():
+        run = embed_spark_to_parquet if by_spark else embed_shared_to_parquet
+        clients, size = run(loaded, events, output, **options)
+    else:
+        watch = InputWatch(loaded.statistics, loaded.vocabulary.time) if loaded.statistics else None
+        clients, size = embed_to_parquet(loaded, events, output, **options, watch=watch.see if watch else None)
+        warning = watch.warning() if watch else None
+        if warning:
+            options["progress"].say(f"warning: {warning}. Look closer: seqmel drift {model} {events}")
     return {"clients": clients, "dimensions": size}, (
         f"{clients:,} clients x {size} numbers in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}"
     )

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Device, Events, Log, Overwrite, device_option
+from seqmel.cli.arguments import Device, Devices, Events, Log, Overwrite, device_option
+from seqmel.cli.launching import first_process, launch_others
 
 __all__ = ["predict"]
 
@@ -17,21 +18,26 @@ def predict(
     events: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
     device: Device = None,
+    devices: Devices = None,
     overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
     """Write what a fine-tuned model says of each client."""
     from seqmel.cli.log import logged
     from seqmel.model import load_model
+    from seqmel.parallel import launched
     from seqmel.prediction import predict_to_parquet
     from seqmel.progress import record
+    from seqmel.sharing import predict_shared_to_parquet
 
+    launch_others(devices)
     options = {"model": model, "events": events, "output": output, "device": device_option(device)}
-    with logged(log, "predict", options) as progress:
+    with logged(log if first_process() else None, "predict", options) as progress:
         loaded = load_model(model)
-        clients = predict_to_parquet(
-            loaded, events, output, device=device_option(device), overwrite=overwrite, progress=progress
-        )
+        run = predict_shared_to_parquet if launched() else predict_to_parquet
+        clients = run(loaded, events, output, device=device_option(device), overwrite=overwrite, progress=progress)
         record(progress, "counted", clients=clients)
+    if not first_process():
+        return
     columns = ", ".join(column for target in loaded.targets for column in target.columns)
     typer.echo(f"{clients:,} clients in {output}: {loaded.schema.client}, {columns}")

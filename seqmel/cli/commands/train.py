@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +21,7 @@ from seqmel.cli.arguments import (
     Time,
     read_options,
 )
-from seqmel.cli.launching import launch
+from seqmel.cli.launching import first_process, launch_others
 
 __all__ = ["train"]
 
@@ -55,11 +53,9 @@ def train(
     }  # fmt: skip
     checked = read_options(config, settings, client=client, time=time, **flags)
     from seqmel.cli.log import logged
-    from seqmel.parallel import launched
     from seqmel.training.run import train as run
 
-    if checked.devices > 1 and not launched():
-        raise typer.Exit(launch(checked.devices, sys.argv[1:]))
+    launch_others(checked.devices)
     try:
         options = {"events": events, "output": output, "resume": resume, "config": checked.to_dict()}
         with logged(log, "train", options) as progress:
@@ -67,5 +63,5 @@ def train(
     except KeyboardInterrupt:
         typer.echo(f"\nstopped; nothing is lost: the same command with --resume goes on ({output}.partial)", err=True)
         raise typer.Exit(130) from None
-    if os.environ.get("RANK", "0") == "0":
+    if first_process():
         typer.echo(f"model in {output}; next: seqmel embed {output} {events} -o embeddings.parquet")
