@@ -29,7 +29,7 @@ NOBODY = -1
 
 Gives = Literal["pairs", "triplets"]
 
-_CELLS = 2**24  # anchors times embeddings that are looked at together: 64 MB of distances, some 300 MB with the masks
+_CELLS = 2**22  # anchors times embeddings that are looked at together: 16 MB of distances, some 100 MB with the masks
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Miner(ABC):
     Args:
         views: at most so many embeddings of one client are looked at as positives; counted where None, which waits for a
             GPU.
-        chunk_rows: so many anchors are looked at together; None takes as many as make a block of 16 million cells.
+        chunk_rows: so many anchors are looked at together; None takes as many as make a block of 4 million cells.
     """
 
     gives: ClassVar[Gives]
