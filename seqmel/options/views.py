@@ -6,9 +6,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from seqmel.options.base import Above, Options, Positive, Share, named_or
+from seqmel.options.base import Above, Options, Positive, Share, also_named, named_or
 
-__all__ = ["AnyViewsOptions", "RandomSlicesOptions", "ViewsOptions"]
+__all__ = ["OTHER_VIEW_NAMES", "AnyViewsOptions", "RandomSlicesOptions", "ViewsOptions"]
+
+OTHER_VIEW_NAMES = {"weeks": "calendar_windows"}
+"""Other name -> ours."""
 
 
 class _Views(Options):
@@ -78,5 +81,7 @@ AnyViewsOptions: TypeAlias = (
     | LastKOptions
 )
 ViewsOptions: TypeAlias = Annotated[
-    Annotated[AnyViewsOptions, Field(discriminator="name")], BeforeValidator(named_or("random_slices"))
+    Annotated[AnyViewsOptions, Field(discriminator="name")],
+    BeforeValidator(named_or("random_slices")),
+    BeforeValidator(also_named(OTHER_VIEW_NAMES)),
 ]
