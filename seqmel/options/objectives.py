@@ -43,8 +43,8 @@ class CoLESOptions(_ObjectiveOptions):
     """Contrastive learning for event sequences: views of one client together, views of others apart."""
 
     name: Literal["coles"] = "coles"
-    head_size: Positive = 128
-    """Width of the projection head, which exists in training only."""
+    head_size: Positive | None = 128
+    """Width of the projection head, which exists in training only; null has none: the loss compares the vectors themselves."""
 
 
 class EventPredictionOptions(_ObjectiveOptions):

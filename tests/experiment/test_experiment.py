@@ -252,3 +252,19 @@ def test_a_plan_as_it_was_before_shares_has_the_settings_that_it_had(folder: Pat
     plan = read_plan(folder / "plan.yaml")
     settings = seqmel.experiment.run._settings(plan, seqmel.experiment.plan.Cell("gru", "cards", 0))
     assert set(settings) == {"data", "config", "folds", "trees", "clients", "aggregates"}
+
+
+def test_a_cell_that_was_run_before_there_was_an_option_is_done_where_the_option_is_not_used(folder: Path) -> None:
+    data = {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}}
+    plan = PLAN | {"rows": {"gru": PLAN["rows"]["gru"]}, "seeds": [0], "data": data, "aggregates": False}
+    run_experiment(write(folder, plan), folder / "out")
+    (cell,) = (folder / "out" / "cells").glob("*.json")
+    stored = json.loads(cell.read_text())
+    del stored["settings"]["config"]["events"]["noise"]
+    cell.write_text(json.dumps(stored))
+    before = cell.read_bytes()
+    run_experiment(folder / "plan.yaml", folder / "out")
+    assert cell.read_bytes() == before
+    write(folder, plan | {"rows": {"gru": PLAN["rows"]["gru"] | {"events": {"hidden_size": 16, "noise": 0.1}}}})
+    with pytest.raises(OutputError, match="other settings"):
+        run_experiment(folder / "plan.yaml", folder / "out")

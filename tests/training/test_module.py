@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from small import SCHEMA, card_events, fitted, sequences, tiny_config
 
+from seqmel.config import Config
+from seqmel.errors import ConfigError
+from seqmel.training.fit import fit
 from seqmel.training.module import Means
 
 
@@ -24,3 +30,26 @@ def test_means_hold_on_to_nothing_that_they_are_given() -> None:
     means.add({"loss": number})
     number.fill_(5.0)
     assert means.values() == {"loss": 1.0}
+
+
+def test_a_rate_in_steps_falls_after_so_many_epochs() -> None:
+    events = card_events(16)
+    vocabulary = fitted(events, SCHEMA, min_count=2)
+    training = {"epochs": 5, "batch_size": 8, "validation_share": 0.3, "learning_rate": 0.01}
+    config = tiny_config(training=training | {"schedule": "step", "step_epochs": 2, "step_factor": 0.5})
+    _, history = fit(sequences(events, SCHEMA, vocabulary), vocabulary, config)
+    after = [row["learning_rate"] for row in history]  # of each epoch, which is what the next one has
+    assert after == pytest.approx([0.01, 0.005, 0.005, 0.0025, 0.0025])
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"schedule": "step"}, "schedule step needs step_epochs and step_factor"),
+        ({"schedule": "step", "step_epochs": 3}, "schedule step needs step_epochs and step_factor"),
+        ({"step_factor": 0.5}, "are for schedule step, found one_cycle"),
+    ],
+)
+def test_steps_of_a_rate_belong_to_their_schedule(training: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config.of({"training": training})
