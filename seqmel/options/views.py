@@ -72,6 +72,12 @@ class LastKOptions(_Views):
     name: Literal["last_k"]
 
 
+class NearestTimeOptions(_Views):
+    """The events nearest in time to a random moment."""
+
+    name: Literal["nearest_time"]
+
+
 AnyViewsOptions: TypeAlias = (
     RandomSlicesOptions
     | RandomSamplesOptions
@@ -79,6 +85,7 @@ AnyViewsOptions: TypeAlias = (
     | TimeWindowsOptions
     | CalendarWindowsOptions
     | LastKOptions
+    | NearestTimeOptions
 )
 ViewsOptions: TypeAlias = Annotated[
     Annotated[AnyViewsOptions, Field(discriminator="name")],
