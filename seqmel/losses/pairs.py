@@ -20,6 +20,7 @@ __all__ = [
     "masked_logsumexp",
     "masked_mean",
     "masked_sum",
+    "mined_figures",
     "neighbouring_views",
     "positive_pairs",
     "positives_of",
@@ -179,6 +180,22 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def masked_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The sum of the values where the mask is true, and how many these are."""
     return torch.where(mask, values, 0.0).sum(), mask.sum()
+
+
+@torch.no_grad()
+def mined_figures(near: Tensor, near_real: Tensor, far: Tensor, far_real: Tensor, active: Tensor) -> dict[str, Tensor]:
+    """The figures of a loss over what was mined, see `MetricLoss`.
+
+    Args:
+        near, near_real: (P,) distances of positives, and which of them count.
+        far, far_real: (Q,) those of negatives.
+        active: a scalar, the share that costs something.
+    """
+    return {
+        "active": active.detach(),
+        "mined_positive_distance": masked_mean(near, near_real).detach(),
+        "mined_negative_distance": masked_mean(far, far_real).detach(),
+    }
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:

@@ -51,6 +51,11 @@ class CoLES(nn.Module):
             self.miner = MINERS[config.miner.name](views=views, **_arguments(config.miner, without=("memory",)))
             self.memory = MemoryBank(size=remembered, width=width) if remembered else None
 
+    @property
+    def figures(self) -> dict[str, Tensor]:
+        """What is worth watching of the last batch, see `MetricLoss`."""
+        return self.loss.figures
+
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar, in float32: similarities in bfloat16 are too coarse to learn from."""
         projected, clients = gathered(self.head(encoded.vectors)), gathered(encoded.batch.clients)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from small import SCHEMA, card_events, fitted, sequences, tiny_config
 
 from seqmel.config import Config
 from seqmel.errors import ConfigError
+from seqmel.progress import Task, silent
 from seqmel.training.fit import fit
 from seqmel.training.module import Means
 
@@ -53,3 +56,30 @@ def test_a_rate_in_steps_falls_after_so_many_epochs() -> None:
 def test_steps_of_a_rate_belong_to_their_schedule(training: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Config.of({"training": training})
+
+
+class Heard:
+    """A progress that remembers what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+        with silent.task(name, total, unit) as task:
+            yield task
+
+
+def test_what_is_mined_is_watched_and_said() -> None:
+    events = card_events(16)
+    vocabulary = fitted(events, SCHEMA, min_count=2)
+    config = tiny_config(objective="coles", loss="triplet", miner="semi_hard")
+    progress = Heard()
+    _, (row,) = fit(sequences(events, SCHEMA, vocabulary), vocabulary, config, progress=progress)
+    assert 0 < row["active"] <= 1
+    assert 0 < row["mined_positive_distance"] < 2
+    assert 0 < row["mined_negative_distance"] < 2
+    assert f"{row['active']:.0%} of what is mined active" in progress.lines[0]
