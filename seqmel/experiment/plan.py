@@ -36,8 +36,6 @@ from seqmel.evaluation.scoring import AGGREGATES
 
 __all__ = ["SCORED", "Cell", "DataSet", "Plan", "Published", "read_plan"]
 
-"""The row of the hand-crafted aggregates."""
-
 SCORED = ("trees", "finetuned", "scratch")
 """What a row's `scored` may be."""
 
