@@ -9,18 +9,18 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.errors import ConfigError, did_you_mean, shown
 from seqmel.options.base import Above, Layers, NotNegative, Options, Positive, Share, named, named_or
-from seqmel.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions
+from seqmel.options.losses import OTHER_LOSS_NAMES, AnyLossOptions, InfoNCEOptions, LossOptions
 from seqmel.options.miners import AnyMinerOptions, MinerOptions
-from seqmel.options.objectives import CoLESOptions, EventPredictionOptions, ObjectivesOptions
+from seqmel.options.objectives import OTHER_OBJECTIVE_NAMES, CoLESOptions, EventPredictionOptions, ObjectivesOptions
 from seqmel.options.samplers import RandomOptions, SamplerOptions
-from seqmel.options.views import RandomSlicesOptions, ViewsOptions
+from seqmel.options.views import OTHER_VIEW_NAMES, RandomSlicesOptions, ViewsOptions
 from seqmel.schema import SchemaOptions
 
 __all__ = ["Config", "methods", "parse_yaml", "read_config"]
@@ -46,6 +46,8 @@ class EventOptions(Options):
     layers: Layers = 2
     dropout: Share = 0.0
     category_dropout: Share = 0.01
+    noise: NotNegative = 0.0
+    """Standard deviation of the noise that training adds to the embedded features of an event."""
     pretrain: Literal["ppmi"] | None = None
     """How embeddings of categories begin: null at random; ppmi so that codes which stand near the same others are near."""
     pretrain_window: Positive = 5
@@ -60,6 +62,11 @@ class NoEncoderOptions(Options):
 
 class RecurrentOptions(Options):
     """GRU or LSTM."""
+
+    lines: ClassVar[dict[str, str]] = {
+        "gru": "Gated recurrent unit: a state that each event brings up to date.",
+        "lstm": "Long short-term memory: a gated state with a memory cell beside it.",
+    }
 
     name: Literal["gru", "lstm"] = "gru"
     hidden_size: Positive = 256
@@ -94,15 +101,31 @@ class TrainingOptions(Options):
     """Clients a batch."""
     learning_rate: Above = 1e-3
     weight_decay: NotNegative = 1e-4
-    schedule: Literal["one_cycle", "constant"] = "one_cycle"
-    """One cycle: up over the first tenth of the steps, then down along a cosine."""
-    gradient_clip: Above = 1.0
+    schedule: Literal["one_cycle", "constant", "step"] = "one_cycle"
+    """One cycle: up over the first tenth of the steps, then down along a cosine. step: times step_factor after every
+    step_epochs epochs."""
+    step_epochs: Positive | None = None
+    step_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of the schedule step, which needs both; the published presets have 0.9025 every 30 or 10 epochs."""
+    gradient_clip: Above | None = 1.0
+    """Longest that a step's gradient may be; null leaves it as it is."""
+    min_events: Annotated[int, Field(ge=2)] = 2
+    """Clients with fewer events are not trained on; they are embedded like all others."""
     validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.05
     """Share of the clients held out to watch the training."""
     patience: Positive | None = None
     """Stop after so many epochs without a better validation recall; null never stops early."""
     data: Literal["memory", "memory_map", "device"] = "memory_map"
     """Where the sequences lie: read into memory, mapped from disk, or on the device that trains."""
+
+    @model_validator(mode="after")
+    def _steps_are_given_for_their_schedule(self) -> TrainingOptions:
+        given = (self.step_epochs is not None) + (self.step_factor is not None)
+        if self.schedule == "step" and given < 2:
+            raise ValueError("schedule step needs step_epochs and step_factor, such as 30 and 0.9025")
+        if self.schedule != "step" and given:
+            raise ValueError(f"step_epochs and step_factor are for schedule step, found {self.schedule}")
+        return self
 
 
 class FinetuningOptions(Options):
@@ -160,6 +183,15 @@ EncoderOptions: TypeAlias = Annotated[
     BeforeValidator(named_or("gru")),
 ]
 PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "total", "attention"]
+_POOLINGS = {
+    "last": "The state after the last event.",
+    "mean": "The mean of all events.",
+    "max": "The largest of each number over all events.",
+    "std": "The standard deviation over all events.",
+    "total": "The logarithm of the sum of all events, with its sign: tells how many there were of what.",
+    "attention": "A mean with learnt weights.",
+}
+_OTHER_NAMES = {"loss": OTHER_LOSS_NAMES, "objective": OTHER_OBJECTIVE_NAMES, "views": OTHER_VIEW_NAMES}
 
 
 class Config(Options):
@@ -302,13 +334,17 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
 
 
 def methods() -> dict[str, dict[str, str]]:
-    """Section of the config -> name of each method it can be -> a line on it."""
+    """Section of the config -> name of each method it can be -> a line on it, with the other names that it has."""
     found: dict[str, dict[str, str]] = {}
     for section, model in _sections():
         names = get_args(model.model_fields["name"].annotation) if "name" in model.model_fields else ()
         for name in names:
-            found.setdefault(section, {})[name] = " ".join((model.__doc__ or "").split("\n\n")[0].split())
-    return found
+            line = getattr(model, "lines", {}).get(name) or " ".join((model.__doc__ or "").split("\n\n")[0].split())
+            others = [other for other, own in _OTHER_NAMES.get(section, {}).items() if own == name]
+            found.setdefault(section, {})[name] = f"{line} Also: {', '.join(others)}." if others else line
+        if section == "encoder":
+            found["pooling"] = _POOLINGS
+    return {section: dict(names) for section, names in found.items()}
 
 
 def parse_yaml(text: str) -> Any:
@@ -365,11 +401,18 @@ def _explain(error: ValidationError, source: str) -> str:
         expected = str(context.get("expected_tags", context.get("expected", ""))).replace(" or ", ", ").replace("'", "")
         value = first["input"].get("name") if isinstance(first["input"], Mapping) else first["input"]
         found = value if isinstance(value, str) else _short.repr(value)
-        return f"{source}: {name} cannot be {_short.repr(found)}. Expected one of: {expected}.{did_you_mean(found, expected.split(', '))}"
+        hint = _method_elsewhere(found) or did_you_mean(found, expected.split(", "))
+        return f"{source}: {name} cannot be {_short.repr(found)}. Expected one of: {expected}.{hint}"
     if first["type"] == "string_pattern_mismatch":
         example = {"preparation.memory_limit": "such as 4GB", "device": "auto, cpu, cuda, cuda:1, gpu or mps"}[name]
         return f"{source}: {name} cannot be {_short.repr(first['input'])}. Expected {example}."
     return f"{source}: {name} = {_short.repr(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def _method_elsewhere(name: str) -> str:
+    """Where a method of this name belongs, if there is one."""
+    places = [section for section, names in methods().items() if name in names]
+    return f" {name} belongs to another option: {places[0]}={name}." if places else ""
 
 
 def _explain_unknown(place: list[str], source: str) -> str:

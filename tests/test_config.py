@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from seqmel.config import Config, read_config
+from seqmel.config import Config, methods, read_config
 from seqmel.errors import ConfigError
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"trainin": {"epochs": 1}}, r"unknown option 'trainin'\. Did you mean 'training'\?"),
-    ({"training": {"epoch": 1}}, r"unknown option 'training\.epoch'\. Did you mean 'epochs'\?"),
+    ({"training": {"epoch": 1}}, r"unknown option 'training\.epoch'\. Did you mean 'epochs'"),
     ({"hidden_size": 9}, r"unknown option 'hidden_size'\. It is an option of: events\.hidden_size"),
     ({"encoder": {"name": "gru", "heads": 2}}, r"unknown option 'encoder\.heads'"),
     ({"encoder": {"hiden_size": 2}}, r"unknown option 'encoder\.hiden_size'\. Did you mean 'hidden_size'\?"),
@@ -204,3 +204,32 @@ def test_a_missing_file_has_its_nearest_neighbour_offered(tmp_path: Path) -> Non
 def test_a_setting_that_is_none_is_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         read_config(None, [setting])
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "own"),
+    [
+        ("loss", "nt_xent", "infonce"),
+        ("loss", "supervised_contrastive", "supcon"),
+        ("views", "weeks", "calendar_windows"),
+        ("objective", "meles", "coles"),
+        ("objective", "sop", "sequence_order"),
+        ("objective", "nsp", "next_sequence"),
+        ("objective", "mlm", "masked_events"),
+        ("objective", "rtd", "replaced_token"),
+    ],
+)
+def test_another_name_of_a_method_is_the_method(section: str, name: str, own: str) -> None:
+    beside = {"encoder": "gru"}
+    assert Config.of({section: name} | beside) == Config.of({section: own} | beside)
+    assert Config.of({section: {"name": name}} | beside) == Config.of({section: own} | beside)
+    assert f"Also: {name}" in methods()[section][own]
+
+
+def test_options_go_with_another_name_too() -> None:
+    assert read_config(None, ["loss=nt_xent", "loss.temperature=0.2"]).loss.model_dump()["temperature"] == 0.2
+
+
+def test_a_method_under_the_wrong_option_is_told_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"objective cannot be 'vicreg'.* belongs to another option: loss=vicreg\.$"):
+        Config.of({"objective": "vicreg"})

@@ -15,6 +15,7 @@ from seqmel.data.samplers import SAMPLERS
 from seqmel.data.views import VIEWS
 from seqmel.losses import LOSSES
 from seqmel.miners import MINERS
+from seqmel.nn.pooling import POOLINGS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
 
@@ -48,9 +49,12 @@ def test_the_page_says_what_is_taken_and_given() -> None:
 
 
 def test_the_command_lists_every_method_with_a_line() -> None:
-    assert set(KNOWN) == {"objective", "views", "encoder", "loss", "miner", "sampler"}
+    assert set(KNOWN) == {"objective", "views", "encoder", "pooling", "loss", "miner", "sampler"}
     assert set(KNOWN["loss"]) == set(LOSSES) | {"pml"}
     assert set(KNOWN["encoder"]) == {"none", "gru", "lstm", "transformer"}
+    assert tuple(KNOWN["pooling"]) == POOLINGS
+    lines = [line for section in KNOWN.values() for line in section.values()]
+    assert len(set(lines)) == len(lines)
     assert all(line.endswith(".") for section in KNOWN.values() for line in section.values())
     assert json.loads(CliRunner().invoke(app, ["methods", "--json"]).output) == KNOWN
     text = CliRunner().invoke(app, ["methods"]).output

@@ -54,8 +54,8 @@ class SequenceEmbedder(SequenceTransformer):
         objective: a part or several that are learnt together, each a name or a dict of options.
         views, loss, miner: how to learn; the miner "auto" is the one that the loss wants.
         sampler: which clients make a batch, "random" or "category_balanced".
-        epochs, batch_size, learning_rate, weight_decay, schedule, gradient_clip, validation_share, patience, data: see
-            `seqmel.config.TrainingOptions`; `epochs` of None makes about 1,000 steps of it.
+        epochs, batch_size, learning_rate, weight_decay, schedule, step_epochs, step_factor, gradient_clip, min_events,
+            validation_share, patience, data: see `seqmel.config.TrainingOptions`; `epochs` of None makes about 1,000 steps of it.
         preparation, embedding: options of those sections of a config.
         events: where to look up client ids, for an X of client ids; a path or table is read anew by each fit and
             transform, `EventSequences` are not.
@@ -96,8 +96,11 @@ class SequenceEmbedder(SequenceTransformer):
         batch_size: int = 64,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
-        schedule: Literal["one_cycle", "constant"] = "one_cycle",
-        gradient_clip: float = 1.0,
+        schedule: Literal["one_cycle", "constant", "step"] = "one_cycle",
+        step_epochs: int | None = None,
+        step_factor: float | None = None,
+        gradient_clip: float | None = 1.0,
+        min_events: int = 2,
         validation_share: float = 0.05,
         patience: int | None = None,
         data: Literal["memory", "memory_map", "device"] = "memory_map",
@@ -134,7 +137,10 @@ class SequenceEmbedder(SequenceTransformer):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.schedule = schedule
+        self.step_epochs = step_epochs
+        self.step_factor = step_factor
         self.gradient_clip = gradient_clip
+        self.min_events = min_events
         self.validation_share = validation_share
         self.patience = patience
         self.data = data

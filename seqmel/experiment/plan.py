@@ -12,7 +12,11 @@
 A row is the base with its own options laid over it, so that rows differ in what they name and in nothing else. `scored` is
 the one key of a row that is no option of a config: `trees` (the default) trains LightGBM on the embeddings, `finetuned` tunes
 the encoder and a head on the labels of each fold's training part, `scratch` does so with an encoder that was not trained before.
-With `label_shares: [0.05, 0.2, 1]` every row is scored with these shares of the training labels.
+With `label_shares: [0.05, 0.2, 1]` every row is scored with these shares of the training labels. `published` puts figures that
+others reported into a column of their own, by row:
+
+    published:
+      - {figures: "age accuracy, arXiv 2002.08232", rows: {CoLES: 0.639}}
 """
 
 from __future__ import annotations
@@ -30,9 +34,7 @@ from seqmel.config import Config, parse_yaml
 from seqmel.errors import ConfigError, did_you_mean
 from seqmel.evaluation.scoring import AGGREGATES
 
-__all__ = ["SCORED", "Cell", "DataSet", "Plan", "read_plan"]
-
-"""The row of the hand-crafted aggregates."""
+__all__ = ["SCORED", "Cell", "DataSet", "Plan", "Published", "read_plan"]
 
 SCORED = ("trees", "finetuned", "scratch")
 """What a row's `scored` may be."""
@@ -54,6 +56,22 @@ class DataSet(_Part):
     """Options of the schema, as in a config."""
 
 
+class Published(_Part):
+    """Figures that others reported, shown beside ours."""
+
+    figures: _Name
+    """What they are, and whose."""
+    rows: Annotated[dict[_Name, str | float], Field(min_length=1)]
+    """Row of the table -> figure, as it is to be read."""
+    data: str | None = None
+    target: str | None = None
+    """Only beside this data set, this target; beside all where null."""
+
+    def beside(self, data: str, target: str) -> bool:
+        """Whether the figures belong beside the table of this data set and target."""
+        return self.data in (None, data) and self.target in (None, target)
+
+
 class Plan(_Part):
     """See the module's text."""
 
@@ -69,6 +87,7 @@ class Plan(_Part):
     trees: Annotated[int, Field(ge=1)] = 500
     clients: Annotated[int, Field(ge=2)] | None = None
     """Only so many clients of each data set, the first ones; all where null."""
+    published: tuple[Published, ...] = ()
 
     def config(self, row: str, data: str, seed: int) -> Config:
         """All options of a row on a data set."""
@@ -113,6 +132,7 @@ def read_plan(path: str | Path) -> Plan:
         raise ConfigError(_explain(error, path)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
+    _check_published(plan, path)
     for row in plan.rows:
         if plan.scored(row) not in SCORED:
             raise ConfigError(
@@ -129,11 +149,30 @@ def read_plan(path: str | Path) -> Plan:
     return plan
 
 
+def _check_published(plan: Plan, path: Path) -> None:
+    """Figures beside a row, a data set or a target that is not there would be shown nowhere."""
+    rows = [*plan.rows, AGGREGATES]
+    rows += [f"{row} + {AGGREGATES}" for row in plan.rows]
+    for part in plan.published:
+        targets = [t for name, data in plan.data.items() if part.data in (None, name) for t in data.targets]
+        for kind, name, known in (
+            *(("row", row, rows) for row in part.rows),
+            *([("data set", part.data, list(plan.data))] if part.data is not None else []),
+            *([("target", part.target, targets)] if part.target is not None else []),
+        ):
+            if name not in known:
+                raise ConfigError(
+                    f"{path}: published {part.figures!r} names the {kind} {name!r}, which the plan has not."
+                    f"{did_you_mean(name, known)}"
+                )
+
+
 def _explain(error: ValidationError, path: Path) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        model = DataSet if first["loc"][0] == "data" else Plan
+        parts: dict[str, type[_Part]] = {"data": DataSet, "published": Published}
+        model = parts.get(str(first["loc"][0]), Plan)
         known = [field.alias or name for name, field in model.model_fields.items()]
         return f"{path}: unknown option {place!r}.{did_you_mean(str(first['loc'][-1]), known)} Known here: {', '.join(known)}."
     return f"{path}: {place or 'the file'}: {first['msg'][0].lower()}{first['msg'][1:]}."

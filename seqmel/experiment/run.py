@@ -26,7 +26,7 @@ from seqmel.data.inference import infer_schema
 from seqmel.data.labels import beside, read_labels
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared
 from seqmel.data.reading import open_events
-from seqmel.errors import OutputError, SeqmelError
+from seqmel.errors import ConfigError, OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import label_curve
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
@@ -101,11 +101,20 @@ def _is_done(plan: Plan, cell: Cell, output: Path) -> bool:
     path = output / "cells" / f"{cell.key}.json"
     if not path.is_file():
         return False
-    if json.loads(path.read_text(encoding="utf-8"))["settings"] != _settings(plan, cell):
+    ran = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    if ran != _settings(plan, cell) and _with_newer_options(ran) != _settings(plan, cell):
         raise OutputError(
             f"{path} was run with other settings than row {cell.row!r} has now. Name another output, or remove it."
         )
     return True
+
+
+def _with_newer_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a cell that was run before there were some options, with the defaults of these, which change nothing."""
+    try:
+        return settings | ({"config": Config.of(settings["config"]).to_dict()} if settings["config"] else {})
+    except ConfigError:
+        return settings
 
 
 def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress) -> None:

@@ -72,16 +72,25 @@ def _grids(results: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, npt.ND
 
 
 def markdown(plan: Plan, results: pd.DataFrame) -> str:
-    """A table a data set and target: rows as in the plan, mean and interval, and the difference to the first row."""
+    """A table a data set and target: rows as in the plan, mean and interval, the difference to the first row, and figures
+    that others published."""
     seeds = f"seeds {', '.join(map(str, plan.seeds))}" if len(plan.seeds) > 1 else f"seed {plan.seeds[0]}"
     parts = [f"LightGBM, {plan.trees} trees, {plan.folds} folds, {seeds}; mean ± 95 % interval over folds and seeds."]
+    if plan.published:
+        parts.append(
+            "Published figures are of other data, or other runs, than ours: what can be compared is the order of rows."
+        )
     for (data, target, metric), sets in _grids(results).items():
         first, base = next(iter(sets.items()))
-        lines = [f"| {data}: {target} | {metric} | minus {first} |", "|---|---|---|"]
+        published = [part for part in plan.published if part.beside(data, target)]
+        heads = [f"{data}: {target}", metric, f"minus {first}", *(f"published: {part.figures}" for part in published)]
+        lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for name, grid in sets.items():
             apart = grid - base  # of one seed against several, each is compared with the one
             difference = "" if name == first else f"{apart.mean():+.3f} ± {half_width(apart):.3f}"
-            lines.append(f"| {name} | {grid.mean():.3f} ± {half_width(grid):.3f} | {difference} |")
+            theirs = [str(part.rows.get(name, "")) for part in published]
+            cells = [name, f"{grid.mean():.3f} ± {half_width(grid):.3f}", difference, *theirs]
+            lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 

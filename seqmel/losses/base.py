@@ -33,10 +33,17 @@ class MetricLoss(nn.Module):
     Attributes:
         takes: what it is given besides the embeddings; see the module's text.
         unit: whether the embeddings have to be unit vectors.
+        figures: what is worth watching of the batch that the loss has seen last, scalars without gradient: where pairs or
+            triplets are mined, the loss itself says little. `active` is the share of them that cost something,
+            `mined_positive_distance` and `mined_negative_distance` the mean distances of those that were chosen.
     """
 
     takes: ClassVar[Takes] = "batch"
     unit: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.figures: dict[str, Tensor] = {}
 
     def grow(self, share: float) -> None:
         """Told before each step how much of the training is done, 0 to 1; for losses that change on the way."""

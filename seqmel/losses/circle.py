@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.pairs import masked_logsumexp, masked_mean, same_client
+from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.pairs import masked_logsumexp, masked_sum, same_client
 
 __all__ = ["CircleLoss"]
 
@@ -44,10 +45,15 @@ class CircleLoss(MetricLoss):
         Returns:
             A scalar, the mean over anchors with a positive and a negative; zero, with zero gradient, where none has both.
         """
-        positive, negative = same_client(clients)
-        similarity = embeddings @ embeddings.t()
-        fixed = similarity.detach()
-        pull = -self.scale * (1 + self.margin - fixed).clamp(min=0) * (similarity - (1 - self.margin))
-        push = self.scale * (fixed + self.margin).clamp(min=0) * (similarity - self.margin)
-        costs = F.softplus(masked_logsumexp(pull, positive) + masked_logsumexp(push, negative))
-        return masked_mean(costs, positive.any(1) & negative.any(1))
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            positive, negative = same_client(clients, rows)
+            similarity = x[rows] @ x.t()
+            fixed = similarity.detach()
+            pull = -self.scale * (1 + self.margin - fixed).clamp(min=0) * (similarity - (1 - self.margin))
+            push = self.scale * (fixed + self.margin).clamp(min=0) * (similarity - self.margin)
+            costs = F.softplus(masked_logsumexp(pull, positive) + masked_logsumexp(push, negative))
+            return masked_sum(costs, positive.any(1) & negative.any(1))
+
+        total, count = summed_over_rows(part, embeddings, len(clients))
+        return total / count.clamp(min=1)

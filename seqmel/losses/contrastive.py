@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import GrowingMargin, Takes, precisely
-from seqmel.losses.pairs import Pairs, distances, masked_mean
+from seqmel.losses.pairs import Pairs, distances, masked_mean, mined_figures
 
 __all__ = ["ContrastiveLoss"]
 
@@ -66,6 +66,8 @@ class ContrastiveLoss(GrowingMargin):
         first, second = (torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True))
         apart, of_one = distances(embeddings, first, second), len(positives.first)  # all by one product
         pull, push = apart[:of_one] - self.positive_margin, self.margin - apart[of_one:]
+        active = masked_mean((push > 0).to(push.dtype), negatives.real)
+        self.figures = mined_figures(apart[:of_one], positives.real, apart[of_one:], negatives.real, active)
         return self._reduce(pull, positives.real) + self._reduce(push, negatives.real)
 
     def _reduce(self, excess: Tensor, real: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.losses.base import GrowingMargin, precisely
-from seqmel.losses.pairs import masked_logsumexp, masked_mean
+from seqmel.losses.blocks import over_rows
+from seqmel.losses.pairs import masked_logsumexp, masked_mean, same_client
 from seqmel.losses.prototypes import batch_centers
 
 __all__ = ["CosFaceLoss"]
@@ -48,9 +49,13 @@ class CosFaceLoss(GrowingMargin):
             A scalar, the mean over embeddings that have a positive; zero, with zero gradient, where none has.
         """
         own, centers, counts = batch_centers(embeddings, clients)
-        other = clients.unsqueeze(0) != clients.unsqueeze(1)
         same = self.scale * ((embeddings * F.normalize(own, dim=1)).sum(1) - self.margin)
-        cosines = self.scale * (embeddings @ F.normalize(centers, dim=1).t())
-        # a client of c embeddings stands in c columns: each counts for 1 / c of it
-        others = masked_logsumexp(cosines - counts.log().unsqueeze(0), other)
+        directions = F.normalize(centers, dim=1)
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor]:
+            _, other = same_client(clients, rows)
+            # a client of c embeddings stands in c columns: each counts for 1 / c of it
+            return (masked_logsumexp(self.scale * (x[rows] @ directions.t()) - counts.log(), other),)
+
+        others = torch.cat([found for (found,) in over_rows(part, embeddings, len(clients))])
         return masked_mean(torch.logaddexp(same, others) - same, counts > 1)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import MetricLoss, precisely
+from seqmel.losses.blocks import summed_over_rows
 from seqmel.losses.pairs import same_client
 
 __all__ = ["HistogramLoss"]
@@ -44,16 +45,21 @@ class HistogramLoss(MetricLoss):
         Returns:
             A scalar from 0 to 1; zero, with zero gradient, without positive or without negative pairs.
         """
-        positive, negative = same_client(clients)
-        places = ((embeddings @ embeddings.t()).clamp(-1, 1) + 1) * ((self.bins - 1) / 2)
-        left = places.detach().floor().long().clamp(0, self.bins - 2)
-        share = places - left
-        own, others = self._histogram(left, share, positive), self._histogram(left, share, negative)
-        return (others * own.cumsum(0)).sum()
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, ...]:
+            positive, negative = same_client(clients, rows)
+            places = ((x[rows] @ x.t()).clamp(-1, 1) + 1) * ((self.bins - 1) / 2)
+            left = places.detach().floor().long().clamp(0, self.bins - 2)
+            share = places - left
+            own, others = self._histogram(left, share, positive), self._histogram(left, share, negative)
+            return own, positive.sum(), others, negative.sum()
+
+        own, pairs, others, other_pairs = summed_over_rows(part, embeddings, len(clients))
+        return (others / other_pairs.clamp(min=1) * (own / pairs.clamp(min=1)).cumsum(0)).sum()
 
     def _histogram(self, left: Tensor, share: Tensor, counted: Tensor) -> Tensor:
-        """(bins,) shares of the pairs that are counted."""
-        weight = counted.to(share.dtype) / counted.sum().clamp(min=1)
+        """(bins,) how many of the pairs that are counted lie at each node."""
+        weight = counted.to(share.dtype)
         nodes = torch.zeros(self.bins, dtype=share.dtype, device=share.device)
         nodes = nodes.index_add(0, left.view(-1), ((1 - share) * weight).view(-1))
         return nodes.index_add(0, (left + 1).view(-1), (share * weight).view(-1))

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.pairs import masked_logsumexp, masked_mean, same_client
+from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.pairs import masked_logsumexp, masked_sum, same_client
 
 __all__ = ["InfoNCELoss"]
 
@@ -42,7 +43,12 @@ class InfoNCELoss(MetricLoss):
         Returns:
             A scalar; zero, with zero gradient, where no client has two embeddings.
         """
-        similarity = embeddings @ embeddings.t() / self.temperature
-        positive, negative = same_client(clients)
-        others = masked_logsumexp(similarity, negative).unsqueeze(1)
-        return masked_mean(torch.logaddexp(similarity, others) - similarity, positive)
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            similarity = x[rows] @ x.t() / self.temperature
+            positive, negative = same_client(clients, rows)
+            others = masked_logsumexp(similarity, negative).unsqueeze(1)
+            return masked_sum(torch.logaddexp(similarity, others) - similarity, positive)
+
+        total, count = summed_over_rows(part, embeddings, len(clients))
+        return total / count.clamp(min=1)

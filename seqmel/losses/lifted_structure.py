@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import GrowingMargin, precisely
-from seqmel.losses.pairs import cross_distances, masked_logsumexp, masked_mean, root, same_client
+from seqmel.losses.blocks import over_rows, summed_over_rows
+from seqmel.losses.pairs import distances_of_rows, masked_logsumexp, masked_sum, root, same_client
 
 __all__ = ["LiftedStructureLoss"]
 
@@ -42,8 +43,18 @@ class LiftedStructureLoss(GrowingMargin):
         Returns:
             A scalar; zero, with zero gradient, where no client has two embeddings or there is one client only.
         """
-        positive, negative = same_client(clients)
-        apart = root(cross_distances(embeddings))
-        near = masked_logsumexp(self.margin - apart, negative)
-        costs = (apart + torch.logaddexp(near.unsqueeze(0), near.unsqueeze(1))).clamp(min=0).square() / 2
-        return masked_mean(costs, positive)
+
+        def nearness(x: Tensor, rows: slice) -> tuple[Tensor]:
+            _, negative = same_client(clients, rows)
+            return (masked_logsumexp(self.margin - root(distances_of_rows(x, rows)), negative),)
+
+        near = torch.cat([found for (found,) in over_rows(nearness, embeddings, len(clients))])
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            positive, _ = same_client(clients, rows)
+            apart = root(distances_of_rows(x, rows))
+            costs = (apart + torch.logaddexp(near[rows].unsqueeze(1), near)).clamp(min=0).square() / 2
+            return masked_sum(costs, positive)
+
+        total, count = summed_over_rows(part, embeddings, len(clients))
+        return total / count.clamp(min=1)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.losses.base import GrowingMargin, Takes, precisely
-from seqmel.losses.pairs import Pairs, distances
+from seqmel.losses.pairs import Pairs, distances, masked_mean, mined_figures
 
 __all__ = ["MarginLoss"]
 
@@ -60,8 +60,11 @@ class MarginLoss(GrowingMargin):
         Returns:
             A scalar; zero, with zero gradient, where there is no pair at all.
         """
-        near = distances(embeddings, positives.first, positives.second) - self.beta + self.margin
-        far = self.beta - distances(embeddings, negatives.first, negatives.second) + self.margin
+        pull = distances(embeddings, positives.first, positives.second)
+        push = distances(embeddings, negatives.first, negatives.second)
+        near, far = pull - self.beta + self.margin, self.beta - push + self.margin
         real = torch.cat([positives.real, negatives.real])
+        active = masked_mean((far > 0).to(far.dtype), negatives.real)
+        self.figures = mined_figures(pull, positives.real, push, negatives.real, active)
         costs = torch.where(real, torch.cat([near, far]).clamp(min=0), 0.0)
         return costs.sum() / (costs > 0).sum().clamp(min=1) + self.beta_weight * self.beta * real.any()

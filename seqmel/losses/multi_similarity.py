@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.pairs import masked_logsumexp, masked_mean, same_client
+from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.pairs import masked_logsumexp, masked_sum, same_client
 
 __all__ = ["MultiSimilarityLoss"]
 
@@ -52,14 +53,19 @@ class MultiSimilarityLoss(MetricLoss):
         Returns:
             A scalar, the mean over embeddings that have a positive and a negative; zero, with zero gradient, where none has.
         """
-        positive, negative = same_client(clients)
-        similarity = embeddings @ embeddings.t()
-        whole = positive.any(1) & negative.any(1)
-        if self.epsilon is not None:
-            positive, negative = self._informative(similarity.detach(), positive, negative)
-        pull = F.softplus(masked_logsumexp(-self.alpha * (similarity - self.threshold), positive)) / self.alpha
-        push = F.softplus(masked_logsumexp(self.beta * (similarity - self.threshold), negative)) / self.beta
-        return masked_mean(pull + push, whole)
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            positive, negative = same_client(clients, rows)
+            similarity = x[rows] @ x.t()
+            whole = positive.any(1) & negative.any(1)
+            if self.epsilon is not None:
+                positive, negative = self._informative(similarity.detach(), positive, negative)
+            pull = F.softplus(masked_logsumexp(-self.alpha * (similarity - self.threshold), positive)) / self.alpha
+            push = F.softplus(masked_logsumexp(self.beta * (similarity - self.threshold), negative)) / self.beta
+            return masked_sum(pull + push, whole)
+
+        total, count = summed_over_rows(part, embeddings, len(clients))
+        return total / count.clamp(min=1)
 
     def _informative(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         assert self.epsilon is not None, "asked only with a slack"

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.pairs import masked_logsumexp, masked_mean, neighbouring_views
+from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.pairs import masked_logsumexp, masked_sum, neighbouring_views
 
 __all__ = ["NPairLoss"]
 
@@ -49,10 +50,14 @@ class NPairLoss(MetricLoss):
             A scalar; zero, with zero gradient, where no client has two embeddings.
         """
         first, second, real = neighbouring_views(clients)
-        products = embeddings[first] @ embeddings[second].t()
-        other = (clients[first].unsqueeze(1) != clients[first].unsqueeze(0)) & real.unsqueeze(0)
-        own = products.diagonal()
-        costs = F.softplus(masked_logsumexp(products, other) - own)
-        costs = torch.where(other.any(1), costs, 0.0)
-        lengths = (embeddings[first].square().sum(1) + embeddings[second].square().sum(1)) / 2
-        return masked_mean(costs + self.length_weight * lengths, real)
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            one, two = x[first[rows]], x[second[rows]]
+            other = (clients[first[rows]].unsqueeze(1) != clients[first]) & real
+            costs = F.softplus(masked_logsumexp(one @ x[second].t(), other) - (one * two).sum(1))
+            costs = torch.where(other.any(1), costs, 0.0)
+            lengths = (one.square().sum(1) + two.square().sum(1)) / 2
+            return masked_sum(costs + self.length_weight * lengths, real[rows])
+
+        total, count = summed_over_rows(part, embeddings, len(first))
+        return total / count.clamp(min=1)

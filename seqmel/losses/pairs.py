@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from seqmel.losses.blocks import over_rows
+
 __all__ = [
     "Pairs",
     "Triplets",
     "cross_distances",
     "distances",
+    "distances_of_rows",
     "masked_logsumexp",
     "masked_mean",
+    "masked_sum",
+    "mined_figures",
     "neighbouring_views",
     "positive_pairs",
     "positives_of",
@@ -85,10 +91,11 @@ def neighbouring_views(clients: Tensor) -> Pairs:
     return Pairs(order[:-1], order[1:], ordered[:-1] == ordered[1:])
 
 
-def same_client(clients: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, N) bool: of one client but not the same embedding, and of two clients."""
-    same = clients.unsqueeze(0) == clients.unsqueeze(1)
-    return same & ~torch.eye(len(clients), dtype=torch.bool, device=clients.device), ~same
+def same_client(clients: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    """(R, N) bool, for some rows or all: of one client but not the same embedding, and of two clients."""
+    same = clients[rows].unsqueeze(1) == clients.unsqueeze(0)
+    place = torch.arange(len(clients), device=clients.device)
+    return same & (place[rows].unsqueeze(1) != place), ~same
 
 
 def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -96,7 +103,7 @@ def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
     if _all_at_once(embeddings, first):
         squared = cross_distances(embeddings).view(-1).index_select(0, first * len(embeddings) + second)
     else:
-        squared = (embeddings.index_select(0, first) - embeddings.index_select(0, second)).square().sum(1)
+        squared = _of_pairs(lambda one, other: (one - other).square(), embeddings, first, second)
     return root(squared)
 
 
@@ -104,7 +111,19 @@ def similarities(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """(P,) dot products of pairs: the cosine, of unit vectors."""
     if _all_at_once(embeddings, first):
         return (embeddings @ embeddings.t()).view(-1).index_select(0, first * len(embeddings) + second)
-    return (embeddings.index_select(0, first) * embeddings.index_select(0, second)).sum(1)
+    return _of_pairs(torch.mul, embeddings, first, second)
+
+
+def _of_pairs(
+    compared: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, first: Tensor, second: Tensor
+) -> Tensor:
+    """(P,) sums over the numbers of each pair compared; of many pairs some at a time."""
+
+    def part(x: Tensor, rows: slice) -> tuple[Tensor]:
+        return (compared(x.index_select(0, first[rows]), x.index_select(0, second[rows])).sum(1),)
+
+    parts = over_rows(part, embeddings, len(first), columns=embeddings.shape[1])
+    return torch.cat([found for (found,) in parts])
 
 
 def _all_at_once(embeddings: Tensor, first: Tensor) -> bool:
@@ -146,9 +165,37 @@ def root(squared: Tensor) -> Tensor:
     return torch.where(squared > 0, squared.clamp(min=1e-12).sqrt(), 0.0)
 
 
+def distances_of_rows(embeddings: Tensor, rows: slice) -> Tensor:
+    """(R, N) squared distances of some rows to all embeddings; all rows by the one product of `cross_distances`."""
+    some = embeddings[rows]
+    return cross_distances(embeddings) if len(some) == len(embeddings) else cross_distances(some, embeddings)
+
+
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean of the values where the mask is true; zero where it nowhere is."""
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+    total, count = masked_sum(values, mask)
+    return total / count.clamp(min=1)
+
+
+def masked_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of the values where the mask is true, and how many these are."""
+    return torch.where(mask, values, 0.0).sum(), mask.sum()
+
+
+@torch.no_grad()
+def mined_figures(near: Tensor, near_real: Tensor, far: Tensor, far_real: Tensor, active: Tensor) -> dict[str, Tensor]:
+    """The figures of a loss over what was mined, see `MetricLoss`.
+
+    Args:
+        near, near_real: (P,) distances of positives, and which of them count.
+        far, far_real: (Q,) those of negatives.
+        active: a scalar, the share that costs something.
+    """
+    return {
+        "active": active.detach(),
+        "mined_positive_distance": masked_mean(near, near_real).detach(),
+        "mined_negative_distance": masked_mean(far, far_real).detach(),
+    }
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:

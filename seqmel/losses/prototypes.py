@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from seqmel.losses.blocks import over_rows
 
 __all__ = ["batch_centers"]
 
@@ -18,8 +21,11 @@ def batch_centers(embeddings: Tensor, clients: Tensor) -> tuple[Tensor, Tensor, 
         (N, D) the mean of the client's other embeddings, or zero where there are none; (N, D) the mean of all of the
         client's embeddings; (N,) how many these are.
     """
-    same = (clients.unsqueeze(0) == clients.unsqueeze(1)).to(embeddings.dtype)
-    counts = same.sum(1)
-    sums = same @ embeddings
+
+    def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        same = (clients[rows].unsqueeze(1) == clients).to(x.dtype)
+        return same @ x, same.sum(1)
+
+    sums, counts = (torch.cat(found) for found in zip(*over_rows(part, embeddings, len(clients)), strict=True))
     others = (sums - embeddings) / (counts - 1).clamp(min=1).unsqueeze(1)
     return others, sums / counts.unsqueeze(1), counts

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import GrowingMargin, precisely
-from seqmel.losses.pairs import cross_distances, masked_mean, same_client
+from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.pairs import cross_distances, distances_of_rows, masked_sum, same_client
 
 __all__ = ["QuadrupletLoss"]
 
@@ -44,15 +45,19 @@ class QuadrupletLoss(GrowingMargin):
         Returns:
             A scalar; a part without negatives, or without a third client, is zero with zero gradient.
         """
-        positive, negative = same_client(clients)
-        apart = cross_distances(embeddings)
-        with torch.no_grad():
-            nearest = apart.masked_fill(~negative, torch.inf).argmin(1)
-            third = negative[nearest] & negative
-            farther = apart[nearest].masked_fill(~third, torch.inf).argmin(1)
-        push = apart.gather(1, nearest.unsqueeze(1))
-        others = apart[nearest].gather(1, farther.unsqueeze(1))
-        first, second = (apart - push + self.margin).clamp(min=0), (apart - others + self.other_margin).clamp(min=0)
-        return masked_mean(first, positive & negative.any(1, keepdim=True)) + masked_mean(
-            second, positive & third.any(1, keepdim=True)
-        )
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, ...]:
+            positive, negative = same_client(clients, rows)
+            apart = distances_of_rows(x, rows)
+            with torch.no_grad():
+                nearest = apart.masked_fill(~negative, torch.inf).argmin(1)
+                third = (clients[nearest].unsqueeze(1) != clients) & negative
+                farther = cross_distances(x[nearest], x).masked_fill_(~third, torch.inf).argmin(1)
+            push = apart.gather(1, nearest.unsqueeze(1))
+            others = (x[nearest] - x[farther]).square().sum(1, keepdim=True)
+            first, second = (apart - push + self.margin).clamp(min=0), (apart - others + self.other_margin).clamp(min=0)
+            near = masked_sum(first, positive & negative.any(1, keepdim=True))
+            return *near, *masked_sum(second, positive & third.any(1, keepdim=True))
+
+        total, count, other_total, other_count = summed_over_rows(part, embeddings, len(clients))
+        return total / count.clamp(min=1) + other_total / other_count.clamp(min=1)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.pairs import masked_logsumexp, masked_mean, same_client
+from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.pairs import masked_logsumexp, masked_sum, same_client
 
 __all__ = ["SupConLoss"]
 
@@ -41,8 +42,13 @@ class SupConLoss(MetricLoss):
         Returns:
             A scalar, the mean over embeddings that have a positive; zero, with zero gradient, where none has.
         """
-        similarity = embeddings @ embeddings.t() / self.temperature
-        positive, negative = same_client(clients)
-        costs = masked_logsumexp(similarity, positive | negative).unsqueeze(1) - similarity
-        counts = positive.sum(1)
-        return masked_mean(torch.where(positive, costs, 0.0).sum(1) / counts.clamp(min=1), counts > 0)
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            similarity = x[rows] @ x.t() / self.temperature
+            positive, negative = same_client(clients, rows)
+            costs = masked_logsumexp(similarity, positive | negative).unsqueeze(1) - similarity
+            counts = positive.sum(1)
+            return masked_sum(torch.where(positive, costs, 0.0).sum(1) / counts.clamp(min=1), counts > 0)
+
+        total, count = summed_over_rows(part, embeddings, len(clients))
+        return total / count.clamp(min=1)

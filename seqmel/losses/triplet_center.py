@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import GrowingMargin, precisely
-from seqmel.losses.pairs import cross_distances, masked_mean
+from seqmel.losses.blocks import over_rows
+from seqmel.losses.pairs import cross_distances, masked_mean, same_client
 from seqmel.losses.prototypes import batch_centers
 
 __all__ = ["TripletCenterLoss"]
@@ -45,9 +46,13 @@ class TripletCenterLoss(GrowingMargin):
             A scalar; zero, with zero gradient, where no client has two embeddings or there is one client only.
         """
         own, centers, counts = batch_centers(embeddings, clients)
-        other = clients.unsqueeze(0) != clients.unsqueeze(1)
         pull = (embeddings - own).square().sum(1) / 2
-        push = (cross_distances(embeddings, centers) / 2).masked_fill(~other, torch.inf).amin(1)
-        counted = (counts > 1) & other.any(1)
+
+        def nearest(x: Tensor, rows: slice) -> tuple[Tensor]:
+            _, other = same_client(clients, rows)
+            return ((cross_distances(x[rows], centers) / 2).masked_fill(~other, torch.inf).amin(1),)
+
+        push = torch.cat([found for (found,) in over_rows(nearest, embeddings, len(clients))])
+        counted = (counts > 1) & (push < torch.inf)
         costs = (pull - push.masked_fill(~counted, 0.0) + self.margin).clamp(min=0)
         return masked_mean(costs, counted)

@@ -29,7 +29,7 @@ NOBODY = -1
 
 Gives = Literal["pairs", "triplets"]
 
-_CELLS = 2**24  # anchors times embeddings that are looked at together: 64 MB of distances, some 300 MB with the masks
+_CELLS = 2**22  # anchors times embeddings that are looked at together: 16 MB of distances, some 100 MB with the masks
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Miner(ABC):
     Args:
         views: at most so many embeddings of one client are looked at as positives; counted where None, which waits for a
             GPU.
-        chunk_rows: so many anchors are looked at together; None takes as many as make a block of 16 million cells.
+        chunk_rows: so many anchors are looked at together; None takes as many as make a block of 4 million cells.
     """
 
     gives: ClassVar[Gives]
@@ -135,6 +135,19 @@ class Miner(ABC):
             yield Block(embeddings, rows, anchors, positives[rows], there[rows], negative)
 
 
+def _joined(parts: Iterator[tuple[Tensor, ...]], rows: int) -> tuple[Tensor, ...]:
+    """The columns of all blocks, one below the other: copied into place, because small tensors that stay, each between two
+    blocks, keep the large ones that were given back from being used again."""
+    whole: tuple[Tensor, ...] = ()
+    begin = 0
+    for part in parts:
+        whole = whole or tuple(column.new_empty((rows, *column.shape[1:])) for column in part)
+        for into, column in zip(whole, part, strict=True):
+            into[begin : begin + len(column)] = column
+        begin += len(part[0])
+    return whole
+
+
 class PairMiner(Miner):
     """All positive pairs, and the negatives that the kind of miner chooses."""
 
@@ -144,8 +157,7 @@ class PairMiner(Miner):
     def mine(self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None) -> tuple[Pairs, Pairs]:
         """Positive and negative pairs; see `Miner.mine`."""
         anchors = len(clients) if anchors is None else anchors
-        chosen = [self.choose(block) for block in self.blocks(embeddings, clients, anchors)]
-        negatives, real = (torch.cat(parts) for parts in zip(*chosen, strict=True))
+        negatives, real = _joined(map(self.choose, self.blocks(embeddings, clients, anchors)), anchors)
         rows = torch.arange(anchors, device=clients.device).unsqueeze(1).expand_as(negatives)
         positives = positive_pairs(clients, anchors=anchors, most=self.views)
         return positives, Pairs(rows.reshape(-1), negatives.reshape(-1), real.reshape(-1))
@@ -164,8 +176,7 @@ class TripletMiner(Miner):
     def mine(self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None) -> tuple[Triplets]:
         """Triplets; see `Miner.mine`."""
         anchors = len(clients) if anchors is None else anchors
-        chosen = [self.choose(block) for block in self.blocks(embeddings, clients, anchors)]
-        positive, negative, real = (torch.cat(parts) for parts in zip(*chosen, strict=True))
+        positive, negative, real = _joined(map(self.choose, self.blocks(embeddings, clients, anchors)), anchors)
         rows = torch.arange(anchors, device=clients.device).unsqueeze(1).expand_as(positive)
         return (Triplets(rows.reshape(-1), positive.reshape(-1), negative.reshape(-1), real.reshape(-1)),)
 

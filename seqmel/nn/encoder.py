@@ -34,6 +34,7 @@ class SequenceEncoder(nn.Module):
             layers=options.layers,
             dropout=options.dropout,
             category_dropout=options.category_dropout,
+            noise=options.noise,
         )
         self.sequence = _sequence_encoder(config, options.hidden_size)
         width = options.hidden_size + (self.sequence.output_size if self.sequence is not None else 0)

@@ -106,6 +106,7 @@ class EventEncoder(nn.Module):
         layers: how many layers the network has, the sum counted.
         dropout: share of the network's inner values that training sets to zero.
         category_dropout: share of the codes that training hides as "unseen or rare", so that this code is learnt.
+        noise: standard deviation of the Gaussian noise that training adds to the sum of the features.
     """
 
     def __init__(
@@ -116,8 +117,10 @@ class EventEncoder(nn.Module):
         layers: int = 2,
         dropout: float = 0.0,
         category_dropout: float = 0.01,
+        noise: float = 0.0,
     ) -> None:
         super().__init__()
+        self.noise = noise
         sizes = {name: codes.size for name, codes in vocabulary.categorical.items()}
         curves = {name: sizes[scales.by] if scales.by else 1 for name, scales in vocabulary.numeric.items()}
         parts = [torch.randn(size, hidden_size) for size in sizes.values()]
@@ -150,6 +153,8 @@ class EventEncoder(nn.Module):
         """
         rows, weights = self.rows(batch)
         features = weighted_rows(self.table, rows, weights)
+        if self.training and self.noise:
+            features = features + self.noise * torch.randn_like(features)
         if hidden is not None and stand_in is not None:
             features = features.index_copy(0, hidden, stand_in.to(features.dtype).expand(len(hidden), -1))
         return self.network(features + self.from_time(self.time(batch)))

@@ -3,7 +3,7 @@
 Several views of each client's sequence are embedded; a loss pulls those of one client together and pushes those of
 different clients apart. The loss acts behind a projection head and on unit vectors (as in SimCLR, arXiv 2002.05709,
 section 4.2), or on the vectors as they are where it does not compare directions; the head is dropped after training and
-the vector in front of it is the embedding. Where several processes train together, the vectors of all of them are
+the vector in front of it is the embedding. CoLES as published has no such head. Where several processes train together, the vectors of all of them are
 compared.
 """
 
@@ -33,13 +33,14 @@ class CoLES(nn.Module):
     Args:
         config: names loss and miner.
         embedding_size: width of the encoder's vectors.
-        head_size: width of the projection head.
+        head_size: width of the projection head; None has none, as published.
     """
 
-    def __init__(self, config: Config, *, embedding_size: int, head_size: int = 128) -> None:
+    def __init__(self, config: Config, *, embedding_size: int, head_size: int | None = 128) -> None:
         super().__init__()
-        inner = nn.Linear(embedding_size, 2 * head_size)
-        self.head = nn.Sequential(inner, nn.GELU(), nn.Linear(2 * head_size, head_size))
+        width = head_size or embedding_size
+        inner = nn.Linear(embedding_size, 2 * width)
+        self.head = nn.Sequential(inner, nn.GELU(), nn.Linear(2 * width, width)) if head_size else nn.Identity()
         self.loss = make_loss(config)
         self.miner: Miner | None = None
         self.memory: MemoryBank | None = None
@@ -48,7 +49,12 @@ class CoLES(nn.Module):
             # of a client in a batch as many views are remembered, if any, as it has there
             views = config.views.count * (2 if remembered else 1)
             self.miner = MINERS[config.miner.name](views=views, **_arguments(config.miner, without=("memory",)))
-            self.memory = MemoryBank(size=remembered, width=head_size) if remembered else None
+            self.memory = MemoryBank(size=remembered, width=width) if remembered else None
+
+    @property
+    def figures(self) -> dict[str, Tensor]:
+        """What is worth watching of the last batch, see `MetricLoss`."""
+        return self.loss.figures
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar, in float32: similarities in bfloat16 are too coarse to learn from."""

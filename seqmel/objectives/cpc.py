@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from seqmel.losses.pairs import masked_logsumexp
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import nothing
-from seqmel.parallel import gathered, mean_over_ranks
+from seqmel.parallel import gathered
 
 __all__ = ["CPC"]
 
@@ -35,7 +35,8 @@ class CPC(nn.Module):
         head_size: width in which states and events are compared.
         temperature: T.
         negatives: "batch", all events that are looked for, or "others", those of other clients alone.
-        most_events: from so many randomly chosen places is looked ahead at most, for each step.
+        most_events: from so many randomly chosen places is looked ahead at most, for each step; where several processes
+            train together, each has so many, and what they look for is compared with that of all.
     """
 
     def __init__(
@@ -63,21 +64,17 @@ class CPC(nn.Module):
         clients = encoded.batch.clients[events.sequence_index()]
         ends = events.lengths.cumsum(0).repeat_interleave(events.lengths)
         left = ends - 1 - torch.arange(events.events)  # events that follow in the same view
-        costs, counts = [], []
+        costs, asked = [], 0
         for step, ahead in enumerate(self.ahead, 1):
             places = (left >= step).nonzero()[:, 0]
             places = places[torch.randperm(len(places))[: self.most_events]].to(events.device)
-            counts.append(len(places))
-            if not len(places):
-                costs.append(nothing(self))
-                continue
             found = places + step
-            queries = ahead(states.index_select(0, places))
-            keys = self.to_key(states.index_select(0, found)[:, : self.event_size])
-            costs.append(self._step(queries, keys, clients[found], events.time[found]))
-        of_ranks = [mean_over_ranks(cost, count) for cost, count in zip(costs, counts, strict=True)]
-        asked = gathered(torch.tensor([sum(count > 0 for count in counts)]))
-        return torch.stack(of_ranks).sum() / max(1, int(asked.max()))
+            queries = gathered(ahead(states.index_select(0, places)))
+            keys = gathered(self.to_key(states.index_select(0, found)[:, : self.event_size]))
+            cost = self._step(queries, keys, gathered(clients[found]), gathered(events.time[found]))
+            costs.append(cost / len(queries) if len(queries) else nothing(self))
+            asked += len(queries) > 0
+        return torch.stack(costs).sum() / max(1, asked)
 
     def _step(self, queries: Tensor, keys: Tensor, clients: Tensor, times: Tensor) -> Tensor:
         """The summed cost of (P, D) predictions of (P, D) events of these clients and times."""

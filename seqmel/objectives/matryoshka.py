@@ -30,6 +30,12 @@ class Matryoshka(nn.Module):
         self.sizes = tuple(sizes)
         self.parts = nn.ModuleList(part(size) for size in self.sizes)
 
+    @property
+    def figures(self) -> dict[str, Tensor]:
+        """Those of the part that has the whole vector; see `MetricLoss`."""
+        found: dict[str, Tensor] = getattr(self.parts[-1], "figures", {})
+        return found
+
     def forward(self, encoded: Encoded) -> Tensor:
         """The mean of the losses, a scalar."""
         losses = [part(encoded.prefix(size)) for part, size in zip(self.parts, self.sizes, strict=True)]

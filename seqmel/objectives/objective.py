@@ -79,6 +79,10 @@ class Objective(nn.Module):
         encoded = Encoded(encoder, batch, share_done=self.share_done)
         return {name: part(encoded) for name, part in self.parts.items()}
 
+    def figures(self) -> dict[str, Tensor]:
+        """What else is worth watching of the batch that the losses were last asked for: scalars without gradient."""
+        return {name: value for part in self.parts.values() for name, value in getattr(part, "figures", {}).items()}
+
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum, which is what is learnt from."""
         return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Above", "Layers", "NotNegative", "Options", "Positive", "Share", "named", "named_or"]
+__all__ = ["Above", "Layers", "NotNegative", "Options", "Positive", "Share", "also_named", "named", "named_or"]
 
 Positive: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
 Layers: TypeAlias = Annotated[int, Field(ge=1, le=256)]
@@ -25,6 +25,17 @@ class Options(BaseModel):
 def named(value: Any) -> Any:
     """A name alone is a name with default options."""
     return {"name": value} if isinstance(value, str) else value
+
+
+def also_named(others: Mapping[str, str]) -> Callable[[Any], Any]:
+    """Other names that the literature has for a method stand for its own."""
+
+    def resolved(value: Any) -> Any:
+        value = named(value)
+        name = value.get("name") if isinstance(value, Mapping) else None
+        return {**value, "name": others[name]} if isinstance(name, str) and name in others else value
+
+    return resolved
 
 
 def named_or(default: str) -> Callable[[Any], Any]:

@@ -7,9 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
-from seqmel.options.base import Above, NotNegative, Options, named, named_or
+from seqmel.options.base import Above, NotNegative, Options, also_named, named, named_or
 
-__all__ = ["AnyLossOptions", "InfoNCEOptions", "LossOptions"]
+__all__ = ["OTHER_LOSS_NAMES", "AnyLossOptions", "InfoNCEOptions", "LossOptions"]
+
+OTHER_LOSS_NAMES = {"nt_xent": "infonce", "supervised_contrastive": "supcon"}
+"""Other name -> ours."""
 
 Margin: TypeAlias = Annotated[float, Field(gt=0, le=2)]
 """Unit vectors are at most 2 apart."""
@@ -211,5 +214,6 @@ AnyLossOptions: TypeAlias = (
 LossOptions: TypeAlias = Annotated[
     Annotated[AnyLossOptions, Field(discriminator="name")],
     BeforeValidator(named_or("infonce")),
+    BeforeValidator(also_named(OTHER_LOSS_NAMES)),
     BeforeValidator(_of_library),
 ]

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from seqmel.options.base import Above, Options, Positive, named_or
+from seqmel.options.base import Above, Options, Positive, also_named, named_or
 
 __all__ = [
+    "OTHER_OBJECTIVE_NAMES",
     "CPCOptions",
     "CoLESOptions",
     "EventPredictionOptions",
@@ -23,6 +24,15 @@ __all__ = [
     "SupervisedContrastiveOptions",
 ]
 
+OTHER_OBJECTIVE_NAMES = {
+    "meles": "coles",
+    "mlm": "masked_events",
+    "nsp": "next_sequence",
+    "rtd": "replaced_token",
+    "sop": "sequence_order",
+}
+"""Other name -> ours."""
+
 
 class _ObjectiveOptions(Options):
     weight: Annotated[float, Field(gt=0)] = 1.0
@@ -33,8 +43,8 @@ class CoLESOptions(_ObjectiveOptions):
     """Contrastive learning for event sequences: views of one client together, views of others apart."""
 
     name: Literal["coles"] = "coles"
-    head_size: Positive = 128
-    """Width of the projection head, which exists in training only."""
+    head_size: Positive | None = 128
+    """Width of the projection head, which exists in training only; null has none: the loss compares the vectors themselves."""
 
 
 class EventPredictionOptions(_ObjectiveOptions):
@@ -129,7 +139,14 @@ ObjectiveOptions: TypeAlias = (
     | SupervisedContrastiveOptions
 )
 ObjectivesOptions: TypeAlias = Annotated[
-    tuple[Annotated[Annotated[ObjectiveOptions, Field(discriminator="name")], BeforeValidator(named_or("coles"))], ...],
+    tuple[
+        Annotated[
+            Annotated[ObjectiveOptions, Field(discriminator="name")],
+            BeforeValidator(named_or("coles")),
+            BeforeValidator(also_named(OTHER_OBJECTIVE_NAMES)),
+        ],
+        ...,
+    ],
     Field(min_length=1),
     BeforeValidator(_parts),
 ]

@@ -6,9 +6,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from seqmel.options.base import Above, Options, Positive, Share, named_or
+from seqmel.options.base import Above, Options, Positive, Share, also_named, named_or
 
-__all__ = ["AnyViewsOptions", "RandomSlicesOptions", "ViewsOptions"]
+__all__ = ["OTHER_VIEW_NAMES", "AnyViewsOptions", "RandomSlicesOptions", "ViewsOptions"]
+
+OTHER_VIEW_NAMES = {"weeks": "calendar_windows"}
+"""Other name -> ours."""
 
 
 class _Views(Options):
@@ -69,6 +72,12 @@ class LastKOptions(_Views):
     name: Literal["last_k"]
 
 
+class NearestTimeOptions(_Views):
+    """The events nearest in time to a random moment."""
+
+    name: Literal["nearest_time"]
+
+
 AnyViewsOptions: TypeAlias = (
     RandomSlicesOptions
     | RandomSamplesOptions
@@ -76,7 +85,10 @@ AnyViewsOptions: TypeAlias = (
     | TimeWindowsOptions
     | CalendarWindowsOptions
     | LastKOptions
+    | NearestTimeOptions
 )
 ViewsOptions: TypeAlias = Annotated[
-    Annotated[AnyViewsOptions, Field(discriminator="name")], BeforeValidator(named_or("random_slices"))
+    Annotated[AnyViewsOptions, Field(discriminator="name")],
+    BeforeValidator(named_or("random_slices")),
+    BeforeValidator(also_named(OTHER_VIEW_NAMES)),
 ]

@@ -40,19 +40,20 @@ class Split:
 
 
 def split_clients(sequences: EncodedSequences, config: Config) -> Split:
-    """Hold out a random share of the clients; a client with too few events for two views is in neither part.
+    """Hold out a random share of the clients; one with too few events, for two views or as asked, is in neither part.
 
     Raises:
         TrainingError: fewer than two clients are left to train on.
     """
-    able = RandomSlices.eligible(sequences.lengths).nonzero()[:, 0]
+    least = config.training.min_events
+    able = (RandomSlices.eligible(sequences.lengths) & (sequences.lengths >= least)).nonzero()[:, 0]
     mixed = able[torch.randperm(len(able), generator=generator(config.seed, 0))]
     held = min(int(len(able) * config.training.validation_share), _MOST_VALIDATION_CLIENTS)
     held = held if held >= 2 else 0
     split = Split(training=mixed[held:].sort().values, validation=mixed[:held].sort().values)
     if len(split.training) < 2:
         raise TrainingError(
-            f"Only {len(split.training)} of {len(sequences)} clients have the two events that training needs."
+            f"Only {len(split.training)} of {len(sequences)} clients have the {'two' if least == 2 else least} events that training needs."
             " Contrastive learning compares clients: give it at least two, better some hundred."
         )
     return split

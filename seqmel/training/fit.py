@@ -299,10 +299,11 @@ class Report(lightning.Callback):
 
 
 def _watched_words(row: dict[str, float]) -> str:
+    mined = f", {row['active']:.0%} of what is mined active" if "active" in row else ""
     if MONITOR not in row:
-        return ""
+        return mined
     return (
-        f", recall@1 {row['recall_at_1']:.3f}, distance {row['positive_distance']:.2f} same client"
+        f"{mined}, recall@1 {row['recall_at_1']:.3f}, distance {row['positive_distance']:.2f} same client"
         f" {row['negative_distance']:.2f} others, effective rank {row['effective_rank']:.0f}"
     )
 

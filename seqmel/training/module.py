@@ -100,7 +100,7 @@ class TrainingModule(lightning.LightningModule):
         losses = self.objective.losses(self.encoder, batch)
         loss = self.objective.total(losses)
         parts = {f"loss_{name}": part.detach() for name, part in losses.items()} if len(losses) > 1 else {}
-        self._losses.add({"loss": loss.detach()} | parts)
+        self._losses.add({"loss": loss.detach()} | parts | self.objective.figures())
         return loss
 
     def validation_step(self, batch: ViewBatch, _: int) -> None:
@@ -134,11 +134,14 @@ class TrainingModule(lightning.LightningModule):
         self.history = list(checkpoint["history"])
 
     def configure_optimizers(self) -> Any:
-        """AdamW; a one-cycle schedule by the step, or a constant rate."""
+        """AdamW; a one-cycle schedule by the step, a rate that falls every so many epochs, or a constant one."""
         options = self.config.training
         optimizer = torch.optim.AdamW(self.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         if options.schedule == "constant":
             return optimizer
+        if options.step_epochs is not None and options.step_factor is not None:
+            falling = torch.optim.lr_scheduler.StepLR(optimizer, options.step_epochs, options.step_factor)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "epoch"}}
         return one_cycle(optimizer, int(self.trainer.estimated_stepping_batches))
 
     def transfer_batch_to_device(self, batch: ViewBatch, device: torch.device, _: int) -> ViewBatch:

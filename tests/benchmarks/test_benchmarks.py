@@ -67,3 +67,11 @@ def test_scaling_gives_a_row_a_stage_and_size(tmp_path: Path) -> None:
         ("prepare", 30), ("train, one epoch", 30), ("embed", 30), ("prepare", 60), ("embed", 60),
     ]  # fmt: skip
     assert all(row["peak_mb"] > 0 for row in rows)
+
+
+def test_memory_of_mining_is_measured_for_a_miner_and_for_a_loss(tmp_path: Path) -> None:
+    done = script("mining_memory.py", "--clients", 20, "--case", "batch_hard", "--case", "supcon", "-o", tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "memory.json").read_text())["rows"]
+    assert [row["case"] for row in rows] == ["batch_hard + triplet", "supcon"]
+    assert (tmp_path / "memory.md").read_text().count(" GB |") == 2

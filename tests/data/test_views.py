@@ -15,6 +15,7 @@ from seqmel.data.views import (
     VIEWS,
     CalendarWindows,
     LastK,
+    NearestTime,
     RandomDisjointSamples,
     RandomSamples,
     RandomSlices,
@@ -67,6 +68,8 @@ SAMPLERS: list[ViewSampler] = [
     LastK(count=5, min_length=25, max_length=200),
     TimeWindows(count=5, min_length=5, max_length=200, days=30),
     TimeWindows(count=3, min_length=1, max_length=20, days=0.5),
+    NearestTime(count=5, min_length=5, max_length=200),
+    NearestTime(count=3, min_length=1, max_length=3),
     CalendarWindows(count=4, min_length=5, max_length=200, unit="month"),
     CalendarWindows(count=4, min_length=1, max_length=3, unit="week"),
     CalendarWindows(count=4, min_length=9, max_length=20, unit="day"),
@@ -308,3 +311,35 @@ def test_equal_sets_of_events_are_found_whatever_the_view() -> None:
     events = torch.tensor([0, 1, 2, 0, 1, 3, 0, 1, 2, 0, 1, 2, 5])
     views = Views(torch.tensor([0, 0, 0, 1, 1]), torch.zeros(5).long(), torch.tensor([3, 3, 3, 3, 1]), events)
     assert listed(distinct(views)) == [(0, [0, 1, 2]), (0, [0, 1, 3]), (1, [0, 1, 2]), (1, [5])]
+
+
+def test_nearest_in_time_are_the_events_nearest_to_one_moment() -> None:
+    """There is a moment to which no event outside of the view is nearer than one inside, as a slow search finds."""
+    views = drawn(NearestTime(count=4, min_length=2, max_length=30), LENGTHS, times=TIMES)
+    for client, places in listed(views):
+        own = TIMES[BEGINS[client] : BEGINS[client] + int(LENGTHS[client])].tolist()
+        first, last = places[0], places[-1]
+        # nearer to the moment than the event before and the one after: it lies between these two middles
+        after = (own[first - 1] + own[last]) / 2 if first > 0 else own[0]
+        before = (own[first] + own[last + 1]) / 2 if last + 1 < len(own) else own[-1]
+        assert after <= before
+    crowded = torch.cat(
+        [torch.arange(900), 1_000 + 1_000 * torch.arange(100)]
+    )  # nine in ten of the events at the beginning
+    places = [p for _, p in listed(drawn(NearestTime(count=40, min_length=5, max_length=5), torch.tensor([1_000]),
+                                         times=crowded))]  # fmt: skip
+    assert sum(p[0] < 900 for p in places) <= 8
+
+
+def test_nearest_in_time_is_what_a_loop_over_all_runs_finds() -> None:
+    times, lengths = torch.tensor([0, 1, 2, 50, 60, 61, 62, 63, 200, 7, 7, 7, 9]), torch.tensor([9, 4])
+    sampler = NearestTime(count=6, min_length=1, max_length=4)
+    for seed in range(5):
+        views = sampler.choose(torch.arange(2), lengths, torch.Generator().manual_seed(seed), times)
+        random = torch.rand((2, 12), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        for view in range(12):
+            own = times[:9] if view < 6 else times[9:]
+            moment = int(own[0] + (random[1, view] * (own[-1] - own[0] + 1)).long())
+            size, start = int(views.lengths[view]), int(views.starts[view])
+            away = [sorted(abs(int(t) - moment) for t in own[s : s + size]) for s in range(len(own) - size + 1)]
+            assert sum(away[start]) == min(map(sum, away))

@@ -19,7 +19,8 @@ import seqmel.experiment.run
 import seqmel.training.finetune
 from seqmel.errors import ConfigError, OutputError, SeqmelError
 from seqmel.experiment import read_plan, run_experiment
-from seqmel.experiment.table import half_width
+from seqmel.experiment.plan import Cell
+from seqmel.experiment.table import half_width, markdown
 
 PLAN: dict[str, Any] = {
     "data": {"cards": {"events": "events.parquet", "labels": "labels.parquet", "targets": ["habit", "amount"]}},
@@ -147,6 +148,57 @@ def test_a_cell_that_fails_in_a_process_says_why(folder: Path) -> None:
         run_experiment(write(folder, PLAN | {"data": data, "aggregates": False}), folder / "out", jobs=2)
 
 
+def published(*parts: dict[str, Any]) -> dict[str, Any]:
+    return PLAN | {"published": list(parts)}
+
+
+def results_of(*names: str) -> pd.DataFrame:
+    """Two folds of two targets for each of these features."""
+    rows = [
+        {"data": "cards", "target": target, "metric": "auroc", "features": name, "seed": 0, "fold": fold, "value": 0.5,
+         "primary": True}
+        for target in ("habit", "amount") for name in names for fold in (0, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_published_figures_stand_beside_the_rows_and_targets_that_they_name(folder: Path) -> None:
+    theirs = {"figures": "AUROC, a paper", "rows": {"gru": ".9 ± .1", "aggregates": 0.8}}
+    more = {"figures": "another", "target": "habit", "rows": {"gru + aggregates": 0.7}}
+    plan = read_plan(write(folder, published(theirs, more)))
+    text = markdown(plan, results_of("aggregates", "pooled", "gru", "gru + aggregates"))
+    habit, amount = text.split("\n\n")[2:]
+    assert habit.splitlines()[0].endswith("| minus aggregates | published: AUROC, a paper | published: another |")
+    assert amount.splitlines()[0].endswith("| minus aggregates | published: AUROC, a paper |")
+    cells = {line.split(" | ")[0]: line.split(" | ")[3:] for line in habit.splitlines()[2:]}
+    assert cells["| aggregates"] == ["0.8", " |"]
+    assert cells["| gru"] == [".9 ± .1", " |"]
+    assert cells["| gru + aggregates"] == ["", "0.7 |"]
+    assert all(line.count("|") == 6 for line in habit.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"rows": {"grru": 1}}, "published 'x' names the row 'grru', which the plan has not. Did you mean 'gru'"),
+        ({"rows": {"gru": 1}, "data": "card"}, "names the data set 'card', .*Did you mean 'cards'"),
+        ({"rows": {"gru": 1}, "target": "habits"}, "names the target 'habits', .*Did you mean 'habit'"),
+        ({"rows": {"gru": 1}, "tarket": "habit"}, "unknown option .*tarket.*Did you mean 'target'"),
+    ],
+)
+def test_published_figures_beside_nothing_are_refused(folder: Path, part: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_plan(write(folder, published({"figures": "x"} | part)))
+
+
+def test_published_figures_are_no_setting_of_a_cell(folder: Path) -> None:
+    theirs = read_plan(write(folder, published({"figures": "x", "rows": {"gru": 1}})))
+    cell = Cell("gru", "cards", 0)
+    assert seqmel.experiment.run._settings(theirs, cell) == seqmel.experiment.run._settings(
+        read_plan(write(folder, PLAN)), cell
+    )
+
+
 def test_the_command_prints_the_table(folder: Path) -> None:
     from seqmel.cli.main import app
 
@@ -200,3 +252,19 @@ def test_a_plan_as_it_was_before_shares_has_the_settings_that_it_had(folder: Pat
     plan = read_plan(folder / "plan.yaml")
     settings = seqmel.experiment.run._settings(plan, seqmel.experiment.plan.Cell("gru", "cards", 0))
     assert set(settings) == {"data", "config", "folds", "trees", "clients", "aggregates"}
+
+
+def test_a_cell_that_was_run_before_there_was_an_option_is_done_where_the_option_is_not_used(folder: Path) -> None:
+    data = {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}}
+    plan = PLAN | {"rows": {"gru": PLAN["rows"]["gru"]}, "seeds": [0], "data": data, "aggregates": False}
+    run_experiment(write(folder, plan), folder / "out")
+    (cell,) = (folder / "out" / "cells").glob("*.json")
+    stored = json.loads(cell.read_text())
+    del stored["settings"]["config"]["events"]["noise"]
+    cell.write_text(json.dumps(stored))
+    before = cell.read_bytes()
+    run_experiment(folder / "plan.yaml", folder / "out")
+    assert cell.read_bytes() == before
+    write(folder, plan | {"rows": {"gru": PLAN["rows"]["gru"] | {"events": {"hidden_size": 16, "noise": 0.1}}}})
+    with pytest.raises(OutputError, match="other settings"):
+        run_experiment(folder / "plan.yaml", folder / "out")

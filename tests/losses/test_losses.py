@@ -244,3 +244,21 @@ def test_a_mean_over_repeated_pairs_is_the_same_though_it_comes_from_one_matrix(
     loss(many, *repeated(few, 40)).backward()
     assert one.grad is not None
     torch.testing.assert_close(one.grad, many.grad)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "margin", "triplet"])
+def test_a_loss_over_what_is_mined_says_how_much_of_it_costs_and_how_far_apart_it_is(name: str) -> None:
+    loss, x = LOSSES[name](), vectors(name)
+    assert loss.figures == {}
+    loss(x.requires_grad_(), *everything(loss, CLIENTS)).backward()
+    near = [float((x[i] - x[j]).norm().detach()) for i, j in twins.positives(CLIENTS)]
+    far = [float((x[i] - x[j]).norm().detach()) for i, j in twins.negatives(CLIENTS)]
+    costs = [d < 0.5 if name == "contrastive" else d < 1.4 for d in far]
+    if name == "triplet":
+        pairs = [((x[a] - x[p]).norm(), (x[a] - x[n]).norm()) for a, p, n in twins.triplets(CLIENTS)]
+        near, far = ([float(pair[side].detach()) for pair in pairs] for side in (0, 1))
+        costs = [p - n + 0.3 > 0 for p, n in zip(near, far, strict=True)]
+    expected = {"active": costs, "mined_positive_distance": near, "mined_negative_distance": far}
+    assert not any(value.requires_grad for value in loss.figures.values())
+    for figure, values in expected.items():
+        assert float(loss.figures[figure]) == pytest.approx(sum(values) / len(values), rel=1e-6)

@@ -211,3 +211,12 @@ def test_any_column_name_can_be_a_feature(name: str) -> None:
     named = SequenceBatch({name: batch.columns["size"]}, batch.time, batch.offsets, batch.lengths)
     network = encoder(Vocabulary(categorical={}, numeric={name: scales}, time=vocabulary_of().time))
     assert network(named).shape == (4, 8)
+
+
+def test_noise_is_added_in_training_only_and_is_as_large_as_asked_for() -> None:
+    batch, plain, noisy = events(size=[1.0] * 4000), encoder(), encoder(noise=0.003, category_dropout=0.0)
+    assert torch.equal(noisy(batch), plain(batch))
+    noisy.network, plain.network = torch.nn.Identity(), torch.nn.Identity()  # type: ignore[assignment]
+    added = (noisy.train()(batch) - plain(batch)).detach()
+    assert float(added.std()) == pytest.approx(0.003, rel=0.05)
+    assert abs(float(added.mean())) < 0.0003

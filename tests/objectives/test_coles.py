@@ -10,7 +10,7 @@ import torch
 from small import SCHEMA, batch_of, card_events, fitted, sequences, tiny_config, vocabulary_of
 
 from seqmel.data.views import VIEWS
-from seqmel.losses import LOSSES
+from seqmel.losses import LOSSES, InfoNCELoss
 from seqmel.miners import MINERS
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
@@ -137,3 +137,17 @@ def test_the_margin_follows_the_share_of_the_training_that_is_done() -> None:
 
 
 GROWING = {"name": "triplet", "margin": 0.8, "margin_start": 0.0}
+
+
+def test_without_a_head_the_loss_compares_the_vectors_themselves() -> None:
+    config = tiny_config(loss="contrastive", miner={"name": "hard_negatives", "memory": 4})
+    encoder = SequenceEncoder(config, vocabulary_of())
+    memory = CoLES(config, embedding_size=encoder.vector_size, head_size=None).memory
+    assert memory is not None
+    assert memory.embeddings.shape == (4, encoder.vector_size)
+    part = CoLES(tiny_config(), embedding_size=encoder.vector_size, head_size=None)
+    batch = ViewBatch.of(batch_of([5, 9, 2, 7, 4, 6]), torch.tensor([3, 3, 8, 8, 1, 1]))
+    assert not list(part.parameters())
+    encoded = Encoded(encoder, batch)
+    vectors = torch.nn.functional.normalize(encoded.vectors.float(), dim=1)
+    assert torch.equal(part(encoded), InfoNCELoss()(vectors, batch.clients))

@@ -130,6 +130,13 @@ def test_clients_with_less_than_two_events_are_in_neither_part() -> None:
     assert sorted([*split.training.tolist(), *split.validation.tolist()]) == [i for i in range(40) if i % 4 > 1]
 
 
+def test_clients_with_fewer_events_than_asked_for_are_in_neither_part() -> None:
+    split = split_clients(with_lengths(9, 4, 5, 3, 5, 8), config(min_events=5))
+    assert sorted([*split.training.tolist(), *split.validation.tolist()]) == [0, 2, 4, 5]
+    with pytest.raises(TrainingError, match="Only 1 of 3 clients have the 5 events"):
+        split_clients(with_lengths(9, 4, 2), config(min_events=5))
+
+
 @pytest.mark.parametrize(("clients", "share", "held"), [(50, 0.0, 0), (9, 0.2, 0), (10, 0.2, 2)])
 def test_a_single_client_is_not_held_out_since_it_has_no_others(clients: int, share: float, held: int) -> None:
     assert len(split_clients(with_lengths(*[5] * clients), config(validation_share=share)).validation) == held

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
+from small import SCHEMA, card_events, fitted, sequences, tiny_config
 
+from seqmel.config import Config
+from seqmel.errors import ConfigError
+from seqmel.progress import Task, silent
+from seqmel.training.fit import fit
 from seqmel.training.module import Means
 
 
@@ -24,3 +33,53 @@ def test_means_hold_on_to_nothing_that_they_are_given() -> None:
     means.add({"loss": number})
     number.fill_(5.0)
     assert means.values() == {"loss": 1.0}
+
+
+def test_a_rate_in_steps_falls_after_so_many_epochs() -> None:
+    events = card_events(16)
+    vocabulary = fitted(events, SCHEMA, min_count=2)
+    training = {"epochs": 5, "batch_size": 8, "validation_share": 0.3, "learning_rate": 0.01}
+    config = tiny_config(training=training | {"schedule": "step", "step_epochs": 2, "step_factor": 0.5})
+    _, history = fit(sequences(events, SCHEMA, vocabulary), vocabulary, config)
+    after = [row["learning_rate"] for row in history]  # of each epoch, which is what the next one has
+    assert after == pytest.approx([0.01, 0.005, 0.005, 0.0025, 0.0025])
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"schedule": "step"}, "schedule step needs step_epochs and step_factor"),
+        ({"schedule": "step", "step_epochs": 3}, "schedule step needs step_epochs and step_factor"),
+        ({"step_factor": 0.5}, "are for schedule step, found one_cycle"),
+    ],
+)
+def test_steps_of_a_rate_belong_to_their_schedule(training: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config.of({"training": training})
+
+
+class Heard:
+    """A progress that remembers what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+        with silent.task(name, total, unit) as task:
+            yield task
+
+
+def test_what_is_mined_is_watched_and_said() -> None:
+    events = card_events(16)
+    vocabulary = fitted(events, SCHEMA, min_count=2)
+    config = tiny_config(objective="coles", loss="triplet", miner="semi_hard")
+    progress = Heard()
+    _, (row,) = fit(sequences(events, SCHEMA, vocabulary), vocabulary, config, progress=progress)
+    assert 0 < row["active"] <= 1
+    assert 0 < row["mined_positive_distance"] < 2
+    assert 0 < row["mined_negative_distance"] < 2
+    assert f"{row['active']:.0%} of what is mined active" in progress.lines[0]

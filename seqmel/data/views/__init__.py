@@ -9,6 +9,7 @@ from seqmel.data.views.base import ViewSampler
 from seqmel.data.views.calendar_windows import CalendarWindows
 from seqmel.data.views.drawn import Views
 from seqmel.data.views.last_k import LastK
+from seqmel.data.views.nearest_time import NearestTime
 from seqmel.data.views.random_disjoint_samples import RandomDisjointSamples
 from seqmel.data.views.random_samples import RandomSamples
 from seqmel.data.views.random_slices import RandomSlices
@@ -18,6 +19,7 @@ __all__ = [
     "VIEWS",
     "CalendarWindows",
     "LastK",
+    "NearestTime",
     "RandomDisjointSamples",
     "RandomSamples",
     "RandomSlices",
@@ -29,6 +31,7 @@ __all__ = [
 VIEWS: dict[str, Callable[..., ViewSampler]] = {
     "calendar_windows": CalendarWindows,
     "last_k": LastK,
+    "nearest_time": NearestTime,
     "random_disjoint_samples": RandomDisjointSamples,
     "random_samples": RandomSamples,
     "random_slices": RandomSlices,
