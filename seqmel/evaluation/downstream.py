@@ -6,8 +6,11 @@ encoder knows lies across its columns; with some thousand labels a linear model 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +18,11 @@ import numpy.typing as npt
 from seqmel.evaluation.metrics import Floats
 from seqmel.linear import MOST_CLIENTS, logistic, ridge
 
-__all__ = ["Booster", "Downstream", "LinearProbe"]
+__all__ = ["Booster", "Downstream", "LinearProbe", "in_threads", "spread"]
+
+_MANY_NUMBERS = 50_000_000
+_Job = TypeVar("_Job")
+_Found = TypeVar("_Found")
 
 _MIN_IN_LEAF = 50
 _PARAMETERS = {
@@ -106,3 +113,33 @@ class LinearProbe:
             return np.asarray(scores[:, 0])
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def spread(threads: int | None, numbers: int) -> tuple[int, int]:
+    """How many models are trained at a time, and on how many threads each.
+
+    With few numbers LightGBM's threads mostly wait for each other, and with other work on the machine they do so for minutes:
+    then one model a thread. With many, which all of them would copy, one model on all threads. The models are the same.
+
+    Args:
+        threads: in all; None for all cores.
+        numbers: of the largest matrix of features.
+    """
+    if threads is None:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        threads = min(threads, int(asked)) if asked.isdecimal() and int(asked) else threads
+    return (threads, 1) if numbers <= _MANY_NUMBERS else (1, threads)
+
+
+def in_threads(
+    train: Callable[[_Job], _Found], jobs: Iterable[_Job], workers: int, threads_each: int
+) -> Iterator[_Found]:
+    """What `train` gives for each job, in their order, some at a time; matrix products use `threads_each` threads."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(threads_each), ThreadPoolExecutor(workers) as pool:
+        try:
+            yield from pool.map(train, jobs)
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe
+from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe, in_threads, spread
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score, Scores
@@ -54,7 +54,7 @@ def score(
         folds: how many; stratified by class.
         seed: of the folds and of the models: the same seed and clients give the same scores, in any order of the rows.
         trees: how many trees LightGBM grows.
-        threads: how many threads it may use; all cores where None.
+        threads: how many threads the models may use, together; all cores where None.
         split: `GroupFolds` or `OutOfTime` where random folds are not wanted; out of time there is one test part, and
             the 95 % interval is that of 500 resamples of its clients.
         progress: called after each fold.
@@ -67,17 +67,19 @@ def score(
     """
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
-    booster, probe = Booster(trees, seed, threads), LinearProbe(seed)
+    matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
+    workers, threads_each = spread(threads, max(matrix.size for matrix in matrices.values()))
+    booster, probe = Booster(trees, seed, threads_each), LinearProbe(seed)
     asked: list[tuple[str, str, Downstream]] = [(name, name, booster) for name in matched]
     asked += [(name, of, probe) for name, of in (probes or {}).items()]
     count = len(problem.splits)
-    matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
+    jobs = [(name, of, model, fold) for name, of, model in asked for fold in range(count)]
     predicted: dict[str, list[Floats]] = {name: [] for name, _, _ in asked}
-    for name, of, model in asked:
-        for fold in range(count):
-            predicted[name].append(problem.predict(matrices[of], fold, model))
-            if progress:
-                progress(name, sum(map(len, predicted.values())), count * len(asked))
+    found = in_threads(lambda job: problem.predict(matrices[job[1]], job[3], job[2]), jobs, workers, threads_each)
+    for done, ((name, *_), values) in enumerate(zip(jobs, found, strict=True), start=1):
+        predicted[name].append(values)
+        if progress:
+            progress(name, done, len(jobs))
     for name, parts in (averages or {}).items():
         predicted[name] = [problem.average([predicted[part][fold] for part in parts]) for fold in range(count)]
     rows: list[Score] = []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
 from seqmel.evaluation import downstream
-from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe
+from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe, in_threads, spread
 
 MODELS = [Booster(30, 0, 1), LinearProbe(0)]
 
@@ -64,3 +66,43 @@ def test_of_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     found = LinearProbe(1).predict(x, y, x, 2)
     drawn_rows = np.sort(np.random.default_rng(1).permutation(400)[:200])
     np.testing.assert_array_equal(found, LinearProbe(1).predict(x[drawn_rows], y[drawn_rows], x, 2))
+
+
+def test_models_side_by_side_are_those_one_after_the_other() -> None:
+    x, signal = drawn()
+    y = (signal > 0).astype(np.int64)
+    jobs = [(model, part) for model in MODELS for part in range(4)]
+
+    def train(job: tuple[Downstream, int]) -> np.ndarray:
+        model, part = job
+        return model.predict(np.roll(x, 100 * part, 0)[:300], np.roll(y, 100 * part)[:300], x, 2)
+
+    together = list(in_threads(train, jobs, workers=4, threads_each=1))
+    for job, found in zip(jobs, together, strict=True):
+        np.testing.assert_array_equal(found, train(job))
+
+
+def test_what_a_model_cannot_do_is_told_and_the_rest_is_not_begun() -> None:
+    begun: list[int] = []
+
+    def train(job: int) -> int:
+        begun.append(job)
+        if job == 1:
+            raise ValueError("no")
+        time.sleep(0.01)
+        return job
+
+    found = in_threads(train, range(200), workers=2, threads_each=1)
+    assert next(found) == 0
+    with pytest.raises(ValueError, match="no"):
+        list(found)
+    assert len(begun) < 100
+
+
+def test_few_numbers_are_one_model_a_thread_and_many_are_all_threads_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert spread(8, 1000) == (8, 1)
+    assert spread(8, 10**9) == (1, 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert spread(None, 1000) == spread(None, 10**9) == (1, 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert spread(None, 1000)[0] >= 1
