@@ -17,7 +17,7 @@ import pandas as pd
 from seqmel.data.number_types import NumberType, check_number_types, stored_bytes
 from seqmel.errors import ConfigError, InputError
 from seqmel.evaluation.compression import Components, read_back
-from seqmel.evaluation.downstream import Booster, Downstream
+from seqmel.evaluation.downstream import Booster, in_threads, spread
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Measured, Problem, Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score
@@ -134,18 +134,25 @@ def label_curve(
         )  # fmt: skip
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
-    booster = Booster(trees, seed, threads)
+    matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
+    workers, threads_each = spread(threads, max(matrix.size for matrix in matrices.values()))
+    booster = Booster(trees, seed, threads_each)
     drawn = {f: [label_draws(problem, fold, f, seed) for fold in range(len(problem.splits))] for f in fractions}
+    jobs = [
+        (name, f, fold, train) for name in matrices for f in fractions
+        for fold, parts in enumerate(drawn[f]) for train in parts
+    ]  # fmt: skip
+    measured: dict[tuple[str, float], dict[int, list[Measured]]] = {}
+    found = in_threads(
+        lambda job: problem.predict(matrices[job[0]], job[2], booster, train=job[3]), jobs, workers, threads_each
+    )
+    for (name, fraction, fold, _), predicted in zip(jobs, found, strict=True):
+        measured.setdefault((name, fraction), {}).setdefault(fold, []).append(problem.measure(predicted, fold))
+        told()
     points = []
-    for name, table in matched.items():
-        x = feature_matrix(table.loc[scored.index], name)
-        for fraction in fractions:
-            found = [
-                _mean_of_draws(problem, x, fold, drawn[fraction][fold], booster, told)
-                for fold in range(len(problem.splits))
-            ]
-            settings = {"share": fraction, "clients": len(drawn[fraction][0][0]), "draws": len(drawn[fraction][0])}
-            points.append(Point(name, fraction, settings, tuple(summarised(name, found))))
+    for (name, fraction), folds_of in measured.items():
+        settings = {"share": fraction, "clients": len(drawn[fraction][0][0]), "draws": len(drawn[fraction][0])}
+        points.append(Point(name, fraction, settings, tuple(summarised(name, list(map(_mean, folds_of.values()))))))
     note = f"{_split_note(problem)}; the same test parts for all shares; mean over the draws of each"
     return Curve(str(y.name), "label_share", problem.primary, tuple(points), note)
 
@@ -184,23 +191,30 @@ def size_curve(
         raise ConfigError(f"Cannot measure the sizes {list(sizes)}. Expected numbers from 1 on, or full: 16,64,full.")
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
-    booster = Booster(trees, seed, threads)
+    matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
+    workers, threads_each = spread(threads, max(matrix.size for matrix in matrices.values()))
+    booster = Booster(trees, seed, threads_each)
     least = min(len(train) for train, _ in problem.splits)
-    found: dict[tuple[str, int, str], list[Measured]] = {}
-    for name, table in matched.items():
-        x = feature_matrix(table.loc[scored.index], name)
+    measured: dict[tuple[str, int, str], list[Measured]] = {}
+    for name, x in matrices.items():
         _check_sizes(x, name, sizes, least)
         for fold, (train, _) in enumerate(problem.splits):
             components = Components.fit(x[train])
-            for size in sizes:
-                reduced = x if size is None else components.project(x, size)
-                for number_type in number_types:
-                    read = read_back(reduced, reduced[train], number_type)
-                    place = (name, reduced.shape[1], number_type)
-                    found.setdefault(place, []).append(problem.measure(problem.predict(read, fold, booster), fold))
-                    told()
+            jobs = [(size, number_type) for size in sizes for number_type in number_types]
+
+            def predicted(
+                job: tuple[int | None, NumberType], x: Floats = x, fold: int = fold, parts: Components = components
+            ) -> Floats:
+                reduced = x if job[0] is None else parts.project(x, job[0])
+                return problem.predict(read_back(reduced, reduced[problem.splits[fold][0]], job[1]), fold, booster)
+
+            found = in_threads(predicted, jobs, workers, threads_each)
+            for (size, number_type), values in zip(jobs, found, strict=True):
+                place = (name, x.shape[1] if size is None else size, number_type)
+                measured.setdefault(place, []).append(problem.measure(values, fold))
+                told()
     note = f"{_split_note(problem)}; components and scales fitted on the training parts"
-    points = [_size_point(*place, measured) for place, measured in found.items()]
+    points = [_size_point(*place, of_folds) for place, of_folds in measured.items()]
     return Curve(str(y.name), "bytes", problem.primary, tuple(points), note)
 
 
@@ -249,14 +263,8 @@ def _draw(problem: Problem, whole: Places, count: int, random: np.random.Generat
     return np.sort(mixed[:count])
 
 
-def _mean_of_draws(
-    problem: Problem, x: Floats, fold: int, draws: list[Places], booster: Downstream, told: Told
-) -> Measured:
-    measured = []
-    for train in draws:
-        measured.append(problem.measure(problem.predict(x, fold, booster, train=train), fold))
-        told()
-    return {metric: np.mean([found[metric] for found in measured], axis=0) for metric in measured[0]}
+def _mean(of_draws: list[Measured]) -> Measured:
+    return {metric: np.mean([found[metric] for found in of_draws], axis=0) for metric in of_draws[0]}
 
 
 def _split_note(problem: Problem) -> str:
