@@ -17,7 +17,7 @@ import pandas as pd
 from seqmel.data.number_types import NumberType, check_number_types, stored_bytes
 from seqmel.errors import ConfigError, InputError
 from seqmel.evaluation.compression import Components, read_back
-from seqmel.evaluation.downstream import Booster, in_threads, spread
+from seqmel.evaluation.downstream import Booster, side_by_side, spread
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Measured, Problem, Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score
@@ -135,7 +135,8 @@ def label_curve(
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
-    workers, threads_each = spread(threads, max(matrix.size for matrix in matrices.values()))
+    largest, trained = max(m.size for m in matrices.values()), sum(m.size for m in matrices.values())
+    workers, threads_each = spread(threads, largest, float(trees) * len(problem.splits) * trained * len(fractions))
     booster = Booster(trees, seed, threads_each)
     drawn = {f: [label_draws(problem, fold, f, seed) for fold in range(len(problem.splits))] for f in fractions}
     jobs = [
@@ -143,9 +144,8 @@ def label_curve(
         for fold, parts in enumerate(drawn[f]) for train in parts
     ]  # fmt: skip
     measured: dict[tuple[str, float], dict[int, list[Measured]]] = {}
-    found = in_threads(
-        lambda job: problem.predict(matrices[job[0]], job[2], booster, train=job[3]), jobs, workers, threads_each
-    )
+    each = [(matrices[name], fold, booster, train) for name, _, fold, train in jobs]
+    found = side_by_side(problem.predict, each, workers)
     for (name, fraction, fold, _), predicted in zip(jobs, found, strict=True):
         measured.setdefault((name, fraction), {}).setdefault(fold, []).append(problem.measure(predicted, fold))
         told()
@@ -192,7 +192,9 @@ def size_curve(
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
-    workers, threads_each = spread(threads, max(matrix.size for matrix in matrices.values()))
+    trained = float(sum(matrix.size for matrix in matrices.values()))
+    of_each = len(problem.splits) * len(sizes) * len(number_types)
+    workers, threads_each = spread(threads, max(m.size for m in matrices.values()), trees * of_each * trained)
     booster = Booster(trees, seed, threads_each)
     least = min(len(train) for train, _ in problem.splits)
     measured: dict[tuple[str, int, str], list[Measured]] = {}
@@ -200,22 +202,21 @@ def size_curve(
         _check_sizes(x, name, sizes, least)
         for fold, (train, _) in enumerate(problem.splits):
             components = Components.fit(x[train])
-            jobs = [(size, number_type) for size in sizes for number_type in number_types]
-
-            def predicted(
-                job: tuple[int | None, NumberType], x: Floats = x, fold: int = fold, parts: Components = components
-            ) -> Floats:
-                reduced = x if job[0] is None else parts.project(x, job[0])
-                return problem.predict(read_back(reduced, reduced[problem.splits[fold][0]], job[1]), fold, booster)
-
-            found = in_threads(predicted, jobs, workers, threads_each)
-            for (size, number_type), values in zip(jobs, found, strict=True):
+            asked = [(size, number_type) for size in sizes for number_type in number_types]
+            smaller = (_smaller(x, components, size, number_type, train) for size, number_type in asked)
+            found = side_by_side(problem.predict, ((matrix, fold, booster) for matrix in smaller), workers)
+            for (size, number_type), values in zip(asked, found, strict=True):
                 place = (name, x.shape[1] if size is None else size, number_type)
                 measured.setdefault(place, []).append(problem.measure(values, fold))
                 told()
     note = f"{_split_note(problem)}; components and scales fitted on the training parts"
     points = [_size_point(*place, of_folds) for place, of_folds in measured.items()]
     return Curve(str(y.name), "bytes", problem.primary, tuple(points), note)
+
+
+def _smaller(x: Floats, components: Components, size: int | None, number_type: NumberType, train: Places) -> Floats:
+    reduced = x if size is None else components.project(x, size)
+    return read_back(reduced, reduced[train], number_type)
 
 
 def _size_point(name: str, size: int, number_type: Any, measured: list[Measured]) -> Point:

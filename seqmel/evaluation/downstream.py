@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -18,10 +17,10 @@ import numpy.typing as npt
 from seqmel.evaluation.metrics import Floats
 from seqmel.linear import MOST_CLIENTS, logistic, ridge
 
-__all__ = ["Booster", "Downstream", "LinearProbe", "in_threads", "spread"]
+__all__ = ["Booster", "Downstream", "LinearProbe", "side_by_side", "spread"]
 
 _MANY_NUMBERS = 50_000_000
-_Job = TypeVar("_Job")
+_WORK_OF_A_PROCESS = 2e9  # some seconds; a process takes two to start
 _Found = TypeVar("_Found")
 
 _MIN_IN_LEAF = 50
@@ -115,31 +114,36 @@ class LinearProbe:
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
-def spread(threads: int | None, numbers: int) -> tuple[int, int]:
-    """How many models are trained at a time, and on how many threads each.
+def spread(threads: int | None, numbers: int, work: float) -> tuple[int, int]:
+    """How many models are trained at a time, each by a process of its own, and on how many threads each.
 
     With few numbers LightGBM's threads mostly wait for each other, and with other work on the machine they do so for minutes:
-    then one model a thread. With many, which all of them would copy, one model on all threads. The models are the same.
+    then one model a core. With many, which every process would hold, one model on all cores. The models are the same.
 
     Args:
         threads: in all; None for all cores.
         numbers: of the largest matrix of features.
+        work: numbers times trees, of all models together.
     """
     if threads is None:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         asked = os.environ.get("OMP_NUM_THREADS", "")
         threads = min(threads, int(asked)) if asked.isdecimal() and int(asked) else threads
-    return (threads, 1) if numbers <= _MANY_NUMBERS else (1, threads)
+    if numbers > _MANY_NUMBERS:
+        return 1, threads
+    return (threads, 1) if work > _WORK_OF_A_PROCESS else (1, 1)
 
 
-def in_threads(
-    train: Callable[[_Job], _Found], jobs: Iterable[_Job], workers: int, threads_each: int
-) -> Iterator[_Found]:
-    """What `train` gives for each job, in their order, some at a time; matrix products use `threads_each` threads."""
-    from threadpoolctl import threadpool_limits
+def side_by_side(train: Callable[..., _Found], jobs: Iterable[tuple[Any, ...]], workers: int) -> Iterator[_Found]:
+    """What `train(*job)` gives for each job, in their order, `workers` at a time, each process on one thread.
 
-    with threadpool_limits(threads_each), ThreadPoolExecutor(workers) as pool:
-        try:
-            yield from pool.map(train, jobs)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    Processes, since LightGBM keeps its number of threads in one place a process, and two trainings there can end in a
+    segmentation fault.
+    """
+    if workers == 1:
+        yield from (train(*job) for job in jobs)
+        return
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", inner_max_num_threads=1):
+        yield from Parallel(workers, return_as="generator")(delayed(train)(*job) for job in jobs)

@@ -90,7 +90,7 @@ class Problem:
     def class_counts(self) -> dict[str, int]:
         return {name: int((self.target == code).sum()) for code, name in enumerate(self.classes)}
 
-    def predict(self, x: Floats, fold: int, model: Downstream, *, train: Places | None = None) -> Floats:
+    def predict(self, x: Floats, fold: int, model: Downstream, train: Places | None = None) -> Floats:
         """Train on a fold's training part, or on the places of it that are named, and predict its test part.
 
         Returns:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe, in_threads, spread
+from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe, side_by_side, spread
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score, Scores
@@ -68,15 +68,16 @@ def score(
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
-    workers, threads_each = spread(threads, max(matrix.size for matrix in matrices.values()))
+    count, largest = len(problem.splits), max(matrix.size for matrix in matrices.values())
+    workers, threads_each = spread(threads, largest, float(trees) * count * sum(m.size for m in matrices.values()))
     booster, probe = Booster(trees, seed, threads_each), LinearProbe(seed)
     asked: list[tuple[str, str, Downstream]] = [(name, name, booster) for name in matched]
     asked += [(name, of, probe) for name, of in (probes or {}).items()]
-    count = len(problem.splits)
-    jobs = [(name, of, model, fold) for name, of, model in asked for fold in range(count)]
     predicted: dict[str, list[Floats]] = {name: [] for name, _, _ in asked}
-    found = in_threads(lambda job: problem.predict(matrices[job[1]], job[3], job[2]), jobs, workers, threads_each)
-    for done, ((name, *_), values) in enumerate(zip(jobs, found, strict=True), start=1):
+    jobs = [(matrices[of], fold, model) for _, of, model in asked for fold in range(count)]
+    names = [name for name in predicted for _ in range(count)]
+    found = side_by_side(problem.predict, jobs, workers)
+    for done, (name, values) in enumerate(zip(names, found, strict=True), start=1):
         predicted[name].append(values)
         if progress:
             progress(name, done, len(jobs))

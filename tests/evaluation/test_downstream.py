@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
 from seqmel.evaluation import downstream
-from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe, in_threads, spread
+from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe, side_by_side, spread
 
 MODELS = [Booster(30, 0, 1), LinearProbe(0)]
 
@@ -71,38 +69,32 @@ def test_of_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_models_side_by_side_are_those_one_after_the_other() -> None:
     x, signal = drawn()
     y = (signal > 0).astype(np.int64)
-    jobs = [(model, part) for model in MODELS for part in range(4)]
-
-    def train(job: tuple[Downstream, int]) -> np.ndarray:
-        model, part = job
-        return model.predict(np.roll(x, 100 * part, 0)[:300], np.roll(y, 100 * part)[:300], x, 2)
-
-    together = list(in_threads(train, jobs, workers=4, threads_each=1))
+    jobs = [(model, np.roll(x, 100 * part, 0), np.roll(y, 100 * part)) for model in MODELS for part in range(3)]
+    together = list(side_by_side(trained, jobs, workers=2))
     for job, found in zip(jobs, together, strict=True):
-        np.testing.assert_array_equal(found, train(job))
+        np.testing.assert_array_equal(found, trained(*job))
 
 
-def test_what_a_model_cannot_do_is_told_and_the_rest_is_not_begun() -> None:
-    begun: list[int] = []
-
-    def train(job: int) -> int:
-        begun.append(job)
-        if job == 1:
-            raise ValueError("no")
-        time.sleep(0.01)
-        return job
-
-    found = in_threads(train, range(200), workers=2, threads_each=1)
-    assert next(found) == 0
-    with pytest.raises(ValueError, match="no"):
-        list(found)
-    assert len(begun) < 100
+def trained(model: Downstream, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return model.predict(x[:300], y[:300], x, 2)
 
 
-def test_few_numbers_are_one_model_a_thread_and_many_are_all_threads_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert spread(8, 1000) == (8, 1)
-    assert spread(8, 10**9) == (1, 8)
+def test_what_a_model_cannot_do_is_told() -> None:
+    with pytest.raises(ValueError, match="no 3"):
+        list(side_by_side(refusing, ((i,) for i in range(8)), workers=2))
+
+
+def refusing(job: int) -> int:
+    if job == 3:
+        raise ValueError(f"no {job}")
+    return job
+
+
+def test_few_numbers_are_a_model_a_core_and_many_are_all_cores_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert spread(8, 10_000_000, 1e12) == (8, 1)
+    assert spread(8, 10**9, 1e12) == (1, 8)
+    assert spread(8, 1000, 1e6) == (1, 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert spread(None, 1000) == spread(None, 10**9) == (1, 1)
+    assert spread(None, 1000, 1e12) == spread(None, 10**9, 1e12) == (1, 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
-    assert spread(None, 1000)[0] >= 1
+    assert spread(None, 1000, 1e12)[0] >= 1
