@@ -4,7 +4,8 @@
 
 Each command is started, killed with SIGKILL after a random time, and started again the way a user would (train with
 --resume, the others with --overwrite) until it comes through. After every kill what lies under the output's name must be
-whole or not there; in the end it must equal, byte for byte of its data, what the undisturbed run gave. Prints a Markdown table.
+whole or not there; in the end it must equal, byte for byte of its data, what the undisturbed run gave. Prints a Markdown table; the exit
+code is 1 where a result was half-written or differs.
 
     python benchmarks/reliability.py --fuzz 2000 [--seed 0]
 
@@ -145,7 +146,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pq.write_table(generate_card_data(options.clients, seed=options.seed).events, folder / "events.parquet")
-        for job in jobs(folder):
+        asked = jobs(folder)
+        for job in asked:
             expected = hashlib.sha256(job.undisturbed()).digest()
             for round_ in range(options.rounds):
                 found = job.disturbed(folder / f"{job.name}-{round_}", chance)
@@ -157,6 +159,7 @@ def main() -> None:
             left = [p.name for p in folder.iterdir() if p.name.endswith((".partial", ".old", ".scratch"))]
             if left:
                 sys.exit(f"left behind: {left}")
+    sys.exit(any(job.broken or job.different for job in asked))
 
 
 if __name__ == "__main__":

@@ -75,3 +75,11 @@ def test_memory_of_mining_is_measured_for_a_miner_and_for_a_loss(tmp_path: Path)
     rows = json.loads((tmp_path / "memory.json").read_text())["rows"]
     assert [row["case"] for row in rows] == ["batch_hard + triplet", "supcon"]
     assert (tmp_path / "memory.md").read_text().count(" GB |") == 2
+
+
+def test_prepare_train_and_embed_killed_at_random_moments_come_to_what_an_undisturbed_run_gives() -> None:
+    done = script("reliability.py", "--rounds", 1, "--clients", 30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
+    assert [row[0].strip("| ") for row in rows] == ["prepare", "train", "embed"]
+    assert sum(int(row[3]) for row in rows) > 0
