@@ -15,6 +15,7 @@ from seqmel.errors import ConfigError, InputError, SeqmelError
 
 __all__ = ["spark_errors", "spark_session"]
 
+_RAISED = re.compile(r"^\w*(?:Error|Exception): .*$", re.MULTILINE)
 _OURS = re.compile(r"^seqmel\.errors\.(\w+): (.*)$", re.MULTILINE)
 
 
@@ -59,4 +60,7 @@ def spark_errors(label: str) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The first line, and what a worker's Python ended with, where it did: the rest is how it came there."""
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    raised = _RAISED.findall(str(error))
+    return f"{first} {raised[-1]}" if raised else first

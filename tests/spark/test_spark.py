@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from small import card_events, nested, tiny_config
 from seqmel.config import Config
 from seqmel.data.prepared import PreparedSequences, open_prepared
 from seqmel.embedding import embed_to_parquet
-from seqmel.errors import ConfigError, SeqmelError
+from seqmel.errors import ConfigError, InputError, SeqmelError
 from seqmel.model import Model
 from seqmel.training.run import prepare
 
@@ -39,6 +41,7 @@ def spark() -> Iterator[Any]:
     """One small session for the module."""
     from pyspark.sql import SparkSession
 
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # not whatever python3 is in the path
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
     session = builder.config("spark.sql.shuffle.partitions", "2").config("spark.driver.memory", "1g").getOrCreate()
     session.sparkContext.setLogLevel("OFF")
@@ -201,3 +204,14 @@ def test_on_real_events_the_vocabulary_and_sequences_are_the_same(tmp_path: Path
     events = pq.read_table(REAL).slice(0, 60_000)
     pq.write_table(events, tmp_path / "events.parquet", row_group_size=10_000)
     assert_same(tmp_path / "events.parquet", tmp_path / "events.parquet", tmp_path, config=Config())
+
+
+def test_what_a_worker_lacks_is_in_the_line() -> None:
+    from pyspark.errors import PythonException
+
+    from seqmel.spark.session import spark_errors
+
+    trace = "Traceback (most recent call last):\n  File x\nModuleNotFoundError: No module named 'seqmel'\n"
+    with pytest.raises(InputError) as caught, spark_errors("x"):
+        raise PythonException("An exception was thrown from the Python worker:\n" + trace)
+    assert str(caught.value).endswith("from the Python worker: ModuleNotFoundError: No module named 'seqmel'")
