@@ -12,7 +12,7 @@ from seqmel.errors import ConfigError
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"trainin": {"epochs": 1}}, r"unknown option 'trainin'\. Did you mean 'training'\?"),
-    ({"training": {"epoch": 1}}, r"unknown option 'training\.epoch'\. Did you mean 'epochs'"),
+    ({"training": {"epoch": 1}}, r"unknown option 'training\.epoch'\. Did you mean 'epochs' or 'step_epochs'\?"),
     ({"hidden_size": 9}, r"unknown option 'hidden_size'\. It is an option of: events\.hidden_size"),
     ({"encoder": {"name": "gru", "heads": 2}}, r"unknown option 'encoder\.heads'"),
     ({"encoder": {"hiden_size": 2}}, r"unknown option 'encoder\.hiden_size'\. Did you mean 'hidden_size'\?"),

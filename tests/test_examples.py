@@ -43,9 +43,8 @@ def test_an_example_runs_and_leaves_what_it_says(name: str, tmp_path: Path) -> N
     small = ["60"] if name == "sklearn_pipeline" else []
     command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *small]
     path = os.pathsep.join([str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")])
-    for _ in range(
-        2 if name == "nightly_scoring" else 1
-    ):  # of what an earlier run left, the state is what could matter
+    runs = 2 if name == "nightly_scoring" else 1  # of what an earlier run left, the state is what could matter
+    for _ in range(runs):
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}
         )

@@ -291,7 +291,7 @@ def test_preparing_for_a_model_that_is_not_there(command: str, refused: Run, tmp
     ("option", "words"),
     [
         (("--set", "trainin.epochs=1"), ("unknown option 'trainin", "Did you mean 'training'?")),
-        (("--set", "training.epoch=1"), ("unknown option 'training.epoch'", "Did you mean 'epochs'")),
+        (("--set", "training.epoch=1"), ("unknown option 'training.epoch'", "Did you mean 'epochs' or 'step_epochs'?")),
         (("--set", "training.batch_size=1"), ("training.batch_size = 1", "greater than or equal to 2")),
         (("--set", "training.learning_rate=-1"), ("training.learning_rate = -1", "greater than 0")),
         (("--set", "encoder=rnn"), ("encoder cannot be 'rnn'", "Expected one of: none, gru, lstm, transformer")),

@@ -505,5 +505,5 @@ def test_training_goes_on_with_sequences_that_were_prepared_for_the_model(
 
 
 def test_an_unknown_parameter_of_a_pretrained_embedder_is_refused(fitted: SequenceEmbedder) -> None:
-    with pytest.raises(SeqmelError, match=r"no parameter 'epoch'.* Did you mean 'epochs'"):
+    with pytest.raises(SeqmelError, match=r"no parameter 'epoch'.* Did you mean 'epochs' or 'step_epochs'\?"):
         SequenceEmbedder.from_pretrained(fitted.model_, epoch=3)
