@@ -17,6 +17,7 @@ from seqmel.data.number_types import NumberType, check_number_types
 from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
+from seqmel.data.source import EventSource
 from seqmel.data.vector_files import Layout, VectorLayout, read_scales, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.errors import ConfigError, ModelError
@@ -30,6 +31,7 @@ __all__ = [
     "embed_sequences",
     "embed_to_parquet",
     "finite",
+    "open_events_for",
     "sequence_chunks",
     "token_batches",
     "vector_layout",
@@ -132,17 +134,27 @@ def sequence_chunks(
         sequences = open_prepared(events, vocabulary=model.vocabulary).sequences
         parts = torch.arange(len(sequences)).split(_CHUNK_CLIENTS)
         return len(sequences), (sequences.subset(part) for part in parts)
+    batches = encode(open_events_for(model, events, temp_folder), model.schema, model.vocabulary)
+    time = model.schema.time
+    return None, (EncodedSequences.from_batches([batch], time=time) for batch in batches)
+
+
+def open_events_for(model: Model, events: Events, temp_folder: Path | None = None) -> EventSource:
+    """Open events to be encoded for a model, with the limits that its preparation had.
+
+    Args:
+        model: names the client column.
+        events: see `open_events`.
+        temp_folder: where to sort what memory does not hold.
+    """
     options = model.config.preparation
-    source = open_events(
+    return open_events(
         events,
         client=model.schema.client,
         memory_limit=options.memory_limit,
         threads=options.threads,
         temp_folder=temp_folder,
     )
-    batches = encode(source, model.schema, model.vocabulary)
-    time = model.schema.time
-    return None, (EncodedSequences.from_batches([batch], time=time) for batch in batches)
 
 
 def embed_to_parquet(

@@ -23,11 +23,11 @@ from torch import Tensor
 from seqmel.data.encoding import encode
 from seqmel.data.number_types import NumberType
 from seqmel.data.prepared import is_prepared, open_prepared, write_prepared
-from seqmel.data.reading import Events, open_events
+from seqmel.data.reading import Events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vector_files import Layout, write_tables, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import embed_sequences, vector_layout
+from seqmel.embedding import embed_sequences, open_events_for, vector_layout
 from seqmel.files import check_output, full_disk_in_words, scratch_beside, scratch_path, written_beside
 from seqmel.model import Model
 from seqmel.parallel import current_rank, failing_together, ranks
@@ -147,14 +147,7 @@ def _encode_into(folder: Path, model: Model, events: Events) -> None:
     """The events as all processes will read them; sequences that were prepared before stay where they are."""
     if is_prepared(events):
         return
-    options = model.config.preparation
-    source = open_events(
-        events,
-        client=model.schema.client,
-        memory_limit=options.memory_limit,
-        threads=options.threads,
-        temp_folder=folder / "sorting",
-    )
+    source = open_events_for(model, events, folder / "sorting")
     batches = encode(source, model.schema, model.vocabulary)
     write_prepared(folder, batches, schema=model.schema, vocabulary=model.vocabulary)
     source.connection.close()

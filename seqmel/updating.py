@@ -27,11 +27,11 @@ from seqmel.data.batch import NO_TIME, SequenceBatch
 from seqmel.data.encoding import encode
 from seqmel.data.number_types import NumberType
 from seqmel.data.prepared import is_prepared
-from seqmel.data.reading import Events, open_events
+from seqmel.data.reading import Events
 from seqmel.data.sequences import EncodedSequences, write_sequences
 from seqmel.data.vector_files import Layout, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import finite, token_batches, vector_layout
+from seqmel.embedding import finite, open_events_for, token_batches, vector_layout
 from seqmel.errors import InputError, ModelError
 from seqmel.files import allocate, check_output, scratch_beside, written_beside
 from seqmel.model import Model
@@ -138,14 +138,7 @@ def embed_update(
 
 def _encoded(model: Model, events: Events, folder: Path) -> EncodedSequences:
     """The new events, encoded to a file: their clients come in the order of the state, not in their own."""
-    options = model.config.preparation
-    source = open_events(
-        events,
-        client=model.schema.client,
-        memory_limit=options.memory_limit,
-        threads=options.threads,
-        temp_folder=folder,
-    )
+    source = open_events_for(model, events, folder)
     write_sequences(folder / "new.arrow", encode(source, model.schema, model.vocabulary))
     return EncodedSequences.open(folder / "new.arrow", time=model.schema.time)
 

@@ -21,7 +21,7 @@ from seqmel.errors import ConfigError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import Curve, label_curve, size_curve
 from seqmel.evaluation.results import TITLES, Scores
-from seqmel.evaluation.scoring import AGGREGATES, Task, beside_aggregates, score, standard_rows
+from seqmel.evaluation.scoring import AGGREGATES, Task, beside_aggregates, score, standard_rows, vectors_alone
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Split
 from seqmel.files import written_beside
 from seqmel.progress import Progress
@@ -189,7 +189,7 @@ def _curves(
         with progress.task(f"label curve of {y.name}", trainings, "trainings") as bar:
             curves["label_curve"] = label_curve(y, sets, asked.fractions, told=bar.advance, **options)
     if asked.sizes:
-        vectors = {name: table for name, table in sets.items() if AGGREGATES not in name.split(" + ")}
+        vectors = {name: sets[name] for name in vectors_alone(sets)}
         if not vectors:
             raise ConfigError("--sizes makes embeddings smaller, and there are none. Give --embeddings FILE.")
         types = asked.number_types or get_args(NumberType)

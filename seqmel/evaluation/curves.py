@@ -17,7 +17,7 @@ import pandas as pd
 from seqmel.data.number_types import NumberType, check_number_types, stored_bytes
 from seqmel.errors import ConfigError, InputError
 from seqmel.evaluation.compression import Components, read_back
-from seqmel.evaluation.downstream import Booster, side_by_side, spread
+from seqmel.evaluation.downstream import side_by_side, spread_boosters
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Measured, Problem, Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score
@@ -135,9 +135,8 @@ def label_curve(
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
-    largest, trained = max(m.size for m in matrices.values()), sum(m.size for m in matrices.values())
-    workers, threads_each = spread(threads, largest, float(trees) * len(problem.splits) * trained * len(fractions))
-    booster = Booster(trees, seed, threads_each)
+    trainings = len(problem.splits) * len(fractions)
+    booster, workers = spread_boosters(threads, matrices.values(), trainings, trees=trees, seed=seed)
     drawn = {f: [label_draws(problem, fold, f, seed) for fold in range(len(problem.splits))] for f in fractions}
     jobs = [
         (name, f, fold, train) for name in matrices for f in fractions
@@ -192,10 +191,8 @@ def size_curve(
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
-    trained = float(sum(matrix.size for matrix in matrices.values()))
-    of_each = len(problem.splits) * len(sizes) * len(number_types)
-    workers, threads_each = spread(threads, max(m.size for m in matrices.values()), trees * of_each * trained)
-    booster = Booster(trees, seed, threads_each)
+    trainings = len(problem.splits) * len(sizes) * len(number_types)
+    booster, workers = spread_boosters(threads, matrices.values(), trainings, trees=trees, seed=seed)
     least = min(len(train) for train, _ in problem.splits)
     measured: dict[tuple[str, int, str], list[Measured]] = {}
     for name, x in matrices.items():

@@ -7,7 +7,7 @@ encoder knows lies across its columns; with some thousand labels a linear model 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from seqmel.evaluation.metrics import Floats
 from seqmel.linear import MOST_CLIENTS, logistic, ridge
 
-__all__ = ["Booster", "Downstream", "LinearProbe", "side_by_side", "spread"]
+__all__ = ["Booster", "Downstream", "LinearProbe", "side_by_side", "spread", "spread_boosters"]
 
 _MANY_NUMBERS = 50_000_000
 _WORK_OF_A_PROCESS = 2e9  # some seconds; a process takes two to start
@@ -132,6 +132,15 @@ def spread(threads: int | None, numbers: int, work: float) -> tuple[int, int]:
     if numbers > _MANY_NUMBERS:
         return 1, threads
     return (threads, 1) if work > _WORK_OF_A_PROCESS else (1, 1)
+
+
+def spread_boosters(
+    threads: int | None, matrices: Collection[Floats], trainings: int, *, trees: int, seed: int
+) -> tuple[Booster, int]:
+    """LightGBM for so many trainings on each matrix of features, and how many of them at a time; see `spread`."""
+    sizes = [matrix.size for matrix in matrices]
+    workers, threads_each = spread(threads, max(sizes), float(trees) * trainings * sum(sizes))
+    return Booster(trees, seed, threads_each), workers
 
 
 def side_by_side(train: Callable[..., _Found], jobs: Iterable[tuple[Any, ...]], workers: int) -> Iterator[_Found]:

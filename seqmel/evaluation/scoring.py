@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe, side_by_side, spread
+from seqmel.evaluation.downstream import Downstream, LinearProbe, side_by_side, spread_boosters
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score, Scores
 from seqmel.evaluation.splits import Split
 
-__all__ = ["AGGREGATES", "Progress", "Task", "beside_aggregates", "score", "standard_rows"]
+__all__ = ["AGGREGATES", "Progress", "Task", "beside_aggregates", "score", "standard_rows", "vectors_alone"]
 
 AGGREGATES = "aggregates"
 """The name of the hand-crafted aggregates among the sets of features."""
@@ -68,9 +68,8 @@ def score(
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
-    count, largest = len(problem.splits), max(matrix.size for matrix in matrices.values())
-    workers, threads_each = spread(threads, largest, float(trees) * count * sum(m.size for m in matrices.values()))
-    booster, probe = Booster(trees, seed, threads_each), LinearProbe(seed)
+    count, probe = len(problem.splits), LinearProbe(seed)
+    booster, workers = spread_boosters(threads, matrices.values(), count, trees=trees, seed=seed)
     asked: list[tuple[str, str, Downstream]] = [(name, name, booster) for name in matched]
     asked += [(name, of, probe) for name, of in (probes or {}).items()]
     predicted: dict[str, list[Floats]] = {name: [] for name, _, _ in asked}
@@ -106,13 +105,18 @@ def beside_aggregates(name: str) -> str:
     return f"{name} + {AGGREGATES}"
 
 
+def vectors_alone(sets: Collection[str]) -> list[str]:
+    """Those sets of features that are vectors without the aggregates beside."""
+    return [name for name in sets if name != AGGREGATES and not name.endswith(beside_aggregates(""))]
+
+
 def standard_rows(sets: Collection[str]) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
     """What is scored of vectors besides LightGBM on each set: `probes` and `averages`, as `score` takes them.
 
     Every set of vectors alone is read by a linear probe; where there are aggregates, that probe is averaged with LightGBM
     on them: each set is read by the model that suits it.
     """
-    vectors = [name for name in sets if name != AGGREGATES and not name.endswith(beside_aggregates(""))]
+    vectors = vectors_alone(sets)
     probes = {f"{name}: linear": name for name in vectors}
     averages = {f"{name}: linear, {AGGREGATES}: averaged": (f"{name}: linear", AGGREGATES) for name in vectors}
     return probes, averages if AGGREGATES in sets else {}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["over_rows", "summed_over_rows"]
+__all__ = ["mean_over_rows", "over_rows", "summed_over_rows"]
 
 _CELLS = 2**22  # rows times columns that are looked at together: 16 MB a matrix, of which a loss needs some ten
 
@@ -43,3 +43,9 @@ def summed_over_rows(
     for other in others:
         first = tuple(one + more for one, more in zip(first, other, strict=True))
     return first
+
+
+def mean_over_rows(part: Callable[[Tensor, slice], tuple[Tensor, Tensor]], embeddings: Tensor, rows: int) -> Tensor:
+    """Of the sums and counts that `part` gives, all sums over all counts; zero where nothing is counted; see `over_rows`."""
+    total, count = summed_over_rows(part, embeddings, rows)
+    return total / count.clamp(min=1)

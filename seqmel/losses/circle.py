@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.blocks import mean_over_rows
 from seqmel.losses.pairs import masked_logsumexp, masked_sum, same_client
 
 __all__ = ["CircleLoss"]
@@ -55,5 +55,4 @@ class CircleLoss(MetricLoss):
             costs = F.softplus(masked_logsumexp(pull, positive) + masked_logsumexp(push, negative))
             return masked_sum(costs, positive.any(1) & negative.any(1))
 
-        total, count = summed_over_rows(part, embeddings, len(clients))
-        return total / count.clamp(min=1)
+        return mean_over_rows(part, embeddings, len(clients))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.blocks import mean_over_rows
 from seqmel.losses.pairs import masked_logsumexp, masked_sum, same_client
 
 __all__ = ["InfoNCELoss"]
@@ -50,5 +50,4 @@ class InfoNCELoss(MetricLoss):
             others = masked_logsumexp(similarity, negative).unsqueeze(1)
             return masked_sum(torch.logaddexp(similarity, others) - similarity, positive)
 
-        total, count = summed_over_rows(part, embeddings, len(clients))
-        return total / count.clamp(min=1)
+        return mean_over_rows(part, embeddings, len(clients))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import GrowingMargin, precisely
-from seqmel.losses.blocks import over_rows, summed_over_rows
+from seqmel.losses.blocks import mean_over_rows, over_rows
 from seqmel.losses.pairs import distances_of_rows, masked_logsumexp, masked_sum, root, same_client
 
 __all__ = ["LiftedStructureLoss"]
@@ -56,5 +56,4 @@ class LiftedStructureLoss(GrowingMargin):
             costs = (apart + torch.logaddexp(near[rows].unsqueeze(1), near)).clamp(min=0).square() / 2
             return masked_sum(costs, positive)
 
-        total, count = summed_over_rows(part, embeddings, len(clients))
-        return total / count.clamp(min=1)
+        return mean_over_rows(part, embeddings, len(clients))

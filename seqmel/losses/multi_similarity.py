@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.blocks import mean_over_rows
 from seqmel.losses.pairs import masked_logsumexp, masked_sum, same_client
 
 __all__ = ["MultiSimilarityLoss"]
@@ -64,8 +64,7 @@ class MultiSimilarityLoss(MetricLoss):
             push = F.softplus(masked_logsumexp(self.beta * (similarity - self.threshold), negative)) / self.beta
             return masked_sum(pull + push, whole)
 
-        total, count = summed_over_rows(part, embeddings, len(clients))
-        return total / count.clamp(min=1)
+        return mean_over_rows(part, embeddings, len(clients))
 
     def _informative(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         assert self.epsilon is not None, "asked only with a slack"

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.blocks import mean_over_rows
 from seqmel.losses.pairs import masked_logsumexp, masked_sum, neighbouring_views
 
 __all__ = ["NPairLoss"]
@@ -59,5 +59,4 @@ class NPairLoss(MetricLoss):
             lengths = (one.square().sum(1) + two.square().sum(1)) / 2
             return masked_sum(costs + self.length_weight * lengths, real[rows])
 
-        total, count = summed_over_rows(part, embeddings, len(first))
-        return total / count.clamp(min=1)
+        return mean_over_rows(part, embeddings, len(first))

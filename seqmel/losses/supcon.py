@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.blocks import mean_over_rows
 from seqmel.losses.pairs import masked_logsumexp, masked_sum, same_client
 
-__all__ = ["SupConLoss"]
+__all__ = ["SupConLoss", "costs_of_rows"]
 
 
 class SupConLoss(MetricLoss):
@@ -46,9 +46,19 @@ class SupConLoss(MetricLoss):
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
             similarity = x[rows] @ x.t() / self.temperature
             positive, negative = same_client(clients, rows)
-            costs = masked_logsumexp(similarity, positive | negative).unsqueeze(1) - similarity
-            counts = positive.sum(1)
-            return masked_sum(torch.where(positive, costs, 0.0).sum(1) / counts.clamp(min=1), counts > 0)
+            return masked_sum(*costs_of_rows(similarity, positive, positive | negative))
 
-        total, count = summed_over_rows(part, embeddings, len(clients))
-        return total / count.clamp(min=1)
+        return mean_over_rows(part, embeddings, len(clients))
+
+
+def costs_of_rows(similarity: Tensor, positive: Tensor, compared: Tensor) -> tuple[Tensor, Tensor]:
+    """(R,) the cost of each row, its mean over the positives, and (R,) bool: which rows have a positive.
+
+    Args:
+        similarity: (R, N), divided by the temperature.
+        positive: (R, N) bool, P(i).
+        compared: (R, N) bool, what the sum of exponentials is over.
+    """
+    costs = masked_logsumexp(similarity, compared).unsqueeze(1) - similarity
+    counts = positive.sum(1)
+    return torch.where(positive, costs, 0.0).sum(1) / counts.clamp(min=1), counts > 0

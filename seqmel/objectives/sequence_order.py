@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.objectives.encoded import Encoded
-from seqmel.objectives.parts import nothing, vectors_of_runs
+from seqmel.objectives.parts import log_odds_head, nothing, vectors_of_runs
 from seqmel.parallel import mean_over_ranks
 
 __all__ = ["SequenceOrder"]
@@ -32,12 +32,7 @@ class SequenceOrder(nn.Module):
 
     def __init__(self, *, embedding_size: int, head_size: int = 256) -> None:
         super().__init__()
-        self.head = nn.Sequential(
-            nn.LayerNorm(2 * embedding_size),
-            nn.Linear(2 * embedding_size, head_size),
-            nn.GELU(),
-            nn.Linear(head_size, 1),
-        )
+        self.head = log_odds_head(2 * embedding_size, head_size)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats a view; zero where no view has two events."""

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.losses.pairs import masked_logsumexp, masked_mean
+from seqmel.losses.pairs import masked_mean
+from seqmel.losses.supcon import costs_of_rows
 from seqmel.objectives.encoded import Encoded
 from seqmel.parallel import gathered
 
@@ -51,6 +52,4 @@ class SupervisedContrastive(nn.Module):
             itself = torch.eye(len(codes), dtype=torch.bool, device=codes.device)
             compared = known.unsqueeze(0) & known.unsqueeze(1) & ~itself
             positive = compared & (codes.unsqueeze(0) == codes.unsqueeze(1))
-            costs = masked_logsumexp(similarity, compared).unsqueeze(1) - similarity
-            counts = positive.sum(1)
-            return masked_mean(torch.where(positive, costs, 0.0).sum(1) / counts.clamp(min=1), counts > 0)
+            return masked_mean(*costs_of_rows(similarity, positive, compared))
