@@ -7,11 +7,12 @@ is, mean over the folds with a 95 % interval. Since the folds are shared, two se
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
 
-from seqmel.evaluation.downstream import Downstream, LinearProbe, side_by_side, spread_boosters
+from seqmel.evaluation.downstream import Downstream, Kept, LinearProbe, side_by_side, spread_boosters
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score, Scores
@@ -38,6 +39,7 @@ def score(
     trees: int = 500,
     threads: int | None = None,
     split: Split | None = None,
+    kept: Path | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Cross-validate LightGBM on every set of features, and a linear probe on those that are named.
@@ -57,6 +59,7 @@ def score(
         threads: how many threads the models may use, together; all cores where None.
         split: `GroupFolds` or `OutOfTime` where random folds are not wanted; out of time there is one test part, and
             the 95 % interval is that of 500 resamples of its clients.
+        kept: a folder for what LightGBM predicts from the aggregates; scored again beside other vectors, they are read there.
         progress: called after each fold.
 
     Raises:
@@ -70,7 +73,9 @@ def score(
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
     count, probe = len(problem.splits), LinearProbe(seed)
     booster, workers = spread_boosters(threads, matrices.values(), count, trees=trees, seed=seed)
-    asked: list[tuple[str, str, Downstream]] = [(name, name, booster) for name in matched]
+    asked: list[tuple[str, str, Downstream]] = [
+        (name, name, Kept(booster, kept) if kept and name == AGGREGATES else booster) for name in matched
+    ]
     asked += [(name, of, probe) for name, of in (probes or {}).items()]
     predicted: dict[str, list[Floats]] = {name: [] for name, _, _ in asked}
     jobs = [(matrices[of], fold, model) for _, of, model in asked for fold in range(count)]

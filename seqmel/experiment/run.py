@@ -1,6 +1,7 @@
 """Run an experiment: each cell (row, data set, seed) once; what is done already is read, not done again.
 
 RESULTS/prepared/<data>      sequences and aggregates, made once
+RESULTS/predictions/         what LightGBM predicts from the aggregates, on which every row is beside them
 RESULTS/cells/*.json         the scores of a cell, one file each, with the options that it ran with
 RESULTS/results.parquet      one line a data set, target, row, seed, fold and metric
 RESULTS/table.md, table.png  what came out
@@ -172,7 +173,7 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     labels = [read_labels(root / data.labels, target, client=data.columns.get("client")) for target in data.targets]
     if plan.scored(cell.row) == "trees":
         sets = _feature_sets(plan, cell, output)
-        found = [_by_trees(plan, cell, y, sets, threads) for y in labels]
+        found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]
     else:
         prepared, config = _prepared(plan, cell, output), plan.config(cell.row, cell.data, cell.seed)
         model = _trained(prepared, config) if plan.scored(cell.row) == "finetuned" else None
@@ -186,7 +187,7 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
 
 
 def _by_trees(
-    plan: Plan, cell: Cell, y: pd.Series[Any], sets: dict[str, pd.DataFrame], threads: int | None
+    plan: Plan, cell: Cell, y: pd.Series[Any], sets: dict[str, pd.DataFrame], kept: Path, threads: int | None
 ) -> dict[str, Any]:
     """The scores of each set of features with all labels, and of LightGBM on them with shares of the labels."""
     found: list[dict[str, Any]] = []
@@ -195,7 +196,7 @@ def _by_trees(
     if 1 in plan.label_shares:
         probes, averages = standard_rows(sets)
         about = score(
-            y, sets, probes=probes, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads
+            y, sets, probes=probes, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads, kept=kept
         ).to_json()
         found = [row for row in about["scores"] if cell.row == AGGREGATES or row["features"] != AGGREGATES]
     if shares:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from seqmel.evaluation import downstream
-from seqmel.evaluation.downstream import Booster, Downstream, LinearProbe, side_by_side, spread
+from seqmel.evaluation.downstream import Booster, Downstream, Kept, LinearProbe, side_by_side, spread
 
 MODELS = [Booster(30, 0, 1), LinearProbe(0)]
 
@@ -98,3 +101,36 @@ def test_few_numbers_are_a_model_a_core_and_many_are_all_cores_a_model(monkeypat
     assert spread(None, 1000, 1e12) == spread(None, 10**9, 1e12) == (1, 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
     assert spread(None, 1000, 1e12)[0] >= 1
+
+
+class Counted:
+    """A model that says how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __repr__(self) -> str:
+        return "Counted()"
+
+    def predict(self, x: Any, y: Any, tested: Any, classes: int) -> Any:
+        self.asked += 1
+        return tested[:, 0] + x.sum() + y.sum() + classes
+
+
+def test_a_kept_prediction_is_read_again_for_the_same_numbers_only(tmp_path: Path) -> None:
+    x, y = drawn(50)
+    model = Counted()
+    kept = Kept(model, tmp_path / "predictions")
+    first = kept.predict(x[:40], y[:40], x[40:], 0)
+    np.testing.assert_array_equal(kept.predict(x[:40].copy(), y[:40], x[40:], 0), first)
+    assert model.asked == 1
+    others = [
+        (x[:40], y[:40], x[40:], 2),
+        (x[:39], y[:39], x[40:], 0),
+        (x[:40], y[:40] + 1, x[40:], 0),
+        (x[:40], y[:40], x[41:], 0),
+    ]
+    for asked, other in enumerate(others, start=2):
+        np.testing.assert_array_equal(kept.predict(*other), model.predict(*other))
+        assert model.asked == 2 * asked - 1
+    assert len(list((tmp_path / "predictions").iterdir())) == 5

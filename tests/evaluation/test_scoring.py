@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from scipy import stats
 
 from seqmel.errors import ConfigError, InputError
 from seqmel.evaluation.results import Score, Scores
-from seqmel.evaluation.scoring import beside_aggregates, score, standard_rows
+from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
 
 Features = dict[str, pd.DataFrame]
 
@@ -279,6 +280,15 @@ def test_a_probe_reads_across_the_columns_of_a_set_and_can_be_averaged() -> None
     assert told == [name for name in ("e", "aggregates", "e: linear") for _ in range(3)]
     assert scores.score("e: linear").mean > scores.score("e").mean + 0.1
     assert scores.score("e: linear, aggregates: averaged").mean > scores.score("aggregates").mean + 0.1
+
+
+def test_scores_are_the_same_where_predictions_from_the_aggregates_are_kept(
+    features: Features, binary: pd.Series, tmp_path: Path
+) -> None:
+    sets = {"good": features["good"], AGGREGATES: features["noise"]}
+    plain = _few(binary, sets).to_json()
+    assert [_few(binary, sets, kept=tmp_path).to_json() for _ in range(2)] == [plain, plain]
+    assert len(list(tmp_path.iterdir())) == 3  # one a fold, of one set
 
 
 def test_the_standard_rows_leave_out_what_is_not_there() -> None:
