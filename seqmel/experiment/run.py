@@ -200,8 +200,8 @@ def _by_trees(
         ).to_json()
         found = [row for row in about["scores"] if cell.row == AGGREGATES or row["features"] != AGGREGATES]
     if shares:
-        kept = {name: table for name, table in sets.items() if cell.row == AGGREGATES or name != AGGREGATES}
-        curve = label_curve(y, kept, shares, folds=plan.folds, trees=plan.trees, threads=threads)
+        alone = {name: table for name, table in sets.items() if cell.row == AGGREGATES or name != AGGREGATES}
+        curve = label_curve(y, alone, shares, folds=plan.folds, trees=plan.trees, threads=threads)
         about = about or {"target": curve.target, "primary": curve.primary}
         for point in curve.points:
             found += [s.to_json() | {"features": with_share(point.features, point.at)} for s in point.scores]
