@@ -4,7 +4,8 @@ Sequences are sorted by length, so that at step t the ones still running are the
 On a GPU cuDNN does that. On the CPU torch's own backward over packed sequences takes time quadratic in the number of
 steps, so here it is written out: the recurrence keeps only what each step must wait for (one product, a few pointwise
 operations). Input products, gate derivatives and weight gradients are done before and after for several steps at once: of a
-GRU for as many as stay in the cache of the CPU, of an LSTM for all.
+GRU for as many as stay in the cache of the CPU, of an LSTM for all. Under bfloat16 autocast the products are in bfloat16;
+states, gates and sums stay in float32.
 """
 
 from __future__ import annotations
@@ -123,6 +124,7 @@ class Recurrent(nn.Module):
         """For each layer the packed (E, H) states, and the cells of an LSTM where there is a memory to go on from."""
         if packed.device.type != "cpu" and memory is None:
             return [(self.cells(PackedSequence(packed, torch.tensor(packing.sizes)))[0].data,)]
+        products = _products(packed)
         found: list[tuple[Tensor, ...]] = []
         for i, weights in enumerate(self.cells.all_weights):
             begin = None if memory is None else memory[packing.ranked, i].to(packed.dtype)
@@ -130,9 +132,9 @@ class Recurrent(nn.Module):
             if self.kind == "gru" and not torch.is_grad_enabled():
                 found.append((_gru_alone(inner, weights, packing.sizes, begin),))
             elif self.kind == "gru":
-                found.append((_GRULayer.apply(inner, *weights, packing.sizes, begin),))
+                found.append((_GRULayer.apply(inner, *weights, packing.sizes, begin, products),))
             else:
-                found.append(_LSTMLayer.apply(inner, *weights, packing.sizes, begin))
+                found.append(_LSTMLayer.apply(inner, *weights, packing.sizes, begin, products))
         return found
 
 
@@ -147,6 +149,46 @@ class _Reordered(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return gradients[0].index_select(0, ctx.saved_tensors[0]), None, None
+
+
+def _products(packed: Tensor) -> torch.dtype | None:
+    """What a layer on the CPU computes products in, where not as all else."""
+    if packed.dtype == torch.float64 or not torch.is_autocast_enabled("cpu"):
+        return None
+    return torch.bfloat16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
+
+
+class _Factor:
+    """Rows as a factor of a product: as they are, or in bfloat16 with rows of zeros after them up to a multiple of 32.
+
+    For bfloat16 oneDNN compiles a kernel for every shape that it meets, which takes longer than the products here: so there
+    are to be few shapes.
+    """
+
+    def __init__(self, rows: int, width: int, products: torch.dtype | None) -> None:
+        rounded = _rounded_up(rows)
+        self.buffer = None if products is None else torch.zeros(rounded, width, dtype=products)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(R or more, width); good until the next call."""
+        if self.buffer is None:
+            return rows
+        factor = self.buffer[: _rounded_up(len(rows))]
+        factor[: len(rows)] = rows
+        factor[len(rows) :] = 0
+        return factor
+
+
+def _rounded_up(rows: int) -> int:
+    return -(-rows // 32) * 32
+
+
+def _add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """out += a b; computed in the type of the factors, added in that of `out`, which may have fewer rows."""
+    if out.dtype == b.dtype:
+        out.addmm_(a, b)
+    else:
+        out.add_(torch.mm(a, b)[: len(out)])
 
 
 def _blocks(sizes: list[int], width: int) -> list[list[tuple[int, int, int]]]:
@@ -188,7 +230,13 @@ def _put_before(
 
 
 def _gru_states(
-    x: Tensor, weights: Sequence[Tensor], sizes: list[int], first: Tensor | None, *, keep: bool
+    x: Tensor,
+    weights: Sequence[Tensor],
+    sizes: list[int],
+    first: Tensor | None,
+    *,
+    keep: bool,
+    products: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The states (E, H), and the gates of all events where they are to be kept, else of one block: (E, 4H) h U_n, r, z, n.
 
@@ -200,21 +248,24 @@ def _gru_states(
     bias[: 2 * hidden] += b_state[: 2 * hidden]
     inner[2 * hidden :] *= 2
     bias[2 * hidden :] *= 2
+    before, inner = before.to(products or x.dtype), inner.t().to(products or x.dtype)
     minus_one = x.new_tensor(-1.0)
     blocks = _blocks(sizes, 4 * hidden)
     states = x.new_empty(len(x), hidden)
     gates = x.new_empty(len(x) if keep else _most_rows(blocks), 4 * hidden)
     state = x.new_zeros(sizes[0], hidden) if first is None else first[: sizes[0]]
+    events, recurring = _Factor(_most_rows(blocks), x.shape[1], products), _Factor(sizes[0], hidden, products)
     for block in blocks:
         rows, running = _rows(block), [size for _, _, size in block]
         part = gates[rows] if keep else gates[: rows.stop - rows.start]
         part[:, :hidden] = b_state[2 * hidden :]
-        torch.addmm(bias, x[rows], inner.t(), out=part[:, hidden:])
+        part[:, hidden:] = bias
+        _add_product(part[:, hidden:], events(x[rows]), inner)
         columns = [part[:, : 3 * hidden], part[:, hidden : 3 * hidden], *part.chunk(4, dim=1), states[rows]]
         by_step = zip(running, *(c.split_with_sizes(running) for c in columns), strict=True)
         for size, u_r_z, r_z, u, r, z, n, out in by_step:
             state = state.narrow(0, 0, size)
-            u_r_z.addmm_(state, before)
+            _add_product(u_r_z, recurring(state), before)
             r_z.sigmoid_()
             torch.add(minus_one, n.addcmul_(r, u, value=2).sigmoid_(), alpha=2, out=n)
             state = torch.lerp(n, state, z, out=out)
@@ -254,10 +305,12 @@ class _GRULayer(torch.autograd.Function):
         b_state: Tensor,
         sizes: list[int],
         memory: Tensor | None,
+        products: torch.dtype | None,
     ) -> Tensor:
         first = None if memory is None else memory[:, 0]
-        states, gates = _gru_states(x, (w_in, w_state, b_in, b_state), sizes, first, keep=True)
-        ctx.sizes, ctx.first = sizes, first
+        weights = w_in, w_state, b_in, b_state
+        states, gates = _gru_states(x, weights, sizes, first, keep=True, products=products)
+        ctx.sizes, ctx.first, ctx.products = sizes, first, products
         ctx.save_for_backward(x, w_in, w_state, gates, states)
         return states
 
@@ -267,12 +320,17 @@ class _GRULayer(torch.autograd.Function):
         x, w_in, w_state, gates, states = ctx.saved_tensors
         sizes, hidden = ctx.sizes, states.shape[1]
         blocks = _blocks(sizes, 4 * hidden)
-        slopes, before = x.new_empty(_most_rows(blocks), 4 * hidden), x.new_empty(_most_rows(blocks), hidden)
-        w_before = w_state.roll(hidden, 0)
+        most = _most_rows(blocks)
+        slopes, before = x.new_empty(most, 4 * hidden), x.new_empty(most, hidden)
+        w_before, w_in = (w.to(ctx.products or x.dtype) for w in (w_state.roll(hidden, 0), w_in))
+        by_event, by_slope, by_state = (
+            _Factor(most, width, ctx.products) for width in (x.shape[1], 4 * hidden, hidden)
+        )
+        recurring = _Factor(sizes[0], 3 * hidden, ctx.products)
         # transposed, and sums as products with ones: faster than the other way round
         d_w_before, d_w_in = x.new_zeros(hidden, 3 * hidden), x.new_zeros(w_in.shape[1], 3 * hidden)
         d_bias, ones = x.new_zeros(1, 4 * hidden), x.new_ones(1, len(slopes))
-        d_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        d_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         d_state = x.new_zeros(sizes[0], hidden)
         for block in reversed(blocks):
             rows, running = _rows(block), [size for _, _, size in block]
@@ -285,14 +343,15 @@ class _GRULayer(torch.autograd.Function):
             for size, d_out, kept, gate, u_r_z in by_step:
                 d = d_state.narrow(0, 0, size).add_(d_out)
                 gate.mul_(d.unsqueeze(1))
-                d.mul_(kept).addmm_(u_r_z, w_before)
-            d_w_before.addmm_(h.t(), s[:, : 3 * hidden])
-            d_w_in.addmm_(x[rows].t(), s[:, hidden:])
+                _add_product(d.mul_(kept), recurring(u_r_z), w_before)
             d_bias.addmm_(ones[:, : len(s)], s)
+            s = by_slope(s)
+            _add_product(d_w_before, by_state(h).t(), s[:, : 3 * hidden])
+            _add_product(d_w_in, by_event(x[rows]).t(), s[:, hidden:])
             if d_x is not None:
-                torch.mm(s[:, hidden:], w_in, out=d_x[rows])
+                _add_product(d_x[rows], s[:, hidden:], w_in)
         d_w_state, d_b_state = d_w_before.t().roll(-hidden, 0), d_bias[0, : 3 * hidden].roll(-hidden)
-        return d_x, d_w_in.t().contiguous(), d_w_state, d_bias[0, hidden:].clone(), d_b_state, None, None
+        return d_x, d_w_in.t().contiguous(), d_w_state, d_bias[0, hidden:].clone(), d_b_state, None, None, None
 
 
 def _begins(sizes: list[int]) -> list[int]:
@@ -329,13 +388,17 @@ class _LSTMLayer(torch.autograd.Function):
         b_state: Tensor,
         sizes: list[int],
         memory: Tensor | None,
+        products: torch.dtype | None,
     ) -> tuple[Tensor, Tensor]:
         hidden = w_state.shape[1]
         squash, minus_one = slice(2 * hidden, 3 * hidden), x.new_tensor(-1.0)
-        inner, before, bias = w_in.clone(), w_state.clone(), b_in + b_state
+        inner, before, bias = w_in.t().clone(), w_state.t().clone(), b_in + b_state
         for doubled in (inner, before, bias):  # see `_gru_states` for tanh
-            doubled[squash] *= 2
-        gates = torch.addmm(bias, x, inner.t())  # becomes i, f, g, o of every event
+            doubled[..., squash] *= 2
+        inner, before = inner.to(products or x.dtype), before.to(products or x.dtype)
+        gates = bias.repeat(len(x), 1)  # becomes i, f, g, o of every event
+        _add_product(gates, x.to(inner.dtype), inner)
+        recurring = _Factor(sizes[0], hidden, products)
         cells, squashed, states = (x.new_empty(len(x), hidden) for _ in range(3))
         state = cell = x.new_zeros(sizes[0], hidden)
         if memory is not None:
@@ -343,12 +406,13 @@ class _LSTMLayer(torch.autograd.Function):
         for begin, size in zip(_begins(sizes), sizes, strict=True):
             rows = slice(begin, begin + size)
             a = gates[rows]
-            i, f, g, o = a.addmm_(state[:size], before.t()).sigmoid_().chunk(4, dim=1)
+            _add_product(a, recurring(state[:size]), before)
+            i, f, g, o = a.sigmoid_().chunk(4, dim=1)
             torch.add(minus_one, g, alpha=2, out=g)
             cell = torch.mul(f, cell[:size], out=cells[rows]).addcmul_(i, g)
             tanh = torch.mul(cell, 2, out=squashed[rows]).sigmoid_()
             state = torch.mul(o, torch.add(minus_one, tanh, alpha=2, out=tanh), out=states[rows])
-        ctx.sizes, ctx.memory = sizes, memory
+        ctx.sizes, ctx.memory, ctx.products = sizes, memory, products
         ctx.save_for_backward(x, w_in, w_state, gates, cells, squashed, states)
         ctx.mark_non_differentiable(cells)
         return states, cells
@@ -370,6 +434,8 @@ class _LSTMLayer(torch.autograd.Function):
         kept = f.contiguous()
         d_states = gradients[0].clone()
         carry_state = carry_cell = x.new_zeros(0, hidden)
+        w_in, w_state = (w.to(ctx.products or x.dtype) for w in (w_in, w_state))
+        recurring = _Factor(sizes[0], 4 * hidden, ctx.products)
         for begin, size in zip(reversed(_begins(sizes)), reversed(sizes), strict=True):
             rows = slice(begin, begin + size)
             d = d_states[rows]
@@ -380,7 +446,9 @@ class _LSTMLayer(torch.autograd.Function):
             s[:, :3].mul_(d_cell.unsqueeze(1))
             s[:, 3].mul_(d)
             carry_cell = kept[rows].mul_(d_cell)
-            carry_state = slopes[rows] @ w_state
+            carry_state = (recurring(slopes[rows]) @ w_state)[:size]
         d_bias = slopes.sum(0)
-        d_x = slopes @ w_in if ctx.needs_input_grad[0] else None
-        return d_x, slopes.t() @ x, slopes.t() @ _before(states, sizes, first), d_bias, d_bias, None, None
+        slopes = slopes.to(w_in.dtype)
+        d_x = (slopes @ w_in).to(x.dtype) if ctx.needs_input_grad[0] else None
+        d_w_in, d_w_state = ((slopes.t() @ y.to(w_in.dtype)).to(x.dtype) for y in (x, _before(states, sizes, first)))
+        return d_x, d_w_in, d_w_state, d_bias, d_bias, None, None, None
