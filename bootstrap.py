@@ -21,7 +21,7 @@ TORCH = "torch==2.13.0"  # first, alone and exact: a range may bring gigabytes o
 
 TASKS = {
     "demo": [["-m", "seqmel", "demo", "--overwrite"]],
-    "test": [["-m", "pytest"]],
+    "test": [["-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]],
     "check": [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]],
 }
 
