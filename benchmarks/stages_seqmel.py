@@ -22,7 +22,7 @@ from seqmel.data.batch import SequenceBatch
 from seqmel.data.prepared import open_prepared
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.device import keep_large_blocks
+from seqmel.device import keep_few_kernels, keep_large_blocks
 from seqmel.embedding import embed_to_parquet
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
@@ -105,6 +105,7 @@ def step(
         around: makes a context for the steps, such as one that forbids synchronisation.
     """
     keep_large_blocks()
+    keep_few_kernels(recurrent=True)  # for all variants of this process
     sizes, prepared = sizes_of(folder), open_prepared(folder / "prepared")
     config = variant_config(sizes, variant)
     torch.manual_seed(0)

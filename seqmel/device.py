@@ -60,12 +60,12 @@ def keep_large_blocks() -> None:
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
-def keep_few_kernels() -> None:
-    """Have oneDNN, which computes in bfloat16 on the CPU, keep the code of 16 shapes and not of thousands.
+def keep_few_kernels(*, recurrent: bool) -> None:
+    """Have oneDNN, which computes in bfloat16 on the CPU, keep the code of few shapes and not of thousands.
 
     Batches are ragged, so nearly every one brings products of shapes that do not come again, and each would leave some
-    hundred kilobytes behind: gigabytes in a long epoch. Both limits are read once, when they are first used; what the
-    environment says already stays.
+    hundred kilobytes behind: gigabytes in a long epoch. Only the steps of a GRU or LSTM come again, in some 20 shapes.
+    Both limits are read once, when they are first used; what the environment says already stays.
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-        os.environ.setdefault(name, "16")
+        os.environ.setdefault(name, "64" if recurrent else "16")
