@@ -173,4 +173,6 @@ def decoded(batch: SequenceBatch, column: str, scales: NumericScales) -> npt.NDA
         codes = batch.columns[scales.by].numpy()
     unit = np.array([np.nan if s.log_unit is None else s.log_unit for s in each])[codes]
     y = z * np.array([s.scale for s in each])[codes] + np.array([s.center for s in each])[codes]
-    return np.where(np.isnan(unit), y, np.sign(y) * unit * np.expm1(np.abs(y)))
+    logged = ~np.isnan(unit)
+    y[logged] = np.sign(y[logged]) * unit[logged] * np.expm1(np.abs(y[logged]))
+    return y
