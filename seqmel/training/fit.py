@@ -168,7 +168,7 @@ def _batches(
     batches = TrainingBatches(
         sequences, vocabulary, split.training, module.objective, module.config, epoch=lambda: trainer.current_epoch
     )
-    return batches, HeldOutBatches(sequences, split.validation, module.objective, module.config)
+    return batches, HeldOutBatches(sequences, split.validation, module.config)
 
 
 def run_trainer(
