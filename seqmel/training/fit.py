@@ -181,7 +181,7 @@ def run_trainer(
     """Train; where `checkpoints` holds a last epoch, from there on."""
     last = checkpoints / "last.ckpt" if checkpoints is not None else None
     if last is not None and last.is_file():
-        _read_checkpoint(last)  # Lightning would end in a traceback where it cannot
+        restore(module, last)  # Lightning would end in a traceback where it cannot
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(
@@ -216,7 +216,8 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _no_checkpoint(path: Path, error: Exception) -> ModelError:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
+    lines = [line.strip() for line in str(error).splitlines() if not line.startswith("Error(s) in loading")]
+    line = (lines or [type(error).__name__])[0]
     return ModelError(
         f"The checkpoint {path} cannot be read ({line}). Discard the unfinished run with --overwrite and train anew."
     )

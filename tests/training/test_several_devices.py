@@ -51,6 +51,11 @@ PARTS = {
     "two parts": {"objective": ["coles", "event_prediction"]},
     "masked_events": {"objective": {"name": "masked_events", "share": 0.999}},  # all, so that chance has no part
     "supervised_contrastive": {"objective": {"name": "supervised_contrastive", "labels": "labels", "target": "class"}},
+    "classification": {"objective": {"name": "classification", "labels": "labels", "target": "class"}},
+    "two parts with labels": {"objective": [
+        {"name": "supervised_contrastive", "labels": "labels", "target": "class", "weight": 0.5},
+        {"name": "classification", "labels": "labels", "target": "class", "class_weight": "balanced"},
+    ]},
     **{name: {"objective": name} for name in ("cpc", "replaced_token", "next_sequence")},
     **{f"loss {name}": {"objective": "coles", "loss": name} for name in LOSSES},
     **{f"miner {name}": {"objective": "coles", "loss": {"pairs": "contrastive", "triplets": "triplet"}[miner().gives],
@@ -93,7 +98,7 @@ def _learnt(options: dict[str, Any]) -> dict[str, Any]:
     config = settle(config, encoded)
     torch.manual_seed(0)
     encoder = SequenceEncoder(config, vocabulary)
-    objective = Objective(config, vocabulary, encoder, codes=torch.arange(16) % 3 - 1)
+    objective = Objective(config, vocabulary, encoder, codes=dict.fromkeys(config.labelled, torch.arange(16) % 3 - 1))
     for part in objective.parts.values():  # the decoder begins with zeros, which would hide its gradient
         for weights in part.parameters():
             torch.nn.init.normal_(weights, std=0.1) if weights.dim() > 1 else None
