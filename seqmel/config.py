@@ -18,7 +18,13 @@ from seqmel.errors import ConfigError, did_you_mean, shown
 from seqmel.options.base import Above, Layers, NotNegative, Options, Positive, Share, named, named_or
 from seqmel.options.losses import OTHER_LOSS_NAMES, AnyLossOptions, InfoNCEOptions, LossOptions
 from seqmel.options.miners import AnyMinerOptions, MinerOptions
-from seqmel.options.objectives import OTHER_OBJECTIVE_NAMES, CoLESOptions, EventPredictionOptions, ObjectivesOptions
+from seqmel.options.objectives import (
+    OTHER_OBJECTIVE_NAMES,
+    CoLESOptions,
+    EventPredictionOptions,
+    LabelledOptions,
+    ObjectivesOptions,
+)
 from seqmel.options.samplers import RandomOptions, SamplerOptions
 from seqmel.options.views import OTHER_VIEW_NAMES, RandomSlicesOptions, ViewsOptions
 from seqmel.schema import SchemaOptions
@@ -298,6 +304,11 @@ class Config(Options):
             raise ValueError(
                 "matryoshka needs a part of the objective that learns from vectors: coles, event_prediction"
             )
+
+    @property
+    def labelled(self) -> dict[str, LabelledOptions]:
+        """The parts of the objective that learn from labels, by their names."""
+        return {part.name: part for part in self.objective if isinstance(part, LabelledOptions)}
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, source: str = "the config") -> Config:

@@ -29,6 +29,7 @@ __all__ = [
     "current_rank",
     "failing_together",
     "first_before_others",
+    "from_first",
     "gathered",
     "launched",
     "mean_over_ranks",
@@ -155,6 +156,17 @@ def share(clients: Tensor) -> Tensor:
     """This rank's part of a batch of clients: contiguous, and as large as those of the others but for one."""
     rank = current_rank()
     return torch.tensor_split(clients, rank.count)[rank.index]
+
+
+def from_first(values: Tensor) -> Tensor:
+    """The values that the first process has, on all of them; of the same shape, on the CPU.
+
+    For what each computes alike and that must not differ in the last bit, such as an order.
+    """
+    if together():
+        values = values.clone()
+        dist.broadcast(values, 0)
+    return values
 
 
 def gathered(rows: Tensor) -> Tensor:

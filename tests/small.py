@@ -38,6 +38,9 @@ TINY: dict[str, Any] = {
 }
 """Options of a training that takes a moment."""
 
+WITH_LABELS = {"classification", "supervised_contrastive"}
+"""The objectives that need a table of labels."""
+
 
 def tiny_config(**changes: Any) -> Config:
     """TINY, with other values for some sections."""

@@ -76,7 +76,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"loss": "contrastive", "miner": {"memory": -1}}, r"miner\.memory = -1: .*greater than or equal to 0"),
     ({"loss": "margin", "miner": {"nearest": 1.9}}, r"miner: nearest 1\.9 is larger than farthest 1\.4"),
     ({"events": {"pretrain": "word2vec"}}, r"events\.pretrain cannot be 'word2vec'\. Expected one of: ppmi"),
-    ({"sampler": "category"}, r"sampler cannot be 'category'\. Expected one of: random, category_balanced"),
+    (
+        {"sampler": "category"},
+        r"sampler cannot be 'category'\. Expected one of: random, category_balanced, offline_hard",
+    ),
     ({"sampler": {"name": "random", "segments": 2}}, r"unknown option 'sampler\.segments'"),
     ({"views": "random_slice"}, r"views cannot be 'random_slice'.*Did you mean 'random_slices'"),
     (

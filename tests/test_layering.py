@@ -39,7 +39,7 @@ LAYERS: dict[str, str] = {
     "evaluation": "errors schema linear data",
     "estimators": "errors progress schema files config data model training embedding prediction evaluation",
     "recognition": "errors progress device data model training embedding evaluation",
-    "report": "errors progress files device data objectives model training embedding evaluation",
+    "report": "errors progress files device data model training embedding evaluation",
     "export": "errors files data model nn",
     "experiment": "errors progress files device config data model training embedding prediction evaluation",
     "demo": "errors evaluation",

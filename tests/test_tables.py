@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from small import WITH_LABELS
 
 from seqmel.config import methods
 from seqmel.experiment import Plan, read_plan
@@ -53,4 +54,4 @@ def test_the_tables_have_every_method_that_they_are_about() -> None:
     assert used("negatives", "sampler") == set(known["sampler"])
     plan = read_plan(TABLES / "methods.yaml")
     parts = {part.name for row in plan.rows for part in plan.config(row, "berka", 0).objective}
-    assert parts == set(known["objective"]) - {"supervised_contrastive"}  # which needs a table of labels
+    assert parts == set(known["objective"]) - WITH_LABELS

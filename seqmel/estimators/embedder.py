@@ -53,7 +53,7 @@ class SequenceEmbedder(SequenceTransformer):
         event_encoder: options of the network that sees one event (the section `events` of a config).
         objective: a part or several that are learnt together, each a name or a dict of options.
         views, loss, miner: how to learn; the miner "auto" is the one that the loss wants.
-        sampler: which clients make a batch, "random" or "category_balanced".
+        sampler: which clients make a batch, "random", "category_balanced" or "offline_hard".
         epochs, batch_size, learning_rate, weight_decay, schedule, step_epochs, step_factor, gradient_clip, min_events,
             validation_share, patience, data: see `seqmel.config.TrainingOptions`; `epochs` of None makes about 1,000 steps of it.
         preparation, embedding: options of those sections of a config.

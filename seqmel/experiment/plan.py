@@ -140,10 +140,9 @@ def read_plan(path: str | Path) -> Plan:
                 f"{did_you_mean(plan.scored(row), SCORED)}"
             )
         for data in plan.data:
-            parts = [part.name for part in plan.config(row, data, plan.seeds[0]).objective]
-            if "supervised_contrastive" in parts:
+            for name in plan.config(row, data, plan.seeds[0]).labelled:
                 raise ConfigError(
-                    f"row {row!r}: the objective supervised_contrastive would see the labels of the test parts. Take scored:"
+                    f"row {row!r}: the objective {name} would see the labels of the test parts. Take scored:"
                     " finetuned, which sees those of the training parts."
                 )
     return plan

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.objectives.encoded import Encoded
-from seqmel.objectives.parts import log_odds_head, nothing, vectors_of_runs, views_of_others
+from seqmel.objectives.parts import answer_head, nothing, vectors_of_runs, views_of_others
 from seqmel.parallel import mean_over_ranks
 
 __all__ = ["NextSequence"]
@@ -33,7 +33,7 @@ class NextSequence(nn.Module):
 
     def __init__(self, *, embedding_size: int, head_size: int = 256) -> None:
         super().__init__()
-        self.head = log_odds_head(4 * embedding_size, head_size)
+        self.head = answer_head(4 * embedding_size, head_size)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats a view; zero where fewer than two clients have a view of two events."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from seqmel.data.views import VIEWS
 from seqmel.data.views.drawn import of_clients
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
+from seqmel.objectives.classification import Classification
 from seqmel.objectives.coles import CoLES
 from seqmel.objectives.cpc import CPC
 from seqmel.objectives.encoded import Encoded, ViewBatch
@@ -26,6 +27,7 @@ from seqmel.objectives.replaced_token import ReplacedToken
 from seqmel.objectives.sequence_order import SequenceOrder
 from seqmel.objectives.supervised_contrastive import SupervisedContrastive
 from seqmel.options.objectives import (
+    ClassificationOptions,
     CoLESOptions,
     CPCOptions,
     EventPredictionOptions,
@@ -49,20 +51,27 @@ class Objective(nn.Module):
         config: names the parts and their options; settled, so that the slices have lengths.
         vocabulary: of the events.
         encoder: that is to learn.
-        codes: (clients,) int64, the class of each client of the set or -1, for a part that learns from labels.
+        codes: for each part that learns from labels, by its name, the class of each client of the set, see `Labelled`.
 
     Attributes:
         share_done: how much of the training is done, 0 to 1, set by whoever trains; margins that grow follow it.
     """
 
     def __init__(
-        self, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder, *, codes: Tensor | None = None
+        self,
+        config: Config,
+        vocabulary: Vocabulary,
+        encoder: SequenceEncoder,
+        *,
+        codes: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         assert config.views.min_length is not None, "settle() comes before"
         self.views = VIEWS[config.views.name](**config.views.model_dump(exclude={"name"}))
         self.share_done = 0.0
-        self.parts = nn.ModuleDict({o.name: _part(o, config, vocabulary, encoder, codes) for o in config.objective})
+        self.parts = nn.ModuleDict(
+            {o.name: _part(o, config, vocabulary, encoder, codes or {}) for o in config.objective}
+        )
         self.weights: dict[str, float] = {options.name: options.weight for options in config.objective}
 
     def draw(self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator) -> ViewBatch:
@@ -89,9 +98,13 @@ class Objective(nn.Module):
 
 
 def _part(
-    options: ObjectiveOptions, config: Config, vocabulary: Vocabulary, encoder: SequenceEncoder, codes: Tensor | None
+    options: ObjectiveOptions,
+    config: Config,
+    vocabulary: Vocabulary,
+    encoder: SequenceEncoder,
+    codes: Mapping[str, Tensor],
 ) -> nn.Module:
-    own = options.model_dump(exclude={"name", "weight"})  # named as the arguments of the part
+    own = options.model_dump(exclude={"name", "weight", "labels", "target"})  # named as the arguments of the part
     states: dict[str, Any] = {"state_size": encoder.state_size}
     vectors: dict[str, Any] = {"embedding_size": encoder.vector_size}
     of_events: dict[str, Any] = {"event_size": encoder.events.output_size}
@@ -112,9 +125,10 @@ def _part(
             return SequenceOrder(**vectors, **own)
         case NextSequenceOptions():
             return NextSequence(**vectors, **own)
-        case SupervisedContrastiveOptions(head_size=size, temperature=temperature):
-            assert codes is not None, "whoever trains reads the labels"
-            return SupervisedContrastive(codes, **vectors, head_size=size, temperature=temperature)
+        case SupervisedContrastiveOptions():
+            return SupervisedContrastive(codes[options.name], **vectors, **own)
+        case ClassificationOptions():
+            return Classification(codes[options.name], **vectors, **own)
 
 
 def _nested(config: Config, encoder: SequenceEncoder, part: Callable[[int], nn.Module]) -> nn.Module:

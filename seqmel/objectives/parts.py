@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from seqmel.data.batch import SequenceBatch
 from seqmel.nn.encoder import SequenceEncoder
 
-__all__ = ["log_odds_head", "nothing", "runs", "vectors_of_runs", "views_of_others"]
+__all__ = ["answer_head", "nothing", "runs", "vectors_of_runs", "views_of_others"]
 
 
-def log_odds_head(size: int, head_size: int) -> nn.Sequential:
-    """(R, size) -> (R, 1), the log-odds of an answer: a small network with one layer between."""
-    return nn.Sequential(nn.LayerNorm(size), nn.Linear(size, head_size), nn.GELU(), nn.Linear(head_size, 1))
+def answer_head(size: int, head_size: int, *, answers: int = 1) -> nn.Sequential:
+    """(R, size) -> (R, answers), the log-odds of one answer or the logits of several: a small network with one layer between."""
+    return nn.Sequential(nn.LayerNorm(size), nn.Linear(size, head_size), nn.GELU(), nn.Linear(head_size, answers))
 
 
 def nothing(part: nn.Module) -> Tensor:

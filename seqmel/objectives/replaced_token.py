@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from seqmel.data.batch import SequenceBatch
 from seqmel.objectives.encoded import Encoded
-from seqmel.objectives.parts import log_odds_head, nothing
+from seqmel.objectives.parts import answer_head, nothing
 from seqmel.parallel import mean_over_ranks
 
 __all__ = ["ReplacedToken", "corrupted"]
@@ -63,7 +63,7 @@ class ReplacedToken(nn.Module):
         self, *, state_size: int, share: float = 0.15, feature_share: float = 0.5, head_size: int = 256
     ) -> None:
         super().__init__()
-        self.head = log_odds_head(state_size, head_size)
+        self.head = answer_head(state_size, head_size)
         self.share = share
         self.feature_share = feature_share
 

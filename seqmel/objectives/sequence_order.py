@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.objectives.encoded import Encoded
-from seqmel.objectives.parts import log_odds_head, nothing, vectors_of_runs
+from seqmel.objectives.parts import answer_head, nothing, vectors_of_runs
 from seqmel.parallel import mean_over_ranks
 
 __all__ = ["SequenceOrder"]
@@ -32,7 +32,7 @@ class SequenceOrder(nn.Module):
 
     def __init__(self, *, embedding_size: int, head_size: int = 256) -> None:
         super().__init__()
-        self.head = log_odds_head(2 * embedding_size, head_size)
+        self.head = answer_head(2 * embedding_size, head_size)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats a view; zero where no view has two events."""

@@ -18,38 +18,32 @@ from torch.nn import functional as F
 
 from seqmel.losses.pairs import masked_mean
 from seqmel.losses.supcon import costs_of_rows
-from seqmel.objectives.encoded import Encoded
-from seqmel.parallel import gathered
+from seqmel.objectives.labelled import Labelled
 
 __all__ = ["SupervisedContrastive"]
 
 
-class SupervisedContrastive(nn.Module):
+class SupervisedContrastive(Labelled):
     """See the module's text.
 
     Args:
-        codes: (clients of the set,) int64, the class of each by its position; -1 where it is not known.
+        codes: see `Labelled`.
         embedding_size: width of the encoder's vectors.
         head_size: width of the projection head, which is this part's own.
         temperature: what similarities are divided by.
     """
 
     def __init__(self, codes: Tensor, *, embedding_size: int, head_size: int = 128, temperature: float = 0.1) -> None:
-        super().__init__()
         inner = nn.Linear(embedding_size, 2 * head_size)
-        self.head = nn.Sequential(inner, nn.GELU(), nn.Linear(2 * head_size, head_size))
+        super().__init__(codes, nn.Sequential(inner, nn.GELU(), nn.Linear(2 * head_size, head_size)))
         self.temperature = temperature
-        self.codes: Tensor
-        self.register_buffer("codes", codes, persistent=False)
 
-    def forward(self, encoded: Encoded) -> Tensor:
-        """The loss of a batch, a scalar; zero, with zero gradient, where no class has two views."""
-        projected, codes = gathered(self.head(encoded.vectors)), gathered(self.codes[encoded.batch.clients])
-        with torch.autocast(projected.device.type, enabled=False):
-            vectors = F.normalize(projected.float(), dim=1)
-            similarity = vectors @ vectors.t() / self.temperature
-            known = codes >= 0
-            itself = torch.eye(len(codes), dtype=torch.bool, device=codes.device)
-            compared = known.unsqueeze(0) & known.unsqueeze(1) & ~itself
-            positive = compared & (codes.unsqueeze(0) == codes.unsqueeze(1))
-            return masked_mean(*costs_of_rows(similarity, positive, compared))
+    def loss(self, outputs: Tensor, codes: Tensor) -> Tensor:
+        """See `Labelled`; zero where no class has two views."""
+        vectors = F.normalize(outputs, dim=1)
+        similarity = vectors @ vectors.t() / self.temperature
+        known = codes >= 0
+        itself = torch.eye(len(codes), dtype=torch.bool, device=codes.device)
+        compared = known.unsqueeze(0) & known.unsqueeze(1) & ~itself
+        positive = compared & (codes.unsqueeze(0) == codes.unsqueeze(1))
+        return masked_mean(*costs_of_rows(similarity, positive, compared))

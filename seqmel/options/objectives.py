@@ -7,13 +7,15 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from seqmel.options.base import Above, Options, Positive, also_named, named_or
+from seqmel.options.base import Above, Options, Positive, Share, also_named, named_or
 
 __all__ = [
     "OTHER_OBJECTIVE_NAMES",
     "CPCOptions",
+    "ClassificationOptions",
     "CoLESOptions",
     "EventPredictionOptions",
+    "LabelledOptions",
     "MaskedEventsOptions",
     "NextEventOptions",
     "NextSequenceOptions",
@@ -111,16 +113,31 @@ class NextSequenceOptions(_ObjectiveOptions):
     head_size: Positive = 256
 
 
-class SupervisedContrastiveOptions(_ObjectiveOptions):
-    """Views of clients of one class together, of others apart, with labels for some of the clients."""
+class LabelledOptions(_ObjectiveOptions):
+    """What a part has that learns from labels for some of the clients."""
 
-    name: Literal["supervised_contrastive"] = "supervised_contrastive"
     labels: Annotated[str, Field(min_length=1)]
     """A table with one row a client."""
     target: Annotated[str, Field(min_length=1)]
     """Its column with the classes."""
+
+
+class SupervisedContrastiveOptions(LabelledOptions):
+    """Views of clients of one class together, of others apart, with labels for some of the clients."""
+
+    name: Literal["supervised_contrastive"] = "supervised_contrastive"
     head_size: Positive = 128
     temperature: Above = 0.1
+
+
+class ClassificationOptions(LabelledOptions):
+    """The class of a client from the vector of each of its views, with labels for some of the clients."""
+
+    name: Literal["classification"] = "classification"
+    head_size: Positive = 128
+    label_smoothing: Share = 0.0
+    class_weight: Literal["balanced"] | None = None
+    """balanced: a class counts as much as another, however rare it is."""
 
 
 def _parts(value: Any) -> Any:
@@ -137,6 +154,7 @@ ObjectiveOptions: TypeAlias = (
     | SequenceOrderOptions
     | NextSequenceOptions
     | SupervisedContrastiveOptions
+    | ClassificationOptions
 )
 ObjectivesOptions: TypeAlias = Annotated[
     tuple[

@@ -14,7 +14,6 @@ from seqmel.data.sequences import EncodedSequences
 from seqmel.data.views import RandomSlices
 from seqmel.data.vocabulary import FIRST, Vocabulary
 from seqmel.model import Model
-from seqmel.objectives import Objective
 from seqmel.report.events import category_names, decoded
 from seqmel.report.page import Client, Explorer, Fact, Search, Tone
 from seqmel.training.batches import HeldOutBatches
@@ -89,7 +88,7 @@ def _slices(model: Model, sequences: EncodedSequences, device: torch.device) -> 
         [clients[:0]],
         [clients[:0]],
     )
-    for batch in HeldOutBatches(sequences, clients, _objective(model), model.config):
+    for batch in HeldOutBatches(sequences, clients, model.config):
         events = batch.sequences.to(device)
         vectors.append(model.encoder.pool(model.encoder.states(events), events).float().cpu())
         whose.append(batch.clients)
@@ -98,12 +97,6 @@ def _slices(model: Model, sequences: EncodedSequences, device: torch.device) -> 
     owner = torch.cat(whose)
     twice = torch.bincount(owner, minlength=len(sequences))[owner] == 2  # equal slices are one: nothing to look for
     return _Slices(torch.cat(vectors)[twice], owner[twice], torch.cat(first)[twice], torch.cat(last)[twice])
-
-
-def _objective(model: Model) -> Objective:
-    """Only its views are used; what it draws for its heads is drawn aside."""
-    with torch.random.fork_rng(devices=[]):
-        return Objective(model.config, model.vocabulary, model.encoder)
 
 
 def _searches(slices: _Slices, begins: int) -> list[Search]:

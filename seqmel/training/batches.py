@@ -122,8 +122,10 @@ class TrainingBatches:
 class HeldOutBatches:
     """Two views of each held-out client, the same after every epoch, so that epochs can be compared."""
 
-    def __init__(self, sequences: EncodedSequences, clients: Tensor, objective: Objective, config: Config) -> None:
-        views = objective.views
+    def __init__(self, sequences: EncodedSequences, clients: Tensor, config: Config) -> None:
+        views = config.views
+        assert views.min_length is not None, "settle() comes before"
+        assert views.max_length is not None, "settle() comes before"
         self.sequences = sequences
         self.views = RandomSlices(count=2, min_length=views.min_length, max_length=views.max_length)
         self.parts = torch.split(clients, _VALIDATION_BATCH) if len(clients) else ()

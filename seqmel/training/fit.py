@@ -8,7 +8,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
 
 from seqmel.config import Config, FinetuningOptions, TrainingOptions
+from seqmel.data.samplers import OfflineHard
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision
@@ -31,6 +32,7 @@ from seqmel.progress import Progress, Task, record, silent
 from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
 from seqmel.training.label_codes import label_codes
 from seqmel.training.module import MONITOR, TrainingModule
+from seqmel.training.offline import OfflineMining
 from seqmel.training.pretrain import new_encoder
 
 __all__ = ["Report", "Watched", "fit", "quiet", "restore", "run_trainer", "trainer_of"]
@@ -79,9 +81,14 @@ def fit(
         report = Report(progress, config.training, words=_watched_words)
         module = TrainingModule(encoder, objective, config, on_epoch=report.tell)
         watched = Watched(MONITOR, "max") if len(split.validation) else None
-        trainer, best = trainer_of(config, config.training, report, checkpoints, watched)
+        batches = TrainingBatches(
+            placed, vocabulary, split.training, objective, config, epoch=lambda: module.current_epoch
+        )
+        sampler = batches.sampler
+        mining = [OfflineMining(sampler, placed, encoder, config, device)] if isinstance(sampler, OfflineHard) else []
+        trainer, best = trainer_of(config, config.training, report, checkpoints, watched, mining)
         if config.training.epochs:
-            run_trainer(trainer, module, *_batches(trainer, module, placed, vocabulary, split), checkpoints)
+            run_trainer(trainer, module, batches, HeldOutBatches(placed, split.validation, config), checkpoints)
     if best is not None and best.best_model_path and current_rank().first:
         restore(module, Path(best.best_model_path))
     _warn_of_collapse(module.history, progress)
@@ -128,10 +135,11 @@ def trainer_of(
     report: Report,
     checkpoints: Path | None,
     watched: Watched | None,
+    others: Sequence[lightning.Callback] = (),
 ) -> tuple[lightning.Trainer, ModelCheckpoint | None]:
     """Lightning's trainer: device and precision as the config says, the best and the last epoch kept in `checkpoints`."""
     device = own_device(config)
-    callbacks: list[lightning.Callback] = [report]
+    callbacks: list[lightning.Callback] = [report, *others]
     best = None
     if checkpoints is not None:
         monitor: dict[str, Any] = {"monitor": watched.name, "mode": watched.better} if watched else {}
@@ -158,19 +166,6 @@ def trainer_of(
     return trainer, best
 
 
-def _batches(
-    trainer: lightning.Trainer,
-    module: TrainingModule,
-    sequences: EncodedSequences,
-    vocabulary: Vocabulary,
-    split: Split,
-) -> tuple[TrainingBatches, HeldOutBatches]:
-    batches = TrainingBatches(
-        sequences, vocabulary, split.training, module.objective, module.config, epoch=lambda: trainer.current_epoch
-    )
-    return batches, HeldOutBatches(sequences, split.validation, module.objective, module.config)
-
-
 def run_trainer(
     trainer: lightning.Trainer,
     module: lightning.LightningModule,
@@ -181,7 +176,7 @@ def run_trainer(
     """Train; where `checkpoints` holds a last epoch, from there on."""
     last = checkpoints / "last.ckpt" if checkpoints is not None else None
     if last is not None and last.is_file():
-        _read_checkpoint(last)  # Lightning would end in a traceback where it cannot
+        restore(module, last)  # Lightning would end in a traceback where it cannot
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(
@@ -216,7 +211,8 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _no_checkpoint(path: Path, error: Exception) -> ModelError:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
+    lines = [line.strip() for line in str(error).splitlines() if not line.startswith("Error(s) in loading")]
+    line = (lines or [type(error).__name__])[0]
     return ModelError(
         f"The checkpoint {path} cannot be read ({line}). Discard the unfinished run with --overwrite and train anew."
     )

@@ -1,4 +1,4 @@
-"""The labels that a part of the objective learns from, as a code for each client."""
+"""The labels that parts of the objective learn from, as a code for each client."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from seqmel.training.labelled import label
 __all__ = ["label_codes", "labels_of"]
 
 
-def labels_of(config: Config, client: str | None) -> pd.Series[Any] | None:
-    """The labels that the objective names, indexed by client id; None where it names none.
+def labels_of(config: Config, client: str | None) -> dict[str, pd.Series[Any]]:
+    """The labels that the objective names, indexed by client id, for each of its parts that learns from labels.
 
     Args:
         config: all options.
@@ -26,23 +26,24 @@ def labels_of(config: Config, client: str | None) -> pd.Series[Any] | None:
     Raises:
         SeqmelError: what `read_labels` raises.
     """
-    for part in config.objective:
-        if part.name == "supervised_contrastive":
-            same = likely_client(part.labels, client) if client is not None else None
-            return read_labels(part.labels, part.target, client=same)
-    return None
+    found = {}
+    for name, part in config.labelled.items():
+        same = likely_client(part.labels, client) if client is not None else None
+        found[name] = read_labels(part.labels, part.target, client=same)
+    return found
 
 
-def label_codes(config: Config, sequences: EncodedSequences) -> Tensor | None:
-    """(N,) int64: the class of each client, -1 where it has no label; None where the objective asks for no labels.
+def label_codes(config: Config, sequences: EncodedSequences) -> dict[str, Tensor]:
+    """(N,) int64 for each part of the objective that learns from labels: the class of each client, -1 where it has no label.
 
     Raises:
         InputError: no client in common with the events, one class, or too many.
         TrainingError: fewer than four labelled clients.
     """
-    y = labels_of(config, sequences.client)
-    if y is None:
-        return None
+    return {name: _codes(y, sequences) for name, y in labels_of(config, sequences.client).items()}
+
+
+def _codes(y: pd.Series[Any], sequences: EncodedSequences) -> Tensor:
     labelled = label(sequences, {str(y.name): y}, task="classification")
     codes = torch.full((len(sequences),), -1, dtype=torch.int64)
     codes[labelled.clients] = labelled.values[:, 0].long()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import SCHEMA, batch_of, card_events, fitted, sequences, tiny_config, vocabulary_of
+from small import SCHEMA, WITH_LABELS, batch_of, card_events, fitted, sequences, tiny_config, vocabulary_of
 from torch import Tensor
 
 from seqmel.config import methods
@@ -20,7 +20,7 @@ from seqmel.training.batches import settle
 VIEWS = {"min_length": 2, "max_length": 9}
 CLIENTS = torch.tensor([3, 3, 8, 8, 8, 1])
 LENGTHS = [5, 9, 2, 7, 1, 6]
-ALL = sorted(set(methods()["objective"]) - {"supervised_contrastive"})  # which needs labels
+ALL = sorted(set(methods()["objective"]) - WITH_LABELS)
 
 
 def made(*parts: Any, **changes: Any) -> tuple[Objective, SequenceEncoder]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 import json
@@ -24,6 +25,7 @@ import torch
 from small import card_events, tiny_config
 
 from seqmel.cli import main as command_line
+from seqmel.config import Config
 from seqmel.data.prepared import PreparedSequences
 from seqmel.evaluation.results import Score, Scores
 from seqmel.model import Model, load_model
@@ -127,6 +129,14 @@ def test_numbers_are_decoded_to_what_they_were(prepared: PreparedSequences) -> N
             decoded(batch, name, prepared.vocabulary.numeric[name])[kept], wanted[kept], rtol=1e-4
         )
         assert np.isnan(decoded(batch, name, prepared.vocabulary.numeric[name])).sum() == np.isnan(wanted).sum()
+
+
+def test_searches_in_a_model_that_learnt_from_labels_need_no_labels(model: Model, prepared: PreparedSequences) -> None:
+    part = {"name": "supervised_contrastive", "labels": "gone.parquet", "target": "kind"}
+    settled = Config.of(model.config.to_dict() | {"objective": ["coles", part]})
+    with_labels = dataclasses.replace(model, config=settled)
+    found, expected = (explore(m, prepared.sequences, 0, device=torch.device("cpu")) for m in (with_labels, model))
+    assert found == expected
 
 
 def test_the_ranks_of_the_searches_equal_a_slow_loop_and_the_figures_of_validation(

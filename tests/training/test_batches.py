@@ -187,7 +187,7 @@ def test_an_epoch_can_be_drawn_again_and_the_next_is_another() -> None:
 def test_held_out_clients_give_the_same_two_views_every_time() -> None:
     sequences = with_lengths(*range(10, 32))
     settled = settle(config(), sequences)
-    held_out = HeldOutBatches(sequences, torch.tensor([3, 5, 8]), objective_of(settled), settled)
+    held_out = HeldOutBatches(sequences, torch.tensor([3, 5, 8]), settled)
     first, again = ([drawn(batch) for batch in held_out] for _ in range(2))
     assert first == again
     assert [client for client, _ in first[0]] == [3, 3, 5, 5, 8, 8]
@@ -196,7 +196,7 @@ def test_held_out_clients_give_the_same_two_views_every_time() -> None:
 def test_no_held_out_clients_are_no_batches() -> None:
     sequences = with_lengths(5, 6)
     settled = settle(config(), sequences)
-    held_out = HeldOutBatches(sequences, torch.tensor([], dtype=torch.int64), objective_of(settled), settled)
+    held_out = HeldOutBatches(sequences, torch.tensor([], dtype=torch.int64), settled)
     assert (len(held_out), list(held_out)) == (0, [])
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from small import card_events, tiny_config
+from small import WITH_LABELS, card_events, tiny_config
 
 from seqmel.config import methods
 from seqmel.data.encoding import encode
@@ -53,7 +53,7 @@ def prepared(real: bool) -> tuple[EncodedSequences, Vocabulary]:
 
 def chosen(section: str, name: str, labels: Path) -> dict[str, Any]:
     """A config that has the method, and what it needs beside it."""
-    if name == "supervised_contrastive":
+    if section == "objective" and name in WITH_LABELS:
         return {"objective": {"name": name, "labels": str(labels), "target": "group"}}
     if section == "objective":
         return {"objective": name, "encoder": {"name": "gru", "hidden_size": 16}}

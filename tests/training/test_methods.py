@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import SCHEMA, card_events, fitted, sequences, tiny_config
+from small import SCHEMA, WITH_LABELS, card_events, fitted, sequences, tiny_config
 
 from seqmel.config import methods
 from seqmel.data.samplers import SAMPLERS
@@ -21,7 +21,7 @@ from seqmel.miners import MINERS
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.fit import fit
 
-SELF_SUPERVISED = sorted(set(methods()["objective"]) - {"supervised_contrastive"})
+SELF_SUPERVISED = sorted(set(methods()["objective"]) - WITH_LABELS)
 METHODS: list[dict[str, Any]] = [
     *({"loss": loss} for loss in sorted(LOSSES)),
     *(

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ from torch import Tensor
 from seqmel import parallel
 from seqmel.config import Config, methods, read_config
 from seqmel.data.batch import SequenceBatch
+from seqmel.data.samplers import OfflineHard
 from seqmel.errors import ConfigError
 from seqmel.losses import LOSSES
 from seqmel.miners import MINERS
@@ -32,6 +34,7 @@ from seqmel.objectives import Objective, next_sequence, replaced_token
 from seqmel.objectives.parts import views_of_others
 from seqmel.objectives.replaced_token import corrupted
 from seqmel.training.batches import generator, settle
+from seqmel.training.offline import OfflineMining
 from seqmel.training.run import train
 
 PARTS = {
@@ -51,6 +54,11 @@ PARTS = {
     "two parts": {"objective": ["coles", "event_prediction"]},
     "masked_events": {"objective": {"name": "masked_events", "share": 0.999}},  # all, so that chance has no part
     "supervised_contrastive": {"objective": {"name": "supervised_contrastive", "labels": "labels", "target": "class"}},
+    "classification": {"objective": {"name": "classification", "labels": "labels", "target": "class"}},
+    "two parts with labels": {"objective": [
+        {"name": "supervised_contrastive", "labels": "labels", "target": "class", "weight": 0.5},
+        {"name": "classification", "labels": "labels", "target": "class", "class_weight": "balanced"},
+    ]},
     **{name: {"objective": name} for name in ("cpc", "replaced_token", "next_sequence")},
     **{f"loss {name}": {"objective": "coles", "loss": name} for name in LOSSES},
     **{f"miner {name}": {"objective": "coles", "loss": {"pairs": "contrastive", "triplets": "triplet"}[miner().gives],
@@ -93,7 +101,7 @@ def _learnt(options: dict[str, Any]) -> dict[str, Any]:
     config = settle(config, encoded)
     torch.manual_seed(0)
     encoder = SequenceEncoder(config, vocabulary)
-    objective = Objective(config, vocabulary, encoder, codes=torch.arange(16) % 3 - 1)
+    objective = Objective(config, vocabulary, encoder, codes=dict.fromkeys(config.labelled, torch.arange(16) % 3 - 1))
     for part in objective.parts.values():  # the decoder begins with zeros, which would hide its gradient
         for weights in part.parameters():
             torch.nn.init.normal_(weights, std=0.1) if weights.dim() > 1 else None
@@ -142,8 +150,24 @@ def _uneven() -> dict[str, Any]:
     return {"rows": found.detach(), "gradient": rows.grad, "nothing": float(nothing)}
 
 
+def mined() -> Tensor:
+    """The pool of a sampler before the second epoch."""
+    config = tiny_config(sampler="offline_hard")
+    events = card_events(17)
+    vocabulary = fitted(events, SCHEMA, min_count=2)
+    encoded = sequences(events, SCHEMA, vocabulary)
+    torch.manual_seed(0)
+    encoder = SequenceEncoder(config, vocabulary)
+    sampler = OfflineHard(encoded, vocabulary, torch.arange(2, 17), size=6, group=4, among=9)
+    epoch: Any = SimpleNamespace(current_epoch=1)
+    OfflineMining(sampler, encoded, encoder, config, torch.device("cpu")).on_train_epoch_start(epoch, epoch)
+    assert sampler.pool is not None
+    return sampler.pool
+
+
 def _all_work() -> dict[str, Any]:
-    return {"learnt": _all_learnt(), "uneven": _uneven()}
+    first = parallel.from_first(torch.tensor([7, parallel.current_rank().index]))
+    return {"learnt": _all_learnt(), "uneven": _uneven(), "mined": mined(), "first": first}
 
 
 def free_port() -> int:
@@ -191,6 +215,11 @@ def test_a_rank_without_rows_takes_part(two: list[dict[str, Any]]) -> None:
     assert none["gradient"].shape == (0, 2)
     assert torch.equal(three["gradient"], 2 * torch.arange(1.0, 7.0).reshape(3, 2))
     assert three["nothing"] == none["nothing"] == 0.0
+
+
+def test_every_rank_has_the_order_of_the_first_which_is_that_of_one_process(two: list[dict[str, Any]]) -> None:
+    assert [rank["first"].tolist() for rank in two] == [[7, 0], [7, 0]]
+    assert [rank["mined"].tolist() for rank in two] == 2 * [mined().tolist()]
 
 
 # ------------------------------------------------------------------------------------------------------ the command

@@ -4,9 +4,14 @@ from collections.abc import Callable
 
 from seqmel.data.samplers.base import Sampler
 from seqmel.data.samplers.category_balanced import CategoryBalanced
+from seqmel.data.samplers.offline_hard import OfflineHard
 from seqmel.data.samplers.random import RandomClients
 
-__all__ = ["SAMPLERS", "CategoryBalanced", "RandomClients", "Sampler"]
+__all__ = ["SAMPLERS", "CategoryBalanced", "OfflineHard", "RandomClients", "Sampler"]
 
-SAMPLERS: dict[str, Callable[..., Sampler]] = {"category_balanced": CategoryBalanced, "random": RandomClients}
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "category_balanced": CategoryBalanced,
+    "offline_hard": OfflineHard,
+    "random": RandomClients,
+}
 """Name in the config -> the sampler; the options of the config are its arguments, after those that `Sampler` has."""

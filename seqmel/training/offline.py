@@ -1,0 +1,73 @@
+"""Offline mining around a training: before an epoch the sampler is told what the model makes of all clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+
+from seqmel.config import Config
+from seqmel.data.samplers import OfflineHard
+from seqmel.data.sequences import EncodedSequences
+from seqmel.embedding import embed_sequences
+from seqmel.nn.encoder import SequenceEncoder
+from seqmel.parallel import from_first, gathered, share
+from seqmel.training.batches import generator
+from seqmel.training.validation import unit_vectors
+
+__all__ = ["OfflineMining"]
+
+
+class OfflineMining(lightning.Callback):
+    """Renews the pool of the sampler, and keeps it in the checkpoint: the weights that gave it are gone by then.
+
+    Clients are embedded as `embed` embeds them: whole, in float32, without dropout; by several processes each its share. The
+    numbers of the profile are left out, since no loss sees them.
+
+    Args:
+        sampler: whose pool.
+        sequences: of all clients.
+        encoder: that is trained.
+        config: gives the seed, and the most events of a sequence and of a batch.
+        device: where the encoder is while it is trained.
+    """
+
+    def __init__(
+        self,
+        sampler: OfflineHard,
+        sequences: EncodedSequences,
+        encoder: SequenceEncoder,
+        config: Config,
+        device: torch.device,
+    ) -> None:
+        self.sampler = sampler
+        self.sequences = sequences
+        self.encoder = encoder
+        self.config = config
+        self.device = device
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Before the first batch of the epoch is drawn."""
+        epoch = trainer.current_epoch
+        if self.sampler.due(epoch):
+            self.sampler.pool = from_first(self.sampler.mine(self._vectors, generator(self.config.seed, 5, epoch)))
+
+    @torch.no_grad()
+    def _vectors(self, clients: Tensor) -> Tensor:
+        training = self.encoder.training
+        self.encoder.eval()
+        vectors = embed_sequences(self.encoder, self.sequences.subset(share(clients)), self.config, device=self.device)[
+            :, : self.encoder.vector_size
+        ]
+        self.encoder.train(training)
+        return unit_vectors(gathered(vectors).to(self.device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The pool belongs to the state."""
+        return {} if self.sampler.pool is None else {"pool": self.sampler.pool}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """And comes back with it."""
+        self.sampler.pool = state["pool"]
