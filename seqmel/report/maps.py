@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import warnings
 from typing import Any
 
@@ -91,7 +92,9 @@ def _layout(name: str, note: str, points: Floats) -> Layout:
 
 
 def colouring(name: str, values: pd.Series[Any]) -> Colouring:
-    """Classes for text, booleans and few whole numbers (the commonest eight have a colour); else a quantity.
+    """Classes for text, booleans and few whole numbers, in their natural order; else a quantity.
+
+    Of more classes than there are colours the commonest have one, and come first.
 
     Args:
         name: of the label.
@@ -105,9 +108,17 @@ def colouring(name: str, values: pd.Series[Any]) -> Colouring:
     texts = known.map(_plain)
     counts = texts.value_counts()
     order = sorted(counts.index, key=lambda text: (-counts[text], text))
-    classes = order if len(order) <= _MOST_CLASSES else [*order[: _MOST_CLASSES - 1], "all others"]
+    if len(order) <= _MOST_CLASSES:
+        classes = order = sorted(order, key=_natural)
+    else:
+        classes = [*order[: _MOST_CLASSES - 1], "all others"]
     place = {text: min(i, len(classes) - 1) for i, text in enumerate(order)}
     return Colouring(name, classes, [None if pd.isna(v) else float(place[_plain(v)]) for v in values])
+
+
+def _natural(text: str) -> tuple[bool, float, str]:
+    number = float(text) if text.lstrip("-").isdecimal() else math.inf
+    return math.isinf(number), number, text
 
 
 def _plain(value: object) -> str:

@@ -323,7 +323,8 @@ function timeline(client, [from, to], slices, paint) {
   const stands = places(times, x, width - 4);
   for (const [[begin, end], name] of slices) {
     const inside = stands.filter((_, i) => times[i] >= begin && times[i] <= end);
-    const [left, right] = inside.length ? [inside[0], inside[inside.length - 1]] : [x(begin), x(end)];
+    if (!inside.length) continue;
+    const [left, right] = [inside[0], inside[inside.length - 1]];
     chart.append(make("rect", { x: left - 3, y: 0, width: right - left + 6, height: height - 2, rx: 3, style: { fill: colourOf(name), opacity: 0.16 } }));
   }
   chart.append(make("line", { x1: 0, x2: width, y1: height - 2, y2: height - 2, style: { stroke: colourOf("line") } }));
@@ -382,7 +383,8 @@ function explorer() {
     if (ends.length) rows.append(make("p", { class: "quiet small row ends" }, make("span", {}, day(range[0])), make("span", {}, day(range[1]))));
     const key = [];
     if (tone.column) key.push(legend([...marks, ["other values", "none"]]));
-    if (search) key.push(legend([["shaded: the slice that was asked", "accent"], ["shaded: the slice that was wanted", "c1"]]));
+    if (search) key.push(legend([[search.asked, "asked", "accent"], [search.wanted, "wanted", "c1"]].map(([[, end], word, name]) =>
+      [end < moments(client)[0] ? `not shown: the slice that was ${word}, which is earlier` : `shaded: the slice that was ${word}`, name])));
     rows.append(...key, make("p", { class: "quiet small" }, `A stroke is an event${tone.column ? `, its colour ${tone.column}${tone.values.length > COLOURS ? " (the commonest values of those shown)" : ""}` : ""}${tone.number ? `, its height ${tone.number} (scaled)` : ""}. Events at one time stand side by side.`));
   }
   const link = (i) => make("button", { type: "button", class: "link", onclick: () => show(i, null) }, page.clients[i].id);

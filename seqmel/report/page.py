@@ -127,7 +127,7 @@ class Colouring:
     """What the sampled clients are coloured by: a class (its number among `classes`), or a quantity.
 
     Attributes:
-        classes: names, the commonest first; empty for a quantity.
+        classes: their names; empty for a quantity.
         values: one a client, None where it has no label.
     """
 

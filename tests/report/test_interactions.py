@@ -325,3 +325,10 @@ def test_on_a_phone_a_tap_chooses_a_pinch_zooms_and_a_finger_scrolls_past_the_wh
     assert drawn(phone) != before
     assert phone.run(f"{MAP}.style.touchAction") == "none"
     assert phone.run("visualViewport.scale") == 1
+
+
+def test_a_slice_is_shaded_where_its_events_are_shown_and_nowhere_else(opened: Browser) -> None:
+    client = "{id: 'a', times: [100, 1], heights: [], tones: [0, 0], numbers: [1, 2]}"
+    slices = "[[[0, 50], 'accent'], [[90, 100], 'c1']]"
+    shaded = f"[...timeline({client}, [100, 101], {slices}, new Map()).querySelectorAll('rect')]"
+    assert opened.run(f"{shaded}.map((r) => Number(r.getAttribute('x')) >= 0)") == [True]
