@@ -117,7 +117,7 @@ def colouring(name: str, values: pd.Series[Any]) -> Colouring:
 
 
 def _natural(text: str) -> tuple[bool, float, str]:
-    number = float(text) if text.lstrip("-").isdecimal() else math.inf
+    number = float(text) if text.removeprefix("-").isdecimal() else math.inf
     return math.isinf(number), number, text
 
 

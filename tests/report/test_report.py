@@ -196,7 +196,7 @@ def test_timelines_hold_the_events_as_they_were(prepared: PreparedSequences) -> 
     [
         (["b", "a", "b", None], ["a", "b"], [1, 0, 1, None]),
         ([1.0, 0.0, 1.0, np.nan], ["0", "1"], [1, 0, 1, None]),
-        (["10", "9", "x", "9"], ["9", "10", "x"], [1, 0, 2, 0]),
+        (["10", "9", "x", "--9"], ["9", "10", "--9", "x"], [1, 0, 3, 2]),
         ([*"ihgfedcba", "i"], [*"iabcdef", "all others"], [0, 7, 7, 6, 5, 4, 3, 2, 1, 0]),
         ([i + 0.5 for i in range(20)], [], [i + 0.5 for i in range(20)]),
     ],
