@@ -65,7 +65,9 @@ def read_moments(moments: Events, schema: EventSchema) -> Moments:
         InputError: not readable, no rows, or a client or moment is null or not to be understood.
     """
     source = open_events(moments, client=schema.client)
-    rows_schema = EventSchema(client=schema.client, time=schema.time, time_unit=schema.time_unit)
+    rows_schema = EventSchema(
+        client=schema.client, time=schema.time, time_unit=schema.time_unit, time_format=schema.time_format
+    )
     check_events(source, rows_schema)
     client, time = ident(schema.client), ident(schema.time)
     read = source.stream(f"SELECT {client}, {time}, {time_sql(source, rows_schema)} FROM events ORDER BY {ROW}", _ROWS)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from seqmel.errors import SchemaError, shown
 
-__all__ = ["EventSchema", "SchemaOptions", "TimeUnit", "recognise_client", "recognise_time"]
+__all__ = ["EventSchema", "SchemaOptions", "TimeFormat", "TimeUnit", "recognise_client", "recognise_time"]
 
 TimeUnit: TypeAlias = Literal["timestamp", "day", "second", "millisecond", "microsecond"]
 
@@ -23,6 +23,34 @@ _TIME_NAMES = (
 ).split()
 
 
+_DIRECTIVE = re.compile(r"%(.?)")
+_DIRECTIVES = set("dmYybBjHIMSfgnpzaA%")
+
+
+def _checked_format(text: str) -> str:
+    """The format, where it says a day, and says it in one way only."""
+    codes = [found[1] for found in _DIRECTIVE.finditer(text)]
+    unknown = next((code for code in codes if code not in _DIRECTIVES or not code), None)
+    if unknown is not None:
+        raise ValueError(
+            f"{text!r} has %{unknown}, which is not known; expected codes of strptime, as in %d.%m.%Y %H:%M"
+        )
+    dated = [code for code in codes if code in "YymbBdj"]
+    year, month, day = ([code for code in dated if code in kind] for kind in ("Yy", "mbB", "d"))
+    whole = len(year) == 1 and ((len(month) == len(day) == 1 and len(dated) == 3) or dated in (["Y", "j"], ["j", "Y"]))
+    if not whole:
+        raise ValueError(f"{text!r} names no day; expected year, month and day, each once, as in %d.%m.%Y %H:%M")
+    if dated[:2] in (["Y", "d"], ["Y", "j"]) and "m" in dated:
+        raise ValueError(
+            f"{text!r} has the day before the month after the year; with the year first only %Y-%m-%d is read"
+        )
+    return text
+
+
+TimeFormat: TypeAlias = Annotated[str, AfterValidator(_checked_format)]
+"""How times are written, in codes of strptime."""
+
+
 class EventSchema(BaseModel):
     """The columns that a model learns from, and what each of them is.
 
@@ -30,6 +58,8 @@ class EventSchema(BaseModel):
         client: whose event it is; any type that can be compared.
         time: when it happened.
         time_unit: "timestamp" for dates, timestamps and ISO strings; for plain numbers the unit that they count.
+        time_format: how text of times is written where it is not ISO 8601, in codes of strptime (%d.%m.%Y %H:%M); what is
+            written as ISO 8601, and timestamps and dates, are understood all the same.
         categorical: columns whose values are names, also when they are written as numbers (MCC).
         numeric: columns whose values are quantities.
         numeric_by: numeric column -> the categorical column within which it is scaled and embedded, for numbers that
@@ -42,10 +72,16 @@ class EventSchema(BaseModel):
     client: str
     time: str
     time_unit: TimeUnit = "timestamp"
+    time_format: TimeFormat | None = None
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     numeric_by: dict[str, str] = {}
     left_out: dict[str, str] = {}
+
+    @property
+    def time_kind(self) -> str:
+        """What the times are, in words."""
+        return f"{self.time_unit}, {self.time_format}" if self.time_format else self.time_unit
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -61,10 +97,19 @@ class SchemaOptions(BaseModel):
     client: str | None = None
     time: str | None = None
     time_unit: TimeUnit | None = None
+    time_format: TimeFormat | None = None
     categorical: tuple[str, ...] | None = None
     numeric: tuple[str, ...] | None = None
     numeric_by: dict[str, str] | None = None
     ignore: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_kind_of_time(self) -> SchemaOptions:
+        if self.time_format is not None and self.time_unit not in (None, "timestamp"):
+            raise ValueError(
+                f"time_format is for text of dates, and time_unit: {self.time_unit} for numbers; leave one out"
+            )
+        return self
 
 
 def recognise_client(columns: Iterable[str], label: str) -> str:

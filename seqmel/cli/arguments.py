@@ -26,6 +26,7 @@ __all__ = [
     "Seed",
     "Settings",
     "Time",
+    "TimeFormat",
     "device_option",
     "one_of",
     "read_options",
@@ -34,6 +35,9 @@ __all__ = [
 Events = Annotated[str, typer.Argument(help="Events: a Parquet or CSV file, a folder, a glob; or prepared sequences.")]
 Client = Annotated[str | None, typer.Option(help="The client column. Recognised by its name otherwise.")]
 Time = Annotated[str | None, typer.Option(help="The time column. Recognised by its name otherwise.")]
+TimeFormat = Annotated[
+    str | None, typer.Option(help="How times are written, where text is not ISO 8601: %d.%m.%Y %H:%M.")
+]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file with options.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="One option: encoder.hidden_size=128. Repeatable.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -51,7 +55,7 @@ def read_options(path: Path | None, settings: list[str] | None, **flags: object)
     """The configuration of a file, `--set` and flags, the last winning; a flag of None was not given."""
     from seqmel.config import read_config
 
-    flags = {("schema." + k if k in ("client", "time") else k): v for k, v in flags.items()}
+    flags = {("schema." + k if k in ("client", "time", "time_format") else k): v for k, v in flags.items()}
     return read_config(path, settings or (), **flags)
 
 

@@ -90,7 +90,7 @@ def describe_events(events: str, config: Config, json_file: Path | None) -> None
     console.print(_spread("events a client", facts["events_a_client"], lambda x: f"{x:,.0f}"))
     if facts["gap_seconds"]:
         console.print(_spread("gap between events", facts["gap_seconds"], _duration))
-    console.print(f"time: {schema.time} ({schema.time_unit}), {_period(schema, facts['from_us'], facts['to_us'])}")
+    console.print(f"time: {schema.time} ({schema.time_kind}), {_period(schema, facts['from_us'], facts['to_us'])}")
     console.print(_table(schema, facts))
 
 
@@ -130,7 +130,7 @@ def _duration(seconds: float) -> str:
 def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
     table = Table("column", "is", "contents", box=None, header_style="bold", pad_edge=False)
     table.add_row(escape(schema.client), "client", "")
-    table.add_row(escape(schema.time), "time", schema.time_unit)
+    table.add_row(escape(schema.time), "time", schema.time_kind)
     for column, about in facts["columns"].items():
         nulls = f"; {about['nulls']:,} nulls" if about["nulls"] else ""
         if about["role"] == "numeric":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seqmel.data.source import EventSource, ident, is_integer, is_real
+from seqmel.data.times import text_time_sql
 from seqmel.errors import InputError, SchemaError
 from seqmel.schema import EventSchema
 
@@ -43,7 +44,12 @@ def _micros_sql(source: EventSource, schema: EventSchema) -> str:
             if kind == "VARCHAR" or is_real(kind)
             else f"TRY_CAST({column}::HUGEINT * {_US[schema.time_unit]} AS BIGINT)"
         )
-    moment = f"TRY_CAST({column} AS TIMESTAMPTZ)" if kind == "VARCHAR" else f"TRY_CAST({column} AS TIMESTAMP)"
+    if kind == "VARCHAR":
+        moment = text_time_sql(column, schema.time_format)
+    elif schema.time_format is not None and is_integer(kind):
+        moment = text_time_sql(f"{column}::VARCHAR", schema.time_format)
+    else:
+        moment = f"TRY_CAST({column} AS TIMESTAMP)"
     micros = f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END"
     return f"TRY({micros})" if kind in _COARSE else micros  # where TRY_CAST throws
 
@@ -56,7 +62,7 @@ def check_events(source: EventSource, schema: EventSchema) -> None:
 def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
     """What `check_events` has to look at, once for a source, and finds when all is well."""
     check_columns(source, schema)
-    key = (schema.client, schema.time, schema.time_unit)
+    key = (schema.client, schema.time, schema.time_unit, schema.time_format)
     if key not in source.checked:
         rows, clients, times, daily, low, high = source.row(
             f"SELECT count(*), count({ident(schema.client)}), count(t), bool_and(t % {DAY_US} = 0), min(t), max(t)"
@@ -113,10 +119,12 @@ class Unusable:
             if nulls:
                 raise missing(nulls, column, what, label)
         if self.not_a_time:
+            written = f", text written as {schema.time_format!r}" if schema.time_format else ""
+            numbers = "" if schema.time_format else ", or numbers with schema.time_unit"
+            other = "" if schema.time_format else ". Other text is understood where schema.time_format says how"
             raise InputError(
                 f"{self.not_a_time:,} times in column {schema.time!r} of {label} cannot be understood, such as"
-                f" {self.example!r}. Expected timestamps, dates, ISO 8601 text (2023-01-31 12:00:00), or numbers with"
-                " schema.time_unit."
+                f" {self.example!r}. Expected timestamps, dates{written}, ISO 8601 text (2023-01-31 12:00:00){numbers}{other}."
             )
 
 
@@ -129,10 +137,21 @@ def missing(count: int, column: str, what: str, label: str) -> InputError:
 
 def _check_time_kind(source: EventSource, schema: EventSchema) -> None:
     kind = source.columns[schema.time]
+    if schema.time_format is not None:
+        _check_formatted(source, schema, kind)
     if schema.time_unit != "timestamp" and not (kind == "VARCHAR" or is_integer(kind) or is_real(kind)):
         raise SchemaError(
             f"The time column {schema.time!r} of {source.label} is {kind}. Expected numbers that count {schema.time_unit}s,"
             " as schema.time_unit says; for dates and timestamps it is 'timestamp'."
+        )
+
+
+def _check_formatted(source: EventSource, schema: EventSchema, kind: str) -> None:
+    """Numbers have no leading zeros, so that only what begins with the year is written in one way."""
+    if is_real(kind) or (is_integer(kind) and not str(schema.time_format).startswith("%Y%m")):
+        raise SchemaError(
+            f"The time column {schema.time!r} of {source.label} is {kind}, which is not written as {schema.time_format!r}"
+            " (schema.time_format). Expected text, timestamps, dates, or whole numbers such as 20240131 and '%Y%m%d'."
         )
 
 

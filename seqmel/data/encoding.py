@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from seqmel.data.checking import category_text, check_events, missing, time_sql
 from seqmel.data.source import ROW, EventSource, ident, is_integer, reading
+from seqmel.data.times import text_time_sql
 from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, CategoryCodes, Vocabulary
 from seqmel.schema import EventSchema
 
@@ -50,12 +51,15 @@ def encode(
     yield from _grouped(source, schema.client, flat, out, chunk_events)
 
 
-def nest(source: EventSource, client: str, time: str, *, chunk_events: int = 1_000_000) -> Iterator[pa.RecordBatch]:
+def nest(
+    source: EventSource, client: str, time: str, *, time_format: str | None = None, chunk_events: int = 1_000_000
+) -> Iterator[pa.RecordBatch]:
     """Sort and group the events as they came: a stream of Arrow batches like those of `encode`, without a vocabulary.
 
     Args:
         source: the events.
         client, time: the columns to group and to sort by; a time that cannot be understood comes last.
+        time_format: how text of times is written, see `EventSchema`.
         chunk_events: about how many events a batch holds; a client is never split.
 
     Raises:
@@ -69,7 +73,7 @@ def nest(source: EventSource, client: str, time: str, *, chunk_events: int = 1_0
     columns = [_plain_sql(source, c) for c in names]
     first, *others = source.stream(f"SELECT {', '.join(columns)} FROM events LIMIT 0", 1).schema
     out = pa.schema([first, *(field.with_type(pa.large_list(_large(field.type))) for field in others)])
-    moment = f"TRY_CAST({ident(time)} AS TIMESTAMPTZ)" if source.columns[time] == "VARCHAR" else ident(time)
+    moment = text_time_sql(ident(time), time_format) if source.columns[time] == "VARCHAR" else ident(time)
     flat = (
         f"SELECT {', '.join([_INDEX, *columns[1:]])} FROM events JOIN clients ON {key} = __client"
         f" ORDER BY {_INDEX}, {moment} NULLS LAST, {ROW}"

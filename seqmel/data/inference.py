@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from seqmel.data.source import EventSource, ident, is_integer, is_real
-from seqmel.errors import SchemaError
-from seqmel.schema import EventSchema, SchemaOptions, TimeUnit, recognise_client, recognise_time
+from seqmel.data.source import EventSource, ident, is_integer, is_real, literal
+from seqmel.data.times import DATE_TEXT, DAY_OR_MONTH_FIRST, ISO_DATE, infer_time_format, text_time_sql
+from seqmel.errors import SchemaError, shown
+from seqmel.schema import EventSchema, SchemaOptions, TimeFormat, TimeUnit, recognise_client, recognise_time
 
 __all__ = ["ColumnFacts", "find_time", "infer_schema"]
 
@@ -53,6 +54,7 @@ class ColumnFacts:
     words: float
     whole: bool
     decimals: bool
+    dates: bool
 
     @property
     def text(self) -> bool:
@@ -108,9 +110,9 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     numeric_by = (
         options.numeric_by if options.numeric_by is not None else _infer_within(source, categorical, numeric, facts)
     )
-    unit = options.time_unit or _infer_unit(source, time)
+    unit, time_format = _infer_kind_of_time(source, time, options)
     return EventSchema(
-        client=client, time=time, time_unit=unit, categorical=categorical, numeric=numeric,
+        client=client, time=time, time_unit=unit, time_format=time_format, categorical=categorical, numeric=numeric,
         numeric_by=numeric_by, left_out=left_out,
     )  # fmt: skip
 
@@ -126,18 +128,23 @@ def find_time(source: EventSource) -> str:
     except SchemaError:
         texts = [column for column, kind in source.columns.items() if kind == "VARCHAR"]
         dated = [column for column in texts if _is_time(source, column)]
-        if len(dated) != 1:
+        if len(dated) > 1:
+            raise SchemaError(
+                f"Several columns of {source.label} hold times: {shown(dated)}. Name one with --time (schema.time)."
+            ) from None
+        if not dated:
             raise
         return dated[0]
 
 
 def _is_time(source: EventSource, column: str) -> bool:
     name = ident(column)
-    known, understood = source.row(
-        f"SELECT count({name}), count(*) FILTER (regexp_matches({name}, '^\\s*[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}') AND"
-        f" TRY_CAST({name} AS TIMESTAMPTZ) IS NOT NULL) FROM (SELECT {name} FROM events LIMIT {_LOOKED_AT})"
+    known, iso, other = source.row(
+        f"SELECT count({name}), count(*) FILTER (regexp_matches({name}, {literal(ISO_DATE)}) AND"
+        f" {text_time_sql(name, None)} IS NOT NULL), count(*) FILTER (regexp_matches({name}, {literal(DAY_OR_MONTH_FIRST)}))"
+        f" FROM (SELECT {name} FROM events LIMIT {_LOOKED_AT})"
     )
-    return bool(known and known == understood)
+    return bool(known and known in (iso, other))
 
 
 def _given(source: EventSource, options: SchemaOptions, client: str, time: str) -> dict[str, str]:
@@ -185,14 +192,26 @@ def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, Co
             f"avg(length({name}) - length(replace({name}, ' ', '')) + 1)" if kind == "VARCHAR" else "0.0",
             f"bool_and({name} = trunc({name}))" if is_real(kind) else "true",
             _DECIMALS.format(name) if kind == "VARCHAR" else "false",
+            f"bool_and(regexp_matches({name}, {literal(DATE_TEXT)}))" if kind == "VARCHAR" else "false",
         ]  # fmt: skip
     row = source.row(f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})")
     facts = {}
     for i, column in enumerate(columns):
-        known, distinct, pairs, low, high, median, words, whole, decimals = row[9 * i + 1 : 9 * i + 10]
+        known, distinct, pairs, low, high, median, words, whole, decimals, dates = row[10 * i + 1 : 10 * i + 11]
         kind = source.columns[column]
         facts[column] = ColumnFacts(
-            kind, known, row[0], distinct, pairs, low, high, median or 0.0, words or 0.0, whole, bool(decimals)
+            kind,
+            known,
+            row[0],
+            distinct,
+            pairs,
+            low,
+            high,
+            median or 0.0,
+            words or 0.0,
+            whole,
+            bool(decimals),
+            bool(dates),
         )
     return facts
 
@@ -207,6 +226,8 @@ def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None
         return "categorical", None
     if facts.real and not (facts.whole and _is_called(column) == "code"):
         return "numeric", None
+    if facts.dates or facts.kind.startswith(("TIMESTAMP", "DATE", "TIME", "INTERVAL")):
+        return None, "a second time column"
     if facts.text and facts.decimals and facts.distinct > _DECIMALS_AS_TEXT:
         return None, f"numbers written as text, such as {facts.high!r}: convert them, or name the column categorical"
     if facts.text and facts.distinct > _FREE_TEXT_VALUES and facts.words >= 3:
@@ -215,8 +236,6 @@ def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None
         if not facts.real and _is_id(column, facts):
             return None, "an id: nearly every value belongs to one client"
         return ("categorical" if facts.text or _is_code(column, facts) else "numeric"), None
-    if facts.kind.startswith(("TIMESTAMP", "DATE", "TIME", "INTERVAL")):
-        return None, "a second time column"
     return None, f"a {facts.kind} column cannot be used"
 
 
@@ -279,6 +298,15 @@ def _infer_within(
     return found
 
 
+def _infer_kind_of_time(source: EventSource, time: str, options: SchemaOptions) -> tuple[TimeUnit, TimeFormat | None]:
+    said = options.time_format or source.time_format
+    if said is not None:
+        return "timestamp", said
+    unit = options.time_unit or _infer_unit(source, time)
+    text = unit == "timestamp" and source.columns[time] == "VARCHAR"
+    return unit, infer_time_format(source, time) if text else None
+
+
 def _infer_unit(source: EventSource, time: str) -> TimeUnit:
     """Numbers count days up to 100,000, then seconds, milliseconds and microseconds of our century."""
     kind = source.columns[time]
@@ -292,9 +320,8 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
     low, high = low or 0, high or 0
     if low >= _FIRST_YMD and high <= _LAST_YMD and _all_dates(source, time):
         raise SchemaError(
-            f"The time column {time!r} of {source.label} seems to hold dates written as numbers, such as {low:.0f}. Convert"
-            " them to dates (in pandas: pd.to_datetime(column, format='%Y%m%d')), or set schema.time_unit if they do count"
-            " something."
+            f"The time column {time!r} of {source.label} seems to hold dates written as numbers, such as {low:.0f}. Say so"
+            " with --time-format %Y%m%d (schema.time_format), or set schema.time_unit if they do count something."
         )
     units: list[tuple[float, TimeUnit]] = [(1e5, "day"), (1e11, "second"), (1e14, "millisecond")]
     return next((unit for limit, unit in units if high < limit), "microsecond")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from seqmel.data.csv_files import CSV
 from seqmel.data.reading import check_even, event_files, nan_as_null
 from seqmel.data.source import ROW, EventSource, connect, ident, literal, reading
 
@@ -60,7 +61,7 @@ def shape_of(source: EventSource, client: str) -> Shape:
 def parts_of(path: str, rows: int) -> Iterator[Part]:
     """The parts of a file, folder or glob: runs of `rows` rows of Parquet files; a CSV file is one part."""
     files = event_files(path)
-    parquet = [f for f in files if not f.lower().endswith((".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz"))]
+    parquet = [f for f in files if not f.lower().endswith(CSV)]
     sizes: dict[str, int] = {}
     if parquet:
         listed = ", ".join(literal(f) for f in parquet)
@@ -109,7 +110,7 @@ class PartReader:
             where, row = f"WHERE file_row_number >= {part.begin} AND file_row_number < {part.end}", "file_row_number"
         else:
             there = self._columns(f"SELECT * FROM read_csv({file}, header = true)")
-            types = ", ".join(f"{literal(n)}: {literal(k)}" for n, k in self.shape.raw.items() if n in there)
+            types = ", ".join(f"{literal(n)}: {literal(_as_read(k))}" for n, k in self.shape.raw.items() if n in there)
             read, where, row = f"read_csv({file}, header = true, types = {{{types}}})", "", "row_number() OVER () - 1"
         there = self._columns(f"SELECT * FROM {read}")
         columns = ", ".join(
@@ -147,3 +148,8 @@ class PartReader:
             f"SELECT {ident(self.shape.client)} AS client, {ROW} AS {CLIENT_ROW} FROM nested"
             f" WHERE coalesce(len({ident(first)}), 0) = 0"
         )
+
+
+def _as_read(kind: str) -> str:
+    """The type in which a column of a CSV file is parsed: dates as text, of which casting makes what it does everywhere."""
+    return "VARCHAR" if kind.startswith(("DATE", "TIMESTAMP")) else kind

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from seqmel.data.csv_files import CSV, csv_sql, register_csv
 from seqmel.data.records import is_records, records_table
 from seqmel.data.source import RESERVED, ROW, EventSource, connect, first_line, ident, literal, no_column, reading
 from seqmel.errors import InputError, SchemaError, did_you_mean, shown
@@ -38,7 +39,6 @@ Events: TypeAlias = Any
 """A path, folder or glob (str or Path); a table: pandas, polars, pyarrow, or anything with an Arrow stream; a pyarrow
 data set; or a list of dictionaries."""
 
-_CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
 _COUNTED = "row_number() OVER ()"
 _FILE_BITS = 40  # of a place are for the rows of one file
 _PARQUET = (".parquet", ".pq", ".parq")
@@ -82,7 +82,7 @@ def open_unread(events: Events, *, client: str | None = None, memory_limit: str 
 
 def _opened(connection: duckdb.DuckDBPyConnection, events: Events, client: str | None, *, read: bool) -> EventSource:
     label, left_out, placed = _register(connection, events, read=read)
-    named = getattr(events, "__event_columns__", (None, None))  # (client, time); what EventSequences say of themselves
+    named = getattr(events, "__event_columns__", (None, None, None))  # what EventSequences say of themselves
     with reading(label):
         columns = _columns(connection, "raw")
         if not columns or connection.execute("SELECT 1 FROM raw LIMIT 1").fetchone() is None:
@@ -94,7 +94,7 @@ def _opened(connection: duckdb.DuckDBPyConnection, events: Events, client: str |
         )
     if any(_is_list(kind) for kind in columns.values()):
         unfolded = _unfold(connection, label, columns, left_out, client or named[0], check=read)
-        return replace(unfolded, client=named[0] or unfolded.client, time=named[1])
+        return replace(unfolded, client=named[0] or unfolded.client, time=named[1], time_format=named[2])
     connection.execute(
         f"CREATE VIEW events AS SELECT {nan_as_null(columns)}, {placed.place} AS {ROW} FROM {placed.rows}"
     )
@@ -118,11 +118,8 @@ def _register(
     if isinstance(events, (str, os.PathLike)):
         path = os.fspath(events)
         files = event_files(path)
-        kind, rows, place = _reader(path, files, read=read)
-        with reading(path):
-            connection.execute(f"CREATE {kind} raw AS FROM {rows}")
+        placed = _register_files(connection, path, files, read=read)
         keys = set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0]))
-        placed = _Placed("raw" if kind == "TABLE" else rows, place)
         return path, dict.fromkeys(sorted(keys), "partition key of the folder"), placed
     label = f"the given {type(events).__name__}"
     if isinstance(events, ds.Dataset):
@@ -162,7 +159,7 @@ def event_files(path: str) -> list[str]:
     if os.path.isdir(path):
         found = [str(f) for f in sorted(Path(path).rglob("*")) if f.is_file() and not _hidden(f, path)]
         parquet = [f for f in found if f.lower().endswith(_PARQUET)]
-        files = parquet or [f for f in found if f.lower().endswith(_CSV)]
+        files = parquet or [f for f in found if f.lower().endswith(CSV)]
         if not files:
             raise InputError(
                 f"No Parquet or CSV file in the folder {path}. It has: {shown(os.listdir(path)) or 'nothing'}"
@@ -186,23 +183,22 @@ def _hidden(file: Path, root: str) -> bool:
     return any(part.startswith((".", "_")) for part in file.relative_to(root).parts)
 
 
-def _reader(path: str, files: list[str], *, read: bool) -> tuple[str, str, str]:
-    """What `raw` is to be, TABLE or VIEW, SQL for its rows, and for their places.
-
-    CSV is parsed once, with types that all of its rows show: a type guessed from the first rows makes 4.5 a 5 where they
-    were whole numbers.
-    """
-    listed = "[" + ", ".join(literal(f) for f in files) + "]"
-    if all(f.lower().endswith(_CSV) for f in files):
-        rows = f"read_csv({listed}, union_by_name = true, header = true, sample_size = -1)"
-        return ("TABLE", rows, "rowid") if read else ("VIEW", rows, _COUNTED)
+def _register_files(connection: duckdb.DuckDBPyConnection, path: str, files: list[str], *, read: bool) -> _Placed:
+    """Make `raw` of files: a table of CSV that is to be read, and a view of all else."""
+    if all(f.lower().endswith(CSV) for f in files):
+        with reading(path):
+            register_csv(connection, csv_sql(files), read=read)
+        return _Placed("raw", "rowid" if read else _COUNTED)
     for file in files:
         _check_parquet(file)
     with reading(path):
         _check_names(pq.read_schema(files[0]).names, path)
     hive = "true" if "=" in path + files[0] else "false"
+    listed = "[" + ", ".join(literal(f) for f in files) + "]"
     rows = f"read_parquet({listed}, union_by_name = true, hive_partitioning = {hive})"
-    return "VIEW", rows, f"(file_index::BIGINT << {_FILE_BITS}) + file_row_number"
+    with reading(path):
+        connection.execute(f"CREATE VIEW raw AS FROM {rows}")
+    return _Placed(rows, f"(file_index::BIGINT << {_FILE_BITS}) + file_row_number")
 
 
 def _check_parquet(file: str) -> None:

@@ -48,7 +48,7 @@ class EventSource:
         columns: column name -> DuckDB type, without `__row`; list columns appear with the type of their elements.
         nested: True when the input has one row a client and list columns.
         left_out: column name -> why it is no event column (a partition key, one value a client).
-        client, time: the columns that the input itself says are the client and the time.
+        client, time, time_format: what the input itself says of its columns, see `EventSchema`.
         checked: what was found when these events were checked, so that it is done once.
     """
 
@@ -59,6 +59,7 @@ class EventSource:
     left_out: dict[str, str] = field(default_factory=dict)
     client: str | None = None
     time: str | None = None
+    time_format: str | None = None
     checked: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def query(self, sql: str, parameters: list[object] | None = None) -> duckdb.DuckDBPyConnection:

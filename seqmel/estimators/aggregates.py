@@ -32,7 +32,7 @@ class AggregateFeatures(SequenceTransformer):
         most_categories: how many values of a categorical column at most get columns of their own.
         events: where to look up client ids, for an X of client ids; a path or table is read anew by each fit and
             transform, `EventSequences` are not.
-        client, time, time_unit, categorical, numeric, numeric_by, ignore: what the columns are, as in the section
+        client, time, time_unit, time_format, categorical, numeric, numeric_by, ignore: what the columns are, as in the section
             `schema` of a config; whatever is not said is inferred.
 
     Attributes:
@@ -50,6 +50,7 @@ class AggregateFeatures(SequenceTransformer):
         client: str | None = None,
         time: str | None = None,
         time_unit: TimeUnit | None = None,
+        time_format: str | None = None,
         categorical: Sequence[str] | None = None,
         numeric: Sequence[str] | None = None,
         numeric_by: dict[str, str] | None = None,
@@ -60,6 +61,7 @@ class AggregateFeatures(SequenceTransformer):
         self.client = client
         self.time = time
         self.time_unit = time_unit
+        self.time_format = time_format
         self.categorical = categorical
         self.numeric = numeric
         self.numeric_by = numeric_by
@@ -79,7 +81,8 @@ class AggregateFeatures(SequenceTransformer):
         options = schema_of(self.get_params(deep=False), source=type(self).__name__)
         rows = self._rows(X, learning=True)
         source = open_events(rows.to_learn_from(), client=rows.client)
-        options = options.model_copy(update={"client": rows.client, "time": rows.time or options.time})
+        named = {"time": rows.time or options.time, "time_format": rows.time_format or options.time_format}
+        options = options.model_copy(update={"client": rows.client} | named)
         plan = AggregatePlan.fit(source, infer_schema(source, options), most_categories=self.most_categories)
         source.connection.close()
         self.plan_, self.schema_ = plan, plan.schema

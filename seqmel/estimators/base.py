@@ -29,7 +29,11 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     _fitted: str
 
     def _rows(self, X: Any, *, learning: bool = False) -> ClientRows:  # noqa: N803
-        return client_rows(X, events=self.events, client=self.client, time=self.time, learning=learning)
+        known = getattr(self, "schema_", None) if not learning else None
+        said = known.time_format if known is not None else getattr(self, "time_format", None)
+        return client_rows(
+            X, events=self.events, client=self.client, time=self.time, time_format=said, learning=learning
+        )
 
     def _remember_columns(self, X: Any) -> None:  # noqa: N803
         """What scikit-learn wants to know of the X that was fitted on, where X has named columns."""

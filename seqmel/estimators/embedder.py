@@ -59,7 +59,7 @@ class SequenceEmbedder(SequenceTransformer):
         preparation, embedding: options of those sections of a config.
         events: where to look up client ids, for an X of client ids; a path or table is read anew by each fit and
             transform, `EventSequences` are not.
-        client, time, time_unit, categorical, numeric, numeric_by, ignore: what the columns are; whatever is not said is
+        client, time, time_unit, time_format, categorical, numeric, numeric_by, ignore: what the columns are; whatever is not said is
             inferred.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "32-true", "bf16-mixed" or "16-mixed"; of the training.
@@ -110,6 +110,7 @@ class SequenceEmbedder(SequenceTransformer):
         client: str | None = None,
         time: str | None = None,
         time_unit: TimeUnit | None = None,
+        time_format: str | None = None,
         categorical: Sequence[str] | None = None,
         numeric: Sequence[str] | None = None,
         numeric_by: dict[str, str] | None = None,
@@ -150,6 +151,7 @@ class SequenceEmbedder(SequenceTransformer):
         self.client = client
         self.time = time
         self.time_unit = time_unit
+        self.time_format = time_format
         self.categorical = categorical
         self.numeric = numeric
         self.numeric_by = numeric_by
@@ -212,7 +214,10 @@ class SequenceEmbedder(SequenceTransformer):
         config = self.config()
         initial = self._initial()
         rows = self._rows(X, learning=True)
-        named = {"client": rows.client, "time": rows.time or config.columns.time}
+        said = config.columns
+        named = {
+            "client": rows.client, "time": rows.time or said.time, "time_format": rows.time_format or said.time_format,
+        }  # fmt: skip
         progress = console_progress() if self.verbose else silent
         model = train_model(
             rows.to_learn_from(), initial=initial, progress=progress,

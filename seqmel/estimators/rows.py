@@ -42,6 +42,7 @@ class ClientRows:
         client, time: the columns that hold them; a time of None is to be recognised.
         index: (rows,) what a result is indexed by: the index of a pandas X, the client ids of any other.
         resampled: whether rows with equal ids are the same client drawn again, rather than an error in X.
+        time_format: how times are written, where that is known.
     """
 
     table: pa.Table
@@ -49,6 +50,7 @@ class ClientRows:
     time: str | None
     index: pd.Index[Any]
     resampled: bool
+    time_format: str | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -57,7 +59,7 @@ class ClientRows:
         """Each client once, under its id: a client that was drawn twice is not another one to tell it from."""
         if not self.resampled or self.time is None:
             return self.table
-        return EventSequences(self.table, self.client, self.time).distinct()
+        return EventSequences(self.table, self.client, self.time, self.time_format).distinct()
 
     def to_transform(self, client: str) -> Events:
         """Every row, numbered from 0 in a column `client` in place of its id, so that ids may come twice or be absent."""
@@ -71,6 +73,7 @@ def client_rows(
     events: Events | None = None,
     client: str | None = None,
     time: str | None = None,
+    time_format: str | None = None,
     learning: bool = False,
 ) -> ClientRows:
     """Bring X to one form.
@@ -80,18 +83,21 @@ def client_rows(
         events: where to look up client ids; None where X holds the sequences itself.
         client: the column of X that holds the client id; recognised where None.
         time: the time column of list columns.
+        time_format: how text of times is written.
         learning: leave out clients without events, and refuse an X of which no client has any.
 
     Raises:
         InputError, SchemaError: X is none of the three, or its columns do not fit.
     """
     if events is not None:
-        return _looked_up(X, events, client, time, learning=learning)
+        if not isinstance(events, EventSequences) and not isinstance(X, EventSequences):
+            events = EventSequences.read(events, client=client, time=time, time_format=time_format)
+        return _looked_up(X, events, client, learning=learning)
     if isinstance(X, EventSequences):
         for what, said, is_ in (("client", client, X.client), ("time", time, X.time)):
             if said not in (None, is_):
                 raise SchemaError(f"X has its {what} in {is_!r}, and {what}={said!r} is set. Leave {what} out.")
-        return ClientRows(X.table, X.client, X.time, X.client_ids, resampled=True)
+        return ClientRows(X.table, X.client, X.time, X.client_ids, resampled=True, time_format=X.time_format)
     return _of_lists(X, client, time)
 
 
@@ -144,13 +150,12 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
-def _looked_up(X: Any, events: Events, client: str | None, time: str | None, *, learning: bool) -> ClientRows:  # noqa: N803
+def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: bool) -> ClientRows:  # noqa: N803
     if isinstance(X, EventSequences):
         raise InputError(
             "X holds its own events, and events=... is set too. Leave events out, or give client ids as X."
         )
-    sequences = events if isinstance(events, EventSequences) else EventSequences.read(events, client=client, time=time)
-    sequences = sequences.distinct()
+    sequences = events.distinct()
     ids, index = _ids(X, client or sequences.client)
     place = places(ids, sequences.client_ids)
     absent = place < 0
@@ -165,7 +170,7 @@ def _looked_up(X: Any, events: Events, client: str | None, time: str | None, *, 
     if learning:
         place, index, absent = place[~absent], index[~absent], absent[~absent]
     table = sequences.table.take(pa.array(place, mask=absent))
-    return ClientRows(table, sequences.client, sequences.time, index, resampled=True)
+    return ClientRows(table, sequences.client, sequences.time, index, True, sequences.time_format)
 
 
 def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N803

@@ -7,7 +7,7 @@ that takes events. It is indexed by client: scikit-learn's splitters cut clients
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any, TypeVar
 
@@ -17,10 +17,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from seqmel.config import Config
 from seqmel.data.encoding import nest
 from seqmel.data.inference import find_time
 from seqmel.data.labels import places
 from seqmel.data.reading import Events, open_events
+from seqmel.data.source import EventSource
+from seqmel.data.times import infer_time_format
 from seqmel.errors import InputError, shown
 from seqmel.schema import recognise_client
 
@@ -43,11 +46,13 @@ class EventSequences:
     Attributes:
         table: one row a client: its id, and a list column for each column of the events.
         client, time: the names of the columns that hold the client and the time.
+        time_format: how the times are written, where they are text other than ISO 8601.
     """
 
     table: pa.Table
     client: str
     time: str
+    time_format: str | None = None
 
     @classmethod
     def read(
@@ -56,6 +61,7 @@ class EventSequences:
         *,
         client: str | None = None,
         time: str | None = None,
+        time_format: str | None = None,
         memory_limit: str | None = None,
         threads: int | None = None,
     ) -> EventSequences:
@@ -65,6 +71,7 @@ class EventSequences:
             events: a Parquet or CSV file, a folder, a glob, or a pandas, polars or Arrow table; one row an event, or one
                 row a client with list columns.
             client, time: the columns that hold them; recognised by name where None.
+            time_format: how text of times is written that is not ISO 8601 (%d.%m.%Y); seen from the column where None.
             memory_limit: what sorting may hold in memory, such as "4GB", before it goes to disk; the events themselves
                 are in memory at the end.
             threads: how many threads it may use; all cores where None.
@@ -78,9 +85,10 @@ class EventSequences:
         time = time or source.time or find_time(source)
         source.require(client, "Name the client column: client=...")
         source.require(time, "Name the time column: time=...")
-        table = pa.Table.from_batches(list(nest(source, client, time)))
+        time_format = _time_format(source, time, time_format)
+        table = pa.Table.from_batches(list(nest(source, client, time, time_format=time_format)))
         source.connection.close()
-        return cls(table, client, time)
+        return cls(table, client, time, time_format)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -129,7 +137,7 @@ class EventSequences:
 
     def take(self, rows: npt.ArrayLike) -> EventSequences:
         """The clients at these positions, in this order; a client may come several times."""
-        return EventSequences(self.table.take(pa.array(np.asarray(rows, np.int64))), self.client, self.time)
+        return replace(self, table=self.table.take(pa.array(np.asarray(rows, np.int64))))
 
     def of(self, client_ids: Any) -> EventSequences:
         """The clients with these ids, in this order.
@@ -199,9 +207,9 @@ class EventSequences:
         return self.table.__arrow_c_stream__(requested_schema)
 
     @property
-    def __event_columns__(self) -> tuple[str, str]:
-        """What `open_events` asks for: the client and the time column."""
-        return self.client, self.time
+    def __event_columns__(self) -> tuple[str, str, str | None]:
+        """What `open_events` asks for: the client and the time column, and how times are written."""
+        return self.client, self.time, self.time_format
 
     def __array__(self, *_: Any, **__: Any) -> npt.NDArray[Any]:
         raise InputError(
@@ -228,6 +236,15 @@ class EventSequences:
             f"<b>EventSequences</b>: {len(self):,} clients, {self.events:,} events; a client has {shares.min():,} to"
             f" {shares.max():,}, the median {np.median(shares):,.0f}<table>{rows}</table>"
         )
+
+
+def _time_format(source: EventSource, time: str, given: str | None) -> str | None:
+    """How the times are written: as is said, as the events say of themselves, or as the column shows."""
+    if given is not None:
+        return Config.of({"schema": {"time_format": given}}, source="EventSequences.read").columns.time_format
+    if source.time_format is not None or source.columns[time] != "VARCHAR":
+        return source.time_format
+    return infer_time_format(source, time, option="time_format=...")
 
 
 def _kind(kind: pa.DataType) -> str:

@@ -155,7 +155,10 @@ class _Supervised(SequenceEstimator):
         base = load_model(self.pretrained) if isinstance(self.pretrained, (str, Path)) else self.pretrained
         progress = console_progress() if self.verbose else silent
         client = base.schema.client if base is not None else rows.client
-        named = {"client": client, "time": rows.time or config.columns.time}
+        said = config.columns
+        named = {
+            "client": client, "time": rows.time or said.time, "time_format": rows.time_format or said.time_format,
+        }  # fmt: skip
         if base is None:
             config = config.model_copy(update={"columns": config.columns.model_copy(update=named)})
         with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:

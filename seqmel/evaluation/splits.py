@@ -5,6 +5,7 @@ A split is a list of (training, test) places. Whatever would let a test client b
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqmel.data.times import DAY_OR_MONTH_FIRST
 from seqmel.errors import ConfigError, InputError
 
 __all__ = ["GroupFolds", "OutOfTime", "Places", "Split", "client_ids", "random_folds"]
@@ -82,11 +84,12 @@ class OutOfTime:
 
         Raises:
             ConfigError: a share that is not between 0 and 1.
-            InputError: a row without a time, only one time, or a client on both sides that is not asked for.
+            InputError: a row without a time, only one time, text that does not sort by time, or a client on both sides that is not asked for.
         """
         if not 0 < self.test_share < 1:
             raise ConfigError(f"test_share is {self.test_share}. Expected a share between 0 and 1, such as 0.3.")
         codes, values = pd.factorize(_aligned(self.times, rows, "time"), sort=True)
+        _check_sorts(values, str(self.times.name))
         if len(values) < 2:
             raise InputError(
                 f"Column {self.times.name!r} is {values[0]} in all rows that can be scored, so that none is later."
@@ -131,6 +134,15 @@ def client_ids(rows: pd.Index[Any]) -> pd.Index[Any]:
     """The client of each row, where rows are clients, or clients and moments."""
     ids: pd.Index[Any] = rows.get_level_values(0) if rows.nlevels > 1 else rows
     return ids
+
+
+def _check_sorts(values: Any, column: str) -> None:
+    """Text with the day or the month first sorts by letters, and not by time."""
+    odd = next((v for v in values if isinstance(v, str) and re.match(DAY_OR_MONTH_FIRST, v)), None)
+    if odd is not None:
+        raise InputError(
+            f"Column {column!r} holds text such as {odd!r}, which does not sort by time. Write it as 2023-01-31, or as dates."
+        )
 
 
 def _aligned(values: pd.Series[Any], rows: pd.Index[Any], what: str) -> pd.Series[Any]:

@@ -49,7 +49,7 @@ def _columns(model: Model) -> str:
     return f"""| column | what it is to the model |
 |---|---|
 | `{model.schema.client}` | the client |
-| `{model.schema.time}` | the time ({model.schema.time_unit}) |
+| `{model.schema.time}` | the time ({model.schema.time_kind}) |
 {columns}
 {left_out}"""
 

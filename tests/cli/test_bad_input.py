@@ -115,6 +115,45 @@ def test_a_folder_without_events(command: str, refused: Run, tmp_path: Path) -> 
     says(refused(command, tmp_path / "events"), "No Parquet or CSV file in the folder", "notes.txt")
 
 
+# --------------------------------------------------------------------------------------------------- times
+
+
+def bank_csv(folder: Path, *days: str) -> Path:
+    rows = [f"c{i % 3},{days[i % len(days)]},{i}.5" for i in range(12)]
+    (folder / "bank.csv").write_text("\n".join(["client_id,date,amount", *rows]))
+    return folder / "bank.csv"
+
+
+@LEARNING
+def test_dates_whose_first_part_may_be_day_or_month(command: str, refused: Run, tmp_path: Path) -> None:
+    path = bank_csv(tmp_path, "04.05.2023", "12.11.2023")
+    says(
+        refused(command, path), "such as '04.05.2023', may have the day first or the month", "--time-format", "%d.%m.%Y"
+    )
+
+
+@LEARNING
+def test_dates_of_which_one_is_no_date(command: str, refused: Run, tmp_path: Path) -> None:
+    path = bank_csv(tmp_path, "24.05.2023", "31.02.2023")
+    says(refused(command, path), "6 of 12 times in column 'date'", "written as '%d.%m.%Y'", "such as '31.02.2023'")
+
+
+@LEARNING
+def test_a_time_format_that_is_none(command: str, refused: Run, tmp_path: Path) -> None:
+    path = bank_csv(tmp_path, "24.05.2023", "31.01.2023")
+    says(refused(command, path, "--time-format", "%d.%n"), "schema.time_format", "names no day", "%d.%m.%Y")
+    says(
+        refused(command, path, "--time-format", "%m.%d.%Y"), "cannot be understood, such as '24.05.2023'", "'%m.%d.%Y'"
+    )
+
+
+def test_dates_that_the_model_does_not_know(refused: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bank.csv"
+    line = "{},24.12.2023,5411,Oslo,1.5,2.5\n"
+    path.write_text("client_id,event_time,mcc,city,amount,reading\n" + "".join(line.format(i) for i in range(3)))
+    says(refused("embed", path), "cannot be understood, such as '24.12.2023'", "schema.time_format")
+
+
 # ------------------------------------------------------------------------------------------------- columns
 
 

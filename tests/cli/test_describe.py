@@ -105,3 +105,12 @@ def test_one_event_can_be_described(described: Callable[..., tuple[str, dict[str
     text, facts = described(EVENTS.slice(0, 1), "--set", "schema.categorical=[mcc]")
     assert facts["gap_seconds"] is None
     assert "1 events of 1 clients" in " ".join(text.split())
+
+
+def test_the_format_of_the_times_is_shown_and_can_be_said(
+    described: Callable[..., tuple[str, dict[str, Any]]],
+) -> None:
+    table = pa.table({"client_id": [1, 1, 2], "day": ["04.05.2023", "06.07.2023", "08.09.2023"], "size": [1.0, 2, 3]})
+    for form, period in (("%d.%m.%Y", "2023-05-04 to 2023-09-08"), ("%m.%d.%Y", "2023-04-05 to 2023-08-09")):
+        text, _ = described(table, "--time", "day", "--time-format", form)
+        assert f"time: day (timestamp, {form}), {period}" in text

@@ -107,6 +107,13 @@ def test_a_share_out_of_range_is_refused(share: float) -> None:
         Problem.of(y, "auto", 5, 0, OutOfTime(_named(np.arange(120), y.index), share))
 
 
+def test_text_that_does_not_sort_by_time_splits_nothing() -> None:
+    y = _labels(20)
+    days = _named([f"{day:02d}.01.2023" for day in range(1, 21)], y.index)
+    with pytest.raises(InputError, match=r"'column' holds text such as '01\.01\.2023', which does not sort by time"):
+        Problem.of(y, "auto", 5, 0, OutOfTime(days))
+
+
 def test_one_time_only_or_one_class_on_a_side_is_refused() -> None:
     y = _labels()
     with pytest.raises(InputError, match="Column 'column' is 7 in all rows"):

@@ -101,6 +101,19 @@ def test_csv_gives_the_same_sequences(tmp_path: Path) -> None:
     assert_same(tmp_path / "events.csv", tmp_path / "events.csv", tmp_path)
 
 
+@pytest.mark.parametrize("form", ["%d.%m.%Y %H:%M", "%Y-%m-%d %H:%M"])
+def test_csv_with_times_as_text_gives_the_same_sequences(form: str, tmp_path: Path) -> None:
+    events = card_events(12)
+    texts = pa.array(events["event_time"].to_pandas().dt.strftime(form), pa.string())
+    (tmp_path / "events").mkdir()
+    for name, part in (("a.csv", slice(0, 60)), ("b.csv", slice(60, None))):
+        rows = range(len(events))[part]
+        pa.csv.write_csv(events.set_column(1, "event_time", texts).take(rows), tmp_path / "events" / name)
+    assert_same(tmp_path / "events", tmp_path / "events", tmp_path)
+    found = open_prepared(tmp_path / "spark").schema
+    assert (found.time_format, found.left_out) == (form if "." in form else None, {})
+
+
 def test_list_columns_give_the_same_sequences_and_clients_without_events_stay(tmp_path: Path) -> None:
     table = nested(card_events(12), "client_id")
     empty = pa.table({name: pa.array([9999] if name == "client_id" else [[]], table.field(name).type)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Client, ConfigFile, Settings, Time, one_of, read_options
+from seqmel.cli.arguments import Client, ConfigFile, Settings, Time, TimeFormat, one_of, read_options
 
 __all__ = ["evaluate"]
 
@@ -21,6 +21,7 @@ def evaluate(
     events: Annotated[str | None, typer.Option(help="Events, for the hand-crafted baseline.")] = None,
     client: Client = None,
     time: Time = None,
+    time_format: TimeFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
     task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
@@ -52,7 +53,7 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG file.")] = None,
 ) -> None:
     """Score embeddings against hand-crafted aggregates."""
-    checked = read_options(config, settings, client=client, time=time)
+    checked = read_options(config, settings, client=client, time=time, time_format=time_format)
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     from seqmel.cli.evaluate import Asked, evaluate_files, fractions_of, number_types_of, sizes_of
     from seqmel.progress import console_progress

@@ -18,6 +18,7 @@ from seqmel.cli.arguments import (
     Seed,
     Settings,
     Time,
+    TimeFormat,
     one_of,
     read_options,
 )
@@ -46,6 +47,7 @@ def finetune(
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Calibrate the probabilities.")] = False,
     client: Client = None,
     time: Time = None,
+    time_format: TimeFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
     epochs: Annotated[int | None, typer.Option(help="How often to go through all labelled clients.")] = None,
@@ -64,7 +66,7 @@ def finetune(
         "finetuning.unfreeze": unfreeze, "finetuning.epochs": epochs, "finetuning.batch_size": batch_size,
         "finetuning.calibrate": calibrate or None, "seed": seed, "device": device, "precision": precision,
     }  # fmt: skip
-    of_events = {"client": client, "time": time} if from_scratch else {"time": time}
+    of_events = {"time": time, "time_format": time_format} | ({"client": client} if from_scratch else {})
     checked = read_options(config, settings, **of_events, **flags)
     try:
         finetune_files(

@@ -16,6 +16,7 @@ from seqmel.cli.arguments import (
     Overwrite,
     Settings,
     Time,
+    TimeFormat,
     one_of,
     read_options,
 )
@@ -29,6 +30,7 @@ def prepare(
     model: Annotated[Path | None, typer.Option(help="Encode with this model's vocabulary, to embed with it.")] = None,
     client: Client = None,
     time: Time = None,
+    time_format: TimeFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
     engine: Engine = "duckdb",
@@ -42,7 +44,7 @@ def prepare(
     from seqmel.training.run import prepare as on_this_machine
 
     run = prepare_spark if one_of("engine", engine, "duckdb", "spark") == "spark" else on_this_machine
-    checked = read_options(config, settings, client=client, time=time)
+    checked = read_options(config, settings, client=client, time=time, time_format=time_format)
     options = {"events": events, "output": output, "model": model, "config": checked.to_dict()}
     with logged(log, "prepare", options) as progress:
         loaded = load_model(model) if model else None

@@ -19,6 +19,7 @@ from seqmel.cli.arguments import (
     Seed,
     Settings,
     Time,
+    TimeFormat,
     read_options,
 )
 from seqmel.cli.launching import first_process, launch_others
@@ -31,6 +32,7 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
     client: Client = None,
     time: Time = None,
+    time_format: TimeFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
     epochs: Annotated[int | None, typer.Option(help="How often to go through all clients.")] = None,
@@ -51,7 +53,7 @@ def train(
         "encoder.name": encoder, "seed": seed, "device": device, "precision": precision,
         "devices": devices,
     }  # fmt: skip
-    checked = read_options(config, settings, client=client, time=time, **flags)
+    checked = read_options(config, settings, client=client, time=time, time_format=time_format, **flags)
     from seqmel.cli.log import logged
     from seqmel.training.run import train as run
 
