@@ -17,11 +17,12 @@ from seqmel.data.number_types import NumberType, check_number_types
 from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
+from seqmel.data.shard import Shard, check_shard, places_in_shard
 from seqmel.data.source import EventSource
 from seqmel.data.vector_files import Layout, VectorLayout, read_scales, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.errors import ConfigError, ModelError
-from seqmel.files import check_output, scratch_beside, written_beside
+from seqmel.files import check_output, map_numbers, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.progress import Progress, silent
@@ -97,6 +98,7 @@ def embed(
     model: Model,
     events: Events,
     *,
+    shard: Shard | None = None,
     device: str = "auto",
     progress: Progress = silent,
     watch: Callable[[EncodedSequences], object] | None = None,
@@ -106,17 +108,20 @@ def embed(
     Args:
         model: as `load_model` gives it.
         events: see `open_events`, or sequences that were prepared with this model's vocabulary.
+        shard: only the clients of one share, such as (3, 8) for the third of eight: those whose id's text has such a hash,
+            whatever else there is, so that several hosts embed one set side by side. Each client is in one share.
         device: where to compute.
         progress: where to report to.
         watch: is shown the sequences of each chunk.
 
     Raises:
+        ConfigError: a share that there is not.
         InputError: events that cannot be read, or lack a column that the model was trained with.
     """
     placed = resolve_device(device)
     keep_large_blocks()
     encoder = model.encoder.to(placed).eval()
-    total, chunks = sequence_chunks(model, events)
+    total, chunks = sequence_chunks(model, events, shard=shard)
     with progress.task("embed", total, "clients") as task:
         for sequences in chunks:
             if watch is not None:
@@ -127,14 +132,15 @@ def embed(
 
 
 def sequence_chunks(
-    model: Model, events: Events, temp_folder: Path | None = None
+    model: Model, events: Events, temp_folder: Path | None = None, *, shard: Shard | None = None
 ) -> tuple[int | None, Iterator[EncodedSequences]]:
-    """How many clients there are, and their sequences a chunk at a time."""
+    """How many clients there are in the share, and their sequences a chunk at a time."""
+    shard = shard and check_shard(shard)
     if is_prepared(events):
         sequences = open_prepared(events, vocabulary=model.vocabulary).sequences
-        parts = torch.arange(len(sequences)).split(_CHUNK_CLIENTS)
-        return len(sequences), (sequences.subset(part) for part in parts)
-    batches = encode(open_events_for(model, events, temp_folder), model.schema, model.vocabulary)
+        places = torch.from_numpy(places_in_shard(sequences.client_ids, shard))
+        return len(places), (sequences.subset(part) for part in places.split(_CHUNK_CLIENTS))
+    batches = encode(open_events_for(model, events, temp_folder), model.schema, model.vocabulary, shard=shard)
     time = model.schema.time
     return None, (EncodedSequences.from_batches([batch], time=time) for batch in batches)
 
@@ -166,6 +172,7 @@ def embed_to_parquet(
     dtype: NumberType = "float32",
     dim: int | None = None,
     scales: str | Path | None = None,
+    shard: Shard | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -174,7 +181,8 @@ def embed_to_parquet(
     """Write the embeddings: the client id under its own name and type, then `emb_0000` ... or one list column.
 
     Args:
-        model, events, device, progress, watch: see `embed`.
+        model, events, shard, device, progress, watch: see `embed`. int8 and binary of a share need the `scales` of an earlier
+            file, so that equal codes mean the same in all.
         output: the Parquet file to write.
         layout: "columns" for one column a dimension, "list" for one fixed-size list column `embedding`.
         dtype: of the numbers: float32, float16, int8 (256 steps within each dimension) or binary (one bit each). The scales
@@ -188,8 +196,8 @@ def embed_to_parquet(
         Number of clients and of dimensions.
     """
     output = Path(output)
-    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales)
-    parts = embed(model, events, device=device, progress=progress, watch=watch)
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
+    parts = embed(model, events, shard=shard, device=device, progress=progress, watch=watch)
     client, size = model.schema.client, how.dim or model.encoder.output_size
     if how.streams:
         tables = (how.table(pa.table({client: ids}), vectors.numpy()) for ids, vectors in parts)
@@ -202,7 +210,7 @@ def embed_to_parquet(
                 found.append(ids)
                 file.write(np.ascontiguousarray(vectors[:, : how.dim].numpy()).tobytes())
         keys = pa.table({client: pa.chunked_array(found)})
-        write_vectors(partial, keys, np.memmap(scratch / "vectors", np.float32, "r", shape=(len(keys), size)), how)
+        write_vectors(partial, keys, map_numbers(scratch / "vectors", (len(keys), size), "r"), how)
     return len(keys), size
 
 
@@ -219,16 +227,22 @@ def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: b
 
 
 def vector_layout(
-    model: Model, *, layout: Layout, dtype: NumberType, dim: int | None, scales: str | Path | None
+    model: Model,
+    *,
+    layout: Layout,
+    dtype: NumberType,
+    dim: int | None,
+    scales: str | Path | None,
+    shard: Shard | None = None,
 ) -> VectorLayout:
     """How the vectors of a model are to lie in a file, checked before any work starts.
 
     Args:
         model: whose vectors.
-        layout, dtype, dim, scales: see `embed_to_parquet`.
+        layout, dtype, dim, scales, shard: see `embed_to_parquet`.
 
     Raises:
-        ConfigError: fewer numbers than the model has, of a model that was not trained for it; scales without need.
+        ConfigError: a share that there is not, or one without scales; fewer numbers than the model has, of a model that was not trained for it; scales without need.
         InputError: scales that are not there, or of another type or size.
     """
     check_number_types((dtype,))
@@ -237,6 +251,11 @@ def vector_layout(
         raise ConfigError(_no_prefix(model, dim))
     if scales is not None and dtype not in ("int8", "binary"):
         raise ConfigError(f"Numbers of type {dtype} have no scales. Leave the scales out, or take int8 or binary.")
+    if shard is not None and check_shard(shard) and scales is None and dtype in ("int8", "binary"):
+        raise ConfigError(
+            f"The scales of {dtype} come from all vectors, and one shard has only its own. Give those of an earlier file"
+            " (--scales FILE), or write float32 or float16."
+        )
     found = read_scales(scales, dtype=dtype, size=dim or whole) if scales is not None else None
     return VectorLayout(layout, dtype, dim, found)
 

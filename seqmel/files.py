@@ -8,11 +8,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from seqmel.errors import OutputError
 
 __all__ = [
-    "allocate", "check_output", "full_disk_in_words", "move_into_place", "partial_path", "scratch_beside", "scratch_path",
+    "allocate", "check_output", "full_disk_in_words", "map_numbers", "move_into_place", "partial_path", "scratch_beside", "scratch_path",
     "written_beside",
 ]  # fmt: skip
 
@@ -69,6 +73,11 @@ def allocate(path: Path, size: int) -> None:
             os.posix_fallocate(file.fileno(), 0, max(1, size))
         else:
             file.truncate(size)
+
+
+def map_numbers(path: Path, shape: tuple[int, int], mode: Literal["r", "r+"]) -> npt.NDArray[np.float32]:
+    """(N, D) float32 numbers of a file, mapped; where N is 0 an array, since nothing cannot be mapped."""
+    return np.memmap(path, np.float32, mode, shape=shape) if shape[0] else np.empty(shape, np.float32)
 
 
 def scratch_path(path: Path) -> Path:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seqmel.data.reading import Events
+from seqmel.data.shard import Shard
 from seqmel.data.targets import Target
 from seqmel.embedding import embed, write_tables
 from seqmel.errors import ModelError
@@ -23,7 +24,14 @@ from seqmel.progress import Progress, silent
 __all__ = ["heads_of", "predict", "predict_outputs", "predict_to_parquet", "prediction_tables"]
 
 
-def predict(model: Model, events: Events, *, device: str = "auto", progress: Progress = silent) -> Iterator[pa.Table]:
+def predict(
+    model: Model,
+    events: Events,
+    *,
+    shard: Shard | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Iterator[pa.Table]:
     """Predict clients a chunk at a time: yields tables, clients in the order of the input.
 
     A table has the client id under its own name and type, then for each target of classes one column of probabilities a
@@ -32,15 +40,17 @@ def predict(model: Model, events: Events, *, device: str = "auto", progress: Pro
     Args:
         model: as `load_model` gives it, from `finetune`.
         events: see `open_events`, or sequences that were prepared with this model's vocabulary.
+        shard: only the clients of one share, such as (3, 8); see `embed`.
         device: where to compute.
         progress: where to report to.
 
     Raises:
         ModelError: the model has not been fine-tuned.
+        ConfigError: a share that there is not.
         InputError: events that cannot be read, or lack a column that the model was trained with.
     """
     heads_of(model)
-    return prediction_tables(model, embed(model, events, device=device, progress=progress))
+    return prediction_tables(model, embed(model, events, shard=shard, device=device, progress=progress))
 
 
 def predict_to_parquet(
@@ -48,6 +58,7 @@ def predict_to_parquet(
     events: Events,
     output: str | Path,
     *,
+    shard: Shard | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -55,14 +66,14 @@ def predict_to_parquet(
     """Write the predictions, with the columns that `predict` names.
 
     Args:
-        model, events, device, progress: see `predict`.
+        model, events, shard, device, progress: see `predict`.
         output: the Parquet file to write.
         overwrite: replace what is there.
 
     Returns:
         Number of clients.
     """
-    tables = predict(model, events, device=device, progress=progress)
+    tables = predict(model, events, shard=shard, device=device, progress=progress)
     return write_tables(output, tables, overwrite=overwrite)
 
 

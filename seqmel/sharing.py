@@ -25,10 +25,11 @@ from seqmel.data.number_types import NumberType
 from seqmel.data.prepared import is_prepared, open_prepared, write_prepared
 from seqmel.data.reading import Events
 from seqmel.data.sequences import EncodedSequences
+from seqmel.data.shard import Shard, check_shard, places_in_shard
 from seqmel.data.vector_files import Layout, write_tables, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import embed_sequences, open_events_for, vector_layout
-from seqmel.files import check_output, full_disk_in_words, scratch_beside, scratch_path, written_beside
+from seqmel.files import check_output, full_disk_in_words, map_numbers, scratch_beside, scratch_path, written_beside
 from seqmel.model import Model
 from seqmel.parallel import current_rank, failing_together, ranks
 from seqmel.prediction import heads_of, prediction_tables
@@ -50,6 +51,7 @@ def embed_shared_to_parquet(
     dtype: NumberType = "float32",
     dim: int | None = None,
     scales: str | Path | None = None,
+    shard: Shard | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -57,7 +59,7 @@ def embed_shared_to_parquet(
     """What `embed_to_parquet` does, by all processes that were started together; every one of them calls this.
 
     Args:
-        model, events, output, layout, dtype, dim, scales, device, overwrite, progress: see `embed_to_parquet`. The folder of
+        model, events, output, layout, dtype, dim, scales, shard, device, overwrite, progress: see `embed_to_parquet`. The folder of
             `output` is one that all processes see.
 
     Returns:
@@ -66,12 +68,12 @@ def embed_shared_to_parquet(
     Raises:
         SeqmelError: what any of the processes met, on all of them; or that one of them has ended.
     """
-    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales)
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
 
     def write(path: Path, ids: pa.ChunkedArray, vectors: Vectors) -> None:
         write_vectors(path, pa.table({model.schema.client: ids}), vectors, how)
 
-    clients = _shared(model, events, Path(output), write, device, overwrite, progress)
+    clients = _shared(model, events, shard, Path(output), write, device, overwrite, progress)
     return clients, how.dim or model.encoder.output_size
 
 
@@ -80,6 +82,7 @@ def predict_shared_to_parquet(
     events: Events,
     output: str | Path,
     *,
+    shard: Shard | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -87,7 +90,7 @@ def predict_shared_to_parquet(
     """What `predict_to_parquet` does, by all processes that were started together; every one of them calls this.
 
     Args:
-        model, events, output, device, overwrite, progress: see `predict_to_parquet` and `embed_shared_to_parquet`.
+        model, events, output, shard, device, overwrite, progress: see `predict_to_parquet` and `embed_shared_to_parquet`.
 
     Returns:
         Number of clients, on every process.
@@ -105,7 +108,8 @@ def predict_shared_to_parquet(
         )
         write_tables(path, prediction_tables(model, parts))
 
-    return _shared(model, events, Path(output), write, device, overwrite, progress)
+    shard = shard and check_shard(shard)
+    return _shared(model, events, shard, Path(output), write, device, overwrite, progress)
 
 
 def shares(weights: Tensor, count: int) -> list[int]:
@@ -116,12 +120,19 @@ def shares(weights: Tensor, count: int) -> list[int]:
         count: of runs.
     """
     ends = weights.cumsum(0)
-    wanted = ends[-1] * torch.arange(1, count) / count
+    wanted = weights.sum() * torch.arange(1, count) / count
     return [0, *torch.searchsorted(ends, wanted, right=True).tolist(), len(weights)]
 
 
 def _shared(
-    model: Model, events: Events, output: Path, write: Writer, device: str, overwrite: bool, progress: Progress
+    model: Model,
+    events: Events,
+    shard: Shard | None,
+    output: Path,
+    write: Writer,
+    device: str,
+    overwrite: bool,
+    progress: Progress,
 ) -> int:
     """Encode, embed and write together; returns the number of clients."""
     placed, scratch = resolve_device(device), scratch_path(output)
@@ -132,30 +143,32 @@ def _shared(
                 check_output(output, overwrite=overwrite)
                 stack.enter_context(scratch_beside(output))
                 with full_disk_in_words(output):
-                    _encode_into(scratch / "sequences", model, events)
+                    _encode_into(scratch / "sequences", model, events, shard)
         with failing_together(), full_disk_in_words(output):
-            sequences = _opened(scratch / "sequences", model, events)
+            sequences = _opened(scratch / "sequences", model, events, shard)
             _embed_share(scratch, model, sequences, placed, progress if rank.first else silent)
         with failing_together():
             if rank.first:
                 with written_beside(output) as partial:
-                    write(partial, sequences.client_ids, _joined(scratch, model.encoder.output_size))
+                    write(partial, sequences.client_ids, _joined(scratch, model.encoder.output_size, len(sequences)))
         return len(sequences)
 
 
-def _encode_into(folder: Path, model: Model, events: Events) -> None:
+def _encode_into(folder: Path, model: Model, events: Events, shard: Shard | None) -> None:
     """The events as all processes will read them; sequences that were prepared before stay where they are."""
     if is_prepared(events):
         return
     source = open_events_for(model, events, folder / "sorting")
-    batches = encode(source, model.schema, model.vocabulary)
+    batches = encode(source, model.schema, model.vocabulary, shard=shard)
     write_prepared(folder, batches, schema=model.schema, vocabulary=model.vocabulary)
     source.connection.close()
 
 
-def _opened(folder: Path, model: Model, events: Events) -> EncodedSequences:
-    prepared = events if is_prepared(events) else folder
-    return open_prepared(prepared, vocabulary=model.vocabulary).sequences
+def _opened(folder: Path, model: Model, events: Events, shard: Shard | None) -> EncodedSequences:
+    if not is_prepared(events):
+        return open_prepared(folder, vocabulary=model.vocabulary).sequences
+    sequences = open_prepared(events, vocabulary=model.vocabulary).sequences
+    return sequences.subset(torch.from_numpy(places_in_shard(sequences.client_ids, shard))) if shard else sequences
 
 
 def _embed_share(
@@ -177,7 +190,7 @@ def _embed_share(
             task.advance(len(clients))
 
 
-def _joined(folder: Path, size: int) -> Vectors:
+def _joined(folder: Path, size: int, clients: int) -> Vectors:
     """(N, D) the vectors of all processes, in the order of the clients, mapped from one file."""
     first, *others = (folder / f"vectors-{index}" for index in range(current_rank().count))
     with first.open("ab") as file:
@@ -185,4 +198,4 @@ def _joined(folder: Path, size: int) -> Vectors:
             with other.open("rb") as part:
                 shutil.copyfileobj(part, file, 1 << 20)
             other.unlink()
-    return np.memmap(first, np.float32, "r").reshape(-1, size)
+    return map_numbers(first, (clients, size), "r")

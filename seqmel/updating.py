@@ -29,11 +29,12 @@ from seqmel.data.number_types import NumberType
 from seqmel.data.prepared import is_prepared
 from seqmel.data.reading import Events
 from seqmel.data.sequences import EncodedSequences, write_sequences
+from seqmel.data.shard import Shard
 from seqmel.data.vector_files import Layout, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import finite, open_events_for, token_batches, vector_layout
 from seqmel.errors import InputError, ModelError
-from seqmel.files import allocate, check_output, scratch_beside, written_beside
+from seqmel.files import allocate, check_output, map_numbers, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
@@ -95,6 +96,7 @@ def embed_update(
     dtype: NumberType = "float32",
     dim: int | None = None,
     scales: str | Path | None = None,
+    shard: Shard | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -108,27 +110,28 @@ def embed_update(
         model: with encoder none, gru or lstm.
         events: only those since the last update; see `open_events`. All of them where there is no state yet.
         state: the file to go on from and to replace; where it is not there, it is begun.
-        output, layout, dtype, dim, scales, device, progress: see `embed_to_parquet`.
+        output, layout, dtype, dim, scales, shard, device, progress: see `embed_to_parquet`. Each share has a state of its own.
         overwrite: replace an output that is there.
 
     Raises:
         ModelError: the encoder is a Transformer, or the state is that of another model.
-        InputError: events that cannot be read, or are earlier than what the state has seen of their client.
+        ConfigError: a share that there is not.
+        InputError: a state of another share; events that cannot be read, or are earlier than what the state has seen of their client.
     """
     state, output = Path(state), Path(output)
     check_output(output, overwrite=overwrite)
     check_output(state, overwrite=True)
-    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales)
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
     if is_prepared(events):
         raise InputError(f"{events} is a folder of prepared sequences. An update takes the new events themselves.")
     placed = resolve_device(device)
     keep_large_blocks()
     with written_beside(state) as new_state, written_beside(output) as partial, scratch_beside(output) as scratch:
-        sequences = _encoded(model, events, scratch)
+        sequences = _encoded(model, events, scratch, shard)
         shape = (len(sequences), model.encoder.output_size)
         allocate(scratch / "vectors", 4 * shape[0] * shape[1])
-        vectors = np.memmap(scratch / "vectors", np.float32, "r+", shape=shape)
-        run = _Update(model, sequences, vectors, placed)
+        vectors = map_numbers(scratch / "vectors", shape, "r+")
+        run = _Update(model, sequences, vectors, placed, shard)
         with progress.task("update", len(sequences), "clients") as task:
             known = run.write(new_state, state, task)
         keys = pa.table({model.schema.client: sequences.client_ids})
@@ -136,10 +139,10 @@ def embed_update(
     return Updated(len(sequences), run.new, known, dim or model.encoder.output_size)
 
 
-def _encoded(model: Model, events: Events, folder: Path) -> EncodedSequences:
+def _encoded(model: Model, events: Events, folder: Path, shard: Shard | None) -> EncodedSequences:
     """The new events, encoded to a file: their clients come in the order of the state, not in their own."""
     source = open_events_for(model, events, folder)
-    write_sequences(folder / "new.arrow", encode(source, model.schema, model.vocabulary))
+    write_sequences(folder / "new.arrow", encode(source, model.schema, model.vocabulary, shard=shard))
     return EncodedSequences.open(folder / "new.arrow", time=model.schema.time)
 
 
@@ -147,13 +150,19 @@ class _Update:
     """One pass over the old state and then over the clients that it does not know."""
 
     def __init__(
-        self, model: Model, sequences: EncodedSequences, vectors: npt.NDArray[np.float32], device: torch.device
+        self,
+        model: Model,
+        sequences: EncodedSequences,
+        vectors: npt.NDArray[np.float32],
+        device: torch.device,
+        shard: Shard | None,
     ) -> None:
         self.model = model
         self.encoder = model.encoder.to(device).eval()
         self.sequences = sequences
         self.vectors = vectors
         self.device = device
+        self.share = "/".join(map(str, shard)) if shard else None
         self.places = pd.Index(sequences.client_ids.to_pandas())
         self.new = 0
 
@@ -162,7 +171,7 @@ class _Update:
         pending = np.ones(len(self.sequences), bool)
         known = 0
         nothing = self._advanced(self._fresh(torch.empty(0, dtype=torch.int64)), torch.empty(0, dtype=torch.int64))
-        meta = {"format": FORMAT, "model": self.model.fingerprint()}
+        meta = {"format": FORMAT, "model": self.model.fingerprint()} | ({"shard": self.share} if self.share else {})
         schema = _table(self.model.schema.client, nothing).schema.with_metadata({_META: json.dumps(meta).encode()})
         with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
             for state in self._read(before, schema):
@@ -247,6 +256,11 @@ class _Update:
             raise ModelError(
                 f"The state in {path} belongs to another model, or its client ids are of another type. Begin a new one"
                 " with all events."
+            )
+        if meta.get("shard") != self.share:
+            has, asked = (f"the clients of shard {x}" if x else "all clients" for x in (meta.get("shard"), self.share))
+            raise InputError(
+                f"The state in {path} is of {has}, and {asked} are asked for. Each share has a state of its own."
             )
         with file:
             for batch in file.iter_batches(_ROWS):

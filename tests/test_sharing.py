@@ -31,6 +31,7 @@ from seqmel.training.run import prepare
 FORMS: dict[str, dict[str, Any]] = {
     "columns": {}, "list": {"layout": "list", "dtype": "float16"}, "int8": {"dtype": "int8"},
 }  # fmt: skip
+SOME, NOBODY = (2, 3), (8, 500)
 
 
 def _as_rank(index: int, port: int, folder: Path, work: Callable[[Path, Path, int], Any]) -> None:
@@ -69,6 +70,9 @@ def all_forms(model_folder: Path, folder: Path, index: int) -> list[str]:
     found.append(outcome(lambda: embed_shared(model, str(folder / "sequences"), folder / "prepared.two")))
     found.append(outcome(lambda: embed_shared(model, str(folder / "nested.parquet"), folder / "nested.two")))
     found.append(outcome(lambda: sharing.predict_shared_to_parquet(model, events, folder / "predicted.two")))
+    sequences = str(folder / "sequences")
+    found.append(outcome(lambda: embed_shared(model, sequences, folder / "some.share", shard=SOME)))
+    found.append(outcome(lambda: embed_shared(model, sequences, folder / "none.share", shard=NOBODY)))
     found.append(outcome(lambda: embed_shared(model, str(folder / "nothing.parquet"), folder / "failed")))
     if index == 1:
         with torch.no_grad():
@@ -140,6 +144,16 @@ def test_prepared_sequences_and_a_client_for_two_processes_too(
 def test_predictions_are_those_of_a_single_process(folder: Path, found: list[list[str]], tmp_path: Path) -> None:
     predict_to_parquet(load_model(folder / "model"), folder / "events.parquet", tmp_path / "one")
     same(tmp_path / "one", folder / "predicted.two")
+
+
+def test_two_processes_embed_a_share_as_one_does_also_where_nobody_is_in_it(
+    folder: Path, found: list[list[str]], tmp_path: Path
+) -> None:
+    embed_to_parquet(load_model(folder / "model"), folder / "events.parquet", tmp_path / "one", shard=SOME)
+    same(tmp_path / "one", folder / "some.share")
+    assert 0 < pq.read_table(tmp_path / "one").num_rows < 23
+    nobody = pq.read_table(folder / "none.share")
+    assert (nobody.num_rows, nobody.schema) == (0, pq.read_schema(tmp_path / "one"))
 
 
 def test_what_goes_wrong_on_one_process_is_the_same_line_on_all_and_leaves_nothing(found: list[list[str]]) -> None:

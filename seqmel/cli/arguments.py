@@ -25,6 +25,7 @@ __all__ = [
     "Resume",
     "Seed",
     "Settings",
+    "Shard",
     "Time",
     "TimeFormat",
     "device_option",
@@ -47,6 +48,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 Log = Annotated[Path | None, typer.Option("--log", help="Append what happens to this file, one JSON object a line.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Devices = Annotated[int | None, typer.Option(min=1, help="So many devices of this host share the clients.")]
+Shard = Annotated[
+    str | None, typer.Option(help="Only the clients of one share, by their ids: 3/8 is the third of eight.")
+]
 
 Engine = Annotated[str, typer.Option(help="duckdb, on this machine; or spark, for events that outgrow it.")]
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from seqmel.data.checking import category_text, check_events, missing, time_sql
+from seqmel.data.shard import Shard, in_shard_sql
 from seqmel.data.source import ROW, EventSource, ident, is_integer, reading
 from seqmel.data.times import text_time_sql
 from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, CategoryCodes, Vocabulary
@@ -33,7 +34,12 @@ def sequence_schema(source: EventSource, schema: EventSchema) -> pa.Schema:
 
 
 def encode(
-    source: EventSource, schema: EventSchema, vocabulary: Vocabulary, *, chunk_events: int = 1_000_000
+    source: EventSource,
+    schema: EventSchema,
+    vocabulary: Vocabulary,
+    *,
+    shard: Shard | None = None,
+    chunk_events: int = 1_000_000,
 ) -> Iterator[pa.RecordBatch]:
     """Encode, sort and group: a stream of Arrow batches, one row a client, clients in order of their first event.
 
@@ -41,6 +47,7 @@ def encode(
         source: the events.
         schema: which column is what.
         vocabulary: as fitted in training; it is used as it is.
+        shard: only these clients; all events are checked.
         chunk_events: about how many events a batch holds; a client is never split.
     """
     check_events(source, schema)
@@ -48,7 +55,7 @@ def encode(
     out = sequence_schema(source, schema)
     coded = coded_sql(source, schema, vocabulary, (_INDEX, ROW), f"JOIN clients ON {ident(schema.client)} = __client")
     flat = f"SELECT * EXCLUDE ({ROW}) FROM ({coded}) ORDER BY {_INDEX}, {ident(schema.time)}, {ROW}"
-    yield from _grouped(source, schema.client, flat, out, chunk_events)
+    yield from _grouped(source, schema.client, flat, out, chunk_events, shard)
 
 
 def nest(
@@ -93,12 +100,13 @@ def _large(kind: pa.DataType) -> pa.DataType:
 
 
 def _grouped(
-    source: EventSource, client: str, flat_sql: str, out: pa.Schema, chunk_events: int
+    source: EventSource, client: str, flat_sql: str, out: pa.Schema, chunk_events: int, shard: Shard | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Run SQL that yields sorted events from `events JOIN clients`, and group what comes."""
+    """Run SQL that yields sorted events from `events JOIN clients`, and group what comes; the join leaves other shares out."""
     source.query(
         "CREATE OR REPLACE TABLE clients AS SELECT client AS __client,"
         f" (row_number() OVER (ORDER BY first) - 1)::INTEGER AS {_INDEX} FROM ({source.clients_sql(client)})"
+        f" WHERE {in_shard_sql('client', shard)}"
     )
     ids = _Ids(source.stream(f"SELECT __client FROM clients ORDER BY {_INDEX}", chunk_events, beside=True))
     flat = source.stream(flat_sql, chunk_events)

@@ -107,7 +107,7 @@ def test_csv_with_times_as_text_gives_the_same_sequences(form: str, tmp_path: Pa
     texts = pa.array(events["event_time"].to_pandas().dt.strftime(form), pa.string())
     (tmp_path / "events").mkdir()
     for name, part in (("a.csv", slice(0, 60)), ("b.csv", slice(60, None))):
-        rows = range(len(events))[part]
+        rows = list(range(len(events)))[part]
         pa.csv.write_csv(events.set_column(1, "event_time", texts).take(rows), tmp_path / "events" / name)
     assert_same(tmp_path / "events", tmp_path / "events", tmp_path)
     found = open_prepared(tmp_path / "spark").schema

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from seqmel.cli.arguments import Device, Devices, Engine, Events, Log, Overwrite, device_option, one_of
+from seqmel.cli.arguments import Device, Devices, Engine, Events, Log, Overwrite, Shard, device_option, one_of
 from seqmel.cli.launching import first_process, launch_others
 from seqmel.errors import ConfigError
 
@@ -36,6 +36,7 @@ def embed(
             help="What is kept of the clients: EVENTS are those since last time, and only their clients come out."
         ),
     ] = None,
+    shard: Shard = None,
     engine: Engine = "duckdb",
     device: Device = None,
     devices: Devices = None,
@@ -45,6 +46,7 @@ def embed(
     """Write one vector a client, or one a client and moment; or bring vectors up to date from new events."""
     from seqmel.cli.log import logged
     from seqmel.data.number_types import NumberType
+    from seqmel.data.shard import shard_of
     from seqmel.parallel import launched
     from seqmel.progress import record
 
@@ -55,6 +57,8 @@ def embed(
     by_spark = one_of("engine", engine, "duckdb", "spark") == "spark"
     if by_spark and (as_of is not None or state is not None):
         raise ConfigError("--engine spark goes with neither --as-of nor --state. Leave it out, or them.")
+    if shard is not None and (by_spark or as_of is not None):
+        raise ConfigError("--shard goes with neither --engine spark nor --as-of. Leave it out, or them.")
     if ((devices or 1) > 1 or launched()) and (by_spark or as_of is not None or state is not None):
         raise ConfigError(
             "Several devices go with none of --engine spark, --as-of and --state. Leave --devices out, or them."
@@ -70,8 +74,11 @@ def embed(
         "output": output,
         "as_of": as_of,
         "state": state,
+        "shard": shard,
         **options,
     }
+    if shard is not None:
+        options["shard"] = shard_of(shard)
     launch_others(devices)
     with logged(log if first_process() else None, "embed", given) as progress:
         counts, words = _embedded(model, events, output, as_of, state, by_spark, options | {"progress": progress})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Device, Devices, Events, Log, Overwrite, device_option
+from seqmel.cli.arguments import Device, Devices, Events, Log, Overwrite, Shard, device_option
 from seqmel.cli.launching import first_process, launch_others
 
 __all__ = ["predict"]
@@ -17,6 +17,7 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model folder that seqmel finetune wrote.")],
     events: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    shard: Shard = None,
     device: Device = None,
     devices: Devices = None,
     overwrite: Overwrite = False,
@@ -24,18 +25,22 @@ def predict(
 ) -> None:
     """Write what a fine-tuned model says of each client."""
     from seqmel.cli.log import logged
+    from seqmel.data.shard import shard_of
     from seqmel.model import load_model
     from seqmel.parallel import launched
     from seqmel.prediction import predict_to_parquet
     from seqmel.progress import record
     from seqmel.sharing import predict_shared_to_parquet
 
+    share = shard_of(shard) if shard is not None else None
+    options = {"model": model, "events": events, "output": output, "shard": shard, "device": device_option(device)}
     launch_others(devices)
-    options = {"model": model, "events": events, "output": output, "device": device_option(device)}
     with logged(log if first_process() else None, "predict", options) as progress:
         loaded = load_model(model)
         run = predict_shared_to_parquet if launched() else predict_to_parquet
-        clients = run(loaded, events, output, device=device_option(device), overwrite=overwrite, progress=progress)
+        clients = run(
+            loaded, events, output, shard=share, device=device_option(device), overwrite=overwrite, progress=progress
+        )
         record(progress, "counted", clients=clients)
     if not first_process():
         return
