@@ -1,10 +1,10 @@
-"""Kill prepare, train and embed at random moments, run them again, and compare with a run that was left alone.
+"""Kill prepare, train, embed and experiment at random moments, run them again, and compare with a run that was left alone.
 
-    python benchmarks/reliability.py [--rounds 10] [--clients 400] [--seed 0]
+    python benchmarks/reliability.py [--rounds 10] [--clients 400] [--seed 0] [--only embed experiment]
 
 Each command is started, killed with SIGKILL after a random time, and started again the way a user would (train with
---resume, the others with --overwrite) until it comes through. After every kill what lies under the output's name must be
-whole or not there; in the end it must equal, byte for byte of its data, what the undisturbed run gave. Prints a Markdown table; the exit
+--resume, an experiment as it was, the others with --overwrite) until it comes through. After every kill what lies under the output's name must be
+whole or not there, of an experiment each file of its folder; in the end it must equal, byte for byte of its data, what the undisturbed run gave. Prints a Markdown table; the exit
 code is 1 where a result was half-written or differs.
 
     python benchmarks/reliability.py --fuzz 2000 [--seed 0]
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import random
 import subprocess
 import sys
@@ -102,8 +103,34 @@ def _whole_parquet(path: Path) -> bool:
         return False
 
 
+def _whole_experiment(path: Path) -> bool:
+    """Whether what lies in a folder of results under a name of its own can be read as a whole."""
+    try:
+        for file in path.glob("cells/*.json"):
+            json.loads(file.read_text(encoding="utf-8"))["scores"]
+        tables = [*path.glob("*.parquet"), *path.glob("prepared/*.parquet")]
+        folders = [folder for folder in path.glob("prepared/*") if folder.is_dir() and folder.suffix != ".partial"]
+        return all(_whole_parquet(file) for file in tables) and all(_whole_prepared(folder) for folder in folders)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _plan(folder: Path) -> Path:
+    """A small experiment: the aggregates, a row scored by trees and one fine-tuned, each with two seeds."""
+    small = {"events": {"hidden_size": 8}, "training": {"epochs": 1, "batch_size": 32}, "finetuning": {"epochs": 1}}
+    plan = {
+        "data": {"cards": {"events": "events.parquet", "labels": "clients.parquet", "targets": ["gender"]}},
+        "base": small,
+        "rows": {"pooled": {}, "tuned": {"encoder": {"name": "gru", "hidden_size": 8}, "scored": "finetuned"}},
+        "seeds": [0, 1], "folds": 2, "trees": 10,
+    }  # fmt: skip
+    (folder / "plan.yaml").write_text(json.dumps(plan), encoding="utf-8")
+    return folder / "plan.yaml"
+
+
 def jobs(folder: Path) -> list[Job]:
-    """The three commands on the same events."""
+    """The commands on the same events."""
+    plan = str(_plan(folder))
     events, model = str(folder / "events.parquet"), folder / "model"
     return [
         Job("prepare", ["prepare", events], ["--overwrite"], folder / "sequences", _whole_prepared,
@@ -112,6 +139,11 @@ def jobs(folder: Path) -> list[Job]:
             lambda p: (p / "model.safetensors").read_bytes() + (p / "vocabulary.json").read_bytes()),
         Job("embed", ["embed", str(model), events], ["--overwrite"], folder / "vectors.parquet", _whole_parquet,
             lambda p: str(pq.read_table(p).to_pydict()).encode()),
+        *(
+            Job(name, ["experiment", plan, *words], [], folder / name.replace(" ", "-"), _whole_experiment,
+                lambda p: str(pq.read_table(p / "results.parquet").to_pydict()).encode())
+            for name, words in (("experiment", []), ("experiment --jobs 2", ["--jobs", "2"]))
+        ),
     ]  # fmt: skip
 
 
@@ -135,6 +167,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--clients", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", metavar="COMMAND", help="these of the commands; embed needs train")
     parser.add_argument("--fuzz", type=int, metavar="N")
     options = parser.parse_args()
     if options.fuzz:
@@ -145,18 +178,20 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pq.write_table(generate_card_data(options.clients, seed=options.seed).events, folder / "events.parquet")
-        asked = jobs(folder)
+        data = generate_card_data(options.clients, seed=options.seed)
+        pq.write_table(data.events, folder / "events.parquet")
+        pq.write_table(data.clients, folder / "clients.parquet")
+        asked = [job for job in jobs(folder) if options.only is None or job.name in options.only]
         for job in asked:
             expected = hashlib.sha256(job.undisturbed()).digest()
             for round_ in range(options.rounds):
-                found = job.disturbed(folder / f"{job.name}-{round_}", chance)
+                found = job.disturbed(job.output.with_name(f"{job.output.name}-{round_}"), chance)
                 job.different += hashlib.sha256(found).digest() != expected
             print(
                 f"| {job.name} | {job.seconds:.1f} | {options.rounds} | {job.kills} | {job.broken} | {job.different} |",
                 flush=True,
             )
-            left = [p.name for p in folder.iterdir() if p.name.endswith((".partial", ".old", ".scratch"))]
+            left = [p.name for p in folder.rglob("*") if p.name.endswith((".partial", ".old", ".scratch"))]
             if left:
                 sys.exit(f"left behind: {left}")
     sys.exit(any(job.broken or job.different for job in asked))

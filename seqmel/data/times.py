@@ -14,16 +14,19 @@ from seqmel.errors import InputError, SchemaError
 
 __all__ = ["DATE_TEXT", "DAY_OR_MONTH_FIRST", "ISO_DATE", "infer_time_format", "iso_type_sql", "text_time_sql"]
 
-ISO_DATE = r"^\s*[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}"
+_END = r"\s*$"
+_DAY = "(0?[1-9]|[12][0-9]|3[01])"
+_ISO_DAY = rf"^\s*[0-9]{{4}}[-/](0?[1-9]|1[0-2])[-/]{_DAY}"
+
+ISO_DATE = rf"{_ISO_DAY}([^0-9]|$)"
 """How text of a date begins that has the year first."""
 
-DAY_OR_MONTH_FIRST = r"^\s*[0-9]{1,2}([.]|/|-)[0-9]{1,2}([.]|/|-)([0-9]{4}|[0-9]{2})([T, ]|\s*$)"
+DAY_OR_MONTH_FIRST = rf"^\s*{_DAY}([.]|/|-){_DAY}([.]|/|-)([0-9]{{4}}|[0-9]{{2}})([T, ]|{_END})"
 """How text of a date begins that has the day or the month first."""
 
 DATE_TEXT = rf"{ISO_DATE}|{DAY_OR_MONTH_FIRST}"
 """How text of a date begins, in either way."""
 
-_END = r"\s*$"
 _LOOKED_AT = 10_000
 _SHAPE = re.compile(r"\s*\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})(?:(,? |T)(\S.*?))?\s*")
 _CLOCKS = (
@@ -55,7 +58,7 @@ def text_time_sql(text: str, time_format: str | None) -> str:
 
 def iso_type_sql(text: str) -> str:
     """SQL aggregate: DATE, TIMESTAMP or TIMESTAMPTZ where all values of a column are ISO 8601 text of that, else null."""
-    date = f"regexp_matches({text}, {literal(ISO_DATE + _END)})"
+    date = f"regexp_matches({text}, {literal(_ISO_DAY + _END)})"
     zone = f"regexp_matches({text}, '[0-9] ?([Zz]|[+-][0-9:]+)\\s*$')"
     return (
         f"CASE WHEN NOT bool_and(regexp_matches({text}, {literal(ISO_DATE)}) AND {text_time_sql(text, None)} IS NOT NULL)"
