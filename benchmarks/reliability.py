@@ -36,6 +36,9 @@ from seqmel.data.prepared import is_prepared, open_prepared
 SMALL = ["--set", "events.hidden_size=32", "--set", "training.epochs=6", "--set", "training.batch_size=32"]
 
 
+NAMES = ("prepare", "train", "embed", "experiment", "experiment --jobs 2")
+
+
 @dataclass
 class Job:
     """A command, how it is started again, and what of its output counts."""
@@ -142,7 +145,7 @@ def jobs(folder: Path) -> list[Job]:
         *(
             Job(name, ["experiment", plan, *words], [], folder / name.replace(" ", "-"), _whole_experiment,
                 lambda p: str(pq.read_table(p / "results.parquet").to_pydict()).encode())
-            for name, words in (("experiment", []), ("experiment --jobs 2", ["--jobs", "2"]))
+            for name, words in ((NAMES[3], []), (NAMES[4], ["--jobs", "2"]))
         ),
     ]  # fmt: skip
 
@@ -167,7 +170,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--clients", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", metavar="COMMAND", help="these of the commands; embed needs train")
+    parser.add_argument("--only", nargs="+", choices=NAMES, help="these commands; embed wants train too")
     parser.add_argument("--fuzz", type=int, metavar="N")
     options = parser.parse_args()
     if options.fuzz:

@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -155,10 +156,15 @@ def _in_process(plan: Path, root: Path, output: Path, cell: Cell, jobs: int) -> 
     began = time.monotonic()
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     words = [str(plan), str(root), str(output), cell.row, cell.data, str(cell.seed)]
-    done = subprocess.run(
-        [sys.executable, "-m", "seqmel.experiment.run", *words], env=os.environ | {"OMP_NUM_THREADS": threads},
-        capture_output=True, text=True,
-    )  # fmt: skip
+    read, write = os.pipe()  # its end tells the cell that this process is gone
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "seqmel.experiment.run", *words], env=os.environ | {"OMP_NUM_THREADS": threads},
+            stdin=read, capture_output=True, text=True,
+        )  # fmt: skip
+    finally:
+        os.close(read)
+        os.close(write)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise SeqmelError(f"Row {cell.row!r} on {cell.data}, seed {cell.seed}, failed: {lines[-1]}")
@@ -255,7 +261,18 @@ def _embedded(prepared: PreparedSequences, config: Config) -> pd.DataFrame:
     return frame
 
 
+def _end_with_parent() -> None:
+    """A cell whose experiment was killed ends too: run again, it would be at the same file beside the new one."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 if __name__ == "__main__":
+    _end_with_parent()
     try:
         plan_file, root, output = map(Path, sys.argv[1:4])
         run_cell(plan_file, root, output, Cell(sys.argv[4], sys.argv[5], int(sys.argv[6])))

@@ -78,8 +78,17 @@ def test_memory_of_mining_is_measured_for_a_miner_and_for_a_loss(tmp_path: Path)
 
 
 def test_prepare_train_and_embed_killed_at_random_moments_come_to_what_an_undisturbed_run_gives() -> None:
-    done = script("reliability.py", "--rounds", 1, "--clients", 30)
+    done = script("reliability.py", "--rounds", 1, "--clients", 30, "--only", "prepare", "train", "embed")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
     assert [row[0].strip("| ") for row in rows] == ["prepare", "train", "embed"]
     assert sum(int(row[3]) for row in rows) > 0
+
+
+@pytest.mark.slow
+def test_an_experiment_killed_at_random_moments_comes_to_what_an_undisturbed_one_gives() -> None:
+    done = script("reliability.py", "--rounds", 1, "--clients", 40, "--only", "experiment")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = (line.split(" | ") for line in done.stdout.splitlines()[2:])
+    assert row[0] == "| experiment"
+    assert row[4:] == ["0", "0 |"]

@@ -80,8 +80,8 @@ def test_many_batches_give_the_same_sequences(monkeypatch: pytest.MonkeyPatch) -
     from seqmel.data import encoding
     from seqmel.estimators import sequences
 
-    def small(*arguments: Any) -> Any:
-        return encoding.nest(*arguments, chunk_events=7)
+    def small(*arguments: Any, **options: Any) -> Any:
+        return encoding.nest(*arguments, **options, chunk_events=7)
 
     whole = EventSequences.read(EVENTS)
     monkeypatch.setattr(sequences, "nest", small)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,7 @@ def test_a_second_run_does_nothing_again(folder: Path, monkeypatch: pytest.Monke
     assert [(cell.row, cell.seed) for cell in ran] == [("gru", 1)]
 
 
-def test_cells_in_processes_give_the_same(folder: Path) -> None:
+def test_cells_in_processes_give_the_same_and_end_with_the_experiment(folder: Path) -> None:
     plan = write(
         folder,
         PLAN | {"seeds": [0], "aggregates": False, "data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}}},
@@ -86,6 +88,16 @@ def test_cells_in_processes_give_the_same(folder: Path) -> None:
     one = run_experiment(plan, folder / "one").read_text()
     assert run_experiment(plan, folder / "two", jobs=2).read_text() == one
     assert "minus pooled" in one
+    (cell,) = (folder / "two" / "cells").glob("cards-pooled-*-0.json")
+    cell.unlink()
+    words = [sys.executable, "-m", "seqmel.experiment.run", plan, folder, folder / "two", "pooled", "cards", "0"]
+    assert (
+        subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True).returncode == 1
+    )  # its experiment is gone
+    assert not cell.exists()
+    alive = subprocess.Popen(words, stdin=subprocess.PIPE)
+    assert alive.wait() == 0
+    assert cell.exists()
 
 
 def test_rows_that_changed_are_not_taken_for_done(folder: Path) -> None:
