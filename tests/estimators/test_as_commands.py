@@ -1,0 +1,52 @@
+"""The scikit-learn face and the commands, on real clients: the same vectors, aggregates and scores, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seqmel import AggregateFeatures, EventSequences, SequenceEmbedder, read_labels
+from seqmel.evaluation.scoring import score, standard_rows
+
+SET = Path(os.environ.get("SEQMEL_DATA", Path(__file__).parents[3] / "shared" / "data")) / "online_retail"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not SET.is_dir(), reason=f"no {SET}; name the folder of data in SEQMEL_DATA"),
+]
+
+
+def command(*words: object) -> None:
+    subprocess.run([sys.executable, "-m", "seqmel", *map(str, words)], check=True, capture_output=True)
+
+
+def test_a_pipeline_gives_the_vectors_and_scores_of_the_commands(tmp_path: Path) -> None:
+    events, labels = SET / "events.parquet", SET / "clients.parquet"
+    command("train", events, "-o", tmp_path / "model", "--epochs", 1, "--set", "events.hidden_size=16")
+    command("embed", tmp_path / "model", events, "-o", tmp_path / "vectors.parquet")
+    given = ["--target", "buys_in_holdout", "--embeddings", f"embeddings={tmp_path / 'vectors.parquet'}"]
+    counts = ["--trees", 10, "--folds", 3]
+    command("evaluate", labels, *given, "--events", events, *counts, "--json", tmp_path / "scores.json")
+
+    sequences = EventSequences.read(str(events))
+    embedder = SequenceEmbedder(epochs=1, event_encoder={"hidden_size": 16}, random_state=0)
+    vectors = embedder.fit_transform(sequences)
+    sets = {"embeddings": vectors, "aggregates": AggregateFeatures().fit_transform(sequences)}
+    probes, averages = standard_rows(sets)
+    y = read_labels(labels, "buys_in_holdout")
+    scores = score(y, sets, probes=probes, averages=averages, folds=3, trees=10)
+
+    written = pd.read_parquet(tmp_path / "vectors.parquet").set_index("client_id")
+    np.testing.assert_array_equal(vectors.loc[written.index], written)
+    (told,) = json.loads((tmp_path / "scores.json").read_text())
+    for row in told["scores"]:
+        if row["features"] in scores.matched:
+            assert row["folds"] == list(scores.score(row["features"], row["metric"]).folds)
+    assert {row["features"] for row in told["scores"]} > set(scores.matched)
