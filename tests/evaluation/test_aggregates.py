@@ -55,7 +55,7 @@ def _slow(own: pd.DataFrame, plan: AggregatePlan, first: pd.Timestamp) -> dict[s
     for name in SCHEMA.numeric:
         out |= {f"{name}_known": float(np.isfinite(own[name]).sum())} | _numbers(name, "", own[name])
     for column, values in plan.values.items():
-        text = own[column].map(str, na_action="ignore").astype(object)
+        text = own[column].astype(object).map(str, na_action="ignore")
         out[f"{column}_distinct"] = float(text.nunique())
         for value in values:
             of_value = own[text.isna() if value is None else (text == value).fillna(False).astype(bool)]
