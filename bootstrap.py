@@ -3,6 +3,7 @@
 python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores after the install
 python3 bootstrap.py test      the tests; with those of Spark where there is a Java
 python3 bootstrap.py check     lint, format and types, as CI runs them
+python3 bootstrap.py audit     whether a known vulnerability is in what is installed; asks PyPI
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ TASKS = {
     "demo": [["-m", "seqmel", "demo", "--overwrite"]],
     "test": [["-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]],
     "check": [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]],
+    "audit": [["-m", "pip_audit", "--local", "--progress-spinner", "off"]],
 }
 
 
