@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -40,11 +41,21 @@ def run(log: Path, *arguments: object) -> dict[str, float]:
     return {"seconds": time.monotonic() - began, "peak_mb": usage.ru_maxrss / 1024}
 
 
+def write_events(path: Path, clients: int) -> None:
+    """Events of so many clients."""
+    base = generate_card_data(min(clients, BASE_CLIENTS), seed=0).events
+    repeat_clients(base, path, copies=-(-clients // BASE_CLIENTS), clients=clients)
+
+
 def measure(out: Path, clients: int, *, train: bool, memory_limit: str, settings: list[str]) -> list[dict[str, Any]]:
     """The rows for so many clients; events and outputs are removed when they are done with."""
     events, log, model = out / "events.parquet", out / "log.txt", out / "model"
-    base = generate_card_data(min(clients, BASE_CLIENTS), seed=0).events
-    repeat_clients(base, events, copies=-(-clients // BASE_CLIENTS), clients=clients)
+    # by a process of its own: the peak of one that is started later counts what this one held before
+    writer = multiprocessing.get_context("spawn").Process(target=write_events, args=(events, clients))
+    writer.start()
+    writer.join()
+    if writer.exitcode:
+        sys.exit(f"{events} could not be written")
     limit = f"preparation.memory_limit={memory_limit}"
     chosen = [word for setting in (limit, *BASE_OPTIONS, *settings) for word in ("--set", setting)]
     done = {"prepare": run(log, "prepare", events, "-o", out / "sequences", "--overwrite", *chosen)}
