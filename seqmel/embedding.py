@@ -33,6 +33,7 @@ __all__ = [
     "embed_to_parquet",
     "finite",
     "open_events_for",
+    "open_prepared_for",
     "sequence_chunks",
     "token_batches",
     "vector_layout",
@@ -137,12 +138,26 @@ def sequence_chunks(
     """How many clients there are in the share, and their sequences a chunk at a time."""
     shard = shard and check_shard(shard)
     if is_prepared(events):
-        sequences = open_prepared(events, vocabulary=model.vocabulary).sequences
-        places = torch.from_numpy(places_in_shard(sequences.client_ids, shard))
-        return len(places), (sequences.subset(part) for part in places.split(_CHUNK_CLIENTS))
+        sequences = open_prepared_for(model, events, shard)
+        parts = torch.arange(len(sequences)).split(_CHUNK_CLIENTS)
+        return len(sequences), (sequences.subset(part) for part in parts)
     batches = encode(open_events_for(model, events, temp_folder), model.schema, model.vocabulary, shard=shard)
     time = model.schema.time
     return None, (EncodedSequences.from_batches([batch], time=time) for batch in batches)
+
+
+def open_prepared_for(model: Model, folder: str | Path, shard: Shard | None = None) -> EncodedSequences:
+    """Open sequences that were prepared for a model; of a share, where one is asked for.
+
+    Args:
+        model: with whose vocabulary they were encoded.
+        folder: of prepared sequences.
+        shard: see `embed`.
+    """
+    sequences = open_prepared(folder, vocabulary=model.vocabulary).sequences
+    if shard is None:
+        return sequences
+    return sequences.subset(torch.from_numpy(places_in_shard(sequences.client_ids, shard)))
 
 
 def open_events_for(model: Model, events: Events, temp_folder: Path | None = None) -> EventSource:

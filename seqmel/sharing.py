@@ -22,13 +22,13 @@ from torch import Tensor
 
 from seqmel.data.encoding import encode
 from seqmel.data.number_types import NumberType
-from seqmel.data.prepared import is_prepared, open_prepared, write_prepared
+from seqmel.data.prepared import is_prepared, write_prepared
 from seqmel.data.reading import Events
 from seqmel.data.sequences import EncodedSequences
-from seqmel.data.shard import Shard, check_shard, places_in_shard
+from seqmel.data.shard import Shard, check_shard
 from seqmel.data.vector_files import Layout, write_tables, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import embed_sequences, open_events_for, vector_layout
+from seqmel.embedding import embed_sequences, open_events_for, open_prepared_for, vector_layout
 from seqmel.files import check_output, full_disk_in_words, map_numbers, scratch_beside, scratch_path, written_beside
 from seqmel.model import Model
 from seqmel.parallel import current_rank, failing_together, ranks
@@ -165,10 +165,7 @@ def _encode_into(folder: Path, model: Model, events: Events, shard: Shard | None
 
 
 def _opened(folder: Path, model: Model, events: Events, shard: Shard | None) -> EncodedSequences:
-    if not is_prepared(events):
-        return open_prepared(folder, vocabulary=model.vocabulary).sequences
-    sequences = open_prepared(events, vocabulary=model.vocabulary).sequences
-    return sequences.subset(torch.from_numpy(places_in_shard(sequences.client_ids, shard))) if shard else sequences
+    return open_prepared_for(model, events, shard) if is_prepared(events) else open_prepared_for(model, folder)
 
 
 def _embed_share(

@@ -60,10 +60,8 @@ def in_shard_sql(client: str, shard: Shard | None) -> str:
     return f"('0x' || md5({client}::VARCHAR)[:15])::BIGINT % {shard[1]} = {shard[0] - 1}"
 
 
-def places_in_shard(client_ids: pa.ChunkedArray, shard: Shard | None) -> npt.NDArray[np.int64]:
+def places_in_shard(client_ids: pa.ChunkedArray, shard: Shard) -> npt.NDArray[np.int64]:
     """(n,) the places of the clients in the share, in their order."""
-    if shard is None:
-        return np.arange(len(client_ids))
     connection = connect()
     connection.register("ids", pa.table({"id": client_ids, "place": np.arange(len(client_ids))}))
     found = connection.sql(f"SELECT place FROM ids WHERE {in_shard_sql('id', shard)} ORDER BY place").fetchnumpy()
