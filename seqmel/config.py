@@ -275,7 +275,7 @@ class Config(Options):
 
     def _objectives_fit(self, parts: Iterable[str]) -> None:
         """A part of the objective that could not be learnt by this encoder, or from these views, is refused."""
-        looks_back = self.encoder.name in ("gru", "lstm") or getattr(self.encoder, "causal", False)
+        looks_back = self.recurrent or getattr(self.encoder, "causal", False)
         for part in parts:
             if part in ("next_event", "cpc") and not looks_back:
                 raise ValueError(
@@ -304,6 +304,11 @@ class Config(Options):
             raise ValueError(
                 "matryoshka needs a part of the objective that learns from vectors: coles, event_prediction"
             )
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the encoder is a GRU or LSTM."""
+        return isinstance(self.encoder, RecurrentOptions)
 
     @property
     def labelled(self) -> dict[str, LabelledOptions]:

@@ -67,7 +67,7 @@ def fit(
     """
     device = own_device(config)
     keep_large_blocks()
-    keep_few_kernels(recurrent=config.encoder.name in ("gru", "lstm"))
+    keep_few_kernels(recurrent=config.recurrent)
     config = settle(config, sequences)
     split = split_clients(sequences, config)
     _check_shares(config, split)

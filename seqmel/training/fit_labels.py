@@ -111,7 +111,7 @@ def fit_labels(
     """
     device, options = resolve_device(config.device), config.finetuning
     keep_large_blocks()
-    keep_few_kernels(recurrent=config.encoder.name in ("gru", "lstm"))
+    keep_few_kernels(recurrent=config.recurrent)
     placed = sequences.to(device) if config.training.data == "device" else sequences
     training, validation = hold_out(labelled, options.validation_share, seed=config.seed)
     counts = class_weights(training) if options.class_weight else torch.ones_like(class_weights(training))
