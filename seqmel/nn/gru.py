@@ -73,10 +73,10 @@ def _gru_states(
     """
     w_in, w_state, b_in, b_state = weights
     hidden = w_state.shape[1]
-    before, inner, bias = w_state.roll(hidden, 0).t(), w_in.clone(), b_in.clone()
-    bias[: 2 * hidden] += b_state[: 2 * hidden]
+    before, inner, bias = w_state.roll(hidden, 0).t(), w_in.clone(), torch.cat([b_state[2 * hidden :], b_in])
+    bias[hidden : 3 * hidden] += b_state[: 2 * hidden]
     inner[2 * hidden :] *= 2
-    bias[2 * hidden :] *= 2
+    bias[3 * hidden :] *= 2
     before, inner = before.to(products or x.dtype), inner.t().to(products or x.dtype)
     minus_one = x.new_tensor(-1.0)
     blocks = _blocks(sizes, 4 * hidden)
@@ -87,8 +87,7 @@ def _gru_states(
     for block in blocks:
         rows, running = _rows(block), [size for _, _, size in block]
         part = gates[rows] if keep else gates[: rows.stop - rows.start]
-        part[:, :hidden] = b_state[2 * hidden :]
-        part[:, hidden:] = bias
+        part[:] = bias
         add_product(part[:, hidden:], events(x[rows]), inner)
         columns = [part[:, : 3 * hidden], part[:, hidden : 3 * hidden], *part.chunk(4, dim=1), states[rows]]
         by_step = zip(running, *(c.split_with_sizes(running) for c in columns), strict=True)

@@ -55,7 +55,7 @@ class LSTMLayer(torch.autograd.Function):
         hidden = w_state.shape[1]
         squash, minus_one = slice(2 * hidden, 3 * hidden), x.new_tensor(-1.0)
         inner, before, bias = w_in.t().clone(), w_state.t().clone(), b_in + b_state
-        for doubled in (inner, before, bias):  # see `_gru_states` for tanh
+        for doubled in (inner, before, bias):  # see `seqmel.nn.gru` for tanh
             doubled[..., squash] *= 2
         inner, before = inner.to(products or x.dtype), before.to(products or x.dtype)
         gates = bias.repeat(len(x), 1)  # becomes i, f, g, o of every event
