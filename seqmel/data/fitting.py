@@ -24,8 +24,9 @@ __all__ = [
     "time_scale",
 ]
 
-_SAMPLE_ROWS = 2_000_000  # scales are quantiles; a sample of whole clients of this size gives them to three digits
-_GAP_ROWS = 250_000  # of the sample are sorted for the usual gap, which is two numbers
+_SAMPLE_ROWS = 400_000  # scales are quantiles; a sample of whole clients of this size gives them to two digits and more
+_SAMPLE_ROWS_WITHIN = 2_000_000  # where numbers have a scale for each category, of which some are rare
+_GAP_ROWS = 100_000  # of the sample are sorted for the usual gap, which is two numbers
 _MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
 _HEAVY_TAIL = (
     10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
@@ -48,7 +49,7 @@ def fit_vocabulary(
     """
     times = times_of(source, schema)
     categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
-    for share in (one_in(times.events), 1):  # few clients may have no one among so many
+    for share in (one_in(times.events, schema), 1):  # few clients may have no one among so many
         source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, share)}")
         if source.rows("SELECT 1 FROM sample LIMIT 1"):
             break
@@ -89,9 +90,9 @@ def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, 
     return CategoryCodes(values=tuple(frequent), null=nulls > 0)
 
 
-def one_in(rows: int) -> int:
+def one_in(rows: int, schema: EventSchema) -> int:
     """One in how many clients is in the sample that the scales are fitted on."""
-    return max(1, -(-rows // _SAMPLE_ROWS))
+    return max(1, -(-rows // (_SAMPLE_ROWS_WITHIN if schema.numeric_by else _SAMPLE_ROWS)))
 
 
 def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:

@@ -179,7 +179,7 @@ def fit_vocabulary_spark(
         for column, (values, nulls, known) in zip(schema.categorical, codes, strict=True)
     }
     sample = EventSource(connect(memory_limit=events.memory_limit), source.label, source.columns)
-    chosen = _sample(events, source, schema, one_in(counted.rows))
+    chosen = _sample(events, source, schema, one_in(counted.rows, schema))
     sample.connection.register("sample", chosen if len(chosen) else _sample(events, source, schema, 1))
     numeric = fit_scales(sample, schema, categorical)
     time = time_scale(sample, daily=not counted.within_days, low=counted.low, high=counted.high)
