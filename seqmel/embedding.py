@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ __all__ = [
     "write_tables",
 ]
 
-_CHUNK_CLIENTS = 65_536
+_CHUNK_CLIENTS = 16_384  # of a thousand numbers each: 64 MB, a few times over until they are in the file
 
 
 def embed_sequences(
@@ -123,11 +124,15 @@ def sequence_chunks(
     shard = shard and check_shard(shard)
     if is_prepared(events):
         sequences = open_prepared_for(model, events, shard)
-        parts = torch.arange(len(sequences)).split(_CHUNK_CLIENTS)
-        return len(sequences), (sequences.subset(part) for part in parts)
+        return len(sequences), _parts(sequences)
     batches = encode(open_events_for(model, events, temp_folder), model.schema, model.vocabulary, shard=shard)
-    time = model.schema.time
-    return None, (EncodedSequences.from_batches([batch], time=time) for batch in batches)
+    chunks = (EncodedSequences.from_batches([batch], time=model.schema.time) for batch in batches)
+    return None, itertools.chain.from_iterable(map(_parts, chunks))
+
+
+def _parts(sequences: EncodedSequences) -> Iterator[EncodedSequences]:
+    """Not too many clients at a time, however few events they have."""
+    return (sequences.subset(part) for part in torch.arange(len(sequences)).split(_CHUNK_CLIENTS))
 
 
 def open_prepared_for(model: Model, folder: str | Path, shard: Shard | None = None) -> EncodedSequences:

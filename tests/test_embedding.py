@@ -295,3 +295,14 @@ def test_embedding_takes_no_gradient_and_leaves_the_model_as_it_was(model: Model
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     assert not any(numbers.requires_grad for _, numbers in embed(model, EVENTS, device="cpu"))
     assert all(torch.equal(value, before[name]) for name, value in model.encoder.state_dict().items())
+
+
+def test_however_few_events_they_have_not_too_many_clients_are_embedded_at_a_time(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = vectors(model)
+    monkeypatch.setattr("seqmel.embedding._CHUNK_CLIENTS", 3)
+    assert_same(vectors(model), wanted)
+    assert {len(ids) for ids, _ in embed(model, EVENTS, device="cpu")} == {3, len(wanted) % 3}
+    embed_to_parquet(model, EVENTS, tmp_path / "e.parquet", device="cpu")
+    assert pq.read_table(tmp_path / "e.parquet")["client_id"].to_pylist() == list(wanted)
