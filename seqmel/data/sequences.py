@@ -78,7 +78,7 @@ class EncodedSequences:
             OSError, ValueError, pyarrow.ArrowException: it is not there, cut off, or no such file.
         """
         with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return cls._of_buffer(pa.py_buffer(mapped), time)
 
     @classmethod
