@@ -9,7 +9,7 @@ import sys
 import typer
 
 from seqmel.cli import commands
-from seqmel.errors import SeqmelError
+from seqmel.errors import SeqmelError, one_line
 
 __all__ = ["app", "main"]
 
@@ -39,6 +39,18 @@ for command in (
     app.command()(command)
 
 
+_SPARING = (
+    "Lower preparation.memory_limit where events are read and sorted, training.batch_size or views.max_length where a model"
+    " learns, embedding.batch_events where it embeds."
+)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Python's and Arrow's error, torch's for a GPU, and torch's for the host, which has no class of its own."""
+    told = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or told
+
+
 def main() -> None:
     """Run the command; turn errors that a user can cause into one line and exit code 2."""
     try:
@@ -53,6 +65,12 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         print(f"seqmel: The disk is full ({error.filename or error}). Free space and run it again.", file=sys.stderr)
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        told = one_line(f"{error}\n".splitlines()[0]) or type(error).__name__
+        print(f"seqmel: Not enough memory ({told}). {_SPARING}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("seqmel: stopped; no unfinished result was put in place", file=sys.stderr)

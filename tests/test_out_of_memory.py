@@ -1,0 +1,62 @@
+"""Memory that is not there ends a command in one line; any other error of these classes is a bug, with its traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small import card_events
+
+from seqmel.cli.main import main
+
+TOO_MUCH = 2**60
+
+
+def for_a_gpu(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee the documentation.")
+
+
+def broken(*_: object) -> None:
+    raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+def describe(cause: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(card_events(3), tmp_path / "events.parquet")
+    monkeypatch.setattr("seqmel.cli.describe.infer_schema", cause)
+    monkeypatch.setattr(sys, "argv", ["seqmel", "describe", str(tmp_path / "events.parquet")])
+    main()
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        lambda *_: torch.empty(TOO_MUCH, dtype=torch.uint8),
+        lambda *_: np.empty(TOO_MUCH, np.uint8),
+        lambda *_: pa.allocate_buffer(TOO_MUCH),
+        for_a_gpu,
+    ],
+    ids=["torch", "numpy", "arrow", "gpu"],
+)
+def test_memory_that_is_not_there_is_one_line_with_what_to_do(
+    cause: Callable[..., object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        describe(cause, tmp_path, monkeypatch)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("seqmel: Not enough memory (")
+    assert "Lower preparation.memory_limit" in line
+
+
+def test_another_error_of_torch_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        describe(broken, tmp_path, monkeypatch)
