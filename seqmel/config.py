@@ -147,7 +147,7 @@ class FinetuningOptions(Options):
     learning_rate: Above = 1e-3
     """Of the heads, at the top of one cycle."""
     encoder_rate: Annotated[float, Field(gt=0, le=10)] | None = None
-    """The encoder's rate as a share of that; null takes 0.1 for a trained encoder and 1 for a new one."""
+    """The encoder's rate as a share of that; null takes 0.1 for a trained encoder with fewer than 2,500 labelled clients, else 1."""
     weight_decay: NotNegative = 1e-4
     gradient_clip: Above = 1.0
     dropout: Share = 0.1

@@ -34,6 +34,7 @@ __all__ = ["Finetuned", "encoder_parts", "fit_labels", "settle_finetuning"]
 _MONITOR = "validation_loss"
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 600, 3, 10
 _ENOUGH = 1_000  # labelled clients to tune a trained encoder with: docs/results.md, fine-tuning
+_MANY = 2_500  # to tune it as fast as a new one: the same place
 _SLOWER = 2.6  # each part nearer to the events, as in ULMFiT (Howard, Ruder, arXiv 1801.06146)
 
 
@@ -74,7 +75,7 @@ def settle_finetuning(config: Config, clients: int, *, new: bool) -> Config:
     options = config.finetuning
     steps = max(1, -(-round(clients * (1 - options.validation_share)) // options.batch_size))
     epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, -(-_STEPS // steps))) if options.epochs is None else options.epochs
-    rate = (1.0 if new else 0.1) if options.encoder_rate is None else options.encoder_rate
+    rate = (1.0 if new or clients >= _MANY else 0.1) if options.encoder_rate is None else options.encoder_rate
     asked = options.epochs is not None or options.encoder_rate is not None
     auto = "head" if clients < _ENOUGH and not new and not asked else "all"
     unfreeze = auto if options.unfreeze == "auto" else options.unfreeze

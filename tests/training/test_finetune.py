@@ -156,6 +156,17 @@ def test_what_learns_follows_from_the_number_of_labels_unless_it_is_said(
     assert settled.finetuning.unfreeze == learns
 
 
+@pytest.mark.parametrize(
+    ("clients", "new", "said", "rate"),
+    [(2499, False, None, 0.1), (2500, False, None, 1.0), (50, True, None, 1.0), (9000, False, 0.3, 0.3)],
+)
+def test_the_rate_of_the_encoder_follows_from_the_number_of_labels_unless_it_is_said(
+    clients: int, new: bool, said: float | None, rate: float
+) -> None:
+    settled = settle_finetuning(tiny_config(finetuning={"encoder_rate": said}), clients, new=new)
+    assert settled.finetuning.encoder_rate == rate
+
+
 def test_with_few_labels_the_default_is_the_heads_alone_and_says_so(
     pretrained: Model, prepared: PreparedSequences, capsys: pytest.CaptureFixture[str]
 ) -> None:
