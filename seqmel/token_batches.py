@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from seqmel.config import EmbeddingOptions
-from seqmel.threads import MOST_THREADS, thread_pool
 
 __all__ = ["over_batches", "token_batches"]
 
 Result = TypeVar("Result")
 
 _ON_CPU, _ON_GPU = 16_384, 131_072  # events a batch; a step of a GRU over more of them fills a GPU better
+_MOST_AT_ONCE = 4  # batches in memory; and Python hands out the work of one at a time
 
 
 def token_batches(lengths: Tensor, batch_events: int) -> Iterator[Tensor]:
@@ -45,7 +45,9 @@ def over_batches(
     """Do something with all clients, a batch at a time and without a gradient: yields the positions and what came of them.
 
     On the CPU several batches are worked on at once, each by a thread with its share of the cores: they need not wait for
-    one another at every operation, as threads that share a batch do. Where there are no clients, there is one batch of none.
+    one another at every operation, as threads that share a batch do.
+
+    Where there are no clients, there is one batch of none.
 
     Args:
         work: gets the positions of the clients of a batch, longer ones first; is called from several threads.
@@ -54,21 +56,29 @@ def over_batches(
         device: where the work is done.
     """
     on_cpu = torch.device(device).type == "cpu"
-    budget = options.batch_events or (_ON_CPU if on_cpu else _ON_GPU)
-    parts = [*token_batches(lengths, budget)][::-1] or [torch.arange(0)]
-    at_once = min(torch.get_num_threads(), len(parts), MOST_THREADS) if on_cpu else 1
+    parts = list(token_batches(lengths, options.batch_events or (_ON_CPU if on_cpu else _ON_GPU)))[::-1] or [
+        torch.arange(0)
+    ]
     inferred: Callable[[Tensor], Result] = torch.inference_mode()(work)
+    cores = torch.get_num_threads()
+    at_once = min(cores, len(parts), _MOST_AT_ONCE) if on_cpu else 1
     if at_once < 2:
         yield from ((part, inferred(part)) for part in parts)
         return
-    pool, left = thread_pool(at_once), iter(parts)
-    waiting = deque((part, pool.submit(inferred, part)) for part in itertools.islice(left, 2 * at_once))
+    pool = ThreadPoolExecutor(at_once, initializer=partial(torch.set_num_threads, cores // at_once))
+    waiting: deque[tuple[Tensor, Future[Result]]] = deque()
     try:
+        for part in parts:
+            waiting.append((part, pool.submit(inferred, part)))
+            if len(waiting) > 2 * at_once:
+                yield _first_of(waiting)
         while waiting:
-            part, done = waiting.popleft()
-            yield part, done.result()
-            waiting += ((part, pool.submit(inferred, part)) for part in itertools.islice(left, 1))
+            yield _first_of(waiting)
     finally:
-        for _, future in waiting:
-            future.cancel()
-        wait(future for _, future in waiting)
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores)  # what a thread sets is what threads made later begin with
+
+
+def _first_of(waiting: deque[tuple[Tensor, Future[Result]]]) -> tuple[Tensor, Result]:
+    part, done = waiting.popleft()
+    return part, done.result()

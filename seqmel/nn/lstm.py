@@ -1,18 +1,19 @@
-"""The recurrence of an LSTM on the CPU, an exact twin of torch.nn.LSTM: c' = f c + i g;  h' = o tanh(c');
-i, f, o = sigmoid(x W + h U);  g = tanh(x W_g + h U_g).
+"""The LSTM layer on the CPU, an exact twin of torch.nn.LSTM: forward and backward.
 
 Input products, gate derivatives and weight gradients are done before and after the recurrence for all steps at once.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.amp import custom_bwd, custom_fwd
 
-from seqmel.nn.layer import Cell, Run
 from seqmel.nn.products import Factor, add_product
 
-__all__ = ["LSTM"]
+__all__ = ["LSTMLayer"]
 
 
 def _begins(sizes: list[int]) -> list[int]:
@@ -35,75 +36,81 @@ def _before(states: Tensor, sizes: list[int], first: Tensor | None) -> Tensor:
     return before
 
 
-def _forward(x: Tensor, weights: list[Tensor], run: Run, out: tuple[Tensor, ...], *, keep: bool) -> tuple[Tensor, ...]:
-    w_in, w_state, b_in, b_state = weights
-    (states, cells), sizes, products = out, run.sizes, run.products
-    hidden = w_state.shape[1]
-    squash, minus_one = slice(2 * hidden, 3 * hidden), x.new_tensor(-1.0)
-    inner, before, bias = w_in.t().clone(), w_state.t().clone(), b_in + b_state
-    for doubled in (inner, before, bias):  # see `seqmel.nn.gru` for tanh
-        doubled[..., squash] *= 2
-    inner, before = inner.to(products or x.dtype), before.to(products or x.dtype)
-    gates = bias.repeat(len(x), 1)  # becomes i, f, g, o of every event
-    add_product(gates, x.to(inner.dtype), inner)
-    recurring = Factor(sizes[0], hidden, products)
-    squashed = torch.empty_like(states)
-    state, cell = run.begin(x, 2, hidden)
-    for begin, size in zip(_begins(sizes), sizes, strict=True):
-        rows = slice(begin, begin + size)
-        a = gates[rows]
-        add_product(a, recurring(state[:size]), before)
-        i, f, g, o = a.sigmoid_().chunk(4, dim=1)
-        torch.add(minus_one, g, alpha=2, out=g)
-        cell = torch.mul(f, cell[:size], out=cells[rows]).addcmul_(i, g)
-        tanh = torch.mul(cell, 2, out=squashed[rows]).sigmoid_()
-        state = torch.mul(o, torch.add(minus_one, tanh, alpha=2, out=tanh), out=states[rows])
-    return (gates, squashed) if keep else ()
+class LSTMLayer(torch.autograd.Function):
+    """c' = f c + i g;  h' = o tanh(c');  i, f, o = sigmoid(x W + h U);  g = tanh(x W_g + h U_g)   (as torch.nn.LSTM)."""
 
+    @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w_in: Tensor,
+        w_state: Tensor,
+        b_in: Tensor,
+        b_state: Tensor,
+        sizes: list[int],
+        memory: Tensor | None,
+        products: torch.dtype | None,
+    ) -> tuple[Tensor, Tensor]:
+        hidden = w_state.shape[1]
+        squash, minus_one = slice(2 * hidden, 3 * hidden), x.new_tensor(-1.0)
+        inner, before, bias = w_in.t().clone(), w_state.t().clone(), b_in + b_state
+        for doubled in (inner, before, bias):  # see `seqmel.nn.gru` for tanh
+            doubled[..., squash] *= 2
+        inner, before = inner.to(products or x.dtype), before.to(products or x.dtype)
+        gates = bias.repeat(len(x), 1)  # becomes i, f, g, o of every event
+        add_product(gates, x.to(inner.dtype), inner)
+        recurring = Factor(sizes[0], hidden, products)
+        cells, squashed, states = (x.new_empty(len(x), hidden) for _ in range(3))
+        state = cell = x.new_zeros(sizes[0], hidden)
+        if memory is not None:
+            state, cell = memory[: sizes[0], 0], memory[: sizes[0], 1]
+        for begin, size in zip(_begins(sizes), sizes, strict=True):
+            rows = slice(begin, begin + size)
+            a = gates[rows]
+            add_product(a, recurring(state[:size]), before)
+            i, f, g, o = a.sigmoid_().chunk(4, dim=1)
+            torch.add(minus_one, g, alpha=2, out=g)
+            cell = torch.mul(f, cell[:size], out=cells[rows]).addcmul_(i, g)
+            tanh = torch.mul(cell, 2, out=squashed[rows]).sigmoid_()
+            state = torch.mul(o, torch.add(minus_one, tanh, alpha=2, out=tanh), out=states[rows])
+        ctx.sizes, ctx.memory, ctx.products = sizes, memory, products
+        ctx.save_for_backward(x, w_in, w_state, gates, cells, squashed, states)
+        ctx.mark_non_differentiable(cells)
+        return states, cells
 
-def _backward(
-    d_states: Tensor,
-    x: Tensor,
-    weights: list[Tensor],
-    run: Run,
-    out: tuple[Tensor, ...],
-    kept: tuple[Tensor, ...],
-    d_x: Tensor | None,
-) -> tuple[Tensor, ...]:
-    w_in, w_state, _, _ = weights
-    (states, cells), (gates, squashed), sizes = out, kept, run.sizes
-    hidden = states.shape[1]
-    first, first_cell = run.first or (None, None)
-    i, f, g, o = gates.view(len(x), 4, hidden).unbind(1)
-    to_cell = o * (1 - squashed * squashed)
-    slopes = torch.empty_like(gates)  # d(gate before its activation) / d(cell) for i, f, g; / d(state) for o
-    by_gate = slopes.view(len(x), 4, hidden)
-    torch.mul(g, i, out=by_gate[:, 0]).mul_(1 - i)
-    torch.mul(_before(cells, sizes, first_cell), f, out=by_gate[:, 1]).mul_(1 - f)
-    torch.mul(i, 1 - g * g, out=by_gate[:, 2])
-    torch.mul(squashed, o, out=by_gate[:, 3]).mul_(1 - o)
-    share = f.contiguous()
-    d_states = d_states.clone()
-    carry_state = carry_cell = x.new_zeros(0, hidden)
-    w_in, w_state = (w.to(run.products or x.dtype) for w in (w_in, w_state))
-    recurring = Factor(sizes[0], 4 * hidden, run.products)
-    for begin, size in zip(reversed(_begins(sizes)), reversed(sizes), strict=True):
-        rows = slice(begin, begin + size)
-        d = d_states[rows]
-        d[: len(carry_state)] += carry_state
-        d_cell = d * to_cell[rows]
-        d_cell[: len(carry_cell)] += carry_cell
-        s = by_gate[rows]
-        s[:, :3].mul_(d_cell.unsqueeze(1))
-        s[:, 3].mul_(d)
-        carry_cell = share[rows].mul_(d_cell)
-        carry_state = (recurring(slopes[rows]) @ w_state)[:size]
-    d_bias = slopes.sum(0)
-    slopes = slopes.to(w_in.dtype)
-    if d_x is not None:
-        d_x.copy_(slopes @ w_in)
-    d_w_in, d_w_state = ((slopes.t() @ y.to(w_in.dtype)).to(x.dtype) for y in (x, _before(states, sizes, first)))
-    return d_w_in, d_w_state, d_bias, d_bias
-
-
-LSTM = Cell(_forward, _backward, carried=2)
+    @staticmethod
+    @custom_bwd(device_type="cpu")
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_in, w_state, gates, cells, squashed, states = ctx.saved_tensors
+        sizes, hidden = ctx.sizes, states.shape[1]
+        first, first_cell = (None, None) if ctx.memory is None else ctx.memory.unbind(1)
+        i, f, g, o = gates.view(len(x), 4, hidden).unbind(1)
+        to_cell = o * (1 - squashed * squashed)
+        slopes = torch.empty_like(gates)  # d(gate before its activation) / d(cell) for i, f, g; / d(state) for o
+        by_gate = slopes.view(len(x), 4, hidden)
+        torch.mul(g, i, out=by_gate[:, 0]).mul_(1 - i)
+        torch.mul(_before(cells, sizes, first_cell), f, out=by_gate[:, 1]).mul_(1 - f)
+        torch.mul(i, 1 - g * g, out=by_gate[:, 2])
+        torch.mul(squashed, o, out=by_gate[:, 3]).mul_(1 - o)
+        kept = f.contiguous()
+        d_states = gradients[0].clone()
+        carry_state = carry_cell = x.new_zeros(0, hidden)
+        w_in, w_state = (w.to(ctx.products or x.dtype) for w in (w_in, w_state))
+        recurring = Factor(sizes[0], 4 * hidden, ctx.products)
+        for begin, size in zip(reversed(_begins(sizes)), reversed(sizes), strict=True):
+            rows = slice(begin, begin + size)
+            d = d_states[rows]
+            d[: len(carry_state)] += carry_state
+            d_cell = d * to_cell[rows]
+            d_cell[: len(carry_cell)] += carry_cell
+            s = by_gate[rows]
+            s[:, :3].mul_(d_cell.unsqueeze(1))
+            s[:, 3].mul_(d)
+            carry_cell = kept[rows].mul_(d_cell)
+            carry_state = (recurring(slopes[rows]) @ w_state)[:size]
+        d_bias = slopes.sum(0)
+        slopes = slopes.to(w_in.dtype)
+        d_x = (slopes @ w_in).to(x.dtype) if ctx.needs_input_grad[0] else None
+        d_w_in, d_w_state = ((slopes.t() @ y.to(w_in.dtype)).to(x.dtype) for y in (x, _before(states, sizes, first)))
+        return d_x, d_w_in, d_w_state, d_bias, d_bias, None, None, None

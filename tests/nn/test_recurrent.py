@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import pytest
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from seqmel.data.batch import SequenceBatch
-from seqmel.nn import gru, recurrent
+from seqmel.nn import gru
 from seqmel.nn.recurrent import Packing, Recurrent
 
 Kind = Literal["gru", "lstm"]
@@ -37,23 +36,13 @@ def by_torch(cells: nn.Module, x: Tensor, batch: SequenceBatch) -> Tensor:
     return torch.cat([row[:length] for row, length in zip(padded, lengths.tolist(), strict=True)])
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """So many threads have sequences of their own, however few there are."""
-    monkeypatch.setattr(recurrent, "_LEAST_SEQUENCES", 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lengths", [LENGTHS, [1], [4], [0, 0, 2], [1, 1, 1], [5, 4, 3, 2, 1, 0]], ids=str)
 @pytest.mark.parametrize("block_rows", [1, 10, None])
 def test_states_and_gradients_are_those_of_torch(
-    kind: Kind, lengths: list[int], block_rows: int | None, threads: int, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, lengths: list[int], block_rows: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many steps are worked on together: one, some, or all; in however many threads."""
+    """However many steps are worked on together: one, some, or all."""
     if block_rows:
         monkeypatch.setattr(gru, "_BLOCK_NUMBERS", block_rows * 16)
     batch, encoder = batch_of(lengths), made(kind)
@@ -90,7 +79,7 @@ def test_in_single_precision_states_and_gradients_are_those_of_torch(kind: Kind)
 @pytest.mark.parametrize("lengths", [LENGTHS, [4], [0, 0, 2]], ids=str)
 @pytest.mark.parametrize("block_rows", [10, None])
 def test_states_without_gradient_are_those_with_it(
-    kind: Kind, lengths: list[int], block_rows: int | None, threads: int, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, lengths: list[int], block_rows: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where they go on from a memory, and where the events come in half precision."""
     if block_rows:
@@ -145,7 +134,7 @@ def test_an_input_without_gradient_gets_none_and_the_weights_get_theirs(kind: Ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bfloat16_autocast_rounds_products_and_keeps_states_and_gradients_in_float32(kind: Kind, threads: int) -> None:
+def test_bfloat16_autocast_rounds_products_and_keeps_states_and_gradients_in_float32(kind: Kind) -> None:
     torch.manual_seed(0)
     batch, encoder = batch_of([30, 3, 0, 25, 25]), Recurrent(kind, 16, hidden_size=32)
     x = torch.randn(batch.events, 16).bfloat16().float().requires_grad_()
@@ -186,17 +175,10 @@ def test_a_gradient_through_a_memory_and_from_several_blocks_is_that_of_one_bloc
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("runs", [1, 2, 7])
-def test_packing_goes_there_and_back_longest_first_in_every_run(runs: int) -> None:
+def test_packing_goes_there_and_back_longest_first() -> None:
     batch = batch_of(LENGTHS)
-    packing = Packing.of(batch, runs=runs)
+    packing = Packing.of(batch)
     assert torch.equal(packing.order[packing.back], torch.arange(batch.events))
-    assert sorted(torch.cat(packing.sequences).tolist()) == list(range(len(LENGTHS)))
-    rows = [row for run in packing.runs for row in range(run.rows.start, run.rows.stop)]
-    assert rows == list(range(batch.events))
-    for run, sequences in zip(packing.runs, packing.sequences, strict=True):
-        lengths = [LENGTHS[i] for i in sequences.tolist()]
-        assert lengths == sorted(lengths, reverse=True)
-        assert run.sizes == [sum(length > step for length in lengths) for step in range(max(lengths))]
-        first = batch.offsets[:-1][sequences[: run.sizes[0]]]
-        assert torch.equal(packing.order[run.rows][: run.sizes[0]], first)
+    assert packing.sizes == [sum(length > step for length in LENGTHS) for step in range(max(LENGTHS))]
+    first = batch.offsets[:-1][torch.tensor(sorted((i for i, n in enumerate(LENGTHS) if n), key=lambda i: -LENGTHS[i]))]
+    assert torch.equal(packing.order[: packing.sizes[0]], first)
