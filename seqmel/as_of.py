@@ -18,7 +18,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from seqmel.data.checking import check_events, time_sql
 from seqmel.data.number_types import NumberType
@@ -28,13 +27,12 @@ from seqmel.data.sequences import EncodedSequences
 from seqmel.data.source import ROW, ident
 from seqmel.data.vector_files import Layout, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import finite, sequence_chunks, vector_layout
+from seqmel.embedding import finite, sequence_chunks, token_batches, vector_layout
 from seqmel.errors import InputError
 from seqmel.files import allocate, check_output, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.progress import Progress, silent
 from seqmel.schema import EventSchema
-from seqmel.token_batches import over_batches
 
 __all__ = ["Moments", "embed_as_of", "read_moments"]
 
@@ -188,6 +186,7 @@ def _of_nothing(model: Model, device: torch.device) -> npt.NDArray[np.float32]:
     return np.asarray(model.encoder.to(device).eval().embed(batch)[0].float().cpu().numpy())
 
 
+@torch.inference_mode()
 def _embed_rows(
     vectors: npt.NDArray[np.float32],
     rows: npt.NDArray[np.intp],
@@ -203,13 +202,10 @@ def _embed_rows(
     who = torch.from_numpy(client.astype(np.int64))
     known = torch.from_numpy(events_before(sequences, who, time_us))
     lengths, moments = known.clamp(max=options.max_events), torch.from_numpy(time_us)
-
-    def embedded(part: Tensor) -> Tensor:
+    for part in token_batches(lengths, options.batch_events):
         batch = sequences.gather(who[part], (known - lengths)[part], lengths[part])
-        return model.encoder.embed(replace(batch, now=moments[part]).to(device)).float().cpu()
-
-    for part, found in over_batches(embedded, lengths, options, device):
-        vectors[rows[part.numpy()]] = finite(found).numpy()
+        batch = replace(batch, now=moments[part]).to(device)
+        vectors[rows[part.numpy()]] = finite(model.encoder.embed(batch).float().cpu()).numpy()
 
 
 def events_before(sequences: EncodedSequences, clients: Any, time_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

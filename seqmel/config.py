@@ -176,8 +176,8 @@ class EmbeddingOptions(Options):
 
     max_events: Positive = 4096
     """Of longer sequences only the last so many events are looked at."""
-    batch_events: Positive | None = None
-    """Events a batch; null takes 16,384 on the CPU, where up to four batches are worked on at once, and 131,072 on a GPU."""
+    batch_events: Positive = 32_768
+    """Events a batch."""
 
 
 def _listed(value: Any) -> Any:

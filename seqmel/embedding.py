@@ -27,7 +27,6 @@ from seqmel.files import check_output, map_numbers, scratch_beside, written_besi
 from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.progress import Progress, silent
-from seqmel.token_batches import over_batches
 
 __all__ = [
     "embed",
@@ -37,6 +36,7 @@ __all__ = [
     "open_events_for",
     "open_prepared_for",
     "sequence_chunks",
+    "token_batches",
     "vector_layout",
     "write_tables",
 ]
@@ -44,6 +44,25 @@ __all__ = [
 _CHUNK_CLIENTS = 16_384  # of a thousand numbers each: 64 MB, a few times over until they are in the file
 
 
+def token_batches(lengths: Tensor, batch_events: int) -> Iterator[Tensor]:
+    """Positions of clients, in batches of like length with at most `batch_events` events, or one client.
+
+    Args:
+        lengths: (N,) int64.
+        batch_events: the budget; a client with more events than that is a batch of its own.
+    """
+    order = torch.argsort(lengths, stable=True)
+    begin, held = 0, 0
+    for end, length in enumerate(lengths[order].tolist()):
+        if end > begin and held + length > batch_events:
+            yield order[begin:end]
+            begin, held = end, 0
+        held += max(1, length)
+    if len(order) > begin:
+        yield order[begin:]
+
+
+@torch.inference_mode()
 def embed_sequences(
     encoder: SequenceEncoder, sequences: EncodedSequences, config: Config, *, device: torch.device | str = "cpu"
 ) -> Tensor:
@@ -60,12 +79,9 @@ def embed_sequences(
     """
     options = config.embedding
     vectors = torch.empty(len(sequences), encoder.output_size)
-
-    def embedded(clients: Tensor) -> Tensor:
-        return encoder.embed(sequences.whole(clients, most=options.max_events).to(device)).float().cpu()
-
-    for clients, found in over_batches(embedded, sequences.lengths.clamp(max=options.max_events), options, device):
-        vectors[clients] = found
+    for clients in token_batches(sequences.lengths.clamp(max=options.max_events), options.batch_events):
+        batch = sequences.whole(clients, most=options.max_events).to(device)
+        vectors[clients] = encoder.embed(batch).float().cpu()
     return finite(vectors)
 
 

@@ -21,12 +21,11 @@ from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.views import Views
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import sequence_chunks
+from seqmel.embedding import sequence_chunks, token_batches
 from seqmel.errors import ConfigError, InputError
 from seqmel.evaluation.retrieval import Figure, Verification, relevant_ranks, retrieval_figures, verification
 from seqmel.model import Model
 from seqmel.progress import Progress, silent
-from seqmel.token_batches import over_batches
 from seqmel.training.validation import unit_vectors
 
 __all__ = ["Parts", "Retrieval", "halves", "measure_retrieval", "two_slices"]
@@ -229,6 +228,7 @@ def _views(
     return two_slices(clients, lengths, min_length=shortest, max_length=longest, generator=generator)
 
 
+@torch.inference_mode()
 def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device: torch.device) -> Tensor:
     """(S, D) float32 on the CPU; of longer parts the last events."""
     options = model.config.embedding
@@ -236,13 +236,9 @@ def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device
     lengths = views.lengths.clamp(max=options.max_events)
     starts = views.starts + views.lengths - lengths
     vectors = torch.empty(len(lengths), encoder.vector_size)
-
-    def embedded(part: Tensor) -> Tensor:
+    for part in token_batches(lengths, options.batch_events):
         batch = sequences.gather(views.clients[part], starts[part], lengths[part]).to(device)
-        return encoder.pool(encoder.states(batch), batch).float().cpu()
-
-    for part, found in over_batches(embedded, lengths, options, device):
-        vectors[part] = found
+        vectors[part] = encoder.pool(encoder.states(batch), batch).float().cpu()
     return vectors
 
 

@@ -32,14 +32,13 @@ from seqmel.data.sequences import EncodedSequences, write_sequences
 from seqmel.data.shard import Shard
 from seqmel.data.vector_files import Layout, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import finite, open_events_for, vector_layout
+from seqmel.embedding import finite, open_events_for, token_batches, vector_layout
 from seqmel.errors import InputError, ModelError
 from seqmel.files import allocate, check_output, map_numbers, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
 from seqmel.progress import Progress, Task, silent
-from seqmel.token_batches import over_batches
 
 __all__ = ["Updated", "embed_update"]
 
@@ -197,12 +196,13 @@ class _Update:
         ids = self.sequences.subset(clients).client_ids.combine_chunks()
         return _State(ids, torch.zeros(n, dtype=torch.int64), torch.full((n,), NO_TIME), torch.full((n,), NO_TIME), {})
 
+    @torch.inference_mode()
     def _advanced(self, state: _State, clients: Tensor) -> _State:
         """The state after the new events of these clients; their vectors are noted."""
         lengths = self.sequences.lengths[clients]
         self._check_times(state, clients, lengths)
-
-        def advanced(rows: Tensor) -> tuple[Summary, Tensor]:
+        parts, order = [], []
+        for rows in token_batches(lengths, self.model.config.embedding.batch_events) if len(clients) else [clients]:
             starts = torch.zeros(len(rows), dtype=torch.int64)
             batch = self.sequences.gather(clients[rows], starts, lengths[rows])
             batch = replace(batch, previous_time=state.last_time[rows]).to(self.device)
@@ -210,14 +210,10 @@ class _Update:
             summary = self.encoder.advance(batch, old or None)
             first, last = self._times(state, rows, batch)
             known = [torch.where(x == NO_TIME, 0, x).to(self.device) for x in (first, last)]
-            vectors = self.encoder.read(summary, *known).float().cpu()
-            kept = {name: values.float().cpu() for name, values in summary.items()}
-            return kept | {"": torch.stack([first, last], 1)}, vectors
-
-        parts, order = [], []
-        for rows, (summary, vectors) in over_batches(advanced, lengths, self.model.config.embedding, self.device):
-            self.vectors[clients[rows].numpy()] = finite(vectors).numpy()
-            parts.append(summary)
+            self.vectors[clients[rows].numpy()] = finite(self.encoder.read(summary, *known).float().cpu()).numpy()
+            parts.append(
+                {name: values.float().cpu() for name, values in summary.items()} | {"": torch.stack([first, last], 1)}
+            )
             order.append(rows)
         back = torch.argsort(torch.cat(order))
         merged = {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}

@@ -15,8 +15,8 @@ from torch import Tensor
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vocabulary import CLIP, FIRST, NULL, UNSEEN, NumericScales, Vocabulary
+from seqmel.embedding import token_batches
 from seqmel.report.page import Bar, Column, Events
-from seqmel.token_batches import token_batches
 
 __all__ = ["category_names", "decoded", "describe", "moment"]
 
