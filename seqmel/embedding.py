@@ -29,6 +29,8 @@ from seqmel.nn.encoder import SequenceEncoder
 from seqmel.progress import Progress, silent
 
 __all__ = [
+    "CHUNK_CLIENTS",
+    "client_chunks",
     "embed",
     "embed_sequences",
     "embed_to_parquet",
@@ -41,7 +43,8 @@ __all__ = [
     "write_tables",
 ]
 
-_CHUNK_CLIENTS = 16_384  # of a thousand numbers each: 64 MB, a few times over until they are in the file
+CHUNK_CLIENTS = 16_384
+"""Clients whose vectors are in memory at a time: of a thousand numbers each 64 MB, a few times over until they are in the file."""
 
 
 def token_batches(lengths: Tensor, batch_events: int) -> Iterator[Tensor]:
@@ -140,15 +143,15 @@ def sequence_chunks(
     shard = shard and check_shard(shard)
     if is_prepared(events):
         sequences = open_prepared_for(model, events, shard)
-        return len(sequences), _parts(sequences)
+        return len(sequences), client_chunks(sequences)
     batches = encode(open_events_for(model, events, temp_folder), model.schema, model.vocabulary, shard=shard)
     chunks = (EncodedSequences.from_batches([batch], time=model.schema.time) for batch in batches)
-    return None, itertools.chain.from_iterable(map(_parts, chunks))
+    return None, itertools.chain.from_iterable(map(client_chunks, chunks))
 
 
-def _parts(sequences: EncodedSequences) -> Iterator[EncodedSequences]:
+def client_chunks(sequences: EncodedSequences) -> Iterator[EncodedSequences]:
     """Not too many clients at a time, however few events they have."""
-    return (sequences.subset(part) for part in torch.arange(len(sequences)).split(_CHUNK_CLIENTS))
+    return (sequences.subset(part) for part in torch.arange(len(sequences)).split(CHUNK_CLIENTS))
 
 
 def open_prepared_for(model: Model, folder: str | Path, shard: Shard | None = None) -> EncodedSequences:

@@ -28,7 +28,14 @@ from seqmel.data.sequences import EncodedSequences
 from seqmel.data.shard import Shard, check_shard
 from seqmel.data.vector_files import Layout, write_tables, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import embed_sequences, open_events_for, open_prepared_for, vector_layout
+from seqmel.embedding import (
+    CHUNK_CLIENTS,
+    client_chunks,
+    embed_sequences,
+    open_events_for,
+    open_prepared_for,
+    vector_layout,
+)
 from seqmel.files import check_output, full_disk_in_words, map_numbers, scratch_beside, scratch_path, written_beside
 from seqmel.model import Model
 from seqmel.parallel import current_rank, failing_together, ranks
@@ -37,7 +44,6 @@ from seqmel.progress import Progress, silent
 
 __all__ = ["embed_shared_to_parquet", "predict_shared_to_parquet", "shares"]
 
-_CHUNK_CLIENTS = 65_536
 Vectors: TypeAlias = npt.NDArray[np.float32]
 Writer: TypeAlias = Callable[[Path, pa.ChunkedArray, Vectors], object]  # the file, (N,) ids, (N, D) vectors
 
@@ -103,8 +109,8 @@ def predict_shared_to_parquet(
 
     def write(path: Path, ids: pa.ChunkedArray, vectors: Vectors) -> None:
         parts = (
-            (ids.slice(begin, _CHUNK_CLIENTS), torch.from_numpy(np.array(vectors[begin : begin + _CHUNK_CLIENTS])))
-            for begin in range(0, max(1, len(vectors)), _CHUNK_CLIENTS)
+            (ids.slice(begin, CHUNK_CLIENTS), torch.from_numpy(np.array(vectors[begin : begin + CHUNK_CLIENTS])))
+            for begin in range(0, max(1, len(vectors)), CHUNK_CLIENTS)
         )
         write_tables(path, prediction_tables(model, parts))
 
@@ -181,10 +187,10 @@ def _embed_share(
     own = torch.arange(bounds[rank.index], bounds[rank.index + 1])
     name = "embed" if rank.count == 1 else f"embed, share 1 of {rank.count}"
     with (folder / f"vectors-{rank.index}").open("wb") as file, progress.task(name, len(own), "clients") as task:
-        for clients in torch.split(own, _CHUNK_CLIENTS) if len(own) else ():
-            vectors = embed_sequences(encoder, sequences.subset(clients), model.config, device=device)
+        for chunk in client_chunks(sequences.subset(own)):
+            vectors = embed_sequences(encoder, chunk, model.config, device=device)
             file.write(vectors.numpy().tobytes())
-            task.advance(len(clients))
+            task.advance(len(chunk))
 
 
 def _joined(folder: Path, size: int, clients: int) -> Vectors:

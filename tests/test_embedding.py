@@ -299,7 +299,7 @@ def test_however_few_events_they_have_not_too_many_clients_are_embedded_at_a_tim
     tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = vectors(model)
-    monkeypatch.setattr("seqmel.embedding._CHUNK_CLIENTS", 3)
+    monkeypatch.setattr("seqmel.embedding.CHUNK_CLIENTS", 3)
     assert_same(vectors(model), wanted)
     assert {len(ids) for ids, _ in embed(model, EVENTS, device="cpu")} == {3, len(wanted) % 3}
     embed_to_parquet(model, EVENTS, tmp_path / "e.parquet", device="cpu")
