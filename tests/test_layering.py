@@ -41,8 +41,8 @@ LAYERS: dict[str, str] = {
     "recognition": "errors progress device data model training embedding evaluation",
     "report": "errors progress files device data model training embedding evaluation",
     "export": "errors files data model nn",
-    "experiment": "errors progress files device config data model training embedding prediction evaluation",
     "demo": "errors evaluation",
+    "experiment": "errors progress files device config data model training embedding prediction evaluation demo",
     "cli": "errors progress schema files parallel config data model training embedding as_of updating prediction sharing spark evaluation recognition"
     " report export experiment demo",
     "__main__": "cli",

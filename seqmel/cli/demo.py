@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from seqmel.cli.evaluate import feature_sets, print_scores, scored
 from seqmel.config import Config
 from seqmel.data.labels import read_labels
@@ -31,10 +29,8 @@ def run_demo(output: Path, *, clients: int, seed: int, overwrite: bool, progress
     check_output(output, overwrite=overwrite)
     began = time.monotonic()
     with written_beside(output) as folder:
-        folder.mkdir()
         data = generate_card_data(clients, seed=seed)
-        pq.write_table(data.events, folder / "events.parquet")
-        pq.write_table(data.clients, folder / "clients.parquet")
+        data.write(folder)
         progress.say(f"generated {len(data.events):,} card transactions of {len(data.clients):,} clients")
         events, vectors = str(folder / "events.parquet"), str(folder / "embeddings.parquet")
         config = Config.of({"seed": seed, **DEMO_OPTIONS})

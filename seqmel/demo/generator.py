@@ -10,10 +10,12 @@ From top to bottom: the strengths, the clients, their outings, second stops, ref
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from seqmel.demo.merchants import (
     CASH_MCC,
@@ -79,6 +81,12 @@ class CardData:
 
     events: pa.Table
     clients: pa.Table
+
+    def write(self, folder: Path) -> None:
+        """Into a folder, as `events.parquet` and `clients.parquet`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(self.events, folder / "events.parquet")
+        pq.write_table(self.clients, folder / "clients.parquet")
 
 
 def generate_card_data(clients: int = 3000, *, seed: int = 0) -> CardData:

@@ -12,6 +12,8 @@
 A row is the base with its own options laid over it, so that rows differ in what they name and in nothing else. `scored` is
 the one key of a row that is no option of a config: `trees` (the default) trains LightGBM on the embeddings, `finetuned` tunes
 the encoder and a head on the labels of each fold's training part, `scratch` does so with an encoder that was not trained before.
+A data set may lay `options` over the base for itself, such as its number of epochs, may have `seeds` of its own, and may be made
+rather than read: `cards: {generated: 3000, targets: [gender]}` is the card data of `seqmel demo` with so many clients.
 With `label_shares: [0.05, 0.2, 1]` every row is scored with these shares of the training labels. `published` puts figures that
 others reported into a column of their own, by row:
 
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.config import Config, parse_yaml
 from seqmel.errors import ConfigError, did_you_mean
@@ -40,6 +42,7 @@ SCORED = ("trees", "finetuned", "scratch")
 """What a row's `scored` may be."""
 
 _Name = Annotated[str, Field(min_length=1)]
+_Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
 class _Part(BaseModel):
@@ -47,13 +50,36 @@ class _Part(BaseModel):
 
 
 class DataSet(_Part):
-    """Events and labels; paths are relative to the folder of data that the run names."""
+    """Events and labels, read or generated; paths are relative to the folder of data that the run names."""
 
-    events: str
-    labels: str
+    events: _Name | None = None
+    labels: _Name | None = None
+    generated: Annotated[int, Field(ge=200)] | None = None
+    """So many made-up clients in place of events and labels; see `seqmel.generate_card_data`."""
     targets: Annotated[tuple[_Name, ...], Field(min_length=1)]
     columns: dict[str, Any] = Field({}, alias="schema")
     """Options of the schema, as in a config."""
+    options: dict[str, Any] = {}
+    """Of a config, laid over the plan's base on this data set; a row's own come on top."""
+    seeds: _Seeds | None = None
+    """Of the training on this data set; the plan's where null."""
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> DataSet:
+        given = (self.events is not None, self.labels is not None, self.generated is not None)
+        if given not in ((True, True, False), (False, False, True)):
+            raise ValueError("needs events and labels, or generated: a number of clients, and not both")
+        return self
+
+    def files(self, data: Path, made: Path) -> tuple[Path, Path]:
+        """Where the events and the labels lie: in the folder of data, or where they were generated."""
+        if self.events is None or self.labels is None:
+            return made / "events.parquet", made / "clients.parquet"
+        return data / self.events, data / self.labels
+
+    def settings(self) -> dict[str, Any]:
+        """Which data these are, without how they are used."""
+        return self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude={"options", "seeds"})
 
 
 class Published(_Part):
@@ -82,7 +108,7 @@ class Plan(_Part):
     """Whether the hand-crafted aggregates are a row too, and each row is scored beside them as well."""
     label_shares: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0,)
     """Shares of the training labels that each row is scored with, on the same test parts."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: _Seeds = (0,)
     folds: Annotated[int, Field(ge=2)] = 5
     trees: Annotated[int, Field(ge=1)] = 500
     clients: Annotated[int, Field(ge=2)] | None = None
@@ -92,9 +118,13 @@ class Plan(_Part):
     def config(self, row: str, data: str, seed: int) -> Config:
         """All options of a row on a data set."""
         own = {name: value for name, value in self.rows[row].items() if name != "scored"}
-        options = _laid_over(self.base, own)
+        options = _laid_over(_laid_over(self.base, self.data[data].options), own)
         options = _laid_over(options, {"schema": self.data[data].columns, "seed": seed})
         return Config.of(options, source=f"row {row!r}")
+
+    def seeds_of(self, data: str) -> tuple[int, ...]:
+        """The seeds of the training on a data set."""
+        return self.data[data].seeds or self.seeds
 
     def scored(self, row: str) -> str:
         """One of `SCORED`; trees for the aggregates."""
@@ -174,7 +204,8 @@ def _explain(error: ValidationError, path: Path) -> str:
         model = parts.get(str(first["loc"][0]), Plan)
         known = [field.alias or name for name, field in model.model_fields.items()]
         return f"{path}: unknown option {place!r}.{did_you_mean(str(first['loc'][-1]), known)} Known here: {', '.join(known)}."
-    return f"{path}: {place or 'the file'}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{path}: {place or 'the file'}: {said[0].lower()}{said[1:]}."
 
 
 def _laid_over(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

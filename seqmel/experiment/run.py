@@ -1,5 +1,6 @@
 """Run an experiment: each cell (row, data set, seed) once; what is done already is read, not done again.
 
+RESULTS/generated/<data>     events and labels of a data set that is made rather than read
 RESULTS/prepared/<data>      sequences and aggregates, made once
 RESULTS/predictions/         what LightGBM predicts from the aggregates, on which every row is beside them
 RESULTS/cells/*.json         the scores of a cell, one file each, with the options that it ran with
@@ -28,6 +29,7 @@ from seqmel.data.inference import infer_schema
 from seqmel.data.labels import beside, read_labels
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared
 from seqmel.data.reading import open_events
+from seqmel.demo.generator import generate_card_data
 from seqmel.errors import ConfigError, OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import label_curve
@@ -79,7 +81,7 @@ def _cells(plan: Plan) -> Iterator[Cell]:
         if plan.aggregates:
             yield Cell(AGGREGATES, data, 0)
         for row in plan.rows:
-            for seed in plan.seeds:
+            for seed in plan.seeds_of(data):
                 yield Cell(row, data, seed)
 
 
@@ -96,7 +98,7 @@ def _settings(plan: Plan, cell: Cell) -> dict[str, Any]:
     more: dict[str, Any] = {} if plan.label_shares == (1.0,) else {"label_shares": list(plan.label_shares)}
     if plan.scored(cell.row) != "trees":
         more["scored"] = plan.scored(cell.row)
-    return {"data": plan.data[cell.data].model_dump(by_alias=True, mode="json"), "config": options} | folds | more
+    return {"data": plan.data[cell.data].settings(), "config": options} | folds | more
 
 
 def _is_done(plan: Plan, cell: Cell, output: Path) -> bool:
@@ -120,12 +122,16 @@ def _with_newer_options(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress) -> None:
-    """Sequences and aggregates of a data set, once."""
+    """Sequences and aggregates of a data set, once; its events and labels too, where they are made."""
     from seqmel.training.run import prepare
 
     folder = output / "prepared" / name
     config = plan.config(next(iter(plan.rows)), name, 0)
-    events = root / plan.data[name].events
+    made = plan.data[name].generated
+    if made is not None and not (output / "generated" / name).is_dir():
+        with written_beside(output / "generated" / name) as partial:
+            generate_card_data(made).write(partial)
+    events, _ = _files(plan, name, root, output)
     if not is_prepared(folder):
         prepare(events, folder, config=config, overwrite=True, progress=progress)
     if plan.aggregates and not (output / "prepared" / f"{name}.aggregates.parquet").is_file():
@@ -133,6 +139,11 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
         features = AggregatePlan.fit(source, infer_schema(source, config.columns)).compute(source)
         with written_beside(output / "prepared" / f"{name}.aggregates.parquet") as partial:
             features.to_parquet(partial)
+
+
+def _files(plan: Plan, name: str, root: Path, output: Path) -> tuple[Path, Path]:
+    """The events and the labels of a data set."""
+    return plan.data[name].files(root, output / "generated" / name)
 
 
 def _run_all(todo: list[Cell], plan: Path, root: Path, output: Path, jobs: int) -> Iterator[tuple[Cell, float]]:
@@ -176,7 +187,8 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     plan = read_plan(plan_file)
     data = plan.data[cell.data]
     threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
-    labels = [read_labels(root / data.labels, target, client=data.columns.get("client")) for target in data.targets]
+    _, clients = _files(plan, cell.data, root, output)
+    labels = [read_labels(clients, target, client=data.columns.get("client")) for target in data.targets]
     if plan.scored(cell.row) == "trees":
         sets = _feature_sets(plan, cell, output)
         found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]

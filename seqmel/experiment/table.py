@@ -74,8 +74,7 @@ def _grids(results: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, npt.ND
 def markdown(plan: Plan, results: pd.DataFrame) -> str:
     """A table a data set and target: rows as in the plan, mean and interval, the difference to the first row, and figures
     that others published."""
-    seeds = f"seeds {', '.join(map(str, plan.seeds))}" if len(plan.seeds) > 1 else f"seed {plan.seeds[0]}"
-    parts = [f"LightGBM, {plan.trees} trees, {plan.folds} folds, {seeds}; mean ± 95 % interval over folds and seeds."]
+    parts = [f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % interval over folds and seeds."]
     if plan.published:
         parts.append(
             "Published figures are of other data, or other runs, than ours: what can be compared is the order of rows."
@@ -93,6 +92,16 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
             lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def _seeds(plan: Plan) -> str:
+    """The seeds of the training in words, by data set where they differ."""
+    words = {}
+    for data in plan.data:
+        seeds = plan.seeds_of(data)
+        words[data] = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    found = set(words.values())
+    return found.pop() if len(found) == 1 else "; ".join(f"{data}: {seeds}" for data, seeds in words.items())
 
 
 def _picture(results: pd.DataFrame) -> bytes:

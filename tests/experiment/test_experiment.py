@@ -113,6 +113,28 @@ def test_a_row_is_the_base_with_its_own_options_over_it(folder: Path) -> None:
     assert (b.events.hidden_size, b.events.layers, b.encoder.name, b.seed) == (32, 2, "transformer", 4)
 
 
+def test_a_data_set_has_its_own_options_and_seeds_between_the_base_and_the_rows(folder: Path) -> None:
+    own = {"options": {"training": {"epochs": 7, "batch_size": 8}}, "seeds": [5]}
+    data = {"cards": PLAN["data"]["cards"], "more": PLAN["data"]["cards"] | own}
+    rows = {"a": {}, "untrained": {"training": {"epochs": 0}}}
+    plan = read_plan(write(folder, PLAN | {"base": {"training": {"epochs": 2}}, "data": data, "rows": rows}))
+    epochs = [plan.config(row, data, 0).training.epochs for data in ("cards", "more") for row in rows]
+    assert epochs == [2, 0, 7, 0]
+    assert plan.config("untrained", "more", 0).training.batch_size == 8
+    assert [cell.seed for cell in seqmel.experiment.run._cells(plan) if cell.row == "a"] == [0, 1, 5]
+    text = markdown(plan, results_of("aggregates", "a"))
+    assert "cards: seeds 0, 1; more: seed 5;" in text
+
+
+def test_data_can_be_generated(folder: Path) -> None:
+    data = {"cards": {"generated": 200, "targets": ["gender"]}}
+    base = {"events": {"hidden_size": 8}, "training": {"epochs": 0}}
+    plan = PLAN | {"data": data, "base": base, "rows": {"untrained": {}}, "seeds": [0], "aggregates": False}
+    assert "| cards: gender | auroc |" in run_experiment(write(folder, plan), folder / "out").read_text()
+    made = pq.read_table(folder / "out" / "generated" / "cards" / "events.parquet")
+    assert made.cast(seqmel.generate_card_data(200).events.schema).equals(seqmel.generate_card_data(200).events)
+
+
 def test_clients_limits_every_row_to_the_first_ones(folder: Path) -> None:
     plan = write(folder, PLAN | {"clients": 24, "seeds": [0], "rows": {"pooled": {}}})
     run_experiment(plan, folder / "out")
@@ -138,8 +160,11 @@ def test_the_interval_adds_the_chance_of_folds_and_of_seeds() -> None:
         ({"rows": {"x": {"scored": "finetund"}}}, ["row 'x'", "finetund", "trees, finetuned, scratch", "Did you mean"]),
         ({"label_shares": [0.1, 2]}, ["label_shares"]),
         ({"data": {"cards": {"events": "e", "labels": "l", "targets": ["t"], "evnts": 1}}}, ["evnts", "events"]),
+        ({"data": {"cards": {"events": "e", "targets": ["t"]}}}, ["data.cards: needs events and labels, or generated"]),
+        ({"data": {"cards": PLAN["data"]["cards"] | {"generated": 300}}}, ["data.cards: needs", "not both"]),
+        ({"data": {"cards": PLAN["data"]["cards"] | {"options": {"encodr": 1}}}}, ["encodr", "encoder"]),
     ],
-    ids=["option", "key", "folds", "no rows", "scored", "shares", "data"],
+    ids=["option", "key", "folds", "no rows", "scored", "shares", "data", "no labels", "two sources", "data's option"],
 )
 def test_a_plan_that_is_wrong_is_refused_before_anything_runs(
     change: dict[str, Any], words: list[str], folder: Path
