@@ -202,7 +202,7 @@ def _embed_rows(
     who = torch.from_numpy(client.astype(np.int64))
     known = torch.from_numpy(events_before(sequences, who, time_us))
     lengths, moments = known.clamp(max=options.max_events), torch.from_numpy(time_us)
-    for part in token_batches(lengths, options.batch_events):
+    for part in token_batches(lengths, model.config.events_at_a_time):
         batch = sequences.gather(who[part], (known - lengths)[part], lengths[part])
         batch = replace(batch, now=moments[part]).to(device)
         vectors[rows[part.numpy()]] = finite(model.encoder.embed(batch).float().cpu()).numpy()

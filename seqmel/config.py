@@ -177,7 +177,7 @@ class EmbeddingOptions(Options):
     max_events: Positive = 4096
     """Of longer sequences only the last so many events are looked at."""
     batch_events: Positive = 32_768
-    """Events a batch."""
+    """Events a batch; four times as many with a GRU or LSTM, which is a third faster with more sequences side by side."""
 
 
 def _listed(value: Any) -> Any:
@@ -309,6 +309,11 @@ class Config(Options):
     def recurrent(self) -> bool:
         """Whether the encoder is a GRU or LSTM."""
         return isinstance(self.encoder, RecurrentOptions)
+
+    @property
+    def events_at_a_time(self) -> int:
+        """How many events are embedded at a time."""
+        return self.embedding.batch_events * (4 if self.recurrent else 1)
 
     @property
     def labelled(self) -> dict[str, LabelledOptions]:

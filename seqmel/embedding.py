@@ -80,10 +80,10 @@ def embed_sequences(
     Raises:
         ModelError: a vector is not finite.
     """
-    options = config.embedding
+    most = config.embedding.max_events
     vectors = torch.empty(len(sequences), encoder.output_size)
-    for clients in token_batches(sequences.lengths.clamp(max=options.max_events), options.batch_events):
-        batch = sequences.whole(clients, most=options.max_events).to(device)
+    for clients in token_batches(sequences.lengths.clamp(max=most), config.events_at_a_time):
+        batch = sequences.whole(clients, most=most).to(device)
         vectors[clients] = encoder.embed(batch).float().cpu()
     return finite(vectors)
 

@@ -231,12 +231,12 @@ def _views(
 @torch.inference_mode()
 def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device: torch.device) -> Tensor:
     """(S, D) float32 on the CPU; of longer parts the last events."""
-    options = model.config.embedding
+    most = model.config.embedding.max_events
     encoder = model.encoder.to(device).eval()
-    lengths = views.lengths.clamp(max=options.max_events)
+    lengths = views.lengths.clamp(max=most)
     starts = views.starts + views.lengths - lengths
     vectors = torch.empty(len(lengths), encoder.vector_size)
-    for part in token_batches(lengths, options.batch_events):
+    for part in token_batches(lengths, model.config.events_at_a_time):
         batch = sequences.gather(views.clients[part], starts[part], lengths[part]).to(device)
         vectors[part] = encoder.pool(encoder.states(batch), batch).float().cpu()
     return vectors

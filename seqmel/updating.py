@@ -202,7 +202,7 @@ class _Update:
         lengths = self.sequences.lengths[clients]
         self._check_times(state, clients, lengths)
         parts, order = [], []
-        for rows in token_batches(lengths, self.model.config.embedding.batch_events) if len(clients) else [clients]:
+        for rows in token_batches(lengths, self.model.config.events_at_a_time) if len(clients) else [clients]:
             starts = torch.zeros(len(rows), dtype=torch.int64)
             batch = self.sequences.gather(clients[rows], starts, lengths[rows])
             batch = replace(batch, previous_time=state.last_time[rows]).to(self.device)

@@ -74,7 +74,9 @@ def _grids(results: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, npt.ND
 def markdown(plan: Plan, results: pd.DataFrame) -> str:
     """A table a data set and target: rows as in the plan, mean and interval, the difference to the first row, and figures
     that others published."""
-    parts = [f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % interval over folds and seeds."]
+    parts = [
+        f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % interval over folds and seeds."
+    ]
     if plan.published:
         parts.append(
             "Published figures are of other data, or other runs, than ours: what can be compared is the order of rows."

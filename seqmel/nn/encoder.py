@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from seqmel.data.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.errors import ModelError
 from seqmel.nn.events import EventEncoder
-from seqmel.nn.pooling import Pooling, Summary
+from seqmel.nn.pooling import Pooling, Summary, side_by_side
 from seqmel.nn.profile import PROFILE_SIZE, first_and_last, profile
 from seqmel.nn.recurrent import Recurrent
 from seqmel.nn.transformer import Transformer
@@ -54,19 +56,23 @@ class SequenceEncoder(nn.Module):
             batch: the sequences.
             hidden, stand_in: see `EventEncoder.forward`.
         """
-        events = self.events(batch, hidden=hidden, stand_in=stand_in)
-        if self.sequence is None:
-            return events
-        return torch.cat([events, self.sequence(events, batch)], dim=1)
+        return side_by_side(self._parts(batch, hidden=hidden, stand_in=stand_in))
 
-    def pool(self, states: Tensor, batch: SequenceBatch) -> Tensor:
+    def _parts(
+        self, batch: SequenceBatch, *, hidden: Tensor | None = None, stand_in: Tensor | None = None
+    ) -> list[Tensor]:
+        """The columns of the states: the encoded events, and what the sequence encoder makes of them."""
+        events = self.events(batch, hidden=hidden, stand_in=stand_in)
+        return [events] if self.sequence is None else [events, self.sequence(events, batch)]
+
+    def pool(self, states: Tensor | Sequence[Tensor], batch: SequenceBatch) -> Tensor:
         """(B, vector_size): what is learnt of the vectors that belong to these states."""
         pooled = self.pooling(states, batch)
         return pooled if self.project is None else self.project(pooled)
 
     def embed(self, batch: SequenceBatch) -> Tensor:
         """(B, output_size): the vector of each sequence, before any head; the profile, if it has one, in the end."""
-        pooled = self.pool(self.states(batch), batch)
+        pooled = self.pool(self._parts(batch), batch)
         return self._beside_profile(pooled, batch.offsets.diff(), *first_and_last(batch), batch.now)
 
     def _beside_profile(
@@ -100,7 +106,7 @@ class SequenceEncoder(nn.Module):
             return new if state is None else self.pooling.merge(state, new)
         memory = events.new_zeros(len(batch), self.sequence.memory_size) if state is None else state["memory"]
         states, memory = self.sequence.advance(events, batch, memory)
-        new = self.pooling.summarise(torch.cat([events, states], dim=1), batch)
+        new = self.pooling.summarise([events, states], batch)
         return (new if state is None else self.pooling.merge(state, new)) | {"memory": memory}
 
     def read(self, state: Summary, first: Tensor, last: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqmel.data.batch import SequenceBatch
 
-__all__ = ["POOLINGS", "Pooling", "Summary", "segment_max", "segment_sum"]
+__all__ = ["POOLINGS", "Pooling", "Summary", "segment_max", "segment_sum", "side_by_side"]
 
 
 def segment_sum(values: Tensor, batch: SequenceBatch) -> Tensor:
@@ -62,6 +62,31 @@ class _MaxOnCpu(torch.autograd.Function):
         return d_values, None
 
 
+_BLOCK_NUMBERS = 2**20  # four megabytes: what is made of so many states on the way stays in the cache
+
+
+def _in_blocks(states: Sequence[Tensor], batch: SequenceBatch) -> Iterator[tuple[Tensor, SequenceBatch]]:
+    """The states and the extent of neighbouring sequences at a time, about `_BLOCK_NUMBERS` numbers, or one sequence."""
+    most = max(1, _BLOCK_NUMBERS // sum(part.shape[1] for part in states))
+    ends = batch.lengths.cumsum(0)
+    begin = 0
+    while begin < len(batch):
+        before = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(torch.searchsorted(ends, before + most, right=True)))
+        events = slice(before, int(ends[end - 1]))
+        offsets = batch.offsets[begin : end + 1] - before
+        yield (
+            side_by_side([part[events] for part in states]),
+            SequenceBatch({}, batch.time[events], offsets, batch.lengths[begin:end]),
+        )
+        begin = end
+
+
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """(E, H): the columns of several (E, H_i)."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
+
+
 POOLINGS = ("last", "mean", "max", "std", "total", "attention")
 """Names of the ways to pool."""
 
@@ -87,12 +112,24 @@ class Pooling(nn.Module):
         self.heads = next(h for h in range(max(1, size // 32), 0, -1) if size % h == 0)
         self.scores = nn.Linear(size, self.heads) if "attention" in self.names else None
 
-    def forward(self, states: Tensor, batch: SequenceBatch) -> Tensor:
-        """Pool the events of each sequence."""
+    def forward(self, states: Tensor | Sequence[Tensor], batch: SequenceBatch) -> Tensor:
+        """Pool the events of each sequence; see `summarise`."""
         return self.read(self.summarise(states, batch))
 
-    def summarise(self, states: Tensor, batch: SequenceBatch) -> Summary:
-        """The summary of (E, H) states; zeros for an empty sequence."""
+    def summarise(self, states: Tensor | Sequence[Tensor], batch: SequenceBatch) -> Summary:
+        """The summary of the events of each sequence; zeros for an empty one.
+
+        Args:
+            states: (E, H), or several such with their columns to stand side by side.
+            batch: whose events they are.
+        """
+        parts = [states] if isinstance(states, Tensor) else states
+        if batch.device.type != "cpu" or torch.is_grad_enabled() or not batch.events:
+            return self._summarise(side_by_side(parts), batch)
+        found = [self._summarise(some, extent) for some, extent in _in_blocks(parts, batch)]
+        return {name: torch.cat([summary[name] for summary in found]) for name in found[0]}
+
+    def _summarise(self, states: Tensor, batch: SequenceBatch) -> Summary:
         states = states.float()
         count = batch.offsets.diff().unsqueeze(1).float()
         summary = {"count": count}

@@ -94,8 +94,8 @@ class Recurrent(nn.Module):
         if batch.events == 0:
             return events.new_zeros(0, self.output_size)
         packing = Packing.of(batch)
-        packed = _Reordered.apply(events, packing.order, packing.back)
-        return _Reordered.apply(self._layers(packed, packing, None)[-1][0], packing.back, packing.order)
+        layers = self._layers(_Reordered.apply(events, packing.order, packing.back), packing, None)
+        return _Reordered.apply(layers.pop()[0], packing.back, packing.order)
 
     def advance(self, events: Tensor, batch: SequenceBatch, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Go on from where earlier events of the same sequences left off. No gradient goes back into the memory.

@@ -7,6 +7,7 @@ import torch
 from small import batch_of
 from torch import Tensor
 
+import seqmel.nn.pooling
 from seqmel.data.batch import SequenceBatch
 from seqmel.nn.pooling import POOLINGS, Pooling, segment_max
 
@@ -61,6 +62,20 @@ def test_several_poolings_stand_side_by_side_in_the_order_of_their_names() -> No
     assert found.shape == (len(LENGTHS), pooling.output_size)
     for name, columns in zip(pooling.names, found.split(SIZE, dim=1), strict=True):
         assert torch.equal(columns, made(name)(x, batch))
+
+
+@pytest.mark.parametrize("name", POOLINGS)
+def test_pooling_a_few_sequences_at_a_time_gives_the_same_to_the_bit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, pooling = batch_of(LENGTHS), made(name)
+    x = states(batch)
+    whole = pooling(x, batch).detach()
+    for numbers in (1, 4 * SIZE, 10 * SIZE, 1000 * SIZE):
+        monkeypatch.setattr(seqmel.nn.pooling, "_BLOCK_NUMBERS", numbers)
+        with torch.no_grad():
+            assert torch.equal(pooling(x, batch), whole)
+            assert torch.equal(pooling([x[:, :3], x[:, 3:]], batch), whole)
 
 
 @pytest.mark.parametrize("name", POOLINGS)
