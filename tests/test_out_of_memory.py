@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 import torch
 from small import card_events
 
+from seqmel import prepare
 from seqmel.cli.main import main
+from seqmel.data.prepared import open_prepared
+from seqmel.data.source import reading
 
 TOO_MUCH = 2**60
 
@@ -55,6 +59,22 @@ def test_memory_that_is_not_there_is_one_line_with_what_to_do(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("seqmel: Not enough memory (")
     assert "Lower preparation.memory_limit" in line
+
+
+def test_memory_that_is_not_there_is_not_taken_for_a_broken_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(MemoryError), reading("events.parquet"):
+        pa.allocate_buffer(TOO_MUCH)
+    pq.write_table(card_events(3), tmp_path / "events.parquet")
+    prepare(tmp_path / "events.parquet", tmp_path / "prepared")
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("mmap.mmap", refused)
+    with pytest.raises(MemoryError, match="prepared cannot be mapped"):
+        open_prepared(tmp_path / "prepared")
 
 
 def test_another_error_of_torch_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ sequences.arrow    one row a client, list columns; memory-mapped where it is use
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -104,7 +105,11 @@ def _opened(folder: Path) -> PreparedSequences:
             mark["clients"], mark["events"],
         ):  # fmt: skip
             raise ValueError("sequences.arrow is not the one that was written with the other files")
+    except MemoryError:  # Arrow's is an ArrowException too
+        raise
     except (OSError, ValueError, KeyError, TypeError, ValidationError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise MemoryError(f"{folder} cannot be mapped") from None
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{folder} is no whole folder of prepared sequences ({line}). Prepare the events again."

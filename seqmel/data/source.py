@@ -130,6 +130,8 @@ def reading(label: str) -> Iterator[None]:
             f"The memory limit or the disk for temporary files was reached while reading {label}."
             f" Raise preparation.memory_limit or free space. ({first_line(error)})"
         ) from None
+    except MemoryError:  # Arrow's is an ArrowException too
+        raise
     except (duckdb.Error, pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read {label}: {first_line(error)}") from None
 
