@@ -24,12 +24,13 @@ from seqmel.data.number_types import NumberType
 from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import Events, open_events
 from seqmel.data.sequences import EncodedSequences
+from seqmel.data.shard import Shard, places_in_shard
 from seqmel.data.source import ROW, ident
 from seqmel.data.vector_files import Layout, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import finite, sequence_chunks, token_batches, vector_layout
 from seqmel.errors import InputError
-from seqmel.files import allocate, check_output, scratch_beside, written_beside
+from seqmel.files import allocate, check_output, map_numbers, scratch_beside, written_beside
 from seqmel.model import Model
 from seqmel.progress import Progress, silent
 from seqmel.schema import EventSchema
@@ -55,6 +56,10 @@ class Moments:
 
     def __len__(self) -> int:
         return len(self.time_us)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Moments:
+        """Only these rows, in this order."""
+        return Moments(self.table.take(rows), self.time_us[rows], self.label)
 
 
 def read_moments(moments: Events, schema: EventSchema) -> Moments:
@@ -85,6 +90,7 @@ def embed_as_of(
     dtype: NumberType = "float32",
     dim: int | None = None,
     scales: str | Path | None = None,
+    shard: Shard | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Progress = silent,
@@ -94,7 +100,7 @@ def embed_as_of(
     A client that has no event before the moment has the vector of an empty sequence.
 
     Args:
-        model, events, layout, dtype, dim, scales, device, progress: see `embed_to_parquet`.
+        model, events, layout, dtype, dim, scales, shard, device, progress: see `embed_to_parquet`.
         moments: a table with a client and a time column, named and written as those of the events; or one moment for
             all clients, such as "2024-01-31" or, where time is counted in numbers, "365".
         output: the Parquet file to write.
@@ -108,16 +114,18 @@ def embed_as_of(
     """
     output = Path(output)
     check_output(output, overwrite=overwrite)
-    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales)
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
     one = _one_moment(moments, model.schema)
     wanted = read_moments(moments if one is None else _every_client(model, events, one), model.schema)
+    if shard is not None:
+        wanted = wanted.take(places_in_shard(wanted.table.column(0), shard))
     placed = resolve_device(device)
     keep_large_blocks()
     with written_beside(output) as partial, scratch_beside(output) as scratch:
         shape = (len(wanted), model.encoder.output_size)
         allocate(scratch / "vectors", 4 * shape[0] * shape[1])
-        vectors = np.memmap(scratch / "vectors", np.float32, "r+", shape=shape)
-        _fill(vectors, model, events, wanted, placed, progress)
+        vectors = map_numbers(scratch / "vectors", shape, "r+")
+        _fill(vectors, model, events, wanted, shard, placed, progress)
         write_vectors(partial, wanted.table, vectors, how)
     return len(wanted), dim or model.encoder.output_size
 
@@ -152,6 +160,7 @@ def _fill(
     model: Model,
     events: Events,
     wanted: Moments,
+    shard: Shard | None,
     device: torch.device,
     progress: Progress,
 ) -> None:
@@ -159,7 +168,7 @@ def _fill(
     vectors[:] = _of_nothing(model, device)
     ids = wanted.table.column(0).to_pandas()
     seen = np.zeros(len(wanted), bool)
-    _, chunks = sequence_chunks(model, events)
+    _, chunks = sequence_chunks(model, events, shard=shard)
     with progress.task("embed", len(wanted), "moments") as task:
         for sequences in chunks:
             client = pd.Index(sequences.client_ids.to_pandas()).get_indexer(ids)
@@ -167,7 +176,7 @@ def _fill(
             seen[rows] = True
             _embed_rows(vectors, rows, client[rows], sequences, model, wanted.time_us[rows], device)
             task.advance(len(rows))
-    if not seen.any():
+    if shard is None and not seen.any():
         examples = ", ".join(repr(i) for i in ids[:3].tolist())
         raise InputError(
             f"No client of {wanted.label} has events. It has {ids.nunique():,} clients, such as {examples}."

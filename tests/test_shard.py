@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from small import card_events, nested
 
+from seqmel.as_of import embed_as_of
 from seqmel.cli.main import main
 from seqmel.data.shard import places_in_shard, shard_of
 from seqmel.embedding import embed, embed_to_parquet
@@ -112,6 +113,24 @@ def test_predictions_of_the_shares_are_those_of_the_whole(model: Model, tmp_path
     np.testing.assert_allclose(one["kind=1"], other["kind=1"], atol=1e-5)
 
 
+@pytest.mark.parametrize("from_prepared", [False, True], ids=["events", "prepared"])
+def test_moments_of_the_shares_are_those_of_the_whole_each_in_its_order(
+    from_prepared: bool, model: Model, tmp_path: Path
+) -> None:
+    events: Any = prepared(model, tmp_path) if from_prepared else EVENTS
+    rows = np.random.default_rng(2).integers(0, len(EVENTS), 60)
+    moments: Any = EVENTS.select(["client_id", "event_time"]).take(rows)
+    for asked in (moments, "2024-01-10"):
+        embed_as_of(model, events, asked, tmp_path / "whole", device="cpu", overwrite=True)
+        whole = pq.read_table(tmp_path / "whole").to_pandas()
+        share_of = whole["client_id"].map(lambda client: by_hand(client, COUNT))
+        for share in range(1, COUNT + 1):
+            embed_as_of(model, events, asked, tmp_path / "one", shard=(share, COUNT), device="cpu", overwrite=True)
+            found, expected = pq.read_table(tmp_path / "one").to_pandas(), whole[share_of == share]
+            assert found.iloc[:, :2].to_numpy().tolist() == expected.iloc[:, :2].to_numpy().tolist()
+            np.testing.assert_allclose(found.iloc[:, 2:], expected.iloc[:, 2:], atol=1e-5)
+
+
 def test_a_share_with_nobody_in_it_is_an_empty_file(model: Model, tmp_path: Path) -> None:
     taken = {by_hand(client, 500) for client in EVENTS["client_id"].to_pylist()}
     shard = min(set(range(1, 501)) - taken), 500
@@ -122,7 +141,8 @@ def test_a_share_with_nobody_in_it_is_an_empty_file(model: Model, tmp_path: Path
     assert embed_to_parquet(model, EVENTS, tmp_path / "c", shard=shard, scales=whole, **scales, device="cpu")[0] == 0
     updated = embed_update(model, EVENTS, tmp_path / "state", tmp_path / "d", shard=shard, device="cpu")
     assert (updated.clients, updated.known) == (0, 0)
-    for name in "abd":
+    embed_as_of(model, EVENTS, "2024-01-10", tmp_path / "e", shard=shard, device="cpu")
+    for name in "abde":
         assert pq.read_table(tmp_path / name).num_rows == 0
     assert pq.read_schema(tmp_path / "c") == pq.read_schema(whole)
 
@@ -182,16 +202,14 @@ def test_words_that_name_no_share_are_refused(
     assert "which of how many, such as 3/8" in line or f"There is no shard {words}" in line
 
 
-@pytest.mark.parametrize("options", [["--as-of", "2024-01-31"], ["--engine", "spark"]])
-def test_a_share_goes_neither_with_moments_nor_with_spark(
-    options: list[str],
+def test_a_share_does_not_go_with_spark(
     tmp_path: Path,
     model_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    line = refused(["--shard", "1/2", *options], "embed", tmp_path, model_folder, monkeypatch, capsys)
-    assert "--shard goes with neither --engine spark nor --as-of" in line
+    line = refused(["--shard", "1/2", "--engine", "spark"], "embed", tmp_path, model_folder, monkeypatch, capsys)
+    assert "--shard does not go with --engine spark" in line
 
 
 def refused(

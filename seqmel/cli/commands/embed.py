@@ -57,8 +57,8 @@ def embed(
     by_spark = one_of("engine", engine, "duckdb", "spark") == "spark"
     if by_spark and (as_of is not None or state is not None):
         raise ConfigError("--engine spark goes with neither --as-of nor --state. Leave it out, or them.")
-    if shard is not None and (by_spark or as_of is not None):
-        raise ConfigError("--shard goes with neither --engine spark nor --as-of. Leave it out, or them.")
+    if shard is not None and by_spark:
+        raise ConfigError("--shard does not go with --engine spark. Leave one of them out.")
     if ((devices or 1) > 1 or launched()) and (by_spark or as_of is not None or state is not None):
         raise ConfigError(
             "Several devices go with none of --engine spark, --as-of and --state. Leave --devices out, or them."
