@@ -137,10 +137,7 @@ class EventEncoder(nn.Module):
         self.register_buffer("knots", torch.tensor(_KNOTS), persistent=False)
         self.time = TimeFeatures(vocabulary.time)
         self.from_time = nn.Linear(self.time.output_size, hidden_size)
-        steps: list[nn.Module] = [
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-        ]  # in place: no gradient needs what was there
+        steps: list[nn.Module] = [nn.ReLU(inplace=True), nn.Dropout(dropout)]  # no gradient needs what was there
         for _ in range(layers - 1):
             steps += [nn.Linear(hidden_size, hidden_size), nn.ReLU(inplace=True), nn.Dropout(dropout)]
         self.network = nn.Sequential(*steps)

@@ -62,7 +62,7 @@ class _MaxOnCpu(torch.autograd.Function):
         return d_values, None
 
 
-_BLOCK_NUMBERS = 2**20  # four megabytes: what is made of so many states on the way stays in the cache
+_BLOCK_NUMBERS = 2**20  # four megabytes of states, and a few times that made of them on the way
 
 
 def _in_blocks(states: Sequence[Tensor], batch: SequenceBatch) -> Iterator[tuple[Tensor, SequenceBatch]]:
