@@ -14,37 +14,12 @@ from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 
 from seqmel.nn.products import Factor, add_product
+from seqmel.nn.steps import Step, most_rows, rows_of, step_blocks
 
 __all__ = ["GRULayer", "gru_alone"]
 
-_BLOCK_NUMBERS = 2**19  # two megabytes: about what a core's second cache and its share of the third hold
 
-
-def _blocks(sizes: list[int], width: int) -> list[list[tuple[int, int, int]]]:
-    """Runs of steps whose events, `width` numbers each, fit in the cache together: (step, first row, rows) of each step."""
-    most = max(sizes[0], _BLOCK_NUMBERS // width)
-    blocks: list[list[tuple[int, int, int]]] = []
-    begin, held = 0, most
-    for step, size in enumerate(sizes):
-        if held + size > most:
-            blocks.append([])
-            held = 0
-        blocks[-1].append((step, begin, size))
-        begin, held = begin + size, held + size
-    return blocks
-
-
-def _rows(block: list[tuple[int, int, int]]) -> slice:
-    return slice(block[0][1], block[-1][1] + block[-1][2])
-
-
-def _most_rows(blocks: list[list[tuple[int, int, int]]]) -> int:
-    return max(rows.stop - rows.start for rows in map(_rows, blocks))
-
-
-def _put_before(
-    states: Tensor, block: list[tuple[int, int, int]], sizes: list[int], first: Tensor | None, out: Tensor
-) -> None:
+def _put_before(states: Tensor, block: list[Step], sizes: list[int], first: Tensor | None, out: Tensor) -> None:
     """(R, H) the state before each event of a block: `first` or zero, or the rows of the step before that still run."""
     at = 0
     for step, begin, size in block:
@@ -79,13 +54,13 @@ def _gru_states(
     bias[3 * hidden :] *= 2
     before, inner = before.to(products or x.dtype), inner.t().to(products or x.dtype)
     minus_one = x.new_tensor(-1.0)
-    blocks = _blocks(sizes, 4 * hidden)
+    blocks = step_blocks(sizes, 4 * hidden)
     states = x.new_empty(len(x), hidden)
-    gates = x.new_empty(len(x) if keep else _most_rows(blocks), 4 * hidden)
+    gates = x.new_empty(len(x) if keep else most_rows(blocks), 4 * hidden)
     state = x.new_zeros(sizes[0], hidden) if first is None else first[: sizes[0]]
-    events, recurring = Factor(_most_rows(blocks), x.shape[1], products), Factor(sizes[0], hidden, products)
+    events, recurring = Factor(most_rows(blocks), x.shape[1], products), Factor(sizes[0], hidden, products)
     for block in blocks:
-        rows, running = _rows(block), [size for _, _, size in block]
+        rows, running = rows_of(block), [size for _, _, size in block]
         part = gates[rows] if keep else gates[: rows.stop - rows.start]
         part[:] = bias
         add_product(part[:, hidden:], events(x[rows]), inner)
@@ -147,8 +122,8 @@ class GRULayer(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, w_in, w_state, gates, states = ctx.saved_tensors
         sizes, hidden = ctx.sizes, states.shape[1]
-        blocks = _blocks(sizes, 4 * hidden)
-        most = _most_rows(blocks)
+        blocks = step_blocks(sizes, 4 * hidden)
+        most = most_rows(blocks)
         slopes, before = x.new_empty(most, 4 * hidden), x.new_empty(most, hidden)
         w_before, w_in = (w.to(ctx.products or x.dtype) for w in (w_state.roll(hidden, 0), w_in))
         by_event, by_slope, by_state = (Factor(most, width, ctx.products) for width in (x.shape[1], 4 * hidden, hidden))
@@ -159,7 +134,7 @@ class GRULayer(torch.autograd.Function):
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         d_state = x.new_zeros(sizes[0], hidden)
         for block in reversed(blocks):
-            rows, running = _rows(block), [size for _, _, size in block]
+            rows, running = rows_of(block), [size for _, _, size in block]
             u, r, z, n = gates[rows].chunk(4, dim=1)
             h, s = before[: len(u)], slopes[: len(u)]
             _put_before(states, block, sizes, ctx.first, h)

@@ -1,19 +1,22 @@
-"""The LSTM layer on the CPU, an exact twin of torch.nn.LSTM: forward and backward.
+"""The LSTM layer on the CPU, an exact twin of torch.nn.LSTM: forward, backward, and forward alone.
 
-Input products, gate derivatives and weight gradients are done before and after the recurrence for all steps at once.
+Input products are done for as many steps at once as stay in the cache, gate derivatives and weight gradients after the
+recurrence for all steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp import custom_bwd, custom_fwd
 
 from seqmel.nn.products import Factor, add_product
+from seqmel.nn.steps import most_rows, rows_of, step_blocks
 
-__all__ = ["LSTMLayer"]
+__all__ = ["LSTMLayer", "lstm_alone"]
 
 
 def _begins(sizes: list[int]) -> list[int]:
@@ -36,6 +39,62 @@ def _before(states: Tensor, sizes: list[int], first: Tensor | None) -> Tensor:
     return before
 
 
+def _lstm_states(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    sizes: list[int],
+    memory: Tensor | None,
+    *,
+    keep: bool,
+    products: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """States and cells (E, H); gates i, f, g, o (E, 4H) and tanh c (E, H) where they are to be kept, else of one block.
+
+    tanh is taken as in `seqmel.nn.gru`.
+    """
+    w_in, w_state, b_in, b_state = weights
+    hidden = w_state.shape[1]
+    squash, minus_one = slice(2 * hidden, 3 * hidden), x.new_tensor(-1.0)
+    inner, before, bias = w_in.t().clone(), w_state.t().clone(), b_in + b_state
+    for doubled in (inner, before, bias):
+        doubled[..., squash] *= 2
+    inner, before = inner.to(products or x.dtype), before.to(products or x.dtype)
+    blocks = step_blocks(sizes, 4 * hidden)
+    most = most_rows(blocks)
+    states, cells = x.new_empty(len(x), hidden), x.new_empty(len(x), hidden)
+    gates, squashed = (x.new_empty(len(x) if keep else most, width) for width in (4 * hidden, hidden))
+    state = cell = x.new_zeros(sizes[0], hidden)
+    if memory is not None:
+        state, cell = memory[: sizes[0], 0], memory[: sizes[0], 1]
+    events, recurring = Factor(most, x.shape[1], products), Factor(sizes[0], hidden, products)
+    for block in blocks:
+        rows, running = rows_of(block), [size for _, _, size in block]
+        kept = rows if keep else slice(0, rows.stop - rows.start)
+        part, tanh_part = gates[kept], squashed[kept]
+        part[:] = bias
+        add_product(part, events(x[rows]), inner)
+        columns = [part, *part.chunk(4, dim=1), cells[rows], tanh_part, states[rows]]
+        by_step = zip(running, *(c.split_with_sizes(running) for c in columns), strict=True)
+        for size, a, i, f, g, o, cell_out, tanh, out in by_step:
+            add_product(a, recurring(state[:size]), before)
+            a.sigmoid_()
+            torch.add(minus_one, g, alpha=2, out=g)
+            cell = torch.mul(f, cell[:size], out=cell_out).addcmul_(i, g)
+            torch.mul(cell, 2, out=tanh).sigmoid_()
+            state = torch.mul(o, torch.add(minus_one, tanh, alpha=2, out=tanh), out=out)
+    return states, cells, gates, squashed
+
+
+def lstm_alone(
+    x: Tensor, weights: list[nn.Parameter], sizes: list[int], memory: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What `LSTMLayer` gives where no gradient is asked for: nothing is kept but states and cells."""
+    with torch.autocast("cpu", enabled=False):
+        x = x.to(weights[0].dtype)
+        memory = None if memory is None else memory.to(x.dtype)
+        return _lstm_states(x, weights, sizes, memory, keep=False)[:2]
+
+
 class LSTMLayer(torch.autograd.Function):
     """c' = f c + i g;  h' = o tanh(c');  i, f, o = sigmoid(x W + h U);  g = tanh(x W_g + h U_g)   (as torch.nn.LSTM)."""
 
@@ -52,28 +111,8 @@ class LSTMLayer(torch.autograd.Function):
         memory: Tensor | None,
         products: torch.dtype | None,
     ) -> tuple[Tensor, Tensor]:
-        hidden = w_state.shape[1]
-        squash, minus_one = slice(2 * hidden, 3 * hidden), x.new_tensor(-1.0)
-        inner, before, bias = w_in.t().clone(), w_state.t().clone(), b_in + b_state
-        for doubled in (inner, before, bias):  # see `seqmel.nn.gru` for tanh
-            doubled[..., squash] *= 2
-        inner, before = inner.to(products or x.dtype), before.to(products or x.dtype)
-        gates = bias.repeat(len(x), 1)  # becomes i, f, g, o of every event
-        add_product(gates, x.to(inner.dtype), inner)
-        recurring = Factor(sizes[0], hidden, products)
-        cells, squashed, states = (x.new_empty(len(x), hidden) for _ in range(3))
-        state = cell = x.new_zeros(sizes[0], hidden)
-        if memory is not None:
-            state, cell = memory[: sizes[0], 0], memory[: sizes[0], 1]
-        for begin, size in zip(_begins(sizes), sizes, strict=True):
-            rows = slice(begin, begin + size)
-            a = gates[rows]
-            add_product(a, recurring(state[:size]), before)
-            i, f, g, o = a.sigmoid_().chunk(4, dim=1)
-            torch.add(minus_one, g, alpha=2, out=g)
-            cell = torch.mul(f, cell[:size], out=cells[rows]).addcmul_(i, g)
-            tanh = torch.mul(cell, 2, out=squashed[rows]).sigmoid_()
-            state = torch.mul(o, torch.add(minus_one, tanh, alpha=2, out=tanh), out=states[rows])
+        weights = w_in, w_state, b_in, b_state
+        states, cells, gates, squashed = _lstm_states(x, weights, sizes, memory, keep=True, products=products)
         ctx.sizes, ctx.memory, ctx.products = sizes, memory, products
         ctx.save_for_backward(x, w_in, w_state, gates, cells, squashed, states)
         ctx.mark_non_differentiable(cells)

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from seqmel.data.batch import SequenceBatch
 from seqmel.nn.gru import GRULayer, gru_alone
-from seqmel.nn.lstm import LSTMLayer
+from seqmel.nn.lstm import LSTMLayer, lstm_alone
 from seqmel.nn.products import type_of_products
 
 __all__ = ["Packing", "Recurrent"]
@@ -131,6 +131,8 @@ class Recurrent(nn.Module):
                 found.append((gru_alone(inner, weights, packing.sizes, begin),))
             elif self.kind == "gru":
                 found.append((GRULayer.apply(inner, *weights, packing.sizes, begin, products),))
+            elif not torch.is_grad_enabled():
+                found.append(lstm_alone(inner, weights, packing.sizes, begin))
             else:
                 found.append(LSTMLayer.apply(inner, *weights, packing.sizes, begin, products))
         return found

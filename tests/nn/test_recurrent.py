@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from seqmel.data.batch import SequenceBatch
-from seqmel.nn import gru
+from seqmel.nn import steps
 from seqmel.nn.recurrent import Packing, Recurrent
 
 Kind = Literal["gru", "lstm"]
@@ -44,7 +44,7 @@ def test_states_and_gradients_are_those_of_torch(
 ) -> None:
     """However many steps are worked on together: one, some, or all."""
     if block_rows:
-        monkeypatch.setattr(gru, "_BLOCK_NUMBERS", block_rows * 16)
+        monkeypatch.setattr(steps, "_BLOCK_NUMBERS", block_rows * 16)
     batch, encoder = batch_of(lengths), made(kind)
     x = events(batch).requires_grad_()
     ours, theirs = encoder(x, batch), by_torch(encoder.cells, x, batch)
@@ -83,7 +83,7 @@ def test_states_without_gradient_are_those_with_it(
 ) -> None:
     """Also where they go on from a memory, and where the events come in half precision."""
     if block_rows:
-        monkeypatch.setattr(gru, "_BLOCK_NUMBERS", block_rows * 16)
+        monkeypatch.setattr(steps, "_BLOCK_NUMBERS", block_rows * 16)
     batch, encoder = batch_of(lengths), made(kind)
     x, memory = events(batch), torch.randn(len(batch), encoder.memory_size, dtype=torch.float64)
     expected, (going_on, after) = encoder(x, batch), encoder.advance(x, batch, memory)
@@ -161,14 +161,15 @@ def test_dropout_acts_between_layers_in_training_only(kind: Kind) -> None:
     torch.testing.assert_close(encoder(x, batch), by_torch(encoder.cells, x, batch), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_gradient_through_a_memory_and_from_several_blocks_is_that_of_one_block(
-    monkeypatch: pytest.MonkeyPatch,
+    kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch, encoder = batch_of(LENGTHS), made("gru")
+    batch, encoder = batch_of(LENGTHS), made(kind)
     x, memory = events(batch).requires_grad_(), torch.randn(len(batch), encoder.memory_size, dtype=torch.float64)
     inputs = [x, *encoder.parameters()]
     whole = torch.autograd.grad(encoder.advance(x, batch, memory)[0].sin().sum(), inputs)
-    monkeypatch.setattr(gru, "_BLOCK_NUMBERS", 10 * 16)
+    monkeypatch.setattr(steps, "_BLOCK_NUMBERS", 10 * 16)
     for one, other in zip(
         torch.autograd.grad(encoder.advance(x, batch, memory)[0].sin().sum(), inputs), whole, strict=True
     ):
