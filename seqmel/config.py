@@ -171,13 +171,16 @@ class FinetuningOptions(Options):
         return self
 
 
+_SIDE_BY_SIDE = 1024  # width of a recurrence times how many times as many events: what more memory it may take
+
+
 class EmbeddingOptions(Options):
     """How vectors are computed once the model is trained."""
 
     max_events: Positive = 4096
     """Of longer sequences only the last so many events are looked at."""
     batch_events: Positive = 32_768
-    """Events a batch; four times as many with a GRU or LSTM, which is a third faster with more sequences side by side."""
+    """Events a batch; up to four times as many with a GRU or LSTM of 512 or less, which is faster with more sequences side by side."""
 
 
 def _listed(value: Any) -> Any:
@@ -312,8 +315,11 @@ class Config(Options):
 
     @property
     def events_at_a_time(self) -> int:
-        """How many events are embedded at a time."""
-        return self.embedding.batch_events * (4 if self.recurrent else 1)
+        """How many events are embedded at a time: four times `batch_events` with a GRU or LSTM of 256 or less, twice with one of 512."""
+        most = self.embedding.batch_events
+        if isinstance(self.encoder, RecurrentOptions):
+            return most * max(1, min(4, _SIDE_BY_SIDE // self.encoder.hidden_size))
+        return most
 
     @property
     def labelled(self) -> dict[str, LabelledOptions]:

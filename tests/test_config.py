@@ -236,3 +236,18 @@ def test_options_go_with_another_name_too() -> None:
 def test_a_method_under_the_wrong_option_is_told_its_own() -> None:
     with pytest.raises(ConfigError, match=r"objective cannot be 'vicreg'.* belongs to another option: loss=vicreg\.$"):
         Config.of({"objective": "vicreg"})
+
+
+@pytest.mark.parametrize(
+    ("encoder", "events"),
+    [
+        ("none", 100),
+        ("transformer", 100),
+        *((("gru", size), n) for size, n in ((64, 400), (256, 400), (512, 200), (800, 100))),
+    ],
+    ids=str,
+)
+def test_a_narrow_recurrence_embeds_more_events_at_a_time(encoder: str | tuple[str, int], events: int) -> None:
+    name, size = encoder if isinstance(encoder, tuple) else (encoder, None)
+    options = {"name": name} | ({"hidden_size": size} if size else {})
+    assert Config.of({"encoder": options, "embedding": {"batch_events": 100}}).events_at_a_time == events
