@@ -1,155 +1,80 @@
-"""The GRU layer on the CPU, an exact twin of torch.nn.GRU: forward, backward, and forward alone.
-
-Input products, gate derivatives and weight gradients are done for as many steps at once as stay in the cache; the recurrence
-between them does only what each step must wait for.
-"""
+"""The gates of a GRU, as torch.nn.GRU defines it, forward and backward."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
-from torch import Tensor, nn
-from torch.amp import custom_bwd, custom_fwd
+from torch import Tensor
 
-from seqmel.nn.products import Factor, add_product
-from seqmel.nn.steps import Step, most_rows, rows_of, step_blocks
+from seqmel.nn.layer import Cell, LaidOut, Recur
 
-__all__ = ["GRULayer", "gru_alone"]
+__all__ = ["GRU"]
 
 
-def _put_before(states: Tensor, block: list[Step], sizes: list[int], first: Tensor | None, out: Tensor) -> None:
-    """(R, H) the state before each event of a block: `first` or zero, or the rows of the step before that still run."""
-    at = 0
-    for step, begin, size in block:
-        if step:
-            source = begin - sizes[step - 1]
-            out[at : at + size] = states[source : source + size]
-        elif first is None:
-            out[at : at + size] = 0
-        else:
-            out[at : at + size] = first[:size]
-        at += size
+class GRU(Cell):
+    """h' = (1 - z) n + z h;  r, z = sigmoid(x W + h U);  n = tanh(x W_n + r u),  u = h U_n.
 
-
-def _gru_states(
-    x: Tensor,
-    weights: Sequence[Tensor],
-    sizes: list[int],
-    first: Tensor | None,
-    *,
-    keep: bool,
-    products: torch.dtype | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The states (E, H), and the gates of all events where they are to be kept, else of one block: (E, 4H) h U_n, r, z, n.
-
-    tanh a is taken as 2 sigmoid(2 a) - 1, which is four times as fast; the doubling is in the weights.
+    The gates lie as u, r, z, n: the events add to the last three, the state to the first three.
     """
-    w_in, w_state, b_in, b_state = weights
-    hidden = w_state.shape[1]
-    before, inner, bias = w_state.roll(hidden, 0).t(), w_in.clone(), torch.cat([b_state[2 * hidden :], b_in])
-    bias[hidden : 3 * hidden] += b_state[: 2 * hidden]
-    inner[2 * hidden :] *= 2
-    bias[3 * hidden :] *= 2
-    before, inner = before.to(products or x.dtype), inner.t().to(products or x.dtype)
-    minus_one = x.new_tensor(-1.0)
-    blocks = step_blocks(sizes, 4 * hidden)
-    states = x.new_empty(len(x), hidden)
-    gates = x.new_empty(len(x) if keep else most_rows(blocks), 4 * hidden)
-    state = x.new_zeros(sizes[0], hidden) if first is None else first[: sizes[0]]
-    events, recurring = Factor(most_rows(blocks), x.shape[1], products), Factor(sizes[0], hidden, products)
-    for block in blocks:
-        rows, running = rows_of(block), [size for _, _, size in block]
-        part = gates[rows] if keep else gates[: rows.stop - rows.start]
-        part[:] = bias
-        add_product(part[:, hidden:], events(x[rows]), inner)
-        columns = [part[:, : 3 * hidden], part[:, hidden : 3 * hidden], *part.chunk(4, dim=1), states[rows]]
-        by_step = zip(running, *(c.split_with_sizes(running) for c in columns), strict=True)
-        for size, u_r_z, r_z, u, r, z, n, out in by_step:
+
+    carried, from_events, from_state = 1, (1, 4), (0, 3)
+
+    def lay_out(self, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, *, doubled: bool) -> LaidOut:
+        """torch's order of them is r, z, n."""
+        hidden = w_state.shape[1]
+        inner, bias = w_in.clone(), torch.cat([b_state[2 * hidden :], b_in])
+        bias[hidden : 3 * hidden] += b_state[: 2 * hidden]
+        if doubled:
+            inner[2 * hidden :] *= 2
+            bias[3 * hidden :] *= 2
+        return LaidOut(inner.t(), w_state.roll(hidden, 0).t(), bias)
+
+    def take_back(self, d: LaidOut) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The bias of u is the state's alone, that of n the events' alone, that of r and z both's."""
+        hidden = len(d.before)
+        by_state = d.bias[: 3 * hidden].roll(-hidden)
+        return d.inner.t().contiguous(), d.before.t().roll(-hidden, 0), d.bias[hidden:].clone(), by_state
+
+    def forward(
+        self, gates: Tensor, sizes: list[int], begin: tuple[Tensor, ...], out: list[Tensor], recur: Recur
+    ) -> tuple[Tensor, ...]:
+        """The gates become h U_n, r, z, n."""
+        hidden, minus_one = out[0].shape[1], gates.new_tensor(-1.0)
+        (state,) = begin
+        columns = (gates[:, : 3 * hidden], gates[:, hidden : 3 * hidden], *gates.chunk(4, dim=1), out[0])
+        for size, u_r_z, r_z, u, r, z, n, after in zip(
+            sizes, *(c.split_with_sizes(sizes) for c in columns), strict=True
+        ):
             state = state.narrow(0, 0, size)
-            add_product(u_r_z, recurring(state), before)
+            recur(u_r_z, state)
             r_z.sigmoid_()
             torch.add(minus_one, n.addcmul_(r, u, value=2).sigmoid_(), alpha=2, out=n)
-            state = torch.lerp(n, state, z, out=out)
-    return states, gates
+            state = torch.lerp(n, state, z, out=after)
+        return (state,)
 
-
-def _gru_slopes(u: Tensor, r: Tensor, z: Tensor, n: Tensor, r_z: Tensor, before: Tensor, out: Tensor) -> None:
-    """(R, 4H) d(gate before its activation) / d(state) for h U_n, r, z, n: (1-z)(1-n^2) r, ... u r(1-r), (h-n) z(1-z), ..."""
-    hidden = u.shape[1]
-    by_u, by_r, by_z, by_n = out.chunk(4, dim=1)
-    torch.ops.aten.tanh_backward(torch.sub(1, z, out=by_n), n, grad_input=by_n)
-    torch.mul(by_n, r, out=by_u)
-    torch.mul(by_n, u, out=by_r)
-    torch.sub(before, n, out=by_z)
-    by_r_z = out[:, hidden : 3 * hidden]
-    torch.ops.aten.sigmoid_backward(by_r_z, r_z, grad_input=by_r_z)
-
-
-def gru_alone(x: Tensor, weights: list[nn.Parameter], sizes: list[int], memory: Tensor | None) -> Tensor:
-    """What `GRULayer` gives where no gradient is asked for: nothing is kept but the states."""
-    first = None if memory is None else memory[:, 0].to(weights[0].dtype)
-    with torch.autocast("cpu", enabled=False):
-        return _gru_states(x.to(weights[0].dtype), weights, sizes, first, keep=False)[0]
-
-
-class GRULayer(torch.autograd.Function):
-    """h' = (1 - z) n + z h;  r, z = sigmoid(x W + h U);  n = tanh(x W_n + r (h U_n))   (as torch.nn.GRU defines it)."""
-
-    @staticmethod
-    @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        w_in: Tensor,
-        w_state: Tensor,
-        b_in: Tensor,
-        b_state: Tensor,
+    def backward(
+        self,
+        gates: Tensor,
         sizes: list[int],
-        memory: Tensor | None,
-        products: torch.dtype | None,
-    ) -> Tensor:
-        first = None if memory is None else memory[:, 0]
-        weights = w_in, w_state, b_in, b_state
-        states, gates = _gru_states(x, weights, sizes, first, keep=True, products=products)
-        ctx.sizes, ctx.first, ctx.products = sizes, first, products
-        ctx.save_for_backward(x, w_in, w_state, gates, states)
-        return states
-
-    @staticmethod
-    @custom_bwd(device_type="cpu")
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_in, w_state, gates, states = ctx.saved_tensors
-        sizes, hidden = ctx.sizes, states.shape[1]
-        blocks = step_blocks(sizes, 4 * hidden)
-        most = most_rows(blocks)
-        slopes, before = x.new_empty(most, 4 * hidden), x.new_empty(most, hidden)
-        w_before, w_in = (w.to(ctx.products or x.dtype) for w in (w_state.roll(hidden, 0), w_in))
-        by_event, by_slope, by_state = (Factor(most, width, ctx.products) for width in (x.shape[1], 4 * hidden, hidden))
-        recurring = Factor(sizes[0], 3 * hidden, ctx.products)
-        # transposed, and sums as products with ones: faster than the other way round
-        d_w_before, d_w_in = x.new_zeros(hidden, 3 * hidden), x.new_zeros(w_in.shape[1], 3 * hidden)
-        d_bias, ones = x.new_zeros(1, 4 * hidden), x.new_ones(1, len(slopes))
-        d_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
-        d_state = x.new_zeros(sizes[0], hidden)
-        for block in reversed(blocks):
-            rows, running = rows_of(block), [size for _, _, size in block]
-            u, r, z, n = gates[rows].chunk(4, dim=1)
-            h, s = before[: len(u)], slopes[: len(u)]
-            _put_before(states, block, sizes, ctx.first, h)
-            _gru_slopes(u, r, z, n, gates[rows, hidden : 3 * hidden], h, s)
-            columns = (gradients[0][rows], z, s.view(-1, 4, hidden), s[:, : 3 * hidden])
-            by_step = zip(running[::-1], *(c.split_with_sizes(running)[::-1] for c in columns), strict=True)
-            for size, d_out, kept, gate, u_r_z in by_step:
-                d = d_state.narrow(0, 0, size).add_(d_out)
-                gate.mul_(d.unsqueeze(1))
-                add_product(d.mul_(kept), recurring(u_r_z), w_before)
-            d_bias.addmm_(ones[:, : len(s)], s)
-            s = by_slope(s)
-            add_product(d_w_before, by_state(h).t(), s[:, : 3 * hidden])
-            add_product(d_w_in, by_event(x[rows]).t(), s[:, hidden:])
-            if d_x is not None:
-                add_product(d_x[rows], s[:, hidden:], w_in)
-        d_w_state, d_b_state = d_w_before.t().roll(-hidden, 0), d_bias[0, : 3 * hidden].roll(-hidden)
-        return d_x, d_w_in.t().contiguous(), d_w_state, d_bias[0, hidden:].clone(), d_b_state, None, None, None
+        before: list[Tensor],
+        after: list[Tensor],
+        d_states: Tensor,
+        d_carried: tuple[Tensor, ...],
+        recur: Recur,
+        slopes: Tensor,
+    ) -> None:
+        """By the state: u gets (1-z)(1-n^2) r, r the same by u (1-r), z gets (h-n) z (1-z), n gets (1-z)(1-n^2)."""
+        hidden = slopes.shape[1] // 4
+        u, r, z, n = gates.chunk(4, dim=1)
+        by_u, by_r, by_z, by_n = slopes.chunk(4, dim=1)
+        torch.ops.aten.tanh_backward(torch.sub(1, z, out=by_n), n, grad_input=by_n)
+        torch.mul(by_n, r, out=by_u)
+        torch.mul(by_n, u, out=by_r)
+        torch.sub(before[0], n, out=by_z)
+        by_r_z = slopes[:, hidden : 3 * hidden]
+        torch.ops.aten.sigmoid_backward(by_r_z, gates[:, hidden : 3 * hidden], grad_input=by_r_z)
+        columns = (d_states, z, slopes.view(-1, 4, hidden), slopes[:, : 3 * hidden])
+        by_step = (c.split_with_sizes(sizes)[::-1] for c in columns)
+        for size, d_out, kept, every, u_r_z in zip(sizes[::-1], *by_step, strict=True):
+            d = d_carried[0].narrow(0, 0, size).add_(d_out)
+            every.mul_(d.unsqueeze(1))
+            recur(d.mul_(kept), u_r_z)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["Factor", "add_product", "type_of_products"]
+__all__ = ["Factor", "Product", "add_product", "type_of_products"]
 
 
 def type_of_products(packed: Tensor) -> torch.dtype | None:
@@ -38,6 +38,24 @@ class Factor:
 
 def _rounded_up(rows: int) -> int:
     return -(-rows // 32) * 32
+
+
+class Product:
+    """The product of rows with the same weights time and again.
+
+    Args:
+        weights: (K, N).
+        rows: how many there are at most.
+        products: what it is computed in, where not as all else.
+    """
+
+    def __init__(self, weights: Tensor, rows: int, products: torch.dtype | None) -> None:
+        self.weights = weights.to(products or weights.dtype)
+        self.factor = Factor(rows, len(weights), products)
+
+    def __call__(self, out: Tensor, rows: Tensor) -> None:
+        """Add (R, K) times the weights to `out` (R, N)."""
+        add_product(out, self.factor(rows), self.weights)
 
 
 def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 Sequences are sorted by length, so that at step t the ones still running are the first b_t rows: no padding is computed.
 On a GPU cuDNN does that. On the CPU torch's own backward over packed sequences takes time quadratic in the number of
-steps, so there it is written out (`seqmel.nn.gru`, `seqmel.nn.lstm`): the recurrence keeps only what each step must wait
+steps, so there it is written out (`seqmel.nn.layer`): the recurrence keeps only what each step must wait
 for, one product and a few pointwise operations. Under bfloat16 autocast the products are in bfloat16; states, gates and
 sums stay in float32.
 """
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from seqmel.data.batch import SequenceBatch
-from seqmel.nn.gru import GRULayer, gru_alone
-from seqmel.nn.lstm import LSTMLayer, lstm_alone
+from seqmel.nn.gru import GRU
+from seqmel.nn.layer import Run, recurrent_layer
+from seqmel.nn.lstm import LSTM
 from seqmel.nn.products import type_of_products
 
 __all__ = ["Packing", "Recurrent"]
@@ -119,22 +120,15 @@ class Recurrent(nn.Module):
         return layers[-1][0].index_select(0, packing.back), after.flatten(1)
 
     def _layers(self, packed: Tensor, packing: Packing, memory: Tensor | None) -> list[tuple[Tensor, ...]]:
-        """For each layer the packed (E, H) states, and the cells of an LSTM where there is a memory to go on from."""
+        """For each layer the packed (E, H) states, and the cells of an LSTM, which cuDNN keeps to itself."""
         if packed.device.type != "cpu" and memory is None:
             return [(self.cells(PackedSequence(packed, torch.tensor(packing.sizes)))[0].data,)]
-        products = type_of_products(packed)
+        cell, products = GRU() if self.kind == "gru" else LSTM(), type_of_products(packed)
         found: list[tuple[Tensor, ...]] = []
         for i, weights in enumerate(self.cells.all_weights):
-            begin = None if memory is None else memory[packing.ranked, i].to(packed.dtype)
             inner = self.dropout(found[-1][0]) if found else packed
-            if self.kind == "gru" and not torch.is_grad_enabled():
-                found.append((gru_alone(inner, weights, packing.sizes, begin),))
-            elif self.kind == "gru":
-                found.append((GRULayer.apply(inner, *weights, packing.sizes, begin, products),))
-            elif not torch.is_grad_enabled():
-                found.append(lstm_alone(inner, weights, packing.sizes, begin))
-            else:
-                found.append(LSTMLayer.apply(inner, *weights, packing.sizes, begin, products))
+            first = None if memory is None else memory[packing.ranked, i]
+            found.append(recurrent_layer(inner, weights, cell, Run(packing.sizes, first, products)))
         return found
 
 

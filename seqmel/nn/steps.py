@@ -1,4 +1,4 @@
-"""The steps of a recurrence over a packed batch, a few at a time: what is computed for all their events at once stays in the cache."""
+"""The steps of a recurrence over a packed batch, a few at a time."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ __all__ = ["Step", "most_rows", "rows_of", "step_blocks"]
 Step: TypeAlias = tuple[int, int, int]
 """Its number, its first packed row, and how many rows it has: the sequences that still run."""
 
-_BLOCK_NUMBERS = 2**19  # two megabytes: about what a core's second cache and its share of the third hold
 
-
-def step_blocks(sizes: list[int], width: int) -> list[list[Step]]:
-    """Runs of steps whose events, `width` numbers each, fit in the cache together; one step at least.
+def step_blocks(sizes: list[int], rows: int) -> list[list[Step]]:
+    """Runs of steps of together at most so many rows; one step at least.
 
     Args:
         sizes: rows of each step, not increasing.
-        width: numbers an event.
+        rows: how many are best worked on at once.
     """
-    most = max(sizes[0], _BLOCK_NUMBERS // width)
+    most = max(sizes[0], rows)
     blocks: list[list[Step]] = []
     begin, held = 0, most
     for step, size in enumerate(sizes):

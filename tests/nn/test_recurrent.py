@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from seqmel.data.batch import SequenceBatch
-from seqmel.nn import steps
+from seqmel.nn import layer
 from seqmel.nn.recurrent import Packing, Recurrent
 
 Kind = Literal["gru", "lstm"]
@@ -22,6 +22,12 @@ LENGTHS = [3, 0, 1, 7, 7, 2, 0, 1, 12]
 def made(kind: Kind, *, layers: int = 2, seed: int = 0) -> Recurrent:
     torch.manual_seed(seed)
     return Recurrent(kind, 5, hidden_size=4, layers=layers).double()
+
+
+def in_blocks_of(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many steps at once, of four units, as have so many rows."""
+    monkeypatch.setattr(layer, "_FORWARD_NUMBERS", rows * 16)
+    monkeypatch.setattr(layer, "_BACKWARD_ROWS", rows)
 
 
 def events(batch: SequenceBatch, seed: int = 1) -> Tensor:
@@ -44,7 +50,7 @@ def test_states_and_gradients_are_those_of_torch(
 ) -> None:
     """However many steps are worked on together: one, some, or all."""
     if block_rows:
-        monkeypatch.setattr(steps, "_BLOCK_NUMBERS", block_rows * 16)
+        in_blocks_of(block_rows, monkeypatch)
     batch, encoder = batch_of(lengths), made(kind)
     x = events(batch).requires_grad_()
     ours, theirs = encoder(x, batch), by_torch(encoder.cells, x, batch)
@@ -83,7 +89,7 @@ def test_states_without_gradient_are_those_with_it(
 ) -> None:
     """Also where they go on from a memory, and where the events come in half precision."""
     if block_rows:
-        monkeypatch.setattr(steps, "_BLOCK_NUMBERS", block_rows * 16)
+        in_blocks_of(block_rows, monkeypatch)
     batch, encoder = batch_of(lengths), made(kind)
     x, memory = events(batch), torch.randn(len(batch), encoder.memory_size, dtype=torch.float64)
     expected, (going_on, after) = encoder(x, batch), encoder.advance(x, batch, memory)
@@ -169,7 +175,7 @@ def test_a_gradient_through_a_memory_and_from_several_blocks_is_that_of_one_bloc
     x, memory = events(batch).requires_grad_(), torch.randn(len(batch), encoder.memory_size, dtype=torch.float64)
     inputs = [x, *encoder.parameters()]
     whole = torch.autograd.grad(encoder.advance(x, batch, memory)[0].sin().sum(), inputs)
-    monkeypatch.setattr(steps, "_BLOCK_NUMBERS", 10 * 16)
+    in_blocks_of(10, monkeypatch)
     for one, other in zip(
         torch.autograd.grad(encoder.advance(x, batch, memory)[0].sin().sum(), inputs), whole, strict=True
     ):
