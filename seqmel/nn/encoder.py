@@ -70,10 +70,13 @@ class SequenceEncoder(nn.Module):
         pooled = self.pooling(states, batch)
         return pooled if self.project is None else self.project(pooled)
 
+    def learnt(self, batch: SequenceBatch) -> Tensor:
+        """(B, vector_size): what is learnt of the vector of each sequence, before any head and without a profile."""
+        return self.pool(self._parts(batch), batch)
+
     def embed(self, batch: SequenceBatch) -> Tensor:
-        """(B, output_size): the vector of each sequence, before any head; the profile, if it has one, in the end."""
-        pooled = self.pool(self._parts(batch), batch)
-        return self._beside_profile(pooled, batch.offsets.diff(), *first_and_last(batch), batch.now)
+        """(B, output_size): the vector of each sequence: what is learnt of it, then the profile, if it has one."""
+        return self._beside_profile(self.learnt(batch), batch.offsets.diff(), *first_and_last(batch), batch.now)
 
     def _beside_profile(
         self, vectors: Tensor, count: Tensor, first: Tensor, last: Tensor, now: Tensor | None
