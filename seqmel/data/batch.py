@@ -69,4 +69,6 @@ class SequenceBatch:
         """These events (numbers, int64) as one sequence."""
         columns = {name: values.index_select(0, events) for name, values in self.columns.items()}
         ends = torch.tensor([0, len(events)])
-        return SequenceBatch(columns, self.time.index_select(0, events), ends.to(self.device), ends[1:])
+        return SequenceBatch(
+            columns, self.time.index_select(0, events), ends.to(self.device, non_blocking=True), ends[1:]
+        )

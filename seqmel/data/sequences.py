@@ -42,6 +42,7 @@ class EncodedSequences:
     columns: tuple[str, ...]
     lengths: Tensor
     _storage: Tensor  # the whole file as int32
+    _on_host: Tensor  # the same again where the events lie on a device: what views are drawn by is read here, without waiting for it
     _origins: dict[
         str, Tensor
     ]  # column -> (chunks,) where its values begin in the storage, in elements of its own size
@@ -95,14 +96,15 @@ class EncodedSequences:
             chunk.validate(full=True)  # lists that end outside their values; the values themselves are not looked at
         values = {f.name: [c.column(f.name).values for c in chunks] for f in fields[1:]}
         lengths = [torch.from_numpy(np.diff(c.column(time).offsets.to_numpy()).astype(np.int64)) for c in chunks]
-        dtypes = {f.name: _DTYPES[f.type.value_type] for f in fields[1:]}
+        dtypes, storage = {f.name: _DTYPES[f.type.value_type] for f in fields[1:]}, _as_int32(buffer)
         return cls(
             client=names[0],
             client_ids=pa.chunked_array([c.column(0) for c in chunks], fields[0].type),
             time=time,
             columns=tuple(n for n in names[1:] if n != time),
             lengths=torch.cat(lengths),
-            _storage=_as_int32(buffer),
+            _storage=storage,
+            _on_host=storage,
             _origins={n: torch.tensor([_origin(v, buffer, dtypes[n]) for v in values[n]]) for n in names[1:]},
             _dtypes=dtypes,
             _sizes=torch.tensor([int(x.sum()) for x in lengths]),
@@ -124,9 +126,11 @@ class EncodedSequences:
             origins[name] = torch.tensor([at // step])
             at += step * int(self._sizes.sum())
         before = self._sizes.cumsum(0) - self._sizes
+        storage = torch.cat([*pieces, torch.zeros(at % 2, dtype=torch.int32)])
         return replace(
             self,
-            _storage=torch.cat([*pieces, torch.zeros(at % 2, dtype=torch.int32)]),
+            _storage=storage,
+            _on_host=storage,
             _origins=origins,
             _sizes=self._sizes.sum(0, keepdim=True),
             _chunk=torch.zeros_like(self._chunk),
@@ -153,7 +157,7 @@ class EncodedSequences:
             events: (sum of lengths,) int64, where the views are no runs: the place of each event within its client.
         """
         offsets = _offsets(lengths)
-        taken = self._take((self.time, *self.columns), clients, starts, offsets, events)
+        taken = self._take(self._storage, (self.time, *self.columns), clients, starts, offsets, events)
         on_device = offsets.to(self.device, non_blocking=True)
         return SequenceBatch({n: taken[n] for n in self.columns}, taken[self.time], on_device, lengths)
 
@@ -164,12 +168,18 @@ class EncodedSequences:
     def values(self, name: str, clients: Tensor) -> Tensor:
         """(E,) on the host: a column, or the times, of all events of these clients, client after client."""
         starts = torch.zeros_like(clients)
-        return self._take((name,), clients, starts, _offsets(self.lengths[clients]), None)[name].cpu()
+        return self._take(self._on_host, (name,), clients, starts, _offsets(self.lengths[clients]), None)[name]
 
     def _take(
-        self, names: tuple[str, ...], clients: Tensor, starts: Tensor, offsets: Tensor, events: Tensor | None
+        self,
+        storage: Tensor,
+        names: tuple[str, ...],
+        clients: Tensor,
+        starts: Tensor,
+        offsets: Tensor,
+        events: Tensor | None,
     ) -> dict[str, Tensor]:
-        device, total = self.device, int(offsets[-1])
+        device, total = storage.device, int(offsets[-1])
         which = torch.repeat_interleave(
             torch.arange(len(clients), device=device), offsets.diff().to(device, non_blocking=True), output_size=total
         )
@@ -184,10 +194,9 @@ class EncodedSequences:
         chunk = self._chunk[clients]
         if len(chunk) and bool((chunk == chunk[0]).all()):  # then one index does for all columns
             index, origins = places(begin), {name: int(self._origins[name][chunk[0]]) for name in names}
-            return {n: self._storage.view(self._dtypes[n])[origins[n] :].index_select(0, index) for n in names}
+            return {n: storage.view(self._dtypes[n])[origins[n] :].index_select(0, index) for n in names}
         return {
-            n: self._storage.view(self._dtypes[n]).index_select(0, places(self._origins[n][chunk] + begin))
-            for n in names
+            n: storage.view(self._dtypes[n]).index_select(0, places(self._origins[n][chunk] + begin)) for n in names
         }
 
     def whole(self, clients: Tensor, *, most: int) -> SequenceBatch:

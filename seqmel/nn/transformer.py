@@ -84,7 +84,11 @@ def _groups(lengths: Tensor, *, on_cpu: bool) -> list[Tensor]:
 
 
 class _Group:
-    """Some sequences of a batch side by side: (S, L) event numbers, which of them are real, and what each may see."""
+    """Some sequences of a batch side by side, worked out on the host.
+
+    (S, L) event numbers and which of them are real, None where all are; (F,) the numbers of the real ones, and their places
+    among the S L.
+    """
 
     def __init__(self, batch: SequenceBatch, rows: Tensor, *, causal: bool) -> None:
         lengths = batch.lengths[rows]
@@ -93,9 +97,14 @@ class _Group:
         place = torch.arange(longest)
         real = place < lengths.unsqueeze(1)
         events = torch.where(real, begins.unsqueeze(1) + place, 0)
-        self.events = events.to(batch.device)
-        self.real = None if bool(real.all()) else real.to(batch.device)
-        self.flat = events[real].to(batch.device)
+        places = real.flatten().nonzero()[:, 0]
+
+        def sent(values: Tensor) -> Tensor:
+            return values.to(batch.device, non_blocking=True)
+
+        self.events, self.flat = sent(events), sent(events.flatten()[places])
+        whole = len(places) == real.numel()
+        self.real, self.places = (None if whole else sent(x) for x in (real, places))
         self.causal = causal  # what is not real comes last, so that looking back never meets it
 
 
@@ -128,8 +137,8 @@ class _Layer(nn.Module):
         q, k, v = (x.transpose(1, 2) for x in padded.unbind(2))
         mask = None if group.real is None or group.causal else group.real[:, None, None, :]
         seen = F.scaled_dot_product_attention(_rotated(q), _rotated(k), v, attn_mask=mask, is_causal=group.causal)
-        seen = seen.transpose(1, 2).reshape(sequences, longest, -1)
-        return seen.flatten(0, 1) if group.real is None else seen[group.real]
+        seen = seen.transpose(1, 2).reshape(sequences * longest, -1)
+        return seen if group.places is None else seen.index_select(0, group.places)
 
 
 def _rotated(x: Tensor) -> Tensor:

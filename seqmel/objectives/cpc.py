@@ -67,7 +67,7 @@ class CPC(nn.Module):
         costs, asked = [], 0
         for step, ahead in enumerate(self.ahead, 1):
             places = (left >= step).nonzero()[:, 0]
-            places = places[torch.randperm(len(places))[: self.most_events]].to(events.device)
+            places = places[torch.randperm(len(places))[: self.most_events]].to(events.device, non_blocking=True)
             found = places + step
             queries = gathered(ahead(states.index_select(0, places)))
             keys = gathered(self.to_key(states.index_select(0, found)[:, : self.event_size]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -21,22 +21,24 @@ class ViewBatch:
     Attributes:
         sequences: S views.
         clients: (S,) int64; the views of one client stand together.
+        clients_on_host: (S,) the same, so that no step has to ask the device whose views there are.
         others: (S,) int64, for each view the next one of the same client, in a circle; itself where there is no other.
     """
 
     sequences: SequenceBatch
     clients: Tensor
+    clients_on_host: Tensor
     others: Tensor
 
     @classmethod
     def of(cls, sequences: SequenceBatch, clients: Tensor) -> ViewBatch:
         """Views with their clients, on the host."""
-        return cls(sequences, clients, _next_of_client(clients))
+        return cls(sequences, clients, clients, _next_of_client(clients))
 
     def to(self, device: torch.device | str) -> ViewBatch:
         """The same views on another device."""
         clients, others = (x.to(device, non_blocking=True) for x in (self.clients, self.others))
-        return ViewBatch(self.sequences.to(device), clients, others)
+        return replace(self, sequences=self.sequences.to(device), clients=clients, others=others)
 
 
 def _next_of_client(clients: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class MaskedEvents(nn.Module):
         """The loss of a batch, a scalar in nats a hidden event; at least one event is hidden."""
         events = encoded.batch.sequences
         count = max(1, round(self.share * events.events))
-        hidden = torch.randperm(events.events)[:count].sort().values.to(events.device)
+        hidden = torch.randperm(events.events)[:count].sort().values.to(events.device, non_blocking=True)
         states = encoded.encoder.states(events, hidden=hidden, stand_in=self.stand_in).index_select(0, hidden)
         rows = torch.arange(len(hidden), device=events.device)
         return mean_over_ranks(self.decoder.costs(states, rows, events.take(hidden)).sum(), len(hidden))

@@ -41,7 +41,7 @@ class NextEvent(nn.Module):
         begins = events.lengths.cumsum(0) - events.lengths
         first[begins[events.lengths > 0]] = True
         targets = (~first).nonzero()[:, 0]
-        targets = targets[torch.randperm(len(targets))[: self.most_events]].to(events.device)
+        targets = targets[torch.randperm(len(targets))[: self.most_events]].to(events.device, non_blocking=True)
         states = encoded.states.index_select(0, targets - 1)
         rows = torch.arange(len(targets), device=events.device)
         return mean_over_ranks(self.decoder.costs(states, rows, events.take(targets)).sum(), len(targets))

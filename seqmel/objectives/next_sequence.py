@@ -37,7 +37,7 @@ class NextSequence(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats a view; zero where fewer than two clients have a view of two events."""
-        events, clients = encoded.batch.sequences, encoded.batch.clients.cpu()
+        events, clients = encoded.batch.sequences, encoded.batch.clients_on_host
         views = (events.lengths >= 2).nonzero()[:, 0]
         if len(clients[views].unique()) < 2:
             return mean_over_ranks(nothing(self), 0)

@@ -31,8 +31,8 @@ def runs(events: SequenceBatch, starts: Tensor, lengths: Tensor) -> SequenceBatc
     """
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     chosen = torch.arange(int(offsets[-1])) + torch.repeat_interleave(starts - offsets[:-1], lengths)
-    taken = events.take(chosen.to(events.device))
-    return SequenceBatch(taken.columns, taken.time, offsets.to(events.device), lengths)
+    taken = events.take(chosen.to(events.device, non_blocking=True))
+    return SequenceBatch(taken.columns, taken.time, offsets.to(events.device, non_blocking=True), lengths)
 
 
 def vectors_of_runs(encoder: SequenceEncoder, events: SequenceBatch, starts: Tensor, lengths: Tensor) -> Tensor:

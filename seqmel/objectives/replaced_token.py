@@ -42,7 +42,7 @@ def corrupted(events: SequenceBatch, share: float, feature_share: float) -> tupl
     changed = torch.zeros(events.events, dtype=torch.bool, device=events.device)
     columns = {}
     for i, (name, values) in enumerate(events.columns.items()):
-        into, giver = (x[swapped[:, i]].to(events.device) for x in (chosen, donors))
+        into, giver = (x[swapped[:, i]].to(events.device, non_blocking=True) for x in (chosen, donors))
         columns[name] = values.index_copy(0, into, values.index_select(0, giver))
         same = (columns[name] == values) | (columns[name].isnan() & values.isnan())
         changed |= ~same
