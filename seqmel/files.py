@@ -17,7 +17,7 @@ from seqmel.errors import OutputError
 
 __all__ = [
     "allocate", "check_output", "full_disk_in_words", "map_numbers", "move_into_place", "partial_path", "scratch_beside", "scratch_path",
-    "written_beside",
+    "stamp", "written_beside",
 ]  # fmt: skip
 
 _OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder that seqmel writes has one of these
@@ -26,6 +26,13 @@ _OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder that seqmel 
 def partial_path(path: Path) -> Path:
     """Where the unfinished result for `path` lies: beside it, on the same file system."""
     return path.with_name(path.name + ".partial")
+
+
+def stamp(path: Path) -> list[list[str | int]]:
+    """Name, size and time of change of a file, or of all files of a folder: what tells other contents at the same place."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    found = [(str(p.relative_to(path)) if p != path else p.name, p.stat()) for p in files]
+    return [[name, about.st_size, about.st_mtime_ns] for name, about in found]
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

@@ -83,7 +83,7 @@ def finetune(
     series = {name: read_labels(labels, name, client=client) for name in targets}
     weights = read_labels(labels, weight, client=client) if weight else None
     wanted = {"config": config.to_dict(), "model": _fingerprint(model), "labels": _of_labels(series, weights, task)}
-    with unfinished(output, wanted, resume=resume, overwrite=overwrite) as work:
+    with unfinished(output, wanted, events, resume=resume, overwrite=overwrite) as work:
         prepared = prepared_in(work, events, config, model, progress)
         made = finetuned_model(
             model, prepared, series, weights=weights, task=task, config=config,

@@ -141,13 +141,15 @@ def trainer_of(
     device = own_device(config)
     callbacks: list[lightning.Callback] = [report, *others]
     best = None
-    if checkpoints is not None:
-        monitor: dict[str, Any] = {"monitor": watched.name, "mode": watched.better} if watched else {}
-        best = ModelCheckpoint(
-            checkpoints, filename="best", save_last=True, enable_version_counter=False,
-            save_on_train_epoch_end=True, **monitor,
-        )  # fmt: skip
-        callbacks.append(best)
+    if checkpoints is not None:  # two, since with `save_last` Lightning writes the last epoch only where it is the best
+        every: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+        last = ModelCheckpoint(checkpoints, filename="last", **every)
+        best = (
+            ModelCheckpoint(checkpoints, filename="best", monitor=watched.name, mode=watched.better, **every)
+            if watched
+            else last
+        )
+        callbacks += [best, last] if watched else [last]
     if options.patience is not None and watched:
         callbacks.append(EarlyStopping(watched.name, mode=watched.better, patience=options.patience, min_delta=1e-4))
     trainer = lightning.Trainer(

@@ -246,6 +246,7 @@ class _Module(lightning.LightningModule):
         self.counts: Tensor
         self.register_buffer("counts", held_out.class_weights, persistent=False)
         self._losses = Means()
+        self._rate = 0.0
 
     def on_train_epoch_start(self) -> None:
         """Dropout draws from torch's own state; after a resume it has to be where it would have been."""
@@ -258,6 +259,9 @@ class _Module(lightning.LightningModule):
 
     def training_step(self, batch: LabelledBatch, _: int) -> Tensor:
         """The loss of a batch; behind the encoder in float32."""
+        self._rate = float(
+            self.trainer.optimizers[0].param_groups[0]["lr"]
+        )  # the scheduler steps before the epoch ends
         vectors = self.encoder.embed(batch.sequences)
         with torch.autocast(vectors.device.type, enabled=False):
             loss = label_loss(
@@ -270,10 +274,9 @@ class _Module(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Look at the clients held out, and add the epoch to the history."""
         loss = self._losses.values()["loss"]
-        rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         figures = _look(self.encoder, self.heads, self.held_out, self.device)
         self.log_dict({"loss": loss} | figures)
-        self.history.append({"epoch": self.current_epoch + 1, "loss": loss, "learning_rate": rate} | figures)
+        self.history.append({"epoch": self.current_epoch + 1, "loss": loss, "learning_rate": self._rate} | figures)
         self.on_epoch(self.history[-1])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

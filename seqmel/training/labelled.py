@@ -141,7 +141,7 @@ def hold_out(labelled: Labelled, share: float, *, seed: int) -> tuple[Labelled, 
     keys = torch.where(missing, -torch.inf, labelled.values).numpy()
     order = torch.from_numpy(np.lexsort((tie.numpy(), *keys.T[::-1])))
     held = torch.zeros(len(labelled), dtype=torch.bool)
-    held[order[((torch.arange(count) + offset) * (len(labelled) / count)).long()]] = True
+    held[order[((torch.arange(count, dtype=torch.float64) + offset) * (len(labelled) / count)).long()]] = True
     for column, target in enumerate(labelled.targets):
         for code in range(len(target.classes)):
             of_class = (labelled.values[:, column] == code) & ~missing[:, column]

@@ -84,6 +84,7 @@ class TrainingModule(lightning.LightningModule):
         self.config = config
         self.history: list[dict[str, float]] = []
         self._losses = Means()
+        self._rate = 0.0
         self._vectors: list[tuple[Tensor, Tensor]] = []
         self._metrics: dict[str, float] = {}
 
@@ -97,6 +98,9 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:
         """The loss of a batch."""
         self.objective.share_done = self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+        self._rate = float(
+            self.trainer.optimizers[0].param_groups[0]["lr"]
+        )  # the scheduler steps before the epoch ends
         losses = self.objective.losses(self.encoder, batch)
         loss = self.objective.total(losses)
         parts = {f"loss_{name}": part.detach() for name, part in losses.items()} if len(losses) > 1 else {}
@@ -120,7 +124,7 @@ class TrainingModule(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Add the epoch to the history. Lightning validates before this."""
         losses = self._losses.values()
-        rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        rate = self._rate
         self.log_dict(losses)
         self.history.append({"epoch": self.current_epoch + 1} | losses | {"learning_rate": rate} | self._metrics)
         self.on_epoch(self.history[-1])

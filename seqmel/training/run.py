@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, 
 from seqmel.data.reading import Events, open_events
 from seqmel.data.statistics import fit_statistics
 from seqmel.errors import ConfigError, OutputError, SeqmelError
-from seqmel.files import check_output, full_disk_in_words, move_into_place, partial_path, written_beside
+from seqmel.files import check_output, full_disk_in_words, move_into_place, partial_path, stamp, written_beside
 from seqmel.model import Model, save_model
 from seqmel.parallel import current_rank, first_before_others, launched, ranks, wait
 from seqmel.progress import Progress, record, silent
@@ -132,7 +133,7 @@ def _train(events: Events, output: Path, config: Config, resume: bool, overwrite
 
     if current_rank().first:
         check_output(output, overwrite=overwrite)
-        with unfinished(output, config.to_dict(), resume=resume, overwrite=overwrite) as work:
+        with unfinished(output, config.to_dict(), events, resume=resume, overwrite=overwrite) as work:
             model = learnt(work)
             shutil.rmtree(work / "model", ignore_errors=True)
             write_model(work / "model", model)
@@ -207,17 +208,21 @@ def write_model(folder: Path, model: Model) -> None:
 
 
 @contextlib.contextmanager
-def unfinished(output: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> Iterator[Path]:
-    """The folder of an unfinished run; its `model` is moved to `output` in the end.
+def unfinished(
+    output: Path, wanted: dict[str, Any], events: Events, *, resume: bool, overwrite: bool
+) -> Iterator[Path]:
+    """The folder of an unfinished run of these options and events; its `model` is moved to `output` in the end.
 
     Where it fails the folder stays if an epoch is finished in it, which can be gone on with, and is removed if none is.
     """
-    work = _work_folder(output, wanted, resume=resume, overwrite=overwrite)
+    seen = _seen(events)
+    work = _work_folder(output, wanted, seen, resume=resume, overwrite=overwrite)
     try:
         with full_disk_in_words(output, "run it again with --resume"):
-            if not (work / "options.json").is_file():
-                with written_beside(work / "options.json") as partial:
-                    partial.write_text(json.dumps(wanted), encoding="utf-8")
+            for name, value in (("events.json", seen), ("options.json", wanted)):
+                if not (work / name).is_file():
+                    with written_beside(work / name) as partial:
+                        partial.write_text(json.dumps(value), encoding="utf-8")
             yield work
             move_into_place(work / "model", output)
     except SeqmelError:
@@ -227,10 +232,15 @@ def unfinished(output: Path, wanted: dict[str, Any], *, resume: bool, overwrite:
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _work_folder(output: Path, wanted: dict[str, Any], *, resume: bool, overwrite: bool) -> Path:
-    """The folder of the unfinished run, checked to be one of the wanted options."""
+def _seen(events: Events) -> list[list[str | int]] | None:
+    """What tells these events from others, where they lie in files; None of those in memory."""
+    return stamp(Path(events)) if isinstance(events, (str, Path)) and Path(events).exists() else None
+
+
+def _work_folder(output: Path, wanted: dict[str, Any], seen: Any, *, resume: bool, overwrite: bool) -> Path:
+    """The folder of the unfinished run, checked to be one of the wanted options and of the events as they are now."""
     work = partial_path(output)
-    options = work / "options.json"
+    options, events = work / "options.json", work / "events.json"
     if work.exists() and not resume and not overwrite:
         raise OutputError(
             f"An unfinished run lies in {work}. Go on with it with --resume, or discard it with --overwrite."
@@ -238,17 +248,35 @@ def _work_folder(output: Path, wanted: dict[str, Any], *, resume: bool, overwrit
     if work.exists() and not resume:
         shutil.rmtree(work)
     if options.is_file():
-        try:
-            before = parse_json(options.read_bytes())
-        except ValueError:
-            raise OutputError(f"{options} of an unfinished run is damaged. Discard the run with --overwrite.") from None
+        before = _read(options)
         if before != wanted:
             raise OutputError(
                 f"The unfinished run in {work} has other options ({_first_difference(before, wanted)})."
                 " Resume it with the same options, or discard it with --overwrite."
             )
+    if events.is_file() and (before := _read(events)) != seen:
+        raise OutputError(
+            f"The unfinished run in {work} has other events ({_files(before)} there, {_files(seen)} now)."
+            " Resume it with the events that it began with, or discard it with --overwrite."
+        )
     work.mkdir(parents=True, exist_ok=True)
     return work
+
+
+def _read(path: Path) -> Any:
+    """A file of an unfinished run."""
+    try:
+        return parse_json(path.read_bytes())
+    except ValueError:
+        raise OutputError(f"{path} of an unfinished run is damaged. Discard the run with --overwrite.") from None
+
+
+def _files(seen: list[list[Any]] | None) -> str:
+    if seen is None:
+        return "events in memory"
+    changed = dt.datetime.fromtimestamp(max((time for _, _, time in seen), default=0) // 10**9)
+    what = seen[0][0] if len(seen) == 1 else f"{len(seen)} files"
+    return f"{what} of {sum(size for _, size, _ in seen):,} bytes, changed {changed:%Y-%m-%d %H:%M:%S}"
 
 
 def _first_difference(before: Any, wanted: Any, name: str = "") -> str:

@@ -82,6 +82,13 @@ def test_the_last_client_of_a_class_is_not_held_out(seed: int) -> None:
     assert len(training) + len(held) == 8
 
 
+@pytest.mark.parametrize("seed", [1085, 1459, 2376, 3432])
+def test_a_start_just_below_the_next_client_holds_out_no_client_beyond_the_last(seed: int) -> None:
+    """With these seeds the sum of a place and the start was rounded up to one past the end."""
+    kept, held = hold_out(of_codes([i % 2 for i in range(60_000)]), 1 / 3, seed=seed)
+    assert (len(kept), len(held)) == (40_000, 20_000)
+
+
 def test_a_share_of_less_than_two_clients_holds_out_none() -> None:
     training, held = hold_out(of_codes([0.0, 1.0] * 5), 0.1, seed=0)
     assert (len(training), len(held)) == (10, 0)

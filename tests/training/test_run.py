@@ -24,6 +24,7 @@ from small import card_events, tiny_config
 from seqmel.config import Config
 from seqmel.errors import InputError, OutputError, SchemaError, TrainingError
 from seqmel.model import load_model
+from seqmel.training import module
 from seqmel.training.run import prepare, train
 
 EVENTS = card_events(24)
@@ -165,6 +166,36 @@ def test_an_unfinished_run_is_neither_overwritten_nor_continued_unasked(tmp_path
         train(EVENTS, model, config=config(seed=3), resume=True)
     train(EVENTS, model, config=config(2, seed=3), overwrite=True)
     assert len(history(model)) == 2
+
+
+def test_a_run_is_not_resumed_with_other_events(tmp_path: Path) -> None:
+    model, events = tmp_path / "model", tmp_path / "events.parquet"
+    pq.write_table(EVENTS, events)
+    with pytest.raises(KeyboardInterrupt):
+        train(events, model, config=config(), progress=Stop(2, 8))
+    pq.write_table(card_events(30), events)
+    with pytest.raises(OutputError, match=r"has other events \(events\.parquet of [\d,]+ bytes, .*--overwrite"):
+        train(events, model, config=config(), resume=True)
+    train(events, model, config=config(), overwrite=True)
+    assert json.loads((model / "metrics.json").read_text())["clients"] == 30
+
+
+def test_every_epoch_is_kept_also_where_none_is_better_than_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    figures = dict.fromkeys(("recall_at_1", "positive_distance", "negative_distance", "effective_rank"), 0.5)
+    monkeypatch.setattr(module, "embedding_metrics", lambda *_: figures)
+    with pytest.raises(KeyboardInterrupt):
+        train(EVENTS, tmp_path / "model", config=config(), progress=Stop(4, 8))
+    kept = torch.load(tmp_path / "model.partial" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert len(kept["history"]) == 3
+
+
+def test_the_history_has_the_rate_that_an_epoch_learnt_at(tmp_path: Path) -> None:
+    schedule = {"schedule": "step", "step_epochs": 1, "step_factor": 0.5, "learning_rate": 0.004}
+    training = {"epochs": 3, "batch_size": 8, "validation_share": 0.3} | schedule
+    found = history(train(EVENTS, tmp_path / "model", config=config(training=training)))
+    assert [row["learning_rate"] for row in found] == pytest.approx([0.004, 0.002, 0.001])
 
 
 def test_resume_leaves_a_finished_model_as_it_is(undisturbed: Path) -> None:
