@@ -29,16 +29,17 @@ class EventDecoder(nn.Module):
         vocabulary: names the features and their sizes.
         input_size: D, width of the vectors.
         hidden_size: width of the network between.
+        time: whether the time is foretold too; not where the vectors were given it.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, input_size: int, hidden_size: int = 256) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, input_size: int, hidden_size: int = 256, time: bool = True) -> None:
         super().__init__()
         codes = {name: codes.size for name, codes in vocabulary.categorical.items()}
         self.by = {name: scales.by for name, scales in vocabulary.numeric.items()}
         self.sizes = codes | {name: codes[by] if by else _BINS for name, by in self.by.items()}
-        if not vocabulary.time.daily:
+        if time and not vocabulary.time.daily:
             self.sizes[_HOUR] = 24
-        if vocabulary.time.span_days >= 14:
+        if time and vocabulary.time.span_days >= 14:
             self.sizes[_WEEKDAY] = 7
         self.categorical = tuple(codes)
         self.network = nn.Sequential(

@@ -1,7 +1,7 @@
 """Masked events: some events of a view are hidden, and their features are foretold from what the encoder makes of the rest.
 
 Masked language modelling (Devlin et al., BERT, arXiv 1810.04805) over whole events: of a hidden event the encoder sees
-the time and a learnt stand-in for the rest. As in CMLM + CoLES (arXiv 2408.09995) it goes well beside a contrastive part.
+the time and a learnt stand-in for the rest, so the time is not asked for. As in CMLM + CoLES (arXiv 2408.09995) it goes well beside a contrastive part.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MaskedEvents(nn.Module):
         self, vocabulary: Vocabulary, *, event_size: int, state_size: int, share: float = 0.15, head_size: int = 256
     ) -> None:
         super().__init__()
-        self.decoder = EventDecoder(vocabulary, input_size=state_size, hidden_size=head_size)
+        self.decoder = EventDecoder(vocabulary, input_size=state_size, hidden_size=head_size, time=False)
         self.stand_in = nn.Parameter(torch.randn(event_size) * 0.1)
         self.share = share
 

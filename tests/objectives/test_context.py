@@ -17,6 +17,8 @@ from seqmel.errors import ConfigError
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, ViewBatch
 from seqmel.objectives.cpc import CPC
+from seqmel.objectives.masked_events import MaskedEvents
+from seqmel.objectives.next_event import NextEvent
 from seqmel.objectives.next_sequence import NextSequence
 from seqmel.objectives.parts import runs, views_of_others
 from seqmel.objectives.replaced_token import ReplacedToken, corrupted
@@ -234,6 +236,13 @@ def test_parts_have_equal_lengths_and_know_no_gap_to_what_was_before(name: str, 
     assert (parts == parts[0]).all()
     assert (parts > 0).all()
     assert cut.previous_time is None
+
+
+def test_of_a_hidden_event_what_is_shown_is_not_asked_for() -> None:
+    vocabulary = vocabulary_of()
+    asked = MaskedEvents(vocabulary, event_size=4, state_size=4).decoder.sizes.keys()
+    assert {"time of day", "day of week"} <= NextEvent(vocabulary, state_size=4).decoder.sizes.keys() - asked
+    assert asked == {*vocabulary.categorical, *vocabulary.numeric}
 
 
 def test_runs_are_parts_of_the_views() -> None:
