@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from seqmel.data.labels import Table, match, read_embeddings, read_labels
+from seqmel.data.labels import Table, likely_client, match, read_embeddings, read_labels
 from seqmel.data.prepared import is_prepared, open_prepared
 from seqmel.data.reading import Events
 from seqmel.data.sequences import EncodedSequences
@@ -44,6 +44,7 @@ def write_report(
     embeddings: Table | None = None,
     labels: Table | None = None,
     targets: Sequence[str] = (),
+    client: str | None = None,
     scores: Sequence[str | Path] = (),
     clients: int = 2000,
     seed: int = 0,
@@ -64,6 +65,7 @@ def write_report(
         embeddings: vectors to show instead of those that the model gives; see `read_embeddings`.
         labels: a table with one row a client, whose columns `targets` colour the map.
         targets: columns of `labels`.
+        client: the client column of the labels; where None, that of the events if there is one, else by its name.
         scores: files that `seqmel evaluate --json` wrote.
         clients: how many clients the map and the explorer show at most, at least 2; they are drawn by `seed`.
         seed: of that sample, of t-SNE and of UMAP.
@@ -93,7 +95,8 @@ def write_report(
     with scratch_beside(output) as scratch:
         sequences = _sequences(model, events, scratch, progress)
         ids = pd.Index(sequences.client_ids.to_pandas())
-        read = {target: read_labels(labels, target) for target in targets}
+        client = client or (likely_client(labels, model.schema.client) if labels is not None else None)
+        read = {target: read_labels(labels, target, client=client) for target in targets}
         wanted = {target: _by_place(values, ids) for target, values in read.items()}
         vectors_at = _by_place(given, ids) if given is not None else None
         sample = draw_sample(len(ids) if vectors_at is None else vectors_at.index, clients, seed)

@@ -271,6 +271,32 @@ def test_the_same_seed_gives_the_same_file_and_the_map_knows_the_labels(
     assert page["quality"][0]["rows"][1]["texts"][0].startswith("0.733 ± ")
 
 
+@pytest.mark.parametrize(("of_labels", "option"), [("kunde", []), ("client_id", []), ("whom", ["--client", "whom"])])
+def test_labels_are_read_by_any_client_column(
+    of_labels: str, option: list[str], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named as in the events, else recognised, else as --client says."""
+    renamed = dataclasses.replace(model, schema=model.schema.model_copy(update={"client": "kunde"}))
+    monkeypatch.setattr("seqmel.model.load_model", lambda _: renamed)
+    pq.write_table(EVENTS.rename_columns({"client_id": "kunde"}), tmp_path / "events.parquet")
+    labels().rename(columns={"client_id": of_labels}).to_parquet(tmp_path / "labels.parquet")
+    given = ["report", "model", tmp_path / "events.parquet", "-o", tmp_path / "out.html", "--device", "cpu"]
+    given += ["--labels", tmp_path / "labels.parquet", "--target", "kind", *option]
+    monkeypatch.setattr(sys, "argv", ["seqmel", *map(str, given)])
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main()
+    assert stopped.value.code == 0
+    page = data_of(tmp_path / "out.html")
+    kinds, kind = (
+        dict(zip(labels()["client_id"].astype(str), labels()["kind"], strict=True)),
+        page["map"]["colourings"][0],
+    )
+    found = {
+        c["id"]: kind["classes"][int(v)] for c, v in zip(page["clients"], kind["values"], strict=True) if v is not None
+    }
+    assert found == kinds
+
+
 def test_given_embeddings_are_matched_by_id(model: Model, tmp_path: Path) -> None:
     """In another order, and for some of the clients only: the others are not shown."""
     ids = list(by_client())[::-1][:15]
@@ -404,6 +430,11 @@ def test_labels_and_targets_come_together(refusal: Refusal, tmp_path: Path) -> N
     assert "--target" in refusal("--labels", tmp_path / "clients.parquet")
     assert "--labels" in refusal("--target", "kind")
     assert "'kind'" in refusal("--labels", tmp_path / "clients.parquet", "--target", "kin")
+
+
+def test_labels_whose_client_column_is_not_known_are_refused(refusal: Refusal, tmp_path: Path) -> None:
+    labels().rename(columns={"client_id": "whom"}).to_parquet(tmp_path / "others.parquet")
+    assert "Name it with --client" in refusal("--labels", tmp_path / "others.parquet", "--target", "kind")
 
 
 def test_labels_that_match_none_are_refused(refusal: Refusal, tmp_path: Path) -> None:

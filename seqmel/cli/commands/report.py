@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Device, Events, Overwrite, device_option
+from seqmel.cli.arguments import Client, Device, Events, Overwrite, device_option
 
 __all__ = ["report"]
 
@@ -19,6 +19,7 @@ def report(
     embeddings: Annotated[str | None, typer.Option(help="Show these vectors, not those that the model gives.")] = None,
     labels: Annotated[str | None, typer.Option(help="A table with one row a client, to colour the map by.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="A column of the labels. Repeatable.")] = None,
+    client: Client = None,
     scores: Annotated[
         list[str] | None, typer.Option(help="A file that evaluate wrote with --json. Repeatable.")
     ] = None,
@@ -36,7 +37,7 @@ def report(
 
     size = write_report(
         load_model(model), events, output, embeddings=embeddings, labels=labels, targets=target or (),
-        scores=scores or (), clients=clients, seed=seed, title=model.resolve().name, written=dt.datetime.now(),
-        device=device_option(device), overwrite=overwrite, progress=console_progress(),
+        client=client, scores=scores or (), clients=clients, seed=seed, title=model.resolve().name,
+        written=dt.datetime.now(), device=device_option(device), overwrite=overwrite, progress=console_progress(),
     )  # fmt: skip
     typer.echo(f"report in {output} ({size / 1e6:.1f} MB); open it in a browser")
