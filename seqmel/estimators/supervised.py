@@ -185,14 +185,22 @@ class _Supervised(SequenceEstimator):
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """(rows,) the likeliest class or the quantity; (rows, targets) where y had several columns.
+        """(rows,) the likeliest class or the quantity; (rows, targets) where y had several columns, of objects if of mixed types.
 
         Args:
             X: see `fit`; an id without events is predicted from an empty sequence.
         """
+        found = list(self._predicted(X).values())
+        if not self._several:
+            return found[0]
+        if len({column.dtype.kind for column in found}) == 1:
+            return np.stack(found, axis=1)
+        return np.stack([column.astype(object) for column in found], axis=1)
+
+    def _predicted(self, X: Any) -> dict[str, npt.NDArray[Any]]:  # noqa: N803
+        """Target -> (rows,) what `predict` says of it, in its own type."""
         outputs = self._outputs(X)
-        found = [target.predicted(out) for target, out in zip(self.targets_, outputs, strict=True)]
-        return np.stack(found, axis=1) if self._several else found[0]
+        return {target.name: target.predicted(out) for target, out in zip(self.targets_, outputs, strict=True)}
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model folder that `seqmel finetune` writes; `seqmel predict` and `seqmel embed` read it.
@@ -253,10 +261,17 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         return found if self._several else found[0]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """Share of rows whose class is predicted right; of several targets the mean."""
+        """Share of the labelled rows whose class is predicted right; of several targets the mean.
+
+        Args:
+            X, y, sample_weight: see `fit`.
+
+        Raises:
+            InputError: another number of rows or of targets than X and `fit` had, or a target without a label.
+        """
         from sklearn.metrics import accuracy_score
 
-        return _mean_score(accuracy_score, self.predict(X), y, sample_weight)
+        return _mean_score(accuracy_score, self._predicted(X), y, sample_weight)
 
 
 class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
@@ -265,10 +280,10 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
     _task = "regression"
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """R2 of the prediction; of several targets the mean."""
+        """R2 of the prediction in the labelled rows; of several targets the mean; see `SequenceClassifier.score`."""
         from sklearn.metrics import r2_score
 
-        return _mean_score(r2_score, self.predict(X), y, sample_weight)
+        return _mean_score(r2_score, self._predicted(X), y, sample_weight)
 
 
 def _labels(y: Any, rows: int) -> dict[str, pd.Series[Any]]:
@@ -322,9 +337,28 @@ def _numbered(values: Any, name: str, rows: int) -> pd.Series[Any]:
     return pd.Series(found, name=name)
 
 
-def _mean_score(measure: Any, predicted: npt.NDArray[Any], y: Any, weights: Any) -> float:
-    wanted = np.asarray(y)
-    if wanted.ndim == 1:
-        return float(measure(wanted, predicted, sample_weight=weights))
-    columns = zip(wanted.T, predicted.T, strict=True)
-    return float(np.mean([measure(a, b, sample_weight=weights) for a, b in columns]))
+def _mean_score(measure: Any, predicted: dict[str, npt.NDArray[Any]], y: Any, sample_weight: Any) -> float:
+    """Over the targets, of each over the rows that have a label."""
+    rows = len(next(iter(predicted.values())))
+    labels = _labels(y, rows)
+    weights = np.ones(rows) if sample_weight is None else _numbered(sample_weight, "sample_weight", rows).to_numpy()
+    if len(labels) != len(predicted):
+        raise InputError(
+            f"y has {len(labels)} targets and fit had {len(predicted)}. Expected the columns that fit had."
+        )
+    by_name, scores = labels.keys() == predicted.keys(), []
+    for (name, values), found in zip(labels.items(), predicted.values(), strict=True):
+        found = predicted[name] if by_name else found
+        known = values.notna().to_numpy()
+        if not known.any():
+            raise InputError(
+                f"The target {name!r} has no label to compare with. Leave it out, or give rows that have one."
+            )
+        wanted = np.asarray(values[known].tolist())  # in the type of the labels, also where y is of objects
+        if (wanted.dtype.kind == "U") != (found.dtype.kind == "U"):
+            raise InputError(
+                f"The target {name!r} has labels such as {wanted[0].item()!r}; predicted are such as {found[0].item()!r}."
+                " Expected labels of the kind that fit had."
+            )
+        scores.append(measure(wanted, found[known], sample_weight=weights[known]))
+    return float(np.mean(scores))

@@ -85,6 +85,39 @@ def test_several_targets_with_missing_labels(train: EventSequences, habit: pd.Se
     assert [p.shape for p in fitted.predict_proba(train)] == [(24, 2), (24, 2)]
 
 
+def test_targets_of_mixed_types_keep_them_and_are_scored(train: EventSequences, habit: pd.Series) -> None:
+    y = pd.DataFrame({"habit": habit, "odd": np.arange(24) % 2 == 1})
+    fitted = SequenceClassifier(**TINY).fit(train, y)
+    found = fitted.predict(train)
+    assert [type(value) for value in found[0]] == [str, bool]
+    right = (found == y.to_numpy()).mean(axis=0)
+    assert right[0] > 0.9 > right[1]
+    for given in (y, y.to_numpy(), y[["odd", "habit"]]):
+        assert fitted.score(train, given) == pytest.approx(right.mean())
+    y.iloc[:6, 0] = None
+    assert fitted.score(train, y) == pytest.approx(((found == y.to_numpy())[6:, 0].mean() + right[1]) / 2)
+    half = np.where(np.arange(24) < 12, found[:, 1], ~found[:, 1].astype(bool))
+    wrong_at_last = pd.DataFrame({"habit": found[:, 0], "odd": half})
+    assert fitted.score(train, wrong_at_last, np.where(np.arange(24) < 12, 3.0, 1.0)) == pytest.approx((1 + 0.75) / 2)
+    with pytest.raises(InputError, match="y has 1 targets and fit had 2"):
+        fitted.score(train, habit)
+    with pytest.raises(InputError, match="y has 3 rows and X has 24"):
+        fitted.score(train, y[:3])
+    with pytest.raises(InputError, match=r"'target_0' has labels such as False; predicted are such as '(few|many)'"):
+        fitted.score(train, y.to_numpy()[:, [1, 0]])
+    with pytest.raises(InputError, match="'habit' has no label to compare with"):
+        fitted.score(train, y.assign(habit=None))
+
+
+def test_targets_of_one_type_are_predicted_in_it(train: EventSequences, habit: pd.Series) -> None:
+    numbers = np.c_[np.arange(24) % 2, np.arange(24) % 3]
+    fitted = SequenceClassifier(**TINY).fit(train, numbers)
+    assert fitted.predict(train).dtype == np.int64
+    assert fitted.score(train, fitted.predict(train)) == 1
+    single = SequenceClassifier(**TINY).fit(train, habit.to_frame())
+    assert single.score(train, habit) == single.score(train, habit.to_frame()) > 0.9
+
+
 def test_a_regressor_predicts_in_the_unit_of_its_labels(train: EventSequences) -> None:
     y = train.lengths.astype(float) * 1000 + 5
     fitted = SequenceRegressor(**TINY).fit(train, y)
