@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,11 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 
-from seqmel.errors import ModelError
+from seqmel.errors import ConfigError, ModelError
 from seqmel.estimators.rows import ClientRows, client_rows
+from seqmel.model import Model
 
-__all__ = ["NotFittedModelError", "SequenceEstimator", "SequenceTransformer"]
+__all__ = ["NotFittedModelError", "Pretrained", "SequenceEstimator", "SequenceTransformer", "checked_pretrained"]
 
 
 class NotFittedModelError(ModelError, NotFittedError):  # type: ignore[misc]
@@ -108,3 +110,29 @@ class SequenceTransformer(TransformerMixin, SequenceEstimator):  # type: ignore[
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+Pretrained: TypeAlias = str | Path | Model | SequenceEstimator
+"""What an estimator may go on from: a model folder, a `Model`, or a fitted estimator that has one."""
+
+
+def checked_pretrained(given: Any) -> str | Path | Model:
+    """The folder or the `Model`; of a fitted estimator its model, since scikit-learn's clones of it have none.
+
+    Raises:
+        ModelError: an estimator that is not fitted; it is scikit-learn's `NotFittedError` too.
+        ConfigError: something else.
+    """
+    if isinstance(given, (str, Path, Model)):
+        return given
+    if not isinstance(given, SequenceEstimator) or given._fitted != "model_":
+        raise ConfigError(
+            f"Cannot go on from a {type(given).__name__}. Expected a model folder, a Model, or a fitted SequenceEmbedder."
+        )
+    if not hasattr(given, given._fitted):
+        raise NotFittedModelError(
+            f"The {type(given).__name__} to go on from is not fitted, or was cloned, which leaves its model behind."
+            " Fit it, and give its model: pretrained=embedder.model_."
+        )
+    model: Model = given.model_
+    return model

@@ -15,7 +15,7 @@ from seqmel.config import Config
 from seqmel.data.reading import Events
 from seqmel.data.vector_files import vector_columns
 from seqmel.embedding import embed
-from seqmel.estimators.base import SequenceTransformer
+from seqmel.estimators.base import Pretrained, SequenceTransformer, checked_pretrained
 from seqmel.estimators.options import PARTS, changed, config_of, options_of_part, parameters_of, seed_of
 from seqmel.estimators.rows import ClientRows
 from seqmel.files import check_output, written_beside
@@ -63,7 +63,7 @@ class SequenceEmbedder(SequenceTransformer):
             inferred.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "32-true", "bf16-mixed" or "16-mixed"; of the training.
-        pretrained: a model folder or a `Model` that every fit goes on from, with its vocabulary.
+        pretrained: a model folder, a `Model` or a fitted `SequenceEmbedder` that every fit goes on from, with its vocabulary.
         warm_start: a further `fit` goes on from the weights and the vocabulary of the last one.
         random_state: None, a whole number (the same number gives the same model), or a numpy RandomState.
         verbose: tell of the progress on standard error.
@@ -117,7 +117,7 @@ class SequenceEmbedder(SequenceTransformer):
         ignore: Sequence[str] = (),
         device: str = "auto",
         precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto",
-        pretrained: str | Path | Model | None = None,
+        pretrained: Pretrained | None = None,
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -281,18 +281,19 @@ class SequenceEmbedder(SequenceTransformer):
         return cls._of_model(load_model(path))
 
     @classmethod
-    def from_pretrained(cls: type[Embedder], model: str | Path | Model, **params: Any) -> Embedder:
+    def from_pretrained(cls: type[Embedder], model: Pretrained, **params: Any) -> Embedder:
         """A fitted embedder that also keeps the model as `pretrained`: every fit, also that of a clone, goes on from it.
 
         Args:
-            model: a model folder or a `Model`.
+            model: a model folder, a `Model`, or a fitted `SequenceEmbedder`.
             params: parameters that are to differ from those that the model was trained with, such as `epochs=1`.
 
         Raises:
-            ModelError: see `load`.
-            ConfigError: no such parameter.
+            ModelError: see `load`; or the embedder is not fitted.
+            ConfigError: no such parameter, or a model that is none of these.
         """
-        return cls._of_model(_loaded(model)).set_params(pretrained=model, **params)
+        given = checked_pretrained(model)
+        return cls._of_model(_loaded(given)).set_params(pretrained=given, **params)
 
     @classmethod
     def _of_model(cls: type[Embedder], model: Model) -> Embedder:
@@ -301,8 +302,9 @@ class SequenceEmbedder(SequenceTransformer):
         return embedder
 
 
-def _loaded(model: str | Path | Model) -> Model:
+def _loaded(given: Pretrained) -> Model:
     """A model of its own, so that to move its encoder to a device changes nobody else's."""
+    model = checked_pretrained(given)
     if not isinstance(model, Model):
         return load_model(model)
     return dataclasses.replace(model, encoder=copy.deepcopy(model.encoder))

@@ -16,7 +16,7 @@ from seqmel.config import Config
 from seqmel.data.reading import Events
 from seqmel.embedding import embed
 from seqmel.errors import ConfigError, InputError, ModelError, shown
-from seqmel.estimators.base import SequenceEstimator
+from seqmel.estimators.base import Pretrained, SequenceEstimator, checked_pretrained
 from seqmel.estimators.options import seed_of
 from seqmel.estimators.rows import ClientRows
 from seqmel.files import check_output, written_beside
@@ -41,7 +41,7 @@ class _Supervised(SequenceEstimator):
     def __init__(
         self,
         *,
-        pretrained: str | Path | Model | None = None,
+        pretrained: Pretrained | None = None,
         unfreeze: Literal["auto", "head", "gradual", "discriminative", "all"] = "auto",
         epochs: int | None = None,
         batch_size: int = 64,
@@ -84,9 +84,18 @@ class _Supervised(SequenceEstimator):
         self.verbose = verbose
 
     @classmethod
-    def from_pretrained(cls: type[Supervised], model: str | Path | Model, **params: Any) -> Supervised:
-        """An estimator whose every fit goes on from the encoder of a model; a model folder or a `Model`."""
-        return cls(pretrained=model, **params)
+    def from_pretrained(cls: type[Supervised], model: Pretrained, **params: Any) -> Supervised:
+        """An estimator whose every fit goes on from the encoder of a model.
+
+        Args:
+            model: a model folder, a `Model`, or a fitted `SequenceEmbedder`.
+            params: other parameters.
+
+        Raises:
+            ModelError: the embedder is not fitted.
+            ConfigError: none of these.
+        """
+        return cls(pretrained=checked_pretrained(model), **params)
 
     @classmethod
     def load(cls: type[Supervised], path: str | Path) -> Supervised:
@@ -152,7 +161,7 @@ class _Supervised(SequenceEstimator):
         if isinstance(self.class_weight, Mapping):
             by_class = _by_class(self.class_weight, labels)
             weights = by_class if weights is None else weights * by_class
-        base = load_model(self.pretrained) if isinstance(self.pretrained, (str, Path)) else self.pretrained
+        base = _base(self.pretrained)
         progress = console_progress() if self.verbose else silent
         client = base.schema.client if base is not None else rows.client
         said = config.columns
@@ -227,7 +236,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
     labelled rows on, see `unfreeze`) heads and encoder learn on together; the epoch with the lowest loss on the clients held out is kept (see `seqmel.finetune`).
 
     Args:
-        pretrained: a model folder or a `Model` whose encoder, columns and vocabulary are taken; None starts from scratch.
+        pretrained: a model folder, a `Model` or a fitted `SequenceEmbedder` whose encoder, columns and vocabulary are taken; None starts from scratch.
         unfreeze: what learns: "head" (seconds), "gradual", "discriminative" or "all"; "auto" is "head" where a pretrained
             encoder has fewer than 1,000 labelled rows and neither epochs nor encoder_rate is given, else "all".
         epochs, batch_size, learning_rate, encoder_rate, validation_share, patience, dropout, label_smoothing, calibrate: see
@@ -284,6 +293,11 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
         from sklearn.metrics import r2_score
 
         return _mean_score(r2_score, self._predicted(X), y, sample_weight)
+
+
+def _base(pretrained: Pretrained | None) -> Model | None:
+    found = checked_pretrained(pretrained) if pretrained is not None else None
+    return load_model(found) if isinstance(found, (str, Path)) else found
 
 
 def _labels(y: Any, rows: int) -> dict[str, pd.Series[Any]]:

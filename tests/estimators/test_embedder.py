@@ -23,9 +23,11 @@ from small import card_events, nested, tiny_config
 from seqmel.config import Config, TrainingOptions
 from seqmel.embedding import embed
 from seqmel.errors import ConfigError, InputError, ModelError, OutputError, SchemaError, SeqmelError, TrainingError
+from seqmel.estimators.aggregates import AggregateFeatures
 from seqmel.estimators.embedder import SequenceEmbedder
 from seqmel.estimators.options import PARTS
 from seqmel.estimators.sequences import EventSequences
+from seqmel.estimators.supervised import SequenceClassifier
 from seqmel.model import Model, load_model
 from seqmel.schema import SchemaOptions
 from seqmel.training.run import prepare, train_model
@@ -462,7 +464,7 @@ def test_every_fit_goes_on_from_a_pretrained_model_also_that_of_a_clone(
     fitted: SequenceEmbedder, train: EventSequences, tmp_path: Path
 ) -> None:
     folder = fitted.save(tmp_path / "model")
-    for model in (folder, str(folder), fitted.model_):
+    for model in (folder, str(folder), fitted.model_, fitted):
         pretrained = SequenceEmbedder.from_pretrained(model, epochs=0)
         assert same_weights(clone(pretrained).fit(EventSequences.read(NEW)), fitted)
         assert clone(pretrained).fit(EventSequences.read(NEW)).vocabulary_ == fitted.vocabulary_
@@ -472,6 +474,29 @@ def test_the_model_that_training_goes_on_from_stays_as_it_is(fitted: SequenceEmb
     before = copy.deepcopy(weights(fitted))
     SequenceEmbedder.from_pretrained(fitted.model_, device="cpu").fit(EventSequences.read(NEW))
     assert all(torch.equal(value, weights(fitted)[name]) for name, value in before.items())
+
+
+def test_a_fitted_embedder_may_be_the_parameter_itself(fitted: SequenceEmbedder, tiny: SequenceEmbedder) -> None:
+    on = tiny.set_params(pretrained=fitted, epochs=0)
+    assert same_weights(on.fit(EventSequences.read(NEW)), fitted)
+    for error in (NotFittedError, ModelError):
+        with pytest.raises(error, match="The SequenceEmbedder to go on from is not fitted, or was cloned"):
+            clone(on).fit(EventSequences.read(NEW))
+
+
+@pytest.mark.parametrize("kind", [SequenceEmbedder, SequenceClassifier])
+def test_a_model_to_go_on_from_that_is_none_is_refused(kind: Any, fitted: SequenceEmbedder) -> None:
+    with pytest.raises(NotFittedError, match=r"to go on from is not fitted.*pretrained=embedder\.model_"):
+        kind.from_pretrained(clone(fitted))
+    for wrong, name in (
+        (AggregateFeatures(), "AggregateFeatures"),
+        (fitted.model_.encoder, "SequenceEncoder"),
+        (3, "int"),
+    ):
+        with pytest.raises(ConfigError, match=f"Cannot go on from a {name}.* or a fitted SequenceEmbedder"):
+            kind.from_pretrained(wrong)
+        with pytest.raises(ConfigError, match=f"Cannot go on from a {name}"):
+            kind(pretrained=wrong).fit(EventSequences.read(NEW), [0, 1] * 8)
 
 
 @pytest.mark.parametrize(

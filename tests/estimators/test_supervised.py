@@ -70,6 +70,8 @@ def test_a_pretrained_encoder_stays_as_it_is_with_the_head_alone(train: EventSeq
     ).fit(train)  # fmt: skip
     options = {name: value for name, value in TINY.items() if name != "config"}
     tuned = SequenceClassifier.from_pretrained(embedder.model_, unfreeze="head", **options).fit(train, habit)
+    from_embedder = SequenceClassifier.from_pretrained(embedder, unfreeze="head", **options)
+    assert (clone(from_embedder).fit(train, habit).predict_proba(train) == tuned.predict_proba(train)).all()
     before, after = embedder.model_.encoder.state_dict(), tuned.model_.encoder.state_dict()
     assert all((before[name] == after[name]).all() for name in before)
     assert clone(tuned).pretrained is not None
