@@ -144,8 +144,8 @@ class _Supervised(SequenceEstimator):
 
         Args:
             X: see `SequenceEmbedder.transform`.
-            y: (rows,) labels, or (rows, targets) for several at once, in the order of X. A missing one (NaN, None) is not
-                learnt from. A Series or DataFrame gives the targets their names.
+            y: (rows,) labels, or (rows, targets) for several at once, in the order of X. A missing one (NaN, None, an
+                infinite number) is not learnt from. A Series or DataFrame gives the targets their names.
             sample_weight: (rows,) how much each row counts.
 
         Raises:
@@ -313,7 +313,14 @@ def _labels(y: Any, rows: int) -> dict[str, pd.Series[Any]]:
     if len(frame) != rows:
         raise InputError(f"y has {len(frame):,} rows and X has {rows:,}. Expected one label a row of X.")
     frame = frame.reset_index(drop=True)
-    return {str(name) if name is not None else "target": frame[name] for name in frame.columns}
+    return {str(name) if name is not None else "target": _usable(frame[name]) for name in frame.columns}
+
+
+def _usable(values: pd.Series[Any]) -> pd.Series[Any]:
+    """As `read_labels` reads them: numbers that are objects, such as Decimal, as float64; an infinite one is missing."""
+    if pd.api.types.infer_dtype(values, skipna=True) in ("decimal", "floating", "mixed-integer-float"):
+        values = pd.to_numeric(values.astype(object))
+    return values.replace([np.inf, -np.inf], np.nan) if pd.api.types.is_float_dtype(values) else values
 
 
 def _no_quantities(labels: Mapping[str, pd.Series[Any]]) -> None:

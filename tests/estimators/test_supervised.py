@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,25 @@ def test_a_regressor_predicts_in_the_unit_of_its_labels(train: EventSequences) -
     fitted = SequenceRegressor(**TINY).fit(train, y)
     assert fitted.predict(train).shape == (24,)
     assert fitted.score(train, y) > 0.5
+
+
+@pytest.mark.parametrize("lacking", [np.inf, -np.inf, None])
+@pytest.mark.filterwarnings("error")
+def test_a_quantity_that_is_infinite_is_left_out_as_a_missing_one(lacking: float | None, train: EventSequences) -> None:
+    y: list[float | None] = (train.lengths * 1000.0).tolist()
+    wanted = SequenceRegressor(**TINY).fit(train, [np.nan, *y[1:]])
+    fitted = SequenceRegressor(**TINY).fit(train, [lacking, *y[1:]])
+    np.testing.assert_array_equal(fitted.predict(train), wanted.predict(train))
+    assert fitted.score(train, [lacking, *y[1:]]) == pytest.approx(wanted.score(train[1:], y[1:]))
+
+
+def test_decimals_are_numbers(train: EventSequences) -> None:
+    y = [Decimal(int(n)) / 8 for n in train.lengths]
+    fitted, wanted = (SequenceRegressor(**TINY).fit(train, given) for given in (y, train.lengths / 8))
+    np.testing.assert_array_equal(fitted.predict(train), wanted.predict(train))
+    assert fitted.score(train, [None, *y[1:]]) == pytest.approx(wanted.score(train[1:], train.lengths[1:] / 8))
+    with pytest.raises(InputError, match="holds fractions"):
+        SequenceClassifier(**TINY).fit(train, y)
 
 
 def test_weights_of_zero_leave_rows_out(train: EventSequences, habit: pd.Series) -> None:
