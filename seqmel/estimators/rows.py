@@ -55,6 +55,14 @@ class ClientRows:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    @property
+    def ids(self) -> pd.Index[Any]:
+        """(rows,) the client ids, also of clients without events."""
+        if self.index.name == self.client:
+            return self.index
+        ids: pd.Index[Any] = pd.Index(self.table.column(self.client).to_pandas())
+        return ids
+
     def to_learn_from(self) -> Events:
         """Each client once, under its id: a client that was drawn twice is not another one to tell it from."""
         if not self.resampled or self.time is None:

@@ -29,6 +29,7 @@ from seqmel.training.run import prepared_in
 __all__ = ["SequenceClassifier", "SequenceRegressor"]
 
 Supervised = TypeVar("Supervised", bound="_Supervised")
+Frame = TypeVar("Frame", "pd.Series[Any]", pd.DataFrame)
 Targets = tuple[npt.NDArray[Any], ...]
 
 
@@ -145,8 +146,9 @@ class _Supervised(SequenceEstimator):
         Args:
             X: see `SequenceEmbedder.transform`.
             y: (rows,) labels, or (rows, targets) for several at once, in the order of X. A missing one (NaN, None, an
-                infinite number) is not learnt from. A Series or DataFrame gives the targets their names.
-            sample_weight: (rows,) how much each row counts.
+                infinite number) is not learnt from. A Series or DataFrame gives the targets their names; where its index
+                holds just the client ids of X, each once and in another order, it is brought into that of X by id.
+            sample_weight: (rows,) how much each row counts, in the order of X or indexed like y.
 
         Raises:
             InputError: as many labels as rows are needed, and two classes or more.
@@ -154,10 +156,10 @@ class _Supervised(SequenceEstimator):
         """
         config = self._options()
         rows = self._rows(X)
-        labels = _labels(y, len(rows))
+        labels = _labels(y, rows)
         if self._task == "classification":
             _no_quantities(labels)
-        weights = None if sample_weight is None else _numbered(sample_weight, "sample_weight", len(rows))
+        weights = None if sample_weight is None else _numbered(sample_weight, "sample_weight", rows)
         if isinstance(self.class_weight, Mapping):
             by_class = _by_class(self.class_weight, labels)
             weights = by_class if weights is None else weights * by_class
@@ -180,10 +182,12 @@ class _Supervised(SequenceEstimator):
         self._remember_columns(X)
         return self
 
-    def _outputs(self, X: Any) -> list[npt.NDArray[np.float64]]:  # noqa: N803
-        """Of each target the (rows, size) outputs of its head."""
+    def _rows_to_predict(self, X: Any) -> ClientRows:  # noqa: N803
         self._check_fitted()
-        rows: ClientRows = self._rows(X)
+        return self._rows(X)
+
+    def _outputs(self, rows: ClientRows) -> list[npt.NDArray[np.float64]]:
+        """Of each target the (rows, size) outputs of its head."""
         heads = self.model_.heads
         assert heads is not None, "fit made heads"
         events = rows.to_transform(self.model_.schema.client)
@@ -199,16 +203,16 @@ class _Supervised(SequenceEstimator):
         Args:
             X: see `fit`; an id without events is predicted from an empty sequence.
         """
-        found = list(self._predicted(X).values())
+        found = list(self._predicted(self._rows_to_predict(X)).values())
         if not self._several:
             return found[0]
         if len({column.dtype.kind for column in found}) == 1:
             return np.stack(found, axis=1)
         return np.stack([column.astype(object) for column in found], axis=1)
 
-    def _predicted(self, X: Any) -> dict[str, npt.NDArray[Any]]:  # noqa: N803
+    def _predicted(self, rows: ClientRows) -> dict[str, npt.NDArray[Any]]:
         """Target -> (rows,) what `predict` says of it, in its own type."""
-        outputs = self._outputs(X)
+        outputs = self._outputs(rows)
         return {target.name: target.predicted(out) for target, out in zip(self.targets_, outputs, strict=True)}
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -265,7 +269,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]:  # noqa: N803
         """(rows, classes) probabilities, in the order of `classes_`; of several targets a list."""
-        outputs = self._outputs(X)
+        outputs = self._outputs(self._rows_to_predict(X))
         found = [target.probabilities(out) for target, out in zip(self.targets_, outputs, strict=True)]
         return found if self._several else found[0]
 
@@ -280,7 +284,8 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         """
         from sklearn.metrics import accuracy_score
 
-        return _mean_score(accuracy_score, self._predicted(X), y, sample_weight)
+        rows = self._rows_to_predict(X)
+        return _mean_score(accuracy_score, self._predicted(rows), rows, y, sample_weight)
 
 
 class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
@@ -292,7 +297,8 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
         """R2 of the prediction in the labelled rows; of several targets the mean; see `SequenceClassifier.score`."""
         from sklearn.metrics import r2_score
 
-        return _mean_score(r2_score, self._predicted(X), y, sample_weight)
+        rows = self._rows_to_predict(X)
+        return _mean_score(r2_score, self._predicted(rows), rows, y, sample_weight)
 
 
 def _base(pretrained: Pretrained | None) -> Model | None:
@@ -300,7 +306,7 @@ def _base(pretrained: Pretrained | None) -> Model | None:
     return load_model(found) if isinstance(found, (str, Path)) else found
 
 
-def _labels(y: Any, rows: int) -> dict[str, pd.Series[Any]]:
+def _labels(y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
     """Target -> its labels, numbered like the rows; under the names that y has."""
     frame = y.to_frame() if isinstance(y, pd.Series) else y
     if not isinstance(frame, pd.DataFrame):
@@ -310,10 +316,29 @@ def _labels(y: Any, rows: int) -> dict[str, pd.Series[Any]]:
         columns = values[:, None] if values.ndim == 1 else values
         names = ["target"] if columns.shape[1] == 1 else [f"target_{i}" for i in range(columns.shape[1])]
         frame = pd.DataFrame(dict(zip(names, columns.T, strict=True)))
-    if len(frame) != rows:
-        raise InputError(f"y has {len(frame):,} rows and X has {rows:,}. Expected one label a row of X.")
-    frame = frame.reset_index(drop=True)
+    if len(frame) != len(rows):
+        raise InputError(f"y has {len(frame):,} rows and X has {len(rows):,}. Expected one label a row of X.")
+    frame = _in_order(frame, rows, "y").reset_index(drop=True)
     return {str(name) if name is not None else "target": _usable(frame[name]) for name in frame.columns}
+
+
+def _in_order(given: Frame, rows: ClientRows, name: str) -> Frame:
+    """In the order of X: by id where the index holds just its client ids, else as it is."""
+    found, ids = given.index, rows.ids
+    if isinstance(found, pd.RangeIndex) or found.equals(rows.index) or found.equals(ids):
+        return given
+    if found.nlevels > 1 or len(found) != len(ids) or not (found.is_unique and ids.is_unique):
+        return given
+    place = found.get_indexer(ids)
+    if (place < 0).any():
+        return given
+    if found.name != rows.client and set(ids.tolist()) == set(range(len(ids))):
+        raise InputError(
+            f"The index of {name} holds 0 to {len(ids) - 1:,} in another order than the clients of X, whose ids these are, but"
+            f" also what numbered rows have. Name the index {rows.client!r} to match by id, or give {name}.to_numpy()."
+        )
+    ordered: Frame = given.iloc[place]
+    return ordered
 
 
 def _usable(values: pd.Series[Any]) -> pd.Series[Any]:
@@ -351,18 +376,22 @@ def _by_class(weights: Mapping[Any, float], labels: Mapping[str, pd.Series[Any]]
     return pd.Series(by_row, name="class_weight")
 
 
-def _numbered(values: Any, name: str, rows: int) -> pd.Series[Any]:
+def _numbered(values: Any, name: str, rows: ClientRows) -> pd.Series[Any]:
+    values = _in_order(values, rows, name) if isinstance(values, pd.Series) else values
     found = np.asarray(values, np.float64)
-    if found.shape != (rows,):
-        raise ConfigError(f"{name} has shape {found.shape}. Expected ({rows},), one number a row of X.")
+    if found.shape != (len(rows),):
+        raise ConfigError(f"{name} has shape {found.shape}. Expected ({len(rows)},), one number a row of X.")
     return pd.Series(found, name=name)
 
 
-def _mean_score(measure: Any, predicted: dict[str, npt.NDArray[Any]], y: Any, sample_weight: Any) -> float:
+def _mean_score(
+    measure: Any, predicted: dict[str, npt.NDArray[Any]], rows: ClientRows, y: Any, sample_weight: Any
+) -> float:
     """Over the targets, of each over the rows that have a label."""
-    rows = len(next(iter(predicted.values())))
     labels = _labels(y, rows)
-    weights = np.ones(rows) if sample_weight is None else _numbered(sample_weight, "sample_weight", rows).to_numpy()
+    weights = (
+        np.ones(len(rows)) if sample_weight is None else _numbered(sample_weight, "sample_weight", rows).to_numpy()
+    )
     if len(labels) != len(predicted):
         raise InputError(
             f"y has {len(labels)} targets and fit had {len(predicted)}. Expected the columns that fit had."

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -119,6 +120,41 @@ def test_targets_of_one_type_are_predicted_in_it(train: EventSequences, habit: p
     assert fitted.score(train, fitted.predict(train)) == 1
     single = SequenceClassifier(**TINY).fit(train, habit.to_frame())
     assert single.score(train, habit) == single.score(train, habit.to_frame()) > 0.9
+
+
+@pytest.mark.parametrize("form", ["series", "frame", "ids"])
+def test_labels_by_client_id_are_matched_whatever_their_order(
+    form: str, train: EventSequences, habit: pd.Series, classifier: SequenceClassifier
+) -> None:
+    mixed = habit.iloc[np.random.default_rng(0).permutation(24)]
+    weights = pd.Series(np.where(habit == "few", 1.0, 2.0), index=habit.index)
+    y = mixed.to_frame() if form == "frame" else mixed
+    options, x = (TINY | {"events": train}, train.client_ids.to_numpy()) if form == "ids" else (TINY, train)
+    fitted = SequenceClassifier(**options).fit(x, y, sample_weight=weights.loc[mixed.index])
+    wanted = SequenceClassifier(**TINY).fit(train, habit, sample_weight=weights.to_numpy())
+    found = fitted.predict_proba(x)
+    np.testing.assert_array_equal(found[0] if form == "frame" else found, wanted.predict_proba(train))
+    assert fitted.score(x, y) == wanted.score(train, habit) > 0.9
+
+
+def test_labels_by_another_index_go_by_position(train: EventSequences, habit: pd.Series) -> None:
+    numbered = habit.set_axis(np.arange(24)[::-1])
+    found = [SequenceClassifier(**TINY).fit(train, y).predict_proba(train) for y in (habit.to_numpy(), numbered)]
+    np.testing.assert_array_equal(*found)
+    table = train.to_pandas().reset_index().set_index(train.client_ids.to_numpy()[::-1])
+    by_row = SequenceClassifier(**TINY).fit(table, habit.set_axis(table.index)).predict_proba(train)
+    np.testing.assert_array_equal(by_row, found[0])
+
+
+def test_labels_that_may_be_by_id_or_by_row_are_refused(train: EventSequences, habit: pd.Series) -> None:
+    order = np.random.default_rng(0).permutation(24)
+    table = train.to_arrow().set_column(0, "client_id", pa.array(order))
+    renumbered = EventSequences(table, train.client, train.time)
+    y = habit.set_axis(order).sort_index()
+    with pytest.raises(InputError, match=r"index of y holds 0 to 23 in another order.*Name the index 'client_id'"):
+        SequenceClassifier(**TINY).fit(renumbered, y)
+    named = SequenceClassifier(**TINY).fit(renumbered, y.rename_axis("client_id"))
+    assert named.score(renumbered, habit.to_numpy()) > 0.9
 
 
 def test_a_regressor_predicts_in_the_unit_of_its_labels(train: EventSequences) -> None:
