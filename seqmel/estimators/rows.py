@@ -165,6 +165,11 @@ def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: 
         )
     sequences = events.distinct()
     ids, index = _ids(X, client or sequences.client)
+    nulls = int(pd.isna(ids.to_numpy()).sum())
+    if nulls:
+        raise InputError(
+            f"{nulls:,} of {len(ids):,} rows of X have no client: the id is null. Drop or mend these rows."
+        )
     place = places(ids, sequences.client_ids)
     absent = place < 0
     if absent.all():

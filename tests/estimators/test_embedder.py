@@ -205,6 +205,18 @@ def test_clients_of_whom_none_has_events_are_told_of(train: EventSequences, fitt
         embedder.fit([1, 2])
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [[107.0, np.nan], ["107", None], pd.DataFrame({"client_id": [107, None], "age": [1, 2]}), pl.Series([107, None])],
+    ids=["NaN", "None", "frame", "polars"],
+)
+def test_a_client_id_that_is_null_is_refused(ids: Any, train: EventSequences, fitted: SequenceEmbedder) -> None:
+    embedder = clone_of(fitted).set_params(events=train)
+    for ask in (embedder.transform, clone(embedder).fit):
+        with pytest.raises(InputError, match=r"1 of 2 rows of X have no client: the id is null\. Drop or mend"):
+            ask(ids)
+
+
 def test_only_empty_lists_are_embedded(train: EventSequences, fitted: SequenceEmbedder) -> None:
     frame = pd.DataFrame({name: [[], []] for name in train.columns[1:]}, index=[1, 2])
     found = fitted.transform(frame).to_numpy()
