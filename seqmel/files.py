@@ -16,10 +16,11 @@ import numpy.typing as npt
 from seqmel.errors import OutputError
 
 __all__ = [
-    "allocate", "check_output", "full_disk_in_words", "map_numbers", "move_into_place", "partial_path", "scratch_beside", "scratch_path",
-    "stamp", "written_beside",
+    "allocate", "check_output", "check_parquet_name", "full_disk_in_words", "map_numbers", "move_into_place", "partial_path",
+    "scratch_beside", "scratch_path", "stamp", "written_beside",
 ]  # fmt: skip
 
+_OTHER_FORMATS = (".csv", ".tsv", ".txt", ".json", ".gz")
 _OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder that seqmel writes has one of these
 
 
@@ -46,6 +47,15 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OutputError(f"Cannot write {path}: {folder} is not a folder that can be written to.")
+
+
+def check_parquet_name(path: Path) -> None:
+    """Before any work: not a name that says another format than Parquet, by which what reads the file would go."""
+    stem = path
+    while stem.suffix.lower() in _OTHER_FORMATS:
+        stem = stem.with_suffix("")
+    if stem != path:
+        raise OutputError(f"{path} is not a name for Parquet, which is what is written. Name it {stem}.parquet.")
 
 
 @contextlib.contextmanager

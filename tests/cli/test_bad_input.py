@@ -34,6 +34,7 @@ def refused(
             "prepare": ["prepare", str(events), "-o", str(tmp_path / "out")],
             "train": ["train", str(events), "-o", str(tmp_path / "out"), "--device", "cpu", "--epochs", "1"],
             "embed": ["embed", str(model), str(events), "-o", str(tmp_path / "out"), "--device", "cpu"],
+            "predict": ["predict", str(model), str(events), "-o", str(tmp_path / "out"), "--device", "cpu"],
         }
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
         monkeypatch.setattr(sys, "argv", ["seqmel", *given[command], *options])
@@ -283,6 +284,13 @@ def test_overwrite_does_not_remove_a_folder_of_the_users(command: str, refused: 
 def test_an_output_below_a_file(command: str, refused: Run, tmp_path: Path) -> None:
     path = stored(EVENTS, tmp_path)
     says(refused(command, path, "-o", str(path / "out")), "Cannot write", "is not a folder that can be written to")
+
+
+@pytest.mark.parametrize("command", ["embed", "predict"])
+@pytest.mark.parametrize("name", ["q.csv", "q.tsv", "q.TXT", "q.json", "q.csv.gz", "q.gz"])
+def test_an_output_that_is_named_as_another_format(command: str, name: str, refused: Run, tmp_path: Path) -> None:
+    line = refused(command, tmp_path / "nothing", "-o", str(tmp_path / name), model=tmp_path / "none")
+    says(line, f"{name} is not a name for Parquet", f"Name it {tmp_path / 'q.parquet'}.")
 
 
 # ------------------------------------------------------------------------------------------- model folders

@@ -47,9 +47,11 @@ def embed(
     from seqmel.cli.log import logged
     from seqmel.data.number_types import NumberType
     from seqmel.data.shard import shard_of
+    from seqmel.files import check_parquet_name
     from seqmel.parallel import launched
     from seqmel.progress import record
 
+    check_parquet_name(output)
     if as_of is not None and state is not None:
         raise ConfigError(
             "--as-of and --state do not go together: a state holds what is known now. Leave one of them out."

@@ -26,12 +26,14 @@ def predict(
     """Write what a fine-tuned model says of each client."""
     from seqmel.cli.log import logged
     from seqmel.data.shard import shard_of
+    from seqmel.files import check_parquet_name
     from seqmel.model import load_model
     from seqmel.parallel import launched
     from seqmel.prediction import predict_to_parquet
     from seqmel.progress import record
     from seqmel.sharing import predict_shared_to_parquet
 
+    check_parquet_name(output)
     share = shard_of(shard) if shard is not None else None
     options = {"model": model, "events": events, "output": output, "shard": shard, "device": device_option(device)}
     launch_others(devices)
