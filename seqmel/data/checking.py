@@ -121,7 +121,11 @@ class Unusable:
         if self.not_a_time:
             written = f", text written as {schema.time_format!r}" if schema.time_format else ""
             numbers = "" if schema.time_format else ", or numbers with schema.time_unit"
-            other = "" if schema.time_format else ". Other text is understood where schema.time_format says how"
+            other = (
+                ""
+                if schema.time_format
+                else ". Other text is understood where schema.time_format says how; a trained model keeps to its own"
+            )
             raise InputError(
                 f"{self.not_a_time:,} times in column {schema.time!r} of {label} cannot be understood, such as"
                 f" {self.example!r}. Expected timestamps, dates{written}, ISO 8601 text (2023-01-31 12:00:00){numbers}{other}."

@@ -152,7 +152,12 @@ def test_dates_that_the_model_does_not_know(refused: Run, tmp_path: Path) -> Non
     path = tmp_path / "bank.csv"
     line = "{},24.12.2023,5411,Oslo,1.5,2.5\n"
     path.write_text("client_id,event_time,mcc,city,amount,reading\n" + "".join(line.format(i) for i in range(3)))
-    says(refused("embed", path), "cannot be understood, such as '24.12.2023'", "schema.time_format")
+    line = refused("embed", path)
+    says(
+        line,
+        "cannot be understood, such as '24.12.2023'",
+        "schema.time_format says how; a trained model keeps to its own",
+    )
 
 
 # ------------------------------------------------------------------------------------------------- columns
