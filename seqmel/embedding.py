@@ -172,7 +172,7 @@ def open_events_for(model: Model, events: Events, temp_folder: Path | None = Non
     """Open events to be encoded for a model, with the limits that its preparation had.
 
     Args:
-        model: names the client column.
+        model: names the client column, and knows the categories.
         events: see `open_events`.
         temp_folder: where to sort what memory does not hold.
     """
@@ -180,6 +180,7 @@ def open_events_for(model: Model, events: Events, temp_folder: Path | None = Non
     return open_events(
         events,
         client=model.schema.client,
+        categories=model.vocabulary.categorical,
         memory_limit=options.memory_limit,
         threads=options.threads,
         temp_folder=temp_folder,

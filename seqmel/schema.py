@@ -111,6 +111,11 @@ class SchemaOptions(BaseModel):
             )
         return self
 
+    @property
+    def categories(self) -> dict[str, None]:
+        """The columns that are said to be categories; their codes are not known yet."""
+        return dict.fromkeys((*(self.categorical or ()), *(self.numeric_by or {}).values()))
+
 
 def recognise_client(columns: Iterable[str], label: str) -> str:
     """The one column that is named like a client id; a `SchemaError` where there is none, or more than one."""

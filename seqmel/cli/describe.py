@@ -75,8 +75,9 @@ def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, 
 
 def describe_events(events: str, config: Config, json_file: Path | None) -> None:
     """Print the description; with `json_file`, write it as JSON too."""
-    source = open_events(events, client=config.columns.client, memory_limit=config.preparation.memory_limit)
-    schema = infer_schema(source, config.columns)
+    columns, limit = config.columns, config.preparation.memory_limit
+    source = open_events(events, client=columns.client, categories=columns.categories, memory_limit=limit)
+    schema = infer_schema(source, columns)
     facts = describe_source(source, schema)
     if json_file is not None:
         with written_beside(json_file) as partial:

@@ -107,8 +107,9 @@ def feature_sets(
     sets: dict[str, pd.DataFrame] = {}
     if events is not None:
         named = config.columns.client or _client_of(embeddings, events)
-        source = open_events(events, client=named, memory_limit=config.preparation.memory_limit)
         columns = config.columns.model_copy(update={"client": named})
+        limit = config.preparation.memory_limit
+        source = open_events(events, client=named, categories=columns.categories, memory_limit=limit)
         sets[AGGREGATES] = AggregatePlan.fit(source, infer_schema(source, columns)).compute(source)
         progress.say(f"{AGGREGATES}: {sets[AGGREGATES].shape[1]} features of {len(sets[AGGREGATES]):,} clients")
     for given in embeddings:

@@ -2,44 +2,76 @@
 
 DuckDB would guess at dates too, and reads 04/12/2023 as the 4th of December and 04/12/23 as the 23rd of December 2004, each file for
 itself. So dates come as text here; a column of nothing but ISO 8601 text gets a type, and what else there is stays text until
-the schema says how it is written.
+the schema says how it is written. Ids are numbers only where these give their text back, and categories keep the text by which a
+model knows them, whatever the file of a day looks like.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import duckdb
 
 from seqmel.data.source import ident, literal
 from seqmel.data.times import iso_type_sql
+from seqmel.data.vocabulary import CategoryCodes
+from seqmel.errors import SchemaError
+from seqmel.schema import recognise_client
 
-__all__ = ["CSV", "csv_sql", "register_csv"]
+__all__ = ["CSV", "Categories", "csv_sql", "register_csv"]
 
 CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
 """How the names of CSV files end."""
 
-_NO_DATES = "auto_type_candidates = ['BOOLEAN', 'BIGINT', 'DOUBLE', 'TIME', 'VARCHAR']"
+Categories: TypeAlias = Mapping[str, CategoryCodes | None]
+"""The columns that are known to be categories, and their codes where a model has some."""
+
+_NUMBERS = "auto_type_candidates = ['BIGINT', 'HUGEINT', 'DOUBLE', 'VARCHAR']"
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_FARTHEST_WHOLE = 1e15  # beyond it the text of a category that is a real number has an exponent or a point
 
 
-def csv_sql(files: Sequence[str]) -> str:
-    """SQL for the rows of CSV files, dates as text.
+def csv_sql(files: Sequence[str], texts: Sequence[str] = ()) -> str:
+    """SQL for the rows of CSV files: numbers typed but for the columns `texts`, all else as text.
 
     All rows are looked at for the types: one guessed from the first rows makes 4.5 a 5 where they were whole numbers.
     """
-    listed = "[" + ", ".join(literal(f) for f in files) + "]"
-    return f"read_csv({listed}, union_by_name = true, header = true, sample_size = -1, {_NO_DATES})"
+    types = "".join(f", {literal(name)}: 'VARCHAR'" for name in texts)[2:]
+    return f"read_csv({_listed(files)}, sample_size = -1, {_NUMBERS}{f', types = {{{types}}}' if texts else ''})"
 
 
-def register_csv(connection: duckdb.DuckDBPyConnection, rows: str, *, read: bool) -> None:
-    """Make `raw` of the rows that `csv_sql` names: a table, parsed once, if they are to be read; else a view of the files.
+def _listed(files: Sequence[str]) -> str:
+    return "[" + ", ".join(literal(f) for f in files) + "], union_by_name = true, header = true"
+
+
+def register_csv(
+    connection: duckdb.DuckDBPyConnection,
+    files: Sequence[str],
+    *,
+    client: str | None = None,
+    categories: Categories | None = None,
+    read: bool,
+) -> None:
+    """Make `raw` of the rows of CSV files: a table, parsed once, if they are to be read; else a view of the files.
+
+    Args:
+        connection: where to make it.
+        files: of which all rows are.
+        client: the client column; recognised by name where None.
+        categories: columns of which the text is kept, see `open_events`.
+        read: whether they are to be read.
 
     Raises:
         duckdb.Error: they cannot be read.
     """
+    texts = _texts(connection, files, client, categories or {})
+    rows = csv_sql(files, list(texts))
     if read:
         connection.execute(f"CREATE TABLE raw AS FROM {rows}")
-    found = _dates(connection, "raw" if read else rows)
+    found = _types(connection, "raw" if read else rows, texts)
     if not read:
         typed = ", ".join(f"{ident(name)}::{kind} AS {ident(name)}" for name, kind in found.items())
         connection.execute(f"CREATE VIEW raw AS SELECT *{f' REPLACE ({typed})' if typed else ''} FROM {rows}")
@@ -48,13 +80,61 @@ def register_csv(connection: duckdb.DuckDBPyConnection, rows: str, *, read: bool
         connection.execute(f"ALTER TABLE raw ALTER COLUMN {ident(name)} TYPE {kind}")
 
 
-def _dates(connection: duckdb.DuckDBPyConnection, rows: str) -> dict[str, str]:
-    """Column -> type, of the columns of ISO 8601 text."""
+def _texts(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[str], client: str | None, categories: Categories
+) -> dict[str, str]:
+    """Column -> SQL aggregate of its type, of the columns that are to be parsed as text; `{0}` stands for the column."""
+    described = connection.execute(f"DESCRIBE SELECT * FROM read_csv({_listed(files)}, all_varchar = true)").fetchall()
+    names = [name for name, *_ in described]
+    texts = {
+        name: _CATEGORY_TYPE if codes is None else "NULL"
+        for name, codes in categories.items()
+        if name in names and (codes is None or not all(map(_is_parsed_back, codes.values)))
+    }
+    if client is None:
+        try:
+            client = recognise_client(names, "")
+        except SchemaError:  # who needs it says so
+            return texts
+    return texts | ({client: _CLIENT_TYPE} if client in names else {})
+
+
+def _is_parsed_back(value: str) -> bool:
+    """Whether a category may come of numbers or booleans, which give this text in whatever way they are written."""
+    if value in ("true", "false") or _WHOLE.fullmatch(value):
+        return True
+    try:
+        number = float(value)
+    except ValueError:
+        return False
+    whole = number.is_integer() and abs(number) < _FARTHEST_WHOLE
+    return math.isfinite(number) and repr(number) == value and not whole
+
+
+_GIVEN_BACK = "count({0}) > 0 AND bool_and(TRY_CAST({0} AS BIGINT)::VARCHAR IS NOT DISTINCT FROM {0})"
+_BOOLEAN = "bool_and(lower({0}) IN ('true', 'false'))"
+_CLOCK = (
+    "bool_and({0} SIMILAR TO '[0-9]{{1,2}}:[0-9]{{2}}(:[0-9]{{2}}([.][0-9]+)?)?' AND TRY_CAST({0} AS TIME) IS NOT NULL)"
+)
+_NULLED = "bool_and(regexp_full_match({0}, '(0|-?[1-9][0-9]{{0,14}})([.]0)?'))"  # whole numbers beside nulls in pandas
+
+_CLIENT_TYPE = f"CASE WHEN {_GIVEN_BACK} THEN 'BIGINT' END"
+_CATEGORY_TYPE = (
+    f"CASE WHEN {_GIVEN_BACK} THEN 'BIGINT' WHEN {_NULLED} THEN 'DOUBLE' WHEN {_BOOLEAN} THEN 'BOOLEAN' END"
+)
+_TYPE = f"CASE WHEN {_BOOLEAN} THEN 'BOOLEAN' WHEN {_CLOCK} THEN 'TIME' END"
+
+
+def _types(connection: duckdb.DuckDBPyConnection, rows: str, texts: Mapping[str, str]) -> dict[str, str]:
+    """Column -> type, of the columns of text that all have one: ISO 8601, true and false, and what `texts` says."""
     described = connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
-    texts = [name for name, kind, *_ in described if kind == "VARCHAR"]
-    if not texts:
+    names = [name for name, kind, *_ in described if kind == "VARCHAR"]
+    if not names:
         return {}
-    kinds = connection.execute(
-        f"SELECT {', '.join(iso_type_sql(ident(name)) for name in texts)} FROM {rows}"
-    ).fetchone()
-    return {name: kind for name, kind in zip(texts, kinds or (), strict=True) if kind is not None}
+    found = [
+        texts[name].format(ident(name)) if name in texts
+        else f"coalesce({iso_type_sql(ident(name))}, {_TYPE.format(ident(name))})"
+        for name in names
+    ]  # fmt: skip
+    kinds = connection.execute(f"SELECT {', '.join(found)} FROM {rows}").fetchone()
+    return {name: kind for name, kind in zip(names, kinds or (), strict=True) if kind is not None}

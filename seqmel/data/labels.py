@@ -65,7 +65,7 @@ def read_labels(labels: Table, target: str, *, client: str | None = None, moment
         SchemaError: no such column, or the target is neither text nor boolean nor a number.
         InputError: not readable, no label at all, a client without an id, or a client (and moment) with two labels.
     """
-    source = _open(labels)
+    source = _open(labels, client)
     client = client or recognise_client(source.columns, source.label)
     source.require(client, "Name the client column with --client.")
     source.require(target, "Name the column to predict with --target.")
@@ -88,7 +88,7 @@ def read_column(
     Raises:
         SchemaError, InputError: see `read_labels`.
     """
-    source = _open(labels)
+    source = _open(labels, client)
     client = client or recognise_client(source.columns, source.label)
     source.require(column, f"Name another column with {option}.")
     return _series(source, column, ident(column), client, moment, f"Column {column!r}")
@@ -135,8 +135,11 @@ def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str
         SchemaError: no such column, or one that holds no numbers.
         InputError: not readable, no rows, vectors of different lengths, a client without an id, or a client twice.
     """
-    source = _open(embeddings)
-    client = client or next(iter(source.columns))
+    source = _open(embeddings, client)
+    if client is None:
+        client = next(iter(source.columns))
+        if _NUMBER.fullmatch(source.columns[client]) and not _WHOLE.fullmatch(source.columns[client]):
+            source = _open(embeddings, client)
     source.require(client, "Name the client column with --client.")
     keys = _keys(source, client, moment)
     scales = _scales(embeddings, source.label)
@@ -265,11 +268,11 @@ def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return joined
 
 
-def _open(table: Table, *, read: bool = True) -> EventSource:
+def _open(table: Table, client: str | None = None, *, read: bool = True) -> EventSource:
     """The table as a source: `open_events` without its reading of list columns as events, and perhaps of CSV at all."""
     connection = connect()
     if isinstance(table, (str, os.PathLike)):
-        label, *_ = _register(connection, table, read=read)
+        label, *_ = _register(connection, table, client, read=read)
     else:
         label = f"the given {type(table).__name__}"
         connection.register("raw", _without_float16(pa.table(_arrow(table))))

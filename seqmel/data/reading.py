@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from seqmel.data.csv_files import CSV, csv_sql, register_csv
+from seqmel.data.csv_files import CSV, Categories, register_csv
 from seqmel.data.records import is_records, records_table
 from seqmel.data.source import RESERVED, ROW, EventSource, connect, first_line, ident, literal, no_column, reading
 from seqmel.errors import InputError, SchemaError, did_you_mean, shown
@@ -49,6 +49,7 @@ def open_events(
     *,
     client: str | None = None,
     time: str | None = None,
+    categories: Categories | None = None,
     memory_limit: str | None = None,
     threads: int | None = None,
     temp_folder: str | os.PathLike[str] | None = None,
@@ -58,8 +59,10 @@ def open_events(
     Args:
         events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table, a pyarrow data set (which is not
             loaded as a whole), `EventSequences`, or a list of dictionaries: one an event, or one a client with sequences.
-        client: the client column, needed here only to unfold list columns; recognised by name otherwise.
+        client: the client column, needed here to unfold list columns and to keep ids of CSV as they are written; recognised by
+            name otherwise.
         time: the time column, likewise.
+        categories: columns that are known to be categories, and their codes where a model has some: CSV keeps their text.
         memory_limit: what DuckDB may hold in memory, such as "4GB"; it spills to disk beyond.
         threads: how many threads it may use; all cores where None.
         temp_folder: where it may spill.
@@ -69,19 +72,32 @@ def open_events(
         SchemaError: list columns that do not fit together.
     """
     connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
-    return _opened(connection, events, client, read=True)
+    return _opened(connection, events, client, categories, read=True)
 
 
-def open_unread(events: Events, *, client: str | None = None, memory_limit: str | None = None) -> EventSource:
+def open_unread(
+    events: Events,
+    *,
+    client: str | None = None,
+    categories: Categories | None = None,
+    memory_limit: str | None = None,
+) -> EventSource:
     """Like `open_events`, but nothing is read through: CSV stays in its files, and list columns are not compared.
 
     It is for events that are read elsewhere, part by part (`seqmel.data.parts`), and only looked at here.
     """
-    return _opened(connect(memory_limit=memory_limit), events, client, read=False)
+    return _opened(connect(memory_limit=memory_limit), events, client, categories, read=False)
 
 
-def _opened(connection: duckdb.DuckDBPyConnection, events: Events, client: str | None, *, read: bool) -> EventSource:
-    label, left_out, placed = _register(connection, events, read=read)
+def _opened(
+    connection: duckdb.DuckDBPyConnection,
+    events: Events,
+    client: str | None,
+    categories: Categories | None,
+    *,
+    read: bool,
+) -> EventSource:
+    label, left_out, placed = _register(connection, events, client, categories, read=read)
     named = getattr(events, "__event_columns__", (None, None, None))  # what EventSequences say of themselves
     with reading(label):
         columns = _columns(connection, "raw")
@@ -111,14 +127,19 @@ class _Placed:
 
 
 def _register(
-    connection: duckdb.DuckDBPyConnection, events: Events, *, read: bool = True
+    connection: duckdb.DuckDBPyConnection,
+    events: Events,
+    client: str | None,
+    categories: Categories | None = None,
+    *,
+    read: bool,
 ) -> tuple[str, dict[str, str], _Placed]:
     """Make the view `raw`, of CSV a table if it is to be read; return what to call it, the partition keys among its columns,
     and how to have its rows with their places."""
     if isinstance(events, (str, os.PathLike)):
         path = os.fspath(events)
         files = event_files(path)
-        placed = _register_files(connection, path, files, read=read)
+        placed = _register_files(connection, path, files, client, categories, read=read)
         keys = set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0]))
         return path, dict.fromkeys(sorted(keys), "partition key of the folder"), placed
     label = f"the given {type(events).__name__}"
@@ -183,11 +204,19 @@ def _hidden(file: Path, root: str) -> bool:
     return any(part.startswith((".", "_")) for part in file.relative_to(root).parts)
 
 
-def _register_files(connection: duckdb.DuckDBPyConnection, path: str, files: list[str], *, read: bool) -> _Placed:
+def _register_files(
+    connection: duckdb.DuckDBPyConnection,
+    path: str,
+    files: list[str],
+    client: str | None,
+    categories: Categories | None,
+    *,
+    read: bool,
+) -> _Placed:
     """Make `raw` of files: a table of CSV that is to be read, and a view of all else."""
     if all(f.lower().endswith(CSV) for f in files):
         with reading(path):
-            register_csv(connection, csv_sql(files), read=read)
+            register_csv(connection, files, client=client, categories=categories, read=read)
         return _Placed("raw", "rowid" if read else _COUNTED)
     for file in files:
         _check_parquet(file)

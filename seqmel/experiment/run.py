@@ -135,8 +135,9 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
     if not is_prepared(folder):
         prepare(events, folder, config=config, overwrite=True, progress=progress)
     if plan.aggregates and not (output / "prepared" / f"{name}.aggregates.parquet").is_file():
-        source = open_events(events, client=config.columns.client, memory_limit=config.preparation.memory_limit)
-        features = AggregatePlan.fit(source, infer_schema(source, config.columns)).compute(source)
+        columns, limit = config.columns, config.preparation.memory_limit
+        source = open_events(events, client=columns.client, categories=columns.categories, memory_limit=limit)
+        features = AggregatePlan.fit(source, infer_schema(source, columns)).compute(source)
         with written_beside(output / "prepared" / f"{name}.aggregates.parquet") as partial:
             features.to_parquet(partial)
 

@@ -61,7 +61,8 @@ def prepare_spark(
     options, began, spark = config.preparation, time.monotonic(), spark_session()
     client = model.schema.client if model else config.columns.client
     opened, source = open_spark(
-        spark, events, client=client, memory_limit=options.memory_limit, scan=model is None
+        spark, events, client=client, memory_limit=options.memory_limit, scan=model is None,
+        categories=model.vocabulary.categorical if model else config.columns.categories,
     )  # fmt: skip
     schema = model.schema if model else infer_schema(source, config.columns)
     with count_events(opened, source, schema, categories=model is None) as counted:
@@ -166,8 +167,9 @@ def _embedding(
     resolve_device(device)
     spark, schema = spark_session(), model.schema
     opened, source = open_spark(
-        spark, events, client=schema.client, memory_limit=model.config.preparation.memory_limit, scan=False
-    )
+        spark, events, client=schema.client, categories=model.vocabulary.categorical,
+        memory_limit=model.config.preparation.memory_limit, scan=False,
+    )  # fmt: skip
     with count_events(opened, source, schema, categories=False) as counted:
         rows = counted.rows
     frame, out = encode_spark(opened, source, schema, model.vocabulary, rows=rows, ordered=ordered)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from seqmel.data.csv_files import Categories
 from seqmel.data.parts import Part, PartReader, Shape, parts_of, shape_of
 from seqmel.data.reading import open_unread
 from seqmel.data.source import ROW, EventSource
@@ -75,7 +76,7 @@ def _opened(reader: PartReader, batches: Iterator[pa.RecordBatch], *, of_files: 
 
 
 def open_spark(
-    spark: Any, events: Any, *, client: str | None, memory_limit: str, scan: bool
+    spark: Any, events: Any, *, client: str | None, categories: Categories, memory_limit: str, scan: bool
 ) -> tuple[SparkEvents, EventSource]:
     """Open files or a Spark DataFrame; a path with a scheme, such as s3://, is read by Spark as Parquet.
 
@@ -83,6 +84,7 @@ def open_spark(
         spark: the session.
         events: a path, folder or glob that the driver and all workers see, or a Spark DataFrame.
         client: the client column, where it is known.
+        categories: see `open_events`.
         memory_limit: of the engine in a worker, and here.
         scan: whether the events are to be looked at here, to infer a schema.
 
@@ -91,7 +93,7 @@ def open_spark(
     """
     if isinstance(events, (str, os.PathLike)) and "://" not in os.fspath(events):
         path = os.fspath(events)
-        looked_at = open_unread(path, client=client, memory_limit=memory_limit)
+        looked_at = open_unread(path, client=client, categories=categories, memory_limit=memory_limit)
         rows = PART_ROWS // (1_000 if looked_at.nested else 1)
         parts = [vars(part) for part in parts_of(path, rows)]
         frame = spark.createDataFrame(parts, "number long, file string, begin long, end long").repartition(len(parts))

@@ -61,6 +61,7 @@ def _prepare_into(folder: Path, events: Events, config: Config, model: Model | N
     source = open_events(
         events,
         client=model.schema.client if model else config.columns.client,
+        categories=model.vocabulary.categorical if model else config.columns.categories,
         memory_limit=options.memory_limit,
         threads=options.threads,
         temp_folder=folder / "sorting",
