@@ -138,7 +138,7 @@ def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str
     source = _open(embeddings, client)
     if client is None:
         client = next(iter(source.columns))
-        if _NUMBER.fullmatch(source.columns[client]) and not _WHOLE.fullmatch(source.columns[client]):
+        if source.columns[client] not in ("VARCHAR", "BIGINT"):  # of CSV perhaps, whose ids stay as they are written
             source = _open(embeddings, client)
     source.require(client, "Name the client column with --client.")
     keys = _keys(source, client, moment)

@@ -1,0 +1,157 @@
+"""CSV has no types: ids stay as they are written, and categories are what they were in the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small import card_events, tiny_config
+
+from seqmel.data.checking import category_text
+from seqmel.data.csv_files import Categories
+from seqmel.data.labels import read_embeddings, read_labels
+from seqmel.data.reading import open_events, open_unread
+from seqmel.data.vocabulary import CategoryCodes
+from seqmel.embedding import embed
+from seqmel.model import Model, load_model
+from seqmel.training.run import train
+
+IDS = {
+    "decimals": ["1.1", "1.10"],
+    "exponents": ["2E3", "20E2"],
+    "20 digits": ["12345678901234567168", "12345678901234567169"],
+    "uint64": ["18446744073709551615", "7"],
+    "clock": ["10:30", "7:05"],
+    "hexadecimal": ["0x10", "0x20"],
+    "zeros": ["-0", "0"],
+    "truth": ["True", "true"],
+    "days": ["2023-1-1", "2023-01-01"],
+}
+
+
+def lines(path: Path, header: str, *rows: str) -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("opened", [open_events, open_unread])
+@pytest.mark.parametrize("name", ["client_id", "Kunde"])
+@pytest.mark.parametrize("ids", IDS.values(), ids=IDS)
+def test_ids_that_a_number_does_not_give_back_are_text(ids: list[str], name: str, opened: Any, tmp_path: Path) -> None:
+    path = lines(tmp_path / "events.csv", f"{name},amount", *(f"{client},1.5" for client in ids))
+    source = opened(path, client=None if name == "client_id" else name)
+    assert source.rows(f"SELECT {name} FROM events ORDER BY __row") == [(client,) for client in ids]
+
+
+@pytest.mark.parametrize("opened", [open_events, open_unread])
+def test_ids_that_are_whole_numbers_are_numbers(opened: Any, tmp_path: Path) -> None:
+    source = opened(lines(tmp_path / "events.csv", "client_id,amount", "12,1.5", "-7,2", "9223372036854775807,3"))
+    assert source.columns == {"client_id": "BIGINT", "amount": "DOUBLE"}
+    assert source.row("SELECT max(client_id) FROM events") == (2**63 - 1,)
+
+
+@pytest.mark.parametrize("ids", IDS.values(), ids=IDS)
+def test_labels_and_vectors_have_the_ids_of_their_files(ids: list[str], tmp_path: Path) -> None:
+    for header, client in (("client_id,x", None), ("Kunde,x", "Kunde")):
+        path = lines(tmp_path / "labels.csv", header, *(f"{client},{i}" for i, client in enumerate(ids)))
+        assert read_labels(path, "x", client=client).index.tolist() == ids
+    vectors = lines(tmp_path / "vectors.csv", "Kunde,emb_0000", *(f"{client},0.5" for client in ids))
+    assert read_embeddings(vectors, client="Kunde").index.tolist() == ids
+
+
+@pytest.mark.parametrize("name", ["decimals", "20 digits", "clock", "truth", "days"])
+def test_the_first_column_of_vectors_is_an_id_by_any_name(name: str, tmp_path: Path) -> None:
+    vectors = lines(tmp_path / "vectors.csv", "Kunde,emb_0000", *(f"{client},0.5" for client in IDS[name]))
+    assert read_embeddings(vectors).index.tolist() == IDS[name]
+
+
+def test_labels_keep_their_words(tmp_path: Path) -> None:
+    path = lines(tmp_path / "labels.csv", "client_id,bought,sign,flag", "1,yes,t,True", "2,no,f,False")
+    assert read_labels(path, "bought").tolist() == ["yes", "no"]
+    assert read_labels(path, "sign").tolist() == ["t", "f"]
+    assert read_labels(path, "flag").tolist() == [True, False]
+
+
+def test_whole_numbers_of_any_size_are_exact(tmp_path: Path) -> None:
+    path = lines(tmp_path / "events.csv", "client_id,code", "1,12345678901234567168", "2,12345678901234567169")
+    assert open_events(path).row("SELECT count(DISTINCT code) FROM events") == (2,)
+
+
+CODES = {
+    "what is named, and all text": (None, "1.50 2.0 3E5", "1.50 2.0 3E5"),
+    "what is named, as pandas writes whole numbers beside nulls": (None, "12.0 7.0", "12 7"),
+    "what is named, whole numbers": (None, "12 7", "12 7"),
+    "what is named, and begins with a zero": (None, "012 7", "012 7"),
+    "what was text": (["A", "2.0"], "1.50 2.0", "1.50 2.0"),
+    "what was text that may look like numbers": (["1.50", "2.0"], "2.0 2.0", "2.0 2.0"),
+    "what was text of many digits": (["12345678901234567168"], "12345678901234567168 1.0", "12345678901234567168 1.0"),
+    "what may have been numbers": (["12", "1.5"], "12.0 1.50", "12 1.5"),
+    "what may have been booleans": (["true", "false"], "True False", "true false"),
+    "what was text beside booleans": (["True", "False", "unknown"], "True False", "True False"),
+}
+
+
+@pytest.mark.parametrize(("known", "there", "expected"), CODES.values(), ids=CODES)
+def test_a_category_has_the_text_that_it_had_in_training(
+    known: list[str] | None, there: str, expected: str, tmp_path: Path
+) -> None:
+    codes = None if known is None else CategoryCodes(values=tuple(known), null=False)
+    categories: Categories = {"kind": codes, "elsewhere": codes}
+    path = lines(tmp_path / "events.csv", "client_id,kind", *(f"1,{value}" for value in there.split()))
+    for opened in (open_events, open_unread):
+        source = opened(path, categories=categories)
+        found = source.rows(f"SELECT {category_text(source, 'kind')} FROM events ORDER BY __row")
+        assert " ".join(value for (value,) in found) == expected
+
+
+WORDS = {
+    "bought": ["yes", "no", "unknown"],
+    "sign": ["t", "f", "?"],
+    "version": ["1.50", "1.5", "2.0", "3E5", "none"],
+    "hour": ["10:30", "9:00", "never"],
+}
+
+
+def told(events: pa.Table, *, ordinary: bool) -> pa.Table:
+    """The events with columns of words; ordinary days have none of the last words."""
+    for name, words in WORDS.items():
+        some = words[:-1] if ordinary else words
+        events = events.append_column(name, pa.array([some[i % len(some)] for i in range(len(events))]))
+    truth = pa.array([i % 3 == 0 for i in range(len(events))])
+    return events.append_column("truth", truth)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("told")
+    config = tiny_config(training={"epochs": 0, "batch_size": 8, "validation_share": 0.3})
+    pq.write_table(told(card_events(12), ordinary=False), folder / "events.parquet")
+    return load_model(train(folder / "events.parquet", folder / "model", config=config))
+
+
+def test_the_csv_of_a_day_gives_the_vectors_of_its_parquet(model: Model, tmp_path: Path) -> None:
+    day = told(card_events(12), ordinary=True)
+    assert {*WORDS, "truth"} <= {*model.schema.categorical}
+    pq.write_table(day, tmp_path / "day.parquet")
+    frame: pd.DataFrame = day.to_pandas()
+    frame.to_csv(tmp_path / "day.csv", index=False)  # booleans as True and False
+    expected, found = (
+        {c: v.tolist() for ids, vs in embed(model, tmp_path / name, device="cpu") for c, v in zip(ids.to_pylist(), vs, strict=True)}
+        for name in ("day.parquet", "day.csv")
+    )  # fmt: skip
+    assert found == expected
+
+
+def test_a_model_of_csv_knows_its_named_categories_again(tmp_path: Path) -> None:
+    """Versions that are numbers in every file, and differ as text."""
+    rows = [f"{i % 8},2023-01-{1 + i // 8:02},{('1.1', '1.10', '2.0')[i % 3]},{i}.5" for i in range(160)]
+    path = lines(tmp_path / "events.csv", "client_id,event_time,version,amount", *rows)
+    config = tiny_config(
+        training={"epochs": 0, "batch_size": 8, "validation_share": 0.3}, schema={"categorical": ["version"]}
+    )
+    known = load_model(train(path, tmp_path / "model", config=config))
+    assert {*known.vocabulary.categorical["version"].values} == {"1.1", "1.10", "2.0"}
