@@ -1,6 +1,7 @@
 """Can a client be found, and told from others, by its vector: retrieval and verification figures, a chunk at a time.
 
-All similarities are inner products of unit vectors. Nothing here holds more than a chunk of the query-gallery matrix.
+All similarities are inner products of unit vectors, see `_alike`. Nothing here holds more than a chunk of the query-gallery
+matrix.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def relevant_ranks(query: Matrix, gallery: Matrix, query_clients: Whole, gallery
     ranks = np.zeros((len(query), most), np.int64)
     for begin in range(0, len(query), _CHUNK):
         rows = slice(begin, begin + _CHUNK)
-        alike = query[rows] @ gallery.T
+        alike = _alike(query[rows], gallery)
         own = query_clients[rows, None] == gallery_clients[None]
         if not own.any(1).all():
             raise InputError("A query has no item of its own client in the gallery. Give each client one in both.")
@@ -172,7 +173,7 @@ def verification(
     pairs = len(calibration) * (len(calibration) - 1)
     usable = [far for far in fars if far * pairs >= _LEAST_FALSE]
     thresholds = dict(zip(usable, _thresholds(query[calibration], gallery[calibration], usable), strict=True))
-    own = (query[measured] * gallery[measured]).sum(1)
+    own = _own(query[measured], gallery[measured])
     above, at_least = _impostors_beyond(query[measured], gallery[measured], np.sort(own))
     others = len(measured) * (len(measured) - 1)
     points = tuple(_operating(far, thresholds.get(far), own, query[measured], gallery[measured], seed) for far in fars)
@@ -190,10 +191,21 @@ def _operating(
     return Operating(far, threshold, tar, wrong / (len(own) * (len(own) - 1)))
 
 
+def _alike(query: Matrix, gallery: Matrix) -> Matrix:
+    """(Q, G) similarities, summed in float64 and rounded to float32: equal pairs of vectors are equally alike, in whatever
+    order a product of another shape sums them."""
+    return (query.astype(np.float64) @ gallery.T.astype(np.float64)).astype(np.float32)
+
+
+def _own(query: Matrix, gallery: Matrix) -> Matrix:
+    """(N,) similarities of each client's two parts, as `_alike` has them."""
+    return (query.astype(np.float64) * gallery).sum(1).astype(np.float32)
+
+
 def _impostors(query: Matrix, gallery: Matrix) -> Iterator[Matrix]:
     """The similarities of all pairs of two clients, some rows at a time, flat."""
     for begin in range(0, len(query), _CHUNK):
-        alike = query[begin : begin + _CHUNK] @ gallery.T
+        alike = _alike(query[begin : begin + _CHUNK], gallery)
         rows = np.arange(len(alike))
         other = np.ones(alike.shape, bool)
         other[rows, rows + begin] = False

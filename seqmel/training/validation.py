@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 __all__ = ["effective_rank", "embedding_metrics", "unit_vectors"]
 
+_RESIDUE = 1e-6  # of a vector's length: less than that apart from the mean is the rounding of float32
+
 
 def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
     """Figures of the embeddings of several views of each of some clients.
@@ -39,8 +41,17 @@ def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
 
 
 def unit_vectors(embeddings: Tensor) -> Tensor:
-    """(N, D) vectors of length 1, after the mean vector, which says nothing of any client, is taken off."""
-    return F.normalize(embeddings - embeddings.mean(0), dim=1)
+    """(N, D) vectors of length 1, after the mean vector, which says nothing of any client, is taken off; equal ones give zeros."""
+    return F.normalize(_centred(embeddings).to(embeddings), dim=1)
+
+
+def _centred(embeddings: Tensor) -> Tensor:
+    """(N, D) float64, the mean vector taken off; a row of which rounding is all that is left is zero."""
+    if embeddings.device.type == "mps":  # which has no float64
+        embeddings = embeddings.cpu()
+    centred = embeddings - embeddings.mean(0, dtype=torch.float64)
+    centred[centred.norm(dim=1) < _RESIDUE * embeddings.norm(dim=1)] = 0.0
+    return centred
 
 
 def effective_rank(embeddings: Tensor) -> float:
@@ -48,7 +59,7 @@ def effective_rank(embeddings: Tensor) -> float:
 
     Roy, Vetterli: The effective rank (EUSIPCO 2007). 1 is a line; D is a ball. All embeddings equal gives 0.
     """
-    centred = (embeddings - embeddings.mean(0)).double()
+    centred = _centred(embeddings)
     if not centred.isfinite().all():
         return 0.0
     singular = torch.linalg.svdvals(centred.cpu())

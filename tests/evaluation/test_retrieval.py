@@ -115,6 +115,20 @@ def test_equal_vectors_are_told_apart_by_chance_only() -> None:
     assert (point.tar.mean, point.measured_far) == (0, 0)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size", [64, 256, 1_000])
+def test_equal_vectors_tie_in_whatever_order_they_are_summed(
+    size: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "_CHUNK", 83)  # the last of 500 is of two rows, and of 250 of one
+    same, who = _unit(1, seed=seed, size=size).repeat(500, axis=0), np.arange(500)
+    assert set(relevant_ranks(same, same, who, who).ravel()) == {500}
+    found = verification(same, same, fars=(0.01,), seed=seed)
+    assert found.auroc == 0.5
+    assert found.points[0].tar is not None
+    assert (found.points[0].tar.mean, found.points[0].measured_far) == (0, 0)
+
+
 def test_a_rate_that_too_few_pairs_would_make_has_no_threshold() -> None:
     found = verification(_unit(60, seed=0), _unit(60, seed=1), fars=(0.1, 1e-4))
     assert [point.threshold is None for point in found.points] == [False, True]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqmel.training.validation import effective_rank, embedding_metrics
+from seqmel.training.validation import effective_rank, embedding_metrics, unit_vectors
 
 PAIRS = torch.tensor([0, 0, 1, 1, 2, 2])
 
@@ -69,6 +69,18 @@ def test_the_effective_rank_is_the_exponential_of_an_entropy() -> None:
 @pytest.mark.parametrize("value", [0.0, 7.0, 1e6])
 def test_equal_embeddings_have_no_rank(value: float) -> None:
     assert effective_rank(torch.full((9, 4), value)) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_rounding_leaves_of_equal_embeddings_is_no_direction(seed: int) -> None:
+    one = torch.randn(1, 64, generator=torch.Generator().manual_seed(seed))
+    same = one.repeat(500, 1)
+    assert effective_rank(same) == 0.0
+    assert not unit_vectors(same).any()
+    apart = same.clone()
+    apart[::2] *= 1 + 1e-4
+    assert effective_rank(apart) == pytest.approx(1.0, abs=1e-2)
+    assert unit_vectors(apart).norm(dim=1).numpy() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
