@@ -34,16 +34,20 @@ def half_width(values: npt.NDArray[np.float64]) -> float:
     """Half of a 95 % interval of the mean of (seeds, folds) values.
 
     Which clients are tested and which seed trains are two sources of chance: the squared standard errors of the means of
-    the folds and of the means of the seeds are added, and Student's t has the degrees of freedom of the folds. With one
-    seed it says nothing of seeds. (Folds share training clients, so it is somewhat too narrow: Bengio, Grandvalet, 2004.)
+    the folds and of the means of the seeds are added, and Student's t has the degrees of freedom that such a sum has
+    (Satterthwaite, 1946): between those of the lesser part and of both together. With one seed it says nothing of seeds. (It is
+    somewhat too narrow where folds share training clients, Bengio, Grandvalet, 2004, and with two seeds that differ more than
+    folds do.)
     """
     from scipy.stats import t
 
-    seeds, folds = values.shape
-    squared = values.mean(0).var(ddof=1) / folds
-    if seeds > 1:
-        squared += values.mean(1).var(ddof=1) / seeds
-    return float(t.ppf(0.975, folds - 1) * np.sqrt(squared))
+    squared = np.array([values.mean(axis).var(ddof=1) / n for axis, n in enumerate(values.shape[::-1]) if n > 1])
+    freedom = np.array([n - 1 for n in values.shape[::-1] if n > 1])
+    total = squared.sum()
+    if not total:
+        return 0.0
+    shares = squared / total  # and not squares of what may be tiny
+    return float(t.ppf(0.975, 1 / (shares**2 / freedom).sum()) * np.sqrt(total))
 
 
 def write_results(plan: Plan, cells: Mapping[Cell, list[dict[str, Any]]], output: Path) -> Path:
