@@ -154,8 +154,7 @@ def evaluate_files(
     asked.check(events=events is not None)
     clients = config.columns.client or _client_of(embeddings, labels)
     split = asked.split(labels, clients)
-    names = {"client": clients, "moment": asked.moment}
-    series = [read_labels(labels, target, **names) for target in targets]
+    series = [read_labels(labels, target, client=clients, moment=asked.moment) for target in targets]
     sets = feature_sets(embeddings, events, config, progress, moment=asked.moment)
     found, drawn = [], []
     written: list[dict[str, Any]] = []

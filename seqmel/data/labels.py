@@ -48,7 +48,14 @@ _BATCH_ROWS = 100_000
 _VECTOR = re.compile(r"(FLOAT|DOUBLE|TINYINT)\[\d*\]")
 
 
-def read_labels(labels: Table, target: str, *, client: str | None = None, moment: str | None = None) -> pd.Series[Any]:
+def read_labels(
+    labels: Table,
+    target: str,
+    *,
+    client: str | None = None,
+    moment: str | None = None,
+    options: tuple[str, str] = ("--client", "--target"),
+) -> pd.Series[Any]:
     """Read one label a client, or one a client and moment.
 
     Args:
@@ -56,6 +63,7 @@ def read_labels(labels: Table, target: str, *, client: str | None = None, moment
         target: the column to predict: classes (text, booleans, whole numbers) or quantities.
         client: the client column; recognised by name where None.
         moment: the column of the moments, where a client has a row for each of several.
+        options: how a user names another client column and target, for the message when one is not there.
 
     Returns:
         The target, named as its column, indexed by client id (and moment) in the order of the table. Rows whose target is null,
@@ -67,8 +75,8 @@ def read_labels(labels: Table, target: str, *, client: str | None = None, moment
     """
     source = _open(labels, client)
     client = client or recognise_client(source.columns, source.label)
-    source.require(client, "Name the client column with --client.")
-    source.require(target, "Name the column to predict with --target.")
+    source.require(client, f"Name the client column with {options[0]}.")
+    source.require(target, f"Name the column to predict with {options[1]}.")
     if client == target:
         raise SchemaError(f"The target {target!r} is the client column of {source.label}. Name another target.")
     value = _target_sql(target, source)

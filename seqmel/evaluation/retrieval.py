@@ -194,12 +194,12 @@ def _operating(
 def _alike(query: Matrix, gallery: Matrix) -> Matrix:
     """(Q, G) similarities, summed in float64 and rounded to float32: equal pairs of vectors are equally alike, in whatever
     order a product of another shape sums them."""
-    return (query.astype(np.float64) @ gallery.T.astype(np.float64)).astype(np.float32)
+    return np.asarray(query.astype(np.float64) @ gallery.T.astype(np.float64), np.float32)
 
 
 def _own(query: Matrix, gallery: Matrix) -> Matrix:
     """(N,) similarities of each client's two parts, as `_alike` has them."""
-    return (query.astype(np.float64) * gallery).sum(1).astype(np.float32)
+    return np.asarray((query.astype(np.float64) * gallery).sum(1), np.float32)
 
 
 def _impostors(query: Matrix, gallery: Matrix) -> Iterator[Matrix]:

@@ -12,6 +12,7 @@
 A row is the base with its own options laid over it, so that rows differ in what they name and in nothing else. `scored` is
 the one key of a row that is no option of a config: `trees` (the default) trains LightGBM on the embeddings, `finetuned` tunes
 the encoder and a head on the labels of each fold's training part, `scratch` does so with an encoder that was not trained before.
+All rows share the prepared data, so that `preparation` and `schema` belong into the base.
 A data set may lay `options` over the base for itself, such as its number of epochs, may have `seeds` of its own, and may be made
 rather than read: `cards: {generated: 3000, targets: [gender]}` is the card data of `seqmel demo` with so many clients.
 With `label_shares: [0.05, 0.2, 1]` every row is scored with these shares of the training labels. `published` puts figures that
@@ -122,6 +123,15 @@ class Plan(_Part):
         options = _laid_over(options, {"schema": self.data[data].columns, "seed": seed})
         return Config.of(options, source=f"row {row!r}")
 
+    def prepared_with(self, row: str, data: str) -> dict[str, dict[str, Any]]:
+        """The options of the preparation and the schema that decide what sequences there are, without defaults."""
+        config = self.config(row, data, 0)
+        resources = {"memory_limit", "threads"}
+        return {
+            "preparation": config.preparation.model_dump(mode="json", exclude_defaults=True, exclude=resources),
+            "schema": config.columns.model_dump(mode="json", exclude_defaults=True),
+        }
+
     def seeds_of(self, data: str) -> tuple[int, ...]:
         """The seeds of the training on a data set."""
         return self.data[data].seeds or self.seeds
@@ -175,7 +185,22 @@ def read_plan(path: str | Path) -> Plan:
                     f"row {row!r}: the objective {name} would see the labels of the test parts. Take scored:"
                     " finetuned, which sees those of the training parts."
                 )
+    for data in plan.data:
+        _check_share(plan, data)
     return plan
+
+
+def _check_share(plan: Plan, data: str) -> None:
+    """A data set is prepared once, for all rows."""
+    first, *others = plan.rows
+    wanted = plan.prepared_with(first, data)
+    for row in others:
+        for section, options in plan.prepared_with(row, data).items():
+            if options != wanted[section]:
+                raise ConfigError(
+                    f"row {row!r}: {section} is {options}, and {wanted[section]} in row {first!r}; all rows share the"
+                    f" prepared data. Put it into base, or into another plan."
+                )
 
 
 def _check_published(plan: Plan, path: Path) -> None:

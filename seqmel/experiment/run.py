@@ -1,7 +1,7 @@
 """Run an experiment: each cell (row, data set, seed) once; what is done already is read, not done again.
 
 RESULTS/generated/<data>     events and labels of a data set that is made rather than read
-RESULTS/prepared/<data>      sequences and aggregates, made once
+RESULTS/prepared/<data>      sequences and aggregates, made once, and in <data>.source.json what of
 RESULTS/predictions/         what LightGBM predicts from the aggregates, on which every row is beside them
 RESULTS/cells/*.json         the scores of a cell, one file each, with the options that it ran with
 RESULTS/results.parquet      one line a data set, target, row, seed, fold and metric
@@ -28,9 +28,9 @@ from seqmel.config import Config
 from seqmel.data.inference import infer_schema
 from seqmel.data.labels import beside, read_labels
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared
-from seqmel.data.reading import open_events
+from seqmel.data.reading import event_files, open_events
 from seqmel.demo.generator import generate_card_data
-from seqmel.errors import ConfigError, OutputError, SeqmelError
+from seqmel.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import label_curve
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
@@ -65,8 +65,11 @@ def run_experiment(
     plan, output = Path(plan), Path(output)
     checked = read_plan(plan)
     root = Path(data) if data is not None else plan.parent
+    for name in checked.data:
+        _check_there(checked, name, root, output)
     (output / "cells").mkdir(parents=True, exist_ok=True)
     for name in checked.data:
+        _check_source(checked, name, root, output)
         _prepare(checked, name, root, output, progress)
     todo = [cell for cell in _cells(checked) if not _is_done(checked, cell, output)]
     with progress.task("cells", len(todo), "cells") as task:
@@ -119,6 +122,55 @@ def _with_newer_options(settings: dict[str, Any]) -> dict[str, Any]:
         return settings | ({"config": Config.of(settings["config"]).to_dict()} if settings["config"] else {})
     except ConfigError:
         return settings
+
+
+def _check_there(plan: Plan, name: str, root: Path, output: Path) -> None:
+    """An `InputError` where the files of a data set are not there and are still to be read."""
+    if plan.data[name].generated is None and not is_prepared(output / "prepared" / name):
+        for path in _files(plan, name, root, output):
+            event_files(str(path))
+
+
+def _check_source(plan: Plan, name: str, root: Path, output: Path) -> None:
+    """Refuse what was made of other data or with other options; before anything is made, note what it will be made of.
+
+    A folder of an earlier version, which noted nothing, is taken as it is.
+    """
+    kept = output / "prepared" / f"{name}.source.json"
+    source = _source(plan, name, root, output)
+    cells = (output / "cells" / f"{cell.key}.json" for cell in _cells(plan) if cell.data == name)
+    made = (output / "prepared" / name / "prepared.json", output / "generated" / name, *cells)
+    if not any(path.exists() for path in made):
+        with written_beside(kept) as partial:
+            partial.write_text(json.dumps(source, indent=1), encoding="utf-8")
+    elif kept.is_file():
+        noted = json.loads(kept.read_text(encoding="utf-8"))
+        changed = [part for part, now in source.items() if now is not None and noted.get(part, now) != now]
+        if changed:
+            raise OutputError(
+                f"The {' and '.join(changed)} of {name} changed since {output} was begun. Name another output folder, or"
+                f" remove {output} to begin anew."
+            )
+
+
+def _source(plan: Plan, name: str, root: Path, output: Path) -> dict[str, Any]:
+    """What decides the prepared data and the labels; null for files that are gone, which only those who read them miss."""
+    options: dict[str, Any] = plan.prepared_with(next(iter(plan.rows)), name)
+    made = plan.data[name].generated
+    if made is not None:
+        return options | {"number of generated clients": made}
+    events, labels = _files(plan, name, root, output)
+    return options | {"events": _state(events, root), "labels": _state(labels, root)}
+
+
+def _state(path: Path, root: Path) -> list[list[str | int]] | None:
+    """Path, size and time of change of each file that a path names."""
+    try:
+        files = event_files(str(path))
+    except InputError:
+        return None
+    states = [(file, os.stat(file)) for file in files]
+    return [[file.removeprefix(f"{root}{os.sep}"), state.st_size, state.st_mtime_ns] for file, state in states]
 
 
 def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress) -> None:
@@ -189,7 +241,8 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     data = plan.data[cell.data]
     threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
     _, clients = _files(plan, cell.data, root, output)
-    labels = [read_labels(clients, target, client=data.columns.get("client")) for target in data.targets]
+    client, named = data.columns.get("client"), ("the plan's schema", "the plan's targets")
+    labels = [read_labels(clients, target, client=client, options=named) for target in data.targets]
     if plan.scored(cell.row) == "trees":
         sets = _feature_sets(plan, cell, output)
         found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]

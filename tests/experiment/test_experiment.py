@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from typer.testing import CliRunner
 
 import seqmel.experiment.run
 import seqmel.training.finetune
-from seqmel.errors import ConfigError, OutputError, SeqmelError
+from seqmel.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.experiment import read_plan, run_experiment
 from seqmel.experiment.plan import Cell
 from seqmel.experiment.table import half_width, markdown
@@ -104,6 +106,108 @@ def test_rows_that_changed_are_not_taken_for_done(folder: Path) -> None:
         run_experiment(plan, folder / "out")
 
 
+QUICK: dict[str, Any] = PLAN | {
+    "data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}},
+    "base": PLAN["base"] | {"training": {"epochs": 0}},
+    "rows": {"pooled": {}},
+    "seeds": [0],
+    "aggregates": False,
+}
+
+
+def other_contents(folder: Path, name: str) -> None:
+    table = pq.read_table(folder / f"{name}.parquet")
+    pq.write_table(table.slice(0, len(table) - 1), folder / f"{name}.parquet")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda folder: other_contents(folder, "events"), "The events of cards changed since"),
+        (lambda folder: other_contents(folder, "labels"), "The labels of cards changed since"),
+        (lambda folder: os.utime(folder / "events.parquet", ns=(1, 1)), "The events of cards changed"),
+        (lambda folder: write(folder, QUICK | {"base": {"preparation": {"min_count": 3}}}), "The preparation of cards"),
+        (
+            lambda folder: write(folder, QUICK | {"base": QUICK["base"] | {"schema": {"ignore": ["amount"]}}}),
+            "The schema of cards changed.*Name another output folder, or remove .*out to begin anew",
+        ),
+    ],
+    ids=["events", "labels", "time", "preparation", "schema"],
+)
+def test_results_of_other_data_are_not_gone_on_with(
+    folder: Path, change: Callable[[Path], Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, QUICK)
+    run_experiment(folder / "plan.yaml", folder / "out")
+    monkeypatch.chdir(folder)
+    run_experiment("plan.yaml", "out")  # the same data by another path
+    change(folder)
+    with pytest.raises(OutputError, match=words) as caught:
+        run_experiment(folder / "plan.yaml", folder / "out")
+    assert "\n" not in str(caught.value)
+    run_experiment(folder / "plan.yaml", folder / "other")
+
+
+def test_a_folder_of_data_changes_with_each_of_its_files(folder: Path) -> None:
+    (folder / "events").mkdir()
+    (folder / "events.parquet").rename(folder / "events" / "one.parquet")
+    data = {"cards": QUICK["data"]["cards"] | {"events": "events"}}
+    plan = write(folder, QUICK | {"data": data})
+    run_experiment(plan, folder / "out")
+    (folder / "events" / "notes.txt").write_text("no data")
+    run_experiment(plan, folder / "out")
+    pq.write_table(pq.read_table(folder / "events" / "one.parquet"), folder / "events" / "two.parquet")
+    with pytest.raises(OutputError, match="The events of cards changed"):
+        run_experiment(plan, folder / "out")
+
+
+def test_generated_data_are_of_so_many_clients(folder: Path) -> None:
+    plan = QUICK | {"data": {"cards": {"generated": 200, "targets": ["gender"]}}}
+    run_experiment(write(folder, plan), folder / "out")
+    run_experiment(folder / "plan.yaml", folder / "out")
+    plan["data"]["cards"]["generated"] = 201
+    with pytest.raises(OutputError, match="The number of generated clients of cards changed"):
+        run_experiment(write(folder, plan), folder / "out")
+
+
+def test_results_of_an_earlier_version_and_data_that_are_gone_are_taken_as_they_are(folder: Path) -> None:
+    plan = write(folder, QUICK)
+    table = run_experiment(plan, folder / "out").read_text()
+    (folder / "events.parquet").unlink()
+    assert run_experiment(plan, folder / "out").read_text() == table
+    other_contents(folder, "labels")
+    (folder / "out" / "prepared" / "cards.source.json").unlink()
+    assert run_experiment(plan, folder / "out").read_text() == table
+    assert not (folder / "out" / "prepared" / "cards.source.json").exists()
+
+
+def test_data_that_could_not_be_prepared_may_be_mended(folder: Path) -> None:
+    events = (folder / "events.parquet").read_bytes()
+    (folder / "events.parquet").write_bytes(events[:100])
+    plan = write(folder, QUICK)
+    with pytest.raises(SeqmelError, match=r"events\.parquet"):
+        run_experiment(plan, folder / "out")
+    (folder / "events.parquet").write_bytes(events)
+    run_experiment(plan, folder / "out")
+    (folder / "events.parquet").write_bytes(events)
+    with pytest.raises(OutputError, match="The events of cards changed"):
+        run_experiment(plan, folder / "out")
+
+
+@pytest.mark.parametrize("part", ["events", "labels"])
+def test_a_wrong_path_leaves_no_folder(folder: Path, part: str) -> None:
+    data = {"cards": QUICK["data"]["cards"] | {part: "evnts.parquet"}}
+    with pytest.raises(InputError, match=r"No such file or folder: .*evnts\.parquet"):
+        run_experiment(write(folder, QUICK | {"data": data}), folder / "out")
+    assert not (folder / "out").exists()
+
+
+def test_what_the_preparation_may_take_can_differ(folder: Path) -> None:
+    rows = {"pooled": {}, "gru": {"preparation": {"threads": 1}}}
+    plan = read_plan(write(folder, QUICK | {"rows": rows}))
+    assert plan.config("gru", "cards", 0).preparation.threads == 1
+
+
 def test_a_row_is_the_base_with_its_own_options_over_it(folder: Path) -> None:
     rows = {"a": {"events": {"layers": 1}}, "b": {"encoder": "transformer"}}
     base = {"events": {"hidden_size": 32}, "encoder": {"name": "gru", "hidden_size": 64}}
@@ -170,13 +274,31 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
         ({"folds": 1}, ["folds"]),
         ({"rows": {}}, ["rows"]),
         ({"rows": {"x": {"scored": "finetund"}}}, ["row 'x'", "finetund", "trees, finetuned, scratch", "Did you mean"]),
+        (
+            {"rows": {"a": {}, "x": {"preparation": {"min_count": 3}}}},
+            ["row 'x'", "min_count", "3", "'a'", "into base"],
+        ),
+        ({"rows": {"a": {}, "x": {"schema": {"ignore": ["amount"]}}}}, ["row 'x'", "amount", "another plan"]),
         ({"label_shares": [0.1, 2]}, ["label_shares"]),
         ({"data": {"cards": {"events": "e", "labels": "l", "targets": ["t"], "evnts": 1}}}, ["evnts", "events"]),
         ({"data": {"cards": {"events": "e", "targets": ["t"]}}}, ["data.cards: needs events and labels, or generated"]),
         ({"data": {"cards": PLAN["data"]["cards"] | {"generated": 300}}}, ["data.cards: needs", "not both"]),
         ({"data": {"cards": PLAN["data"]["cards"] | {"options": {"encodr": 1}}}}, ["encodr", "encoder"]),
     ],
-    ids=["option", "key", "folds", "no rows", "scored", "shares", "data", "no labels", "two sources", "data's option"],
+    ids=[
+        "option",
+        "key",
+        "folds",
+        "no rows",
+        "scored",
+        "preparation",
+        "schema",
+        "shares",
+        "data",
+        "no labels",
+        "two sources",
+        "data's option",
+    ],
 )
 def test_a_plan_that_is_wrong_is_refused_before_anything_runs(
     change: dict[str, Any], words: list[str], folder: Path
@@ -190,8 +312,9 @@ def test_a_plan_that_is_wrong_is_refused_before_anything_runs(
 
 def test_a_cell_that_fails_in_a_process_says_why(folder: Path) -> None:
     data = {"cards": PLAN["data"]["cards"] | {"targets": ["nothing"]}}
-    with pytest.raises(SeqmelError, match=r"Row 'pooled'.*No column 'nothing'"):
+    with pytest.raises(SeqmelError, match=r"Row 'pooled'.*No column 'nothing'.*the plan's targets") as caught:
         run_experiment(write(folder, PLAN | {"data": data, "aggregates": False}), folder / "out", jobs=2)
+    assert "--target" not in str(caught.value)
 
 
 def published(*parts: dict[str, Any]) -> dict[str, Any]:
