@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -29,11 +29,10 @@ def partial_path(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def stamp(path: Path) -> list[list[str | int]]:
-    """Name, size and time of change of a file, or of all files of a folder: what tells other contents at the same place."""
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    found = [(str(p.relative_to(path)) if p != path else p.name, p.stat()) for p in files]
-    return [[name, about.st_size, about.st_mtime_ns] for name, about in found]
+def stamp(files: Iterable[str | Path], root: Path | None = None) -> list[list[str | int]]:
+    """Name (from `root` on, where there is one), size and time of change of each file: what tells other contents at the same place."""
+    named = ((str(file).removeprefix(f"{root}{os.sep}") if root else Path(file).name, os.stat(file)) for file in files)
+    return [[name, about.st_size, about.st_mtime_ns] for name, about in named]
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

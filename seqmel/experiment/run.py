@@ -37,7 +37,7 @@ from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, stan
 from seqmel.experiment.plan import Cell, Plan, read_plan
 from seqmel.experiment.table import write_results
 from seqmel.experiment.tuned import score_finetuned, with_share
-from seqmel.files import written_beside
+from seqmel.files import stamp, written_beside
 from seqmel.model import Model
 from seqmel.progress import Progress, silent
 
@@ -169,8 +169,7 @@ def _state(path: Path, root: Path) -> list[list[str | int]] | None:
         files = event_files(str(path))
     except InputError:
         return None
-    states = [(file, os.stat(file)) for file in files]
-    return [[file.removeprefix(f"{root}{os.sep}"), state.st_size, state.st_mtime_ns] for file, state in states]
+    return stamp(files, root)
 
 
 def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress) -> None:

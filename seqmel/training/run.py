@@ -17,7 +17,7 @@ from seqmel.data.encoding import encode
 from seqmel.data.fitting import fit_vocabulary
 from seqmel.data.inference import infer_schema
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
-from seqmel.data.reading import Events, open_events
+from seqmel.data.reading import Events, event_files, open_events
 from seqmel.data.statistics import fit_statistics
 from seqmel.errors import ConfigError, OutputError, SeqmelError
 from seqmel.files import check_output, full_disk_in_words, move_into_place, partial_path, stamp, written_beside
@@ -235,7 +235,9 @@ def unfinished(
 
 def _seen(events: Events) -> list[list[str | int]] | None:
     """What tells these events from others, where they lie in files; None of those in memory."""
-    return stamp(Path(events)) if isinstance(events, (str, Path)) and Path(events).exists() else None
+    if not isinstance(events, (str, Path)):
+        return None
+    return stamp(sorted(Path(events).iterdir()) if is_prepared(events) else event_files(str(events)))
 
 
 def _work_folder(output: Path, wanted: dict[str, Any], seen: Any, *, resume: bool, overwrite: bool) -> Path:
