@@ -41,8 +41,8 @@ def test_a_rate_in_steps_falls_after_so_many_epochs() -> None:
     training = {"epochs": 5, "batch_size": 8, "validation_share": 0.3, "learning_rate": 0.01}
     config = tiny_config(training=training | {"schedule": "step", "step_epochs": 2, "step_factor": 0.5})
     _, history = fit(sequences(events, SCHEMA, vocabulary), vocabulary, config)
-    after = [row["learning_rate"] for row in history]  # of each epoch, which is what the next one has
-    assert after == pytest.approx([0.01, 0.005, 0.005, 0.0025, 0.0025])
+    rates = [row["learning_rate"] for row in history]  # at which each epoch learnt
+    assert rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.0025])
 
 
 @pytest.mark.parametrize(

@@ -191,13 +191,6 @@ def test_every_epoch_is_kept_also_where_none_is_better_than_the_first(
     assert len(kept["history"]) == 3
 
 
-def test_the_history_has_the_rate_that_an_epoch_learnt_at(tmp_path: Path) -> None:
-    schedule = {"schedule": "step", "step_epochs": 1, "step_factor": 0.5, "learning_rate": 0.004}
-    training = {"epochs": 3, "batch_size": 8, "validation_share": 0.3} | schedule
-    found = history(train(EVENTS, tmp_path / "model", config=config(training=training)))
-    assert [row["learning_rate"] for row in found] == pytest.approx([0.004, 0.002, 0.001])
-
-
 def test_resume_leaves_a_finished_model_as_it_is(undisturbed: Path) -> None:
     before = (undisturbed / "model.safetensors").stat().st_mtime_ns
     train(EVENTS, undisturbed, config=config(), resume=True)
