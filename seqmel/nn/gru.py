@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqmel.nn.layer import Cell, LaidOut, Recur
+from seqmel.nn.layer import Cell, LaidOut, Recur, StepsBack
 
 __all__ = ["GRU"]
 
@@ -51,30 +51,20 @@ class GRU(Cell):
             state = torch.lerp(n, state, z, out=after)
         return (state,)
 
-    def backward(
-        self,
-        gates: Tensor,
-        sizes: list[int],
-        before: list[Tensor],
-        after: list[Tensor],
-        d_states: Tensor,
-        d_carried: tuple[Tensor, ...],
-        recur: Recur,
-        slopes: Tensor,
-    ) -> None:
+    def backward(self, steps: StepsBack, recur: Recur) -> None:
         """By the state: u gets (1-z)(1-n^2) r, r the same by u (1-r), z gets (h-n) z (1-z), n gets (1-z)(1-n^2)."""
+        gates, slopes = steps.gates, steps.slopes
         hidden = slopes.shape[1] // 4
         u, r, z, n = gates.chunk(4, dim=1)
         by_u, by_r, by_z, by_n = slopes.chunk(4, dim=1)
         torch.ops.aten.tanh_backward(torch.sub(1, z, out=by_n), n, grad_input=by_n)
         torch.mul(by_n, r, out=by_u)
         torch.mul(by_n, u, out=by_r)
-        torch.sub(before[0], n, out=by_z)
+        torch.sub(steps.before[0], n, out=by_z)
         by_r_z = slopes[:, hidden : 3 * hidden]
         torch.ops.aten.sigmoid_backward(by_r_z, gates[:, hidden : 3 * hidden], grad_input=by_r_z)
-        columns = (d_states, z, slopes.view(-1, 4, hidden), slopes[:, : 3 * hidden])
-        by_step = (c.split_with_sizes(sizes)[::-1] for c in columns)
-        for size, d_out, kept, every, u_r_z in zip(sizes[::-1], *by_step, strict=True):
-            d = d_carried[0].narrow(0, 0, size).add_(d_out)
+        columns = (steps.d_states, z, slopes.view(-1, 4, hidden), slopes[:, : 3 * hidden])
+        for size, d_out, kept, every, u_r_z in steps.by_step(*columns):
+            d = steps.d_carried[0].narrow(0, 0, size).add_(d_out)
             every.mul_(d.unsqueeze(1))
             recur(d.mul_(kept), u_r_z)

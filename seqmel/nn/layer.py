@@ -7,7 +7,7 @@ cache; the recurrence between them does only what each step must wait for.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -18,7 +18,7 @@ from torch.amp import custom_bwd, custom_fwd
 from seqmel.nn.products import Factor, Product, add_product
 from seqmel.nn.steps import Step, most_rows, rows_of, step_blocks
 
-__all__ = ["Cell", "LaidOut", "Recur", "Run", "recurrent_layer"]
+__all__ = ["Cell", "LaidOut", "Recur", "Run", "StepsBack", "recurrent_layer"]
 
 _FORWARD_NUMBERS = 2**19  # of all gates: two megabytes, what a core's second cache and its share of the third hold
 _BACKWARD_ROWS = 2048  # the sums of weight gradients over fewer are slower products; over more they leave the cache
@@ -63,6 +63,35 @@ class LaidOut:
     bias: Tensor
 
 
+@dataclass(frozen=True)
+class StepsBack:
+    """Some steps that are to be gone through backward.
+
+    Attributes:
+        gates: (R, 4H), as `Cell.forward` left them.
+        sizes: rows of each step, the first step first.
+        before: each (R, H), what was carried on to each event.
+        after: each (R, H), what was carried on from it.
+        d_states: (R, H), the gradient of the states by themselves.
+        d_carried: each (B, H), the gradient of what is carried on from the last step; becomes that of what was carried on to
+            the first.
+        slopes: (R, 4H): is set to the gradient of the gates before their activation.
+    """
+
+    gates: Tensor
+    sizes: list[int]
+    before: list[Tensor]
+    after: list[Tensor]
+    d_states: Tensor
+    d_carried: tuple[Tensor, ...]
+    slopes: Tensor
+
+    def by_step(self, *columns: Tensor) -> Iterator[tuple[Any, ...]]:
+        """Of each step, the last first, its size and its rows of these (R, .) columns."""
+        parts = (column.split_with_sizes(self.sizes)[::-1] for column in columns)
+        return zip(self.sizes[::-1], *parts, strict=True)
+
+
 class Cell(ABC):
     """A kind of recurrence with four gates, given a few steps at a time.
 
@@ -102,29 +131,12 @@ class Cell(ABC):
         """
 
     @abstractmethod
-    def backward(
-        self,
-        gates: Tensor,
-        sizes: list[int],
-        before: list[Tensor],
-        after: list[Tensor],
-        d_states: Tensor,
-        d_carried: tuple[Tensor, ...],
-        recur: Recur,
-        slopes: Tensor,
-    ) -> None:
+    def backward(self, steps: StepsBack, recur: Recur) -> None:
         """The same steps backward.
 
         Args:
-            gates: (R, 4H), as `forward` left them.
-            sizes: rows of each step, the first step first.
-            before: each (R, H), what was carried on to each event.
-            after: each (R, H), what was carried on from it.
-            d_states: (R, H), the gradient of the states by themselves.
-            d_carried: each (B, H), the gradient of what is carried on from the last step; becomes that of what was carried on
-                to the first.
+            steps: what there is of them; `slopes` and `d_carried` are set.
             recur: adds what the state before gets from the gates in `from_state`, (rows, .).
-            slopes: (R, 4H): is set to the gradient of the gates before their activation.
         """
 
 
@@ -207,9 +219,8 @@ class _Layer(torch.autograd.Function):
             s, before = slopes[: rows.stop - rows.start], [b[: rows.stop - rows.start] for b in befores]
             for values, first, b in zip(out, begin, before, strict=True):
                 _put_before(values, block, run.sizes, first, b)
-            after, d_states = [o[rows] for o in out], gradients[0][rows]
-            sizes = [size for _, _, size in block]
-            cell.backward(gates[rows], sizes, before, after, d_states, d_carried, recur, s)
+            after, sizes = [o[rows] for o in out], [size for _, _, size in block]
+            cell.backward(StepsBack(gates[rows], sizes, before, after, gradients[0][rows], d_carried, s), recur)
             d.bias.unsqueeze(0).addmm_(ones[:, : len(s)], s)
             s = by_slope(s)
             add_product(d.before, by_state(before[0]).t(), s[:, from_state])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqmel.nn.layer import Cell, LaidOut, Recur
+from seqmel.nn.layer import Cell, LaidOut, Recur, StepsBack
 
 __all__ = ["LSTM"]
 
@@ -49,30 +49,20 @@ class LSTM(Cell):
             state = _tanh(cell, out=after).mul_(o)
         return state, cell
 
-    def backward(
-        self,
-        gates: Tensor,
-        sizes: list[int],
-        before: list[Tensor],
-        after: list[Tensor],
-        d_states: Tensor,
-        d_carried: tuple[Tensor, ...],
-        recur: Recur,
-        slopes: Tensor,
-    ) -> None:
+    def backward(self, steps: StepsBack, recur: Recur) -> None:
         """By the cell: i gets g i (1-i), f gets c f (1-f), g gets i (1-g^2); by the state: o gets tanh(c') o (1-o)."""
-        i, f, g, o = gates.chunk(4, dim=1)
+        slopes, cell = steps.slopes, steps.after[1]
+        i, f, g, o = steps.gates.chunk(4, dim=1)
         by_i, by_f, by_g, by_o = slopes.chunk(4, dim=1)
-        squashed = _tanh(after[1], out=torch.empty_like(after[1]))
+        squashed = _tanh(cell, out=torch.empty_like(cell))
         torch.ops.aten.sigmoid_backward(g, i, grad_input=by_i)
-        torch.ops.aten.sigmoid_backward(before[1], f, grad_input=by_f)
+        torch.ops.aten.sigmoid_backward(steps.before[1], f, grad_input=by_f)
         torch.ops.aten.tanh_backward(i, g, grad_input=by_g)
         torch.ops.aten.sigmoid_backward(squashed, o, grad_input=by_o)
         to_cell = torch.ops.aten.tanh_backward(o, squashed, grad_input=squashed)
-        columns = (d_states, to_cell, f, slopes, slopes.view(len(slopes), 4, -1))
-        by_step = (c.split_with_sizes(sizes)[::-1] for c in columns)
-        for size, d_out, slope, kept, every, gate in zip(sizes[::-1], *by_step, strict=True):
-            d, d_cell = (carried.narrow(0, 0, size) for carried in d_carried)
+        columns = (steps.d_states, to_cell, f, slopes, slopes.view(len(slopes), 4, -1))
+        for size, d_out, slope, kept, every, gate in steps.by_step(*columns):
+            d, d_cell = (carried.narrow(0, 0, size) for carried in steps.d_carried)
             d_cell.addcmul_(d.add_(d_out), slope)
             gate[:, :3].mul_(d_cell.unsqueeze(1))
             gate[:, 3].mul_(d)
