@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from seqmel.data.batch import NO_TIME, SequenceBatch
+from seqmel.data.client_ids import ids_as
 from seqmel.data.encoding import encode
 from seqmel.data.number_types import NumberType
 from seqmel.data.prepared import is_prepared
@@ -116,7 +117,8 @@ def embed_update(
     Raises:
         ModelError: the encoder is a Transformer, or the state is that of another model.
         ConfigError: a share that there is not.
-        InputError: a state of another share; events that cannot be read, or are earlier than what the state has seen of their client.
+        InputError: a state of another share; events that cannot be read, or are earlier than what the state has seen of their
+            client; ids that the state's type of id does not have.
     """
     state, output = Path(state), Path(output)
     check_output(output, overwrite=overwrite)
@@ -127,7 +129,9 @@ def embed_update(
     placed = resolve_device(device)
     keep_large_blocks()
     with written_beside(state) as new_state, written_beside(output) as partial, scratch_beside(output) as scratch:
+        kept = _kept(state, model, shard)
         sequences = _encoded(model, events, scratch, shard)
+        sequences = sequences if kept is None else _with_ids_of(kept, sequences, state)
         shape = (len(sequences), model.encoder.output_size)
         allocate(scratch / "vectors", 4 * shape[0] * shape[1])
         vectors = map_numbers(scratch / "vectors", shape, "r+")
@@ -162,7 +166,7 @@ class _Update:
         self.sequences = sequences
         self.vectors = vectors
         self.device = device
-        self.share = "/".join(map(str, shard)) if shard else None
+        self.share = _share(shard)
         self.places = pd.Index(sequences.client_ids.to_pandas())
         self.new = 0
 
@@ -174,7 +178,7 @@ class _Update:
         meta = {"format": FORMAT, "model": self.model.fingerprint()} | ({"shard": self.share} if self.share else {})
         schema = _table(self.model.schema.client, nothing).schema.with_metadata({_META: json.dumps(meta).encode()})
         with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
-            for state in self._read(before, schema):
+            for state in _read(before, schema):
                 place = self.places.get_indexer(state.ids.to_pandas())
                 rows = torch.from_numpy(np.flatnonzero(place >= 0))
                 state.put(rows, self._advanced(state.take(rows), torch.from_numpy(place[place >= 0].astype(np.int64))))
@@ -240,31 +244,52 @@ class _Update:
                 " events begin a new file."
             )
 
-    def _read(self, path: Path, schema: pa.Schema) -> Iterator[_State]:
-        if not path.exists():
-            return
-        try:
-            file = pq.ParquetFile(path)
-            meta = json.loads(file.schema_arrow.metadata[_META])
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-            raise InputError(f"{path} is no state that seqmel wrote. Name another file to begin a new one.") from None
-        if meta["format"] > FORMAT:
-            raise InputError(
-                f"{path} has state format {meta['format']}; this version reads up to {FORMAT}. Update seqmel."
-            )
-        if meta["model"] != self.model.fingerprint() or not file.schema_arrow.equals(schema):
-            raise ModelError(
-                f"The state in {path} belongs to another model, or its client ids are of another type. Begin a new one"
-                " with all events."
-            )
-        if meta.get("shard") != self.share:
-            has, asked = (f"the clients of shard {x}" if x else "all clients" for x in (meta.get("shard"), self.share))
-            raise InputError(
-                f"The state in {path} is of {has}, and {asked} are asked for. Each share has a state of its own."
-            )
-        with file:
-            for batch in file.iter_batches(_ROWS):
-                yield _state_of(batch)
+
+def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
+    """The columns of the state to go on from, checked to be one of this model and share; None where it is to be begun."""
+    if not path.exists():
+        return None
+    try:
+        schema = pq.read_schema(path)
+        meta = json.loads(schema.metadata[_META])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path} is no state that seqmel wrote. Name another file to begin a new one.") from None
+    if meta["format"] > FORMAT:
+        raise InputError(f"{path} has state format {meta['format']}; this version reads up to {FORMAT}. Update seqmel.")
+    if meta["model"] != model.fingerprint():
+        raise ModelError(f"The state in {path} belongs to another model. Begin a new one with all events.")
+    if meta.get("shard") != _share(shard):
+        has, asked = (f"the clients of shard {x}" if x else "all clients" for x in (meta.get("shard"), _share(shard)))
+        raise InputError(
+            f"The state in {path} is of {has}, and {asked} are asked for. Each share has a state of its own."
+        )
+    return schema
+
+
+def _share(shard: Shard | None) -> str | None:
+    return "/".join(map(str, shard)) if shard else None
+
+
+def _with_ids_of(kept: pa.Schema, sequences: EncodedSequences, path: Path) -> EncodedSequences:
+    """The new events under ids of the state's type: of CSV the ids of one day may look like numbers, and not those of another."""
+    kind = kept.field(0).type
+    try:
+        return replace(sequences, client_ids=ids_as(sequences.client_ids, kind))
+    except ValueError as error:
+        raise InputError(
+            f"The state in {path} has client ids of type {kind}, and {error.args[0]!r} of the new events is none. Write the"
+            " ids as they were, or begin a new state with all events."
+        ) from None
+
+
+def _read(path: Path, schema: pa.Schema) -> Iterator[_State]:
+    if not path.exists():
+        return
+    with pq.ParquetFile(path) as file:
+        if not file.schema_arrow.equals(schema):
+            raise InputError(f"{path} has other columns than a state of this model. Begin a new one with all events.")
+        for batch in file.iter_batches(_ROWS):
+            yield _state_of(batch)
 
 
 def _table(client: str, state: _State) -> pa.Table:

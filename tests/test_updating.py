@@ -117,6 +117,51 @@ def test_another_model_or_another_file_is_refused(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
 
 
+def nights(ids: list[Any]) -> list[pa.Table]:
+    """All events under these ids, in two periods of time."""
+    events = EVENTS.set_column(EVENTS.column_names.index("client_id"), "client_id", pa.array(ids))
+    events = events.sort_by("event_time")
+    return [events.slice(0, len(events) // 2), events.slice(len(events) // 2)]
+
+
+IDS = EVENTS["client_id"].to_pylist()
+TYPES = {"text": list(map(str, IDS)), "int64": IDS}
+
+
+@pytest.mark.parametrize(("kept", "given"), [("text", "int64"), ("int64", "text")])
+def test_ids_of_new_events_are_those_of_the_state_whatever_their_own_type(
+    kept: str, given: str, tmp_path: Path
+) -> None:
+    model = made("none")
+    embed_update(model, nights(TYPES[kept])[0], tmp_path / "s", tmp_path / "a", device="cpu")
+    done = embed_update(model, nights(TYPES[given])[1], tmp_path / "s", tmp_path / "b", device="cpu")
+    embed_update(model, nights(TYPES[kept])[0], tmp_path / "same", tmp_path / "c", device="cpu")
+    alike = embed_update(model, nights(TYPES[kept])[1], tmp_path / "same", tmp_path / "d", device="cpu")
+    assert done == alike
+    assert pq.read_table(tmp_path / "b") == pq.read_table(tmp_path / "d")
+    assert pq.read_table(tmp_path / "s") == pq.read_table(tmp_path / "same")
+
+
+def test_a_day_of_csv_whose_ids_look_like_numbers_goes_on_from_a_state_of_text(tmp_path: Path) -> None:
+    first, second = nights([f"A{client}" if client == IDS[0] else str(client) for client in IDS])
+    numbers = second.filter(pc.invert(pc.starts_with(second["client_id"], "A")))
+    numbers.to_pandas().to_csv(tmp_path / "day.csv", index=False)
+    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    done = embed_update(made("none"), tmp_path / "day.csv", tmp_path / "s", tmp_path / "b", device="cpu")
+    assert done.new == len(set(numbers["client_id"].to_pylist()) - set(first["client_id"].to_pylist()))
+    assert set(vectors(tmp_path / "b")) == set(numbers["client_id"].to_pylist())
+
+
+@pytest.mark.parametrize("odd", ["A1", "007", "1.0", "9223372036854775808"])
+def test_an_id_that_is_none_of_the_states_type_is_refused(odd: str, tmp_path: Path) -> None:
+    first, _ = nights(TYPES["int64"])
+    _, second = nights([odd if client == IDS[0] else str(client) for client in IDS])
+    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    with pytest.raises(InputError, match=f"type int64, and '{odd}' of the new events is none. Write"):
+        embed_update(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
+
+
 def test_a_crash_before_the_state_is_in_place_counts_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
