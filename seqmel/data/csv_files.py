@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import duckdb
+import pyarrow as pa
 
 from seqmel.data.source import ident, literal
 from seqmel.data.times import iso_type_sql
@@ -21,7 +22,7 @@ from seqmel.data.vocabulary import CategoryCodes
 from seqmel.errors import SchemaError
 from seqmel.schema import recognise_client
 
-__all__ = ["CSV", "Categories", "csv_sql", "register_csv"]
+__all__ = ["CSV", "Categories", "csv_sql", "register_csv", "with_texts"]
 
 CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
 """How the names of CSV files end."""
@@ -89,7 +90,7 @@ def _texts(
     texts = {
         name: _CATEGORY_TYPE if codes is None else "NULL"
         for name, codes in categories.items()
-        if name in names and (codes is None or not all(map(_is_parsed_back, codes.values)))
+        if name in names and _may_be_text(codes)
     }
     if client is None:
         try:
@@ -97,6 +98,34 @@ def _texts(
         except SchemaError:  # who needs it says so
             return texts
     return texts | ({client: _CLIENT_TYPE} if client in names else {})
+
+
+def with_texts(
+    connection: duckdb.DuckDBPyConnection, table: pa.Table, texts: pa.Table, categories: Categories
+) -> pa.Table:
+    """A table of list columns with the text that CSV files had in those columns that `register_csv` would keep as text.
+
+    Args:
+        connection: to look at the text with.
+        table: what was made of the files without knowing the categories.
+        texts: the text of some of its columns.
+        categories: see `open_events`.
+    """
+    for name in (name for name, codes in categories.items() if name in texts.column_names and _may_be_text(codes)):
+        if categories[name] is None:
+            connection.register("texts", pa.table({"value": texts.column(name)}))
+            kinds = f"SELECT {_CATEGORY_TYPE.format('v')} FROM (SELECT unnest(value) AS v FROM texts)"
+            ((kind,),) = connection.execute(kinds).fetchall()
+            connection.unregister("texts")
+            if kind is not None:
+                continue
+        table = table.set_column(table.column_names.index(name), name, texts.column(name))
+    return table
+
+
+def _may_be_text(codes: CategoryCodes | None) -> bool:
+    """Whether a category is to be read as text; where no model knows its codes, all of the text says what it is."""
+    return codes is None or not all(map(_is_parsed_back, codes.values))
 
 
 def _is_parsed_back(value: str) -> bool:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from seqmel.data.csv_files import CSV, Categories, register_csv
+from seqmel.data.csv_files import CSV, Categories, register_csv, with_texts
 from seqmel.data.records import is_records, records_table
 from seqmel.data.source import RESERVED, ROW, EventSource, connect, first_line, ident, literal, no_column, reading
 from seqmel.errors import InputError, SchemaError, did_you_mean, shown
@@ -28,6 +28,7 @@ __all__ = [
     "Events",
     "check_even",
     "client_twice",
+    "csv_files_of",
     "event_files",
     "nameless_rows",
     "nan_as_null",
@@ -146,7 +147,8 @@ def _register(
     if isinstance(events, ds.Dataset):
         table, left_out = events, dict.fromkeys(sorted(_partition_keys(events)), "partition key of the data set")
     else:
-        table, left_out = _arrow(events), {}
+        table, left_out, texts = _arrow(events), {}, getattr(events, "__event_texts__", None)
+        table = table if texts is None else with_texts(connection, table, texts, categories or {})
     _check_names(table.schema.names, label)
     with reading(label):
         connection.register("raw", table)
@@ -200,6 +202,16 @@ def event_files(path: str) -> list[str]:
     return files
 
 
+def csv_files_of(events: Events) -> list[str]:
+    """The CSV files that a path, folder or glob names; none where the events are something else."""
+    files = event_files(os.fspath(events)) if isinstance(events, (str, os.PathLike)) else []
+    return files if _are_csv(files) else []
+
+
+def _are_csv(files: list[str]) -> bool:
+    return all(f.lower().endswith(CSV) for f in files)
+
+
 def _hidden(file: Path, root: str) -> bool:
     return any(part.startswith((".", "_")) for part in file.relative_to(root).parts)
 
@@ -214,7 +226,7 @@ def _register_files(
     read: bool,
 ) -> _Placed:
     """Make `raw` of files: a table of CSV that is to be read, and a view of all else."""
-    if all(f.lower().endswith(CSV) for f in files):
+    if _are_csv(files):
         with reading(path):
             register_csv(connection, files, client=client, categories=categories, read=read)
         return _Placed("raw", "rowid" if read else _COUNTED)

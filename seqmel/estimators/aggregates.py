@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from seqmel.data.inference import infer_schema
 from seqmel.data.reading import Events, open_events
+from seqmel.data.vocabulary import CategoryCodes
 from seqmel.estimators.base import SequenceTransformer
 from seqmel.estimators.options import schema_of
 from seqmel.estimators.rows import ClientRows
@@ -80,7 +81,7 @@ class AggregateFeatures(SequenceTransformer):
         """
         options = schema_of(self.get_params(deep=False), source=type(self).__name__)
         rows = self._rows(X, learning=True)
-        source = open_events(rows.to_learn_from(), client=rows.client)
+        source = open_events(rows.to_learn_from(), client=rows.client, categories=options.categories)
         named = {"time": rows.time or options.time, "time_format": rows.time_format or options.time_format}
         options = options.model_copy(update={"client": rows.client} | named)
         plan = AggregatePlan.fit(source, infer_schema(source, options), most_categories=self.most_categories)
@@ -90,10 +91,17 @@ class AggregateFeatures(SequenceTransformer):
         return self
 
     def _features(self, rows: ClientRows) -> npt.NDArray[np.float32]:
-        source = open_events(rows.to_transform(self.schema_.client), client=self.schema_.client)
+        client = self.schema_.client
+        source = open_events(rows.to_transform(client), client=client, categories=_known(self.plan_))
         found = self.plan_.compute(source).to_numpy()
         source.connection.close()
         return found
 
     def _names(self) -> list[str]:
         return self.plan_.columns
+
+
+def _known(plan: AggregatePlan) -> dict[str, CategoryCodes]:
+    """The categories that have columns, so that CSV keeps their text."""
+    known = {name: tuple(v for v in values if v is not None) for name, values in plan.values.items()}
+    return {name: CategoryCodes(values=values, null=False) for name, values in known.items()}

@@ -43,6 +43,7 @@ class ClientRows:
         index: (rows,) what a result is indexed by: the index of a pandas X, the client ids of any other.
         resampled: whether rows with equal ids are the same client drawn again, rather than an error in X.
         time_format: how times are written, where that is known.
+        texts: see `EventSequences`.
     """
 
     table: pa.Table
@@ -51,6 +52,7 @@ class ClientRows:
     index: pd.Index[Any]
     resampled: bool
     time_format: str | None = None
+    texts: pa.Table | None = None
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -67,12 +69,15 @@ class ClientRows:
         """Each client once, under its id: a client that was drawn twice is not another one to tell it from."""
         if not self.resampled or self.time is None:
             return self.table
-        return EventSequences(self.table, self.client, self.time, self.time_format).distinct()
+        return EventSequences(self.table, self.client, self.time, self.time_format, self.texts).distinct()
 
     def to_transform(self, client: str) -> Events:
         """Every row, numbered from 0 in a column `client` in place of its id, so that ids may come twice or be absent."""
         place = self.table.column_names.index(self.client)
-        return self.table.set_column(place, client, pa.array(np.arange(len(self))))
+        numbered = self.table.set_column(place, client, pa.array(np.arange(len(self))))
+        if self.texts is None or self.time is None:
+            return numbered
+        return EventSequences(numbered, client, self.time, self.time_format, self.texts)
 
 
 def client_rows(
@@ -105,8 +110,14 @@ def client_rows(
         for what, said, is_ in (("client", client, X.client), ("time", time, X.time)):
             if said not in (None, is_):
                 raise SchemaError(f"X has its {what} in {is_!r}, and {what}={said!r} is set. Leave {what} out.")
-        return ClientRows(X.table, X.client, X.time, X.client_ids, resampled=True, time_format=X.time_format)
+        return _of_sequences(X, X.client_ids)
     return _of_lists(X, client, time)
+
+
+def _of_sequences(sequences: EventSequences, index: pd.Index[Any]) -> ClientRows:
+    return ClientRows(
+        sequences.table, sequences.client, sequences.time, index, True, sequences.time_format, sequences.texts
+    )
 
 
 def _of_lists(X: Any, client: str | None, time: str | None) -> ClientRows:  # noqa: N803
@@ -182,8 +193,7 @@ def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: 
         warnings.warn(f"{told} Their vectors are those of empty sequences.", UserWarning, stacklevel=2)
     if learning:
         place, index, absent = place[~absent], index[~absent], absent[~absent]
-    table = sequences.table.take(pa.array(place, mask=absent))
-    return ClientRows(table, sequences.client, sequences.time, index, True, sequences.time_format)
+    return _of_sequences(sequences.taken(pa.array(place, mask=absent)), index)
 
 
 def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N803

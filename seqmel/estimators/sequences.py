@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqmel.config import Config
+from seqmel.data.csv_texts import with_texts_beside
 from seqmel.data.encoding import nest
 from seqmel.data.inference import find_time
 from seqmel.data.labels import places
-from seqmel.data.reading import Events, open_events
+from seqmel.data.reading import Events, csv_files_of, open_events
 from seqmel.data.source import EventSource
 from seqmel.data.times import infer_time_format
 from seqmel.errors import InputError, shown
@@ -47,12 +48,15 @@ class EventSequences:
         table: one row a client: its id, and a list column for each column of the events.
         client, time: the names of the columns that hold the client and the time.
         time_format: how the times are written, where they are text other than ISO 8601.
+        texts: list columns, of CSV only: the text of columns of the table of which the values do not give it back (1.50, True),
+            for a model that knows such a column as a category.
     """
 
     table: pa.Table
     client: str
     time: str
     time_format: str | None = None
+    texts: pa.Table | None = None
 
     @classmethod
     def read(
@@ -86,9 +90,12 @@ class EventSequences:
         source.require(client, "Name the client column: client=...")
         source.require(time, "Name the time column: time=...")
         time_format = _time_format(source, time, time_format)
+        files = csv_files_of(events)
+        source, kept = with_texts_beside(source, files, (client, time)) if files else (source, {})
         table = pa.Table.from_batches(list(nest(source, client, time, time_format=time_format)))
         source.connection.close()
-        return cls(table, client, time, time_format)
+        texts = table.select(list(kept.values())).rename_columns(list(kept)) if kept else None
+        return cls(table.drop_columns(list(kept.values())), client, time, time_format, texts)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -137,7 +144,12 @@ class EventSequences:
 
     def take(self, rows: npt.ArrayLike) -> EventSequences:
         """The clients at these positions, in this order; a client may come several times."""
-        return replace(self, table=self.table.take(pa.array(np.asarray(rows, np.int64))))
+        return self.taken(pa.array(np.asarray(rows, np.int64)))
+
+    def taken(self, rows: pa.Array) -> EventSequences:
+        """The same for an Arrow array; where it is null, the id and the lists are."""
+        texts = self.texts.take(rows) if self.texts is not None else None
+        return replace(self, table=self.table.take(rows), texts=texts)
 
     def of(self, client_ids: Any) -> EventSequences:
         """The clients with these ids, in this order.
@@ -210,6 +222,11 @@ class EventSequences:
     def __event_columns__(self) -> tuple[str, str, str | None]:
         """What `open_events` asks for: the client and the time column, and how times are written."""
         return self.client, self.time, self.time_format
+
+    @property
+    def __event_texts__(self) -> pa.Table | None:
+        """What `open_events` asks for: the text of columns that a model may want as it was."""
+        return self.texts
 
     def __array__(self, *_: Any, **__: Any) -> npt.NDArray[Any]:
         raise InputError(

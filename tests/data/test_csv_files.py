@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from small import card_events, tiny_config
 
+from seqmel import AggregateFeatures, EventSequences, SequenceEmbedder
 from seqmel.data.checking import category_text
 from seqmel.data.csv_files import Categories
 from seqmel.data.labels import read_embeddings, read_labels
@@ -155,3 +156,51 @@ def test_a_model_of_csv_knows_its_named_categories_again(tmp_path: Path) -> None
     )
     known = load_model(train(path, tmp_path / "model", config=config))
     assert {*known.vocabulary.categorical["version"].values} == {"1.1", "1.10", "2.0"}
+
+
+def stored(day: pa.Table, folder: Path) -> list[Path]:
+    """As Parquet and as CSV."""
+    pq.write_table(day, folder / "day.parquet")
+    frame: pd.DataFrame = day.to_pandas()
+    frame.to_csv(folder / "day.csv", index=False)
+    return [folder / "day.parquet", folder / "day.csv"]
+
+
+def assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(found, expected, check_exact=True, check_index_type=False)
+
+
+def test_sequences_of_the_csv_of_a_day_give_the_vectors_of_its_parquet(model: Model, tmp_path: Path) -> None:
+    files = stored(told(card_events(12), ordinary=True), tmp_path)
+    expected, found = map(EventSequences.read, files)
+    assert found.columns == expected.columns
+    embedder = SequenceEmbedder.from_pretrained(model, device="cpu")
+    for key in (slice(None), slice(None, None, -2), [3, 3, 1]):
+        assert_same(embedder.transform(found[key]), embedder.transform(expected[key]))
+    ids = [112345, *expected.client_ids[::3]]  # the first has no events
+    assert_same(*(embedder.set_params(events=file).transform(ids) for file in files))
+
+
+NAMED = ["version", "hour", "truth", "zeros"]
+
+
+def test_sequences_of_csv_teach_named_categories_as_the_file_does(tmp_path: Path) -> None:
+    zeros = pa.array([("12.0", "7.0")[i % 2] for i in range(len(card_events(12)))])
+    _, file = stored(told(card_events(12), ordinary=True).append_column("zeros", zeros), tmp_path)
+    config = tiny_config(
+        training={"epochs": 0, "batch_size": 8, "validation_share": 0.3}, schema={"categorical": NAMED}
+    )
+    expected, found = (
+        load_model(train(events, tmp_path / f"model{i}", config=config)).vocabulary
+        for i, events in enumerate((file, EventSequences.read(file)))
+    )
+    assert found == expected
+    assert {"1.50", "1.5", "2.0"} <= {*found.categorical["version"].values}
+    assert {*found.categorical["zeros"].values} == {"12", "7"}
+
+
+def test_aggregates_of_the_csv_of_a_day_are_those_of_its_parquet(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {"categorical": [*WORDS, "truth"], "numeric": ["amount"]}
+    fitted = AggregateFeatures(**columns).fit(EventSequences.read(told(card_events(12), ordinary=False)))
+    files = stored(told(card_events(12), ordinary=True), tmp_path)
+    assert_same(*(fitted.transform(EventSequences.read(file)) for file in files))
