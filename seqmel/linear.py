@@ -74,6 +74,9 @@ def _solved(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], w: Floats, str
     model = start or LogisticRegression(max_iter=_ITERATIONS, tol=1e-4, warm_start=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # near enough: only the weakest penalties do not converge
+        warnings.filterwarnings(
+            "ignore", message="The number of unique classes"
+        )  # a guess; here they are known to be classes
         return model.set_params(C=strength).fit(x, y, sample_weight=w)
 
 

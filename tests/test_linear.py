@@ -58,3 +58,10 @@ def test_of_strengths_that_are_as_good_within_an_error_the_one_with_the_weakest_
     assert _weakest(np.stack([worse, noisy, even])) == 1
     assert _weakest(np.stack([worse, even, noisy])) == 1
     assert _weakest(np.stack([even, even, noisy])) == 0
+
+
+def test_classes_of_one_client_each_are_solved_without_a_warning() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    weight, bias = logistic(x, np.arange(20) % 19, np.ones(20), 19, seed=0)
+    assert np.isfinite(weight).all()
+    assert np.isfinite(bias).all()

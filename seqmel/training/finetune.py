@@ -17,8 +17,8 @@ from seqmel.data.labels import Table, Task, likely_client, read_labels
 from seqmel.data.prepared import PreparedSequences
 from seqmel.data.reading import Events
 from seqmel.data.statistics import fit_statistics
-from seqmel.data.targets import check_names
-from seqmel.errors import ConfigError
+from seqmel.data.targets import Target, check_names
+from seqmel.errors import ConfigError, InputError, shown
 from seqmel.files import check_output
 from seqmel.model import Model, save_model
 from seqmel.progress import Progress, silent
@@ -81,6 +81,8 @@ def finetune(
     client = client or config.columns.client
     client = client or (likely_client(labels, model.schema.client) if model else None)
     series = {name: read_labels(labels, name, client=client) for name in targets}
+    for y in series.values():
+        _check_learnable(y, task)
     weights = read_labels(labels, weight, client=client) if weight else None
     wanted = {"config": config.to_dict(), "model": _fingerprint(model), "labels": _of_labels(series, weights, task)}
     with unfinished(output, wanted, events, resume=resume, overwrite=overwrite) as work:
@@ -129,6 +131,11 @@ def finetuned_model(
     check_names(labelled.targets, prepared.schema.client)
     for target in labelled.targets:
         progress.say(f"{target.name}: {_contents(labels[target.name], target.classes)}")
+    for name, alone in labelled.alone().items():
+        progress.say(
+            f"{name}: classes with one client ({shown(map(str, alone))}) are learnt from and never held out: no figure tells"
+            " of them"
+        )
     asked = config.finetuning.unfreeze
     config = settle_finetuning(config, len(labelled), new=model is None)
     if asked == "auto" and config.finetuning.unfreeze == "head":
@@ -186,6 +193,16 @@ def _once(targets: Sequence[str]) -> None:
         )
 
 
+def _check_learnable(y: pd.Series[Any], task: Task) -> None:
+    """What labels alone show is refused before any event is read: the clients that have events can only be fewer."""
+    if Target.of(y, task).classes and y.is_unique:
+        raise InputError(
+            f"The target {y.name!r} has another class for each of {len(y):,} clients, such as"
+            f" {shown(map(repr, y.tolist()), 3)}, so that nothing can be learnt. Name another target, or take numbers as"
+            " quantities (--task regression)."
+        )
+
+
 def _check_equal(wanted: Any, there: Any, name: str) -> None:
     if isinstance(wanted, BaseModel) and type(wanted) is type(there):
         for field in wanted.model_fields_set:
@@ -199,8 +216,6 @@ def _check_equal(wanted: Any, there: Any, name: str) -> None:
 
 
 def _contents(y: pd.Series[Any], classes: Sequence[Any]) -> str:
-    from seqmel.errors import shown
-
     if not classes:
         return f"{y.count():,} clients with a quantity, {y.mean():.4g} on average"
     counts = y.value_counts()

@@ -55,6 +55,15 @@ class Labelled:
         """Places of the clients whose label of a target counts."""
         return (self.weights[:, target] > 0).nonzero()[:, 0]
 
+    def alone(self) -> dict[str, list[Any]]:
+        """Target -> its classes that one client has; only targets with such classes."""
+        found = {}
+        for column, target in enumerate(self.targets):
+            if target.classes:
+                counts = torch.bincount(self.values[self.known(column), column].long(), minlength=target.size)
+                found[target.name] = [c for c, n in zip(target.classes, counts.tolist(), strict=True) if n == 1]
+        return {name: classes for name, classes in found.items() if classes}
+
 
 @dataclass(frozen=True)
 class LabelledBatch:

@@ -34,6 +34,8 @@ LABELS = pd.DataFrame(
         "high": (HABIT > 1).astype(int),
         "spends": HABIT + np.random.default_rng(0).normal(0, 0.1, 40),
         "counts": 1.0,
+        "named": [f"n{i}" for i in IDS],
+        "few": np.arange(40) % 20 / 2,
     }
 )
 SCHEMA = {"numeric_by": {"reading": "mcc"}}
@@ -326,10 +328,28 @@ def test_sequences_of_another_vocabulary_are_refused(pretrained: Model, tmp_path
     assert len(open_prepared(tmp_path / "other").sequences)
 
 
+def test_classes_with_one_client_are_told_of_and_nothing_is_warned_of(
+    pretrained: Model, prepared: PreparedSequences, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rare = LABELS.set_index("client_id")["named"].where(IDS > 170, "z")
+    told: Any = {"rare": rare, **labels("odd")}
+    finetuned_model(pretrained, prepared, told, config=options(unfreeze="head"), progress=console_progress())
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "one client" in line)
+    assert line.startswith("rare: classes with one client (n177, n184, ")
+    assert line.endswith(" and 17 more) are learnt from and never held out: no figure tells of them")
+
+
 @pytest.mark.parametrize(
     ("change", "targets", "error", "message"),
     [
         ({}, ["habitt"], SchemaError, "No column 'habitt'.*Did you mean 'habit'"),
+        ({}, ["odd", "named"], InputError, "'named' has another class for each of 40 clients, such as 'n100'"),
+        (
+            {"few": LABELS["few"].where(IDS < 200)},
+            ["few"],
+            InputError,
+            "'few' has another class for.*--task regression",
+        ),
         ({}, ["counts"], InputError, "'counts' has one class only, 1.0, among the 40 clients"),
         ({"client_id": IDS + 1}, ["odd"], InputError, "No client of the labels has events"),
         ({}, ["odd", "odd"], ConfigError, "The target 'odd' is named twice"),
