@@ -10,7 +10,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from seqmel.errors import SchemaError, shown
 
-__all__ = ["EventSchema", "SchemaOptions", "TimeFormat", "TimeUnit", "recognise_client", "recognise_time"]
+__all__ = [
+    "AS_ASKED",
+    "NOT_NAMED",
+    "EventSchema",
+    "SchemaOptions",
+    "TimeFormat",
+    "TimeUnit",
+    "recognise_client",
+    "recognise_time",
+]
+
+AS_ASKED, NOT_NAMED = "as asked", "not among the columns named"
+"""Why a column is left out where the user wanted it so."""
 
 TimeUnit: TypeAlias = Literal["timestamp", "day", "second", "millisecond", "microsecond"]
 
@@ -82,6 +94,12 @@ class EventSchema(BaseModel):
     def time_kind(self) -> str:
         """What the times are, in words."""
         return f"{self.time_unit}, {self.time_format}" if self.time_format else self.time_unit
+
+    @property
+    def left_out_words(self) -> str:
+        """The columns that are left out though nobody said so, and why; empty where there are none."""
+        unsaid = (f"{c} ({why})" for c, why in self.left_out.items() if why not in (AS_ASKED, NOT_NAMED))
+        return f"left out: {names}" if (names := shown(unsaid)) else ""
 
     @property
     def features(self) -> tuple[str, ...]:

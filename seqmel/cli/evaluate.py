@@ -110,8 +110,12 @@ def feature_sets(
         columns = config.columns.model_copy(update={"client": named})
         limit = config.preparation.memory_limit
         source = open_events(events, client=named, categories=columns.categories, memory_limit=limit)
-        sets[AGGREGATES] = AggregatePlan.fit(source, infer_schema(source, columns)).compute(source)
-        progress.say(f"{AGGREGATES}: {sets[AGGREGATES].shape[1]} features of {len(sets[AGGREGATES]):,} clients")
+        schema = infer_schema(source, columns)
+        sets[AGGREGATES] = AggregatePlan.fit(source, schema).compute(source)
+        left_out = f"; {schema.left_out_words}" if schema.left_out_words else ""
+        progress.say(
+            f"{AGGREGATES}: {sets[AGGREGATES].shape[1]} features of {len(sets[AGGREGATES]):,} clients{left_out}"
+        )
     for given in embeddings:
         name, path = _named(given)
         if name in sets:

@@ -17,6 +17,7 @@ __all__ = [
     "check_columns",
     "check_events",
     "missing",
+    "no_numbers",
     "time_sql",
     "times_of",
 ]
@@ -55,8 +56,27 @@ def _micros_sql(source: EventSource, schema: EventSchema) -> str:
 
 
 def check_events(source: EventSource, schema: EventSchema) -> None:
-    """Raise where a column is missing, or a client or a time is null or not to be understood."""
+    """Raise where a column is missing, a client or a time is null or not to be understood, or text is no number."""
     times_of(source, schema)
+    for column in schema.numeric:
+        odd = no_numbers(source, column)
+        if odd is not None:
+            raise InputError(
+                f"{odd[0]:,} values in column {column!r} of {source.label} are no numbers, such as {odd[1]!r}, and the model"
+                " was trained with numbers there. Write them as 1234.50: a point before the decimals, and nothing else."
+            )
+
+
+def no_numbers(source: EventSource, column: str) -> tuple[int, str] | None:
+    """How many values of a column cannot be taken as numbers, and one of them; None where all can."""
+    kind = source.columns[column]
+    if is_integer(kind) or is_real(kind) or kind == "BOOLEAN":
+        return None
+    text = f"{ident(column)}::VARCHAR"
+    count, example = source.row(
+        f"SELECT count(*), min({text}) FROM events WHERE {text} IS NOT NULL AND TRY_CAST({text} AS DOUBLE) IS NULL"
+    )
+    return (count, example) if count else None
 
 
 def times_of(source: EventSource, schema: EventSchema) -> EventTimes:

@@ -6,14 +6,23 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from seqmel.data.checking import no_numbers
 from seqmel.data.source import EventSource, ident, is_integer, is_real, literal
 from seqmel.data.times import DATE_TEXT, DAY_OR_MONTH_FIRST, ISO_DATE, infer_time_format, text_time_sql
 from seqmel.errors import SchemaError, shown
-from seqmel.schema import EventSchema, SchemaOptions, TimeFormat, TimeUnit, recognise_client, recognise_time
+from seqmel.schema import (
+    AS_ASKED,
+    NOT_NAMED,
+    EventSchema,
+    SchemaOptions,
+    TimeFormat,
+    TimeUnit,
+    recognise_client,
+    recognise_time,
+)
 
 __all__ = ["ColumnFacts", "find_time", "infer_schema"]
 
-_NOT_NAMED = "not among the columns named"
 _SCAN_ROWS = 2_000_000
 _ID_SHARE = 0.9  # a value that nearly always belongs to one client tells nothing about another
 _WITHIN_SHARE = 0.5  # share of a number's rank variance that lies between the categories
@@ -54,6 +63,7 @@ class ColumnFacts:
     words: float
     whole: bool
     decimals: bool
+    comma: str | None
     dates: bool
 
     @property
@@ -85,9 +95,9 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     given = _given(source, options, client, time)
     open_columns = [c for c in source.columns if c not in given and c not in (client, time, *options.ignore)]
     left_out = {c: why for c, why in source.left_out.items() if c not in given}
-    left_out |= {c: "as asked" for c in options.ignore if c in source.columns}
+    left_out |= {c: AS_ASKED for c in options.ignore if c in source.columns}
     if options.categorical is not None and options.numeric is not None:
-        left_out |= {c: _NOT_NAMED for c in open_columns if c not in left_out}
+        left_out |= {c: NOT_NAMED for c in open_columns if c not in left_out}
     open_columns = [c for c in open_columns if c not in left_out]
     for column in given:
         _check_given(source, column, given[column])
@@ -98,7 +108,7 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
         if (role == "categorical" and options.categorical is None) or (role == "numeric" and options.numeric is None):
             given[column] = role
         else:
-            left_out[column] = why or _NOT_NAMED
+            left_out[column] = why or NOT_NAMED
     categorical = tuple(c for c in source.columns if given.get(c) == "categorical")
     numeric = tuple(c for c in source.columns if given.get(c) == "numeric")
     if not categorical and not numeric:
@@ -172,8 +182,11 @@ def _check_given(source: EventSource, column: str, role: str) -> None:
         raise SchemaError(f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.{role}.")
     kind = source.columns[column]
     if role == "numeric" and not (is_integer(kind) or is_real(kind) or kind == "BOOLEAN"):
+        odd = no_numbers(source, column)
+        example = f", such as {odd[1]!r}" if odd else ""
         raise SchemaError(
-            f"Column {column!r} of {source.label} is {kind}, not a number. Name it in schema.categorical, or convert it."
+            f"Column {column!r} of {source.label} is {kind}, not a number{example}. Write numbers as 1234.50, or name the"
+            " column in schema.categorical."
         )
 
 
@@ -192,12 +205,13 @@ def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, Co
             f"avg(length({name}) - length(replace({name}, ' ', '')) + 1)" if kind == "VARCHAR" else "0.0",
             f"bool_and({name} = trunc({name}))" if is_real(kind) else "true",
             _DECIMALS.format(name) if kind == "VARCHAR" else "false",
+            f"min({name}) FILTER (contains({name}, ','))" if kind == "VARCHAR" else "NULL",
             f"bool_and(regexp_matches({name}, {literal(DATE_TEXT)}))" if kind == "VARCHAR" else "false",
         ]  # fmt: skip
     row = source.row(f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})")
     facts = {}
     for i, column in enumerate(columns):
-        known, distinct, pairs, low, high, median, words, whole, decimals, dates = row[10 * i + 1 : 10 * i + 11]
+        known, distinct, pairs, low, high, median, words, whole, decimals, comma, dates = row[11 * i + 1 : 11 * i + 12]
         kind = source.columns[column]
         facts[column] = ColumnFacts(
             kind,
@@ -211,6 +225,7 @@ def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, Co
             words or 0.0,
             whole,
             bool(decimals),
+            comma,
             bool(dates),
         )
     return facts
@@ -228,8 +243,12 @@ def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None
         return "numeric", None
     if facts.dates or facts.kind.startswith(("TIMESTAMP", "DATE", "TIME", "INTERVAL")):
         return None, "a second time column"
-    if facts.text and facts.decimals and facts.distinct > _DECIMALS_AS_TEXT:
-        return None, f"numbers written as text, such as {facts.high!r}: convert them, or name the column categorical"
+    if facts.text and facts.decimals and (facts.comma or facts.distinct > _DECIMALS_AS_TEXT):
+        example = facts.comma or facts.high
+        return (
+            None,
+            f"numbers written as text, such as {example!r}: write them as 1234.50, or name the column categorical",
+        )
     if facts.text and facts.distinct > _FREE_TEXT_VALUES and facts.words >= 3:
         return None, "free text"
     if facts.text or facts.integer or facts.real:

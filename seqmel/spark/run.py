@@ -77,6 +77,8 @@ def prepare_spark(
         f"prepared {counts['events']:,} events of {counts['clients']:,} clients in {time.monotonic() - began:.1f} s"
         f" ({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
     )
+    if model is None and schema.left_out_words:
+        progress.say(schema.left_out_words)
     return open_prepared(output)
 
 

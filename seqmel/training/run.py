@@ -79,6 +79,8 @@ def _prepare_into(folder: Path, events: Events, config: Config, model: Model | N
         f"prepared {counts['events']:,} events of {counts['clients']:,} clients in {time.monotonic() - began:.1f} s"
         f" ({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
     )
+    if model is None and schema.left_out_words:
+        progress.say(schema.left_out_words)
 
 
 def train(

@@ -235,7 +235,37 @@ def test_text_that_is_named_as_a_number(command: str, refused: Run, tmp_path: Pa
 
 def test_text_where_the_model_learnt_numbers(refused: Run, tmp_path: Path) -> None:
     path = stored(put(EVENTS, "amount", pa.array(["much"] * len(EVENTS))), tmp_path)
-    says(refused("embed", path), "Cannot read", "events.parquet", "'much'")
+    says(refused("embed", path), "column 'amount'", "events.parquet", "are no numbers, such as 'much'", "as 1234.50")
+
+
+def with_commas(folder: Path, *, values: int) -> Path:
+    """CSV whose amounts have a decimal comma, with so many different values."""
+    amounts = pa.array([f"{i % values},50" for i in range(len(EVENTS))])
+    put(EVENTS, "amount", amounts).to_pandas().to_csv(folder / "events.csv", sep=";", index=False)
+    return folder / "events.csv"
+
+
+def test_decimal_commas_where_the_model_learnt_numbers(refused: Run, tmp_path: Path) -> None:
+    line = refused("embed", with_commas(tmp_path, values=7))
+    says(line, f"{len(EVENTS)} values in column 'amount'", "such as '0,50'", "the model was trained with numbers there")
+    says(line, "Write them as 1234.50: a point before the decimals, and nothing else.")
+
+
+@LEARNING
+def test_decimal_commas_that_are_named_as_numbers(command: str, refused: Run, tmp_path: Path) -> None:
+    line = refused(command, with_commas(tmp_path, values=7), "--set", "schema.numeric=[amount]")
+    says(line, "Column 'amount'", "not a number, such as '0,50'. Write numbers as 1234.50")
+
+
+def test_training_tells_of_decimal_commas_that_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", with_commas(tmp_path, values=7), "-o", tmp_path / "model", "--epochs", "0", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["seqmel", *map(str, words)])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("left out"))
+    assert line.startswith("left out: amount (numbers written as text, such as '0,50': write them as 1234.50, or name")
 
 
 @LEARNING

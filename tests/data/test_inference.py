@@ -108,6 +108,17 @@ def test_amounts_written_as_text_are_no_categories(number: str, point: str) -> N
     assert role("paid", texts).startswith("numbers written as text, such as")
 
 
+def test_a_few_amounts_with_a_decimal_comma_are_no_categories_and_a_few_versions_are() -> None:
+    assert role("paid", ["2,50", "12,50"] * (ROWS // 2)).startswith("numbers written as text, such as '12,50'")
+    assert role("version", ["2.50", "12.50"] * (ROWS // 2)) == "categorical"
+
+
+def test_only_what_nobody_asked_to_leave_out_is_told_of() -> None:
+    columns = {"note": pa.nulls(ROWS), "mcc": CODES, "price": RANDOM.random(ROWS)}
+    assert inferred(columns, ignore=("price",)).left_out_words == "left out: note (only nulls)"
+    assert inferred(columns, categorical=("mcc",), numeric=()).left_out_words == ""
+
+
 def test_free_text_that_nobody_writes_twice_is_called_free_text() -> None:
     assert role("note", [f"said {i} times" for i in range(ROWS)]) == "free text"
 
