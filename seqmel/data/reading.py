@@ -176,18 +176,17 @@ def _check_names(names: list[str], label: str) -> None:
 
 
 def event_files(path: str) -> list[str]:
-    """The files that a path, folder or glob names, in a fixed order."""
+    """The files that a path, folder or glob names, all of one kind, in a fixed order."""
     import glob
 
     if os.path.isdir(path):
         found = [str(f) for f in sorted(Path(path).rglob("*")) if f.is_file() and not _hidden(f, path)]
-        parquet = [f for f in found if f.lower().endswith(_PARQUET)]
-        files = parquet or [f for f in found if f.lower().endswith(CSV)]
+        files = [f for f in found if f.lower().endswith((*_PARQUET, *CSV))]
         if not files:
             raise InputError(
                 f"No Parquet or CSV file in the folder {path}. It has: {shown(os.listdir(path)) or 'nothing'}"
             )
-        return files
+        return _of_one_kind(path, files)
     if os.path.exists(path):
         return [path]
     files = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
@@ -199,6 +198,18 @@ def event_files(path: str) -> list[str]:
     if not files:
         beside = os.listdir(os.path.dirname(path) or ".") if os.path.isdir(os.path.dirname(path) or ".") else []
         raise InputError(f"No such file or folder: {path}.{did_you_mean(os.path.basename(path), beside)}")
+    return _of_one_kind(path, files)
+
+
+def _of_one_kind(path: str, files: list[str]) -> list[str]:
+    """The files; refused where CSV lies among others, of which some would have to be passed over."""
+    csv, others = [f for f in files if _are_csv([f])], [f for f in files if not _are_csv([f])]
+    if csv and others:
+        folder = path if os.path.isdir(path) else os.path.dirname(path)
+        raise InputError(
+            f"{path} has CSV files, such as {os.path.basename(csv[0])}, and others, such as {os.path.basename(others[0])}."
+            f" Only files of one kind are read together: name them, as in {os.path.join(folder, '**', '*.parquet')}."
+        )
     return files
 
 

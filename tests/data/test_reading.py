@@ -243,6 +243,20 @@ def test_a_folder_without_events_says_what_it_has(tmp_path: Path) -> None:
         open_events(tmp_path)
 
 
+@pytest.mark.parametrize("named", ["", "*", "day=1/*"])
+def test_csv_among_parquet_is_refused_rather_than_passed_over(named: str, tmp_path: Path) -> None:
+    (tmp_path / "day=1").mkdir()
+    pq.write_table(EVENTS, tmp_path / "day=1" / "events.parquet")
+    folder = tmp_path / "day=1" if named == "*" else tmp_path
+    EVENTS.slice(0, 9).to_pandas().to_csv(tmp_path / "day=1" / "late.CSV", index=False)
+    with pytest.raises(
+        InputError, match=r"CSV files, such as late\.CSV, and others, such as events\.parquet\. Only files"
+    ):
+        open_events(folder / named)
+    source = open_events(tmp_path / "**" / "*.parquet")
+    assert source.row("SELECT count(*) FROM events") == (len(EVENTS),)
+
+
 def test_a_damaged_parquet_file_is_one_line(tmp_path: Path) -> None:
     path = Path(_file(tmp_path))
     whole = path.read_bytes()
