@@ -48,7 +48,10 @@ from seqmel.demo.rhythms import (
 )
 from seqmel.errors import ConfigError
 
-__all__ = ["CardData", "generate_card_data"]
+__all__ = ["TARGETS", "CardData", "generate_card_data"]
+
+TARGETS = ("gender", "age", "age_group")
+"""What is known of the clients."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -343,10 +346,7 @@ def _channels(people: _People, rows: _Rows, rng: np.random.Generator) -> pa.Arra
 
 def _clients_table(people: _People, ids: Ints) -> pa.Table:
     quarters = np.quantile(people.age, [0.25, 0.5, 0.75])
-    columns = {
-        "client_id": pa.array(ids),
-        "gender": pa.array(np.where(people.gender > 0, "F", "M").tolist()),
-        "age": pa.array(people.age),
-        "age_group": pa.array(np.searchsorted(quarters, people.age, side="right")),
-    }
-    return pa.table(columns)
+    known = (
+        np.where(people.gender > 0, "F", "M").tolist(), people.age, np.searchsorted(quarters, people.age, side="right"),
+    )  # fmt: skip
+    return pa.table({"client_id": pa.array(ids)} | dict(zip(TARGETS, map(pa.array, known), strict=True)))

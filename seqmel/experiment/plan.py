@@ -34,6 +34,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.config import Config, parse_yaml
+from seqmel.demo.generator import TARGETS
 from seqmel.errors import ConfigError, did_you_mean
 from seqmel.evaluation.scoring import AGGREGATES
 
@@ -70,6 +71,17 @@ class DataSet(_Part):
         given = (self.events is not None, self.labels is not None, self.generated is not None)
         if given not in ((True, True, False), (False, False, True)):
             raise ValueError("needs events and labels, or generated: a number of clients, and not both")
+        return self
+
+    @model_validator(mode="after")
+    def _has_its_targets(self) -> DataSet:
+        """Those of files are known when they are read."""
+        unknown = [name for name in self.targets if self.generated is not None and name not in TARGETS]
+        if unknown:
+            raise ValueError(
+                f"generated clients have no target {unknown[0]!r}.{did_you_mean(unknown[0], TARGETS)} They have:"
+                f" {', '.join(TARGETS)}"
+            )
         return self
 
     def files(self, data: Path, made: Path) -> tuple[Path, Path]:

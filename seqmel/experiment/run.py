@@ -26,7 +26,7 @@ import pandas as pd
 
 from seqmel.config import Config
 from seqmel.data.inference import infer_schema
-from seqmel.data.labels import beside, read_labels
+from seqmel.data.labels import beside
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared
 from seqmel.data.reading import event_files, open_events
 from seqmel.demo.generator import generate_card_data
@@ -34,6 +34,7 @@ from seqmel.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import label_curve
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
+from seqmel.experiment.labels import check_labels, labels_of
 from seqmel.experiment.plan import Cell, Plan, read_plan
 from seqmel.experiment.table import write_results
 from seqmel.experiment.tuned import score_finetuned, with_share
@@ -66,11 +67,12 @@ def run_experiment(
     checked = read_plan(plan)
     root = Path(data) if data is not None else plan.parent
     for name in checked.data:
-        _check_there(checked, name, root, output)
+        _check_first(checked, name, root, output)
     (output / "cells").mkdir(parents=True, exist_ok=True)
     for name in checked.data:
         _check_source(checked, name, root, output)
         _prepare(checked, name, root, output, progress)
+        _check_scorable(checked, name, root, output)
     todo = [cell for cell in _cells(checked) if not _is_done(checked, cell, output)]
     with progress.task("cells", len(todo), "cells") as task:
         for cell, seconds in _run_all(todo, plan, root, output, jobs):
@@ -124,11 +126,28 @@ def _with_newer_options(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
 
 
-def _check_there(plan: Plan, name: str, root: Path, output: Path) -> None:
-    """An `InputError` where the files of a data set are not there and are still to be read."""
-    if plan.data[name].generated is None and not is_prepared(output / "prepared" / name):
+def _check_first(plan: Plan, name: str, root: Path, output: Path) -> None:
+    """What is wrong with the files and the labels of a data set that are still to be read, before there is a folder."""
+    if plan.data[name].generated is not None:
+        return
+    if not is_prepared(output / "prepared" / name):
         for path in _files(plan, name, root, output):
             event_files(str(path))
+    if _is_missing_cells(plan, name, output):
+        check_labels(plan, labels_of(plan, name, _files(plan, name, root, output)[1]))
+
+
+def _check_scorable(plan: Plan, name: str, root: Path, output: Path) -> None:
+    """Before any row is trained: whether the clients that are there can be scored by the labels."""
+    if _is_missing_cells(plan, name, output):
+        clients = pd.Index(open_prepared(output / "prepared" / name).sequences.client_ids.to_pandas())
+        labels = labels_of(plan, name, _files(plan, name, root, output)[1])
+        check_labels(plan, labels, clients[: plan.clients])
+
+
+def _is_missing_cells(plan: Plan, name: str, output: Path) -> bool:
+    keys = (cell.key for cell in _cells(plan) if cell.data == name)
+    return not all((output / "cells" / f"{key}.json").is_file() for key in keys)
 
 
 def _check_source(plan: Plan, name: str, root: Path, output: Path) -> None:
@@ -237,11 +256,9 @@ def _in_process(plan: Path, root: Path, output: Path, cell: Cell, jobs: int) -> 
 def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     """Train, embed and score one cell, and write its file."""
     plan = read_plan(plan_file)
-    data = plan.data[cell.data]
     threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
     _, clients = _files(plan, cell.data, root, output)
-    client, named = data.columns.get("client"), ("the plan's schema", "the plan's targets")
-    labels = [read_labels(clients, target, client=client, options=named) for target in data.targets]
+    labels = labels_of(plan, cell.data, clients)
     if plan.scored(cell.row) == "trees":
         sets = _feature_sets(plan, cell, output)
         found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]

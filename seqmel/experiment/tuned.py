@@ -16,11 +16,10 @@ from seqmel.data.prepared import PreparedSequences
 from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Task, posed, summarised
+from seqmel.experiment.labels import FOLD_SEED
 from seqmel.model import Model
 
 __all__ = ["score_finetuned", "with_share"]
-
-_SEED = 0  # of the folds, as in `score`
 
 
 def with_share(name: str, share: float) -> str:
@@ -56,12 +55,12 @@ def score_finetuned(
         SeqmelError: what `score` and fine-tuning raise.
     """
     ids = pd.Index(prepared.sequences.client_ids.to_pandas())
-    problem, scored, _ = posed(y, {name: pd.DataFrame(index=ids)}, "auto", folds, _SEED, None)
+    problem, scored, _ = posed(y, {name: pd.DataFrame(index=ids)}, "auto", folds, FOLD_SEED, None)
     found = []
     for share in shares:
         measured = []
         for fold in range(len(problem.splits)):
-            part = label_draws(problem, fold, share, _SEED)[0]
+            part = label_draws(problem, fold, share, FOLD_SEED)[0]
             predicted = _predicted(
                 prepared, model, config, scored.iloc[part], problem.task, scored.index[problem.splits[fold][1]]
             )

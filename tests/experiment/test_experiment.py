@@ -284,6 +284,10 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
         ({"data": {"cards": {"events": "e", "targets": ["t"]}}}, ["data.cards: needs events and labels, or generated"]),
         ({"data": {"cards": PLAN["data"]["cards"] | {"generated": 300}}}, ["data.cards: needs", "not both"]),
         ({"data": {"cards": PLAN["data"]["cards"] | {"options": {"encodr": 1}}}}, ["encodr", "encoder"]),
+        (
+            {"data": {"cards": {"generated": 200, "targets": ["gendr"]}}},
+            ["data.cards: generated", "'gendr'", "'gender'?"],
+        ),
     ],
     ids=[
         "option",
@@ -298,6 +302,7 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
         "no labels",
         "two sources",
         "data's option",
+        "target of generated",
     ],
 )
 def test_a_plan_that_is_wrong_is_refused_before_anything_runs(
@@ -311,10 +316,46 @@ def test_a_plan_that_is_wrong_is_refused_before_anything_runs(
 
 
 def test_a_cell_that_fails_in_a_process_says_why(folder: Path) -> None:
-    data = {"cards": PLAN["data"]["cards"] | {"targets": ["nothing"]}}
-    with pytest.raises(SeqmelError, match=r"Row 'pooled'.*No column 'nothing'.*the plan's targets") as caught:
-        run_experiment(write(folder, PLAN | {"data": data, "aggregates": False}), folder / "out", jobs=2)
-    assert "--target" not in str(caught.value)
+    plan = PLAN | {"base": {"training": {"epochs": 1, "min_events": 1_000}}, "aggregates": False}
+    with pytest.raises(SeqmelError, match=r"Row 'pooled'.*Only 0 of 40 clients have the 1000 events"):
+        run_experiment(write(folder, plan), folder / "out", jobs=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": {"targets": ["habit", "habbit"]}}, "No column 'habbit' in .*'habit'.*with the plan's targets"),
+        ({"data": {"schema": {"client": "kunde"}}}, "No column 'kunde' in .*labels.parquet.*with the plan's schema"),
+        ({"data": {"targets": ["client_id"]}}, "The target 'client_id' is the client column"),
+        ({"data": {"targets": ["habit", "rare"]}}, "2 folds need 2 clients of every class of the target 'rare'; class 'b' has 1"),
+        ({"folds": 30}, "30 folds need at least 60 clients"),
+        ({"label_shares": [0.01, 1]}, "The label fraction 0.01 of 20 training clients leaves 0"),
+    ],
+    ids=["target", "client", "client as target", "class", "folds", "share"],
+)  # fmt: skip
+def test_labels_that_no_row_could_be_scored_by_are_refused_before_any_work(
+    change: dict[str, Any], words: str, folder: Path
+) -> None:
+    frame: pd.DataFrame = pq.read_table(folder / "labels.parquet").to_pandas()
+    frame.assign(rare=["b", *["a"] * (len(frame) - 1)]).to_parquet(folder / "labels.parquet")
+    data = {"cards": PLAN["data"]["cards"] | change.pop("data", {})}
+    with pytest.raises(InputError, match=words):
+        run_experiment(write(folder, PLAN | {"data": data} | change), folder / "out")
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("clients", [None, 3])
+def test_labels_of_too_few_clients_are_refused_before_any_training(
+    clients: int | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if clients is None:
+        frame: pd.DataFrame = pq.read_table(folder / "labels.parquet").to_pandas()
+        frame.assign(client_id=range(len(frame))).to_parquet(folder / "labels.parquet")
+    monkeypatch.setattr(seqmel.experiment.run, "run_cell", lambda *_: pytest.fail("a cell was run"))
+    with pytest.raises(
+        InputError, match="No client of the labels has" if clients is None else "need at least 4 clients"
+    ):
+        run_experiment(write(folder, PLAN | {"clients": clients}), folder / "out")
 
 
 def published(*parts: dict[str, Any]) -> dict[str, Any]:

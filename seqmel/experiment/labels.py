@@ -1,0 +1,43 @@
+"""The labels of a data set: read, and looked at before any work. What would end a scoring is found before a row is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from seqmel.data.labels import read_labels
+from seqmel.evaluation.curves import label_draws
+from seqmel.evaluation.problem import posed
+from seqmel.experiment.plan import Plan
+
+__all__ = ["FOLD_SEED", "check_labels", "labels_of"]
+
+FOLD_SEED = 0
+"""Of the folds, which are the same in all cells."""
+
+
+def labels_of(plan: Plan, data: str, file: Path) -> list[pd.Series[Any]]:
+    """One label a client for each target of a data set, from its file of labels.
+
+    Raises:
+        SchemaError, InputError: see `read_labels`.
+    """
+    client, named = plan.data[data].columns.get("client"), ("the plan's schema", "the plan's targets")
+    return [read_labels(file, target, client=client, options=named) for target in plan.data[data].targets]
+
+
+def check_labels(plan: Plan, labels: Sequence[pd.Series[Any]], clients: pd.Index[Any] | None = None) -> None:
+    """Raise what scoring would raise: of labels alone, or with the ids of the clients that have events.
+
+    Raises:
+        InputError: too few clients, or too few of a class, for the folds or for a share of the labels.
+    """
+    for y in labels:
+        scored = pd.DataFrame(index=y.index if clients is None else clients)
+        problem, _, _ = posed(y, {"events": scored}, "auto", plan.folds, FOLD_SEED, None)
+        for share in plan.label_shares:
+            for fold in range(plan.folds):
+                label_draws(problem, fold, share, FOLD_SEED)
