@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytorch_lightning as lightning
 import torch
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
 
 from seqmel.config import Config, FinetuningOptions, TrainingOptions
@@ -33,6 +33,7 @@ from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, sett
 from seqmel.training.label_codes import label_codes
 from seqmel.training.module import MONITOR, TrainingModule
 from seqmel.training.offline import OfflineMining
+from seqmel.training.patience import Patience
 from seqmel.training.pretrain import new_encoder
 
 __all__ = ["Report", "Watched", "fit", "quiet", "restore", "run_trainer", "trainer_of"]
@@ -151,7 +152,7 @@ def trainer_of(
         )
         callbacks += [best, last] if watched else [last]
     if options.patience is not None and watched:
-        callbacks.append(EarlyStopping(watched.name, mode=watched.better, patience=options.patience, min_delta=1e-4))
+        callbacks.append(Patience(watched.name, mode=watched.better, patience=options.patience, min_delta=1e-4))
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         accelerator="gpu" if device.type == "cuda" else device.type,

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from small import card_events, tiny_config
 
+import seqmel.training.finetune
 from seqmel.data.prepared import PreparedSequences, open_prepared
 from seqmel.embedding import embed
 from seqmel.errors import ConfigError, InputError, ModelError, OutputError, SchemaError
@@ -299,6 +300,28 @@ def test_an_interrupted_run_that_is_resumed_equals_the_undisturbed_one(pretraine
         one, other = load_file(str(whole / name)), load_file(str(model / name))
         assert all(torch.equal(one[key], other[key]) for key in one)
     assert not (tmp_path / "model.partial").exists()
+
+
+def test_a_run_that_stopped_early_and_was_killed_is_resumed_without_another_epoch(
+    pretrained: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, model = (
+        options(epochs=12, patience=1, learning_rate=1e-9, encoder_rate=1.0, unfreeze="all"),
+        tmp_path / "model",
+    )
+    whole = load_model(finetune(pretrained, EVENTS, LABELS, tmp_path / "whole", targets=["habit"], config=config))
+    assert len(whole.metrics["history"]) == 2
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(seqmel.training.finetune, "save_finetuned", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(pretrained, EVENTS, LABELS, model, targets=["habit"], config=config)
+    resumed = load_model(finetune(pretrained, EVENTS, LABELS, model, targets=["habit"], config=config, resume=True))
+    assert resumed.metrics["history"] == whole.metrics["history"]
+    assert changed(resumed, whole) == set()
 
 
 def test_what_the_model_fixes_cannot_be_changed(pretrained: Model, prepared: PreparedSequences, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 from small import card_events, tiny_config
 
+import seqmel.training.run
 from seqmel.config import Config
 from seqmel.errors import InputError, OutputError, SchemaError, TrainingError
 from seqmel.model import load_model
@@ -241,6 +242,25 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
 def test_patience_ends_a_training_that_gets_no_better(tmp_path: Path) -> None:
     options = {"epochs": 20, "batch_size": 8, "validation_share": 0.3, "patience": 1, "learning_rate": 1e-9}
     assert len(history(train(EVENTS, tmp_path / "model", config=config(training=options)))) == 2
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 20), (2, 20), (None, 3)])
+def test_a_run_that_was_killed_after_its_last_epoch_is_resumed_without_another(
+    patience: int | None, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = {"learning_rate": 1e-9} if patience else {}
+    stopping = {"epochs": epochs, "batch_size": 8, "validation_share": 0.3, "patience": patience} | rate
+    whole = train(EVENTS, tmp_path / "whole", config=config(training=stopping))
+    assert len(history(whole)) == (patience + 1 if patience else epochs)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(seqmel.training.run, "write_model", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(EVENTS, tmp_path / "model", config=config(training=stopping))
+    assert_equal_models(train(EVENTS, tmp_path / "model", config=config(training=stopping), resume=True), whole)
 
 
 def test_a_loss_that_is_no_number_ends_the_training_in_words(tmp_path: Path) -> None:
