@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from seqmel.data.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
+from seqmel.nn.products import Linear
 
 __all__ = ["EventEncoder", "TimeFeatures", "weighted_rows"]
 
@@ -139,7 +140,7 @@ class EventEncoder(nn.Module):
         self.from_time = nn.Linear(self.time.output_size, hidden_size)
         steps: list[nn.Module] = [nn.ReLU(inplace=True), nn.Dropout(dropout)]  # no gradient needs what was there
         for _ in range(layers - 1):
-            steps += [nn.Linear(hidden_size, hidden_size), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+            steps += [Linear(hidden_size, hidden_size), nn.ReLU(inplace=True), nn.Dropout(dropout)]
         self.network = nn.Sequential(*steps)
         self.output_size = hidden_size
 

@@ -202,12 +202,12 @@ class _Layer(torch.autograd.Function):
         from_events, from_state = (slice(*(hidden * gate for gate in of)) for of in (cell.from_events, cell.from_state))
         blocks = step_blocks(run.sizes, _BACKWARD_ROWS)
         most = most_rows(blocks)
-        slopes, befores = x.new_empty(most, 4 * hidden), [x.new_empty(most, hidden) for _ in out]
         by_event, by_slope, by_state = (
-            Factor(most, width, run.products) for width in (len(laid.inner), 4 * hidden, hidden)
+            Factor(most, width, run.products, x.dtype) for width in (len(laid.inner), 4 * hidden, hidden)
         )
+        slopes, befores = by_slope.room, [by_state.room, *(x.new_empty(most, hidden) for _ in out[1:])]
         recur = Product(laid.before.t(), run.sizes[0], run.products)
-        inner = laid.inner.t().to(run.products or x.dtype)
+        to_events = Product(laid.inner.t(), most, run.products)
         # summed transposed, and sums as products with ones: faster than the other way round
         d = LaidOut(*(x.new_zeros(values.shape) for values in (laid.inner, laid.before, laid.bias)))
         ones = x.new_ones(1, most)
@@ -222,11 +222,11 @@ class _Layer(torch.autograd.Function):
             after, sizes = [o[rows] for o in out], [size for _, _, size in block]
             cell.backward(StepsBack(gates[rows], sizes, before, after, gradients[0][rows], d_carried, s), recur)
             d.bias.unsqueeze(0).addmm_(ones[:, : len(s)], s)
+            if d_x is not None:
+                to_events(d_x[rows], s[:, from_events])
             s = by_slope(s)
             add_product(d.before, by_state(before[0]).t(), s[:, from_state])
             add_product(d.inner, by_event(x[rows]).t(), s[:, from_events])
-            if d_x is not None:
-                add_product(d_x[rows], s[:, from_events], inner)
         return d_x, *cell.take_back(d), None, None
 
 
