@@ -174,6 +174,18 @@ class FinetuningOptions(Options):
 _SIDE_BY_SIDE = 1024  # width of a recurrence times how many times as many events: what more memory it may take
 
 
+class ByCategoryOptions(Options):
+    """The pooling by_category: events of one kind by themselves."""
+
+    column: str | None = None
+    """The categorical column whose values are the kinds; null takes the one that numbers are scaled within, or else the one with
+    the most values that all have a place."""
+    values: Positive = 40
+    """How many of its values have a place of their own, the most frequent first."""
+    size: Positive = 8
+    """How many numbers are learnt of an event of any kind."""
+
+
 class EmbeddingOptions(Options):
     """How vectors are computed once the model is trained."""
 
@@ -191,7 +203,7 @@ EncoderOptions: TypeAlias = Annotated[
     Annotated[NoEncoderOptions | RecurrentOptions | TransformerOptions, Field(discriminator="name")],
     BeforeValidator(named_or("gru")),
 ]
-PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "total", "attention"]
+PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "total", "attention", "by_category"]
 _POOLINGS = {
     "last": "The state after the last event.",
     "mean": "The mean of all events.",
@@ -199,6 +211,7 @@ _POOLINGS = {
     "std": "The standard deviation over all events.",
     "total": "The logarithm of the sum of all events, with its sign: tells how many there were of what.",
     "attention": "A mean with learnt weights.",
+    "by_category": "Of each kind of event a few learnt numbers, averaged, and how many there were.",
 }
 _OTHER_NAMES = {"loss": OTHER_LOSS_NAMES, "objective": OTHER_OBJECTIVE_NAMES, "views": OTHER_VIEW_NAMES}
 
@@ -219,7 +232,10 @@ class Config(Options):
         "std",
         "max",
         "total",
+        "by_category",
     )
+    by_category: ByCategoryOptions = ByCategoryOptions()
+    """Of the pooling of that name."""
     embedding_dim: Positive | None = None
     """Width of the vector; null takes the pooled states as they are."""
     matryoshka: tuple[Positive, ...] = ()

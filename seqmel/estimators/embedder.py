@@ -47,7 +47,8 @@ class SequenceEmbedder(SequenceTransformer):
     Args:
         encoder: "none", "gru", "lstm" or "transformer".
         embedding_dim: width of the vector; None takes the pooled states as they are.
-        pooling: one or several of "last", "mean", "max", "std", "total", "attention".
+        pooling: one or several of "last", "mean", "max", "std", "total", "attention", "by_category".
+        by_category: options of the last of these, such as {"column": "mcc", "values": 100}.
         matryoshka: sizes of beginnings of the vector that are to be of use alone; needs embedding_dim.
         profile: whether the vector ends with events, and days since the first and last; only without embedding_dim.
         event_encoder: options of the network that sees one event (the section `events` of a config).
@@ -83,7 +84,8 @@ class SequenceEmbedder(SequenceTransformer):
         *,
         encoder: Part = "none",
         embedding_dim: int | None = None,
-        pooling: str | Sequence[str] = ("mean", "std", "max", "total"),
+        pooling: str | Sequence[str] = ("mean", "std", "max", "total", "by_category"),
+        by_category: Mapping[str, Any] | None = None,
         matryoshka: Sequence[int] = (),
         profile: bool = True,
         event_encoder: Mapping[str, Any] | None = None,
@@ -125,6 +127,7 @@ class SequenceEmbedder(SequenceTransformer):
         self.encoder = encoder
         self.embedding_dim = embedding_dim
         self.pooling = pooling
+        self.by_category = by_category
         self.matryoshka = matryoshka
         self.profile = profile
         self.event_encoder = event_encoder

@@ -21,6 +21,7 @@ PARTS = {
     "loss": "loss",
     "miner": "miner",
     "sampler": "sampler",
+    "by_category": "by_category",
     "preparation": "preparation",
     "embedding": "embedding",
 }

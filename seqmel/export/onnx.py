@@ -68,7 +68,9 @@ def build(model: Model) -> onnx.ModelProto:
     if sequence is not None and not isinstance(sequence, Recurrent):
         raise ModelError("An ONNX file holds models with encoder none, gru or lstm; this one has a transformer.")
     if "attention" in model.encoder.pooling.names:
-        raise ModelError("An ONNX file holds the poolings last, mean, max, std and total; this model has attention.")
+        raise ModelError(
+            "An ONNX file holds the poolings last, mean, max, std, total and by_category; this model has attention."
+        )
     graph = _Graph()
     embedding = _Export(model, graph).embedding()
     graph.op("Identity", embedding, out="embedding")
@@ -142,6 +144,7 @@ class _Export:
         row = g.op("Range", g.const(0, np.int64), g.op("Squeeze", self.events), g.const(1, np.int64))
         self.place = g.op("Sub", row, g.op("Gather", self.begins, self.which))
         self.last = g.op("Sub", ends, one)
+        self.codes = {name: self._codes(name) for name in model.schema.categorical}
 
     def _sequence_index(self) -> str:
         """(E,) which client an event is of: one is added where each but the first client begins."""
@@ -181,7 +184,7 @@ class _Export:
     def _features(self) -> str:
         """(E, H) weighted sums of rows of the table."""
         g, events = self.g, self.model.encoder.events
-        codes = {name: self._codes(name) for name in self.model.schema.categorical}
+        codes = self.codes
         table = g.weight(events.table)
         parts = [
             g.op("Gather", table, g.op("Add", code, g.const(events.begins[name], np.int64)))
@@ -331,6 +334,8 @@ class _Export:
                 variance = g.op("Div", summed(g.op("Mul", away, away)), at_least_one)
                 root = g.op("Sqrt", g.op("Add", variance, g.const(1e-6, np.float32)))
                 found.append(g.op("Sub", root, g.const(1e-3, np.float32)))
+            elif name == "by_category":
+                found.append(self._by_category(states))
             elif name == "max":
                 low = g.op("Expand", g.const(-3e38, np.float32), shape)
                 largest = g.op("ScatterElements", low, index, states, axis=0, reduction="max")
@@ -345,6 +350,31 @@ class _Export:
                 )
                 found.append(g.op("Where", some, g.op("Gather", padded, row), g.const(0.0, np.float32)))
         return found
+
+    def _by_category(self, states: str) -> str:
+        """(B, slots * (size + 1)), as `seqmel.nn.by_category` has it: sums and counts, added at the place of client and kind."""
+        g, pooling = self.g, self.model.encoder.pooling.by_category
+        assert pooling is not None
+        slots, width = (g.const(n, np.int64) for n in (pooling.slots, pooling.size + 1))
+        code = self.codes[pooling.column]
+        kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
+        place = g.unsqueeze(g.op("Add", g.op("Mul", self.which, slots), kind), 1)
+        inner = g.linear(states, pooling.inner)
+        one = g.op("Expand", g.const(1.0, np.float32), g.op("Concat", self.events, g.const([1], np.int64), axis=0))
+        told = g.op("Concat", inner, one, axis=1)
+        rows = g.op("Mul", self.clients, g.op("Reshape", slots, g.const([1], np.int64)))
+        shape = g.op("Concat", rows, g.op("Reshape", width, g.const([1], np.int64)), axis=0)
+        zeros, index = g.op("Expand", g.const(0.0, np.float32), shape), g.op("Expand", place, g.op("Shape", told))
+        sums = g.op("ScatterElements", zeros, index, told, axis=0, reduction="add")
+        parts = g.op("Reshape", sums, g.const([-1, pooling.slots, pooling.size + 1], np.int64))
+        total, count = (
+            g.op("Slice", parts, g.const([begin], np.int64), g.const([end], np.int64), g.const([2], np.int64))
+            for begin, end in ((0, pooling.size), (pooling.size, pooling.size + 1))
+        )
+        mean = g.op("Div", total, g.op("Max", count, g.const(1.0, np.float32)))
+        log = g.op("Log", g.op("Add", count, g.const(1.0, np.float32)))
+        flat = g.const([-1, pooling.output_size], np.int64)
+        return g.op("Reshape", g.op("Concat", mean, log, axis=2), flat)
 
 
 def _reordered(weights: Tensor, order: list[int], size: int) -> npt.NDArray[np.float32]:

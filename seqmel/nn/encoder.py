@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from seqmel.config import Config, NoEncoderOptions, RecurrentOptions, TransformerOptions
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.errors import ModelError
+from seqmel.errors import ConfigError, ModelError
+from seqmel.nn.by_category import ByCategory, column_to_pool_by
 from seqmel.nn.events import EventEncoder
 from seqmel.nn.pooling import Pooling, Summary, side_by_side
 from seqmel.nn.profile import PROFILE_SIZE, first_and_last, profile
@@ -41,7 +42,7 @@ class SequenceEncoder(nn.Module):
         self.sequence = _sequence_encoder(config, options.hidden_size)
         width = options.hidden_size + (self.sequence.output_size if self.sequence is not None else 0)
         self.state_size = width
-        self.pooling = Pooling(config.pooling, size=width)
+        self.pooling = Pooling(config.pooling, size=width, by_category=_by_category(config, vocabulary, width))
         pooled = self.pooling.output_size
         self.vector_size = config.embedding_dim or pooled
         projects = self.vector_size != pooled or bool(config.matryoshka)
@@ -122,6 +123,21 @@ class SequenceEncoder(nn.Module):
         pooled = self.pooling.read(state)
         vectors = pooled if self.project is None else self.project(pooled)
         return self._beside_profile(vectors, state["count"][:, 0], first, last, None)
+
+
+def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategory | None:
+    """None where it is not asked for, or beside other poolings where nothing is categorical."""
+    if "by_category" not in config.pooling:
+        return None
+    column = column_to_pool_by(config.by_category, vocabulary)
+    if column is None and len(config.pooling) == 1:
+        raise ConfigError(
+            "pooling is by_category alone, and the events have no categorical column. Name another pooling."
+        )
+    if column is None:
+        return None
+    codes = vocabulary.categorical[column].size
+    return ByCategory(column, codes, input_size=size, options=config.by_category)
 
 
 def _sequence_encoder(config: Config, input_size: int) -> Recurrent | Transformer | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.data.batch import SequenceBatch
+from seqmel.nn.by_category import ByCategory
 
 __all__ = ["POOLINGS", "Pooling", "Summary", "segment_max", "segment_sum", "side_by_side"]
 
@@ -75,9 +76,10 @@ def _in_blocks(states: Sequence[Tensor], batch: SequenceBatch) -> Iterator[tuple
         end = max(begin + 1, int(torch.searchsorted(ends, before + most, right=True)))
         events = slice(before, int(ends[end - 1]))
         offsets = batch.offsets[begin : end + 1] - before
+        columns = {name: values[events] for name, values in batch.columns.items()}
         yield (
             side_by_side([part[events] for part in states]),
-            SequenceBatch({}, batch.time[events], offsets, batch.lengths[begin:end]),
+            SequenceBatch(columns, batch.time[events], offsets, batch.lengths[begin:end]),
         )
         begin = end
 
@@ -87,7 +89,7 @@ def side_by_side(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
-POOLINGS = ("last", "mean", "max", "std", "total", "attention")
+POOLINGS = ("last", "mean", "max", "std", "total", "attention", "by_category")
 """Names of the ways to pool."""
 
 Summary: TypeAlias = dict[str, Tensor]
@@ -99,16 +101,21 @@ class Pooling(nn.Module):
 
     "total" is sign(s) ln(1 + |s|) of the sum s: with "mean" beside it, it tells how many events there were of what.
     "attention" is a learned weight for each event and head of 32 numbers (self-attentive embedding, Lin et al.,
-    arXiv 1703.03130); the others have nothing to learn. An empty sequence gives zeros.
+    arXiv 1703.03130), "by_category" a learned mean within each kind of event; the others have nothing to learn. An empty
+    sequence gives zeros.
 
     Pooling goes through a summary, and summaries of the earlier and the later part of a sequence can be merged, so that
     a client's vector can be brought up to date from its new events alone.
     """
 
-    def __init__(self, names: Sequence[str], *, size: int) -> None:
+    def __init__(self, names: Sequence[str], *, size: int, by_category: ByCategory | None = None) -> None:
         super().__init__()
-        self.names = tuple(names)
-        self.output_size = len(self.names) * size
+        self.names = tuple(name for name in names if name != "by_category" or by_category is not None)
+        self.by_category = by_category if "by_category" in self.names else None
+        self.sizes = [
+            self.by_category.output_size if n == "by_category" and self.by_category else size for n in self.names
+        ]
+        self.output_size = sum(self.sizes)
         self.heads = next(h for h in range(max(1, size // 32), 0, -1) if size % h == 0)
         self.scores = nn.Linear(size, self.heads) if "attention" in self.names else None
 
@@ -143,6 +150,8 @@ class Pooling(nn.Module):
             summary["max"] = segment_max(states, batch)
         if "last" in self.names:
             summary["last"] = _last(states, batch)
+        if self.by_category is not None:
+            summary["kinds"] = self.by_category.summarise(states, batch)
         if self.scores is not None:
             scores = self.scores(states).float()
             summary["peak"] = segment_max(scores.detach(), batch)
@@ -162,6 +171,8 @@ class Pooling(nn.Module):
         if name == "total":
             total = summary["mean"] * summary["count"]
             return total.sign() * total.abs().log1p()
+        if name == "by_category" and self.by_category is not None:
+            return self.by_category.read(summary["kinds"])
         if name == "attention":
             weight = torch.where(summary["weight"] > 0, summary["weight"], 1.0)
             return (summary["attended"].unflatten(1, (self.heads, -1)) / weight.unsqueeze(2)).flatten(1)
@@ -185,6 +196,8 @@ class Pooling(nn.Module):
             merged["max"] = torch.where(before == 0, later["max"], torch.where(new == 0, earlier["max"], larger))
         if "last" in earlier:
             merged["last"] = torch.where(new > 0, later["last"], earlier["last"])
+        if "kinds" in earlier:
+            merged["kinds"] = earlier["kinds"] + later["kinds"]
         if "peak" in earlier:
             merged |= self._merge_attention(earlier, later)
         return merged

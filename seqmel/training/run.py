@@ -194,7 +194,7 @@ def _check_shape(initial: Model, wanted: Config) -> None:
             f"Training cannot go on from a model of another shape (matryoshka: {list(before.matryoshka)} there,"
             f" {list(wanted.matryoshka)} now, which decides whether there is a projection). Train a new model."
         )
-    for name in ("events", "encoder", "pooling", "embedding_dim", "profile"):
+    for name in ("events", "encoder", "pooling", "by_category", "embedding_dim", "profile"):
         old, new = before.to_dict()[name], wanted.to_dict()[name]
         if old != new:
             raise ConfigError(

@@ -32,7 +32,10 @@ ENCODERS: dict[str, Any] = {
 
 def made(encoder: Any, **changes: Any) -> Model:
     config = tiny_config(
-        encoder=encoder, pooling=changes.pop("pooling", ["last", "mean", "max", "std", "total"]), **changes
+        encoder=encoder,
+        by_category={"values": 3},
+        pooling=changes.pop("pooling", ["last", "mean", "max", "std", "total", "by_category"]),
+        **changes,
     )
     torch.manual_seed(0)
     return Model(config, SCHEMA, VOCABULARY, SequenceEncoder(config, VOCABULARY).eval(), {})

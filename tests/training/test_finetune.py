@@ -203,9 +203,9 @@ def test_gradual_unfreezes_one_part_more_an_epoch(pretrained: Model, prepared: P
     names = [name for name, _ in pretrained.encoder.named_parameters()]
     sizes = [len(part) for part in encoder_parts(pretrained.encoder)]
     assert sum(sizes) == len(names)
-    kinds = ["sequence.", "events.network.", "events."]
+    kinds = ["pooling.", "sequence.", "events.network.", "events."]
     assert len(sizes) == len(kinds)
-    for epochs in (1, 2, 3):
+    for epochs in (1, 2, 3, 4):
         tuned = fit(pretrained, prepared, "odd", unfreeze="gradual", epochs=epochs, validation_share=0.0)
         free = tuple(kinds[:epochs])
         assert changed(pretrained, tuned) == {name for name in names if name.startswith(free)}
