@@ -26,12 +26,13 @@ def type_of_products(packed: Tensor) -> torch.dtype | None:
 @cache
 def by_onednn() -> bool:
     """Whether products in float32 go to oneDNN: where the processor has AVX-512. The same on every run of a machine."""
-    return (
-        torch.backends.mkldnn.is_available()
-        and torch.backends.cpu.get_cpu_capability() == "AVX512"
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    )
+    if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    one = torch.ones(1, 1)
+    try:  # the operation is torch's own, not a public one
+        return bool(_linear(one, torch.ops.mkldnn._reorder_linear_weight(one)) == one)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
 
 
 def _few_shapes(products: torch.dtype | None, of: torch.dtype) -> torch.dtype | None:
