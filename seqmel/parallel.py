@@ -35,6 +35,7 @@ __all__ = [
     "mean_over_ranks",
     "ranks",
     "share",
+    "summed",
     "together",
     "wait",
 ]
@@ -167,6 +168,14 @@ def from_first(values: Tensor) -> Tensor:
         values = values.clone()
         dist.broadcast(values, 0)
     return values
+
+
+def summed(counts: Tensor) -> Tensor:
+    """The sum of all ranks' tensors of one shape, the same on every rank; without a gradient."""
+    if together():
+        counts = counts.detach().clone()
+        dist.all_reduce(counts)
+    return counts
 
 
 def gathered(rows: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
+from seqmel.parallel import summed
 
 __all__ = ["EventDecoder"]
 
@@ -15,7 +16,17 @@ _EDGES = (-4.0, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.
 _BINS = len(_EDGES) + 2  # one below, one above all edges, and one, the first, for the missing
 _HOUR, _WEEKDAY = "time of day", "day of week"
 _HOUR_US = 3_600_000_000
+_LEAST_SHARE = 1 / 400  # one of a kind that is rarer still is not heard much louder
 _MONDAY = 3  # 1970-01-01 was a Thursday
+
+
+def _evened(kinds: Tensor, count: int) -> Tensor:
+    """(E,) weights in inverse proportion to the share of an event's kind, or `_LEAST_SHARE` more; of mean 1 over all ranks."""
+    ones = torch.ones_like(kinds, dtype=torch.float32)
+    counts = summed(torch.zeros(count, device=kinds.device).index_add(0, kinds, ones))
+    shares = counts / counts.sum().clamp(min=1)
+    weights = 1 / (shares + _LEAST_SHARE)
+    return (weights / (weights * shares).sum().clamp(min=1e-6))[kinds]
 
 
 class EventDecoder(nn.Module):
@@ -54,7 +65,8 @@ class EventDecoder(nn.Module):
     def costs(self, vectors: Tensor, rows: Tensor, events: SequenceBatch) -> Tensor:
         """(E,) float32: of each event the negative log-likelihood of its features, summed, given a vector.
 
-        For a number within a category it is the Huber loss of its expected value, nothing where it is missing.
+        For a number within a category it is the Huber loss of its expected value, nothing where it is missing, weighted so that a
+        rare category counts nearly as much as a frequent one.
 
         Args:
             vectors: (R, D).
@@ -70,10 +82,9 @@ class EventDecoder(nn.Module):
     def _one(self, name: str, output: Tensor, rows: Tensor, events: SequenceBatch) -> Tensor:
         by = self.by.get(name)
         if by is not None:
-            number = events.columns[name]
-            expected = output[rows, events.columns[by].long()]
-            cost = F.huber_loss(expected, number.nan_to_num(), reduction="none")
-            return cost.masked_fill(number.isnan(), 0.0)
+            number, kinds = events.columns[name], events.columns[by].long()
+            cost = F.huber_loss(output[rows, kinds], number.nan_to_num(), reduction="none")
+            return cost.masked_fill(number.isnan(), 0.0) * _evened(kinds, output.shape[1])
         return -output.log_softmax(1)[rows, self._codes(name, events)]
 
     def _codes(self, name: str, events: SequenceBatch) -> Tensor:

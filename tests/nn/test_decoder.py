@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from small import batch_of, vocabulary_of
+from torch import Tensor
 from torch.nn import functional as F
 
+from seqmel.data.batch import SequenceBatch
 from seqmel.nn.decoder import EventDecoder
 
 LENGTHS = [4, 0, 9, 1]
 EVENTS = sum(LENGTHS)
 
 
+def evened(batch: SequenceBatch) -> Tensor:
+    """Of each event the weight of its number within a kind: the rarer the kind, the more; 1 on average."""
+    kinds = batch.columns["kind"].tolist()
+    weights = torch.tensor([1 / (kinds.count(kind) / len(kinds) + 1 / 400) for kind in kinds])
+    return weights / weights.mean()
+
+
 def test_before_anything_is_learnt_every_event_is_equally_likely() -> None:
     batch, decoder = batch_of(LENGTHS), EventDecoder(vocabulary_of(), input_size=8)
     costs = decoder.costs(torch.randn(3, 8), torch.zeros(EVENTS, dtype=torch.int64), batch)
-    level = batch.columns["level"]
-    expected = math.log(5) + math.log(15) + math.log(24) + math.log(7) + F.huber_loss(
-        torch.zeros(EVENTS), level, reduction="none"
-    )  # fmt: skip
+    level = F.huber_loss(torch.zeros(EVENTS), batch.columns["level"], reduction="none") * evened(batch)
+    expected = math.log(5) + math.log(15) + math.log(24) + math.log(7) + level
     torch.testing.assert_close(costs, expected)
 
 
@@ -41,7 +49,7 @@ def test_costs_are_those_of_a_slow_twin() -> None:
         cost = -kind[row].log_softmax(0)[code] - size[row].log_softmax(0)[bin_]
         cost = cost - hour[row].log_softmax(0)[seconds // 3600 % 24]
         cost = cost - weekday[row].log_softmax(0)[(seconds // 86_400 + 3) % 7]
-        cost = cost + F.huber_loss(level[row, code], batch.columns["level"][e])
+        cost = cost + evened(batch)[e] * F.huber_loss(level[row, code], batch.columns["level"][e])
         torch.testing.assert_close(found[e], cost, rtol=1e-4, atol=1e-4)
 
 
@@ -56,3 +64,16 @@ def test_costs_are_float32_and_finite_under_bfloat16() -> None:
         costs = decoder.costs(torch.randn(3, 8), torch.zeros(EVENTS, dtype=torch.int64), batch)
     assert costs.dtype == torch.float32
     assert costs.isfinite().all()
+
+
+def test_numbers_of_a_rare_kind_count_as_much_as_those_of_a_frequent_one() -> None:
+    batch = batch_of([1000])
+    kinds = torch.full((1000,), 2, dtype=torch.int32)
+    kinds[:20] = 3
+    level = torch.ones(1000)
+    batch = replace(batch, columns=batch.columns | {"kind": kinds, "level": level, "size": torch.zeros(1000)})
+    decoder = EventDecoder(vocabulary_of(daily=True, span_days=7), input_size=8)
+    costs = decoder.costs(torch.randn(1, 8), torch.zeros(1000, dtype=torch.int64), batch).detach()
+    of_level = costs - math.log(5) - math.log(15)
+    torch.testing.assert_close(of_level.mean(), torch.tensor(0.5), rtol=1e-3, atol=1e-4)
+    assert 0.8 < float(of_level[:20].sum() / of_level[20:].sum()) < 1

@@ -10,6 +10,7 @@ from small import SCHEMA, WITH_LABELS, batch_of, card_events, fitted, sequences,
 from torch import Tensor
 
 from seqmel.config import methods
+from seqmel.nn.decoder import EventDecoder
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
 from seqmel.objectives.event_prediction import EventPrediction
@@ -83,9 +84,9 @@ def test_states_and_vectors_are_those_of_the_encoder() -> None:
     assert encoded.states is encoded.states
 
 
-def scored(decoder: Any, vector: Tensor, batch: ViewBatch, event: int) -> Tensor:
-    """The cost of one event given one vector."""
-    return decoder.costs(vector.unsqueeze(0), torch.tensor([0]), batch.sequences.take(torch.tensor([event])))[0]
+def scored(decoder: EventDecoder, vectors: list[Tensor], batch: ViewBatch, events: list[int]) -> Tensor:
+    """What each of these events costs given a vector of its own; all at once, since numbers are weighed by their kinds' shares."""
+    return decoder.costs(torch.stack(vectors), torch.arange(len(events)), batch.sequences.take(torch.tensor(events)))
 
 
 def stirred(part: Any) -> Any:
@@ -100,11 +101,9 @@ def test_event_prediction_foretells_a_view_from_the_one_before_it_of_the_same_cl
     batch, encoder = views(), encoder.eval()
     part = stirred(EventPrediction(vocabulary_of(), embedding_size=encoder.vector_size))
     vectors = encoder.embed(batch.sequences)[:, : encoder.vector_size]
-    expected, begin = torch.zeros(()), 0
-    for view, length in enumerate(LENGTHS):
-        costs = [scored(part.decoder, vectors[batch.others[view]], batch, begin + i) for i in range(length)]
-        expected = expected + torch.stack(costs).mean() / len(LENGTHS)
-        begin += length
+    of_view = [view for view, length in enumerate(LENGTHS) for _ in range(length)]
+    costs = scored(part.decoder, [vectors[batch.others[view]] for view in of_view], batch, list(range(sum(LENGTHS))))
+    expected = torch.stack([costs_of_view.mean() for costs_of_view in costs.split(LENGTHS)]).mean()
     torch.testing.assert_close(part(Encoded(encoder, batch)), expected)
 
 
@@ -113,11 +112,12 @@ def test_next_event_foretells_every_event_but_the_first_of_each_view() -> None:
     batch, encoder = views(), encoder.eval()
     part = stirred(NextEvent(vocabulary_of(), state_size=encoder.state_size))
     states = encoder.states(batch.sequences)
-    costs, begin = [], 0
+    later, begin = [], 0
     for length in LENGTHS:
-        costs += [scored(part.decoder, states[begin + i - 1], batch, begin + i) for i in range(1, length)]
+        later += [begin + i for i in range(1, length)]
         begin += length
-    torch.testing.assert_close(part(Encoded(encoder, batch)), torch.stack(costs).mean())
+    expected = scored(part.decoder, [states[event - 1] for event in later], batch, later).mean()
+    torch.testing.assert_close(part(Encoded(encoder, batch)), expected)
 
 
 def test_next_event_looks_at_no_more_events_than_it_may() -> None:
@@ -158,5 +158,5 @@ def test_masked_events_hide_a_share_of_the_events_and_foretell_just_these() -> N
     torch.manual_seed(3)
     hidden = torch.randperm(30)[:6].sort().values
     states = encoder.states(batch.sequences, hidden=hidden, stand_in=part.stand_in)
-    expected = torch.stack([scored(part.decoder, states[i], batch, int(i)) for i in hidden]).mean()
+    expected = scored(part.decoder, [states[i] for i in hidden], batch, hidden.tolist()).mean()
     torch.testing.assert_close(found, expected)
