@@ -26,7 +26,7 @@ LAYERS: dict[str, str] = {
     "data": "errors schema sealed",
     "losses": "errors",
     "miners": "losses",
-    "nn": "errors config data",
+    "nn": "errors parallel config data",
     "objectives": "parallel options config data losses miners nn",
     "model": "errors schema sealed config data nn",
     "embedding": "errors progress files device config data nn model",
