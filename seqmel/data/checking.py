@@ -19,6 +19,7 @@ __all__ = [
     "missing",
     "no_numbers",
     "time_sql",
+    "times_key",
     "times_of",
 ]
 
@@ -82,7 +83,7 @@ def no_numbers(source: EventSource, column: str) -> tuple[int, str] | None:
 def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
     """What `check_events` has to look at, once for a source, and finds when all is well."""
     check_columns(source, schema)
-    key = (schema.client, schema.time, schema.time_unit, schema.time_format)
+    key = times_key(schema)
     if key not in source.checked:
         rows, clients, times, daily, low, high = source.row(
             f"SELECT count(*), count({ident(schema.client)}), count(t), bool_and(t % {DAY_US} = 0), min(t), max(t)"
@@ -93,6 +94,11 @@ def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
         source.checked[key] = EventTimes(rows, daily, low, high)
     found: EventTimes = source.checked[key]
     return found
+
+
+def times_key(schema: EventSchema) -> tuple[str | None, ...]:
+    """Under what `EventSource.checked` keeps the `EventTimes`, which depend on nothing else."""
+    return schema.client, schema.time, schema.time_unit, schema.time_format
 
 
 @dataclass(frozen=True)

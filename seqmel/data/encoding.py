@@ -1,27 +1,29 @@
 """Encode events, sort them by client and time, group them by client. DuckDB does it, out of core.
 
-The vocabulary becomes small tables; encoding is a join with them; sequences come out of one flat sort by (client in
-order of appearance, time, place in the input) as a stream of Arrow batches with list columns, one row a client. The
-same SQL serves training, embedding and scoring, whatever the events came from.
+Encoding is a join with the vocabulary; sequences come out of one flat sort by (client in order of appearance, time, place in
+the input) as a stream of Arrow batches with list columns, one row a client. The same SQL serves training, embedding
+and scoring, whatever the events came from. Of events that fit in memory as whole columns numpy does the sort.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
 
-from seqmel.data.checking import category_text, check_events, missing, time_sql
+from seqmel.data.checking import check_events, missing
+from seqmel.data.coding import coded_sql, register_codes
+from seqmel.data.column_encoding import ColumnEncoding
+from seqmel.data.column_reading import whole_columns
+from seqmel.data.columns import INDEX as _INDEX
 from seqmel.data.shard import Shard, in_shard_sql
-from seqmel.data.source import ROW, EventSource, ident, is_integer, reading
+from seqmel.data.source import ROW, EventSource, ident, reading
 from seqmel.data.times import text_time_sql
-from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, CategoryCodes, Vocabulary
+from seqmel.data.vocabulary import Vocabulary
 from seqmel.schema import EventSchema
 
-__all__ = ["coded_sql", "encode", "nest", "register_codes", "sequence_schema"]
-
-_INDEX = "__client_index"
+__all__ = ["encode", "nest", "sequence_schema"]
 
 
 def sequence_schema(source: EventSource, schema: EventSchema) -> pa.Schema:
@@ -50,9 +52,17 @@ def encode(
         shard: only these clients; all events are checked.
         chunk_events: about how many events a batch holds; a client is never split.
     """
+    columns = whole_columns(source, schema)
     check_events(source, schema)
     register_codes(source, schema, vocabulary)
     out = sequence_schema(source, schema)
+    if columns is not None:
+        encoding = ColumnEncoding(columns, source, schema, vocabulary, shard)
+        with reading(source.label):
+            ids = _Ids(pa.table([encoding.ids.cast(out.types[0])], [schema.client]).to_reader())
+            rows = encoding.chunk(chunk_events)
+            yield from _group(encoding.flat(rows), encoding.schema, ids, out, rows)
+        return
     coded = coded_sql(source, schema, vocabulary, (_INDEX, ROW), f"JOIN clients ON {ident(schema.client)} = __client")
     flat = f"SELECT * EXCLUDE ({ROW}) FROM ({coded}) ORDER BY {_INDEX}, {ident(schema.time)}, {ROW}"
     yield from _grouped(source, schema.client, flat, out, chunk_events, shard)
@@ -111,94 +121,7 @@ def _grouped(
     ids = _Ids(source.stream(f"SELECT __client FROM clients ORDER BY {_INDEX}", chunk_events, beside=True))
     flat = source.stream(flat_sql, chunk_events)
     with reading(source.label):
-        yield from _group(flat, ids, out, chunk_events)
-
-
-def register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
-    """One table a category (key, code), keyed in the type that the column has here; one table a scale within a category.
-
-    Their column names begin with two underscores, so that they are not taken for columns of the events.
-    """
-    for i, column in enumerate(schema.categorical):
-        values = vocabulary.categorical[column].values
-        codes = pa.table(
-            {"text": pa.array(values, pa.string()), "__code": pa.array(range(FIRST, FIRST + len(values)), pa.int32())}
-        )
-        source.connection.register("codes_given", codes)
-        source.query(f"CREATE OR REPLACE TABLE codes_{i} AS {_keys_sql(source, column)}")
-        source.connection.unregister("codes_given")
-    for i, column in enumerate(schema.numeric):
-        scales = vocabulary.numeric[column]
-        if scales.by:
-            rows = [scales.of_code(code) for code in range(vocabulary.categorical[scales.by].size)]
-            table = pa.table({
-                "__code": pa.array(range(len(rows)), pa.int32()),
-                "__log_unit": pa.array([s.log_unit for s in rows], pa.float64()),
-                "__center": pa.array([s.center for s in rows], pa.float64()),
-                "__scale": pa.array([s.scale for s in rows], pa.float64()),
-            })  # fmt: skip
-            source.connection.register("scales_given", table)
-            source.query(f"CREATE OR REPLACE TABLE scales_{i} AS SELECT * FROM scales_given")
-            source.connection.unregister("scales_given")
-
-
-def _keys_sql(source: EventSource, column: str) -> str:
-    """Integers are joined as integers, which is faster than as text; "05" and "5.4" are no integer's text and have no key."""
-    if is_integer(source.columns[column]):
-        key = "TRY_CAST(text AS HUGEINT)"
-        return f"SELECT {key} AS __key, __code FROM codes_given WHERE {key}::VARCHAR = text"
-    return "SELECT text AS __key, __code FROM codes_given"
-
-
-def _code_sql(source: EventSource, column: str, i: int, codes: CategoryCodes) -> str:
-    raw = _raw_sql(source, column)
-    return f"CASE WHEN {raw} IS NULL THEN {codes.null_code} ELSE coalesce(codes_{i}.__code, {UNSEEN}) END"
-
-
-def _raw_sql(source: EventSource, column: str) -> str:
-    if is_integer(source.columns[column]):
-        return f"{ident(column)}::HUGEINT"
-    return category_text(source, column)
-
-
-def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
-    y = f"CASE WHEN {log_unit} IS NULL THEN {x} ELSE sign({x}) * ln(1 + abs({x}) / {log_unit}) END" if log_unit else x
-    z = f"(({y}) - {center}) / {scale}"
-    return f"CASE WHEN {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
-
-
-def coded_sql(
-    source: EventSource, schema: EventSchema, vocabulary: Vocabulary, keys: tuple[str, ...], join: str = ""
-) -> str:
-    """SQL for the encoded events, in no order: `keys`, the time, then the features; after `register_codes`.
-
-    Codes come first, then numbers, since a number may be scaled within a code.
-
-    Args:
-        source, schema, vocabulary: see `encode`.
-        keys: more columns of the events that are wanted, or of what is joined.
-        join: SQL that joins more to the events.
-    """
-    places = {c: i for i, c in enumerate(schema.categorical)}
-    codes = [f"{_code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}" for c, i in places.items()]
-    numbers = [f"{ident(c)}::DOUBLE AS {ident(c)}" for c in schema.numeric]
-    joins = [f"LEFT JOIN codes_{i} ON {_raw_sql(source, c)} = codes_{i}.__key" for c, i in places.items()]
-    coded = (
-        f"SELECT {', '.join((*keys, f'{time_sql(source, schema)} AS {ident(schema.time)}', *codes, *numbers))}"
-        f" FROM events {join} {' '.join(joins)}"
-    )
-    scaled, scale_joins = [], []
-    for i, column in enumerate(schema.numeric):
-        scales, x = vocabulary.numeric[column], ident(column)
-        if scales.by:
-            s = f"scales_{i}"
-            scaled.append(f"{_scaled_sql(x, f'{s}.__log_unit', f'{s}.__center', f'{s}.__scale')} AS {x}")
-            scale_joins.append(f"JOIN {s} ON {s}.__code = {ident(scales.by)}")
-        else:
-            unit = repr(scales.overall.log_unit) if scales.overall.log_unit else None
-            scaled.append(f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} AS {x}")
-    columns = [*keys, ident(schema.time), *(ident(c) for c in schema.categorical), *scaled]
-    return f"SELECT {', '.join(columns)} FROM ({coded}) {' '.join(scale_joins)}"
+        yield from _group(flat, flat.schema, ids, out, chunk_events)
 
 
 class _Ids:
@@ -221,9 +144,11 @@ class _Ids:
         return len(self._left) - count
 
 
-def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: int) -> Iterator[pa.RecordBatch]:
+def _group(
+    flat: Iterable[pa.RecordBatch], schema: pa.Schema, ids: _Ids, out: pa.Schema, chunk_events: int
+) -> Iterator[pa.RecordBatch]:
     """Cut a flat sorted stream into batches of whole clients of about `chunk_events` events."""
-    done, held, enough = 0, flat.schema.empty_table(), chunk_events
+    done, held, enough = 0, schema.empty_table(), chunk_events
     for batch in flat:
         held = pa.concat_tables([held, pa.Table.from_batches([batch])])
         if len(held) < enough:

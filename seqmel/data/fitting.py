@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import math
 
-from seqmel.data.checking import DAY_US, category_text, time_sql, times_of
+import numpy as np
+
+from seqmel.data.checking import DAY_US, EventTimes, category_text, time_sql, times_of
+from seqmel.data.column_fitting import ColumnSample, counts_table, quantiles, sample_of
+from seqmel.data.column_reading import whole_columns
+from seqmel.data.columns import EventColumns
 from seqmel.data.source import ROW, EventSource, ident
 from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
 from seqmel.errors import SchemaError
@@ -27,6 +32,7 @@ __all__ = [
 _SAMPLE_ROWS = 400_000  # scales are quantiles; a sample of whole clients of this size gives them to two digits and more
 _SAMPLE_ROWS_WITHIN = 2_000_000  # where numbers have a scale for each category, of which some are rare
 _GAP_ROWS = 100_000  # of the sample are sorted for the usual gap, which is two numbers
+_SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
 _HEAVY_TAIL = (
     10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
@@ -47,8 +53,11 @@ def fit_vocabulary(
     Raises:
         InputError, SchemaError: see `check_events`; also for a feature with only nulls.
     """
+    columns = whole_columns(source, schema)
     times = times_of(source, schema)
-    categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
+    categorical = {c: _fit_categories(source, c, min_count, max_categories, columns) for c in schema.categorical}
+    if columns is not None:
+        return _fit_on_columns(source, schema, categorical, columns, times)
     for share in (one_in(times.events, schema), 1):  # few clients may have no one among so many
         source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, share)}")
         if source.rows("SELECT 1 FROM sample LIMIT 1"):
@@ -60,14 +69,46 @@ def fit_vocabulary(
     return vocabulary
 
 
-def category_counts_sql(source: EventSource, column: str) -> str:
-    """SQL for the values of a category in text form and how often they come; those of parts of the events add up."""
-    counted = f"SELECT {ident(column)}, count(*) AS __n FROM events GROUP BY 1"  # a number is made text once a value
-    return f"SELECT {category_text(source, column)} AS value, sum(__n)::BIGINT AS n FROM ({counted}) GROUP BY 1"
+def _fit_on_columns(
+    source: EventSource,
+    schema: EventSchema,
+    categorical: dict[str, CategoryCodes],
+    columns: EventColumns,
+    times: EventTimes,
+) -> Vocabulary:
+    """What `fit_vocabulary` fits on the table `sample`, on the same sample of whole columns."""
+    for share in (one_in(times.events, schema), 1):
+        sample = sample_of(columns, source, schema.client, in_sample_sql(ident(schema.client), share))
+        if len(sample):
+            break
+    numeric = {c: _scales_on_columns(source, c, schema, categorical, sample) for c in schema.numeric}
+    fewer = _in_gap_sample_sql(ident(schema.client), len(sample))
+    looked_at = sample.of(source, schema.client, fewer) if fewer else sample
+    q = quantiles(source, looked_at.gaps(), _SHARES) or quantiles(source, sample.gaps(), _SHARES)
+    return Vocabulary(
+        categorical=categorical, numeric=numeric, time=_time_scale(q, times.daily, times.low_us, times.high_us)
+    )
 
 
-def _fit_categories(source: EventSource, column: str, min_count: int, max_categories: int) -> CategoryCodes:
-    source.query(f"CREATE OR REPLACE TABLE counted AS {category_counts_sql(source, column)}")
+def category_counts_sql(source: EventSource, column: str, counted: str | None = None) -> str:
+    """SQL for the values of a category in text form and how often they come; those of parts of the events add up.
+
+    Args:
+        source: the events.
+        column: the category.
+        counted: what has its values as they came and `__n`, how often they come, where that is known.
+    """
+    counts = counted or f"(SELECT {ident(column)}, count(*) AS __n FROM events GROUP BY 1)"
+    return f"SELECT {category_text(source, column)} AS value, sum(__n)::BIGINT AS n FROM {counts} GROUP BY 1"
+
+
+def _fit_categories(
+    source: EventSource, column: str, min_count: int, max_categories: int, columns: EventColumns | None
+) -> CategoryCodes:
+    if columns is not None:
+        source.connection.register("values_counted", counts_table(columns, column))
+    counted = category_counts_sql(source, column, "values_counted" if columns is not None else None)
+    source.query(f"CREATE OR REPLACE TABLE counted AS {counted}")
     nulls, known = source.row(
         "SELECT coalesce(sum(n) FILTER (value IS NULL), 0), coalesce(sum(n) FILTER (value IS NOT NULL), 0) FROM counted"
     )
@@ -108,8 +149,13 @@ def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
     return (
         f"SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time,"
         f" {ROW}{', ' + selected if selected else ''} FROM events"
-        + (f" WHERE hash({ident(schema.client)}::VARCHAR) % {one_in} = 0" if one_in > 1 else "")
+        + (f" WHERE {chosen}" if (chosen := in_sample_sql(ident(schema.client), one_in)) else "")
     )
+
+
+def in_sample_sql(client: str, one_in: int) -> str:
+    """SQL for whether a client is in the sample; empty where all are."""
+    return f"hash({client}::VARCHAR) % {one_in} = 0" if one_in > 1 else ""
 
 
 def text_name(schema: EventSchema, column: str) -> str:
@@ -124,42 +170,61 @@ def fit_scales(
     return {c: _fit_scales(source, c, schema, categorical) for c in schema.numeric}
 
 
-_QUANTILES = "[0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]"
-
-
 def _quantiles_sql(x: str) -> str:
-    return f"quantile_cont({x}, {_QUANTILES})"
+    return f"quantile_cont({x}, {list(_SHARES)})"
 
 
 def _fit_scales(
     source: EventSource, column: str, schema: EventSchema, categorical: dict[str, CategoryCodes]
 ) -> NumericScales:
-    overall = _group_scales(source, column).get(None)
-    if overall is None:
-        raise SchemaError(
-            f"Column {column!r} of {source.label} holds no finite number. Leave it out of schema.numeric."
-        )
+    x = ident(column) + "::DOUBLE"
+    overall = _group_scales(source, f"SELECT NULL::VARCHAR AS key, {x} AS x FROM sample", 1).get(None)
     by = schema.numeric_by.get(column)
+    text = text_name(schema, by) if by else ""
+    groups = _group_scales(source, f"SELECT {text} AS key, {x} AS x FROM sample", _MIN_WITHIN) if by and overall else {}
+    return _numeric_scales(column, source.label, overall, by, groups, categorical)
+
+
+def _scales_on_columns(
+    source: EventSource, column: str, schema: EventSchema, categorical: dict[str, CategoryCodes], sample: ColumnSample
+) -> NumericScales:
+    x = sample.finite(column)
+    q = quantiles(source, x, _SHARES)
+    unit = quantiles(source, np.sort(np.abs(x[x != 0])), (0.5,)) if q and _is_heavy(q) else None
+    overall = _scale_of(q, unit[0] if unit else None) if q else None
+    by, groups = schema.numeric_by.get(column), {}
+    if by and overall:
+        source.connection.register("within_given", sample.within(source, column, by, category_text(source, by)))
+        groups = _group_scales(source, "SELECT key, x FROM within_given", _MIN_WITHIN)
+        source.connection.unregister("within_given")
+    return _numeric_scales(column, source.label, overall, by, groups, categorical)
+
+
+def _numeric_scales(
+    column: str,
+    label: str,
+    overall: NumericScale | None,
+    by: str | None,
+    groups: dict[str | None, NumericScale],
+    categorical: dict[str, CategoryCodes],
+) -> NumericScales:
+    """The scales of a column, `groups` by the text of the category that it lies within."""
+    if overall is None:
+        raise SchemaError(f"Column {column!r} of {label} holds no finite number. Leave it out of schema.numeric.")
     if by is None:
         return NumericScales(overall=overall)
-    of_value = _group_scales(source, column, text_name(schema, by))
     codes = categorical[by]
-    within = (of_value.get(None) if codes.null else None, None, *(of_value.get(v) for v in codes.values))
+    within = (groups.get(None) if codes.null else None, None, *(groups.get(v) for v in codes.values))
     return NumericScales(overall=overall, by=by, within=within)
 
 
-def _group_scales(source: EventSource, column: str, by: str | None = None) -> dict[str | None, NumericScale]:
-    """Scales of a column, by a column of the sample; the key None is the null category, or all events without `by`."""
-    x, key = ident(column) + "::DOUBLE", by or "NULL::VARCHAR"
-    finite = f"SELECT {key} AS key, {x} AS x FROM sample WHERE isfinite({x})"
-    linear = {
-        k: (n, unit, q)
-        for k, n, unit, q in source.rows(
-            f"SELECT key, count(*), median(abs(x)) FILTER (x <> 0), {_quantiles_sql('x')} FROM ({finite}) GROUP BY key"
-        )
-    }
-    smallest = _MIN_WITHIN if by else 1
-    return {k: _scale_of(q, unit) for k, (n, unit, q) in linear.items() if n >= smallest}
+def _group_scales(source: EventSource, rows: str, smallest: int) -> dict[str | None, NumericScale]:
+    """Scales by `key` of the numbers `x` of some SQL, of keys with so many finite ones; the key None is null."""
+    found = source.rows(
+        f"SELECT key, count(*), median(abs(x)) FILTER (x <> 0), {_quantiles_sql('x')}"
+        f" FROM ({rows}) WHERE isfinite(x) GROUP BY key"
+    )
+    return {key: _scale_of(q, unit) for key, n, unit, q in found if n >= smallest}
 
 
 def _scale_of(q: list[float], unit: float | None) -> NumericScale:
@@ -180,14 +245,25 @@ def _is_heavy(q: list[float]) -> bool:
 def _scale(q: list[float], log_unit: float | None) -> NumericScale:
     """Median and the widest interquantile range that is not zero, in units of a normal's standard deviation."""
     widths = ((q[4] - q[2]) / 1.349, (q[5] - q[1]) / 3.290, (q[6] - q[0]) / 4.653)
-    return NumericScale(log_unit=log_unit, center=q[3], scale=next((w for w in widths if w > 1e-12), 1.0))
+    center = q[3] + 0.0  # of -0.0 and 0.0 either may come first
+    return NumericScale(log_unit=log_unit, center=center, scale=next((w for w in widths if w > 1e-12), 1.0))
 
 
 def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> TimeScale:
     """What the times can tell: first and last event of all (microseconds), and gaps from the table `sample`."""
     (rows,) = source.row("SELECT count(*) FROM sample")
-    fewer = f" WHERE hash(__client::VARCHAR) // 1_024 % {-(-rows // _GAP_ROWS)} = 0" if rows > 2 * _GAP_ROWS else ""
-    q = _gap_quantiles(source, fewer) or _gap_quantiles(source, "")
+    fewer = _in_gap_sample_sql("__client", rows)
+    q = _gap_quantiles(source, f" WHERE {fewer}" if fewer else "") or _gap_quantiles(source, "")
+    return _time_scale(q, daily, low, high)
+
+
+def _in_gap_sample_sql(client: str, rows: int) -> str:
+    """SQL for whether a client of a sample of so many events is looked at for gaps; empty where all are."""
+    return f"hash({client}::VARCHAR) // 1_024 % {-(-rows // _GAP_ROWS)} = 0" if rows > 2 * _GAP_ROWS else ""
+
+
+def _time_scale(q: list[float] | None, daily: bool, low: int, high: int) -> TimeScale:
+    """From quantiles of gaps, in microseconds; None where there are none."""
     usual = (
         _scale([math.log1p(gap / 1e6) for gap in q], None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
     )

@@ -115,16 +115,17 @@ def _opened(
     connection.execute(
         f"CREATE VIEW events AS SELECT {nan_as_null(columns)}, {placed.place} AS {ROW} FROM {placed.rows}"
     )
-    return EventSource(connection, label, columns, left_out=left_out)
+    return EventSource(connection, label, columns, left_out=left_out, whole=placed.whole)
 
 
 @dataclass(frozen=True)
 class _Placed:
     """SQL for rows, and for their places in the input: read off a file or a table, since to count rows takes as long as to
-    scan them, in one thread."""
+    scan them, in one thread. `whole`: see `EventSource`."""
 
     rows: str
     place: str
+    whole: tuple[str, ...] | pa.Table | None = None
 
 
 def _register(
@@ -152,7 +153,7 @@ def _register(
     _check_names(table.schema.names, label)
     with reading(label):
         connection.register("raw", table)
-    return label, left_out, _Placed("raw", _COUNTED)
+    return label, left_out, _Placed("raw", _COUNTED, table if isinstance(table, pa.Table) else None)
 
 
 def _partition_keys(events: ds.Dataset) -> set[str]:
@@ -250,7 +251,8 @@ def _register_files(
     rows = f"read_parquet({listed}, union_by_name = true, hive_partitioning = {hive})"
     with reading(path):
         connection.execute(f"CREATE VIEW raw AS FROM {rows}")
-    return _Placed(rows, f"(file_index::BIGINT << {_FILE_BITS}) + file_row_number")
+    whole = tuple(files) if hive == "false" else None
+    return _Placed(rows, f"(file_index::BIGINT << {_FILE_BITS}) + file_row_number", whole)
 
 
 def _check_parquet(file: str) -> None:

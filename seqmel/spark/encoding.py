@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seqmel.data.encoding import coded_sql, register_codes, sequence_schema
+from seqmel.data.coding import coded_sql, register_codes
+from seqmel.data.encoding import sequence_schema
 from seqmel.data.parts import CLIENT_ROW, PartReader
 from seqmel.data.source import ROW, EventSource, ident
 from seqmel.data.vocabulary import Vocabulary
