@@ -11,6 +11,7 @@ from seqmel.schema import EventSchema
 
 __all__ = [
     "DAY_US",
+    "FARTHEST_US",
     "EventTimes",
     "Unusable",
     "category_text",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 DAY_US = 86_400_000_000
-_FARTHEST_US = 2**62
+FARTHEST_US = 2**62
 _COARSE = ("TIMESTAMP_S", "TIMESTAMP_MS")
 _US = {"day": DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1}
 
@@ -35,7 +36,7 @@ def time_sql(source: EventSource, schema: EventSchema) -> str:
     A time more than 146,000 years away is not understood either: the gap between two such would not fit in 64 bits.
     """
     micros = _micros_sql(source, schema)
-    return f"CASE WHEN {micros} BETWEEN {-_FARTHEST_US} AND {_FARTHEST_US} THEN {micros} END"
+    return f"CASE WHEN {micros} BETWEEN {-FARTHEST_US} AND {FARTHEST_US} THEN {micros} END"
 
 
 def _micros_sql(source: EventSource, schema: EventSchema) -> str:

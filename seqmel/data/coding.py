@@ -9,7 +9,7 @@ from seqmel.data.source import EventSource, ident, is_integer
 from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, CategoryCodes, Vocabulary
 from seqmel.schema import EventSchema
 
-__all__ = ["code_sql", "coded_sql", "raw_sql", "register_codes", "scaled_sql"]
+__all__ = ["code_sql", "coded_sql", "logarithm_sql", "raw_sql", "register_codes", "scaled_sql"]
 
 
 def register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
@@ -61,10 +61,14 @@ def raw_sql(source: EventSource, column: str) -> str:
     return category_text(source, column)
 
 
+def logarithm_sql(x: str, log_unit: str) -> str:
+    """SQL for the signed logarithm of a number in units, for the number itself where the unit is null."""
+    return f"CASE WHEN {log_unit} IS NULL THEN {x} ELSE sign({x}) * ln(1 + abs({x}) / {log_unit}) END"
+
+
 def scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
     """SQL for a scaled number, NaN where it is null; all four are SQL, for the first and the scale's `log_unit`, center and scale."""
-    y = f"CASE WHEN {log_unit} IS NULL THEN {x} ELSE sign({x}) * ln(1 + abs({x}) / {log_unit}) END" if log_unit else x
-    z = f"(({y}) - {center}) / {scale}"
+    z = f"(({logarithm_sql(x, log_unit) if log_unit else x}) - {center}) / {scale}"
     return f"CASE WHEN {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from seqmel.data.coding import code_sql, raw_sql, scaled_sql
+from seqmel.data.coding import code_sql, logarithm_sql, raw_sql
 from seqmel.data.column_fitting import ask, sample_of
 from seqmel.data.columns import INDEX, EventColumns
 from seqmel.data.shard import Shard, in_shard_sql
@@ -21,6 +22,8 @@ from seqmel.schema import EventSchema
 __all__ = ["ColumnEncoding"]
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
+
+_ROWS_OF_A_THREAD = 131_072  # a thread of the engine takes a batch of Arrow at a time
 
 
 class ColumnEncoding:
@@ -75,10 +78,21 @@ class ColumnEncoding:
 
     def _batch(self, places: npt.NDArray[np.int64]) -> pa.RecordBatch:
         columns, schema = self._columns, self._schema
-        codes = {c: self._codes[c].take(columns.categories[c].index.take(places)) for c in schema.categorical}
-        numbers = [self._scaled(c, columns.numbers[c].take(places), codes) for c in schema.numeric]
-        index = self._number.take(columns.client.take(places))
-        return pa.record_batch([index, columns.time.take(places), *codes.values(), *numbers], schema=self.schema)
+        with ThreadPoolExecutor(columns.threads) as pool:
+            codes = {c: pool.submit(self._coded, c, places) for c in schema.categorical}
+            numbers = [pool.submit(columns.numbers[c].take, places) for c in schema.numeric]
+            time, index = pool.submit(columns.time.take, places), pool.submit(self._numbered, places)
+        coded = {c: code.result() for c, code in codes.items()}
+        scaled = [self._scaled(c, x.result(), coded) for c, x in zip(schema.numeric, numbers, strict=True)]
+        return pa.record_batch([index.result(), time.result(), *coded.values(), *scaled], schema=self.schema)
+
+    def _coded(self, column: str, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        return self._codes[column].take(self._columns.categories[column].index.take(places))
+
+    def _numbered(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+        """(m,) the clients as numbers within the share."""
+        client = self._columns.client.take(places)
+        return client if len(self.ids) == len(self._number) else self._number.take(client)
 
     def _scaled(
         self, column: str, x: npt.NDArray[np.float64], codes: dict[str, npt.NDArray[np.int32]]
@@ -86,23 +100,24 @@ class ColumnEncoding:
         """(m,) the scaled numbers of events that have these codes."""
         by = self._vocabulary.numeric[column].by
         unit, center, scale = (s.take(codes[by]) if by else s for s in self._scales[column])
-        if np.isnan(self._scales[column][0]).all():
-            return _linear(x, center, scale)
-        return self._logarithmic(x, unit, center, scale)
+        logarithmic = not np.isnan(self._scales[column][0]).all()
+        return _linear(self._logarithm(x, unit) if logarithmic else x, center, scale)
 
-    def _logarithmic(self, x: Numbers, unit: Numbers, center: Numbers, scale: Numbers) -> npt.NDArray[np.float32]:
-        """By the engine: numpy's logarithm differs from its own in the last bit."""
-        whole = {"__log_unit": unit, "__center": center, "__scale": scale}
-        given = {"__x": x} | {name: np.broadcast_to(numbers, x.shape) for name, numbers in whole.items()}
-        table = pa.table({name: pa.array(numbers, from_pandas=True) for name, numbers in given.items()})
+    def _logarithm(self, x: Numbers, unit: Numbers) -> Numbers:
+        """(m,) by the engine: numpy's logarithm differs from its own in the last bit."""
+        given = {"__x": pa.array(x, from_pandas=True)}
+        if len(unit) > 1:
+            given["__log_unit"] = pa.array(unit, from_pandas=True)
+        table = pa.Table.from_batches(pa.table(given).to_batches(max_chunksize=_ROWS_OF_A_THREAD))
+        sql = logarithm_sql("__x", "__log_unit" if len(unit) > 1 else repr(float(unit[0])))
         self._source.connection.register("numbers_given", table)
-        sql = f"SELECT {scaled_sql(*given)} FROM numbers_given"
-        found = self._source.stream(sql, len(x)).read_all().column(0).to_numpy()
+        found = self._source.stream(f"SELECT {sql} FROM numbers_given", len(x)).read_all().column(0)
         self._source.connection.unregister("numbers_given")
-        return np.asarray(found, np.float32)
+        return np.asarray(found.to_numpy(), np.float64)
 
 
 def _linear(x: Numbers, center: Numbers, scale: Numbers) -> npt.NDArray[np.float32]:
+    """The numbers are equal to the engine's, which has no other arithmetic."""
     with np.errstate(over="ignore"):
         z = x - center
         z /= scale

@@ -6,6 +6,7 @@ are no whole columns, and DuckDB goes through the rows and says what is wrong wi
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seqmel.data.checking import check_columns, time_sql, times_key
+from seqmel.data.checking import FARTHEST_US, check_columns, time_sql, times_key
 from seqmel.data.columns import Category, EventColumns
 from seqmel.data.source import EventSource
 from seqmel.errors import InputError
@@ -60,8 +61,9 @@ def _read(source: EventSource, schema: EventSchema) -> EventColumns | None:
     if source.whole is None or not _plain(source, schema):
         return None
     try:
-        table = _table(source, (schema.client, schema.time, *schema.features))
-        return None if table is None else _columns(source, schema, table)
+        limit, threads = _limits(source)
+        table = _table(source, (schema.client, schema.time, *schema.features), limit, threads)
+        return None if table is None else _columns(source, schema, table, threads)
     except (pa.ArrowException, OSError, InputError):  # whatever it is, DuckDB finds it too, and has words for it
         return None
 
@@ -71,7 +73,8 @@ def _plain(source: EventSource, schema: EventSchema) -> bool:
     kinds = {c: source.columns[c] for c in (schema.client, schema.time, *schema.features)}
     moments = {c for c, kind in kinds.items() if kind.startswith(("DATE", "TIMESTAMP"))}
     return (
-        all(kind in _TYPES or (kind.startswith("ENUM") and c in schema.categorical) for c, kind in kinds.items())
+        len(kinds) == 2 + len(schema.features)
+        and all(kind in _TYPES or (kind.startswith("ENUM") and c in schema.categorical) for c, kind in kinds.items())
         and moments <= {schema.time}
         and kinds[schema.client] not in ("FLOAT", "DOUBLE", "BOOLEAN")
         and kinds[schema.time] not in ("VARCHAR", "BOOLEAN")
@@ -80,10 +83,9 @@ def _plain(source: EventSource, schema: EventSchema) -> bool:
     )
 
 
-def _table(source: EventSource, names: tuple[str, ...]) -> pa.Table | None:
+def _table(source: EventSource, names: tuple[str, ...], limit: float, threads: int) -> pa.Table | None:
     """These columns of the input, text of files as dictionaries; None where memory may not hold what is made of them."""
     texts = [c for c in names if source.columns[c] == "VARCHAR"]
-    limit, threads = _limits(source)
     if isinstance(source.whole, pa.Table):
         table = source.whole.select(names)
         return table if _bytes(len(table), names, table.select(texts).nbytes) <= limit else None
@@ -116,7 +118,7 @@ def _text_bytes(file: pq.ParquetFile, texts: list[str]) -> int:
     return sum(c.total_uncompressed_size for c in columns if c.path_in_schema in texts)
 
 
-def _columns(source: EventSource, schema: EventSchema, table: pa.Table) -> EventColumns | None:
+def _columns(source: EventSource, schema: EventSchema, table: pa.Table, threads: int) -> EventColumns | None:
     """None where a column has another type than DuckDB says, or a client or time is none."""
     found = {name: _typed(table.column(name), source.columns[name]) for name in table.column_names}
     del table
@@ -124,14 +126,16 @@ def _columns(source: EventSource, schema: EventSchema, table: pa.Table) -> Event
     if len(typed) < len(found):
         return None
     found.clear()
-    clients, moments = _clients(typed.pop(schema.client)), _micros(source, schema, typed.pop(schema.time))
-    if clients is None or moments.null_count:
+    with ThreadPoolExecutor(threads) as pool:
+        found_clients = pool.submit(_clients, typed.pop(schema.client))
+        categories = {c: pool.submit(_category, typed.pop(c)) for c in schema.categorical}
+        numbers = {c: pool.submit(_number, typed.pop(c)) for c in schema.numeric}
+        moments = _micros(source, schema, typed.pop(schema.time))
+    clients = found_clients.result()
+    if clients is None or moments is None:
         return None
-    categories = {c: _category(typed.pop(c)) for c in schema.categorical}
-    numbers = {c: _one(typed.pop(c).cast(pa.float64(), safe=False)) for c in schema.numeric}
-    return EventColumns(
-        *clients, moments.to_numpy(), categories, {c: x.to_numpy(zero_copy_only=False) for c, x in numbers.items()}
-    )
+    known = {c: category.result() for c, category in categories.items()}
+    return EventColumns(*clients, moments, known, {c: x.result() for c, x in numbers.items()}, threads)
 
 
 def _typed(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray | None:
@@ -160,26 +164,34 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    """As a dictionary of which text is checked to be text, as DuckDB does."""
+    """As a dictionary, of which text is checked to be text, as DuckDB does."""
     is_dictionary = pa.types.is_dictionary(column.type)
     encoded = _one(column.unify_dictionaries()) if is_dictionary else _one(column).dictionary_encode()
-    encoded.validate(full=True)
+    if _is_text(encoded.dictionary.type):
+        encoded.validate(full=True)
     return encoded
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    """All kinds of text as one."""
+    return values.cast(pa.string()) if _is_text(values.type) else values
 
 
 def _clients(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]] | None:
     """The clients in the order of their first events, and whose each event is; None where one is null."""
     encoded = _encoded(column)
-    places = encoded.indices.dictionary_encode()  # a dictionary of a file has an order of its own
-    ids = encoded.dictionary.take(places.dictionary)
-    if encoded.null_count or ids.null_count:
+    ids, places = _as_text(encoded.dictionary), encoded.indices
+    if pa.types.is_dictionary(column.type):  # that of a file has an order of its own
+        again = places.dictionary_encode()
+        ids, places = ids.take(again.dictionary), again.indices
+    if places.null_count or ids.null_count:
         return None
-    return ids, places.indices.to_numpy()
+    return ids, places.to_numpy()
 
 
 def _category(column: pa.ChunkedArray) -> Category:
     encoded = _encoded(column)
-    values = encoded.dictionary.cast(pa.string()) if _is_text(encoded.dictionary.type) else encoded.dictionary
+    values = _as_text(encoded.dictionary)
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     null = pa.nulls(1, values.type)
@@ -187,9 +199,20 @@ def _category(column: pa.ChunkedArray) -> Category:
     return Category(index.to_numpy(), pa.concat_arrays([values, null]))
 
 
-def _micros(source: EventSource, schema: EventSchema, column: pa.ChunkedArray) -> pa.Array:
-    """(n,) int64: the times in microseconds, in their order, null where they are none."""
+def _number(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    return np.asarray(_one(column.cast(pa.float64(), safe=False)).to_numpy(zero_copy_only=False))
+
+
+def _micros(source: EventSource, schema: EventSchema, column: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:
+    """(n,) the times in microseconds, in their order; None where one of them is none."""
+    if column.type in (_TYPES["TIMESTAMP"], _TYPES["TIMESTAMP WITH TIME ZONE"]) and schema.time_unit == "timestamp":
+        moments = _one(column.cast(pa.int64()))  # as many microseconds as `time_sql` says, where they are not too many
+        bounds = pc.min_max(moments).as_py()
+        if moments.null_count or bounds["min"] < -FARTHEST_US or bounds["max"] > FARTHEST_US:
+            return None
+        return np.asarray(moments.to_numpy())
     source.connection.register("times_given", pa.table([column], [schema.time]))
     table = source.stream(f"SELECT {time_sql(source, schema)} FROM times_given", len(column)).read_all()
     source.connection.unregister("times_given")
-    return _one(table.column(0))
+    found = _one(table.column(0))
+    return None if found.null_count else np.asarray(found.to_numpy())

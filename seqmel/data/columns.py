@@ -49,6 +49,7 @@ class EventColumns:
         time: (n,) int64, microseconds.
         categories: column -> places among its values.
         numbers: column -> (n,) float64, NaN where null.
+        threads: how many of them may work on the columns.
     """
 
     ids: pa.Array
@@ -56,14 +57,15 @@ class EventColumns:
     time: npt.NDArray[np.int64]
     categories: dict[str, Category]
     numbers: dict[str, npt.NDArray[np.float64]]
+    threads: int = 1
 
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
         """(n,) the places of the events by client, then time, then place."""
-        client = (self.client.astype(np.uint64), len(self.ids))
+        client = (self.client.astype(np.int64).view(np.uint64), len(self.ids))
         if bool((self.time[1:] >= self.time[:-1]).all()):
             return _places_by([client])
-        since = self.time.astype(np.uint64) - np.uint64(int(self.time.min()) % 2**64)  # up to 2^63
+        since = self.time.view(np.uint64) - np.uint64(int(self.time.min()) % 2**64)  # up to 2^63
         return _places_by([(since, int(since.max()) + 1), client])
 
     def times(self) -> EventTimes:
@@ -96,15 +98,16 @@ def _places_by(keys: list[tuple[npt.NDArray[np.uint64], int]]) -> npt.NDArray[np
 
 def _digits(keys: list[tuple[npt.NDArray[np.uint64], int]], room: int) -> Iterator[npt.NDArray[np.uint64]]:
     """The keys side by side, the first one lowest, cut into numbers of `room` bits."""
-    digit, used = np.zeros_like(keys[0][0]), 0
+    digit, used = None, 0
     for key, bound in keys:
         left = (bound - 1).bit_length()
         while left:
             taken = min(left, room - used)
-            digit |= (key & np.uint64((1 << taken) - 1)) << np.uint64(used)
-            key, left, used = key >> np.uint64(taken), left - taken, used + taken
+            part = key if taken == left else key & np.uint64((1 << taken) - 1)
+            digit = part if digit is None else digit | (part << np.uint64(used))
+            key, left, used = key if taken == left else key >> np.uint64(taken), left - taken, used + taken
             if used == room:
                 yield digit
-                digit, used = np.zeros_like(digit), 0
-    if used:
+                digit, used = None, 0
+    if digit is not None:
         yield digit

@@ -29,7 +29,11 @@ __all__ = ["encode", "nest", "sequence_schema"]
 def sequence_schema(source: EventSource, schema: EventSchema) -> pa.Schema:
     """One row a client: its id as it came, list<int64> times in microseconds, list<int32> codes, list<float> numbers."""
     client = source.stream(f"SELECT {ident(schema.client)} FROM events LIMIT 0", 1).schema.field(0)
-    fields = [pa.field(schema.client, client.type), pa.field(schema.time, pa.list_(pa.int64()))]
+    return _sequence_schema(schema, client.type)
+
+
+def _sequence_schema(schema: EventSchema, client: pa.DataType) -> pa.Schema:
+    fields = [pa.field(schema.client, client), pa.field(schema.time, pa.list_(pa.int64()))]
     fields += [pa.field(c, pa.list_(pa.int32())) for c in schema.categorical]
     fields += [pa.field(c, pa.list_(pa.float32())) for c in schema.numeric]
     return pa.schema(fields)
@@ -55,14 +59,15 @@ def encode(
     columns = whole_columns(source, schema)
     check_events(source, schema)
     register_codes(source, schema, vocabulary)
-    out = sequence_schema(source, schema)
     if columns is not None:
         encoding = ColumnEncoding(columns, source, schema, vocabulary, shard)
+        out = _sequence_schema(schema, encoding.ids.type)
         with reading(source.label):
-            ids = _Ids(pa.table([encoding.ids.cast(out.types[0])], [schema.client]).to_reader())
+            ids = _Ids(pa.table([encoding.ids], [schema.client]).to_reader())
             rows = encoding.chunk(chunk_events)
             yield from _group(encoding.flat(rows), encoding.schema, ids, out, rows)
         return
+    out = sequence_schema(source, schema)
     coded = coded_sql(source, schema, vocabulary, (_INDEX, ROW), f"JOIN clients ON {ident(schema.client)} = __client")
     flat = f"SELECT * EXCLUDE ({ROW}) FROM ({coded}) ORDER BY {_INDEX}, {ident(schema.time)}, {ROW}"
     yield from _grouped(source, schema.client, flat, out, chunk_events, shard)

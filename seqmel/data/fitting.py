@@ -108,16 +108,13 @@ def _fit_categories(
     if columns is not None:
         source.connection.register("values_counted", counts_table(columns, column))
     counted = category_counts_sql(source, column, "values_counted" if columns is not None else None)
-    source.query(f"CREATE OR REPLACE TABLE counted AS {counted}")
-    nulls, known = source.row(
-        "SELECT coalesce(sum(n) FILTER (value IS NULL), 0), coalesce(sum(n) FILTER (value IS NOT NULL), 0) FROM counted"
+    nulls, known, frequent = source.row(
+        f"WITH counted AS MATERIALIZED ({counted}) SELECT coalesce(sum(n) FILTER (value IS NULL), 0),"
+        f" coalesce(sum(n) FILTER (value IS NOT NULL), 0), (SELECT list(value ORDER BY n DESC, value) FROM"
+        f" (FROM counted WHERE value IS NOT NULL AND n >= {min_count} ORDER BY n DESC, value LIMIT {max_categories}))"
+        " FROM counted"
     )
-    frequent = source.rows(
-        f"SELECT value FROM counted WHERE value IS NOT NULL AND n >= {min_count}"
-        f" ORDER BY n DESC, value LIMIT {max_categories}"
-    )
-    source.query("DROP TABLE counted")
-    return category_codes(column, [value for (value,) in frequent], nulls=nulls, known=known, label=source.label)
+    return category_codes(column, frequent or [], nulls=nulls, known=known, label=source.label)
 
 
 def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, label: str) -> CategoryCodes:

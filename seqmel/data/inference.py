@@ -29,6 +29,7 @@ _WITHIN_SHARE = 0.5  # share of a number's rank variance that lies between the c
 _WITHIN_CATEGORIES = 1_000
 _MOST_CODES = 1_000
 _LOOKED_AT = 10_000
+_FIRST_ROWS = 1_000
 _FIRST_YMD, _LAST_YMD = 19_000_101, 21_001_231  # as seconds or days they would all lie in 1970, or beyond 50,000
 _FREE_TEXT_VALUES = 200
 _DECIMALS_AS_TEXT = 100  # so many different texts that are all numbers, some with a fraction: amounts, not names
@@ -99,8 +100,9 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     if options.categorical is not None and options.numeric is not None:
         left_out |= {c: NOT_NAMED for c in open_columns if c not in left_out}
     open_columns = [c for c in open_columns if c not in left_out]
+    seen = _seen(source, [*given])
     for column in given:
-        _check_given(source, column, given[column])
+        _check_given(source, column, given[column], seen)
     counted = given if options.numeric_by is None else {}  # to find out which numbers lie within which category
     facts = _facts(source, client, [*counted, *open_columns])
     for column in open_columns:
@@ -177,8 +179,20 @@ def _given(source: EventSource, options: SchemaOptions, client: str, time: str) 
     return roles
 
 
-def _check_given(source: EventSource, column: str, role: str) -> None:
-    if not source.rows(f"SELECT 1 FROM events WHERE {ident(column)} IS NOT NULL LIMIT 1"):
+def _seen(source: EventSource, columns: list[str]) -> set[str]:
+    """Those of the columns that have a value in the first rows, found with one look at them."""
+    if not columns:
+        return set()
+    names = [ident(column) for column in columns]
+    counts = source.row(
+        f"SELECT {', '.join(f'count({name})' for name in names)}"
+        f" FROM (SELECT {', '.join(names)} FROM events LIMIT {_FIRST_ROWS})"
+    )
+    return {column for column, count in zip(columns, counts, strict=True) if count}
+
+
+def _check_given(source: EventSource, column: str, role: str, seen: set[str]) -> None:
+    if column not in seen and not source.rows(f"SELECT 1 FROM events WHERE {ident(column)} IS NOT NULL LIMIT 1"):
         raise SchemaError(f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.{role}.")
     kind = source.columns[column]
     if role == "numeric" and not (is_integer(kind) or is_real(kind) or kind == "BOOLEAN"):
