@@ -108,13 +108,14 @@ def _fit_categories(
     if columns is not None:
         source.connection.register("values_counted", counts_table(columns, column))
     counted = category_counts_sql(source, column, "values_counted" if columns is not None else None)
-    nulls, known, frequent = source.row(
-        f"WITH counted AS MATERIALIZED ({counted}) SELECT coalesce(sum(n) FILTER (value IS NULL), 0),"
-        f" coalesce(sum(n) FILTER (value IS NOT NULL), 0), (SELECT list(value ORDER BY n DESC, value) FROM"
-        f" (FROM counted WHERE value IS NOT NULL AND n >= {min_count} ORDER BY n DESC, value LIMIT {max_categories}))"
-        " FROM counted"
+    (_, nulls, known), *frequent = source.rows(
+        f"WITH counted AS MATERIALIZED ({counted}), sums AS (SELECT NULL::VARCHAR AS value, NULL::BIGINT AS n,"
+        " coalesce(sum(n) FILTER (value IS NULL), 0) AS nulls, coalesce(sum(n) FILTER (value IS NOT NULL), 0) AS known"
+        " FROM counted), frequent AS (SELECT value, n, 0, 0 FROM counted WHERE value IS NOT NULL"
+        f" AND n >= {min_count} ORDER BY n DESC, value LIMIT {max_categories})"
+        " SELECT value, nulls, known FROM (FROM sums UNION ALL FROM frequent) ORDER BY n DESC NULLS FIRST, value"
     )
-    return category_codes(column, frequent or [], nulls=nulls, known=known, label=source.label)
+    return category_codes(column, [value for value, *_ in frequent], nulls=nulls, known=known, label=source.label)
 
 
 def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, label: str) -> CategoryCodes:

@@ -78,13 +78,17 @@ def row_by_row(function: Any, *args: Any, **options: Any) -> Any:
 
 
 def made(
-    events: Events, schema: EventSchema, vocabulary: Vocabulary | None, shard: Shard | None = None, **options: Any
+    events: Events,
+    schema: EventSchema,
+    vocabulary: Vocabulary | None,
+    shard: Shard | None = None,
+    chunk_events: int = 7,
 ) -> Any:
     """The vocabulary as JSON, and the sequences as lists and bytes; or the error's words."""
     source = open_events(events, client=schema.client, threads=2)
     try:
-        fitted = vocabulary or fit_vocabulary(source, schema, min_count=2, **options)
-        batches = list(encode(source, schema, fitted, shard=shard, chunk_events=7))
+        fitted = vocabulary or fit_vocabulary(source, schema, min_count=2)
+        batches = list(encode(source, schema, fitted, shard=shard, chunk_events=chunk_events))
     except SeqmelError as error:
         return type(error), str(error)
     finally:
@@ -197,7 +201,7 @@ def test_many_events_are_the_same(grouped: bool) -> None:
         numeric=("size", "amount", "other"),
         numeric_by={"other": "kind"},
     )
-    same(table, schema)
+    same(table, schema, chunk_events=100_000)
 
 
 def taken(events: Events, schema: EventSchema, **options: Any) -> bool:
