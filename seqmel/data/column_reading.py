@@ -105,7 +105,7 @@ def _limits(source: EventSource) -> tuple[float, int]:
     """How many bytes whole columns may take, and how many threads read them."""
     memory, threads = source.row("SELECT current_setting('memory_limit'), current_setting('threads')")
     number, unit = memory.split(" ")
-    return SHARE_OF_MEMORY * float(number) * _UNITS[unit], threads
+    return SHARE_OF_MEMORY * float(number) * _UNITS.get(unit, 0), threads
 
 
 def _bytes(rows: int, names: tuple[str, ...], text: int) -> int:
