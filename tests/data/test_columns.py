@@ -234,7 +234,7 @@ def test_plain_events_are_read_as_whole_columns(tmp_path: Path) -> None:
         {"size": pa.array([1, 2, 3], pa.decimal128(5, 2))}, {"size": ["1", "2", "3"]}, {"client": [1.5, 2.0, 1.5]},
         {"kind": pa.array([b"x", b"y", b"z"])}, {"kind": pa.array([1, 2, 3]).dictionary_encode()},
     ],
-    ids=str,
+    ids=lambda columns: "-".join(f"{name} {pa.array(values).type}" for name, values in columns.items()),
 )  # fmt: skip
 def test_what_is_not_plain_is_left_to_the_engine(columns: dict[str, Any]) -> None:
     assert taken(plain(), PLAIN)
