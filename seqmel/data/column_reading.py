@@ -64,7 +64,8 @@ def _read(source: EventSource, schema: EventSchema) -> EventColumns | None:
         limit, threads = _limits(source)
         table = _table(source, (schema.client, schema.time, *schema.features), limit, threads)
         return None if table is None else _columns(source, schema, table, threads)
-    except (pa.ArrowException, OSError, InputError):  # whatever it is, DuckDB finds it too, and has words for it
+    # whatever it is, DuckDB finds it too, and has words for it; a KeyError comes of files that lack a column that others have
+    except (pa.ArrowException, OSError, InputError, KeyError):
         return None
 
 

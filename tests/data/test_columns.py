@@ -268,3 +268,9 @@ def test_no_more_than_a_share_of_the_memory_is_taken(tmp_path: Path) -> None:
     for events in (many, tmp_path / "events.parquet"):
         assert taken(events, PLAIN, memory_limit="2GB")
         assert not taken(events, PLAIN, memory_limit="100MB")
+
+
+def test_files_with_different_columns_are_left_to_the_engine(tmp_path: Path) -> None:
+    pq.write_table(plain(), tmp_path / "a.parquet")
+    pq.write_table(plain().drop_columns("kind"), tmp_path / "b.parquet")
+    assert not taken(tmp_path, PLAIN)
