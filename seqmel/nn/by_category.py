@@ -38,10 +38,8 @@ def column_to_pool_by(options: ByCategoryOptions, vocabulary: Vocabulary) -> str
     within = [scales.by for scales in vocabulary.numeric.values() if scales.by is not None]
     if within:
         return max(sizes, key=within.count)
-    return max(
-        sizes,
-        key=lambda name: (sizes[name] <= options.values, sizes[name] * (sizes[name] <= options.values), -sizes[name]),
-    )
+    fitting = [name for name in sizes if sizes[name] <= options.values]
+    return max(fitting, key=sizes.__getitem__) if fitting else min(sizes, key=sizes.__getitem__)
 
 
 class ByCategory(nn.Module):
