@@ -6,7 +6,9 @@ are no whole columns, and DuckDB goes through the rows and says what is wrong wi
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seqmel.data.checking import FARTHEST_US, check_columns, time_sql, times_key
-from seqmel.data.columns import Category, EventColumns
+from seqmel.data.checking import FARTHEST_US, category_text, check_columns, time_sql, times_key
+from seqmel.data.columns import Category, EventColumns, ask, order_of, taken
 from seqmel.data.source import EventSource
 from seqmel.errors import InputError
 from seqmel.schema import EventSchema
 
 __all__ = ["whole_columns"]
+
+_Reader: TypeAlias = Callable[[list[str]], pa.Table]
 
 SHARE_OF_MEMORY = 0.25
 """Of preparation.memory_limit, at most, in whole columns: beside them are a chunk of encoded events and what DuckDB holds."""
@@ -37,6 +41,10 @@ _TYPES = {
     "TIMESTAMP_S": pa.timestamp("s"), "TIMESTAMP_MS": pa.timestamp("ms"), "TIMESTAMP_NS": pa.timestamp("ns"),
 }  # fmt: skip
 """What DuckDB calls a column -> the type in which Arrow has the same values."""
+
+
+class _UntypedError(Exception):
+    """A column is of another type in Arrow than in DuckDB."""
 
 
 def whole_columns(source: EventSource, schema: EventSchema) -> EventColumns | None:
@@ -62,10 +70,11 @@ def _read(source: EventSource, schema: EventSchema) -> EventColumns | None:
         return None
     try:
         limit, threads = _limits(source)
-        table = _table(source, (schema.client, schema.time, *schema.features), limit, threads)
-        return None if table is None else _columns(source, schema, table, threads)
+        with contextlib.ExitStack() as stack:
+            read = _reader(source, (schema.client, schema.time, *schema.features), limit, threads, stack)
+            return None if read is None else _columns(source, schema, read, threads)
     # whatever it is, DuckDB finds it too, and has words for it; a KeyError comes of files that lack a column that others have
-    except (pa.ArrowException, OSError, InputError, KeyError):
+    except (pa.ArrowException, OSError, InputError, KeyError, _UntypedError):
         return None
 
 
@@ -84,22 +93,30 @@ def _plain(source: EventSource, schema: EventSchema) -> bool:
     )
 
 
-def _table(source: EventSource, names: tuple[str, ...], limit: float, threads: int) -> pa.Table | None:
-    """These columns of the input, text of files as dictionaries; None where memory may not hold what is made of them."""
+def _reader(
+    source: EventSource, names: tuple[str, ...], limit: float, threads: int, stack: contextlib.ExitStack
+) -> _Reader | None:
+    """What reads some of these columns of the input, text of files as dictionaries; None where memory may not hold what is made
+    of them. Files are open until the stack is left."""
     texts = [c for c in names if source.columns[c] == "VARCHAR"]
     if isinstance(source.whole, pa.Table):
         table = source.whole.select(names)
-        return table if _bytes(len(table), names, table.select(texts).nbytes) <= limit else None
+        return table.select if _bytes(len(table), names, table.select(texts).nbytes) <= limit else None
     if source.whole is None or len(source.whole) > _MOST_FILES:
         return None
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(pq.ParquetFile(f, read_dictionary=texts)) for f in source.whole]
-        rows, text = sum(f.metadata.num_rows for f in files), sum(_text_bytes(f, texts) for f in files)
-        if _bytes(rows, names, text) > limit or not all({*names} <= {*f.schema_arrow.names} for f in files):
-            return None
-        many = threads >= pa.cpu_count()  # that is as many as Arrow takes, or one
-        read = [f.read([*names], use_threads=many).select(names) for f in files]
-    return pa.concat_tables(pa.table(t.columns, [*names]) for t in read)  # a field may be "not null" in one file only
+    files = [stack.enter_context(pq.ParquetFile(f, read_dictionary=texts)) for f in source.whole]
+    rows, text = sum(f.metadata.num_rows for f in files), sum(_text_bytes(f, texts) for f in files)
+    if _bytes(rows, names, text) > limit or not all({*names} <= {*f.schema_arrow.names} for f in files):
+        return None
+    many = threads >= pa.cpu_count()  # that is as many as Arrow takes, or one
+
+    def read(columns: list[str]) -> pa.Table:
+        tables = [f.read(columns, use_threads=many).select(columns) for f in files]
+        return pa.concat_tables(
+            pa.table(t.columns, columns) for t in tables
+        )  # a field may be "not null" in one file only
+
+    return read
 
 
 def _limits(source: EventSource) -> tuple[float, int]:
@@ -119,28 +136,61 @@ def _text_bytes(file: pq.ParquetFile, texts: list[str]) -> int:
     return sum(c.total_uncompressed_size for c in columns if c.path_in_schema in texts)
 
 
-def _columns(source: EventSource, schema: EventSchema, table: pa.Table, threads: int) -> EventColumns | None:
-    """None where a column has another type than DuckDB says, or a client or time is none."""
-    found = {name: _typed(table.column(name), source.columns[name]) for name in table.column_names}
-    del table
-    typed = {name: column for name, column in found.items() if column is not None}
-    if len(typed) < len(found):
-        return None
-    found.clear()
+def _columns(source: EventSource, schema: EventSchema, read: _Reader, threads: int) -> EventColumns | None:
+    """None where a client or a time is none. The order of the events is found while their features are read."""
     with ThreadPoolExecutor(threads) as pool:
-        found_clients = pool.submit(_clients, typed.pop(schema.client))
-        categories = {c: pool.submit(_category, typed.pop(c)) for c in schema.categorical}
-        numbers = {c: pool.submit(_number, typed.pop(c)) for c in schema.numeric}
-        moments = _micros(source, schema, typed.pop(schema.time))
-    clients = found_clients.result()
-    if clients is None or moments is None:
+        client, time = _typed(source, read([schema.client, schema.time]))
+        moments = _micros(source, schema, time)
+        if moments is None:
+            return None
+        ordered = pool.submit(_ordered, client, moments)
+        features = dict(zip(schema.features, _typed(source, read([*schema.features])), strict=True))
+        places = {c: pool.submit(_places, features.pop(c)) for c in schema.categorical}
+        numbers = {c: pool.submit(_number, features.pop(c)) for c in schema.numeric}
+        texts = {c: _texts(source, c, found.result()[0]) for c, found in places.items()}
+        keys = ordered.result()
+        if keys is None:
+            return None
+        ids, lengths, order = keys
+        sorted_time = pool.submit(taken, moments, order)
+        sorted_places = {c: pool.submit(taken, found.result()[1], order) for c, found in places.items()}
+        sorted_numbers = {c: pool.submit(taken, found.result(), order) for c, found in numbers.items()}
+    categories = {c: Category(index.result(), texts[c]) for c, index in sorted_places.items()}
+    return EventColumns(
+        ids, lengths, sorted_time.result(), categories, {c: x.result() for c, x in sorted_numbers.items()}, threads
+    )
+
+
+def _ordered(
+    client: pa.ChunkedArray, moments: npt.NDArray[np.int64]
+) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """(C,) the clients in the order of their first events, (C,) their numbers of events, and (n,) the places of the events by
+    client, time and place; None where a client is null."""
+    encoded = _encoded(client)
+    ids, places = _as_text(encoded.dictionary), encoded.indices
+    if pa.types.is_dictionary(client.type):  # that of a file has an order of its own
+        again = places.dictionary_encode()
+        ids, places = ids.take(again.dictionary), again.indices
+    if places.null_count or ids.null_count:
         return None
-    known = {c: category.result() for c, category in categories.items()}
-    return EventColumns(*clients, moments, known, {c: x.result() for c, x in numbers.items()}, threads)
+    number = places.to_numpy()
+    return ids, np.bincount(number, minlength=len(ids)), order_of(number, len(ids), moments)
 
 
-def _typed(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray | None:
-    """The column in the type that DuckDB says; text also as a dictionary; None where that is another one."""
+def _typed(source: EventSource, table: pa.Table) -> list[pa.ChunkedArray]:
+    """The columns in the types that DuckDB says; text also as a dictionary.
+
+    Raises:
+        _UntypedError: one of them has another one.
+    """
+    columns = [_in_type(table.column(name), source.columns[name]) for name in table.column_names]
+    typed = [column for column in columns if column is not None]
+    if len(typed) < len(columns):
+        raise _UntypedError
+    return typed
+
+
+def _in_type(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray | None:
     wanted = _TYPES.get(kind, pa.string())
     if pa.types.is_dictionary(column.type):
         return column if _is_text(column.type.value_type) and wanted == pa.string() else None
@@ -178,26 +228,21 @@ def _as_text(values: pa.Array) -> pa.Array:
     return values.cast(pa.string()) if _is_text(values.type) else values
 
 
-def _clients(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]] | None:
-    """The clients in the order of their first events, and whose each event is; None where one is null."""
-    encoded = _encoded(column)
-    ids, places = _as_text(encoded.dictionary), encoded.indices
-    if pa.types.is_dictionary(column.type):  # that of a file has an order of its own
-        again = places.dictionary_encode()
-        ids, places = ids.take(again.dictionary), again.indices
-    if places.null_count or ids.null_count:
-        return None
-    return ids, places.to_numpy()
-
-
-def _category(column: pa.ChunkedArray) -> Category:
+def _places(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]]:
+    """(V + 1,) the values as they came, of which the last is null, and (n,) places among them."""
     encoded = _encoded(column)
     values = _as_text(encoded.dictionary)
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-    null = pa.nulls(1, values.type)
     index = encoded.indices.cast(pa.int32()).fill_null(len(values))
-    return Category(index.to_numpy(), pa.concat_arrays([values, null]))
+    return pa.concat_arrays([values, pa.nulls(1, values.type)]), index.to_numpy()
+
+
+def _texts(source: EventSource, column: str, values: pa.Array) -> pa.Array:
+    """The values of a category in text form. Text, whole numbers, true and false have but one, and Arrow the same."""
+    if pa.types.is_floating(values.type):
+        return pa.array(ask(source, column, values, category_text(source, column)), pa.string())
+    return values.cast(pa.string())
 
 
 def _number(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:

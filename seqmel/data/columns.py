@@ -1,25 +1,26 @@
 """Events as whole columns in memory: what is done with every row is done by numpy.
 
-What a value means (the text of a category, its code, whether a client is in a sample) is said by the SQL of the neighbours, and
-asked once a distinct value. `column_reading` reads them, `column_fitting` and `column_encoding` use them.
+What a value means (the text of a number, whether a client is in a sample) is said by SQL, and asked once a distinct value.
+`column_reading` reads them, `column_fitting` and `column_encoding` use them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from seqmel.data.checking import DAY_US, EventTimes
+from seqmel.data.source import ROW, EventSource
 
-__all__ = ["INDEX", "Category", "EventColumns"]
+__all__ = ["Category", "EventColumns", "ask", "empty", "order_of", "taken"]
 
-INDEX = "__client_index"
-"""The column of encoded events that numbers the clients."""
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -28,24 +29,43 @@ class Category:
 
     Attributes:
         index: (n,) int32.
-        values: (V + 1,) the values as they came, in no order; the last one is null.
+        texts: (V + 1,) string, the values in text form, in no order; one may be there twice. The last one is null.
     """
 
     index: npt.NDArray[np.int32]
-    values: pa.Array
+    texts: pa.Array
 
+    @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
         """(V + 1,) how many events have each value."""
-        return np.bincount(self.index, minlength=len(self.values))
+        return np.bincount(self.index, minlength=len(self.texts))
+
+    @property
+    def nulls(self) -> int:
+        """How many events have none of the values."""
+        return int(self.counts[self.texts.is_null().to_numpy(zero_copy_only=False)].sum())
+
+    def frequent(self, least: int, most: int) -> list[str]:
+        """The texts that come at least so many times, most frequent first, equals in the order of their bytes; so many at most."""
+        known = self.texts.is_valid().to_numpy(zero_copy_only=False)
+        texts = self.texts.filter(pa.array(known)).dictionary_encode()
+        counts = np.zeros(len(texts.dictionary), np.int64)
+        np.add.at(counts, texts.indices.to_numpy(), self.counts[known])
+        if len(counts) > most:
+            least = max(least, int(np.partition(counts, -most)[-most]))
+        kept = np.flatnonzero(counts >= least)
+        table = pa.table([texts.dictionary.take(pa.array(kept)), counts[kept]], ["text", "n"])
+        ordered: list[str] = table.sort_by([("n", "descending"), ("text", "ascending")])["text"].to_pylist()
+        return ordered[:most]
 
 
 @dataclass(frozen=True)
 class EventColumns:
-    """The columns of n events of C clients, in the order of the input.
+    """The columns of n events of C clients, by client, then time, then place in the input.
 
     Attributes:
-        ids: (C,) the clients as they came, in the order of their first events.
-        client: (n,) int32, places in `ids`.
+        ids: (C,) the clients as they came, in the order of their first events in the input.
+        lengths: (C,) int64, events a client.
         time: (n,) int64, microseconds.
         categories: column -> places among its values.
         numbers: column -> (n,) float64, NaN where null.
@@ -53,25 +73,63 @@ class EventColumns:
     """
 
     ids: pa.Array
-    client: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int64]
     time: npt.NDArray[np.int64]
     categories: dict[str, Category]
     numbers: dict[str, npt.NDArray[np.float64]]
     threads: int = 1
 
-    @cached_property
-    def order(self) -> npt.NDArray[np.int64]:
-        """(n,) the places of the events by client, then time, then place."""
-        client = (self.client.astype(np.int64).view(np.uint64), len(self.ids))
-        if bool((self.time[1:] >= self.time[:-1]).all()):
-            return _places_by([client])
-        since = self.time.view(np.uint64) - np.uint64(int(self.time.min()) % 2**64)  # up to 2^63
-        return _places_by([(since, int(since.max()) + 1), client])
+    def of(self, clients: npt.NDArray[np.bool_], features: Iterable[str]) -> EventColumns:
+        """These features of the events of some clients, told by (C,) bool."""
+        rows, wanted = np.repeat(clients, self.lengths), {*features}
+        return EventColumns(
+            self.ids.filter(pa.array(clients)),
+            self.lengths[clients],
+            self.time[rows],
+            {c: Category(x.index[rows], x.texts) for c, x in self.categories.items() if c in wanted},
+            {c: x[rows] for c, x in self.numbers.items() if c in wanted},
+            self.threads,
+        )
 
     def times(self) -> EventTimes:
         """What is known of the times."""
         daily = not self.time[0] % DAY_US and not bool((self.time % DAY_US).any())
         return EventTimes(len(self.time), daily, int(self.time.min()), int(self.time.max()))
+
+
+def ask(source: EventSource, column: str, values: pa.Array, sql: str) -> npt.NDArray[Any]:
+    """(V,) what SQL over a column says of each of its values.
+
+    Args:
+        source: the events, of which no row is looked at.
+        column: its name.
+        values: (V,) in the type of the column.
+        sql: for what is wanted.
+    """
+    source.connection.register("values_given", pa.table([values, np.arange(len(values))], [column, ROW]))
+    found = source.stream(f"SELECT {sql} AS __asked FROM values_given ORDER BY {ROW}", len(values)).read_all()
+    source.connection.unregister("values_given")
+    return np.asarray(found.column(0).to_numpy())
+
+
+def empty(n: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """(n,) in memory from Arrow's pool, which keeps what is given back for the next that asks, where numpy's is new each time."""
+    return np.frombuffer(pa.allocate_buffer(n * np.dtype(dtype).itemsize), dtype)
+
+
+def taken(x: npt.NDArray[Scalar], places: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Scalar]:
+    """The values of x at these places."""
+    found: npt.NDArray[Scalar] = x.take(places, out=empty(len(places), x.dtype), mode="clip")  # "raise" would buffer
+    return found
+
+
+def order_of(client: npt.NDArray[np.int32], clients: int, time: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(n,) the places of n events by client, one of so many, then time, then place."""
+    key = (client.astype(np.int64).view(np.uint64), clients)
+    if bool((time[1:] >= time[:-1]).all()):
+        return _places_by([key])
+    since = time.view(np.uint64) - np.uint64(int(time.min()) % 2**64)  # up to 2^63
+    return _places_by([(since, int(since.max()) + 1), key])
 
 
 def _places_by(keys: list[tuple[npt.NDArray[np.uint64], int]]) -> npt.NDArray[np.int64]:

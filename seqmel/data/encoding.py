@@ -16,7 +16,7 @@ from seqmel.data.checking import check_events, missing
 from seqmel.data.coding import coded_sql, register_codes
 from seqmel.data.column_encoding import ColumnEncoding
 from seqmel.data.column_reading import whole_columns
-from seqmel.data.columns import INDEX as _INDEX
+from seqmel.data.columns import ask
 from seqmel.data.shard import Shard, in_shard_sql
 from seqmel.data.source import ROW, EventSource, ident, reading
 from seqmel.data.times import text_time_sql
@@ -24,6 +24,8 @@ from seqmel.data.vocabulary import Vocabulary
 from seqmel.schema import EventSchema
 
 __all__ = ["encode", "nest", "sequence_schema"]
+
+_INDEX = "__client_index"  # the column that numbers the clients
 
 
 def sequence_schema(source: EventSource, schema: EventSchema) -> pa.Schema:
@@ -58,15 +60,15 @@ def encode(
     """
     columns = whole_columns(source, schema)
     check_events(source, schema)
-    register_codes(source, schema, vocabulary)
     if columns is not None:
-        encoding = ColumnEncoding(columns, source, schema, vocabulary, shard)
-        out = _sequence_schema(schema, encoding.ids.type)
         with reading(source.label):
-            ids = _Ids(pa.table([encoding.ids], [schema.client]).to_reader())
-            rows = encoding.chunk(chunk_events)
-            yield from _group(encoding.flat(rows), encoding.schema, ids, out, rows)
+            if shard is not None:
+                kept = ask(source, schema.client, columns.ids, in_shard_sql(ident(schema.client), shard))
+                columns = columns.of(kept.astype(np.bool_), schema.features)
+            encoding = ColumnEncoding(columns, source, schema, vocabulary)
+            yield from encoding.batches(_sequence_schema(schema, columns.ids.type), chunk_events)
         return
+    register_codes(source, schema, vocabulary)
     out = sequence_schema(source, schema)
     coded = coded_sql(source, schema, vocabulary, (_INDEX, ROW), f"JOIN clients ON {ident(schema.client)} = __client")
     flat = f"SELECT * EXCLUDE ({ROW}) FROM ({coded}) ORDER BY {_INDEX}, {ident(schema.time)}, {ROW}"

@@ -10,9 +10,9 @@ import math
 import numpy as np
 
 from seqmel.data.checking import DAY_US, EventTimes, category_text, time_sql, times_of
-from seqmel.data.column_fitting import ColumnSample, counts_table, quantiles, sample_of
+from seqmel.data.column_fitting import finite, gaps, magnitudes, quantiles, within
 from seqmel.data.column_reading import whole_columns
-from seqmel.data.columns import EventColumns
+from seqmel.data.columns import EventColumns, ask
 from seqmel.data.source import ROW, EventSource, ident
 from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
 from seqmel.errors import SchemaError
@@ -55,9 +55,9 @@ def fit_vocabulary(
     """
     columns = whole_columns(source, schema)
     times = times_of(source, schema)
-    categorical = {c: _fit_categories(source, c, min_count, max_categories, columns) for c in schema.categorical}
     if columns is not None:
-        return _fit_on_columns(source, schema, categorical, columns, times)
+        return _fit_on_columns(source, schema, columns, times, min_count=min_count, max_categories=max_categories)
+    categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
     for share in (one_in(times.events, schema), 1):  # few clients may have no one among so many
         source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, share)}")
         if source.rows("SELECT 1 FROM sample LIMIT 1"):
@@ -72,44 +72,62 @@ def fit_vocabulary(
 def _fit_on_columns(
     source: EventSource,
     schema: EventSchema,
-    categorical: dict[str, CategoryCodes],
     columns: EventColumns,
     times: EventTimes,
+    *,
+    min_count: int,
+    max_categories: int,
 ) -> Vocabulary:
     """What `fit_vocabulary` fits on the table `sample`, on the same sample of whole columns."""
-    for share in (one_in(times.events, schema), 1):
-        sample = sample_of(columns, source, schema.client, in_sample_sql(ident(schema.client), share))
-        if len(sample):
-            break
-    numeric = {c: _scales_on_columns(source, c, schema, categorical, sample) for c in schema.numeric}
-    fewer = _in_gap_sample_sql(ident(schema.client), len(sample))
-    looked_at = sample.of(source, schema.client, fewer) if fewer else sample
-    q = quantiles(source, looked_at.gaps(), _SHARES) or quantiles(source, sample.gaps(), _SHARES)
-    return Vocabulary(
-        categorical=categorical, numeric=numeric, time=_time_scale(q, times.daily, times.low_us, times.high_us)
+    categorical = {}
+    for c, category in columns.categories.items():
+        nulls, values = category.nulls, category.frequent(min_count, max_categories)
+        categorical[c] = category_codes(c, values, nulls=nulls, known=times.events - nulls, label=source.label)
+    sample, for_gaps = _samples(source, schema, columns)
+    numbers, sorted_gaps = {c: finite(sample, c) for c in schema.numeric}, gaps(for_gaps)
+    q_gaps, *found = quantiles(
+        source,
+        [
+            (sorted_gaps if len(sorted_gaps) else gaps(sample), _SHARES),
+            *((x, _SHARES) for x in numbers.values()),
+            *((magnitudes(x), (0.5,)) for x in numbers.values()),
+        ],
     )
+    q, medians = found[: len(numbers)], found[len(numbers) :]
+    numeric = {}
+    for c, shares, median in zip(numbers, q, medians, strict=True):
+        overall = _scale_of(shares, median[0] if median else None) if shares else None
+        by = schema.numeric_by.get(c)
+        groups = _groups_on_columns(source, c, by, sample) if by and overall else {}
+        numeric[c] = _numeric_scales(c, source.label, overall, by, groups, categorical)
+    time = _time_scale(q_gaps, times.daily, times.low_us, times.high_us)
+    return Vocabulary(categorical=categorical, numeric=numeric, time=time)
 
 
-def category_counts_sql(source: EventSource, column: str, counted: str | None = None) -> str:
-    """SQL for the values of a category in text form and how often they come; those of parts of the events add up.
+def _samples(source: EventSource, schema: EventSchema, columns: EventColumns) -> tuple[EventColumns, EventColumns]:
+    """The samples that the scales of numbers and of gaps are fitted on, of the same clients as SQL chooses."""
+    share = one_in(len(columns.time), schema)
+    if share == 1 and not _one_in_of_gaps(len(columns.time)):
+        return columns, columns
+    hashes = ask(source, schema.client, columns.ids, f"hash({ident(schema.client)}::VARCHAR)")
+    chosen = hashes % share == 0
+    if share == 1 or not columns.lengths[chosen].any():
+        chosen, sample = np.ones(len(hashes), np.bool_), columns
+    else:
+        sample = columns.of(chosen, (*schema.numeric, *schema.numeric_by.values()))
+    fewer = _one_in_of_gaps(len(sample.time))
+    return sample, sample.of(hashes[chosen] // 1_024 % fewer == 0, ()) if fewer else sample
 
-    Args:
-        source: the events.
-        column: the category.
-        counted: what has its values as they came and `__n`, how often they come, where that is known.
-    """
-    counts = counted or f"(SELECT {ident(column)}, count(*) AS __n FROM events GROUP BY 1)"
+
+def category_counts_sql(source: EventSource, column: str) -> str:
+    """SQL for the values of a category in text form and how often they come; those of parts of the events add up."""
+    counts = f"(SELECT {ident(column)}, count(*) AS __n FROM events GROUP BY 1)"
     return f"SELECT {category_text(source, column)} AS value, sum(__n)::BIGINT AS n FROM {counts} GROUP BY 1"
 
 
-def _fit_categories(
-    source: EventSource, column: str, min_count: int, max_categories: int, columns: EventColumns | None
-) -> CategoryCodes:
-    if columns is not None:
-        source.connection.register("values_counted", counts_table(columns, column))
-    counted = category_counts_sql(source, column, "values_counted" if columns is not None else None)
+def _fit_categories(source: EventSource, column: str, min_count: int, max_categories: int) -> CategoryCodes:
     (_, nulls, known), *frequent = source.rows(
-        f"WITH counted AS MATERIALIZED ({counted}), sums AS (SELECT NULL::VARCHAR AS value, NULL::BIGINT AS n,"
+        f"WITH counted AS MATERIALIZED ({category_counts_sql(source, column)}), sums AS (SELECT NULL::VARCHAR AS value, NULL::BIGINT AS n,"
         " coalesce(sum(n) FILTER (value IS NULL), 0) AS nulls, coalesce(sum(n) FILTER (value IS NOT NULL), 0) AS known"
         " FROM counted), frequent AS (SELECT value, n, 0, 0 FROM counted WHERE value IS NOT NULL"
         f" AND n >= {min_count} ORDER BY n DESC, value LIMIT {max_categories})"
@@ -183,19 +201,13 @@ def _fit_scales(
     return _numeric_scales(column, source.label, overall, by, groups, categorical)
 
 
-def _scales_on_columns(
-    source: EventSource, column: str, schema: EventSchema, categorical: dict[str, CategoryCodes], sample: ColumnSample
-) -> NumericScales:
-    x = sample.finite(column)
-    q = quantiles(source, x, _SHARES)
-    unit = quantiles(source, np.sort(np.abs(x[x != 0])), (0.5,)) if q and _is_heavy(q) else None
-    overall = _scale_of(q, unit[0] if unit else None) if q else None
-    by, groups = schema.numeric_by.get(column), {}
-    if by and overall:
-        source.connection.register("within_given", sample.within(source, column, by, category_text(source, by)))
-        groups = _group_scales(source, "SELECT key, x FROM within_given", _MIN_WITHIN)
-        source.connection.unregister("within_given")
-    return _numeric_scales(column, source.label, overall, by, groups, categorical)
+def _groups_on_columns(
+    source: EventSource, column: str, by: str, sample: EventColumns
+) -> dict[str | None, NumericScale]:
+    source.connection.register("within_given", within(sample, column, by))
+    groups = _group_scales(source, "SELECT key, x FROM within_given", _MIN_WITHIN)
+    source.connection.unregister("within_given")
+    return groups
 
 
 def _numeric_scales(
@@ -250,14 +262,15 @@ def _scale(q: list[float], log_unit: float | None) -> NumericScale:
 def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> TimeScale:
     """What the times can tell: first and last event of all (microseconds), and gaps from the table `sample`."""
     (rows,) = source.row("SELECT count(*) FROM sample")
-    fewer = _in_gap_sample_sql("__client", rows)
-    q = _gap_quantiles(source, f" WHERE {fewer}" if fewer else "") or _gap_quantiles(source, "")
+    fewer = _one_in_of_gaps(rows)
+    where = f" WHERE hash(__client::VARCHAR) // 1_024 % {fewer} = 0" if fewer else ""
+    q = _gap_quantiles(source, where) or _gap_quantiles(source, "")
     return _time_scale(q, daily, low, high)
 
 
-def _in_gap_sample_sql(client: str, rows: int) -> str:
-    """SQL for whether a client of a sample of so many events is looked at for gaps; empty where all are."""
-    return f"hash({client}::VARCHAR) // 1_024 % {-(-rows // _GAP_ROWS)} = 0" if rows > 2 * _GAP_ROWS else ""
+def _one_in_of_gaps(rows: int) -> int:
+    """One in how many clients of a sample of so many events is looked at for gaps; 0 where all are."""
+    return -(-rows // _GAP_ROWS) if rows > 2 * _GAP_ROWS else 0
 
 
 def _time_scale(q: list[float] | None, daily: bool, low: int, high: int) -> TimeScale:
