@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from seqmel.data.vocabulary import CLIP, UNSEEN, NumericScale, NumericScales
 from seqmel.errors import ModelError
+from seqmel.export.graph import Clients, Graph
+from seqmel.export.poolings import pooled
 from seqmel.files import check_output, written_beside
 from seqmel.model import Model
 from seqmel.nn.recurrent import Recurrent
@@ -71,7 +73,7 @@ def build(model: Model) -> onnx.ModelProto:
         raise ModelError(
             "An ONNX file holds the poolings last, mean, max, std, total and by_category; this model has attention."
         )
-    graph = _Graph()
+    graph = Graph()
     embedding = _Export(model, graph).embedding()
     graph.op("Identity", embedding, out="embedding")
     schema, size = model.schema, model.encoder.output_size
@@ -89,90 +91,34 @@ def build(model: Model) -> onnx.ModelProto:
     return made
 
 
-class _Graph:
-    """Nodes and constants in the making; values are known by name."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def op(self, kind: str, *inputs: str, out: str | None = None, count: int = 1, domain: str = "", **how: Any) -> str:
-        """Add a node; gives the name of its (first) output."""
-        from onnx import helper
-
-        names = [out or f"v{len(self.nodes)}"] + [f"v{len(self.nodes)}_{i}" for i in range(1, count)]
-        self.nodes.append(helper.make_node(kind, inputs, names, domain=domain, **how))
-        return names[0]
-
-    def const(self, value: npt.ArrayLike, dtype: type[np.generic] | None = None) -> str:
-        """A constant tensor."""
-        from onnx import numpy_helper
-
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(value, dtype)), name))
-        return name
-
-    def weight(self, tensor: Tensor) -> str:
-        return self.const(tensor.detach().cpu().float().numpy())
-
-    def cast(self, value: str, dtype: type[np.generic]) -> str:
-        from onnx import helper
-
-        return self.op("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-    def unsqueeze(self, value: str, axis: int) -> str:
-        return self.op("Unsqueeze", value, self.const([axis], np.int64))
-
-    def linear(self, value: str, layer: nn.Linear) -> str:
-        product = self.op("MatMul", value, self.weight(layer.weight.t()))
-        return self.op("Add", product, self.weight(layer.bias))
-
-
 class _Export:
     """The encoder, in the order of `SequenceEncoder.embed`."""
 
-    def __init__(self, model: Model, graph: _Graph) -> None:
+    def __init__(self, model: Model, graph: Graph) -> None:
         self.model = model
         self.g = graph
         self.time = model.schema.time
-        g, one = graph, graph.const([1], np.int64)
-        self.begins = g.op("Slice", "offsets", g.const([0], np.int64), g.const([-1], np.int64))
-        ends = g.op("Slice", "offsets", one, g.const([2**62], np.int64))
-        self.lengths = g.op("Sub", ends, self.begins)
-        self.clients, self.events = g.op("Shape", self.lengths), g.op("Shape", self.time)
-        self.which = self._sequence_index()
-        row = g.op("Range", g.const(0, np.int64), g.op("Squeeze", self.events), g.const(1, np.int64))
-        self.place = g.op("Sub", row, g.op("Gather", self.begins, self.which))
-        self.last = g.op("Sub", ends, one)
+        self.of = Clients(graph, self.time)
         self.codes = {name: self._codes(name) for name in model.schema.categorical}
-
-    def _sequence_index(self) -> str:
-        """(E,) which client an event is of: one is added where each but the first client begins."""
-        g = self.g
-        inner = g.op("Slice", "offsets", g.const([1], np.int64), g.const([-1], np.int64))
-        size = g.op("Add", self.events, g.const([1], np.int64))
-        zeros = g.op("Expand", g.const([0], np.int64), size)
-        ones = g.op("Expand", g.const([1], np.int64), g.op("Shape", inner))
-        steps = g.op("ScatterElements", zeros, inner, ones, axis=0, reduction="add")
-        counted = g.op("CumSum", steps, g.const(0, np.int64))
-        return g.op("Slice", counted, g.const([0], np.int64), self.events)
 
     def embedding(self) -> str:
         g, encoder = self.g, self.model.encoder
         states = self._network(g.op("Add", self._features(), g.linear(self._time_features(), encoder.events.from_time)))
         if isinstance(encoder.sequence, Recurrent):
             states = g.op("Concat", states, self._recurrent(states, encoder.sequence), axis=1)
-        pooled = g.op("Concat", *self._pooled(states), axis=1)
-        vectors = pooled if encoder.project is None else g.linear(pooled, encoder.project)
+        parts = pooled(g, self.of, encoder.pooling, states, encoder.state_size, self.codes)
+        vectors = g.op("Concat", *parts, axis=1)
+        if encoder.project is not None:
+            vectors = g.linear(vectors, encoder.project)
         return vectors if encoder.end_us is None else g.op("Concat", vectors, self._profile(encoder.end_us), axis=1)
 
     def _profile(self, end_us: int) -> str:
         """(B, 3), as `seqmel.nn.profile` has it, looked at from the end of the training."""
         g = self.g
-        some = g.op("Greater", self.lengths, g.const(0, np.int64))
+        some = g.op("Greater", self.of.lengths, g.const(0, np.int64))
         padded = g.op("Concat", self.time, g.const([0], np.int64), axis=0)
-        rows = (self.begins, g.op("Max", self.last, g.const(0, np.int64)))
-        parts = [g.op("Log", g.op("Add", g.cast(self.lengths, np.float32), g.const(1.0, np.float32)))]
+        rows = (self.of.begins, g.op("Max", self.of.last, g.const(0, np.int64)))
+        parts = [g.op("Log", g.op("Add", g.cast(self.of.lengths, np.float32), g.const(1.0, np.float32)))]
         for row in rows:
             since = g.cast(g.op("Sub", g.const(end_us, np.int64), g.op("Gather", padded, row)), np.float64)
             days = g.op("Div", since, g.const(float(86_400 * _SECOND_US), np.float64))
@@ -252,7 +198,7 @@ class _Export:
         before = g.op(
             "Gather", self.time, g.op("Max", g.op("Sub", self._rows(), g.const(1, np.int64)), g.const(0, np.int64))
         )
-        first = g.op("Equal", self.place, g.const(0, np.int64))
+        first = g.op("Equal", self.of.place, g.const(0, np.int64))
         gap = g.op("Where", first, g.const(0, np.int64), g.op("Sub", self.time, before))
         seconds = g.cast(g.op("Div", g.cast(gap, np.float64), g.const(float(_SECOND_US), np.float64)), np.float32)
         log = g.op("Log", g.op("Add", seconds, g.const(1.0, np.float32)))
@@ -275,7 +221,7 @@ class _Export:
         return g.op("Concat", *(g.unsqueeze(part, 1) for part in parts), axis=1)
 
     def _rows(self) -> str:
-        return self.g.op("Add", self.place, self.g.op("Gather", self.begins, self.which))
+        return self.g.op("Add", self.of.place, self.g.op("Gather", self.of.begins, self.of.which))
 
     def _network(self, value: str) -> str:
         for step in self.model.encoder.events.network:
@@ -290,12 +236,12 @@ class _Export:
     def _recurrent(self, events: str, recurrent: Recurrent) -> str:
         """(E, H): ONNX's own GRU and LSTM, over sequences side by side and padded, with their lengths."""
         g, size = self.g, recurrent.output_size
-        longest = g.op("ReduceMax", g.op("Concat", self.lengths, g.const([1], np.int64), axis=0), keepdims=1)
-        where = g.op("Concat", g.unsqueeze(self.place, 1), g.unsqueeze(self.which, 1), axis=1)
-        lengths = g.cast(self.lengths, np.int32)
+        longest = g.op("ReduceMax", g.op("Concat", self.of.lengths, g.const([1], np.int64), axis=0), keepdims=1)
+        where = g.op("Concat", g.unsqueeze(self.of.place, 1), g.unsqueeze(self.of.which, 1), axis=1)
+        lengths = g.cast(self.of.lengths, np.int32)
         for w_in, w_state, b_in, b_state in recurrent.cells.all_weights:
             width = g.const([w_in.shape[1]], np.int64)
-            shape = g.op("Concat", longest, self.clients, width, axis=0)
+            shape = g.op("Concat", longest, self.of.clients, width, axis=0)
             padded = g.op("ScatterND", g.op("Expand", g.const(0.0, np.float32), shape), where, events)
             order = (
                 [1, 0, 2] if recurrent.kind == "gru" else [0, 3, 1, 2]
@@ -306,75 +252,6 @@ class _Export:
             states = g.op(recurrent.kind.upper(), padded, *weights, lengths, hidden_size=size, **how)
             events = g.op("GatherND", g.op("Squeeze", states, g.const([1], np.int64)), where)
         return events
-
-    def _pooled(self, states: str) -> list[str]:
-        g = self.g
-        width = g.const([self.model.encoder.state_size], np.int64)
-        shape = g.op("Concat", self.clients, width, axis=0)
-        index = g.op("Expand", g.unsqueeze(self.which, 1), g.op("Shape", states))
-        count = g.unsqueeze(g.cast(self.lengths, np.float32), 1)
-        some = g.op("Greater", count, g.const(0.0, np.float32))
-        zeros = g.op("Expand", g.const(0.0, np.float32), shape)
-
-        def summed(values: str) -> str:
-            return g.op("ScatterElements", zeros, index, values, axis=0, reduction="add")
-
-        at_least_one = g.op("Max", count, g.const(1.0, np.float32))
-        total = summed(states)
-        mean = g.op("Div", total, at_least_one)
-        found = []
-        for name in self.model.encoder.pooling.names:
-            if name == "mean":
-                found.append(mean)
-            elif name == "total":
-                log = g.op("Log", g.op("Add", g.op("Abs", total), g.const(1.0, np.float32)))
-                found.append(g.op("Mul", g.op("Sign", total), log))
-            elif name == "std":
-                away = g.op("Sub", states, g.op("Gather", mean, self.which))
-                variance = g.op("Div", summed(g.op("Mul", away, away)), at_least_one)
-                root = g.op("Sqrt", g.op("Add", variance, g.const(1e-6, np.float32)))
-                found.append(g.op("Sub", root, g.const(1e-3, np.float32)))
-            elif name == "by_category":
-                found.append(self._by_category(states))
-            elif name == "max":
-                low = g.op("Expand", g.const(-3e38, np.float32), shape)
-                largest = g.op("ScatterElements", low, index, states, axis=0, reduction="max")
-                found.append(g.op("Where", some, largest, g.const(0.0, np.float32)))
-            else:
-                row = g.op("Max", self.last, g.const([0], np.int64))
-                padded = g.op(
-                    "Concat",
-                    states,
-                    g.op("Expand", g.const(0.0, np.float32), g.op("Concat", g.const([1], np.int64), width, axis=0)),
-                    axis=0,
-                )
-                found.append(g.op("Where", some, g.op("Gather", padded, row), g.const(0.0, np.float32)))
-        return found
-
-    def _by_category(self, states: str) -> str:
-        """(B, slots * (size + 1)), as `seqmel.nn.by_category` has it: sums and counts, added at the place of client and kind."""
-        g, pooling = self.g, self.model.encoder.pooling.by_category
-        assert pooling is not None
-        slots, width = (g.const(n, np.int64) for n in (pooling.slots, pooling.size + 1))
-        code = self.codes[pooling.column]
-        kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
-        place = g.unsqueeze(g.op("Add", g.op("Mul", self.which, slots), kind), 1)
-        inner = g.linear(states, pooling.inner)
-        one = g.op("Expand", g.const(1.0, np.float32), g.op("Concat", self.events, g.const([1], np.int64), axis=0))
-        told = g.op("Concat", inner, one, axis=1)
-        rows = g.op("Mul", self.clients, g.op("Reshape", slots, g.const([1], np.int64)))
-        shape = g.op("Concat", rows, g.op("Reshape", width, g.const([1], np.int64)), axis=0)
-        zeros, index = g.op("Expand", g.const(0.0, np.float32), shape), g.op("Expand", place, g.op("Shape", told))
-        sums = g.op("ScatterElements", zeros, index, told, axis=0, reduction="add")
-        parts = g.op("Reshape", sums, g.const([-1, pooling.slots, pooling.size + 1], np.int64))
-        total, count = (
-            g.op("Slice", parts, g.const([begin], np.int64), g.const([end], np.int64), g.const([2], np.int64))
-            for begin, end in ((0, pooling.size), (pooling.size, pooling.size + 1))
-        )
-        mean = g.op("Div", total, g.op("Max", count, g.const(1.0, np.float32)))
-        log = g.op("Log", g.op("Add", count, g.const(1.0, np.float32)))
-        flat = g.const([-1, pooling.output_size], np.int64)
-        return g.op("Reshape", g.op("Concat", mean, log, axis=2), flat)
 
 
 def _reordered(weights: Tensor, order: list[int], size: int) -> npt.NDArray[np.float32]:

@@ -1,0 +1,90 @@
+"""The poolings of `seqmel.nn.pooling` and `seqmel.nn.by_category` as nodes of an ONNX graph."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from seqmel.data.vocabulary import UNSEEN
+from seqmel.export.graph import Clients, Graph
+from seqmel.nn.by_category import ByCategory
+from seqmel.nn.pooling import Pooling
+
+__all__ = ["pooled"]
+
+
+def pooled(g: Graph, of: Clients, pooling: Pooling, states: str, size: int, codes: dict[str, str]) -> list[str]:
+    """(B, ...) each, in the order of the pooling's names.
+
+    Args:
+        g: the graph, to which nodes are added.
+        of: whose events they are.
+        pooling: which poolings.
+        states: (E, size), by name.
+        codes: category -> (E,) int64, by name.
+    """
+    width = g.const([size], np.int64)
+    shape = g.op("Concat", of.clients, width, axis=0)
+    index = g.op("Expand", g.unsqueeze(of.which, 1), g.op("Shape", states))
+    count = g.unsqueeze(g.cast(of.lengths, np.float32), 1)
+    some = g.op("Greater", count, g.const(0.0, np.float32))
+    zeros = g.op("Expand", g.const(0.0, np.float32), shape)
+
+    def summed(values: str) -> str:
+        return g.op("ScatterElements", zeros, index, values, axis=0, reduction="add")
+
+    at_least_one = g.op("Max", count, g.const(1.0, np.float32))
+    total = summed(states)
+    mean = g.op("Div", total, at_least_one)
+    found = []
+    for name in pooling.names:
+        if name == "mean":
+            found.append(mean)
+        elif name == "total":
+            log = g.op("Log", g.op("Add", g.op("Abs", total), g.const(1.0, np.float32)))
+            found.append(g.op("Mul", g.op("Sign", total), log))
+        elif name == "std":
+            away = g.op("Sub", states, g.op("Gather", mean, of.which))
+            variance = g.op("Div", summed(g.op("Mul", away, away)), at_least_one)
+            root = g.op("Sqrt", g.op("Add", variance, g.const(1e-6, np.float32)))
+            found.append(g.op("Sub", root, g.const(1e-3, np.float32)))
+        elif name == "by_category":
+            found.append(_by_category(g, of, pooling.by_category, states, codes))
+        elif name == "max":
+            low = g.op("Expand", g.const(-3e38, np.float32), shape)
+            largest = g.op("ScatterElements", low, index, states, axis=0, reduction="max")
+            found.append(g.op("Where", some, largest, g.const(0.0, np.float32)))
+        else:
+            row = g.op("Max", of.last, g.const([0], np.int64))
+            padded = g.op(
+                "Concat",
+                states,
+                g.op("Expand", g.const(0.0, np.float32), g.op("Concat", g.const([1], np.int64), width, axis=0)),
+                axis=0,
+            )
+            found.append(g.op("Where", some, g.op("Gather", padded, row), g.const(0.0, np.float32)))
+    return found
+
+
+def _by_category(g: Graph, of: Clients, pooling: ByCategory | None, states: str, codes: dict[str, str]) -> str:
+    """(B, slots * (size + 1)), as `seqmel.nn.by_category` has it: sums and counts, added at the place of client and kind."""
+    assert pooling is not None
+    slots, width = (g.const(n, np.int64) for n in (pooling.slots, pooling.size + 1))
+    code = codes[pooling.column]
+    kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
+    place = g.unsqueeze(g.op("Add", g.op("Mul", of.which, slots), kind), 1)
+    inner = g.linear(states, pooling.inner)
+    one = g.op("Expand", g.const(1.0, np.float32), g.op("Concat", of.events, g.const([1], np.int64), axis=0))
+    told = g.op("Concat", inner, one, axis=1)
+    rows = g.op("Mul", of.clients, g.op("Reshape", slots, g.const([1], np.int64)))
+    shape = g.op("Concat", rows, g.op("Reshape", width, g.const([1], np.int64)), axis=0)
+    zeros, index = g.op("Expand", g.const(0.0, np.float32), shape), g.op("Expand", place, g.op("Shape", told))
+    sums = g.op("ScatterElements", zeros, index, told, axis=0, reduction="add")
+    parts = g.op("Reshape", sums, g.const([-1, pooling.slots, pooling.size + 1], np.int64))
+    total, count = (
+        g.op("Slice", parts, g.const([begin], np.int64), g.const([end], np.int64), g.const([2], np.int64))
+        for begin, end in ((0, pooling.size), (pooling.size, pooling.size + 1))
+    )
+    mean = g.op("Div", total, g.op("Max", count, g.const(1.0, np.float32)))
+    log = g.op("Log", g.op("Add", count, g.const(1.0, np.float32)))
+    flat = g.const([-1, pooling.output_size], np.int64)
+    return g.op("Reshape", g.op("Concat", mean, log, axis=2), flat)
