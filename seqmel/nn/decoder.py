@@ -76,15 +76,20 @@ class EventDecoder(nn.Module):
         outputs = self.network(vectors)
         with torch.autocast(outputs.device.type, enabled=False):
             parts = dict(zip(self.sizes, outputs.float().split(list(self.sizes.values()), dim=1), strict=True))
-            costs = [self._one(name, output, rows, events) for name, output in parts.items()]
+            bys = [by for by in dict.fromkeys(self.by.values()) if by is not None]  # in the same order on every rank
+            weights = {by: _evened(events.columns[by].long(), self.sizes[by]) for by in bys}
+            costs = [self._one(name, output, rows, events, weights) for name, output in parts.items()]
             return torch.stack(costs).sum(0)
 
-    def _one(self, name: str, output: Tensor, rows: Tensor, events: SequenceBatch) -> Tensor:
+    def _one(
+        self, name: str, output: Tensor, rows: Tensor, events: SequenceBatch, weights: dict[str, Tensor]
+    ) -> Tensor:
+        """(E,) the cost of one feature; `weights` (E,) are those of the categories that numbers lie within."""
         by = self.by.get(name)
         if by is not None:
             number, kinds = events.columns[name], events.columns[by].long()
             cost = F.huber_loss(output[rows, kinds], number.nan_to_num(), reduction="none")
-            return cost.masked_fill(number.isnan(), 0.0) * _evened(kinds, output.shape[1])
+            return cost.masked_fill(number.isnan(), 0.0) * weights[by]
         return -output.log_softmax(1)[rows, self._codes(name, events)]
 
     def _codes(self, name: str, events: SequenceBatch) -> Tensor:
