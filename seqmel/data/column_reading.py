@@ -26,7 +26,7 @@ __all__ = ["whole_columns"]
 
 _Reader: TypeAlias = Callable[[list[str]], pa.Table]
 
-SHARE_OF_MEMORY = 0.25
+SHARE_OF_MEMORY = 1 / 3
 """Of preparation.memory_limit, at most, in whole columns: beside them are a chunk of encoded events and what DuckDB holds."""
 
 _MOST_FILES = 64  # are opened to see how large they are
@@ -138,27 +138,26 @@ def _text_bytes(file: pq.ParquetFile, texts: list[str]) -> int:
 
 def _columns(source: EventSource, schema: EventSchema, read: _Reader, threads: int) -> EventColumns | None:
     """None where a client or a time is none. The order of the events is found while their features are read."""
-    with ThreadPoolExecutor(threads) as pool:
-        client, time = _typed(source, read([schema.client, schema.time]))
-        moments = _micros(source, schema, time)
+    with ThreadPoolExecutor(threads) as pool:  # what is not needed any more is let go of at once
+        keys = dict(zip(("client", "time"), _typed(source, read([schema.client, schema.time])), strict=True))
+        moments = _micros(source, schema, keys.pop("time"))
         if moments is None:
             return None
-        ordered = pool.submit(_ordered, client, moments)
+        ordering = pool.submit(_ordered, keys.pop("client"), moments)
         features = dict(zip(schema.features, _typed(source, read([*schema.features])), strict=True))
         places = {c: pool.submit(_places, features.pop(c)) for c in schema.categorical}
         numbers = {c: pool.submit(_number, features.pop(c)) for c in schema.numeric}
         texts = {c: _texts(source, c, found.result()[0]) for c, found in places.items()}
-        keys = ordered.result()
-        if keys is None:
+        ordered = ordering.result()
+        if ordered is None:
             return None
-        ids, lengths, order = keys
-        sorted_time = pool.submit(taken, moments, order)
-        sorted_places = {c: pool.submit(taken, found.result()[1], order) for c, found in places.items()}
-        sorted_numbers = {c: pool.submit(taken, found.result(), order) for c, found in numbers.items()}
-    categories = {c: Category(index.result(), texts[c]) for c, index in sorted_places.items()}
-    return EventColumns(
-        ids, lengths, sorted_time.result(), categories, {c: x.result() for c, x in sorted_numbers.items()}, threads
-    )
+        ids, lengths, order = ordered
+        time = pool.submit(taken, moments, order)
+        del moments
+        indices = {c: pool.submit(taken, places.pop(c).result()[1], order) for c in schema.categorical}
+        values = {c: pool.submit(taken, numbers.pop(c).result(), order) for c in schema.numeric}
+    categories = {c: Category(index.result(), texts[c]) for c, index in indices.items()}
+    return EventColumns(ids, lengths, time.result(), categories, {c: x.result() for c, x in values.items()}, threads)
 
 
 def _ordered(

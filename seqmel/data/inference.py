@@ -43,10 +43,8 @@ _NUMBER_WORDS = set(
 )
 _CODE = re.compile(r"(code|mcc|type|category|currency|terminal|status|[a-z]{4}id)s?$")
 _NUMBER = re.compile(r"(amount|quantity|price|cost|balance|duration)s?$")
-_DECIMALS = (
-    "bool_and(regexp_full_match({0}, '[-+]?([0-9]+|[0-9]{{1,3}}([ .,][0-9]{{3}})+)([.,][0-9]+)?'))"
-    " AND bool_or({0} SIMILAR TO '.*[.,].*')"
-)
+_NUMBERS = "bool_and(regexp_full_match({0}, '[-+]?([0-9]+|[0-9]{{1,3}}([ .,][0-9]{{3}})+)([.,][0-9]+)?'))"
+_DECIMALS = _NUMBERS + " AND bool_or({0} SIMILAR TO '.*[.,].*')"
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,6 @@ class ColumnFacts:
     pairs: int
     low: str | None
     high: str | None
-    median: float
     words: float
     whole: bool
     decimals: bool
@@ -106,7 +103,7 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     counted = given if options.numeric_by is None else {}  # to find out which numbers lie within which category
     facts = _facts(source, client, [*counted, *open_columns])
     for column in open_columns:
-        role, why = _infer_role(column, facts[column])
+        role, why = _infer_role(source, column, facts[column])
         if (role == "categorical" and options.categorical is None) or (role == "numeric" and options.numeric is None):
             given[column] = role
         else:
@@ -205,47 +202,59 @@ def _check_given(source: EventSource, column: str, role: str, seen: set[str]) ->
 
 
 def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, ColumnFacts]:
-    """One scan over the first rows, all columns at once."""
+    """One scan over the first rows, all columns at once; what is slow to find out only where the answer is open."""
     if not columns:
         return {}
+    numbers, dates = _like_numbers_and_dates(source, [c for c in columns if source.columns[c] == "VARCHAR"])
     parts = []
     for column in columns:
         name, kind = ident(column), source.columns[column]
-        number = is_integer(kind) or is_real(kind)
         parts += [
             f"count({name})", f"approx_count_distinct({name})", f"approx_count_distinct(hash({ident(client)}, {name}))",
             f"min({name})::VARCHAR", f"max({name})::VARCHAR",
-            f"approx_quantile(abs(TRY_CAST({name} AS DOUBLE)), 0.5)" if number else "0.0",
             f"avg(length({name}) - length(replace({name}, ' ', '')) + 1)" if kind == "VARCHAR" else "0.0",
             f"bool_and({name} = trunc({name}))" if is_real(kind) else "true",
-            _DECIMALS.format(name) if kind == "VARCHAR" else "false",
+            _DECIMALS.format(name) if column in numbers else "false",
             f"min({name}) FILTER (contains({name}, ','))" if kind == "VARCHAR" else "NULL",
-            f"bool_and(regexp_matches({name}, {literal(DATE_TEXT)}))" if kind == "VARCHAR" else "false",
+            f"bool_and(regexp_matches({name}, {literal(DATE_TEXT)}))" if column in dates else "false",
         ]  # fmt: skip
-    row = source.row(f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})")
+    rows, *found = source.row(f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})")
     facts = {}
-    for i, column in enumerate(columns):
-        known, distinct, pairs, low, high, median, words, whole, decimals, comma, dates = row[11 * i + 1 : 11 * i + 12]
-        kind = source.columns[column]
+    for column in columns:
+        known, distinct, pairs, low, high, words, whole, decimals, comma, dated = found[:10]
+        del found[:10]
         facts[column] = ColumnFacts(
-            kind,
+            source.columns[column],
             known,
-            row[0],
+            rows,
             distinct,
             pairs,
             low,
             high,
-            median or 0.0,
             words or 0.0,
             whole,
             bool(decimals),
             comma,
-            bool(dates),
+            bool(dated),
         )
     return facts
 
 
-def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None]:
+def _like_numbers_and_dates(source: EventSource, texts: list[str]) -> tuple[set[str], set[str]]:
+    """Those of the columns of text that hold nothing but numbers, and nothing but dates, as far as the first rows show."""
+    if not texts:
+        return set(), set()
+    parts = [_NUMBERS.format(ident(c)) for c in texts]
+    parts += [f"bool_and(regexp_matches({ident(c)}, {literal(DATE_TEXT)}))" for c in texts]
+    found = source.row(f"SELECT {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_LOOKED_AT})")
+    numbers, dates = found[: len(texts)], found[len(texts) :]  # None where there are only nulls
+    open_for = [
+        {c for c, all_are in zip(texts, alike, strict=True) if all_are is not False} for alike in (numbers, dates)
+    ]
+    return open_for[0], open_for[1]
+
+
+def _infer_role(source: EventSource, column: str, facts: ColumnFacts) -> tuple[str | None, str | None]:
     """(role, None), or (None, why it is left out)."""
     if facts.known == 0:
         return None, "only nulls"
@@ -268,7 +277,7 @@ def _infer_role(column: str, facts: ColumnFacts) -> tuple[str | None, str | None
     if facts.text or facts.integer or facts.real:
         if not facts.real and _is_id(column, facts):
             return None, "an id: nearly every value belongs to one client"
-        return ("categorical" if facts.text or _is_code(column, facts) else "numeric"), None
+        return ("categorical" if facts.text or _is_code(source, column, facts) else "numeric"), None
     return None, f"a {facts.kind} column cannot be used"
 
 
@@ -279,12 +288,17 @@ def _is_id(column: str, facts: ColumnFacts) -> bool:
     return facts.distinct > 100 and facts.distinct >= _ID_SHARE * facts.pairs
 
 
-def _is_code(column: str, facts: ColumnFacts) -> bool:
+def _is_code(source: EventSource, column: str, facts: ColumnFacts) -> bool:
     """Integers that name things: by the column's name; else few values, none negative, and no heavy tail."""
     called = _is_called(column)
-    if called == "number" or (facts.low or "").startswith("-"):
+    if called is not None or (facts.low or "").startswith("-"):
+        return called == "code" and not (facts.low or "").startswith("-")
+    if facts.distinct > _MOST_CODES:
         return False
-    return called == "code" or (facts.distinct <= _MOST_CODES and float(facts.high or 0) <= 20 * max(1.0, facts.median))
+    (median,) = source.row(
+        f"SELECT approx_quantile(abs(x), 0.5) FROM (SELECT {ident(column)}::DOUBLE AS x FROM events LIMIT {_SCAN_ROWS})"
+    )
+    return float(facts.high or 0) <= 20 * max(1.0, median or 0.0)
 
 
 def _is_called(column: str) -> Literal["code", "number"] | None:
