@@ -22,7 +22,7 @@ from seqmel.data.vocabulary import CategoryCodes
 from seqmel.errors import SchemaError
 from seqmel.schema import recognise_client
 
-__all__ = ["CSV", "Categories", "csv_sql", "register_csv", "with_texts"]
+__all__ = ["CSV", "Categories", "csv_sql", "read_as_text", "register_csv", "with_texts"]
 
 CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
 """How the names of CSV files end."""
@@ -32,6 +32,7 @@ Categories: TypeAlias = Mapping[str, CategoryCodes | None]
 
 _NUMBERS = "auto_type_candidates = ['BIGINT', 'HUGEINT', 'DOUBLE', 'VARCHAR']"
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_LOOKED_AT = 10_000
 _FARTHEST_WHOLE = 1e15  # beyond it the text of a category that is a real number has an exponent or a point
 
 
@@ -70,15 +71,72 @@ def register_csv(
     """
     texts = _texts(connection, files, client, categories or {})
     rows = csv_sql(files, list(texts))
-    if read:
-        connection.execute(f"CREATE TABLE raw AS FROM {rows}")
-    found = _types(connection, "raw" if read else rows, texts)
     if not read:
+        found = _types(connection, rows, texts)
         typed = ", ".join(f"{ident(name)}::{kind} AS {ident(name)}" for name, kind in found.items())
         connection.execute(f"CREATE VIEW raw AS SELECT *{f' REPLACE ({typed})' if typed else ''} FROM {rows}")
         return
-    for name, kind in found.items():
+    kinds = read_as_text(connection, files, texts, "raw")
+    if kinds is None:
+        connection.execute(f"CREATE OR REPLACE TABLE raw AS FROM {rows}")
+        kinds = _types(connection, "raw", texts)
+    for name, kind in kinds.items():
         connection.execute(f"ALTER TABLE raw ALTER COLUMN {ident(name)} TYPE {kind}")
+
+
+def read_as_text(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[str], texts: Mapping[str, str], table: str
+) -> dict[str, str] | None:
+    """Read CSV files as text into a new table, and say which types its columns have where that is plain to see.
+
+    To have DuckDB look at all rows for the types takes ten times as long as to read them. So it does only where values are written
+    in an unusual way, which may be a number or not, or seem to be quoted in one.
+
+    Args:
+        connection: where to make the table.
+        files: to read.
+        texts: column -> SQL aggregate of its type, see `_texts`; of the others the type is found here.
+        table: its name.
+
+    Returns:
+        Column -> type, of those that are not to stay text; None where it is not plain, with or without the table.
+    """
+    rows = f"read_csv({_listed(files)}, all_varchar = true, quote = '\"', escape = '\"')"
+    try:
+        connection.execute(f"CREATE TABLE {table} AS FROM {rows}")
+    except duckdb.Error:  # whatever it is, it is found again, and told of
+        return None
+    names = [name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall()]
+    kinds = {name: () if name in texts else tuple(_CLEAR) for name in names}
+    for looked_at in (f"(FROM {table} LIMIT {_LOOKED_AT})", table):
+        asked = ", ".join(_plain_type(ident(name), kinds[name]) for name in names)
+        found = dict(zip(names, connection.execute(f"SELECT {asked} FROM {looked_at}").fetchall()[0], strict=True))
+        if "odd" in found.values():
+            return None
+        kinds = {name: _STILL_OPEN[kind] for name, kind in found.items()}
+    typed = {name: kind for name, kind in found.items() if kind != "VARCHAR"}
+    return typed | _types(connection, table, texts, [name for name in names if name not in typed])
+
+
+_CLEAR = {
+    "BIGINT": "bool_and(TRY_CAST({0} AS BIGINT)::VARCHAR IS NOT DISTINCT FROM {0})",
+    "VARCHAR": "bool_or({0} IS NOT NULL AND TRY_CAST({0} AS DOUBLE) IS NULL AND TRY_CAST({0} AS HUGEINT) IS NULL)",
+    "DOUBLE": "bool_and(regexp_full_match({0}, '-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?'))"
+    " AND bool_or(contains({0}, '.') OR contains(lower({0}), 'e'))",
+}
+"""Type -> SQL aggregate for whether a column of text clearly has it, and not one before."""
+
+
+_STILL_OPEN = {"VARCHAR": (), "BIGINT": ("BIGINT", "VARCHAR"), "DOUBLE": ("VARCHAR", "DOUBLE")}
+"""What the first rows show -> what all rows may."""
+
+
+def _plain_type(name: str, kinds: Sequence[str]) -> str:
+    """SQL aggregate: the first of these types that the column clearly has, else 'odd'; VARCHAR is left where none is named."""
+    whens = "".join(f" WHEN {_CLEAR[kind].format(name)} THEN '{kind}'" for kind in kinds)
+    other = "odd" if kinds else "VARCHAR"
+    quoted = f"count({name}) = 0 OR bool_or(contains({name}, '\\') OR starts_with({name}, ''''))"
+    return f"CASE WHEN {quoted} THEN 'odd'{whens} ELSE '{other}' END"
 
 
 def _texts(
@@ -154,16 +212,35 @@ _CATEGORY_TYPE = (
 _TYPE = f"CASE WHEN {_BOOLEAN} THEN 'BOOLEAN' WHEN {_CLOCK} THEN 'TIME' END"
 
 
-def _types(connection: duckdb.DuckDBPyConnection, rows: str, texts: Mapping[str, str]) -> dict[str, str]:
-    """Column -> type, of the columns of text that all have one: ISO 8601, true and false, and what `texts` says."""
-    described = connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
-    names = [name for name, kind, *_ in described if kind == "VARCHAR"]
-    if not names:
-        return {}
-    found = [
-        texts[name].format(ident(name)) if name in texts
-        else f"coalesce({iso_type_sql(ident(name))}, {_TYPE.format(ident(name))})"
+def _types(
+    connection: duckdb.DuckDBPyConnection, rows: str, texts: Mapping[str, str], names: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Column -> type, of the columns of text that all have one: ISO 8601, true and false, and what `texts` says.
+
+    What the first rows show to be none is not looked for in the others.
+    """
+    if names is None:
+        described = connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
+        names = [name for name, kind, *_ in described if kind == "VARCHAR"]
+    asked = {
+        name: [texts[name].format(ident(name))]
+        if name in texts
+        else [iso_type_sql(ident(name)), _TYPE.format(ident(name))]
         for name in names
-    ]  # fmt: skip
-    kinds = connection.execute(f"SELECT {', '.join(found)} FROM {rows}").fetchone()
-    return {name: kind for name, kind in zip(names, kinds or (), strict=True) if kind is not None}
+    }
+    if not asked:
+        return {}
+    parts = [f"count({ident(name)}), {', '.join(sqls)}" for name, sqls in asked.items()]
+    looked_at = f"(SELECT * FROM {rows} LIMIT {_LOOKED_AT})"
+    first = list(connection.execute(f"SELECT {', '.join(parts)} FROM {looked_at}").fetchall()[0])
+    left: dict[str, str] = {}
+    for name, sqls in asked.items():
+        known, *kinds = first[: 1 + len(sqls)]
+        del first[: 1 + len(sqls)]
+        open_kinds = [sql for sql, kind in zip(sqls, kinds, strict=True) if kind is not None or not known]
+        if open_kinds:
+            left[name] = f"coalesce({', '.join(open_kinds)}, NULL)"
+    if not left:
+        return {}
+    found = connection.execute(f"SELECT {', '.join(left.values())} FROM {rows}").fetchall()[0]
+    return {name: kind for name, kind in zip(left, found, strict=True) if kind is not None}

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from seqmel.data.checking import category_text
-from seqmel.data.csv_files import csv_sql
+from seqmel.data.csv_files import csv_sql, read_as_text
 from seqmel.data.source import ROW, EventSource, ident
 
 __all__ = ["with_texts_beside"]
@@ -26,7 +26,8 @@ def with_texts_beside(
         files: which.
         others: columns that cannot be categories.
     """
-    source.query(f"CREATE TABLE texts AS FROM {csv_sql(files, list(source.columns))}")
+    if read_as_text(source.connection, files, dict.fromkeys(source.columns, "NULL"), "texts") is None:
+        source.query(f"CREATE OR REPLACE TABLE texts AS FROM {csv_sql(files, list(source.columns))}")
     names = _lost(source, [c for c, kind in source.columns.items() if kind != "VARCHAR" and c not in others])
     texts = {name: f"__text_{i}" for i, name in enumerate(names)}
     if texts:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import csv
+import os
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from small import card_events, tiny_config
 
 from seqmel import AggregateFeatures, EventSequences, SequenceEmbedder
+from seqmel.data import csv_files
 from seqmel.data.checking import category_text
 from seqmel.data.csv_files import Categories
 from seqmel.data.labels import read_embeddings, read_labels
 from seqmel.data.reading import open_events, open_unread
+from seqmel.data.source import connect
 from seqmel.data.vocabulary import CategoryCodes
 from seqmel.embedding import embed
 from seqmel.model import Model, load_model
 from seqmel.training.run import train
 
+EXAMPLES = int(os.environ.get("SEQMEL_EXAMPLES", "40"))
 IDS = {
     "decimals": ["1.1", "1.10"],
     "exponents": ["2E3", "20E2"],
@@ -204,3 +213,54 @@ def test_aggregates_of_the_csv_of_a_day_are_those_of_its_parquet(tmp_path: Path)
     fitted = AggregateFeatures(**columns).fit(EventSequences.read(told(card_events(12), ordinary=False)))
     files = stored(told(card_events(12), ordinary=True), tmp_path)
     assert_same(*(fitted.transform(EventSequences.read(file)) for file in files))
+
+
+FIELDS = {
+    "whole": st.integers(-9, 10**6).map(str), "real": st.floats(-1e6, 1e6, allow_nan=False).map(repr),
+    "text": st.text(st.characters(codec="utf-8", exclude_characters="\0\r", exclude_categories=["Cs"]), max_size=5),
+    "date": st.dates().map(str), "moment": st.datetimes().map(lambda x: x.isoformat(" ", "seconds")),
+    "odd": st.sampled_from([
+        "05", "+5", " 5", "5 ", "1_000", "inf", "nan", "-0", "1.", ".5", "1,5", "1e400", "0x10", "1E-3", "'5'", "'a", "a\\b", "TRUE",
+        "12345678901234567890", "1" * 40, "12:30", "true", "",
+    ]),
+}  # fmt: skip
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    data=st.data(),
+    delimiter=st.sampled_from([",", ";", "\t"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+def test_what_is_read_as_text_is_what_a_look_at_all_rows_for_the_types_makes_of_it(
+    data: st.DataObject, delimiter: str, quoting: Literal[0, 1]
+) -> None:
+    n = data.draw(st.integers(1, 12))
+    columns = []
+    for name in data.draw(st.lists(st.sampled_from(sorted(FIELDS)), min_size=2, max_size=4)):
+        field = st.one_of(
+            *data.draw(st.sampled_from([[FIELDS[name]], [FIELDS[name], st.just("")], [FIELDS[name], FIELDS["odd"]]]))
+        )
+        columns.append(data.draw(st.lists(field, min_size=n, max_size=n)))
+    categories = data.draw(st.sampled_from([None, {"c1": None}]))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "events.csv"
+        with file.open("w", newline="", encoding="utf-8") as opened:
+            writer = csv.writer(opened, delimiter=delimiter, quoting=quoting)
+            writer.writerow([f"c{i}" for i in range(len(columns))])
+            writer.writerows(zip(*columns, strict=True))
+        quick, slow = (table_of([str(file)], categories, as_text=as_text) for as_text in (True, False))
+    assert quick == slow
+
+
+def table_of(files: list[str], categories: Categories | None, *, as_text: bool) -> Any:
+    """Types and rows of the table, or that it cannot be read."""
+    connection = connect()
+    with pytest.MonkeyPatch.context() as patch:
+        if not as_text:
+            patch.setattr(csv_files, "read_as_text", lambda *_: None)
+        try:
+            csv_files.register_csv(connection, files, client="c0", categories=categories, read=True)
+        except duckdb.Error as error:
+            return type(error)
+    return connection.execute("DESCRIBE raw").fetchall(), repr(connection.execute("FROM raw").fetchall())
