@@ -6,6 +6,7 @@ What is counted over all events adds up over parts of them, so that an engine wi
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 
@@ -33,6 +34,7 @@ _SAMPLE_ROWS = 400_000  # scales are quantiles; a sample of whole clients of thi
 _SAMPLE_ROWS_WITHIN = 2_000_000  # where numbers have a scale for each category, of which some are rare
 _GAP_ROWS = 100_000  # of the sample are sorted for the usual gap, which is two numbers
 _SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+_FARTHEST = sys.float_info.max
 _MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
 _HEAVY_TAIL = (
     10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
@@ -253,10 +255,16 @@ def _is_heavy(q: list[float]) -> bool:
 
 
 def _scale(q: list[float], log_unit: float | None) -> NumericScale:
-    """Median and the widest interquantile range that is not zero, in units of a normal's standard deviation."""
+    """Median and the widest interquantile range that is not zero, in units of a normal's standard deviation.
+
+    What lies between numbers further apart than a double can say is as far as it can.
+    """
+    q = [max(-_FARTHEST, min(_FARTHEST, x)) for x in q]
     widths = ((q[4] - q[2]) / 1.349, (q[5] - q[1]) / 3.290, (q[6] - q[0]) / 4.653)
     center = q[3] + 0.0  # of -0.0 and 0.0 either may come first
-    return NumericScale(log_unit=log_unit, center=center, scale=next((w for w in widths if w > 1e-12), 1.0))
+    return NumericScale(
+        log_unit=log_unit, center=center, scale=next((min(w, _FARTHEST) for w in widths if w > 1e-12), 1.0)
+    )
 
 
 def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> TimeScale:

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from small import SCHEMA, card_events, nested
 
 from seqmel.data import column_reading, fitting
@@ -90,7 +89,7 @@ def made(
     try:
         fitted = vocabulary or fit_vocabulary(source, schema, min_count=2)
         batches = list(encode(source, schema, fitted, shard=shard, chunk_events=chunk_events))
-    except (SeqmelError, ValidationError) as error:  # the latter where numbers are further apart than a double can say
+    except SeqmelError as error:
         return type(error), str(error)
     finally:
         source.connection.close()
@@ -171,7 +170,7 @@ def test_events_are_encoded_the_same_with_the_vocabulary_of_a_model(drawn: Any, 
     source = open_events(table, client="client")
     try:
         vocabulary = fit_vocabulary(source, schema, min_count=1)
-    except (SeqmelError, ValidationError):
+    except SeqmelError:
         return
     same(later, schema.model_copy(update={"time_unit": later_schema.time_unit}), vocabulary, shard=shard)
 
