@@ -92,3 +92,13 @@ def test_an_experiment_killed_at_random_moments_comes_to_what_an_undisturbed_one
     (row,) = (line.split(" | ") for line in done.stdout.splitlines()[2:])
     assert row[0] == "| experiment"
     assert row[4:] == ["0", "0 |"]
+
+
+def test_reading_csv_is_measured_each_way() -> None:
+    done = script("reading_csv.py", "--clients", 30, "--repeats", 1)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == [
+        "DuckDB alone, types by the first rows", "seqmel", "seqmel, types by a look at all rows", "EventSequences.read",
+    ]  # fmt: skip
+    assert all(float(row.split(" | ")[1].split()[0]) > 0 for row in rows)
