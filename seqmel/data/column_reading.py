@@ -1,4 +1,4 @@
-"""Read events as whole columns where that is simple and they fit in memory: Parquet files and tables of one row an event, with
+"""Read events as whole columns where that is simple and they fit in memory: files and tables of one row an event, with
 columns of plain types. Of all else, and of what is odd (a null client, a time that is none, text that is no UTF-8), there
 are no whole columns, and DuckDB goes through the rows and says what is wrong with them.
 """
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from seqmel.data.checking import FARTHEST_US, category_text, check_columns, time_sql, times_key
 from seqmel.data.columns import Category, EventColumns, ask, order_of, taken
-from seqmel.data.source import EventSource
+from seqmel.data.source import EventSource, ident
 from seqmel.errors import InputError
 from seqmel.schema import EventSchema
 
@@ -29,6 +29,7 @@ _Reader: TypeAlias = Callable[[list[str]], pa.Table]
 SHARE_OF_MEMORY = 1 / 3
 """Of preparation.memory_limit, at most, in whole columns: beside them are a chunk of encoded events and what DuckDB holds."""
 
+_ROWS = 131_072  # of a batch of Arrow
 _MOST_FILES = 64  # are opened to see how large they are
 _ROW_BYTES, _VALUE_BYTES = 48, 16  # of a row and of each of its values: as read, as kept, and while they are sorted
 _TEXT_COPIES = 4  # of text in a file: as read, its distinct values, a hash table of them, and those of all row groups
@@ -102,6 +103,8 @@ def _reader(
     if isinstance(source.whole, pa.Table):
         table = source.whole.select(names)
         return table.select if _bytes(len(table), names, table.select(texts).nbytes) <= limit else None
+    if isinstance(source.whole, str):
+        return _engine_reader(source, source.whole, names, texts, limit)
     if source.whole is None or len(source.whole) > _MOST_FILES:
         return None
     files = [stack.enter_context(pq.ParquetFile(f, read_dictionary=texts)) for f in source.whole]
@@ -117,6 +120,16 @@ def _reader(
         )  # a field may be "not null" in one file only
 
     return read
+
+
+def _engine_reader(
+    source: EventSource, table: str, names: tuple[str, ...], texts: list[str], limit: float
+) -> _Reader | None:
+    sizes = ", ".join(f"coalesce(sum(strlen({ident(c)})), 0)" for c in texts)
+    rows, *text = source.row(f"SELECT count(*){', ' + sizes if texts else ''} FROM {table}")
+    if _bytes(rows, names, sum(text)) > limit:
+        return None
+    return lambda columns: source.stream(f"SELECT {', '.join(map(ident, columns))} FROM {table}", _ROWS).read_all()
 
 
 def _limits(source: EventSource) -> tuple[float, int]:

@@ -125,7 +125,7 @@ class _Placed:
 
     rows: str
     place: str
-    whole: tuple[str, ...] | pa.Table | None = None
+    whole: tuple[str, ...] | pa.Table | str | None = None
 
 
 def _register(
@@ -241,7 +241,7 @@ def _register_files(
     if _are_csv(files):
         with reading(path):
             register_csv(connection, files, client=client, categories=categories, read=read)
-        return _Placed("raw", "rowid" if read else _COUNTED)
+        return _Placed("raw", "rowid", "raw") if read else _Placed("raw", _COUNTED)
     for file in files:
         _check_parquet(file)
     with reading(path):

@@ -49,7 +49,8 @@ class EventSource:
         nested: True when the input has one row a client and list columns.
         left_out: column name -> why it is no event column (a partition key, one value a client).
         client, time, time_format: what the input itself says of its columns, see `EventSchema`.
-        whole: where the input has one row an event and Arrow reads the same in it as DuckDB, the input: Parquet files or a table.
+        whole: where the input has one row an event and Arrow reads the same in it as DuckDB, the input: Parquet files, a table, or the
+            name of one of DuckDB's.
         checked: what was found when these events were checked, so that it is done once.
     """
 
@@ -61,7 +62,7 @@ class EventSource:
     client: str | None = None
     time: str | None = None
     time_format: str | None = None
-    whole: tuple[str, ...] | pa.Table | None = field(default=None, repr=False, compare=False)
+    whole: tuple[str, ...] | pa.Table | str | None = field(default=None, repr=False, compare=False)
     checked: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def query(self, sql: str, parameters: list[object] | None = None) -> duckdb.DuckDBPyConnection:
