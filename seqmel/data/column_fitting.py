@@ -14,6 +14,8 @@ from seqmel.data.source import EventSource
 
 __all__ = ["finite", "gaps", "magnitudes", "quantiles", "within"]
 
+_QUANTILES = 32  # of one query: with the number of aggregates in it a query takes longer than in proportion
+
 Sorted: TypeAlias = npt.NDArray[Any]
 
 
@@ -54,18 +56,25 @@ def quantiles(source: EventSource, asked: Sequence[tuple[Sorted, tuple[float, ..
     """
     low: list[float] = []
     high: list[float] = []
-    between: list[str] = []
+    parts: list[float] = []
     for x, shares in asked:
         at = (len(x) - 1) * np.array(shares if len(x) else ())
         floor = np.floor(at)
-        parts = [f"'{share!r}'::DOUBLE" for share in (at - floor).tolist()]
-        between += [f"quantile_cont(x, {part}) FILTER (k = {k})" for k, part in enumerate(parts, len(low))]
+        parts += (at - floor).tolist()
         low += x[floor.astype(np.int64)].astype(np.float64).tolist()
         high += x[np.ceil(at).astype(np.int64)].astype(np.float64).tolist()
-    if not between:
-        return [None] * len(asked)
+    found: list[float] = []
+    for run in (slice(i, i + _QUANTILES) for i in range(0, len(parts), _QUANTILES)):
+        found += _between(source, low[run], high[run], parts[run])
+    each = iter(found)
+    return [[next(each) for _ in shares] if len(x) else None for x, shares in asked]
+
+
+def _between(source: EventSource, low: list[float], high: list[float], parts: list[float]) -> list[float]:
+    """What lies at these parts of the way between two numbers, for each three."""
+    asked = [f"quantile_cont(x, '{part!r}'::DOUBLE) FILTER (k = {k})" for k, part in enumerate(parts)]
     pairs = pa.table([pa.array(low, pa.float64()), pa.array(high, pa.float64()), np.arange(len(low))], ["a", "b", "k"])
     source.connection.register("pairs_given", pairs)
-    found = iter(source.row(f"SELECT {', '.join(between)} FROM (SELECT unnest([a, b]) AS x, k FROM pairs_given)"))
+    found = source.row(f"SELECT {', '.join(asked)} FROM (SELECT unnest([a, b]) AS x, k FROM pairs_given)")
     source.connection.unregister("pairs_given")
-    return [[next(found) for _ in shares] if len(x) else None for x, shares in asked]
+    return list(found)
