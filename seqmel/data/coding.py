@@ -9,7 +9,7 @@ from seqmel.data.source import EventSource, ident, is_integer
 from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, CategoryCodes, Vocabulary
 from seqmel.schema import EventSchema
 
-__all__ = ["code_sql", "coded_sql", "logarithm_sql", "raw_sql", "register_codes", "scaled_sql"]
+__all__ = ["coded_sql", "logarithm_sql", "register_codes"]
 
 
 def register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
@@ -48,13 +48,13 @@ def _keys_sql(source: EventSource, column: str) -> str:
     return "SELECT text AS __key, __code FROM codes_given"
 
 
-def code_sql(source: EventSource, column: str, i: int, codes: CategoryCodes) -> str:
-    """SQL for the code of a category, the `i`-th, where `codes_i` is joined by `raw_sql`."""
-    raw = raw_sql(source, column)
+def _code_sql(source: EventSource, column: str, i: int, codes: CategoryCodes) -> str:
+    """SQL for the code of a category, the `i`-th, where `codes_i` is joined by `_raw_sql`."""
+    raw = _raw_sql(source, column)
     return f"CASE WHEN {raw} IS NULL THEN {codes.null_code} ELSE coalesce(codes_{i}.__code, {UNSEEN}) END"
 
 
-def raw_sql(source: EventSource, column: str) -> str:
+def _raw_sql(source: EventSource, column: str) -> str:
     """SQL for what a category is looked up by in the `__key` of its codes."""
     if is_integer(source.columns[column]):
         return f"{ident(column)}::HUGEINT"
@@ -66,7 +66,7 @@ def logarithm_sql(x: str, log_unit: str) -> str:
     return f"CASE WHEN {log_unit} IS NULL THEN {x} ELSE sign({x}) * ln(1 + abs({x}) / {log_unit}) END"
 
 
-def scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
+def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
     """SQL for a scaled number, NaN where it is null; all four are SQL, for the first and the scale's `log_unit`, center and scale."""
     z = f"(({logarithm_sql(x, log_unit) if log_unit else x}) - {center}) / {scale}"
     return f"CASE WHEN {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
@@ -85,9 +85,9 @@ def coded_sql(
         join: SQL that joins more to the events.
     """
     places = {c: i for i, c in enumerate(schema.categorical)}
-    codes = [f"{code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}" for c, i in places.items()]
+    codes = [f"{_code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}" for c, i in places.items()]
     numbers = [f"{ident(c)}::DOUBLE AS {ident(c)}" for c in schema.numeric]
-    joins = [f"LEFT JOIN codes_{i} ON {raw_sql(source, c)} = codes_{i}.__key" for c, i in places.items()]
+    joins = [f"LEFT JOIN codes_{i} ON {_raw_sql(source, c)} = codes_{i}.__key" for c, i in places.items()]
     coded = (
         f"SELECT {', '.join((*keys, f'{time_sql(source, schema)} AS {ident(schema.time)}', *codes, *numbers))}"
         f" FROM events {join} {' '.join(joins)}"
@@ -97,10 +97,10 @@ def coded_sql(
         scales, x = vocabulary.numeric[column], ident(column)
         if scales.by:
             s = f"scales_{i}"
-            scaled.append(f"{scaled_sql(x, f'{s}.__log_unit', f'{s}.__center', f'{s}.__scale')} AS {x}")
+            scaled.append(f"{_scaled_sql(x, f'{s}.__log_unit', f'{s}.__center', f'{s}.__scale')} AS {x}")
             scale_joins.append(f"JOIN {s} ON {s}.__code = {ident(scales.by)}")
         else:
             unit = repr(scales.overall.log_unit) if scales.overall.log_unit else None
-            scaled.append(f"{scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} AS {x}")
+            scaled.append(f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} AS {x}")
     columns = [*keys, ident(schema.time), *(ident(c) for c in schema.categorical), *scaled]
     return f"SELECT {', '.join(columns)} FROM ({coded}) {' '.join(scale_joins)}"

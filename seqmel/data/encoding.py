@@ -7,7 +7,7 @@ and scoring, whatever the events came from. Of events that fit in memory as whol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -128,7 +128,7 @@ def _grouped(
     ids = _Ids(source.stream(f"SELECT __client FROM clients ORDER BY {_INDEX}", chunk_events, beside=True))
     flat = source.stream(flat_sql, chunk_events)
     with reading(source.label):
-        yield from _group(flat, flat.schema, ids, out, chunk_events)
+        yield from _group(flat, ids, out, chunk_events)
 
 
 class _Ids:
@@ -151,11 +151,9 @@ class _Ids:
         return len(self._left) - count
 
 
-def _group(
-    flat: Iterable[pa.RecordBatch], schema: pa.Schema, ids: _Ids, out: pa.Schema, chunk_events: int
-) -> Iterator[pa.RecordBatch]:
+def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: int) -> Iterator[pa.RecordBatch]:
     """Cut a flat sorted stream into batches of whole clients of about `chunk_events` events."""
-    done, held, enough = 0, schema.empty_table(), chunk_events
+    done, held, enough = 0, flat.schema.empty_table(), chunk_events
     for batch in flat:
         held = pa.concat_tables([held, pa.Table.from_batches([batch])])
         if len(held) < enough:

@@ -167,11 +167,11 @@ def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
     return (
         f"SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time,"
         f" {ROW}{', ' + selected if selected else ''} FROM events"
-        + (f" WHERE {chosen}" if (chosen := in_sample_sql(ident(schema.client), one_in)) else "")
+        + (f" WHERE {chosen}" if (chosen := _in_sample_sql(ident(schema.client), one_in)) else "")
     )
 
 
-def in_sample_sql(client: str, one_in: int) -> str:
+def _in_sample_sql(client: str, one_in: int) -> str:
     """SQL for whether a client is in the sample; empty where all are."""
     return f"hash({client}::VARCHAR) % {one_in} = 0" if one_in > 1 else ""
 
