@@ -44,7 +44,7 @@ class Comparison:
         ours, theirs, limit: names of runs on the three sides.
         target: how many times faster than the other side seqmel is to be.
         work: how the limit's rate becomes one in units of the row: "same", or the widths of the network whose
-            operations a unit costs, (event layers, recurrent, training).
+            operations a unit costs, (event layers, encoder, training).
     """
 
     stage: str
@@ -54,31 +54,31 @@ class Comparison:
     theirs: str
     limit: str
     target: float | None
-    work: tuple[int, bool, bool] | None = None
+    work: tuple[int, str, bool] | None = None
 
 
 COMPARISONS = (
     Comparison("prepare", "prepare", "events/s", "prepare", "prepare", "sort", 20),
     Comparison("slices", "slices + batch", "events/s", "slices", "slices", "gather", 20),
     Comparison(
-        "step", "training step, GRU, same widths, fp32", "clients/s", "step like fp32", "step", "product fp32", 3, (1, True, True)
+        "step", "training step, GRU, same widths, fp32", "clients/s", "step like fp32", "step", "product fp32", 3, (1, "gru", True)
     ),
     Comparison(
-        "step", "training step, GRU, same widths, bf16", "clients/s", "step like bf16", "step", "product bf16", None, (1, True, True)
+        "step", "training step, GRU, same widths, bf16", "clients/s", "step like bf16", "step", "product bf16", None, (1, "gru", True)
     ),
     Comparison(
-        "step", "training step, GRU in seqmel's network, fp32", "clients/s", "step own fp32", "step", "product fp32", None, (2, True, True)
+        "step", "training step, GRU in seqmel's network, fp32", "clients/s", "step own fp32", "step", "product fp32", None, (2, "gru", True)
     ),
     Comparison(
-        "step", "training step, seqmel's default, fp32", "clients/s", "step default fp32", "step", "product fp32", None, (2, False, True)
+        "step", "training step, seqmel's default, fp32", "clients/s", "step default fp32", "step", "product fp32", None, (2, "none", True)
     ),
     Comparison(
-        "step", "training step, seqmel's default, bf16", "clients/s", "step default bf16", "step", "product bf16", None, (2, False, True)
+        "step", "training step, seqmel's default, bf16", "clients/s", "step default bf16", "step", "product bf16", None, (2, "none", True)
     ),
     Comparison("loss", "loss and mining", "calls/s", "loss", "loss", "product loss", 50),
-    Comparison("embed", "embed, GRU, same widths", "events/s", "embed like", "embed", "product fp32", 6, (1, True, False)),
-    Comparison("embed", "embed, GRU, from unsorted events", "events/s", "embed events", "embed", "product fp32", None, (1, True, False)),
-    Comparison("embed", "embed, seqmel's default", "events/s", "embed default", "embed", "product fp32", None, (2, False, False)),
+    Comparison("embed", "embed, GRU, same widths", "events/s", "embed like", "embed", "product fp32", 6, (1, "gru", False)),
+    Comparison("embed", "embed, GRU, from unsorted events", "events/s", "embed events", "embed", "product fp32", None, (1, "gru", False)),
+    Comparison("embed", "embed, seqmel's default", "events/s", "embed default", "embed", "product fp32", None, (2, "none", False)),
 )  # fmt: skip
 STARTS = {
     "seqmel --help": (sys.executable, ["-m", "seqmel", "--help"], 0.3),
@@ -200,9 +200,9 @@ def _row(c: Comparison, answers: dict[tuple[str, str], list[dict[str, Any]]], fo
     best = [a["units"] / a["seconds"] for a in limit]
     if c.work is not None:
         sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
-        layers, recurrent, training = c.work
+        layers, encoder, training = c.work
         event = sizes["event"] if layers == 1 else 256
-        cost = flops_per_event(event, sizes["hidden"], layers=layers, recurrent=recurrent, training=training)
+        cost = flops_per_event(event, sizes["hidden"], layers=layers, encoder=encoder, training=training)
         events = statistics.mean(a.get("events", a["units"]) / a["units"] for a in ours)
         best = [rate / (cost * events) for rate in best]
     found: dict[str, Any] = {"stage": c.stage, "title": c.title, "unit": c.unit, "target": c.target}

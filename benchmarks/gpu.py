@@ -3,8 +3,8 @@
     python benchmarks/gpu.py -o OUT [--clients 6000] [--batch 64 512 4096] [--repeats 5] [--device cuda]
 
 All events lie on the card (training.data: device) and products are in bfloat16. For each batch size: slices, a training
-step of each variant, its share of the product rate that the same run measures, and the memory that the card gave;
-then embedding, with the writing of the file. Steps run under `torch.cuda.set_sync_debug_mode("error")`: a step that
+step of each variant (that with a Transformer also with padded attention), its share of the product rate that the same
+run measures, and the memory that the card gave; then embedding, with the writing of the file. Steps run under `torch.cuda.set_sync_debug_mode("error")`: a step that
 waits for the card is an error, and the table says so. `--device cpu` runs the same functions without a GPU.
 """
 
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from compare import QUICK, SIZES, quantity
@@ -28,8 +29,12 @@ from serving import Run, sizes_of
 from stages_limits import flops_per_event, product
 from stages_seqmel import embed, loss, slices, step
 
-VARIANTS = {"like": (1, True), "own": (2, True), "default": (2, False)}
-"""Variant -> layers of the event network, and whether there is a GRU."""
+from seqmel.data.batch import SequenceBatch
+from seqmel.nn import transformer
+from seqmel.nn.attention import Attend, grouped
+
+VARIANTS = {"like": (1, "gru"), "own": (2, "gru"), "transformer": (2, "transformer"), "default": (2, "none")}
+"""Variant -> layers of the event network, and the encoder."""
 
 
 @contextlib.contextmanager
@@ -68,7 +73,7 @@ def peak(device: str, repeats: int, rows: int) -> dict[str, float]:
 
 def measure_step(folder: Path, variant: str, device: str, repeats: int, best: float) -> dict[str, Any]:
     """A row for a training step; first without leave to wait, and where that fails again with it."""
-    layers, recurrent = VARIANTS[variant]
+    layers, encoder = VARIANTS[variant]
     sizes = sizes_of(folder)
     row: dict[str, Any] = {"what": f"step {variant}", "batch": sizes["batch"], "unit": "clients/s", "waits": "no"}
     if device.startswith("cuda"):
@@ -84,10 +89,16 @@ def measure_step(folder: Path, variant: str, device: str, repeats: int, best: fl
             raise
         row |= {"waits": str(error).splitlines()[0], "rate": timed(make(), repeats)}
     event = sizes["event"] if variant == "like" else 256
-    cost = flops_per_event(event, sizes["hidden"], layers=layers, recurrent=recurrent, training=True)
+    length = (sizes["shortest"] + sizes["longest"]) / 2
+    cost = flops_per_event(event, sizes["hidden"], layers=layers, encoder=encoder, training=True, length=length)
     row["share"] = row["rate"]["median"] * row["rate"]["events"] * cost / best
     row["card_mb"] = torch.cuda.max_memory_allocated(device) / 2**20 if device.startswith("cuda") else None
     return row
+
+
+def padded(batch: SequenceBatch, size: int, *, causal: bool) -> Attend:
+    """Attention as it is where there is no kernel for sequences of variable length."""
+    return grouped(batch, causal=causal)
 
 
 def measure(folder: Path, device: str, batches: list[int], repeats: int, best: float) -> list[dict[str, Any]]:
@@ -103,6 +114,9 @@ def measure(folder: Path, device: str, batches: list[int], repeats: int, best: f
             rate = timed(slices(folder, device=device), repeats)
             rows.append({"what": "slices + batch", "batch": size, "unit": "events/s", "rate": rate})
             rows += [measure_step(folder, variant, device, repeats, best) for variant in VARIANTS]
+            with patch.object(transformer, "attention_over", padded):
+                row = measure_step(folder, "transformer", device, repeats, best)
+            rows.append(row | {"what": "step transformer, attention padded to the longest"})
     finally:
         described.write_text(json.dumps(asked), encoding="utf-8")
     rows.append({"what": "loss and mining", "unit": "calls/s", "rate": timed(loss(folder, device=device), repeats)})

@@ -18,18 +18,26 @@ __all__ = ["STAGES", "flops_per_event", "product"]
 _GATHERS = 20
 
 
-def flops_per_event(event: int, hidden: int, *, layers: int, recurrent: bool, training: bool) -> float:
+def flops_per_event(
+    event: int, hidden: int, *, layers: int, encoder: str, training: bool, length: float = 0.0
+) -> float:
     """Floating-point operations of the products that one event costs; twice as many again for the gradients.
 
     Args:
         event: width of an encoded event.
-        hidden: width of the GRU.
+        hidden: width of the encoder.
         layers: of the event network; the first is a sum of rows and has no product.
-        recurrent: whether there is a GRU.
+        encoder: "none", "gru", or "transformer" with its two layers.
         training: count the gradients too.
+        length: events that an event is attended to by, for a Transformer.
     """
-    forward = 2 * event * event * (layers - 1) + (2 * 3 * hidden * (event + hidden) if recurrent else 0)
-    return float(forward * (3 if training else 1))
+    encoders = {
+        "none": 0.0,
+        "gru": 2.0 * 3 * hidden * (event + hidden),
+        "transformer": 2.0 * event * hidden + 2 * (2.0 * 12 * hidden * hidden + 4.0 * hidden * length),
+    }
+    forward = 2.0 * event * event * (layers - 1) + encoders[encoder]
+    return forward * (3 if training else 1)
 
 
 def product(rows: int, inner: int, columns: int, *, dtype: torch.dtype, device: str = "cpu", times: int = 8) -> Run:

@@ -1,7 +1,8 @@
 """The stages in seqmel, on any device: `compare.py` runs them on the CPU beside the incumbent, `gpu.py` on a GPU.
 
 "like" variants have the incumbent's widths: one layer of `event` numbers an event, GRU, last state, contrastive loss
-with hard negatives. "own" ones are seqmel's defaults with a GRU, "default" ones its defaults as they are.
+with hard negatives. "own" ones are seqmel's defaults with a GRU, "transformer" ones with a Transformer, "default" ones its
+defaults as they are.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ __all__ = ["STAGES", "embed", "loss", "prepare", "slices", "step", "variant_conf
 
 
 def variant_config(sizes: dict[str, Any], variant: str) -> Config:
-    """The options of a variant: "like", "own" or "default"."""
+    """The options of a variant: "like", "own", "transformer" or "default"."""
     like = {
         "objective": "coles",
         "profile": False,
@@ -43,9 +44,10 @@ def variant_config(sizes: dict[str, Any], variant: str) -> Config:
         "loss": {"name": "contrastive", "reduction": "sum"},
     }
     own = {"encoder": {"name": "gru", "hidden_size": sizes["hidden"]}}
+    transformer = {"encoder": {"name": "transformer", "hidden_size": sizes["hidden"]}}
     views = {"count": sizes["count"], "min_length": sizes["shortest"], "max_length": sizes["longest"]}
     general = {"views": views, "training": {"batch_size": sizes["batch"], "epochs": 1}}
-    return Config.of({"like": like, "own": own, "default": {}}[variant] | general)
+    return Config.of({"like": like, "own": own, "transformer": transformer, "default": {}}[variant] | general)
 
 
 def prepare(folder: Path) -> Run:

@@ -1,21 +1,18 @@
 """A Transformer encoder over ragged batches: all but attention runs on the events as they lie, without padding.
 
-Attention needs sequences side by side. They are taken in groups of like length, so that little is padded, and what is
-padded is masked; on a GPU one group is the whole batch. Positions enter by rotation (RoPE, Su et al., arXiv
-2104.09864), counted in events; layers are pre-norm.
+Positions enter by rotation (RoPE, Su et al., arXiv 2104.09864), counted in events; layers are pre-norm.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seqmel.data.batch import SequenceBatch
+from seqmel.nn.attention import Attend, attention_over
 
 __all__ = ["Transformer"]
 
-_GROUP_WASTE = 0.85  # a group's shortest sequence has at least this share of its longest
 _ROTATION_BASE = 10_000.0
 
 
@@ -43,6 +40,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.output_size = hidden_size
+        self.heads = heads
         self.causal = causal
         self.project = nn.Linear(input_size, hidden_size)
         self.layers = nn.ModuleList(_Layer(hidden_size, heads, dropout) for _ in range(layers))
@@ -58,54 +56,11 @@ class Transformer(nn.Module):
         hidden = self.project(events)
         if batch.events == 0:
             return hidden
-        groups = [
-            _Group(batch, rows, causal=self.causal)
-            for rows in _groups(batch.lengths, on_cpu=events.device.type == "cpu")
-        ]
+        size = self.output_size // self.heads
+        turn, attend = _turn(batch, size), attention_over(batch, size, causal=self.causal)
         for layer in self.layers:
-            hidden = layer(hidden, groups)
+            hidden = layer(hidden, turn, attend)
         return self.norm(hidden)
-
-
-def _groups(lengths: Tensor, *, on_cpu: bool) -> list[Tensor]:
-    """Sequences of like length together, shortest first; empty ones in none."""
-    order = torch.argsort(lengths, stable=True)
-    order = order[lengths[order] > 0]
-    if not on_cpu:
-        return [order]
-    groups: list[Tensor] = []
-    end = len(order)
-    while end > 0:
-        longest = int(lengths[order[end - 1]])
-        begin = int(torch.searchsorted(lengths[order], int(_GROUP_WASTE * longest)))
-        groups.append(order[begin:end])
-        end = begin
-    return groups
-
-
-class _Group:
-    """Some sequences of a batch side by side, worked out on the host.
-
-    (S, L) event numbers and which of them are real, None where all are; (F,) the numbers of the real ones, and their places
-    among the S L.
-    """
-
-    def __init__(self, batch: SequenceBatch, rows: Tensor, *, causal: bool) -> None:
-        lengths = batch.lengths[rows]
-        longest = int(lengths.max())
-        begins = (batch.lengths.cumsum(0) - batch.lengths)[rows]
-        place = torch.arange(longest)
-        real = place < lengths.unsqueeze(1)
-        events = torch.where(real, begins.unsqueeze(1) + place, 0)
-        places = real.flatten().nonzero()[:, 0]
-
-        def sent(values: Tensor) -> Tensor:
-            return values.to(batch.device, non_blocking=True)
-
-        self.events, self.flat = sent(events), sent(events.flatten()[places])
-        whole = len(places) == real.numel()
-        self.real, self.places = (None if whole else sent(x) for x in (real, places))
-        self.causal = causal  # what is not real comes last, so that looking back never meets it
 
 
 class _Layer(nn.Module):
@@ -119,33 +74,27 @@ class _Layer(nn.Module):
         self.network = nn.Sequential(nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Tensor, groups: list[_Group]) -> Tensor:
-        hidden = hidden + self.dropout(self._attend(self.norm_attention(hidden), groups))
+    def forward(self, hidden: Tensor, turn: Tensor, attend: Attend) -> Tensor:
+        qkv = self.to_qkv(self.norm_attention(hidden)).unflatten(1, (3, self.heads, -1))
+        q, k = _rotated(qkv[:, :2], turn).unbind(1)
+        seen = self.from_heads(attend(q, k, qkv[:, 2]).flatten(1))
+        hidden = hidden + self.dropout(seen)
         return hidden + self.dropout(self.network(self.norm_network(hidden)))
 
-    def _attend(self, hidden: Tensor, groups: list[_Group]) -> Tensor:
-        qkv = self.to_qkv(hidden)
-        seen = [self._attend_group(qkv, group) for group in groups]
-        where = torch.cat([group.flat for group in groups])
-        together = torch.cat(seen)
-        return self.from_heads(torch.zeros_like(together).index_copy(0, where, together))
 
-    def _attend_group(self, qkv: Tensor, group: _Group) -> Tensor:
-        """(F, H) for the F real events of the group, in its order."""
-        sequences, longest = group.events.shape
-        padded = qkv[group.events].view(sequences, longest, 3, self.heads, -1)
-        q, k, v = (x.transpose(1, 2) for x in padded.unbind(2))
-        mask = None if group.real is None or group.causal else group.real[:, None, None, :]
-        seen = F.scaled_dot_product_attention(_rotated(q), _rotated(k), v, attn_mask=mask, is_causal=group.causal)
-        seen = seen.transpose(1, 2).reshape(sequences * longest, -1)
-        return seen if group.places is None else seen.index_select(0, group.places)
+def _turn(batch: SequenceBatch, size: int) -> Tensor:
+    """(2, E, 1, 1, size / 2): cosine and sine of the angles by which each event's place in its sequence turns a head."""
+    begins = batch.lengths.cumsum(0) - batch.lengths
+    place = torch.arange(batch.events) - begins.repeat_interleave(batch.lengths)
+    place = place.to(batch.device, torch.float32, non_blocking=True)
+    half = size // 2
+    rates = _ROTATION_BASE ** (-torch.arange(half, device=batch.device, dtype=torch.float32) / half)
+    angles = (place.unsqueeze(1) * rates)[:, None, None, :]
+    return torch.stack([angles.cos(), angles.sin()])
 
 
-def _rotated(x: Tensor) -> Tensor:
-    """(S, heads, L, d) turned by the event's place, half the dimensions against the other half."""
-    half = x.shape[-1] // 2
-    rates = _ROTATION_BASE ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    turn = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32).unsqueeze(1) * rates
-    cos, sin = turn.cos().to(x.dtype), turn.sin().to(x.dtype)
-    left, right = x[..., :half], x[..., half:]
+def _rotated(x: Tensor, turn: Tensor) -> Tensor:
+    """(E, 2, heads, d) turned by the event's place, half the dimensions against the other half."""
+    cos, sin = turn.to(x.dtype)
+    left, right = x.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)

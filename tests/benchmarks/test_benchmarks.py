@@ -41,7 +41,10 @@ def test_the_stages_of_the_gpu_script_run_on_the_cpu(tmp_path: Path) -> None:
     done = script("gpu.py", "--quick", "-o", tmp_path, "--device", "cpu", "--batch", 8, "--repeats", 1)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
-    assert [row["what"] for row in rows[:4]] == ["slices + batch", "step like", "step own", "step default"]
+    assert [row["what"] for row in rows[:6]] == [
+        "slices + batch", "step like", "step own", "step transformer", "step default",
+        "step transformer, attention padded to the longest",
+    ]  # fmt: skip
     assert all(row["rate"]["median"] > 0 for row in rows)
 
 

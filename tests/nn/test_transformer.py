@@ -8,7 +8,7 @@ from small import batch_of, part
 from torch import Tensor
 
 from seqmel.data.batch import SequenceBatch
-from seqmel.nn.transformer import Transformer, _groups
+from seqmel.nn.transformer import Transformer
 
 MIXED = [3, 0, 1, 7, 7, 2, 0, 1, 40, 38]
 
@@ -68,15 +68,6 @@ def test_every_event_sees_the_later_ones() -> None:
 def test_a_batch_without_events_has_no_states(lengths: list[int]) -> None:
     batch = batch_of(lengths)
     assert made()(events(batch), batch).shape == (0, 8)
-
-
-@pytest.mark.parametrize("on_cpu", [True, False])
-def test_groups_hold_every_sequence_that_is_not_empty_once_with_little_padding(on_cpu: bool) -> None:
-    lengths = torch.tensor([*MIXED, *range(100)])
-    groups = _groups(lengths, on_cpu=on_cpu)
-    assert sorted(torch.cat(groups).tolist()) == lengths.nonzero()[:, 0].tolist()
-    for group in groups if on_cpu else []:
-        assert lengths[group].min() >= int(0.85 * lengths[group].max())
 
 
 def test_dropout_acts_in_training_only() -> None:
