@@ -106,7 +106,8 @@ class EventEncoder(nn.Module):
         hidden_size: width of the embeddings and of the result.
         layers: how many layers the network has, the sum counted.
         dropout: share of the network's inner values that training sets to zero.
-        category_dropout: share of the codes that training hides as "unseen or rare", so that this code is learnt.
+        category_dropout: share of the codes that training hides as "unseen or rare", so that this code is learnt; a number
+            within a hidden category is on the curve of that code too.
         noise: standard deviation of the Gaussian noise that training adds to the sum of the features.
     """
 
@@ -164,13 +165,12 @@ class EventEncoder(nn.Module):
         """(E, K) rows of the table and their weights: one a category, two a number."""
         columns = batch.columns
         one = torch.ones(batch.events, dtype=self.table.dtype, device=batch.device)
-        rows, weights = [], []
-        for name in self.names:
-            rows.append(self._hidden(columns[name].long()) + self.begins[name])
-            weights.append(one)
+        seen = {name: self._hidden(columns[name].long()) for name in self.names}
+        rows = [codes + self.begins[name] for name, codes in seen.items()]
+        weights = [one] * len(rows)
         for name, by in self.by.items():
             left, right, share = self._between(columns[name])
-            begin = self.begins[name] + (columns[by].long() * _NUMBER_ROWS if by else 0)
+            begin = self.begins[name] + (seen[by] * _NUMBER_ROWS if by else 0)
             rows += [begin + left, begin + right]
             weights += [1 - share, share]
         return torch.stack(rows, dim=1), torch.stack(weights, dim=1)

@@ -130,8 +130,11 @@ def test_training_hides_a_share_of_the_codes_as_unseen_and_evaluation_none() -> 
     batch = events(kind=[4.0] * 20_000)
     assert (network.rows(batch)[0][:, 0] == 4).all()
     network.train()
-    hidden = (network.rows(batch)[0][:, 0] == UNSEEN).float().mean()
-    assert float(hidden) == pytest.approx(0.2, abs=0.02)
+    rows = network.rows(batch)[0]
+    hidden = rows[:, 0] == UNSEEN
+    assert float(hidden.float().mean()) == pytest.approx(0.2, abs=0.02)
+    curve = (rows[:, 3] - network.begins["level"]) // (len(_KNOTS) + 1)
+    assert torch.equal(curve, rows[:, 0])
 
 
 # ------------------------------------------------------------------------------------------------------ time
