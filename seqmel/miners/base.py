@@ -6,7 +6,7 @@ A miner is of one of two kinds, told apart by `gives`, which is what a loss `tak
     "triplets"  mine(embeddings, clients) -> (triplets,)               `Triplets`
 
 All positives are given to a pair loss; what is chosen are the negatives. Shapes are fixed by the shapes of the input,
-what is not there is masked: mining never waits for a GPU. What is random comes from torch's own state.
+what is not there is masked: mining never waits for a GPU. What is random comes from `Miner.random`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Block:
         anchors: how many anchors there are in all blocks.
         positives: (R, P) int64, the other embeddings of the anchor's client, as far as they are `there`, (R, P) bool.
         negative: (R, G) bool, the embeddings of other clients.
+        random: where chance comes from, see `Miner`.
     """
 
     embeddings: Tensor
@@ -50,6 +51,7 @@ class Block:
     positives: Tensor
     there: Tensor
     negative: Tensor
+    random: torch.Generator | None = None
 
     @functools.cached_property
     def apart(self) -> Tensor:
@@ -88,14 +90,14 @@ class Block:
         The largest of the log-weights plus Gumbel noise are a draw without replacement (Vieira's trick; Efraimidis,
         Spirakis: Weighted random sampling with a reservoir, 2006).
         """
-        keys = log_weights + gumbel(self.negative.shape, self.negative.device)
+        keys = log_weights + self.gumbel(self.negative.shape)
         drawn = keys.masked_fill(~self.negative, -torch.inf).topk(min(count, self.negative.shape[1]), dim=1)
         return drawn.indices, drawn.values > -torch.inf
 
-
-def gumbel(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Standard Gumbel noise, always finite."""
-    return -torch.empty(shape, device=device).exponential_().clamp(min=1e-30).log()
+    def gumbel(self, shape: tuple[int, ...]) -> Tensor:
+        """Standard Gumbel noise, always finite."""
+        drawn = torch.empty(shape, device=self.negative.device).exponential_(generator=self.random)
+        return -drawn.clamp(min=1e-30).log()
 
 
 class Miner(ABC):
@@ -105,6 +107,9 @@ class Miner(ABC):
         views: at most so many embeddings of one client are looked at as positives; counted where None, which waits for a
             GPU.
         chunk_rows: so many anchors are looked at together; None takes as many as make a block of 4 million cells.
+
+    Attributes:
+        random: where chance comes from, on the device of the embeddings; torch's own state where None.
     """
 
     gives: ClassVar[Gives]
@@ -112,6 +117,7 @@ class Miner(ABC):
     def __init__(self, *, views: int | None = None, chunk_rows: int | None = None) -> None:
         self.views = views
         self.chunk_rows = chunk_rows
+        self.random: torch.Generator | None = None
 
     @abstractmethod
     def mine(self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None) -> tuple[Any, ...]:
@@ -132,7 +138,7 @@ class Miner(ABC):
         for begin in range(0, anchors, size):
             rows = slice(begin, min(begin + size, anchors))
             negative = (clients[rows].unsqueeze(1) != clients.unsqueeze(0)) & somebody
-            yield Block(embeddings, rows, anchors, positives[rows], there[rows], negative)
+            yield Block(embeddings, rows, anchors, positives[rows], there[rows], negative, self.random)
 
 
 def _joined(parts: Iterator[tuple[Tensor, ...]], rows: int) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.pairs import root
-from seqmel.miners.base import Block, TripletMiner, gumbel
+from seqmel.miners.base import Block, TripletMiner
 
 __all__ = ["BatchWeighted"]
 
@@ -38,6 +38,6 @@ class BatchWeighted(TripletMiner):
         """(R, count) triplets."""
         negatives, real = block.weighted_negatives(-root(block.apart) / self.temperature, self.count)
         far = root(block.positives_apart) / self.temperature
-        keys = far.unsqueeze(1) + gumbel((len(far), negatives.shape[1], far.shape[1]), far.device)
+        keys = far.unsqueeze(1) + block.gumbel((len(far), negatives.shape[1], far.shape[1]))
         which = keys.masked_fill(~block.there.unsqueeze(1), -torch.inf).argmax(2)
         return block.positives.gather(1, which), negatives, real & block.there.any(1, keepdim=True)

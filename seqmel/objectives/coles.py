@@ -51,6 +51,11 @@ class CoLES(nn.Module):
             self.miner = MINERS[config.miner.name](views=views, **_arguments(config.miner, without=("memory",)))
             self.memory = MemoryBank(size=remembered, width=width) if remembered else None
 
+    def seed(self, number: int, device: torch.device | str) -> None:
+        """Let what the miner draws on this device hang on a number alone, which processes that mine the same batch share."""
+        if self.miner is not None:
+            self.miner.random = torch.Generator(device).manual_seed(number)
+
     @property
     def figures(self) -> dict[str, Tensor]:
         """What is worth watching of the last batch, see `MetricLoss`."""

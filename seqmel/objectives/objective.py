@@ -83,6 +83,12 @@ class Objective(nn.Module):
         views = of_clients(self.views.draw(clients, sequences.lengths[clients], generator, times), share(clients))
         return ViewBatch.of(sequences.gather(views.clients, views.starts, views.lengths, views.events), views.clients)
 
+    def seed(self, number: int, device: torch.device | str) -> None:
+        """Let chance among what all processes look at hang on a number alone: see `CoLES.seed`."""
+        for part in self.modules():
+            if isinstance(part, CoLES):
+                part.seed(number, device)
+
     def losses(self, encoder: SequenceEncoder, batch: ViewBatch) -> dict[str, Tensor]:
         """The loss of each part, a float32 scalar, before its weight."""
         encoded = Encoded(encoder, batch, share_done=self.share_done)

@@ -89,10 +89,12 @@ class TrainingModule(lightning.LightningModule):
         self._metrics: dict[str, float] = {}
 
     def on_train_epoch_start(self) -> None:
-        """Dropout draws from torch's own state; after a resume it has to be where it would have been."""
+        """Chance has to be where it would have been after a resume. Each rank draws its own dropout from torch's state, and all
+        ranks mine the same batch alike."""
         rank = current_rank()
         own = () if rank.first else (rank.index,)
         torch.manual_seed(generator(self.config.seed, 2, self.current_epoch, *own).initial_seed())
+        self.objective.seed(generator(self.config.seed, 6, self.current_epoch).initial_seed(), self.device)
         self._losses.clear()
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:

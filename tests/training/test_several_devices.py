@@ -110,7 +110,8 @@ def _learnt(options: dict[str, Any]) -> dict[str, Any]:
         encoder.zero_grad()
         objective.zero_grad()
         encoder.eval()  # dropout is drawn by each rank for itself
-        torch.manual_seed(7)
+        torch.manual_seed(7 + parallel.current_rank().index)
+        objective.seed(8, "cpu")
         batch = objective.draw(encoded, torch.arange(step, step + CLIENTS), generator(0, step))
         parts = objective.losses(encoder, batch)
         loss = objective.total(parts)
