@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from seqmel.errors import ConfigError, did_you_mean, shown
 from seqmel.options.base import Above, Layers, NotNegative, Options, Positive, Share, named, named_or
-from seqmel.options.losses import OTHER_LOSS_NAMES, AnyLossOptions, InfoNCEOptions, LossOptions
+from seqmel.options.losses import OTHER_LOSS_NAMES, AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
 from seqmel.options.miners import AnyMinerOptions, MinerOptions
 from seqmel.options.objectives import (
     OTHER_OBJECTIVE_NAMES,
@@ -343,12 +343,21 @@ class Config(Options):
         return {part.name: part for part in self.objective if isinstance(part, LabelledOptions)}
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], *, source: str = "the config") -> Config:
-        """Check options; the first that is wrong raises a `ConfigError` of one line, with the nearest name that exists."""
+    def of(cls, options: Mapping[str, Any], *, source: str = "the config", lenient: bool = False) -> Config:
+        """Check options; the first that is wrong raises a `ConfigError` of one line, with the nearest name that exists.
+
+        Args:
+            options: by the names of a config file.
+            source: where they are from, for the line.
+            lenient: they are those of a model that is there, or are only to be shown: a loss of a library is not looked up in it.
+        """
         try:
-            return cls.model_validate(dict(options))
+            config = cls.model_validate(dict(options))
         except ValidationError as error:
             raise ConfigError(_explain(error, source)) from None
+        if not lenient:
+            _check_library(config.loss, source)
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """All options, with their defaults, as JSON holds them."""
@@ -359,7 +368,8 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
     """Read a YAML file, then apply `key.key=value` settings, then flags (dotted names; None is not given).
 
     Raises:
-        ConfigError: no such file, not YAML, or an option that is unknown or out of range.
+        ConfigError: no such file, not YAML, an option that is unknown or out of range, or a loss of a library that is not
+            installed or does not have it.
     """
     options = _read_yaml(Path(path)) if path is not None else {}
     for setting in settings:
@@ -415,6 +425,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise ConfigError(f"{path} holds a {type(options).__name__}. Expected options, such as `encoder: gru`.")
     return options
+
+
+def _check_library(loss: AnyLossOptions, source: str) -> None:
+    """A loss of pytorch-metric-learning is one that it has, with options that it takes; it is imported for no other loss."""
+    if isinstance(loss, PMLOptions):
+        from seqmel.losses.pml import check_loss
+
+        try:
+            check_loss(loss.loss, loss.options)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
 
 
 def _put(options: dict[str, Any], names: list[str], value: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 from seqmel.data.checking import no_numbers
 from seqmel.data.source import EventSource, ident, is_integer, is_real, literal
 from seqmel.data.times import DATE_TEXT, DAY_OR_MONTH_FIRST, ISO_DATE, infer_time_format, text_time_sql
+from seqmel.data.within import infer_within
 from seqmel.errors import SchemaError, shown
 from seqmel.schema import (
     AS_ASKED,
@@ -25,8 +26,7 @@ __all__ = ["ColumnFacts", "find_time", "infer_schema"]
 
 _SCAN_ROWS = 2_000_000
 _ID_SHARE = 0.9  # a value that nearly always belongs to one client tells nothing about another
-_WITHIN_SHARE = 0.5  # share of a number's rank variance that lies between the categories
-_WITHIN_CATEGORIES = 1_000
+_WITHIN_CATEGORIES = 1_000  # a number may lie within one of so many values
 _MOST_CODES = 1_000
 _LOOKED_AT = 10_000
 _FIRST_ROWS = 1_000
@@ -116,9 +116,10 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
             f"No column of {source.label} is left to learn from ({why or 'only client and time are there'})."
             " Name columns in schema.categorical or schema.numeric."
         )
-    numeric_by = (
-        options.numeric_by if options.numeric_by is not None else _infer_within(source, categorical, numeric, facts)
-    )
+    numeric_by = options.numeric_by
+    if numeric_by is None:
+        kinds = [c for c in categorical if facts[c].distinct <= _WITHIN_CATEGORIES]
+        numeric_by = infer_within(source, kinds, [n for n in numeric if facts[n].low != facts[n].high])
     unit, time_format = _infer_kind_of_time(source, time, options)
     return EventSchema(
         client=client, time=time, time_unit=unit, time_format=time_format, categorical=categorical, numeric=numeric,
@@ -316,33 +317,6 @@ def _is_called(column: str) -> Literal["code", "number"] | None:
     ):
         return "number"
     return None
-
-
-def _infer_within(
-    source: EventSource, categorical: tuple[str, ...], numeric: tuple[str, ...], facts: dict[str, ColumnFacts]
-) -> dict[str, str]:
-    """For each number the category that explains most of its ranks, where that is more than half (a rank eta-squared)."""
-    kinds = [c for c in categorical if facts[c].distinct <= _WITHIN_CATEGORIES]
-    if not kinds or not numeric:
-        return {}
-    found: dict[str, str] = {}
-    for number in (n for n in numeric if facts[n].low != facts[n].high):
-        shares = ", ".join(
-            f"(SELECT sum(__n * __m * __m) / sum(__n) FROM (SELECT count(*) __n, avg(__r) - 0.5 __m FROM ranked GROUP BY {ident(kind)}))"
-            for kind in kinds
-        )
-        columns = ", ".join(ident(kind) for kind in kinds)
-        row = source.row(
-            f"WITH part AS MATERIALIZED (SELECT {columns}, {ident(number)} __x FROM events WHERE {ident(number)} IS NOT NULL"
-            f" LIMIT {_SCAN_ROWS // 10}), ranked AS MATERIALIZED (SELECT {columns},"
-            f" ((rank() OVER (ORDER BY __x)) + (count(*) OVER (PARTITION BY __x)) / 2.0) / (SELECT count(*) FROM part) __r FROM part)"
-            f" SELECT {shares}, (SELECT avg((__r - 0.5) * (__r - 0.5)) FROM ranked)"
-        )
-        total = row[-1] or 1.0
-        best = max(range(len(kinds)), key=lambda i: row[i] or 0.0)
-        if (row[best] or 0.0) / total > _WITHIN_SHARE:
-            found[number] = kinds[best]
-    return found
 
 
 def _infer_kind_of_time(source: EventSource, time: str, options: SchemaOptions) -> tuple[TimeUnit, TimeFormat | None]:

@@ -73,7 +73,7 @@ def options_of_part(name: str, value: Any) -> dict[str, Any]:
     if not _is_said(name, value):
         return {}
     try:
-        section = Config.of({PARTS[name]: _plain(value)}).model_dump()[PARTS[name]]
+        section = Config.of({PARTS[name]: _plain(value)}, lenient=True).model_dump()[PARTS[name]]
     except ConfigError:
         return _as_options(value)
     return dict(section) if section is not None else {}

@@ -121,7 +121,9 @@ def _is_done(plan: Plan, cell: Cell, output: Path) -> bool:
 def _with_newer_options(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a cell that was run before there were some options, with the defaults of these, which change nothing."""
     try:
-        return settings | ({"config": Config.of(settings["config"]).to_dict()} if settings["config"] else {})
+        return settings | (
+            {"config": Config.of(settings["config"], lenient=True).to_dict()} if settings["config"] else {}
+        )
     except ConfigError:
         return settings
 

@@ -1,6 +1,7 @@
 """Losses of pytorch-metric-learning by their name there (Musgrave, Belongie, Lim, arXiv 2008.09164): `loss: pml/CircleLoss`.
 
-The library comes with the extra `seqmel[pml]` and is imported only where such a loss is named. A loss of it takes embeddings
+The library comes with the extra `seqmel[pml]` and is imported only where such a loss is named: a config that names one is read with it, a
+model that was trained with one is loaded without. A loss of it takes embeddings
 and whose each is; wrappers around other losses, and those that learn a vector for each of a fixed set of classes, do not fit,
 since the clients of a batch are no fixed classes.
 """
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from seqmel.errors import ConfigError, TrainingError, did_you_mean, shown
 from seqmel.losses.base import MetricLoss, precisely
 
-__all__ = ["PMLLoss", "library_losses"]
+__all__ = ["PMLLoss", "check_loss", "library_losses"]
 
 _NOT_OURS = {"num_classes", "mat_based_loss"}
 """Arguments of losses over fixed classes, and of those that are put together in code."""
@@ -70,6 +71,12 @@ class PMLLoss(MetricLoss):
             ) from None
 
 
+def check_loss(loss: str, options: dict[str, Any]) -> None:
+    """Refuse what `PMLLoss` would refuse, by the same `ConfigError`; torch's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        PMLLoss(loss=loss, options=options)
+
+
 def library_losses() -> dict[str, type[nn.Module]]:
     """Name -> class of each loss of the library that takes embeddings and labels.
 
@@ -82,7 +89,7 @@ def library_losses() -> dict[str, type[nn.Module]]:
             from pytorch_metric_learning import losses
     except ImportError:
         raise ConfigError(
-            "Losses named pml/... are those of pytorch-metric-learning, which is not installed. Run: pip install 'seqmel[pml]'"
+            "loss: pml/... is a loss of pytorch-metric-learning, which is not installed. Run: pip install 'seqmel[pml]'"
         ) from None
     base: Any = losses.BaseMetricLossFunction
     offered: dict[str, Any] = dict(sorted(vars(losses).items()))

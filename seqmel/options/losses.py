@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from seqmel.options.base import Above, NotNegative, Options, also_named, named, named_or
 
-__all__ = ["OTHER_LOSS_NAMES", "AnyLossOptions", "InfoNCEOptions", "LossOptions"]
+__all__ = ["OTHER_LOSS_NAMES", "AnyLossOptions", "InfoNCEOptions", "LossOptions", "PMLOptions"]
 
 OTHER_LOSS_NAMES = {"nt_xent": "infonce", "supervised_contrastive": "supcon"}
 """Other name -> ours."""

@@ -313,3 +313,21 @@ def test_a_process_killed_in_the_middle_is_resumed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "epoch 1/60" not in done.stderr
     assert [row["epoch"] for row in history(model)] == list(range(1, 61))
+
+
+def test_prepare_may_spill_to_disk_while_columns_are_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognised = seqmel.training.run.infer_schema
+    spilled = []
+
+    def after_a_sort(source: Any, options: Any) -> Any:
+        source.rows("SELECT hash(i) h, hash(h) FROM range(5_000_000) t(i) ORDER BY h LIMIT 1 OFFSET 4_000_000")
+        spilled.append((tmp_path / "s.partial" / "sorting").exists())
+        return recognised(source, options)
+
+    monkeypatch.setattr(seqmel.training.run, "infer_schema", after_a_sort)
+    config = Config.of({"preparation": {"memory_limit": "100MB"}})
+    prepare(card_events(5), tmp_path / "s", config=config)
+    assert spilled == [True]
+    assert not (tmp_path / "s" / "sorting").exists()

@@ -1,0 +1,77 @@
+"""The category that a number lies within is that of a plain reckoning over groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seqmel.data import within
+from seqmel.data.reading import open_events
+from seqmel.data.within import infer_within
+
+
+def table(**columns: Any) -> pd.DataFrame:
+    rows = len(next(iter(columns.values())))
+    times = pd.date_range("2024-01-01", periods=rows, freq="min")
+    return pd.DataFrame({"client_id": np.arange(rows) // 10, "event_time": times} | columns)
+
+
+def found(frame: pd.DataFrame, kinds: list[str], numbers: list[str]) -> dict[str, str]:
+    return infer_within(open_events(frame), kinds, numbers)
+
+
+def by_groups(frame: pd.DataFrame, kinds: list[str], numbers: list[str]) -> dict[str, str]:
+    """The slow twin: the variance of the groups' mean ranks as a share of that of the ranks."""
+    expected = {}
+    for number in numbers:
+        known = frame[frame[number].notna()]
+        ranks = known[number].rank()
+        shares = {
+            kind: ranks.groupby(known[kind], dropna=False).transform("mean").var(ddof=0) / ranks.var(ddof=0)
+            for kind in kinds
+        }
+        best = max(kinds, key=lambda kind: shares[kind])
+        if shares[best] > 0.5:
+            expected[number] = best
+    return expected
+
+
+@pytest.mark.parametrize("fewest", [10_000, 100], ids=["all rows", "some rows first"])
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_the_category_that_explains_most_of_the_ranks(
+    seed: int, fewest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(within, "_FEWEST_ROWS", fewest)
+    draw = np.random.default_rng(seed)
+    rows = int(draw.integers(300, 3_000))
+    codes = {f"kind_{i}": draw.integers(0, draw.integers(2, 9), rows) for i in range(3)}
+    columns: dict[str, Any] = {name: pd.array(code, dtype="Int32") for name, code in codes.items()}
+    columns["kind_0"][draw.random(rows) < 0.1] = pd.NA
+    columns["kind_1"] = np.char.add("k", codes["kind_1"].astype(str))
+    columns["kind_2"] = codes["kind_2"] % 2 == 0
+    for i, strength in enumerate(draw.choice([0.0, 0.3, 3.0], 4)):
+        numbers = np.round(strength * codes[f"kind_{i % 3}"] + draw.normal(size=rows), int(draw.integers(0, 3)))
+        columns[f"number_{i}"] = np.where(draw.random(rows) < 0.2, np.nan, numbers)
+    frame, kinds, numbers = table(**columns), list(codes), [f"number_{i}" for i in range(4)]
+    assert found(frame, kinds, numbers) == by_groups(frame, kinds, numbers)
+
+
+def test_a_number_that_is_rarely_there_is_looked_at_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(within, "_ROWS", 1_000)
+    monkeypatch.setattr(within, "_FEWEST_ROWS", 1_000)
+    kind = np.arange(20_000) % 4
+    refund = np.where(np.arange(20_000) < 18_000, np.nan, kind + np.linspace(0.0, 0.5, 20_000))
+    frame = table(kind=kind, refund=refund, other=np.linspace(0.0, 1.0, 20_000))
+    assert found(frame, ["kind"], ["refund", "other"]) == {"refund": "kind"}
+
+
+def test_a_number_without_values_in_the_first_rows_lies_within_nothing() -> None:
+    assert found(table(kind=[0, 1] * 10, nothing=[np.nan] * 20), ["kind"], ["nothing"]) == {}
+
+
+@pytest.mark.parametrize(("kinds", "numbers"), [([], ["x"]), (["kind"], [])])
+def test_without_categories_or_numbers_there_is_nothing_to_find(kinds: list[str], numbers: list[str]) -> None:
+    assert found(table(kind=[0, 1], x=[0.0, 1.0]), kinds, numbers) == {}
