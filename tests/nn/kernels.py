@@ -85,7 +85,7 @@ def flash_back(d: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, log: Ten
 
 
 def efficient(q: Tensor, k: Tensor, v: Tensor, bias: None, cum_q: Tensor, cum_k: Tensor, max_q: int, max_k: int,
-              dropout: float, mask: int, log: bool, *, scale: float | None = None, **_: Any) -> Any:  # fmt: skip
+              dropout: float, mask: int, log: bool = False, *, scale: float | None = None, **_: Any) -> Any:  # fmt: skip
     """As aten::_efficient_attention_forward."""
     scale = scale or q.shape[-1] ** -0.5
     seen, empty = one_by_one(q[0], k[0], v[0], cum_q, mask == 1, scale), q.new_zeros(0)
@@ -113,19 +113,25 @@ def main() -> int:
     batch, failed = batch_of(LENGTHS), 0
     draw = torch.Generator().manual_seed(0)
     shape = (batch.events, HEADS, SIZE)
-    q, k, weight = (torch.randn(shape, generator=draw) for _ in range(3))
-    inputs = [x.requires_grad_() for x in (q, k, torch.randn(batch.events, 2, HEADS, SIZE, generator=draw))]
+    shapes = (shape, shape, (batch.events, 2, HEADS, SIZE))
+    inputs = [torch.randn(s, generator=draw).requires_grad_() for s in shapes]
+    weight = torch.randn(shape, generator=draw)
     for name, kernel in (("flash", SDPBackend.FLASH_ATTENTION), ("efficient", SDPBackend.EFFICIENT_ATTENTION)):
         for causal in (False, True):
             expected = answers(grouped(batch, causal=causal), inputs, weight)
             attend = nested(batch, causal=causal)
-            with patch.object(sdpa, "_select_sdp_backend", lambda *_, k=kernel: k), Watch() as watch:
-                given = answers(attend, inputs, weight)
+            with patch.object(sdpa, "_select_sdp_backend", lambda *_, k=kernel: k):
+                with Watch() as watch:
+                    given = answers(attend, inputs, weight)
+                with torch.inference_mode():
+                    q, k, v = (x.clone() for x in inputs)
+                    alone = nested(batch, causal=causal)(q, k, v[:, 1])
             wrong = [
                 what
                 for what, a, b in zip(("answers", "d q", "d k", "d v"), given, expected, strict=True)
                 if not torch.allclose(a, b, rtol=1e-4, atol=1e-5)
             ]
+            wrong += [] if torch.equal(alone, given[0]) else ["answers without gradients"]
             wrong += sorted(watch.names & WAITING_OR_PADDING)
             wrong += sorted({f"_{name}_attention_forward", f"_{name}_attention_backward"} - watch.names)
             failed += bool(wrong)
