@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from seqmel.data.batch import SequenceBatch
 from seqmel.nn.attention import Attend, attention_over
+from seqmel.nn.products import Linear
 
 __all__ = ["Transformer"]
 
@@ -42,7 +43,7 @@ class Transformer(nn.Module):
         self.output_size = hidden_size
         self.heads = heads
         self.causal = causal
-        self.project = nn.Linear(input_size, hidden_size)
+        self.project = Linear(input_size, hidden_size)
         self.layers = nn.ModuleList(_Layer(hidden_size, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden_size)
 
@@ -68,10 +69,10 @@ class _Layer(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm_attention = nn.LayerNorm(size)
-        self.to_qkv = nn.Linear(size, 3 * size)
-        self.from_heads = nn.Linear(size, size)
+        self.to_qkv = Linear(size, 3 * size)
+        self.from_heads = Linear(size, size)
         self.norm_network = nn.LayerNorm(size)
-        self.network = nn.Sequential(nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size))
+        self.network = nn.Sequential(Linear(size, 4 * size), nn.GELU(), Linear(4 * size, size))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor, turn: Tensor, attend: Attend) -> Tensor:
