@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from seqmel.errors import ConfigError
 
-__all__ = ["keep_few_kernels", "keep_large_blocks", "resolve_device", "resolve_precision"]
+__all__ = ["keep_few_kernels", "keep_large_blocks", "resolve_device", "resolve_precision", "whole_float32"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
@@ -44,6 +46,20 @@ def resolve_precision(name: str, device: torch.device) -> Any:
     if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
         return "bf16-mixed"
     return "32-true"
+
+
+@contextlib.contextmanager
+def whole_float32(device: torch.device | str) -> Iterator[None]:
+    """Within it cuDNN computes in float32 as the CPU does; torch lets it round a GRU's and LSTM's factors to ten bits (TF32)."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def keep_large_blocks() -> None:

@@ -21,7 +21,7 @@ from seqmel.data.sequences import EncodedSequences
 from seqmel.data.shard import Shard, check_shard, places_in_shard
 from seqmel.data.source import EventSource
 from seqmel.data.vector_files import Layout, VectorLayout, read_scales, write_vectors
-from seqmel.device import keep_large_blocks, resolve_device
+from seqmel.device import keep_large_blocks, resolve_device, whole_float32
 from seqmel.errors import ConfigError, ModelError
 from seqmel.files import check_output, map_numbers, scratch_beside, written_beside
 from seqmel.model import Model
@@ -82,9 +82,10 @@ def embed_sequences(
     """
     most = config.embedding.max_events
     vectors = torch.empty(len(sequences), encoder.output_size)
-    for clients in token_batches(sequences.lengths.clamp(max=most), config.events_at_a_time):
-        batch = sequences.whole(clients, most=most).to(device)
-        vectors[clients] = encoder.embed(batch).float().cpu()
+    with whole_float32(device):
+        for clients in token_batches(sequences.lengths.clamp(max=most), config.events_at_a_time):
+            batch = sequences.whole(clients, most=most).to(device)
+            vectors[clients] = encoder.embed(batch).float().cpu()
     return finite(vectors)
 
 

@@ -1,10 +1,12 @@
-"""python on_card.py SECTION: two training steps with each method of a section, on the CPU and on a card that is not there.
+"""python on_card.py SECTION [DEVICE]: two training steps with each method of a section, on the CPU and on a card that is not there.
 
-Prints a line for each that is not the same, or makes the host wait for the card within a step; exits 1 if there is one.
+Prints a line for each that is not the same, or makes the host wait for the card within a step; exits 1 if there is one. With
+DEVICE, such as cuda, the same on a real one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Iterator
@@ -82,11 +84,12 @@ def trained(
     if card is not None:
         card.waits.clear()
     for step, batch in zip(range(2), batches, strict=False):
-        optimizer.zero_grad()
-        loss = objective.total(objective.losses(encoder, batch.to(device)))
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0, foreach=False)
-        optimizer.step()
+        with without_waiting(device) if step else contextlib.nullcontext():  # libraries may wait when they begin
+            optimizer.zero_grad()
+            loss = objective.total(objective.losses(encoder, batch.to(device)))
+            loss.backward()
+            nn.utils.clip_grad_norm_(weights, 1.0, foreach=False)
+            optimizer.step()
         found[f"loss {step}"] = loss.detach()
     if card is not None and card.waits:
         raise RuntimeError("waits: " + "; ".join(sorted(set(card.waits))))
@@ -98,7 +101,29 @@ def trained(
     return found | {name: torch.tensor(value) for name, value in figures.items()}
 
 
-def main(section: str) -> int:
+@contextlib.contextmanager
+def without_waiting(device: torch.device | str) -> Iterator[None]:
+    """Within it, what makes the host wait for a real GPU raises."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def on_device(config: Config, held: EncodedSequences, vocabulary: Vocabulary, device: str | None) -> dict[str, Tensor]:
+    """What `trained` finds on a real device, or on the card that is not there."""
+    if device is not None:
+        return {name: value.cpu() for name, value in trained(config, held, vocabulary, device, None).items()}
+    with Card() as card:
+        found = trained(config, held, vocabulary, CARD, card)
+    return {name: value.value if isinstance(value, OnCard) else value for name, value in found.items()}
+
+
+def main(section: str, device: str | None = None) -> int:
     """How many cases failed."""
     events = card_events(40)
     vocabulary = fitted(events, SCHEMA)
@@ -107,10 +132,8 @@ def main(section: str) -> int:
     for name, config in cases(section):
         try:
             expected = trained(config, held, vocabulary, "cpu", None)
-            with Card() as card:
-                given = trained(config, held, vocabulary, CARD, card)
+            given = on_device(config, held, vocabulary, device)
             for what, value in given.items():
-                value = value.value if isinstance(value, OnCard) else value
                 torch.testing.assert_close(
                     value, expected[what], rtol=1e-3, atol=1e-4, msg=lambda m, w=what: f"{w}: {m}"
                 )
@@ -128,4 +151,5 @@ def main(section: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(1 if main(sys.argv[1]) else 0)
+    torch.backends.cudnn.allow_tf32 = False  # which training rounds by, and the CPU does not
+    sys.exit(1 if main(*sys.argv[1:]) else 0)

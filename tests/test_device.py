@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision
+from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision, whole_float32
 from seqmel.errors import ConfigError
 
 
@@ -69,3 +69,13 @@ def test_what_the_environment_says_of_kept_kernels_stays(monkeypatch: pytest.Mon
     found = (os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"], os.environ["LRU_CACHE_CAPACITY"])
     monkeypatch.delenv("LRU_CACHE_CAPACITY")
     assert found == ("7", "16")
+
+
+@pytest.mark.parametrize(("device", "rounds"), [("cuda", False), ("cuda:1", False), ("cpu", True)])
+def test_cudnn_does_not_round_factors_where_vectors_are_made_and_may_again_afterwards(
+    device: str, rounds: bool
+) -> None:
+    assert torch.backends.cudnn.allow_tf32
+    with whole_float32(device):
+        assert torch.backends.cudnn.allow_tf32 == rounds
+    assert torch.backends.cudnn.allow_tf32

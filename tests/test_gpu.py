@@ -1,6 +1,6 @@
 """On a GPU: everything of a step lies there, nothing makes the host wait for it, and the numbers are those of the CPU.
 
-There need be no GPU for this, see `card.py`. What only a real one shows (its kernels, bfloat16, speed) is in benchmarks/gpu.py.
+There need be no GPU for this, see `card.py`; where there is one, it is tried too. bfloat16 and speed are in benchmarks/gpu.py.
 """
 
 from __future__ import annotations
@@ -10,21 +10,33 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from torch.utils import backend_registration
 
 from seqmel.config import methods
 
-pytestmark = pytest.mark.skipif(
+STAND_IN = pytest.mark.skipif(
     not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
     reason="this torch cannot stand in for a device",
 )
 
 
+REAL = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+
+
+@pytest.mark.parametrize(
+    "device", [pytest.param((), marks=STAND_IN, id="stand-in"), pytest.param(("cuda",), marks=REAL)]
+)
 @pytest.mark.parametrize("section", [*methods(), "others"])
-def test_a_step_with_each_method_is_that_of_the_cpu_and_never_waits(section: str) -> None:
+def test_a_step_with_each_method_is_that_of_the_cpu_and_never_waits(section: str, device: tuple[str, ...]) -> None:
     folder = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, "on_card.py", section], cwd=folder, capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, "on_card.py", section, *device],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the same" in done.stdout
