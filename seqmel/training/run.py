@@ -58,6 +58,7 @@ def prepare(
 def _prepare_into(folder: Path, events: Events, config: Config, model: Model | None, progress: Progress) -> None:
     options = config.preparation
     began = time.monotonic()
+    folder.mkdir(exist_ok=True)  # the engine makes a folder to spill to, but not the one around it
     source = open_events(
         events,
         client=model.schema.client if model else config.columns.client,
