@@ -34,8 +34,9 @@ class MetricLoss(nn.Module):
         takes: what it is given besides the embeddings; see the module's text.
         unit: whether the embeddings have to be unit vectors.
         figures: what is worth watching of the batch that the loss has seen last, scalars without gradient: where pairs or
-            triplets are mined, the loss itself says little. `active` is the share of them that cost something,
-            `mined_positive_distance` and `mined_negative_distance` the mean distances of those that were chosen.
+            triplets are mined, by a miner or by the loss, the loss itself says little. `active` is the share of the negatives
+            or triplets that cost something, `mined_positive_distance` and `mined_negative_distance` the mean distances of
+            those that were chosen.
     """
 
     takes: ClassVar[Takes] = "batch"

@@ -5,7 +5,8 @@ Ustinova, Lempitsky (arXiv 1611.00822, section 4): with s the cosine similarity 
 
     L = mean over positive pairs of softplus(-a (s - b))  +  mean over negative pairs of softplus(a c (s - b)).
 
-It is the logistic regression of "same client" on the similarity: smooth, with no margin beyond which nothing is learnt.
+It is the logistic regression of "same client" on the similarity: smooth, with no margin beyond which nothing is learnt. So every pair costs something, and as
+active it counts the negatives that are more alike than b.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.losses.base import MetricLoss, Takes, precisely
-from seqmel.losses.pairs import Pairs, masked_mean, similarities
+from seqmel.losses.pairs import Pairs, distances_of_cosines, figures_of, masked_mean, mined_sums, similarities
 
 __all__ = ["BinomialDevianceLoss"]
 
@@ -52,5 +53,8 @@ class BinomialDevianceLoss(MetricLoss):
         """
         alike = similarities(embeddings, positives.first, positives.second) - self.beta
         unlike = similarities(embeddings, negatives.first, negatives.second) - self.beta
+        near, far = (distances_of_cosines(s.detach() + self.beta) for s in (alike, unlike))
+        sums = mined_sums(unlike > 0, negatives.real, near, positives.real, far, negatives.real)
+        self.figures = figures_of(sums)
         pull = masked_mean(F.softplus(-self.alpha * alike), positives.real)
         return pull + masked_mean(F.softplus(self.alpha * self.negative_cost * unlike), negatives.real)

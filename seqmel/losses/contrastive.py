@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from seqmel.losses.base import GrowingMargin, Takes, precisely
-from seqmel.losses.pairs import Pairs, distances, masked_mean, mined_figures
+from seqmel.losses.pairs import Pairs, distances, figures_of, masked_mean, mined_sums
 
 __all__ = ["ContrastiveLoss"]
 
@@ -66,8 +66,8 @@ class ContrastiveLoss(GrowingMargin):
         first, second = (torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True))
         apart, of_one = distances(embeddings, first, second), len(positives.first)  # all by one product
         pull, push = apart[:of_one] - self.positive_margin, self.margin - apart[of_one:]
-        active = masked_mean((push > 0).to(push.dtype), negatives.real)
-        self.figures = mined_figures(apart[:of_one], positives.real, apart[of_one:], negatives.real, active)
+        sums = mined_sums(push > 0, negatives.real, apart[:of_one], positives.real, apart[of_one:], negatives.real)
+        self.figures = figures_of(sums)
         return self._reduce(pull, positives.real) + self._reduce(push, negatives.real)
 
     def _reduce(self, excess: Tensor, real: Tensor) -> Tensor:

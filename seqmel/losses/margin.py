@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.losses.base import GrowingMargin, Takes, precisely
-from seqmel.losses.pairs import Pairs, distances, masked_mean, mined_figures
+from seqmel.losses.pairs import Pairs, distances, figures_of, mined_sums
 
 __all__ = ["MarginLoss"]
 
@@ -64,7 +64,7 @@ class MarginLoss(GrowingMargin):
         push = distances(embeddings, negatives.first, negatives.second)
         near, far = pull - self.beta + self.margin, self.beta - push + self.margin
         real = torch.cat([positives.real, negatives.real])
-        active = masked_mean((far > 0).to(far.dtype), negatives.real)
-        self.figures = mined_figures(pull, positives.real, push, negatives.real, active)
+        sums = mined_sums(far > 0, negatives.real, pull, positives.real, push, negatives.real)
+        self.figures = figures_of(sums)
         costs = torch.where(real, torch.cat([near, far]).clamp(min=0), 0.0)
         return costs.sum() / (costs > 0).sum().clamp(min=1) + self.beta_weight * self.beta * real.any()

@@ -7,7 +7,8 @@ Wang, Han, Huang, Dong, Scott: Multi-similarity loss with general pair weighting
                       + 1/b * log( 1 + sum over negatives n of exp( b (s(i, n) - l)) ).
 
 Its own mining keeps of each i the negatives that are more alike than its least alike positive less epsilon, and the
-positives that are less alike than its most alike negative plus epsilon.
+positives that are less alike than its most alike negative plus epsilon. Only these cost something: they are what is mined, and
+active is their share among the negatives.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.losses.base import MetricLoss, precisely
-from seqmel.losses.blocks import mean_over_rows
-from seqmel.losses.pairs import masked_logsumexp, masked_sum, same_client
+from seqmel.losses.blocks import summed_over_rows
+from seqmel.losses.pairs import distances_of_cosines, figures_of, masked_logsumexp, masked_sum, mined_sums, same_client
 
 __all__ = ["MultiSimilarityLoss"]
 
@@ -54,17 +55,24 @@ class MultiSimilarityLoss(MetricLoss):
             A scalar, the mean over embeddings that have a positive and a negative; zero, with zero gradient, where none has.
         """
 
-        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, ...]:
             positive, negative = same_client(clients, rows)
             similarity = x[rows] @ x.t()
-            whole = positive.any(1) & negative.any(1)
+            whole = positive.any(1, keepdim=True) & negative.any(1, keepdim=True)
+            positive, negative = positive & whole, negative & whole
+            every = negative
             if self.epsilon is not None:
                 positive, negative = self._informative(similarity.detach(), positive, negative)
             pull = F.softplus(masked_logsumexp(-self.alpha * (similarity - self.threshold), positive)) / self.alpha
             push = F.softplus(masked_logsumexp(self.beta * (similarity - self.threshold), negative)) / self.beta
-            return masked_sum(pull + push, whole)
+            apart = distances_of_cosines(similarity.detach())
+            return *masked_sum(pull + push, whole.squeeze(1)), *mined_sums(
+                negative, every, apart, positive, apart, negative
+            )
 
-        return mean_over_rows(part, embeddings, len(clients))
+        total, count, *mined = summed_over_rows(part, embeddings, len(clients))
+        self.figures = figures_of(tuple(mined))
+        return total / count.clamp(min=1)
 
     def _informative(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         assert self.epsilon is not None, "asked only with a slack"

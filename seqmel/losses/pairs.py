@@ -16,11 +16,13 @@ __all__ = [
     "Triplets",
     "cross_distances",
     "distances",
+    "distances_of_cosines",
     "distances_of_rows",
+    "figures_of",
     "masked_logsumexp",
     "masked_mean",
     "masked_sum",
-    "mined_figures",
+    "mined_sums",
     "neighbouring_views",
     "positive_pairs",
     "positives_of",
@@ -131,6 +133,11 @@ def _all_at_once(embeddings: Tensor, first: Tensor) -> bool:
     return first.numel() * embeddings.shape[1] > 8 * len(embeddings) ** 2
 
 
+def distances_of_cosines(cosines: Tensor) -> Tensor:
+    """Euclidean distances of unit vectors with these cosines, of the same shape."""
+    return root((2 - 2 * cosines).clamp(min=0))
+
+
 def cross_distances(embeddings: Tensor, others: Tensor | None = None) -> Tensor:
     """(N, M) squared Euclidean distances to others, or of all to all, by one matrix product."""
     if others is None:
@@ -183,19 +190,25 @@ def masked_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def mined_figures(near: Tensor, near_real: Tensor, far: Tensor, far_real: Tensor, active: Tensor) -> dict[str, Tensor]:
-    """The figures of a loss over what was mined, see `MetricLoss`.
+def mined_sums(
+    costs: Tensor, among: Tensor, near: Tensor, near_real: Tensor, far: Tensor, far_real: Tensor
+) -> tuple[Tensor, ...]:
+    """Sums and counts of what `figures_of` gives the means of; those of several blocks may be added up.
 
     Args:
-        near, near_real: (P,) distances of positives, and which of them count.
-        far, far_real: (Q,) those of negatives.
-        active: a scalar, the share that costs something.
+        costs, among: bool of one shape: what costs something, and what counts.
+        near, near_real: distances of positives, and which of them count, of one shape.
+        far, far_real: those of negatives.
     """
-    return {
-        "active": active.detach(),
-        "mined_positive_distance": masked_mean(near, near_real).detach(),
-        "mined_negative_distance": masked_mean(far, far_real).detach(),
-    }
+    active, pull, push = masked_sum(costs, among), masked_sum(near, near_real), masked_sum(far, far_real)
+    return *active, *pull, *push
+
+
+def figures_of(sums: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """The figures of a loss over what was mined, see `MetricLoss`; from `mined_sums`."""
+    names = ("active", "mined_positive_distance", "mined_negative_distance")
+    means = (total / count.clamp(min=1) for total, count in zip(sums[::2], sums[1::2], strict=True))
+    return dict(zip(names, means, strict=True))
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:

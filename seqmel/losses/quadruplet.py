@@ -7,6 +7,7 @@ negatives n and k of two further clients, with squared distances
 
 The second part holds clients apart that are not the anchor's. Which negatives: n is the nearest negative of a, and k is
 the one nearest to n that is of neither client; every positive of a is taken. So it mines by itself and takes no miner.
+Its figures are those of the triplets (a, p, n).
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from torch import Tensor
 
 from seqmel.losses.base import GrowingMargin, precisely
 from seqmel.losses.blocks import summed_over_rows
-from seqmel.losses.pairs import cross_distances, distances_of_rows, masked_sum, same_client
+from seqmel.losses.pairs import (
+    cross_distances,
+    distances_of_rows,
+    figures_of,
+    masked_sum,
+    mined_sums,
+    root,
+    same_client,
+)
 
 __all__ = ["QuadrupletLoss"]
 
@@ -56,8 +65,11 @@ class QuadrupletLoss(GrowingMargin):
             push = apart.gather(1, nearest.unsqueeze(1))
             others = (x[nearest] - x[farther]).square().sum(1, keepdim=True)
             first, second = (apart - push + self.margin).clamp(min=0), (apart - others + self.other_margin).clamp(min=0)
-            near = masked_sum(first, positive & negative.any(1, keepdim=True))
-            return *near, *masked_sum(second, positive & third.any(1, keepdim=True))
+            real = positive & negative.any(1, keepdim=True)
+            near, far = root(apart.detach()), root(push.detach()).expand_as(apart)
+            of_both = *masked_sum(first, real), *masked_sum(second, positive & third.any(1, keepdim=True))
+            return *of_both, *mined_sums(first > 0, real, near, real, far, real)
 
-        total, count, other_total, other_count = summed_over_rows(part, embeddings, len(clients))
+        total, count, other_total, other_count, *mined = summed_over_rows(part, embeddings, len(clients))
+        self.figures = figures_of(tuple(mined))
         return total / count.clamp(min=1) + other_total / other_count.clamp(min=1)

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from seqmel.losses.base import GrowingMargin, Takes, precisely
-from seqmel.losses.pairs import Triplets, distances, masked_mean, mined_figures
+from seqmel.losses.pairs import Triplets, distances, figures_of, masked_mean, mined_sums
 
 __all__ = ["TripletLoss"]
 
@@ -56,7 +56,7 @@ class TripletLoss(GrowingMargin):
         pull = distances(embeddings, triplets.anchor, triplets.positive)
         push = distances(embeddings, triplets.anchor, triplets.negative)
         costs = (pull - push + self.margin).clamp(min=0)
-        active = masked_mean((costs > 0).to(costs.dtype), triplets.real)
-        self.figures = mined_figures(pull, triplets.real, push, triplets.real, active)
+        sums = mined_sums(costs > 0, triplets.real, pull, triplets.real, push, triplets.real)
+        self.figures = figures_of(sums)
         counted = triplets.real & (costs > 0) if self.reduction == "active" else triplets.real
         return masked_mean(costs, counted)

@@ -10,7 +10,7 @@ import twins
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.losses import LOSSES, ContrastiveLoss, InfoNCELoss, MetricLoss, TripletLoss
+from seqmel.losses import LOSSES, ContrastiveLoss, InfoNCELoss, MetricLoss, TripletLoss, blocks
 from seqmel.losses.pairs import Pairs, Triplets
 
 CLIENTS = torch.tensor([0, 3, 0, 1, 1, 2, 3, 0, 3])
@@ -246,19 +246,70 @@ def test_a_mean_over_repeated_pairs_is_the_same_though_it_comes_from_one_matrix(
     torch.testing.assert_close(one.grad, many.grad)
 
 
-@pytest.mark.parametrize("name", ["contrastive", "margin", "triplet"])
-def test_a_loss_over_what_is_mined_says_how_much_of_it_costs_and_how_far_apart_it_is(name: str) -> None:
-    loss, x = LOSSES[name](), vectors(name)
+def mined(name: str, x: Tensor) -> tuple[list[bool], list[float], list[float]]:
+    """What costs something of what is mined, and the distances of its positives and of its negatives."""
+    near, far = ([float(twins.d(x, i, j)) for i, j in pairs(CLIENTS)] for pairs in (twins.positives, twins.negatives))
+    if name in ("contrastive", "margin", "binomial_deviance"):
+        bound = {"contrastive": 1.2, "margin": 1.4, "binomial_deviance": 1.0}[name]  # s = .5 where d = 1
+        return [d < bound for d in far], near, far
+    chosen = twins.triplets(CLIENTS)
+    if name == "quadruplet":
+        chosen = [
+            (a, p, n)
+            for a, p, n in chosen
+            if all(twins.d(x, a, n) <= twins.d(x, a, k) for k in twins.others(CLIENTS, a))
+        ]
+    if name == "multi_similarity":
+        return informative(x)
+    pairs = [(float(twins.d(x, a, p)), float(twins.d(x, a, n))) for a, p, n in chosen]
+    costs = [p - n + 0.3 > 0 if name == "triplet" else p * p - n * n > 0.4 for p, n in pairs]
+    return costs, [p for p, _ in pairs], [n for _, n in pairs]
+
+
+def informative(x: Tensor) -> tuple[list[bool], list[float], list[float]]:
+    """What the mining of multi_similarity keeps, with its default slack."""
+    kept, near, far = [], [], []
+    for i in range(len(x)):
+        own, others = (
+            [(float(x[i] @ x[j]), float(twins.d(x, i, j))) for j in places(CLIENTS, i)]
+            for places in (twins.own, twins.others)
+        )
+        if own and others:
+            kept += [s > min(own)[0] - 0.1 for s, _ in others]
+            near += [d for s, d in own if s < max(others)[0] + 0.1]
+            far += [d for s, d in others if s > min(own)[0] - 0.1]
+    return kept, near, far
+
+
+MINED = ["binomial_deviance", "contrastive", "margin", "multi_similarity", "quadruplet", "triplet"]
+
+
+@pytest.mark.parametrize("cells", [2**22, 1])
+@pytest.mark.parametrize("name", MINED)
+def test_a_loss_over_what_is_mined_says_how_much_of_it_costs_and_how_far_apart_it_is(
+    name: str, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "_CELLS", cells)
+    some_cost = {"contrastive": {"margin": 1.2}, "quadruplet": {"margin": -0.4}}
+    loss, x = LOSSES[name](**some_cost.get(name, {})), vectors(name)
     assert loss.figures == {}
+    costs, near, far = mined(name, x)
+    assert 0 < sum(costs) < len(costs)
     loss(x.requires_grad_(), *everything(loss, CLIENTS)).backward()
-    near = [float((x[i] - x[j]).norm().detach()) for i, j in twins.positives(CLIENTS)]
-    far = [float((x[i] - x[j]).norm().detach()) for i, j in twins.negatives(CLIENTS)]
-    costs = [d < 0.5 if name == "contrastive" else d < 1.4 for d in far]
-    if name == "triplet":
-        pairs = [((x[a] - x[p]).norm(), (x[a] - x[n]).norm()) for a, p, n in twins.triplets(CLIENTS)]
-        near, far = ([float(pair[side].detach()) for pair in pairs] for side in (0, 1))
-        costs = [p - n + 0.3 > 0 for p, n in zip(near, far, strict=True)]
     expected = {"active": costs, "mined_positive_distance": near, "mined_negative_distance": far}
+    assert set(loss.figures) == set(expected)
     assert not any(value.requires_grad for value in loss.figures.values())
     for figure, values in expected.items():
         assert float(loss.figures[figure]) == pytest.approx(sum(values) / len(values), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", MINED)
+def test_where_nothing_is_mined_the_figures_are_zero(name: str) -> None:
+    loss, clients = LOSSES[name](), torch.arange(5)
+    nothing = {"pairs": (Pairs(*padded([], 2)),) * 2, "triplets": (Triplets(*padded([], 3)),), "batch": (clients,)}
+    loss(vectors(name, clients), *nothing[loss.takes])
+    assert [float(value) for value in loss.figures.values()] == [0.0] * 3
+
+
+def test_what_takes_mined_pairs_or_triplets_or_mines_itself_is_watched() -> None:
+    assert set(MINED) == set(twins.PAIRS) | set(twins.TRIPLETS) | {"quadruplet", "multi_similarity"}

@@ -73,10 +73,11 @@ class Heard:
             yield task
 
 
-def test_what_is_mined_is_watched_and_said() -> None:
+@pytest.mark.parametrize("loss", ["triplet", "binomial_deviance", "quadruplet", "multi_similarity"])
+def test_what_is_mined_is_watched_and_said(loss: str) -> None:
     events = card_events(16)
     vocabulary = fitted(events, SCHEMA, min_count=2)
-    config = tiny_config(objective="coles", loss="triplet", miner="semi_hard")
+    config = tiny_config(objective="coles", loss=loss)
     progress = Heard()
     _, (row,) = fit(sequences(events, SCHEMA, vocabulary), vocabulary, config, progress=progress)
     assert 0 < row["active"] <= 1
