@@ -60,6 +60,14 @@ def test_a_config_is_checked_without_torch() -> None:
     assert modules_after("from seqmel import Config; Config()") & {"torch", "pandas", "duckdb", "lightgbm"} == set()
 
 
+def test_only_a_loss_of_the_other_library_imports_it_and_torch_where_a_config_is_read() -> None:
+    pytest.importorskip("pytorch_metric_learning", reason="pytorch-metric-learning is not installed")
+    both = {"torch", "pytorch_metric_learning"}
+    read = "import warnings; warnings.simplefilter('ignore'); from seqmel.config import read_config; read_config(None, ['loss={}'])"
+    assert modules_after(read.format("triplet")) & both == set()
+    assert modules_after(read.format("pml/CircleLoss")) & both == both
+
+
 def test_training_and_embedding_import_neither_lightgbm_nor_plotting() -> None:
     loaded = modules_after("from seqmel import embed, load_model, prepare, train")
     assert loaded & {"lightgbm", "sklearn", "matplotlib", "typer"} == set()

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from small import card_events, tiny_config
-from torch import Tensor
+import yaml
+from sklearn.base import clone
+from small import TINY, card_events, tiny_config
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.config import Config, read_config
 from seqmel.errors import ConfigError, TrainingError
-from seqmel.losses import LOSSES
+from seqmel.estimators.embedder import SequenceEmbedder
+from seqmel.experiment import read_plan
+from seqmel.losses import LOSSES, pml
 from seqmel.losses.pairs import Pairs, Triplets
 from seqmel.losses.pml import PMLLoss, library_losses
 
@@ -77,6 +81,7 @@ def test_a_loss_and_its_gradient_are_those_of_the_library(
     torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.usefixtures("library")
 @pytest.mark.parametrize(
     "options", ["pml/CircleLoss", {"name": "pml/CircleLoss", "m": 0.3}, {"name": "pml", "loss": "CircleLoss"}], ids=str
 )
@@ -123,10 +128,43 @@ def test_a_loss_that_cannot_be_is_refused_in_one_line_before_anything_is_read(
 ) -> None:
     from seqmel.training.run import train
 
+    unchecked = Config.of(TINY | {"loss": options}, lenient=True)
     with pytest.raises(ConfigError, match=message) as caught:
-        train(tmp_path / "no such file.parquet", tmp_path / "model", config=tiny_config(loss=options))
+        train(tmp_path / "no such file.parquet", tmp_path / "model", config=unchecked)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(("options", "message"), REFUSED, ids=lambda v: str(v)[:40])
+def test_a_config_and_a_plan_with_such_a_loss_are_refused_when_they_are_read(
+    options: Any, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"^my.yaml: loss: .*{message}"):
+        Config.of({"loss": options}, source="my.yaml")
+    plan = {
+        "data": {"cards": {"generated": 300, "targets": ["gender"]}},
+        "rows": {"ours": {}, "theirs": {"loss": options}},
+    }
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    with pytest.raises(ConfigError, match=f"^row 'theirs': loss: .*{message}") as caught:
+        read_plan(tmp_path / "plan.yaml")
+    assert "\n" not in str(caught.value)
+
+
+class Drawing(nn.Module):
+    """A loss of a library that draws."""
+
+    def forward(self, *_: Tensor) -> Tensor:
+        return torch.rand(())
+
+
+def test_reading_a_config_leaves_the_random_state_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pml, "library_losses", lambda: {"Drawing": Drawing})
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    Config.of({"loss": "pml/Drawing"})
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.usefixtures("library")
@@ -145,6 +183,11 @@ def test_without_the_library_the_line_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
     with pytest.raises(ConfigError, match=r"not installed\. Run: pip install 'seqmel\[pml\]'"):
         PMLLoss(loss="CircleLoss", options={})
+    with pytest.raises(ConfigError, match=r"^the config: loss: .* not installed\. Run: pip install 'seqmel\[pml\]'$"):
+        Config.of({"loss": "pml/CircleLoss"})
+    embedder = SequenceEmbedder(loss={"name": "pml/CircleLoss", "m": 0.3})
+    assert embedder.get_params()["loss__loss"] == "CircleLoss"
+    assert clone(embedder).loss == embedder.loss
 
 
 @pytest.mark.usefixtures("library")
