@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from seqmel.errors import ConfigError, did_you_mean, shown
-from seqmel.options.base import Above, Layers, NotNegative, Options, Positive, Share, named, named_or
+from seqmel.options.base import Above, Layers, NotNegative, Options, Positive, Share, is_lenient, named, named_or
 from seqmel.options.losses import OTHER_LOSS_NAMES, AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
 from seqmel.options.miners import AnyMinerOptions, MinerOptions
 from seqmel.options.objectives import (
@@ -271,13 +271,15 @@ class Config(Options):
         return {**values, "miner": miner} if miner is not None else values
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Config:
+    def _fits_together(self, info: ValidationInfo) -> Config:
         if len(set(self.pooling)) < len(self.pooling):
             raise ValueError(f"pooling names one way twice: {', '.join(self.pooling)}")
         parts: list[str] = [part.name for part in self.objective]
         if len(set(parts)) < len(parts):
             raise ValueError(f"objective names one part twice: {', '.join(parts)}")
         self._objectives_fit(parts)
+        if not is_lenient(info):
+            self._views_fit(parts)
         self._check_matryoshka()
         loss, miner = self.loss, self.miner
         fitting = ", ".join(_name(o) for o in _kinds(AnyMinerOptions) if o.gives == loss.takes)
@@ -293,7 +295,7 @@ class Config(Options):
         return self
 
     def _objectives_fit(self, parts: Iterable[str]) -> None:
-        """A part of the objective that could not be learnt by this encoder, or from these views, is refused."""
+        """A part of the objective that could not be learnt by this encoder is refused."""
         looks_back = self.recurrent or getattr(self.encoder, "causal", False)
         for part in parts:
             if part in ("next_event", "cpc") and not looks_back:
@@ -303,7 +305,11 @@ class Config(Options):
                 )
             if part in ("masked_events", "replaced_token") and self.encoder.name == "none":
                 raise ValueError(f"the objective {part} needs an encoder: gru, lstm or transformer; found none")
-            if part in ("cpc", "sequence_order", "next_sequence") and self.views.shuffle:
+
+    def _views_fit(self, parts: Iterable[str]) -> None:
+        """A part of the objective that asks for the order of events has views in their order."""
+        for part in parts:
+            if part in ("cpc", "next_event", "sequence_order", "next_sequence") and self.views.shuffle:
                 raise ValueError(f"the objective {part} asks for the order of events; set views.shuffle to false")
 
     def _check_matryoshka(self) -> None:
@@ -349,10 +355,11 @@ class Config(Options):
         Args:
             options: by the names of a config file.
             source: where they are from, for the line.
-            lenient: they are those of a model that is there, or are only to be shown: a loss of a library is not looked up in it.
+            lenient: they are those of a model that is there, or are only to be shown: a loss of a library is not looked up in it,
+                and what earlier versions took is taken.
         """
         try:
-            config = cls.model_validate(dict(options))
+            config = cls.model_validate(dict(options), context={"lenient": lenient})
         except ValidationError as error:
             raise ConfigError(_explain(error, source)) from None
         if not lenient:

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 
-__all__ = ["Above", "Layers", "NotNegative", "Options", "Positive", "Share", "also_named", "named", "named_or"]
+__all__ = [
+    "Above",
+    "Layers",
+    "NotNegative",
+    "Options",
+    "Positive",
+    "Share",
+    "also_named",
+    "is_lenient",
+    "named",
+    "named_or",
+]
 
 Positive: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
 Layers: TypeAlias = Annotated[int, Field(ge=1, le=256)]
@@ -20,6 +31,11 @@ class Options(BaseModel):
     """Options of a part."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def is_lenient(info: ValidationInfo) -> bool:
+    """Whether options are those of a model that is there, and so may be what later versions refuse; see `Config.of`."""
+    return bool((info.context or {}).get("lenient"))
 
 
 def named(value: Any) -> Any:

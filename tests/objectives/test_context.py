@@ -311,6 +311,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"objective": "next_sequence", "views": {"shuffle": True}}, r"next_sequence asks for the order"),
     ({"objective": "cpc", "encoder": "gru", "views": {"shuffle": True}}, "cpc asks for the order of events"),
+    (
+        {"objective": ["coles", "next_event"], "encoder": "gru", "views": {"shuffle": True}},
+        r"next_event asks for the order of events; set views\.shuffle to false",
+    ),
     ({"objective": {"name": "cpc", "negatives": "all"}}, "negatives cannot be 'all'. Expected one of: batch, others"),
     ({"objective": {"name": "cpc", "steps": 0}}, "steps = 0"),
     ({"objective": {"name": "sequence_order", "step": 0}}, "unknown option"),
@@ -322,3 +326,8 @@ def test_an_objective_that_does_not_fit_is_refused_in_one_line(options: dict[str
     with pytest.raises(ConfigError, match=message) as caught:
         Config.of(options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_learnt_the_next_event_from_mixed_views_is_still_read() -> None:
+    options = {"objective": "next_event", "encoder": "gru", "views": {"shuffle": True}}
+    assert Config.of(options, lenient=True).views.shuffle
