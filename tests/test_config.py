@@ -86,6 +86,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"views": {"name": "last_k", "days": 3}},
         r"unknown option 'views\.days'\. It is an option of: views time_windows",
     ),
+    (
+        {"views": {"name": "last_k", "min_length": 20, "max_length": 20}},
+        r"views: last_k of 20 events and no others is one view of every client with twice as many; expected a smaller min_length",
+    ),
+    (
+        {"views": {"name": "last_k", "max_length": 1}},
+        r"views: last_k of 1 events .* expected a max_length of 2 or more",
+    ),
     ({"views": {"name": "time_windows", "days": 0}}, r"views\.days = 0: .*greater than 0"),
     ({"views": {"name": "calendar_windows", "unit": "weak"}}, r"views\.unit cannot be 'weak'.*Did you mean 'week'\?"),
     ({"views": {"event_dropout": 1}}, r"views\.event_dropout = 1: .*less than 1"),
@@ -118,6 +126,14 @@ def test_a_loss_that_needs_a_miner_brings_its_own_and_options_without_a_name_are
             assert miner.name == name
             assert miner.memory == (9 if "miner" in options else 0)
     assert Config.of({"loss": "supcon"}).miner is None
+
+
+def test_the_last_k_may_have_one_length_where_dropout_tells_them_apart_or_a_model_was_trained_so() -> None:
+    one = {"name": "last_k", "min_length": 20, "max_length": 20}
+    for more in ({"event_dropout": 0.1}, {"day_dropout": 0.1}):
+        assert Config.of({"views": one | more}).views.max_length == 20
+    assert Config.of({"views": one}, lenient=True).views.max_length == 20
+    assert Config.of({"views": one | {"name": "random_slices"}}).views.max_length == 20
 
 
 def test_options_of_a_method_of_several_words_can_be_set_one_by_one() -> None:

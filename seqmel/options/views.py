@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from seqmel.options.base import Above, Options, Positive, Share, also_named, named_or
+from seqmel.options.base import Above, Options, Positive, Share, also_named, is_lenient, named_or
 
 __all__ = ["OTHER_VIEW_NAMES", "AnyViewsOptions", "RandomSlicesOptions", "ViewsOptions"]
 
@@ -70,6 +70,20 @@ class LastKOptions(_Views):
     """The last events, of several lengths."""
 
     name: Literal["last_k"]
+
+    @model_validator(mode="after")
+    def _lengths_differ(self, info: ValidationInfo) -> Any:
+        if not is_lenient(info) and self.same(self.min_length or 1, self.max_length):
+            least = "a smaller min_length" if self.max_length != 1 else "a max_length of 2 or more"
+            raise ValueError(
+                f"last_k of {self.max_length} events and no others is one view of every client with twice as many;"
+                f" expected {least}"
+            )
+        return self
+
+    def same(self, shortest: int, longest: int | None) -> bool:
+        """Whether views of `shortest` to `longest` events are one view of any client with twice as many."""
+        return shortest == longest and not self.event_dropout and not self.day_dropout
 
 
 class NearestTimeOptions(_Views):

@@ -62,12 +62,16 @@ def split_clients(sequences: EncodedSequences, config: Config) -> Split:
 def settle(config: Config, sequences: EncodedSequences) -> Config:
     """The config with what was left to the data filled in: the slices' lengths and the number of epochs.
 
-    Slices have up to 0.75 of the median client's events, at least 20 and at most 200, and from an eighth of that on.
+    Slices have up to 0.75 of the median client's events, at least 20 and at most 200, and from an eighth of that on. Where one
+    length that is given would leave last_k no other, the shorter is half of the longer.
     """
     views, training = config.views, config.training
     median = float(sequences.lengths[sequences.lengths > 0].float().median()) if sequences.events else 1.0
     longest = views.max_length or max(views.min_length or 0, min(200, max(20, round(0.75 * median))))
     shortest = views.min_length or min(longest, max(5, longest // 8))
+    one_given = None in (views.min_length, views.max_length)
+    if views.name == "last_k" and one_given and views.same(shortest, longest):
+        shortest, longest = (shortest, 2 * shortest) if views.min_length else ((longest + 1) // 2, longest)
     steps = max(1, int(len(sequences) * (1 - training.validation_share)) // training.batch_size)
     epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, -(-_STEPS // steps))) if training.epochs is None else training.epochs
     return config.model_copy(

@@ -94,6 +94,19 @@ def test_lengths_that_are_given_are_kept(views: dict[str, int], expected: tuple[
     assert settled_views([100] * 9, **views) == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({"max_length": 5}, (3, 5)), ({"max_length": 2}, (1, 2)), ({"min_length": 90}, (90, 180)), ({}, (9, 75)),
+     ({"max_length": 5, "event_dropout": 0.1}, (5, 5))],
+    ids=str,
+)  # fmt: skip
+def test_the_last_k_have_several_lengths_also_where_one_is_given(
+    given: dict[str, float], expected: tuple[int, int]
+) -> None:
+    settled = settle(tiny_config(views={"name": "last_k", **given}), with_lengths(*[100] * 9)).views
+    assert (settled.min_length, settled.max_length) == expected
+
+
 def test_a_settled_config_is_settled_already() -> None:
     sequences = with_lengths(*[100] * 9)
     once = settle(Config(), sequences)

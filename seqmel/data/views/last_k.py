@@ -15,7 +15,10 @@ __all__ = ["LastK"]
 
 @dataclass(frozen=True, kw_only=True)
 class LastK(ViewSampler):
-    """K times the last k events of each client, k drawn uniformly from the lengths that are allowed."""
+    """K times the last k events of each client, k drawn uniformly from the lengths that are allowed.
+
+    Of one length there is one view, so the options refuse min_length = max_length unless a dropout tells the views apart.
+    """
 
     def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
         """Runs of events."""
