@@ -7,7 +7,7 @@ name with options: `encoder: lstm`, or `encoder: {name: lstm, hidden_size: 512}`
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
@@ -29,7 +29,7 @@ from seqmel.options.samplers import RandomOptions, SamplerOptions
 from seqmel.options.views import OTHER_VIEW_NAMES, RandomSlicesOptions, ViewsOptions
 from seqmel.schema import SchemaOptions
 
-__all__ = ["Config", "methods", "parse_yaml", "read_config"]
+__all__ = ["Config", "last_said", "methods", "parse_yaml", "read_config"]
 
 
 class PreparationOptions(Options):
@@ -344,25 +344,39 @@ class Config(Options):
         return most
 
     @property
+    def compares(self) -> bool:
+        """Whether a part of the objective compares clients by `loss` and `miner`; without one these do nothing."""
+        return any(isinstance(part, CoLESOptions) for part in self.objective)
+
+    @property
     def labelled(self) -> dict[str, LabelledOptions]:
         """The parts of the objective that learn from labels, by their names."""
         return {part.name: part for part in self.objective if isinstance(part, LabelledOptions)}
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], *, source: str = "the config", lenient: bool = False) -> Config:
+    def of(
+        cls,
+        options: Mapping[str, Any],
+        *,
+        source: str = "the config",
+        lenient: bool = False,
+        said: Container[str] | None = None,
+    ) -> Config:
         """Check options; the first that is wrong raises a `ConfigError` of one line, with the nearest name that exists.
 
         Args:
             options: by the names of a config file.
             source: where they are from, for the line.
             lenient: they are those of a model that is there, or are only to be shown: a loss of a library is not looked up in it,
-                and what earlier versions took is taken.
+                and what does nothing, or what earlier versions took, is taken.
+            said: those that have to do something, see `last_said`; all where None.
         """
         try:
             config = cls.model_validate(dict(options), context={"lenient": lenient})
         except ValidationError as error:
             raise ConfigError(_explain(error, source)) from None
         if not lenient:
+            _check_idle(config, options if said is None else said, source)
             _check_library(config.loss, source)
         return config
 
@@ -379,18 +393,33 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
             installed or does not have it.
     """
     options = _read_yaml(Path(path)) if path is not None else {}
+    in_file, later = set(options), []
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
             raise ConfigError(f"--set wants name=value, such as encoder.hidden_size=256; found {setting!r}.")
         try:
-            _put(options, name.strip().split("."), parse_yaml(value))
+            names = name.strip().split(".")
+            _put(options, names, parse_yaml(value))
+            later.append(names[0])
         except (yaml.YAMLError, ValueError):
             raise ConfigError(f"--set {setting!r}: the value is not valid YAML.") from None
     for name, value in flags.items():
         if value is not None:
             _put(options, name.split("."), value)
-    return Config.of(options, source=str(path) if path is not None else "the options")
+            later.append(name.split(".")[0])
+    source = str(path) if path is not None else "the options"
+    return Config.of(options, source=source, said=last_said(in_file, later))
+
+
+def last_said(*layers: Iterable[str]) -> set[str]:
+    """The options that were set together with the objective or after it, of layers of which each goes over those before.
+
+    A loss that only an objective of a later layer leaves without use is a preset's, and no mistake.
+    """
+    names = [set(layer) for layer in layers]
+    first = max((place for place, layer in enumerate(names) if "objective" in layer), default=0)
+    return set().union(*names[first:])
 
 
 def methods() -> dict[str, dict[str, str]]:
@@ -432,6 +461,20 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise ConfigError(f"{path} holds a {type(options).__name__}. Expected options, such as `encoder: gru`.")
     return options
+
+
+def _check_idle(config: Config, said: Container[str], source: str) -> None:
+    """A loss or a miner that is said, and is not what stands there by default, has a part of the objective that uses it."""
+    if config.compares:
+        return
+    for section in ("loss", "miner"):
+        part = getattr(config, section)
+        if section in said and part not in (None, Config.model_fields[section].default):
+            parts = ", ".join(option.name for option in config.objective)
+            raise ConfigError(
+                f"{source}: the {section} {part.name} would do nothing: no part of the objective ({parts}) compares clients."
+                f" Leave {section} out, or add coles to the objective."
+            )
 
 
 def _check_library(loss: AnyLossOptions, source: str) -> None:

@@ -68,6 +68,18 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         r"unknown option 'loss\.scale'\. It is an option of: loss cosface, loss circle",
     ),
     ({"loss": {"name": "triplet", "margin": 3}}, r"loss\.margin = 3: .*less than or equal to 2"),
+    (
+        {"loss": {"name": "contrastive", "margin_start": 0.7}},
+        r"loss: margin_start 0\.7 is larger than margin 0\.5, and the margin grows",
+    ),
+    (
+        {"objective": "cpc", "encoder": "gru", "loss": "triplet"},
+        r"the loss triplet would do nothing: no part of the objective \(cpc\) compares clients\. Leave loss out, or add coles",
+    ),
+    (
+        {"objective": ["next_event", "masked_events"], "encoder": "gru", "loss": {"temperature": 0.2}},
+        r"the loss infonce would do nothing: no part of the objective \(next_event, masked_events\) compares clients",
+    ),
     ({"loss": {"name": "contrastive", "power": 3}}, r"loss\.power cannot be '3'\. Expected one of: 1, 2"),
     (
         {"loss": "triplet", "miner": {"most": 3}},
@@ -154,6 +166,29 @@ def test_a_pair_loss_mines_hard_negatives_unless_told_otherwise() -> None:
     assert random is not None
     assert random.name == "random_negatives"
     assert Config().miner is None
+
+
+CPC = {"objective": "cpc", "encoder": "gru"}
+
+
+def test_a_loss_that_does_nothing_is_taken_where_it_is_the_default_or_that_of_a_model_that_is_there() -> None:
+    for options in (CPC, CPC | {"loss": "infonce", "miner": None}, Config.of(CPC).to_dict()):
+        assert Config.of(options) == Config.of(CPC)
+    kept = CPC | {"loss": {"name": "contrastive", "margin": 0.1, "margin_start": 0.5}}
+    assert Config.of(kept, lenient=True).loss.name == "contrastive"
+
+
+def test_the_loss_of_a_preset_is_taken_where_a_setting_asks_for_another_objective(tmp_path: Path) -> None:
+    preset = tmp_path / "my.yaml"
+    preset.write_text("encoder: gru\nobjective: coles\nloss: triplet\nminer: batch_hard\n")
+    assert read_config(preset, ["objective=cpc"]).loss.name == "triplet"
+    refused = r"my\.yaml: the {} would do nothing: no part of the objective \(cpc\) compares clients"
+    for said, part in (("loss.margin=0.4", "loss triplet"), ("miner=semi_hard", "miner semi_hard")):
+        with pytest.raises(ConfigError, match=refused.format(part)):
+            read_config(preset, ["objective=cpc", said])
+    preset.write_text("encoder: gru\nobjective: cpc\nloss: triplet\n")
+    with pytest.raises(ConfigError, match=refused.format("loss triplet")):
+        read_config(preset, ["seed=1"])
 
 
 @pytest.mark.parametrize(

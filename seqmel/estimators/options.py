@@ -56,9 +56,12 @@ def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:
 
 
 def parameters_of(config: Config) -> dict[str, Any]:
-    """The parameters that give this config; only those that differ from the defaults."""
+    """The parameters that give this config; only those that differ from the defaults and do something."""
     default, settled = Config(), config.model_dump()
-    parts = {name: _short(getattr(config, s)) for name, s in PARTS.items() if _differ(config, default, s)}
+    idle = () if config.compares else ("loss", "miner")
+    parts = {
+        name: _short(getattr(config, s)) for name, s in PARTS.items() if _differ(config, default, s) and s not in idle
+    }
     flat = {name: settled[name] for name in _FLAT if _differ(config, default, name)}
     training = {n: v for n, v in settled["training"].items() if v != getattr(default.training, n)}
     columns = {n: v for n, v in settled["columns"].items() if v != getattr(default.columns, n)}

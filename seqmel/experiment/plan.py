@@ -24,6 +24,7 @@ others reported into a column of their own, by row:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from seqmel.config import Config, parse_yaml
+from seqmel.config import Config, last_said, parse_yaml
 from seqmel.demo.generator import TARGETS
 from seqmel.errors import ConfigError, did_you_mean
 from seqmel.evaluation.scoring import AGGREGATES
@@ -131,9 +132,9 @@ class Plan(_Part):
     def config(self, row: str, data: str, seed: int) -> Config:
         """All options of a row on a data set."""
         own = {name: value for name, value in self.rows[row].items() if name != "scored"}
-        options = _laid_over(_laid_over(self.base, self.data[data].options), own)
-        options = _laid_over(options, {"schema": self.data[data].columns, "seed": seed})
-        return Config.of(options, source=f"row {row!r}")
+        layers = (self.base, self.data[data].options, own)
+        options = functools.reduce(_laid_over, (*layers, {"schema": self.data[data].columns, "seed": seed}))
+        return Config.of(options, source=f"row {row!r}", said=last_said(*layers))
 
     def prepared_with(self, row: str, data: str) -> dict[str, dict[str, Any]]:
         """The options of the preparation and the schema that decide what sequences there are, without defaults."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from seqmel.options.base import Above, NotNegative, Options, also_named, named, named_or
+from seqmel.options.base import Above, NotNegative, Options, also_named, is_lenient, named, named_or
 
 __all__ = ["OTHER_LOSS_NAMES", "AnyLossOptions", "InfoNCEOptions", "LossOptions", "PMLOptions"]
 
@@ -22,6 +22,15 @@ class _Loss(Options):
     takes: ClassVar[Literal["pairs", "triplets", "batch"]] = "batch"
     """What the loss is given; a miner has to give the same, and a loss that takes the whole batch has none."""
     default_miner: ClassVar[str | None] = None
+
+    @model_validator(mode="after")
+    def _grows(self, info: ValidationInfo) -> Any:
+        start, end = getattr(self, "margin_start", None), getattr(self, "margin", None)
+        if start is not None and end is not None and start > end and not is_lenient(info):
+            raise ValueError(
+                f"margin_start {start} is larger than margin {end}, and the margin grows from one to the other"
+            )
+        return self
 
 
 class _PairLoss(_Loss):

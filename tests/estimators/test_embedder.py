@@ -25,7 +25,7 @@ from seqmel.embedding import embed
 from seqmel.errors import ConfigError, InputError, ModelError, OutputError, SchemaError, SeqmelError, TrainingError
 from seqmel.estimators.aggregates import AggregateFeatures
 from seqmel.estimators.embedder import SequenceEmbedder
-from seqmel.estimators.options import PARTS
+from seqmel.estimators.options import PARTS, parameters_of
 from seqmel.estimators.sequences import EventSequences
 from seqmel.estimators.supervised import SequenceClassifier
 from seqmel.model import Model, load_model
@@ -348,6 +348,14 @@ def test_a_clone_has_the_parameters_and_no_model(fitted: SequenceEmbedder, train
     assert cloned.events is train
     assert cloned.get_params() == clone_of(fitted).set_params(events=train).get_params()
     assert not hasattr(cloned, "model_")
+
+
+def test_the_parameters_of_a_model_leave_out_a_loss_that_did_nothing() -> None:
+    options = {"encoder": "gru", "loss": "triplet", "views": {"count": 3}}
+    for objective, used in (("cpc", False), ("coles", True)):
+        given = parameters_of(Config.of(options | {"objective": objective}, lenient=True))
+        assert ("loss" in given, "miner" in given) == (used, used)
+        assert SequenceEmbedder(**given).config().views.count == 3
 
 
 # ----------------------------------------------------------------------------------------- before and after

@@ -71,6 +71,17 @@ def test_every_row_seed_and_target_is_scored_on_the_same_folds(folder: Path) -> 
     assert (folder / "out" / "table.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_the_loss_of_the_base_is_taken_in_a_row_of_another_objective_and_that_of_the_row_is_refused(
+    folder: Path,
+) -> None:
+    cpc = {"objective": "cpc", "encoder": TINY["encoder"]}
+    plan = PLAN | {"base": PLAN["base"] | {"loss": "triplet"}, "rows": {"ours": {}, "cpc": cpc}}
+    assert read_plan(write(folder, plan)).config("cpc", "cards", 0).loss.name == "triplet"
+    plan["rows"]["cpc"] = cpc | {"loss": "contrastive"}
+    with pytest.raises(ConfigError, match="row 'cpc': the loss contrastive would do nothing"):
+        read_plan(write(folder, plan))
+
+
 def test_a_second_run_does_nothing_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run_experiment(folder / "plan.yaml", folder / "out").read_text()
     (gone,) = (folder / "out" / "cells").glob("cards-gru-*-1.json")
