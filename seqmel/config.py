@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from seqmel.errors import ConfigError, did_you_mean, shown
 from seqmel.options.base import Above, Layers, NotNegative, Options, Positive, Share, is_lenient, named, named_or
+from seqmel.options.changes import CHANGES
 from seqmel.options.losses import OTHER_LOSS_NAMES, AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
 from seqmel.options.miners import AnyMinerOptions, MinerOptions
 from seqmel.options.objectives import (
@@ -423,7 +424,10 @@ def last_said(*layers: Iterable[str]) -> set[str]:
 
 
 def methods() -> dict[str, dict[str, str]]:
-    """Section of the config -> name of each method it can be -> a line on it, with the other names that it has."""
+    """Section of the config -> name of each method it can be -> a line on it, with the other names that it has.
+
+    At the end sections of options that change what the others do; there the names are options of the config, see `CHANGES`.
+    """
     found: dict[str, dict[str, str]] = {}
     for section, model in _sections():
         names = get_args(model.model_fields["name"].annotation) if "name" in model.model_fields else ()
@@ -433,7 +437,7 @@ def methods() -> dict[str, dict[str, str]]:
             found.setdefault(section, {})[name] = f"{line} Also: {', '.join(others)}." if others else line
         if section == "encoder":
             found["pooling"] = _POOLINGS
-    return {section: dict(names) for section, names in found.items()}
+    return {section: dict(names) for section, names in (found | CHANGES).items()}
 
 
 def parse_yaml(text: str) -> Any:

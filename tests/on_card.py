@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from card import CARD, Card, OnCard
-from small import SCHEMA, WITH_LABELS, card_events, fitted, sequences, tiny_config
+from small import CHANGED, SCHEMA, WITH_LABELS, card_events, fitted, sequences, tiny_config
 from torch import Tensor, nn
 
 from seqmel.config import Config, methods
@@ -58,6 +58,8 @@ def cases(section: str) -> Iterator[tuple[str, Config]]:
         elif section == "miner":
             loss = {"pairs": "contrastive", "triplets": "triplet"}[MINERS[name]().gives]
             options = {"loss": loss, "miner": name}
+        elif name in CHANGED:
+            options = CHANGED[name]
         elif name == "pml":
             continue  # the other library's losses wait as they like
         else:

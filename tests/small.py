@@ -38,6 +38,18 @@ TINY: dict[str, Any] = {
 }
 """Options of a training that takes a moment."""
 
+CHANGED: dict[str, dict[str, Any]] = {
+    "views.event_dropout": {"views": {"event_dropout": 0.3}},
+    "views.day_dropout": {"views": {"day_dropout": 0.3}},
+    "views.shuffle": {"views": {"shuffle": True}},
+    "events.category_dropout": {"events": {"hidden_size": 16, "category_dropout": 0.3}},
+    "events.noise": {"events": {"hidden_size": 16, "noise": 0.1}},
+    "miner.memory": {"loss": "contrastive", "miner": {"memory": 16}},
+    "events.pretrain=ppmi": {"events": {"hidden_size": 16, "pretrain": "ppmi"}},
+    "loss.margin_start": {"loss": {"name": "contrastive", "margin_start": 0.1}},
+}
+"""What a config says to have each of the options that change what methods do."""
+
 WITH_LABELS = {"classification", "supervised_contrastive"}
 """The objectives that need a table of labels."""
 

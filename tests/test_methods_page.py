@@ -7,15 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
+from small import CHANGED, tiny_config
 from typer.testing import CliRunner
 
 from seqmel.cli.main import app
-from seqmel.config import methods
+from seqmel.config import Config, methods
 from seqmel.data.samplers import SAMPLERS
 from seqmel.data.views import VIEWS
 from seqmel.losses import LOSSES
 from seqmel.miners import MINERS
 from seqmel.nn.pooling import POOLINGS
+from seqmel.options.changes import CHANGES
+from seqmel.options.views import RandomSlicesOptions
 
 PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
 
@@ -49,7 +52,8 @@ def test_the_page_says_what_is_taken_and_given() -> None:
 
 
 def test_the_command_lists_every_method_with_a_line() -> None:
-    assert set(KNOWN) == {"objective", "views", "encoder", "pooling", "loss", "miner", "sampler"}
+    chosen = {"objective", "views", "encoder", "pooling", "loss", "miner", "sampler"}
+    assert set(KNOWN) == chosen | {"modifiers", "memory", "categories", "margins"}
     assert set(KNOWN["loss"]) == set(LOSSES) | {"pml"}
     assert set(KNOWN["encoder"]) == {"none", "gru", "lstm", "transformer"}
     assert tuple(KNOWN["pooling"]) == POOLINGS
@@ -59,3 +63,21 @@ def test_the_command_lists_every_method_with_a_line() -> None:
     assert json.loads(CliRunner().invoke(app, ["methods", "--json"]).output) == KNOWN
     text = CliRunner().invoke(app, ["methods"]).output
     assert all(name in text and line in text for section in KNOWN.values() for name, line in section.items())
+
+
+@pytest.mark.parametrize("name", [name for names in CHANGES.values() for name in names])
+def test_what_changes_a_method_is_an_option_which_the_command_and_the_page_name(name: str) -> None:
+    default, changed = Config().to_dict(), tiny_config(**CHANGED[name])
+    section, option = name.partition("=")[0].split(".")
+    part = changed.to_dict()[section]
+    assert part[option] != (default[section] or {}).get(option)
+    assert name.partition("=")[2] in ("", part[option])
+    assert f"`{name}`" in PAGE
+    assert name in CliRunner().invoke(app, ["methods"]).output
+
+
+def test_every_option_that_changes_views_is_a_modifier() -> None:
+    fields = set(RandomSlicesOptions.model_fields) - {"name", "count", "min_length", "max_length"}
+    assert {f"views.{field}" for field in fields} == {
+        name for name in CHANGES["modifiers"] if name.startswith("views.")
+    }

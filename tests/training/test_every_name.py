@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from small import WITH_LABELS, card_events, tiny_config
+from small import CHANGED, WITH_LABELS, card_events, tiny_config
 
 from seqmel.config import methods
 from seqmel.data.encoding import encode
@@ -64,6 +64,8 @@ def chosen(section: str, name: str, labels: Path) -> dict[str, Any]:
         return {"loss": loss, "miner": name}
     if name == "pml":
         return {"loss": "pml/CircleLoss"}
+    if name in CHANGED:
+        return CHANGED[name]
     return {section: name}
 
 

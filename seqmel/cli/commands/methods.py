@@ -10,7 +10,7 @@ __all__ = ["methods"]
 
 
 def methods(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """List every objective, view, encoder, pooling, loss, miner and sampler, with a line each."""
+    """List every objective, view, encoder, pooling, loss, miner and sampler, and what changes them, with a line each."""
     import json
 
     from seqmel.config import methods as known

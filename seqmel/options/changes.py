@@ -1,0 +1,25 @@
+"""Options that change what other methods do, as `seqmel methods` lists them beside the methods that are chosen by name."""
+
+from __future__ import annotations
+
+__all__ = ["CHANGES"]
+
+CHANGES: dict[str, dict[str, str]] = {
+    "modifiers": {
+        "views.event_dropout": "Leaves out each event of a view with this chance; one stays.",
+        "views.day_dropout": "Leaves out each day of a view, with all its events, with this chance; one stays.",
+        "views.shuffle": "Mixes the order of a view's events in training, to learn what order is worth.",
+        "events.category_dropout": "Hides each category of an event with this chance, as unseen or rare.",
+        "events.noise": "Adds noise of this standard deviation to the embedded features of an event.",
+    },
+    "memory": {
+        "miner.memory": "So many embeddings of earlier batches are compared with as well: cross-batch memory.",
+    },
+    "categories": {
+        "events.pretrain=ppmi": "Embeddings of categories begin near those of what stands near the same others.",
+    },
+    "margins": {
+        "loss.margin_start": "The margin grows from this over the training, in losses that can grow theirs.",
+    },
+}
+"""Section -> option of the config, as `--set` takes it -> a line on it."""
