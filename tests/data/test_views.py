@@ -162,6 +162,32 @@ def test_lengths_and_starts_of_slices_are_uniform() -> None:
     assert max(starts.values()) < 1.1 * min(starts.values())
 
 
+def length_of(sampler: ViewSampler, n: int, drawn: float) -> int:
+    """The length that a number from 0 to 1 stands for, of a client of n events."""
+    allowed = range(min(sampler.min_length, -(-n // 2)), min(sampler.max_length, n) + 1)
+    return allowed[int(drawn * len(allowed))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", [LastK, RandomSamples])
+@pytest.mark.parametrize("lengths", [(25, 200), (3, 4), (1, 1), (60, 60)])
+def test_lengths_of_the_last_k_and_sizes_of_samples_are_those_of_a_loop(
+    kind: type[ViewSampler], lengths: tuple[int, int], seed: int
+) -> None:
+    sampler = kind(count=4, min_length=lengths[0], max_length=lengths[1])
+    views = sampler.choose(torch.arange(len(LENGTHS)), LENGTHS, torch.Generator().manual_seed(seed), None)
+    numbers = torch.rand(4 * len(LENGTHS), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
+    found = listed(views)
+    assert len(found) == len(numbers)
+    for view, (client, places) in enumerate(found):
+        n = int(LENGTHS[client])
+        assert client == view // 4
+        assert len(places) == length_of(sampler, n, numbers[view])
+        assert places == sorted(set(places))
+        assert 0 <= places[0] <= places[-1] < n
+        assert kind is RandomSamples or places == list(range(n - len(places), n))
+
+
 # ----------------------------------------------------------------------------------------------------- samples
 
 
@@ -209,6 +235,29 @@ def test_a_window_holds_all_events_of_its_days_and_only_those() -> None:
         assert len(around) < 2 or float(ends[1] - ends[0]) / DAY_US >= 7.5
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_window_goes_on_until_it_has_enough_events_and_ends_where_it_has_too_many_as_in_a_loop(seed: int) -> None:
+    """Bursts of twenty events within a day or two, and single ones ten days apart."""
+    burst, sparse = torch.arange(20) * DAY_US // 15, torch.arange(12) * 10 * DAY_US
+    whole = torch.cat([sparse, sparse[-1] + DAY_US + burst, sparse[-1] + 5 * DAY_US + sparse]) + 19_000 * DAY_US
+    times, lengths = torch.cat([whole, whole[:6], whole[12:32]]), torch.tensor([44, 6, 20])
+    sampler = TimeWindows(count=30, min_length=4, max_length=9, days=3)
+    views = sampler.choose(torch.arange(3), lengths, torch.Generator().manual_seed(seed), times)
+    numbers = torch.rand((2, 90), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
+    kinds = set()
+    for view, (client, places) in enumerate(listed(views)):
+        own = times[sum(lengths[:client].tolist()) :][: lengths[client]].tolist()
+        width = max(1, min(3 * DAY_US, (own[-1] - own[0] + 1) // 2))
+        begin = own[int(numbers[0][view] * len(own))] - int(numbers[1][view] * width)
+        expected = [p for p, time in enumerate(own) if begin <= time < begin + width]
+        assert expected
+        kinds.add((len(expected) < 4, len(expected) > 9))
+        while len(expected) < min(4, -(-len(own) // 2)):
+            expected = [*expected, expected[-1] + 1] if expected[-1] + 1 < len(own) else [expected[0] - 1, *expected]
+        assert places == expected[:9]
+    assert kinds == {(True, False), (False, True), (False, False)}
+
+
 def test_a_client_that_spans_less_than_two_windows_has_windows_of_half_of_it() -> None:
     lengths = torch.tensor([40])
     times = times_of(lengths, days=0.1)
@@ -244,6 +293,18 @@ def test_a_calendar_window_is_a_whole_day_week_or_month(unit: Any, before: int) 
         (which,) = {periods[begin + place] for place in places}
         assert periods.count(which) == len(places)
     assert Counter(client for client, _ in found) == {0: min(4, len({p for p in periods if p[0] == 0})), 1: 4}
+
+
+@pytest.mark.parametrize("unit", ["day", "week", "month"])
+def test_of_a_calendar_window_with_too_many_events_the_first_are_taken(unit: Any) -> None:
+    lengths = torch.tensor([200, 300])
+    times = times_of(lengths, days=0.04)
+    periods = [period(time, unit) for time in times.tolist()]
+    found = listed(drawn(CalendarWindows(count=6, min_length=1, max_length=7, unit=unit), lengths, times=times))
+    for client, places in found:
+        own = periods[200 * client :][: lengths[client]]
+        assert places == [place for place, one in enumerate(own) if one == own[places[0]]][:7]
+    assert {len(places) for _, places in found} >= {7}
 
 
 def test_windows_with_too_few_events_are_drawn_only_where_a_client_would_have_fewer_than_two_views() -> None:

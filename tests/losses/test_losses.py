@@ -112,6 +112,21 @@ def test_the_boundary_of_the_margin_loss_is_learnt() -> None:
     assert [p.requires_grad for p in LOSSES["margin"](learn_beta=False).parameters()] == [False]
 
 
+@pytest.mark.parametrize("beta", [0.9, 1.2])
+def test_the_gradient_of_the_learnt_boundary_is_the_numeric_one(beta: float) -> None:
+    loss, x = LOSSES["margin"](beta=beta, beta_weight=0.3), vectors("margin")
+    chosen = everything(loss, CLIENTS)
+
+    def of(boundary: Tensor) -> Tensor:
+        found: Tensor = torch.func.functional_call(loss, {"beta": boundary}, (x, *chosen))
+        return found
+
+    given = torch.tensor(beta, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(of, given, atol=1e-7)
+    (slope,) = torch.autograd.grad(of(given), given)
+    assert slope.abs() > 1e-3
+
+
 CASES = {
     "identical vectors": (torch.ones(6, 4) / 2, torch.tensor([0, 0, 1, 1, 2, 2])),
     "opposite vectors": (torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]]), torch.tensor([0, 0, 1, 1])),

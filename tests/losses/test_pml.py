@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,49 @@ def test_a_loss_and_its_gradient_are_those_of_the_library(
     loss, other = LOSSES[name](**options), PMLLoss(loss=theirs, options=their_options)
     x, y = (vectors(clients).requires_grad_() for _ in range(2))
     found = loss(F.normalize(x, dim=1), *everything(loss.takes, clients))
-    expected = other(F.normalize(y, dim=1), clients)
-    torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=1e-6)
+    assert_equal(found, other(F.normalize(y, dim=1), clients), x, y)
+
+
+def assert_equal(found: Tensor, expected: Tensor, x: Tensor, y: Tensor) -> None:
+    """Two losses, and their gradients for x and for y."""
+    torch.testing.assert_close(found, expected.double().squeeze(), rtol=1e-5, atol=1e-6)
     found.backward()
     expected.backward()
     torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("bins", [5, 21, 101])
+def test_histogram_is_that_of_the_library_whose_bins_lie_between_our_nodes(
+    bins: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = importlib.import_module("pytorch_metric_learning.losses.histogram_loss")
+    pairs = theirs.filter_pairs  # a list of lists; torch warns of a matrix that is indexed by one
+    monkeypatch.setattr(theirs, "filter_pairs", lambda *places: tuple(pairs(*places)))
+    loss, other = LOSSES["histogram"](bins=bins), PMLLoss(loss="HistogramLoss", options={"n_bins": bins - 1})
+    x, y = (vectors().requires_grad_() for _ in range(2))
+    assert_equal(loss(F.normalize(x, dim=1), CLIENTS), other(F.normalize(y, dim=1), CLIENTS), x, y)
+
+
+@pytest.mark.usefixtures("library")
+def test_margin_over_the_pairs_of_all_triplets_is_that_of_the_library_with_the_gradient_of_its_boundary() -> None:
+    loss = LOSSES["margin"](margin=0.3, beta=1.1, beta_weight=0.4)
+    other = PMLLoss(loss="MarginLoss", options={"margin": 0.3, "beta": 1.1, "nu": 0.4, "learn_beta": True})
+    (chosen,) = everything("triplets", CLIENTS)
+    pairs = (Pairs(chosen.anchor, side, chosen.real) for side in (chosen.positive, chosen.negative))
+    x, y = (vectors().requires_grad_() for _ in range(2))
+    assert_equal(loss(F.normalize(x, dim=1), *pairs), other(F.normalize(y, dim=1), CLIENTS), x, y)
+    (beta,), (theirs,) = loss.parameters(), other.parameters()
+    assert beta.grad is not None
+    assert theirs.grad is not None
+    torch.testing.assert_close(beta.grad, theirs.grad.squeeze(), rtol=1e-5, atol=1e-6)
+
+
+def test_vicreg_is_that_of_the_library_which_halves_the_weight_of_the_variance(library: Any) -> None:
+    loss = LOSSES["vicreg"](invariance=7.0, variance=5.0, covariance=2.0)
+    other = library.losses.VICRegLoss(invariance_lambda=7, variance_mu=10, covariance_v=2)
+    x, y = ((0.6 * vectors(TWO_VIEWS)).requires_grad_() for _ in range(2))
+    assert_equal(loss(x, TWO_VIEWS), other(y[::2], ref_emb=y[1::2]), x, y)
 
 
 @pytest.mark.usefixtures("library")
