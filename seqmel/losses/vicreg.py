@@ -1,15 +1,18 @@
 """VICReg: variance, invariance, covariance.
 
-Bardes, Ponce, LeCun: VICReg (ICLR 2022, arXiv 2105.04906, equations 1 to 6): for the two sides Z, Z' (n, D) of n pairs of
-views of one client each
+Bardes, Ponce, LeCun: VICReg (ICLR 2022, arXiv 2105.04906, equations 1 to 6 but for the first term): for the two sides
+Z, Z' (n, D) of n pairs of views of one client each
 
     L = i * mean squared distance of a pair / D
         + v * [v(Z) + v(Z')],  v(Z) = mean over dimensions of max(0, 1 - sqrt(var + 1e-4))
         + c * [c(Z) + c(Z')],  c(Z) = sum of the squared covariances of different dimensions / D.
 
+Equation 5 does not divide the squared distance by D; the paper's Algorithm 1 does, as a mean over all numbers, and its weights
+are for that. So do we.
+
 No negatives: what holds the embeddings apart is that every dimension has to vary, and none may repeat another. So the
 embeddings must not be unit vectors. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views a client
-it is the paper's loss.
+it is that of Algorithm 1.
 """
 
 from __future__ import annotations
