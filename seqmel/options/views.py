@@ -25,7 +25,7 @@ class _Views(Options):
     day_dropout: Share = 0.0
     """Share of a view's days that are left out."""
     shuffle: bool = False
-    """Mix the order of a view's events, for an ablation."""
+    """Mix the order of a view's events in training, for an ablation; they keep their times."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Any:

@@ -368,6 +368,12 @@ def test_shuffled_views_have_the_same_events_in_another_order() -> None:
         assert places != others
 
 
+def test_shuffling_changes_no_slice_but_in_its_order() -> None:
+    plain = RandomSlices(count=3, min_length=5, max_length=20)
+    mixed = drawn(replace(plain, shuffle=True))
+    assert [(client, sorted(places)) for client, places in listed(mixed)] == listed(drawn(plain))
+
+
 def test_equal_sets_of_events_are_found_whatever_the_view() -> None:
     events = torch.tensor([0, 1, 2, 0, 1, 3, 0, 1, 2, 0, 1, 2, 5])
     views = Views(torch.tensor([0, 0, 0, 1, 1]), torch.zeros(5).long(), torch.tensor([3, 3, 3, 3, 1]), events)

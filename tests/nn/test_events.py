@@ -156,6 +156,20 @@ def test_the_gap_is_that_to_the_event_before_in_the_same_sequence() -> None:
     assert found[:, 1].tolist() == [float(gap == 0.0) for gap in gaps]
 
 
+def test_events_in_another_order_keep_their_cycles_and_have_the_distance_to_whichever_is_before_as_gap() -> None:
+    features, batch = TimeFeatures(vocabulary_of().time), batch_of([9])
+    order = torch.tensor([4, 0, 8, 2, 1, 7, 3, 6, 5])
+    mixed = SequenceBatch(
+        {name: values[order] for name, values in batch.columns.items()}, batch.time[order], batch.offsets, batch.lengths
+    )
+    before, after = features(batch), features(mixed)
+    assert torch.equal(after[:, 2:], before[order, 2:])
+    seconds = (mixed.time[1:] - mixed.time[:-1]).abs() / 1e6
+    expected = (torch.log1p(seconds.float()) - features.scale.gap_center) / features.scale.gap_scale
+    torch.testing.assert_close(after[1:, 0], expected.clamp(-5, 5))
+    assert not torch.allclose(after[:, 0], before[order, 0])
+
+
 def test_the_time_of_day_is_a_cycle_also_before_1970() -> None:
     features = TimeFeatures(vocabulary_of(span_days=1.0).time)
     quarter = DAY_US // 4

@@ -32,7 +32,7 @@ class ViewSampler(ABC):
         min_length, max_length: events a view; see the module's text for clients with fewer.
         event_dropout: share of a view's events that are left out at random; one always stays.
         day_dropout: share of a view's days of which all events are left out; one always stays.
-        shuffle: mix the order of a view's events: what is learnt then cannot hang on it.
+        shuffle: mix the order of a view's events once it is cut; what stays of their order is said at `shuffled`.
     """
 
     count: int = 5

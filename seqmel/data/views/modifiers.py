@@ -38,7 +38,14 @@ def drop_days(
 
 
 def shuffled(views: Views, generator: torch.Generator) -> Views:
-    """The events of each view in random order; each keeps its time."""
+    """The events of each view in random order.
+
+    Which events a view has is settled before, so slices and windows still are of neighbours. Each event keeps its time: its
+    cycles (time of day, day of the week, of the month, of the year) stay as they are, and its gap becomes that to the event
+    which chance puts before it, without a sign. So an encoder is not kept from all that has to do with order, only from the
+    order in which events come and from the true gaps. Views are drawn in training only: held-out clients are watched, and
+    clients embedded, in the order of time.
+    """
     which, places = views.places()
     order = torch.argsort(which + torch.rand(len(which), generator=generator, dtype=torch.float64))
     return Views(views.clients, views.starts, views.lengths, places[order])
