@@ -3,6 +3,10 @@
 Wang, Zhang, Huang, Scott: Cross-batch memory for embedding learning (CVPR 2020, arXiv 1912.06798): an encoder changes
 slowly, so embeddings of some batches ago are still good to compare with. They give a small batch as many negatives as a
 large one would, for the price of keeping them.
+
+A client that comes again is remembered anew, and its embeddings of an epoch ago are forgotten: they are the stalest there are, and
+so no more than the views of one batch are ever remembered of a client, all of which are its positives. A memory larger
+than an epoch keeps empty places.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ __all__ = ["MemoryBank"]
 
 
 class MemoryBank(nn.Module):
-    """The last `size` embeddings and whose they are; a part of the checkpoint, so that a resumed training goes on with them.
+    """The last `size` embeddings and whose they are, of each client those of its last batch; a part of the checkpoint, so
+    that a resumed training goes on with them.
 
     A remembered embedding of an anchor's client is one of its positives. Places that are still empty belong to `NOBODY`.
 
@@ -41,9 +46,12 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def remember(self, embeddings: Tensor, clients: Tensor) -> None:
-        """Keep the embeddings of a batch, or its last `size` where it is larger."""
+        """Keep the embeddings of a batch, or its last `size` where it is larger, in place of older ones of its clients."""
         size = len(self.clients)
         embeddings, clients = embeddings.detach()[-size:], clients[-size:]
+        again = torch.cat([clients, clients.new_full((1,), NOBODY)]).sort().values
+        found = torch.searchsorted(again, self.clients).clamp_(max=len(clients))
+        self.clients.masked_fill_(again[found] == self.clients, NOBODY)
         places = (self.next + torch.arange(len(clients), device=clients.device)) % size
         self.embeddings.index_copy_(0, places, embeddings.to(self.embeddings.dtype))
         self.clients.index_copy_(0, places, clients)

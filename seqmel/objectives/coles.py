@@ -46,7 +46,7 @@ class CoLES(nn.Module):
         self.memory: MemoryBank | None = None
         if config.miner is not None:
             remembered = config.miner.memory
-            # of a client in a batch as many views are remembered, if any, as it has there
+            # of a client as many views are remembered, if any, as it has in a batch: see `MemoryBank`
             views = config.views.count * (2 if remembered else 1)
             self.miner = MINERS[config.miner.name](views=views, **_arguments(config.miner, without=("memory",)))
             self.memory = MemoryBank(size=remembered, width=width) if remembered else None

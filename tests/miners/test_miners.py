@@ -335,6 +335,33 @@ def test_a_memory_keeps_the_last_embeddings_and_whose_they_are() -> None:
     assert sorted(bank.clients.tolist()) == [25, 26, 27, 28]
 
 
+def test_a_client_that_comes_again_is_remembered_by_its_newest_embeddings_alone() -> None:
+    """Three epochs of six clients with two views, against a list from which a client's old embeddings are taken."""
+    bank, kept = MemoryBank(size=30, width=1), list[tuple[int, float]]()
+    for step, whose in enumerate([[0, 1], [2, 3], [4, 5], [5, 0], [3, 1], [4, 2], [2, 3], [1, 0], [5, 4]]):
+        clients = torch.tensor(whose).repeat_interleave(2)
+        x = 10.0 * step + torch.arange(4.0)
+        bank.remember(x.unsqueeze(1), clients)
+        kept = [one for one in kept if one[0] not in whose] + list(zip(clients.tolist(), x.tolist(), strict=True))
+        there = bank.clients != NOBODY
+        assert sorted(zip(bank.clients[there].tolist(), bank.embeddings[there, 0].tolist(), strict=True)) == sorted(
+            kept
+        )
+    assert len(kept) == 12
+
+
+@pytest.mark.parametrize("name", PAIR_MINERS)
+def test_with_a_memory_larger_than_an_epoch_all_that_is_remembered_of_a_client_are_positives(name: str) -> None:
+    """Bounded by twice the views of a client, as the objective bounds them."""
+    clients, bank = torch.arange(5).repeat_interleave(3), MemoryBank(size=100, width=6)
+    for epoch in range(4):
+        bank.remember(unit(epoch, 15), clients)
+    compared, whose = bank.beside(unit(9, 15), clients)
+    found = set(rows(MINERS[name](views=2 * 3).mine(compared, whose, anchors=15)[0]))
+    assert found == {(i, j) for i in range(15) for j in range(len(whose)) if i < j and whose[i] == whose[j]}
+    assert len(found) == 15 * 1 + 15 * 3
+
+
 def test_a_memory_comes_back_with_a_checkpoint() -> None:
     bank, again = MemoryBank(size=4, width=2), MemoryBank(size=4, width=2)
     bank.remember(torch.ones(3, 2), torch.tensor([5, 5, 6]))

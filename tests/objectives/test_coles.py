@@ -117,8 +117,9 @@ def test_a_memory_is_filled_in_training_and_only_there_and_comes_back_with_a_che
     assert part.memory is not None
     part.eval()(Encoded(encoder.eval(), batch))
     assert set(part.memory.clients.tolist()) == {-1}
-    for filled in (6, 8):
-        part.train()(Encoded(encoder, batch)).backward()
+    others = ViewBatch.of(batch.sequences, batch.clients + 20)
+    for given, filled in ((batch, 6), (batch, 6), (others, 8)):
+        part.train()(Encoded(encoder, given)).backward()
         assert int((part.memory.clients >= 0).sum()) == filled
     again.load_state_dict(part.state_dict())
     assert torch.equal(part.eval()(Encoded(encoder, batch)), again.eval()(Encoded(encoder, batch)))
