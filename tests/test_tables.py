@@ -57,3 +57,8 @@ def test_the_tables_have_every_method_that_they_are_about() -> None:
     plan = read_plan(TABLES / "methods.yaml")
     parts = {part.name for row in plan.rows for part in plan.config(row, "berka", 0).objective}
     assert parts == set(known["objective"]) - WITH_LABELS
+
+
+@pytest.mark.parametrize(("kind", "across"), [("sizes", "embedding_dim"), ("labelled_share", "label_shares")])
+def test_the_tables_whose_rows_or_shares_are_numbers_are_drawn_as_curves(kind: str, across: str) -> None:
+    assert [read_plan(TABLES / f"{kind}{end}.yaml").curve for end in ("_small", "")] == [across, across]

@@ -1,53 +1,149 @@
-"""Curves as a picture: a panel a curve, a line a set of features, the 95 % interval as a band."""
+"""Curves as a picture: a panel a curve, a line a set of features, the 95 % interval as bars."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seqmel.evaluation.curves import Curve, Point
+from seqmel.evaluation.scoring import AGGREGATES
 
-__all__ = ["draw_curves"]
+__all__ = ["Line", "Panel", "draw_curves", "draw_panels"]
 
-_COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#6d597a", "#b08968", "#888888")
+_COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#6d597a", "#b08968", "#3d405b")
+_GREY = "#888888"
 _TITLES = {"label_share": "share of the training clients with a label", "bytes": "bytes a vector"}
+_MOST_TICKS, _MOST_COLUMNS = 8, 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a panel, with the ends of its bars.
+
+    Attributes:
+        name: for the legend; the same in another panel has the same colour.
+        at: its places, growing; empty for a score that holds at every place, which is drawn level.
+        mean, low, high: one number a place, or one in all.
+    """
+
+    name: str
+    at: tuple[float, ...]
+    mean: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines over one axis, whose name is `across`."""
+
+    title: str
+    across: str
+    lines: tuple[Line, ...]
 
 
 def draw_curves(path: Path, curves: Sequence[Curve]) -> None:
-    """Write a PNG with one panel a curve; the axis of what it costs is logarithmic."""
+    """Write a PNG with one panel a curve."""
+    draw_panels([_panel(curve) for curve in curves]).savefig(path, format="png", dpi=130)
+
+
+def draw_panels(panels: Sequence[Panel]) -> Any:
+    """A matplotlib figure, at most three panels in a row; one legend where all have the same lines."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(5.4 * len(curves), 3.8), layout="constrained")
+    columns = min(len(panels), _MOST_COLUMNS)
+    rows = math.ceil(len(panels) / columns)
+    names = dict.fromkeys(line.name for panel in panels for line in panel.lines if line.name != AGGREGATES)
+    colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)} | {AGGREGATES: _GREY}
+    alike = len({frozenset(line.name for line in panel.lines) for panel in panels}) == 1
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
+    figure = Figure(figsize=(4.8 * columns if columns > 1 else 6.4, 3.6 * rows), layout=layout)
     FigureCanvasAgg(figure)
-    axes: Any = figure.subplots(1, len(curves), squeeze=False)[0]
-    for axis, curve in zip(axes, curves, strict=True):
-        _draw(axis, curve)
-    figure.savefig(path, format="png", dpi=130)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, panel in zip(axes, panels, strict=False):
+        _draw(axis, panel, colours)
+        if not alike or len(panels) == 1:
+            axis.legend(fontsize=8, frameon=False)
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    if alike and len(panels) > 1:
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
+    return figure
 
 
-def _draw(axis: Any, curve: Curve) -> None:
-    lines: dict[str, list[Point]] = {}
+def _panel(curve: Curve) -> Panel:
+    points: dict[str, list[Point]] = {}
     for point in curve.points:
         kind = f" {point.settings['number_type']}" if curve.over == "bytes" else ""
-        lines.setdefault(point.features + kind, []).append(point)
-    for place, (name, points) in enumerate(lines.items()):
-        _draw_line(axis, name, sorted(points, key=lambda p: p.at), curve.primary, _COLOURS[place % len(_COLOURS)])
-    axis.set_xscale("log")
-    axis.set_title(f"{curve.target}: {curve.primary}, 95 % interval", fontsize=10)
-    axis.set_xlabel(_TITLES[curve.over], fontsize=9)
+        points.setdefault(point.features + kind, []).append(point)
+    lines = (_line(name, sorted(of, key=lambda p: p.at), curve.primary) for name, of in points.items())
+    return Panel(f"{curve.target}: {curve.primary}, 95 % interval", _TITLES[curve.over], tuple(lines))
+
+
+def _line(name: str, points: Sequence[Point], metric: str) -> Line:
+    scores = [point.score(metric) for point in points]
+    low, high = zip(*(score.interval for score in scores), strict=True)
+    return Line(name, tuple(point.at for point in points), tuple(score.mean for score in scores), low, high)
+
+
+def _draw(axis: Any, panel: Panel, colours: dict[str, str]) -> None:
+    places = sorted({place for line in panel.lines for place in line.at})
+    log = places[0] > 0 and _evenness(list(map(math.log, places))) > _evenness(places)
+    axis.set_xscale("log" if log else "linear")
+    curves = [line for line in panel.lines if line.at]
+    for line in panel.lines:
+        if not line.at:
+            _draw_level(axis, line, colours[line.name])
+    for index, line in enumerate(curves):
+        _draw_line(axis, line, _beside(line.at, places, log, index - (len(curves) - 1) / 2), colours[line.name])
+    if len(places) <= _MOST_TICKS:
+        axis.set_xticks(places, [f"{place:g}" for place in places])
+        axis.minorticks_off()
+    axis.set_title(panel.title, loc="left", fontsize=10)
+    axis.set_xlabel(panel.across, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", color="#eeeeee")
     axis.set_axisbelow(True)
     axis.tick_params(labelsize=8)
-    axis.legend(fontsize=8, frameon=False)
 
 
-def _draw_line(axis: Any, name: str, points: list[Point], metric: str, colour: str) -> None:
-    at = [p.at for p in points]
-    scores = [p.score(metric) for p in points]
-    axis.plot(at, [s.mean for s in scores], marker="o", markersize=4, color=colour, label=name)
-    axis.fill_between(
-        at, [s.interval[0] for s in scores], [s.interval[1] for s in scores], color=colour, alpha=0.13, lw=0
+def _draw_level(axis: Any, line: Line, colour: str) -> None:
+    axis.axhspan(line.low[0], line.high[0], color=colour, alpha=0.12, lw=0)
+    axis.axhline(line.mean[0], color=colour, ls="--", lw=1.2, label=line.name)
+
+
+def _draw_line(axis: Any, line: Line, at: list[float], colour: str) -> None:
+    ends = [[m - low for m, low in zip(line.mean, line.low, strict=True)],
+            [high - m for m, high in zip(line.mean, line.high, strict=True)]]  # fmt: skip
+    axis.errorbar(
+        at,
+        line.mean,
+        yerr=ends,
+        color=colour,
+        label=line.name,
+        marker="o",
+        markersize=4,
+        lw=1.4,
+        elinewidth=1,
+        capsize=2,
     )
+
+
+def _evenness(places: Sequence[float]) -> float:
+    """The least gap between neighbours as a share of the largest."""
+    gaps = [b - a for a, b in itertools.pairwise(places)]
+    return min(gaps) / max(gaps) if gaps else 1.0
+
+
+def _beside(at: Sequence[float], places: Sequence[float], log: bool, step: float) -> list[float]:
+    """Places moved by a small part of the least gap between neighbours, so that bars of several lines can be told apart."""
+    to, back = (math.log, math.exp) if log else (float, float)
+    gaps = [to(b) - to(a) for a, b in itertools.pairwise(places)]
+    return [back(to(place) + 0.05 * min(gaps, default=0.0) * step) for place in at]

@@ -20,12 +20,16 @@ others reported into a column of their own, by row:
 
     published:
       - {figures: "age accuracy, arXiv 2002.08232", rows: {CoLES: 0.639}}
+
+Where each row sets one option to a number of its own, `curve: embedding_dim` makes the picture a curve across it; in a section it
+is `curve: loss.temperature`. `curve: label_shares` goes across the shares of the labels.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +43,13 @@ from seqmel.demo.generator import TARGETS
 from seqmel.errors import ConfigError, did_you_mean
 from seqmel.evaluation.scoring import AGGREGATES
 
-__all__ = ["SCORED", "Cell", "DataSet", "Plan", "Published", "read_plan"]
+__all__ = ["LABEL_SHARES", "SCORED", "Cell", "DataSet", "Plan", "Published", "read_plan"]
 
 SCORED = ("trees", "finetuned", "scratch")
 """What a row's `scored` may be."""
+
+LABEL_SHARES = "label_shares"
+"""The curve that goes across the shares of the labels, and not across an option."""
 
 _Name = Annotated[str, Field(min_length=1)]
 _Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
@@ -128,6 +135,8 @@ class Plan(_Part):
     clients: Annotated[int, Field(ge=2)] | None = None
     """Only so many clients of each data set, the first ones; all where null."""
     published: tuple[Published, ...] = ()
+    curve: _Name | None = None
+    """An option that each row sets to a number of its own, or `label_shares`: what the picture is a curve across; null for points."""
 
     def config(self, row: str, data: str, seed: int) -> Config:
         """All options of a row on a data set."""
@@ -148,6 +157,28 @@ class Plan(_Part):
     def seeds_of(self, data: str) -> tuple[int, ...]:
         """The seeds of the training on a data set."""
         return self.data[data].seeds or self.seeds
+
+    def place(self, row: str) -> float:
+        """The number that a row sets the option of the curve to.
+
+        Raises:
+            ConfigError: it does not, or it is no number.
+        """
+        assert self.curve is not None, "there is a curve"
+        said = _within(self.rows[row], self.curve)
+        if said is None:
+            known = [LABEL_SHARES, *(name for options in self.rows.values() for name in _names(options))]
+            raise ConfigError(
+                f"row {row!r} sets no {self.curve}, which the curve goes across.{did_you_mean(self.curve, known)} Give"
+                " every row a number there, or name another option, or label_shares."
+            )
+        if isinstance(said, str):  # such as 1e-4, which YAML takes for text
+            said = _within(self.config(row, next(iter(self.data)), 0).to_dict(), self.curve)
+        if isinstance(said, bool) or not isinstance(said, (int, float)) or not math.isfinite(said):
+            raise ConfigError(
+                f"row {row!r}: {self.curve} is {said!r}, and a curve goes across numbers. Name another option."
+            )
+        return said
 
     def scored(self, row: str) -> str:
         """One of `SCORED`; trees for the aggregates."""
@@ -200,7 +231,25 @@ def read_plan(path: str | Path) -> Plan:
                 )
     for data in plan.data:
         _check_share(plan, data)
+    _check_curve(plan)
     return plan
+
+
+def _check_curve(plan: Plan) -> None:
+    """A curve has places, and one row of a kind at each."""
+    if plan.curve == LABEL_SHARES and len(plan.label_shares) < 2:
+        raise ConfigError("A curve across label_shares needs two shares or more, such as label_shares: [0.1, 0.3, 1].")
+    if plan.curve in (None, LABEL_SHARES):
+        return
+    there: dict[tuple[str, float], str] = {}
+    for row in plan.rows:
+        place = plan.place(row)
+        other = there.setdefault((plan.scored(row), place), row)
+        if other != row:
+            raise ConfigError(
+                f"rows {other!r} and {row!r} have the same {plan.curve}, {place:g}: a curve has one row a number. Put one"
+                " into another plan."
+            )
 
 
 def _check_share(plan: Plan, data: str) -> None:
@@ -256,3 +305,16 @@ def _laid_over(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any
         )
         merged[key] = _laid_over(below, value) if same and isinstance(below, Mapping) else value
     return merged
+
+
+def _within(options: Any, name: str) -> Any:
+    """What a dotted name stands for in nested options; None where it is not there."""
+    for part in name.split("."):
+        options = options.get(part) if isinstance(options, Mapping) else None
+    return options
+
+
+def _names(options: Mapping[str, Any]) -> list[str]:
+    """The dotted names of all that nested options set."""
+    below = {key: _names(value) if isinstance(value, Mapping) else [] for key, value in options.items()}
+    return [name for key, names in below.items() for name in (key, *(f"{key}.{n}" for n in names))]

@@ -14,43 +14,17 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import yaml
+from plans import PLAN, QUICK, write
 from scipy.stats import t
-from small import TINY, card_events
 from typer.testing import CliRunner
 
 import seqmel.experiment.run
 import seqmel.training.finetune
 from seqmel.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.experiment import read_plan, run_experiment
+from seqmel.experiment.intervals import half_width
 from seqmel.experiment.plan import Cell
-from seqmel.experiment.table import half_width, markdown
-
-PLAN: dict[str, Any] = {
-    "data": {"cards": {"events": "events.parquet", "labels": "labels.parquet", "targets": ["habit", "amount"]}},
-    "base": {k: v for k, v in TINY.items() if k != "encoder"},
-    "rows": {"pooled": {}, "gru": {"encoder": TINY["encoder"]}},
-    "seeds": [0, 1],
-    "folds": 2,
-    "trees": 3,
-}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    events = card_events(40)
-    pq.write_table(events, tmp_path / "events.parquet")
-    frame = events.to_pandas()
-    labels = frame.groupby("client_id").agg(amount=("amount", "mean")).reset_index()
-    labels["habit"] = np.where((labels["client_id"] - 100) // 7 % 4 < 2, "a", "b")
-    labels.to_parquet(tmp_path / "labels.parquet")
-    write(tmp_path, PLAN)
-    return tmp_path
-
-
-def write(folder: Path, plan: dict[str, Any]) -> Path:
-    (folder / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
-    return folder / "plan.yaml"
+from seqmel.experiment.table import markdown
 
 
 def test_every_row_seed_and_target_is_scored_on_the_same_folds(folder: Path) -> None:
@@ -115,15 +89,6 @@ def test_rows_that_changed_are_not_taken_for_done(folder: Path) -> None:
     plan = write(folder, PLAN | {"trees": 4})
     with pytest.raises(OutputError, match="other settings"):
         run_experiment(plan, folder / "out")
-
-
-QUICK: dict[str, Any] = PLAN | {
-    "data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}},
-    "base": PLAN["base"] | {"training": {"epochs": 0}},
-    "rows": {"pooled": {}},
-    "seeds": [0],
-    "aggregates": False,
-}
 
 
 def other_contents(folder: Path, name: str) -> None:

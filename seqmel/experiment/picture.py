@@ -1,0 +1,103 @@
+"""The picture of an experiment: a point and a bar a row, or a curve across the number that each row sets or the shares of the labels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from seqmel.evaluation.picture import Line, Panel, draw_panels
+from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, standard_rows
+from seqmel.experiment.intervals import grids, half_width
+from seqmel.experiment.plan import LABEL_SHARES, Plan
+from seqmel.experiment.tuned import with_share
+
+__all__ = ["curve_panels", "picture"]
+
+_KINDS = {"trees": "embeddings", "finetuned": "fine-tuned", "scratch": "from scratch"}
+
+
+def picture(plan: Plan, results: pd.DataFrame) -> bytes:
+    """A PNG with a panel a data set and target.
+
+    Args:
+        plan: with or without a curve.
+        results: as from `long_results`.
+    """
+    figure = _points(results) if plan.curve is None else draw_panels(curve_panels(plan, results))
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120, metadata={"Software": None})
+    return drawn.getvalue()
+
+
+def curve_panels(plan: Plan, results: pd.DataFrame) -> list[Panel]:
+    """The curve of each data set and target: a line a kind of score, or a set of features where it goes across shares.
+
+    A kind that is scored at one of several places, such as the linear probe with all labels, makes no line.
+    """
+    across = "share of the labels" if plan.curve == LABEL_SHARES else str(plan.curve)
+    places = {name: (line, at) for name, line, at in _places(plan)}
+    panels = []
+    for (data, target, metric), sets in grids(results).items():
+        lines: dict[str, dict[float | None, npt.NDArray[np.float64]]] = {}
+        for name, grid in sets.items():
+            line, at = places[name]
+            lines.setdefault(line, {})[at] = grid
+        most = max(map(len, lines.values()))
+        drawn = (_line(name, of) for name, of in lines.items() if None in of or len(of) > 1 or most == 1)
+        panels.append(Panel(f"{data}: {target}, {metric}, 95 % interval", across, tuple(drawn)))
+    return panels
+
+
+def _places(plan: Plan) -> Iterator[tuple[str, str, float | None]]:
+    """Each set of features that there may be, the line that it is on, and where; None for aggregates, which are of no row."""
+    for row in (AGGREGATES, *plan.rows):
+        for name, kind in _kinds(plan, row).items():
+            for share in plan.label_shares:
+                if plan.curve == LABEL_SHARES:
+                    yield with_share(name, share), name, share
+                else:
+                    at = None if row == AGGREGATES else plan.place(row)
+                    yield with_share(name, share), with_share(kind, share), at
+
+
+def _kinds(plan: Plan, row: str) -> dict[str, str]:
+    """The sets of features of a row, and what each is in all rows."""
+    if row == AGGREGATES:
+        return {AGGREGATES: AGGREGATES}
+    probes, averages = standard_rows((row, AGGREGATES))
+    kinds = {row: _KINDS[plan.scored(row)], beside_aggregates(row): beside_aggregates("embeddings")}
+    return kinds | dict.fromkeys(probes, "linear") | dict.fromkeys(averages, "averaged")
+
+
+def _line(name: str, grid_at: Mapping[float | None, npt.NDArray[np.float64]]) -> Line:
+    """The means and intervals of a line, by its places."""
+    places = sorted(at for at in grid_at if at is not None)
+    of = [grid_at[at] for at in places] or list(grid_at.values())
+    means, halves = [float(grid.mean()) for grid in of], [half_width(grid) for grid in of]
+    low, high = (tuple(m + sign * h for m, h in zip(means, halves, strict=True)) for sign in (-1, 1))
+    return Line(name, tuple(places), tuple(means), low, high)
+
+
+def _points(results: pd.DataFrame) -> Any:
+    """A figure with means and intervals as points with bars."""
+    from matplotlib.figure import Figure
+
+    of = grids(results)
+    most = max(len(sets) for sets in of.values())
+    figure = Figure(figsize=(8, len(of) * (0.8 + 0.28 * most)), layout="constrained")
+    for axes, ((data, target, metric), sets) in zip(
+        figure.subplots(len(of), squeeze=False)[:, 0], of.items(), strict=True
+    ):
+        places = np.arange(len(sets))[::-1]
+        widths = [half_width(grid) for grid in sets.values()]
+        axes.errorbar([g.mean() for g in sets.values()], places, xerr=widths, fmt="o", capsize=3, color="#2f6f9f")
+        axes.set_yticks(places, list(sets))
+        axes.set_title(f"{data}: {target}, {metric}", loc="left", fontsize=10)
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
