@@ -144,7 +144,7 @@ def jobs(folder: Path) -> list[Job]:
             lambda p: str(pq.read_table(p).to_pydict()).encode()),
         *(
             Job(name, ["experiment", plan, *words], [], folder / name.replace(" ", "-"), _whole_experiment,
-                lambda p: str(pq.read_table(p / "results.parquet").to_pydict()).encode())
+                lambda p: str(pq.read_table(p / "results.parquet").drop_columns("seconds").to_pydict()).encode())
             for name, words in ((NAMES[3], []), (NAMES[4], ["--jobs", "2"]))
         ),
     ]  # fmt: skip

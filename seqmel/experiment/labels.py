@@ -13,7 +13,7 @@ from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.problem import posed
 from seqmel.experiment.plan import Plan
 
-__all__ = ["FOLD_SEED", "check_labels", "labels_of"]
+__all__ = ["FOLD_SEED", "check_labels", "labels_of", "with_share"]
 
 FOLD_SEED = 0
 """Of the folds, which are the same in all cells."""
@@ -41,3 +41,8 @@ def check_labels(plan: Plan, labels: Sequence[pd.Series[Any]], clients: pd.Index
         for share in plan.label_shares:
             for fold in range(plan.folds):
                 label_draws(problem, fold, share, FOLD_SEED)
+
+
+def with_share(name: str, share: float) -> str:
+    """What a row is called with a share of the labels."""
+    return name if share == 1 else f"{name}, {share:.3g} of the labels"

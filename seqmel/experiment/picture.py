@@ -13,8 +13,8 @@ import pandas as pd
 from seqmel.evaluation.picture import Line, Panel, draw_panels
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, standard_rows
 from seqmel.experiment.intervals import grids, half_width
+from seqmel.experiment.labels import with_share
 from seqmel.experiment.plan import LABEL_SHARES, Plan
-from seqmel.experiment.tuned import with_share
 
 __all__ = ["curve_panels", "picture"]
 

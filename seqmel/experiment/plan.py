@@ -43,7 +43,7 @@ from seqmel.demo.generator import TARGETS
 from seqmel.errors import ConfigError, did_you_mean
 from seqmel.evaluation.scoring import AGGREGATES
 
-__all__ = ["LABEL_SHARES", "SCORED", "Cell", "DataSet", "Plan", "Published", "read_plan"]
+__all__ = ["LABEL_SHARES", "SCORED", "Cell", "DataSet", "Plan", "Published", "option_names", "read_plan"]
 
 SCORED = ("trees", "finetuned", "scratch")
 """What a row's `scored` may be."""
@@ -167,7 +167,7 @@ class Plan(_Part):
         assert self.curve is not None, "there is a curve"
         said = _within(self.rows[row], self.curve)
         if said is None:
-            known = [LABEL_SHARES, *(name for options in self.rows.values() for name in _names(options))]
+            known = [LABEL_SHARES, *(name for options in self.rows.values() for name in option_names(options))]
             raise ConfigError(
                 f"row {row!r} sets no {self.curve}, which the curve goes across.{did_you_mean(self.curve, known)} Give"
                 " every row a number there, or name another option, or label_shares."
@@ -314,7 +314,7 @@ def _within(options: Any, name: str) -> Any:
     return options
 
 
-def _names(options: Mapping[str, Any]) -> list[str]:
-    """The dotted names of all that nested options set."""
-    below = {key: _names(value) if isinstance(value, Mapping) else [] for key, value in options.items()}
+def option_names(options: Mapping[str, Any]) -> list[str]:
+    """The dotted names of all that nested options set, sections among them."""
+    below = {key: option_names(value) if isinstance(value, Mapping) else [] for key, value in options.items()}
     return [name for key, names in below.items() for name in (key, *(f"{key}.{n}" for n in names))]

@@ -3,7 +3,7 @@
 RESULTS/generated/<data>     events and labels of a data set that is made rather than read
 RESULTS/prepared/<data>      sequences and aggregates, made once, and in <data>.source.json what of
 RESULTS/predictions/         what LightGBM predicts from the aggregates, on which every row is beside them
-RESULTS/cells/*.json         the scores of a cell, one file each, with the options that it ran with
+RESULTS/cells/*.json         the scores of a cell and what its training cost, one file each, with the options that it ran with
 RESULTS/results.parquet      one line a data set, target, row, seed, fold and metric
 RESULTS/table.md, table.png  what came out
 """
@@ -34,10 +34,11 @@ from seqmel.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import label_curve
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
-from seqmel.experiment.labels import check_labels, labels_of
+from seqmel.experiment.cost import cost, with_cost
+from seqmel.experiment.labels import check_labels, labels_of, with_share
 from seqmel.experiment.plan import Cell, Plan, read_plan
 from seqmel.experiment.table import write_results
-from seqmel.experiment.tuned import score_finetuned, with_share
+from seqmel.experiment.tuned import score_finetuned
 from seqmel.files import stamp, written_beside
 from seqmel.model import Model
 from seqmel.progress import Progress, silent
@@ -261,19 +262,31 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
     _, clients = _files(plan, cell.data, root, output)
     labels = labels_of(plan, cell.data, clients)
-    if plan.scored(cell.row) == "trees":
-        sets = _feature_sets(plan, cell, output)
+    if cell.row == AGGREGATES:
+        sets = _aggregates(plan, cell, output)
         found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]
     else:
-        prepared, config = _prepared(plan, cell, output), plan.config(cell.row, cell.data, cell.seed)
-        model = _trained(prepared, config) if plan.scored(cell.row) == "finetuned" else None
-        found = [
-            score_finetuned(cell.row, y, prepared, model, config, folds=plan.folds, shares=plan.label_shares)
-            for y in labels
-        ]
+        found = _scores_of_row(plan, cell, labels, output, threads)
     with written_beside(output / "cells" / f"{cell.key}.json") as partial:
         stored = {"settings": _settings(plan, cell), "scores": found}
         partial.write_text(json.dumps(stored, indent=1), encoding="utf-8")
+
+
+def _scores_of_row(
+    plan: Plan, cell: Cell, labels: list[pd.Series[Any]], output: Path, threads: int | None
+) -> list[dict[str, Any]]:
+    """The scores of a row that is trained, for each target, with what the training cost."""
+    prepared, config = _prepared(plan, cell, output), plan.config(cell.row, cell.data, cell.seed)
+    model = None if plan.scored(cell.row) == "scratch" else _trained(prepared, config)
+    if model is None or plan.scored(cell.row) == "finetuned":
+        return [
+            score_finetuned(cell.row, y, prepared, model, config, folds=plan.folds, shares=plan.label_shares)
+            for y in labels
+        ]
+    sets = _feature_sets(cell.row, _vectors(prepared, model), _aggregates(plan, cell, output))
+    found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]
+    costs = [cost(model.metrics)] * plan.folds
+    return [scores | {"scores": with_cost(scores["scores"], costs)} for scores in found]
 
 
 def _by_trees(
@@ -298,17 +311,17 @@ def _by_trees(
     return about | {"scores": found}
 
 
-def _feature_sets(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFrame]:
-    aggregates = None
-    if plan.aggregates:
-        aggregates = pd.read_parquet(output / "prepared" / f"{cell.data}.aggregates.parquet").iloc[: plan.clients]
-        if cell.row == AGGREGATES:
-            return {AGGREGATES: aggregates}
-    vectors = _embedded(_prepared(plan, cell, output), plan.config(cell.row, cell.data, cell.seed))
-    if aggregates is None:
-        return {cell.row: vectors}
-    both = beside(vectors, aggregates)
-    return {cell.row: vectors, beside_aggregates(cell.row): both, AGGREGATES: aggregates}
+def _aggregates(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFrame]:
+    """The aggregates of the cell's clients by their name; nothing where the plan wants none."""
+    if not plan.aggregates:
+        return {}
+    table = pd.read_parquet(output / "prepared" / f"{cell.data}.aggregates.parquet")
+    return {AGGREGATES: table.iloc[: plan.clients]}
+
+
+def _feature_sets(row: str, vectors: pd.DataFrame, aggregates: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The vectors alone, beside the aggregates where there are some, and these."""
+    return {row: vectors} | {beside_aggregates(row): beside(vectors, a) for a in aggregates.values()} | aggregates
 
 
 def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
@@ -327,18 +340,19 @@ def _trained(prepared: PreparedSequences, config: Config) -> Model:
     from seqmel.training.batches import settle
     from seqmel.training.fit import fit
 
+    began = time.monotonic()
     encoder, history = fit(prepared.sequences, prepared.vocabulary, config)
-    settled = settle(config, prepared.sequences)
-    return Model(settled, prepared.schema, prepared.vocabulary, encoder, {"history": history})
+    metrics = {"history": history, "seconds": time.monotonic() - began}
+    return Model(settle(config, prepared.sequences), prepared.schema, prepared.vocabulary, encoder, metrics)
 
 
-def _embedded(prepared: PreparedSequences, config: Config) -> pd.DataFrame:
+def _vectors(prepared: PreparedSequences, model: Model) -> pd.DataFrame:
+    """The vectors of all clients, by client id."""
     from seqmel.device import resolve_device
     from seqmel.embedding import embed_sequences
 
-    sequences, device = prepared.sequences, resolve_device(config.device)
-    encoder = _trained(prepared, config).encoder.to(device)
-    vectors = embed_sequences(encoder, sequences, config, device=device)
+    sequences, device = prepared.sequences, resolve_device(model.config.device)
+    vectors = embed_sequences(model.encoder.to(device), sequences, model.config, device=device)
     names = [f"emb_{i:04d}" for i in range(vectors.shape[1])]
     ids = pd.Index(sequences.client_ids.to_pandas(), name=sequences.client)
     frame: pd.DataFrame = pd.DataFrame(vectors.numpy(), index=ids, columns=names)

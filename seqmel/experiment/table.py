@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from seqmel.experiment.cost import budgets, cost_table
 from seqmel.experiment.intervals import grids, half_width
 from seqmel.experiment.picture import picture
 from seqmel.experiment.plan import Cell, Plan
@@ -17,14 +18,20 @@ __all__ = ["long_results", "markdown", "write_results"]
 
 
 def long_results(cells: Mapping[Cell, list[dict[str, Any]]]) -> pd.DataFrame:
-    """One line a data set, target, set of features, seed, fold and metric; `primary` marks the metric to look at first."""
+    """One line a data set, target, set of features, seed, fold and metric; `primary` marks the metric to look at first.
+
+    `seconds` and `steps` of the optimiser are those of the training that the score rests on: null of aggregates, and where a
+    cell was run by a version that did not count.
+    """
     lines = [
         {"data": cell.data, "target": scores["target"], "metric": row["metric"], "features": row["features"],
-         "seed": cell.seed, "fold": fold, "value": value, "primary": row["metric"] == scores["primary"]}
+         "seed": cell.seed, "fold": fold, "value": value, "primary": row["metric"] == scores["primary"],
+         "seconds": row["seconds"][fold] if "seconds" in row else None,
+         "steps": row["steps"][fold] if "steps" in row else None}
         for cell, found in cells.items() for scores in found for row in scores["scores"]
         for fold, value in enumerate(row["folds"])
     ]  # fmt: skip
-    results: pd.DataFrame = pd.DataFrame(lines)
+    results: pd.DataFrame = pd.DataFrame(lines).astype({"seconds": "float64", "steps": "Int64"})
     return results
 
 
@@ -42,7 +49,7 @@ def write_results(plan: Plan, cells: Mapping[Cell, list[dict[str, Any]]], output
 
 def markdown(plan: Plan, results: pd.DataFrame) -> str:
     """A table a data set and target: rows as in the plan, mean and interval, the difference to the first row, and figures
-    that others published."""
+    that others published. Then what the rows cost, and which are not on the budget of the others."""
     parts = [
         f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % interval over folds and seeds."
     ]
@@ -62,6 +69,14 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
             cells = [name, f"{grid.mean():.3f} ± {half_width(grid):.3f}", difference, *theirs]
             lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(lines))
+    costs = cost_table(plan, results)
+    if costs:
+        parts.append(
+            "What one model of a row costs: seconds of training, and steps of the optimiser; of rows that learn labels,"
+            " those before and those of the fold. Medians over seeds, targets and folds."
+        )
+        parts.append(costs)
+    parts.append(budgets(plan))
     return "\n\n".join(parts) + "\n"
 
 

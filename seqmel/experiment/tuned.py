@@ -15,16 +15,12 @@ from seqmel.config import Config
 from seqmel.data.prepared import PreparedSequences
 from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.metrics import Floats
-from seqmel.evaluation.problem import Task, posed, summarised
-from seqmel.experiment.labels import FOLD_SEED
+from seqmel.evaluation.problem import posed, summarised
+from seqmel.experiment.cost import cost, with_cost
+from seqmel.experiment.labels import FOLD_SEED, with_share
 from seqmel.model import Model
 
-__all__ = ["score_finetuned", "with_share"]
-
-
-def with_share(name: str, share: float) -> str:
-    """What a row is called with a share of the labels."""
-    return name if share == 1 else f"{name}, {share:.3g} of the labels"
+__all__ = ["score_finetuned"]
 
 
 def score_finetuned(
@@ -49,48 +45,41 @@ def score_finetuned(
         shares: of the training labels; one draw of each where they are not all.
 
     Returns:
-        target, primary and scores, as `Scores.to_json` has them.
+        target, primary and scores, as `Scores.to_json` has them, with the cost of each.
 
     Raises:
         SeqmelError: what `score` and fine-tuning raise.
     """
+    from seqmel.training.finetune import finetuned_model
+
     ids = pd.Index(prepared.sequences.client_ids.to_pandas())
     problem, scored, _ = posed(y, {name: pd.DataFrame(index=ids)}, "auto", folds, FOLD_SEED, None)
     found = []
     for share in shares:
-        measured = []
-        for fold in range(len(problem.splits)):
-            part = label_draws(problem, fold, share, FOLD_SEED)[0]
-            predicted = _predicted(
-                prepared, model, config, scored.iloc[part], problem.task, scored.index[problem.splits[fold][1]]
-            )
-            measured.append(problem.measure(predicted, fold))
-        found += [score.to_json() for score in summarised(with_share(name, share), measured)]
+        measured, costs = [], []
+        for fold, (_, test) in enumerate(problem.splits):
+            part = scored.iloc[label_draws(problem, fold, share, FOLD_SEED)[0]]
+            tuned = finetuned_model(model, prepared, {str(y.name): part}, task=problem.task, config=config)
+            measured.append(problem.measure(_predicted(tuned, prepared, scored.index[test]), fold))
+            costs.append(cost(tuned.metrics))
+        rows = [score.to_json() for score in summarised(with_share(name, share), measured)]
+        found += with_cost(rows, costs)
     return {"target": str(y.name), "primary": problem.primary, "scores": found}
 
 
-def _predicted(
-    prepared: PreparedSequences,
-    model: Model | None,
-    config: Config,
-    y: pd.Series[Any],
-    task: Task,
-    tested: pd.Index[Any],
-) -> Floats:
-    """(tested, classes) probabilities, or (tested,) quantities, from labels of other clients."""
+def _predicted(model: Model, prepared: PreparedSequences, clients: pd.Index[Any]) -> Floats:
+    """(clients, classes) probabilities, or (clients,) quantities."""
     import torch
 
     from seqmel.device import resolve_device
     from seqmel.embedding import embed_sequences
     from seqmel.prediction import predict_outputs
-    from seqmel.training.finetune import finetuned_model
 
-    tuned = finetuned_model(model, prepared, {str(y.name): y}, task=task, config=config)
-    assert tuned.heads is not None, "what was fine-tuned has heads"
+    assert model.heads is not None, "what was fine-tuned has heads"
     ids = pd.Index(prepared.sequences.client_ids.to_pandas())
-    test = prepared.sequences.subset(torch.from_numpy(ids.get_indexer(tested)))
-    device = resolve_device(config.device)
-    vectors = embed_sequences(tuned.encoder.to(device), test, tuned.config, device=device)
-    (outputs,) = predict_outputs(tuned.heads, vectors)
-    (target,) = tuned.targets
+    test = prepared.sequences.subset(torch.from_numpy(ids.get_indexer(clients)))
+    device = resolve_device(model.config.device)
+    vectors = embed_sequences(model.encoder.to(device), test, model.config, device=device)
+    (outputs,) = predict_outputs(model.heads, vectors)
+    (target,) = model.targets
     return target.probabilities(outputs) if target.classes else target.predicted(outputs)

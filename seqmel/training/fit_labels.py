@@ -202,7 +202,7 @@ def _words(row: dict[str, float]) -> str:
     return "".join(f", {words}" for words in shown)
 
 
-_NO_WORDS = ("epoch", "loss", "learning_rate")
+_NO_WORDS = ("epoch", "steps", "loss", "learning_rate")
 
 
 def encoder_parts(encoder: nn.Module) -> list[list[nn.Parameter]]:
@@ -276,7 +276,8 @@ class _Module(lightning.LightningModule):
         loss = self._losses.values()["loss"]
         figures = _look(self.encoder, self.heads, self.held_out, self.device)
         self.log_dict({"loss": loss} | figures)
-        self.history.append({"epoch": self.current_epoch + 1, "loss": loss, "learning_rate": self._rate} | figures)
+        done = {"epoch": self.current_epoch + 1, "steps": self.global_step}
+        self.history.append(done | {"loss": loss, "learning_rate": self._rate} | figures)
         self.on_epoch(self.history[-1])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

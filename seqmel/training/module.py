@@ -66,7 +66,7 @@ class TrainingModule(lightning.LightningModule):
     """An encoder and an objective, learning together; `on_epoch` is told of each row of the history.
 
     Attributes:
-        history: one row an epoch: its loss, its learning rate, and the validation figures.
+        history: one row an epoch: the optimiser's steps until its end, its loss, its learning rate, and the validation figures.
     """
 
     def __init__(
@@ -126,9 +126,9 @@ class TrainingModule(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Add the epoch to the history. Lightning validates before this."""
         losses = self._losses.values()
-        rate = self._rate
+        done = {"epoch": self.current_epoch + 1, "steps": self.global_step}
         self.log_dict(losses)
-        self.history.append({"epoch": self.current_epoch + 1} | losses | {"learning_rate": rate} | self._metrics)
+        self.history.append(done | losses | {"learning_rate": self._rate} | self._metrics)
         self.on_epoch(self.history[-1])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

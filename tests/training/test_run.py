@@ -147,7 +147,7 @@ def test_a_run_without_validation_can_be_resumed(tmp_path: Path) -> None:
         train(EVENTS, tmp_path / "model", config=options, progress=Stop(3, 8))
     assert_equal_models(train(EVENTS, tmp_path / "model", config=options, resume=True), whole)
     parts = {"loss_coles", "loss_event_prediction"}
-    assert set(history(whole)[0]) == {"epoch", "loss", "learning_rate"} | parts
+    assert set(history(whole)[0]) == {"epoch", "steps", "loss", "learning_rate"} | parts
 
 
 def test_an_interrupt_keeps_ctrl_c_working(tmp_path: Path) -> None:
