@@ -30,7 +30,7 @@ from seqmel.options.samplers import RandomOptions, SamplerOptions
 from seqmel.options.views import OTHER_VIEW_NAMES, RandomSlicesOptions, ViewsOptions
 from seqmel.schema import SchemaOptions
 
-__all__ = ["Config", "last_said", "methods", "parse_yaml", "read_config"]
+__all__ = ["LABELLED", "Config", "last_said", "methods", "parse_yaml", "read_config"]
 
 
 class PreparationOptions(Options):
@@ -214,6 +214,10 @@ _POOLINGS = {
     "attention": "A mean with learnt weights.",
     "by_category": "Of each kind of event a few learnt numbers, averaged, and how many there were.",
 }
+LABELLED: tuple[str, ...] = tuple(
+    name for model in LabelledOptions.__subclasses__() for name in get_args(model.model_fields["name"].annotation)
+)
+"""The objectives that learn from labels."""
 _OTHER_NAMES = {"loss": OTHER_LOSS_NAMES, "objective": OTHER_OBJECTIVE_NAMES, "views": OTHER_VIEW_NAMES}
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
 from seqmel.experiment.labels import with_share
 from seqmel.experiment.plan import Plan, option_names
 
-__all__ = ["budgets", "cost", "cost_table", "with_cost"]
+__all__ = ["Cost", "budgets", "cost", "cost_table", "with_cost"]
+
+Cost: TypeAlias = tuple[float, int]
+"""Seconds and optimiser steps of a training."""
 
 _BUDGET = ("training.epochs", "training.batch_size", "views")
 
 
-def cost(metrics: Mapping[str, Any]) -> tuple[float, int]:
+def cost(metrics: Mapping[str, Any]) -> Cost:
     """Seconds and optimiser steps of a training, with those of the one that it began from.
 
     Args:
@@ -27,7 +30,7 @@ def cost(metrics: Mapping[str, Any]) -> tuple[float, int]:
     return before[0] + metrics["seconds"], before[1] + int(steps)
 
 
-def with_cost(scores: Iterable[dict[str, Any]], costs: Sequence[tuple[float, int]]) -> list[dict[str, Any]]:
+def with_cost(scores: Iterable[dict[str, Any]], costs: Sequence[Cost]) -> list[dict[str, Any]]:
     """Scores as `Score.to_json` has them, each with what the training behind every fold cost."""
     seconds, steps = map(list, zip(*costs, strict=True))
     return [score | {"seconds": seconds, "steps": steps} for score in scores]

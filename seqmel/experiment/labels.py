@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from seqmel.data.labels import read_labels
+from seqmel.errors import InputError
 from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.problem import posed
 from seqmel.experiment.plan import Plan
@@ -29,18 +30,30 @@ def labels_of(plan: Plan, data: str, file: Path) -> list[pd.Series[Any]]:
     return [read_labels(file, target, client=client, options=named) for target in plan.data[data].targets]
 
 
-def check_labels(plan: Plan, labels: Sequence[pd.Series[Any]], clients: pd.Index[Any] | None = None) -> None:
+def check_labels(plan: Plan, data: str, labels: Sequence[pd.Series[Any]], clients: pd.Index[Any] | None = None) -> None:
     """Raise what scoring would raise: of labels alone, or with the ids of the clients that have events.
 
     Raises:
-        InputError: too few clients, or too few of a class, for the folds or for a share of the labels.
+        InputError: too few clients, or too few of a class, for the folds or for a share of the labels; a quantity, where an
+            objective learns classes.
     """
     for y in labels:
         scored = pd.DataFrame(index=y.index if clients is None else clients)
         problem, _, _ = posed(y, {"events": scored}, "auto", plan.folds, FOLD_SEED, None)
+        if problem.task == "regression":
+            _check_classes(plan, data, str(y.name))
         for share in plan.label_shares:
             for fold in range(plan.folds):
                 label_draws(problem, fold, share, FOLD_SEED)
+
+
+def _check_classes(plan: Plan, data: str, target: str) -> None:
+    for row in plan.rows:
+        for name in plan.config(row, data, 0).labelled:
+            raise InputError(
+                f"row {row!r}: the objective {name} learns classes, and the target {target!r} of {data} is a quantity."
+                " Leave out one of them, or put the row into a plan without that target."
+            )
 
 
 def with_share(name: str, share: float) -> str:

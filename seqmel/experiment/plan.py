@@ -15,6 +15,8 @@ the encoder and a head on the labels of each fold's training part, `scratch` doe
 All rows share the prepared data, so that `preparation` and `schema` belong into the base.
 A data set may lay `options` over the base for itself, such as its number of epochs, may have `seeds` of its own, and may be made
 rather than read: `cards: {generated: 3000, targets: [gender]}` is the card data of `seqmel demo` with so many clients.
+A row whose objective learns labels (`supervised_contrastive`, `classification`; without `labels` and `target`) is trained once a fold
+and target, on all events and the labels of the fold's training part.
 With `label_shares: [0.05, 0.2, 1]` every row is scored with these shares of the training labels. `published` puts figures that
 others reported into a column of their own, by row:
 
@@ -38,7 +40,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from seqmel.config import Config, last_said, parse_yaml
+from seqmel.config import LABELLED, Config, last_said, parse_yaml
 from seqmel.demo.generator import TARGETS
 from seqmel.errors import ConfigError, did_you_mean
 from seqmel.evaluation.scoring import AGGREGATES
@@ -53,6 +55,10 @@ LABEL_SHARES = "label_shares"
 
 _Name = Annotated[str, Field(min_length=1)]
 _Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+
+_OF_FOLD = {"labels": "those of the training part", "target": "the one that is scored"}
+"""What a config says of the labels of an objective; the training is handed them."""
 
 
 class _Part(BaseModel):
@@ -143,6 +149,8 @@ class Plan(_Part):
         own = {name: value for name, value in self.rows[row].items() if name != "scored"}
         layers = (self.base, self.data[data].options, own)
         options = functools.reduce(_laid_over, (*layers, {"schema": self.data[data].columns, "seed": seed}))
+        if "objective" in options:
+            options["objective"] = _with_labels(options["objective"], row)
         return Config.of(options, source=f"row {row!r}", said=last_said(*layers))
 
     def prepared_with(self, row: str, data: str) -> dict[str, dict[str, Any]]:
@@ -224,11 +232,7 @@ def read_plan(path: str | Path) -> Plan:
                 f"{did_you_mean(plan.scored(row), SCORED)}"
             )
         for data in plan.data:
-            for name in plan.config(row, data, plan.seeds[0]).labelled:
-                raise ConfigError(
-                    f"row {row!r}: the objective {name} would see the labels of the test parts. Take scored:"
-                    " finetuned, which sees those of the training parts."
-                )
+            plan.config(row, data, plan.seeds[0])
     for data in plan.data:
         _check_share(plan, data)
     _check_curve(plan)
@@ -305,6 +309,24 @@ def _laid_over(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any
         )
         merged[key] = _laid_over(below, value) if same and isinstance(below, Mapping) else value
     return merged
+
+
+def _with_labels(objective: Any, row: str) -> list[Any]:
+    """The parts of an objective; those that learn labels have what the plan gives them, fold by fold."""
+    parts = []
+    for part in objective if isinstance(objective, list) else [objective]:
+        name = part.get("name") if isinstance(part, Mapping) else part
+        if name not in LABELLED:
+            parts.append(part)
+            continue
+        options = dict(part) if isinstance(part, Mapping) else {"name": part}
+        if options.keys() & _OF_FOLD.keys():
+            raise ConfigError(
+                f"row {row!r}: the objective {name} learns the labels of each fold's training part, so that those it is"
+                " scored by are not seen. Leave out its labels and target."
+            )
+        parts.append(options | _OF_FOLD)
+    return parts
 
 
 def _within(options: Any, name: str) -> Any:

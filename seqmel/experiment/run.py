@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,11 @@ from seqmel.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import label_curve
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
-from seqmel.experiment.cost import cost, with_cost
+from seqmel.experiment.by_fold import by_features, by_finetuning, score_by_fold
+from seqmel.experiment.cost import Cost, cost, with_cost
 from seqmel.experiment.labels import check_labels, labels_of, with_share
 from seqmel.experiment.plan import Cell, Plan, read_plan
 from seqmel.experiment.table import write_results
-from seqmel.experiment.tuned import score_finetuned
 from seqmel.files import stamp, written_beside
 from seqmel.model import Model
 from seqmel.progress import Progress, silent
@@ -137,7 +137,7 @@ def _check_first(plan: Plan, name: str, root: Path, output: Path) -> None:
         for path in _files(plan, name, root, output):
             event_files(str(path))
     if _is_missing_cells(plan, name, output):
-        check_labels(plan, labels_of(plan, name, _files(plan, name, root, output)[1]))
+        check_labels(plan, name, labels_of(plan, name, _files(plan, name, root, output)[1]))
 
 
 def _check_scorable(plan: Plan, name: str, root: Path, output: Path) -> None:
@@ -145,7 +145,7 @@ def _check_scorable(plan: Plan, name: str, root: Path, output: Path) -> None:
     if _is_missing_cells(plan, name, output):
         clients = pd.Index(open_prepared(output / "prepared" / name).sequences.client_ids.to_pandas())
         labels = labels_of(plan, name, _files(plan, name, root, output)[1])
-        check_labels(plan, labels, clients[: plan.clients])
+        check_labels(plan, name, labels, clients[: plan.clients])
 
 
 def _is_missing_cells(plan: Plan, name: str, output: Path) -> bool:
@@ -277,16 +277,35 @@ def _scores_of_row(
 ) -> list[dict[str, Any]]:
     """The scores of a row that is trained, for each target, with what the training cost."""
     prepared, config = _prepared(plan, cell, output), plan.config(cell.row, cell.data, cell.seed)
-    model = None if plan.scored(cell.row) == "scratch" else _trained(prepared, config)
-    if model is None or plan.scored(cell.row) == "finetuned":
-        return [
-            score_finetuned(cell.row, y, prepared, model, config, folds=plan.folds, shares=plan.label_shares)
-            for y in labels
-        ]
-    sets = _feature_sets(cell.row, _vectors(prepared, model), _aggregates(plan, cell, output))
-    found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]
-    costs = [cost(model.metrics)] * plan.folds
-    return [scores | {"scores": with_cost(scores["scores"], costs)} for scores in found]
+    aggregates, kept, scored = _aggregates(plan, cell, output), output / "predictions", plan.scored(cell.row)
+    if scored == "trees" and not config.labelled:
+        model = _trained(prepared, config)
+        sets = _feature_sets(cell.row, _vectors(prepared, model), aggregates)
+        found = [_by_trees(plan, cell, y, sets, kept, threads) for y in labels]
+        costs = [cost(model.metrics)] * plan.folds
+        return [scores | {"scores": with_cost(scores["scores"], costs)} for scores in found]
+
+    def features_for(seen: pd.Series[Any]) -> tuple[dict[str, pd.DataFrame], Cost]:
+        model = _trained(prepared, config, seen)
+        return _feature_sets(cell.row, _vectors(prepared, model), aggregates), cost(model.metrics)
+
+    clients = {cell.row: pd.DataFrame(index=pd.Index(prepared.sequences.client_ids.to_pandas()))}
+    if scored == "trees":
+        answer = by_features(features_for, trees=plan.trees, threads=threads, kept=kept)
+        clients |= aggregates
+    else:
+        answer = by_finetuning(cell.row, prepared, _begins_from(scored, prepared, config), config)
+    return [score_by_fold(y, clients, answer, folds=plan.folds, shares=plan.label_shares) for y in labels]
+
+
+def _begins_from(scored: str, prepared: PreparedSequences, config: Config) -> Callable[[pd.Series[Any]], Model | None]:
+    """The model that fine-tuning begins from, by the labels that it may have seen: none, or one for all where it sees none."""
+    if scored == "scratch":
+        return lambda seen: None
+    if config.labelled:
+        return lambda seen: _trained(prepared, config, seen)
+    model = _trained(prepared, config)
+    return lambda seen: model
 
 
 def _by_trees(
@@ -335,13 +354,14 @@ def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
     return dataclasses.replace(prepared, sequences=prepared.sequences.subset(first))
 
 
-def _trained(prepared: PreparedSequences, config: Config) -> Model:
-    """A model trained without labels."""
+def _trained(prepared: PreparedSequences, config: Config, seen: pd.Series[Any] | None = None) -> Model:
+    """A model trained on all events; where parts of its objective learn labels, on those that may be seen."""
     from seqmel.training.batches import settle
     from seqmel.training.fit import fit
 
     began = time.monotonic()
-    encoder, history = fit(prepared.sequences, prepared.vocabulary, config)
+    labels = dict.fromkeys(config.labelled, seen) if seen is not None else None
+    encoder, history = fit(prepared.sequences, prepared.vocabulary, config, labels=labels)
     metrics = {"history": history, "seconds": time.monotonic() - began}
     return Model(settle(config, prepared.sequences), prepared.schema, prepared.vocabulary, encoder, metrics)
 

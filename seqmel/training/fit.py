@@ -8,11 +8,12 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 import pytorch_lightning as lightning
 import torch
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -45,6 +46,7 @@ def fit(
     config: Config,
     *,
     initial: SequenceEncoder | None = None,
+    labels: Mapping[str, pd.Series[Any]] | None = None,
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[SequenceEncoder, list[dict[str, float]]]:
@@ -55,6 +57,8 @@ def fit(
         vocabulary: that they were encoded with.
         config: all options.
         initial: an encoder of the same shape whose weights to begin with; None draws new ones. It is left as it is.
+        labels: one label a client for each part of the objective that learns from labels, by the part's name; None reads those
+            that the config names.
         checkpoints: a folder for checkpoints; where it holds some, training goes on from the last. None keeps nothing.
         progress: where to report to.
 
@@ -78,7 +82,7 @@ def fit(
         encoder = new_encoder(config, vocabulary, sequences, split.training)
         if initial is not None:
             encoder.load_state_dict(initial.state_dict())
-        objective = Objective(config, vocabulary, encoder, codes=label_codes(config, sequences))
+        objective = Objective(config, vocabulary, encoder, codes=label_codes(config, sequences, labels))
         report = Report(progress, config.training, words=_watched_words)
         module = TrainingModule(encoder, objective, config, on_epoch=report.tell)
         watched = Watched(MONITOR, "max") if len(split.validation) else None

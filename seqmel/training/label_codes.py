@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -33,14 +34,22 @@ def labels_of(config: Config, client: str | None) -> dict[str, pd.Series[Any]]:
     return found
 
 
-def label_codes(config: Config, sequences: EncodedSequences) -> dict[str, Tensor]:
+def label_codes(
+    config: Config, sequences: EncodedSequences, labels: Mapping[str, pd.Series[Any]] | None = None
+) -> dict[str, Tensor]:
     """(N,) int64 for each part of the objective that learns from labels: the class of each client, -1 where it has no label.
+
+    Args:
+        config: all options.
+        sequences: of the clients.
+        labels: as from `labels_of`, in place of those that the config names.
 
     Raises:
         InputError: no client in common with the events, one class, or too many.
         TrainingError: fewer than four labelled clients.
     """
-    return {name: _codes(y, sequences) for name, y in labels_of(config, sequences.client).items()}
+    labels = labels_of(config, sequences.client) if labels is None else labels
+    return {name: _codes(y, sequences) for name, y in labels.items()}
 
 
 def _codes(y: pd.Series[Any], sequences: EncodedSequences) -> Tensor:

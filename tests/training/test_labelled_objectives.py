@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.embedding import embed_sequences
-from seqmel.errors import ConfigError, ModelError, SeqmelError
-from seqmel.experiment import read_plan
+from seqmel.errors import ModelError, SeqmelError
 from seqmel.losses import SupConLoss
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, ViewBatch
@@ -206,14 +205,14 @@ def test_labels_that_do_not_fit_are_said_in_one_line_and_nothing_is_left(case: s
 
 
 @BOTH
-def test_an_experiment_refuses_it_since_it_would_see_the_labels_of_the_test_parts(name: str, tmp_path: Path) -> None:
-    plan = tmp_path / "plan.yaml"
-    plan.write_text(
-        "data: {d: {events: e, labels: l, targets: [t]}}\n"
-        f"rows: {{a: {{objective: {{name: {name}, labels: l, target: t}}}}}}\n"
-    )
-    with pytest.raises(
-        ConfigError,
-        match=rf"row 'a': the objective {name} would see the labels of the test parts\. Take scored: finetuned",
-    ):
-        read_plan(plan)
+def test_labels_that_are_handed_over_are_taken_in_place_of_those_that_the_config_names(
+    name: str, tmp_path: Path
+) -> None:
+    encoded, vocabulary = held()
+    config = tiny_config(objective=objective(table_of(tmp_path, encoded), name=name))
+    y = pd.read_parquet(tmp_path / "labels.parquet").set_index("client_id")["group"]
+    _, read = fit(encoded, vocabulary, config)
+    (tmp_path / "labels.parquet").unlink()
+    _, given = fit(encoded, vocabulary, config, labels={name: y})
+    _, half = fit(encoded, vocabulary, config, labels={name: y.iloc[:12]})
+    assert given == read != half
