@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from plans import PLAN, QUICK, write
 from scipy.stats import t
+from small import TINY
 from typer.testing import CliRunner
 
 import seqmel.experiment.run
