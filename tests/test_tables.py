@@ -47,6 +47,20 @@ def used(kind: str, section: str) -> set[str]:
     return {getattr(config, section).name for config in configs if getattr(config, section) is not None}
 
 
+def methods_of(kind: str) -> set[tuple[tuple[str, ...], str]]:
+    """The parts of the objective of each row, and how it is scored."""
+    plan = read_plan(TABLES / f"{kind}.yaml")
+    return {
+        (tuple(part.name for part in plan.config(row, "berka", 0).objective), plan.scored(row)) for row in plan.rows
+    }
+
+
+def test_every_objective_without_labels_is_fine_tuned_too() -> None:
+    found = methods_of("methods")
+    without_labels = {parts for parts, scored in found if scored == "trees" and not set(parts) & WITH_LABELS}
+    assert without_labels == {parts for parts, scored in found if scored == "finetuned"}
+
+
 def test_the_tables_have_every_method_that_they_are_about() -> None:
     known = methods()
     assert used("losses", "loss") == used("leaderboard", "loss") == set(known["loss"]) - {"pml"}
@@ -54,9 +68,7 @@ def test_the_tables_have_every_method_that_they_are_about() -> None:
     assert used("pairs", "views") == set(known["views"])
     assert used("encoders", "encoder") == set(known["encoder"])
     assert used("negatives", "sampler") == set(known["sampler"])
-    plan = read_plan(TABLES / "methods.yaml")
-    parts = {part.name for row in plan.rows for part in plan.config(row, "berka", 0).objective}
-    assert parts == set(known["objective"]) - WITH_LABELS
+    assert {part for parts, _ in methods_of("methods") for part in parts} == set(known["objective"])
 
 
 @pytest.mark.parametrize(("kind", "across"), [("sizes", "embedding_dim"), ("labelled_share", "label_shares")])
