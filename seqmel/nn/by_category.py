@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.config import ByCategoryOptions
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, Vocabulary
 from seqmel.errors import ConfigError, shown
+from seqmel.options.network import ByCategoryOptions
 
 __all__ = ["ByCategory", "column_to_pool_by"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from seqmel.config import Config, NoEncoderOptions, RecurrentOptions, TransformerOptions
+from seqmel.config import Config
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.errors import ConfigError, ModelError
@@ -17,6 +17,7 @@ from seqmel.nn.pooling import Pooling, Summary, side_by_side
 from seqmel.nn.profile import PROFILE_SIZE, first_and_last, profile
 from seqmel.nn.recurrent import Recurrent
 from seqmel.nn.transformer import Transformer
+from seqmel.options.network import NoEncoderOptions, RecurrentOptions, TransformerOptions
 
 __all__ = ["SequenceEncoder"]
 

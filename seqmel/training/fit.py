@@ -20,7 +20,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
 
-from seqmel.config import Config, FinetuningOptions, TrainingOptions
+from seqmel.config import Config
 from seqmel.data.samplers import OfflineHard
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
@@ -28,6 +28,7 @@ from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device, r
 from seqmel.errors import ModelError, TrainingError
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
+from seqmel.options.training import FinetuningOptions, TrainingOptions
 from seqmel.parallel import current_rank
 from seqmel.progress import Progress, Task, record, silent
 from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients

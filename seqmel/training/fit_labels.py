@@ -13,7 +13,7 @@ import pytorch_lightning as lightning
 import torch
 from torch import Tensor, nn
 
-from seqmel.config import Config, FinetuningOptions
+from seqmel.config import Config
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.targets import Target
 from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device
@@ -21,6 +21,7 @@ from seqmel.embedding import embed_sequences
 from seqmel.linear import MOST_CLIENTS
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
+from seqmel.options.training import FinetuningOptions
 from seqmel.progress import Progress, silent
 from seqmel.training.batches import generator
 from seqmel.training.fit import Report, Watched, quiet, restore, run_trainer, trainer_of

@@ -12,12 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from seqmel.config import FinetuningOptions
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.labels import Task, find
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.targets import Target
 from seqmel.errors import InputError, TrainingError
+from seqmel.options.training import FinetuningOptions
 from seqmel.training.batches import generator
 
 __all__ = ["Labelled", "LabelledBatch", "LabelledBatches", "class_weights", "hold_out", "label"]

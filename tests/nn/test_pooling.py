@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 import seqmel.nn.pooling
-from seqmel.config import ByCategoryOptions, Config
+from seqmel.config import Config
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
 from seqmel.errors import ConfigError
 from seqmel.nn.by_category import ByCategory, column_to_pool_by
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.pooling import POOLINGS, Pooling, segment_max
+from seqmel.options.network import ByCategoryOptions
 
 LENGTHS = [3, 0, 1, 9, 2, 0]
 SIZE = 64

@@ -12,9 +12,9 @@ import pytest
 import torch
 from small import SCHEMA, card_events, fitted, sequences
 
-from seqmel.config import FinetuningOptions
 from seqmel.data.targets import Target
 from seqmel.errors import InputError, TrainingError
+from seqmel.options.training import FinetuningOptions
 from seqmel.training.labelled import Labelled, LabelledBatches, class_weights, hold_out, label
 
 CLIENTS: Any = SimpleNamespace(client_ids=pa.chunked_array([["d", "a", "c", "b", "e"]]))

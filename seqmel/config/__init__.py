@@ -1,0 +1,18 @@
+"""All options of a training, checked before any work starts.
+
+A config file lists only what differs from the defaults. Views, encoder, objective, loss and miner are each a name, or a
+name with options: `encoder: lstm`, or `encoder: {name: lstm, hidden_size: 512}`.
+"""
+
+from __future__ import annotations
+
+from seqmel.config.config import LABELLED, Config
+from seqmel.config.files import last_said, parse_yaml, read_config
+from seqmel.config.known import methods_of
+
+__all__ = ["LABELLED", "Config", "last_said", "methods", "parse_yaml", "read_config"]
+
+
+def methods() -> dict[str, dict[str, str]]:
+    """Section of the config -> name of each method it can be -> a line on it; see `methods_of`."""
+    return methods_of(Config)

@@ -1,0 +1,226 @@
+"""The options of a training together, and what of them does not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+
+from seqmel.config.explaining import explain
+from seqmel.config.known import is_of, kinds, method_name
+from seqmel.errors import ConfigError
+from seqmel.options.base import Options, Positive, is_lenient, named
+from seqmel.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
+from seqmel.options.miners import AnyMinerOptions, MinerOptions
+from seqmel.options.network import (
+    ByCategoryOptions,
+    EncoderOptions,
+    EventOptions,
+    NoEncoderOptions,
+    PoolingOptions,
+    RecurrentOptions,
+)
+from seqmel.options.objectives import CoLESOptions, EventPredictionOptions, LabelledOptions, ObjectivesOptions
+from seqmel.options.preparation import EmbeddingOptions, PreparationOptions
+from seqmel.options.samplers import RandomOptions, SamplerOptions
+from seqmel.options.training import FinetuningOptions, TrainingOptions
+from seqmel.options.views import RandomSlicesOptions, ViewsOptions
+from seqmel.schema import SchemaOptions
+
+__all__ = ["LABELLED", "Config"]
+
+_SIDE_BY_SIDE = 1024  # width of a recurrence times how many times as many events: what more memory it may take
+
+LABELLED: tuple[str, ...] = tuple(
+    name for model in LabelledOptions.__subclasses__() for name in get_args(model.model_fields["name"].annotation)
+)
+"""The objectives that learn from labels."""
+
+
+class Config(Options):
+    """Everything that decides a training, besides the events themselves."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    columns: SchemaOptions = Field(SchemaOptions(), alias="schema")
+    preparation: PreparationOptions = PreparationOptions()
+    objective: ObjectivesOptions = (CoLESOptions(), EventPredictionOptions())
+    """One part, or several that are learnt together."""
+    views: ViewsOptions = RandomSlicesOptions()
+    events: EventOptions = EventOptions()
+    encoder: EncoderOptions = NoEncoderOptions()
+    pooling: PoolingOptions = ("mean", "std", "max", "total", "by_category")
+    by_category: ByCategoryOptions = ByCategoryOptions()
+    """Of the pooling of that name."""
+    embedding_dim: Positive | None = None
+    """Width of the vector; null takes the pooled states as they are."""
+    matryoshka: tuple[Positive, ...] = ()
+    """Sizes of beginnings of the vector that are trained to be of use alone, such as [16, 64], below embedding_dim."""
+    profile: bool = True
+    """Three numbers more at the end of the vector, which are not learnt: how many events, how long ago the first and the
+    last one. Only where embedding_dim is null."""
+    loss: LossOptions = InfoNCEOptions()
+    miner: MinerOptions = None
+    sampler: SamplerOptions = RandomOptions()
+    """Which clients make a batch."""
+    training: TrainingOptions = TrainingOptions()
+    finetuning: FinetuningOptions = FinetuningOptions()
+    embedding: EmbeddingOptions = EmbeddingOptions()
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|gpu|mps|cuda:\d+)$")
+    devices: Positive = 1
+    """How many devices of this host train together, each on its share of every batch; on several hosts torchrun says it."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_loss_brings_its_miner(cls, values: Any) -> Any:
+        """A loss that needs a miner has its own where nothing else is said, and options without a name are of that one."""
+        if not isinstance(values, Mapping):
+            return values
+        loss = named(values.get("loss"))
+        default = next((o.default_miner for o in kinds(AnyLossOptions) if is_of(o, loss)), None)
+        miner = values.get("miner", default)
+        if default is not None and isinstance(miner, Mapping):
+            miner = {"name": default, **miner}
+        return {**values, "miner": miner} if miner is not None else values
+
+    @model_validator(mode="after")
+    def _fits_together(self, info: ValidationInfo) -> Config:
+        if len(set(self.pooling)) < len(self.pooling):
+            raise ValueError(f"pooling names one way twice: {', '.join(self.pooling)}")
+        parts: list[str] = [part.name for part in self.objective]
+        if len(set(parts)) < len(parts):
+            raise ValueError(f"objective names one part twice: {', '.join(parts)}")
+        self._objectives_fit(parts)
+        if not is_lenient(info):
+            self._views_fit(parts)
+        self._check_matryoshka()
+        loss, miner = self.loss, self.miner
+        fitting = ", ".join(method_name(o) for o in kinds(AnyMinerOptions) if o.gives == loss.takes)
+        if loss.takes == "batch" and miner is not None:
+            raise ValueError(f"the loss {loss.name} takes no miner, found {miner.name}; set miner to null")
+        if loss.takes != "batch" and miner is None:
+            raise ValueError(f"the loss {loss.name} needs a miner: one of {fitting}")
+        if miner is not None and miner.gives != loss.takes:
+            raise ValueError(
+                f"the loss {loss.name} takes {loss.takes}, the miner {miner.name} gives {miner.gives};"
+                f" expected one of: {fitting}"
+            )
+        return self
+
+    def _objectives_fit(self, parts: Iterable[str]) -> None:
+        """A part of the objective that could not be learnt by this encoder is refused."""
+        looks_back = self.recurrent or getattr(self.encoder, "causal", False)
+        for part in parts:
+            if part in ("next_event", "cpc") and not looks_back:
+                raise ValueError(
+                    f"the objective {part} needs an encoder that looks back only: gru, lstm, or transformer with"
+                    f" causal: true; found {self.encoder.name}"
+                )
+            if part in ("masked_events", "replaced_token") and self.encoder.name == "none":
+                raise ValueError(f"the objective {part} needs an encoder: gru, lstm or transformer; found none")
+
+    def _views_fit(self, parts: Iterable[str]) -> None:
+        """A part of the objective that asks for the order of events has views in their order."""
+        for part in parts:
+            if part in ("cpc", "next_event", "sequence_order", "next_sequence") and self.views.shuffle:
+                raise ValueError(f"the objective {part} asks for the order of events; set views.shuffle to false")
+
+    def _check_matryoshka(self) -> None:
+        sizes = self.matryoshka
+        if not sizes:
+            return
+        if self.embedding_dim is None:
+            raise ValueError(
+                "matryoshka needs embedding_dim, such as 256: without it the vector is pooled statistics side by side, whose"
+                " beginning is no smaller vector"
+            )
+        if list(sizes) != sorted(set(sizes)) or sizes[-1] >= self.embedding_dim:
+            raise ValueError(
+                f"matryoshka is {list(sizes)}; expected growing sizes below embedding_dim, which is {self.embedding_dim}"
+            )
+        if not {"coles", "event_prediction"} & {part.name for part in self.objective}:
+            raise ValueError(
+                "matryoshka needs a part of the objective that learns from vectors: coles, event_prediction"
+            )
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the encoder is a GRU or LSTM."""
+        return isinstance(self.encoder, RecurrentOptions)
+
+    @property
+    def events_at_a_time(self) -> int:
+        """How many events are embedded at a time: four times `batch_events` with a GRU or LSTM of 256 or less, twice with one of 512."""
+        most = self.embedding.batch_events
+        if isinstance(self.encoder, RecurrentOptions):
+            return most * max(1, min(4, _SIDE_BY_SIDE // self.encoder.hidden_size))
+        return most
+
+    @property
+    def compares(self) -> bool:
+        """Whether a part of the objective compares clients by `loss` and `miner`; without one these do nothing."""
+        return any(isinstance(part, CoLESOptions) for part in self.objective)
+
+    @property
+    def labelled(self) -> dict[str, LabelledOptions]:
+        """The parts of the objective that learn from labels, by their names."""
+        return {part.name: part for part in self.objective if isinstance(part, LabelledOptions)}
+
+    @classmethod
+    def of(
+        cls,
+        options: Mapping[str, Any],
+        *,
+        source: str = "the config",
+        lenient: bool = False,
+        said: Container[str] | None = None,
+    ) -> Config:
+        """Check options; the first that is wrong raises a `ConfigError` of one line, with the nearest name that exists.
+
+        Args:
+            options: by the names of a config file.
+            source: where they are from, for the line.
+            lenient: they are those of a model that is there, or are only to be shown: a loss of a library is not looked up in it,
+                and what does nothing, or what earlier versions took, is taken.
+            said: those that have to do something, see `last_said`; all where None.
+        """
+        try:
+            config = cls.model_validate(dict(options), context={"lenient": lenient})
+        except ValidationError as error:
+            raise ConfigError(explain(error, source, cls)) from None
+        if not lenient:
+            _check_idle(config, options if said is None else said, source)
+            _check_library(config.loss, source)
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """All options, with their defaults, as JSON holds them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _check_idle(config: Config, said: Container[str], source: str) -> None:
+    """A loss or a miner that is said, and is not what stands there by default, has a part of the objective that uses it."""
+    if config.compares:
+        return
+    for section in ("loss", "miner"):
+        part = getattr(config, section)
+        if section in said and part not in (None, Config.model_fields[section].default):
+            parts = ", ".join(option.name for option in config.objective)
+            raise ConfigError(
+                f"{source}: the {section} {part.name} would do nothing: no part of the objective ({parts}) compares clients."
+                f" Leave {section} out, or add coles to the objective."
+            )
+
+
+def _check_library(loss: AnyLossOptions, source: str) -> None:
+    """A loss of pytorch-metric-learning is one that it has, with options that it takes; it is imported for no other loss."""
+    if isinstance(loss, PMLOptions):
+        from seqmel.losses.pml import check_loss
+
+        try:
+            check_loss(loss.loss, loss.options)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None

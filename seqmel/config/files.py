@@ -1,0 +1,88 @@
+"""Options from a file and from what is said beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seqmel.config.config import Config
+from seqmel.errors import ConfigError, did_you_mean
+from seqmel.options.base import named
+
+__all__ = ["last_said", "parse_yaml", "read_config"]
+
+
+def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: Any) -> Config:
+    """Read a YAML file, then apply `key.key=value` settings, then flags (dotted names; None is not given).
+
+    Raises:
+        ConfigError: no such file, not YAML, an option that is unknown or out of range, or a loss of a library that is not
+            installed or does not have it.
+    """
+    options = _read_yaml(Path(path)) if path is not None else {}
+    in_file, later = set(options), []
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set wants name=value, such as encoder.hidden_size=256; found {setting!r}.")
+        try:
+            names = name.strip().split(".")
+            _put(options, names, parse_yaml(value))
+            later.append(names[0])
+        except (yaml.YAMLError, ValueError):
+            raise ConfigError(f"--set {setting!r}: the value is not valid YAML.") from None
+    for name, value in flags.items():
+        if value is not None:
+            _put(options, name.split("."), value)
+            later.append(name.split(".")[0])
+    source = str(path) if path is not None else "the options"
+    return Config.of(options, source=source, said=last_said(in_file, later))
+
+
+def last_said(*layers: Iterable[str]) -> set[str]:
+    """The options that were set together with the objective or after it, of layers of which each goes over those before.
+
+    A loss that only an objective of a later layer leaves without use is a preset's, and no mistake.
+    """
+    names = [set(layer) for layer in layers]
+    first = max((place for place, layer in enumerate(names) if "objective" in layer), default=0)
+    return set().union(*names[first:])
+
+
+def parse_yaml(text: str) -> Any:
+    """What YAML holds: plain values only, no Python objects.
+
+    Raises:
+        yaml.YAMLError, ValueError: it is not YAML, names an object, has a date that is none, or is nested too deeply.
+    """
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        options = parse_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        beside = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise ConfigError(f"No such config file: {path}.{did_you_mean(path.name, beside)}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
+    if options is None:
+        return {}
+    if not isinstance(options, dict):
+        raise ConfigError(f"{path} holds a {type(options).__name__}. Expected options, such as `encoder: gru`.")
+    return options
+
+
+def _put(options: dict[str, Any], names: list[str], value: Any) -> None:
+    """Set a dotted option; a part that was only named (`encoder: gru`) becomes a name with options."""
+    for name in names[:-1]:
+        part = named(options.get(name))
+        options[name] = dict(part) if isinstance(part, Mapping) else {}
+        options = options[name]
+    options[names[-1]] = value
