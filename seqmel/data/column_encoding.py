@@ -78,15 +78,15 @@ class ColumnEncoding:
         by = self._vocabulary.numeric[column].by
         unit, center, scale = (taken(s, codes[by].result()) if by else s for s in self._scales[column])
         logarithmic = not np.isnan(self._scales[column][0]).all()
-        return _linear(self._logarithm(x, unit) if logarithmic else x, center, scale)
+        return _linear(self._logarithm(x, unit if by else unit[0]) if logarithmic else x, center, scale)
 
-    def _logarithm(self, x: Numbers, unit: Numbers) -> Numbers:
-        """(m,) by the engine: numpy's logarithm differs from its own in the last bit."""
+    def _logarithm(self, x: Numbers, unit: Numbers | np.float64) -> Numbers:
+        """(m,) by the engine: numpy's logarithm differs from its own in the last bit. The unit is one, or that of each number."""
         given = {"__x": pa.array(x, from_pandas=True)}
-        if len(unit) > 1:
+        if isinstance(unit, np.ndarray):
             given["__log_unit"] = pa.array(unit, from_pandas=True)
         table = pa.Table.from_batches(pa.table(given).to_batches(max_chunksize=_ROWS_OF_A_THREAD))
-        sql = logarithm_sql("__x", "__log_unit" if len(unit) > 1 else repr(float(unit[0])))
+        sql = logarithm_sql("__x", "__log_unit" if isinstance(unit, np.ndarray) else repr(float(unit)))
         self._source.connection.register("numbers_given", table)
         found = self._source.stream(f"SELECT {sql} FROM numbers_given", len(x)).read_all().column(0)
         self._source.connection.unregister("numbers_given")

@@ -277,3 +277,20 @@ def test_files_with_different_columns_are_left_to_the_engine(tmp_path: Path) -> 
     pq.write_table(plain(), tmp_path / "a.parquet")
     pq.write_table(plain().drop_columns("kind"), tmp_path / "b.parquet")
     assert not taken(tmp_path, PLAIN)
+
+
+def test_one_event_alone_is_the_same_whether_numbers_of_its_kind_are_logarithms_or_not() -> None:
+    random, n = np.random.default_rng(0), 600
+    kind = np.arange(n) % 3
+    size = np.where(kind == 0, np.exp(random.normal(5, 3, n)), random.normal(0, 1, n))
+    seconds = pa.array(np.arange(n) * 10**6, pa.timestamp("us"))
+    table = pa.table({"client": np.arange(n) % 20, "time": seconds, "kind": kind, "size": size, "amount": size})
+    schema = EventSchema(
+        client="client", time="time", time_unit="timestamp", categorical=("kind",), numeric=("size", "amount"),
+        numeric_by={"size": "kind"},
+    )  # fmt: skip
+    vocabulary = fit_vocabulary(open_events(table, client="client"), schema, min_count=2)
+    known = [scale for scale in vocabulary.numeric["size"].within if scale is not None]
+    assert {scale.log_unit is None for scale in known} == {True, False}
+    for row in range(6):
+        same(table[row : row + 1], schema, vocabulary)
