@@ -113,7 +113,7 @@ def embed_as_of(
         SeqmelError: whatever is wrong with the input or the output; no client of the moments has events.
     """
     output = Path(output)
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, folder=False, reads=(events, moments, scales))
     how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
     one = _one_moment(moments, model.schema)
     wanted = read_moments(moments if one is None else _every_client(model, events, one), model.schema)

@@ -221,13 +221,13 @@ def embed_to_parquet(
         Number of clients and of dimensions.
     """
     output = Path(output)
+    check_output(output, overwrite=overwrite, folder=False, reads=(events, scales))
     how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
     parts = embed(model, events, shard=shard, device=device, progress=progress, watch=watch)
     client, size = model.schema.client, how.dim or model.encoder.output_size
     if how.streams:
         tables = (how.table(pa.table({client: ids}), vectors.numpy()) for ids, vectors in parts)
         return write_tables(output, tables, overwrite=overwrite), size
-    check_output(output, overwrite=overwrite)
     with written_beside(output) as partial, scratch_beside(output) as scratch:
         found = []
         with (scratch / "vectors").open("wb") as file:
@@ -246,7 +246,7 @@ def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: b
         OutputError: it exists, or cannot be written; before the first table is made.
     """
     output = Path(output)
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, folder=False)
     with written_beside(output) as partial:
         return vector_files.write_tables(partial, tables)
 

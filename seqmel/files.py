@@ -16,7 +16,7 @@ import numpy.typing as npt
 from seqmel.errors import OutputError
 
 __all__ = [
-    "allocate", "check_output", "check_parquet_name", "full_disk_in_words", "map_numbers", "move_into_place", "partial_path",
+    "allocate", "check_not_read", "check_output", "check_parquet_name", "full_disk_in_words", "map_numbers", "move_into_place", "partial_path",
     "scratch_beside", "scratch_path", "stamp", "written_beside",
 ]  # fmt: skip
 
@@ -35,17 +35,40 @@ def stamp(files: Iterable[str | Path], root: Path | None = None) -> list[list[st
     return [[name, about.st_size, about.st_mtime_ns] for name, about in named]
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Before any work: the result must be writable there, and must not replace another one unasked."""
+def check_output(path: Path, *, overwrite: bool, folder: bool, reads: Iterable[object] = ()) -> None:
+    """Before any work: the result must be writable there, and must not replace another one unasked, nor what it is made of.
+
+    Args:
+        path: where it is to be.
+        overwrite: it may replace what is there.
+        folder: it is a folder, not a file.
+        reads: what it is made of; what is no path does not matter.
+    """
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists. Name another output, or pass --overwrite.")
     if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in _OWN):
         raise OutputError(f"{path} is a folder that seqmel did not write; it will not replace it. Name another output.")
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise OutputError(f"Cannot write {path}: {folder} is not a folder that can be written to.")
+    if path.exists() and path.is_dir() != folder:
+        there, made = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
+        raise OutputError(f"{path} is {there}, and {made} is what is written. Name another output.")
+    check_not_read(path, *reads)
+    around = path.parent
+    while not around.exists():
+        around = around.parent
+    if not around.is_dir() or not os.access(around, os.W_OK):
+        raise OutputError(f"Cannot write {path}: {around} is not a folder that can be written to.")
+
+
+def check_not_read(path: Path | None, *reads: object) -> None:
+    """Before any work: what is written to `path`, if anything, does not replace what is read, nor a folder that holds it."""
+    if path is None or not path.exists():
+        return
+    whole = path.resolve()
+    for read in reads:
+        if isinstance(read, str | os.PathLike) and os.path.exists(read):
+            source = Path(read).resolve()
+            if whole == source or whole in source.parents:
+                raise OutputError(f"{path} would replace {read}, which is read here. Name another output.")
 
 
 def check_parquet_name(path: Path) -> None:

@@ -17,6 +17,7 @@ from seqmel.data.shard import Shard
 from seqmel.data.targets import Target
 from seqmel.embedding import embed, write_tables
 from seqmel.errors import ModelError
+from seqmel.files import check_output
 from seqmel.model import Model
 from seqmel.nn.heads import Heads
 from seqmel.progress import Progress, silent
@@ -73,6 +74,7 @@ def predict_to_parquet(
     Returns:
         Number of clients.
     """
+    check_output(Path(output), overwrite=overwrite, folder=False, reads=(events,))
     tables = predict(model, events, shard=shard, device=device, progress=progress)
     return write_tables(output, tables, overwrite=overwrite)
 

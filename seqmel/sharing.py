@@ -146,7 +146,7 @@ def _shared(
         rank = stack.enter_context(ranks(placed))
         with failing_together():
             if rank.first:
-                check_output(output, overwrite=overwrite)
+                check_output(output, overwrite=overwrite, folder=False, reads=(events,))
                 stack.enter_context(scratch_beside(output))
                 with full_disk_in_words(output):
                     _encode_into(scratch / "sequences", model, events, shard)

@@ -121,8 +121,8 @@ def embed_update(
             client; ids that the state's type of id does not have.
     """
     state, output = Path(state), Path(output)
-    check_output(output, overwrite=overwrite)
-    check_output(state, overwrite=True)
+    check_output(output, overwrite=overwrite, folder=False, reads=(events, state))
+    check_output(state, overwrite=True, folder=False, reads=(events,))
     how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
     if is_prepared(events):
         raise InputError(f"{events} is a folder of prepared sequences. An update takes the new events themselves.")

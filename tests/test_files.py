@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seqmel.errors import OutputError
-from seqmel.files import check_output, move_into_place, partial_path, scratch_beside, written_beside
+from seqmel.files import check_not_read, check_output, move_into_place, partial_path, scratch_beside, written_beside
 
 
 def test_a_result_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -77,19 +77,19 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
 
 def test_an_output_that_exists_needs_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "result.parquet"
-    check_output(path, overwrite=False)
+    check_output(path, overwrite=False, folder=False)
     path.touch()
     with pytest.raises(OutputError, match=r"result\.parquet exists\. .*--overwrite"):
-        check_output(path, overwrite=False)
-    check_output(path, overwrite=True)
+        check_output(path, overwrite=False, folder=False)
+    check_output(path, overwrite=True, folder=False)
 
 
 @pytest.mark.parametrize("name", ["vocabulary.json", "model/vocabulary.json"])
 def test_overwrite_replaces_an_empty_folder_or_one_that_seqmel_wrote(name: str, tmp_path: Path) -> None:
-    check_output(tmp_path, overwrite=True)
+    check_output(tmp_path, overwrite=True, folder=True)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
-    check_output(tmp_path, overwrite=True)
+    check_output(tmp_path, overwrite=True, folder=True)
 
 
 def test_overwrite_never_removes_a_folder_that_seqmel_did_not_write(
@@ -99,7 +99,40 @@ def test_overwrite_never_removes_a_folder_that_seqmel_did_not_write(
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path, Path(".")):
         with pytest.raises(OutputError, match="is a folder that seqmel did not write"):
-            check_output(path, overwrite=True)
+            check_output(path, overwrite=True, folder=True)
+
+
+@pytest.mark.parametrize(("folder", "there", "made"), [(True, "a file", "a folder"), (False, "a folder", "a file")])
+def test_a_file_and_a_folder_are_not_replaced_by_each_other(
+    folder: bool, there: str, made: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "out"
+    path.touch() if folder else path.mkdir()
+    with pytest.raises(OutputError, match=f"out is {there}, and {made} is what is written"):
+        check_output(path, overwrite=True, folder=folder)
+
+
+def test_what_is_read_is_not_replaced_nor_a_folder_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "demo" / "events.parquet"
+    data.parent.mkdir()
+    data.touch()
+    (data.parent / "vocabulary.json").touch()
+    (tmp_path / "link.parquet").symlink_to(data)
+    monkeypatch.chdir(tmp_path)
+    for path, read in (
+        (data, data),
+        (data, "demo/events.parquet"),
+        (data, "link.parquet"),
+        (Path("link.parquet"), data),
+    ):
+        with pytest.raises(OutputError, match=r"would replace .*, which is read here"):
+            check_output(path, overwrite=True, folder=False, reads=(None, [], read))
+    with pytest.raises(OutputError, match=r"demo would replace .*, which is read here"):
+        check_output(Path("demo"), overwrite=True, folder=True, reads=(data,))
+    check_output(
+        tmp_path / "demo" / "vectors.parquet", overwrite=True, folder=False, reads=(data, data.parent, "*.parquet")
+    )
+    check_not_read(None, data)
 
 
 def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
@@ -119,15 +152,15 @@ def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
 def test_a_place_that_cannot_hold_an_output_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is not a folder that can be written to"):
-        check_output(tmp_path / "file" / "result", overwrite=False)
-    check_output(tmp_path / "deep" / "deeper" / "result", overwrite=False)
+        check_output(tmp_path / "file" / "result", overwrite=False, folder=True)
+    check_output(tmp_path / "deep" / "deeper" / "result", overwrite=False, folder=True)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="is not a folder that can be written to"):
-        check_output(tmp_path / "result", overwrite=False)
+        check_output(tmp_path / "result", overwrite=False, folder=True)
 
 
 def test_a_scratch_folder_is_gone_in_the_end_and_begins_empty(tmp_path: Path) -> None:

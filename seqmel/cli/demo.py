@@ -26,7 +26,7 @@ _TARGETS = ("gender", "age_group")
 
 def run_demo(output: Path, *, clients: int, seed: int, overwrite: bool, progress: Progress) -> None:
     """Generate, train, embed, score, draw. Everything lies in `output` at the end."""
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, folder=True)
     began = time.monotonic()
     with written_beside(output) as folder:
         data = generate_card_data(clients, seed=seed)

@@ -16,7 +16,7 @@ from seqmel.data.checking import check_events, time_sql
 from seqmel.data.inference import infer_schema
 from seqmel.data.reading import open_events
 from seqmel.data.source import ROW, EventSource, ident
-from seqmel.files import written_beside
+from seqmel.files import check_not_read, written_beside
 from seqmel.schema import EventSchema
 
 __all__ = ["describe_events", "describe_source"]
@@ -75,6 +75,7 @@ def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, 
 
 def describe_events(events: str, config: Config, json_file: Path | None) -> None:
     """Print the description; with `json_file`, write it as JSON too."""
+    check_not_read(json_file, events)
     columns, limit = config.columns, config.preparation.memory_limit
     source = open_events(events, client=columns.client, categories=columns.categories, memory_limit=limit)
     schema = infer_schema(source, columns)

@@ -12,7 +12,7 @@ from seqmel.embedding import sequence_chunks
 from seqmel.errors import ModelError
 from seqmel.evaluation.drift import Drift, drift
 from seqmel.evaluation.input_drift import InputDrift, input_drift
-from seqmel.files import written_beside
+from seqmel.files import check_not_read, written_beside
 from seqmel.model import load_model
 
 __all__ = ["compare_embeddings", "compare_events", "is_model"]
@@ -25,6 +25,7 @@ def is_model(path: str) -> bool:
 
 def compare_events(model: str, events: str, *, psi: float, unseen: float, json_file: Path | None) -> InputDrift:
     """Print how far each column has moved since the training, and the verdict; with `json_file`, write all of it."""
+    check_not_read(json_file, model, events)
     loaded = load_model(model)
     if loaded.statistics is None:
         raise ModelError(
@@ -63,6 +64,7 @@ def compare_embeddings(
     json_file: Path | None,
 ) -> Drift:
     """Print the dimensions that moved most and the verdict; with `json_file`, write all of it."""
+    check_not_read(json_file, reference, current)
     vectors = [read_embeddings(path, client=client) for path in (reference, current)]
     found = drift(*vectors, bins=bins, psi_threshold=psi, p_threshold=p_value, seed=seed)
     console = _written(found, json_file)

@@ -23,7 +23,7 @@ from seqmel.evaluation.curves import Curve, label_curve, size_curve
 from seqmel.evaluation.results import TITLES, Scores
 from seqmel.evaluation.scoring import AGGREGATES, Task, beside_aggregates, score, standard_rows, vectors_alone
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Split
-from seqmel.files import written_beside
+from seqmel.files import check_not_read, written_beside
 from seqmel.progress import Progress
 
 __all__ = [
@@ -156,6 +156,8 @@ def evaluate_files(
 ) -> list[Scores]:
     """Score every target, print a table for each, and write all of it as JSON, and the curves as PNG, where asked."""
     asked.check(events=events is not None)
+    for written_to in (json_file, asked.plot):
+        check_not_read(written_to, labels, events, *(given.partition("=")[2] or given for given in embeddings))
     clients = config.columns.client or _client_of(embeddings, labels)
     split = asked.split(labels, clients)
     series = [read_labels(labels, target, client=clients, moment=asked.moment) for target in targets]

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from seqmel.files import written_beside
+from seqmel.files import check_not_read, written_beside
 from seqmel.model import load_model
 from seqmel.progress import Progress
 from seqmel.recognition import Parts, Retrieval, measure_retrieval
@@ -30,6 +30,7 @@ def retrieve_clients(
     progress: Progress,
 ) -> Retrieval:
     """Print the figures and whose they are; with `json_file`, write all of it."""
+    check_not_read(json_file, model, events)
     found = measure_retrieval(
         load_model(model), events, clients=clients, parts=parts, min_events=min_events, trained_on=trained_on,
         seed=seed, device=device, progress=progress,

@@ -269,7 +269,7 @@ class SequenceEmbedder(SequenceTransformer):
         """
         self._check_fitted()
         path = Path(path)
-        check_output(path, overwrite=overwrite)
+        check_output(path, overwrite=overwrite, folder=True)
         with written_beside(path) as partial:
             write_model(partial, self.model_)
         return path

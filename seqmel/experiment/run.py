@@ -65,6 +65,8 @@ def run_experiment(
         SeqmelError: the plan, the data or a training; cells that were done before it stay done.
     """
     plan, output = Path(plan), Path(output)
+    if output.is_file():
+        raise OutputError(f"{output} is a file, and a folder is what is written. Name another output.")
     checked = read_plan(plan)
     root = Path(data) if data is not None else plan.parent
     for name in checked.data:

@@ -53,7 +53,7 @@ def export_onnx(model: Model, output: str | Path, *, overwrite: bool = False) ->
         OutputError: the output exists or cannot be written.
     """
     output = Path(output)
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, folder=False)
     content = build(model).SerializeToString()
     with written_beside(output) as partial:
         partial.write_bytes(content)

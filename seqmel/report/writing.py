@@ -85,9 +85,9 @@ def write_report(
     """
     output = Path(output)
     _check_options(labels, targets, clients)
-    check_output(output, overwrite=overwrite)
     if output.is_dir():
         raise ConfigError(f"{output} is a folder. Name an HTML file to write, such as {output / 'report.html'}.")
+    check_output(output, overwrite=overwrite, folder=False, reads=(events, embeddings, labels, *scores))
     placed = resolve_device(device)
     keep_large_blocks()
     quality = tables([found for path in scores for found in read_scores(path)])

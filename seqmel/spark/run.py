@@ -57,7 +57,7 @@ def prepare_spark(
         ConfigError: pyspark or Java is missing.
     """
     output, config = Path(output), config or Config()
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     options, began, spark = config.preparation, time.monotonic(), spark_session()
     client = model.schema.client if model else config.columns.client
     opened, source = open_spark(
@@ -148,7 +148,7 @@ def embed_spark_to_parquet(
     Raises:
         ConfigError: int8 or binary without scales, which all vectors together would have to say.
     """
-    check_output(Path(output), overwrite=overwrite)
+    check_output(Path(output), overwrite=overwrite, folder=False, reads=(events, scales))
     how = _streamed(vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales))
     frame, out, vectors = _embedding(model, events, how, device, ordered=True)
 

@@ -76,7 +76,7 @@ def finetune(
     if resume and not overwrite and (output / "config.json").is_file():
         progress.say(f"{output} is already trained; nothing to resume.")
         return output
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, folder=True, reads=(events, labels))
     _once(targets)
     client = client or config.columns.client
     client = client or (likely_client(labels, model.schema.client) if model else None)

@@ -49,7 +49,7 @@ def prepare(
         progress: where to report to.
     """
     output = Path(output)
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     with written_beside(output) as partial:
         _prepare_into(partial, events, config or Config(), model, progress)
     return open_prepared(output)
@@ -136,7 +136,7 @@ def _train(events: Events, output: Path, config: Config, resume: bool, overwrite
         return _trained(work, prepared, config, None, progress)
 
     if current_rank().first:
-        check_output(output, overwrite=overwrite)
+        check_output(output, overwrite=overwrite, folder=True, reads=(events,))
         with unfinished(output, config.to_dict(), events, resume=resume, overwrite=overwrite) as work:
             model = learnt(work)
             shutil.rmtree(work / "model", ignore_errors=True)

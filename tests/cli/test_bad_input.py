@@ -316,6 +316,18 @@ def test_overwrite_does_not_remove_a_folder_of_the_users(command: str, refused: 
 
 
 @WRITING
+def test_an_output_that_is_the_input(command: str, refused: Run, tmp_path: Path) -> None:
+    path = stored(EVENTS, tmp_path)
+    line = refused(command, path, "-o", str(path), "--overwrite")
+    says(
+        line,
+        "events.parquet",
+        "Name another output",
+        "is read here" if command in ("embed", "predict") else "is a file",
+    )
+
+
+@WRITING
 def test_an_output_below_a_file(command: str, refused: Run, tmp_path: Path) -> None:
     path = stored(EVENTS, tmp_path)
     says(refused(command, path, "-o", str(path / "out")), "Cannot write", "is not a folder that can be written to")
