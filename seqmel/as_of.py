@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,9 @@ def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | Non
             return int(str(moments))
         said = dt.datetime.fromisoformat(str(moments))
         return said.astimezone(dt.timezone.utc).replace(tzinfo=None) if said.tzinfo else said
+    if re.fullmatch(r"[-+0-9.,:/ TZ]+", str(moments)):
+        example = "2024-01-31 or 2024-01-31 12:00" if schema.time_unit == "timestamp" else "365, in whole numbers"
+        raise InputError(f"{str(moments)!r} is no moment, nor a file that is there. Write one such as {example}.")
     return None
 
 

@@ -127,7 +127,7 @@ def test_an_event_at_the_moment_is_not_before_it() -> None:
         (pa.table({"client_id": [1, 2], "event_time": [dt.datetime(2020, 1, 1), None]}), InputError, "no time"),
         (pa.table({"client_id": [-1], "event_time": [dt.datetime(2020, 1, 1)]}), InputError, "No client of"),
         (pa.table({"client_id": [1], "event_time": ["soon"]}), InputError, "'soon'"),
-        ("2020-13-45", InputError, "2020-13-45"),
+        ("2020-13-45", InputError, "'2020-13-45' is no moment, nor a file that is there. Write one such as 2024-01-31"),
     ],
     ids=["column", "null", "strangers", "text", "no date"],
 )

@@ -40,7 +40,7 @@ TimeFormat = Annotated[
     str | None, typer.Option(help="How times are written, where text is not ISO 8601: %d.%m.%Y %H:%M.")
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file with options.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="One option: encoder.hidden_size=128. Repeatable.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="One option: events.hidden_size=512. Repeatable.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same model.")]
 Precision = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")]

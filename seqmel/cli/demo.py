@@ -45,10 +45,12 @@ def run_demo(output: Path, *, clients: int, seed: int, overwrite: bool, progress
 
 
 def _what_next(output: Path, seconds: float) -> str:
+    training = DEMO_OPTIONS["training"]
+    options = f" --epochs {training['epochs']} --batch-size {training['batch_size']}"
     return f"""Done in {seconds:.0f} s. Look at {output}/demo.png, and at the model card {output}/model/README.md.
 The same by hand, and with your own events and labels in their place:
 
-  seqmel train {output}/events.parquet -o model
+  seqmel train {output}/events.parquet -o model{options}
   seqmel embed model {output}/events.parquet -o embeddings.parquet
   seqmel evaluate {output}/clients.parquet --target gender --embeddings embeddings.parquet --events {output}/events.parquet
 """

@@ -27,7 +27,7 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--set wants name=value, such as encoder.hidden_size=256; found {setting!r}.")
+            raise ConfigError(f"--set wants name=value, such as events.hidden_size=512; found {setting!r}.")
         try:
             names = name.strip().split(".")
             _put(options, names, parse_yaml(value))

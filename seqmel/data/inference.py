@@ -93,6 +93,7 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     given = _given(source, options, client, time)
     open_columns = [c for c in source.columns if c not in given and c not in (client, time, *options.ignore)]
     left_out = {c: why for c, why in source.left_out.items() if c not in given}
+    left_out |= {c: "an index that pandas wrote" for c in open_columns if re.fullmatch(r"__index_level_\d+__", c)}
     left_out |= {c: AS_ASKED for c in options.ignore if c in source.columns}
     if options.categorical is not None and options.numeric is not None:
         left_out |= {c: NOT_NAMED for c in open_columns if c not in left_out}

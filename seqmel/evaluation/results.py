@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,16 @@ class Score:
 
     def __str__(self) -> str:
         if self.metric in _IN_UNITS_OF_TARGET:
-            return f"{self.mean:.4g} ± {self.half_width:.2g}"
+            return _in_units(self.mean, self.half_width)
         return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+def _in_units(mean: float, half: float) -> str:
+    """A figure in units of the target, to as many places as two digits of its interval have: 3,435 ± 2,000, 0.0120 ± 0.0034."""
+    if not math.isfinite(half) or half <= 0 or not 1e-6 < half < 1e12:
+        return f"{mean:.4g} ± {half:.2g}"
+    places = max(0, 1 - math.floor(math.log10(half)))
+    return f"{mean:,.{places}f} ± {half:,.{places}f}"
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,11 @@ class Scores:
     def caption(self) -> str:
         """What the table rests on: clients, classes, split, interval."""
         classes = f" ({shown(f'{name}: {n:,}' for name, n in self.classes.items())})" if self.classes else ""
-        return f"{self.target}: {self.clients:,} clients{classes}, {self._split}; LightGBM, {self.trees} trees."
+        without = self.labelled - self.clients
+        left_out = f" {without:,} more have a label, but no features in one of the sets." if without else ""
+        return (
+            f"{self.target}: {self.clients:,} clients{classes}, {self._split}; LightGBM, {self.trees} trees.{left_out}"
+        )
 
     @property
     def _split(self) -> str:

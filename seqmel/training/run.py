@@ -19,7 +19,7 @@ from seqmel.data.inference import infer_schema
 from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
 from seqmel.data.reading import Events, event_files, open_events
 from seqmel.data.statistics import fit_statistics
-from seqmel.errors import ConfigError, OutputError, SeqmelError
+from seqmel.errors import ConfigError, OutputError, SchemaError, SeqmelError
 from seqmel.files import check_output, full_disk_in_words, move_into_place, partial_path, stamp, written_beside
 from seqmel.model import Model, save_model
 from seqmel.parallel import current_rank, first_before_others, launched, ranks, wait
@@ -124,10 +124,13 @@ def train(
         return _train(events, output, config, resume, overwrite, progress if rank.first else silent)
 
 
+ALREADY_TRAINED = "{} is already trained; nothing to resume. To train anew, pass --overwrite too."
+
+
 def _train(events: Events, output: Path, config: Config, resume: bool, overwrite: bool, progress: Progress) -> Path:
     """As one process or one of several: the first prepares and writes, all learn."""
     if resume and not overwrite and (output / "config.json").is_file():
-        progress.say(f"{output} is already trained; nothing to resume.")
+        progress.say(ALREADY_TRAINED.format(output))
         return output
 
     def learnt(work: Path) -> Model:
@@ -253,18 +256,21 @@ def _work_folder(output: Path, wanted: dict[str, Any], seen: Any, *, resume: boo
         )
     if work.exists() and not resume:
         shutil.rmtree(work)
-    if options.is_file():
-        before = _read(options)
-        if before != wanted:
+    try:
+        if options.is_file() and (before := _read(options)) != wanted:
             raise OutputError(
                 f"The unfinished run in {work} has other options ({_first_difference(before, wanted)})."
                 " Resume it with the same options, or discard it with --overwrite."
             )
-    if events.is_file() and (before := _read(events)) != seen:
-        raise OutputError(
-            f"The unfinished run in {work} has other events ({_files(before)} there, {_files(seen)} now)."
-            " Resume it with the events that it began with, or discard it with --overwrite."
-        )
+        if events.is_file() and (before := _read(events)) != seen:
+            raise OutputError(
+                f"The unfinished run in {work} has other events ({_files(before)} there, {_files(seen)} now)."
+                " Resume it with the events that it began with, or discard it with --overwrite."
+            )
+    except OutputError:
+        if not overwrite:
+            raise
+        shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     return work
 
@@ -298,7 +304,15 @@ def prepared_in(
 ) -> PreparedSequences:
     """Prepared sequences as they are, or events prepared within `work`, with the model's vocabulary where there is one."""
     if is_prepared(events):
-        return open_prepared(events, vocabulary=model.vocabulary if model else None)
+        prepared = open_prepared(events, vocabulary=model.vocabulary if model else None)
+        for name in ("client", "time"):
+            said, there = getattr(config.columns, name), getattr(prepared.schema, name)
+            if said not in (None, there):
+                raise SchemaError(
+                    f"{events} was prepared with the {name} column {there!r}, not {said!r}. Prepare the events again, or leave"
+                    f" --{name} (schema.{name}) out."
+                )
+        return prepared
     folder = work / "prepared"
     if not is_prepared(folder):
         shutil.rmtree(folder, ignore_errors=True)

@@ -280,3 +280,10 @@ def test_no_column_that_could_be_the_client_is_said_with_what_there_is() -> None
     table = pa.table(BASE).rename_columns(["who", "event_time", "amount"])
     with pytest.raises(SchemaError, match=r"Found no client column by its name\..*has: who, event_time, amount"):
         infer_schema(open_events(table))
+
+
+def test_the_index_that_pandas_writes_into_a_file_is_left_out_unless_it_is_named(tmp_path: Any) -> None:
+    table = pa.table(BASE | {"__index_level_0__": pa.array(range(ROWS))})
+    assert infer_schema(open_events(table)).left_out == {"__index_level_0__": "an index that pandas wrote"}
+    named = infer_schema(open_events(table), SchemaOptions(numeric=("amount", "__index_level_0__")))
+    assert "__index_level_0__" in named.numeric

@@ -222,13 +222,21 @@ def test_results_for_programs_are_plain_json(scores: Scores) -> None:
 def test_results_for_people_show_mean_and_interval(scores: Scores) -> None:
     assert "| a | 0.800 ± 0.248 | 0.500 ± 0.000 |" in scores.markdown()
     assert "gender: 30 clients (F: 20, M: 10), 3 folds" in scores.markdown()
+    assert "10 more have a label, but no features in one of the sets." in scores.markdown()
     printed = io.StringIO()
     Console(width=120, file=printed).print(scores.table())
     assert "0.800 ± 0.248" in printed.getvalue()
 
 
-def test_errors_in_units_of_the_target_keep_four_digits() -> None:
-    assert str(Score("a", "rmse", (12345.0, 12355.0))) == "1.235e+04 ± 64"
+@pytest.mark.parametrize(
+    ("folds", "shown"),
+    [
+        ((12345.0, 12355.0), "12,350 ± 64"), ((3_000.0, 3_870.0), "3,435 ± 5,527"), ((0.0119, 0.0121), "0.0120 ± 0.0013"),
+        ((5.0, 5.0), "5 ± 0"), ((1e14, 3e14), "2e+14 ± 1.3e+15"),
+    ],
+)  # fmt: skip
+def test_errors_in_units_of_the_target_have_the_places_of_their_interval(folds: tuple[float, ...], shown: str) -> None:
+    assert str(Score("a", "rmse", folds)) == shown
 
 
 def test_a_score_that_is_not_there_names_those_that_are(scores: Scores) -> None:

@@ -198,6 +198,22 @@ def test_resume_leaves_a_finished_model_as_it_is(undisturbed: Path) -> None:
     assert (undisturbed / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_resume_and_overwrite_together_go_on_with_the_same_run_and_replace_all_else(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    for options in (config(6), config()):
+        with pytest.raises(KeyboardInterrupt):
+            train(EVENTS, model, config=options, resume=True, overwrite=True, progress=Stop(2, 8))
+    begun = (tmp_path / "model.partial" / "options.json").stat().st_mtime_ns
+    with pytest.raises(KeyboardInterrupt):
+        train(EVENTS, model, config=config(), resume=True, overwrite=True, progress=Stop(3, 8))
+    assert (tmp_path / "model.partial" / "options.json").stat().st_mtime_ns == begun
+    assert_equal_models(train(EVENTS, model, config=config(), resume=True, overwrite=True), undisturbed)
+    train(EVENTS, model, config=config(1), resume=True, overwrite=True)
+    assert len(history(model)) == 1
+
+
 def test_a_model_that_exists_is_replaced_only_when_asked(tmp_path: Path) -> None:
     model = train(EVENTS, tmp_path / "model", config=config(1))
     with pytest.raises(OutputError, match="exists"):
@@ -331,3 +347,11 @@ def test_prepare_may_spill_to_disk_while_columns_are_recognised(
     prepare(card_events(5), tmp_path / "s", config=config)
     assert spilled == [True]
     assert not (tmp_path / "s" / "sorting").exists()
+
+
+@pytest.mark.parametrize(("name", "there"), [("client", "client_id"), ("time", "event_time")])
+def test_sequences_are_not_trained_on_with_the_name_of_another_column(name: str, there: str, tmp_path: Path) -> None:
+    prepare(EVENTS, tmp_path / "s", config=config(1))
+    with pytest.raises(SchemaError, match=rf"was prepared with the {name} column '{there}', not 'other'\. .*--{name}"):
+        train(tmp_path / "s", tmp_path / "model", config=config(1, schema={name: "other"}))
+    train(tmp_path / "s", tmp_path / "model", config=config(1, schema={name: there}))
