@@ -33,6 +33,8 @@ Categories: TypeAlias = Mapping[str, CategoryCodes | None]
 _NUMBERS = "auto_type_candidates = ['BIGINT', 'HUGEINT', 'DOUBLE', 'VARCHAR']"
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _LOOKED_AT = 10_000
+_NOT_KNOWN = ("NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "NaN", "nan", "<NA>")  # as pandas and R write it
+_PLAIN_NUMBER = "regexp_full_match({0}, '-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?')"
 _FARTHEST_WHOLE = 1e15  # beyond it the text of a category that is a real number has an exponent or a point
 
 
@@ -73,7 +75,7 @@ def register_csv(
     rows = csv_sql(files, list(texts))
     if not read:
         found = _types(connection, rows, texts)
-        typed = ", ".join(f"{ident(name)}::{kind} AS {ident(name)}" for name, kind in found.items())
+        typed = ", ".join(f"{_typed(name, kind)} AS {ident(name)}" for name, kind in found.items())
         connection.execute(f"CREATE VIEW raw AS SELECT *{f' REPLACE ({typed})' if typed else ''} FROM {rows}")
         return
     kinds = read_as_text(connection, files, texts, "raw")
@@ -81,7 +83,13 @@ def register_csv(
         connection.execute(f"CREATE OR REPLACE TABLE raw AS FROM {rows}")
         kinds = _types(connection, "raw", texts)
     for name, kind in kinds.items():
-        connection.execute(f"ALTER TABLE raw ALTER COLUMN {ident(name)} TYPE {kind}")
+        connection.execute(f"ALTER TABLE raw ALTER COLUMN {ident(name)} TYPE {kind} USING {_typed(name, kind)}")
+
+
+def _typed(name: str, kind: str) -> str:
+    """SQL for a column of text in the type that was found; a number that is marked as not known is null."""
+    text = ident(name)
+    return f"CASE WHEN {text} NOT IN {_NOT_KNOWN} THEN {text}::DOUBLE END" if kind == "DOUBLE" else f"{text}::{kind}"
 
 
 def read_as_text(
@@ -121,8 +129,7 @@ def read_as_text(
 _CLEAR = {
     "BIGINT": "bool_and(TRY_CAST({0} AS BIGINT)::VARCHAR IS NOT DISTINCT FROM {0})",
     "VARCHAR": "bool_or({0} IS NOT NULL AND TRY_CAST({0} AS DOUBLE) IS NULL AND TRY_CAST({0} AS HUGEINT) IS NULL)",
-    "DOUBLE": "bool_and(regexp_full_match({0}, '-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?'))"
-    " AND bool_or(contains({0}, '.') OR contains(lower({0}), 'e'))",
+    "DOUBLE": f"bool_and({_PLAIN_NUMBER}) AND bool_or(contains({{0}}, '.') OR contains(lower({{0}}), 'e'))",
 }
 """Type -> SQL aggregate for whether a column of text clearly has it, and not one before."""
 
@@ -209,13 +216,15 @@ _CLIENT_TYPE = f"CASE WHEN {_GIVEN_BACK} THEN 'BIGINT' END"
 _CATEGORY_TYPE = (
     f"CASE WHEN {_GIVEN_BACK} THEN 'BIGINT' WHEN {_NULLED} THEN 'DOUBLE' WHEN {_BOOLEAN} THEN 'BOOLEAN' END"
 )
-_TYPE = f"CASE WHEN {_BOOLEAN} THEN 'BOOLEAN' WHEN {_CLOCK} THEN 'TIME' END"
+_MARKED = f"bool_or({_PLAIN_NUMBER}) AND bool_and({_PLAIN_NUMBER} OR {{0}} IN {_NOT_KNOWN})"
+_TYPE = f"CASE WHEN {_BOOLEAN} THEN 'BOOLEAN' WHEN {_CLOCK} THEN 'TIME' WHEN {_MARKED} THEN 'DOUBLE' END"
 
 
 def _types(
     connection: duckdb.DuckDBPyConnection, rows: str, texts: Mapping[str, str], names: Sequence[str] | None = None
 ) -> dict[str, str]:
-    """Column -> type, of the columns of text that all have one: ISO 8601, true and false, and what `texts` says.
+    """Column -> type, of the columns of text that all have one: ISO 8601, true and false, numbers of which some are marked as not
+    known, and what `texts` says.
 
     What the first rows show to be none is not looked for in the others.
     """

@@ -264,3 +264,28 @@ def table_of(files: list[str], categories: Categories | None, *, as_text: bool) 
         except duckdb.Error as error:
             return type(error)
     return connection.execute("DESCRIBE raw").fetchall(), repr(connection.execute("FROM raw").fetchall())
+
+
+@pytest.mark.parametrize("opened", [open_events, open_unread])
+@pytest.mark.parametrize("mark", ["NA", "N/A", "NULL", "null", "None", "nan", "<NA>"])
+@pytest.mark.parametrize("late", [False, True], ids=["among the first rows", "later"])
+def test_a_number_that_is_marked_as_not_known_is_null(late: bool, mark: str, opened: Any, tmp_path: Path) -> None:
+    known = [f"{i % 40},{i % 7}.5,{i % 90},{i % 3}x" for i in range(20_000 if late else 50)]
+    path = lines(tmp_path / "events.csv", "client_id,amount,items,kind", *known, f"1,{mark},{mark},{mark}")
+    source = opened(path)
+    assert source.columns == {"client_id": "BIGINT", "amount": "DOUBLE", "items": "DOUBLE", "kind": "VARCHAR"}
+    wanted = (1, len(known), len(known), mark)
+    counts = "count(*) FILTER (amount IS NULL AND items IS NULL), count(amount), count(items)"
+    assert source.row(f"SELECT {counts}, last(kind ORDER BY __row) FROM events") == wanted
+
+
+def test_marks_alone_and_numbers_with_zeros_before_them_stay_text(tmp_path: Path) -> None:
+    path = lines(tmp_path / "events.csv", "client_id,none,code", "1,NA,NA", "2,NA,00123", "2,NULL,00124")
+    source = open_events(path)
+    assert source.columns == {"client_id": "BIGINT", "none": "VARCHAR", "code": "VARCHAR"}
+
+
+def test_a_category_that_is_known_keeps_its_text(tmp_path: Path) -> None:
+    path = lines(tmp_path / "events.csv", "client_id,code", "1,NA", "2,12", "2,1.50")
+    source = open_events(path, categories={"code": CategoryCodes(values=("12", "NA", "1.50"), null=False)})
+    assert source.rows("SELECT code FROM events ORDER BY __row") == [("NA",), ("12",), ("1.50",)]
