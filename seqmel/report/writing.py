@@ -29,6 +29,7 @@ from seqmel.report.page import Colouring, Fact, Page, Run, render
 from seqmel.report.quality import read_scores, tables
 from seqmel.report.searches import explore, timelines
 from seqmel.training.batches import generator
+from seqmel.training.card import kept_epoch
 from seqmel.training.run import prepare
 
 __all__ = ["write_report"]
@@ -226,8 +227,8 @@ def _options(model: Model) -> list[Fact]:
 
 def _run(model: Model) -> Run:
     history = model.metrics["history"]
-    watched = [row for row in history if "recall_at_1" in row]
-    best = int(max(watched, key=lambda row: row["recall_at_1"])["epoch"]) if watched else None
+    kept = kept_epoch(history)
+    best = int(kept["epoch"]) if kept else None
     collapsed = [int(row["epoch"]) for row in history if row.get("effective_rank", _COLLAPSED) < _COLLAPSED]
     return Run(history, best, collapsed)
 

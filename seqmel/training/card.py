@@ -9,15 +9,19 @@ from seqmel.data.targets import Target
 from seqmel.errors import shown
 from seqmel.model import Model
 
-__all__ = ["draw_curves", "finetuned_card", "model_card"]
+__all__ = ["draw_curves", "finetuned_card", "kept_epoch", "model_card"]
 
 
 def model_card(model: Model) -> str:
     """The card as Markdown: what went in, how it was trained, what came out, how to use it."""
     from seqmel import __version__
 
-    config, metrics, last = model.config, model.metrics, (model.metrics["history"] or [{}])[-1]
-    figures = "\n".join(f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in last.items())
+    config, metrics, history = model.config, model.metrics, model.metrics["history"]
+    kept = kept_epoch(history) or (history or [{}])[-1]
+    figures = "\n".join(
+        f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in kept.items() if name != "epoch"
+    )
+    which = f"epoch {kept['epoch']:.0f} of {len(history)}, which was kept" if kept else "not trained"
     return f"""# Embeddings of `{model.schema.client}` by seqmel {__version__}
 
 {metrics["embedding_dim"]} numbers a client, from {metrics["events"]:,} events of {metrics["clients"]:,} clients.
@@ -29,7 +33,7 @@ Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {metrics["p
 {config.loss.name}{f" and miner {config.miner.name}" if config.miner else ""}; {config.views.count} {config.views.name.replace("_", " ")} of {config.views.min_length} to {config.views.max_length} events a client, {config.training.batch_size} clients a batch, seed {config.seed}.
 Trained in {metrics["seconds"]:,.0f} s. All options are in `config.json`, all epochs in `metrics.json` and in the picture.
 
-| last epoch | |
+| {which} | |
 |---|---|
 {figures}
 
@@ -37,6 +41,12 @@ Trained in {metrics["seconds"]:,.0f} s. All options are in `config.json`, all ep
 
 {_LIMITS}
 """
+
+
+def kept_epoch(history: list[dict[str, float]]) -> dict[str, float] | None:
+    """The epoch whose weights were kept, the first of the best recall; None where no client was held out, and the last was."""
+    watched = [row for row in history if "recall_at_1" in row]
+    return max(watched, key=lambda row: row["recall_at_1"], default=None)
 
 
 _LIMITS = """What it was not made for: clients of another kind than those it was trained on, and columns whose meaning has changed since.

@@ -296,7 +296,11 @@ def test_a_model_folder_carries_all_that_it_was_trained_with(undisturbed: Path) 
     assert set(model.vocabulary.categorical) | set(model.vocabulary.numeric) == set(model.schema.features)
     assert (model.metrics["clients"], model.metrics["events"]) == (24, len(EVENTS))
     assert model.config.views.max_length is not None
-    assert "`client_id`" in (undisturbed / "README.md").read_text()
+    card, rows = (undisturbed / "README.md").read_text(), history(undisturbed)
+    assert "`client_id`" in card
+    kept = max(rows, key=lambda row: row["recall_at_1"])
+    assert f"| epoch {kept['epoch']:.0f} of {len(rows)}, which was kept | |" in card
+    assert f"| recall at 1 | {kept['recall_at_1']:.4g} |" in card
 
 
 def test_no_training_at_all_gives_the_untrained_encoder(tmp_path: Path) -> None:
