@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from seqmel.config import Config, methods, read_config
+from seqmel.config import Config, as_config, methods, read_config
 from seqmel.errors import ConfigError
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -302,3 +302,12 @@ def test_a_narrow_recurrence_embeds_more_events_at_a_time(encoder: str | tuple[s
     name, size = encoder if isinstance(encoder, tuple) else (encoder, None)
     options = {"name": name} | ({"hidden_size": size} if size else {})
     assert Config.of({"encoder": options, "embedding": {"batch_events": 100}}).events_at_a_time == events
+
+
+def test_options_by_their_names_stand_for_a_config() -> None:
+    assert as_config(None) == as_config({}) == Config()
+    assert as_config({"training": {"epochs": 3}}) == as_config(Config.of({"training": {"epochs": 3}}))
+    with pytest.raises(ConfigError, match="unknown option 'epochs'"):
+        as_config({"epochs": 3})
+    with pytest.raises(ConfigError, match=r"config is a str\. Expected a Config or options, such as .* read_config"):
+        as_config("config.yaml")  # type: ignore[arg-type]

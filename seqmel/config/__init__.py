@@ -6,11 +6,11 @@ name with options: `encoder: lstm`, or `encoder: {name: lstm, hidden_size: 512}`
 
 from __future__ import annotations
 
-from seqmel.config.config import LABELLED, Config
+from seqmel.config.config import LABELLED, Config, as_config
 from seqmel.config.files import last_said, parse_yaml, read_config
 from seqmel.config.known import methods_of
 
-__all__ = ["LABELLED", "Config", "last_said", "methods", "parse_yaml", "read_config"]
+__all__ = ["LABELLED", "Config", "as_config", "last_said", "methods", "parse_yaml", "read_config"]
 
 
 def methods() -> dict[str, dict[str, str]]:

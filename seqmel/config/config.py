@@ -28,7 +28,7 @@ from seqmel.options.training import FinetuningOptions, TrainingOptions
 from seqmel.options.views import RandomSlicesOptions, ViewsOptions
 from seqmel.schema import SchemaOptions
 
-__all__ = ["LABELLED", "Config"]
+__all__ = ["LABELLED", "Config", "as_config"]
 
 _SIDE_BY_SIDE = 1024  # width of a recurrence times how many times as many events: what more memory it may take
 
@@ -199,6 +199,22 @@ class Config(Options):
     def to_dict(self) -> dict[str, Any]:
         """All options, with their defaults, as JSON holds them."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def as_config(config: Config | Mapping[str, Any] | None) -> Config:
+    """A config, or the options of one by the names of a config file; the defaults where None.
+
+    Raises:
+        ConfigError: something else, or options that are wrong.
+    """
+    if isinstance(config, Config):
+        return config
+    if config is not None and not isinstance(config, Mapping):
+        raise ConfigError(
+            f"config is a {type(config).__name__}. Expected a Config or options, such as {{'encoder': 'gru'}}; read_config reads"
+            " a file."
+        )
+    return Config.of(config or {})
 
 
 def _check_idle(config: Config, said: Container[str], source: str) -> None:

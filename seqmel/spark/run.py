@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from seqmel.config import Config
+from seqmel.config import Config, as_config
 from seqmel.data.inference import infer_schema
 from seqmel.data.number_types import NumberType
 from seqmel.data.prepared import PreparedSequences, open_prepared, write_prepared
@@ -39,7 +39,7 @@ def prepare_spark(
     events: Any,
     output: str | Path,
     *,
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     model: Model | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -56,7 +56,7 @@ def prepare_spark(
         SeqmelError: what `seqmel.prepare` raises.
         ConfigError: pyspark or Java is missing.
     """
-    output, config = Path(output), config or Config()
+    output, config = Path(output), as_config(config)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     options, began, spark = config.preparation, time.monotonic(), spark_session()
     client = model.schema.client if model else config.columns.client

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
-from seqmel.config import Config
+from seqmel.config import Config, as_config
 from seqmel.data.labels import Table, Task, likely_client, read_labels
 from seqmel.data.prepared import PreparedSequences
 from seqmel.data.reading import Events
@@ -41,7 +41,7 @@ def finetune(
     task: Task = "auto",
     weight: str | None = None,
     client: str | None = None,
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -71,7 +71,7 @@ def finetune(
     """
     from seqmel.device import resolve_device
 
-    output, config = Path(output), config_for(model, config or Config())
+    output, config = Path(output), config_for(model, as_config(config))
     resolve_device(config.device)
     if resume and not overwrite and (output / "config.json").is_file():
         progress.say(ALREADY_TRAINED.format(output))
@@ -102,7 +102,7 @@ def finetuned_model(
     *,
     weights: pd.Series[Any] | None = None,
     task: Task = "auto",
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> Model:
@@ -125,7 +125,7 @@ def finetuned_model(
     from seqmel.training.pretrain import new_encoder
 
     began = time.monotonic()
-    config = config_for(model, config or Config())
+    config = config_for(model, as_config(config))
     sequences = prepared.sequences.in_memory() if config.training.data == "memory" else prepared.sequences
     labelled = label(sequences, labels, weights=weights, task=task)
     check_names(labelled.targets, prepared.schema.client)

@@ -8,11 +8,11 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from seqmel.config import Config
+from seqmel.config import Config, as_config
 from seqmel.data.encoding import encode
 from seqmel.data.fitting import fit_vocabulary
 from seqmel.data.inference import infer_schema
@@ -33,7 +33,7 @@ def prepare(
     events: Events,
     output: str | Path,
     *,
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     model: Model | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -51,7 +51,7 @@ def prepare(
     output = Path(output)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     with written_beside(output) as partial:
-        _prepare_into(partial, events, config or Config(), model, progress)
+        _prepare_into(partial, events, as_config(config), model, progress)
     return open_prepared(output)
 
 
@@ -88,7 +88,7 @@ def train(
     events: Events,
     output: str | Path,
     *,
-    config: Config | None = None,
+    config: Config | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -100,7 +100,7 @@ def train(
     Args:
         events: see `open_events`, or a folder of prepared sequences.
         output: the model folder to write.
-        config: all options.
+        config: all options, as a Config or by the names of a config file.
         resume: go on with an interrupted run where there is one; a finished model is left as it is.
         overwrite: replace a model that is there, or an unfinished run.
         progress: where to report to.
@@ -111,7 +111,7 @@ def train(
     Raises:
         SeqmelError: whatever is wrong with the input, the options or the output.
     """
-    output, config = Path(output), config or Config()
+    output, config = Path(output), as_config(config)
     _check_first(config)
     from seqmel.device import resolve_device
 
@@ -151,7 +151,11 @@ def _train(events: Events, output: Path, config: Config, resume: bool, overwrite
 
 
 def train_model(
-    events: Events, *, config: Config | None = None, initial: Model | None = None, progress: Progress = silent
+    events: Events,
+    *,
+    config: Config | Mapping[str, Any] | None = None,
+    initial: Model | None = None,
+    progress: Progress = silent,
 ) -> Model:
     """Train a model and return it rather than write it. It equals what `train` writes for the same events and options.
 
@@ -159,7 +163,7 @@ def train_model(
 
     Args:
         events: see `open_events`, or a folder of prepared sequences.
-        config: all options.
+        config: all options, as a Config or by the names of a config file.
         initial: a model to go on from: its schema and vocabulary stay as they are, its weights are where training begins.
         progress: where to report to.
 
@@ -167,7 +171,7 @@ def train_model(
         ConfigError: an option that shapes the encoder differs from that of `initial`.
         SeqmelError: whatever else is wrong with the input or the options.
     """
-    config = config or Config()
+    config = as_config(config)
     _check_first(config)
     if initial is not None:
         _check_shape(initial, config)
