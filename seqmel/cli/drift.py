@@ -8,8 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from seqmel.data.labels import read_embeddings
+from seqmel.data.reading import event_files
+from seqmel.data.vector_files import scales_of
 from seqmel.embedding import sequence_chunks
-from seqmel.errors import ModelError
+from seqmel.errors import InputError, ModelError
 from seqmel.evaluation.drift import Drift, drift
 from seqmel.evaluation.input_drift import InputDrift, input_drift
 from seqmel.files import check_not_read, written_beside
@@ -65,6 +67,12 @@ def compare_embeddings(
 ) -> Drift:
     """Print the dimensions that moved most and the verdict; with `json_file`, write all of it."""
     check_not_read(json_file, reference, current)
+    types = [_number_type(path) for path in (reference, current)]
+    if types[0] != types[1]:
+        raise InputError(
+            f"{reference} was written as {types[0]} and {current} as {types[1]}: the steps alone would be drift. Write both with"
+            " the same --dtype."
+        )
     vectors = [read_embeddings(path, client=client) for path in (reference, current)]
     found = drift(*vectors, bins=bins, psi_threshold=psi, p_threshold=p_value, seed=seed)
     console = _written(found, json_file)
@@ -74,3 +82,9 @@ def compare_embeddings(
     )
     console.print(found.verdict)
     return found
+
+
+def _number_type(path: str) -> str:
+    """How the numbers of a file of embeddings were written."""
+    scales = scales_of(event_files(path), path)
+    return "float" if scales is None else scales.number_type
