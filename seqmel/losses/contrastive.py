@@ -66,8 +66,9 @@ class ContrastiveLoss(GrowingMargin):
         first, second = (torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True))
         apart, of_one = distances(embeddings, first, second), len(positives.first)  # all by one product
         pull, push = apart[:of_one] - self.positive_margin, self.margin - apart[of_one:]
-        sums = mined_sums(push > 0, negatives.real, apart[:of_one], positives.real, apart[of_one:], negatives.real)
-        self.figures = figures_of(sums)
+        self.figures = figures_of(
+            mined_sums(push > 0, negatives.real, apart[:of_one], positives.real, apart[of_one:], negatives.real)
+        )
         return self._reduce(pull, positives.real) + self._reduce(push, negatives.real)
 
     def _reduce(self, excess: Tensor, real: Tensor) -> Tensor:

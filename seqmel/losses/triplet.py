@@ -56,7 +56,6 @@ class TripletLoss(GrowingMargin):
         pull = distances(embeddings, triplets.anchor, triplets.positive)
         push = distances(embeddings, triplets.anchor, triplets.negative)
         costs = (pull - push + self.margin).clamp(min=0)
-        sums = mined_sums(costs > 0, triplets.real, pull, triplets.real, push, triplets.real)
-        self.figures = figures_of(sums)
+        self.figures = figures_of(mined_sums(costs > 0, triplets.real, pull, triplets.real, push, triplets.real))
         counted = triplets.real & (costs > 0) if self.reduction == "active" else triplets.real
         return masked_mean(costs, counted)

@@ -22,7 +22,7 @@ from seqmel.errors import ConfigError, InputError, shown
 from seqmel.files import check_output
 from seqmel.model import Model, save_model
 from seqmel.progress import Progress, silent
-from seqmel.training.run import ALREADY_TRAINED, prepared_in, unfinished
+from seqmel.training.run import already_trained, prepared_in, unfinished
 
 __all__ = ["UNREAD", "finetune", "finetuned_model", "save_finetuned"]
 
@@ -73,8 +73,7 @@ def finetune(
 
     output, config = Path(output), config_for(model, as_config(config))
     resolve_device(config.device)
-    if resume and not overwrite and (output / "config.json").is_file():
-        progress.say(ALREADY_TRAINED.format(output))
+    if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):
         return output
     check_output(output, overwrite=overwrite, folder=True, reads=(events, labels))
     _once(targets)

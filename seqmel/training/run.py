@@ -26,7 +26,7 @@ from seqmel.parallel import current_rank, first_before_others, launched, ranks, 
 from seqmel.progress import Progress, record, silent
 from seqmel.sealed import parse_json
 
-__all__ = ["prepare", "prepared_in", "train", "train_model", "unfinished", "write_model"]
+__all__ = ["already_trained", "prepare", "prepared_in", "train", "train_model", "unfinished", "write_model"]
 
 
 def prepare(
@@ -124,13 +124,17 @@ def train(
         return _train(events, output, config, resume, overwrite, progress if rank.first else silent)
 
 
-ALREADY_TRAINED = "{} is already trained; nothing to resume. To train anew, pass --overwrite too."
+def already_trained(output: Path, *, resume: bool, overwrite: bool, progress: Progress) -> bool:
+    """Whether a run that is to be resumed is finished, which is said, and is not to be replaced."""
+    finished = resume and not overwrite and (output / "config.json").is_file()
+    if finished:
+        progress.say(f"{output} is already trained; nothing to resume. To train anew, pass --overwrite too.")
+    return finished
 
 
 def _train(events: Events, output: Path, config: Config, resume: bool, overwrite: bool, progress: Progress) -> Path:
     """As one process or one of several: the first prepares and writes, all learn."""
-    if resume and not overwrite and (output / "config.json").is_file():
-        progress.say(ALREADY_TRAINED.format(output))
+    if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):
         return output
 
     def learnt(work: Path) -> Model:
