@@ -12,7 +12,7 @@ import pyarrow as pa
 from seqmel.data.columns import EventColumns
 from seqmel.data.source import EventSource
 
-__all__ = ["finite", "gaps", "magnitudes", "quantiles", "within"]
+__all__ = ["finite", "gaps", "middle_magnitudes", "quantiles", "within"]
 
 _QUANTILES = 32  # of one query: with the number of aggregates in it a query takes longer than in proportion
 
@@ -38,10 +38,21 @@ def within(columns: EventColumns, column: str, by: str) -> pa.Table:
     return pa.table([category.texts.take(pa.array(category.index)), pa.array(x, from_pandas=True)], ["key", "x"])
 
 
-def magnitudes(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The absolute values other than zero of sorted numbers, sorted."""
-    below, above = x[: np.searchsorted(x, 0.0)], x[np.searchsorted(x, 0.0, "right") :]
-    return np.sort(np.concatenate([-below, above])) if len(below) else above
+def middle_magnitudes(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Of the absolute values other than zero of sorted numbers the one or two in the middle, whose median is that of all."""
+    below, above = -x[: np.searchsorted(x, 0.0)][::-1], x[np.searchsorted(x, 0.0, "right") :]
+    n = len(below) + len(above)
+    return np.array([_smallest(below, above, k) for k in ((n - 1) // 2, n // 2) if n])
+
+
+def _smallest(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], k: int) -> np.float64:
+    """The k-th smallest, from 0 on, of two runs of sorted numbers: how many of the k before it are of the first is bisected."""
+    low, high = max(0, k - len(b)), min(k, len(a))
+    while low < high:
+        i = (low + high) // 2
+        low, high = (i + 1, high) if a[i] < b[k - i - 1] else (low, i)
+    smallest: np.float64 = np.concatenate([a[low : low + 1], b[k - low : k - low + 1]]).min()
+    return smallest
 
 
 def quantiles(source: EventSource, asked: Sequence[tuple[Sorted, tuple[float, ...]]]) -> list[list[float] | None]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from seqmel.data.checking import DAY_US, EventTimes, category_text, time_sql, times_of
-from seqmel.data.column_fitting import finite, gaps, magnitudes, quantiles, within
+from seqmel.data.column_fitting import finite, gaps, middle_magnitudes, quantiles, within
 from seqmel.data.column_reading import whole_columns
-from seqmel.data.columns import EventColumns, ask
+from seqmel.data.columns import Category, EventColumns, ask
 from seqmel.data.source import ROW, EventSource, ident
 from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
 from seqmel.errors import SchemaError
@@ -81,18 +82,24 @@ def _fit_on_columns(
     max_categories: int,
 ) -> Vocabulary:
     """What `fit_vocabulary` fits on the table `sample`, on the same sample of whole columns."""
+    with ThreadPoolExecutor(columns.threads) as pool:
+        counted = {c: pool.submit(_frequent, x, min_count, max_categories) for c, x in columns.categories.items()}
+        sample, for_gaps = _samples(source, schema, columns)
+        between = pool.submit(gaps, for_gaps)
+        sorting = {c: pool.submit(finite, sample, c) for c in schema.numeric}
+        numbers = {c: x.result() for c, x in sorting.items()}
+        middles = [pool.submit(middle_magnitudes, x) for x in numbers.values()]
     categorical = {}
-    for c, category in columns.categories.items():
-        nulls, values = category.nulls, category.frequent(min_count, max_categories)
+    for c, frequent in counted.items():
+        values, nulls = frequent.result()
         categorical[c] = category_codes(c, values, nulls=nulls, known=times.events - nulls, label=source.label)
-    sample, for_gaps = _samples(source, schema, columns)
-    numbers, sorted_gaps = {c: finite(sample, c) for c in schema.numeric}, gaps(for_gaps)
+    sorted_gaps = between.result()
     q_gaps, *found = quantiles(
         source,
         [
             (sorted_gaps if len(sorted_gaps) else gaps(sample), _SHARES),
             *((x, _SHARES) for x in numbers.values()),
-            *((magnitudes(x), (0.5,)) for x in numbers.values()),
+            *((x.result(), (0.5,)) for x in middles),
         ],
     )
     q, medians = found[: len(numbers)], found[len(numbers) :]
@@ -104,6 +111,11 @@ def _fit_on_columns(
         numeric[c] = _numeric_scales(c, source.label, overall, by, groups, categorical)
     time = _time_scale(q_gaps, times.daily, times.low_us, times.high_us)
     return Vocabulary(categorical=categorical, numeric=numeric, time=time)
+
+
+def _frequent(category: Category, least: int, most: int) -> tuple[list[str], int]:
+    """See `Category.frequent`, and `Category.nulls`."""
+    return category.frequent(least, most), category.nulls
 
 
 def _samples(source: EventSource, schema: EventSchema, columns: EventColumns) -> tuple[EventColumns, EventColumns]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from small import SCHEMA, card_events, nested
 
 from seqmel.data import column_reading, fitting
+from seqmel.data.column_fitting import middle_magnitudes
 from seqmel.data.column_reading import whole_columns
 from seqmel.data.columns import _places_by
 from seqmel.data.encoding import encode
@@ -186,6 +187,16 @@ def test_places_are_sorted_whatever_the_size_of_the_keys(data: Any) -> None:
     bounds = data.draw(st.lists(st.sampled_from([1, 2, 7, 2**31, 2**62, 2**63 + 1, 2**64]), min_size=1, max_size=3))
     keys = [np.array(data.draw(st.lists(st.integers(0, b - 1), min_size=n, max_size=n)), np.uint64) for b in bounds]
     assert _places_by(list(zip(keys, bounds, strict=True))).tolist() == np.lexsort(keys).tolist()
+
+
+@FEW
+@given(st.lists(st.one_of(st.integers(-4, 4), st.floats(allow_nan=False, allow_infinity=False)), max_size=30))
+def test_the_middle_of_magnitudes_is_that_of_all_sorted(drawn: list[float]) -> None:
+    x = np.sort(np.array(drawn, np.float64))
+    magnitudes = np.sort(np.abs(x[x != 0]))
+    n = len(magnitudes)
+    expected = magnitudes[[(n - 1) // 2, n // 2]] if n else magnitudes
+    assert middle_magnitudes(x).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("grouped", [True, False])
