@@ -38,6 +38,12 @@ _WAITING = {
     aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal, aten.is_nonzero, aten.bincount, aten.histc,
     aten._unique2, aten.unique_dim, aten.unique_consecutive, aten.unique_dim_consecutive, aten._linalg_svd,
 }  # fmt: skip
+_UNORDERED = {
+    aten.index_add, aten.index_add_, aten.scatter_add, aten.scatter_add_, aten.scatter_reduce, aten.scatter_reduce_, aten.put_,
+    aten.cumsum, aten.cumsum_, aten.histc, aten.segment_reduce, aten._segment_reduce_backward,
+}  # fmt: skip
+"""What adds real numbers in an order that no GPU promises, or, segment_reduce, has a wrong gradient where values are equal. So does
+`index_put` that accumulates, on a CPU with several threads: it is the gradient of x[index]."""
 
 
 class OnCard(Tensor):
@@ -63,11 +69,13 @@ class OnCard(Tensor):
 
 
 class Card(TorchDispatchMode):
-    """Within it the card is there; `waits` says what made the host wait for it, and where in seqmel."""
+    """Within it the card is there; `waits` says what made the host wait for it, and where in seqmel, and `unordered` what may give
+    other numbers on another run."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[str] = []
+        self.unordered: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = dict(kwargs or {}), func.overloadpacket
@@ -111,6 +119,9 @@ class Card(TorchDispatchMode):
     def _check(self, name: Any, args: Any, kwargs: Any, leaves: list[Any], host: list[Tensor]) -> None:
         if name in _WAITING or (name is aten.repeat_interleave and kwargs.get("output_size") is None):
             self._wait(str(name))
+        real = any(isinstance(x, OnCard) and x.is_floating_point() for x in leaves)
+        if real and (name in _UNORDERED or (name in _INDEXING and True in args[3:4])):
+            self._wait(f"{name} adds in no order", self.unordered)
         if name in _INDEXING:
             indices = [x for x in args[1] if isinstance(x, Tensor)]
             if any(x.dtype == torch.bool for x in indices):
@@ -125,9 +136,9 @@ class Card(TorchDispatchMode):
         if any(isinstance(x, torch.Generator) for x in leaves):
             raise RuntimeError(f"{name}: a generator of the host for numbers on the card")
 
-    def _wait(self, why: str) -> None:
+    def _wait(self, why: str, found: list[str] | None = None) -> None:
         lines = [f"{f.filename}:{f.lineno}" for f in traceback.extract_stack() if "/seqmel/" in f.filename]
-        self.waits.append(f"{why}, {lines[-1] if lines else 'of the gradient'}")
+        (self.waits if found is None else found).append(f"{why}, {lines[-1] if lines else 'of the gradient'}")
 
 
 def _gru(by_input: Tensor, by_state: Tensor, h: Tensor, b_in: Any = None, b_state: Any = None) -> tuple[Tensor, ...]:

@@ -95,6 +95,8 @@ def trained(
         found[f"loss {step}"] = loss.detach()
     if card is not None and card.waits:
         raise RuntimeError("waits: " + "; ".join(sorted(set(card.waits))))
+    if card is not None and card.unordered:
+        raise RuntimeError("may differ from run to run: " + "; ".join(sorted(set(card.unordered))))
     encoder.eval()
     with torch.no_grad():  # without inference mode, which wants to know of tensors what those of the card do not tell
         found["vectors"] = embed_sequences.__wrapped__(encoder, placed, config, device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -59,6 +60,7 @@ class SequenceBatch:
             None if self.now is None else self.now.to(device, non_blocking=True),
         )
 
+    @cached_property
     def sequence_index(self) -> Tensor:
         """(E,) int64: to which sequence each event belongs."""
         return torch.repeat_interleave(

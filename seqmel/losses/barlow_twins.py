@@ -20,6 +20,7 @@ from torch import Tensor
 
 from seqmel.losses.base import MetricLoss, precisely
 from seqmel.losses.pairs import neighbouring_views
+from seqmel.sums import take_rows
 
 __all__ = ["BarlowTwinsLoss"]
 
@@ -51,7 +52,10 @@ class BarlowTwinsLoss(MetricLoss):
         first, second, real = neighbouring_views(clients)
         weight = real.to(embeddings.dtype).unsqueeze(1)
         count = weight.sum()
-        one, two = _standardised(embeddings[first], weight), _standardised(embeddings[second], weight)
+        one, two = (
+            _standardised(take_rows(embeddings, first), weight),
+            _standardised(take_rows(embeddings, second), weight),
+        )
         correlations = one.t() @ two / count.clamp(min=1)
         own = correlations.diagonal()
         repeated = correlations.square().sum() - own.square().sum()

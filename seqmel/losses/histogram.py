@@ -15,12 +15,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from seqmel.losses.base import MetricLoss, precisely
 from seqmel.losses.blocks import summed_over_rows
 from seqmel.losses.pairs import same_client
+from seqmel.sums import sum_rows
 
 __all__ = ["HistogramLoss"]
+
+_STRIPS = 16  # each with sums of its own, which a GPU adds up side by side
 
 
 class HistogramLoss(MetricLoss):
@@ -55,11 +59,16 @@ class HistogramLoss(MetricLoss):
             return own, positive.sum(), others, negative.sum()
 
         own, pairs, others, other_pairs = summed_over_rows(part, embeddings, len(clients))
-        return (others / other_pairs.clamp(min=1) * (own / pairs.clamp(min=1)).cumsum(0)).sum()
+        below = (
+            torch.ones(self.bins, self.bins, dtype=own.dtype, device=own.device).tril() @ own
+        )  # a sum up to each node
+        return (others / other_pairs.clamp(min=1) * below / pairs.clamp(min=1)).sum()
 
     def _histogram(self, left: Tensor, share: Tensor, counted: Tensor) -> Tensor:
         """(bins,) how many of the pairs that are counted lie at each node."""
         weight = counted.to(share.dtype)
-        nodes = torch.zeros(self.bins, dtype=share.dtype, device=share.device)
-        nodes = nodes.index_add(0, left.view(-1), ((1 - share) * weight).view(-1))
-        return nodes.index_add(0, (left + 1).view(-1), (share * weight).view(-1))
+        parts = torch.stack([(1 - share) * weight, share * weight], 2).view(-1, 2)
+        strip = torch.arange(len(parts), device=left.device) % _STRIPS
+        sums = sum_rows(parts, strip * self.bins + left.view(-1), _STRIPS * self.bins)
+        low, high = sums.view(_STRIPS, self.bins, 2).sum(0).unbind(1)
+        return low + F.pad(high[:-1], (1, 0))

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from seqmel.losses.base import MetricLoss, precisely
 from seqmel.losses.blocks import mean_over_rows
 from seqmel.losses.pairs import masked_logsumexp, masked_sum, neighbouring_views
+from seqmel.sums import take_rows
 
 __all__ = ["NPairLoss"]
 
@@ -52,9 +53,9 @@ class NPairLoss(MetricLoss):
         first, second, real = neighbouring_views(clients)
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-            one, two = x[first[rows]], x[second[rows]]
+            one, two = take_rows(x, first[rows]), take_rows(x, second[rows])
             other = (clients[first[rows]].unsqueeze(1) != clients[first]) & real
-            costs = F.softplus(masked_logsumexp(one @ x[second].t(), other) - (one * two).sum(1))
+            costs = F.softplus(masked_logsumexp(one @ take_rows(x, second).t(), other) - (one * two).sum(1))
             costs = torch.where(other.any(1), costs, 0.0)
             lengths = (one.square().sum(1) + two.square().sum(1)) / 2
             return masked_sum(costs + self.length_weight * lengths, real[rows])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seqmel.losses.blocks import over_rows
+from seqmel.sums import take_cells, take_rows
 
 __all__ = [
     "Pairs",
@@ -103,7 +104,7 @@ def same_client(clients: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Ten
 def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """(P,) Euclidean distances of pairs. The gradient at distance zero is zero, not NaN."""
     if _all_at_once(embeddings, first):
-        squared = cross_distances(embeddings).view(-1).index_select(0, first * len(embeddings) + second)
+        squared = take_cells(cross_distances(embeddings), first, second)
     else:
         squared = _of_pairs(lambda one, other: (one - other).square(), embeddings, first, second)
     return root(squared)
@@ -112,7 +113,7 @@ def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
 def similarities(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """(P,) dot products of pairs: the cosine, of unit vectors."""
     if _all_at_once(embeddings, first):
-        return (embeddings @ embeddings.t()).view(-1).index_select(0, first * len(embeddings) + second)
+        return take_cells(embeddings @ embeddings.t(), first, second)
     return _of_pairs(torch.mul, embeddings, first, second)
 
 
@@ -122,7 +123,7 @@ def _of_pairs(
     """(P,) sums over the numbers of each pair compared; of many pairs some at a time."""
 
     def part(x: Tensor, rows: slice) -> tuple[Tensor]:
-        return (compared(x.index_select(0, first[rows]), x.index_select(0, second[rows])).sum(1),)
+        return (compared(take_rows(x, first[rows]), take_rows(x, second[rows])).sum(1),)
 
     parts = over_rows(part, embeddings, len(first), columns=embeddings.shape[1])
     return torch.cat([found for (found,) in parts])

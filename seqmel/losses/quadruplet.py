@@ -26,6 +26,7 @@ from seqmel.losses.pairs import (
     root,
     same_client,
 )
+from seqmel.sums import take_cells, take_rows
 
 __all__ = ["QuadrupletLoss"]
 
@@ -62,8 +63,8 @@ class QuadrupletLoss(GrowingMargin):
                 nearest = apart.masked_fill(~negative, torch.inf).argmin(1)
                 third = (clients[nearest].unsqueeze(1) != clients) & negative
                 farther = cross_distances(x[nearest], x).masked_fill_(~third, torch.inf).argmin(1)
-            push = apart.gather(1, nearest.unsqueeze(1))
-            others = (x[nearest] - x[farther]).square().sum(1, keepdim=True)
+            push = take_cells(apart, torch.arange(len(apart), device=apart.device), nearest).unsqueeze(1)
+            others = (take_rows(x, nearest) - take_rows(x, farther)).square().sum(1, keepdim=True)
             first, second = (apart - push + self.margin).clamp(min=0), (apart - others + self.other_margin).clamp(min=0)
             real = positive & negative.any(1, keepdim=True)
             near, far = root(apart.detach()), root(push.detach()).expand_as(apart)

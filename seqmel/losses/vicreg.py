@@ -24,6 +24,7 @@ from torch import Tensor
 
 from seqmel.losses.base import MetricLoss, precisely
 from seqmel.losses.pairs import neighbouring_views
+from seqmel.sums import take_rows
 
 __all__ = ["VICRegLoss"]
 
@@ -59,7 +60,7 @@ class VICRegLoss(MetricLoss):
         first, second, real = neighbouring_views(clients)
         weight = real.to(embeddings.dtype).unsqueeze(1)
         count = weight.sum()
-        one, two = embeddings[first], embeddings[second]
+        one, two = take_rows(embeddings, first), take_rows(embeddings, second)
         near = ((one - two).square() * weight).sum() / (count * embeddings.shape[1]).clamp(min=1)
         spread = self._spread(one, weight) + self._spread(two, weight)
         return torch.where(count > 1, self.invariance * near + spread, 0.0)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.data.batch import SequenceBatch
+from seqmel.sums import take_rows
 
 __all__ = ["Attend", "attention_over", "grouped", "nested"]
 
@@ -111,8 +112,8 @@ class _Group:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
         """(F, heads, d) for the real events of the group, in its order."""
-        q, k, v = (x.index_select(0, self.events).unflatten(0, self.shape).transpose(1, 2) for x in (q, k, v))
+        q, k, v = (take_rows(x, self.events).unflatten(0, self.shape).transpose(1, 2) for x in (q, k, v))
         # what is not real comes last, so that looking back never meets it
         mask = None if self.real is None or causal else self.real[:, None, None, :]
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).transpose(1, 2).flatten(0, 1)
-        return seen if self.places is None else seen.index_select(0, self.places)
+        return seen if self.places is None else take_rows(seen, self.places)

@@ -16,6 +16,7 @@ from seqmel.data.batch import SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, Vocabulary
 from seqmel.errors import ConfigError, shown
 from seqmel.options.network import ByCategoryOptions
+from seqmel.sums import sum_rows
 
 __all__ = ["ByCategory", "column_to_pool_by"]
 
@@ -63,11 +64,10 @@ class ByCategory(nn.Module):
     def summarise(self, states: Tensor, batch: SequenceBatch) -> Tensor:
         """(B, slots * (size + 1)) float32: of each kind the sums, then the number of events; zeros where there are none."""
         codes = batch.columns[self.column].long()
-        place = batch.sequence_index() * self.slots + torch.where(codes < self.slots, codes, UNSEEN)
+        place = batch.sequence_index * self.slots + torch.where(codes < self.slots, codes, UNSEEN)
         inner = self.inner(states).float()
         told = torch.cat([inner, inner.new_ones(len(inner), 1)], dim=1)
-        sums = told.new_zeros(len(batch) * self.slots, self.size + 1).index_add(0, place, told)
-        return sums.view(len(batch), self.output_size)
+        return sum_rows(told, place, len(batch) * self.slots).view(len(batch), self.output_size)
 
     def read(self, sums: Tensor) -> Tensor:
         """(B, output_size): means and logarithms of counts, from what `summarise` gave or sums of such."""

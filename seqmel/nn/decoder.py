@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.parallel import summed
+from seqmel.sums import take_cells
 
 __all__ = ["EventDecoder"]
 
@@ -22,8 +23,8 @@ _MONDAY = 3  # 1970-01-01 was a Thursday
 
 def _evened(kinds: Tensor, count: int) -> Tensor:
     """(E,) weights in inverse proportion to the share of an event's kind, or `_LEAST_SHARE` more; of mean 1 over all ranks."""
-    ones = torch.ones_like(kinds, dtype=torch.float32)
-    counts = summed(torch.zeros(count, device=kinds.device).index_add(0, kinds, ones))
+    counts = torch.zeros(count, dtype=torch.int64, device=kinds.device).index_add(0, kinds, torch.ones_like(kinds))
+    counts = summed(counts.float())
     shares = counts / counts.sum().clamp(min=1)
     weights = 1 / (shares + _LEAST_SHARE)
     return (weights / (weights * shares).sum().clamp(min=1e-6))[kinds]
@@ -88,9 +89,9 @@ class EventDecoder(nn.Module):
         by = self.by.get(name)
         if by is not None:
             number, kinds = events.columns[name], events.columns[by].long()
-            cost = F.huber_loss(output[rows, kinds], number.nan_to_num(), reduction="none")
+            cost = F.huber_loss(take_cells(output, rows, kinds), number.nan_to_num(), reduction="none")
             return cost.masked_fill(number.isnan(), 0.0) * weights[by]
-        return -output.log_softmax(1)[rows, self._codes(name, events)]
+        return -take_cells(output.log_softmax(1), rows, self._codes(name, events))
 
     def _codes(self, name: str, events: SequenceBatch) -> Tensor:
         """(E,) int64: which of the outputs of a feature is the event's."""

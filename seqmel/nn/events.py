@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from seqmel.data.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 from seqmel.nn.products import Linear
+from seqmel.sums import grouped
 
 __all__ = ["EventEncoder", "TimeFeatures", "weighted_rows"]
 
@@ -29,7 +30,7 @@ def weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
 class _WeightedRows(torch.autograd.Function):
     """An embedding bag whose gradient is an embedding bag too: each row of the table sums the events that used it.
 
-    Twice as fast on the CPU as torch's own gradient of a bag with weights, to the same bits; no atomics on a GPU.
+    Twice as fast on the CPU as torch's own gradient of a bag with weights, to the same bits; in one order on a GPU.
     """
 
     @staticmethod
@@ -41,8 +42,7 @@ class _WeightedRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         rows, weights = ctx.saved_tensors
-        used, order = torch.sort(rows.reshape(-1), stable=True)
-        begins = torch.searchsorted(used, torch.arange(ctx.size, device=used.device))  # bincount would wait for a GPU
+        order, begins = grouped(rows.reshape(-1), ctx.size)
         d_table = F.embedding_bag(
             order // rows.shape[1], gradients[0].contiguous(), offsets=begins,
             mode="sum", per_sample_weights=weights.reshape(-1)[order],

@@ -3,64 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from seqmel.data.batch import SequenceBatch
 from seqmel.nn.by_category import ByCategory
+from seqmel.nn.segments import segment_max, segment_sum
+from seqmel.sums import take_rows
 
-__all__ = ["POOLINGS", "Pooling", "Summary", "segment_max", "segment_sum", "side_by_side"]
-
-
-def segment_sum(values: Tensor, batch: SequenceBatch) -> Tensor:
-    """(E, H) -> (B, H): sum over the events of each sequence; zero for an empty one."""
-    return values.new_zeros(len(batch), values.shape[1]).index_add(0, batch.sequence_index(), values)
-
-
-def segment_max(values: Tensor, batch: SequenceBatch) -> Tensor:
-    """(E, H) -> (B, H): largest over the events of each sequence; zero for an empty one."""
-    if values.device.type == "cpu":
-        lengths = batch.lengths.tolist()
-        return _MaxOnCpu.apply(values, lengths) if torch.is_grad_enabled() else _max_on_cpu(values, lengths)
-    longest = torch.segment_reduce(values, "max", offsets=batch.offsets)
-    return torch.where((batch.offsets.diff() > 0).unsqueeze(1), longest, 0.0)
-
-
-def _max_on_cpu(values: Tensor, lengths: list[int]) -> Tensor:
-    """Without the places of the largest, which only a gradient needs, five times as fast."""
-    out = values.new_zeros(len(lengths), values.shape[1])
-    for row, part in zip(out, values.split(lengths), strict=True):
-        if len(part):
-            torch.amax(part, dim=0, out=row)
-    return out
-
-
-class _MaxOnCpu(torch.autograd.Function):
-    """Ten times as fast as the backward of torch.segment_reduce there; of equal values the first takes the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, lengths: list[int]) -> Tensor:
-        out = values.new_zeros(len(lengths), values.shape[1])
-        where = torch.full(out.shape, -1, dtype=torch.int64)
-        begin = 0
-        for row, length in enumerate(lengths):
-            if length:
-                torch.max(values[begin : begin + length], dim=0, out=(out[row], where[row]))
-                where[row] += begin
-            begin += length
-        ctx.save_for_backward(where)
-        ctx.events = len(values)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (where,) = ctx.saved_tensors
-        filled = where[:, 0] >= 0
-        d_values = gradients[0].new_zeros(ctx.events, where.shape[1])
-        d_values.scatter_(0, where[filled], gradients[0][filled])
-        return d_values, None
+__all__ = ["POOLINGS", "Pooling", "Summary", "side_by_side"]
 
 
 _BLOCK_NUMBERS = 2**20  # four megabytes of states, and a few times that made of them on the way
@@ -144,7 +97,7 @@ class Pooling(nn.Module):
             summary["mean"] = segment_sum(states, batch) / count.clamp(min=1)
         if "std" in self.names:
             # squares are least about the mean: no gradient goes through it
-            away = states - summary["mean"].detach().index_select(0, batch.sequence_index())
+            away = states - summary["mean"].detach().index_select(0, batch.sequence_index)
             summary["squares"] = segment_sum(away * away, batch)
         if "max" in self.names:
             summary["max"] = segment_max(states, batch)
@@ -155,7 +108,7 @@ class Pooling(nn.Module):
         if self.scores is not None:
             scores = self.scores(states).float()
             summary["peak"] = segment_max(scores.detach(), batch)
-            weights = (scores - summary["peak"][batch.sequence_index()]).exp()
+            weights = (scores - summary["peak"][batch.sequence_index]).exp()
             summary["weight"] = segment_sum(weights, batch)
             weighted = states.unflatten(1, (self.heads, -1)) * weights.unsqueeze(2)
             summary["attended"] = segment_sum(weighted.flatten(1), batch)
@@ -220,5 +173,5 @@ class Pooling(nn.Module):
 def _last(states: Tensor, batch: SequenceBatch) -> Tensor:
     if batch.events == 0:
         return states.new_zeros(len(batch), states.shape[1])
-    last = states[(batch.offsets[1:] - 1).clamp(min=0)]
+    last = take_rows(states, (batch.offsets[1:] - 1).clamp(min=0))
     return torch.where((batch.offsets.diff() > 0).unsqueeze(1), last, 0.0)

@@ -21,6 +21,7 @@ from seqmel.losses.pairs import masked_logsumexp
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import nothing
 from seqmel.parallel import gathered
+from seqmel.sums import take_rows
 
 __all__ = ["CPC"]
 
@@ -61,7 +62,7 @@ class CPC(nn.Module):
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats a step; zero where no view has two events."""
         events, states = encoded.batch.sequences, encoded.states
-        clients = encoded.batch.clients[events.sequence_index()]
+        clients = encoded.batch.clients[events.sequence_index]
         ends = events.lengths.cumsum(0).repeat_interleave(events.lengths)
         left = ends - 1 - torch.arange(events.events)  # events that follow in the same view
         costs, asked = [], 0
@@ -69,8 +70,8 @@ class CPC(nn.Module):
             places = (left >= step).nonzero()[:, 0]
             places = places[torch.randperm(len(places))[: self.most_events]].to(events.device, non_blocking=True)
             found = places + step
-            queries = gathered(ahead(states.index_select(0, places)))
-            keys = gathered(self.to_key(states.index_select(0, found)[:, : self.event_size]))
+            queries = gathered(ahead(take_rows(states, places)))
+            keys = gathered(self.to_key(take_rows(states, found)[:, : self.event_size]))
             cost = self._step(queries, keys, gathered(clients[found]), gathered(events.time[found]))
             costs.append(cost / len(queries) if len(queries) else nothing(self))
             asked += len(queries) > 0

@@ -35,7 +35,7 @@ class EventPrediction(nn.Module):
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats an event. A view with no other of its client foretells itself."""
         events = encoded.batch.sequences
-        view = events.sequence_index()
+        view = events.sequence_index
         costs = self.decoder.costs(encoded.vectors, encoded.batch.others[view], events)
         lengths = events.offsets.diff().clamp(min=1)
         return mean_over_ranks((costs / lengths[view]).sum(), len(events))

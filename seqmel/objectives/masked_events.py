@@ -13,6 +13,7 @@ from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
 from seqmel.parallel import mean_over_ranks
+from seqmel.sums import take_rows
 
 __all__ = ["MaskedEvents"]
 
@@ -41,6 +42,6 @@ class MaskedEvents(nn.Module):
         events = encoded.batch.sequences
         count = max(1, round(self.share * events.events))
         hidden = torch.randperm(events.events)[:count].sort().values.to(events.device, non_blocking=True)
-        states = encoded.encoder.states(events, hidden=hidden, stand_in=self.stand_in).index_select(0, hidden)
+        states = take_rows(encoded.encoder.states(events, hidden=hidden, stand_in=self.stand_in), hidden)
         rows = torch.arange(len(hidden), device=events.device)
         return mean_over_ranks(self.decoder.costs(states, rows, events.take(hidden)).sum(), len(hidden))

@@ -13,6 +13,7 @@ from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
 from seqmel.parallel import mean_over_ranks
+from seqmel.sums import take_rows
 
 __all__ = ["NextEvent"]
 
@@ -42,6 +43,6 @@ class NextEvent(nn.Module):
         first[begins[events.lengths > 0]] = True
         targets = (~first).nonzero()[:, 0]
         targets = targets[torch.randperm(len(targets))[: self.most_events]].to(events.device, non_blocking=True)
-        states = encoded.states.index_select(0, targets - 1)
+        states = take_rows(encoded.states, targets - 1)
         rows = torch.arange(len(targets), device=events.device)
         return mean_over_ranks(self.decoder.costs(states, rows, events.take(targets)).sum(), len(targets))

@@ -167,8 +167,8 @@ def test_only_clients_without_events_can_be_held() -> None:
 def test_a_batch_knows_to_which_sequence_each_event_belongs() -> None:
     batch = in_memory().gather(torch.tensor([4, 5, 6]), torch.tensor([0, 0, 0]), torch.tensor([2, 0, 3]))
     assert (len(batch), batch.events) == (3, 5)
-    assert batch.sequence_index().tolist() == [0, 0, 2, 2, 2]
-    assert batch.to("cpu").sequence_index().tolist() == [0, 0, 2, 2, 2]
+    assert batch.sequence_index.tolist() == [0, 0, 2, 2, 2]
+    assert batch.to("cpu").sequence_index.tolist() == [0, 0, 2, 2, 2]
 
 
 def test_the_order_of_a_batch_is_the_order_asked_for_across_chunks() -> None:

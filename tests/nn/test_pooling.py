@@ -16,7 +16,8 @@ from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, T
 from seqmel.errors import ConfigError
 from seqmel.nn.by_category import ByCategory, column_to_pool_by
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.nn.pooling import POOLINGS, Pooling, segment_max
+from seqmel.nn.pooling import POOLINGS, Pooling
+from seqmel.nn.segments import _largest_and_places, _largest_and_places_on_cpu, _Sum, segment_max, segment_sum
 from seqmel.options.network import ByCategoryOptions
 
 LENGTHS = [3, 0, 1, 9, 2, 0]
@@ -156,6 +157,24 @@ def test_of_equal_largest_events_the_first_takes_the_gradient() -> None:
     segment_max(x, batch).sum().backward()
     assert x.grad is not None
     assert x.grad[:, 0].tolist() == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("lengths", [[4, 1, 0, 3], [0, 2], [3, 0], [0], [1]])
+def test_a_gpu_has_the_same_sums_largest_values_and_gradients(lengths: list[int]) -> None:
+    """What it does is done on the CPU here; of equal events too, below and above zero."""
+    batch = batch_of(lengths)
+    x = torch.randint(-2, 2, (batch.events, 3), generator=torch.Generator().manual_seed(1)).float()
+    for mine, other in zip(_largest_and_places(x, batch), _largest_and_places_on_cpu(x, batch), strict=True):
+        assert mine.tolist() == other.tolist()
+    weights = torch.tensor([-1.0, 2.0, 0.5])
+    one, two = x.clone().requires_grad_(), x.clone().requires_grad_()
+    given, expected = _Sum.apply(one, batch), segment_sum(two, batch)
+    assert given.tolist() == expected.tolist()
+    (given * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert one.grad is not None
+    assert two.grad is not None
+    assert one.grad.tolist() == two.grad.tolist()
 
 
 def test_attention_with_large_scores_stays_finite() -> None:
