@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from seqmel.data.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.parallel import summed
-from seqmel.sums import take_cells
+from seqmel.sums import take_rows
 
 __all__ = ["EventDecoder"]
 
@@ -47,13 +47,19 @@ class EventDecoder(nn.Module):
     def __init__(self, vocabulary: Vocabulary, *, input_size: int, hidden_size: int = 256, time: bool = True) -> None:
         super().__init__()
         codes = {name: codes.size for name, codes in vocabulary.categorical.items()}
-        self.by = {name: scales.by for name, scales in vocabulary.numeric.items()}
-        self.sizes = codes | {name: codes[by] if by else _BINS for name, by in self.by.items()}
-        if time and not vocabulary.time.daily:
-            self.sizes[_HOUR] = 24
-        if time and vocabulary.time.span_days >= 14:
-            self.sizes[_WEEKDAY] = 7
+        by = {name: scales.by for name, scales in vocabulary.numeric.items()}
         self.categorical = tuple(codes)
+        self.valued = {name: within for name, within in by.items() if within is not None}
+        self.binned = tuple(name for name in by if name not in self.valued)
+        self.likely = codes | dict.fromkeys(self.binned, _BINS)
+        if time and not vocabulary.time.daily:
+            self.likely[_HOUR] = 24
+        if time and vocabulary.time.span_days >= 14:
+            self.likely[_WEEKDAY] = 7
+        self.sizes = self.likely | {name: codes[within] for name, within in self.valued.items()}
+        ends = torch.tensor([0, *self.sizes.values()]).cumsum(0)
+        self.begins: Tensor  # (F,) the first output of each feature
+        self.register_buffer("begins", ends[:-1], persistent=False)
         self.network = nn.Sequential(
             nn.LayerNorm(input_size), nn.Linear(input_size, hidden_size), nn.GELU(),
             nn.Linear(hidden_size, sum(self.sizes.values())),
@@ -76,30 +82,33 @@ class EventDecoder(nn.Module):
         """
         outputs = self.network(vectors)
         with torch.autocast(outputs.device.type, enabled=False):
-            parts = dict(zip(self.sizes, outputs.float().split(list(self.sizes.values()), dim=1), strict=True))
-            bys = [by for by in dict.fromkeys(self.by.values()) if by is not None]  # in the same order on every rank
-            weights = {by: _evened(events.columns[by].long(), self.sizes[by]) for by in bys}
-            costs = [self._one(name, output, rows, events, weights) for name, output in parts.items()]
-            return torch.stack(costs).sum(0)
+            parts = zip(self.sizes, outputs.float().split(list(self.sizes.values()), dim=1), strict=True)
+            table = torch.cat([part.log_softmax(1) if name in self.likely else part for name, part in parts], dim=1)
+            places = (rows * table.shape[1]).unsqueeze(1) + self.begins + self._codes(events)
+            found = take_rows(table.view(-1), places.view(-1)).view(places.shape)
+            costs = -found[:, : len(self.likely)].sum(1)
+            if self.valued:
+                costs = costs + self._value_costs(found[:, len(self.likely) :], events).sum(1)
+            return costs
 
-    def _one(
-        self, name: str, output: Tensor, rows: Tensor, events: SequenceBatch, weights: dict[str, Tensor]
-    ) -> Tensor:
-        """(E,) the cost of one feature; `weights` (E,) are those of the categories that numbers lie within."""
-        by = self.by.get(name)
-        if by is not None:
-            number, kinds = events.columns[name], events.columns[by].long()
-            cost = F.huber_loss(take_cells(output, rows, kinds), number.nan_to_num(), reduction="none")
-            return cost.masked_fill(number.isnan(), 0.0) * weights[by]
-        return -take_cells(output.log_softmax(1), rows, self._codes(name, events))
+    def _value_costs(self, expected: Tensor, events: SequenceBatch) -> Tensor:
+        """(E, numbers within a category): the weighted Huber losses of their expected values."""
+        numbers = torch.stack([events.columns[name] for name in self.valued], dim=1)
+        kinds = dict.fromkeys(self.valued.values())  # in the same order on every rank
+        weights = {by: _evened(events.columns[by].long(), self.likely[by]) for by in kinds}
+        costs = F.huber_loss(expected, numbers.nan_to_num(), reduction="none").masked_fill(numbers.isnan(), 0.0)
+        return costs * torch.stack([weights[by] for by in self.valued.values()], dim=1)
 
-    def _codes(self, name: str, events: SequenceBatch) -> Tensor:
-        """(E,) int64: which of the outputs of a feature is the event's."""
-        if name == _HOUR:
-            return events.time // _HOUR_US % 24
-        if name == _WEEKDAY:
-            return (events.time // (24 * _HOUR_US) + _MONDAY) % 7
-        values = events.columns[name]
-        if name in self.categorical:
-            return values.long()
-        return (torch.bucketize(values.nan_to_num(), self.edges) + 1).masked_fill(values.isnan(), 0)
+    def _codes(self, events: SequenceBatch) -> Tensor:
+        """(E, F) int64: which of the outputs of each feature is the event's."""
+        codes = {name: events.columns[name].long() for name in self.categorical}
+        if self.binned:
+            numbers = torch.stack([events.columns[name] for name in self.binned], dim=1)
+            bins = (torch.bucketize(numbers.nan_to_num(), self.edges) + 1).masked_fill(numbers.isnan(), 0)
+            codes |= dict(zip(self.binned, bins.unbind(1), strict=True))
+        if _HOUR in self.likely:
+            codes[_HOUR] = events.time // _HOUR_US % 24
+        if _WEEKDAY in self.likely:
+            codes[_WEEKDAY] = (events.time // (24 * _HOUR_US) + _MONDAY) % 7
+        codes |= {name: codes[by] for name, by in self.valued.items()}
+        return torch.stack([codes[name] for name in self.sizes], dim=1)

@@ -66,18 +66,23 @@ class TimeFeatures(nn.Module):
         for days, period, harmonics in ((14, 7.0, 3), (60, 30.436875, 2), (400, 365.2425, 2)):
             if scale.span_days >= days:
                 self.cycles_us.append((round(period * _DAY_US), harmonics))
-        self.output_size = 2 + 2 * sum(harmonics for _, harmonics in self.cycles_us)
+        waves = [(i, h + 1) for i, (_, harmonics) in enumerate(self.cycles_us) for h in range(harmonics)]
+        self.output_size = 2 + 2 * len(waves)
+        self.periods_us: Tensor  # (C,)
+        self.cycle: Tensor  # (W,) which cycle a wave belongs to
+        self.harmonic: Tensor  # (W,)
+        self.register_buffer("periods_us", torch.tensor([p for p, _ in self.cycles_us], dtype=torch.int64), False)
+        self.register_buffer("cycle", torch.tensor([i for i, _ in waves], dtype=torch.int64), False)
+        self.register_buffer("harmonic", torch.tensor([h for _, h in waves], dtype=torch.float32), False)
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """(E, output_size)."""
         seconds = self._gaps(batch).abs() / _SECOND_US  # shuffled views go back in time
         gap = (torch.log1p(seconds.float()) - self.scale.gap_center) / self.scale.gap_scale
-        parts = [gap.clamp(-5, 5), (seconds == 0).float()]
-        for period, harmonics in self.cycles_us:
-            turn = (batch.time % period).double().div(period).float() * (2 * math.pi)
-            for harmonic in range(1, harmonics + 1):
-                parts += [torch.sin(harmonic * turn), torch.cos(harmonic * turn)]
-        return torch.stack(parts, dim=1)
+        turns = (batch.time.unsqueeze(1) % self.periods_us).double().div(self.periods_us).float() * (2 * math.pi)
+        angles = turns.index_select(1, self.cycle) * self.harmonic
+        waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
+        return torch.cat([torch.stack([gap.clamp(-5, 5), (seconds == 0).float()], dim=1), waves], dim=1)
 
     @staticmethod
     def _gaps(batch: SequenceBatch) -> Tensor:
@@ -134,6 +139,18 @@ class EventEncoder(nn.Module):
         self.begins = dict(zip((*sizes, *curves), begins[:-1], strict=True))
         self.names = tuple(sizes)
         self.by = {name: scales.by for name, scales in vocabulary.numeric.items()}
+        numbers: dict[str, list[int]] = {  # of each category and number, as tensors
+            "code_begins": [self.begins[name] for name in self.names],
+            "curve_begins": [self.begins[name] for name in self.by],
+            "curve_of": [self.names.index(by) if by else 0 for by in self.by.values()],
+            "curve_rows": [_NUMBER_ROWS if by else 0 for by in self.by.values()],
+        }
+        self.code_begins: Tensor  # (categories,)
+        self.curve_begins: Tensor  # (numbers,) where the curve of each, or the first of its curves, begins
+        self.curve_of: Tensor  # (numbers,) the place among the categories of that which a number lies within
+        self.curve_rows: Tensor  # (numbers,) how far apart the curves of a number are; 0 where it has one
+        for name, values in numbers.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.int64), False)
         self.category_dropout = category_dropout
         self.knots: Tensor
         self.register_buffer("knots", torch.tensor(_KNOTS), persistent=False)
@@ -163,22 +180,23 @@ class EventEncoder(nn.Module):
 
     def rows(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
         """(E, K) rows of the table and their weights: one a category, two a number."""
-        columns = batch.columns
-        one = torch.ones(batch.events, dtype=self.table.dtype, device=batch.device)
-        seen = {name: self._hidden(columns[name].long()) for name in self.names}
-        rows = [codes + self.begins[name] for name, codes in seen.items()]
-        weights = [one] * len(rows)
-        for name, by in self.by.items():
-            left, right, share = self._between(columns[name])
-            begin = self.begins[name] + (seen[by] * _NUMBER_ROWS if by else 0)
-            rows += [begin + left, begin + right]
-            weights += [1 - share, share]
-        return torch.stack(rows, dim=1), torch.stack(weights, dim=1)
+        codes = self._hidden(_beside([batch.columns[name] for name in self.names], batch, torch.int32).long())
+        numbers = _beside([batch.columns[name] for name in self.by], batch, torch.float32)
+        left, right, share = self._between(numbers)
+        curve = (
+            self.curve_begins + codes.index_select(1, self.curve_of) * self.curve_rows
+            if self.names
+            else self.curve_begins
+        )
+        ends = torch.stack([curve + left, curve + right], dim=2).flatten(1)
+        weights = [torch.ones_like(codes, dtype=share.dtype), torch.stack([1 - share, share], dim=2).flatten(1)]
+        return torch.cat([codes + self.code_begins, ends], dim=1), torch.cat(weights, dim=1)
 
     def _hidden(self, codes: Tensor) -> Tensor:
         if not self.training or not self.category_dropout:
             return codes
-        return codes.masked_fill(torch.rand(codes.shape, device=codes.device) < self.category_dropout, UNSEEN)
+        chance = torch.rand(codes.shape[::-1], device=codes.device).t()
+        return codes.masked_fill(chance < self.category_dropout, UNSEEN)
 
     def _between(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The knots left and right of each number, and its share of the way; twice the last row for a missing one."""
@@ -188,6 +206,11 @@ class EventEncoder(nn.Module):
         share = (known - self.knots[left]) / (self.knots[left + 1] - self.knots[left])
         last = _NUMBER_ROWS - 1
         return left.masked_fill(missing, last), (left + 1).masked_fill(missing, last), share.to(self.table.dtype)
+
+
+def _beside(columns: list[Tensor], batch: SequenceBatch, dtype: torch.dtype) -> Tensor:
+    """(E, C): columns side by side; of none, nothing."""
+    return torch.stack(columns, dim=1) if columns else batch.time.new_zeros(batch.events, 0, dtype=dtype)
 
 
 def _curves(count: int, size: int) -> Tensor:

@@ -39,7 +39,7 @@ def test_costs_are_those_of_a_slow_twin() -> None:
         torch.nn.init.normal_(weights)
     vectors, rows = torch.randn(3, 8), torch.randint(0, 3, (EVENTS,))
     found = decoder.costs(vectors, rows, batch)
-    kind, size, level, hour, weekday = decoder.network(vectors).split([5, 15, 5, 24, 7], dim=1)
+    kind, size, hour, weekday, level = decoder.network(vectors).split([5, 15, 24, 7, 5], dim=1)
     edges = [-4, -2, -1.5, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 1.5, 2, 4]
     for e in range(EVENTS):
         row, code = rows[e], int(batch.columns["kind"][e])
