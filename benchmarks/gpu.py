@@ -3,7 +3,7 @@
     python benchmarks/gpu.py -o OUT [--clients 6000] [--batch 64 512 4096] [--repeats 5] [--device cuda]
 
 All events lie on the card (training.data: device) and products are in bfloat16. For each batch size: slices, a training
-step of each variant (that with a Transformer also with padded attention), its share of the product rate that the same
+step of each variant (that with a Transformer also with padded attention, the default also compiled), its share of the product rate that the same
 run measures, and the memory that the card gave; then embedding, with the writing of the file. Steps run under `torch.cuda.set_sync_debug_mode("error")`: a step that
 waits for the card is an error, and the table says so. `--device cpu` runs the same functions without a GPU.
 """
@@ -28,6 +28,7 @@ from made_data import write_data
 from serving import Run, sizes_of
 from stages_limits import flops_per_event, product
 from stages_seqmel import embed, loss, slices, step
+from torch._dynamo.exc import TorchDynamoException
 
 from seqmel.data.batch import SequenceBatch
 from seqmel.nn import transformer
@@ -71,19 +72,23 @@ def peak(device: str, repeats: int, rows: int) -> dict[str, float]:
     }
 
 
-def measure_step(folder: Path, variant: str, device: str, repeats: int, best: float) -> dict[str, Any]:
+def measure_step(
+    folder: Path, variant: str, device: str, repeats: int, best: float, *, compiled: str | None = None
+) -> dict[str, Any]:
     """A row for a training step; first without leave to wait, and where that fails again with it."""
     layers, encoder = VARIANTS[variant]
     sizes = sizes_of(folder)
     row: dict[str, Any] = {"what": f"step {variant}", "batch": sizes["batch"], "unit": "clients/s", "waits": "no"}
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-    make = partial(step, folder, variant=variant, precision="bf16", device=device)
+    make = partial(step, folder, variant=variant, precision="bf16", device=device, compiled=compiled)
     try:
-        step(folder, variant=variant, precision="bf16", device=device)()  # cuDNN and cuBLAS may wait when they begin
+        make()()  # cuDNN, cuBLAS and a compiler may wait when they begin
         row["rate"] = timed(make(around=partial(without_waiting, device)), repeats)
     except torch.OutOfMemoryError:
         return row | {"waits": "does not fit"}
+    except TorchDynamoException as error:
+        return row | {"waits": f"does not compile: {str(error).splitlines()[0]}"}
     except RuntimeError as error:
         if "synchroniz" not in str(error):
             raise
@@ -101,7 +106,9 @@ def padded(batch: SequenceBatch, size: int, *, causal: bool) -> Attend:
     return grouped(batch, causal=causal)
 
 
-def measure(folder: Path, device: str, batches: list[int], repeats: int, best: float) -> list[dict[str, Any]]:
+def measure(
+    folder: Path, device: str, batches: list[int], repeats: int, best: float, compiler: str
+) -> list[dict[str, Any]]:
     """All rows."""
     rows: list[dict[str, Any]] = []
     described = folder / "sizes.json"
@@ -117,6 +124,8 @@ def measure(folder: Path, device: str, batches: list[int], repeats: int, best: f
             with patch.object(transformer, "attention_over", padded):
                 row = measure_step(folder, "transformer", device, repeats, best)
             rows.append(row | {"what": "step transformer, attention padded to the longest"})
+            row = measure_step(folder, "default", device, repeats, best, compiled=compiler)
+            rows.append(row | {"what": "step default, compiled"})
     finally:
         described.write_text(json.dumps(asked), encoding="utf-8")
     rows.append({"what": "loss and mining", "unit": "calls/s", "rate": timed(loss(folder, device=device), repeats)})
@@ -154,6 +163,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 512, 4096], help="clients a batch")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument(
+        "--compiler", default="inductor", help="torch.compile's backend; eager looks through the step alone"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it runs, not how fast")
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
@@ -165,7 +177,7 @@ def main() -> None:
     products = peak(options.device, options.repeats, 64 if options.quick else 8192)
     name = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else options.device
     about = {"device": name, "torch": torch.__version__, "products": products, "sizes": sizes_of(folder)}
-    rows = measure(folder, options.device, options.batch, options.repeats, products["bf16"])
+    rows = measure(folder, options.device, options.batch, options.repeats, products["bf16"], options.compiler)
     (options.output / "gpu.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1), encoding="utf-8")
     (options.output / "gpu.md").write_text(table(about, rows) + "\n", encoding="utf-8")
     print(table(about, rows))

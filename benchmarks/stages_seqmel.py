@@ -95,7 +95,13 @@ def _wait(device: str) -> None:
 
 
 def step(
-    folder: Path, *, variant: str, precision: str = "fp32", device: str = "cpu", around: Callable[[], Any] | None = None
+    folder: Path,
+    *,
+    variant: str,
+    precision: str = "fp32",
+    device: str = "cpu",
+    around: Callable[[], Any] | None = None,
+    compiled: str | None = None,
 ) -> Run:
     """Draw, forward, backward, clip, AdamW, without a trainer around them; units are clients.
 
@@ -105,6 +111,7 @@ def step(
         precision: "fp32" or "bf16", as autocast.
         device: where the sequences lie and the step runs.
         around: makes a context for the steps, such as one that forbids synchronisation.
+        compiled: the backend of torch.compile for encoder and pooling, once for batches of all sizes; None is as it is.
     """
     keep_large_blocks()
     keep_few_kernels(recurrent=True)  # for all variants of this process
@@ -117,9 +124,13 @@ def step(
     optimizer = torch.optim.AdamW(weights, lr=1e-3)
     sequences = prepared.sequences.to(device) if device != "cpu" else prepared.sequences
     batches = _batches(sequences, prepared.vocabulary, objective, sizes)
+    if compiled is not None:
+        encoder.states = torch.compile(encoder.states, dynamic=True, backend=compiled)  # type: ignore[method-assign]
+        encoder.pool = torch.compile(encoder.pool, dynamic=True, backend=compiled)  # type: ignore[method-assign]
 
     def one(batch: ViewBatch) -> None:
         optimizer.zero_grad()
+        _ = batch.sequences.sequence_index, batch.sequences.first_events  # worked out here, where nothing is compiled
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
             value = objective.total(objective.losses(encoder, batch))
         value.backward()

@@ -67,6 +67,12 @@ class SequenceBatch:
             torch.arange(len(self), device=self.device), self.offsets.diff(), output_size=self.events
         )
 
+    @cached_property
+    def first_events(self) -> Tensor:
+        """int64, which event is the first of each sequence that has events."""
+        begins = self.lengths.cumsum(0) - self.lengths
+        return begins[self.lengths > 0].to(self.device, non_blocking=True)
+
     def take(self, events: Tensor) -> SequenceBatch:
         """These events (numbers, int64) as one sequence."""
         columns = {name: values.index_select(0, events) for name, values in self.columns.items()}

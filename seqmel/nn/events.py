@@ -88,12 +88,11 @@ class TimeFeatures(nn.Module):
     def _gaps(batch: SequenceBatch) -> Tensor:
         """(E,) microseconds; zero for a first event that none is known to come before."""
         gaps = torch.cat([batch.time[:1], batch.time]).diff()
-        begins = (batch.lengths.cumsum(0) - batch.lengths)[batch.lengths > 0].to(batch.device, non_blocking=True)
         if batch.previous_time is None:
-            return gaps.index_fill(0, begins, 0)
+            return gaps.index_fill(0, batch.first_events, 0)
         before = batch.previous_time[(batch.lengths > 0).to(batch.device)]
-        since = torch.where(before == NO_TIME, 0, batch.time[begins] - before)
-        return gaps.index_copy(0, begins, since)
+        since = torch.where(before == NO_TIME, 0, batch.time[batch.first_events] - before)
+        return gaps.index_copy(0, batch.first_events, since)
 
 
 class EventEncoder(nn.Module):
