@@ -8,9 +8,20 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["NO_TIME", "SequenceBatch"]
+__all__ = ["NO_TIME", "SequenceBatch", "sent"]
 
 NO_TIME = -(2**63)
+
+
+def sent(values: Tensor, device: torch.device | str) -> Tensor:
+    """The values on a device, whose work goes on meanwhile.
+
+    To a GPU they go by way of page-locked memory, of which torch keeps what is given back: from any other memory the host may
+    wait with them until all work before is done.
+    """
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -49,16 +60,9 @@ class SequenceBatch:
 
     def to(self, device: torch.device | str) -> SequenceBatch:
         """The same batch on another device."""
-        columns = {name: values.to(device, non_blocking=True) for name, values in self.columns.items()}
-        previous = None if self.previous_time is None else self.previous_time.to(device, non_blocking=True)
-        return SequenceBatch(
-            columns,
-            self.time.to(device, non_blocking=True),
-            self.offsets.to(device, non_blocking=True),
-            self.lengths,
-            previous,
-            None if self.now is None else self.now.to(device, non_blocking=True),
-        )
+        columns = {name: sent(values, device) for name, values in self.columns.items()}
+        previous, now = (None if x is None else sent(x, device) for x in (self.previous_time, self.now))
+        return SequenceBatch(columns, sent(self.time, device), sent(self.offsets, device), self.lengths, previous, now)
 
     @cached_property
     def sequence_index(self) -> Tensor:
@@ -71,12 +75,15 @@ class SequenceBatch:
     def first_events(self) -> Tensor:
         """int64, which event is the first of each sequence that has events."""
         begins = self.lengths.cumsum(0) - self.lengths
-        return begins[self.lengths > 0].to(self.device, non_blocking=True)
+        return sent(begins[self.lengths > 0], self.device)
+
+    def places(self) -> Tensor:
+        """(E,) int64: the place of each event within its sequence, from 0 on."""
+        begins = self.offsets.index_select(0, self.sequence_index)
+        return torch.arange(self.events, device=self.device) - begins
 
     def take(self, events: Tensor) -> SequenceBatch:
         """These events (numbers, int64) as one sequence."""
         columns = {name: values.index_select(0, events) for name, values in self.columns.items()}
         ends = torch.tensor([0, len(events)])
-        return SequenceBatch(
-            columns, self.time.index_select(0, events), ends.to(self.device, non_blocking=True), ends[1:]
-        )
+        return SequenceBatch(columns, self.time.index_select(0, events), sent(ends, self.device), ends[1:])

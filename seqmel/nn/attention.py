@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.batch import SequenceBatch, sent
 from seqmel.sums import take_rows
 
 __all__ = ["Attend", "attention_over", "grouped", "nested"]
@@ -44,7 +44,7 @@ def nested(batch: SequenceBatch, *, causal: bool) -> Attend:
     """Attend to the events as they lie, without padding. Causal on a GPU only."""
     lengths = batch.lengths[batch.lengths > 0]  # an empty one takes no place among the events
     shortest, longest = int(lengths.min()), int(lengths.max())
-    offsets = F.pad(lengths.cumsum(0), (1, 0)).to(batch.device, non_blocking=True)
+    offsets = sent(F.pad(lengths.cumsum(0), (1, 0)), batch.device)
 
     def sequences(events: Tensor) -> Tensor:
         """(S, heads, ragged, d)"""
@@ -102,13 +102,10 @@ class _Group:
         events = torch.where(real, begins.unsqueeze(1) + place, 0)
         places = real.flatten().nonzero()[:, 0]
 
-        def sent(values: Tensor) -> Tensor:
-            return values.to(batch.device, non_blocking=True)
-
         self.shape = tuple(events.shape)
-        self.events, self.flat = sent(events.flatten()), sent(events.flatten()[places])
+        self.events, self.flat = (sent(x, batch.device) for x in (events.flatten(), events.flatten()[places]))
         whole = len(places) == real.numel()
-        self.real, self.places = (None if whole else sent(x) for x in (real, places))
+        self.real, self.places = (None if whole else sent(x, batch.device) for x in (real, places))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
         """(F, heads, d) for the real events of the group, in its order."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.batch import SequenceBatch, sent
 from seqmel.nn.gru import GRU
 from seqmel.nn.layer import Run, recurrent_layer
 from seqmel.nn.lstm import LSTM
@@ -43,7 +43,7 @@ class Packing:
 
     @classmethod
     def of(cls, batch: SequenceBatch) -> Packing:
-        """Worked out on the host from the lengths, then sent to where the events lie."""
+        """What there is one of a sequence or step is worked out on the host, what there is one of an event where these lie."""
         lengths = batch.lengths
         ranked = torch.argsort(lengths, descending=True, stable=True)
         rank = torch.empty_like(ranked)
@@ -52,12 +52,9 @@ class Packing:
         counts = torch.bincount(lengths, minlength=longest + 1)
         sizes = (len(lengths) - counts.cumsum(0))[:longest]
         begins = sizes.cumsum(0) - sizes
-        which = torch.repeat_interleave(lengths)
-        step = torch.arange(batch.events) - (lengths.cumsum(0) - lengths)[which]
-        back = begins[step] + rank[which]
-        order = torch.empty_like(back)
-        order[back] = torch.arange(len(back))
-        order, back, ranked = (x.to(batch.device, non_blocking=True) for x in (order, back, ranked))
+        begins, rank, ranked = (sent(x, batch.device) for x in (begins, rank, ranked))
+        back = begins.index_select(0, batch.places()) + rank.index_select(0, batch.sequence_index)
+        order = torch.empty_like(back).scatter_(0, back, torch.arange(len(back), device=batch.device))
         return cls(order, back, sizes.tolist(), ranked)
 
 

@@ -85,12 +85,9 @@ class _Layer(nn.Module):
 
 def _turn(batch: SequenceBatch, size: int) -> Tensor:
     """(2, E, 1, 1, size / 2): cosine and sine of the angles by which each event's place in its sequence turns a head."""
-    begins = batch.lengths.cumsum(0) - batch.lengths
-    place = torch.arange(batch.events) - begins.repeat_interleave(batch.lengths)
-    place = place.to(batch.device, torch.float32, non_blocking=True)
     half = size // 2
     rates = _ROTATION_BASE ** (-torch.arange(half, device=batch.device, dtype=torch.float32) / half)
-    angles = (place.unsqueeze(1) * rates)[:, None, None, :]
+    angles = (batch.places().float().unsqueeze(1) * rates)[:, None, None, :]
     return torch.stack([angles.cos(), angles.sin()])
 
 

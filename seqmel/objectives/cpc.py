@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqmel.data.batch import sent
 from seqmel.losses.pairs import masked_logsumexp
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import nothing
@@ -68,7 +69,7 @@ class CPC(nn.Module):
         costs, asked = [], 0
         for step, ahead in enumerate(self.ahead, 1):
             places = (left >= step).nonzero()[:, 0]
-            places = places[torch.randperm(len(places))[: self.most_events]].to(events.device, non_blocking=True)
+            places = sent(places[torch.randperm(len(places))[: self.most_events]], events.device)
             found = places + step
             queries = gathered(ahead(take_rows(states, places)))
             keys = gathered(self.to_key(take_rows(states, found)[:, : self.event_size]))

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.batch import SequenceBatch, sent
 from seqmel.nn.encoder import SequenceEncoder
 
 __all__ = ["Encoded", "ViewBatch"]
@@ -37,7 +37,7 @@ class ViewBatch:
 
     def to(self, device: torch.device | str) -> ViewBatch:
         """The same views on another device."""
-        clients, others = (x.to(device, non_blocking=True) for x in (self.clients, self.others))
+        clients, others = (sent(x, device) for x in (self.clients, self.others))
         return replace(self, sequences=self.sequences.to(device), clients=clients, others=others)
 
 

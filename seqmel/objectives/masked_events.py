@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from seqmel.data.batch import sent
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
@@ -41,7 +42,7 @@ class MaskedEvents(nn.Module):
         """The loss of a batch, a scalar in nats a hidden event; at least one event is hidden."""
         events = encoded.batch.sequences
         count = max(1, round(self.share * events.events))
-        hidden = torch.randperm(events.events)[:count].sort().values.to(events.device, non_blocking=True)
+        hidden = sent(torch.randperm(events.events)[:count].sort().values, events.device)
         states = take_rows(encoded.encoder.states(events, hidden=hidden, stand_in=self.stand_in), hidden)
         rows = torch.arange(len(hidden), device=events.device)
         return mean_over_ranks(self.decoder.costs(states, rows, events.take(hidden)).sum(), len(hidden))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from seqmel.data.batch import sent
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
@@ -42,7 +43,7 @@ class NextEvent(nn.Module):
         begins = events.lengths.cumsum(0) - events.lengths
         first[begins[events.lengths > 0]] = True
         targets = (~first).nonzero()[:, 0]
-        targets = targets[torch.randperm(len(targets))[: self.most_events]].to(events.device, non_blocking=True)
+        targets = sent(targets[torch.randperm(len(targets))[: self.most_events]], events.device)
         states = take_rows(encoded.states, targets - 1)
         rows = torch.arange(len(targets), device=events.device)
         return mean_over_ranks(self.decoder.costs(states, rows, events.take(targets)).sum(), len(targets))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.batch import SequenceBatch, sent
 from seqmel.nn.encoder import SequenceEncoder
 
 __all__ = ["answer_head", "nothing", "runs", "vectors_of_runs", "views_of_others"]
@@ -31,8 +31,8 @@ def runs(events: SequenceBatch, starts: Tensor, lengths: Tensor) -> SequenceBatc
     """
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     chosen = torch.arange(int(offsets[-1])) + torch.repeat_interleave(starts - offsets[:-1], lengths)
-    taken = events.take(chosen.to(events.device, non_blocking=True))
-    return SequenceBatch(taken.columns, taken.time, offsets.to(events.device, non_blocking=True), lengths)
+    taken = events.take(sent(chosen, events.device))
+    return SequenceBatch(taken.columns, taken.time, sent(offsets, events.device), lengths)
 
 
 def vectors_of_runs(encoder: SequenceEncoder, events: SequenceBatch, starts: Tensor, lengths: Tensor) -> Tensor:

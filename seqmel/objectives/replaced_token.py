@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.batch import SequenceBatch, sent
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import answer_head, nothing
 from seqmel.parallel import mean_over_ranks
@@ -42,7 +42,7 @@ def corrupted(events: SequenceBatch, share: float, feature_share: float) -> tupl
     changed = torch.zeros(events.events, dtype=torch.bool, device=events.device)
     columns = {}
     for i, (name, values) in enumerate(events.columns.items()):
-        into, giver = (x[swapped[:, i]].to(events.device, non_blocking=True) for x in (chosen, donors))
+        into, giver = (sent(x[swapped[:, i]], events.device) for x in (chosen, donors))
         columns[name] = values.index_copy(0, into, values.index_select(0, giver))
         same = (columns[name] == values) | (columns[name].isnan() & values.isnan())
         changed |= ~same

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.batch import SequenceBatch, sent
 from seqmel.data.labels import Task, find
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.targets import Target
@@ -77,8 +77,8 @@ class LabelledBatch:
         """The same batch on another device."""
         return LabelledBatch(
             self.sequences.to(device),
-            self.values.to(device, non_blocking=True),
-            self.weights.to(device, non_blocking=True),
+            sent(self.values, device),
+            sent(self.weights, device),
         )
 
 
