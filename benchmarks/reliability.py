@@ -194,7 +194,7 @@ def main() -> None:
                 f"| {job.name} | {job.seconds:.1f} | {options.rounds} | {job.kills} | {job.broken} | {job.different} |",
                 flush=True,
             )
-            left = [p.name for p in folder.rglob("*") if p.name.endswith((".partial", ".old", ".scratch"))]
+            left = [p.name for p in folder.rglob("*") if p.name.endswith((".partial", ".old", ".scratch", ".lock"))]
             if left:
                 sys.exit(f"left behind: {left}")
     sys.exit(any(job.broken or job.different for job in asked))

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -15,8 +16,11 @@ import numpy.typing as npt
 
 from seqmel.errors import OutputError
 
+if sys.platform != "win32":
+    import fcntl
+
 __all__ = [
-    "allocate", "check_not_read", "check_output", "check_parquet_name", "full_disk_in_words", "map_numbers", "move_into_place", "partial_path",
+    "allocate", "alone", "check_not_read", "check_output", "check_parquet_name", "full_disk_in_words", "map_numbers", "move_into_place", "partial_path",
     "scratch_beside", "scratch_path", "stamp", "written_beside",
 ]  # fmt: skip
 
@@ -84,14 +88,53 @@ def check_parquet_name(path: Path) -> None:
 def written_beside(path: Path) -> Iterator[Path]:
     """Yield a path to write to; on success it is moved to `path`, on failure it is removed."""
     partial = partial_path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove(partial)
-    try:
-        with full_disk_in_words(path):
-            yield partial
-            move_into_place(partial, path)
-    finally:
+    with alone(partial, path):
         _remove(partial)
+        try:
+            with full_disk_in_words(path):
+                yield partial
+                move_into_place(partial, path)
+        finally:
+            _remove(partial)
+
+
+@contextlib.contextmanager
+def alone(part: Path, path: Path) -> Iterator[None]:
+    """Hold `part`, in which `path` is made, against other runs: an `OutputError` where one has it.
+
+    The kernel lets go of what a killed run held. Where there are no such locks, nothing is held.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    lock = part.with_name(part.name + ".lock")
+    with full_disk_in_words(path):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        held = _hold(lock)
+    if held is None:
+        raise OutputError(f"Another run is writing {path} just now. Wait until it has ended, or name another output.")
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)  # before it is let go of: who opens it from now on makes another one
+        os.close(held)
+
+
+def _hold(lock: Path) -> int | None:
+    """The file, open and locked; None where another run holds it."""
+    while True:
+        held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            return None
+        except OSError:  # no locks there
+            return held
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held), os.stat(lock)):
+                return held
+        os.close(held)  # it was removed by the run that ended meanwhile
 
 
 @contextlib.contextmanager
@@ -128,12 +171,13 @@ def scratch_path(path: Path) -> Path:
 def scratch_beside(path: Path) -> Iterator[Path]:
     """Yield a folder beside `path` that is removed in the end; one that a killed run left is removed first."""
     folder = scratch_path(path)
-    _remove(folder)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
+    with alone(folder, path):
         _remove(folder)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            _remove(folder)
 
 
 def move_into_place(partial: Path, path: Path) -> None:

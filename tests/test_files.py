@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -45,6 +49,38 @@ def test_what_an_earlier_run_left_half_written_does_not_get_in_the_way(tmp_path:
     with written_beside(path) as partial:
         partial.write_text("done")
     assert path.read_text() == "done"
+
+
+@pytest.mark.parametrize("beside", [written_beside, scratch_beside])
+def test_two_runs_never_make_one_result_at_the_same_time(
+    beside: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
+) -> None:
+    path = tmp_path / "result"
+    with beside(path) as first:
+        first.touch()
+        with pytest.raises(OutputError, match=r"Another run is writing .*result just now\. Wait.*another output"):
+            beside(path).__enter__()
+        assert first.exists()
+    with beside(path) as third:
+        third.touch()
+    assert not list(tmp_path.glob("*.*"))
+
+
+def test_what_a_killed_run_held_is_free_again(tmp_path: Path) -> None:
+    held = (
+        "import sys, pathlib, seqmel.files as f\nwith f.written_beside(pathlib.Path(sys.argv[1])) as p:"
+        "\n    p.touch(); print(flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", held, str(tmp_path / "result")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        with pytest.raises(OutputError, match="Another run"), written_beside(tmp_path / "result"):
+            pass
+        process.kill()
+    with written_beside(tmp_path / "result") as partial:
+        partial.write_text("done")
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
 
 
 def test_a_folder_is_replaced_by_a_folder(tmp_path: Path) -> None:

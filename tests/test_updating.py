@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import seqmel.updating
 from seqmel.embedding import embed
 from seqmel.errors import InputError, ModelError, OutputError
+from seqmel.files import alone, partial_path
 from seqmel.model import Model, save_model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.updating import embed_update
@@ -70,6 +71,16 @@ def test_updates_give_what_all_events_give_at_once(encoder: str, tmp_path: Path)
         for client, vector in found.items():
             np.testing.assert_allclose(vector, expected[client], rtol=0, atol=1e-5)
     assert pc.sum(pq.read_table(state)["events"]).as_py() == len(EVENTS)
+
+
+def test_a_state_is_brought_up_to_date_by_one_run_at_a_time(tmp_path: Path) -> None:
+    first, second = periods(2)
+    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    before = (tmp_path / "s").read_bytes()
+    with alone(partial_path(tmp_path / "s"), tmp_path / "s"), pytest.raises(OutputError, match="Another run"):
+        embed_update(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
+    assert (tmp_path / "s").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "s"]
 
 
 def test_the_order_is_that_of_the_new_events_and_the_new_clients_are_counted(tmp_path: Path) -> None:

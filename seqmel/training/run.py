@@ -20,7 +20,7 @@ from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, 
 from seqmel.data.reading import Events, event_files, open_events
 from seqmel.data.statistics import fit_statistics
 from seqmel.errors import ConfigError, OutputError, SchemaError, SeqmelError
-from seqmel.files import check_output, full_disk_in_words, move_into_place, partial_path, stamp, written_beside
+from seqmel.files import alone, check_output, full_disk_in_words, move_into_place, partial_path, stamp, written_beside
 from seqmel.model import Model, save_model
 from seqmel.parallel import current_rank, first_before_others, launched, ranks, wait
 from seqmel.progress import Progress, record, silent
@@ -231,20 +231,21 @@ def unfinished(
     Where it fails the folder stays if an epoch is finished in it, which can be gone on with, and is removed if none is.
     """
     seen = _seen(events)
-    work = _work_folder(output, wanted, seen, resume=resume, overwrite=overwrite)
-    try:
-        with full_disk_in_words(output, "run it again with --resume"):
-            for name, value in (("events.json", seen), ("options.json", wanted)):
-                if not (work / name).is_file():
-                    with written_beside(work / name) as partial:
-                        partial.write_text(json.dumps(value), encoding="utf-8")
-            yield work
-            move_into_place(work / "model", output)
-    except SeqmelError:
-        if not (work / "checkpoints" / "last.ckpt").exists():
-            shutil.rmtree(work, ignore_errors=True)
-        raise
-    shutil.rmtree(work, ignore_errors=True)
+    with alone(partial_path(output), output):
+        work = _work_folder(output, wanted, seen, resume=resume, overwrite=overwrite)
+        try:
+            with full_disk_in_words(output, "run it again with --resume"):
+                for name, value in (("events.json", seen), ("options.json", wanted)):
+                    if not (work / name).is_file():
+                        with written_beside(work / name) as partial:
+                            partial.write_text(json.dumps(value), encoding="utf-8")
+                yield work
+                move_into_place(work / "model", output)
+        except SeqmelError:
+            if not (work / "checkpoints" / "last.ckpt").exists():
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _seen(events: Events) -> list[list[str | int]] | None:

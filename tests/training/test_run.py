@@ -25,6 +25,7 @@ import seqmel.training.run
 from seqmel.config import Config
 from seqmel.errors import InputError, OutputError, SchemaError, TrainingError
 from seqmel.model import load_model
+from seqmel.progress import silent
 from seqmel.training import module
 from seqmel.training.run import prepare, train
 
@@ -167,6 +168,26 @@ def test_an_unfinished_run_is_neither_overwritten_nor_continued_unasked(tmp_path
         train(EVENTS, model, config=config(seed=3), resume=True)
     train(EVENTS, model, config=config(2, seed=3), overwrite=True)
     assert len(history(model)) == 2
+
+
+@pytest.mark.parametrize("how", [{}, {"resume": True}, {"overwrite": True}, {"resume": True, "overwrite": True}])
+def test_a_run_is_not_joined_by_another_one_with_the_same_output(how: dict[str, bool], tmp_path: Path) -> None:
+    class Join:
+        """A progress during which the same is asked for again."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(silent, name)
+
+        def say(self, line: str) -> None:
+            with pytest.raises(OutputError, match=r"Another run is writing .*model just now"):
+                train(EVENTS, tmp_path / "model", config=config(1), **how)
+            said.append(line)
+
+    said: list[str] = []
+    train(EVENTS, tmp_path / "model", config=config(1), progress=Join())
+    assert said
+    assert len(history(tmp_path / "model")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_run_is_not_resumed_with_other_events(tmp_path: Path) -> None:
