@@ -219,6 +219,15 @@ def test_flags_win_over_settings_and_settings_over_the_file(tmp_path: Path) -> N
     assert (config.encoder.name, config.encoder.hidden_size) == ("lstm", 8)  # type: ignore[union-attr]
 
 
+def test_an_option_that_a_file_has_twice_is_refused_rather_than_its_first_value_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("training:\n  epochs: 5\nencoder: gru\ntraining: {batch_size: 8}\n")
+    with pytest.raises(ConfigError, match=r"my\.yaml is .*'training' is there twice, in line 1 and line 4\. Keep one"):
+        read_config(tmp_path / "my.yaml")
+    merged = "training: &t {epochs: 5, batch_size: 8}\nfinetuning: {<<: *t, epochs: 2}\n"
+    (tmp_path / "my.yaml").write_text(merged)
+    assert read_config(tmp_path / "my.yaml").finetuning.epochs == 2
+
+
 def test_settings_are_yaml() -> None:
     config = read_config(
         None, ["pooling=[last, max]", "miner=null", "schema.numeric_by={value: parameter}", "device=cpu"]

@@ -56,12 +56,35 @@ def parse_yaml(text: str) -> Any:
     """What YAML holds: plain values only, no Python objects.
 
     Raises:
-        yaml.YAMLError, ValueError: it is not YAML, names an object, has a date that is none, or is nested too deeply.
+        yaml.YAMLError, ValueError: it is not YAML, names an object, has a name twice or a date that is none, or is nested too
+            deeply.
     """
+    loader = _EachNameOnce(text)
     try:
-        return yaml.safe_load(text)
+        return loader.get_single_data()
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    finally:
+        loader.dispose()
+
+
+class _EachNameOnce(yaml.SafeLoader):
+    """As safe, but does not pass over the first of two options, or of two rows of a plan, of one name."""
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        """Before `<<` merges in what may be said anew."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                line = key.start_mark.line + 1
+                if (key.tag, key.value) in lines:
+                    there = lines[key.tag, key.value]
+                    raise ValueError(
+                        f"{key.value!r} is there twice, in line {there} and line {line}. Keep one of them."
+                    )
+                lines[key.tag, key.value] = line
+        return node
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
