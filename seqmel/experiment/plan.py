@@ -31,19 +31,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.config import LABELLED, Config, last_said, parse_yaml
 from seqmel.demo.generator import TARGETS
 from seqmel.errors import ConfigError, did_you_mean
-from seqmel.evaluation.scoring import AGGREGATES
+from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, standard_rows
 
 __all__ = ["LABEL_SHARES", "SCORED", "Cell", "DataSet", "Plan", "Published", "option_names", "read_plan"]
 
@@ -53,8 +54,21 @@ SCORED = ("trees", "finetuned", "scratch")
 LABEL_SHARES = "label_shares"
 """The curve that goes across the shares of the labels, and not across an option."""
 
+_Thing = TypeVar("_Thing")
+
+
+def _each_once(values: tuple[_Thing, ...]) -> tuple[_Thing, ...]:
+    """What is there twice would count twice, and narrow the intervals."""
+    twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is there twice, and would count as two. Leave one of them out")
+    return values
+
+
 _Name = Annotated[str, Field(min_length=1)]
-_Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+_Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_each_once)]
+_Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1), AfterValidator(_each_once)]
+_Targets = Annotated[tuple[_Name, ...], Field(min_length=1), AfterValidator(_each_once)]
 
 
 _OF_FOLD = {"labels": "those of the training part", "target": "the one that is scored"}
@@ -72,7 +86,7 @@ class DataSet(_Part):
     labels: _Name | None = None
     generated: Annotated[int, Field(ge=200)] | None = None
     """So many made-up clients in place of events and labels; see `seqmel.generate_card_data`."""
-    targets: Annotated[tuple[_Name, ...], Field(min_length=1)]
+    targets: _Targets
     columns: dict[str, Any] = Field({}, alias="schema")
     """Options of the schema, as in a config."""
     options: dict[str, Any] = {}
@@ -133,7 +147,7 @@ class Plan(_Part):
     rows: Annotated[dict[_Name, dict[str, Any]], Field(min_length=1)]
     aggregates: bool = True
     """Whether the hand-crafted aggregates are a row too, and each row is scored beside them as well."""
-    label_shares: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0,)
+    label_shares: _Shares = (1.0,)
     """Shares of the training labels that each row is scored with, on the same test parts."""
     seeds: _Seeds = (0,)
     folds: Annotated[int, Field(ge=2)] = 5
@@ -224,6 +238,7 @@ def read_plan(path: str | Path) -> Plan:
         raise ConfigError(_explain(error, path)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
+    _check_names(plan, path)
     _check_published(plan, path)
     for row in plan.rows:
         if plan.scored(row) not in SCORED:
@@ -266,6 +281,17 @@ def _check_share(plan: Plan, data: str) -> None:
                 raise ConfigError(
                     f"row {row!r}: {section} is {options}, and {wanted[section]} in row {first!r}; all rows share the"
                     f" prepared data. Put it into base, or into another plan."
+                )
+
+
+def _check_names(plan: Plan, path: Path) -> None:
+    """No row is called as the aggregates are, which would be scored in its place, or as a row that the table has beside another."""
+    for row in plan.rows:
+        beside = [beside_aggregates(row), *itertools.chain(*standard_rows((row, AGGREGATES)))]
+        for name in (AGGREGATES, *beside):
+            if name in plan.rows:
+                raise ConfigError(
+                    f"{path}: the row {name!r} has the name of one that the table has by itself. Give it another name."
                 )
 
 

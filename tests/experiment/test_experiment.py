@@ -270,6 +270,13 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
             {"data": {"cards": {"generated": 200, "targets": ["gendr"]}}},
             ["data.cards: generated", "'gendr'", "'gender'?"],
         ),
+        ({"seeds": [0, 1, 0]}, ["seeds: 0 is there twice, and would count as two"]),
+        ({"label_shares": [0.5, 0.5, 1]}, ["label_shares: 0.5 is there twice"]),
+        ({"data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"] * 2}}}, ["targets: 'habit' is there twice"]),
+        ({"data": {"cards": PLAN["data"]["cards"] | {"seeds": [3, 3]}}}, ["data.cards.seeds: 3 is there twice"]),
+        ({"rows": {"aggregates": {"encoder": "gru"}}}, ["the row 'aggregates' has the name", "another name"]),
+        ({"rows": {"a": {}, "a + aggregates": {}}}, ["the row 'a + aggregates' has the name"]),
+        ({"rows": {"a: linear": {}, "a": {}}}, ["the row 'a: linear' has the name"]),
     ],
     ids=[
         "option",
@@ -285,6 +292,13 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
         "two sources",
         "data's option",
         "target of generated",
+        "seed twice",
+        "share twice",
+        "target twice",
+        "data's seed twice",
+        "aggregates",
+        "beside aggregates",
+        "linear",
     ],
 )
 def test_a_plan_that_is_wrong_is_refused_before_anything_runs(
