@@ -117,6 +117,11 @@ class TrainingBatches:
     def __len__(self) -> int:
         return len(self.sampler)
 
+    @property
+    def clients(self) -> int:
+        """How many an epoch goes through."""
+        return len(self.sampler) * self.sampler.size
+
     def __iter__(self) -> Iterator[ViewBatch]:
         random = generator(self.seed, 1, self.epoch())
         for clients in self.sampler.batches(random):

@@ -257,15 +257,18 @@ class Report(lightning.Callback):
         self.words = words
         self._open: contextlib.ExitStack | None = None
         self._task: Task | None = None
+        self._clients = 0
         self._began = 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
         self._began = time.monotonic()
         self._open = contextlib.ExitStack()
         name = f"epoch {trainer.current_epoch + 1}/{self.options.epochs}"
-        batches = trainer.num_training_batches
-        self._clients = self.options.batch_size
-        self._task = self._open.enter_context(self.progress.task(name, int(batches) * self._clients, "clients"))
+        self._task = self._open.enter_context(self.progress.task(name, _clients_of(trainer), "clients"))
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, module: Any, batch: Any, index: int) -> None:
+        clients, batches = _clients_of(trainer), int(trainer.num_training_batches)
+        self._clients = clients * (index + 1) // batches - clients * index // batches
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
         assert self._task is not None, "an epoch began before its batches"
@@ -300,6 +303,12 @@ class Report(lightning.Callback):
         if self._open is not None:
             self._open.close()
             self._open = None
+
+
+def _clients_of(trainer: lightning.Trainer) -> int:
+    """How many clients an epoch goes through."""
+    batches: Any = trainer.train_dataloader
+    return int(batches.clients)
 
 
 def _watched_words(row: dict[str, float]) -> str:

@@ -196,6 +196,11 @@ class LabelledBatches:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def clients(self) -> int:
+        """How many an epoch goes through."""
+        return len(self.labelled)
+
     def __iter__(self) -> Iterator[LabelledBatch]:
         random = generator(self.seed, 11, self.epoch())
         order = torch.randperm(len(self.labelled), generator=random)

@@ -265,6 +265,15 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_rest(pretrained: Model, pr
     )
 
 
+def test_an_epoch_counts_each_client_that_it_learns_from_once(pretrained: Model, prepared: PreparedSequences) -> None:
+    from test_fit import Heard
+
+    progress = Heard()
+    config = options(epochs=1, batch_size=12, unfreeze="all")
+    finetuned_model(pretrained, prepared, labels("habit"), config=config, progress=progress)
+    assert ("epoch 1/1", 32, 32) in progress.tasks
+
+
 def test_where_tuning_only_harms_the_encoder_stays_as_it_was(pretrained: Model, prepared: PreparedSequences) -> None:
     tuned = fit(pretrained, prepared, "habit", epochs=2, learning_rate=30.0, encoder_rate=1.0)
     assert len(tuned.metrics["history"]) == 2

@@ -47,6 +47,10 @@ def test_each_epoch_is_a_task_that_is_done_in_full_and_a_line_that_stays() -> No
     assert all(word in progress.lines[0] for word in ("loss", "recall@1", "same client", "others", "effective rank"))
 
 
+def test_of_fewer_clients_than_a_batch_holds_no_more_are_counted_than_there_are() -> None:
+    assert heard(batch_size=64).tasks == [("epoch 1/2", 17, 17), ("epoch 2/2", 17, 17)]
+
+
 def test_without_held_out_clients_only_the_loss_is_told() -> None:
     progress = heard(validation_share=0.0)
     assert "loss" in progress.lines[0]
