@@ -5,7 +5,7 @@ vector has; so a nightly run reads the events of one day, not of all years, and 
 vectors equal those of embedding all events at once, up to rounding.
 
 A state is a Parquet file, one row a client: the id, `events`, `first_time` and `last_time` (microseconds), and a list column
-for each part of the summary. Its metadata names the model that it belongs to.
+for each part of the summary. Its metadata names the model that it belongs to, and has a digest of the events of each update.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,8 @@ __all__ = ["Updated", "embed_update"]
 FORMAT = 1
 _META = b"seqmel"
 _ROWS = 8_192
+_MOST_UPDATES = 4_096  # have their digests kept
+_MIX, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)  # of the golden ratio, as in splitmix
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ def embed_update(
     Raises:
         ModelError: the encoder is a Transformer, or the state is that of another model.
         ConfigError: a share that there is not.
-        InputError: a state of another share; events that cannot be read, or are earlier than what the state has seen of their
-            client; ids that the state's type of id does not have.
+        InputError: a state of another share; events that cannot be read, are those of an earlier update, or are earlier than what
+            the state has seen of their client; ids that the state's type of id does not have.
     """
     state, output = Path(state), Path(output)
     check_output(output, overwrite=overwrite, folder=False, reads=(events, state))
@@ -132,10 +135,11 @@ def embed_update(
         kept = _kept(state, model, shard)
         sequences = _encoded(model, events, scratch, shard)
         sequences = sequences if kept is None else _with_ids_of(kept, sequences, state)
+        seen = _seen_with(kept, _digest(scratch / "new.arrow"), state)
         shape = (len(sequences), model.encoder.output_size)
         allocate(scratch / "vectors", 4 * shape[0] * shape[1])
         vectors = map_numbers(scratch / "vectors", shape, "r+")
-        run = _Update(model, sequences, vectors, placed, shard)
+        run = _Update(model, sequences, vectors, placed, shard, seen)
         with progress.task("update", len(sequences), "clients") as task:
             known = run.write(new_state, state, task)
         keys = pa.table({model.schema.client: sequences.client_ids})
@@ -160,6 +164,7 @@ class _Update:
         vectors: npt.NDArray[np.float32],
         device: torch.device,
         shard: Shard | None,
+        seen: list[str],
     ) -> None:
         self.model = model
         self.encoder = model.encoder.to(device).eval()
@@ -167,6 +172,7 @@ class _Update:
         self.vectors = vectors
         self.device = device
         self.share = _share(shard)
+        self.seen = seen
         self.places = pd.Index(sequences.client_ids.to_pandas())
         self.new = 0
 
@@ -175,7 +181,8 @@ class _Update:
         pending = np.ones(len(self.sequences), bool)
         known = 0
         nothing = self._advanced(self._fresh(torch.empty(0, dtype=torch.int64)), torch.empty(0, dtype=torch.int64))
-        meta = {"format": FORMAT, "model": self.model.fingerprint()} | ({"shard": self.share} if self.share else {})
+        meta: dict[str, Any] = {"format": FORMAT, "model": self.model.fingerprint(), "updates": self.seen}
+        meta |= {"shard": self.share} if self.share else {}
         schema = _table(self.model.schema.client, nothing).schema.with_metadata({_META: json.dumps(meta).encode()})
         with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
             for state in _read(before, schema):
@@ -264,6 +271,32 @@ def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
             f"The state in {path} is of {has}, and {asked} are asked for. Each share has a state of its own."
         )
     return schema
+
+
+def _digest(path: Path) -> str:
+    """Of encoded events, in whatever order they came: a sum over all events of what mixes the client and all values of one."""
+    total = np.zeros(1, np.uint64)
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+        for number in range(reader.num_record_batches):
+            ids, *columns = reader.get_batch(number).columns
+            clients = pd.util.hash_array(ids.to_pandas().astype(str).to_numpy(object))
+            mixed = np.repeat(clients, np.diff(columns[0].offsets.to_numpy())) if columns else clients
+            for column in columns:
+                values = column.values.to_numpy(zero_copy_only=False)
+                mixed = (mixed ^ values.view(f"u{values.itemsize}").astype(np.uint64)) * _MIX
+                mixed ^= mixed >> _SHIFT
+            total += mixed.sum(dtype=np.uint64)
+    return f"{int(total[0]):016x}"
+
+
+def _seen_with(kept: pa.Schema | None, new: str, path: Path) -> list[str]:
+    """The digests of the updates, this one the last; where times are days, times do not tell that it was there before."""
+    seen: list[str] = json.loads(kept.metadata[_META]).get("updates", []) if kept is not None else []
+    if new in seen:
+        raise InputError(
+            f"The state in {path} has seen just these events in an earlier update. Give only the events since the last one."
+        )
+    return [*seen, new][-_MOST_UPDATES:]
 
 
 def _share(shard: Shard | None) -> str | None:

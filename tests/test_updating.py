@@ -109,9 +109,26 @@ def test_the_same_events_twice_are_refused_and_the_state_stays(tmp_path: Path) -
     embed_update(model, new, tmp_path / "s", tmp_path / "a", device="cpu")
     before = (tmp_path / "s").read_bytes()
     with pytest.raises(InputError, match="earlier than the last one"):
-        embed_update(model, new, tmp_path / "s", tmp_path / "b", device="cpu")
+        embed_update(model, new.slice(1), tmp_path / "s", tmp_path / "b", device="cpu")
     assert (tmp_path / "s").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
+
+
+def test_a_day_that_comes_again_is_refused_also_where_times_are_days(tmp_path: Path) -> None:
+    days = pc.floor_temporal(EVENTS["event_time"], unit="day")
+    dated = EVENTS.set_column(EVENTS.column_names.index("event_time"), "event_time", days).sort_by("event_time")
+    model, state, nights = made("none"), tmp_path / "s", pc.unique(dated["event_time"])[-3:]
+    embed_update(model, dated.filter(pc.less(dated["event_time"], nights[0])), state, tmp_path / "a", device="cpu")
+    for night in nights:
+        new = dated.filter(pc.equal(dated["event_time"], night))
+        embed_update(model, new, state, tmp_path / "a", device="cpu", overwrite=True)
+    before = state.read_bytes()
+    for again in (nights[0], nights[-1]):
+        new = dated.filter(pc.equal(dated["event_time"], again))[::-1]
+        with pytest.raises(InputError, match=r"has seen just these events in an earlier update\. Give only"):
+            embed_update(model, new, state, tmp_path / "b", device="cpu")
+    assert state.read_bytes() == before
+    assert pc.sum(pq.read_table(state)["events"]).as_py() == len(EVENTS)
 
 
 def test_another_model_or_another_file_is_refused(tmp_path: Path) -> None:
