@@ -11,7 +11,14 @@ from pydantic import BaseModel, ValidationError
 from seqmel.config.known import method_name, methods_of, names_at, sections
 from seqmel.errors import did_you_mean, shown
 
-__all__ = ["explain"]
+__all__ = ["SHAPES", "explain"]
+
+SHAPES = {
+    "tuple_type": "a list, in brackets: [a, b]",
+    "dict_type": "options by their names: {a: 1, b: 2}, or {} for none",
+    "model_type": "options by their names: {a: 1, b: 2}",
+}
+"""What pydantic says of a value that is no list, or no options -> what is expected instead, in the words of YAML."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -43,6 +50,8 @@ def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
     if first["type"] == "string_pattern_mismatch":
         example = {"preparation.memory_limit": "such as 4GB", "device": "auto, cpu, cuda, cuda:1, gpu or mps"}[name]
         return f"{source}: {name} cannot be {_SHORT.repr(first['input'])}. Expected {example}."
+    if first["type"] in SHAPES:
+        return f"{source}: {name} is {_SHORT.repr(first['input'])}. Expected {SHAPES[first['type']]}."
     return f"{source}: {name} = {_SHORT.repr(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
 
 

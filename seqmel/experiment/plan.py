@@ -33,6 +33,7 @@ import functools
 import hashlib
 import itertools
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.config import LABELLED, Config, last_said, parse_yaml
+from seqmel.config.explaining import SHAPES
 from seqmel.demo.generator import TARGETS
 from seqmel.errors import ConfigError, did_you_mean
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, standard_rows
@@ -321,6 +323,8 @@ def _explain(error: ValidationError, path: Path) -> str:
         model = parts.get(str(first["loc"][0]), Plan)
         known = [field.alias or name for name, field in model.model_fields.items()]
         return f"{path}: unknown option {place!r}.{did_you_mean(str(first['loc'][-1]), known)} Known here: {', '.join(known)}."
+    if first["type"] in SHAPES:
+        return f"{path}: {place or 'the file'} is {reprlib.repr(first['input'])}. Expected {SHAPES[first['type']]}."
     said = first["msg"].removeprefix("Value error, ")
     return f"{path}: {place or 'the file'}: {said[0].lower()}{said[1:]}."
 
