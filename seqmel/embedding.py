@@ -282,7 +282,7 @@ def vector_layout(
             " (--scales FILE), or write float32 or float16."
         )
     found = read_scales(scales, dtype=dtype, size=dim or whole) if scales is not None else None
-    return VectorLayout(layout, dtype, dim, found)
+    return VectorLayout(layout, dtype, dim, found, model.fingerprint())
 
 
 def _no_prefix(model: Model, dim: int) -> str:

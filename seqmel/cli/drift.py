@@ -9,9 +9,9 @@ from rich.console import Console
 
 from seqmel.data.labels import read_embeddings
 from seqmel.data.reading import event_files
-from seqmel.data.vector_files import scales_of
+from seqmel.data.vector_files import models_of, scales_of
 from seqmel.embedding import sequence_chunks
-from seqmel.errors import InputError, ModelError
+from seqmel.errors import InputError, ModelError, shown
 from seqmel.evaluation.drift import Drift, drift
 from seqmel.evaluation.input_drift import InputDrift, input_drift
 from seqmel.files import check_not_read, written_beside
@@ -72,6 +72,12 @@ def compare_embeddings(
         raise InputError(
             f"{reference} was written as {types[0]} and {current} as {types[1]}: the steps alone would be drift. Write both with"
             " the same --dtype."
+        )
+    models = {path: models_of(event_files(path)) for path in (reference, current)}
+    if len(set().union(*models.values())) > 1:
+        words = " and ".join(f"{path} ({shown(sorted(found)) or 'not known'})" for path, found in models.items())
+        raise InputError(
+            f"The vectors are of different models: {words}. Their dimensions have nothing in common; embed both with one model."
         )
     vectors = [read_embeddings(path, client=client) for path in (reference, current)]
     found = drift(*vectors, bins=bins, psi_threshold=psi, p_threshold=p_value, seed=seed)

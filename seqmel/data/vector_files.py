@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 from seqmel.data.number_types import META, NumberType, Scales
 from seqmel.errors import InputError
 
-__all__ = ["Layout", "VectorLayout", "read_scales", "scales_of", "vector_columns", "write_tables", "write_vectors"]
+__all__ = [
+    "Layout", "VectorLayout", "models_of", "read_scales", "scales_of", "vector_columns", "write_tables", "write_vectors",
+]  # fmt: skip
 
 Layout: TypeAlias = Literal["columns", "list"]
 
 _ROWS = 65_536
+_MODEL = b"seqmel_model"
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,14 @@ class VectorLayout:
         dtype: of the numbers; a binary column is boolean.
         dim: only so many first numbers of each vector; None takes all.
         scales: of int8 and binary; None takes them from the vectors themselves.
+        model: the fingerprint of the model that made them, which the file keeps; None where nobody knows.
     """
 
     layout: Layout = "columns"
     dtype: NumberType = "float32"
     dim: int | None = None
     scales: Scales | None = None
+    model: str | None = None
 
     @property
     def streams(self) -> bool:
@@ -47,15 +52,15 @@ class VectorLayout:
 
     def fitted(self, vectors: npt.NDArray[np.float32]) -> VectorLayout:
         """The same with scales, taken from (N, D) vectors where they are not given."""
-        scales = self.scales or Scales.fit(vectors[:, : self.dim], self.dtype)
-        return VectorLayout(self.layout, self.dtype, self.dim, scales)
+        return replace(self, scales=self.scales or Scales.fit(vectors[:, : self.dim], self.dtype))
 
     def table(self, keys: pa.Table, vectors: npt.NDArray[np.float32]) -> pa.Table:
         """(N, K) keys and (N, D) vectors side by side."""
         scales = self.scales or Scales.fit(vectors[:, : self.dim], self.dtype)
         columns = _as_columns(scales.encode(np.ascontiguousarray(vectors[:, : self.dim])), self.layout)
         table = pa.table(dict(zip(keys.column_names, keys.columns, strict=True)) | columns)
-        return table.replace_schema_metadata(scales.to_metadata() or None)
+        of_model = {_MODEL: self.model.encode()} if self.model else {}
+        return table.replace_schema_metadata((scales.to_metadata() | of_model) or None)
 
 
 def write_vectors(path: Path, keys: pa.Table, vectors: npt.NDArray[np.float32], layout: VectorLayout) -> None:
@@ -115,10 +120,7 @@ def scales_of(files: Sequence[str], label: str) -> Scales | None:
     Raises:
         InputError: files with different scales, whose numbers do not mean the same.
     """
-    found = {}
-    for file in files:
-        with contextlib.suppress(OSError, pa.ArrowException):
-            found[(pq.read_schema(file).metadata or {}).get(META)] = file
+    found = _said(files, META)
     if len(found) > 1:
         one, other = list(found.values())[:2]
         raise InputError(
@@ -127,6 +129,20 @@ def scales_of(files: Sequence[str], label: str) -> Scales | None:
         )
     said = next(iter(found), None)
     return Scales.from_metadata({META: said} if said else None, label)
+
+
+def models_of(files: Sequence[str]) -> set[str]:
+    """The fingerprints of the models that made the vectors of these files; nothing of a file that does not say."""
+    return {said.decode() for said in _said(files, _MODEL) if said is not None}
+
+
+def _said(files: Sequence[str], key: bytes) -> dict[bytes | None, str]:
+    """What the metadata of Parquet files say under a key, each with a file that says it."""
+    found = {}
+    for file in files:
+        with contextlib.suppress(OSError, pa.ArrowException):
+            found[(pq.read_schema(file).metadata or {}).get(key)] = file
+    return found
 
 
 def _as_columns(numbers: npt.NDArray[np.generic], layout: Layout) -> dict[str, pa.Array]:
