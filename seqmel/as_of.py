@@ -32,7 +32,7 @@ from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import finite, sequence_chunks, token_batches, vector_layout
 from seqmel.errors import InputError
 from seqmel.files import allocate, check_output, map_numbers, scratch_beside, written_beside
-from seqmel.model import Model
+from seqmel.model import AnyModel, Model, as_model
 from seqmel.progress import Progress, silent
 from seqmel.schema import EventSchema
 
@@ -82,7 +82,7 @@ def read_moments(moments: Events, schema: EventSchema) -> Moments:
 
 
 def embed_as_of(
-    model: Model,
+    model: AnyModel,
     events: Events,
     moments: Events,
     output: str | Path,
@@ -113,7 +113,7 @@ def embed_as_of(
     Raises:
         SeqmelError: whatever is wrong with the input or the output; no client of the moments has events.
     """
-    output = Path(output)
+    model, output = as_model(model), Path(output)
     check_output(output, overwrite=overwrite, folder=False, reads=(events, moments, scales))
     how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
     one = _one_moment(moments, model.schema)

@@ -24,7 +24,7 @@ from seqmel.data.vector_files import Layout, VectorLayout, read_scales, write_ve
 from seqmel.device import keep_large_blocks, resolve_device, whole_float32
 from seqmel.errors import ConfigError, ModelError
 from seqmel.files import check_output, map_numbers, scratch_beside, written_beside
-from seqmel.model import Model
+from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.progress import Progress, silent
 
@@ -101,7 +101,7 @@ def finite(vectors: Tensor) -> Tensor:
 
 
 def embed(
-    model: Model,
+    model: AnyModel,
     events: Events,
     *,
     shard: Shard | None = None,
@@ -112,7 +112,7 @@ def embed(
     """Embed clients a chunk at a time: yields their ids and their (n, D) vectors, clients in the order of the input.
 
     Args:
-        model: as `load_model` gives it.
+        model: a model folder, or a `Model` as `load_model` gives it.
         events: see `open_events`, or sequences that were prepared with this model's vocabulary.
         shard: only the clients of one share, such as (3, 8) for the third of eight: those whose id's text has such a hash,
             whatever else there is, so that several hosts embed one set side by side. Each client is in one share.
@@ -124,7 +124,7 @@ def embed(
         ConfigError: a share that there is not.
         InputError: events that cannot be read, or lack a column that the model was trained with.
     """
-    placed = resolve_device(device)
+    model, placed = as_model(model), resolve_device(device)
     keep_large_blocks()
     encoder = model.encoder.to(placed).eval()
     total, chunks = sequence_chunks(model, events, shard=shard)
@@ -189,7 +189,7 @@ def open_events_for(model: Model, events: Events, temp_folder: Path | None = Non
 
 
 def embed_to_parquet(
-    model: Model,
+    model: AnyModel,
     events: Events,
     output: str | Path,
     *,
@@ -220,7 +220,7 @@ def embed_to_parquet(
     Returns:
         Number of clients and of dimensions.
     """
-    output = Path(output)
+    model, output = as_model(model), Path(output)
     check_output(output, overwrite=overwrite, folder=False, reads=(events, scales))
     how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
     parts = embed(model, events, shard=shard, device=device, progress=progress, watch=watch)

@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from pydantic import ValidationError
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from seqmel.nn.encoder import SequenceEncoder
     from seqmel.nn.heads import Heads
 
-__all__ = ["FORMAT", "Model", "load_model", "save_model"]
+__all__ = ["FORMAT", "AnyModel", "Model", "as_model", "load_model", "save_model"]
 
 FORMAT = 2
 _FILES = ("schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "README.md")
@@ -78,6 +78,27 @@ class Model:
         for name, weights in sorted(self.encoder.state_dict().items()):
             digest.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+AnyModel: TypeAlias = Model | str | Path
+"""A model, or the folder that it is in."""
+
+
+def as_model(model: AnyModel) -> Model:
+    """A model as it is, or the one of a folder.
+
+    Raises:
+        ModelError: see `load_model`.
+        ConfigError: something else.
+    """
+    if isinstance(model, (str, Path)):
+        return load_model(model)
+    if not isinstance(model, Model):
+        raise ConfigError(
+            f"model is a {type(model).__name__}. Expected a model folder or a Model, such as load_model gives and a fitted estimator"
+            " has as model_."
+        )
+    return model
 
 
 def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -> None:

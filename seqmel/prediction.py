@@ -18,7 +18,7 @@ from seqmel.data.targets import Target
 from seqmel.embedding import embed, write_tables
 from seqmel.errors import ModelError
 from seqmel.files import check_output
-from seqmel.model import Model
+from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.heads import Heads
 from seqmel.progress import Progress, silent
 
@@ -26,7 +26,7 @@ __all__ = ["heads_of", "predict", "predict_outputs", "predict_to_parquet", "pred
 
 
 def predict(
-    model: Model,
+    model: AnyModel,
     events: Events,
     *,
     shard: Shard | None = None,
@@ -39,7 +39,7 @@ def predict(
     class (`gender=F`, `gender=M`) and the likeliest class (`gender`), and for a quantity the quantity (`age`).
 
     Args:
-        model: as `load_model` gives it, from `finetune`.
+        model: a model folder that `finetune` wrote, or its `Model`.
         events: see `open_events`, or sequences that were prepared with this model's vocabulary.
         shard: only the clients of one share, such as (3, 8); see `embed`.
         device: where to compute.
@@ -50,12 +50,13 @@ def predict(
         ConfigError: a share that there is not.
         InputError: events that cannot be read, or lack a column that the model was trained with.
     """
+    model = as_model(model)
     heads_of(model)
     return prediction_tables(model, embed(model, events, shard=shard, device=device, progress=progress))
 
 
 def predict_to_parquet(
-    model: Model,
+    model: AnyModel,
     events: Events,
     output: str | Path,
     *,
@@ -74,6 +75,7 @@ def predict_to_parquet(
     Returns:
         Number of clients.
     """
+    model = as_model(model)
     check_output(Path(output), overwrite=overwrite, folder=False, reads=(events,))
     tables = predict(model, events, shard=shard, device=device, progress=progress)
     return write_tables(output, tables, overwrite=overwrite)

@@ -24,7 +24,7 @@ from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import sequence_chunks, token_batches
 from seqmel.errors import ConfigError, InputError
 from seqmel.evaluation.retrieval import Figure, Verification, relevant_ranks, retrieval_figures, verification
-from seqmel.model import Model
+from seqmel.model import AnyModel, Model, as_model
 from seqmel.progress import Progress, silent
 from seqmel.training.validation import unit_vectors
 
@@ -78,7 +78,7 @@ class Retrieval:
 
 
 def measure_retrieval(
-    model: Model,
+    model: AnyModel,
     events: Events,
     *,
     clients: int = 5_000,
@@ -106,6 +106,7 @@ def measure_retrieval(
         InputError: fewer than four clients are left, and what `embed` raises.
     """
     _check(clients, parts, min_events, at, seed)
+    model = as_model(model)
     known = None if trained_on is None else _client_texts(trained_on, model.schema.client)
     drawn = _Drawn(clients)
     counts = {"short": 0, "known": 0, "clients": 0, "events": 0}

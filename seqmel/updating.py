@@ -37,7 +37,7 @@ from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import finite, open_events_for, token_batches, vector_layout
 from seqmel.errors import InputError, ModelError
 from seqmel.files import allocate, check_output, map_numbers, scratch_beside, written_beside
-from seqmel.model import Model
+from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
 from seqmel.progress import Progress, Task, silent
@@ -91,7 +91,7 @@ class _State:
 
 
 def embed_update(
-    model: Model,
+    model: AnyModel,
     events: Events,
     state: str | Path,
     output: str | Path,
@@ -111,7 +111,7 @@ def embed_update(
     `overwrite` where the output is there already, does what is left and counts no event twice.
 
     Args:
-        model: with encoder none, gru or lstm.
+        model: a model folder or a `Model`, with encoder none, gru or lstm.
         events: only those since the last update; see `open_events`. All of them where there is no state yet.
         state: the file to go on from and to replace; where it is not there, it is begun.
         output, layout, dtype, dim, scales, shard, device, progress: see `embed_to_parquet`. Each share has a state of its own.
@@ -123,7 +123,7 @@ def embed_update(
         InputError: a state of another share; events that cannot be read, are those of an earlier update, or are earlier than what
             the state has seen of their client; ids that the state's type of id does not have.
     """
-    state, output = Path(state), Path(output)
+    model, state, output = as_model(model), Path(state), Path(output)
     check_output(output, overwrite=overwrite, folder=False, reads=(events, state))
     check_output(state, overwrite=True, folder=False, reads=(events,))
     how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)

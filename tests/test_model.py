@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from inspect import isfunction, signature
 from pathlib import Path
 
 import pytest
 import torch
-from small import resealed
+from small import card_events, resealed
 
-from seqmel.errors import ModelError
+import seqmel
+from seqmel.errors import ConfigError, ModelError
 from seqmel.model import FORMAT, load_model, save_model
 
 FILES = [
@@ -118,3 +120,38 @@ def test_weights_that_do_not_fit_the_config_are_refused(folder: Path) -> None:
 
 def test_a_folder_holds_data_only(model_folder: Path) -> None:
     assert {file.suffix for file in model_folder.iterdir()} == {".json", ".safetensors", ".md", ".png"}
+
+
+OF_MODELS = sorted(
+    name for name in seqmel.__all__ if isfunction(f := getattr(seqmel, name)) and "model" in signature(f).parameters
+)
+
+
+def called(name: str, model: object) -> None:
+    """A function of a model, with some other arguments; of an iterator the first step."""
+    function = getattr(seqmel, name)
+    needed = {p.name: "." for p in signature(function).parameters.values() if p.default is p.empty}
+    found = function(**needed | {"model": model})
+    if isinstance(found, Iterator):
+        next(found)
+
+
+@pytest.mark.parametrize("name", OF_MODELS)
+def test_a_path_stands_for_its_model_in_every_function(name: str, tmp_path: Path) -> None:
+    for path in (tmp_path / "none", str(tmp_path / "none")):
+        with pytest.raises(ModelError, match=r"No model folder at .*none"):
+            called(name, path)
+
+
+@pytest.mark.parametrize("name", OF_MODELS)
+def test_what_is_no_model_is_refused_in_every_function(name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"model is a int. Expected a model folder or a Model, such as load_model gives"
+    ):
+        called(name, 7)
+
+
+def test_the_folder_gives_the_vectors_of_its_model(model_folder: Path) -> None:
+    ((_, by_path),) = seqmel.embed(model_folder, card_events())
+    ((_, by_model),) = seqmel.embed(load_model(model_folder), card_events())
+    assert torch.equal(by_path, by_model)

@@ -27,7 +27,7 @@ from seqmel.errors import ModelError
 from seqmel.export.graph import Clients, Graph
 from seqmel.export.poolings import pooled
 from seqmel.files import check_output, written_beside
-from seqmel.model import Model
+from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ _IR_VERSION = 8
 _SECOND_US = 1_000_000
 
 
-def export_onnx(model: Model, output: str | Path, *, overwrite: bool = False) -> None:
+def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False) -> None:
     """Write the model as an ONNX file.
 
     Args:
-        model: with encoder none, gru or lstm, and without "attention" among its poolings.
+        model: a model folder or a `Model`, with encoder none, gru or lstm, and without "attention" among its poolings.
         output: the file to write.
         overwrite: replace what is there.
 
@@ -52,7 +52,7 @@ def export_onnx(model: Model, output: str | Path, *, overwrite: bool = False) ->
         ModelError: an encoder or pooling that has no counterpart here, or the package onnx is not installed.
         OutputError: the output exists or cannot be written.
     """
-    output = Path(output)
+    model, output = as_model(model), Path(output)
     check_output(output, overwrite=overwrite, folder=False)
     content = build(model).SerializeToString()
     with written_beside(output) as partial:

@@ -21,7 +21,7 @@ from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import embed_sequences
 from seqmel.errors import ConfigError, InputError, ModelError
 from seqmel.files import check_output, scratch_beside, written_beside
-from seqmel.model import Model
+from seqmel.model import AnyModel, Model, as_model
 from seqmel.progress import Progress, silent
 from seqmel.report.events import describe, moment
 from seqmel.report.maps import colouring, draw_map
@@ -38,7 +38,7 @@ _COLLAPSED = 3.0  # directions; below this training warns as well
 
 
 def write_report(
-    model: Model,
+    model: AnyModel,
     events: Events,
     output: str | Path,
     *,
@@ -60,7 +60,7 @@ def write_report(
     The same input, options and seed give the same file.
 
     Args:
-        model: as `load_model` gives it.
+        model: a model folder, or a `Model` as `load_model` gives it.
         events: see `open_events`, or sequences that were prepared with this model's vocabulary.
         output: the HTML file to write.
         embeddings: vectors to show instead of those that the model gives; see `read_embeddings`.
@@ -84,7 +84,7 @@ def write_report(
         ConfigError: labels without targets, or targets without labels; clients out of range.
         OutputError: the output exists, or cannot be written.
     """
-    output = Path(output)
+    model, output = as_model(model), Path(output)
     _check_options(labels, targets, clients)
     if output.is_dir():
         raise ConfigError(f"{output} is a folder. Name an HTML file to write, such as {output / 'report.html'}.")

@@ -22,7 +22,7 @@ from seqmel.device import resolve_device
 from seqmel.embedding import embed_sequences, vector_layout, write_tables
 from seqmel.errors import ConfigError
 from seqmel.files import check_output, written_beside
-from seqmel.model import Model
+from seqmel.model import AnyModel, Model, as_model
 from seqmel.progress import Progress, silent
 from seqmel.spark.encoding import SequenceWork, encode_spark, sequence_batches
 from seqmel.spark.fitting import count_events, fit_vocabulary_spark
@@ -40,7 +40,7 @@ def prepare_spark(
     output: str | Path,
     *,
     config: Config | Mapping[str, Any] | None = None,
-    model: Model | None = None,
+    model: AnyModel | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> PreparedSequences:
@@ -56,7 +56,7 @@ def prepare_spark(
         SeqmelError: what `seqmel.prepare` raises.
         ConfigError: pyspark or Java is missing.
     """
-    output, config = Path(output), as_config(config)
+    output, config, model = Path(output), as_config(config), None if model is None else as_model(model)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     options, began, spark = config.preparation, time.monotonic(), spark_session()
     client = model.schema.client if model else config.columns.client
@@ -83,7 +83,7 @@ def prepare_spark(
 
 
 def embed_spark(
-    model: Model,
+    model: AnyModel,
     events: Any,
     *,
     layout: Layout = "columns",
@@ -95,7 +95,7 @@ def embed_spark(
     """A Spark DataFrame with one row a client: the id, then the vector; in no order. Nothing is written.
 
     Args:
-        model: as `load_model` gives it; it goes to each executor once.
+        model: a model folder, or a `Model` as `load_model` gives it; it goes to each executor once.
         events: see `prepare_spark`.
         layout, dtype, dim, scales: see `embed_to_parquet`; Spark has no float16, it comes as float32, and int8 and binary need
             the scales of an earlier file.
@@ -104,6 +104,7 @@ def embed_spark(
     Raises:
         InputError: events that cannot be read, or lack a column that the model was trained with.
     """
+    model = as_model(model)
     from pyspark.sql.pandas.types import from_arrow_schema
 
     how = _streamed(vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales))
@@ -123,7 +124,7 @@ def embed_spark(
 
 
 def embed_spark_to_parquet(
-    model: Model,
+    model: AnyModel,
     events: Any,
     output: str | Path,
     *,
@@ -148,6 +149,7 @@ def embed_spark_to_parquet(
     Raises:
         ConfigError: int8 or binary without scales, which all vectors together would have to say.
     """
+    model = as_model(model)
     check_output(Path(output), overwrite=overwrite, folder=False, reads=(events, scales))
     how = _streamed(vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales))
     frame, out, vectors = _embedding(model, events, how, device, ordered=True)

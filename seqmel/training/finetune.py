@@ -20,7 +20,7 @@ from seqmel.data.statistics import fit_statistics
 from seqmel.data.targets import Target, check_names
 from seqmel.errors import ConfigError, InputError, shown
 from seqmel.files import check_output
-from seqmel.model import Model, save_model
+from seqmel.model import AnyModel, Model, as_model, save_model
 from seqmel.progress import Progress, silent
 from seqmel.training.run import already_trained, prepared_in, unfinished
 
@@ -32,7 +32,7 @@ UNREAD = ("objective", "matryoshka", "views", "loss", "miner", "training")
 
 
 def finetune(
-    model: Model | None,
+    model: AnyModel | None,
     events: Events,
     labels: Table,
     output: str | Path,
@@ -49,7 +49,7 @@ def finetune(
     """Learn targets on top of a model, or from scratch, and write the folder of a model that predicts them.
 
     Args:
-        model: whose encoder, schema and vocabulary are taken; it is left as it is. None starts from scratch.
+        model: a folder or a `Model` whose encoder, schema and vocabulary are taken; it is left as it is. None starts from scratch.
         events: of the labelled clients, and of others, which do no harm; see `open_events`.
         labels: a table with one row a client. A client may lack some of the targets.
         output: the model folder to write.
@@ -71,6 +71,7 @@ def finetune(
     """
     from seqmel.device import resolve_device
 
+    model = None if model is None else as_model(model)
     output, config = Path(output), config_for(model, as_config(config))
     resolve_device(config.device)
     if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):

@@ -21,7 +21,7 @@ from seqmel.data.reading import Events, event_files, open_events
 from seqmel.data.statistics import fit_statistics
 from seqmel.errors import ConfigError, OutputError, SchemaError, SeqmelError
 from seqmel.files import alone, check_output, full_disk_in_words, move_into_place, partial_path, stamp, written_beside
-from seqmel.model import Model, save_model
+from seqmel.model import AnyModel, Model, as_model, save_model
 from seqmel.parallel import current_rank, first_before_others, launched, ranks, wait
 from seqmel.progress import Progress, record, silent
 from seqmel.sealed import parse_json
@@ -34,7 +34,7 @@ def prepare(
     output: str | Path,
     *,
     config: Config | Mapping[str, Any] | None = None,
-    model: Model | None = None,
+    model: AnyModel | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
 ) -> PreparedSequences:
@@ -44,11 +44,11 @@ def prepare(
         events: see `open_events`.
         output: the folder to write.
         config: names columns and limits; the rest is inferred.
-        model: encode with this model's vocabulary, to embed with it, instead of fitting a new one.
+        model: encode with the vocabulary of this model (a folder or a `Model`), to embed with it, instead of fitting a new one.
         overwrite: replace what is there.
         progress: where to report to.
     """
-    output = Path(output)
+    output, model = Path(output), None if model is None else as_model(model)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     with written_beside(output) as partial:
         _prepare_into(partial, events, as_config(config), model, progress)
