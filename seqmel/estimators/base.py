@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 
 from seqmel.errors import ConfigError, ModelError
+from seqmel.estimators.options import changed
 from seqmel.estimators.rows import ClientRows, client_rows
 from seqmel.model import Model
 
 __all__ = ["NotFittedModelError", "Pretrained", "SequenceEstimator", "SequenceTransformer", "checked_pretrained"]
+
+
+Estimator = TypeVar("Estimator", bound="SequenceEstimator")
 
 
 class NotFittedModelError(ModelError, NotFittedError):  # type: ignore[misc]
@@ -29,6 +33,16 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     """
 
     _fitted: str
+
+    def set_params(self: Estimator, **params: Any) -> Estimator:
+        """Change parameters; `encoder__hidden_size=64` changes one option of a part, where there are any, and leaves its others.
+
+        Raises:
+            ConfigError: no such parameter. Values are checked in `fit`.
+        """
+        for name, value in changed(self.get_params(deep=False), params, source=type(self).__name__).items():
+            setattr(self, name, value)
+        return self
 
     def _rows(self, X: Any, *, learning: bool = False) -> ClientRows:  # noqa: N803
         known = getattr(self, "schema_", None) if not learning else None

@@ -16,7 +16,7 @@ from seqmel.data.reading import Events
 from seqmel.data.vector_files import vector_columns
 from seqmel.embedding import embed
 from seqmel.estimators.base import Pretrained, SequenceTransformer, checked_pretrained
-from seqmel.estimators.options import PARTS, changed, config_of, options_of_part, parameters_of, seed_of
+from seqmel.estimators.options import PARTS, config_of, options_of_part, parameters_of, seed_of
 from seqmel.estimators.rows import ClientRows
 from seqmel.files import check_output, written_beside
 from seqmel.model import Model, load_model
@@ -179,16 +179,6 @@ class SequenceEmbedder(SequenceTransformer):
             for option, value in options_of_part(part, parameters[part]).items()
         }
         return parameters | nested
-
-    def set_params(self: Embedder, **params: Any) -> Embedder:
-        """Change parameters; `encoder__hidden_size=64` changes one option of a part and leaves its others.
-
-        Raises:
-            ConfigError: no such parameter. Values are checked in `fit`.
-        """
-        for name, value in changed(self.get_params(deep=False), params, source=type(self).__name__).items():
-            setattr(self, name, value)
-        return self
 
     def config(self) -> Config:
         """The parameters as a `Config`, as `fit` would use them; for a random_state that is no number, with another seed.

@@ -92,7 +92,7 @@ def changed(parameters: Mapping[str, Any], changes: Mapping[str, Any], *, source
     values = {name: value for name, value in changes.items() if name in parameters}
     for name, value in changes.items():
         part, nested, option = name.partition("__")
-        if nested and part in PARTS:
+        if nested and part in PARTS and part in parameters:
             values[part] = {**_as_options(values.get(part, parameters[part])), option: value}
         elif name not in parameters:
             raise ConfigError(

@@ -94,9 +94,9 @@ class _Supervised(SequenceEstimator):
 
         Raises:
             ModelError: the embedder is not fitted.
-            ConfigError: none of these.
+            ConfigError: none of these, or no such parameter.
         """
-        return cls(pretrained=checked_pretrained(model), **params)
+        return cls().set_params(pretrained=checked_pretrained(model), **params)
 
     @classmethod
     def load(cls: type[Supervised], path: str | Path) -> Supervised:

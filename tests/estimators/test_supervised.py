@@ -80,6 +80,20 @@ def test_a_pretrained_encoder_stays_as_it_is_with_the_head_alone(train: EventSeq
     assert not hasattr(clone(tuned), "model_")
 
 
+@pytest.mark.parametrize("kind", [SequenceClassifier, SequenceRegressor])
+def test_a_parameter_that_does_not_exist_is_refused_with_the_nearest(
+    kind: type[SequenceClassifier], model_folder: Path
+) -> None:
+    message = rf"{kind.__name__} has no parameter 'epoch'\. Did you mean 'epochs'\?"
+    with pytest.raises(ConfigError, match=message):
+        kind.from_pretrained(model_folder, epoch=3)
+    with pytest.raises(ConfigError, match=message):
+        kind().set_params(epoch=3)
+    with pytest.raises(ConfigError, match="has no parameter 'encoder__hidden_size'"):
+        kind().set_params(encoder__hidden_size=8)
+    assert kind.from_pretrained(model_folder, epochs=3).epochs == 3
+
+
 def test_several_targets_with_missing_labels(train: EventSequences, habit: pd.Series) -> None:
     y = pd.DataFrame({"habit": habit, "odd": np.arange(24) % 2}, dtype=object)
     y.iloc[3, 0] = None
