@@ -202,7 +202,7 @@ class SequenceEmbedder(SequenceTransformer):
         Raises:
             InputError, SchemaError: X or its columns cannot be used.
             ConfigError: an option that does not exist, is out of range, or does not fit the model to go on from.
-            TrainingError: too few clients, or a loss that is no longer finite.
+            TrainingError: too few clients, or a loss that is out of all bounds.
         """
         config = self.config()
         initial = self._initial()

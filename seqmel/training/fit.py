@@ -40,6 +40,8 @@ from seqmel.training.pretrain import new_encoder
 
 __all__ = ["Report", "Watched", "fit", "quiet", "restore", "run_trainer", "trainer_of"]
 
+_DIVERGED = 1_000.0  # times the loss of the first batch, or 1: far above what any loss here is while it learns
+
 
 def fit(
     sequences: EncodedSequences,
@@ -67,7 +69,7 @@ def fit(
         The encoder in evaluation mode on the CPU, and the history, one row an epoch.
 
     Raises:
-        TrainingError: too few clients, or a loss that is no longer finite.
+        TrainingError: too few clients, or a loss that is out of all bounds.
         ConfigError: a device that is not there.
         SeqmelError: labels that the objective names and that cannot be read, or do not fit the clients.
     """
@@ -259,6 +261,7 @@ class Report(lightning.Callback):
         self._task: Task | None = None
         self._clients = 0
         self._began = 0.0
+        self._first: float | None = None
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
         self._began = time.monotonic()
@@ -274,14 +277,28 @@ class Report(lightning.Callback):
         assert self._task is not None, "an epoch began before its batches"
         if index % 20 == 0:  # reading the loss waits for the device
             loss = float(outputs["loss"])
+            self._first = loss if self._first is None else self._first
             if not math.isfinite(loss):
-                raise TrainingError(
-                    f"The loss is {loss} in epoch {trainer.current_epoch + 1}. Lower"
-                    f" {self.section}.learning_rate (it is {self.options.learning_rate:g}), or use precision 32-true."
-                )
+                raise self._diverged(trainer, f"the loss is {loss}")
             self._task.advance(self._clients, f"loss {loss:.4f}")
         else:
             self._task.advance(self._clients)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Before the epoch is looked at, told and kept: a `TrainingError` where nothing can come of it any more."""
+        loss, first = module.losses.values()["loss"], self._first or 0.0
+        if not loss <= _DIVERGED * max(1.0, first):  # nor if it is no number
+            raise self._diverged(trainer, f"the loss is {loss:.4g} and began at {first:.4g}")
+        if not bool(torch.stack([weights.isfinite().all() for weights in module.parameters()]).all()):
+            raise self._diverged(trainer, "weights are no longer finite")
+
+    def _diverged(self, trainer: lightning.Trainer, found: str) -> TrainingError:
+        options, clip = self.options, self.options.gradient_clip
+        return TrainingError(
+            f"The training has diverged by step {trainer.global_step:,} (epoch {trainer.current_epoch + 1}): {found}. Lower"
+            f" {self.section}.learning_rate (it is {options.learning_rate:g}) or {self.section}.gradient_clip (it is"
+            f" {'null' if clip is None else f'{clip:g}'}), or use precision 32-true."
+        )
 
     def on_validation_start(self, trainer: lightning.Trainer, module: Any) -> None:
         self._close()
@@ -290,8 +307,6 @@ class Report(lightning.Callback):
         """The figures of an epoch that is done."""
         self._close()
         name = f"epoch {row['epoch']:.0f}/{self.options.epochs}"
-        if not math.isfinite(row["loss"]):
-            raise TrainingError(f"The loss is {row['loss']} in {name}. Lower {self.section}.learning_rate.")
         record(self.progress, "epoch", **row, seconds=round(time.monotonic() - self._began, 3))
         words = f"{time.monotonic() - self._began:.0f} s, loss {row['loss']:.4f}{self.words(row)}"
         self.progress.say(f"{name}: {words}")

@@ -108,7 +108,7 @@ def fit_labels(
         progress: where to report to.
 
     Raises:
-        TrainingError: a loss that is no longer finite.
+        TrainingError: a loss that is out of all bounds.
         ConfigError: a device that is not there.
     """
     device, options = resolve_device(config.device), config.finetuning
@@ -246,13 +246,13 @@ class _Module(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         self.counts: Tensor
         self.register_buffer("counts", held_out.class_weights, persistent=False)
-        self._losses = Means()
+        self.losses = Means()
         self._rate = 0.0
 
     def on_train_epoch_start(self) -> None:
         """Dropout draws from torch's own state; after a resume it has to be where it would have been."""
         torch.manual_seed(generator(self.seed, 14, self.current_epoch).initial_seed())
-        self._losses.clear()
+        self.losses.clear()
         for depth, part in enumerate(encoder_parts(self.encoder)):
             learns = self.options.unfreeze != "gradual" or depth <= self.current_epoch
             for weight in part:
@@ -269,12 +269,12 @@ class _Module(lightning.LightningModule):
                 self.heads(vectors.float()), batch.values, batch.weights, self.targets, self.counts,
                 label_smoothing=self.options.label_smoothing,
             )  # fmt: skip
-        self._losses.add({"loss": loss.detach()})
+        self.losses.add({"loss": loss.detach()})
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Look at the clients held out, and add the epoch to the history."""
-        loss = self._losses.values()["loss"]
+        loss = self.losses.values()["loss"]
         figures = _look(self.encoder, self.heads, self.held_out, self.device)
         self.log_dict({"loss": loss} | figures)
         done = {"epoch": self.current_epoch + 1, "steps": self.global_step}

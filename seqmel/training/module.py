@@ -83,7 +83,7 @@ class TrainingModule(lightning.LightningModule):
         self.objective = objective
         self.config = config
         self.history: list[dict[str, float]] = []
-        self._losses = Means()
+        self.losses = Means()
         self._rate = 0.0
         self._vectors: list[tuple[Tensor, Tensor]] = []
         self._metrics: dict[str, float] = {}
@@ -95,7 +95,7 @@ class TrainingModule(lightning.LightningModule):
         own = () if rank.first else (rank.index,)
         torch.manual_seed(generator(self.config.seed, 2, self.current_epoch, *own).initial_seed())
         self.objective.seed(generator(self.config.seed, 6, self.current_epoch).initial_seed(), self.device)
-        self._losses.clear()
+        self.losses.clear()
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:
         """The loss of a batch."""
@@ -106,7 +106,7 @@ class TrainingModule(lightning.LightningModule):
         losses = self.objective.losses(self.encoder, batch)
         loss = self.objective.total(losses)
         parts = {f"loss_{name}": part.detach() for name, part in losses.items()} if len(losses) > 1 else {}
-        self._losses.add({"loss": loss.detach()} | parts | self.objective.figures())
+        self.losses.add({"loss": loss.detach()} | parts | self.objective.figures())
         return loss
 
     def validation_step(self, batch: ViewBatch, _: int) -> None:
@@ -125,7 +125,7 @@ class TrainingModule(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Add the epoch to the history. Lightning validates before this."""
-        losses = self._losses.values()
+        losses = self.losses.values()
         done = {"epoch": self.current_epoch + 1, "steps": self.global_step}
         self.log_dict(losses)
         self.history.append(done | losses | {"learning_rate": self._rate} | self._metrics)

@@ -15,7 +15,7 @@ from seqmel.config import Config
 from seqmel.data.sequences import EncodedSequences
 from seqmel.data.targets import Target
 from seqmel.embedding import embed_sequences
-from seqmel.errors import TrainingError
+from seqmel.errors import ModelError, TrainingError
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
 from seqmel.training.labelled import Labelled
@@ -114,10 +114,17 @@ class HeldOut:
 
     @torch.no_grad()
     def outputs(self, encoder: SequenceEncoder, heads: Heads, device: torch.device) -> tuple[Tensor, ...]:
-        """For each target (L, size), on the CPU. Both modules must be on `device`; they keep their mode."""
+        """For each target (L, size), on the CPU. Both modules must be on `device`; they keep their mode.
+
+        Raises:
+            TrainingError: vectors that are not finite.
+        """
         training = encoder.training
         encoder.eval(), heads.eval()
-        vectors = embed_sequences(encoder, self.sequences, self.config, device=device)
+        try:
+            vectors = embed_sequences(encoder, self.sequences, self.config, device=device)
+        except ModelError:
+            raise self._not_finite() from None
         found = tuple(out.cpu() for out in heads(vectors.to(device)))
         encoder.train(training), heads.train(training)
         return found
@@ -130,12 +137,15 @@ class HeldOut:
         """
         labelled = self.labelled
         if not all(out.isfinite().all() for out in outputs):
-            raise TrainingError(
-                "The outputs for the clients held out are no longer finite. Lower finetuning.learning_rate"
-                f" (it is {self.config.finetuning.learning_rate:g})."
-            )
+            raise self._not_finite()
         loss = label_loss(outputs, labelled.values, labelled.weights, labelled.targets, self.class_weights)
         return {"validation_loss": float(loss)} | label_metrics(outputs, labelled)
+
+    def _not_finite(self) -> TrainingError:
+        return TrainingError(
+            "The outputs for the clients held out are no longer finite. Lower finetuning.learning_rate"
+            f" (it is {self.config.finetuning.learning_rate:g})."
+        )
 
 
 def calibrated(targets: Sequence[Target], outputs: Sequence[Tensor], labelled: Labelled) -> tuple[Target, ...]:

@@ -16,7 +16,7 @@ from small import card_events, tiny_config
 import seqmel.training.finetune
 from seqmel.data.prepared import PreparedSequences, open_prepared
 from seqmel.embedding import embed
-from seqmel.errors import ConfigError, InputError, ModelError, OutputError, SchemaError
+from seqmel.errors import ConfigError, InputError, ModelError, OutputError, SchemaError, TrainingError
 from seqmel.model import Model, load_model
 from seqmel.prediction import predict
 from seqmel.progress import console_progress, silent
@@ -275,10 +275,27 @@ def test_an_epoch_counts_each_client_that_it_learns_from_once(pretrained: Model,
 
 
 def test_where_tuning_only_harms_the_encoder_stays_as_it_was(pretrained: Model, prepared: PreparedSequences) -> None:
-    tuned = fit(pretrained, prepared, "habit", epochs=2, learning_rate=30.0, encoder_rate=1.0)
+    tuned = fit(pretrained, prepared, "habit", epochs=2, learning_rate=1.0, encoder_rate=1.0)
     assert len(tuned.metrics["history"]) == 2
     assert changed(pretrained, tuned) == set()
     assert tuned.metrics["held_out"] == pytest.approx(tuned.metrics["frozen"])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "rate", "found"),
+    [
+        (8, 1e4, r"diverged by step 4 \(epoch 1\): the loss is [\d.e+]+ and began at 0\.\d+"),
+        (8, 1e30, r"diverged by step 4 \(epoch 1\): the loss is (nan|inf)"),
+        (64, 1e30, "The outputs for the clients held out are no longer finite"),
+    ],
+)
+def test_a_fine_tuning_that_diverges_ends_in_words_and_leaves_no_model(
+    batch_size: int, rate: float, found: str, pretrained: Model, tmp_path: Path
+) -> None:
+    config = options(batch_size=batch_size, learning_rate=rate, encoder_rate=1.0)
+    with pytest.raises(TrainingError, match=rf"{found}.* Lower finetuning\.learning_rate \(it is 1"):
+        finetune(pretrained, EVENTS, LABELS, tmp_path / "m", targets=["habit"], config=config)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_few_labels_do_not_collapse(pretrained: Model, prepared: PreparedSequences) -> None:

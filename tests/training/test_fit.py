@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+import torch
 from small import SCHEMA, card_events, fitted, sequences, tiny_config
 
-from seqmel.training.fit import _warn_of_collapse, fit
+from seqmel.errors import TrainingError
+from seqmel.options.training import TrainingOptions
+from seqmel.training.fit import Report, _warn_of_collapse, fit
+from seqmel.training.module import Means
 
 
 class Heard:
@@ -73,3 +78,32 @@ def test_without_a_rank_there_is_no_warning(history: list[dict[str, float]]) -> 
     progress = Heard()
     _warn_of_collapse(history, progress)
     assert progress.lines == []
+
+
+def epoch_ended(loss: float, weight: float, *, first: float = 2.0) -> None:
+    """What is asked of an epoch before it is kept, of one with this loss and a weight."""
+    report = Report(Heard(), TrainingOptions(gradient_clip=None), words=lambda row: "")
+    trainer = SimpleNamespace(current_epoch=4, global_step=2_000, num_training_batches=1)
+    report.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
+    report.on_train_batch_end(trainer, None, {"loss": torch.tensor(first)}, None, 0)  # type: ignore[arg-type]
+    losses, layer = Means(), torch.nn.Linear(1, 1)
+    losses.add({"loss": torch.tensor(loss)})
+    torch.nn.init.constant_(layer.weight, weight)
+    report.on_train_epoch_end(trainer, SimpleNamespace(losses=losses, parameters=layer.parameters))  # type: ignore[arg-type]
+
+
+def test_an_epoch_is_kept_whose_loss_is_below_a_thousand_times_that_of_the_first_batch() -> None:
+    epoch_ended(1_999.0, 0.5)
+    epoch_ended(999.0, 0.5, first=0.0)
+    with pytest.raises(
+        TrainingError, match=r"by step 2,000 \(epoch 5\): the loss is 2001 and began at 2\. Lower training"
+    ):
+        epoch_ended(2_001.0, 0.5)
+    with pytest.raises(TrainingError, match="the loss is 1001 and began at 0"):
+        epoch_ended(1_001.0, 0.5, first=0.0)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_an_epoch_after_which_weights_are_not_finite_is_not_kept(weight: float) -> None:
+    with pytest.raises(TrainingError, match=r"weights are no longer finite\..* training\.gradient_clip \(it is null\)"):
+        epoch_ended(1.0, weight)

@@ -300,11 +300,17 @@ def test_a_run_that_was_killed_after_its_last_epoch_is_resumed_without_another(
     assert_equal_models(train(EVENTS, tmp_path / "model", config=config(training=stopping), resume=True), whole)
 
 
-def test_a_loss_that_is_no_number_ends_the_training_in_words(tmp_path: Path) -> None:
-    options = {"epochs": 3, "batch_size": 8, "learning_rate": 1e30, "schedule": "constant"}
-    with pytest.raises(TrainingError, match=r"The loss is (nan|inf).*Lower training\.learning_rate"):
+@pytest.mark.parametrize(
+    ("rate", "found"), [(1e30, r"nan and began at \d\d\."), (1000.0, r"[\d.]+e\+\d+ and began at \d\d\.")]
+)
+def test_a_loss_out_of_all_bounds_ends_the_training_in_words(rate: float, found: str, tmp_path: Path) -> None:
+    options = {"epochs": 3, "batch_size": 8, "learning_rate": rate, "schedule": "constant"}
+    message = (
+        rf"diverged by step \d \(epoch 1\): the loss is {found}.*Lower training\.learning_rate \(it is 1000|1e\+30\)"
+    )
+    with pytest.raises(TrainingError, match=message):
         train(EVENTS, tmp_path / "model", config=config(training=options))
-    assert not (tmp_path / "model").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_folder_carries_all_that_it_was_trained_with(undisturbed: Path) -> None:
