@@ -47,11 +47,10 @@ def finetune_files(
             load_model(model) if model else None, events, labels, output, targets=targets, task=task, weight=weight,
             client=client, config=config, overwrite=overwrite, resume=resume, progress=progress,
         )  # fmt: skip
-    held_out = load_model(output).metrics["held_out"]
-    figures = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in held_out.items())
-    print(
-        f"model in {output}{' (clients held out: ' + figures + ')' if figures else ''}; next: seqmel predict {output} {events} -o scores.parquet"
-    )
+    metrics = load_model(output).metrics
+    figures = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics["held_out"].items())
+    held_out = f" ({metrics['clients_held_out']:,} clients held out: {figures})" if figures else ""
+    print(f"model in {output}{held_out}; next: seqmel predict {output} {events} -o scores.parquet")
 
 
 def _inputs(inputs: Sequence[str], *, from_scratch: bool) -> tuple[str | None, str, str]:

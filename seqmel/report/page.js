@@ -87,7 +87,7 @@ function run() {
   const charts = [curves("Loss", [{ key: "loss", name: parts.length > 1 ? "total" : "loss" }, ...parts].slice(0, 8), "Of the training batches; lower is better.")];
   if ("recall_at_1" in last) charts.push(
     curves("Recall", [{ key: "recall_at_1", name: "recall@1", from: 0 }, { key: "recall_at_10", name: "recall@10" }],
-      `Share of slices that find their own client first, or among the first ten.${best ? ` Epoch ${best} was kept.` : ""}`),
+      `Share of slices${last.clients_held_out ? ` of ${count(last.clients_held_out)} clients held out` : ""} that find their own client first, or among the first ten.${best ? ` Epoch ${best} was kept.` : ""}`),
     curves("Effective rank", [{ key: "effective_rank", name: "effective rank", from: 0 }], "How many directions the embeddings use."));
   else body.append(empty("No held-out clients were watched. training.validation_share gives recall and rank."));
   body.append(grid(...charts));

@@ -331,8 +331,8 @@ def _watched_words(row: dict[str, float]) -> str:
     if MONITOR not in row:
         return mined
     return (
-        f"{mined}, recall@1 {row['recall_at_1']:.3f}, distance {row['positive_distance']:.2f} same client"
-        f" {row['negative_distance']:.2f} others, effective rank {row['effective_rank']:.0f}"
+        f"{mined}, recall@1 {row['recall_at_1']:.3f} ({row['clients_held_out']:,.0f} clients held out), distance"
+        f" {row['positive_distance']:.2f} same client {row['negative_distance']:.2f} others, effective rank {row['effective_rank']:.0f}"
     )
 
 

@@ -123,7 +123,8 @@ def fit_labels(
         encoder = encoder.to(device).eval()
         heads = _solved(encoder, placed, training, counts, config, device)
         frozen = _look(encoder, heads, held_out, device)
-        progress.say(f"heads on the encoder as it is{_words(frozen)}")
+        watched = f" ({len(held_out):,} clients held out)" if len(held_out) else ""
+        progress.say(f"heads on the encoder as it is{_words(frozen)}{watched}")
         history = []
         heads_alone = options.unfreeze == "head" or not options.epochs
         if heads_alone and len(held_out) and not options.calibrate:

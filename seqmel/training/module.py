@@ -118,9 +118,8 @@ class TrainingModule(lightning.LightningModule):
         """Compute and log the figures of the epoch."""
         vectors, clients = (torch.cat(parts) for parts in zip(*self._vectors, strict=True))
         self._vectors.clear()
-        self._metrics = self.trainer.strategy.broadcast(
-            embedding_metrics(vectors, clients)
-        )  # all decide by the first's
+        figures = {"clients_held_out": float(len(clients.unique()))} | embedding_metrics(vectors, clients)
+        self._metrics = self.trainer.strategy.broadcast(figures)  # all decide by the first's
         self.log_dict(self._metrics)
 
     def on_train_epoch_end(self) -> None:

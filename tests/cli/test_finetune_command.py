@@ -44,7 +44,11 @@ def test_a_model_is_fine_tuned_and_predicts(run: Run, model_folder: Path) -> Non
         "finetune", model_folder, "events.parquet", "labels.parquet", "--target", "odd", "--target", "grade", "-o", "m2",
         "--calibrate", "--weight", "w", *QUICK,
     )  # fmt: skip
-    assert (code, out.startswith("model in m2"), "next: seqmel predict m2 events.parquet" in out) == (0, True, True)
+    assert (
+        code,
+        out.startswith("model in m2 (2 clients held out: validation loss "),
+        "next: seqmel predict m2 events.parquet" in out,
+    ) == (0, True, True)
     code, out, _ = run("predict", "m2", "events.parquet", "-o", "scores.parquet", "--device", "cpu")
     assert (code, out) == (0, "24 clients in scores.parquet: client_id, odd=0, odd=1, odd, grade\n")
     assert pq.read_table("scores.parquet").column_names == ["client_id", "odd=0", "odd=1", "odd", "grade"]

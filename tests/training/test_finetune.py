@@ -177,7 +177,9 @@ def test_with_few_labels_the_default_is_the_heads_alone_and_says_so(
     tuned = finetuned_model(pretrained, prepared, labels("odd"), config=config, progress=console_progress())
     assert changed(pretrained, tuned) == set()
     assert tuned.config.finetuning.unfreeze == "head"
-    assert "40 labelled clients are few: the encoder stays as it is" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "40 labelled clients are few: the encoder stays as it is" in said
+    assert " (8 clients held out)\n" in said
 
 
 def test_heads_alone_learn_from_the_clients_held_out_too_once_measured(

@@ -50,6 +50,7 @@ def test_each_epoch_is_a_task_that_is_done_in_full_and_a_line_that_stays() -> No
     assert progress.tasks == [("epoch 1/2", 16, 16), ("epoch 2/2", 16, 16)]
     assert progress.lines[0].startswith("epoch 1/2: ")
     assert all(word in progress.lines[0] for word in ("loss", "recall@1", "same client", "others", "effective rank"))
+    assert "(7 clients held out), distance" in progress.lines[0]
 
 
 def test_of_fewer_clients_than_a_batch_holds_no_more_are_counted_than_there_are() -> None:
