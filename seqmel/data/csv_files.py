@@ -19,7 +19,7 @@ import pyarrow as pa
 from seqmel.data.source import ident, literal
 from seqmel.data.times import iso_type_sql
 from seqmel.data.vocabulary import CategoryCodes
-from seqmel.errors import SchemaError
+from seqmel.errors import InputError, SchemaError
 from seqmel.schema import recognise_client
 
 __all__ = ["CSV", "Categories", "csv_sql", "read_as_text", "register_csv", "with_texts"]
@@ -70,7 +70,9 @@ def register_csv(
 
     Raises:
         duckdb.Error: they cannot be read.
+        InputError: text in another encoding than UTF-8, as its first bytes show.
     """
+    _check_encoding(files)
     texts = _texts(connection, files, client, categories or {})
     rows = csv_sql(files, list(texts))
     if not read:
@@ -84,6 +86,17 @@ def register_csv(
         kinds = _types(connection, "raw", texts)
     for name, kind in kinds.items():
         connection.execute(f"ALTER TABLE raw ALTER COLUMN {ident(name)} TYPE {kind} USING {_typed(name, kind)}")
+
+
+def _check_encoding(files: Sequence[str]) -> None:
+    """UTF-16 and UTF-32, in which spreadsheets write "Unicode text", begin with a mark or have zero bytes; the engine says neither."""
+    for file in files:
+        if file.lower().endswith((".csv", ".tsv")):
+            with open(file, "rb") as opened:
+                begin = opened.read(4)
+            if begin[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in begin:
+                found = "UTF-32" if b"\0\0" in begin else "UTF-16"
+                raise InputError(f"{file} is text in {found}. Expected UTF-8: save it again as CSV in UTF-8.")
 
 
 def _typed(name: str, kind: str) -> str:

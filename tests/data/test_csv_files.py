@@ -26,6 +26,7 @@ from seqmel.data.reading import open_events, open_unread
 from seqmel.data.source import connect
 from seqmel.data.vocabulary import CategoryCodes
 from seqmel.embedding import embed
+from seqmel.errors import InputError
 from seqmel.model import Model, load_model
 from seqmel.training.run import train
 
@@ -46,6 +47,32 @@ IDS = {
 def lines(path: Path, header: str, *rows: str) -> Path:
     path.write_text("\n".join([header, *rows]) + "\n")
     return path
+
+
+@pytest.mark.parametrize("read", [open_events, open_unread, lambda path: read_labels(path, "amount")])
+@pytest.mark.parametrize(
+    ("encoding", "found"),
+    [
+        ("utf-16", "UTF-16"),
+        ("utf-16-le", "UTF-16"),
+        ("utf-16-be", "UTF-16"),
+        ("utf-32", "UTF-32"),
+        ("utf-32-be", "UTF-32"),
+    ],
+)
+def test_text_in_another_unicode_than_utf_8_is_named(encoding: str, found: str, read: Any, tmp_path: Path) -> None:
+    path = tmp_path / "events.CSV"
+    path.write_text("client_id,amount\n1,2.5\n", encoding=encoding)
+    with pytest.raises(
+        InputError, match=rf"events\.CSV is text in {found}\. Expected UTF-8: save it again as CSV in UTF-8\."
+    ):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events.csv.gz"])
+def test_utf_8_is_read_with_its_mark_too_and_compressed(name: str, tmp_path: Path) -> None:
+    pd.DataFrame({"client_id": [1], "amount": [2.5]}).to_csv(tmp_path / name, index=False, encoding="utf-8-sig")
+    assert open_events(tmp_path / name).columns == {"client_id": "BIGINT", "amount": "DOUBLE"}
 
 
 @pytest.mark.parametrize("opened", [open_events, open_unread])
