@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import BaseModel
@@ -23,6 +23,9 @@ from seqmel.files import check_output
 from seqmel.model import AnyModel, Model, as_model, save_model
 from seqmel.progress import Progress, silent
 from seqmel.training.run import already_trained, prepared_in, unfinished
+
+if TYPE_CHECKING:
+    from seqmel.training.labelled import Labelled
 
 __all__ = ["UNREAD", "finetune", "finetuned_model", "save_finetuned"]
 
@@ -129,8 +132,11 @@ def finetuned_model(
     sequences = prepared.sequences.in_memory() if config.training.data == "memory" else prepared.sequences
     labelled = label(sequences, labels, weights=weights, task=task)
     check_names(labelled.targets, prepared.schema.client)
-    for target in labelled.targets:
-        progress.say(f"{target.name}: {_contents(labels[target.name], target.classes)}")
+    lacking = "no events" if weights is None else "no events or no weight"
+    for column, target in enumerate(labelled.targets):
+        without = labels[target.name].count() - len(labelled.known(column))
+        left_out = f"; {without:,} more have a label, but {lacking}" if without else ""
+        progress.say(f"{target.name}: {_contents(labelled, column)}{left_out}")
     for name, alone in labelled.alone().items():
         progress.say(
             f"{name}: classes with one client ({shown(map(str, alone))}) are learnt from and never held out: no figure tells"
@@ -215,11 +221,13 @@ def _check_equal(wanted: Any, there: Any, name: str) -> None:
         )
 
 
-def _contents(y: pd.Series[Any], classes: Sequence[Any]) -> str:
-    if not classes:
-        return f"{y.count():,} clients with a quantity, {y.mean():.4g} on average"
-    counts = y.value_counts()
-    return f"{y.count():,} clients ({shown(f'{name}: {counts[name]:,}' for name in classes if name in counts)})"
+def _contents(labelled: Labelled, column: int) -> str:
+    target, known = labelled.targets[column], labelled.known(column)
+    if not target.classes:
+        return f"{len(known):,} clients with a quantity, {target.center:.4g} on average"
+    counts = labelled.values[known, column].long().bincount(minlength=target.size).tolist()
+    words = (f"{name}: {count:,}" for name, count in zip(target.classes, counts, strict=True))
+    return f"{len(known):,} clients ({shown(words)})"
 
 
 def _fingerprint(model: Model | None) -> str | None:

@@ -379,6 +379,27 @@ def test_sequences_of_another_vocabulary_are_refused(pretrained: Model, tmp_path
     assert len(open_prepared(tmp_path / "other").sequences)
 
 
+def test_who_is_counted_has_events_and_a_weight(
+    pretrained: Model, prepared: PreparedSequences, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = LABELS.set_index("client_id")
+    others = pd.DataFrame({"odd": [True] * 30 + [None] * 5, "spends": [9.0] * 35}, index=range(10_000, 10_035))
+    told: Any = {name: pd.concat([known[name], others[name]]).astype(object) for name in ("odd", "spends")}
+    told["spends"] = told["spends"].astype(float)
+    weights = pd.Series(1.0, index=told["odd"].index).where(told["odd"].index != IDS[0], 0.0)
+    config, lines = options(unfreeze="head"), []
+    for given in (None, weights):
+        finetuned_model(pretrained, prepared, told, config=config, weights=given, progress=console_progress())
+        lines += [line for line in capsys.readouterr().err.splitlines() if line.startswith(("odd: ", "spends: "))]
+    assert lines == [
+        "odd: 40 clients (False: 20, True: 20); 30 more have a label, but no events",
+        f"spends: 40 clients with a quantity, {known['spends'].mean():.4g} on average; 35 more have a label, but no events",
+        "odd: 39 clients (False: 19, True: 20); 31 more have a label, but no events or no weight",
+        f"spends: 39 clients with a quantity, {known['spends'][1:].mean():.4g} on average; 36 more have a label, but no events"
+        " or no weight",
+    ]
+
+
 def test_classes_with_one_client_are_told_of_and_nothing_is_warned_of(
     pretrained: Model, prepared: PreparedSequences, capsys: pytest.CaptureFixture[str]
 ) -> None:
