@@ -76,9 +76,11 @@ def read_labels(
     source = _open(labels, client)
     client = client or recognise_client(source.columns, source.label)
     source.require(client, f"Name the client column with {options[0]}.")
-    source.require(target, f"Name the column to predict with {options[1]}.")
+    source.require(target, f"Name the column with {options[1]}.")
     if client == target:
-        raise SchemaError(f"The target {target!r} is the client column of {source.label}. Name another target.")
+        raise SchemaError(
+            f"The column {target!r} is the client column of {source.label}. Name another with {options[1]}."
+        )
     value = _target_sql(target, source)
     return _series(source, target, value, client, moment, f"Column {target!r}")
 

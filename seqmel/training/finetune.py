@@ -86,7 +86,7 @@ def finetune(
     series = {name: read_labels(labels, name, client=client) for name in targets}
     for y in series.values():
         _check_learnable(y, task)
-    weights = read_labels(labels, weight, client=client) if weight else None
+    weights = read_labels(labels, weight, client=client, options=("--client", "--weight")) if weight else None
     wanted = {"config": config.to_dict(), "model": _fingerprint(model), "labels": _of_labels(series, weights, task)}
     with unfinished(output, wanted, events, resume=resume, overwrite=overwrite) as work:
         prepared = prepared_in(work, events, config, model, progress)

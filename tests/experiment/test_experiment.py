@@ -326,7 +326,7 @@ def test_a_cell_that_fails_in_a_process_says_why(folder: Path) -> None:
     [
         ({"data": {"targets": ["habit", "habbit"]}}, "No column 'habbit' in .*'habit'.*with the plan's targets"),
         ({"data": {"schema": {"client": "kunde"}}}, "No column 'kunde' in .*labels.parquet.*with the plan's schema"),
-        ({"data": {"targets": ["client_id"]}}, "The target 'client_id' is the client column"),
+        ({"data": {"targets": ["client_id"]}}, "The column 'client_id' is the client column"),
         ({"data": {"targets": ["habit", "rare"]}}, "2 folds need 2 clients of every class of the target 'rare'; class 'b' has 1"),
         ({"folds": 30}, "30 folds need at least 60 clients"),
         ({"label_shares": [0.01, 1]}, "The label fraction 0.01 of 20 training clients leaves 0"),
