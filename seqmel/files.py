@@ -39,7 +39,9 @@ def stamp(files: Iterable[str | Path], root: Path | None = None) -> list[list[st
     return [[name, about.st_size, about.st_mtime_ns] for name, about in named]
 
 
-def check_output(path: Path, *, overwrite: bool, folder: bool, reads: Iterable[object] = ()) -> None:
+def check_output(
+    path: Path, *, overwrite: bool, folder: bool, reads: Iterable[object] = (), option: str = "--overwrite"
+) -> None:
     """Before any work: the result must be writable there, and must not replace another one unasked, nor what it is made of.
 
     Args:
@@ -47,9 +49,10 @@ def check_output(path: Path, *, overwrite: bool, folder: bool, reads: Iterable[o
         overwrite: it may replace what is there.
         folder: it is a folder, not a file.
         reads: what it is made of; what is no path does not matter.
+        option: how a user says that it may.
     """
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists. Name another output, or pass --overwrite.")
+        raise OutputError(f"{path} exists. Name another output, or pass {option}.")
     if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in _OWN):
         raise OutputError(f"{path} is a folder that seqmel did not write; it will not replace it. Name another output.")
     if path.exists() and path.is_dir() != folder:

@@ -259,7 +259,7 @@ class SequenceEmbedder(SequenceTransformer):
         """
         self._check_fitted()
         path = Path(path)
-        check_output(path, overwrite=overwrite, folder=True)
+        check_output(path, overwrite=overwrite, folder=True, option="overwrite=True")
         with written_beside(path) as partial:
             write_model(partial, self.model_)
         return path

@@ -224,7 +224,7 @@ class _Supervised(SequenceEstimator):
         """
         self._check_fitted()
         path = Path(path)
-        check_output(path, overwrite=overwrite, folder=True)
+        check_output(path, overwrite=overwrite, folder=True, option="overwrite=True")
         with written_beside(path) as partial:
             save_finetuned(partial, self.model_)
         return path

@@ -147,7 +147,7 @@ def finetuned_model(
     if asked == "auto" and config.finetuning.unfreeze == "head":
         progress.say(
             f"{len(labelled):,} labelled clients are few: the encoder stays as it is, the heads alone learn"
-            " (--unfreeze all tunes it too)"
+            " (unfreeze: all tunes it too)"
         )
     if model is None:
         config = settle(config, sequences)

@@ -444,7 +444,7 @@ def test_save_writes_the_folder_that_train_writes(fitted: SequenceEmbedder, mode
 
 def test_a_folder_that_exists_is_replaced_only_when_asked(fitted: SequenceEmbedder, tmp_path: Path) -> None:
     folder = fitted.save(tmp_path / "model")
-    with pytest.raises(OutputError, match="exists"):
+    with pytest.raises(OutputError, match=r"exists\. Name another output, or pass overwrite=True\."):
         fitted.save(folder)
     assert fitted.save(folder, overwrite=True) == folder
     (tmp_path / "precious").mkdir()

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 from seqmel import SequenceClassifier, SequenceEmbedder, SequenceRegressor, load_model
-from seqmel.errors import ConfigError, InputError, ModelError
+from seqmel.errors import ConfigError, InputError, ModelError, OutputError
 from seqmel.estimators.sequences import EventSequences
 from seqmel.prediction import predict
 
@@ -58,6 +58,8 @@ def test_rows_are_predicted_one_by_one_in_the_order_of_x(classifier: SequenceCla
 
 def test_it_is_the_model_of_the_commands(classifier: SequenceClassifier, train: EventSequences, tmp_path: Path) -> None:
     classifier.save(tmp_path / "model")
+    with pytest.raises(OutputError, match=r"exists\. Name another output, or pass overwrite=True\."):
+        classifier.save(tmp_path / "model")
     (table,) = predict(load_model(tmp_path / "model"), train, device="cpu")
     assert table.column_names == ["client_id", "habit=few", "habit=many", "habit"]
     np.testing.assert_allclose(table["habit=many"].to_numpy(), classifier.predict_proba(train)[:, 1], atol=1e-6)
