@@ -8,8 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
 import seqmel
+from seqmel.cli.main import app
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(seqmel.__path__, "seqmel."))
 HEAVY = [
@@ -97,3 +99,9 @@ def test_all_errors_are_public() -> None:
 
     kinds = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert kinds <= set(seqmel.__all__)
+
+
+@pytest.mark.parametrize("words", [["--version"], ["version"]])
+def test_the_command_says_which_version_it_is(words: list[str]) -> None:
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.output) == (0, f"{seqmel.__version__}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -37,6 +38,21 @@ for command in (
     commands.version,
 ):  # in the order of the help
     app.command()(command)
+
+
+def _told(asked: bool) -> None:
+    if asked:
+        commands.version()
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_told, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 _SPARING = (
