@@ -50,6 +50,7 @@ __all__ = [
     "measure_retrieval",
     "open_events",
     "predict",
+    "predict_as_of",
     "predict_to_parquet",
     "prepare",
     "prepare_spark",
@@ -93,7 +94,7 @@ if TYPE_CHECKING:
     from seqmel.evaluation.splits import GroupFolds, OutOfTime
     from seqmel.export.onnx import export_onnx
     from seqmel.model import Model, load_model
-    from seqmel.prediction import predict, predict_to_parquet
+    from seqmel.prediction import predict, predict_as_of, predict_to_parquet
     from seqmel.recognition import measure_retrieval
     from seqmel.report.writing import write_report
     from seqmel.schema import EventSchema
@@ -141,6 +142,7 @@ _HOME = {
     "measure_retrieval": "recognition",
     "open_events": "data.reading",
     "predict": "prediction",
+    "predict_as_of": "prediction",
     "predict_to_parquet": "prediction",
     "prepare": "training.run",
     "prepare_spark": "spark.run",

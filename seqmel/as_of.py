@@ -10,6 +10,7 @@ import contextlib
 import datetime as dt
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from seqmel.model import AnyModel, Model, as_model
 from seqmel.progress import Progress, silent
 from seqmel.schema import EventSchema
 
-__all__ = ["Moments", "embed_as_of", "read_moments"]
+__all__ = ["Moments", "embed_as_of", "read_moments", "vectors_as_of"]
 
 _ROWS = 65_536
 
@@ -116,19 +117,40 @@ def embed_as_of(
     model, output = as_model(model), Path(output)
     check_output(output, overwrite=overwrite, folder=False, reads=(events, moments, scales))
     how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
+    found = vectors_as_of(model, events, moments, output, shard=shard, device=device, progress=progress)
+    with written_beside(output) as partial, found as (rows, vectors):
+        write_vectors(partial, rows, vectors, how)
+    return len(rows), dim or model.encoder.output_size
+
+
+@contextlib.contextmanager
+def vectors_as_of(
+    model: Model,
+    events: Events,
+    moments: Events,
+    output: Path,
+    *,
+    shard: Shard | None,
+    device: str,
+    progress: Progress,
+) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
+    """Yield (R, 2) clients and moments and their (R, D) vectors, which lie in a file beside the output until then.
+
+    Args:
+        model, events, moments, output, shard, device, progress: see `embed_as_of`.
+    """
     one = _one_moment(moments, model.schema)
     wanted = read_moments(moments if one is None else _every_client(model, events, one), model.schema)
     if shard is not None:
         wanted = wanted.take(places_in_shard(wanted.table.column(0), shard))
     placed = resolve_device(device)
     keep_large_blocks()
-    with written_beside(output) as partial, scratch_beside(output) as scratch:
+    with scratch_beside(output) as scratch:
         shape = (len(wanted), model.encoder.output_size)
         allocate(scratch / "vectors", 4 * shape[0] * shape[1])
         vectors = map_numbers(scratch / "vectors", shape, "r+")
         _fill(vectors, model, events, wanted, shard, placed, progress)
-        write_vectors(partial, wanted.table, vectors, how)
-    return len(wanted), dim or model.encoder.output_size
+        yield wanted.table, vectors
 
 
 def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | None:

@@ -12,17 +12,26 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from seqmel.as_of import vectors_as_of
 from seqmel.data.reading import Events
 from seqmel.data.shard import Shard
-from seqmel.data.targets import Target
-from seqmel.embedding import embed, write_tables
+from seqmel.data.targets import Target, check_names
+from seqmel.embedding import CHUNK_CLIENTS, embed, write_tables
 from seqmel.errors import ModelError
-from seqmel.files import check_output
+from seqmel.files import check_output, full_disk_in_words
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.heads import Heads
 from seqmel.progress import Progress, silent
 
-__all__ = ["heads_of", "predict", "predict_outputs", "predict_to_parquet", "prediction_tables"]
+__all__ = [
+    "heads_of",
+    "predict",
+    "predict_as_of",
+    "predict_outputs",
+    "predict_to_parquet",
+    "prediction_tables",
+    "prediction_tables_of",
+]
 
 
 def predict(
@@ -52,7 +61,8 @@ def predict(
     """
     model = as_model(model)
     heads_of(model)
-    return prediction_tables(model, embed(model, events, shard=shard, device=device, progress=progress))
+    parts = embed(model, events, shard=shard, device=device, progress=progress)
+    return prediction_tables(model, ((pa.table({model.schema.client: ids}), vectors) for ids, vectors in parts))
 
 
 def predict_to_parquet(
@@ -81,16 +91,57 @@ def predict_to_parquet(
     return write_tables(output, tables, overwrite=overwrite)
 
 
+def predict_as_of(
+    model: AnyModel,
+    events: Events,
+    moments: Events,
+    output: str | Path,
+    *,
+    shard: Shard | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> int:
+    """Write what the model says of each client at a moment, from the events before it: client, moment, then as `predict`.
+
+    Args:
+        model, events, shard, device, progress: see `predict`.
+        moments: a table of clients and moments, or one moment for all clients; see `embed_as_of`.
+        output: the Parquet file to write.
+        overwrite: replace what is there.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        SeqmelError: what `predict` and `embed_as_of` raise; a target that is named as the time column.
+    """
+    model, output = as_model(model), Path(output)
+    heads_of(model)
+    check_names(model.targets, model.schema.client, model.schema.time)
+    check_output(output, overwrite=overwrite, folder=False, reads=(events, moments))
+    found = vectors_as_of(model, events, moments, output, shard=shard, device=device, progress=progress)
+    with full_disk_in_words(output), found as (rows, vectors):
+        return write_tables(output, prediction_tables_of(model, rows, vectors), overwrite=overwrite)
+
+
 @torch.inference_mode()
 def predict_outputs(heads: Heads, vectors: Tensor) -> list[npt.NDArray[np.float64]]:
     """The outputs of each target, (N, size), for the (N, D) vectors of `embed`; `Target` makes predictions of them."""
     return [out.double().numpy() for out in heads(vectors)]
 
 
-def prediction_tables(model: Model, parts: Iterable[tuple[pa.Array, Tensor]]) -> Iterator[pa.Table]:
-    """The tables of `predict`, for ids and (n, D) vectors as `embed` gives them."""
+def prediction_tables(model: Model, parts: Iterable[tuple[pa.Table, Tensor]]) -> Iterator[pa.Table]:
+    """The tables of `predict`, for (n, K) columns that say whose they are, and (n, D) vectors."""
     heads = heads_of(model)
-    return (_table(model, ids, predict_outputs(heads, vectors)) for ids, vectors in parts)
+    return (_table(model, keys, predict_outputs(heads, vectors)) for keys, vectors in parts)
+
+
+def prediction_tables_of(model: Model, keys: pa.Table, vectors: npt.NDArray[np.float32]) -> Iterator[pa.Table]:
+    """The same for (N, K) and (N, D) in memory or mapped from a file, a part at a time."""
+    begins = range(0, max(1, len(keys)), CHUNK_CLIENTS)
+    parts = ((b, torch.from_numpy(np.array(vectors[b : b + CHUNK_CLIENTS]))) for b in begins)
+    return prediction_tables(model, ((keys.slice(b, CHUNK_CLIENTS), part) for b, part in parts))
 
 
 def heads_of(model: Model) -> Heads:
@@ -103,8 +154,8 @@ def heads_of(model: Model) -> Heads:
     return model.heads
 
 
-def _table(model: Model, ids: pa.Array, outputs: list[npt.NDArray[np.float64]]) -> pa.Table:
-    columns: dict[str, Any] = {model.schema.client: ids}
+def _table(model: Model, keys: pa.Table, outputs: list[npt.NDArray[np.float64]]) -> pa.Table:
+    columns: dict[str, Any] = dict(zip(keys.column_names, keys.columns, strict=True))
     for target, out in zip(model.targets, outputs, strict=True):
         columns |= _columns(target, out)
     return pa.table(columns)

@@ -29,7 +29,6 @@ from seqmel.data.shard import Shard, check_shard
 from seqmel.data.vector_files import Layout, write_tables, write_vectors
 from seqmel.device import keep_large_blocks, resolve_device
 from seqmel.embedding import (
-    CHUNK_CLIENTS,
     client_chunks,
     embed_sequences,
     open_events_for,
@@ -39,7 +38,7 @@ from seqmel.embedding import (
 from seqmel.files import check_output, full_disk_in_words, map_numbers, scratch_beside, scratch_path, written_beside
 from seqmel.model import Model
 from seqmel.parallel import current_rank, failing_together, ranks
-from seqmel.prediction import heads_of, prediction_tables
+from seqmel.prediction import heads_of, prediction_tables_of
 from seqmel.progress import Progress, silent
 
 __all__ = ["embed_shared_to_parquet", "predict_shared_to_parquet", "shares"]
@@ -108,11 +107,7 @@ def predict_shared_to_parquet(
     heads_of(model)
 
     def write(path: Path, ids: pa.ChunkedArray, vectors: Vectors) -> None:
-        parts = (
-            (ids.slice(begin, CHUNK_CLIENTS), torch.from_numpy(np.array(vectors[begin : begin + CHUNK_CLIENTS])))
-            for begin in range(0, max(1, len(vectors)), CHUNK_CLIENTS)
-        )
-        write_tables(path, prediction_tables(model, parts))
+        write_tables(path, prediction_tables_of(model, pa.table({model.schema.client: ids}), vectors))
 
     shard = shard and check_shard(shard)
     return _shared(model, events, shard, Path(output), write, device, overwrite, progress)

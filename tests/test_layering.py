@@ -34,7 +34,7 @@ LAYERS: dict[str, str] = {
     "as_of": "errors progress schema files device data model embedding",
     "updating": "errors progress files device data nn model embedding",
     "spark": "errors progress schema files device config data model embedding",
-    "prediction": "errors progress files data nn model embedding",
+    "prediction": "errors progress files data nn model embedding as_of",
     "sharing": "progress files device parallel data model embedding prediction",
     "training": "errors progress files sealed device parallel linear options config data nn objectives model embedding",
     "evaluation": "errors schema linear data",

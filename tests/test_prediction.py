@@ -14,11 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from small import card_events, nested, tiny_config
+from typer.testing import CliRunner
 
+from seqmel.as_of import embed_as_of
+from seqmel.cli.main import app
 from seqmel.embedding import embed
-from seqmel.errors import ModelError, OutputError
+from seqmel.errors import ConfigError, ModelError, OutputError, SchemaError
 from seqmel.model import Model, load_model
-from seqmel.prediction import predict, predict_outputs, predict_to_parquet
+from seqmel.prediction import predict, predict_as_of, predict_outputs, predict_to_parquet
 from seqmel.training.finetune import finetune
 
 EVENTS = card_events()
@@ -88,6 +91,44 @@ def test_predictions_are_what_the_heads_make_of_the_embeddings(finetuned: Model)
     assert [out.shape for out in outputs] == [(24, 3), (24, 1)]
     spends = finetuned.targets[1].predicted(outputs[1])
     np.testing.assert_allclose(predicted(finetuned, EVENTS)["spends"], spends)
+
+
+def test_predictions_of_moments_are_what_the_heads_make_of_their_embeddings(folder: Path, tmp_path: Path) -> None:
+    moments = EVENTS.select(["client_id", "event_time"]).slice(0, 50)
+    assert predict_as_of(folder, EVENTS, moments, tmp_path / "p.parquet", device="cpu") == 50
+    embed_as_of(folder, EVENTS, moments, tmp_path / "v.parquet", device="cpu")
+    found, read = pq.read_table(tmp_path / "p.parquet"), pq.read_table(tmp_path / "v.parquet")
+    assert found.column_names == ["client_id", "event_time", "habit=h0", "habit=h1", "habit=h2", "habit", "spends"]
+    assert found.select([0, 1]).equals(read.select([0, 1]))
+    vectors = torch.from_numpy(np.stack([read[n].to_numpy() for n in read.column_names[2:]], axis=1))
+    model = load_model(folder)
+    assert model.heads is not None
+    shares = model.targets[0].probabilities(predict_outputs(model.heads, vectors)[0])
+    np.testing.assert_allclose(found["habit=h1"].to_numpy(), shares[:, 1], atol=1e-6)
+
+
+def test_the_command_predicts_at_a_moment_and_what_happens_later_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    moment = EVENTS["event_time"].to_pandas().sort_values().iloc[len(EVENTS) // 2]
+    earlier = EVENTS.filter(pc.less(EVENTS["event_time"], pa.scalar(moment, pa.timestamp("us"))))
+    found = {}
+    for name, events in {"all": EVENTS, "earlier": earlier}.items():
+        pq.write_table(events, tmp_path / f"{name}.parquet")
+        words = ["predict", str(folder), str(tmp_path / f"{name}.parquet"), "--device", "cpu", "--as-of", str(moment)]
+        done = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "p.parquet"), "--overwrite"])
+        assert f"clients and moments in {tmp_path / 'p.parquet'}: client_id, event_time, habit=h0, " in done.output
+        found[name] = pq.read_table(tmp_path / "p.parquet").to_pandas().set_index("client_id")
+        assert (found[name].pop("event_time") == moment).all()
+    assert_same(found["earlier"], found["all"])
+    several = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "q.parquet"), "--devices", "2"])
+    assert isinstance(several.exception, ConfigError)
+
+
+def test_a_target_with_the_name_of_the_time_column_has_no_predictions_of_moments(folder: Path, tmp_path: Path) -> None:
+    model = load_model(folder)
+    clash = replace(model, targets=(model.targets[0].model_copy(update={"name": "event_time"}), *model.targets[1:]))
+    with pytest.raises(SchemaError, match="two columns named 'event_time'"):
+        predict_as_of(clash, EVENTS, "2024-01-31", tmp_path / "p.parquet")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_without_heads_says_to_fine_tune_it_first(model: Model, tmp_path: Path) -> None:

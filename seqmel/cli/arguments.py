@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from seqmel.config import Config
 
 __all__ = [
+    "AsOf",
     "Client",
     "ConfigFile",
     "Device",
@@ -48,6 +49,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 Log = Annotated[Path | None, typer.Option("--log", help="Append what happens to this file, one JSON object a line.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Devices = Annotated[int | None, typer.Option(min=1, help="So many devices of this host share the clients.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(help="A moment, or a table of clients and moments: only the events before it are looked at."),
+]
 Shard = Annotated[
     str | None, typer.Option(help="Only the clients of one share, by their ids: 3/8 is the third of eight.")
 ]

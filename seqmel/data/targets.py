@@ -97,9 +97,9 @@ class Targets(_Data):
     targets: tuple[Target, ...]
 
 
-def check_names(targets: tuple[Target, ...], client: str) -> None:
-    """A `SchemaError` where two columns of the predictions would have one name."""
-    names = [client, *(name for target in targets for name in target.columns)]
+def check_names(targets: tuple[Target, ...], *keys: str) -> None:
+    """A `SchemaError` where two columns of the predictions, behind those that say whose they are, would have one name."""
+    names = [*keys, *(name for target in targets for name in target.columns)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SchemaError(

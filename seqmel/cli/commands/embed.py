@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from seqmel.cli.arguments import Device, Devices, Engine, Events, Log, Overwrite, Shard, device_option, one_of
+from seqmel.cli.arguments import AsOf, Device, Devices, Engine, Events, Log, Overwrite, Shard, device_option, one_of
 from seqmel.cli.launching import first_process, launch_others
 from seqmel.errors import ConfigError
 
@@ -26,10 +26,7 @@ def embed(
     scales: Annotated[
         Path | None, typer.Option(help="An earlier file of the same int8 or binary, whose scales are to be used again.")
     ] = None,
-    as_of: Annotated[
-        str | None,
-        typer.Option(help="A moment, or a table of clients and moments: only the events before it are looked at."),
-    ] = None,
+    as_of: AsOf = None,
     state: Annotated[
         Path | None,
         typer.Option(
