@@ -15,7 +15,7 @@ from seqmel.config import Config
 from seqmel.data.checking import check_events, time_sql
 from seqmel.data.inference import infer_schema
 from seqmel.data.reading import open_events
-from seqmel.data.source import ROW, EventSource, ident
+from seqmel.data.source import ROW, EventSource, ident, is_integer
 from seqmel.files import check_not_read, written_beside
 from seqmel.schema import EventSchema
 
@@ -23,6 +23,7 @@ __all__ = ["describe_events", "describe_source"]
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
 _COMMONEST = 3
+_IDS = 3
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -35,6 +36,8 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
         f"SELECT sum(n), count(*), {quantiles} FROM (SELECT coalesce(n, 0) AS n FROM ({source.clients_sql(schema.client)}) a"
         f" LEFT JOIN (SELECT {client} AS counted, count(*) AS n FROM events GROUP BY 1) b ON a.client = b.counted)"
     )
+    ids = source.rows(f"SELECT client FROM ({source.clients_sql(schema.client)}) ORDER BY first LIMIT {_IDS}")
+    kind = source.columns[schema.client]
     low, high = source.row(f"SELECT min(t), max(t) FROM (SELECT {moment} AS t FROM events)")
     (gaps,) = source.row(
         f"SELECT quantile_cont(gap, {list(_QUANTILES)}) FROM (SELECT (t - lag(t) OVER (PARTITION BY c ORDER BY t, r)) / 1e6"
@@ -49,6 +52,10 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
         "to_us": high,
         "events_a_client": dict(zip(map(str, _QUANTILES), lengths, strict=True)),
         "gap_seconds": dict(zip(map(str, _QUANTILES), gaps, strict=True)) if gaps else None,
+        "client_ids": {
+            "type": "whole numbers" if is_integer(kind) else "text" if kind == "VARCHAR" else kind.lower(),
+            "first": [client for (client,) in ids],
+        },
         "schema": schema.model_dump(mode="json"),
         "columns": {c: _column(source, schema, c) for c in schema.features},
     }
@@ -131,7 +138,9 @@ def _duration(seconds: float) -> str:
 
 def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
     table = Table("column", "is", "contents", box=None, header_style="bold", pad_edge=False)
-    table.add_row(escape(schema.client), "client", "")
+    ids = facts["client_ids"]
+    first = ", ".join(repr(client) if isinstance(client, str) else str(client) for client in ids["first"])
+    table.add_row(escape(schema.client), "client", escape(f"{ids['type']}, such as {first}"))
     table.add_row(escape(schema.time), "time", schema.time_kind)
     for column, about in facts["columns"].items():
         nulls = f"; {about['nulls']:,} nulls" if about["nulls"] else ""

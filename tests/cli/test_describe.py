@@ -54,6 +54,24 @@ def test_counts_roles_and_reasons_are_shown(described: Callable[..., tuple[str, 
     assert facts["columns"]["amount"]["nulls"] == missing
 
 
+@pytest.mark.parametrize(
+    ("ids", "kind", "shown"),
+    [
+        (pa.array([7, 7, 12, 3, 9]), "whole numbers", "7, 12, 3"),
+        (pa.array(["007", "007", "[b]", "3", "9"]), "text", "'007', '[b]', '3'"),
+        (pa.array([0.5, 0.5, 2.0, 3.0, 4.0]), "double", "0.5, 2.0, 3.0"),
+    ],
+)
+def test_client_ids_are_shown_with_their_type(
+    ids: pa.Array, kind: str, shown: str, described: Callable[..., tuple[str, dict[str, Any]]]
+) -> None:
+    text, facts = described(
+        pa.table({"client_id": ids, "day": [0, 40, 5, 6, 7], "size": [1.0, 2, 3, 4, 5]}), "--time", "day"
+    )
+    assert f"{kind}, such as {shown}" in text
+    assert facts["client_ids"] == {"type": kind, "first": list(dict.fromkeys(ids.to_pylist()))[:3]}
+
+
 def test_lengths_and_gaps_are_those_of_the_clients(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
     table = pa.table({"client_id": [1, 1, 1, 2, 2], "day": [0, 10, 11, 5, 6], "size": [1.0, 2, 3, 4, 5]})
     _, facts = described(table, "--time", "day")
