@@ -79,6 +79,20 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"objective": ["next_event", "masked_events"], "encoder": "gru", "loss": {"temperature": 0.2}},
         r"the loss infonce would do nothing: no part of the objective \(next_event, masked_events\) compares clients",
     ),
+    (
+        {"pooling": ["mean", "max"], "by_category": {"size": 4}},
+        r"by_category would do nothing: pooling \(mean, max\) does not name it\. Leave it out, or add by_category to pooling",
+    ),
+    ({"events": {"pretrain_window": 3}}, r"events: pretrain_window 3 is for pretrain: ppmi, found null"),
+    ({"encoder": {"name": "lstm", "dropout": 0.1}}, r"encoder: dropout 0\.1 is between layers, and layers is 1"),
+    (
+        {"loss": {"name": "margin", "learn_beta": False, "beta_weight": 0.5}},
+        r"loss: beta_weight 0\.5 draws a learnt beta down, and learn_beta is false",
+    ),
+    (
+        {"training": {"patience": 3, "validation_share": 0}},
+        r"training: patience 3 watches clients held out; validation_share is 0",
+    ),
     ({"loss": {"name": "contrastive", "power": 3}}, r"loss\.power cannot be '3'\. Expected one of: 1, 2"),
     (
         {"loss": "triplet", "miner": {"most": 3}},
@@ -191,6 +205,25 @@ def test_the_loss_of_a_preset_is_taken_where_a_setting_asks_for_another_objectiv
     preset.write_text("encoder: gru\nobjective: cpc\nloss: triplet\n")
     with pytest.raises(ConfigError, match=refused.format("loss triplet")):
         read_config(preset, ["seed=1"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"pooling": "mean", "by_category": {"size": 4}}, {"events": {"pretrain_window": 3}}, {"encoder": {"dropout": 0.1}},
+     {"loss": {"name": "margin", "learn_beta": False, "beta_weight": 0.5}}, {"training": {"patience": 3, "validation_share": 0}}],
+    ids=str,
+)  # fmt: skip
+def test_what_does_nothing_is_taken_of_a_model_that_is_there(options: dict[str, Any]) -> None:
+    assert Config.of(Config.of(options, lenient=True).to_dict(), lenient=True) == Config.of(options, lenient=True)
+
+
+def test_by_category_of_a_preset_is_taken_where_a_setting_asks_for_another_pooling(tmp_path: Path) -> None:
+    preset = tmp_path / "my.yaml"
+    preset.write_text("pooling: [mean, by_category]\nby_category: {size: 4}\nobjective: coles\n")
+    assert read_config(preset, ["pooling=mean"]).by_category.size == 4
+    assert read_config(preset, ["objective=event_prediction"]).by_category.size == 4
+    with pytest.raises(ConfigError, match=r"my\.yaml: by_category would do nothing"):
+        read_config(preset, ["pooling=mean", "by_category.size=3"])
 
 
 @pytest.mark.parametrize(

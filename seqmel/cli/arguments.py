@@ -30,6 +30,7 @@ __all__ = [
     "Time",
     "TimeFormat",
     "device_option",
+    "not_given",
     "one_of",
     "read_options",
 ]
@@ -73,6 +74,13 @@ def device_option(name: str | None) -> str:
     from seqmel.config import Config
 
     return Config.of({"device": name or "auto"}, source="--device").device
+
+
+def not_given(what: str, **options: object) -> None:
+    """A `ConfigError` where an option is given that says nothing here."""
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} has no meaning for {what}. Leave it out.")
 
 
 def one_of(option: str, value: str, *allowed: str) -> str:

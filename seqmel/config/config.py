@@ -218,7 +218,13 @@ def as_config(config: Config | Mapping[str, Any] | None) -> Config:
 
 
 def _check_idle(config: Config, said: Container[str], source: str) -> None:
-    """A loss or a miner that is said, and is not what stands there by default, has a part of the objective that uses it."""
+    """What is said, and is not what stands there by default, is used: a loss or a miner by a part of the objective, options of the
+    pooling by_category by the pooling."""
+    if "by_category" in said and "by_category" not in config.pooling and config.by_category != ByCategoryOptions():
+        raise ConfigError(
+            f"{source}: by_category would do nothing: pooling ({', '.join(config.pooling)}) does not name it. Leave it out, or add"
+            " by_category to pooling."
+        )
     if config.compares:
         return
     for section in ("loss", "miner"):

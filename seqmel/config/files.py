@@ -14,6 +14,8 @@ from seqmel.options.base import named
 
 __all__ = ["last_said", "parse_yaml", "read_config"]
 
+_DECIDED_BY = {"loss": "objective", "miner": "objective", "by_category": "pooling"}
+
 
 def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: Any) -> Config:
     """Read a YAML file, then apply `key.key=value` settings, then flags (dotted names; None is not given).
@@ -43,13 +45,12 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
 
 
 def last_said(*layers: Iterable[str]) -> set[str]:
-    """The options that were set together with the objective or after it, of layers of which each goes over those before.
+    """The options that were set together with what decides on their use or after it, of layers of which each goes over those before.
 
     A loss that only an objective of a later layer leaves without use is a preset's, and no mistake.
     """
-    names = [set(layer) for layer in layers]
-    first = max((place for place, layer in enumerate(names) if "objective" in layer), default=0)
-    return set().union(*names[first:])
+    last = {name: place for place, layer in enumerate(layers) for name in layer}
+    return {name for name, place in last.items() if place >= last.get(_DECIDED_BY.get(name, ""), 0)}
 
 
 def parse_yaml(text: str) -> Any:

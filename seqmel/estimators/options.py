@@ -60,6 +60,7 @@ def parameters_of(config: Config) -> dict[str, Any]:
     """The parameters that give this config; only those that differ from the defaults and do something."""
     default, settled = Config(), config.model_dump()
     idle = () if config.compares else ("loss", "miner")
+    idle = idle if "by_category" in config.pooling else (*idle, "by_category")
     parts = {
         name: _short(getattr(config, s)) for name, s in PARTS.items() if _differ(config, default, s) and s not in idle
     }

@@ -70,6 +70,12 @@ class MarginOptions(_PairLoss):
     learn_beta: bool = True
     beta_weight: NotNegative = 0.0
 
+    @model_validator(mode="after")
+    def _weight_has_a_use(self, info: ValidationInfo) -> Any:
+        if self.beta_weight and not self.learn_beta and not is_lenient(info):
+            raise ValueError(f"beta_weight {self.beta_weight:g} draws a learnt beta down, and learn_beta is false")
+        return self
+
 
 class TripletOptions(_Loss):
     """Triplets: the negative farther away than the positive by a margin."""

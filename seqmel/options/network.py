@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from seqmel.options.base import Layers, NotNegative, Options, Positive, Share, named_or
+from seqmel.options.base import Layers, NotNegative, Options, Positive, Share, is_lenient, named_or
 
 __all__ = [
     "POOLINGS", "ByCategoryOptions", "EncoderOptions", "EventOptions", "NoEncoderOptions", "PoolingOptions", "RecurrentOptions",
@@ -28,6 +28,13 @@ class EventOptions(Options):
     pretrain_window: Positive = 5
     """Codes at most so many events apart stand near each other."""
 
+    @model_validator(mode="after")
+    def _window_has_a_use(self, info: ValidationInfo) -> EventOptions:
+        usual = EventOptions.model_fields["pretrain_window"].default
+        if self.pretrain is None and self.pretrain_window != usual and not is_lenient(info):
+            raise ValueError(f"pretrain_window {self.pretrain_window} is for pretrain: ppmi, found null")
+        return self
+
 
 class NoEncoderOptions(Options):
     """No sequence encoder: events are pooled as they are, and order shows only in the time features."""
@@ -47,6 +54,13 @@ class RecurrentOptions(Options):
     hidden_size: Positive = 256
     layers: Layers = 1
     dropout: Share = 0.0
+    """Between layers."""
+
+    @model_validator(mode="after")
+    def _dropout_has_a_use(self, info: ValidationInfo) -> RecurrentOptions:
+        if self.dropout and self.layers == 1 and not is_lenient(info):
+            raise ValueError(f"dropout {self.dropout:g} is between layers, and layers is 1")
+        return self
 
 
 class TransformerOptions(Options):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from seqmel.options.base import Above, NotNegative, Options, Positive, Share
+from seqmel.options.base import Above, NotNegative, Options, Positive, Share, is_lenient
 
 __all__ = ["FinetuningOptions", "TrainingOptions"]
 
@@ -44,6 +44,12 @@ class TrainingOptions(Options):
             raise ValueError("schedule step needs step_epochs and step_factor, such as 30 and 0.9025")
         if self.schedule != "step" and given:
             raise ValueError(f"step_epochs and step_factor are for schedule step, found {self.schedule}")
+        return self
+
+    @model_validator(mode="after")
+    def _patience_has_clients(self, info: ValidationInfo) -> TrainingOptions:
+        if self.patience is not None and not self.validation_share and not is_lenient(info):
+            raise ValueError(f"patience {self.patience} watches clients held out; validation_share is 0")
         return self
 
 

@@ -64,6 +64,12 @@ def put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
 
 
+def test_columns_are_not_named_beside_a_model_that_names_them(refused: Run, model_folder: Path, tmp_path: Path) -> None:
+    for option in ("--client", "--time", "--time-format"):
+        line = refused("prepare", stored(EVENTS, tmp_path), "--model", str(model_folder), option, "x")
+        says(line, f"{option} has no meaning for a model, which names its columns. Leave it out.")
+
+
 EVERY = pytest.mark.parametrize("command", ["describe", "prepare", "train", "embed"])
 LEARNING = pytest.mark.parametrize("command", ["describe", "prepare", "train"])
 WRITING = pytest.mark.parametrize("command", ["prepare", "train", "embed"])

@@ -145,6 +145,8 @@ def test_retrieval_prints_both_tables_and_whose_figures_they_are(model_folder: P
         (["--group", "half"], "3 folds of whole groups need 3 groups; 'half' has 2"),
         (["--out-of-time", "day", "--group", "branch"], "two ways to split"),
         (["--out-of-time", "day", "--test-share", "1.2"], "test_share is 1.2"),
+        (["--test-share", "0.2"], "--test-share has no meaning for folds"),
+        (["--time-format", "%d"], "--time-format has no meaning for embeddings alone"),
         (["--out-of-time", "left"], "training part .* has no client of class '1'"),
         (["--same-clients"], "--same-clients belongs to --out-of-time"),
         (["--label-fractions", "0.1,2"], "fraction 2 is out of range"),

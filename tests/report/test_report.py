@@ -470,3 +470,14 @@ def test_the_command_says_where_the_report_lies(
         command_line.main()
     assert stopped.value.code == 0
     assert f"report in {tmp_path / 'out.html'} (0." in capsys.readouterr().out
+
+
+def test_a_client_column_without_labels_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["report", "model", "events.parquet", "-o", tmp_path / "out.html", "--client", "whom"]
+    monkeypatch.setattr(sys, "argv", ["seqmel", *map(str, given)])
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "seqmel: --client has no meaning for a report without labels. Leave it out.\n"

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Client
-from seqmel.errors import ConfigError
+from seqmel.cli.arguments import Client, not_given
 
 __all__ = ["drift"]
 
@@ -42,22 +41,15 @@ def drift(
 
     found: Drift | InputDrift
     if is_model(reference):
-        _not_given("a model and events", client=client, bins=bins, p_value=p_value, seed=seed)
+        not_given("a model and events", client=client, bins=bins, p_value=p_value, seed=seed)
         found = compare_events(
             reference, current, psi=psi, unseen=0.05 if unseen is None else unseen, json_file=json_file
         )
     else:
-        _not_given("two files of embeddings", unseen=unseen)
+        not_given("two files of embeddings", unseen=unseen)
         found = compare_embeddings(
             reference, current, client=client, bins=10 if bins is None else bins, psi=psi,
             p_value=0.01 if p_value is None else p_value, seed=seed or 0, json_file=json_file,
         )  # fmt: skip
     if found.drifted and fail_on_drift:
         raise typer.Exit(1)
-
-
-def _not_given(what: str, **options: object) -> None:
-    """A `ConfigError` where an option is given that says nothing here."""
-    for name, value in options.items():
-        if value is not None:
-            raise ConfigError(f"--{name.replace('_', '-')} has no meaning for {what}. Leave it out.")

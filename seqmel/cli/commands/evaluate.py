@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Client, ConfigFile, Settings, Time, TimeFormat, one_of, read_options
+from seqmel.cli.arguments import Client, ConfigFile, Settings, Time, TimeFormat, not_given, one_of, read_options
 
 __all__ = ["evaluate"]
 
@@ -35,7 +35,7 @@ def evaluate(
     out_of_time: Annotated[
         str | None, typer.Option(help="Train on the rows that are earlier by this column of LABELS, test on the later.")
     ] = None,
-    test_share: Annotated[float, typer.Option(help="Share of the rows that is tested out of time.")] = 0.3,
+    test_share: Annotated[float | None, typer.Option(help="Share of the rows that is tested out of time: 0.3.")] = None,
     same_clients: Annotated[
         bool, typer.Option("--same-clients", help="Let clients of the earlier rows come in the later ones too.")
     ] = False,
@@ -53,6 +53,10 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG file.")] = None,
 ) -> None:
     """Score embeddings against hand-crafted aggregates."""
+    if out_of_time is None:
+        not_given("folds", test_share=test_share)
+    if events is None:
+        not_given("embeddings alone", time=time, time_format=time_format)
     checked = read_options(config, settings, client=client, time=time, time_format=time_format)
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     from seqmel.cli.evaluate import Asked, evaluate_files, fractions_of, number_types_of, sizes_of
@@ -60,7 +64,7 @@ def evaluate(
 
     asked = Asked(
         task=kind, folds=folds, seed=seed, trees=trees, moment=moment, out_of_time=out_of_time, group=group,
-        test_share=test_share, same_clients=same_clients, fractions=fractions_of(label_fractions),
+        test_share=0.3 if test_share is None else test_share, same_clients=same_clients, fractions=fractions_of(label_fractions),
         sizes=sizes_of(sizes), number_types=number_types_of(number_types), plot=plot,
     )  # fmt: skip
     evaluate_files(

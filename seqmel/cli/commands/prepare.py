@@ -17,6 +17,7 @@ from seqmel.cli.arguments import (
     Settings,
     Time,
     TimeFormat,
+    not_given,
     one_of,
     read_options,
 )
@@ -43,6 +44,8 @@ def prepare(
     from seqmel.spark.run import prepare_spark
     from seqmel.training.run import prepare as on_this_machine
 
+    if model is not None:
+        not_given("a model, which names its columns", client=client, time=time, time_format=time_format)
     run = prepare_spark if one_of("engine", engine, "duckdb", "spark") == "spark" else on_this_machine
     checked = read_options(config, settings, client=client, time=time, time_format=time_format)
     options = {"events": events, "output": output, "model": model, "config": checked.to_dict()}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Client, Device, Events, Overwrite, device_option
+from seqmel.cli.arguments import Client, Device, Events, Overwrite, device_option, not_given
 
 __all__ = ["report"]
 
@@ -29,6 +29,8 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Write one HTML page to look at: the run, the data, the scores, a map, who is near whom."""
+    if labels is None:
+        not_given("a report without labels", client=client)
     import datetime as dt
 
     from seqmel.model import load_model
