@@ -26,8 +26,10 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """A line that stays."""
 
-    def task(self, name: str, total: int | None, unit: str) -> contextlib.AbstractContextManager[Task]:
-        """A piece of work of `total` units, or of a size that is not known."""
+    def task(
+        self, name: str, total: int | None, unit: str, *, told: bool = False
+    ) -> contextlib.AbstractContextManager[Task]:
+        """A piece of work of `total` units, or of a size that is not known; `told` where who does it says a line on its end."""
 
 
 @runtime_checkable
@@ -49,7 +51,7 @@ class _Silent:
         pass
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Task]:
         yield self
 
     def advance(self, amount: int = 1, note: str = "") -> None:
@@ -70,10 +72,11 @@ class _Lines:
         print(line, file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Task]:
         line = _Line(name, total, unit)
         yield line
-        line.close()
+        if not told:
+            line.close()
 
 
 class _Line:
@@ -118,7 +121,7 @@ class _Bars:
         self._console.print(line, highlight=False, markup=False)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Task]:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 

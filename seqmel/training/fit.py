@@ -267,7 +267,8 @@ class Report(lightning.Callback):
         self._began = time.monotonic()
         self._open = contextlib.ExitStack()
         name = f"epoch {trainer.current_epoch + 1}/{self.options.epochs}"
-        self._task = self._open.enter_context(self.progress.task(name, _clients_of(trainer), "clients"))
+        task = self.progress.task(name, _clients_of(trainer), "clients", told=True)
+        self._task = self._open.enter_context(task)
 
     def on_train_batch_start(self, trainer: lightning.Trainer, module: Any, batch: Any, index: int) -> None:
         clients, batches = _clients_of(trainer), int(trainer.num_training_batches)

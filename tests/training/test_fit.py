@@ -12,6 +12,7 @@ from small import SCHEMA, card_events, fitted, sequences, tiny_config
 
 from seqmel.errors import TrainingError
 from seqmel.options.training import TrainingOptions
+from seqmel.progress import Progress, console_progress
 from seqmel.training.fit import Report, _warn_of_collapse, fit
 from seqmel.training.module import Means
 
@@ -27,7 +28,7 @@ class Heard:
         self.lines.append(line)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Heard]:
+    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Heard]:
         self.done = 0
         yield self
         self.tasks.append((name, total, self.done))
@@ -37,12 +38,16 @@ class Heard:
 
 
 def heard(**training: float) -> Heard:
+    progress = Heard()
+    trained(progress, **training)
+    return progress
+
+
+def trained(progress: Progress, **training: float) -> None:
     events = card_events(24)
     vocabulary = fitted(events, SCHEMA, min_count=2)
-    progress = Heard()
     options = tiny_config(training={"epochs": 2, "batch_size": 8, "validation_share": 0.3} | training)
     fit(sequences(events, SCHEMA, vocabulary), vocabulary, options, progress=progress)
-    return progress
 
 
 def test_each_epoch_is_a_task_that_is_done_in_full_and_a_line_that_stays() -> None:
@@ -55,6 +60,11 @@ def test_each_epoch_is_a_task_that_is_done_in_full_and_a_line_that_stays() -> No
 
 def test_of_fewer_clients_than_a_batch_holds_no_more_are_counted_than_there_are() -> None:
     assert heard(batch_size=64).tasks == [("epoch 1/2", 17, 17), ("epoch 2/2", 17, 17)]
+
+
+def test_where_there_is_no_terminal_an_epoch_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    trained(console_progress())
+    assert [line.partition(": ")[0] for line in capsys.readouterr().err.splitlines()] == ["epoch 1/2", "epoch 2/2"]
 
 
 def test_without_held_out_clients_only_the_loss_is_told() -> None:

@@ -68,7 +68,7 @@ class Heard:
         self.lines.append(line)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str) -> Iterator[Task]:
+    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Task]:
         with silent.task(name, total, unit) as task:
             yield task
 
