@@ -31,10 +31,9 @@ from seqmel.report.searches import explore, timelines
 from seqmel.training.batches import generator
 from seqmel.training.card import kept_epoch
 from seqmel.training.run import prepare
+from seqmel.training.validation import collapsed
 
 __all__ = ["write_report"]
-
-_COLLAPSED = 3.0  # directions; below this training warns as well
 
 
 def write_report(
@@ -229,8 +228,7 @@ def _run(model: Model) -> Run:
     history = model.metrics["history"]
     kept = kept_epoch(history)
     best = int(kept["epoch"]) if kept else None
-    collapsed = [int(row["epoch"]) for row in history if row.get("effective_rank", _COLLAPSED) < _COLLAPSED]
-    return Run(history, best, collapsed)
+    return Run(history, best, [int(row["epoch"]) for row in history if collapsed(row)])
 
 
 def _sample_words(shown: int, clients: int, seed: int, given: bool) -> str:

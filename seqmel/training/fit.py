@@ -37,6 +37,7 @@ from seqmel.training.module import MONITOR, TrainingModule
 from seqmel.training.offline import OfflineMining
 from seqmel.training.patience import Patience
 from seqmel.training.pretrain import new_encoder
+from seqmel.training.validation import collapsed
 
 __all__ = ["Report", "Watched", "fit", "quiet", "restore", "run_trainer", "trainer_of"]
 
@@ -339,7 +340,7 @@ def _watched_words(row: dict[str, float]) -> str:
 
 def _warn_of_collapse(history: list[dict[str, float]], progress: Progress) -> None:
     last = history[-1] if history else {}
-    if last.get("effective_rank", 99.0) < 3:
+    if collapsed(last):
         progress.say(
             f"WARNING: the embeddings have collapsed: they use {last['effective_rank']:.1f} directions, so clients look"
             " alike. Try a lower training.learning_rate, another loss, or look at the columns with `seqmel describe`."

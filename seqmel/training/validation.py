@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["effective_rank", "embedding_metrics", "unit_vectors"]
+__all__ = ["collapsed", "effective_rank", "embedding_metrics", "unit_vectors"]
 
 _RESIDUE = 1e-6  # of a vector's length: less than that apart from the mean is the rounding of float32
+_COLLAPSED = 3.0  # directions
+_ENOUGH = 10  # clients: the vectors of fewer use few directions whatever the model is
+
+
+def collapsed(row: Mapping[str, float]) -> bool:
+    """Whether the figures of an epoch show embeddings that hardly differ from client to client."""
+    return row.get("effective_rank", _COLLAPSED) < _COLLAPSED and row.get("clients_held_out", _ENOUGH) >= _ENOUGH
 
 
 def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:

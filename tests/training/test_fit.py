@@ -73,10 +73,12 @@ def test_without_held_out_clients_only_the_loss_is_told() -> None:
     assert "recall" not in progress.lines[0]
 
 
-@pytest.mark.parametrize(("rank", "warned"), [(0.0, True), (2.9, True), (3.1, False)])
-def test_a_collapse_is_warned_of_in_words(rank: float, warned: bool) -> None:
+@pytest.mark.parametrize(
+    ("rank", "clients", "warned"), [(0.0, 10, True), (2.9, 300, True), (3.1, 300, False), (2.6, 9, False)]
+)
+def test_a_collapse_is_warned_of_in_words_where_enough_clients_show_it(rank: float, clients: int, warned: bool) -> None:
     progress = Heard()
-    _warn_of_collapse([{"effective_rank": 50.0}, {"effective_rank": rank}], progress)
+    _warn_of_collapse([{"effective_rank": 50.0}, {"effective_rank": rank, "clients_held_out": clients}], progress)
     assert bool(progress.lines) is warned
     if warned:
         assert progress.lines[0].startswith("WARNING: the embeddings have collapsed")
