@@ -96,7 +96,8 @@ def test_without_a_rank_there_is_no_warning(history: list[dict[str, float]]) -> 
 def epoch_ended(loss: float, weight: float, *, first: float = 2.0) -> None:
     """What is asked of an epoch before it is kept, of one with this loss and a weight."""
     report = Report(Heard(), TrainingOptions(gradient_clip=None), words=lambda row: "")
-    trainer = SimpleNamespace(current_epoch=4, global_step=2_000, num_training_batches=1)
+    batches = SimpleNamespace(clients=8)
+    trainer = SimpleNamespace(current_epoch=4, global_step=2_000, num_training_batches=1, train_dataloader=batches)
     report.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
     report.on_train_batch_end(trainer, None, {"loss": torch.tensor(first)}, None, 0)  # type: ignore[arg-type]
     losses, layer = Means(), torch.nn.Linear(1, 1)
