@@ -31,12 +31,8 @@ ENCODERS: dict[str, Any] = {
 
 
 def made(encoder: Any, **changes: Any) -> Model:
-    config = tiny_config(
-        encoder=encoder,
-        by_category={"values": 3},
-        pooling=changes.pop("pooling", ["last", "mean", "max", "std", "total", "by_category"]),
-        **changes,
-    )
+    pooling = {"pooling": ["last", "mean", "max", "std", "total", "by_category"], "by_category": {"values": 3}}
+    config = tiny_config(encoder=encoder, **(changes if "pooling" in changes else pooling | changes))
     torch.manual_seed(0)
     return Model(config, SCHEMA, VOCABULARY, SequenceEncoder(config, VOCABULARY).eval(), {})
 
