@@ -34,20 +34,21 @@ def take_cells(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
     return take_rows(table.reshape(-1), row * table.shape[1] + column)
 
 
-def sum_rows(values: Tensor, places: Tensor, count: int) -> Tensor:
+def sum_rows(values: Tensor, places: Tensor, count: int, *, begins: Tensor | None = None) -> Tensor:
     """For each of `count` places the sum of the rows that have it; zeros where there is none.
 
     Args:
         values: (E, ...).
         places: (E,) int64.
         count: how many places there are.
+        begins: (count,) int64, where the rows of each place begin, if they stand place by place already; they are sorted else.
 
     Returns:
         (count, ...).
     """
     if values.device.type == "cpu":
         return values.new_zeros(count, *values.shape[1:]).index_add(0, places, values)
-    return _SumRows.apply(values, places, count)
+    return _SumRows.apply(values, places, count, begins)
 
 
 def grouped(places: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -57,8 +58,11 @@ def grouped(places: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return order, torch.searchsorted(sorted_places, torch.arange(count, device=places.device))
 
 
-def _in_order(values: Tensor, places: Tensor, count: int) -> Tensor:
-    order, begins = grouped(places, count)
+def _in_order(values: Tensor, places: Tensor, count: int, begins: Tensor | None = None) -> Tensor:
+    if begins is None:
+        order, begins = grouped(places, count)
+    else:
+        order = torch.arange(len(values), device=values.device)
     summed = F.embedding_bag(order, values.unsqueeze(1).flatten(1), begins, mode="sum")
     return summed.view(count, *values.shape[1:])
 
@@ -77,10 +81,10 @@ class _TakeRows(torch.autograd.Function):
 
 class _SumRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, places: Tensor, count: int) -> Tensor:
+    def forward(ctx: Any, values: Tensor, places: Tensor, count: int, begins: Tensor | None = None) -> Tensor:
         ctx.save_for_backward(places)
-        return _in_order(values, places, count)
+        return _in_order(values, places, count, begins)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0].index_select(0, ctx.saved_tensors[0]), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        return gradients[0].index_select(0, ctx.saved_tensors[0]), None, None, None

@@ -52,10 +52,7 @@ class BarlowTwinsLoss(MetricLoss):
         first, second, real = neighbouring_views(clients)
         weight = real.to(embeddings.dtype).unsqueeze(1)
         count = weight.sum()
-        one, two = (
-            _standardised(take_rows(embeddings, first), weight),
-            _standardised(take_rows(embeddings, second), weight),
-        )
+        one, two = (_standardised(take_rows(embeddings, view), weight) for view in (first, second))
         correlations = one.t() @ two / count.clamp(min=1)
         own = correlations.diagonal()
         repeated = correlations.square().sum() - own.square().sum()

@@ -59,10 +59,8 @@ class HistogramLoss(MetricLoss):
             return own, positive.sum(), others, negative.sum()
 
         own, pairs, others, other_pairs = summed_over_rows(part, embeddings, len(clients))
-        below = (
-            torch.ones(self.bins, self.bins, dtype=own.dtype, device=own.device).tril() @ own
-        )  # a sum up to each node
-        return (others / other_pairs.clamp(min=1) * below / pairs.clamp(min=1)).sum()
+        up_to = torch.ones(self.bins, self.bins, dtype=own.dtype, device=own.device).tril()  # each node
+        return (others / other_pairs.clamp(min=1) * (up_to @ own) / pairs.clamp(min=1)).sum()
 
     def _histogram(self, left: Tensor, share: Tensor, counted: Tensor) -> Tensor:
         """(bins,) how many of the pairs that are counted lie at each node."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from seqmel.data.batch import SequenceBatch
+from seqmel.sums import sum_rows
 
 __all__ = ["segment_max", "segment_sum"]
 
@@ -20,9 +20,7 @@ _MAX = 2  # what torch.embedding_bag calls it
 
 def segment_sum(values: Tensor, batch: SequenceBatch) -> Tensor:
     """(E, H) -> (B, H): sum over the events of each sequence."""
-    if values.device.type == "cpu":
-        return values.new_zeros(len(batch), values.shape[1]).index_add(0, batch.sequence_index, values)
-    return _Sum.apply(values, batch)
+    return sum_rows(values, batch.sequence_index, len(batch), begins=batch.offsets[:-1])
 
 
 def segment_max(values: Tensor, batch: SequenceBatch) -> Tensor:
@@ -30,18 +28,6 @@ def segment_max(values: Tensor, batch: SequenceBatch) -> Tensor:
     if values.requires_grad and torch.is_grad_enabled():
         return _Max.apply(values, batch)
     return _largest_on_cpu(values, batch) if values.device.type == "cpu" else _largest_and_places(values, batch)[0]
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, batch: SequenceBatch) -> Tensor:
-        ctx.save_for_backward(batch.sequence_index)
-        events = torch.arange(len(values), device=values.device)
-        return F.embedding_bag(events, values, batch.offsets[:-1], mode="sum")
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0].index_select(0, ctx.saved_tensors[0]), None
 
 
 class _Max(torch.autograd.Function):

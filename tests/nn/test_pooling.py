@@ -17,8 +17,9 @@ from seqmel.errors import ConfigError
 from seqmel.nn.by_category import ByCategory, column_to_pool_by
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.pooling import POOLINGS, Pooling
-from seqmel.nn.segments import _largest_and_places, _largest_and_places_on_cpu, _Sum, segment_max, segment_sum
+from seqmel.nn.segments import _largest_and_places, _largest_and_places_on_cpu, segment_max, segment_sum
 from seqmel.options.network import ByCategoryOptions
+from seqmel.sums import _SumRows
 
 LENGTHS = [3, 0, 1, 9, 2, 0]
 SIZE = 64
@@ -168,7 +169,7 @@ def test_a_gpu_has_the_same_sums_largest_values_and_gradients(lengths: list[int]
         assert mine.tolist() == other.tolist()
     weights = torch.tensor([-1.0, 2.0, 0.5])
     one, two = x.clone().requires_grad_(), x.clone().requires_grad_()
-    given, expected = _Sum.apply(one, batch), segment_sum(two, batch)
+    given, expected = _SumRows.apply(one, batch.sequence_index, len(batch), batch.offsets[:-1]), segment_sum(two, batch)
     assert given.tolist() == expected.tolist()
     (given * weights).sum().backward()
     (expected * weights).sum().backward()
