@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from seqmel import Config, Model, SeqmelError, embed, load_model, read_config
-from seqmel.sealed import digest, digest_of_json
+from seqmel.core.checksums import digest, digest_of_json
 
 FILES = ("config.json", "schema.json", "vocabulary.json", "metrics.json", "statistics.json", "model.safetensors")
 _DEEP, _LONG = "@deep@", "@long@"  # what json.dumps cannot write

@@ -32,12 +32,12 @@ from sklearn.model_selection import train_test_split
 
 from seqmel import load_model, prepare, read_labels, train
 from seqmel.config import read_config
-from seqmel.data.prepared import PreparedSequences, open_prepared
-from seqmel.embedding import embed_sequences
+from seqmel.core.progress import console_progress
+from seqmel.data.sequences.prepared import PreparedSequences, open_prepared
+from seqmel.inference.embed import embed_sequences
+from seqmel.inference.predict import predict_outputs
 from seqmel.model import Model
-from seqmel.prediction import predict_outputs
-from seqmel.progress import console_progress
-from seqmel.training.finetune import finetuned_model
+from seqmel.training.finetuning.finetune import finetuned_model
 
 TARGETS = ["physionet2012/gender", "physionet2012/in_hospital_death", "online_retail/buys_in_holdout"]
 METHODS = ["lightgbm", "default", "head", "gradual", "discriminative", "all", "scratch", "scratch head"]

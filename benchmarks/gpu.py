@@ -30,7 +30,7 @@ from stages_limits import flops_per_event, product
 from stages_seqmel import embed, loss, slices, step
 from torch._dynamo.exc import TorchDynamoException
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn import transformer
 from seqmel.nn.attention import Attend, grouped
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqmel import Config, generate_card_data, prepare
-from seqmel.data.prepared import open_prepared
+from seqmel.data.sequences.prepared import open_prepared
 
 __all__ = ["CATEGORIES", "NUMBERS", "preparation_config", "repeat_clients", "write_data"]
 

@@ -32,9 +32,9 @@ def measure(case: str, clients: int, views: int, width: int) -> dict[str, float 
     import torch
     from torch.nn import functional as F
 
-    from seqmel.device import keep_large_blocks
-    from seqmel.losses import LOSSES
-    from seqmel.miners import MINERS
+    from seqmel.core.device import keep_large_blocks
+    from seqmel.objectives.losses import LOSSES
+    from seqmel.objectives.miners import MINERS
 
     keep_large_blocks()
     torch.set_num_threads(1)
@@ -71,8 +71,8 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one, *sizes)))
         return
-    from seqmel.losses import LOSSES
-    from seqmel.miners import MINERS
+    from seqmel.objectives.losses import LOSSES
+    from seqmel.objectives.miners import MINERS
 
     batch = sorted(name for name, loss in LOSSES.items() if loss().takes == "batch")
     rows = []

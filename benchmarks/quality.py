@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqmel import Config, prepare
-from seqmel.data.encoding import nest
-from seqmel.data.prepared import open_prepared
-from seqmel.data.reading import open_events
+from seqmel.data.encoding.event_encoding import nest
+from seqmel.data.sequences.prepared import open_prepared
+from seqmel.data.sources.reading import open_events
 
 SETS: dict[str, dict[str, Any]] = {
     "online_retail": {

@@ -19,8 +19,8 @@ from unittest import mock
 import duckdb
 
 from seqmel import EventSequences, generate_card_data
-from seqmel.data import csv_files
-from seqmel.data.reading import open_events
+from seqmel.data.sources import csv_files
+from seqmel.data.sources.reading import open_events
 
 
 def seconds(run: Callable[[], object]) -> float:

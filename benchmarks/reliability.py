@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from damage import fuzz
 
 from seqmel import SeqmelError, generate_card_data, load_model
-from seqmel.data.prepared import is_prepared, open_prepared
+from seqmel.data.sequences.prepared import is_prepared, open_prepared
 
 SMALL = ["--set", "events.hidden_size=32", "--set", "training.epochs=6", "--set", "training.batch_size=32"]
 

@@ -10,7 +10,7 @@ import torch
 from made_data import CATEGORIES, NUMBERS
 from serving import Run, Stage, serve, sizes_of
 
-from seqmel.data.prepared import open_prepared
+from seqmel.data.sequences.prepared import open_prepared
 from seqmel.nn.products import by_onednn
 
 __all__ = ["STAGES", "flops_per_event", "product"]

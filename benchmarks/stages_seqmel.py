@@ -19,12 +19,12 @@ from torch import nn
 
 import seqmel
 from seqmel import Config, Model
-from seqmel.data.batch import SequenceBatch
-from seqmel.data.prepared import open_prepared
-from seqmel.data.sequences import EncodedSequences
+from seqmel.core.device import keep_few_kernels, keep_large_blocks
+from seqmel.data.sequences.batch import SequenceBatch
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sequences.prepared import open_prepared
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.device import keep_few_kernels, keep_large_blocks
-from seqmel.embedding import embed_to_parquet
+from seqmel.inference.embed import embed_to_parquet
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
 from seqmel.objectives.coles import CoLES

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from seqmel.core.version import __version__ as __version__
 
 __all__ = [
     "AggregateFeatures",
@@ -64,16 +64,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from seqmel.as_of import embed_as_of
     from seqmel.config import Config, read_config
-    from seqmel.data.inference import infer_schema
-    from seqmel.data.labels import read_embeddings, read_labels
-    from seqmel.data.prepared import PreparedSequences
-    from seqmel.data.reading import open_events
-    from seqmel.data.vocabulary import Vocabulary
-    from seqmel.demo.generator import CardData, generate_card_data
-    from seqmel.embedding import embed, embed_to_parquet
-    from seqmel.errors import (
+    from seqmel.core.errors import (
         ConfigError,
         InputError,
         ModelError,
@@ -82,6 +74,13 @@ if TYPE_CHECKING:
         SeqmelError,
         TrainingError,
     )
+    from seqmel.data.fitting.schema_inference import infer_schema
+    from seqmel.data.schema import EventSchema
+    from seqmel.data.sequences.prepared import PreparedSequences
+    from seqmel.data.sources.reading import open_events
+    from seqmel.data.tables.labels import read_embeddings, read_labels
+    from seqmel.data.vocabulary import Vocabulary
+    from seqmel.demo.generator import CardData, generate_card_data
     from seqmel.estimators.aggregates import AggregateFeatures
     from seqmel.estimators.embedder import SequenceEmbedder
     from seqmel.estimators.sequences import EventSequences
@@ -90,65 +89,66 @@ if TYPE_CHECKING:
     from seqmel.evaluation.curves import label_curve, size_curve
     from seqmel.evaluation.drift import drift
     from seqmel.evaluation.results import Scores
+    from seqmel.evaluation.retrieval import measure_retrieval
     from seqmel.evaluation.scoring import score
     from seqmel.evaluation.splits import GroupFolds, OutOfTime
     from seqmel.export.onnx import export_onnx
+    from seqmel.inference.as_of import embed_as_of
+    from seqmel.inference.embed import embed, embed_to_parquet
+    from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
+    from seqmel.inference.spark.run import embed_spark, embed_spark_to_parquet, prepare_spark
+    from seqmel.inference.update import embed_update
     from seqmel.model import Model, load_model
-    from seqmel.prediction import predict, predict_as_of, predict_to_parquet
-    from seqmel.recognition import measure_retrieval
     from seqmel.report.writing import write_report
-    from seqmel.schema import EventSchema
-    from seqmel.spark.run import embed_spark, embed_spark_to_parquet, prepare_spark
-    from seqmel.training.finetune import finetune
+    from seqmel.training.finetuning.finetune import finetune
     from seqmel.training.run import prepare, train
-    from seqmel.updating import embed_update
 
 _HOME = {
     "AggregateFeatures": "estimators.aggregates",
     "AggregatePlan": "evaluation.aggregates",
     "CardData": "demo.generator",
     "Config": "config",
-    "ConfigError": "errors",
-    "EventSchema": "schema",
+    "ConfigError": "core.errors",
+    "EventSchema": "data.schema",
     "EventSequences": "estimators.sequences",
     "GroupFolds": "evaluation.splits",
-    "InputError": "errors",
+    "InputError": "core.errors",
     "Model": "model",
-    "ModelError": "errors",
+    "ModelError": "core.errors",
     "OutOfTime": "evaluation.splits",
-    "OutputError": "errors",
-    "PreparedSequences": "data.prepared",
-    "SchemaError": "errors",
+    "OutputError": "core.errors",
+    "PreparedSequences": "data.sequences.prepared",
+    "SchemaError": "core.errors",
     "Scores": "evaluation.results",
-    "SeqmelError": "errors",
+    "SeqmelError": "core.errors",
     "SequenceClassifier": "estimators.supervised",
     "SequenceEmbedder": "estimators.embedder",
     "SequenceRegressor": "estimators.supervised",
-    "TrainingError": "errors",
+    "TrainingError": "core.errors",
     "Vocabulary": "data.vocabulary",
     "drift": "evaluation.drift",
-    "embed": "embedding",
-    "embed_as_of": "as_of",
-    "embed_spark": "spark.run",
-    "embed_spark_to_parquet": "spark.run",
-    "embed_to_parquet": "embedding",
-    "embed_update": "updating",
+    "embed": "inference.embed",
+    "embed_as_of": "inference.as_of",
+    "embed_spark": "inference.spark.run",
+    "embed_spark_to_parquet": "inference.spark.run",
+    "embed_to_parquet": "inference.embed",
+    "embed_update": "inference.update",
     "export_onnx": "export.onnx",
-    "finetune": "training.finetune",
+    "finetune": "training.finetuning.finetune",
     "generate_card_data": "demo.generator",
-    "infer_schema": "data.inference",
+    "infer_schema": "data.fitting.schema_inference",
     "label_curve": "evaluation.curves",
     "load_model": "model",
-    "measure_retrieval": "recognition",
-    "open_events": "data.reading",
-    "predict": "prediction",
-    "predict_as_of": "prediction",
-    "predict_to_parquet": "prediction",
+    "measure_retrieval": "evaluation.retrieval",
+    "open_events": "data.sources.reading",
+    "predict": "inference.predict",
+    "predict_as_of": "inference.predict",
+    "predict_to_parquet": "inference.predict",
     "prepare": "training.run",
-    "prepare_spark": "spark.run",
+    "prepare_spark": "inference.spark.run",
     "read_config": "config",
-    "read_embeddings": "data.labels",
-    "read_labels": "data.labels",
+    "read_embeddings": "data.tables.labels",
+    "read_labels": "data.tables.labels",
     "score": "evaluation.scoring",
     "size_curve": "evaluation.curves",
     "train": "training.run",

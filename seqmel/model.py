@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from pydantic import ValidationError
 
 from seqmel.config import Config
-from seqmel.data.statistics import Statistics
-from seqmel.data.targets import Target, Targets
+from seqmel.core.checksums import digest, digest_of_json, parse_json, read_files
+from seqmel.core.errors import ConfigError, ModelError, shown
+from seqmel.data.fitting.statistics import Statistics
+from seqmel.data.schema import EventSchema
+from seqmel.data.tables.targets import Target, Targets
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.errors import ConfigError, ModelError, shown
-from seqmel.schema import EventSchema
-from seqmel.sealed import digest, digest_of_json, parse_json, read_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,7 +103,7 @@ def as_model(model: AnyModel) -> Model:
 
 def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -> None:
     """Write a model folder; `config.json`, which names all others, comes last."""
-    from seqmel import __version__
+    from seqmel.core.version import __version__
 
     files = {
         "schema.json": model.schema.model_dump_json(indent=1).encode(),

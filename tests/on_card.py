@@ -18,14 +18,14 @@ from small import CHANGED, SCHEMA, WITH_LABELS, card_events, fitted, sequences, 
 from torch import Tensor, nn
 
 from seqmel.config import Config, methods
-from seqmel.data.sequences import EncodedSequences
+from seqmel.core.embedding_metrics import embedding_metrics
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.embedding import embed_sequences
-from seqmel.miners import MINERS
+from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
+from seqmel.objectives.miners import MINERS
 from seqmel.training.batches import TrainingBatches, settle
-from seqmel.training.validation import embedding_metrics
 
 GRU = {"name": "gru", "hidden_size": 16}
 CAUSAL = {"name": "transformer", "hidden_size": 16, "heads": 2, "causal": True}

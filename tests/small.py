@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from seqmel.config import Config
-from seqmel.data.batch import SequenceBatch
-from seqmel.data.encoding import encode
-from seqmel.data.fitting import fit_vocabulary
-from seqmel.data.reading import Events, open_events
-from seqmel.data.sequences import EncodedSequences
+from seqmel.core.checksums import digest, digest_of_json
+from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
+from seqmel.data.schema import EventSchema
+from seqmel.data.sequences.batch import SequenceBatch
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
-from seqmel.schema import EventSchema
-from seqmel.sealed import digest, digest_of_json
 
 SCHEMA = EventSchema(
     client="client_id", time="event_time", categorical=("mcc", "city"), numeric=("amount", "reading"),

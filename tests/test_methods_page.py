@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from seqmel.cli.main import app
 from seqmel.config import Config, methods
+from seqmel.config.options.modifiers import CHANGES
+from seqmel.config.options.views import RandomSlicesOptions
 from seqmel.data.samplers import SAMPLERS
 from seqmel.data.views import VIEWS
-from seqmel.losses import LOSSES
-from seqmel.miners import MINERS
 from seqmel.nn.pooling import POOLINGS
-from seqmel.options.changes import CHANGES
-from seqmel.options.views import RandomSlicesOptions
+from seqmel.objectives.losses import LOSSES
+from seqmel.objectives.miners import MINERS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
 

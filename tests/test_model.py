@@ -13,7 +13,7 @@ import torch
 from small import card_events, resealed
 
 import seqmel
-from seqmel.errors import ConfigError, ModelError
+from seqmel.core.errors import ConfigError, ModelError
 from seqmel.model import FORMAT, load_model, save_model
 
 FILES = [

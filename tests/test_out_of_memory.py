@@ -16,8 +16,8 @@ from small import card_events
 
 from seqmel import prepare
 from seqmel.cli.main import main
-from seqmel.data.prepared import open_prepared
-from seqmel.data.source import reading
+from seqmel.data.sequences.prepared import open_prepared
+from seqmel.data.sources.source import reading
 
 TOO_MUCH = 2**60
 

@@ -21,15 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small import tiny_config
 
-from seqmel.data.fitting import fit_vocabulary
-from seqmel.data.inference import infer_schema
-from seqmel.data.reading import open_events
-from seqmel.data.statistics import fit_statistics
-from seqmel.embedding import embed, sequence_chunks
-from seqmel.errors import InputError, SchemaError, SeqmelError
+from seqmel.core.errors import InputError, SchemaError, SeqmelError
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.fitting.statistics import fit_statistics
+from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
+from seqmel.data.schema import SchemaOptions
+from seqmel.data.sources.reading import open_events
+from seqmel.inference.embed import embed, sequence_chunks
 from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.schema import SchemaOptions
 
 EXAMPLES = int(os.environ.get("SEQMEL_EXAMPLES", "40"))
 CONFIG = tiny_config(events={"hidden_size": 4}, encoder={"name": "gru", "hidden_size": 4}, pooling=["mean", "max"])

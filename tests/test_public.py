@@ -95,7 +95,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_all_errors_are_public() -> None:
-    from seqmel import errors
+    from seqmel.core import errors
 
     kinds = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert kinds <= set(seqmel.__all__)

@@ -14,8 +14,8 @@ from small import card_events, resealed, tiny_config
 
 import seqmel
 from seqmel.config import read_config
-from seqmel.data.prepared import open_prepared
-from seqmel.errors import ConfigError, InputError, ModelError, OutputError, SeqmelError
+from seqmel.core.errors import ConfigError, InputError, ModelError, OutputError, SeqmelError
+from seqmel.data.sequences.prepared import open_prepared
 from seqmel.experiment.plan import read_plan
 from seqmel.model import load_model
 from seqmel.training.run import prepare, train

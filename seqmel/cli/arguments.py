@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seqmel.errors import ConfigError, did_you_mean
+from seqmel.core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from seqmel.config import Config

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from seqmel.cli.evaluate import feature_sets, print_scores, scored
 from seqmel.config import Config
-from seqmel.data.labels import read_labels
+from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.progress import Progress
+from seqmel.data.tables.labels import read_labels
 from seqmel.demo.generator import generate_card_data
 from seqmel.demo.picture import draw_demo
-from seqmel.embedding import embed_to_parquet
-from seqmel.files import check_output, written_beside
+from seqmel.inference.embed import embed_to_parquet
 from seqmel.model import load_model
-from seqmel.progress import Progress
 from seqmel.training.run import train
 
 __all__ = ["DEMO_OPTIONS", "run_demo"]

@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqmel.config import Config
-from seqmel.data.checking import check_events, time_sql
-from seqmel.data.inference import infer_schema
-from seqmel.data.reading import open_events
-from seqmel.data.source import ROW, EventSource, ident, is_integer
-from seqmel.files import check_not_read, written_beside
-from seqmel.schema import EventSchema
+from seqmel.core.atomic_files import check_not_read, written_beside
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.checking import check_events, time_sql
+from seqmel.data.sources.reading import open_events
+from seqmel.data.sources.source import ROW, EventSource, ident, is_integer
 
 __all__ = ["describe_events", "describe_source"]
 

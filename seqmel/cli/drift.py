@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from seqmel.data.labels import read_embeddings
-from seqmel.data.reading import event_files
-from seqmel.data.vector_files import models_of, scales_of
-from seqmel.embedding import sequence_chunks
-from seqmel.errors import InputError, ModelError, shown
+from seqmel.core.atomic_files import check_not_read, written_beside
+from seqmel.core.errors import InputError, ModelError, shown
+from seqmel.data.sources.reading import event_files
+from seqmel.data.tables.labels import read_embeddings
+from seqmel.data.tables.vector_files import models_of, scales_of
 from seqmel.evaluation.drift import Drift, drift
 from seqmel.evaluation.input_drift import InputDrift, input_drift
-from seqmel.files import check_not_read, written_beside
+from seqmel.inference.embed import sequence_chunks
 from seqmel.model import load_model
 
 __all__ = ["compare_embeddings", "compare_events", "is_model"]

@@ -13,18 +13,18 @@ import pandas as pd
 from rich.console import Console
 
 from seqmel.config import Config
-from seqmel.data.inference import infer_schema
-from seqmel.data.labels import beside, first_column, likely_client, read_column, read_embeddings, read_labels
-from seqmel.data.number_types import NumberType, check_number_types
-from seqmel.data.reading import open_events
-from seqmel.errors import ConfigError
+from seqmel.core.atomic_files import check_not_read, written_beside
+from seqmel.core.errors import ConfigError
+from seqmel.core.progress import Progress
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.sources.reading import open_events
+from seqmel.data.tables.labels import beside, first_column, likely_client, read_column, read_embeddings, read_labels
+from seqmel.data.tables.number_types import NumberType, check_number_types
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import Curve, label_curve, size_curve
 from seqmel.evaluation.results import TITLES, Scores
 from seqmel.evaluation.scoring import AGGREGATES, Task, beside_aggregates, score, standard_rows, vectors_alone
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Split
-from seqmel.files import check_not_read, written_beside
-from seqmel.progress import Progress
 
 __all__ = [
     "Asked",

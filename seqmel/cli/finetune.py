@@ -7,10 +7,10 @@ from pathlib import Path
 
 from seqmel.cli.log import logged
 from seqmel.config import Config
-from seqmel.data.labels import Task
-from seqmel.errors import ConfigError
+from seqmel.core.errors import ConfigError
+from seqmel.data.tables.labels import Task
 from seqmel.model import load_model
-from seqmel.training.finetune import UNREAD, finetune
+from seqmel.training.finetuning.finetune import UNREAD, finetune
 
 __all__ = ["finetune_files"]
 

@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from seqmel.errors import OutputError, SeqmelError
-from seqmel.progress import Progress, Task, console_progress
+from seqmel.core.errors import OutputError, SeqmelError
+from seqmel.core.progress import Progress, Task, console_progress
 
 __all__ = ["RunLog", "logged"]
 
@@ -91,7 +91,7 @@ def logged(path: Path | None, command: str, options: Mapping[str, Any]) -> Itera
     if path is None:
         yield console_progress()
         return
-    from seqmel import __version__
+    from seqmel.core.version import __version__
 
     log, began = RunLog(path, console_progress()), time.monotonic()
     log.record("started", {"command": command, "options": options, "seqmel": __version__, "process": os.getpid()})

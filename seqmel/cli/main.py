@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from seqmel.cli import commands
-from seqmel.errors import SeqmelError, one_line
+from seqmel.core.errors import SeqmelError, one_line
 
 __all__ = ["app", "main"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from seqmel.files import check_not_read, written_beside
+from seqmel.core.atomic_files import check_not_read, written_beside
+from seqmel.core.progress import Progress
+from seqmel.evaluation.retrieval import Parts, Retrieval, measure_retrieval
 from seqmel.model import load_model
-from seqmel.progress import Progress
-from seqmel.recognition import Parts, Retrieval, measure_retrieval
 
 __all__ = ["retrieve_clients"]
 

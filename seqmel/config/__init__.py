@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from seqmel.config.config import LABELLED, Config, as_config
 from seqmel.config.files import last_said, parse_yaml, read_config
-from seqmel.config.known import methods_of
+from seqmel.config.registry import methods_of
 
 __all__ = ["LABELLED", "Config", "as_config", "last_said", "methods", "parse_yaml", "read_config"]
 

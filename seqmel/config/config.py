@@ -7,13 +7,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from seqmel.config.explaining import explain
-from seqmel.config.known import is_of, kinds, method_name
-from seqmel.errors import ConfigError
-from seqmel.options.base import Options, Positive, is_lenient, named
-from seqmel.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
-from seqmel.options.miners import AnyMinerOptions, MinerOptions
-from seqmel.options.network import (
+from seqmel.config.options.base import Options, Positive, is_lenient, named
+from seqmel.config.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
+from seqmel.config.options.miners import AnyMinerOptions, MinerOptions
+from seqmel.config.options.network import (
     ByCategoryOptions,
     EncoderOptions,
     EventOptions,
@@ -21,12 +18,15 @@ from seqmel.options.network import (
     PoolingOptions,
     RecurrentOptions,
 )
-from seqmel.options.objectives import CoLESOptions, EventPredictionOptions, LabelledOptions, ObjectivesOptions
-from seqmel.options.preparation import EmbeddingOptions, PreparationOptions
-from seqmel.options.samplers import RandomOptions, SamplerOptions
-from seqmel.options.training import FinetuningOptions, TrainingOptions
-from seqmel.options.views import RandomSlicesOptions, ViewsOptions
-from seqmel.schema import SchemaOptions
+from seqmel.config.options.objectives import CoLESOptions, EventPredictionOptions, LabelledOptions, ObjectivesOptions
+from seqmel.config.options.preparation import EmbeddingOptions, PreparationOptions
+from seqmel.config.options.samplers import RandomOptions, SamplerOptions
+from seqmel.config.options.training import FinetuningOptions, TrainingOptions
+from seqmel.config.options.views import RandomSlicesOptions, ViewsOptions
+from seqmel.config.registry import is_of, kinds, method_name
+from seqmel.config.validation_errors import explain
+from seqmel.core.errors import ConfigError
+from seqmel.data.schema import SchemaOptions
 
 __all__ = ["LABELLED", "Config", "as_config"]
 
@@ -240,7 +240,7 @@ def _check_idle(config: Config, said: Container[str], source: str) -> None:
 def _check_library(loss: AnyLossOptions, source: str) -> None:
     """A loss of pytorch-metric-learning is one that it has, with options that it takes; it is imported for no other loss."""
     if isinstance(loss, PMLOptions):
-        from seqmel.losses.pml import check_loss
+        from seqmel.core.metric_learning_library import check_loss
 
         try:
             check_loss(loss.loss, loss.options)

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from seqmel.config.config import Config
-from seqmel.errors import ConfigError, did_you_mean
-from seqmel.options.base import named
+from seqmel.config.options.base import named
+from seqmel.core.errors import ConfigError, did_you_mean
 
 __all__ = ["last_said", "parse_yaml", "read_config"]
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from seqmel.schema import EventSchema
+from seqmel.data.schema import EventSchema
 
 __all__ = ["NULL", "UNSEEN", "CategoryCodes", "NumericScale", "NumericScales", "TimeScale", "Vocabulary"]
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seqmel.core.errors import ConfigError
 from seqmel.demo.merchants import (
     CASH_MCC,
     CITIES,
@@ -46,7 +47,6 @@ from seqmel.demo.rhythms import (
     pick,
     quarter_hour_table,
 )
-from seqmel.errors import ConfigError
 
 __all__ = ["TARGETS", "CardData", "generate_card_data"]
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqmel.data.inference import infer_schema
-from seqmel.data.reading import Events, open_events
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.schema import TimeUnit
+from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.vocabulary import CategoryCodes
 from seqmel.estimators.base import SequenceTransformer
 from seqmel.estimators.options import schema_of
 from seqmel.estimators.rows import ClientRows
 from seqmel.evaluation.aggregates import AggregatePlan
-from seqmel.schema import TimeUnit
 
 __all__ = ["AggregateFeatures"]
 

@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 
-from seqmel.errors import ConfigError, ModelError
+from seqmel.core.errors import ConfigError, ModelError
 from seqmel.estimators.options import changed
 from seqmel.estimators.rows import ClientRows, client_rows
 from seqmel.model import Model

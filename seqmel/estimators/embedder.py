@@ -12,16 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmel.config import Config
-from seqmel.data.reading import Events
-from seqmel.data.vector_files import vector_columns
-from seqmel.embedding import embed
+from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.progress import console_progress, silent
+from seqmel.data.schema import TimeUnit
+from seqmel.data.sources.reading import Events
+from seqmel.data.tables.vector_files import vector_columns
 from seqmel.estimators.base import Pretrained, SequenceTransformer, checked_pretrained
 from seqmel.estimators.options import PARTS, config_of, options_of_part, parameters_of, seed_of
 from seqmel.estimators.rows import ClientRows
-from seqmel.files import check_output, written_beside
+from seqmel.inference.embed import embed
 from seqmel.model import Model, load_model
-from seqmel.progress import console_progress, silent
-from seqmel.schema import TimeUnit
 from seqmel.training.run import train_model, write_model
 
 __all__ = ["SequenceEmbedder"]

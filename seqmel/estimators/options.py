@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from seqmel.config import Config
-from seqmel.errors import ConfigError, did_you_mean, shown
-from seqmel.options.training import TrainingOptions
-from seqmel.schema import SchemaOptions
+from seqmel.config.options.training import TrainingOptions
+from seqmel.core.errors import ConfigError, did_you_mean, shown
+from seqmel.data.schema import SchemaOptions
 
 __all__ = ["PARTS", "changed", "config_of", "options_of_part", "parameters_of", "schema_of", "seed_of"]
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from seqmel.data.labels import places
-from seqmel.data.reading import Events, _arrow
-from seqmel.data.records import is_records
-from seqmel.errors import InputError, SchemaError, did_you_mean, shown
+from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
+from seqmel.data.schema import recognise_client
+from seqmel.data.sources.reading import Events, _arrow
+from seqmel.data.sources.records import is_records
+from seqmel.data.tables.labels import places
 from seqmel.estimators.sequences import EventSequences
-from seqmel.schema import recognise_client
 
 __all__ = ["ClientRows", "client_rows"]
 

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqmel.config import Config
-from seqmel.data.csv_texts import with_texts_beside
-from seqmel.data.encoding import nest
-from seqmel.data.inference import find_time
-from seqmel.data.labels import places
-from seqmel.data.reading import Events, csv_files_of, open_events
-from seqmel.data.source import EventSource
-from seqmel.data.times import infer_time_format
-from seqmel.errors import InputError, shown
-from seqmel.schema import recognise_client
+from seqmel.core.errors import InputError, shown
+from seqmel.data.encoding.event_encoding import nest
+from seqmel.data.fitting.schema_inference import find_time
+from seqmel.data.schema import recognise_client
+from seqmel.data.sources.csv_texts import with_texts_beside
+from seqmel.data.sources.reading import Events, csv_files_of, open_events
+from seqmel.data.sources.source import EventSource
+from seqmel.data.sources.times import infer_time_format
+from seqmel.data.tables.labels import places
 
 __all__ = ["EventSequences"]
 

@@ -13,17 +13,17 @@ import pandas as pd
 from sklearn.base import ClassifierMixin, RegressorMixin
 
 from seqmel.config import Config
-from seqmel.data.reading import Events
-from seqmel.embedding import embed
-from seqmel.errors import ConfigError, InputError, ModelError, shown
+from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.errors import ConfigError, InputError, ModelError, shown
+from seqmel.core.progress import console_progress, silent
+from seqmel.data.sources.reading import Events
 from seqmel.estimators.base import Pretrained, SequenceEstimator, checked_pretrained
 from seqmel.estimators.options import seed_of
 from seqmel.estimators.rows import ClientRows
-from seqmel.files import check_output, written_beside
+from seqmel.inference.embed import embed
+from seqmel.inference.predict import predict_outputs
 from seqmel.model import Model, load_model
-from seqmel.prediction import predict_outputs
-from seqmel.progress import console_progress, silent
-from seqmel.training.finetune import finetuned_model, save_finetuned
+from seqmel.training.finetuning.finetune import finetuned_model, save_finetuned
 from seqmel.training.run import prepared_in
 
 __all__ = ["SequenceClassifier", "SequenceRegressor"]

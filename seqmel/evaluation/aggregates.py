@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqmel.data.checking import category_text, check_events, time_sql
-from seqmel.data.source import ROW, EventSource, ident, literal, reading
-from seqmel.errors import ConfigError
-from seqmel.schema import EventSchema
+from seqmel.core.errors import ConfigError
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.checking import category_text, check_events, time_sql
+from seqmel.data.sources.source import ROW, EventSource, ident, literal, reading
 
 __all__ = ["AggregatePlan"]
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from seqmel.data.number_types import NumberType, Scales
+from seqmel.data.tables.number_types import NumberType, Scales
 
 __all__ = ["Components", "read_back"]
 

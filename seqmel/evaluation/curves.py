@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from seqmel.data.number_types import NumberType, check_number_types, stored_bytes
-from seqmel.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError
+from seqmel.data.tables.number_types import NumberType, check_number_types, stored_bytes
 from seqmel.evaluation.compression import Components, read_back
 from seqmel.evaluation.downstream import side_by_side, spread_boosters
 from seqmel.evaluation.metrics import Floats

@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from seqmel.core.linear_models import MOST_CLIENTS, logistic, ridge
 from seqmel.evaluation.metrics import Floats
-from seqmel.linear import MOST_CLIENTS, logistic, ridge
 
 __all__ = ["Booster", "Downstream", "Kept", "LinearProbe", "side_by_side", "spread", "spread_boosters"]
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqmel.errors import ConfigError, InputError, shown
+from seqmel.core.errors import ConfigError, InputError, shown
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -1,6 +1,6 @@
 """Drift of the events themselves: each column's values, later against in training, by the statistics that a model keeps.
 
-The index is the population stability index of `seqmel.evaluation.drift`, over the bins of `seqmel.data.statistics`; a category has in
+The index is the population stability index of `seqmel.evaluation.drift`, over the bins of `seqmel.data.fitting.statistics`; a category has in
 addition the share of its values that the model does not know. A model is not told of either: unseen values all count as one.
 """
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from seqmel.data.sequences import EncodedSequences
-from seqmel.data.statistics import Statistics, count_events
-from seqmel.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError
+from seqmel.data.fitting.statistics import Statistics, count_events
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.evaluation.drift import psi_by_chance, psi_of_counts
 
 if TYPE_CHECKING:

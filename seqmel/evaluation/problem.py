@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqmel.data.labels import Task, check_classes, match, recognise_task, to_quantities
-from seqmel.errors import ConfigError, InputError, shown
+from seqmel.core.errors import ConfigError, InputError, shown
+from seqmel.data.tables.labels import Task, check_classes, match, recognise_task, to_quantities
 from seqmel.evaluation.downstream import Downstream
 from seqmel.evaluation.metrics import Floats, classification_metrics, regression_metrics
 from seqmel.evaluation.results import Score

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqmel.errors import ConfigError, did_you_mean, shown
+from seqmel.core.errors import ConfigError, did_you_mean, shown
 
 if TYPE_CHECKING:
     from rich.table import Table

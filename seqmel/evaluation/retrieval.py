@@ -1,257 +1,267 @@
-"""Can a client be found, and told from others, by its vector: retrieval and verification figures, a chunk at a time.
+"""Retrieval on events: two disjoint parts of each client are embedded, and the one is searched for by the other.
 
-All similarities are inner products of unit vectors, see `_alike`. Nothing here holds more than a chunk of the query-gallery
-matrix.
+Which clients these are is for the user to say: figures of clients that a model was trained on are too good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
 
-from seqmel.errors import InputError
+from seqmel.core.device import keep_large_blocks, resolve_device
+from seqmel.core.embedding_metrics import unit_vectors
+from seqmel.core.errors import ConfigError, InputError
+from seqmel.core.progress import Progress, silent
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sequences.prepared import is_prepared, open_prepared
+from seqmel.data.sources.reading import Events, open_events
+from seqmel.data.views import Views
+from seqmel.evaluation.retrieval_metrics import Figure, Verification, relevant_ranks, retrieval_figures, verification
+from seqmel.inference.embed import sequence_chunks, token_batches
+from seqmel.model import AnyModel, Model, as_model
 
-__all__ = ["Figure", "Operating", "Verification", "relevant_ranks", "retrieval_figures", "verification"]
+__all__ = ["Parts", "Retrieval", "halves", "measure_retrieval", "two_slices"]
 
-Matrix: TypeAlias = npt.NDArray[np.float32]
-Whole: TypeAlias = npt.NDArray[np.int64]
-
-_CHUNK = 512
-_RESAMPLES = 500
-_LEAST_FALSE = 10  # impostor pairs that a threshold has to let through in calibration for its rate to mean anything
-_ROC_POINTS = 200
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A mean over clients with the 95 % interval of the percentile bootstrap over them."""
-
-    mean: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        """Plain values."""
-        return {"mean": self.mean, "low": self.low, "high": self.high}
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+Parts: TypeAlias = Literal["halves", "slices"]
 
 
 @dataclass(frozen=True)
-class Operating:
-    """Verification at one rate of false accepts.
+class Retrieval:
+    """What retrieval and verification gave.
 
     Attributes:
-        far: the rate that the threshold was calibrated for, on the one half of the clients.
-        threshold: similarities above it are accepted; None where there are too few pairs to calibrate.
-        tar: share of same-client pairs accepted on the other half; its interval takes the threshold as fixed.
-        measured_far: share of pairs of two clients accepted on that other half.
+        parts: "halves": the earlier half is the gallery, the later the query; "slices": two random disjoint slices.
+        clients: how many were looked at.
+        too_short: clients left out for too few events.
+        trained_on: clients left out because the model was trained on them.
+        held_out: True when the training clients were named and left out, False when these are the very events that the
+            model was trained on, None when it is not known.
+        figures: recall@k, precision@k, cmc@k and map.
+        verification: same client or not.
+        seed: of the choice of clients, the slices, the halves of the clients and the bootstrap.
     """
 
-    far: float
-    threshold: float | None
-    tar: Figure | None
-    measured_far: float | None
+    parts: Parts
+    clients: int
+    too_short: int
+    trained_on: int
+    held_out: bool | None
+    figures: dict[str, Figure]
+    verification: Verification
+    seed: int
+
+    @property
+    def whose(self) -> str:
+        """A line that says whether the model knows these clients."""
+        if self.held_out:
+            return f"Held-out clients: {self.trained_on:,} that the model was trained on were left out."
+        if self.held_out is None:
+            return "Whether the model was trained on these clients is not known; name its events with --trained-on."
+        return "TRAINING CLIENTS: these are the events that the model was trained on; the figures are too good."
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        tar = self.tar.to_json() if self.tar else None
-        return {"far": self.far, "threshold": self.threshold, "tar": tar, "measured_far": self.measured_far}
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Whether two parts are of one client, on the half of the clients that no threshold was calibrated on.
-
-    Attributes:
-        auroc: the chance that a same-client pair is more alike than a pair of two clients, ties counted half.
-        roc: (false accept rate, true accept rate), by falling threshold; at most 200 of the points.
-        points: one a rate of false accepts.
-        calibration_pairs: pairs of two clients that thresholds were calibrated on.
-    """
-
-    auroc: float
-    roc: tuple[tuple[float, float], ...]
-    points: tuple[Operating, ...]
-    calibration_pairs: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Everything as plain values."""
+        names = ("parts", "clients", "too_short", "trained_on", "held_out", "seed")
         return {
-            "auroc": self.auroc,
-            "calibration_pairs": self.calibration_pairs,
-            "points": [point.to_json() for point in self.points],
-            "roc": [list(point) for point in self.roc],
+            **{name: getattr(self, name) for name in names},
+            "figures": {name: figure.to_json() for name, figure in self.figures.items()},
+            "verification": self.verification.to_json(),
         }
 
 
-def relevant_ranks(query: Matrix, gallery: Matrix, query_clients: Whole, gallery_clients: Whole) -> Whole:
-    """At which places of the gallery, ordered by similarity, the items of a query's own client stand.
-
-    A tie with another client's item counts as lost, so that equal vectors find nothing.
+def measure_retrieval(
+    model: AnyModel,
+    events: Events,
+    *,
+    clients: int = 5_000,
+    parts: Parts = "halves",
+    min_events: int = 20,
+    trained_on: Events | None = None,
+    at: Sequence[int] = (1, 5, 10, 50, 100),
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Retrieval:
+    """Embed two disjoint parts of each client and search for the one by the other, by cosine similarity after centring.
 
     Args:
-        query: (Q, D) unit vectors.
-        gallery: (G, D) unit vectors.
-        query_clients: (Q,) whose they are; each has an item in the gallery.
-        gallery_clients: (G,) whose they are.
-
-    Returns:
-        (Q, R) ranks from 1 on, rising; 0 behind them for a client with fewer than R items.
+        model, events, device, progress: see `embed`.
+        clients: how many at most, drawn at random. Recall depends on how many there are: compare equal numbers.
+        parts: "halves" of the sequence in time, or two random disjoint "slices" of the lengths of training.
+        min_events: clients with fewer are left out.
+        trained_on: the events the model was trained on; their clients are left out.
+        at: the k of recall, precision and CMC; those above the number of clients are left out.
+        seed: of all that is random.
 
     Raises:
-        InputError: a query without an item of its client in the gallery.
+        ConfigError: an option out of range.
+        InputError: fewer than four clients are left, and what `embed` raises.
     """
-    most = int(np.unique(gallery_clients, return_counts=True)[1].max())
-    ranks = np.zeros((len(query), most), np.int64)
-    for begin in range(0, len(query), _CHUNK):
-        rows = slice(begin, begin + _CHUNK)
-        alike = _alike(query[rows], gallery)
-        own = query_clients[rows, None] == gallery_clients[None]
-        if not own.any(1).all():
-            raise InputError("A query has no item of its own client in the gallery. Give each client one in both.")
-        relevant = -np.sort(-np.partition(np.where(own, alike, -np.inf), -most, axis=1)[:, -most:], axis=1)
-        others = np.where(own, -np.inf, alike)
-        for j in range(most):
-            found = np.isfinite(relevant[:, j])
-            before = (others >= relevant[:, j, None]).sum(1)
-            ranks[rows, j] = np.where(found, before + j + 1, 0)
-    return ranks
+    _check(clients, parts, min_events, at, seed)
+    model = as_model(model)
+    known = None if trained_on is None else _client_texts(trained_on, model.schema.client)
+    drawn = _Drawn(clients)
+    counts = {"short": 0, "known": 0, "clients": 0, "events": 0}
+    random = torch.Generator().manual_seed(seed)
+    placed = resolve_device(device)
+    keep_large_blocks()
+    total, chunks = sequence_chunks(model, events)
+    with progress.task("embed two parts", total, "clients") as task:
+        for sequences in chunks:
+            trained = _among(sequences, known)
+            able = (sequences.lengths >= min_events) & ~trained
+            counts["clients"] += len(sequences)
+            counts["events"] += sequences.events
+            counts["known"] += int(trained.sum())
+            counts["short"] += int((~able & ~trained).sum())
+            keys = torch.rand(len(sequences), generator=random, dtype=torch.float64)
+            chosen = drawn.wanted(keys, able)
+            views = _views(parts, chosen, sequences.lengths[chosen], model, random)
+            drawn.add(keys[chosen], *(_embed_views(model, sequences, view, placed) for view in views))
+            task.advance(len(sequences))
+    if len(drawn.keys) < 4:
+        raise InputError(
+            f"Only {len(drawn.keys)} clients are left of {counts['clients']:,} ({counts['known']:,} trained on,"
+            f" {counts['short']:,} with fewer than {min_events} events). Retrieval needs four or more; see --min-events."
+        )
+    query, gallery = drawn.unit_parts()
+    who = np.arange(len(query))
+    figures = retrieval_figures(relevant_ranks(query, gallery, who, who), [k for k in at if k <= len(who)], seed=seed)
+    return Retrieval(
+        parts=parts,
+        clients=len(query),
+        too_short=counts["short"],
+        trained_on=counts["known"],
+        held_out=True if known is not None else _not_the_same(model, counts),
+        figures=figures,
+        verification=verification(query, gallery, seed=seed),
+        seed=seed,
+    )
 
 
-def retrieval_figures(ranks: Whole, at: Sequence[int], *, seed: int = 0) -> dict[str, Figure]:
-    """Recall, precision and CMC at k, and mean average precision, as means over queries.
-
-    With R items of its client in the gallery and r_1 < ... < r_R their ranks, a query has: recall@k, the share of them with
-    r_j <= k; precision@k, their number with r_j <= k, over k; CMC@k, whether r_1 <= k; average precision, the mean of
-    j / r_j (Manning, Raghavan and Schütze, 2008, chapter 8). With R = 1 recall and CMC are one, and average precision is
-    the reciprocal rank.
+def halves(clients: Tensor, lengths: Tensor) -> tuple[Views, Views]:
+    """The later and the earlier half of each client's events; the later has one more of an odd number.
 
     Args:
-        ranks: (Q, R) as from `relevant_ranks`; a query a client.
-        at: the values of k.
-        seed: of the bootstrap over queries; the gallery is taken as fixed.
-
-    Returns:
-        recall@k, precision@k and cmc@k for each k, and map.
+        clients: (B,) positions.
+        lengths: (B,) events of each, two or more.
     """
-    found = ranks > 0
-    relevant = found.sum(1)
-    places = np.arange(1, ranks.shape[1] + 1)
-    values: dict[str, npt.NDArray[Any]] = {}
-    for k in at:
-        within = (found & (ranks <= k)).sum(1)
-        values |= {f"recall@{k}": within / relevant, f"precision@{k}": within / k, f"cmc@{k}": within > 0}
-    values["map"] = np.where(found, places / np.where(found, ranks, 1), 0).sum(1) / relevant
-    figures = _figures(np.stack([np.asarray(v, np.float64) for v in values.values()], axis=1), seed)
-    return dict(zip(values, figures, strict=True))
+    earlier = lengths // 2
+    return Views(clients, earlier, lengths - earlier), Views(clients, torch.zeros_like(earlier), earlier)
 
 
-def verification(
-    query: Matrix, gallery: Matrix, *, fars: Sequence[float] = (1e-2, 1e-3, 1e-4), seed: int = 0
-) -> Verification:
-    """Same client or not: thresholds from one half of the clients, their true and false accepts on the other.
+def two_slices(
+    clients: Tensor, lengths: Tensor, *, min_length: int, max_length: int, generator: torch.Generator
+) -> tuple[Views, Views]:
+    """Two random slices of each client that share no event, in random order.
 
     Args:
-        query, gallery: (N, D) unit vectors; row i of both is of client i.
-        fars: the rates of false accepts to calibrate thresholds for. A rate that fewer than ten pairs of the calibration
-            half would make has no threshold.
-        seed: of the halves and the bootstrap.
-
-    Raises:
-        InputError: fewer than four clients.
+        clients: (B,) positions.
+        lengths: (B,) events of each, two or more.
+        min_length, max_length: of a slice; at most half of the client's events each.
+        generator: the source of randomness, on the CPU.
     """
-    if len(query) < 4:
-        raise InputError(f"Verification needs four clients or more, two a half; there are {len(query)}.")
-    mixed = np.random.default_rng(seed).permutation(len(query))
-    calibration, measured = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
-    pairs = len(calibration) * (len(calibration) - 1)
-    usable = [far for far in fars if far * pairs >= _LEAST_FALSE]
-    thresholds = dict(zip(usable, _thresholds(query[calibration], gallery[calibration], usable), strict=True))
-    own = _own(query[measured], gallery[measured])
-    above, at_least = _impostors_beyond(query[measured], gallery[measured], np.sort(own))
-    others = len(measured) * (len(measured) - 1)
-    points = tuple(_operating(far, thresholds.get(far), own, query[measured], gallery[measured], seed) for far in fars)
-    auroc = 1 - (above + at_least).mean() / (2 * others)
-    return Verification(float(auroc), _roc(at_least / others), points, pairs)
+    longest = (lengths // 2).clamp(max=max_length)
+    shortest = longest.clamp(max=min_length)
+    u = torch.rand((5, len(lengths)), generator=generator, dtype=torch.float64)
+    first, second = (shortest + (u[i] * (longest - shortest + 1)).long() for i in range(2))
+    spare = lengths - first - second
+    before = (u[2] * (spare + 1)).long()
+    between = (u[3] * (spare - before + 1)).long()
+    views = (before, first), (before + first + between, second)
+    swap = u[4] < 0.5
+    mixed = [[torch.where(swap, b, a) for a, b in zip(*pair, strict=True)] for pair in (views, views[::-1])]
+    (start_a, length_a), (start_b, length_b) = mixed
+    return Views(clients, start_a, length_a), Views(clients, start_b, length_b)
 
 
-def _operating(
-    far: float, threshold: float | None, own: Matrix, query: Matrix, gallery: Matrix, seed: int
-) -> Operating:
-    if threshold is None:
-        return Operating(far, None, None, None)
-    wrong = sum(int((alike > threshold).sum()) for alike in _impostors(query, gallery))
-    (tar,) = _figures((own > threshold).astype(np.float64)[:, None], seed)
-    return Operating(far, threshold, tar, wrong / (len(own) * (len(own) - 1)))
+class _Drawn:
+    """The clients with the smallest random keys so far: a uniform sample of a stream of unknown length."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.keys = torch.empty(0, dtype=torch.float64)
+        self.parts: tuple[Tensor, ...] = ()
+
+    def wanted(self, keys: Tensor, able: Tensor) -> Tensor:
+        """Positions of the clients of a chunk that belong to the sample as it now stands, rising."""
+        limit = float(self.keys.max()) if len(self.keys) == self.most else torch.inf
+        positions = (able & (keys < limit)).nonzero()[:, 0]
+        return positions[keys[positions].argsort()[: self.most]].sort().values
+
+    def add(self, keys: Tensor, *parts: Tensor) -> None:
+        """Take them in, and drop those that they displace."""
+        keys = torch.cat([self.keys, keys])
+        joined = parts if not self.parts else tuple(torch.cat(pair) for pair in zip(self.parts, parts, strict=True))
+        keep = keys.argsort()[: self.most].sort().values
+        self.keys, self.parts = keys[keep], tuple(part[keep] for part in joined)
+
+    def unit_parts(self) -> list[npt.NDArray[np.float32]]:
+        """The parts as unit vectors, after the mean of all of them is taken off."""
+        return [part.numpy() for part in unit_vectors(torch.cat(self.parts)).chunk(len(self.parts))]
 
 
-def _alike(query: Matrix, gallery: Matrix) -> Matrix:
-    """(Q, G) similarities, summed in float64 and rounded to float32: equal pairs of vectors are equally alike, in whatever
-    order a product of another shape sums them."""
-    return np.asarray(query.astype(np.float64) @ gallery.T.astype(np.float64), np.float32)
+def _check(clients: int, parts: str, min_events: int, at: Sequence[int], seed: int) -> None:
+    if parts not in get_args(Parts):
+        raise ConfigError(f"parts is {parts!r}. Expected one of: {', '.join(get_args(Parts))}.")
+    for name, value, least in (("clients", clients, 4), ("min_events", min_events, 2), ("seed", seed, 0)):
+        if value < least:
+            raise ConfigError(f"{name} is {value}. Expected {least} or more.")
+    if not at or min(at) < 1:
+        raise ConfigError(f"Cannot measure recall at {list(at)}. Expected numbers from 1 on.")
 
 
-def _own(query: Matrix, gallery: Matrix) -> Matrix:
-    """(N,) similarities of each client's two parts, as `_alike` has them."""
-    return np.asarray((query.astype(np.float64) * gallery).sum(1), np.float32)
+def _views(
+    parts: Parts, clients: Tensor, lengths: Tensor, model: Model, generator: torch.Generator
+) -> tuple[Views, Views]:
+    if parts == "halves":
+        return halves(clients, lengths)
+    views = model.config.views
+    shortest, longest = views.min_length or 1, views.max_length or model.config.embedding.max_events
+    return two_slices(clients, lengths, min_length=shortest, max_length=longest, generator=generator)
 
 
-def _impostors(query: Matrix, gallery: Matrix) -> Iterator[Matrix]:
-    """The similarities of all pairs of two clients, some rows at a time, flat."""
-    for begin in range(0, len(query), _CHUNK):
-        alike = _alike(query[begin : begin + _CHUNK], gallery)
-        rows = np.arange(len(alike))
-        other = np.ones(alike.shape, bool)
-        other[rows, rows + begin] = False
-        yield alike[other]
+@torch.inference_mode()
+def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device: torch.device) -> Tensor:
+    """(S, D) float32 on the CPU; of longer parts the last events."""
+    most = model.config.embedding.max_events
+    encoder = model.encoder.to(device).eval()
+    lengths = views.lengths.clamp(max=most)
+    starts = views.starts + views.lengths - lengths
+    vectors = torch.empty(len(lengths), encoder.vector_size)
+    for part in token_batches(lengths, model.config.events_at_a_time):
+        batch = sequences.gather(views.clients[part], starts[part], lengths[part]).to(device)
+        vectors[part] = encoder.learnt(batch).float().cpu()
+    return vectors
 
 
-def _thresholds(query: Matrix, gallery: Matrix, fars: Sequence[float]) -> list[float]:
-    """For each rate the (k + 1)-th greatest similarity, above which k pairs are, the most that the rate allows."""
-    if not fars:
-        return []
-    pairs = len(query) * (len(query) - 1)
-    most = int(max(fars) * pairs) + 1
-    greatest = np.empty(0, np.float32)
-    for alike in _impostors(query, gallery):
-        greatest = np.concatenate([greatest, alike])
-        if len(greatest) > most:
-            greatest = np.partition(greatest, -most)[-most:]
-    ordered = -np.sort(-greatest)
-    return [float(ordered[int(far * pairs)]) for far in fars]
+def _client_texts(events: Events, client: str) -> pa.Array:
+    """The ids of the clients of some events, as text, so that 12 and "12" are one."""
+    if is_prepared(events):
+        ids = open_prepared(events).sequences.client_ids
+    else:
+        source = open_events(events, client=client)
+        source.require(client, "The model was trained with that column.")
+        ids = source.stream(f"SELECT client FROM ({source.clients_sql(client)})", 65_536).read_all()[0]
+    return ids.cast(pa.string()).combine_chunks()
 
 
-def _impostors_beyond(query: Matrix, gallery: Matrix, own: Matrix) -> tuple[Whole, Whole]:
-    """(N,) how many pairs of two clients are more alike than each of N rising similarities, and how many as alike or more."""
-    left, right = np.zeros((2, len(own) + 1), np.int64)
-    for alike in _impostors(query, gallery):
-        alike.sort()  # a sorted look-up stays in the cache
-        left += np.bincount(np.searchsorted(own, alike, side="left"), minlength=len(left))
-        right += np.bincount(np.searchsorted(own, alike, side="right"), minlength=len(right))
-    return _from_each_on(left)[1:], _from_each_on(right)[1:]
+def _among(sequences: EncodedSequences, known: pa.Array | None) -> Tensor:
+    """(N,) bool: the clients that are among the known ones."""
+    if known is None:
+        return torch.zeros(len(sequences), dtype=torch.bool)
+    return torch.from_numpy(pc.is_in(sequences.client_ids.cast(pa.string()), value_set=known).to_numpy())
 
 
-def _from_each_on(counts: Whole) -> Whole:
-    return counts[::-1].cumsum()[::-1]
-
-
-def _roc(far: npt.NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
-    """From the false accept rate at each same-client similarity, rising."""
-    n = len(far)
-    kept = np.unique(np.linspace(0, n - 1, min(n, _ROC_POINTS)).astype(int))[::-1]
-    return tuple((float(far[i]), (n - int(i)) / n) for i in kept)
-
-
-def _figures(values: npt.NDArray[np.float64], seed: int) -> list[Figure]:
-    """(N, M) values of N clients -> M means with intervals."""
-    random = np.random.default_rng(seed)
-    count = len(values)
-    means = np.stack([values[random.integers(0, count, count)].mean(0) for _ in range(_RESAMPLES)])
-    low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return [Figure(float(m), float(a), float(b)) for m, a, b in zip(values.mean(0), low, high, strict=True)]
+def _not_the_same(model: Model, counts: dict[str, int]) -> bool | None:
+    """False when the events have as many clients and events as the model was trained on; else nothing is known."""
+    same = all(model.metrics.get(name) == counts[name] for name in ("clients", "events"))
+    return False if same else None

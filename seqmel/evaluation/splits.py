@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqmel.data.times import DAY_OR_MONTH_FIRST
-from seqmel.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError
+from seqmel.data.sources.times import DAY_OR_MONTH_FIRST
 
 __all__ = ["GroupFolds", "OutOfTime", "Places", "Split", "client_ids", "random_folds"]
 

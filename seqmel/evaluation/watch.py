@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from seqmel.data.sequences import EncodedSequences
-from seqmel.data.statistics import Statistics, count_events
+from seqmel.data.fitting.statistics import Statistics, count_events
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import TimeScale
 from seqmel.evaluation.input_drift import drift_of_counts
 

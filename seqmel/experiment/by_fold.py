@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from seqmel.config import Config
-from seqmel.data.labels import match
-from seqmel.data.prepared import PreparedSequences
+from seqmel.data.sequences.prepared import PreparedSequences
+from seqmel.data.tables.labels import match
 from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.downstream import Downstream, Kept, LinearProbe, side_by_side, spread_boosters
 from seqmel.evaluation.metrics import Floats
@@ -107,7 +107,7 @@ def by_finetuning(
     """Fine-tune on the labels that may be seen, from the model for them; from scratch where that is None."""
 
     def answer(fold: Fold) -> tuple[dict[str, Floats], Cost]:
-        from seqmel.training.finetune import finetuned_model
+        from seqmel.training.finetuning.finetune import finetuned_model
 
         labels = {str(fold.y.name): fold.seen}
         tuned = finetuned_model(model_for(fold.seen), prepared, labels, task=fold.problem.task, config=config)
@@ -152,9 +152,9 @@ def _predicted(model: Model, prepared: PreparedSequences, clients: pd.Index[Any]
     """(clients, classes) probabilities, or (clients,) quantities."""
     import torch
 
-    from seqmel.device import resolve_device
-    from seqmel.embedding import embed_sequences
-    from seqmel.prediction import predict_outputs
+    from seqmel.core.device import resolve_device
+    from seqmel.inference.embed import embed_sequences
+    from seqmel.inference.predict import predict_outputs
 
     assert model.heads is not None, "what was fine-tuned has heads"
     ids = pd.Index(prepared.sequences.client_ids.to_pandas())

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from seqmel.data.labels import read_labels
-from seqmel.errors import InputError
+from seqmel.core.errors import InputError
+from seqmel.data.tables.labels import read_labels
 from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.problem import posed
 from seqmel.experiment.plan import Plan

@@ -43,9 +43,9 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.config import LABELLED, Config, last_said, parse_yaml
-from seqmel.config.explaining import SHAPES
+from seqmel.config.validation_errors import SHAPES
+from seqmel.core.errors import ConfigError, did_you_mean
 from seqmel.demo.generator import TARGETS
-from seqmel.errors import ConfigError, did_you_mean
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, standard_rows
 
 __all__ = ["LABEL_SHARES", "SCORED", "Cell", "DataSet", "Plan", "Published", "option_names", "read_plan"]

@@ -25,12 +25,14 @@ from typing import Any
 import pandas as pd
 
 from seqmel.config import Config
-from seqmel.data.inference import infer_schema
-from seqmel.data.labels import beside
-from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared
-from seqmel.data.reading import event_files, open_events
+from seqmel.core.atomic_files import stamp, written_beside
+from seqmel.core.errors import ConfigError, InputError, OutputError, SeqmelError
+from seqmel.core.progress import Progress, silent
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_prepared
+from seqmel.data.sources.reading import event_files, open_events
+from seqmel.data.tables.labels import beside
 from seqmel.demo.generator import generate_card_data
-from seqmel.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import label_curve
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
@@ -39,9 +41,7 @@ from seqmel.experiment.cost import Cost, cost, with_cost
 from seqmel.experiment.labels import check_labels, labels_of, with_share
 from seqmel.experiment.plan import Cell, Plan, read_plan
 from seqmel.experiment.table import write_results
-from seqmel.files import stamp, written_beside
 from seqmel.model import Model
-from seqmel.progress import Progress, silent
 
 __all__ = ["run_cell", "run_experiment"]
 
@@ -370,8 +370,8 @@ def _trained(prepared: PreparedSequences, config: Config, seen: pd.Series[Any] |
 
 def _vectors(prepared: PreparedSequences, model: Model) -> pd.DataFrame:
     """The vectors of all clients, by client id."""
-    from seqmel.device import resolve_device
-    from seqmel.embedding import embed_sequences
+    from seqmel.core.device import resolve_device
+    from seqmel.inference.embed import embed_sequences
 
     sequences, device = prepared.sequences, resolve_device(model.config.device)
     vectors = embed_sequences(model.encoder.to(device), sequences, model.config, device=device)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from seqmel.core.atomic_files import written_beside
 from seqmel.experiment.cost import budgets, cost_table
 from seqmel.experiment.intervals import grids, half_width
 from seqmel.experiment.picture import picture
 from seqmel.experiment.plan import Cell, Plan
-from seqmel.files import written_beside
 
 __all__ = ["long_results", "markdown", "write_results"]
 

@@ -22,11 +22,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.errors import ModelError
 from seqmel.data.vocabulary import CLIP, UNSEEN, NumericScale, NumericScales
-from seqmel.errors import ModelError
 from seqmel.export.graph import Clients, Graph
 from seqmel.export.poolings import pooled
-from seqmel.files import check_output, written_beside
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.recurrent import Recurrent
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.data.batch import SequenceBatch, sent
-from seqmel.sums import take_rows
+from seqmel.core.scatter import take_rows
+from seqmel.data.sequences.batch import SequenceBatch, sent
 
 __all__ = ["Attend", "attention_over", "grouped", "nested"]
 

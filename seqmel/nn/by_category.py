@@ -12,11 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.config.options.network import ByCategoryOptions
+from seqmel.core.errors import ConfigError, shown
+from seqmel.core.scatter import sum_rows
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, Vocabulary
-from seqmel.errors import ConfigError, shown
-from seqmel.options.network import ByCategoryOptions
-from seqmel.sums import sum_rows
 
 __all__ = ["ByCategory", "column_to_pool_by"]
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.core.distributed import summed
+from seqmel.core.scatter import take_rows
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.parallel import summed
-from seqmel.sums import take_rows
 
 __all__ = ["EventDecoder"]
 

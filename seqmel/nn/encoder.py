@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.config import Config
-from seqmel.data.batch import SequenceBatch
+from seqmel.config.options.network import NoEncoderOptions, RecurrentOptions, TransformerOptions
+from seqmel.core.errors import ConfigError, ModelError
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.errors import ConfigError, ModelError
 from seqmel.nn.by_category import ByCategory, column_to_pool_by
 from seqmel.nn.events import EventEncoder
 from seqmel.nn.pooling import Pooling, Summary, side_by_side
 from seqmel.nn.profile import PROFILE_SIZE, first_and_last, profile
 from seqmel.nn.recurrent import Recurrent
 from seqmel.nn.transformer import Transformer
-from seqmel.options.network import NoEncoderOptions, RecurrentOptions, TransformerOptions
 
 __all__ = ["SequenceEncoder"]
 

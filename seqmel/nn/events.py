@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.data.batch import NO_TIME, SequenceBatch
+from seqmel.core.scatter import grouped
+from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 from seqmel.nn.products import Linear
-from seqmel.sums import grouped
 
 __all__ = ["EventEncoder", "TimeFeatures", "weighted_rows"]
 

@@ -8,10 +8,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.core.scatter import take_rows
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.by_category import ByCategory
 from seqmel.nn.segments import segment_max, segment_sum
-from seqmel.sums import take_rows
 
 __all__ = ["POOLINGS", "Pooling", "Summary", "side_by_side"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.sequences.batch import SequenceBatch
 
 __all__ = ["PROFILE_SIZE", "first_and_last", "profile"]
 

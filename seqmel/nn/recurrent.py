@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from seqmel.data.batch import SequenceBatch, sent
+from seqmel.data.sequences.batch import SequenceBatch, sent
 from seqmel.nn.gru import GRU
 from seqmel.nn.layer import Run, recurrent_layer
 from seqmel.nn.lstm import LSTM

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqmel.data.batch import SequenceBatch
-from seqmel.sums import sum_rows
+from seqmel.core.scatter import sum_rows
+from seqmel.data.sequences.batch import SequenceBatch
 
 __all__ = ["segment_max", "segment_sum"]
 

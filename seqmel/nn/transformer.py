@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.attention import Attend, attention_over
 from seqmel.nn.products import Linear
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.losses.pairs import masked_mean
 from seqmel.objectives.labelled import Labelled
+from seqmel.objectives.losses.pairs import masked_mean
 from seqmel.objectives.parts import answer_head
 
 __all__ = ["Classification"]

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.config import Config
-from seqmel.losses import LOSSES, MetricLoss
-from seqmel.losses.pml import PMLLoss
-from seqmel.miners import MINERS, MemoryBank, Miner
+from seqmel.config.options.losses import PMLOptions
+from seqmel.core.distributed import gathered
 from seqmel.objectives.encoded import Encoded
-from seqmel.options.losses import PMLOptions
-from seqmel.parallel import gathered
+from seqmel.objectives.losses import LOSSES, MetricLoss
+from seqmel.objectives.losses.pml import PMLLoss
+from seqmel.objectives.miners import MINERS, MemoryBank, Miner
 
 __all__ = ["CoLES", "make_loss"]
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.data.batch import sent
-from seqmel.losses.pairs import masked_logsumexp
+from seqmel.core.distributed import gathered
+from seqmel.core.scatter import take_rows
+from seqmel.data.sequences.batch import sent
 from seqmel.objectives.encoded import Encoded
+from seqmel.objectives.losses.pairs import masked_logsumexp
 from seqmel.objectives.parts import nothing
-from seqmel.parallel import gathered
-from seqmel.sums import take_rows
 
 __all__ = ["CPC"]
 

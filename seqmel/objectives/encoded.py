@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from seqmel.data.batch import SequenceBatch, sent
+from seqmel.data.sequences.batch import SequenceBatch, sent
 from seqmel.nn.encoder import SequenceEncoder
 
 __all__ = ["Encoded", "ViewBatch"]

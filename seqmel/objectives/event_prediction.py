@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from seqmel.core.distributed import mean_over_ranks
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
-from seqmel.parallel import mean_over_ranks
 
 __all__ = ["EventPrediction"]
 

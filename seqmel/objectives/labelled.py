@@ -7,8 +7,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from seqmel.core.distributed import gathered
 from seqmel.objectives.encoded import Encoded
-from seqmel.parallel import gathered
 
 __all__ = ["Labelled"]
 

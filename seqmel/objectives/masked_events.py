@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.data.batch import sent
+from seqmel.core.distributed import mean_over_ranks
+from seqmel.core.scatter import take_rows
+from seqmel.data.sequences.batch import sent
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
-from seqmel.parallel import mean_over_ranks
-from seqmel.sums import take_rows
 
 __all__ = ["MaskedEvents"]
 

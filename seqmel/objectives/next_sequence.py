@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqmel.core.distributed import mean_over_ranks
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import answer_head, nothing, vectors_of_runs, views_of_others
-from seqmel.parallel import mean_over_ranks
 
 __all__ = ["NextSequence"]
 

@@ -9,9 +9,23 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.config import Config
-from seqmel.data.sequences import EncodedSequences
+from seqmel.config.options.objectives import (
+    ClassificationOptions,
+    CoLESOptions,
+    CPCOptions,
+    EventPredictionOptions,
+    MaskedEventsOptions,
+    NextEventOptions,
+    NextSequenceOptions,
+    ObjectiveOptions,
+    ReplacedTokenOptions,
+    SequenceOrderOptions,
+    SupervisedContrastiveOptions,
+)
+from seqmel.core.distributed import share
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import VIEWS
-from seqmel.data.views.drawn import of_clients
+from seqmel.data.views.drawn_views import of_clients
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives.classification import Classification
@@ -26,20 +40,6 @@ from seqmel.objectives.next_sequence import NextSequence
 from seqmel.objectives.replaced_token import ReplacedToken
 from seqmel.objectives.sequence_order import SequenceOrder
 from seqmel.objectives.supervised_contrastive import SupervisedContrastive
-from seqmel.options.objectives import (
-    ClassificationOptions,
-    CoLESOptions,
-    CPCOptions,
-    EventPredictionOptions,
-    MaskedEventsOptions,
-    NextEventOptions,
-    NextSequenceOptions,
-    ObjectiveOptions,
-    ReplacedTokenOptions,
-    SequenceOrderOptions,
-    SupervisedContrastiveOptions,
-)
-from seqmel.parallel import share
 
 __all__ = ["Objective"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.data.batch import SequenceBatch, sent
+from seqmel.data.sequences.batch import SequenceBatch, sent
 from seqmel.nn.encoder import SequenceEncoder
 
 __all__ = ["answer_head", "nothing", "runs", "vectors_of_runs", "views_of_others"]

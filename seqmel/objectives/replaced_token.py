@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.data.batch import SequenceBatch, sent
+from seqmel.core.distributed import mean_over_ranks
+from seqmel.data.sequences.batch import SequenceBatch, sent
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import answer_head, nothing
-from seqmel.parallel import mean_over_ranks
 
 __all__ = ["ReplacedToken", "corrupted"]
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.losses.pairs import masked_mean
-from seqmel.losses.supcon import costs_of_rows
 from seqmel.objectives.labelled import Labelled
+from seqmel.objectives.losses.pairs import masked_mean
+from seqmel.objectives.losses.supcon import costs_of_rows
 
 __all__ = ["SupervisedContrastive"]
 

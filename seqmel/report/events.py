@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seqmel.data.batch import SequenceBatch
-from seqmel.data.sequences import EncodedSequences
+from seqmel.data.sequences.batch import SequenceBatch
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import CLIP, FIRST, NULL, UNSEEN, NumericScales, Vocabulary
-from seqmel.embedding import token_batches
+from seqmel.inference.embed import token_batches
 from seqmel.report.page import Bar, Column, Events
 
 __all__ = ["category_names", "decoded", "describe", "moment"]

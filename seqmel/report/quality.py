@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqmel.errors import InputError
+from seqmel.core.errors import InputError
 from seqmel.evaluation.results import Score, Scores
 from seqmel.report.page import Quality, ScoreRow
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.data.sequences import EncodedSequences
+from seqmel.core.embedding_metrics import embedding_metrics
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import RandomSlices
 from seqmel.data.vocabulary import FIRST, Vocabulary
 from seqmel.model import Model
 from seqmel.report.events import category_names, decoded
 from seqmel.report.page import Client, Explorer, Fact, Search, Tone
 from seqmel.training.batches import HeldOutBatches
-from seqmel.training.validation import embedding_metrics
 
 __all__ = ["explore", "nearest", "timelines"]
 

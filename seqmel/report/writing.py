@@ -13,25 +13,25 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from seqmel.data.labels import Table, likely_client, match, read_embeddings, read_labels
-from seqmel.data.prepared import is_prepared, open_prepared
-from seqmel.data.reading import Events
-from seqmel.data.sequences import EncodedSequences
-from seqmel.device import keep_large_blocks, resolve_device
-from seqmel.embedding import embed_sequences
-from seqmel.errors import ConfigError, InputError, ModelError
-from seqmel.files import check_output, scratch_beside, written_beside
+from seqmel.core.atomic_files import check_output, scratch_beside, written_beside
+from seqmel.core.device import keep_large_blocks, resolve_device
+from seqmel.core.embedding_metrics import collapsed
+from seqmel.core.errors import ConfigError, InputError, ModelError
+from seqmel.core.progress import Progress, silent
+from seqmel.core.random_streams import Stream, generator
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sequences.prepared import is_prepared, open_prepared
+from seqmel.data.sources.reading import Events
+from seqmel.data.tables.labels import Table, likely_client, match, read_embeddings, read_labels
+from seqmel.inference.embed import embed_sequences
 from seqmel.model import AnyModel, Model, as_model
-from seqmel.progress import Progress, silent
 from seqmel.report.events import describe, moment
 from seqmel.report.maps import colouring, draw_map
 from seqmel.report.page import Colouring, Fact, Page, Run, render
 from seqmel.report.quality import read_scores, tables
 from seqmel.report.searches import explore, timelines
-from seqmel.training.batches import generator
 from seqmel.training.card import kept_epoch
 from seqmel.training.run import prepare
-from seqmel.training.validation import collapsed
 
 __all__ = ["write_report"]
 
@@ -167,7 +167,7 @@ def draw_sample(places: int | pd.Index[Any], most: int, seed: int) -> Tensor:
     able = torch.arange(places) if isinstance(places, int) else torch.from_numpy(np.sort(places.to_numpy(np.int64)))
     if len(able) < 2:
         raise InputError(f"Only {len(able)} client has events. A report compares clients: give it at least two.")
-    mixed = able[torch.randperm(len(able), generator=generator(seed, 4))]
+    mixed = able[torch.randperm(len(able), generator=generator(seed, Stream.REPORT_CLIENTS))]
     return mixed[:most].sort().values
 
 
@@ -197,7 +197,7 @@ def _colourings(wanted: dict[str, pd.Series[Any]], sample: Tensor, lengths: Tens
 
 
 def _facts(model: Model, written: dt.datetime | None) -> list[Fact]:
-    from seqmel import __version__
+    from seqmel.core.version import __version__
 
     config, metrics = model.config, model.metrics
     objective = " + ".join(part.name for part in config.objective)

@@ -9,26 +9,19 @@ import torch
 from torch import Tensor
 
 from seqmel.config import Config
+from seqmel.core.errors import TrainingError
+from seqmel.core.random_streams import Stream, generator
 from seqmel.data.samplers import SAMPLERS
-from seqmel.data.sequences import EncodedSequences
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import RandomSlices
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.errors import TrainingError
 from seqmel.objectives import Objective, ViewBatch
 
-__all__ = ["HeldOutBatches", "Split", "TrainingBatches", "generator", "settle", "split_clients"]
+__all__ = ["HeldOutBatches", "Split", "TrainingBatches", "settle", "split_clients"]
 
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 1_000, 3, 30
 _VALIDATION_BATCH = 256
 _MOST_VALIDATION_CLIENTS = 2_000  # recall depends on the size of the gallery; beyond this more clients only cost time
-
-
-def generator(seed: int, *parts: int) -> torch.Generator:
-    """A generator of its own for each purpose and epoch: (seed, parts) -> always the same numbers."""
-    state = seed
-    for part in parts:
-        state = (state * 1_000_003 + part + 1) % 2**63
-    return torch.Generator().manual_seed(state)
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ def split_clients(sequences: EncodedSequences, config: Config) -> Split:
     """
     least = config.training.min_events
     able = (RandomSlices.eligible(sequences.lengths) & (sequences.lengths >= least)).nonzero()[:, 0]
-    mixed = able[torch.randperm(len(able), generator=generator(config.seed, 0))]
+    mixed = able[torch.randperm(len(able), generator=generator(config.seed, Stream.SPLIT))]
     held = min(int(len(able) * config.training.validation_share), _MOST_VALIDATION_CLIENTS)
     held = held if held >= 2 else 0
     split = Split(training=mixed[held:].sort().values, validation=mixed[:held].sort().values)
@@ -123,7 +116,7 @@ class TrainingBatches:
         return len(self.sampler) * self.sampler.size
 
     def __iter__(self) -> Iterator[ViewBatch]:
-        random = generator(self.seed, 1, self.epoch())
+        random = generator(self.seed, Stream.VIEWS, self.epoch())
         for clients in self.sampler.batches(random):
             yield self.objective.draw(self.sequences, clients, random)
 
@@ -144,7 +137,7 @@ class HeldOutBatches:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[ViewBatch]:
-        random = generator(self.seed, 3)
+        random = generator(self.seed, Stream.VALIDATION_VIEWS)
         for clients in self.parts:
             drawn = self.views.draw(clients, self.sequences.lengths[clients], random)
             yield ViewBatch.of(self.sequences.gather(drawn.clients, drawn.starts, drawn.lengths), drawn.clients)

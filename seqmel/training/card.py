@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from seqmel.data.targets import Target
-from seqmel.errors import shown
+from seqmel.core.errors import shown
+from seqmel.data.tables.targets import Target
 from seqmel.model import Model
 
 __all__ = ["draw_curves", "finetuned_card", "kept_epoch", "model_card"]
@@ -14,7 +14,7 @@ __all__ = ["draw_curves", "finetuned_card", "kept_epoch", "model_card"]
 
 def model_card(model: Model) -> str:
     """The card as Markdown: what went in, how it was trained, what came out, how to use it."""
-    from seqmel import __version__
+    from seqmel.core.version import __version__
 
     config, metrics, history = model.config, model.metrics, model.metrics["history"]
     kept = kept_epoch(history) or (history or [{}])[-1]
@@ -66,7 +66,7 @@ def _columns(model: Model) -> str:
 
 def finetuned_card(model: Model) -> str:
     """The card of a model that predicts: of what, learnt from whom, and how well on the clients held out."""
-    from seqmel import __version__
+    from seqmel.core.version import __version__
 
     config, metrics, options = model.config, model.metrics, model.config.finetuning
     targets = "\n".join(f"| `{t.name}` | {_target(t)} |" for t in model.targets)

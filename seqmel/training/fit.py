@@ -21,23 +21,23 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
 
 from seqmel.config import Config
+from seqmel.config.options.training import FinetuningOptions, TrainingOptions
+from seqmel.core.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision
+from seqmel.core.distributed import current_rank
+from seqmel.core.embedding_metrics import collapsed
+from seqmel.core.errors import ModelError, TrainingError
+from seqmel.core.progress import Progress, Task, record, silent
 from seqmel.data.samplers import OfflineHard
-from seqmel.data.sequences import EncodedSequences
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision
-from seqmel.errors import ModelError, TrainingError
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
-from seqmel.options.training import FinetuningOptions, TrainingOptions
-from seqmel.parallel import current_rank
-from seqmel.progress import Progress, Task, record, silent
 from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
 from seqmel.training.label_codes import label_codes
 from seqmel.training.module import MONITOR, TrainingModule
 from seqmel.training.offline import OfflineMining
 from seqmel.training.patience import Patience
-from seqmel.training.pretrain import new_encoder
-from seqmel.training.validation import collapsed
+from seqmel.training.ppmi_init import new_encoder
 
 __all__ = ["Report", "Watched", "fit", "quiet", "restore", "run_trainer", "trainer_of"]
 

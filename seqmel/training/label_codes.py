@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from seqmel.config import Config
-from seqmel.data.labels import likely_client, read_labels
-from seqmel.data.sequences import EncodedSequences
-from seqmel.training.labelled import label
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.tables.labels import likely_client, read_labels
+from seqmel.training.finetuning.labelled import label
 
 __all__ = ["label_codes", "labels_of"]
 

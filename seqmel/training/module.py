@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from seqmel.config import Config
+from seqmel.core.distributed import current_rank
+from seqmel.core.embedding_metrics import embedding_metrics
+from seqmel.core.random_streams import Stream, generator
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
-from seqmel.parallel import current_rank
-from seqmel.training.batches import generator
-from seqmel.training.validation import embedding_metrics
 
 __all__ = ["MONITOR", "Means", "TrainingModule", "one_cycle"]
 
@@ -93,8 +93,8 @@ class TrainingModule(lightning.LightningModule):
         ranks mine the same batch alike."""
         rank = current_rank()
         own = () if rank.first else (rank.index,)
-        torch.manual_seed(generator(self.config.seed, 2, self.current_epoch, *own).initial_seed())
-        self.objective.seed(generator(self.config.seed, 6, self.current_epoch).initial_seed(), self.device)
+        torch.manual_seed(generator(self.config.seed, Stream.DROPOUT, self.current_epoch, *own).initial_seed())
+        self.objective.seed(generator(self.config.seed, Stream.MINER, self.current_epoch).initial_seed(), self.device)
         self.losses.clear()
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:

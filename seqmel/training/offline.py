@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from seqmel.config import Config
+from seqmel.core.distributed import from_first, gathered, share
+from seqmel.core.embedding_metrics import unit_vectors
+from seqmel.core.random_streams import Stream, generator
 from seqmel.data.samplers import OfflineHard
-from seqmel.data.sequences import EncodedSequences
-from seqmel.embedding import embed_sequences
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.parallel import from_first, gathered, share
-from seqmel.training.batches import generator
-from seqmel.training.validation import unit_vectors
 
 __all__ = ["OfflineMining"]
 
@@ -52,7 +52,9 @@ class OfflineMining(lightning.Callback):
         """Before the first batch of the epoch is drawn."""
         epoch = trainer.current_epoch
         if self.sampler.due(epoch):
-            self.sampler.pool = from_first(self.sampler.mine(self._vectors, generator(self.config.seed, 5, epoch)))
+            self.sampler.pool = from_first(
+                self.sampler.mine(self._vectors, generator(self.config.seed, Stream.OFFLINE_MINING, epoch))
+            )
 
     @torch.no_grad()
     def _vectors(self, clients: Tensor) -> Tensor:

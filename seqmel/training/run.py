@@ -13,18 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from seqmel.config import Config, as_config
-from seqmel.data.encoding import encode
-from seqmel.data.fitting import fit_vocabulary
-from seqmel.data.inference import infer_schema
-from seqmel.data.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
-from seqmel.data.reading import Events, event_files, open_events
-from seqmel.data.statistics import fit_statistics
-from seqmel.errors import ConfigError, OutputError, SchemaError, SeqmelError
-from seqmel.files import alone, check_output, full_disk_in_words, move_into_place, partial_path, stamp, written_beside
+from seqmel.core.atomic_files import (
+    alone,
+    check_output,
+    full_disk_in_words,
+    move_into_place,
+    partial_path,
+    stamp,
+    written_beside,
+)
+from seqmel.core.checksums import parse_json
+from seqmel.core.distributed import current_rank, first_before_others, launched, ranks, wait
+from seqmel.core.errors import ConfigError, OutputError, SchemaError, SeqmelError
+from seqmel.core.progress import Progress, record, silent
+from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.fitting.statistics import fit_statistics
+from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
+from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
+from seqmel.data.sources.reading import Events, event_files, open_events
 from seqmel.model import AnyModel, Model, as_model, save_model
-from seqmel.parallel import current_rank, first_before_others, launched, ranks, wait
-from seqmel.progress import Progress, record, silent
-from seqmel.sealed import parse_json
 
 __all__ = ["already_trained", "prepare", "prepared_in", "train", "train_model", "unfinished", "write_model"]
 
@@ -113,7 +121,7 @@ def train(
     """
     output, config = Path(output), as_config(config)
     _check_first(config)
-    from seqmel.device import resolve_device
+    from seqmel.core.device import resolve_device
 
     device = resolve_device(config.device)
     if config.devices > 1 and not launched():
@@ -190,7 +198,7 @@ def train_model(
 def _check_first(config: Config) -> None:
     """A `SeqmelError` where the device is not there, the loss is of a library that does not have it, or labels are named
     that cannot be read."""
-    from seqmel.device import resolve_device
+    from seqmel.core.device import resolve_device
     from seqmel.objectives.coles import make_loss
     from seqmel.training.label_codes import labels_of
 

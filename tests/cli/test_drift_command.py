@@ -12,9 +12,9 @@ from small import card_events, tiny_config
 from typer.testing import CliRunner
 
 from seqmel.cli.main import app
-from seqmel.data.vector_files import VectorLayout, models_of, write_vectors
-from seqmel.embedding import embed_to_parquet
-from seqmel.errors import InputError
+from seqmel.core.errors import InputError
+from seqmel.data.tables.vector_files import VectorLayout, models_of, write_vectors
+from seqmel.inference.embed import embed_to_parquet
 from seqmel.training.run import train_model
 
 Type = Literal["float32", "float16", "int8", "binary"]

@@ -14,7 +14,7 @@ from small import card_events
 from typer.testing import CliRunner
 
 from seqmel.cli.main import app
-from seqmel.errors import SeqmelError
+from seqmel.core.errors import SeqmelError
 
 
 def seqmel(*arguments: object) -> Any:

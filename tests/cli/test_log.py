@@ -16,9 +16,9 @@ from small import card_events
 
 from seqmel.cli.log import RunLog, logged
 from seqmel.cli.main import main
-from seqmel.errors import InputError, OutputError
+from seqmel.core.errors import InputError, OutputError
+from seqmel.core.progress import record, silent
 from seqmel.model import load_model
-from seqmel.progress import record, silent
 
 SMALL = ["--set", "encoder.hidden_size=8", "--set", "events.hidden_size=8", "--set", "training.validation_share=0.3"]
 Run = Callable[..., int]

@@ -17,17 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small import SCHEMA, card_events, nested
 
+from seqmel.core.errors import SeqmelError
 from seqmel.data import column_reading, fitting
-from seqmel.data.column_fitting import middle_magnitudes
-from seqmel.data.column_reading import whole_columns
-from seqmel.data.columns import _places_by
-from seqmel.data.encoding import encode
-from seqmel.data.fitting import fit_vocabulary
-from seqmel.data.reading import Events, open_events
-from seqmel.data.shard import Shard
+from seqmel.data.encoding.column_fitting import middle_magnitudes
+from seqmel.data.encoding.column_reading import whole_columns
+from seqmel.data.encoding.columns import _places_by
+from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.reading import Events, open_events
+from seqmel.data.sources.shard import Shard
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.errors import SeqmelError
-from seqmel.schema import EventSchema
 
 EXAMPLES = int(os.environ.get("SEQMEL_EXAMPLES", "40"))
 FEW = settings(max_examples=2 * EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from small import card_events, tiny_config
 
 from seqmel import AggregateFeatures, EventSequences, SequenceEmbedder
-from seqmel.data import csv_files
-from seqmel.data.checking import category_text
-from seqmel.data.csv_files import Categories
-from seqmel.data.labels import read_embeddings, read_labels
-from seqmel.data.reading import open_events, open_unread
-from seqmel.data.source import connect
+from seqmel.core.errors import InputError
+from seqmel.data.sources import csv_files
+from seqmel.data.sources.checking import category_text
+from seqmel.data.sources.csv_files import Categories
+from seqmel.data.sources.reading import open_events, open_unread
+from seqmel.data.sources.source import connect
+from seqmel.data.tables.labels import read_embeddings, read_labels
 from seqmel.data.vocabulary import CategoryCodes
-from seqmel.embedding import embed
-from seqmel.errors import InputError
+from seqmel.inference.embed import embed
 from seqmel.model import Model, load_model
 from seqmel.training.run import train
 

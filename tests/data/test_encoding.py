@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 from small import SCHEMA, batches, card_events, days, fitted, nested, rows
 
-from seqmel.data.encoding import encode, sequence_schema
-from seqmel.data.reading import open_events
+from seqmel.core.errors import InputError, SchemaError
+from seqmel.data.encoding.event_encoding import encode, sequence_schema
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.reading import open_events
 from seqmel.data.vocabulary import NumericScale, NumericScales, TimeScale, Vocabulary
-from seqmel.errors import InputError, SchemaError
-from seqmel.schema import EventSchema
 
 EVENTS = card_events(12)
 VOCABULARY = fitted(EVENTS, SCHEMA, min_count=2)

@@ -13,10 +13,10 @@ import pyarrow.parquet
 import pytest
 from small import nested
 
-from seqmel.data.inference import infer_schema
-from seqmel.data.reading import open_events
-from seqmel.errors import SchemaError
-from seqmel.schema import EventSchema, SchemaOptions
+from seqmel.core.errors import SchemaError
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.schema import EventSchema, SchemaOptions
+from seqmel.data.sources.reading import open_events
 
 ROWS = 600
 RANDOM = np.random.default_rng(0)

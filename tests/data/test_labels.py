@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from seqmel.data.labels import beside, match, read_embeddings, read_labels
-from seqmel.errors import InputError, SchemaError
+from seqmel.core.errors import InputError, SchemaError
+from seqmel.data.tables.labels import beside, match, read_embeddings, read_labels
 
 
 def _frame(ids: list[object], **columns: list[float]) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from small import SCHEMA, batches, card_events, fitted, sequences
 
-from seqmel.data.prepared import is_prepared, open_prepared, write_prepared
-from seqmel.errors import InputError
+from seqmel.core.errors import InputError
+from seqmel.data.sequences.prepared import is_prepared, open_prepared, write_prepared
 
 EVENTS = card_events(10)
 VOCABULARY = fitted(EVENTS, SCHEMA, min_count=2)

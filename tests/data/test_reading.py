@@ -19,9 +19,9 @@ import pytest
 import torch
 from small import card_events, nested
 
-from seqmel.data.reading import open_events
-from seqmel.data.source import EventSource
-from seqmel.errors import InputError, SchemaError
+from seqmel.core.errors import InputError, SchemaError
+from seqmel.data.sources.reading import open_events
+from seqmel.data.sources.source import EventSource
 
 EVENTS = card_events(6).drop_columns("city")
 

@@ -11,12 +11,12 @@ import torch
 from small import SCHEMA, card_events, fitted, sequences
 from torch import Tensor
 
+from seqmel.core.errors import ConfigError
 from seqmel.data.samplers import SAMPLERS, CategoryBalanced, Sampler
 from seqmel.data.samplers import category_balanced as module
 from seqmel.data.samplers.category_balanced import most_frequent
-from seqmel.data.sequences import EncodedSequences
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import CategoryCodes, TimeScale, Vocabulary
-from seqmel.errors import ConfigError
 
 
 def vocabulary(*columns: str) -> Vocabulary:

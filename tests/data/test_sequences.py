@@ -10,9 +10,9 @@ import pytest
 import torch
 from small import SCHEMA, batches, card_events, fitted, rows, sequences
 
-from seqmel.data.batch import SequenceBatch
-from seqmel.data.sequences import EncodedSequences, write_sequences
-from seqmel.schema import EventSchema
+from seqmel.data.schema import EventSchema
+from seqmel.data.sequences.batch import SequenceBatch
+from seqmel.data.sequences.encoded_sequences import EncodedSequences, write_sequences
 
 EVENTS = card_events(20)
 VOCABULARY = fitted(EVENTS, SCHEMA, min_count=2)

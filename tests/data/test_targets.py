@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqmel.data.targets import Target, Targets, check_names
-from seqmel.errors import InputError, SchemaError
+from seqmel.core.errors import InputError, SchemaError
+from seqmel.data.tables.targets import Target, Targets, check_names
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,14 @@ from pydantic import ValidationError
 from small import batches, card_events, fitted, nested, tiny_config
 
 from seqmel import EventSequences, SequenceEmbedder
-from seqmel.as_of import embed_as_of
-from seqmel.data.inference import infer_schema
-from seqmel.data.parts import PartReader, parts_of, shape_of
-from seqmel.data.reading import open_events, open_unread
-from seqmel.embedding import embed
-from seqmel.errors import ConfigError, InputError, SchemaError
+from seqmel.core.errors import ConfigError, InputError, SchemaError
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.schema import EventSchema, SchemaOptions
+from seqmel.data.sources.parts import PartReader, parts_of, shape_of
+from seqmel.data.sources.reading import open_events, open_unread
+from seqmel.inference.as_of import embed_as_of
+from seqmel.inference.embed import embed
 from seqmel.model import Model, load_model
-from seqmel.schema import EventSchema, SchemaOptions
 from seqmel.training.run import train
 
 EVENTS = card_events(12)
@@ -108,7 +108,7 @@ def test_days_that_may_be_months_are_refused_unless_said(kind: str, tmp_path: Pa
 
 
 def times_of(source: Any, schema: EventSchema) -> set[str]:
-    from seqmel.data.checking import time_sql
+    from seqmel.data.sources.checking import time_sql
 
     return {
         day

@@ -23,7 +23,7 @@ from seqmel.data.views import (
     Views,
     ViewSampler,
 )
-from seqmel.data.views.drawn import DAY_US, distinct
+from seqmel.data.views.drawn_views import DAY_US, distinct
 
 LENGTHS = torch.tensor([2, 3, 4, 7, 25, 26, 49, 50, 51, 199, 200, 201, 1_000, 1])
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 from small import column, fitted, rows
 
-from seqmel.data.encoding import encode
-from seqmel.data.reading import open_events
+from seqmel.core.errors import InputError, SchemaError
+from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.reading import open_events
 from seqmel.data.vocabulary import CategoryCodes, Vocabulary
-from seqmel.errors import InputError, SchemaError
-from seqmel.schema import EventSchema
 
 KIND = EventSchema(client="client", time="day", time_unit="day", categorical=("kind",))
 SIZE = EventSchema(client="client", time="day", time_unit="day", numeric=("size",))
@@ -266,7 +266,7 @@ def test_a_sample_of_clients_is_never_empty(client: str, monkeypatch: pytest.Mon
     """One client with more events than the sample takes, whatever its hash is."""
     events = one_client(size=pa.array(np.arange(100.0))).set_column(0, "client", pa.array([client] * 100))
     whole = fitted(events, SIZE)
-    monkeypatch.setattr("seqmel.data.fitting._SAMPLE_ROWS", 10)
+    monkeypatch.setattr("seqmel.data.fitting.vocabulary_fitting._SAMPLE_ROWS", 10)
     assert fitted(events, SIZE) == whole
 
 
@@ -274,5 +274,5 @@ def test_the_usual_gap_of_many_events_is_that_of_some_clients(monkeypatch: pytes
     days = np.concatenate([np.cumsum(np.full(20, 1 + c % 3)) for c in range(200)])
     events = pa.table({"client": np.repeat(np.arange(200), 20), "day": days, "size": days.astype(float)})
     whole = fitted(events, SIZE).time
-    monkeypatch.setattr("seqmel.data.fitting._GAP_ROWS", 1_000)
+    monkeypatch.setattr("seqmel.data.fitting.vocabulary_fitting._GAP_ROWS", 1_000)
     assert fitted(events, SIZE).time.gap_center == pytest.approx(whole.gap_center, abs=0.5)

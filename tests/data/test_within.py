@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqmel.data import within
-from seqmel.data.reading import open_events
-from seqmel.data.within import infer_within
+from seqmel.data.fitting import category_scaling as within
+from seqmel.data.fitting.category_scaling import infer_within
+from seqmel.data.sources.reading import open_events
 
 
 def table(**columns: Any) -> pd.DataFrame:

@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from seqmel.core.errors import ConfigError
 from seqmel.demo.generator import CardData, generate_card_data
 from seqmel.demo.merchants import CITIES, MERCHANTS, PAY_MCC
-from seqmel.errors import ConfigError
 
 CLIENTS = 600
 GROCERIES, PHARMACY, RESTAURANT, TAXI, COSMETICS, GARDEN = 5411, 5912, 5812, 4121, 5977, 5261

@@ -11,9 +11,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from small import card_events
 
-from seqmel.data.inference import infer_schema
-from seqmel.data.reading import open_events
-from seqmel.errors import ConfigError, SchemaError
+from seqmel.core.errors import ConfigError, SchemaError
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.sources.reading import open_events
 from seqmel.estimators.aggregates import AggregateFeatures
 from seqmel.estimators.sequences import EventSequences
 from seqmel.evaluation.aggregates import AggregatePlan

@@ -20,7 +20,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.validation import validate_data
 
-from seqmel.errors import TrainingError
+from seqmel.core.errors import TrainingError
 from seqmel.estimators.aggregates import AggregateFeatures
 from seqmel.estimators.embedder import SequenceEmbedder
 from seqmel.estimators.rows import ClientRows

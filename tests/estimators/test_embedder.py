@@ -21,16 +21,16 @@ from sklearn.exceptions import NotFittedError
 from small import card_events, nested, tiny_config
 
 from seqmel.config import Config
-from seqmel.embedding import embed
-from seqmel.errors import ConfigError, InputError, ModelError, OutputError, SchemaError, SeqmelError, TrainingError
+from seqmel.config.options.training import TrainingOptions
+from seqmel.core.errors import ConfigError, InputError, ModelError, OutputError, SchemaError, SeqmelError, TrainingError
+from seqmel.data.schema import SchemaOptions
 from seqmel.estimators.aggregates import AggregateFeatures
 from seqmel.estimators.embedder import SequenceEmbedder
 from seqmel.estimators.options import PARTS, parameters_of
 from seqmel.estimators.sequences import EventSequences
 from seqmel.estimators.supervised import SequenceClassifier
+from seqmel.inference.embed import embed
 from seqmel.model import Model, load_model
-from seqmel.options.training import TrainingOptions
-from seqmel.schema import SchemaOptions
 from seqmel.training.run import prepare, train_model
 from seqmel.training.run import train as train_to_folder
 

@@ -19,9 +19,9 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.utils import _safe_indexing
 from small import card_events, days, nested
 
-from seqmel.data.inference import infer_schema
-from seqmel.data.reading import open_events
-from seqmel.errors import InputError, SchemaError
+from seqmel.core.errors import InputError, SchemaError
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.sources.reading import open_events
 from seqmel.estimators.sequences import EventSequences
 from seqmel.evaluation.aggregates import AggregatePlan
 
@@ -77,7 +77,7 @@ def test_events_at_the_same_time_keep_their_order() -> None:
 
 
 def test_many_batches_give_the_same_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
-    from seqmel.data import encoding
+    from seqmel.data.encoding import event_encoding as encoding
     from seqmel.estimators import sequences
 
     def small(*arguments: Any, **options: Any) -> Any:

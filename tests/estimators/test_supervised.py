@@ -16,9 +16,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
 from seqmel import SequenceClassifier, SequenceEmbedder, SequenceRegressor, load_model
-from seqmel.errors import ConfigError, InputError, ModelError, OutputError
+from seqmel.core.errors import ConfigError, InputError, ModelError, OutputError
 from seqmel.estimators.sequences import EventSequences
-from seqmel.prediction import predict
+from seqmel.inference.predict import predict
 
 SHAPE = {"events": {"hidden_size": 16}, "preparation": {"min_count": 2, "threads": 1}}
 TINY: dict[str, Any] = {

@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from seqmel.data.reading import open_events
-from seqmel.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.reading import open_events
 from seqmel.evaluation.aggregates import AggregatePlan
-from seqmel.schema import EventSchema
 
 SCHEMA = EventSchema(client="client", time="time", categorical=("mcc", "kind"), numeric=("amount", "points"))
 _OF_NUMBER = ("sum", "mean", "std", "min", "max")

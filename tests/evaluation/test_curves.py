@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqmel.data.number_types import stored_bytes
-from seqmel.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError
+from seqmel.data.tables.number_types import stored_bytes
 from seqmel.evaluation.compression import Components, read_back
 from seqmel.evaluation.curves import Curve, label_curve, label_draws, size_curve
 from seqmel.evaluation.picture import draw_curves

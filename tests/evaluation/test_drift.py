@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqmel.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError
 from seqmel.evaluation.drift import drift, mmd, psi
 
 

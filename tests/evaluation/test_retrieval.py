@@ -1,143 +1,126 @@
-"""Retrieval and verification figures against loops that follow the definitions."""
+"""Retrieval on events: two parts that share no event, the asked number of clients, and whose figures they are."""
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
+import torch
+from small import SCHEMA, card_events, sequences
 
-from seqmel.errors import InputError
-from seqmel.evaluation import retrieval
-from seqmel.evaluation.retrieval import relevant_ranks, retrieval_figures, verification
+from seqmel.core.errors import ConfigError, InputError
+from seqmel.data.views import Views
+from seqmel.evaluation.retrieval import _Drawn, _embed_views, halves, measure_retrieval, two_slices
+from seqmel.inference.embed import embed_sequences
+from seqmel.model import Model
+from seqmel.training.run import prepare
 
-
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieval, "_CHUNK", 7)
-
-
-def _unit(count: int, *, seed: int, size: int = 4) -> np.ndarray:
-    x = np.random.default_rng(seed).normal(size=(count, size))
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+LENGTHS = torch.tensor([2, 3, 5, 8, 40, 500])
+CLIENTS = torch.arange(len(LENGTHS))
 
 
-def _slow_figures(query: np.ndarray, gallery: np.ndarray, mine: np.ndarray, theirs: np.ndarray, k: int) -> list[float]:
-    """recall@k, precision@k, cmc@k, average precision: a sorted list for each query."""
-    rows = []
-    for vector, client in zip(query, mine, strict=True):
-        order = sorted(range(len(gallery)), key=lambda j: -float(vector @ gallery[j]))
-        hits = [int(theirs[j] == client) for j in order]
-        precisions = [sum(hits[: i + 1]) / (i + 1) for i, hit in enumerate(hits) if hit]
-        rows.append([sum(hits[:k]) / sum(hits), sum(hits[:k]) / k, float(any(hits[:k])), np.mean(precisions)])
-    return [float(mean) for mean in np.mean(rows, axis=0)]
+def _events_of(views: Views) -> list[set[int]]:
+    return [set(range(s, s + n)) for s, n in zip(views.starts.tolist(), views.lengths.tolist(), strict=True)]
 
 
-@pytest.mark.parametrize("k", [1, 3, 10])
-def test_retrieval_figures_are_those_of_their_slow_twin(k: int) -> None:
-    theirs = np.array([0] * 3 + [1] + [2] * 2 + list(range(3, 20)))
-    query, gallery, mine = _unit(20, seed=0), _unit(len(theirs), seed=1), np.arange(20)
-    gallery[:6] += 0.8 * query[[0, 0, 0, 1, 2, 2]]
-    found = retrieval_figures(relevant_ranks(query, gallery, mine, theirs), [k])
-    slow = _slow_figures(query, gallery, mine, theirs, k)
-    assert [found[name].mean for name in (f"recall@{k}", f"precision@{k}", f"cmc@{k}", "map")] == pytest.approx(slow)
+def test_halves_are_the_whole_sequence_and_the_query_is_the_later_one() -> None:
+    query, gallery = (_events_of(views) for views in halves(CLIENTS, LENGTHS))
+    for later, earlier, n in zip(query, gallery, LENGTHS.tolist(), strict=True):
+        assert later | earlier == set(range(n))
+        assert max(earlier) < min(later)
 
 
-def test_equal_vectors_find_nothing() -> None:
-    same, who = np.ones((9, 1), np.float32), np.arange(9)
-    assert relevant_ranks(same, same, who, who).tolist() == [[9]] * 9
+def test_two_slices_share_no_event_and_come_in_both_orders() -> None:
+    random = torch.Generator().manual_seed(0)
+    firsts = []
+    for _ in range(200):
+        a, b = two_slices(CLIENTS, LENGTHS, min_length=3, max_length=20, generator=random)
+        for one, other, n in zip(_events_of(a), _events_of(b), LENGTHS.tolist(), strict=True):
+            assert not one & other
+            assert one | other <= set(range(n))
+            assert all(min(3, n // 2) <= len(events) <= min(20, n // 2) for events in (one, other))
+        firsts.append((a.starts < b.starts).float())
+    assert torch.stack(firsts).mean(0).min() > 0.3
+    assert torch.stack(firsts).mean(0).max() < 0.7
 
 
-def test_the_interval_of_a_figure_holds_its_mean_and_narrows_with_clients() -> None:
-    ranks = np.random.default_rng(0).integers(1, 4, (2_000, 1))
-    wide, narrow = (retrieval_figures(rows, [1])["recall@1"] for rows in (ranks[:50], ranks))
-    assert wide.low < wide.mean < wide.high
-    assert narrow.high - narrow.low < (wide.high - wide.low) / 3
+def test_a_stream_is_sampled_as_if_it_had_been_seen_whole() -> None:
+    keys = torch.rand(1_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = _Drawn(50)
+    taken = 0
+    for part in torch.arange(1_000).split(170):
+        able = part % 3 != 0
+        chosen = drawn.wanted(keys[part], able)
+        taken += len(chosen)
+        drawn.add(keys[part][chosen], part[chosen].float()[:, None])
+    able = torch.arange(1_000)[torch.arange(1_000) % 3 != 0]
+    expected = able[keys[able].argsort()[:50]]
+    assert set(drawn.parts[0][:, 0].long().tolist()) == set(expected.tolist())
+    assert taken < 300
 
 
-def test_a_query_without_its_client_in_the_gallery_is_refused() -> None:
-    with pytest.raises(InputError, match="no item of its own client"):
-        relevant_ranks(_unit(3, seed=0), _unit(3, seed=1), np.arange(3), np.array([0, 1, 5]))
+def test_a_part_has_the_vector_of_these_events_alone(model: Model) -> None:
+    whole = sequences(card_events(), SCHEMA, model.vocabulary)
+    everything = Views(torch.arange(len(whole)), torch.zeros_like(whole.lengths), whole.lengths)
+    found = _embed_views(model, whole, everything, torch.device("cpu"))
+    vectors = embed_sequences(model.encoder, whole, model.config)[:, : model.encoder.vector_size]
+    assert torch.allclose(found, vectors, atol=1e-5)
 
 
-def _slow_verification(query: np.ndarray, gallery: np.ndarray, far: float, seed: int) -> tuple[float, ...]:
-    """threshold, TAR, measured FAR, AUROC: all pairs one by one."""
-    mixed = np.random.default_rng(seed).permutation(len(query))
-    halves = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
+def test_the_events_of_the_training_are_recognised_as_such(model: Model) -> None:
+    found = measure_retrieval(model, card_events(), min_events=4, device="cpu")
+    assert found.held_out is False
+    assert "TRAINING CLIENTS" in found.whose
+    assert found.clients + found.too_short == 24
 
-    def alike(i: int, j: int) -> float:
-        return float(np.float32((query[i : i + 1] @ gallery[j : j + 1].T)[0, 0]))
 
-    calibration = sorted((alike(i, j) for i in halves[0] for j in halves[0] if i != j), reverse=True)
-    threshold = calibration[int(far * len(calibration))]
-    own = [alike(i, i) for i in halves[1]]
-    others = [alike(i, j) for i in halves[1] for j in halves[1] if i != j]
-    wins = sum((o > x) + 0.5 * (o == x) for o in own for x in others)
-    return (
-        threshold,
-        sum(o > threshold for o in own) / len(own),
-        sum(o > threshold for o in others) / len(others),
-        wins / len(own) / len(others),
+def test_training_clients_are_left_out_when_they_are_named(model: Model) -> None:
+    events, trained = card_events(40, seed=5), card_events()
+    found = measure_retrieval(model, events, min_events=4, trained_on=trained, device="cpu")
+    assert (found.trained_on, found.held_out) == (24, True)
+    new = events.filter(pc.invert(pc.is_in(events["client_id"], value_set=trained["client_id"].unique())))
+    alone = measure_retrieval(model, new, min_events=4, device="cpu")
+    assert alone.held_out is None
+    assert "not known" in alone.whose
+    assert alone.clients == found.clients
+
+
+@pytest.mark.parametrize("parts", ["halves", "slices"])
+def test_the_same_seed_gives_the_same_figures(model: Model, parts: str) -> None:
+    options = {"clients": 15, "min_events": 4, "parts": parts, "device": "cpu", "seed": 2}
+    first, again = (measure_retrieval(model, card_events(40, seed=5), **options) for _ in range(2))  # type: ignore[arg-type]
+    assert first == again
+    assert first.clients == 15
+    assert 1 / 15 <= first.figures["map"].mean <= 1
+    assert [name for name in first.figures if name.startswith("recall")] == ["recall@1", "recall@5", "recall@10"]
+
+
+def test_prepared_sequences_give_what_their_events_give(model: Model, tmp_path: Path) -> None:
+    events = card_events(30, seed=5)
+    prepare(events, tmp_path / "sequences", config=model.config, model=model)
+    found, prepared = (
+        measure_retrieval(model, given, min_events=4, device="cpu") for given in (events, tmp_path / "sequences")
     )
+    assert found.figures["map"].mean == pytest.approx(prepared.figures["map"].mean, abs=1e-6)
 
 
-@pytest.mark.parametrize("far", [0.02, 0.1])
-def test_verification_is_that_of_its_slow_twin(far: float) -> None:
-    query = _unit(60, seed=0)
-    gallery = query + 0.6 * _unit(60, seed=1)
-    gallery = (gallery / np.linalg.norm(gallery, axis=1, keepdims=True)).astype(np.float32)
-    found = verification(query, gallery, fars=(far,), seed=3)
-    (point,) = found.points
-    threshold, tar, measured, auroc = _slow_verification(query, gallery, far, 3)
-    assert point.threshold == pytest.approx(threshold, abs=1e-6)
-    assert point.tar is not None
-    assert point.tar.mean == pytest.approx(tar)
-    assert point.measured_far == pytest.approx(measured, abs=2 / 870)
-    assert found.auroc == pytest.approx(auroc, abs=1e-6)
+def test_a_stream_in_chunks_gives_what_one_chunk_gives(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sequences(card_events(40, seed=5), SCHEMA, model.vocabulary)
+    options = {"clients": 12, "min_events": 4, "device": "cpu"}
+    found = []
+    for size in (40, 7):
+        chunks = [whole.subset(part) for part in torch.arange(40).split(size)]
+        monkeypatch.setattr("seqmel.evaluation.retrieval.sequence_chunks", lambda *_, c=chunks: (40, iter(c)))
+        found.append(measure_retrieval(model, "given", **options))  # type: ignore[arg-type]
+    assert found[0].figures["map"].mean == pytest.approx(found[1].figures["map"].mean, abs=1e-6)
 
 
-def test_the_roc_rises_from_strict_to_lenient() -> None:
-    found = verification(_unit(300, seed=0), _unit(300, seed=1))
-    far, tar = np.array(found.roc).T
-    assert (np.diff(far) >= 0).all()
-    assert (np.diff(tar) > 0).all()
-    assert tar[-1] == 1
-    assert 0.3 < found.auroc < 0.7
-    assert np.abs(far - tar).max() < 0.2  # chance
-
-
-def test_equal_vectors_are_told_apart_by_chance_only() -> None:
-    same = np.ones((40, 1), np.float32)
-    found = verification(same, same, fars=(0.1,))
-    assert found.auroc == 0.5
-    (point,) = found.points
-    assert point.tar is not None
-    assert (point.tar.mean, point.measured_far) == (0, 0)
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("size", [64, 256, 1_000])
-def test_equal_vectors_tie_in_whatever_order_they_are_summed(
-    size: int, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retrieval, "_CHUNK", 83)  # the last of 500 is of two rows, and of 250 of one
-    same, who = _unit(1, seed=seed, size=size).repeat(500, axis=0), np.arange(500)
-    assert set(relevant_ranks(same, same, who, who).ravel()) == {500}
-    found = verification(same, same, fars=(0.01,), seed=seed)
-    assert found.auroc == 0.5
-    assert found.points[0].tar is not None
-    assert (found.points[0].tar.mean, found.points[0].measured_far) == (0, 0)
-
-
-def test_a_rate_that_too_few_pairs_would_make_has_no_threshold() -> None:
-    found = verification(_unit(60, seed=0), _unit(60, seed=1), fars=(0.1, 1e-4))
-    assert [point.threshold is None for point in found.points] == [False, True]
-    assert json.loads(json.dumps(found.to_json()))["points"][1]["tar"] is None
-    with pytest.raises(InputError, match="four clients or more"):
-        verification(_unit(3, seed=0), _unit(3, seed=1))
-
-
-def test_calibrated_thresholds_keep_their_rate_on_other_clients() -> None:
-    found = verification(_unit(400, seed=0, size=16), _unit(400, seed=1, size=16), fars=(1e-2, 1e-3))
-    for point in found.points:
-        assert point.measured_far == pytest.approx(point.far, rel=0.5)
+def test_what_cannot_be_measured_is_refused(model: Model) -> None:
+    with pytest.raises(InputError, match="Only 0 clients are left of 24"):
+        measure_retrieval(model, card_events(), min_events=1_000, device="cpu")
+    for options in ({"clients": 3}, {"min_events": 1}, {"parts": "thirds"}, {"at": (0,)}, {"seed": -1}):
+        with pytest.raises(ConfigError, match="Expected"):
+            measure_retrieval(model, card_events(), **options)  # type: ignore[arg-type]
+    assert np.isfinite(measure_retrieval(model, card_events(), min_events=4, device="cpu").verification.auroc)

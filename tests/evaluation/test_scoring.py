@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from seqmel.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError
 from seqmel.evaluation.results import Score, Scores
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
 
@@ -248,7 +248,7 @@ def test_a_score_that_is_not_there_names_those_that_are(scores: Scores) -> None:
 
 def test_importing_the_package_imports_neither_lightgbm_nor_sklearn() -> None:
     code = (
-        "import sys, seqmel.evaluation.aggregates, seqmel.data.labels, seqmel.evaluation.scoring;"
+        "import sys, seqmel.evaluation.aggregates, seqmel.data.tables.labels, seqmel.evaluation.scoring;"
         "print(sorted({'lightgbm', 'sklearn', 'scipy', 'rich'} & {m.split('.')[0] for m in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seqmel.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError
 from seqmel.evaluation.problem import Problem, _runs
 from seqmel.evaluation.results import Score
 from seqmel.evaluation.scoring import score

@@ -14,7 +14,7 @@ import pytest
 from small import SCHEMA, card_events, fitted, sequences
 
 from seqmel.cli.main import main
-from seqmel.data.statistics import fit_statistics
+from seqmel.data.fitting.statistics import fit_statistics
 from seqmel.evaluation import watch as watch_module
 from seqmel.evaluation.watch import InputWatch
 

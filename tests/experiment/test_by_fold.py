@@ -12,10 +12,10 @@ import pytest
 from plans import PLAN, write
 from small import WITH_LABELS
 
-import seqmel.training.finetune
+import seqmel.training.finetuning.finetune
 import seqmel.training.fit
 from seqmel.config import LABELLED
-from seqmel.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError
 from seqmel.experiment import read_plan, run_experiment
 from seqmel.experiment.plan import Cell
 from seqmel.experiment.run import _settings
@@ -94,9 +94,9 @@ def test_each_fold_is_fine_tuned_from_the_model_that_saw_its_labels(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models: list[Any] = []
-    real = seqmel.training.finetune.finetuned_model
+    real = seqmel.training.finetuning.finetune.finetuned_model
     monkeypatch.setattr(
-        seqmel.training.finetune, "finetuned_model", lambda *a, **k: (models.append(a[0]), real(*a, **k))[1]
+        seqmel.training.finetuning.finetune, "finetuned_model", lambda *a, **k: (models.append(a[0]), real(*a, **k))[1]
     )
     rows = {"a": ROWS["with labels"] | {"scored": "finetuned"}, "b": {"scored": "finetuned"}}
     rows["c"] = ROWS["with labels"] | {"scored": "scratch"}

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from plans import PLAN, write
 
-from seqmel.errors import ConfigError
+from seqmel.core.errors import ConfigError
 from seqmel.evaluation.picture import Line, Panel, draw_panels
 from seqmel.experiment import read_plan, run_experiment
 from seqmel.experiment.intervals import half_width

@@ -20,8 +20,8 @@ from small import TINY
 from typer.testing import CliRunner
 
 import seqmel.experiment.run
-import seqmel.training.finetune
-from seqmel.errors import ConfigError, InputError, OutputError, SeqmelError
+import seqmel.training.finetuning.finetune
+from seqmel.core.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.experiment import read_plan, run_experiment
 from seqmel.experiment.intervals import half_width
 from seqmel.experiment.plan import Cell
@@ -442,9 +442,9 @@ def test_rows_can_be_fine_tuned_and_scored_with_shares_of_the_labels_on_the_same
 
 def test_fine_tuning_learns_from_the_training_part_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[Any]] = []
-    real = seqmel.training.finetune.finetuned_model
+    real = seqmel.training.finetuning.finetune.finetuned_model
     monkeypatch.setattr(
-        seqmel.training.finetune,
+        seqmel.training.finetuning.finetune,
         "finetuned_model",
         lambda *a, **k: (seen.append({i for y in a[2].values() for i in y.index}), real(*a, **k))[1],
     )

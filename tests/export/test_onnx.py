@@ -12,9 +12,9 @@ import torch
 from small import SCHEMA, card_events, fitted, tiny_config
 from typer.testing import CliRunner
 
-from seqmel.embedding import embed
-from seqmel.errors import ModelError, OutputError
+from seqmel.core.errors import ModelError, OutputError
 from seqmel.export import export_onnx
+from seqmel.inference.embed import embed
 from seqmel.model import Model, save_model
 from seqmel.nn.encoder import SequenceEncoder
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from small import resealed
 
-from seqmel.embedding import embed_to_parquet
-from seqmel.errors import ModelError
+from seqmel.core.errors import ModelError
+from seqmel.inference.embed import embed_to_parquet
 from seqmel.model import FORMAT, load_model
 
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ from small import batch_of, vocabulary_of
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.decoder import EventDecoder
 
 LENGTHS = [4, 0, 9, 1]

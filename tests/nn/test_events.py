@@ -10,7 +10,7 @@ import torch
 from small import batch_of, offsets, vocabulary_of
 from torch import Tensor
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, CategoryCodes, NumericScale, NumericScales, Vocabulary
 from seqmel.nn.events import _KNOTS, EventEncoder, TimeFeatures, weighted_rows
 

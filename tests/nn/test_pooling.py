@@ -11,15 +11,15 @@ from torch import Tensor
 
 import seqmel.nn.pooling
 from seqmel.config import Config
-from seqmel.data.batch import SequenceBatch
+from seqmel.config.options.network import ByCategoryOptions
+from seqmel.core.errors import ConfigError
+from seqmel.core.scatter import _SumRows
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
-from seqmel.errors import ConfigError
 from seqmel.nn.by_category import ByCategory, column_to_pool_by
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.pooling import POOLINGS, Pooling
 from seqmel.nn.segments import _largest_and_places, _largest_and_places_on_cpu, segment_max, segment_sum
-from seqmel.options.network import ByCategoryOptions
-from seqmel.sums import _SumRows
 
 LENGTHS = [3, 0, 1, 9, 2, 0]
 SIZE = 64

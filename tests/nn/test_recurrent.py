@@ -10,7 +10,7 @@ from small import batch_of, part
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn import layer
 from seqmel.nn.recurrent import Packing, Recurrent
 

@@ -7,7 +7,7 @@ import torch
 from small import batch_of, part
 from torch import Tensor
 
-from seqmel.data.batch import SequenceBatch
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.transformer import Transformer
 
 MIXED = [3, 0, 1, 7, 7, 2, 0, 1, 40, 38]

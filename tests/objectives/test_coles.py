@@ -9,16 +9,16 @@ import pytest
 import torch
 from small import SCHEMA, batch_of, card_events, fitted, sequences, tiny_config, vocabulary_of
 
+from seqmel.config.options.base import Options
+from seqmel.config.options.losses import AnyLossOptions, PMLOptions
+from seqmel.config.options.miners import AnyMinerOptions
+from seqmel.config.options.views import AnyViewsOptions
 from seqmel.data.views import VIEWS
-from seqmel.losses import LOSSES, InfoNCELoss
-from seqmel.miners import MINERS
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
 from seqmel.objectives.coles import CoLES
-from seqmel.options.base import Options
-from seqmel.options.losses import AnyLossOptions, PMLOptions
-from seqmel.options.miners import AnyMinerOptions
-from seqmel.options.views import AnyViewsOptions
+from seqmel.objectives.losses import LOSSES, InfoNCELoss
+from seqmel.objectives.miners import MINERS
 from seqmel.training.batches import settle
 
 COMBINATIONS: list[dict[str, Any]] = [

@@ -12,8 +12,8 @@ from small import batch_of, part, tiny_config, vocabulary_of
 from torch import Tensor, nn
 
 from seqmel.config import Config
-from seqmel.data.batch import SequenceBatch
-from seqmel.errors import ConfigError
+from seqmel.core.errors import ConfigError
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, ViewBatch
 from seqmel.objectives.cpc import CPC

@@ -26,7 +26,8 @@ from small import card_events, tiny_config
 
 from seqmel.cli import main as command_line
 from seqmel.config import Config
-from seqmel.data.prepared import PreparedSequences
+from seqmel.core.embedding_metrics import embedding_metrics
+from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.evaluation.results import Score, Scores
 from seqmel.model import Model, load_model
 from seqmel.report.events import decoded, describe
@@ -34,7 +35,6 @@ from seqmel.report.maps import colouring, draw_map
 from seqmel.report.searches import _slices, explore, nearest, timelines
 from seqmel.report.writing import draw_sample, write_report
 from seqmel.training.run import prepare, train
-from seqmel.training.validation import embedding_metrics
 
 EVENTS = card_events()
 HOSTILE = "</script><img src=x onerror=document.title='owned'>&\u2028<!--"

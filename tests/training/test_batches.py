@@ -12,8 +12,9 @@ from small import tiny_config, vocabulary_of
 from torch import Tensor
 
 from seqmel.config import Config
-from seqmel.data.sequences import EncodedSequences
-from seqmel.errors import TrainingError
+from seqmel.core.errors import TrainingError
+from seqmel.core.random_streams import generator
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective, ViewBatch
 from seqmel.training.batches import (
@@ -22,7 +23,6 @@ from seqmel.training.batches import (
     _STEPS,
     HeldOutBatches,
     TrainingBatches,
-    generator,
     settle,
     split_clients,
 )

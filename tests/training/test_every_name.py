@@ -19,15 +19,15 @@ import pytest
 from small import CHANGED, WITH_LABELS, card_events, tiny_config
 
 from seqmel.config import methods
-from seqmel.data.encoding import encode
-from seqmel.data.fitting import fit_vocabulary
-from seqmel.data.inference import infer_schema
-from seqmel.data.reading import open_events
-from seqmel.data.sequences import EncodedSequences
+from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
+from seqmel.data.schema import SchemaOptions
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sources.reading import open_events
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.losses import LOSSES
-from seqmel.miners import MINERS
-from seqmel.schema import SchemaOptions
+from seqmel.objectives.losses import LOSSES
+from seqmel.objectives.miners import MINERS
 from seqmel.training.fit import fit
 
 DATA = Path(os.environ.get("SEQMEL_DATA", Path(__file__).parents[2] / "shared" / "data"))

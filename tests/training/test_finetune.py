@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file
 from small import card_events, tiny_config
 
-import seqmel.training.finetune
-from seqmel.data.prepared import PreparedSequences, open_prepared
-from seqmel.embedding import embed
-from seqmel.errors import ConfigError, InputError, ModelError, OutputError, SchemaError, TrainingError
+import seqmel.training.finetuning.finetune
+from seqmel.core.errors import ConfigError, InputError, ModelError, OutputError, SchemaError, TrainingError
+from seqmel.core.progress import console_progress, silent
+from seqmel.data.sequences.prepared import PreparedSequences, open_prepared
+from seqmel.inference.embed import embed
+from seqmel.inference.predict import predict
 from seqmel.model import Model, load_model
-from seqmel.prediction import predict
-from seqmel.progress import console_progress, silent
-from seqmel.training.finetune import finetune, finetuned_model
-from seqmel.training.fit_labels import encoder_parts, settle_finetuning
+from seqmel.training.finetuning.finetune import finetune, finetuned_model
+from seqmel.training.finetuning.fit_labels import encoder_parts, settle_finetuning
 from seqmel.training.run import prepare, train
 
 EVENTS = card_events(40)
@@ -344,7 +344,7 @@ def test_a_run_that_stopped_early_and_was_killed_is_resumed_without_another_epoc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(seqmel.training.finetune, "save_finetuned", killed)
+        patched.setattr(seqmel.training.finetuning.finetune, "save_finetuned", killed)
         with pytest.raises(KeyboardInterrupt):
             finetune(pretrained, EVENTS, LABELS, model, targets=["habit"], config=config)
     resumed = load_model(finetune(pretrained, EVENTS, LABELS, model, targets=["habit"], config=config, resume=True))

@@ -10,9 +10,9 @@ import pytest
 import torch
 from small import SCHEMA, card_events, fitted, sequences, tiny_config
 
-from seqmel.errors import TrainingError
-from seqmel.options.training import TrainingOptions
-from seqmel.progress import Progress, console_progress
+from seqmel.config.options.training import TrainingOptions
+from seqmel.core.errors import TrainingError
+from seqmel.core.progress import Progress, console_progress
 from seqmel.training.fit import Report, _warn_of_collapse, fit
 from seqmel.training.module import Means
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from small import SCHEMA, card_events, fitted, sequences
 
-from seqmel.data.targets import Target
-from seqmel.errors import InputError, TrainingError
-from seqmel.options.training import FinetuningOptions
-from seqmel.training.labelled import Labelled, LabelledBatches, class_weights, hold_out, label
+from seqmel.config.options.training import FinetuningOptions
+from seqmel.core.errors import InputError, TrainingError
+from seqmel.data.tables.targets import Target
+from seqmel.training.finetuning.labelled import Labelled, LabelledBatches, class_weights, hold_out, label
 
 CLIENTS: Any = SimpleNamespace(client_ids=pa.chunked_array([["d", "a", "c", "b", "e"]]))
 

@@ -12,20 +12,20 @@ from small import SCHEMA, batch_of, card_events, fitted, sequences, tiny_config,
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.data.sequences import EncodedSequences
+from seqmel.core.embedding_metrics import unit_vectors
+from seqmel.core.errors import ModelError, SeqmelError
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.embedding import embed_sequences
-from seqmel.errors import ModelError, SeqmelError
-from seqmel.losses import SupConLoss
+from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, ViewBatch
 from seqmel.objectives.classification import Classification
 from seqmel.objectives.labelled import Labelled
+from seqmel.objectives.losses import SupConLoss
 from seqmel.objectives.supervised_contrastive import SupervisedContrastive
 from seqmel.training.fit import fit
 from seqmel.training.label_codes import label_codes
 from seqmel.training.run import train
-from seqmel.training.validation import unit_vectors
 
 CLIENTS = torch.tensor([3, 3, 5, 5, 5, 1, 0, 0])
 CODES = torch.tensor([1, 0, 0, 1, 0, -1])

@@ -11,14 +11,14 @@ import torch
 from small import SCHEMA, WITH_LABELS, card_events, fitted, sequences, tiny_config
 
 from seqmel.config import methods
+from seqmel.core.errors import ConfigError
 from seqmel.data.samplers import SAMPLERS
-from seqmel.data.sequences import EncodedSequences
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import VIEWS
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.errors import ConfigError
-from seqmel.losses import LOSSES
-from seqmel.miners import MINERS
 from seqmel.nn.encoder import SequenceEncoder
+from seqmel.objectives.losses import LOSSES
+from seqmel.objectives.miners import MINERS
 from seqmel.training.fit import fit
 
 SELF_SUPERVISED = sorted(set(methods()["objective"]) - WITH_LABELS)

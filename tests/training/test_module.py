@@ -11,8 +11,8 @@ import torch
 from small import SCHEMA, card_events, fitted, sequences, tiny_config
 
 from seqmel.config import Config
-from seqmel.errors import ConfigError
-from seqmel.progress import Task, silent
+from seqmel.core.errors import ConfigError
+from seqmel.core.progress import Task, silent
 from seqmel.training.fit import fit
 from seqmel.training.module import Means
 

@@ -13,15 +13,15 @@ from small import SCHEMA, card_events, fitted, sequences, tiny_config
 from torch import Tensor
 
 from seqmel.config import Config
+from seqmel.core.embedding_metrics import unit_vectors
 from seqmel.data.samplers import OfflineHard
 from seqmel.data.samplers.offline_hard import near_groups
-from seqmel.data.sequences import EncodedSequences
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.embedding import embed_sequences
+from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.fit import fit
 from seqmel.training.offline import OfflineMining
-from seqmel.training.validation import unit_vectors
 
 
 @functools.cache

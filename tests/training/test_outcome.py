@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from seqmel.data.targets import Target
-from seqmel.training.labelled import Labelled
-from seqmel.training.outcome import calibrated, label_loss, label_metrics
+from seqmel.data.tables.targets import Target
+from seqmel.training.finetuning.finetune_metrics import calibrated, label_loss, label_metrics
+from seqmel.training.finetuning.labelled import Labelled
 
 TARGETS = (Target(name="g", classes=("a", "b", "c")), Target(name="x", center=10.0, scale=2.0))
 

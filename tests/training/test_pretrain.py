@@ -15,15 +15,15 @@ from small import SCHEMA, card_events, fitted, sequences, tiny_config
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.data.prepared import PreparedSequences
-from seqmel.data.sequences import EncodedSequences
+from seqmel.data.schema import EventSchema
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
-from seqmel.schema import EventSchema
-from seqmel.training import pretrain
-from seqmel.training.finetune import finetuned_model
+from seqmel.training import ppmi_init as pretrain
+from seqmel.training.finetuning.finetune import finetuned_model
 from seqmel.training.fit import fit
-from seqmel.training.pretrain import cooccurrences, factors, new_encoder, ppmi
+from seqmel.training.ppmi_init import cooccurrences, factors, new_encoder, ppmi
 
 PPMI = {"hidden_size": 16, "pretrain": "ppmi"}
 

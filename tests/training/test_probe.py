@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from seqmel.data.targets import Target
+from seqmel.data.tables.targets import Target
 from seqmel.nn.heads import Heads
-from seqmel.training.labelled import Labelled
-from seqmel.training.probe import solve_heads
+from seqmel.training.finetuning.labelled import Labelled
+from seqmel.training.finetuning.linear_heads import solve_heads
 
 
 def solved(vectors: torch.Tensor, values: torch.Tensor, *targets: Target, weights: torch.Tensor | None = None) -> Heads:

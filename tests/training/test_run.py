@@ -23,9 +23,9 @@ from small import card_events, tiny_config
 
 import seqmel.training.run
 from seqmel.config import Config
-from seqmel.errors import InputError, OutputError, SchemaError, TrainingError
+from seqmel.core.errors import InputError, OutputError, SchemaError, TrainingError
+from seqmel.core.progress import silent
 from seqmel.model import load_model
-from seqmel.progress import silent
 from seqmel.training import module
 from seqmel.training.run import prepare, train
 

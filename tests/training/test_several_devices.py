@@ -22,18 +22,19 @@ from safetensors.torch import load_file
 from small import SCHEMA, card_events, fitted, sequences, tiny_config
 from torch import Tensor
 
-from seqmel import parallel
 from seqmel.config import Config, methods, read_config
-from seqmel.data.batch import SequenceBatch
+from seqmel.core import distributed as parallel
+from seqmel.core.errors import ConfigError
+from seqmel.core.random_streams import generator
 from seqmel.data.samplers import OfflineHard
-from seqmel.errors import ConfigError
-from seqmel.losses import LOSSES
-from seqmel.miners import MINERS
+from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective, next_sequence, replaced_token
+from seqmel.objectives.losses import LOSSES
+from seqmel.objectives.miners import MINERS
 from seqmel.objectives.parts import views_of_others
 from seqmel.objectives.replaced_token import corrupted
-from seqmel.training.batches import generator, settle
+from seqmel.training.batches import settle
 from seqmel.training.offline import OfflineMining
 from seqmel.training.run import train
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqmel.training.validation import effective_rank, embedding_metrics, unit_vectors
+from seqmel.core.embedding_metrics import effective_rank, embedding_metrics, unit_vectors
 
 PAIRS = torch.tensor([0, 0, 1, 1, 2, 2])
 

@@ -20,6 +20,6 @@ def demo(
 ) -> None:
     """The whole story on generated card data: events, training, embeddings, scores, a picture."""
     from seqmel.cli.demo import run_demo
-    from seqmel.progress import console_progress
+    from seqmel.core.progress import console_progress
 
     run_demo(output, clients=clients, seed=seed, overwrite=overwrite, progress=console_progress())

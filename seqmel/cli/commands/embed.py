@@ -9,7 +9,7 @@ import typer
 
 from seqmel.cli.arguments import AsOf, Device, Devices, Engine, Events, Log, Overwrite, Shard, device_option, one_of
 from seqmel.cli.launching import first_process, launch_others
-from seqmel.errors import ConfigError
+from seqmel.core.errors import ConfigError
 
 __all__ = ["embed"]
 
@@ -42,11 +42,11 @@ def embed(
 ) -> None:
     """Write one vector a client, or one a client and moment; or bring vectors up to date from new events."""
     from seqmel.cli.log import logged
-    from seqmel.data.number_types import NumberType
-    from seqmel.data.shard import shard_of
-    from seqmel.files import check_parquet_name
-    from seqmel.parallel import launched
-    from seqmel.progress import record
+    from seqmel.core.atomic_files import check_parquet_name
+    from seqmel.core.distributed import launched
+    from seqmel.core.progress import record
+    from seqmel.data.sources.shard import shard_of
+    from seqmel.data.tables.number_types import NumberType
 
     check_parquet_name(output)
     if as_of is not None and state is not None:
@@ -96,14 +96,14 @@ def _embedded(
     options: dict[str, Any],
 ) -> tuple[dict[str, int], str]:
     """Do it in the way that was asked for; gives what was counted, and a line on it."""
-    from seqmel.as_of import embed_as_of
-    from seqmel.embedding import embed_to_parquet
+    from seqmel.core.distributed import launched
     from seqmel.evaluation.watch import InputWatch
+    from seqmel.inference.as_of import embed_as_of
+    from seqmel.inference.distributed import embed_shared_to_parquet
+    from seqmel.inference.embed import embed_to_parquet
+    from seqmel.inference.spark.run import embed_spark_to_parquet
+    from seqmel.inference.update import embed_update
     from seqmel.model import load_model
-    from seqmel.parallel import launched
-    from seqmel.sharing import embed_shared_to_parquet
-    from seqmel.spark.run import embed_spark_to_parquet
-    from seqmel.updating import embed_update
 
     if as_of is not None:
         rows, size = embed_as_of(load_model(model), events, as_of, output, **options)

@@ -60,7 +60,7 @@ def evaluate(
     checked = read_options(config, settings, client=client, time=time, time_format=time_format)
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     from seqmel.cli.evaluate import Asked, evaluate_files, fractions_of, number_types_of, sizes_of
-    from seqmel.progress import console_progress
+    from seqmel.core.progress import console_progress
 
     asked = Asked(
         task=kind, folds=folds, seed=seed, trees=trees, moment=moment, out_of_time=out_of_time, group=group,

@@ -19,8 +19,8 @@ def experiment(
     jobs: Annotated[int, typer.Option(help="Cells that run side by side.", min=1)] = 1,
 ) -> None:
     """Compare rows of options on data sets, with intervals over folds and seeds."""
+    from seqmel.core.progress import console_progress
     from seqmel.experiment import run_experiment
-    from seqmel.progress import console_progress
 
     table = run_experiment(plan, output, data=data, jobs=jobs, progress=console_progress())
     typer.echo(f"{table.read_text(encoding='utf-8')}\n{table}, and beside it results.parquet and table.png")

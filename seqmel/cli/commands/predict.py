@@ -9,7 +9,7 @@ import typer
 
 from seqmel.cli.arguments import AsOf, Device, Devices, Events, Log, Overwrite, Shard, device_option
 from seqmel.cli.launching import first_process, launch_others
-from seqmel.errors import ConfigError
+from seqmel.core.errors import ConfigError
 
 __all__ = ["predict"]
 
@@ -27,13 +27,13 @@ def predict(
 ) -> None:
     """Write what a fine-tuned model says of each client, or of each client and moment."""
     from seqmel.cli.log import logged
-    from seqmel.data.shard import shard_of
-    from seqmel.files import check_parquet_name
+    from seqmel.core.atomic_files import check_parquet_name
+    from seqmel.core.distributed import launched
+    from seqmel.core.progress import record
+    from seqmel.data.sources.shard import shard_of
+    from seqmel.inference.distributed import predict_shared_to_parquet
+    from seqmel.inference.predict import predict_as_of, predict_to_parquet
     from seqmel.model import load_model
-    from seqmel.parallel import launched
-    from seqmel.prediction import predict_as_of, predict_to_parquet
-    from seqmel.progress import record
-    from seqmel.sharing import predict_shared_to_parquet
 
     check_parquet_name(output)
     if as_of is not None and ((devices or 1) > 1 or launched()):

@@ -40,8 +40,8 @@ def prepare(
 ) -> None:
     """Encode, sort and group events once, for re-use by train and embed."""
     from seqmel.cli.log import logged
+    from seqmel.inference.spark.run import prepare_spark
     from seqmel.model import load_model
-    from seqmel.spark.run import prepare_spark
     from seqmel.training.run import prepare as on_this_machine
 
     if model is not None:

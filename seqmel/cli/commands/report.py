@@ -33,8 +33,8 @@ def report(
         not_given("a report without labels", client=client)
     import datetime as dt
 
+    from seqmel.core.progress import console_progress
     from seqmel.model import load_model
-    from seqmel.progress import console_progress
     from seqmel.report.writing import write_report
 
     size = write_report(

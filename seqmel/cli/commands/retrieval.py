@@ -30,7 +30,7 @@ def retrieval(
     """Find clients again by their vectors: recall@k, CMC, mAP, and verification at fixed false accepts."""
     kind: Any = one_of("parts", parts, "halves", "slices")
     from seqmel.cli.retrieval import retrieve_clients
-    from seqmel.progress import console_progress
+    from seqmel.core.progress import console_progress
 
     retrieve_clients(
         model, events, clients=clients, parts=kind, min_events=min_events, trained_on=trained_on, seed=seed,

@@ -9,6 +9,6 @@ __all__ = ["version"]
 
 def version() -> None:
     """Print the version."""
-    from seqmel import __version__
+    from seqmel.core.version import __version__
 
     typer.echo(__version__)

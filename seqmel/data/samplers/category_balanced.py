@@ -13,10 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqmel.core.errors import ConfigError, did_you_mean, shown
 from seqmel.data.samplers.base import Sampler
-from seqmel.data.sequences import EncodedSequences
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.errors import ConfigError, did_you_mean, shown
 
 __all__ = ["CategoryBalanced", "most_frequent"]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from seqmel.data.samplers.base import Sampler
-from seqmel.data.sequences import EncodedSequences
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
 
 __all__ = ["OfflineHard", "near_groups"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from seqmel.data.views.base import ViewSampler
 from seqmel.data.views.calendar_windows import CalendarWindows
-from seqmel.data.views.drawn import Views
+from seqmel.data.views.drawn_views import Views
 from seqmel.data.views.last_k import LastK
 from seqmel.data.views.nearest_time import NearestTime
 from seqmel.data.views.random_disjoint_samples import RandomDisjointSamples

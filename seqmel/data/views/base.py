@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from seqmel.data.views.drawn import Views, distinct
+from seqmel.data.views.drawn_views import Views, distinct
 from seqmel.data.views.modifiers import drop_days, drop_events, shuffled
 
 __all__ = ["ViewSampler"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqmel.data.views.drawn import DAY_US, Views
+from seqmel.data.views.drawn_views import DAY_US, Views
 
 __all__ = ["drop_days", "drop_events", "shuffled"]
 

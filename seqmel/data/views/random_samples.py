@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqmel.data.views.base import ViewSampler
-from seqmel.data.views.drawn import Views, random_rank, spread
+from seqmel.data.views.drawn_views import Views, random_rank, spread
 
 __all__ = ["RandomSamples"]
 

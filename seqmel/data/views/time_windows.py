@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqmel.data.views.base import ViewSampler
-from seqmel.data.views.drawn import DAY_US, Views, spread
+from seqmel.data.views.drawn_views import DAY_US, Views, spread
 
 __all__ = ["TimeWindows"]
 

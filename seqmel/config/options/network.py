@@ -1,0 +1,117 @@
+"""The network from events to a vector: what sees one event, the encoder of their sequence, and how states are pooled."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+from seqmel.config.options.base import Layers, NotNegative, Options, Positive, Share, is_lenient, named_or
+
+__all__ = [
+    "POOLINGS", "ByCategoryOptions", "EncoderOptions", "EventOptions", "NoEncoderOptions", "PoolingOptions", "RecurrentOptions",
+    "TransformerOptions",
+]  # fmt: skip
+
+
+class EventOptions(Options):
+    """The network that sees one event."""
+
+    hidden_size: Positive = 256
+    layers: Layers = 2
+    dropout: Share = 0.0
+    category_dropout: Share = 0.01
+    noise: NotNegative = 0.0
+    """Standard deviation of the noise that training adds to the embedded features of an event."""
+    pretrain: Literal["ppmi"] | None = None
+    """How embeddings of categories begin: null at random; ppmi so that codes which stand near the same others are near."""
+    pretrain_window: Positive = 5
+    """Codes at most so many events apart stand near each other."""
+
+    @model_validator(mode="after")
+    def _window_has_a_use(self, info: ValidationInfo) -> EventOptions:
+        usual = EventOptions.model_fields["pretrain_window"].default
+        if self.pretrain is None and self.pretrain_window != usual and not is_lenient(info):
+            raise ValueError(f"pretrain_window {self.pretrain_window} is for pretrain: ppmi, found null")
+        return self
+
+
+class NoEncoderOptions(Options):
+    """No sequence encoder: events are pooled as they are, and order shows only in the time features."""
+
+    name: Literal["none"] = "none"
+
+
+class RecurrentOptions(Options):
+    """GRU or LSTM."""
+
+    lines: ClassVar[dict[str, str]] = {
+        "gru": "Gated recurrent unit: a state that each event brings up to date.",
+        "lstm": "Long short-term memory: a gated state with a memory cell beside it.",
+    }
+
+    name: Literal["gru", "lstm"] = "gru"
+    hidden_size: Positive = 256
+    layers: Layers = 1
+    dropout: Share = 0.0
+    """Between layers."""
+
+    @model_validator(mode="after")
+    def _dropout_has_a_use(self, info: ValidationInfo) -> RecurrentOptions:
+        if self.dropout and self.layers == 1 and not is_lenient(info):
+            raise ValueError(f"dropout {self.dropout:g} is between layers, and layers is 1")
+        return self
+
+
+class TransformerOptions(Options):
+    """Transformer with rotary positions."""
+
+    name: Literal["transformer"] = "transformer"
+    causal: bool = False
+    """Whether an event sees only those before it."""
+    hidden_size: Positive = 256
+    layers: Layers = 2
+    heads: Positive = 4
+    dropout: Share = 0.0
+
+    @model_validator(mode="after")
+    def _divisible(self) -> TransformerOptions:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of 2 * heads = {2 * self.heads}")
+        return self
+
+
+EncoderOptions: TypeAlias = Annotated[
+    Annotated[NoEncoderOptions | RecurrentOptions | TransformerOptions, Field(discriminator="name")],
+    BeforeValidator(named_or("gru")),
+]
+
+
+class ByCategoryOptions(Options):
+    """The pooling by_category: events of one kind by themselves."""
+
+    column: str | None = None
+    """The categorical column whose values are the kinds; null takes the one that numbers are scaled within, or else the one with
+    the most values that all have a place."""
+    values: Positive = 40
+    """How many of its values have a place of their own, the most frequent first."""
+    size: Positive = 8
+    """How many numbers are learnt of an event of any kind."""
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "total", "attention", "by_category"]
+PoolingOptions: TypeAlias = Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)]
+"""One way or several, side by side."""
+POOLINGS = {
+    "last": "The state after the last event.",
+    "mean": "The mean of all events.",
+    "max": "The largest of each number over all events.",
+    "std": "The standard deviation over all events.",
+    "total": "The logarithm of the sum of all events, with its sign: tells how many there were of what.",
+    "attention": "A mean with learnt weights.",
+    "by_category": "Of each kind of event a few learnt numbers, averaged, and how many there were.",
+}

@@ -1,0 +1,108 @@
+"""The options of the views; what they mean is said at length in `seqmel.data.views`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+from seqmel.config.options.base import Above, Options, Positive, Share, also_named, is_lenient, named_or
+
+__all__ = ["OTHER_VIEW_NAMES", "AnyViewsOptions", "RandomSlicesOptions", "ViewsOptions"]
+
+OTHER_VIEW_NAMES = {"weeks": "calendar_windows"}
+"""Other name -> ours."""
+
+
+class _Views(Options):
+    count: Annotated[int, Field(ge=2)] = 5
+    """Views a client."""
+    min_length: Positive | None = None
+    max_length: Positive | None = None
+    """Events a view. Lengths that are not given come from the data."""
+    event_dropout: Share = 0.0
+    """Share of a view's events that are left out."""
+    day_dropout: Share = 0.0
+    """Share of a view's days that are left out."""
+    shuffle: bool = False
+    """Mix the order of a view's events in training, for an ablation; they keep their times."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Any:
+        if self.min_length and self.max_length and self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} is larger than max_length {self.max_length}")
+        return self
+
+
+class RandomSlicesOptions(_Views):
+    """Contiguous random parts of a client's sequence."""
+
+    name: Literal["random_slices"] = "random_slices"
+
+
+class RandomSamplesOptions(_Views):
+    """Random subsets of a client's events, in their order."""
+
+    name: Literal["random_samples"]
+
+
+class RandomDisjointSamplesOptions(_Views):
+    """A client's events dealt into subsets, in their order."""
+
+    name: Literal["random_disjoint_samples"]
+
+
+class TimeWindowsOptions(_Views):
+    """All events within so many days from a random moment on."""
+
+    name: Literal["time_windows"]
+    days: Above = 30.0
+
+
+class CalendarWindowsOptions(_Views):
+    """All events of a random day, week or month."""
+
+    name: Literal["calendar_windows"]
+    unit: Literal["day", "week", "month"] = "week"
+
+
+class LastKOptions(_Views):
+    """The last events, of several lengths."""
+
+    name: Literal["last_k"]
+
+    @model_validator(mode="after")
+    def _lengths_differ(self, info: ValidationInfo) -> Any:
+        if not is_lenient(info) and self.same(self.min_length or 1, self.max_length):
+            least = "a smaller min_length" if self.max_length != 1 else "a max_length of 2 or more"
+            raise ValueError(
+                f"last_k of {self.max_length} events and no others is one view of every client with twice as many;"
+                f" expected {least}"
+            )
+        return self
+
+    def same(self, shortest: int, longest: int | None) -> bool:
+        """Whether views of `shortest` to `longest` events are one view of any client with twice as many."""
+        return shortest == longest and not self.event_dropout and not self.day_dropout
+
+
+class NearestTimeOptions(_Views):
+    """The events nearest in time to a random moment."""
+
+    name: Literal["nearest_time"]
+
+
+AnyViewsOptions: TypeAlias = (
+    RandomSlicesOptions
+    | RandomSamplesOptions
+    | RandomDisjointSamplesOptions
+    | TimeWindowsOptions
+    | CalendarWindowsOptions
+    | LastKOptions
+    | NearestTimeOptions
+)
+ViewsOptions: TypeAlias = Annotated[
+    Annotated[AnyViewsOptions, Field(discriminator="name")],
+    BeforeValidator(named_or("random_slices")),
+    BeforeValidator(also_named(OTHER_VIEW_NAMES)),
+]

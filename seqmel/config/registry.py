@@ -1,0 +1,78 @@
+"""What there is: the sections of a config, the methods that each may name, and the names of their options.
+
+`root` is the model of the whole config in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from seqmel.config.options.losses import OTHER_LOSS_NAMES
+from seqmel.config.options.modifiers import CHANGES
+from seqmel.config.options.network import POOLINGS
+from seqmel.config.options.objectives import OTHER_OBJECTIVE_NAMES
+from seqmel.config.options.views import OTHER_VIEW_NAMES
+
+__all__ = ["is_of", "kinds", "method_name", "methods_of", "names_at", "sections"]
+
+_OTHER_NAMES = {"loss": OTHER_LOSS_NAMES, "objective": OTHER_OBJECTIVE_NAMES, "views": OTHER_VIEW_NAMES}
+
+
+def methods_of(root: type[BaseModel]) -> dict[str, dict[str, str]]:
+    """Section of the config -> name of each method it can be -> a line on it, with the other names that it has.
+
+    At the end sections of options that change what the others do; there the names are options of the config, see `CHANGES`.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for section, model in sections(root):
+        names = get_args(model.model_fields["name"].annotation) if "name" in model.model_fields else ()
+        for name in names:
+            line = getattr(model, "lines", {}).get(name) or " ".join((model.__doc__ or "").split("\n\n")[0].split())
+            others = [other for other, own in _OTHER_NAMES.get(section, {}).items() if own == name]
+            found.setdefault(section, {})[name] = f"{line} Also: {', '.join(others)}." if others else line
+        if section == "encoder":
+            found["pooling"] = POOLINGS
+    return {section: dict(names) for section, names in (found | CHANGES).items()}
+
+
+def sections(root: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
+    """(name in the config, its model), once for each model that a part may be."""
+    found = []
+    for name, field in root.model_fields.items():
+        for model in _models(field.annotation):
+            found.append((field.alias or name, model))
+    return found
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """All models that stand in the type of an option."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def names_at(root: type[BaseModel], path: list[str]) -> list[str]:
+    """The options at a place: all sections at no place; those of one of its methods where the place names it."""
+    if not path:
+        return [field.alias or name for name, field in root.model_fields.items()]
+    models = [model for name, model in sections(root) if name == path[0]]
+    tagged = [m for m in models if len(path) > 1 and path[1] in get_args(m.model_fields["name"].annotation)] or models
+    return sorted({n for model in tagged for n in model.model_fields})
+
+
+def kinds(union: Any) -> tuple[Any, ...]:
+    """The models of a union."""
+    return get_args(union)
+
+
+def method_name(model: type[BaseModel]) -> str:
+    """What a method is called in the config; the first where it has several names."""
+    return str(get_args(model.model_fields["name"].annotation)[0])
+
+
+def is_of(model: type[BaseModel], value: Any) -> bool:
+    """Whether a value is, or names, options of this model."""
+    return isinstance(value, model) or (isinstance(value, Mapping) and value.get("name") == method_name(model))

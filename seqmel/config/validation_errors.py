@@ -1,0 +1,85 @@
+"""What is wrong with options, in one line."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from seqmel.config.registry import method_name, methods_of, names_at, sections
+from seqmel.core.errors import did_you_mean, shown
+
+__all__ = ["SHAPES", "explain"]
+
+SHAPES = {
+    "tuple_type": "a list, in brackets: [a, b]",
+    "dict_type": "options by their names: {a: 1, b: 2}, or {} for none",
+    "model_type": "options by their names: {a: 1, b: 2}",
+}
+"""What pydantic says of a value that is no list, or no options -> what is expected instead, in the words of YAML."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100  # a small file with aliases can hold a value of gigabytes
+
+
+def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
+    """One line on the first thing that is wrong, with the nearest name that exists.
+
+    Args:
+        error: what pydantic says.
+        source: where the options are from.
+        root: the model of the whole config.
+    """
+    first = error.errors()[0]
+    place = [p for p in first["loc"] if isinstance(p, str)]
+    context: dict[str, Any] = first.get("ctx", {})
+    if first["type"] == "extra_forbidden":
+        return _unknown(place, source, root)
+    name = ".".join(_without_kind(place, root))
+    if first["type"] == "value_error":
+        return f"{source}: {name + ': ' if name else ''}{context['error']}."
+    if first["type"] in ("union_tag_invalid", "literal_error"):
+        expected = str(context.get("expected_tags", context.get("expected", ""))).replace(" or ", ", ").replace("'", "")
+        value = first["input"].get("name") if isinstance(first["input"], Mapping) else first["input"]
+        found = value if isinstance(value, str) else _SHORT.repr(value)
+        hint = _method_elsewhere(found, root) or did_you_mean(found, expected.split(", "))
+        return f"{source}: {name} cannot be {_SHORT.repr(found)}. Expected one of: {expected}.{hint}"
+    if first["type"] == "string_pattern_mismatch":
+        example = {"preparation.memory_limit": "such as 4GB", "device": "auto, cpu, cuda, cuda:1, gpu or mps"}[name]
+        return f"{source}: {name} cannot be {_SHORT.repr(first['input'])}. Expected {example}."
+    if first["type"] in SHAPES:
+        return f"{source}: {name} is {_SHORT.repr(first['input'])}. Expected {SHAPES[first['type']]}."
+    return f"{source}: {name} = {_SHORT.repr(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def _method_elsewhere(name: str, root: type[BaseModel]) -> str:
+    """Where a method of this name belongs, if there is one."""
+    places = [section for section, names in methods_of(root).items() if name in names]
+    return f" {name} belongs to another option: {places[0]}={name}." if places else ""
+
+
+def _unknown(place: list[str], source: str, root: type[BaseModel]) -> str:
+    """An option that does not exist: offer the nearest name in its section, or say where that name lives."""
+    *path, wrong = place
+    known = names_at(root, path)
+    elsewhere = _elsewhere(wrong, path, root)
+    hint = did_you_mean(wrong, known) or (f" It is an option of: {shown(elsewhere)}." if elsewhere else "")
+    path = _without_kind(path, root)
+    return f"{source}: unknown option {'.'.join([*path, wrong])!r}.{hint} Known here: {shown(known, 20)}."
+
+
+def _elsewhere(wrong: str, path: list[str], root: type[BaseModel]) -> list[str]:
+    """Where an option of this name is: in other sections, or in this one for other methods."""
+    here = path[0] if path else ""
+    having = [(name, model) for name, model in sections(root) if wrong in model.model_fields]
+    others = dict.fromkeys(f"{name}.{wrong}" for name, _ in having if name != here)
+    return list(others) or [f"{here} {method_name(model)}" for _, model in having if len(path) > 1]
+
+
+def _without_kind(place: list[str], root: type[BaseModel]) -> list[str]:
+    """A place as the user wrote it: pydantic adds which method of several was named."""
+    several = len(place) > 1 and sum(name == place[0] for name, _ in sections(root)) > 1
+    return [place[0], *place[2:]] if several else place

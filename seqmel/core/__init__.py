@@ -1,0 +1,1 @@
+"""Ground: errors, progress, devices, distributed collectives, atomic files, checksums. Imports nothing of seqmel."""

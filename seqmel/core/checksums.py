@@ -1,0 +1,59 @@
+"""Files that belong together: read whole from their own folder, and known by their SHA-256.
+
+A folder that came from elsewhere is untrusted. So a file is read once and checked and used as the same bytes, a symbolic link is
+refused (it could lead out of the folder), and JSON is read with all that can go wrong in it turned into a `ValueError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from seqmel.core.errors import ModelError
+
+__all__ = ["digest", "digest_of_json", "parse_json", "read_files"]
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_of_json(content: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON values: equal for equal values, whatever the order of the keys and the blanks between."""
+    return digest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+
+def read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """The content of these files of a model folder.
+
+    Raises:
+        ModelError: one is missing, cannot be read, or is a link.
+    """
+    names = list(names)
+    linked = [name for name in names if (folder / name).is_symlink()]
+    if linked:
+        raise ModelError(
+            f"The model folder {folder} is refused: {', '.join(linked)} is a symbolic link, which could lead out of it."
+            " Copy the files themselves (cp -rL)."
+        )
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"The model folder {folder} is incomplete: {', '.join(missing)} missing. Copy it again, or train."
+        )
+    try:
+        return {name: (folder / name).read_bytes() for name in names}
+    except OSError as error:
+        raise ModelError(f"The model folder {folder} cannot be read: {error}.") from None
+
+
+def parse_json(content: bytes) -> Any:
+    """What a JSON file holds; a `ValueError` also where it is nested too deeply, or not UTF-8."""
+    try:
+        return json.loads(content.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

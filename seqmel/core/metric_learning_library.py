@@ -1,0 +1,111 @@
+"""What pytorch-metric-learning offers: its losses by name, and whether one takes the options it is given.
+
+The library comes with the extra `seqmel[pml]` and is imported only where one of its losses is named.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from seqmel.core.errors import ConfigError, did_you_mean, shown
+
+__all__ = ["check_loss", "library_losses", "make_loss"]
+
+_NOT_OURS = {"num_classes", "mat_based_loss"}
+"""Arguments of losses over fixed classes, and of those that are put together in code."""
+
+
+def check_loss(loss: str, options: dict[str, Any]) -> None:
+    """Raise the `ConfigError` that building the loss would raise; torch's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        make_loss(loss, options)
+
+
+def make_loss(loss: str, options: dict[str, Any]) -> nn.Module:
+    """Build a loss of the library by the name of its class, such as CircleLoss.
+
+    Raises:
+        ConfigError: the library is not installed, has no such loss, or the loss does not take these options or a batch of
+            embeddings with labels.
+    """
+    known = library_losses()
+    if loss not in known:
+        raise ConfigError(
+            f"loss: pytorch-metric-learning has no loss {loss!r} that takes embeddings and labels."
+            f"{did_you_mean(loss, known)} It has: {shown(known, 60)}."
+        )
+    return _made(loss, known[loss], options)
+
+
+def library_losses() -> dict[str, type[nn.Module]]:
+    """Name -> class of each loss of the library that takes embeddings and labels.
+
+    Raises:
+        ConfigError: the library is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the library's own imports warn of is not the user's to mend
+            from pytorch_metric_learning import losses
+    except ImportError:
+        raise ConfigError(
+            "loss: pml/... is a loss of pytorch-metric-learning, which is not installed. Run: pip install 'seqmel[pml]'"
+        ) from None
+    base: Any = losses.BaseMetricLossFunction
+    offered: dict[str, Any] = dict(sorted(vars(losses).items()))
+    found: dict[str, Any] = {
+        name: kind for name, kind in offered.items() if inspect.isclass(kind) and issubclass(kind, base)
+    }
+    return {name: kind for name, kind in found.items() if kind is not base and not _required(kind) & _NOT_OURS}
+
+
+def _required(kind: type[nn.Module]) -> set[str]:
+    """The arguments that a loss cannot do without; one that takes `*args` hands them on to the class that it is of."""
+    found: set[str] = set()
+    for base in kind.__mro__:
+        parameters = _parameters(base)
+        found |= {p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+        if "__init__" in vars(base) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            break
+    return found
+
+
+def _options(kind: type[nn.Module]) -> list[str]:
+    """All arguments of a loss, also those that it hands on to the classes that it is of."""
+    found = {p.name for base in kind.__mro__ for p in _parameters(base) if p.kind is p.POSITIONAL_OR_KEYWORD}
+    return sorted(found - _NOT_OURS)
+
+
+def _parameters(base: type) -> list[inspect.Parameter]:
+    """The arguments of a class's own constructor, without `self`."""
+    own = vars(base).get("__init__")
+    return [] if base in (nn.Module, object) or own is None else list(inspect.signature(own).parameters.values())[1:]
+
+
+def _made(name: str, kind: type[nn.Module], options: dict[str, Any]) -> nn.Module:
+    """The loss, once it has been seen to make a number of a few vectors."""
+    known = _options(kind)
+    wrong = [option for option in options if option not in known]
+    if wrong:
+        raise ConfigError(
+            f"loss: {name} of pytorch-metric-learning has no option {wrong[0]!r}.{did_you_mean(wrong[0], known)}"
+            f" It has: {shown(known, 20)}."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = kind(**options)
+            vectors = torch.eye(4, 8).repeat(2, 1) + torch.linspace(-0.1, 0.1, 64).view(8, 8)
+            made(nn.functional.normalize(vectors, dim=1), torch.arange(4).repeat(2))
+    except Exception as error:  # whatever the library makes of options or vectors
+        line = " ".join(str(error).split())
+        raise ConfigError(
+            f"loss: {name} of pytorch-metric-learning cannot be used with {options or 'its defaults'}"
+            f" ({type(error).__name__}: {line}). It has the options: {shown(known, 20)}."
+        ) from None
+    return made

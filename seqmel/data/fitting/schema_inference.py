@@ -1,0 +1,357 @@
+"""Infer what the columns of the events are: categories, numbers, or nothing to learn from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from seqmel.core.errors import SchemaError, shown
+from seqmel.data.fitting.category_scaling import infer_within
+from seqmel.data.schema import (
+    AS_ASKED,
+    NOT_NAMED,
+    EventSchema,
+    SchemaOptions,
+    TimeFormat,
+    TimeUnit,
+    recognise_client,
+    recognise_time,
+)
+from seqmel.data.sources.checking import no_numbers
+from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, literal
+from seqmel.data.sources.times import DATE_TEXT, DAY_OR_MONTH_FIRST, ISO_DATE, infer_time_format, text_time_sql
+
+__all__ = ["ColumnFacts", "find_time", "infer_schema"]
+
+_SCAN_ROWS = 2_000_000
+_ID_SHARE = 0.9  # a value that nearly always belongs to one client tells nothing about another
+_WITHIN_CATEGORIES = 1_000  # a number may lie within one of so many values
+_MOST_CODES = 1_000
+_LOOKED_AT = 10_000
+_FIRST_ROWS = 1_000
+_FIRST_YMD, _LAST_YMD = 19_000_101, 21_001_231  # as seconds or days they would all lie in 1970, or beyond 50,000
+_FREE_TEXT_VALUES = 200
+_DECIMALS_AS_TEXT = 100  # so many different texts that are all numbers, some with a fraction: amounts, not names
+_CODE_WORDS = set(
+    "code mcc type kind group category categorie class channel currency id terminal store shop dept segment status".split()
+)
+_NUMBER_WORDS = set(
+    "amount amt sum qty quantity price cost value balance count cnt age duration total rur rub usd eur gbp"
+    " fee tax discount rate ratio share percent pct score points steps size length width height weight distance speed"
+    " temperature temp volume bytes kb mb km kg cents minutes seconds hours days items units".split()
+)
+_CODE = re.compile(r"(code|mcc|type|category|currency|terminal|status|[a-z]{4}id)s?$")
+_NUMBER = re.compile(r"(amount|quantity|price|cost|balance|duration)s?$")
+_NUMBERS = "bool_and(regexp_full_match({0}, '[-+]?([0-9]+|[0-9]{{1,3}}([ .,][0-9]{{3}})+)([.,][0-9]+)?'))"
+_DECIMALS = _NUMBERS + " AND bool_or({0} SIMILAR TO '.*[.,].*')"
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """What one scan says of a column: how many values, how many of them different, with how many clients each."""
+
+    kind: str
+    known: int
+    rows: int
+    distinct: int
+    pairs: int
+    low: str | None
+    high: str | None
+    words: float
+    whole: bool
+    decimals: bool
+    comma: str | None
+    dates: bool
+
+    @property
+    def text(self) -> bool:
+        return self.kind.startswith(("VARCHAR", "ENUM"))
+
+    @property
+    def integer(self) -> bool:
+        return is_integer(self.kind)
+
+    @property
+    def real(self) -> bool:
+        return is_real(self.kind)
+
+
+def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> EventSchema:
+    """Complete what the user said of the columns by what the data shows.
+
+    Raises:
+        SchemaError: a named column is missing, has the wrong kind or only nulls, or nothing is left to learn from.
+    """
+    options = options or SchemaOptions()
+    client = options.client or source.client or recognise_client(source.columns, source.label)
+    time = options.time or source.time or find_time(source)
+    source.require(client, "Name the client column with --client (schema.client).")
+    source.require(time, "Name the time column with --time (schema.time).")
+    if client == time:
+        raise SchemaError(f"Client and time are the same column, {client!r}, in {source.label}. Name two columns.")
+    given = _given(source, options, client, time)
+    open_columns = [c for c in source.columns if c not in given and c not in (client, time, *options.ignore)]
+    left_out = {c: why for c, why in source.left_out.items() if c not in given}
+    left_out |= {c: "an index that pandas wrote" for c in open_columns if re.fullmatch(r"__index_level_\d+__", c)}
+    left_out |= {c: AS_ASKED for c in options.ignore if c in source.columns}
+    if options.categorical is not None and options.numeric is not None:
+        left_out |= {c: NOT_NAMED for c in open_columns if c not in left_out}
+    open_columns = [c for c in open_columns if c not in left_out]
+    seen = _seen(source, [*given])
+    for column in given:
+        _check_given(source, column, given[column], seen)
+    counted = given if options.numeric_by is None else {}  # to find out which numbers lie within which category
+    facts = _facts(source, client, [*counted, *open_columns])
+    for column in open_columns:
+        role, why = _infer_role(source, column, facts[column])
+        if (role == "categorical" and options.categorical is None) or (role == "numeric" and options.numeric is None):
+            given[column] = role
+        else:
+            left_out[column] = why or NOT_NAMED
+    categorical = tuple(c for c in source.columns if given.get(c) == "categorical")
+    numeric = tuple(c for c in source.columns if given.get(c) == "numeric")
+    if not categorical and not numeric:
+        why = "; ".join(f"{c}: {w}" for c, w in left_out.items())
+        raise SchemaError(
+            f"No column of {source.label} is left to learn from ({why or 'only client and time are there'})."
+            " Name columns in schema.categorical or schema.numeric."
+        )
+    numeric_by = options.numeric_by
+    if numeric_by is None:
+        kinds = [c for c in categorical if facts[c].distinct <= _WITHIN_CATEGORIES]
+        numeric_by = infer_within(source, kinds, [n for n in numeric if facts[n].low != facts[n].high])
+    unit, time_format = _infer_kind_of_time(source, time, options)
+    return EventSchema(
+        client=client, time=time, time_unit=unit, time_format=time_format, categorical=categorical, numeric=numeric,
+        numeric_by=numeric_by, left_out=left_out,
+    )  # fmt: skip
+
+
+def find_time(source: EventSource) -> str:
+    """The time column: by type or name, else the one column of text that holds nothing but timestamps.
+
+    Raises:
+        SchemaError: none, or more than one.
+    """
+    try:
+        return recognise_time(source.columns, source.label)
+    except SchemaError:
+        texts = [column for column, kind in source.columns.items() if kind == "VARCHAR"]
+        dated = [column for column in texts if _is_time(source, column)]
+        if len(dated) > 1:
+            raise SchemaError(
+                f"Several columns of {source.label} hold times: {shown(dated)}. Name one with --time (schema.time)."
+            ) from None
+        if not dated:
+            raise
+        return dated[0]
+
+
+def _is_time(source: EventSource, column: str) -> bool:
+    name = ident(column)
+    known, iso, other = source.row(
+        f"SELECT count({name}), count(*) FILTER (regexp_matches({name}, {literal(ISO_DATE)}) AND"
+        f" {text_time_sql(name, None)} IS NOT NULL), count(*) FILTER (regexp_matches({name}, {literal(DAY_OR_MONTH_FIRST)}))"
+        f" FROM (SELECT {name} FROM events LIMIT {_LOOKED_AT})"
+    )
+    return bool(known and known in (iso, other))
+
+
+def _given(source: EventSource, options: SchemaOptions, client: str, time: str) -> dict[str, str]:
+    roles: dict[str, str] = {}
+    for role, names in (("categorical", options.categorical), ("numeric", options.numeric)):
+        for name in names or ():
+            source.require(name, f"Mend schema.{role}.")
+            if roles.setdefault(name, role) != role:
+                raise SchemaError(f"Column {name!r} is named as categorical and as numeric. Name it once.")
+    for number, kind in (options.numeric_by or {}).items():
+        source.require(number, "Mend schema.numeric_by.")
+        source.require(kind, "Mend schema.numeric_by.")
+        if roles.setdefault(number, "numeric") != "numeric" or roles.setdefault(kind, "categorical") != "categorical":
+            raise SchemaError(f"schema.numeric_by wants {{numeric: categorical}}; {{{number}: {kind}}} is not that.")
+    for name, role in roles.items():
+        if name in (client, time):
+            raise SchemaError(f"Column {name!r} is the client or the time and cannot be {role} too. Name it once.")
+        if name in options.ignore:
+            raise SchemaError(f"Column {name!r} is named as {role} and in schema.ignore. Name it once.")
+    return roles
+
+
+def _seen(source: EventSource, columns: list[str]) -> set[str]:
+    """Those of the columns that have a value in the first rows, found with one look at them."""
+    if not columns:
+        return set()
+    names = [ident(column) for column in columns]
+    counts = source.row(
+        f"SELECT {', '.join(f'count({name})' for name in names)}"
+        f" FROM (SELECT {', '.join(names)} FROM events LIMIT {_FIRST_ROWS})"
+    )
+    return {column for column, count in zip(columns, counts, strict=True) if count}
+
+
+def _check_given(source: EventSource, column: str, role: str, seen: set[str]) -> None:
+    if column not in seen and not source.rows(f"SELECT 1 FROM events WHERE {ident(column)} IS NOT NULL LIMIT 1"):
+        raise SchemaError(f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.{role}.")
+    kind = source.columns[column]
+    if role == "numeric" and not (is_integer(kind) or is_real(kind) or kind == "BOOLEAN"):
+        odd = no_numbers(source, column)
+        example = f", such as {odd[1]!r}" if odd else ""
+        raise SchemaError(
+            f"Column {column!r} of {source.label} is {kind}, not a number{example}. Write numbers as 1234.50, or name the"
+            " column in schema.categorical."
+        )
+
+
+def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, ColumnFacts]:
+    """One scan over the first rows, all columns at once; what is slow to find out only where the answer is open."""
+    if not columns:
+        return {}
+    numbers, dates = _like_numbers_and_dates(source, [c for c in columns if source.columns[c] == "VARCHAR"])
+    parts = []
+    for column in columns:
+        name, kind = ident(column), source.columns[column]
+        parts += [
+            f"count({name})", f"approx_count_distinct({name})", f"approx_count_distinct(hash({ident(client)}, {name}))",
+            f"min({name})::VARCHAR", f"max({name})::VARCHAR",
+            f"avg(length({name}) - length(replace({name}, ' ', '')) + 1)" if kind == "VARCHAR" else "0.0",
+            f"bool_and({name} = trunc({name}))" if is_real(kind) else "true",
+            _DECIMALS.format(name) if column in numbers else "false",
+            f"min({name}) FILTER (contains({name}, ','))" if kind == "VARCHAR" else "NULL",
+            f"bool_and(regexp_matches({name}, {literal(DATE_TEXT)}))" if column in dates else "false",
+        ]  # fmt: skip
+    rows, *found = source.row(f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})")
+    facts = {}
+    for column in columns:
+        known, distinct, pairs, low, high, words, whole, decimals, comma, dated = found[:10]
+        del found[:10]
+        facts[column] = ColumnFacts(
+            source.columns[column],
+            known,
+            rows,
+            distinct,
+            pairs,
+            low,
+            high,
+            words or 0.0,
+            whole,
+            bool(decimals),
+            comma,
+            bool(dated),
+        )
+    return facts
+
+
+def _like_numbers_and_dates(source: EventSource, texts: list[str]) -> tuple[set[str], set[str]]:
+    """Those of the columns of text that hold nothing but numbers, and nothing but dates, as far as the first rows show."""
+    if not texts:
+        return set(), set()
+    parts = [_NUMBERS.format(ident(c)) for c in texts]
+    parts += [f"bool_and(regexp_matches({ident(c)}, {literal(DATE_TEXT)}))" for c in texts]
+    found = source.row(f"SELECT {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_LOOKED_AT})")
+    numbers, dates = found[: len(texts)], found[len(texts) :]  # None where there are only nulls
+    open_for = [
+        {c for c, all_are in zip(texts, alike, strict=True) if all_are is not False} for alike in (numbers, dates)
+    ]
+    return open_for[0], open_for[1]
+
+
+def _infer_role(source: EventSource, column: str, facts: ColumnFacts) -> tuple[str | None, str | None]:
+    """(role, None), or (None, why it is left out)."""
+    if facts.known == 0:
+        return None, "only nulls"
+    if facts.low == facts.high and facts.known == facts.rows:
+        return None, "constant"
+    if facts.kind == "BOOLEAN":
+        return "categorical", None
+    if facts.real and not (facts.whole and _is_called(column) == "code"):
+        return "numeric", None
+    if facts.dates or facts.kind.startswith(("TIMESTAMP", "DATE", "TIME", "INTERVAL")):
+        return None, "a second time column"
+    if facts.text and facts.decimals and (facts.comma or facts.distinct > _DECIMALS_AS_TEXT):
+        example = facts.comma or facts.high
+        return (
+            None,
+            f"numbers written as text, such as {example!r}: write them as 1234.50, or name the column categorical",
+        )
+    if facts.text and facts.distinct > _FREE_TEXT_VALUES and facts.words >= 3:
+        return None, "free text"
+    if facts.text or facts.integer or facts.real:
+        if not facts.real and _is_id(column, facts):
+            return None, "an id: nearly every value belongs to one client"
+        return ("categorical" if facts.text or _is_code(source, column, facts) else "numeric"), None
+    return None, f"a {facts.kind} column cannot be used"
+
+
+def _is_id(column: str, facts: ColumnFacts) -> bool:
+    """Few clients share a value. A count with a number's name is no id however large it grows."""
+    if facts.integer and _is_called(column) == "number":
+        return False
+    return facts.distinct > 100 and facts.distinct >= _ID_SHARE * facts.pairs
+
+
+def _is_code(source: EventSource, column: str, facts: ColumnFacts) -> bool:
+    """Integers that name things: by the column's name; else few values, none negative, and no heavy tail."""
+    called = _is_called(column)
+    if called is not None or (facts.low or "").startswith("-"):
+        return called == "code" and not (facts.low or "").startswith("-")
+    if facts.distinct > _MOST_CODES:
+        return False
+    (median,) = source.row(
+        f"SELECT approx_quantile(abs(x), 0.5) FROM (SELECT {ident(column)}::DOUBLE AS x FROM events LIMIT {_SCAN_ROWS})"
+    )
+    return float(facts.high or 0) <= 20 * max(1.0, median or 0.0)
+
+
+def _is_called(column: str) -> Literal["code", "number"] | None:
+    """What the name says: by its last word, else by the words before it (price_cents, n_items), else by its ending."""
+    words = [w.casefold() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", column)]
+    words = [w if w in _NUMBER_WORDS | _CODE_WORDS else w.removesuffix("s") for w in words]
+    if not words:
+        return None
+    if words[-1] in _CODE_WORDS or _CODE.search(column.casefold()):
+        return "code"
+    if (
+        words[0] in ("n", "nb", "num", "number")
+        or _NUMBER_WORDS.intersection(words)
+        or _NUMBER.search(column.casefold())
+    ):
+        return "number"
+    return None
+
+
+def _infer_kind_of_time(source: EventSource, time: str, options: SchemaOptions) -> tuple[TimeUnit, TimeFormat | None]:
+    said = options.time_format or source.time_format
+    if said is not None:
+        return "timestamp", said
+    unit = options.time_unit or _infer_unit(source, time)
+    text = unit == "timestamp" and source.columns[time] == "VARCHAR"
+    return unit, infer_time_format(source, time) if text else None
+
+
+def _infer_unit(source: EventSource, time: str) -> TimeUnit:
+    """Numbers count days up to 100,000, then seconds, milliseconds and microseconds of our century."""
+    kind = source.columns[time]
+    if kind.startswith(("TIMESTAMP", "DATE", "VARCHAR")):
+        return "timestamp"
+    if not (is_integer(kind) or is_real(kind)):
+        raise SchemaError(
+            f"The time column {time!r} of {source.label} is {kind}. Expected a timestamp, a date, text or a number."
+        )
+    low, high = source.row(f"SELECT min({ident(time)}::DOUBLE), max(abs({ident(time)}::DOUBLE)) FROM events")
+    low, high = low or 0, high or 0
+    if low >= _FIRST_YMD and high <= _LAST_YMD and _all_dates(source, time):
+        raise SchemaError(
+            f"The time column {time!r} of {source.label} seems to hold dates written as numbers, such as {low:.0f}. Say so"
+            " with --time-format %Y%m%d (schema.time_format), or set schema.time_unit if they do count something."
+        )
+    units: list[tuple[float, TimeUnit]] = [(1e5, "day"), (1e11, "second"), (1e14, "millisecond")]
+    return next((unit for limit, unit in units if high < limit), "microsecond")
+
+
+def _all_dates(source: EventSource, time: str) -> bool:
+    """Whether all whole numbers are days of the calendar, 20240131."""
+    (strange,) = source.row(
+        f"SELECT count(*) FROM events WHERE try_strptime(({ident(time)}::BIGINT)::VARCHAR, '%Y%m%d') IS NULL"
+    )
+    return bool(strange == 0)

@@ -1,0 +1,138 @@
+"""How the values of each column are spread: counts of events in bins, fitted in training and compared with later events.
+
+A category has a bin for null, one for unseen or rare, one for each of its most frequent values and one for all others. A number has
+bins that end at the quantiles of its scaled values, and one for missing. So each column is a short list of counts, whatever it holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.vocabulary import FIRST, Vocabulary
+
+__all__ = ["ColumnBins", "Statistics", "count_events", "fit_statistics"]
+
+_BINS = 10
+_TOP = 30
+_SAMPLE_EVENTS = 2_000_000
+_PART_EVENTS = 1_000_000
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ColumnBins(_Data):
+    """The bins of a column and how many training events fell into each.
+
+    Attributes:
+        edges: of a number, ascending, on its scale; None for a category.
+        counts: of a category: null, unseen or rare, its first values, all others; of a number: its bins, then missing.
+    """
+
+    edges: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None
+    counts: Annotated[tuple[Count, ...], Field(min_length=2, max_length=1_000)]
+
+    @model_validator(mode="after")
+    def _edges_ascend(self) -> ColumnBins:
+        if self.edges is not None and (
+            len(self.counts) != len(self.edges) + 2
+            or any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False))
+        ):
+            raise ValueError("edges that do not ascend, or do not fit the counts")
+        return self
+
+    def count(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """(bins,) how many of (E,) codes or scaled numbers fall into each bin."""
+        size = len(self.counts)
+        if self.edges is None:
+            return np.bincount(np.minimum(values.astype(np.int64), size - 1), minlength=size)
+        bins = np.searchsorted(np.array(self.edges, np.float32), values, side="right")
+        return np.bincount(np.where(np.isnan(values), size - 1, bins), minlength=size)
+
+
+class Statistics(_Data):
+    """How the events of the training were spread.
+
+    Attributes:
+        clients, events: that were counted; of large data a sample of whole clients.
+        columns: feature -> its bins.
+    """
+
+    clients: Count
+    events: Count
+    columns: dict[str, ColumnBins]
+
+    def check_fits(self, vocabulary: Vocabulary) -> None:
+        """A `ValueError` where these are not the columns of the vocabulary."""
+        kinds = {name: bins.edges is None for name, bins in self.columns.items()}
+        if kinds != dict.fromkeys(vocabulary.categorical, True) | dict.fromkeys(vocabulary.numeric, False):
+            raise ValueError("the statistics are of other columns than the vocabulary's")
+
+
+def fit_statistics(sequences: EncodedSequences, vocabulary: Vocabulary) -> Statistics:
+    """The statistics of the training events, from at most about two million of them: every k-th client with all its events."""
+    step = max(1, math.ceil(sequences.events / _SAMPLE_EVENTS))
+    sample = sequences.subset(torch.arange(0, len(sequences), step)) if step > 1 else sequences
+    edges: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in vocabulary.numeric}
+    for columns in _parts(sample):
+        for name, seen in edges.items():
+            seen.append(columns[name][~np.isnan(columns[name].astype(np.float32))])
+    bins = {
+        name: ColumnBins(edges=None, counts=(0,) * _size(codes.size)) for name, codes in vocabulary.categorical.items()
+    }
+    for name, seen in edges.items():
+        ends = _edges(np.concatenate(seen) if seen else np.empty(0, np.float32))
+        bins[name] = ColumnBins(edges=ends, counts=(0,) * (len(ends) + 2))
+    empty = Statistics(clients=0, events=0, columns=bins)
+    clients, events, counts = count_events(empty, [sample])
+    filled = {name: ColumnBins(edges=b.edges, counts=tuple(counts[name].tolist())) for name, b in bins.items()}
+    return Statistics(clients=clients, events=events, columns=filled)
+
+
+def count_events(
+    statistics: Statistics, chunks: Iterable[EncodedSequences]
+) -> tuple[int, int, dict[str, npt.NDArray[np.int64]]]:
+    """Clients, events, and column -> (bins,) counts of these sequences, in the bins of the statistics."""
+    clients = events = 0
+    counts = {name: np.zeros(len(bins.counts), np.int64) for name, bins in statistics.columns.items()}
+    for sequences in chunks:
+        clients, events = clients + len(sequences), events + sequences.events
+        for columns in _parts(sequences):
+            for name, bins in statistics.columns.items():
+                counts[name] += bins.count(columns[name])
+    return clients, events, counts
+
+
+def _size(codes: int) -> int:
+    """Bins of a category of so many codes: the last is for all values beyond the first ones."""
+    return min(codes, FIRST + _TOP + 1)
+
+
+def _edges(values: npt.NDArray[Any]) -> tuple[float, ...]:
+    """Quantiles of the values; one that fills more than a bin has a bin of its own."""
+    if not len(values):
+        return ()
+    quantiles = np.quantile(values, np.arange(1, _BINS) / _BINS, method="inverted_cdf").astype(np.float32)
+    edges, times = np.unique(quantiles, return_counts=True)
+    own = np.nextafter(edges[times > 1], np.float32(np.inf))
+    return tuple(np.unique(np.concatenate([edges, own])).tolist())
+
+
+def _parts(sequences: EncodedSequences) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """All events, some clients at a time: column -> (E,) codes or scaled numbers."""
+    part = sequences.lengths.cumsum(0) // _PART_EVENTS
+    for clients in torch.split(
+        torch.arange(len(sequences)), torch.unique_consecutive(part, return_counts=True)[1].tolist()
+    ):
+        batch = sequences.whole(clients, most=2**62)
+        yield {name: values.cpu().numpy() for name, values in batch.columns.items()}

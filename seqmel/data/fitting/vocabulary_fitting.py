@@ -1,0 +1,317 @@
+"""Fit the vocabulary: the codes of categories on all events, the scales of numbers and gaps on a sample of whole clients.
+
+What is counted over all events adds up over parts of them, so that an engine with many machines can fit the same.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from seqmel.core.errors import SchemaError
+from seqmel.data.encoding.column_fitting import finite, gaps, middle_magnitudes, quantiles, within
+from seqmel.data.encoding.column_reading import whole_columns
+from seqmel.data.encoding.columns import Category, EventColumns, ask
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.checking import DAY_US, EventTimes, category_text, time_sql, times_of
+from seqmel.data.sources.source import ROW, EventSource, ident
+from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
+
+__all__ = [
+    "category_codes",
+    "category_counts_sql",
+    "fit_scales",
+    "fit_vocabulary",
+    "one_in",
+    "sample_sql",
+    "text_name",
+    "time_scale",
+]
+
+_SAMPLE_ROWS = 400_000  # scales are quantiles; a sample of whole clients of this size gives them to two digits and more
+_SAMPLE_ROWS_WITHIN = 2_000_000  # where numbers have a scale for each category, of which some are rare
+_GAP_ROWS = 100_000  # of the sample are sorted for the usual gap, which is two numbers
+_SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+_FARTHEST = sys.float_info.max
+_MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
+_HEAVY_TAIL = (
+    10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
+)
+
+
+def fit_vocabulary(
+    source: EventSource, schema: EventSchema, *, min_count: int = 5, max_categories: int = 20_000
+) -> Vocabulary:
+    """Fit category codes and numeric scales on all events.
+
+    Args:
+        source: the training events.
+        schema: which column is what.
+        min_count: a category value seen fewer times than this is rare: it shares code 1 with the unseen.
+        max_categories: of the rest, how many at most have a code of their own.
+
+    Raises:
+        InputError, SchemaError: see `check_events`; also for a feature with only nulls.
+    """
+    columns = whole_columns(source, schema)
+    times = times_of(source, schema)
+    if columns is not None:
+        return _fit_on_columns(source, schema, columns, times, min_count=min_count, max_categories=max_categories)
+    categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
+    for share in (one_in(times.events, schema), 1):  # few clients may have no one among so many
+        source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, share)}")
+        if source.rows("SELECT 1 FROM sample LIMIT 1"):
+            break
+    numeric = fit_scales(source, schema, categorical)
+    time = time_scale(source, daily=times.daily, low=times.low_us, high=times.high_us)
+    vocabulary = Vocabulary(categorical=categorical, numeric=numeric, time=time)
+    source.query("DROP TABLE sample")
+    return vocabulary
+
+
+def _fit_on_columns(
+    source: EventSource,
+    schema: EventSchema,
+    columns: EventColumns,
+    times: EventTimes,
+    *,
+    min_count: int,
+    max_categories: int,
+) -> Vocabulary:
+    """What `fit_vocabulary` fits on the table `sample`, on the same sample of whole columns."""
+    with ThreadPoolExecutor(columns.threads) as pool:
+        counted = {c: pool.submit(_frequent, x, min_count, max_categories) for c, x in columns.categories.items()}
+        sample, for_gaps = _samples(source, schema, columns)
+        between = pool.submit(gaps, for_gaps)
+        sorting = {c: pool.submit(finite, sample, c) for c in schema.numeric}
+        numbers = {c: x.result() for c, x in sorting.items()}
+        middles = [pool.submit(middle_magnitudes, x) for x in numbers.values()]
+    categorical = {}
+    for c, frequent in counted.items():
+        values, nulls = frequent.result()
+        categorical[c] = category_codes(c, values, nulls=nulls, known=times.events - nulls, label=source.label)
+    sorted_gaps = between.result()
+    q_gaps, *found = quantiles(
+        source,
+        [
+            (sorted_gaps if len(sorted_gaps) else gaps(sample), _SHARES),
+            *((x, _SHARES) for x in numbers.values()),
+            *((x.result(), (0.5,)) for x in middles),
+        ],
+    )
+    q, medians = found[: len(numbers)], found[len(numbers) :]
+    numeric = {}
+    for c, shares, median in zip(numbers, q, medians, strict=True):
+        overall = _scale_of(shares, median[0] if median else None) if shares else None
+        by = schema.numeric_by.get(c)
+        groups = _groups_on_columns(source, c, by, sample) if by and overall else {}
+        numeric[c] = _numeric_scales(c, source.label, overall, by, groups, categorical)
+    time = _time_scale(q_gaps, times.daily, times.low_us, times.high_us)
+    return Vocabulary(categorical=categorical, numeric=numeric, time=time)
+
+
+def _frequent(category: Category, least: int, most: int) -> tuple[list[str], int]:
+    """See `Category.frequent`, and `Category.nulls`."""
+    return category.frequent(least, most), category.nulls
+
+
+def _samples(source: EventSource, schema: EventSchema, columns: EventColumns) -> tuple[EventColumns, EventColumns]:
+    """The samples that the scales of numbers and of gaps are fitted on, of the same clients as SQL chooses."""
+    share = one_in(len(columns.time), schema)
+    if share == 1 and not _one_in_of_gaps(len(columns.time)):
+        return columns, columns
+    hashes = ask(source, schema.client, columns.ids, f"hash({ident(schema.client)}::VARCHAR)")
+    chosen = hashes % share == 0
+    if share == 1 or not columns.lengths[chosen].any():
+        chosen, sample = np.ones(len(hashes), np.bool_), columns
+    else:
+        sample = columns.of(chosen, (*schema.numeric, *schema.numeric_by.values()))
+    fewer = _one_in_of_gaps(len(sample.time))
+    return sample, sample.of(hashes[chosen] // 1_024 % fewer == 0, ()) if fewer else sample
+
+
+def category_counts_sql(source: EventSource, column: str) -> str:
+    """SQL for the values of a category in text form and how often they come; those of parts of the events add up."""
+    counts = f"(SELECT {ident(column)}, count(*) AS __n FROM events GROUP BY 1)"
+    return f"SELECT {category_text(source, column)} AS value, sum(__n)::BIGINT AS n FROM {counts} GROUP BY 1"
+
+
+def _fit_categories(source: EventSource, column: str, min_count: int, max_categories: int) -> CategoryCodes:
+    (_, nulls, known), *frequent = source.rows(
+        f"WITH counted AS MATERIALIZED ({category_counts_sql(source, column)}), sums AS (SELECT NULL::VARCHAR AS value, NULL::BIGINT AS n,"
+        " coalesce(sum(n) FILTER (value IS NULL), 0) AS nulls, coalesce(sum(n) FILTER (value IS NOT NULL), 0) AS known"
+        " FROM counted), frequent AS (SELECT value, n, 0, 0 FROM counted WHERE value IS NOT NULL"
+        f" AND n >= {min_count} ORDER BY n DESC, value LIMIT {max_categories})"
+        " SELECT value, nulls, known FROM (FROM sums UNION ALL FROM frequent) ORDER BY n DESC NULLS FIRST, value"
+    )
+    return category_codes(column, [value for value, *_ in frequent], nulls=nulls, known=known, label=source.label)
+
+
+def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, label: str) -> CategoryCodes:
+    """The codes of a column: its values most frequent first, and among equals in the order of their bytes.
+
+    Raises:
+        SchemaError: no value is known.
+    """
+    if not known:
+        raise SchemaError(f"Column {column!r} of {label} holds only nulls. Leave it out of schema.categorical.")
+    return CategoryCodes(values=tuple(frequent), null=nulls > 0)
+
+
+def one_in(rows: int, schema: EventSchema) -> int:
+    """One in how many clients is in the sample that the scales are fitted on."""
+    return max(1, -(-rows // (_SAMPLE_ROWS_WITHIN if schema.numeric_by else _SAMPLE_ROWS)))
+
+
+def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
+    """SQL for the events of whole clients, chosen by their hash: the same on every run, in any order and part of the rows.
+
+    Columns: __client, __time, the row, the numbers under their names, and the text of categories that numbers lie within.
+    """
+    columns = ", ".join(f"{ident(c)}" for c in schema.numeric)
+    texts = ", ".join(
+        f"{category_text(source, c)} AS {text_name(schema, c)}" for c in sorted(set(schema.numeric_by.values()))
+    )
+    selected = ", ".join(x for x in (columns, texts) if x)
+    return (
+        f"SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time,"
+        f" {ROW}{', ' + selected if selected else ''} FROM events"
+        + (f" WHERE {chosen}" if (chosen := _in_sample_sql(ident(schema.client), one_in)) else "")
+    )
+
+
+def _in_sample_sql(client: str, one_in: int) -> str:
+    """SQL for whether a client is in the sample; empty where all are."""
+    return f"hash({client}::VARCHAR) % {one_in} = 0" if one_in > 1 else ""
+
+
+def text_name(schema: EventSchema, column: str) -> str:
+    """What the text of a category is called in the sample: no name that a column of the events can have."""
+    return f"__text_{schema.categorical.index(column)}"
+
+
+def fit_scales(
+    source: EventSource, schema: EventSchema, categorical: dict[str, CategoryCodes]
+) -> dict[str, NumericScales]:
+    """The scales of all numbers, from the table `sample`."""
+    return {c: _fit_scales(source, c, schema, categorical) for c in schema.numeric}
+
+
+def _quantiles_sql(x: str) -> str:
+    return f"quantile_cont({x}, {list(_SHARES)})"
+
+
+def _fit_scales(
+    source: EventSource, column: str, schema: EventSchema, categorical: dict[str, CategoryCodes]
+) -> NumericScales:
+    x = ident(column) + "::DOUBLE"
+    overall = _group_scales(source, f"SELECT NULL::VARCHAR AS key, {x} AS x FROM sample", 1).get(None)
+    by = schema.numeric_by.get(column)
+    text = text_name(schema, by) if by else ""
+    groups = _group_scales(source, f"SELECT {text} AS key, {x} AS x FROM sample", _MIN_WITHIN) if by and overall else {}
+    return _numeric_scales(column, source.label, overall, by, groups, categorical)
+
+
+def _groups_on_columns(
+    source: EventSource, column: str, by: str, sample: EventColumns
+) -> dict[str | None, NumericScale]:
+    source.connection.register("within_given", within(sample, column, by))
+    groups = _group_scales(source, "SELECT key, x FROM within_given", _MIN_WITHIN)
+    source.connection.unregister("within_given")
+    return groups
+
+
+def _numeric_scales(
+    column: str,
+    label: str,
+    overall: NumericScale | None,
+    by: str | None,
+    groups: dict[str | None, NumericScale],
+    categorical: dict[str, CategoryCodes],
+) -> NumericScales:
+    """The scales of a column, `groups` by the text of the category that it lies within."""
+    if overall is None:
+        raise SchemaError(f"Column {column!r} of {label} holds no finite number. Leave it out of schema.numeric.")
+    if by is None:
+        return NumericScales(overall=overall)
+    codes = categorical[by]
+    within = (groups.get(None) if codes.null else None, None, *(groups.get(v) for v in codes.values))
+    return NumericScales(overall=overall, by=by, within=within)
+
+
+def _group_scales(source: EventSource, rows: str, smallest: int) -> dict[str | None, NumericScale]:
+    """Scales by `key` of the numbers `x` of some SQL, of keys with so many finite ones; the key None is null."""
+    found = source.rows(
+        f"SELECT key, count(*), median(abs(x)) FILTER (x <> 0), {_quantiles_sql('x')}"
+        f" FROM ({rows}) WHERE isfinite(x) GROUP BY key"
+    )
+    return {key: _scale_of(q, unit) for key, n, unit, q in found if n >= smallest}
+
+
+def _scale_of(q: list[float], unit: float | None) -> NumericScale:
+    """The scale that fits these quantiles: of the logarithm in units of `unit` where they have a heavy tail.
+
+    The logarithm grows with the number, so its quantiles are the logarithms of the quantiles.
+    """
+    if not unit or not _is_heavy(q):
+        return _scale(q, None)
+    return _scale([math.copysign(math.log1p(abs(x) / unit), x) for x in q], unit)
+
+
+def _is_heavy(q: list[float]) -> bool:
+    spread = (q[4] - q[2]) or (q[5] - q[1]) or (q[6] - q[0])
+    return spread > 0 and max(q[6] - q[3], q[3] - q[0]) > _HEAVY_TAIL * spread
+
+
+def _scale(q: list[float], log_unit: float | None) -> NumericScale:
+    """Median and the widest interquantile range that is not zero, in units of a normal's standard deviation.
+
+    What lies between numbers further apart than a double can say is as far as it can.
+    """
+    q = [max(-_FARTHEST, min(_FARTHEST, x)) for x in q]
+    widths = ((q[4] - q[2]) / 1.349, (q[5] - q[1]) / 3.290, (q[6] - q[0]) / 4.653)
+    center = q[3] + 0.0  # of -0.0 and 0.0 either may come first
+    return NumericScale(
+        log_unit=log_unit, center=center, scale=next((min(w, _FARTHEST) for w in widths if w > 1e-12), 1.0)
+    )
+
+
+def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> TimeScale:
+    """What the times can tell: first and last event of all (microseconds), and gaps from the table `sample`."""
+    (rows,) = source.row("SELECT count(*) FROM sample")
+    fewer = _one_in_of_gaps(rows)
+    where = f" WHERE hash(__client::VARCHAR) // 1_024 % {fewer} = 0" if fewer else ""
+    q = _gap_quantiles(source, where) or _gap_quantiles(source, "")
+    return _time_scale(q, daily, low, high)
+
+
+def _one_in_of_gaps(rows: int) -> int:
+    """One in how many clients of a sample of so many events is looked at for gaps; 0 where all are."""
+    return -(-rows // _GAP_ROWS) if rows > 2 * _GAP_ROWS else 0
+
+
+def _time_scale(q: list[float] | None, daily: bool, low: int, high: int) -> TimeScale:
+    """From quantiles of gaps, in microseconds; None where there are none."""
+    usual = (
+        _scale([math.log1p(gap / 1e6) for gap in q], None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
+    )
+    return TimeScale(
+        daily=daily,
+        span_days=(high - low) / DAY_US,
+        gap_center=usual.center,
+        gap_scale=max(usual.scale, 0.1),
+        end_us=high,
+    )
+
+
+def _gap_quantiles(source: EventSource, where: str) -> list[float] | None:
+    """Of the gaps above zero between the events of clients of the sample, in microseconds; None where there are none."""
+    (q,) = source.row(
+        f"SELECT {_quantiles_sql('gap')} FROM (SELECT __time - lag(__time) OVER"
+        f" (PARTITION BY __client ORDER BY __time, {ROW}) AS gap FROM sample{where}) WHERE gap > 0"
+    )
+    found: list[float] | None = q
+    return found

@@ -1,0 +1,158 @@
+"""Which column is what: the client, the time, the categories, the numbers. Given, recognised by name, or inferred."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+from seqmel.core.errors import SchemaError, shown
+
+__all__ = [
+    "AS_ASKED",
+    "NOT_NAMED",
+    "EventSchema",
+    "SchemaOptions",
+    "TimeFormat",
+    "TimeUnit",
+    "recognise_client",
+    "recognise_time",
+]
+
+AS_ASKED, NOT_NAMED = "as asked", "not among the columns named"
+"""Why a column is left out where the user wanted it so."""
+
+TimeUnit: TypeAlias = Literal["timestamp", "day", "second", "millisecond", "microsecond"]
+
+_CLIENT_NAMES = (
+    "client customer user cl account card patient person member player visitor household owner subject".split()
+)
+_TIME_NAMES = (
+    "event_time timestamp datetime event_timestamp event_date transaction_time transaction_date trans_time trans_date"
+    " tr_datetime trdatetime date time ts event_day day created_at"
+).split()
+
+
+_DIRECTIVE = re.compile(r"%(.?)")
+_DIRECTIVES = set("dmYybBjHIMSfgnpzaA%")
+
+
+def _checked_format(text: str) -> str:
+    """The format, where it says a day, and says it in one way only."""
+    codes = [found[1] for found in _DIRECTIVE.finditer(text)]
+    unknown = next((code for code in codes if code not in _DIRECTIVES or not code), None)
+    if unknown is not None:
+        raise ValueError(
+            f"{text!r} has %{unknown}, which is not known; expected codes of strptime, as in %d.%m.%Y %H:%M"
+        )
+    dated = [code for code in codes if code in "YymbBdj"]
+    year, month, day = ([code for code in dated if code in kind] for kind in ("Yy", "mbB", "d"))
+    whole = len(year) == 1 and ((len(month) == len(day) == 1 and len(dated) == 3) or dated in (["Y", "j"], ["j", "Y"]))
+    if not whole:
+        raise ValueError(f"{text!r} names no day; expected year, month and day, each once, as in %d.%m.%Y %H:%M")
+    if dated[:2] in (["Y", "d"], ["Y", "j"]) and "m" in dated:
+        raise ValueError(
+            f"{text!r} has the day before the month after the year; with the year first only %Y-%m-%d is read"
+        )
+    return text
+
+
+TimeFormat: TypeAlias = Annotated[str, AfterValidator(_checked_format)]
+"""How times are written, in codes of strptime."""
+
+
+class EventSchema(BaseModel):
+    """The columns that a model learns from, and what each of them is.
+
+    Attributes:
+        client: whose event it is; any type that can be compared.
+        time: when it happened.
+        time_unit: "timestamp" for dates, timestamps and ISO strings; for plain numbers the unit that they count.
+        time_format: how text of times is written where it is not ISO 8601, in codes of strptime (%d.%m.%Y %H:%M); what is
+            written as ISO 8601, and timestamps and dates, are understood all the same.
+        categorical: columns whose values are names, also when they are written as numbers (MCC).
+        numeric: columns whose values are quantities.
+        numeric_by: numeric column -> the categorical column within which it is scaled and embedded, for numbers that
+            mean something only together with their kind (`value` by `parameter`).
+        left_out: column -> why the model does not see it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    client: str
+    time: str
+    time_unit: TimeUnit = "timestamp"
+    time_format: TimeFormat | None = None
+    categorical: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    numeric_by: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+
+    @property
+    def time_kind(self) -> str:
+        """What the times are, in words."""
+        return f"{self.time_unit}, {self.time_format}" if self.time_format else self.time_unit
+
+    @property
+    def left_out_words(self) -> str:
+        """The columns that are left out though nobody said so, and why; empty where there are none."""
+        unsaid = (f"{c} ({why})" for c, why in self.left_out.items() if why not in (AS_ASKED, NOT_NAMED))
+        return f"left out: {names}" if (names := shown(unsaid)) else ""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """All columns that become features, categories first."""
+        return self.categorical + self.numeric
+
+
+class SchemaOptions(BaseModel):
+    """What a user says of the columns. Whatever is not said is inferred; `ignore` leaves columns out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    client: str | None = None
+    time: str | None = None
+    time_unit: TimeUnit | None = None
+    time_format: TimeFormat | None = None
+    categorical: tuple[str, ...] | None = None
+    numeric: tuple[str, ...] | None = None
+    numeric_by: dict[str, str] | None = None
+    ignore: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_kind_of_time(self) -> SchemaOptions:
+        if self.time_format is not None and self.time_unit not in (None, "timestamp"):
+            raise ValueError(
+                f"time_format is for text of dates, and time_unit: {self.time_unit} for numbers; leave one out"
+            )
+        return self
+
+    @property
+    def categories(self) -> dict[str, None]:
+        """The columns that are said to be categories; their codes are not known yet."""
+        return dict.fromkeys((*(self.categorical or ()), *(self.numeric_by or {}).values()))
+
+
+def recognise_client(columns: Iterable[str], label: str) -> str:
+    """The one column that is named like a client id; a `SchemaError` where there is none, or more than one."""
+    pattern = re.compile(rf"^({'|'.join(_CLIENT_NAMES)})[ _-]?(id|uid|no|nr|key|number)?$|^uid$", re.IGNORECASE)
+    return _only([c for c in columns if pattern.match(c)], columns, label, "client")
+
+
+def recognise_time(columns: dict[str, str], label: str) -> str:
+    dated = [c for c, kind in columns.items() if kind.startswith(("TIMESTAMP", "DATE"))]
+    if len(dated) == 1:
+        return dated[0]
+    named = [c for c in (dated or columns) if c.casefold() in _TIME_NAMES]
+    return _only(named, columns, label, "time")
+
+
+def _only(found: list[str], columns: Iterable[str], label: str, what: str) -> str:
+    if len(found) == 1:
+        return found[0]
+    reason = (
+        f"Several columns could be the {what}: {shown(found)}." if found else f"Found no {what} column by its name."
+    )
+    raise SchemaError(f"{reason} {label} has: {shown(columns)}. Name it with --{what} (schema.{what}).")

@@ -1,0 +1,198 @@
+"""Clients, times and categories of events in SQL, and whether the events can be used at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqmel.core.errors import InputError, SchemaError
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.source import EventSource, ident, is_integer, is_real
+from seqmel.data.sources.times import text_time_sql
+
+__all__ = [
+    "DAY_US",
+    "FARTHEST_US",
+    "EventTimes",
+    "Unusable",
+    "category_text",
+    "check_columns",
+    "check_events",
+    "missing",
+    "no_numbers",
+    "time_sql",
+    "times_key",
+    "times_of",
+]
+
+DAY_US = 86_400_000_000
+FARTHEST_US = 2**62
+_COARSE = ("TIMESTAMP_S", "TIMESTAMP_MS")
+_US = {"day": DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1}
+
+
+def time_sql(source: EventSource, schema: EventSchema) -> str:
+    """The time of an event in microseconds (since 1970 for timestamps), null where it cannot be understood.
+
+    A time more than 146,000 years away is not understood either: the gap between two such would not fit in 64 bits.
+    """
+    micros = _micros_sql(source, schema)
+    return f"CASE WHEN {micros} BETWEEN {-FARTHEST_US} AND {FARTHEST_US} THEN {micros} END"
+
+
+def _micros_sql(source: EventSource, schema: EventSchema) -> str:
+    column, kind = ident(schema.time), source.columns[schema.time]
+    if schema.time_unit != "timestamp":
+        return (
+            f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {_US[schema.time_unit]}) AS BIGINT)"
+            if kind == "VARCHAR" or is_real(kind)
+            else f"TRY_CAST({column}::HUGEINT * {_US[schema.time_unit]} AS BIGINT)"
+        )
+    if kind == "VARCHAR":
+        moment = text_time_sql(column, schema.time_format)
+    elif schema.time_format is not None and is_integer(kind):
+        moment = text_time_sql(f"{column}::VARCHAR", schema.time_format)
+    else:
+        moment = f"TRY_CAST({column} AS TIMESTAMP)"
+    micros = f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END"
+    return f"TRY({micros})" if kind in _COARSE else micros  # where TRY_CAST throws
+
+
+def check_events(source: EventSource, schema: EventSchema) -> None:
+    """Raise where a column is missing, a client or a time is null or not to be understood, or text is no number."""
+    times_of(source, schema)
+    for column in schema.numeric:
+        odd = no_numbers(source, column)
+        if odd is not None:
+            raise InputError(
+                f"{odd[0]:,} values in column {column!r} of {source.label} are no numbers, such as {odd[1]!r}, and the model"
+                " was trained with numbers there. Write them as 1234.50: a point before the decimals, and nothing else."
+            )
+
+
+def no_numbers(source: EventSource, column: str) -> tuple[int, str] | None:
+    """How many values of a column cannot be taken as numbers, and one of them; None where all can."""
+    kind = source.columns[column]
+    if is_integer(kind) or is_real(kind) or kind == "BOOLEAN":
+        return None
+    text = f"{ident(column)}::VARCHAR"
+    count, example = source.row(
+        f"SELECT count(*), min({text}) FROM events WHERE {text} IS NOT NULL AND TRY_CAST({text} AS DOUBLE) IS NULL"
+    )
+    return (count, example) if count else None
+
+
+def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
+    """What `check_events` has to look at, once for a source, and finds when all is well."""
+    check_columns(source, schema)
+    key = times_key(schema)
+    if key not in source.checked:
+        rows, clients, times, daily, low, high = source.row(
+            f"SELECT count(*), count({ident(schema.client)}), count(t), bool_and(t % {DAY_US} = 0), min(t), max(t)"
+            f" FROM (SELECT {ident(schema.client)}, {time_sql(source, schema)} AS t FROM events)"
+        )
+        if not rows == clients == times:
+            Unusable(*source.row(f"SELECT {Unusable.sql(source, schema)} FROM events")).check(schema, source.label)
+        source.checked[key] = EventTimes(rows, daily, low, high)
+    found: EventTimes = source.checked[key]
+    return found
+
+
+def times_key(schema: EventSchema) -> tuple[str | None, ...]:
+    """Under what `EventSource.checked` keeps the `EventTimes`, which depend on nothing else."""
+    return schema.client, schema.time, schema.time_unit, schema.time_format
+
+
+@dataclass(frozen=True)
+class EventTimes:
+    """Number of events; whether all times are whole days; the first and the last, in microseconds."""
+
+    events: int
+    daily: bool
+    low_us: int
+    high_us: int
+
+
+def check_columns(source: EventSource, schema: EventSchema) -> None:
+    """The part of `check_events` that needs no event: the columns and their types."""
+    for column in (schema.client, schema.time, *schema.features):
+        source.require(column, "The model was trained with that column; name the columns as they were then.")
+    _check_time_kind(source, schema)
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """How many events have no client, no time, a time that cannot be understood, and an example of the last."""
+
+    no_client: int
+    no_time: int
+    not_a_time: int
+    example: str | None
+
+    @staticmethod
+    def sql(source: EventSource, schema: EventSchema) -> str:
+        """The four as SQL aggregates over `events`; those of parts of the events add up."""
+        client, time, moment = ident(schema.client), ident(schema.time), time_sql(source, schema)
+        coarse = source.columns[schema.time] in _COARSE  # DuckDB cannot write these as text where they are too far away
+        shown_time = "'one beyond the year 290,000'" if coarse else f"{time}::VARCHAR"
+        return (
+            f"count(*) FILTER ({client} IS NULL), count(*) FILTER ({time} IS NULL),"
+            f" count(*) FILTER ({time} IS NOT NULL AND {moment} IS NULL),"
+            f" min({shown_time}) FILTER ({time} IS NOT NULL AND {moment} IS NULL)"
+        )
+
+    def check(self, schema: EventSchema, label: str) -> None:
+        """Raise an `InputError` where there are any."""
+        for nulls, column, what in ((self.no_client, schema.client, "client"), (self.no_time, schema.time, "time")):
+            if nulls:
+                raise missing(nulls, column, what, label)
+        if self.not_a_time:
+            written = f", text written as {schema.time_format!r}" if schema.time_format else ""
+            numbers = "" if schema.time_format else ", or numbers with schema.time_unit"
+            other = (
+                ""
+                if schema.time_format
+                else ". Other text is understood where schema.time_format says how; a trained model keeps to its own"
+            )
+            raise InputError(
+                f"{self.not_a_time:,} times in column {schema.time!r} of {label} cannot be understood, such as"
+                f" {self.example!r}. Expected timestamps, dates{written}, ISO 8601 text (2023-01-31 12:00:00){numbers}{other}."
+            )
+
+
+def missing(count: int, column: str, what: str, label: str) -> InputError:
+    """What is said of events without a client or a time."""
+    return InputError(
+        f"{count:,} events in {label} have no {what} (column {column!r} is null). Drop or mend these rows."
+    )
+
+
+def _check_time_kind(source: EventSource, schema: EventSchema) -> None:
+    kind = source.columns[schema.time]
+    if schema.time_format is not None:
+        _check_formatted(source, schema, kind)
+    if schema.time_unit != "timestamp" and not (kind == "VARCHAR" or is_integer(kind) or is_real(kind)):
+        raise SchemaError(
+            f"The time column {schema.time!r} of {source.label} is {kind}. Expected numbers that count {schema.time_unit}s,"
+            " as schema.time_unit says; for dates and timestamps it is 'timestamp'."
+        )
+
+
+def _check_formatted(source: EventSource, schema: EventSchema, kind: str) -> None:
+    """Numbers have no leading zeros, so that only what begins with the year is written in one way."""
+    if is_real(kind) or (is_integer(kind) and not str(schema.time_format).startswith("%Y%m")):
+        raise SchemaError(
+            f"The time column {schema.time!r} of {source.label} is {kind}, which is not written as {schema.time_format!r}"
+            " (schema.time_format). Expected text, timestamps, dates, or whole numbers such as 20240131 and '%Y%m%d'."
+        )
+
+
+def category_text(source: EventSource, column: str) -> str:
+    """SQL for the text form of a category: whole numbers without a decimal point."""
+    name, kind = ident(column), source.columns[column]
+    if is_real(kind):
+        number = f"{name}::DOUBLE"
+        return (
+            f"CASE WHEN {number} = trunc({number}) AND abs({number}) < 1e15"
+            f" THEN CAST({number} AS BIGINT)::VARCHAR ELSE {name}::VARCHAR END"
+        )
+    return f"{name}::VARCHAR"

@@ -1,0 +1,36 @@
+"""Client ids in the type that another file has them in: "12" of a CSV file is the 12 of a table, "007" is not its 7."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from seqmel.data.sources.source import connect
+
+__all__ = ["ids_as"]
+
+
+def ids_as(ids: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Ids of text or whole numbers in another such type, in which every id keeps its text.
+
+    Raises:
+        ValueError: an id that the type does not have; its text is the first argument.
+    """
+    if ids.type == kind:
+        return ids
+    if not (_is_plain(ids.type) and _is_plain(kind)):
+        raise ValueError(str(ids[0].as_py()) if len(ids) else "")
+    connection = connect()
+    connection.register("ids", pa.table({"id": ids}))
+    connection.register("wanted", pa.table({"id": pa.array([], kind)}))
+    as_wanted = f"TRY_CAST(id AS {connection.execute('DESCRIBE wanted').fetchall()[0][1]})"
+    lost = connection.execute(
+        f"SELECT id::VARCHAR FROM ids WHERE {as_wanted}::VARCHAR IS DISTINCT FROM id::VARCHAR LIMIT 1"
+    ).fetchone()
+    connection.close()
+    if lost:
+        raise ValueError(lost[0])
+    return ids.cast(kind)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))

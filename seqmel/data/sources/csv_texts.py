@@ -1,0 +1,51 @@
+"""The text of CSV files beside the values that were made of it.
+
+Whether `1.50` is a number or the name of a version is known to the model that will be given the events, and not when they are
+read. So what a number, a boolean or a date does not give back is kept, and `with_texts` of `csv_files` takes it where a model wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from seqmel.data.sources.checking import category_text
+from seqmel.data.sources.csv_files import csv_sql, read_as_text
+from seqmel.data.sources.source import ROW, EventSource, ident
+
+__all__ = ["with_texts_beside"]
+
+
+def with_texts_beside(
+    source: EventSource, files: Sequence[str], others: Collection[str]
+) -> tuple[EventSource, dict[str, str]]:
+    """The events with more columns, and column -> the name of the one that has its text.
+
+    Args:
+        source: of CSV files, from `open_events`.
+        files: which.
+        others: columns that cannot be categories.
+    """
+    if read_as_text(source.connection, files, dict.fromkeys(source.columns, "NULL"), "texts") is None:
+        source.query(f"CREATE OR REPLACE TABLE texts AS FROM {csv_sql(files, list(source.columns))}")
+    names = _lost(source, [c for c, kind in source.columns.items() if kind != "VARCHAR" and c not in others])
+    texts = {name: f"__text_{i}" for i, name in enumerate(names)}
+    if texts:
+        source.query("ALTER VIEW events RENAME TO events_alone")
+        chosen = ", ".join(f"texts.{ident(name)} AS {text}" for name, text in texts.items())
+        source.query(
+            f"CREATE VIEW events AS SELECT events_alone.*, {chosen} FROM events_alone JOIN texts ON texts.rowid = {ROW}"
+        )
+    return replace(source, columns=source.columns | dict.fromkeys(texts.values(), "VARCHAR")), texts
+
+
+def _lost(source: EventSource, names: list[str]) -> list[str]:
+    """The columns of which some value, as a category, is not the text of the file."""
+    if not names:
+        return []
+    made = ", ".join(f"{category_text(source, name)} AS {ident(name)}" for name in names)
+    lost = ", ".join(f"bool_or(made.{ident(name)} IS DISTINCT FROM texts.{ident(name)})" for name in names)
+    found = source.row(
+        f"SELECT {lost} FROM (SELECT {made}, {ROW} FROM events) made JOIN texts ON texts.rowid = made.{ROW}"
+    )
+    return [name for name, is_lost in zip(names, found, strict=True) if is_lost]

@@ -1,0 +1,155 @@
+"""Events a part at a time: runs of rows of files, or batches of a table, each seen as an `EventSource` of its own.
+
+For an engine that gives the parts to many machines. A part is read by the same code as the whole, with the columns and
+types of the whole, and its `__row` is a place among all events; so what is made of the parts can be put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from seqmel.data.sources.csv_files import CSV
+from seqmel.data.sources.reading import check_even, event_files, nan_as_null
+from seqmel.data.sources.source import ROW, EventSource, connect, ident, literal, reading
+
+__all__ = ["CLIENT_ROW", "Part", "PartReader", "Shape", "parts_of", "shape_of"]
+
+CLIENT_ROW = "__client_row"
+"""Beside `__row` in the events of a part: a number whose least for a client is the place of the client among all."""
+
+_FILE_ROWS = 40  # bits for the rows of one file
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all parts have in common.
+
+    Attributes:
+        label: what to call the events in a message.
+        raw: column -> DuckDB type, as the events lie there, `__row` not included.
+        columns: column -> DuckDB type, one row an event.
+        nested: whether a row is a client with list columns; then `client` is the column that names it.
+    """
+
+    label: str
+    raw: dict[str, str]
+    columns: dict[str, str]
+    nested: bool
+    client: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows `begin` to `end` of a file, the `number`-th of the events; a file without `end` is read as a whole."""
+
+    number: int
+    file: str
+    begin: int = 0
+    end: int | None = None
+
+
+def shape_of(source: EventSource, client: str) -> Shape:
+    """The shape of the parts of these events."""
+    raw = {name: kind for name, kind, *_ in source.rows("DESCRIBE raw")}
+    return Shape(source.label, {n: k for n, k in raw.items() if n != ROW}, source.columns, source.nested, client)
+
+
+def parts_of(path: str, rows: int) -> Iterator[Part]:
+    """The parts of a file, folder or glob: runs of `rows` rows of Parquet files; a CSV file is one part."""
+    files = event_files(path)
+    parquet = [f for f in files if not f.lower().endswith(CSV)]
+    sizes: dict[str, int] = {}
+    if parquet:
+        listed = ", ".join(literal(f) for f in parquet)
+        with reading(path):
+            found = connect().execute(f"SELECT file_name, num_rows FROM parquet_file_metadata([{listed}])").fetchall()
+        sizes = dict(found)
+    for number, file in enumerate(files):
+        if file not in sizes:
+            yield Part(number, file)
+        for begin in range(0, sizes.get(file, 0), rows):
+            yield Part(number, file, begin, min(begin + rows, sizes[file]))
+
+
+class PartReader:
+    """Opens one part after another as the `EventSource` `source`, whose views then show that part.
+
+    Args:
+        shape: of all parts.
+        memory_limit, threads, temp_folder: see `open_events`.
+    """
+
+    def __init__(
+        self, shape: Shape, *, memory_limit: str | None = None, threads: int = 1, temp_folder: Path | None = None
+    ) -> None:
+        connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
+        self.shape = shape
+        self.source = EventSource(connection, shape.label, shape.columns, nested=shape.nested)
+
+    def file(self, part: Part) -> EventSource:
+        """The events of a part of a file."""
+        self.source.query(f"CREATE OR REPLACE VIEW raw AS {self._file_sql(part)}")
+        return self._opened()
+
+    def table(self, table: pa.Table) -> EventSource:
+        """The events of a table that has the column `__row`."""
+        self.source.connection.register("raw_given", table)
+        self.source.query("CREATE OR REPLACE VIEW raw AS FROM raw_given")
+        return self._opened()
+
+    def _file_sql(self, part: Part) -> str:
+        """The rows of a part, with the columns and types of all files, and their places."""
+        file, base = literal(part.file), part.number << _FILE_ROWS
+        if part.end is not None:
+            hive = "true" if "=" in self.shape.label + part.file else "false"
+            read = f"read_parquet({file}, hive_partitioning = {hive}, file_row_number = true)"
+            where, row = f"WHERE file_row_number >= {part.begin} AND file_row_number < {part.end}", "file_row_number"
+        else:
+            there = self._columns(f"SELECT * FROM read_csv({file}, header = true)")
+            types = ", ".join(f"{literal(n)}: {literal(_as_read(k))}" for n, k in self.shape.raw.items() if n in there)
+            read, where, row = f"read_csv({file}, header = true, types = {{{types}}})", "", "row_number() OVER () - 1"
+        there = self._columns(f"SELECT * FROM {read}")
+        columns = ", ".join(
+            f"{ident(name)}::{kind} AS {ident(name)}" if name in there else f"NULL::{kind} AS {ident(name)}"
+            for name, kind in self.shape.raw.items()
+        )
+        return f"SELECT {columns}, {row} + {base} AS {ROW} FROM {read} {where}"
+
+    def _columns(self, sql: str) -> set[str]:
+        return {name for name, *_ in self.source.rows(f"DESCRIBE {sql}")}
+
+    def _opened(self) -> EventSource:
+        shape, client = self.shape, ident(self.shape.client)
+        if not shape.nested:
+            chosen = ", ".join(ident(name) for name in (*shape.columns, ROW))
+            self.source.query(
+                f"CREATE OR REPLACE VIEW events AS SELECT {nan_as_null(shape.columns)}, {ROW} AS {CLIENT_ROW}"
+                f" FROM (SELECT {chosen} FROM raw)"
+            )
+            return self.source
+        lists = [name for name in shape.columns if name != shape.client]
+        check_even(self.source.connection, shape.label, shape.client, lists)
+        unnested = ", ".join(f"unnest({ident(name)}) AS {ident(name)}" for name in lists)
+        self.source.query("CREATE OR REPLACE VIEW nested AS FROM raw")
+        self.source.query(
+            f"CREATE OR REPLACE VIEW events AS SELECT {nan_as_null(shape.columns)}, row_number() OVER () AS {ROW}"
+            f" FROM (SELECT {client}, {ROW} AS {CLIENT_ROW}, {unnested} FROM raw)"
+        )
+        return self.source
+
+    def without_events(self) -> str:
+        """SQL for the clients of a part with list columns that have no events: `client`, `__client_row`."""
+        first = next(name for name in self.shape.columns if name != self.shape.client)
+        return (
+            f"SELECT {ident(self.shape.client)} AS client, {ROW} AS {CLIENT_ROW} FROM nested"
+            f" WHERE coalesce(len({ident(first)}), 0) = 0"
+        )
+
+
+def _as_read(kind: str) -> str:
+    """The type in which a column of a CSV file is parsed: dates as text, of which casting makes what it does everywhere."""
+    return "VARCHAR" if kind.startswith(("DATE", "TIMESTAMP")) else kind

@@ -1,0 +1,399 @@
+"""Read events from wherever they lie into one shape: a DuckDB view with one row an event.
+
+`open_events` takes a Parquet or CSV file, a folder, a glob, a partitioned data set, a pandas, polars or Arrow table, or
+a list of dictionaries, with one row an event or with one row a client and list columns. What follows (schema, vocabulary, preparation,
+aggregates) sees only an `EventSource`, so there is one code path for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
+from seqmel.data.schema import recognise_client
+from seqmel.data.sources.csv_files import CSV, Categories, register_csv, with_texts
+from seqmel.data.sources.records import is_records, records_table
+from seqmel.data.sources.source import (
+    RESERVED,
+    ROW,
+    EventSource,
+    connect,
+    first_line,
+    ident,
+    literal,
+    no_column,
+    reading,
+)
+
+__all__ = [
+    "Events",
+    "check_even",
+    "client_twice",
+    "csv_files_of",
+    "event_files",
+    "nameless_rows",
+    "nan_as_null",
+    "open_events",
+    "open_unread",
+]
+
+Events: TypeAlias = Any
+"""A path, folder or glob (str or Path); a table: pandas, polars, pyarrow, or anything with an Arrow stream; a pyarrow
+data set; or a list of dictionaries."""
+
+_COUNTED = "row_number() OVER ()"
+_FILE_BITS = 40  # of a place are for the rows of one file
+_PARQUET = (".parquet", ".pq", ".parq")
+
+
+def open_events(
+    events: Events,
+    *,
+    client: str | None = None,
+    time: str | None = None,
+    categories: Categories | None = None,
+    memory_limit: str | None = None,
+    threads: int | None = None,
+    temp_folder: str | os.PathLike[str] | None = None,
+) -> EventSource:
+    """Open events of any supported kind.
+
+    Args:
+        events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table, a pyarrow data set (which is not
+            loaded as a whole), `EventSequences`, or a list of dictionaries: one an event, or one a client with sequences.
+        client: the client column, needed here to unfold list columns and to keep ids of CSV as they are written; recognised by
+            name otherwise.
+        time: the time column, likewise.
+        categories: columns that are known to be categories, and their codes where a model has some: CSV keeps their text.
+        memory_limit: what DuckDB may hold in memory, such as "4GB"; it spills to disk beyond.
+        threads: how many threads it may use; all cores where None.
+        temp_folder: where it may spill.
+
+    Raises:
+        InputError: nothing there, not readable, or zero rows.
+        SchemaError: list columns that do not fit together.
+    """
+    connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
+    return _opened(connection, events, client, categories, read=True)
+
+
+def open_unread(
+    events: Events,
+    *,
+    client: str | None = None,
+    categories: Categories | None = None,
+    memory_limit: str | None = None,
+) -> EventSource:
+    """Like `open_events`, but nothing is read through: CSV stays in its files, and list columns are not compared.
+
+    It is for events that are read elsewhere, part by part (`seqmel.data.sources.parts`), and only looked at here.
+    """
+    return _opened(connect(memory_limit=memory_limit), events, client, categories, read=False)
+
+
+def _opened(
+    connection: duckdb.DuckDBPyConnection,
+    events: Events,
+    client: str | None,
+    categories: Categories | None,
+    *,
+    read: bool,
+) -> EventSource:
+    label, left_out, placed = _register(connection, events, client, categories, read=read)
+    named = getattr(events, "__event_columns__", (None, None, None))  # what EventSequences say of themselves
+    with reading(label):
+        columns = _columns(connection, "raw")
+        if not columns or connection.execute("SELECT 1 FROM raw LIMIT 1").fetchone() is None:
+            raise InputError(f"{label} has no rows. Expected one row an event, or one row a client with list columns.")
+    if len(columns) == 1:  # also what DuckDB makes of a CSV file whose lines differ in their number of fields
+        raise InputError(
+            f"{label} has one column, {next(iter(columns))!r}. Expected a client, a time and columns to learn from;"
+            " in a CSV file, the same number of fields on every line."
+        )
+    if any(_is_list(kind) for kind in columns.values()):
+        unfolded = _unfold(connection, label, columns, left_out, client or named[0], check=read)
+        return replace(unfolded, client=named[0] or unfolded.client, time=named[1], time_format=named[2])
+    connection.execute(
+        f"CREATE VIEW events AS SELECT {nan_as_null(columns)}, {placed.place} AS {ROW} FROM {placed.rows}"
+    )
+    return EventSource(connection, label, columns, left_out=left_out, whole=placed.whole)
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """SQL for rows, and for their places in the input: read off a file or a table, since to count rows takes as long as to
+    scan them, in one thread. `whole`: see `EventSource`."""
+
+    rows: str
+    place: str
+    whole: tuple[str, ...] | pa.Table | str | None = None
+
+
+def _register(
+    connection: duckdb.DuckDBPyConnection,
+    events: Events,
+    client: str | None,
+    categories: Categories | None = None,
+    *,
+    read: bool,
+) -> tuple[str, dict[str, str], _Placed]:
+    """Make the view `raw`, of CSV a table if it is to be read; return what to call it, the partition keys among its columns,
+    and how to have its rows with their places."""
+    if isinstance(events, (str, os.PathLike)):
+        path = os.fspath(events)
+        files = event_files(path)
+        placed = _register_files(connection, path, files, client, categories, read=read)
+        keys = set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0]))
+        return path, dict.fromkeys(sorted(keys), "partition key of the folder"), placed
+    label = f"the given {type(events).__name__}"
+    if isinstance(events, ds.Dataset):
+        table, left_out = events, dict.fromkeys(sorted(_partition_keys(events)), "partition key of the data set")
+    else:
+        table, left_out, texts = _arrow(events), {}, getattr(events, "__event_texts__", None)
+        table = table if texts is None else with_texts(connection, table, texts, categories or {})
+    _check_names(table.schema.names, label)
+    with reading(label):
+        connection.register("raw", table)
+    return label, left_out, _Placed("raw", _COUNTED, table if isinstance(table, pa.Table) else None)
+
+
+def _partition_keys(events: ds.Dataset) -> set[str]:
+    partitioning = getattr(events, "partitioning", None)
+    return set(partitioning.schema.names) if partitioning is not None else set()
+
+
+def _check_names(names: list[str], label: str) -> None:
+    """A `SchemaError` where SQL could not tell two columns apart, or one from what is added here."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name) if name not in seen.values() else name
+        if other != name or names.count(name) > 1:
+            raise SchemaError(
+                f"{label} has the columns {other!r} and {name!r}, which differ in nothing but their case, if at all. Rename one."
+            )
+        if not name:
+            raise SchemaError(f"{label} has a column without a name. Name it.")
+        if RESERVED.fullmatch(name):
+            raise SchemaError(f"{label} has a column named {name!r}, which seqmel keeps for itself. Rename it.")
+
+
+def event_files(path: str) -> list[str]:
+    """The files that a path, folder or glob names, all of one kind, in a fixed order."""
+    import glob
+
+    if os.path.isdir(path):
+        found = [str(f) for f in sorted(Path(path).rglob("*")) if f.is_file() and not _hidden(f, path)]
+        files = [f for f in found if f.lower().endswith((*_PARQUET, *CSV))]
+        if not files:
+            raise InputError(
+                f"No Parquet or CSV file in the folder {path}. It has: {shown(os.listdir(path)) or 'nothing'}"
+            )
+        return _of_one_kind(path, files)
+    if os.path.exists(path):
+        return [path]
+    files = sorted(glob.glob(path, recursive=True)) if glob.has_magic(path) else []
+    if not files and "://" in path:
+        raise InputError(
+            f"{path} is an address, and seqmel reads paths. Mount it, or from Python hand in"
+            " pyarrow.dataset.dataset(...) with its filesystem."
+        )
+    if not files:
+        beside = os.listdir(os.path.dirname(path) or ".") if os.path.isdir(os.path.dirname(path) or ".") else []
+        raise InputError(f"No such file or folder: {path}.{did_you_mean(os.path.basename(path), beside)}")
+    return _of_one_kind(path, files)
+
+
+def _of_one_kind(path: str, files: list[str]) -> list[str]:
+    """The files; refused where CSV lies among others, of which some would have to be passed over."""
+    csv, others = [f for f in files if _are_csv([f])], [f for f in files if not _are_csv([f])]
+    if csv and others:
+        folder = path if os.path.isdir(path) else os.path.dirname(path)
+        raise InputError(
+            f"{path} has CSV files, such as {os.path.basename(csv[0])}, and others, such as {os.path.basename(others[0])}."
+            f" Only files of one kind are read together: name them, as in {os.path.join(folder, '**', '*.parquet')}."
+        )
+    return files
+
+
+def csv_files_of(events: Events) -> list[str]:
+    """The CSV files that a path, folder or glob names; none where the events are something else."""
+    files = event_files(os.fspath(events)) if isinstance(events, (str, os.PathLike)) else []
+    return files if _are_csv(files) else []
+
+
+def _are_csv(files: list[str]) -> bool:
+    return all(f.lower().endswith(CSV) for f in files)
+
+
+def _hidden(file: Path, root: str) -> bool:
+    return any(part.startswith((".", "_")) for part in file.relative_to(root).parts)
+
+
+def _register_files(
+    connection: duckdb.DuckDBPyConnection,
+    path: str,
+    files: list[str],
+    client: str | None,
+    categories: Categories | None,
+    *,
+    read: bool,
+) -> _Placed:
+    """Make `raw` of files: a table of CSV that is to be read, and a view of all else."""
+    if _are_csv(files):
+        with reading(path):
+            register_csv(connection, files, client=client, categories=categories, read=read)
+        return _Placed("raw", "rowid", "raw") if read else _Placed("raw", _COUNTED)
+    for file in files:
+        _check_parquet(file)
+    with reading(path):
+        _check_names(pq.read_schema(files[0]).names, path)
+    hive = "true" if "=" in path + files[0] else "false"
+    listed = "[" + ", ".join(literal(f) for f in files) + "]"
+    rows = f"read_parquet({listed}, union_by_name = true, hive_partitioning = {hive})"
+    with reading(path):
+        connection.execute(f"CREATE VIEW raw AS FROM {rows}")
+    whole = tuple(files) if hive == "false" else None
+    return _Placed(rows, f"(file_index::BIGINT << {_FILE_BITS}) + file_row_number", whole)
+
+
+def _check_parquet(file: str) -> None:
+    """A Parquet file begins and ends with PAR1; the end is what a cut-off copy lacks."""
+    with reading(file), open(file, "rb") as opened:
+        head = opened.read(4)
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - 4))
+        tail = opened.read(4)
+    if head != b"PAR1":
+        raise InputError(
+            f"{file} is not a Parquet file. Expected Parquet, or CSV with the ending .csv, .csv.gz or .tsv."
+        )
+    if tail != b"PAR1" or size < 12:
+        raise InputError(f"{file} is a truncated Parquet file: its end is missing. Copy or write it again.")
+
+
+def _arrow(table: Any) -> pa.Table:
+    kind, wanted = type(table).__name__, "Expected a path, or a pandas, polars or Arrow table."
+    if is_records(table):
+        return records_table(table)
+    if not (hasattr(table, "__arrow_c_stream__") or isinstance(table, pa.RecordBatch)):
+        raise InputError(f"Cannot read events from a {kind}. {wanted}")
+    try:
+        if type(table).__module__.split(".")[0] == "pandas" and hasattr(table, "columns"):
+            named = any(n is not None for n in table.index.names)
+            return _singles(pa.Table.from_pandas(table.reset_index() if named else table, preserve_index=False))
+        return _singles(pa.table(table))
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise InputError(f"Cannot read events from the given {kind}: {first_line(error)}. {wanted}") from None
+
+
+def _singles(table: pa.Table) -> pa.Table:
+    """Half-precision numbers as single ones, which DuckDB knows."""
+    for place, kind in enumerate(table.schema.types):
+        if kind == pa.float16():
+            table = table.set_column(place, table.column_names[place], table.column(place).cast(pa.float32()))
+    return table
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
+    return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()}
+
+
+def nan_as_null(columns: dict[str, str]) -> str:
+    """SQL for all columns, NaN as null.
+
+    Once, here: DuckDB believes the statistics of a Parquet file, which leave NaN out, and so takes isnan(x) for false
+    where they show finite bounds. It does not look through `try`.
+    """
+    reals = [ident(name) for name, kind in columns.items() if kind in ("FLOAT", "DOUBLE")]
+    replaced = ", ".join(f"nullif(try({name}), 'NaN') AS {name}" for name in reals)
+    return f"* REPLACE ({replaced})" if reals else "*"
+
+
+def _is_list(kind: str) -> bool:
+    return kind.endswith("]")
+
+
+def _element(kind: str) -> str:
+    return kind[: kind.rindex("[")]
+
+
+def _unfold(
+    connection: duckdb.DuckDBPyConnection,
+    label: str,
+    columns: dict[str, str],
+    left_out: dict[str, str],
+    client: str | None,
+    *,
+    check: bool,
+) -> EventSource:
+    """One row a client with list columns -> one row an event, in the order of the lists."""
+    lists = [name for name, kind in columns.items() if _is_list(kind)]
+    single = {name: kind for name, kind in columns.items() if name not in lists}
+    if client in lists:
+        raise SchemaError(f"The client column {client!r} of {label} is a list. Name the column that holds the client.")
+    if client is not None and client not in single:
+        raise no_column(client, columns, label, "Expected the column that holds the client.")
+    only = next(iter(single)) if len(single) == 1 else None  # beside the lists nothing else can name the client
+    client = client or only or recognise_client(single, label)
+    connection.execute(f"CREATE VIEW nested AS SELECT *, row_number() OVER () AS {ROW} FROM raw")
+    if check:
+        _check_nested(connection, label, client, lists)
+    unnested = ", ".join(f"unnest({ident(name)}) AS {ident(name)}" for name in lists)
+    left_out |= {name: "one value a client, not an event" for name in single if name != client}
+    kinds = {client: single[client]} | {name: _element(columns[name]) for name in lists}
+    connection.execute(
+        f"CREATE VIEW events AS SELECT {nan_as_null(kinds)}, row_number() OVER () AS {ROW}"
+        f" FROM (SELECT {ident(client)}, {unnested} FROM raw)"
+    )
+    return EventSource(connection, label, kinds, nested=True, left_out=left_out, client=only)
+
+
+def check_even(connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]) -> None:
+    """Raise a `SchemaError` where a client of the view `raw` has lists of unequal length."""
+    key, (first, *others) = ident(client), lists
+    for other in others:
+        uneven = connection.execute(
+            f"SELECT {key}, coalesce(len({ident(first)}), 0) a, coalesce(len({ident(other)}), 0) b FROM raw"
+            " WHERE a <> b LIMIT 1"
+        ).fetchone()
+        if uneven:
+            raise SchemaError(
+                f"List columns of unequal length in {label}: client {uneven[0]!r} has {uneven[1]} values of {first!r}"
+                f" and {uneven[2]} of {other!r}. Expected one value an event in every list column."
+            )
+
+
+def _check_nested(connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]) -> None:
+    key = ident(client)
+    with reading(label):
+        twice = connection.execute(
+            f"SELECT {key}, count(*) FROM raw GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 1"
+        ).fetchone()
+        (nameless,) = connection.execute(f"SELECT count(*) FROM raw WHERE {key} IS NULL").fetchall()[0]
+        check_even(connection, label, client, lists)
+    if nameless:
+        raise nameless_rows(nameless, client, label)
+    if twice:
+        raise client_twice(twice[0], twice[1], label)
+
+
+def nameless_rows(count: int, client: str, label: str) -> InputError:
+    """What is said of rows with list columns that have no client."""
+    return InputError(f"{count:,} rows in {label} have no client (column {client!r} is null). Drop or mend these rows.")
+
+
+def client_twice(client: object, count: int, label: str) -> SchemaError:
+    """What is said of a client with several rows of list columns."""
+    return SchemaError(
+        f"Client {client!r} has {count} rows in {label}, which has list columns. Expected one row a client:"
+        " join its lists, or give one row an event."
+    )

@@ -1,0 +1,69 @@
+"""Shares of the clients for several hosts that know nothing of each other: by a hash of the text of the client's id.
+
+The share of a client depends on nothing but its id and the number of shares, so every host and every later run cuts alike.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from seqmel.core.errors import ConfigError
+from seqmel.data.sources.source import connect
+
+__all__ = ["Shard", "check_shard", "in_shard_sql", "places_in_shard", "shard_of"]
+
+Shard: TypeAlias = tuple[int, int]
+"""(which, of how many), from (1, n) to (n, n)."""
+
+_WORDS = re.compile(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*")
+
+
+def shard_of(words: str) -> Shard:
+    """What `3/8` says.
+
+    Raises:
+        ConfigError: it says no share.
+    """
+    found = _WORDS.fullmatch(words)
+    if found is None:
+        raise ConfigError(f"--shard cannot be {words!r}. Expected which of how many, such as 3/8.")
+    return check_shard((int(found[1]), int(found[2])))
+
+
+def check_shard(shard: Shard) -> Shard:
+    """The share as it is.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    whole = isinstance(shard, tuple) and [type(number) for number in shard] == [int, int]
+    if not whole or not 1 <= shard[0] <= shard[1]:
+        said = "/".join(map(str, shard)) if isinstance(shard, tuple) else repr(shard)
+        raise ConfigError(f"There is no shard {said}: they count from 1, so that of 8 the last is 8/8 (shard=(8, 8)).")
+    return shard
+
+
+def in_shard_sql(client: str, shard: Shard | None) -> str:
+    """SQL for whether a client is in the share: the first 60 bits of the MD5 of its id's text, modulo the number of shares.
+
+    Args:
+        client: SQL for the id.
+        shard: all clients where None.
+    """
+    if shard is None:
+        return "true"
+    return f"('0x' || md5({client}::VARCHAR)[:15])::BIGINT % {shard[1]} = {shard[0] - 1}"
+
+
+def places_in_shard(client_ids: pa.ChunkedArray, shard: Shard) -> npt.NDArray[np.int64]:
+    """(n,) the places of the clients in the share, in their order."""
+    connection = connect()
+    connection.register("ids", pa.table({"id": client_ids, "place": np.arange(len(client_ids))}))
+    found = connection.sql(f"SELECT place FROM ids WHERE {in_shard_sql('id', shard)} ORDER BY place").fetchnumpy()
+    connection.close()
+    return np.asarray(found["place"], np.int64)

@@ -1,0 +1,1 @@
+"""Tables beside the events: labels, prediction targets, and files of embeddings."""

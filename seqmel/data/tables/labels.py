@@ -1,0 +1,414 @@
+"""Read labels and embeddings, and bring them together by client id, never by position."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seqmel.core.errors import InputError, SchemaError, shown
+from seqmel.data.schema import recognise_client
+from seqmel.data.sources.reading import _arrow, _register, event_files
+from seqmel.data.sources.source import EventSource, connect, ident, reading
+from seqmel.data.tables.number_types import Scales
+from seqmel.data.tables.vector_files import scales_of
+
+__all__ = [
+    "Task",
+    "beside",
+    "check_classes",
+    "find",
+    "first_column",
+    "likely_client",
+    "match",
+    "places",
+    "read_column",
+    "read_embeddings",
+    "read_labels",
+    "recognise_task",
+    "to_quantities",
+]
+
+Table: TypeAlias = Any
+"""A path (str or Path) to Parquet or CSV, or a table: pandas, polars, pyarrow, or anything with an Arrow stream."""
+
+Task: TypeAlias = Literal["auto", "classification", "regression"]
+
+_MOST_CLASSES = 20  # a number with more different values than this is a quantity
+_TEXT = re.compile(r"VARCHAR|ENUM.*|UUID")
+_WHOLE = re.compile(r"U?(TINY|SMALL|BIG)?INT(EGER)?|BOOLEAN")
+_NUMBER = re.compile(rf"{_WHOLE.pattern}|U?HUGEINT|FLOAT|DOUBLE|DECIMAL.*")
+_BATCH_ROWS = 100_000
+_VECTOR = re.compile(r"(FLOAT|DOUBLE|TINYINT)\[\d*\]")
+
+
+def read_labels(
+    labels: Table,
+    target: str,
+    *,
+    client: str | None = None,
+    moment: str | None = None,
+    options: tuple[str, str] = ("--client", "--target"),
+) -> pd.Series[Any]:
+    """Read one label a client, or one a client and moment.
+
+    Args:
+        labels: a table with one row a client, or one a client and moment.
+        target: the column to predict: classes (text, booleans, whole numbers) or quantities.
+        client: the client column; recognised by name where None.
+        moment: the column of the moments, where a client has a row for each of several.
+        options: how a user names another client column and target, for the message when one is not there.
+
+    Returns:
+        The target, named as its column, indexed by client id (and moment) in the order of the table. Rows whose target is null,
+        NaN or infinite are left out. Text, booleans and whole numbers keep their kind; other numbers become float64.
+
+    Raises:
+        SchemaError: no such column, or the target is neither text nor boolean nor a number.
+        InputError: not readable, no label at all, a client without an id, or a client (and moment) with two labels.
+    """
+    source = _open(labels, client)
+    client = client or recognise_client(source.columns, source.label)
+    source.require(client, f"Name the client column with {options[0]}.")
+    source.require(target, f"Name the column with {options[1]}.")
+    if client == target:
+        raise SchemaError(
+            f"The column {target!r} is the client column of {source.label}. Name another with {options[1]}."
+        )
+    value = _target_sql(target, source)
+    return _series(source, target, value, client, moment, f"Column {target!r}")
+
+
+def read_column(
+    labels: Table, column: str, *, option: str, client: str | None = None, moment: str | None = None
+) -> pd.Series[Any]:
+    """Read another column of the labels, of any type, as `read_labels` reads the target: to split the clients by it.
+
+    Args:
+        labels, client, moment: see `read_labels`.
+        column: its name.
+        option: how a user names another column, for the message when it is not there.
+
+    Raises:
+        SchemaError, InputError: see `read_labels`.
+    """
+    source = _open(labels, client)
+    client = client or recognise_client(source.columns, source.label)
+    source.require(column, f"Name another column with {option}.")
+    return _series(source, column, ident(column), client, moment, f"Column {column!r}")
+
+
+def _series(source: EventSource, name: str, value: str, client: str, moment: str | None, what: str) -> pd.Series[Any]:
+    """What an SQL expression gives, without its nulls, by client (and moment)."""
+    keys = _keys(source, client, moment)
+    read = source.stream(
+        f"SELECT * FROM (SELECT {value} AS __value, {', '.join(keys)} FROM events) WHERE __value IS NOT NULL",
+        _BATCH_ROWS,
+    ).read_all()
+    if not len(read):
+        raise InputError(f"{what} of {source.label} holds no value. Name one that some clients have.")
+    values: pd.Series[Any] = read.column(0).to_pandas()
+    values.index, values.name = _ids(read.select(range(1, read.num_columns)), source.label), name
+    return values
+
+
+def likely_client(labels: Table, name: str) -> str | None:
+    """`name` where the table has such a column, so that it is the client's; else None."""
+    return name if name in _open(labels, read=False).columns else None
+
+
+def first_column(table: Table) -> str:
+    """The name of the first column, which in a file of embeddings is that of the client."""
+    return next(iter(_open(table, read=False).columns))
+
+
+def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str | None = None) -> pd.DataFrame:
+    """Read one vector a client, or one a client and moment.
+
+    Args:
+        embeddings: a table with one row a client (and moment), the vector in columns `emb_0000 ...`, or in one list column
+            `embedding`; without either, all columns but the client's are the vector. Of int8 and binary that `seqmel embed`
+            wrote, the numbers are read back with the scales in the file (or Arrow table); a bit becomes 0 or 1.
+        client: the client column; the first column where None.
+        moment: the column of the moments, as `embed_as_of` writes it, where a client has a row for each of several.
+
+    Returns:
+        float32, one row a client in the order of the table, indexed by client id (and moment).
+
+    Raises:
+        SchemaError: no such column, or one that holds no numbers.
+        InputError: not readable, no rows, vectors of different lengths, a client without an id, or a client twice.
+    """
+    source = _open(embeddings, client)
+    if client is None:
+        client = next(iter(source.columns))
+        if source.columns[client] not in ("VARCHAR", "BIGINT"):  # of CSV perhaps, whose ids stay as they are written
+            source = _open(embeddings, client)
+    source.require(client, "Name the client column with --client.")
+    keys = _keys(source, client, moment)
+    scales = _scales(embeddings, source.label)
+    names = _vector_columns(source, client, moment, packed=scales is not None)
+    kind = source.columns["embedding"] if names == ["embedding"] else ""
+    packed, nested = kind == "BLOB", bool(_VECTOR.fullmatch(kind))
+    read_as = "BLOB" if packed else "FLOAT[]" if nested else "FLOAT"
+    selected = ", ".join(f"{ident(name)}::{read_as} AS {ident(name)}" for name in names)
+    read = source.stream(f"SELECT {selected}, {', '.join(keys)} FROM events", _BATCH_ROWS).read_all()
+    ids = _ids(read.select(range(len(names), read.num_columns)), source.label)
+    values: Any
+    if packed:
+        assert scales is not None, "without scales a column of bytes is no vector"
+        bits = np.stack([np.frombuffer(row, np.uint8) for row in read.column(0).to_pylist()])
+        values = np.unpackbits(bits, axis=1)[:, : scales.size]
+    elif nested:
+        values = _vectors(read.column(0), ids, source.label)
+    else:
+        values = {name: read.column(name).to_numpy() for name in names}
+    frame: pd.DataFrame = pd.DataFrame(values, index=ids)
+    if scales is not None:
+        _check_size(scales, frame, source.label)
+        frame = pd.DataFrame(scales.decode(frame.to_numpy()), index=ids, columns=frame.columns)
+    return frame.rename(columns=lambda i: f"emb_{i:04}") if packed or nested else frame
+
+
+def _scales(embeddings: Table, label: str) -> Scales | None:
+    """What the file or Arrow table says that its numbers mean."""
+    if isinstance(embeddings, (str, os.PathLike)):
+        return scales_of(event_files(os.fspath(embeddings)), label)
+    schema = getattr(embeddings, "schema", None)
+    return Scales.from_metadata(schema.metadata, label) if isinstance(schema, pa.Schema) else None
+
+
+def _check_size(scales: Scales, frame: pd.DataFrame, label: str) -> None:
+    if scales.size != frame.shape[1]:
+        raise InputError(
+            f"{label} has {frame.shape[1]} numbers a vector and scales for {scales.size}. Expected all columns of a file that"
+            " seqmel embed wrote."
+        )
+
+
+def match(labels: pd.Series[Any], features: pd.DataFrame) -> tuple[pd.Series[Any], pd.DataFrame]:
+    """The clients that both have, by id, in the order of `labels` and under its ids.
+
+    Ids of another type ("12" for 12) are matched through their text where none matches as it is.
+
+    Args:
+        labels: one value a client, indexed by client id.
+        features: one row a client, indexed by client id.
+
+    Raises:
+        InputError: no client is in both; it says how many ids each side has, and shows some.
+    """
+    _once(features.index, "the features")
+    place = find(labels.index, features.index, of="features")
+    found = place >= 0
+    matched = features.iloc[place[found]]
+    matched.index = labels.index[found]
+    return labels[found], matched
+
+
+def find(labelled: pd.Index[Any], clients: pd.Index[Any], *, of: str) -> npt.NDArray[np.intp]:
+    """Where each labelled client is among the clients that have something; -1 where it is not.
+
+    Ids of another type ("12" for 12) are matched through their text where none matches as it is.
+
+    Args:
+        labelled: (N,) ids, each once.
+        clients: (M,) ids, each once.
+        of: what the clients have, for the message: "features".
+
+    Raises:
+        InputError: none is found; it says how many ids each side has, and shows some.
+    """
+    _once(labelled, "the labels")
+    place = places(labelled, clients)
+    if (place < 0).all():
+        raise InputError(
+            f"No client of the labels has {of}. Labels: {_examples(labelled)}; {of}: {_examples(clients)}."
+            " Check that both name the same clients, and the column that holds them."
+        )
+    return place
+
+
+def recognise_task(y: pd.Series[Any]) -> Task:
+    """A number with more than 20 different values is a quantity ("regression"), all else is classes."""
+    number = pd.api.types.is_numeric_dtype(y) and not pd.api.types.is_bool_dtype(y)
+    return "regression" if number and y.nunique() > _MOST_CLASSES else "classification"
+
+
+def to_quantities(y: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    """(clients,) the labels as numbers.
+
+    Raises:
+        InputError: the target is text, or the same for all clients.
+    """
+    if not pd.api.types.is_numeric_dtype(y):
+        raise InputError(f"The target {y.name!r} is text, such as {y.iloc[0]!r}. Regression needs numbers.")
+    quantities = y.to_numpy(np.float64)
+    if quantities.min() == quantities.max():
+        raise InputError(f"The target {y.name!r} is {y.iloc[0]} for all {len(y):,} clients that can be used.")
+    return quantities
+
+
+def check_classes(y: pd.Series[Any]) -> None:
+    """An `InputError` unless there are two classes or more."""
+    if y.nunique() < 2:
+        raise InputError(
+            f"The target {y.name!r} has one class only, {y.tolist()[0]!r}, among the {len(y):,} clients that can be used."
+            " Expected two or more."
+        )
+
+
+def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """The features of both tables for the clients that both have, by id, in the order of `a` and under its ids.
+
+    A column of `b` that has the name of one of `a` gets " (2)" behind it.
+
+    Raises:
+        InputError: no client is in both.
+    """
+    order, right = match(a.index.to_series(), b)
+    renamed = right.rename(columns={name: f"{name} (2)" for name in a.columns.intersection(b.columns)})
+    joined: pd.DataFrame = pd.concat([a.loc[order.index], renamed], axis=1)
+    return joined
+
+
+def _open(table: Table, client: str | None = None, *, read: bool = True) -> EventSource:
+    """The table as a source: `open_events` without its reading of list columns as events, and perhaps of CSV at all."""
+    connection = connect()
+    if isinstance(table, (str, os.PathLike)):
+        label, *_ = _register(connection, table, client, read=read)
+    else:
+        label = f"the given {type(table).__name__}"
+        connection.register("raw", _without_float16(pa.table(_arrow(table))))
+    with reading(label):
+        connection.execute("CREATE VIEW events AS FROM raw")
+        columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE events").fetchall()}
+        if not connection.execute("SELECT 1 FROM events LIMIT 1").fetchall():
+            raise InputError(f"{label} has no rows. Expected one row a client.")
+    return EventSource(connection, label, columns)
+
+
+def _without_float16(table: pa.Table) -> pa.Table:
+    """DuckDB reads float16 from Parquet, but not from Arrow."""
+    return table.cast(pa.schema([field.with_type(_wider(field.type)) for field in table.schema], table.schema.metadata))
+
+
+def _wider(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_wider(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_wider(kind.value_type))
+    return pa.float32() if pa.types.is_float16(kind) else kind
+
+
+def _target_sql(target: str, source: EventSource) -> str:
+    kind = source.columns[target]
+    if _WHOLE.fullmatch(kind):
+        return ident(target)
+    if _TEXT.fullmatch(kind):
+        return f"{ident(target)}::VARCHAR"
+    if _NUMBER.fullmatch(kind):
+        return f"CASE WHEN isfinite({ident(target)}::DOUBLE) THEN {ident(target)}::DOUBLE END"
+    raise SchemaError(
+        f"The target {target!r} of {source.label} is of type {kind}. Expected text or booleans (classes), or numbers."
+    )
+
+
+def _keys(source: EventSource, client: str, moment: str | None) -> list[str]:
+    """SQL of what names a row: the client, and the moment, of which all kinds of times become one."""
+    if moment is None:
+        return [ident(client)]
+    source.require(moment, "Name the column of the moments with --moment.")
+    if moment == client:
+        raise SchemaError(f"Client and moment are the same column, {client!r}, in {source.label}. Name two columns.")
+    is_time = re.match(r"TIMESTAMP|DATE", source.columns[moment])
+    return [ident(client), f"{ident(moment)}{'::TIMESTAMP' if is_time else ''} AS {ident(moment)}"]
+
+
+def _vector_columns(source: EventSource, client: str, moment: str | None, *, packed: bool) -> list[str]:
+    columns = source.columns
+    kind = columns.get("embedding", "")
+    if _VECTOR.fullmatch(kind) or (packed and kind == "BLOB"):
+        return ["embedding"]
+    others = [name for name in columns if name not in (client, moment)]
+    names = [name for name in others if re.fullmatch(r"emb_\d+", name)] or others
+    wrong = [f"{name} ({columns[name]})" for name in names if not _NUMBER.fullmatch(columns[name])]
+    if wrong or not names:
+        raise SchemaError(
+            f"Cannot take vectors from {source.label}: beside the client column {client!r} it has"
+            f" {'columns without numbers: ' + shown(wrong) if wrong else 'no column'}. Expected numbers in columns"
+            " emb_0000 ..., or lists in a column 'embedding'. Another client column is named with --client."
+        )
+    return names
+
+
+def _vectors(column: pa.ChunkedArray, ids: pd.Index[Any], label: str) -> npt.NDArray[np.float32]:
+    """Lists of equal length as a matrix, (clients, dimensions)."""
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    uneven = np.flatnonzero(lengths != lengths[0])
+    if len(uneven) or not lengths[0]:
+        client, length = (ids[uneven[0]], lengths[uneven[0]]) if len(uneven) else (ids[0], 0)
+        raise InputError(
+            f"Client {_plain(client)} has a vector of {length} numbers in {label}, the first client one of"
+            f" {lengths[0]}. Expected vectors of one length, and no empty ones."
+        )
+    values = pc.list_flatten(column).to_numpy()
+    return np.asarray(values, np.float32).reshape(len(lengths), -1)
+
+
+def _ids(keys: pa.Table, label: str) -> pd.Index[Any]:
+    for what, name, column in zip(("client", "moment"), keys.column_names, keys.columns, strict=False):
+        if column.null_count:
+            raise InputError(
+                f"{column.null_count:,} rows of {label} have no {what} (column {name!r} is null). Drop or mend them."
+            )
+    parts = [
+        pd.Index(column.to_pandas(), name=name) for name, column in zip(keys.column_names, keys.columns, strict=True)
+    ]
+    ids: pd.Index[Any] = parts[0] if len(parts) == 1 else pd.MultiIndex.from_arrays(parts)
+    _once(ids, label)
+    return ids
+
+
+def _once(ids: pd.Index[Any], label: str) -> None:
+    again = ids[ids.duplicated()]
+    if len(again):
+        row = "one row a client" if ids.nlevels == 1 else "one row a client and moment"
+        raise InputError(
+            f"Client {_plain(again[0])} has {int(ids.isin(again[:1]).sum())} rows in {label}. Expected {row}:"
+            " drop or join the others."
+        )
+
+
+def places(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
+    """Where each wanted id is among the ids, which are all different; -1 where it is not.
+
+    Where none is there as it is, they are compared as text, so that "12" finds 12.
+    """
+    place = np.asarray(ids.get_indexer(wanted), np.intp)
+    return _places_by_text(wanted, ids) if (place < 0).all() else place
+
+
+def _places_by_text(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
+    """Where each wanted id is among the ids, compared as text; -1 where it is not."""
+    place: dict[str, int] = {}
+    for i, client in enumerate(ids):
+        place.setdefault(_plain(client), i)
+    return np.array([place.get(_plain(client), -1) for client in wanted], np.intp)
+
+
+def _plain(client: object) -> str:
+    if isinstance(client, tuple):
+        return " at ".join(map(_plain, client))
+    whole = isinstance(client, (float, np.floating)) and float(client).is_integer()
+    return str(int(client)) if whole else str(client)  # type: ignore[call-overload]
+
+
+def _examples(ids: pd.Index[Any]) -> str:
+    return f"{len(ids):,} clients, such as {', '.join(repr(i) for i in ids[:3].tolist())}"

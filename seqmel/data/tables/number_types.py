@@ -1,0 +1,117 @@
+"""Smaller numbers for vectors: float16, 256 steps a dimension (int8), or one bit a dimension (binary).
+
+What int8 and binary mean is said by `Scales`, one set for all vectors that are to be compared. Files of embeddings carry
+theirs; what a smaller type costs is measured with the same `Scales`, on what is read back from it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from seqmel.core.errors import ConfigError, InputError
+
+__all__ = ["META", "NumberType", "Scales", "check_number_types", "stored_bytes"]
+
+NumberType: TypeAlias = Literal["float32", "float16", "int8", "binary"]
+Matrix: TypeAlias = npt.NDArray[np.float32]
+
+META = b"seqmel_scales"
+"""The key of the scales in the metadata of a Parquet or Arrow schema."""
+
+_BITS = {"float32": 32, "float16": 16, "int8": 8, "binary": 1}
+_LEVELS, _LOWEST = 255, -128
+_TAIL = 0.001  # of the rows lies beyond each end of the int8 range: one outlier must not widen every step
+_HALF = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """How the numbers of D dimensions are stored.
+
+    Attributes:
+        number_type: float32 and float16 need no scales; `low` and `step` are then of length D all the same.
+        low: (D,) float32: of int8 the number that the lowest code stands for; of binary the threshold.
+        step: (D,) float32: of int8 what one code more stands for.
+    """
+
+    number_type: NumberType
+    low: Matrix
+    step: Matrix
+
+    @classmethod
+    def fit(cls, rows: Matrix, number_type: NumberType) -> Scales:
+        """From (N, D) vectors: the .001 and .999 quantile of each dimension for int8, its mean for binary."""
+        low, step = np.zeros(rows.shape[1], np.float32), np.ones(rows.shape[1], np.float32)
+        if number_type == "int8":
+            low, high = np.quantile(rows, [_TAIL, 1 - _TAIL], axis=0).astype(np.float32)
+            step = np.where(high > low, (high - low) / _LEVELS, 1).astype(np.float32)
+        if number_type == "binary":
+            low = np.asarray(rows.mean(0), np.float32)
+        return cls(number_type, low, step)
+
+    @property
+    def size(self) -> int:
+        """D."""
+        return len(self.low)
+
+    def encode(self, x: Matrix) -> npt.NDArray[Any]:
+        """(M, D) float32 -> (M, D) float32, float16, int8 or bool. Beyond the range of float16 and int8 is cut off."""
+        if self.number_type == "float16":
+            return np.asarray(np.clip(x, -_HALF, _HALF).astype(np.float16))
+        if self.number_type == "int8":
+            codes = np.clip(np.rint((x - self.low) / self.step), 0, _LEVELS)
+            return np.asarray((codes + _LOWEST).astype(np.int8))
+        return np.asarray(x > self.low) if self.number_type == "binary" else x
+
+    def decode(self, stored: npt.NDArray[Any]) -> Matrix:
+        """The other way round, to float32; a bit becomes 0 or 1."""
+        numbers = stored.astype(np.float32)
+        if self.number_type == "int8":
+            return np.asarray(self.low + self.step * (numbers - _LOWEST), np.float32)
+        return numbers
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """For a schema; nothing for the types that need no scales."""
+        if self.number_type not in ("int8", "binary"):
+            return {}
+        said = {"number_type": self.number_type, "low": self.low.tolist(), "step": self.step.tolist()}
+        return {META: json.dumps(said).encode()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[bytes, bytes] | None, label: str) -> Scales | None:
+        """What a schema says; None where it says nothing.
+
+        Raises:
+            InputError: scales that this version cannot read.
+        """
+        if not metadata or META not in metadata:
+            return None
+        try:
+            said = json.loads(metadata[META])
+            low, step = (np.asarray(said[name], np.float32) for name in ("low", "step"))
+            check_number_types((said["number_type"],))
+            if low.ndim != 1 or low.shape != step.shape:
+                raise ValueError
+            return cls(said["number_type"], low, step)
+        except (KeyError, TypeError, ValueError, ConfigError):
+            raise InputError(f"{label} has scales that cannot be read. Write the embeddings again.") from None
+
+
+def stored_bytes(size: int, number_type: NumberType) -> int:
+    """Bytes of one vector of `size` numbers, without the scales, which are one set a file."""
+    return math.ceil(size * _BITS[number_type] / 8)
+
+
+def check_number_types(names: tuple[str, ...]) -> None:
+    """A `ConfigError` for a number type that there is not."""
+    known = get_args(NumberType)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"There is no number type {name!r}. Expected some of: {', '.join(known)}.")

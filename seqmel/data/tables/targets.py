@@ -1,0 +1,108 @@
+"""Targets: what a fine-tuned model predicts, and how labels become the numbers that it learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
+
+from seqmel.core.errors import InputError, SchemaError, shown
+from seqmel.data.tables.labels import Task, check_classes, recognise_task, to_quantities
+
+__all__ = ["Target", "Targets", "check_names"]
+
+Classes = tuple[StrictBool, ...] | tuple[StrictInt, ...] | tuple[StrictFloat, ...] | tuple[StrictStr, ...]
+_MOST_CLASSES = 1_000
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Target(_Data):
+    """One column that is predicted: one of several classes, or a quantity.
+
+    Attributes:
+        name: the column of the labels.
+        classes: their values, sorted; empty for a quantity.
+        center, scale: mean and deviation of a quantity, taken off before it is learnt.
+        temperature: what the outputs of classes are divided by before they become probabilities; 1 if not calibrated.
+    """
+
+    name: str
+    classes: Classes = ()
+    center: float = 0.0
+    scale: float = 1.0
+    temperature: float = 1.0
+
+    @classmethod
+    def of(cls, y: pd.Series[Any], task: Task = "auto") -> Target:
+        """The target that these labels have.
+
+        Raises:
+            InputError: one class only, too many classes, a constant, or text where a quantity was asked for.
+        """
+        if (recognise_task(y) if task == "auto" else task) == "regression":
+            numbers = to_quantities(y)
+            return cls(name=str(y.name), center=float(numbers.mean()), scale=float(numbers.std()))
+        check_classes(y)
+        values = np.unique(y.to_numpy()).tolist()
+        if len(values) > _MOST_CLASSES:
+            raise InputError(
+                f"The target {y.name!r} has {len(values):,} different values, such as {shown(map(repr, values), 3)}."
+                f" Expected at most {_MOST_CLASSES:,} classes. Join some, or name another target."
+            )
+        return cls(name=str(y.name), classes=tuple(values))
+
+    @property
+    def task(self) -> Task:
+        """ "classification" or "regression"."""
+        return "classification" if self.classes else "regression"
+
+    @property
+    def size(self) -> int:
+        """Outputs of its head: one a class, or one."""
+        return len(self.classes) or 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a prediction has for it: `gender=F`, `gender=M` and `gender`, or `age` alone."""
+        return (*(f"{self.name}={value}" for value in self.classes), self.name)
+
+    def encode(self, y: pd.Series[Any]) -> npt.NDArray[np.float32]:
+        """(clients,) codes of classes, or standardised quantities."""
+        if not self.classes:
+            return ((y.to_numpy(np.float64) - self.center) / self.scale).astype(np.float32)
+        return np.asarray(pd.Index(self.classes).get_indexer(pd.Index(y)), np.float32)
+
+    def probabilities(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """(clients, size) outputs of the head -> (clients, classes), each row summing to one."""
+        scaled = outputs / self.temperature
+        shares = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+    def predicted(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+        """(clients, size) outputs of the head -> (clients,) the likeliest class, or the quantity in its own unit."""
+        if not self.classes:
+            return np.asarray(outputs[:, 0] * self.scale + self.center)
+        return np.asarray(np.asarray(self.classes)[outputs.argmax(axis=1)])
+
+
+class Targets(_Data):
+    """All targets of a model, in the order of its outputs; `targets.json` holds them."""
+
+    targets: tuple[Target, ...]
+
+
+def check_names(targets: tuple[Target, ...], *keys: str) -> None:
+    """A `SchemaError` where two columns of the predictions, behind those that say whose they are, would have one name."""
+    names = [*keys, *(name for target in targets for name in target.columns)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SchemaError(
+            f"Predictions would have two columns named {shown(map(repr, twice))}. Name each target once, and rename what"
+            " clashes with another column."
+        )

@@ -1,0 +1,164 @@
+"""Files of embeddings: whose they are, then the numbers, in columns or one list, in any number type."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seqmel.core.errors import InputError
+from seqmel.data.tables.number_types import META, NumberType, Scales
+
+__all__ = [
+    "Layout", "VectorLayout", "models_of", "read_scales", "scales_of", "vector_columns", "write_tables", "write_vectors",
+]  # fmt: skip
+
+Layout: TypeAlias = Literal["columns", "list"]
+
+_ROWS = 65_536
+_MODEL = b"seqmel_model"
+
+
+@dataclass(frozen=True)
+class VectorLayout:
+    """How vectors lie in a file.
+
+    Attributes:
+        layout: "columns" for one column a dimension, `emb_0000` ...; "list" for one fixed-size list column `embedding`,
+            which for binary is one column of packed bytes, the first dimension in the highest bit.
+        dtype: of the numbers; a binary column is boolean.
+        dim: only so many first numbers of each vector; None takes all.
+        scales: of int8 and binary; None takes them from the vectors themselves.
+        model: the fingerprint of the model that made them, which the file keeps; None where nobody knows.
+    """
+
+    layout: Layout = "columns"
+    dtype: NumberType = "float32"
+    dim: int | None = None
+    scales: Scales | None = None
+    model: str | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether vectors can be written before all of them are known."""
+        return self.scales is not None or self.dtype not in ("int8", "binary")
+
+    def fitted(self, vectors: npt.NDArray[np.float32]) -> VectorLayout:
+        """The same with scales, taken from (N, D) vectors where they are not given."""
+        return replace(self, scales=self.scales or Scales.fit(vectors[:, : self.dim], self.dtype))
+
+    def table(self, keys: pa.Table, vectors: npt.NDArray[np.float32]) -> pa.Table:
+        """(N, K) keys and (N, D) vectors side by side."""
+        scales = self.scales or Scales.fit(vectors[:, : self.dim], self.dtype)
+        columns = _as_columns(scales.encode(np.ascontiguousarray(vectors[:, : self.dim])), self.layout)
+        table = pa.table(dict(zip(keys.column_names, keys.columns, strict=True)) | columns)
+        of_model = {_MODEL: self.model.encode()} if self.model else {}
+        return table.replace_schema_metadata((scales.to_metadata() | of_model) or None)
+
+
+def write_vectors(path: Path, keys: pa.Table, vectors: npt.NDArray[np.float32], layout: VectorLayout) -> None:
+    """Write N vectors beside the columns that say whose they are, some rows at a time.
+
+    Args:
+        path: the Parquet file.
+        keys: (N, K) columns.
+        vectors: (N, D), in memory or mapped from a file.
+        layout: how.
+    """
+    layout = layout.fitted(vectors)
+    begins = range(0, max(1, len(vectors)), _ROWS)
+    tables = (layout.table(keys.slice(begin, _ROWS), vectors[begin : begin + _ROWS]) for begin in begins)
+    write_tables(path, tables, keys=keys.num_columns)
+
+
+def write_tables(path: Path, tables: Iterable[pa.Table], *, keys: int = 1) -> int:
+    """Write tables, which are made one by one, to a Parquet file; returns its rows. The first columns are the keys."""
+    rows, writer = 0, None
+    with contextlib.ExitStack() as stack:
+        for table in tables:
+            if writer is None:
+                names = table.column_names[:keys]
+                writer = stack.enter_context(
+                    pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=names)
+                )
+            writer.write_table(table)
+            rows += len(table)
+    return rows
+
+
+def read_scales(path: str | Path, *, dtype: NumberType, size: int) -> Scales:
+    """The scales of an earlier file of embeddings, for vectors whose numbers are to mean the same.
+
+    Args:
+        path: a Parquet file that was written with `dtype`.
+        dtype: int8 or binary.
+        size: numbers a vector.
+
+    Raises:
+        InputError: no such file, no Parquet, or of another type or size.
+    """
+    try:
+        found = Scales.from_metadata(pq.read_schema(path).metadata, str(path))
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"Cannot read scales from {path}: {str(error).splitlines()[0]}") from None
+    if found is None or found.number_type != dtype or found.size != size:
+        has = "no scales" if found is None else f"scales of {found.size} numbers of type {found.number_type}"
+        raise InputError(f"{path} has {has}. Expected embeddings of {size} numbers that were written as {dtype}.")
+    return found
+
+
+def scales_of(files: Sequence[str], label: str) -> Scales | None:
+    """The scales that files of embeddings share; None where they have none, or are no Parquet.
+
+    Raises:
+        InputError: files with different scales, whose numbers do not mean the same.
+    """
+    found = _said(files, META)
+    if len(found) > 1:
+        one, other = list(found.values())[:2]
+        raise InputError(
+            f"{one} and {other} of {label} have different scales, so that equal numbers differ in meaning. Write them with"
+            " the same scales (seqmel embed --scales FILE), or read them one by one."
+        )
+    said = next(iter(found), None)
+    return Scales.from_metadata({META: said} if said else None, label)
+
+
+def models_of(files: Sequence[str]) -> set[str]:
+    """The fingerprints of the models that made the vectors of these files; nothing of a file that does not say."""
+    return {said.decode() for said in _said(files, _MODEL) if said is not None}
+
+
+def _said(files: Sequence[str], key: bytes) -> dict[bytes | None, str]:
+    """What the metadata of Parquet files say under a key, each with a file that says it."""
+    found = {}
+    for file in files:
+        with contextlib.suppress(OSError, pa.ArrowException):
+            found[(pq.read_schema(file).metadata or {}).get(key)] = file
+    return found
+
+
+def _as_columns(numbers: npt.NDArray[np.generic], layout: Layout) -> dict[str, pa.Array]:
+    """(N, D) numbers as columns of a table."""
+    if layout == "list" and numbers.dtype == bool:
+        packed = np.packbits(numbers.astype(bool), axis=1)
+        kind = pa.binary(packed.shape[1])
+        buffers = [None, pa.py_buffer(np.ascontiguousarray(packed).tobytes())]
+        return {"embedding": pa.FixedSizeBinaryArray.from_buffers(kind, len(packed), buffers)}
+    if layout == "list":
+        flat = pa.array(np.ascontiguousarray(numbers).reshape(-1))
+        return {"embedding": pa.FixedSizeListArray.from_arrays(flat, numbers.shape[1])}
+    names = vector_columns(numbers.shape[1])
+    return {name: pa.array(column) for name, column in zip(names, np.ascontiguousarray(numbers.T), strict=True)}
+
+
+def vector_columns(size: int) -> list[str]:
+    """What the numbers of a vector are called: emb_0000, emb_0001, ..."""
+    return [f"emb_{i:04d}" for i in range(size)]

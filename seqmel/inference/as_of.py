@@ -1,0 +1,264 @@
+"""As-of embeddings: the vector of what was known of a client at a moment, from the events before it and no others.
+
+For training sets that look ahead (did the client leave in the month after?): each row is a client and a moment, the same
+client may come at many moments, and nothing of what happened at the moment or after it is in the vector.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import torch
+
+from seqmel.core.atomic_files import allocate, check_output, map_numbers, scratch_beside, written_beside
+from seqmel.core.device import keep_large_blocks, resolve_device
+from seqmel.core.errors import InputError
+from seqmel.core.progress import Progress, silent
+from seqmel.data.schema import EventSchema
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sequences.prepared import is_prepared, open_prepared
+from seqmel.data.sources.checking import check_events, time_sql
+from seqmel.data.sources.reading import Events, open_events
+from seqmel.data.sources.shard import Shard, places_in_shard
+from seqmel.data.sources.source import ROW, ident
+from seqmel.data.tables.number_types import NumberType
+from seqmel.data.tables.vector_files import Layout, write_vectors
+from seqmel.inference.embed import finite, sequence_chunks, token_batches, vector_layout
+from seqmel.model import AnyModel, Model, as_model
+
+__all__ = ["Moments", "embed_as_of", "read_moments", "vectors_as_of"]
+
+_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Moments:
+    """R rows of a client and a moment.
+
+    Attributes:
+        table: (R, 2) the client and time columns as they came.
+        time_us: (R,) int64, the moments in microseconds, as the model counts time.
+        label: what to call them in a message.
+    """
+
+    table: pa.Table
+    time_us: npt.NDArray[np.int64]
+    label: str
+
+    def __len__(self) -> int:
+        return len(self.time_us)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Moments:
+        """Only these rows, in this order."""
+        return Moments(self.table.take(rows), self.time_us[rows], self.label)
+
+
+def read_moments(moments: Events, schema: EventSchema) -> Moments:
+    """Read a table of clients and moments: columns named as the client and time columns of the events, others ignored.
+
+    Raises:
+        SchemaError: a column is missing, or the time column is of another kind than the events'.
+        InputError: not readable, no rows, or a client or moment is null or not to be understood.
+    """
+    source = open_events(moments, client=schema.client)
+    rows_schema = EventSchema(
+        client=schema.client, time=schema.time, time_unit=schema.time_unit, time_format=schema.time_format
+    )
+    check_events(source, rows_schema)
+    client, time = ident(schema.client), ident(schema.time)
+    read = source.stream(f"SELECT {client}, {time}, {time_sql(source, rows_schema)} FROM events ORDER BY {ROW}", _ROWS)
+    table = read.read_all().rename_columns([schema.client, schema.time, "__us"])
+    return Moments(table.select([0, 1]), table.column(2).to_numpy(), source.label)
+
+
+def embed_as_of(
+    model: AnyModel,
+    events: Events,
+    moments: Events,
+    output: str | Path,
+    *,
+    layout: Layout = "columns",
+    dtype: NumberType = "float32",
+    dim: int | None = None,
+    scales: str | Path | None = None,
+    shard: Shard | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> tuple[int, int]:
+    """Write a vector for each row of `moments`, in their order: client, moment, then the numbers.
+
+    A client that has no event before the moment has the vector of an empty sequence.
+
+    Args:
+        model, events, layout, dtype, dim, scales, shard, device, progress: see `embed_to_parquet`.
+        moments: a table with a client and a time column, named and written as those of the events; or one moment for
+            all clients, such as "2024-01-31" or, where time is counted in numbers, "365".
+        output: the Parquet file to write.
+        overwrite: replace what is there.
+
+    Returns:
+        Number of rows and of dimensions.
+
+    Raises:
+        SeqmelError: whatever is wrong with the input or the output; no client of the moments has events.
+    """
+    model, output = as_model(model), Path(output)
+    check_output(output, overwrite=overwrite, folder=False, reads=(events, moments, scales))
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
+    found = vectors_as_of(model, events, moments, output, shard=shard, device=device, progress=progress)
+    with written_beside(output) as partial, found as (rows, vectors):
+        write_vectors(partial, rows, vectors, how)
+    return len(rows), dim or model.encoder.output_size
+
+
+@contextlib.contextmanager
+def vectors_as_of(
+    model: Model,
+    events: Events,
+    moments: Events,
+    output: Path,
+    *,
+    shard: Shard | None,
+    device: str,
+    progress: Progress,
+) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
+    """Yield (R, 2) clients and moments and their (R, D) vectors, which lie in a file beside the output until then.
+
+    Args:
+        model, events, moments, output, shard, device, progress: see `embed_as_of`.
+    """
+    one = _one_moment(moments, model.schema)
+    wanted = read_moments(moments if one is None else _every_client(model, events, one), model.schema)
+    if shard is not None:
+        wanted = wanted.take(places_in_shard(wanted.table.column(0), shard))
+    placed = resolve_device(device)
+    keep_large_blocks()
+    with scratch_beside(output) as scratch:
+        shape = (len(wanted), model.encoder.output_size)
+        allocate(scratch / "vectors", 4 * shape[0] * shape[1])
+        vectors = map_numbers(scratch / "vectors", shape, "r+")
+        _fill(vectors, model, events, wanted, shard, placed, progress)
+        yield wanted.table, vectors
+
+
+def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | None:
+    """The moment that a text says, when it is no path."""
+    if not isinstance(moments, (str, os.PathLike)) or Path(moments).exists():
+        return None
+    with contextlib.suppress(ValueError):
+        if schema.time_unit != "timestamp":
+            return int(str(moments))
+        said = dt.datetime.fromisoformat(str(moments))
+        return said.astimezone(dt.timezone.utc).replace(tzinfo=None) if said.tzinfo else said
+    if re.fullmatch(r"[-+0-9.,:/ TZ]+", str(moments)):
+        example = "2024-01-31 or 2024-01-31 12:00" if schema.time_unit == "timestamp" else "365, in whole numbers"
+        raise InputError(f"{str(moments)!r} is no moment, nor a file that is there. Write one such as {example}.")
+    return None
+
+
+def _every_client(model: Model, events: Events, moment: dt.datetime | int) -> pa.Table:
+    """All clients of the events with this moment, in the order of the events."""
+    client = model.schema.client
+    if is_prepared(events):
+        ids = open_prepared(events).sequences.client_ids
+    else:
+        source = open_events(events, client=client)
+        source.require(client, "The model was trained with that column; name the columns as they were then.")
+        ids = source.stream(f"SELECT client FROM ({source.clients_sql(client)}) ORDER BY first", _ROWS).read_all()[0]
+    kind = pa.int64() if isinstance(moment, int) else pa.timestamp("us")
+    return pa.table({client: ids, model.schema.time: pa.repeat(pa.scalar(moment, kind), len(ids))})
+
+
+def _fill(
+    vectors: npt.NDArray[np.float32],
+    model: Model,
+    events: Events,
+    wanted: Moments,
+    shard: Shard | None,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Vectors come in the order in which the clients' events do, and lie in that of the moments."""
+    vectors[:] = _of_nothing(model, device)
+    ids = wanted.table.column(0).to_pandas()
+    seen = np.zeros(len(wanted), bool)
+    _, chunks = sequence_chunks(model, events, shard=shard)
+    with progress.task("embed", len(wanted), "moments") as task:
+        for sequences in chunks:
+            client = pd.Index(sequences.client_ids.to_pandas()).get_indexer(ids)
+            rows = np.flatnonzero(client >= 0)
+            seen[rows] = True
+            _embed_rows(vectors, rows, client[rows], sequences, model, wanted.time_us[rows], device)
+            task.advance(len(rows))
+    if shard is None and not seen.any():
+        examples = ", ".join(repr(i) for i in ids[:3].tolist())
+        raise InputError(
+            f"No client of {wanted.label} has events. It has {ids.nunique():,} clients, such as {examples}."
+            " Check that both name the same clients."
+        )
+
+
+@torch.inference_mode()
+def _of_nothing(model: Model, device: torch.device) -> npt.NDArray[np.float32]:
+    """The vector of an empty sequence; it needs a model and the names of the columns, but no event."""
+    types = {name: pa.int32() for name in model.schema.categorical}
+    types |= {name: pa.float32() for name in model.schema.numeric} | {model.schema.time: pa.int64()}
+    row = {model.schema.client: pa.array([0])} | {n: pa.array([[]], pa.list_(t)) for n, t in types.items()}
+    empty = EncodedSequences.from_batches([pa.RecordBatch.from_pydict(row)], time=model.schema.time)
+    batch = empty.whole(torch.tensor([0]), most=1).to(device)
+    return np.asarray(model.encoder.to(device).eval().embed(batch)[0].float().cpu().numpy())
+
+
+@torch.inference_mode()
+def _embed_rows(
+    vectors: npt.NDArray[np.float32],
+    rows: npt.NDArray[np.intp],
+    client: npt.NDArray[np.intp],
+    sequences: EncodedSequences,
+    model: Model,
+    time_us: npt.NDArray[np.int64],
+    device: torch.device,
+) -> None:
+    if not len(rows):
+        return
+    options = model.config.embedding
+    who = torch.from_numpy(client.astype(np.int64))
+    known = torch.from_numpy(events_before(sequences, who, time_us))
+    lengths, moments = known.clamp(max=options.max_events), torch.from_numpy(time_us)
+    for part in token_batches(lengths, model.config.events_at_a_time):
+        batch = sequences.gather(who[part], (known - lengths)[part], lengths[part])
+        batch = replace(batch, now=moments[part]).to(device)
+        vectors[rows[part.numpy()]] = finite(model.encoder.embed(batch).float().cpu()).numpy()
+
+
+def events_before(sequences: EncodedSequences, clients: Any, time_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(R,) how many events each client has before a moment; an event at the very moment is not before it.
+
+    Args:
+        sequences: the events.
+        clients: (R,) int64 tensor, positions of clients; a client may come several times.
+        time_us: (R,) microseconds.
+    """
+    distinct, which = torch.unique(clients, return_inverse=True)
+    lengths = sequences.lengths[distinct]
+    times = sequences.times(distinct).numpy()
+    owner = np.concatenate([np.repeat(np.arange(len(distinct)), lengths.numpy()), which.numpy()])
+    moment = np.concatenate([times, time_us])
+    is_event = np.arange(len(owner)) < len(times)
+    order = np.lexsort((is_event, moment, owner))  # of equal times the asked moments come before the events
+    counted = np.empty(len(owner), np.int64)
+    counted[order] = np.cumsum(is_event[order])
+    begins = (lengths.cumsum(0) - lengths).numpy()
+    return np.asarray(counted[len(times) :] - begins[which.numpy()])

@@ -1,0 +1,206 @@
+"""Embedding and prediction by several processes, each of its share of the clients; one file comes out, or none.
+
+The first process encodes the events into a folder beside the output, once. Then all map it, and each embeds a run of neighbouring
+clients with about as many events as the runs of the others, into a file of its own in that folder. The first joins these in order and
+writes the result, which is the one that a single process writes. Whatever happens to any of them, nothing half-written lies under the
+output's name. Processes are started as for training; see `seqmel.core.distributed`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from seqmel.core.atomic_files import (
+    check_output,
+    full_disk_in_words,
+    map_numbers,
+    scratch_beside,
+    scratch_path,
+    written_beside,
+)
+from seqmel.core.device import keep_large_blocks, resolve_device
+from seqmel.core.distributed import current_rank, failing_together, ranks
+from seqmel.core.progress import Progress, silent
+from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sequences.prepared import is_prepared, write_prepared
+from seqmel.data.sources.reading import Events
+from seqmel.data.sources.shard import Shard, check_shard
+from seqmel.data.tables.number_types import NumberType
+from seqmel.data.tables.vector_files import Layout, write_tables, write_vectors
+from seqmel.inference.embed import (
+    client_chunks,
+    embed_sequences,
+    open_events_for,
+    open_prepared_for,
+    vector_layout,
+)
+from seqmel.inference.predict import heads_of, prediction_tables_of
+from seqmel.model import Model
+
+__all__ = ["embed_shared_to_parquet", "predict_shared_to_parquet", "shares"]
+
+Vectors: TypeAlias = npt.NDArray[np.float32]
+Writer: TypeAlias = Callable[[Path, pa.ChunkedArray, Vectors], object]  # the file, (N,) ids, (N, D) vectors
+
+
+def embed_shared_to_parquet(
+    model: Model,
+    events: Events,
+    output: str | Path,
+    *,
+    layout: Layout = "columns",
+    dtype: NumberType = "float32",
+    dim: int | None = None,
+    scales: str | Path | None = None,
+    shard: Shard | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> tuple[int, int]:
+    """What `embed_to_parquet` does, by all processes that were started together; every one of them calls this.
+
+    Args:
+        model, events, output, layout, dtype, dim, scales, shard, device, overwrite, progress: see `embed_to_parquet`. The folder of
+            `output` is one that all processes see.
+
+    Returns:
+        Number of clients and of dimensions, on every process.
+
+    Raises:
+        SeqmelError: what any of the processes met, on all of them; or that one of them has ended.
+    """
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
+
+    def write(path: Path, ids: pa.ChunkedArray, vectors: Vectors) -> None:
+        write_vectors(path, pa.table({model.schema.client: ids}), vectors, how)
+
+    clients = _shared(model, events, shard, Path(output), write, device, overwrite, progress)
+    return clients, how.dim or model.encoder.output_size
+
+
+def predict_shared_to_parquet(
+    model: Model,
+    events: Events,
+    output: str | Path,
+    *,
+    shard: Shard | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> int:
+    """What `predict_to_parquet` does, by all processes that were started together; every one of them calls this.
+
+    Args:
+        model, events, output, shard, device, overwrite, progress: see `predict_to_parquet` and `embed_shared_to_parquet`.
+
+    Returns:
+        Number of clients, on every process.
+
+    Raises:
+        ModelError: the model has not been fine-tuned.
+        SeqmelError: what any of the processes met, on all of them; or that one of them has ended.
+    """
+    heads_of(model)
+
+    def write(path: Path, ids: pa.ChunkedArray, vectors: Vectors) -> None:
+        write_tables(path, prediction_tables_of(model, pa.table({model.schema.client: ids}), vectors))
+
+    shard = shard and check_shard(shard)
+    return _shared(model, events, shard, Path(output), write, device, overwrite, progress)
+
+
+def shares(weights: Tensor, count: int) -> list[int]:
+    """(count + 1) bounds that cut N neighbouring clients into `count` runs of about equal weight; a run may be empty.
+
+    Args:
+        weights: (N,) int64, above 0.
+        count: of runs.
+    """
+    ends = weights.cumsum(0)
+    wanted = weights.sum() * torch.arange(1, count) / count
+    return [0, *torch.searchsorted(ends, wanted, right=True).tolist(), len(weights)]
+
+
+def _shared(
+    model: Model,
+    events: Events,
+    shard: Shard | None,
+    output: Path,
+    write: Writer,
+    device: str,
+    overwrite: bool,
+    progress: Progress,
+) -> int:
+    """Encode, embed and write together; returns the number of clients."""
+    placed, scratch = resolve_device(device), scratch_path(output)
+    with contextlib.ExitStack() as stack:
+        rank = stack.enter_context(ranks(placed))
+        with failing_together():
+            if rank.first:
+                check_output(output, overwrite=overwrite, folder=False, reads=(events,))
+                stack.enter_context(scratch_beside(output))
+                with full_disk_in_words(output):
+                    _encode_into(scratch / "sequences", model, events, shard)
+        with failing_together(), full_disk_in_words(output):
+            sequences = _opened(scratch / "sequences", model, events, shard)
+            _embed_share(scratch, model, sequences, placed, progress if rank.first else silent)
+        with failing_together():
+            if rank.first:
+                with written_beside(output) as partial:
+                    write(partial, sequences.client_ids, _joined(scratch, model.encoder.output_size, len(sequences)))
+        return len(sequences)
+
+
+def _encode_into(folder: Path, model: Model, events: Events, shard: Shard | None) -> None:
+    """The events as all processes will read them; sequences that were prepared before stay where they are."""
+    if is_prepared(events):
+        return
+    source = open_events_for(model, events, folder / "sorting")
+    batches = encode(source, model.schema, model.vocabulary, shard=shard)
+    write_prepared(folder, batches, schema=model.schema, vocabulary=model.vocabulary)
+    source.connection.close()
+
+
+def _opened(folder: Path, model: Model, events: Events, shard: Shard | None) -> EncodedSequences:
+    return open_prepared_for(model, events, shard) if is_prepared(events) else open_prepared_for(model, folder)
+
+
+def _embed_share(
+    folder: Path, model: Model, sequences: EncodedSequences, device: torch.device, progress: Progress
+) -> None:
+    """Write this process's vectors, (n, D) float32 one after the other, to its file."""
+    rank = current_rank()
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", rank.local_index)
+    keep_large_blocks()
+    encoder = model.encoder.to(device).eval()
+    bounds = shares(1 + sequences.lengths.clamp(max=model.config.embedding.max_events), rank.count)
+    own = torch.arange(bounds[rank.index], bounds[rank.index + 1])
+    name = "embed" if rank.count == 1 else f"embed, share 1 of {rank.count}"
+    with (folder / f"vectors-{rank.index}").open("wb") as file, progress.task(name, len(own), "clients") as task:
+        for chunk in client_chunks(sequences.subset(own)):
+            vectors = embed_sequences(encoder, chunk, model.config, device=device)
+            file.write(vectors.numpy().tobytes())
+            task.advance(len(chunk))
+
+
+def _joined(folder: Path, size: int, clients: int) -> Vectors:
+    """(N, D) the vectors of all processes, in the order of the clients, mapped from one file."""
+    first, *others = (folder / f"vectors-{index}" for index in range(current_rank().count))
+    with first.open("ab") as file:
+        for other in others:
+            with other.open("rb") as part:
+                shutil.copyfileobj(part, file, 1 << 20)
+            other.unlink()
+    return map_numbers(first, (clients, size), "r")

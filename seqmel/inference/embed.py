@@ -1,0 +1,295 @@
+"""`seqmel embed`: events in, one vector a client out, in bounded memory, with the ids that came in."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from seqmel.config import Config
+from seqmel.core.atomic_files import check_output, map_numbers, scratch_beside, written_beside
+from seqmel.core.device import keep_large_blocks, resolve_device, whole_float32
+from seqmel.core.errors import ConfigError, ModelError
+from seqmel.core.progress import Progress, silent
+from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sequences.prepared import is_prepared, open_prepared
+from seqmel.data.sources.reading import Events, open_events
+from seqmel.data.sources.shard import Shard, check_shard, places_in_shard
+from seqmel.data.sources.source import EventSource
+from seqmel.data.tables import vector_files
+from seqmel.data.tables.number_types import NumberType, check_number_types
+from seqmel.data.tables.vector_files import Layout, VectorLayout, read_scales, write_vectors
+from seqmel.model import AnyModel, Model, as_model
+from seqmel.nn.encoder import SequenceEncoder
+
+__all__ = [
+    "CHUNK_CLIENTS",
+    "client_chunks",
+    "embed",
+    "embed_sequences",
+    "embed_to_parquet",
+    "finite",
+    "open_events_for",
+    "open_prepared_for",
+    "sequence_chunks",
+    "token_batches",
+    "vector_layout",
+    "write_tables",
+]
+
+CHUNK_CLIENTS = 16_384
+"""Clients whose vectors are in memory at a time: of a thousand numbers each 64 MB, a few times over until they are in the file."""
+
+
+def token_batches(lengths: Tensor, batch_events: int) -> Iterator[Tensor]:
+    """Positions of clients, in batches of like length with at most `batch_events` events, or one client.
+
+    Args:
+        lengths: (N,) int64.
+        batch_events: the budget; a client with more events than that is a batch of its own.
+    """
+    order = torch.argsort(lengths, stable=True)
+    begin, held = 0, 0
+    for end, length in enumerate(lengths[order].tolist()):
+        if end > begin and held + length > batch_events:
+            yield order[begin:end]
+            begin, held = end, 0
+        held += max(1, length)
+    if len(order) > begin:
+        yield order[begin:]
+
+
+@torch.inference_mode()
+def embed_sequences(
+    encoder: SequenceEncoder, sequences: EncodedSequences, config: Config, *, device: torch.device | str = "cpu"
+) -> Tensor:
+    """(N, D) float32 on the CPU: the vectors of N clients, in their order.
+
+    Args:
+        encoder: on `device`, in evaluation mode.
+        sequences: encoded with the encoder's vocabulary.
+        config: gives the most events of a sequence and of a batch.
+        device: where to compute.
+
+    Raises:
+        ModelError: a vector is not finite.
+    """
+    most = config.embedding.max_events
+    vectors = torch.empty(len(sequences), encoder.output_size)
+    with whole_float32(device):
+        for clients in token_batches(sequences.lengths.clamp(max=most), config.events_at_a_time):
+            batch = sequences.whole(clients, most=most).to(device)
+            vectors[clients] = encoder.embed(batch).float().cpu()
+    return finite(vectors)
+
+
+def finite(vectors: Tensor) -> Tensor:
+    """The vectors as they are; a `ModelError` where one is not finite, which only weights out of all bounds can give."""
+    if not bool(torch.isfinite(vectors).all()):
+        odd = int((~torch.isfinite(vectors)).any(dim=1).sum())
+        raise ModelError(
+            f"The model gives {odd:,} of {len(vectors):,} clients vectors that are not finite: its weights are too large."
+            " Train it again with a lower training.learning_rate, or copy it again."
+        )
+    return vectors
+
+
+def embed(
+    model: AnyModel,
+    events: Events,
+    *,
+    shard: Shard | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+    watch: Callable[[EncodedSequences], object] | None = None,
+) -> Iterator[tuple[pa.Array, Tensor]]:
+    """Embed clients a chunk at a time: yields their ids and their (n, D) vectors, clients in the order of the input.
+
+    Args:
+        model: a model folder, or a `Model` as `load_model` gives it.
+        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
+        shard: only the clients of one share, such as (3, 8) for the third of eight: those whose id's text has such a hash,
+            whatever else there is, so that several hosts embed one set side by side. Each client is in one share.
+        device: where to compute.
+        progress: where to report to.
+        watch: is shown the sequences of each chunk.
+
+    Raises:
+        ConfigError: a share that there is not.
+        InputError: events that cannot be read, or lack a column that the model was trained with.
+    """
+    model, placed = as_model(model), resolve_device(device)
+    keep_large_blocks()
+    encoder = model.encoder.to(placed).eval()
+    total, chunks = sequence_chunks(model, events, shard=shard)
+    with progress.task("embed", total, "clients") as task:
+        for sequences in chunks:
+            if watch is not None:
+                watch(sequences)
+            vectors = embed_sequences(encoder, sequences, model.config, device=placed)
+            yield sequences.client_ids.combine_chunks(), vectors
+            task.advance(len(sequences))
+
+
+def sequence_chunks(
+    model: Model, events: Events, temp_folder: Path | None = None, *, shard: Shard | None = None
+) -> tuple[int | None, Iterator[EncodedSequences]]:
+    """How many clients there are in the share, and their sequences a chunk at a time."""
+    shard = shard and check_shard(shard)
+    if is_prepared(events):
+        sequences = open_prepared_for(model, events, shard)
+        return len(sequences), client_chunks(sequences)
+    batches = encode(open_events_for(model, events, temp_folder), model.schema, model.vocabulary, shard=shard)
+    chunks = (EncodedSequences.from_batches([batch], time=model.schema.time) for batch in batches)
+    return None, itertools.chain.from_iterable(map(client_chunks, chunks))
+
+
+def client_chunks(sequences: EncodedSequences) -> Iterator[EncodedSequences]:
+    """Not too many clients at a time, however few events they have."""
+    return (sequences.subset(part) for part in torch.arange(len(sequences)).split(CHUNK_CLIENTS))
+
+
+def open_prepared_for(model: Model, folder: str | Path, shard: Shard | None = None) -> EncodedSequences:
+    """Open sequences that were prepared for a model; of a share, where one is asked for.
+
+    Args:
+        model: with whose vocabulary they were encoded.
+        folder: of prepared sequences.
+        shard: see `embed`.
+    """
+    sequences = open_prepared(folder, vocabulary=model.vocabulary).sequences
+    if shard is None:
+        return sequences
+    return sequences.subset(torch.from_numpy(places_in_shard(sequences.client_ids, shard)))
+
+
+def open_events_for(model: Model, events: Events, temp_folder: Path | None = None) -> EventSource:
+    """Open events to be encoded for a model, with the limits that its preparation had.
+
+    Args:
+        model: names the client column, and knows the categories.
+        events: see `open_events`.
+        temp_folder: where to sort what memory does not hold.
+    """
+    options = model.config.preparation
+    return open_events(
+        events,
+        client=model.schema.client,
+        categories=model.vocabulary.categorical,
+        memory_limit=options.memory_limit,
+        threads=options.threads,
+        temp_folder=temp_folder,
+    )
+
+
+def embed_to_parquet(
+    model: AnyModel,
+    events: Events,
+    output: str | Path,
+    *,
+    layout: Layout = "columns",
+    dtype: NumberType = "float32",
+    dim: int | None = None,
+    scales: str | Path | None = None,
+    shard: Shard | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+    watch: Callable[[EncodedSequences], object] | None = None,
+) -> tuple[int, int]:
+    """Write the embeddings: the client id under its own name and type, then `emb_0000` ... or one list column.
+
+    Args:
+        model, events, shard, device, progress, watch: see `embed`. int8 and binary of a share need the `scales` of an earlier
+            file, so that equal codes mean the same in all.
+        output: the Parquet file to write.
+        layout: "columns" for one column a dimension, "list" for one fixed-size list column `embedding`.
+        dtype: of the numbers: float32, float16, int8 (256 steps within each dimension) or binary (one bit each). The scales
+            of the last two are in the metadata of the file; `read_embeddings` reads them back.
+        dim: only so many first numbers, of a model that was trained with `matryoshka`.
+        scales: an earlier file of the same dtype whose scales are to be used, so that equal codes mean the same in both;
+            where None they are taken from these vectors.
+        overwrite: replace what is there.
+
+    Returns:
+        Number of clients and of dimensions.
+    """
+    model, output = as_model(model), Path(output)
+    check_output(output, overwrite=overwrite, folder=False, reads=(events, scales))
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
+    parts = embed(model, events, shard=shard, device=device, progress=progress, watch=watch)
+    client, size = model.schema.client, how.dim or model.encoder.output_size
+    if how.streams:
+        tables = (how.table(pa.table({client: ids}), vectors.numpy()) for ids, vectors in parts)
+        return write_tables(output, tables, overwrite=overwrite), size
+    with written_beside(output) as partial, scratch_beside(output) as scratch:
+        found = []
+        with (scratch / "vectors").open("wb") as file:
+            for ids, vectors in parts:
+                found.append(ids)
+                file.write(np.ascontiguousarray(vectors[:, : how.dim].numpy()).tobytes())
+        keys = pa.table({client: pa.chunked_array(found)})
+        write_vectors(partial, keys, map_numbers(scratch / "vectors", (len(keys), size), "r"), how)
+    return len(keys), size
+
+
+def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: bool = False) -> int:
+    """Write tables, which are made one by one, to a Parquet file beside and move it into place; returns its rows.
+
+    Raises:
+        OutputError: it exists, or cannot be written; before the first table is made.
+    """
+    output = Path(output)
+    check_output(output, overwrite=overwrite, folder=False)
+    with written_beside(output) as partial:
+        return vector_files.write_tables(partial, tables)
+
+
+def vector_layout(
+    model: Model,
+    *,
+    layout: Layout,
+    dtype: NumberType,
+    dim: int | None,
+    scales: str | Path | None,
+    shard: Shard | None = None,
+) -> VectorLayout:
+    """How the vectors of a model are to lie in a file, checked before any work starts.
+
+    Args:
+        model: whose vectors.
+        layout, dtype, dim, scales, shard: see `embed_to_parquet`.
+
+    Raises:
+        ConfigError: a share that there is not, or one without scales; fewer numbers than the model has, of a model that was not trained for it; scales without need.
+        InputError: scales that are not there, or of another type or size.
+    """
+    check_number_types((dtype,))
+    whole = model.encoder.output_size
+    if dim is not None and dim != whole and dim not in model.config.matryoshka:
+        raise ConfigError(_no_prefix(model, dim))
+    if scales is not None and dtype not in ("int8", "binary"):
+        raise ConfigError(f"Numbers of type {dtype} have no scales. Leave the scales out, or take int8 or binary.")
+    if shard is not None and check_shard(shard) and scales is None and dtype in ("int8", "binary"):
+        raise ConfigError(
+            f"The scales of {dtype} come from all vectors, and one shard has only its own. Give those of an earlier file"
+            " (--scales FILE), or write float32 or float16."
+        )
+    found = read_scales(scales, dtype=dtype, size=dim or whole) if scales is not None else None
+    return VectorLayout(layout, dtype, dim, found, model.fingerprint())
+
+
+def _no_prefix(model: Model, dim: int) -> str:
+    sizes = model.config.matryoshka
+    if not sizes:
+        return (
+            f"The first {dim} numbers of this model's vectors are of no use alone: it was not trained for it. Train with"
+            f" --set embedding_dim=256 --set matryoshka=[{dim}], or reduce the vectors by PCA (seqmel evaluate --sizes)."
+        )
+    return f"The model was trained for {', '.join(map(str, sizes))} or all {model.encoder.output_size} numbers, not for {dim}."

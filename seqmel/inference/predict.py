@@ -1,0 +1,167 @@
+"""`seqmel predict`: events in, what a fine-tuned model says of each client out, in bounded memory, with the ids that came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from seqmel.core.atomic_files import check_output, full_disk_in_words
+from seqmel.core.errors import ModelError
+from seqmel.core.progress import Progress, silent
+from seqmel.data.sources.reading import Events
+from seqmel.data.sources.shard import Shard
+from seqmel.data.tables.targets import Target, check_names
+from seqmel.inference.as_of import vectors_as_of
+from seqmel.inference.embed import CHUNK_CLIENTS, embed, write_tables
+from seqmel.model import AnyModel, Model, as_model
+from seqmel.nn.heads import Heads
+
+__all__ = [
+    "heads_of",
+    "predict",
+    "predict_as_of",
+    "predict_outputs",
+    "predict_to_parquet",
+    "prediction_tables",
+    "prediction_tables_of",
+]
+
+
+def predict(
+    model: AnyModel,
+    events: Events,
+    *,
+    shard: Shard | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+) -> Iterator[pa.Table]:
+    """Predict clients a chunk at a time: yields tables, clients in the order of the input.
+
+    A table has the client id under its own name and type, then for each target of classes one column of probabilities a
+    class (`gender=F`, `gender=M`) and the likeliest class (`gender`), and for a quantity the quantity (`age`).
+
+    Args:
+        model: a model folder that `finetune` wrote, or its `Model`.
+        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
+        shard: only the clients of one share, such as (3, 8); see `embed`.
+        device: where to compute.
+        progress: where to report to.
+
+    Raises:
+        ModelError: the model has not been fine-tuned.
+        ConfigError: a share that there is not.
+        InputError: events that cannot be read, or lack a column that the model was trained with.
+    """
+    model = as_model(model)
+    heads_of(model)
+    parts = embed(model, events, shard=shard, device=device, progress=progress)
+    return prediction_tables(model, ((pa.table({model.schema.client: ids}), vectors) for ids, vectors in parts))
+
+
+def predict_to_parquet(
+    model: AnyModel,
+    events: Events,
+    output: str | Path,
+    *,
+    shard: Shard | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> int:
+    """Write the predictions, with the columns that `predict` names.
+
+    Args:
+        model, events, shard, device, progress: see `predict`.
+        output: the Parquet file to write.
+        overwrite: replace what is there.
+
+    Returns:
+        Number of clients.
+    """
+    model = as_model(model)
+    check_output(Path(output), overwrite=overwrite, folder=False, reads=(events,))
+    tables = predict(model, events, shard=shard, device=device, progress=progress)
+    return write_tables(output, tables, overwrite=overwrite)
+
+
+def predict_as_of(
+    model: AnyModel,
+    events: Events,
+    moments: Events,
+    output: str | Path,
+    *,
+    shard: Shard | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> int:
+    """Write what the model says of each client at a moment, from the events before it: client, moment, then as `predict`.
+
+    Args:
+        model, events, shard, device, progress: see `predict`.
+        moments: a table of clients and moments, or one moment for all clients; see `embed_as_of`.
+        output: the Parquet file to write.
+        overwrite: replace what is there.
+
+    Returns:
+        Number of rows.
+
+    Raises:
+        SeqmelError: what `predict` and `embed_as_of` raise; a target that is named as the time column.
+    """
+    model, output = as_model(model), Path(output)
+    heads_of(model)
+    check_names(model.targets, model.schema.client, model.schema.time)
+    check_output(output, overwrite=overwrite, folder=False, reads=(events, moments))
+    found = vectors_as_of(model, events, moments, output, shard=shard, device=device, progress=progress)
+    with full_disk_in_words(output), found as (rows, vectors):
+        return write_tables(output, prediction_tables_of(model, rows, vectors), overwrite=overwrite)
+
+
+@torch.inference_mode()
+def predict_outputs(heads: Heads, vectors: Tensor) -> list[npt.NDArray[np.float64]]:
+    """The outputs of each target, (N, size), for the (N, D) vectors of `embed`; `Target` makes predictions of them."""
+    return [out.double().numpy() for out in heads(vectors)]
+
+
+def prediction_tables(model: Model, parts: Iterable[tuple[pa.Table, Tensor]]) -> Iterator[pa.Table]:
+    """The tables of `predict`, for (n, K) columns that say whose they are, and (n, D) vectors."""
+    heads = heads_of(model)
+    return (_table(model, keys, predict_outputs(heads, vectors)) for keys, vectors in parts)
+
+
+def prediction_tables_of(model: Model, keys: pa.Table, vectors: npt.NDArray[np.float32]) -> Iterator[pa.Table]:
+    """The same for (N, K) and (N, D) in memory or mapped from a file, a part at a time."""
+    begins = range(0, max(1, len(keys)), CHUNK_CLIENTS)
+    parts = ((b, torch.from_numpy(np.array(vectors[b : b + CHUNK_CLIENTS]))) for b in begins)
+    return prediction_tables(model, ((keys.slice(b, CHUNK_CLIENTS), part) for b, part in parts))
+
+
+def heads_of(model: Model) -> Heads:
+    """The heads of a fine-tuned model; a `ModelError` where it has none."""
+    if model.heads is None:
+        raise ModelError(
+            "The model cannot predict: it was trained without labels. Fine-tune it first:"
+            " seqmel finetune MODEL EVENTS LABELS --target T -o MODEL2"
+        )
+    return model.heads
+
+
+def _table(model: Model, keys: pa.Table, outputs: list[npt.NDArray[np.float64]]) -> pa.Table:
+    columns: dict[str, Any] = dict(zip(keys.column_names, keys.columns, strict=True))
+    for target, out in zip(model.targets, outputs, strict=True):
+        columns |= _columns(target, out)
+    return pa.table(columns)
+
+
+def _columns(target: Target, outputs: npt.NDArray[np.float64]) -> dict[str, pa.Array]:
+    shares = target.probabilities(outputs).T if target.classes else ()
+    values = [*(pa.array(share.astype(np.float32)) for share in shares), pa.array(target.predicted(outputs).tolist())]
+    return dict(zip(target.columns, values, strict=True))

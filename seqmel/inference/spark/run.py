@@ -1,0 +1,244 @@
+"""Prepare and embed with Spark: the same results as without it, from events that one machine could not take."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from seqmel.config import Config, as_config
+from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.device import resolve_device
+from seqmel.core.errors import ConfigError
+from seqmel.core.progress import Progress, silent
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.sequences.prepared import PreparedSequences, open_prepared, write_prepared
+from seqmel.data.tables.number_types import NumberType
+from seqmel.data.tables.vector_files import Layout, VectorLayout
+from seqmel.inference.embed import embed_sequences, vector_layout, write_tables
+from seqmel.inference.spark.encoding import SequenceWork, encode_spark, sequence_batches
+from seqmel.inference.spark.fitting import count_events, fit_vocabulary_spark
+from seqmel.inference.spark.session import spark_errors, spark_session
+from seqmel.inference.spark.source import open_spark
+from seqmel.model import AnyModel, Model, as_model
+
+__all__ = ["embed_spark", "embed_spark_to_parquet", "prepare_spark"]
+
+_broadcast: dict[tuple[str, str], Any] = {}
+"""(Spark application, fingerprint of a model) -> the model as the workers have it."""
+
+
+def prepare_spark(
+    events: Any,
+    output: str | Path,
+    *,
+    config: Config | Mapping[str, Any] | None = None,
+    model: AnyModel | None = None,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> PreparedSequences:
+    """What `seqmel.prepare` does, by Spark: the same folder, with clients and events in the same order.
+
+    Args:
+        events: a path, folder or glob that the driver and all workers see, a URL of Parquet that Spark can read, or a Spark
+            DataFrame; its columns as `open_events` takes them. Events of a DataFrame at the same time keep the order
+            that Spark has them in.
+        output, config, model, overwrite, progress: see `seqmel.prepare`.
+
+    Raises:
+        SeqmelError: what `seqmel.prepare` raises.
+        ConfigError: pyspark or Java is missing.
+    """
+    output, config, model = Path(output), as_config(config), None if model is None else as_model(model)
+    check_output(output, overwrite=overwrite, folder=True, reads=(events,))
+    options, began, spark = config.preparation, time.monotonic(), spark_session()
+    client = model.schema.client if model else config.columns.client
+    opened, source = open_spark(
+        spark, events, client=client, memory_limit=options.memory_limit, scan=model is None,
+        categories=model.vocabulary.categorical if model else config.columns.categories,
+    )  # fmt: skip
+    schema = model.schema if model else infer_schema(source, config.columns)
+    with count_events(opened, source, schema, categories=model is None) as counted:
+        vocabulary = model.vocabulary if model else fit_vocabulary_spark(
+            opened, source, schema, counted, min_count=options.min_count, max_categories=options.max_categories
+        )  # fmt: skip
+    frame, out = encode_spark(opened, source, schema, vocabulary, rows=counted.rows, ordered=True)
+    with written_beside(output) as partial, spark_errors(source.label):
+        write_prepared(partial, _collected(frame, out, lambda batch: batch), schema=schema, vocabulary=vocabulary)
+    counts = json.loads((output / "prepared.json").read_text(encoding="utf-8"))
+    progress.say(
+        f"prepared {counts['events']:,} events of {counts['clients']:,} clients in {time.monotonic() - began:.1f} s"
+        f" ({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
+    )
+    if model is None and schema.left_out_words:
+        progress.say(schema.left_out_words)
+    return open_prepared(output)
+
+
+def embed_spark(
+    model: AnyModel,
+    events: Any,
+    *,
+    layout: Layout = "columns",
+    dtype: NumberType = "float32",
+    dim: int | None = None,
+    scales: str | Path | None = None,
+    device: str = "auto",
+) -> Any:
+    """A Spark DataFrame with one row a client: the id, then the vector; in no order. Nothing is written.
+
+    Args:
+        model: a model folder, or a `Model` as `load_model` gives it; it goes to each executor once.
+        events: see `prepare_spark`.
+        layout, dtype, dim, scales: see `embed_to_parquet`; Spark has no float16, it comes as float32, and int8 and binary need
+            the scales of an earlier file.
+        device: where a worker computes.
+
+    Raises:
+        InputError: events that cannot be read, or lack a column that the model was trained with.
+    """
+    model = as_model(model)
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    how = _streamed(vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales))
+    frame, out, vectors = _embedding(model, events, how, device, ordered=False)
+    empty = how.table(pa.table({}), np.zeros((0, model.encoder.output_size), np.float32)).schema
+    fields = [pa.field(f.name, _spark_numbers(f.type)) for f in empty]
+    kind = _spark_kind(out.field(0).type)
+    schema = pa.schema([pa.field(model.schema.client, kind), *fields])
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in sequence_batches(batches, out):
+            found = vectors(batch)
+            arrays = [_as_kind(found.column(0), kind), *(found.column(f.name).cast(f.type) for f in fields)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    return frame.mapInArrow(run, from_arrow_schema(schema))
+
+
+def embed_spark_to_parquet(
+    model: AnyModel,
+    events: Any,
+    output: str | Path,
+    *,
+    layout: Layout = "columns",
+    dtype: NumberType = "float32",
+    dim: int | None = None,
+    scales: str | Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> tuple[int, int]:
+    """What `embed_to_parquet` does, by Spark: the same file, clients in the same order. The driver writes it in pieces.
+
+    Args:
+        model, events: see `embed_spark`.
+        output, layout, dtype, dim, scales, device, overwrite, progress: see `embed_to_parquet`; int8 and binary need the
+            scales of an earlier file.
+
+    Returns:
+        Number of clients and of dimensions.
+
+    Raises:
+        ConfigError: int8 or binary without scales, which all vectors together would have to say.
+    """
+    model = as_model(model)
+    check_output(Path(output), overwrite=overwrite, folder=False, reads=(events, scales))
+    how = _streamed(vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales))
+    frame, out, vectors = _embedding(model, events, how, device, ordered=True)
+
+    def tables() -> Iterator[pa.Table]:
+        with progress.task("embed", None, "clients") as task:
+            for batch in _collected(frame, out, vectors):
+                yield pa.Table.from_batches([batch])
+                task.advance(len(batch))
+
+    with spark_errors(str(events)):
+        return write_tables(output, tables(), overwrite=overwrite), how.dim or model.encoder.output_size
+
+
+def _embedding(
+    model: Model, events: Any, how: VectorLayout, device: str, *, ordered: bool
+) -> tuple[Any, pa.Schema, SequenceWork]:
+    """Encoded sequences as a DataFrame, what they are, and what makes vectors of them in a worker."""
+    resolve_device(device)
+    spark, schema = spark_session(), model.schema
+    opened, source = open_spark(
+        spark, events, client=schema.client, categories=model.vocabulary.categorical,
+        memory_limit=model.config.preparation.memory_limit, scan=False,
+    )  # fmt: skip
+    with count_events(opened, source, schema, categories=False) as counted:
+        rows = counted.rows
+    frame, out = encode_spark(opened, source, schema, model.vocabulary, rows=rows, ordered=ordered)
+    place = (spark.sparkContext.applicationId, model.fingerprint())
+    if place not in _broadcast:
+        _broadcast[place] = spark.sparkContext.broadcast(model)
+    shared = _broadcast[place]
+
+    def vectors(batch: pa.RecordBatch) -> pa.RecordBatch:
+        held, placed = shared.value, resolve_device(device)
+        sequences = EncodedSequences.from_batches([batch], time=held.schema.time)
+        found = embed_sequences(held.encoder.to(placed).eval(), sequences, held.config, device=placed)
+        table = how.table(pa.table({batch.schema.names[0]: batch.column(0)}), found.numpy())
+        return pa.RecordBatch.from_arrays([c.combine_chunks() for c in table.columns], schema=table.schema)
+
+    return frame, out, vectors
+
+
+def _collected(frame: Any, out: pa.Schema, work: SequenceWork) -> Iterator[pa.RecordBatch]:
+    """What `work` makes of sequences, in the order of the frame: all made first, kept on the workers' disks, then fetched a
+    partition at a time, each batch as the bytes of an Arrow stream."""
+    from pyspark import StorageLevel
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in sequence_batches(batches, out):
+            done, sink = work(batch), pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, done.schema) as writer:
+                writer.write_batch(done)
+            yield pa.RecordBatch.from_pydict({"bytes": pa.array([sink.getvalue().to_pybytes()], pa.binary())})
+
+    made = frame.mapInArrow(run, "bytes binary").persist(StorageLevel.DISK_ONLY)
+    try:
+        made.count()
+        for row in made.toLocalIterator(prefetchPartitions=True):
+            yield from pa.ipc.open_stream(pa.py_buffer(row[0]))
+    finally:
+        made.unpersist()
+
+
+def _streamed(how: VectorLayout) -> VectorLayout:
+    if not how.streams:
+        raise ConfigError(
+            f"Spark makes vectors part by part, and {how.dtype} has scales of all of them. Give those of an earlier file"
+            " (--scales FILE), or leave --engine spark out."
+        )
+    return how
+
+
+def _spark_numbers(kind: pa.DataType) -> pa.DataType:
+    """The type of a vector's column that Spark has: no float16, no lists of a fixed size, no binary of one."""
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_spark_numbers(kind.value_type))
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.binary()
+    return pa.float32() if kind == pa.float16() else kind
+
+
+def _spark_kind(kind: pa.DataType) -> pa.DataType:
+    """The type of an id that Spark has: it knows no unsigned integers, and one size of text."""
+    if kind == pa.uint64():
+        return pa.decimal128(20, 0)
+    return pa.int64() if pa.types.is_unsigned_integer(kind) else kind
+
+
+def _as_kind(ids: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_decimal(kind) and pa.types.is_integer(ids.type):
+        return pa.array([Decimal(x) for x in ids.to_pylist()], kind)
+    return ids.cast(kind)

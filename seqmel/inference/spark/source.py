@@ -1,0 +1,118 @@
+"""Events as Spark sees them: parts that are opened where the work is done."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from seqmel.data.sources.csv_files import Categories
+from seqmel.data.sources.parts import Part, PartReader, Shape, parts_of, shape_of
+from seqmel.data.sources.reading import open_unread
+from seqmel.data.sources.source import ROW, EventSource
+from seqmel.inference.spark.session import spark_errors
+
+__all__ = ["PartWork", "SparkEvents", "open_spark"]
+
+PART_ROWS = 1_000_000
+"""Events that a worker looks at together; for rows with list columns a thousandth of it."""
+
+_SCAN_ROWS = 2_000_000  # what the roles of columns are inferred from
+
+PartWork = Callable[[PartReader], Callable[[EventSource], Iterator[pa.RecordBatch]]]
+"""What is begun once for many parts; and then done to each: its events in, Arrow batches out."""
+
+
+@dataclass(frozen=True)
+class SparkEvents:
+    """Events in parts.
+
+    Attributes:
+        spark: the session.
+        shape: of all parts.
+        frame: a Spark DataFrame: either the events with `__row`, or one row a part of a file.
+        of_files: which of the two.
+        memory_limit: of the engine in a worker.
+    """
+
+    spark: Any
+    shape: Shape
+    frame: Any
+    of_files: bool
+    memory_limit: str
+
+    def map(self, work: PartWork, schema: pa.Schema) -> Any:
+        """A DataFrame of what `work` makes of each part, with the columns of `schema`."""
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        shape, of_files, limit = self.shape, self.of_files, self.memory_limit
+
+        def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            reader = PartReader(shape, memory_limit=limit)
+            step = work(reader)
+            for part in _opened(reader, batches, of_files=of_files):
+                yield from step(part)
+
+        return self.frame.mapInArrow(run, from_arrow_schema(schema))
+
+
+def _opened(reader: PartReader, batches: Iterator[pa.RecordBatch], *, of_files: bool) -> Iterator[EventSource]:
+    if of_files:
+        for batch in batches:
+            for part in batch.to_pylist():
+                yield reader.file(Part(**part))
+        return
+    most, held = PART_ROWS // (1_000 if reader.shape.nested else 1), list[pa.RecordBatch]()
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= most:
+            yield reader.table(pa.Table.from_batches(held))
+            held.clear()
+    if held:
+        yield reader.table(pa.Table.from_batches(held))
+
+
+def open_spark(
+    spark: Any, events: Any, *, client: str | None, categories: Categories, memory_limit: str, scan: bool
+) -> tuple[SparkEvents, EventSource]:
+    """Open files or a Spark DataFrame; a path with a scheme, such as s3://, is read by Spark as Parquet.
+
+    Args:
+        spark: the session.
+        events: a path, folder or glob that the driver and all workers see, or a Spark DataFrame.
+        client: the client column, where it is known.
+        categories: see `open_events`.
+        memory_limit: of the engine in a worker, and here.
+        scan: whether the events are to be looked at here, to infer a schema.
+
+    Returns:
+        The events in parts, and a source on the driver that has their columns, and of a DataFrame the first rows.
+    """
+    if isinstance(events, (str, os.PathLike)) and "://" not in os.fspath(events):
+        path = os.fspath(events)
+        looked_at = open_unread(path, client=client, categories=categories, memory_limit=memory_limit)
+        rows = PART_ROWS // (1_000 if looked_at.nested else 1)
+        parts = [vars(part) for part in parts_of(path, rows)]
+        frame = spark.createDataFrame(parts, "number long, file string, begin long, end long").repartition(len(parts))
+        return _events(spark, looked_at, client, frame, memory_limit, of_files=True), looked_at
+    from pyspark.sql import functions as F
+
+    with spark_errors(str(events)):
+        given = spark.read.parquet(os.fspath(events)) if isinstance(events, (str, os.PathLike)) else events
+        table = given.limit(_SCAN_ROWS if scan else 1).toArrow()
+    looked_at = open_unread(table, client=client, memory_limit=memory_limit)
+    frame = given.withColumn(ROW, F.monotonically_increasing_id())
+    return _events(spark, looked_at, client, frame, memory_limit, of_files=False), looked_at
+
+
+def _events(
+    spark: Any, looked_at: EventSource, client: str | None, frame: Any, memory_limit: str, *, of_files: bool
+) -> SparkEvents:
+    from seqmel.data.schema import recognise_client
+
+    name = client or recognise_client(looked_at.columns, looked_at.label)
+    looked_at.require(name, "Name the client column with --client (schema.client).")
+    return SparkEvents(spark, shape_of(looked_at, name), frame, of_files, memory_limit)

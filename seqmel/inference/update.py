@@ -1,0 +1,344 @@
+"""Vectors brought up to date from new events alone: what is kept of each client, and how it goes on.
+
+The state of a client is what pooling and the recurrence have made of its events so far, about as many numbers as the
+vector has; so a nightly run reads the events of one day, not of all years, and embeds just the clients that had any. The
+vectors equal those of embedding all events at once, up to rounding.
+
+A state is a Parquet file, one row a client: the id, `events`, `first_time` and `last_time` (microseconds), and a list column
+for each part of the summary. Its metadata names the model that it belongs to, and has a digest of the events of each update.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from seqmel.core.atomic_files import allocate, check_output, map_numbers, scratch_beside, written_beside
+from seqmel.core.device import keep_large_blocks, resolve_device
+from seqmel.core.errors import InputError, ModelError
+from seqmel.core.progress import Progress, Task, silent
+from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
+from seqmel.data.sequences.encoded_sequences import EncodedSequences, write_sequences
+from seqmel.data.sequences.prepared import is_prepared
+from seqmel.data.sources.client_ids import ids_as
+from seqmel.data.sources.reading import Events
+from seqmel.data.sources.shard import Shard
+from seqmel.data.tables.number_types import NumberType
+from seqmel.data.tables.vector_files import Layout, write_vectors
+from seqmel.inference.embed import finite, open_events_for, token_batches, vector_layout
+from seqmel.model import AnyModel, Model, as_model
+from seqmel.nn.pooling import Summary
+from seqmel.nn.profile import first_and_last
+
+__all__ = ["Updated", "embed_update"]
+
+FORMAT = 1
+_META = b"seqmel"
+_ROWS = 8_192
+_MOST_UPDATES = 4_096  # have their digests kept
+_MIX, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)  # of the golden ratio, as in splitmix
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What an update did.
+
+    Attributes:
+        clients: had events, and have a row in the output.
+        new: of these, the ones that the state did not know.
+        known: clients that the state knows now.
+        dimensions: numbers a vector.
+    """
+
+    clients: int
+    new: int
+    known: int
+    dimensions: int
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is kept of n clients."""
+
+    ids: pa.Array
+    events: Tensor
+    first_time: Tensor
+    last_time: Tensor
+    summary: Summary
+
+    def take(self, rows: Tensor) -> _State:
+        summary = {name: values[rows] for name, values in self.summary.items()}
+        ids = self.ids.take(pa.array(rows.numpy()))
+        return _State(ids, self.events[rows], self.first_time[rows], self.last_time[rows], summary)
+
+    def put(self, rows: Tensor, other: _State) -> None:
+        self.events[rows] = other.events
+        self.first_time[rows], self.last_time[rows] = other.first_time, other.last_time
+        for name, values in other.summary.items():
+            self.summary[name][rows] = values
+
+
+def embed_update(
+    model: AnyModel,
+    events: Events,
+    state: str | Path,
+    output: str | Path,
+    *,
+    layout: Layout = "columns",
+    dtype: NumberType = "float32",
+    dim: int | None = None,
+    scales: str | Path | None = None,
+    shard: Shard | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Updated:
+    """Bring the state up to date with new events, and write the vectors of the clients that had any.
+
+    The output is put in place first and the state last, each as a whole: after a crash the same command, with
+    `overwrite` where the output is there already, does what is left and counts no event twice.
+
+    Args:
+        model: a model folder or a `Model`, with encoder none, gru or lstm.
+        events: only those since the last update; see `open_events`. All of them where there is no state yet.
+        state: the file to go on from and to replace; where it is not there, it is begun.
+        output, layout, dtype, dim, scales, shard, device, progress: see `embed_to_parquet`. Each share has a state of its own.
+        overwrite: replace an output that is there.
+
+    Raises:
+        ModelError: the encoder is a Transformer, or the state is that of another model.
+        ConfigError: a share that there is not.
+        InputError: a state of another share; events that cannot be read, are those of an earlier update, or are earlier than what
+            the state has seen of their client; ids that the state's type of id does not have.
+    """
+    model, state, output = as_model(model), Path(state), Path(output)
+    check_output(output, overwrite=overwrite, folder=False, reads=(events, state))
+    check_output(state, overwrite=True, folder=False, reads=(events,))
+    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
+    if is_prepared(events):
+        raise InputError(f"{events} is a folder of prepared sequences. An update takes the new events themselves.")
+    placed = resolve_device(device)
+    keep_large_blocks()
+    with written_beside(state) as new_state, written_beside(output) as partial, scratch_beside(output) as scratch:
+        kept = _kept(state, model, shard)
+        sequences = _encoded(model, events, scratch, shard)
+        sequences = sequences if kept is None else _with_ids_of(kept, sequences, state)
+        seen = _seen_with(kept, _digest(scratch / "new.arrow"), state)
+        shape = (len(sequences), model.encoder.output_size)
+        allocate(scratch / "vectors", 4 * shape[0] * shape[1])
+        vectors = map_numbers(scratch / "vectors", shape, "r+")
+        run = _Update(model, sequences, vectors, placed, shard, seen)
+        with progress.task("update", len(sequences), "clients") as task:
+            known = run.write(new_state, state, task)
+        keys = pa.table({model.schema.client: sequences.client_ids})
+        write_vectors(partial, keys, vectors, how)
+    return Updated(len(sequences), run.new, known, dim or model.encoder.output_size)
+
+
+def _encoded(model: Model, events: Events, folder: Path, shard: Shard | None) -> EncodedSequences:
+    """The new events, encoded to a file: their clients come in the order of the state, not in their own."""
+    source = open_events_for(model, events, folder)
+    write_sequences(folder / "new.arrow", encode(source, model.schema, model.vocabulary, shard=shard))
+    return EncodedSequences.open(folder / "new.arrow", time=model.schema.time)
+
+
+class _Update:
+    """One pass over the old state and then over the clients that it does not know."""
+
+    def __init__(
+        self,
+        model: Model,
+        sequences: EncodedSequences,
+        vectors: npt.NDArray[np.float32],
+        device: torch.device,
+        shard: Shard | None,
+        seen: list[str],
+    ) -> None:
+        self.model = model
+        self.encoder = model.encoder.to(device).eval()
+        self.sequences = sequences
+        self.vectors = vectors
+        self.device = device
+        self.share = _share(shard)
+        self.seen = seen
+        self.places = pd.Index(sequences.client_ids.to_pandas())
+        self.new = 0
+
+    def write(self, path: Path, before: Path, task: Task) -> int:
+        """Write the new state; gives the number of clients in it."""
+        pending = np.ones(len(self.sequences), bool)
+        known = 0
+        nothing = self._advanced(self._fresh(torch.empty(0, dtype=torch.int64)), torch.empty(0, dtype=torch.int64))
+        meta: dict[str, Any] = {"format": FORMAT, "model": self.model.fingerprint(), "updates": self.seen}
+        meta |= {"shard": self.share} if self.share else {}
+        schema = _table(self.model.schema.client, nothing).schema.with_metadata({_META: json.dumps(meta).encode()})
+        with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
+            for state in _read(before, schema):
+                place = self.places.get_indexer(state.ids.to_pandas())
+                rows = torch.from_numpy(np.flatnonzero(place >= 0))
+                state.put(rows, self._advanced(state.take(rows), torch.from_numpy(place[place >= 0].astype(np.int64))))
+                pending[place[place >= 0]] = False
+                known += self._put(writer, state, schema, len(rows), task)
+            for part in torch.split(torch.from_numpy(np.flatnonzero(pending)), _ROWS):
+                self.new += len(part)
+                known += self._put(writer, self._advanced(self._fresh(part), part), schema, len(part), task)
+        return known
+
+    def _put(self, writer: pq.ParquetWriter, state: _State, schema: pa.Schema, changed: int, task: Task) -> int:
+        writer.write_table(_table(self.model.schema.client, state).cast(schema))
+        task.advance(changed)
+        return len(state.events)
+
+    def _fresh(self, clients: Tensor) -> _State:
+        """Clients of whom nothing is known yet."""
+        n = len(clients)
+        ids = self.sequences.subset(clients).client_ids.combine_chunks()
+        return _State(ids, torch.zeros(n, dtype=torch.int64), torch.full((n,), NO_TIME), torch.full((n,), NO_TIME), {})
+
+    @torch.inference_mode()
+    def _advanced(self, state: _State, clients: Tensor) -> _State:
+        """The state after the new events of these clients; their vectors are noted."""
+        lengths = self.sequences.lengths[clients]
+        self._check_times(state, clients, lengths)
+        parts, order = [], []
+        for rows in token_batches(lengths, self.model.config.events_at_a_time) if len(clients) else [clients]:
+            starts = torch.zeros(len(rows), dtype=torch.int64)
+            batch = self.sequences.gather(clients[rows], starts, lengths[rows])
+            batch = replace(batch, previous_time=state.last_time[rows]).to(self.device)
+            old = {name: values[rows].to(self.device) for name, values in state.summary.items()}
+            summary = self.encoder.advance(batch, old or None)
+            first, last = self._times(state, rows, batch)
+            known = [torch.where(x == NO_TIME, 0, x).to(self.device) for x in (first, last)]
+            self.vectors[clients[rows].numpy()] = finite(self.encoder.read(summary, *known).float().cpu()).numpy()
+            parts.append(
+                {name: values.float().cpu() for name, values in summary.items()} | {"": torch.stack([first, last], 1)}
+            )
+            order.append(rows)
+        back = torch.argsort(torch.cat(order))
+        merged = {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
+        first, last = (times.contiguous() for times in merged.pop("").unbind(1))
+        return _State(state.ids, state.events + lengths, first, last, merged)
+
+    @staticmethod
+    def _times(state: _State, rows: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
+        """First and last time of these clients, their new events counted; NO_TIME where there was never an event."""
+        new_first, new_last = (x.cpu() for x in first_and_last(batch))
+        some, old = batch.lengths > 0, state.first_time[rows]
+        first = torch.where(some & (old == NO_TIME), new_first, old)
+        return first, torch.where(some, new_last, state.last_time[rows])
+
+    def _check_times(self, state: _State, clients: Tensor, lengths: Tensor) -> None:
+        rows = (lengths > 0).nonzero()[:, 0]
+        zeros = torch.zeros(len(rows), dtype=torch.int64)
+        first = self.sequences.gather(clients[rows], zeros, zeros + 1).time
+        early = rows[first < state.last_time[rows]]
+        if len(early):
+            raise InputError(
+                f"Clients have events that are earlier than the last one that the state has seen of them, such as client"
+                f" {state.ids[int(early[0])].as_py()!r}. Give only the events since the last update; for a state of all"
+                " events begin a new file."
+            )
+
+
+def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
+    """The columns of the state to go on from, checked to be one of this model and share; None where it is to be begun."""
+    if not path.exists():
+        return None
+    try:
+        schema = pq.read_schema(path)
+        meta = json.loads(schema.metadata[_META])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
+        raise InputError(f"{path} is no state that seqmel wrote. Name another file to begin a new one.") from None
+    if meta["format"] > FORMAT:
+        raise InputError(f"{path} has state format {meta['format']}; this version reads up to {FORMAT}. Update seqmel.")
+    if meta["model"] != model.fingerprint():
+        raise ModelError(f"The state in {path} belongs to another model. Begin a new one with all events.")
+    if meta.get("shard") != _share(shard):
+        has, asked = (f"the clients of shard {x}" if x else "all clients" for x in (meta.get("shard"), _share(shard)))
+        raise InputError(
+            f"The state in {path} is of {has}, and {asked} are asked for. Each share has a state of its own."
+        )
+    return schema
+
+
+def _digest(path: Path) -> str:
+    """Of encoded events, in whatever order they came: a sum over all events of what mixes the client and all values of one."""
+    total = np.zeros(1, np.uint64)
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+        for number in range(reader.num_record_batches):
+            ids, *columns = reader.get_batch(number).columns
+            clients = pd.util.hash_array(ids.to_pandas().astype(str).to_numpy(object))
+            mixed = np.repeat(clients, np.diff(columns[0].offsets.to_numpy())) if columns else clients
+            for column in columns:
+                values = column.values.to_numpy(zero_copy_only=False)
+                mixed = (mixed ^ values.view(f"u{values.itemsize}").astype(np.uint64)) * _MIX
+                mixed ^= mixed >> _SHIFT
+            total += mixed.sum(dtype=np.uint64)
+    return f"{int(total[0]):016x}"
+
+
+def _seen_with(kept: pa.Schema | None, new: str, path: Path) -> list[str]:
+    """The digests of the updates, this one the last; where times are days, times do not tell that it was there before."""
+    seen: list[str] = json.loads(kept.metadata[_META]).get("updates", []) if kept is not None else []
+    if new in seen:
+        raise InputError(
+            f"The state in {path} has seen just these events in an earlier update. Give only the events since the last one."
+        )
+    return [*seen, new][-_MOST_UPDATES:]
+
+
+def _share(shard: Shard | None) -> str | None:
+    return "/".join(map(str, shard)) if shard else None
+
+
+def _with_ids_of(kept: pa.Schema, sequences: EncodedSequences, path: Path) -> EncodedSequences:
+    """The new events under ids of the state's type: of CSV the ids of one day may look like numbers, and not those of another."""
+    kind = kept.field(0).type
+    try:
+        return replace(sequences, client_ids=ids_as(sequences.client_ids, kind))
+    except ValueError as error:
+        raise InputError(
+            f"The state in {path} has client ids of type {kind}, and {error.args[0]!r} of the new events is none. Write the"
+            " ids as they were, or begin a new state with all events."
+        ) from None
+
+
+def _read(path: Path, schema: pa.Schema) -> Iterator[_State]:
+    if not path.exists():
+        return
+    with pq.ParquetFile(path) as file:
+        if not file.schema_arrow.equals(schema):
+            raise InputError(f"{path} has other columns than a state of this model. Begin a new one with all events.")
+        for batch in file.iter_batches(_ROWS):
+            yield _state_of(batch)
+
+
+def _table(client: str, state: _State) -> pa.Table:
+    numbers = {"events": state.events, "first_time": state.first_time, "last_time": state.last_time}
+    columns = {client: state.ids} | {name: pa.array(values.numpy()) for name, values in numbers.items()}
+    for name, values in state.summary.items():
+        if name != "count":
+            flat = pa.array(np.ascontiguousarray(values.numpy()).reshape(-1))
+            columns[f"state_{name}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    return pa.table(columns)
+
+
+def _state_of(batch: pa.RecordBatch) -> _State:
+    events, first, last = (torch.from_numpy(batch.column(i).to_numpy().copy()) for i in (1, 2, 3))
+    summary = {"count": events.unsqueeze(1).float()}
+    for name, column in zip(batch.schema.names[4:], batch.columns[4:], strict=True):
+        width = column.type.list_size
+        summary[name.removeprefix("state_")] = torch.from_numpy(column.flatten().to_numpy().reshape(-1, width).copy())
+    return _State(batch.column(0), events, first, last, summary)

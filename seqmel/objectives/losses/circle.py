@@ -1,0 +1,58 @@
+"""Circle loss.
+
+Sun et al.: Circle loss, a unified perspective of pair similarity optimization (CVPR 2020, arXiv 2002.10857, equations 4 to
+8): with s_p, s_n the cosine similarities of an anchor's positives and negatives and g the scale
+
+    l = log( 1 + sum over n of exp(g a_n (s_n - m)) * sum over p of exp(-g a_p (s_p - (1 - m))) ),
+    a_p = max(0, 1 + m - s_p),  a_n = max(0, s_n + m)   (weights without gradient),
+
+and the mean over anchors. A similarity is pulled the harder the farther it is from where it should be.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqmel.objectives.losses.base import MetricLoss, precisely
+from seqmel.objectives.losses.blocks import mean_over_rows
+from seqmel.objectives.losses.pairs import masked_logsumexp, masked_sum, same_client
+
+__all__ = ["CircleLoss"]
+
+
+class CircleLoss(MetricLoss):
+    """See the module's text.
+
+    Args:
+        margin: m; negatives are to be less alike than m, positives more than 1 - m.
+        scale: g.
+    """
+
+    def __init__(self, *, margin: float = 0.25, scale: float = 80.0) -> None:
+        super().__init__()
+        self.margin = margin
+        self.scale = scale
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar, the mean over anchors with a positive and a negative; zero, with zero gradient, where none has both.
+        """
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            positive, negative = same_client(clients, rows)
+            similarity = x[rows] @ x.t()
+            fixed = similarity.detach()
+            pull = -self.scale * (1 + self.margin - fixed).clamp(min=0) * (similarity - (1 - self.margin))
+            push = self.scale * (fixed + self.margin).clamp(min=0) * (similarity - self.margin)
+            costs = F.softplus(masked_logsumexp(pull, positive) + masked_logsumexp(push, negative))
+            return masked_sum(costs, positive.any(1) & negative.any(1))
+
+        return mean_over_rows(part, embeddings, len(clients))

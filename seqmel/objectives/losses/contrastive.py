@@ -1,0 +1,76 @@
+"""Contrastive loss over pairs.
+
+Hadsell, Chopra, LeCun: Dimensionality reduction by learning an invariant mapping (CVPR 2006), as CoLES uses it
+(arXiv 2002.08232, section 3.3): with d the Euclidean distance of two unit vectors and m the margin,
+
+    L = mean over positive pairs of d^2  +  mean over mined negative pairs of max(0, m - d)^2.
+
+With two margins (`positive_margin` p above zero, and `power` 1 where it is to be linear) a positive costs
+max(0, d - p)^power: views of one client need not fall on one point.
+
+With `reduction="sum"` both are sums, which is the MeLES preset; its scale then grows with the batch.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
+from seqmel.objectives.losses.pairs import Pairs, distances, figures_of, masked_mean, mined_sums
+
+__all__ = ["ContrastiveLoss"]
+
+
+class ContrastiveLoss(GrowingMargin):
+    """See the module's text.
+
+    Args:
+        margin: m; negatives farther apart than this cost nothing. Unit vectors are at most 2 apart.
+        margin_start: where the margin begins to grow from; None keeps it as it is.
+        positive_margin: positives nearer than this cost nothing.
+        power: of what a distance is too far or too near: 2 as published, or 1.
+        reduction: "mean" over the pairs of each kind, or "sum".
+    """
+
+    takes: ClassVar[Takes] = "pairs"
+
+    def __init__(
+        self,
+        *,
+        margin: float = 0.5,
+        margin_start: float | None = None,
+        positive_margin: float = 0.0,
+        power: Literal[1, 2] = 2,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__(margin=margin, margin_start=margin_start)
+        self.positive_margin = positive_margin
+        self.power = power
+        self.reduction = reduction
+
+    @precisely
+    def forward(self, embeddings: Tensor, positives: Pairs, negatives: Pairs) -> Tensor:
+        """The loss of the given pairs.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            positives: P pairs of one client each.
+            negatives: Q pairs of two clients each.
+
+        Returns:
+            A scalar; zero, with zero gradient, where there is no pair at all.
+        """
+        first, second = (torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True))
+        apart, of_one = distances(embeddings, first, second), len(positives.first)  # all by one product
+        pull, push = apart[:of_one] - self.positive_margin, self.margin - apart[of_one:]
+        self.figures = figures_of(
+            mined_sums(push > 0, negatives.real, apart[:of_one], positives.real, apart[of_one:], negatives.real)
+        )
+        return self._reduce(pull, positives.real) + self._reduce(push, negatives.real)
+
+    def _reduce(self, excess: Tensor, real: Tensor) -> Tensor:
+        costs = excess.clamp(min=0).pow(self.power)
+        return masked_mean(costs, real) if self.reduction == "mean" else torch.where(real, costs, 0.0).sum()

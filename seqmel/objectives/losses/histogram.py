@@ -1,0 +1,72 @@
+"""Histogram loss over all pairs of a batch.
+
+Ustinova, Lempitsky: Learning deep embeddings with histogram loss (NIPS 2016, arXiv 1611.00822, equations 1 to 4). The
+cosine similarities of all positive pairs, and of all negative pairs, are each put into a histogram over [-1, 1] whose
+bins share a similarity linearly between their two nodes. The loss is the estimated chance that a random negative pair
+is more alike than a random positive one:
+
+    L = sum over nodes r of h-(r) * sum over nodes q <= r of h+(q).
+
+O(N^2): all pairs, not all triplets. Rounding makes cosines a little larger than 1; they are clamped to [-1, 1].
+It needs many pairs of each kind for its histograms, so it takes no miner.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqmel.core.scatter import sum_rows
+from seqmel.objectives.losses.base import MetricLoss, precisely
+from seqmel.objectives.losses.blocks import summed_over_rows
+from seqmel.objectives.losses.pairs import same_client
+
+__all__ = ["HistogramLoss"]
+
+_STRIPS = 16  # each with sums of its own, which a GPU adds up side by side
+
+
+class HistogramLoss(MetricLoss):
+    """See the module's text.
+
+    Args:
+        bins: nodes of a histogram; from 50 on their number matters little.
+    """
+
+    def __init__(self, *, bins: int = 100) -> None:
+        super().__init__()
+        self.bins = bins
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar from 0 to 1; zero, with zero gradient, without positive or without negative pairs.
+        """
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, ...]:
+            positive, negative = same_client(clients, rows)
+            places = ((x[rows] @ x.t()).clamp(-1, 1) + 1) * ((self.bins - 1) / 2)
+            left = places.detach().floor().long().clamp(0, self.bins - 2)
+            share = places - left
+            own, others = self._histogram(left, share, positive), self._histogram(left, share, negative)
+            return own, positive.sum(), others, negative.sum()
+
+        own, pairs, others, other_pairs = summed_over_rows(part, embeddings, len(clients))
+        up_to = torch.ones(self.bins, self.bins, dtype=own.dtype, device=own.device).tril()  # each node
+        return (others / other_pairs.clamp(min=1) * (up_to @ own) / pairs.clamp(min=1)).sum()
+
+    def _histogram(self, left: Tensor, share: Tensor, counted: Tensor) -> Tensor:
+        """(bins,) how many of the pairs that are counted lie at each node."""
+        weight = counted.to(share.dtype)
+        parts = torch.stack([(1 - share) * weight, share * weight], 2).view(-1, 2)
+        strip = torch.arange(len(parts), device=left.device) % _STRIPS
+        sums = sum_rows(parts, strip * self.bins + left.view(-1), _STRIPS * self.bins)
+        low, high = sums.view(_STRIPS, self.bins, 2).sum(0).unbind(1)
+        return low + F.pad(high[:-1], (1, 0))

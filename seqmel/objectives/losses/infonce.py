@@ -1,0 +1,53 @@
+"""InfoNCE over the views of a batch.
+
+van den Oord, Li, Vinyals: Representation learning with contrastive predictive coding (arXiv 1807.03748); in the form
+of NT-Xent (Chen et al., SimCLR, arXiv 2002.05709, equation 1) for any number of views a client: with s the cosine
+similarity divided by the temperature, for every ordered positive pair (i, j)
+
+    l(i, j) = -s(i, j) + log( exp s(i, j) + sum over embeddings k of other clients of exp s(i, k) ),
+
+and the mean over all such pairs. Other positives of i are not in the sum: they are no negatives.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqmel.objectives.losses.base import MetricLoss, precisely
+from seqmel.objectives.losses.blocks import mean_over_rows
+from seqmel.objectives.losses.pairs import masked_logsumexp, masked_sum, same_client
+
+__all__ = ["InfoNCELoss"]
+
+
+class InfoNCELoss(MetricLoss):
+    """See the module's text.
+
+    Args:
+        temperature: what similarities are divided by; smaller looks harder at the nearest negatives.
+    """
+
+    def __init__(self, *, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar; zero, with zero gradient, where no client has two embeddings.
+        """
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            similarity = x[rows] @ x.t() / self.temperature
+            positive, negative = same_client(clients, rows)
+            others = masked_logsumexp(similarity, negative).unsqueeze(1)
+            return masked_sum(torch.logaddexp(similarity, others) - similarity, positive)
+
+        return mean_over_rows(part, embeddings, len(clients))

@@ -1,0 +1,69 @@
+"""Margin loss with a learnt boundary.
+
+Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv 1706.07567, equation 6):
+with d the Euclidean distance of two unit vectors and b the boundary between near and far
+
+    positives cost max(0, d - b + a),  negatives max(0, b - d + a),  L = their sum / how many cost something  +  nu b.
+
+b is a weight and learnt with the others; it has a meaning only with negatives of all distances, so the miner
+distance_weighted is its own. The boundary is the objective's and not the encoder's: it is dropped with the head.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
+from seqmel.objectives.losses.pairs import Pairs, distances, figures_of, mined_sums
+
+__all__ = ["MarginLoss"]
+
+
+class MarginLoss(GrowingMargin):
+    """See the module's text.
+
+    Args:
+        margin: a; how far from the boundary a pair has to be to cost nothing.
+        margin_start: where the margin begins to grow from; None keeps it as it is.
+        beta: b, or where it begins when it is learnt.
+        learn_beta: learn the boundary.
+        beta_weight: nu; above zero draws the boundary down.
+    """
+
+    takes: ClassVar[Takes] = "pairs"
+
+    def __init__(
+        self,
+        *,
+        margin: float = 0.2,
+        margin_start: float | None = None,
+        beta: float = 1.2,
+        learn_beta: bool = True,
+        beta_weight: float = 0.0,
+    ) -> None:
+        super().__init__(margin=margin, margin_start=margin_start)
+        self.beta = nn.Parameter(torch.tensor(beta), requires_grad=learn_beta)
+        self.beta_weight = beta_weight
+
+    @precisely
+    def forward(self, embeddings: Tensor, positives: Pairs, negatives: Pairs) -> Tensor:
+        """The loss of the given pairs.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            positives: P pairs of one client each.
+            negatives: Q pairs of two clients each.
+
+        Returns:
+            A scalar; zero, with zero gradient, where there is no pair at all.
+        """
+        pull = distances(embeddings, positives.first, positives.second)
+        push = distances(embeddings, negatives.first, negatives.second)
+        near, far = pull - self.beta + self.margin, self.beta - push + self.margin
+        real = torch.cat([positives.real, negatives.real])
+        self.figures = figures_of(mined_sums(far > 0, negatives.real, pull, positives.real, push, negatives.real))
+        costs = torch.where(real, torch.cat([near, far]).clamp(min=0), 0.0)
+        return costs.sum() / (costs > 0).sum().clamp(min=1) + self.beta_weight * self.beta * real.any()

@@ -1,0 +1,89 @@
+"""Multi-similarity loss.
+
+Wang, Han, Huang, Dong, Scott: Multi-similarity loss with general pair weighting (CVPR 2019, arXiv 1904.06627, equations
+7, 8 and 10): with s the cosine similarity and l a threshold
+
+    L = mean over i of  1/a * log( 1 + sum over positives p of exp(-a (s(i, p) - l)) )
+                      + 1/b * log( 1 + sum over negatives n of exp( b (s(i, n) - l)) ).
+
+Its own mining keeps of each i the negatives that are more alike than its least alike positive less epsilon, and the
+positives that are less alike than its most alike negative plus epsilon. Only these cost something: they are what is mined, and
+active is their share among the negatives.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqmel.objectives.losses.base import MetricLoss, precisely
+from seqmel.objectives.losses.blocks import summed_over_rows
+from seqmel.objectives.losses.pairs import (
+    distances_of_cosines,
+    figures_of,
+    masked_logsumexp,
+    masked_sum,
+    mined_sums,
+    same_client,
+)
+
+__all__ = ["MultiSimilarityLoss"]
+
+
+class MultiSimilarityLoss(MetricLoss):
+    """See the module's text.
+
+    Args:
+        alpha: a; how much the less alike positives weigh more than others.
+        beta: b; how much the more alike negatives weigh more than others.
+        threshold: l.
+        epsilon: the slack of the mining; None keeps all pairs.
+    """
+
+    def __init__(
+        self, *, alpha: float = 2.0, beta: float = 50.0, threshold: float = 0.5, epsilon: float | None = 0.1
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.beta = beta
+        self.threshold = threshold
+        self.epsilon = epsilon
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar, the mean over embeddings that have a positive and a negative; zero, with zero gradient, where none has.
+        """
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, ...]:
+            positive, negative = same_client(clients, rows)
+            similarity = x[rows] @ x.t()
+            whole = positive.any(1, keepdim=True) & negative.any(1, keepdim=True)
+            positive, negative = positive & whole, negative & whole
+            every = negative
+            if self.epsilon is not None:
+                positive, negative = self._informative(similarity.detach(), positive, negative)
+            pull = F.softplus(masked_logsumexp(-self.alpha * (similarity - self.threshold), positive)) / self.alpha
+            push = F.softplus(masked_logsumexp(self.beta * (similarity - self.threshold), negative)) / self.beta
+            apart = distances_of_cosines(similarity.detach())
+            return *masked_sum(pull + push, whole.squeeze(1)), *mined_sums(
+                negative, every, apart, positive, apart, negative
+            )
+
+        total, count, *mined = summed_over_rows(part, embeddings, len(clients))
+        self.figures = figures_of(tuple(mined))
+        return total / count.clamp(min=1)
+
+    def _informative(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.epsilon is not None, "asked only with a slack"
+        hardest_positive = similarity.masked_fill(~positive, torch.inf).amin(1, keepdim=True)
+        hardest_negative = similarity.masked_fill(~negative, -torch.inf).amax(1, keepdim=True)
+        kept = positive & (similarity < hardest_negative + self.epsilon)
+        return kept, negative & (similarity > hardest_positive - self.epsilon)

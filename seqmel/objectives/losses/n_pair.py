@@ -1,0 +1,63 @@
+"""N-pair loss.
+
+Sohn: Improved deep metric learning with multi-class N-pair loss objective (NIPS 2016, equations 6 and 7): for pairs
+(a_i, p_i) of one client each, with dot products of vectors that are not normalised,
+
+    L = mean over pairs i of log( 1 + sum over pairs j of other clients of exp(a_i . p_j - a_i . p_i) )
+        + w * mean squared length of the embeddings.
+
+The paper has one pair a client. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views it is the paper's.
+The lengths have to be held by w, since nothing else does.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqmel.core.scatter import take_rows
+from seqmel.objectives.losses.base import MetricLoss, precisely
+from seqmel.objectives.losses.blocks import mean_over_rows
+from seqmel.objectives.losses.pairs import masked_logsumexp, masked_sum, neighbouring_views
+
+__all__ = ["NPairLoss"]
+
+
+class NPairLoss(MetricLoss):
+    """See the module's text.
+
+    Args:
+        length_weight: w.
+    """
+
+    unit: ClassVar[bool] = False
+
+    def __init__(self, *, length_weight: float = 0.002) -> None:
+        super().__init__()
+        self.length_weight = length_weight
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), of any length.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar; zero, with zero gradient, where no client has two embeddings.
+        """
+        first, second, real = neighbouring_views(clients)
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            one, two = take_rows(x, first[rows]), take_rows(x, second[rows])
+            other = (clients[first[rows]].unsqueeze(1) != clients[first]) & real
+            costs = F.softplus(masked_logsumexp(one @ take_rows(x, second).t(), other) - (one * two).sum(1))
+            costs = torch.where(other.any(1), costs, 0.0)
+            lengths = (one.square().sum(1) + two.square().sum(1)) / 2
+            return masked_sum(costs + self.length_weight * lengths, real[rows])
+
+        return mean_over_rows(part, embeddings, len(first))

@@ -1,0 +1,76 @@
+"""Quadruplet loss.
+
+Chen, Chen, Zhang, Huang: Beyond triplet loss (CVPR 2017, arXiv 1704.01719, equation 6): for an anchor a, a positive p, and
+negatives n and k of two further clients, with squared distances
+
+    L = mean of max(0, d(a, p)^2 - d(a, n)^2 + m1)  +  mean of max(0, d(a, p)^2 - d(n, k)^2 + m2).
+
+The second part holds clients apart that are not the anchor's. Which negatives: n is the nearest negative of a, and k is
+the one nearest to n that is of neither client; every positive of a is taken. So it mines by itself and takes no miner.
+Its figures are those of the triplets (a, p, n).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqmel.core.scatter import take_cells, take_rows
+from seqmel.objectives.losses.base import GrowingMargin, precisely
+from seqmel.objectives.losses.blocks import summed_over_rows
+from seqmel.objectives.losses.pairs import (
+    cross_distances,
+    distances_of_rows,
+    figures_of,
+    masked_sum,
+    mined_sums,
+    root,
+    same_client,
+)
+
+__all__ = ["QuadrupletLoss"]
+
+
+class QuadrupletLoss(GrowingMargin):
+    """See the module's text.
+
+    Args:
+        margin: m1, the larger.
+        margin_start: where m1 begins to grow from; None keeps it as it is.
+        other_margin: m2.
+    """
+
+    def __init__(self, *, margin: float = 0.5, margin_start: float | None = None, other_margin: float = 0.25) -> None:
+        super().__init__(margin=margin, margin_start=margin_start)
+        self.other_margin = other_margin
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar; a part without negatives, or without a third client, is zero with zero gradient.
+        """
+
+        def part(x: Tensor, rows: slice) -> tuple[Tensor, ...]:
+            positive, negative = same_client(clients, rows)
+            apart = distances_of_rows(x, rows)
+            with torch.no_grad():
+                nearest = apart.masked_fill(~negative, torch.inf).argmin(1)
+                third = (clients[nearest].unsqueeze(1) != clients) & negative
+                farther = cross_distances(x[nearest], x).masked_fill_(~third, torch.inf).argmin(1)
+            push = take_cells(apart, torch.arange(len(apart), device=apart.device), nearest).unsqueeze(1)
+            others = (take_rows(x, nearest) - take_rows(x, farther)).square().sum(1, keepdim=True)
+            first, second = (apart - push + self.margin).clamp(min=0), (apart - others + self.other_margin).clamp(min=0)
+            real = positive & negative.any(1, keepdim=True)
+            near, far = root(apart.detach()), root(push.detach()).expand_as(apart)
+            of_both = *masked_sum(first, real), *masked_sum(second, positive & third.any(1, keepdim=True))
+            return *of_both, *mined_sums(first > 0, real, near, real, far, real)
+
+        total, count, other_total, other_count, *mined = summed_over_rows(part, embeddings, len(clients))
+        self.figures = figures_of(tuple(mined))
+        return total / count.clamp(min=1) + other_total / other_count.clamp(min=1)

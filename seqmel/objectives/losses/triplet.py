@@ -1,0 +1,61 @@
+"""Triplet loss.
+
+Schroff, Kalenichenko, Philbin: FaceNet (CVPR 2015, arXiv 1503.03832), with plain distances as in Hermans, Beyer, Leibe:
+In defense of the triplet loss (arXiv 1703.07737, equation 2): for an anchor a, a positive p and a negative n
+
+    L = mean over triplets of max(0, d(a, p) - d(a, n) + m).
+
+The sign matters: a widely copied text has the two distances swapped, which pushes the views of a client apart.
+Once most triplets cost nothing the mean over all fades; `reduction="active"` takes it over those that cost something.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
+from seqmel.objectives.losses.pairs import Triplets, distances, figures_of, masked_mean, mined_sums
+
+__all__ = ["TripletLoss"]
+
+
+class TripletLoss(GrowingMargin):
+    """See the module's text.
+
+    Args:
+        margin: m; by so much the negative has to be farther away than the positive.
+        margin_start: where the margin begins to grow from; None keeps it as it is.
+        reduction: "mean" over all triplets, or over the "active" ones, which cost something.
+    """
+
+    takes: ClassVar[Takes] = "triplets"
+
+    def __init__(
+        self,
+        *,
+        margin: float = 0.3,
+        margin_start: float | None = None,
+        reduction: Literal["mean", "active"] = "mean",
+    ) -> None:
+        super().__init__(margin=margin, margin_start=margin_start)
+        self.reduction = reduction
+
+    @precisely
+    def forward(self, embeddings: Tensor, triplets: Triplets) -> Tensor:
+        """The loss of the given triplets.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            triplets: T triplets.
+
+        Returns:
+            A scalar; zero, with zero gradient, where there is no triplet.
+        """
+        pull = distances(embeddings, triplets.anchor, triplets.positive)
+        push = distances(embeddings, triplets.anchor, triplets.negative)
+        costs = (pull - push + self.margin).clamp(min=0)
+        self.figures = figures_of(mined_sums(costs > 0, triplets.real, pull, triplets.real, push, triplets.real))
+        counted = triplets.real & (costs > 0) if self.reduction == "active" else triplets.real
+        return masked_mean(costs, counted)

@@ -1,0 +1,58 @@
+"""Triplet-center loss with the centers of the batch.
+
+He, Zhou, Zhou, Bai, Bai: Triplet-center loss for multi-view 3D object retrieval (CVPR 2018, arXiv 1803.06189, equation 4):
+with D half the squared distance, c the center of an embedding's own client and c_j those of others
+
+    L = mean over embeddings x of max(0, D(x, c) - min over j of D(x, c_j) + m).
+
+The paper learns a center for each class. Clients without labels are as many as the data has, each seen once an epoch,
+so learnt centers make no sense: a center here is the mean of the client's embeddings in the batch. The own center leaves
+out the embedding itself, which would otherwise be drawn to itself.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqmel.objectives.losses.base import GrowingMargin, precisely
+from seqmel.objectives.losses.blocks import over_rows
+from seqmel.objectives.losses.pairs import cross_distances, masked_mean, same_client
+from seqmel.objectives.losses.prototypes import batch_centers
+
+__all__ = ["TripletCenterLoss"]
+
+
+class TripletCenterLoss(GrowingMargin):
+    """See the module's text.
+
+    Args:
+        margin: m; D of unit vectors is at most 2.
+        margin_start: where the margin begins to grow from; None keeps it as it is.
+    """
+
+    def __init__(self, *, margin: float = 0.3, margin_start: float | None = None) -> None:
+        super().__init__(margin=margin, margin_start=margin_start)
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar; zero, with zero gradient, where no client has two embeddings or there is one client only.
+        """
+        own, centers, counts = batch_centers(embeddings, clients)
+        pull = (embeddings - own).square().sum(1) / 2
+
+        def nearest(x: Tensor, rows: slice) -> tuple[Tensor]:
+            _, other = same_client(clients, rows)
+            return ((cross_distances(x[rows], centers) / 2).masked_fill(~other, torch.inf).amin(1),)
+
+        push = torch.cat([found for (found,) in over_rows(nearest, embeddings, len(clients))])
+        counted = (counts > 1) & (push < torch.inf)
+        costs = (pull - push.masked_fill(~counted, 0.0) + self.margin).clamp(min=0)
+        return masked_mean(costs, counted)

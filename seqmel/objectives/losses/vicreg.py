@@ -1,0 +1,76 @@
+"""VICReg: variance, invariance, covariance.
+
+Bardes, Ponce, LeCun: VICReg (ICLR 2022, arXiv 2105.04906, equations 1 to 6 but for the first term): for the two sides
+Z, Z' (n, D) of n pairs of views of one client each
+
+    L = i * mean squared distance of a pair / D
+        + v * [v(Z) + v(Z')],  v(Z) = mean over dimensions of max(0, 1 - sqrt(var + 1e-4))
+        + c * [c(Z) + c(Z')],  c(Z) = sum of the squared covariances of different dimensions / D.
+
+Equation 5 does not divide the squared distance by D; the paper's Algorithm 1 does, as a mean over all numbers, and its weights
+are for that. So do we.
+
+No negatives: what holds the embeddings apart is that every dimension has to vary, and none may repeat another. So the
+embeddings must not be unit vectors. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views a client
+it is that of Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from seqmel.core.scatter import take_rows
+from seqmel.objectives.losses.base import MetricLoss, precisely
+from seqmel.objectives.losses.pairs import neighbouring_views
+
+__all__ = ["VICRegLoss"]
+
+
+class VICRegLoss(MetricLoss):
+    """See the module's text.
+
+    Args:
+        invariance: i.
+        variance: v.
+        covariance: c.
+    """
+
+    unit: ClassVar[bool] = False
+
+    def __init__(self, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> None:
+        super().__init__()
+        self.invariance = invariance
+        self.variance = variance
+        self.covariance = covariance
+
+    @precisely
+    def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            embeddings: (N, D), of any length.
+            clients: (N,) whose they are.
+
+        Returns:
+            A scalar; zero, with zero gradient, where there are fewer than two pairs of views.
+        """
+        first, second, real = neighbouring_views(clients)
+        weight = real.to(embeddings.dtype).unsqueeze(1)
+        count = weight.sum()
+        one, two = take_rows(embeddings, first), take_rows(embeddings, second)
+        near = ((one - two).square() * weight).sum() / (count * embeddings.shape[1]).clamp(min=1)
+        spread = self._spread(one, weight) + self._spread(two, weight)
+        return torch.where(count > 1, self.invariance * near + spread, 0.0)
+
+    def _spread(self, side: Tensor, weight: Tensor) -> Tensor:
+        """The variance and covariance terms of one side of the pairs."""
+        count = weight.sum()
+        centred = (side - (side * weight).sum(0) / count.clamp(min=1)) * weight
+        covariances = centred.t() @ centred / (count - 1).clamp(min=1)
+        variances = covariances.diagonal()
+        flat = (1 - (variances + 1e-4).sqrt()).clamp(min=0).mean()
+        repeated = (covariances.square().sum() - variances.square().sum()) / len(variances)
+        return self.variance * flat + self.covariance * repeated

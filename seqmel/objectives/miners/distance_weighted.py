@@ -1,0 +1,63 @@
+"""Distance-weighted negatives.
+
+Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv 1706.07567, section 4):
+distances d of random points on the unit sphere in D dimensions have the density
+
+    q(d) = d^(D - 2) * (1 - d^2 / 4)^((D - 3) / 2),
+
+nearly all of it at sqrt(2). Negatives are drawn in proportion to 1 / q(max(d, nearest)), so that all distances come about
+equally often: harder than random ones, without the noise of the hardest. Those farther than `farthest`, which cost
+nothing, are drawn only where there are no others.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from seqmel.objectives.losses.pairs import root
+from seqmel.objectives.miners.base import Block, PairMiner
+
+__all__ = ["DistanceWeighted"]
+
+_LAST = -1e6  # log-weight below any other, yet finite
+
+
+class DistanceWeighted(PairMiner):
+    """`count` different negatives of each anchor, drawn by their distance; fewer where there are not so many.
+
+    Args:
+        count: negatives an anchor.
+        nearest: distances below this weigh as if they were this.
+        farthest: beyond this distance, below 2, negatives are drawn only where there are no others.
+        skip: so many of the very nearest are drawn only where there are no others: they may be the same person twice.
+        views, chunk_rows: see `Miner`.
+    """
+
+    def __init__(
+        self,
+        *,
+        count: int = 5,
+        nearest: float = 0.5,
+        farthest: float = 1.4,
+        skip: int = 0,
+        views: int | None = None,
+        chunk_rows: int | None = None,
+    ) -> None:
+        super().__init__(views=views, chunk_rows=chunk_rows)
+        self.count = count
+        self.nearest = nearest
+        self.farthest = farthest
+        self.skip = skip
+
+    def choose(self, block: Block) -> tuple[Tensor, Tensor]:
+        """(R, count) negatives."""
+        size = block.embeddings.shape[1]
+        apart = root(block.apart)
+        d = apart.clamp(self.nearest, self.farthest)
+        density = (size - 2) * d.log() + (size - 3) / 2 * torch.log1p(-d.square() / 4)
+        weights = (-density).masked_fill(apart > self.farthest, _LAST)
+        if self.skip:
+            hardest, _ = block.nearest_negatives(self.skip)
+            weights = weights.scatter(1, hardest, 2 * _LAST)
+        return block.weighted_negatives(weights, self.count)

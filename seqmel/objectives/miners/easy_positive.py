@@ -1,0 +1,45 @@
+"""Easy positives (Xuan, Stylianou, Pless: Improved embeddings with easy positive triplet mining, WACV 2020, arXiv 1904.04370)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from seqmel.objectives.miners.base import Block, TripletMiner
+from seqmel.objectives.miners.semi_hard import semi_hard_negative
+
+__all__ = ["EasyPositive"]
+
+
+class EasyPositive(TripletMiner):
+    """Each anchor with its nearest positive only, so that the views of a client may stay spread out.
+
+    Args:
+        negative: "semi_hard", the nearest that is farther than the positive, or "hard", the nearest.
+        skip: for "hard": the very nearest are passed over, as far as one is left: they may be the same person twice.
+        views, chunk_rows: see `Miner`.
+    """
+
+    def __init__(
+        self,
+        *,
+        negative: Literal["semi_hard", "hard"] = "semi_hard",
+        skip: int = 0,
+        views: int | None = None,
+        chunk_rows: int | None = None,
+    ) -> None:
+        super().__init__(views=views, chunk_rows=chunk_rows)
+        self.negative = negative
+        self.skip = skip
+
+    def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
+        """(R, 1) triplets."""
+        nearest = block.positives_apart.masked_fill(~block.there, torch.inf).min(1, keepdim=True)
+        positive = block.positives.gather(1, nearest.indices)
+        if self.negative == "hard":
+            negative = block.nearest_negatives(1, skip=self.skip)[0]
+        else:
+            negative = semi_hard_negative(block, nearest.values.nan_to_num(posinf=0.0))
+        return positive, negative, block.there.any(1, keepdim=True) & block.negative.any(1, keepdim=True)

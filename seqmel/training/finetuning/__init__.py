@@ -1,0 +1,1 @@
+"""Fine-tuning on labels: a prediction head per target on top of a trained encoder."""

@@ -1,0 +1,256 @@
+"""`seqmel finetune`: a model, events and labels in, a model that predicts out."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from seqmel.config import Config, as_config
+from seqmel.core.atomic_files import check_output
+from seqmel.core.errors import ConfigError, InputError, shown
+from seqmel.core.progress import Progress, silent
+from seqmel.data.fitting.statistics import fit_statistics
+from seqmel.data.sequences.prepared import PreparedSequences
+from seqmel.data.sources.reading import Events
+from seqmel.data.tables.labels import Table, Task, likely_client, read_labels
+from seqmel.data.tables.targets import Target, check_names
+from seqmel.model import AnyModel, Model, as_model, save_model
+from seqmel.training.run import already_trained, prepared_in, unfinished
+
+if TYPE_CHECKING:
+    from seqmel.training.finetuning.labelled import Labelled
+
+__all__ = ["UNREAD", "finetune", "finetuned_model", "save_finetuned"]
+
+_FREE = ("finetuning", "seed", "device", "precision")
+UNREAD = ("objective", "matryoshka", "views", "loss", "miner", "training")
+"""Sections of the config that only training without labels reads."""
+
+
+def finetune(
+    model: AnyModel | None,
+    events: Events,
+    labels: Table,
+    output: str | Path,
+    *,
+    targets: Sequence[str],
+    task: Task = "auto",
+    weight: str | None = None,
+    client: str | None = None,
+    config: Config | Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Learn targets on top of a model, or from scratch, and write the folder of a model that predicts them.
+
+    Args:
+        model: a folder or a `Model` whose encoder, schema and vocabulary are taken; it is left as it is. None starts from scratch.
+        events: of the labelled clients, and of others, which do no harm; see `open_events`.
+        labels: a table with one row a client. A client may lack some of the targets.
+        output: the model folder to write.
+        targets: the columns to predict: classes or quantities. Several are learnt at once.
+        task: of all targets; "auto" takes a number with more than 20 different values as a quantity, all else as classes.
+        weight: a column of the labels that says how much each client counts.
+        client: the client column of the labels; where None, that of the events if there is one, else by its name.
+        config: with a model its `finetuning`, `seed`, `device` and `precision` count, and what else it says must be so in
+            the model; from scratch all but what only training without labels needs.
+        resume: go on with an interrupted run where there is one; a finished model is left as it is.
+        overwrite: replace a model that is there, or an unfinished run.
+        progress: where to report to.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        SeqmelError: whatever is wrong with the input, the options or the output.
+    """
+    from seqmel.core.device import resolve_device
+
+    model = None if model is None else as_model(model)
+    output, config = Path(output), config_for(model, as_config(config))
+    resolve_device(config.device)
+    if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):
+        return output
+    check_output(output, overwrite=overwrite, folder=True, reads=(events, labels))
+    _once(targets)
+    client = client or config.columns.client
+    client = client or (likely_client(labels, model.schema.client) if model else None)
+    series = {name: read_labels(labels, name, client=client) for name in targets}
+    for y in series.values():
+        _check_learnable(y, task)
+    weights = read_labels(labels, weight, client=client, options=("--client", "--weight")) if weight else None
+    wanted = {"config": config.to_dict(), "model": _fingerprint(model), "labels": _of_labels(series, weights, task)}
+    with unfinished(output, wanted, events, resume=resume, overwrite=overwrite) as work:
+        prepared = prepared_in(work, events, config, model, progress)
+        made = finetuned_model(
+            model, prepared, series, weights=weights, task=task, config=config,
+            checkpoints=work / "checkpoints", progress=progress,
+        )  # fmt: skip
+        save_finetuned(work / "model", made)
+    return output
+
+
+def finetuned_model(
+    model: Model | None,
+    prepared: PreparedSequences,
+    labels: Mapping[str, pd.Series[Any]],
+    *,
+    weights: pd.Series[Any] | None = None,
+    task: Task = "auto",
+    config: Config | Mapping[str, Any] | None = None,
+    checkpoints: Path | None = None,
+    progress: Progress = silent,
+) -> Model:
+    """The same in memory: prepared sequences and labels in, a model with heads out.
+
+    Args:
+        model, task, config, progress: see `finetune`.
+        prepared: sequences with their schema and vocabulary, the model's where there is one.
+        labels: target -> one label a client, indexed by client id; a null is a label that is missing.
+        weights: how much each client counts, indexed by client id.
+        checkpoints: a folder for checkpoints; where it holds some, training goes on from the last.
+    """
+    import copy
+
+    import torch
+
+    from seqmel.training.batches import settle
+    from seqmel.training.finetuning.fit_labels import fit_labels, settle_finetuning
+    from seqmel.training.finetuning.labelled import label
+    from seqmel.training.ppmi_init import new_encoder
+
+    began = time.monotonic()
+    config = config_for(model, as_config(config))
+    sequences = prepared.sequences.in_memory() if config.training.data == "memory" else prepared.sequences
+    labelled = label(sequences, labels, weights=weights, task=task)
+    check_names(labelled.targets, prepared.schema.client)
+    lacking = "no events" if weights is None else "no events or no weight"
+    for column, target in enumerate(labelled.targets):
+        without = labels[target.name].count() - len(labelled.known(column))
+        left_out = f"; {without:,} more have a label, but {lacking}" if without else ""
+        progress.say(f"{target.name}: {_contents(labelled, column)}{left_out}")
+    for name, alone in labelled.alone().items():
+        progress.say(
+            f"{name}: classes with one client ({shown(map(str, alone))}) are learnt from and never held out: no figure tells"
+            " of them"
+        )
+    asked = config.finetuning.unfreeze
+    config = settle_finetuning(config, len(labelled), new=model is None)
+    if asked == "auto" and config.finetuning.unfreeze == "head":
+        progress.say(
+            f"{len(labelled):,} labelled clients are few: the encoder stays as it is, the heads alone learn"
+            " (unfreeze: all tunes it too)"
+        )
+    if model is None:
+        config = settle(config, sequences)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            encoder = new_encoder(config, prepared.vocabulary, sequences)
+    else:
+        encoder = copy.deepcopy(model.encoder)
+    found = fit_labels(encoder, sequences, labelled, config, checkpoints=checkpoints, progress=progress)
+    metrics = {
+        "clients": found.clients[0],
+        "clients_held_out": found.clients[1],
+        "embedding_dim": found.encoder.output_size,
+        "parameters": sum(p.numel() for p in (*found.encoder.parameters(), *found.heads.parameters())),
+        "seconds": round(time.monotonic() - began, 1),
+        "frozen": found.frozen,
+        "held_out": found.held_out,
+        "history": found.history,
+        "pretraining": model.metrics if model else None,
+    }
+    return Model(
+        config, prepared.schema, prepared.vocabulary, found.encoder, metrics, found.heads, found.targets,
+        fit_statistics(sequences, prepared.vocabulary),
+    )  # fmt: skip
+
+
+def config_for(model: Model | None, config: Config) -> Config:
+    """The options of a fine-tuning: the model's, with those that fine-tuning is free to choose from `config`.
+
+    Raises:
+        ConfigError: `config` says something that is otherwise in the model.
+    """
+    if model is None:
+        return config.model_copy(update={"matryoshka": ()})  # nothing here trains beginnings of the vector
+    for field, said in config.columns:
+        if said is not None and field in config.columns.model_fields_set:
+            there = getattr(model.schema if field != "ignore" else model.config.columns, field)
+            _check_equal(said, there, f"schema.{field}")
+    for name in config.model_fields_set - {*_FREE, *UNREAD, "columns"}:
+        _check_equal(getattr(config, name), getattr(model.config, name), name)
+    return model.config.model_copy(update={name: getattr(config, name) for name in _FREE})
+
+
+def _once(targets: Sequence[str]) -> None:
+    twice = sorted({name for name in targets if list(targets).count(name) > 1})
+    if not targets or twice:
+        raise ConfigError(
+            f"The target {twice[0]!r} is named twice." if twice else "No target is named. Expected one or more."
+        )
+
+
+def _check_learnable(y: pd.Series[Any], task: Task) -> None:
+    """What labels alone show is refused before any event is read: the clients that have events can only be fewer."""
+    if Target.of(y, task).classes and y.is_unique:
+        raise InputError(
+            f"The target {y.name!r} has another class for each of {len(y):,} clients, such as"
+            f" {shown(map(repr, y.tolist()), 3)}, so that nothing can be learnt. Name another target, or take numbers as"
+            " quantities (--task regression)."
+        )
+
+
+def _check_equal(wanted: Any, there: Any, name: str) -> None:
+    if isinstance(wanted, BaseModel) and type(wanted) is type(there):
+        for field in wanted.model_fields_set:
+            _check_equal(getattr(wanted, field), getattr(there, field), name if field == "name" else f"{name}.{field}")
+    elif wanted != there:
+        values = [getattr(value, "name", value) for value in (wanted, there)]
+        raise ConfigError(
+            f"{name} cannot be changed by fine-tuning: the model has {values[1]}, the options say {values[0]}. Leave it"
+            " out, or train another model."
+        )
+
+
+def _contents(labelled: Labelled, column: int) -> str:
+    target, known = labelled.targets[column], labelled.known(column)
+    if not target.classes:
+        return f"{len(known):,} clients with a quantity, {target.center:.4g} on average"
+    counts = labelled.values[known, column].long().bincount(minlength=target.size).tolist()
+    words = (f"{name}: {count:,}" for name, count in zip(target.classes, counts, strict=True))
+    return f"{len(known):,} clients ({shown(words)})"
+
+
+def _fingerprint(model: Model | None) -> str | None:
+    if model is None:
+        return None
+    digest = hashlib.sha256(model.vocabulary.fingerprint().encode())
+    for value in model.encoder.state_dict().values():
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _of_labels(series: Mapping[str, pd.Series[Any]], weights: pd.Series[Any] | None, task: Task) -> dict[str, Any]:
+    """What tells one set of labels from another."""
+    columns = {**series} | ({} if weights is None else {"the weights": weights})
+    return {"task": task} | {
+        name: f"{len(y):,} with hash {pd.util.hash_pandas_object(y).sum()}" for name, y in columns.items()
+    }
+
+
+def save_finetuned(folder: Path, model: Model) -> None:
+    """Write the folder of a model with heads, its card and curves."""
+    from seqmel.training.card import draw_curves, finetuned_card
+
+    shutil.rmtree(folder, ignore_errors=True)
+    curves = draw_curves(model.metrics["history"], ("loss", "validation_loss"))
+    save_model(folder, model, card=finetuned_card(model), curves=curves)

@@ -1,0 +1,213 @@
+"""What fine-tuning sees: the labelled clients, which of them are held out, and the batches of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from seqmel.config.options.training import FinetuningOptions
+from seqmel.core.errors import InputError, TrainingError
+from seqmel.core.random_streams import Stream, generator
+from seqmel.data.sequences.batch import SequenceBatch, sent
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.tables.labels import Task, find
+from seqmel.data.tables.targets import Target
+
+__all__ = ["Labelled", "LabelledBatch", "LabelledBatches", "class_weights", "hold_out", "label"]
+
+_LEAST_CLIENTS = 4
+_MOST_HELD_OUT = 20_000  # more clients would make the figures hardly sharper, and cost time after every epoch
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """L clients with labels for T targets.
+
+    Attributes:
+        targets: what the columns of the next two are.
+        clients: (L,) int64, their positions in the sequences.
+        values: (L, T) float32: codes of classes, or standardised quantities; 0 where the label is missing.
+        weights: (L, T) float32: how much a label counts; 0 where it is missing.
+    """
+
+    targets: tuple[Target, ...]
+    clients: Tensor
+    values: Tensor
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.clients)
+
+    def __getitem__(self, places: Tensor) -> Labelled:
+        """Some of the clients."""
+        return replace(
+            self, clients=self.clients[places], values=self.values[places], weights=self.weights[places]
+        )  # fmt: skip
+
+    def known(self, target: int) -> Tensor:
+        """Places of the clients whose label of a target counts."""
+        return (self.weights[:, target] > 0).nonzero()[:, 0]
+
+    def alone(self) -> dict[str, list[Any]]:
+        """Target -> its classes that one client has; only targets with such classes."""
+        found = {}
+        for column, target in enumerate(self.targets):
+            if target.classes:
+                counts = torch.bincount(self.values[self.known(column), column].long(), minlength=target.size)
+                found[target.name] = [c for c, n in zip(target.classes, counts.tolist(), strict=True) if n == 1]
+        return {name: classes for name, classes in found.items() if classes}
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """A batch of sequences with their labels, (B, T), as in `Labelled`."""
+
+    sequences: SequenceBatch
+    values: Tensor
+    weights: Tensor
+
+    def to(self, device: torch.device | str) -> LabelledBatch:
+        """The same batch on another device."""
+        return LabelledBatch(
+            self.sequences.to(device),
+            sent(self.values, device),
+            sent(self.weights, device),
+        )
+
+
+def label(
+    sequences: EncodedSequences,
+    labels: Mapping[str, pd.Series[Any]],
+    *,
+    weights: pd.Series[Any] | None = None,
+    task: Task = "auto",
+) -> Labelled:
+    """Bring labels and sequences together by client id.
+
+    Args:
+        sequences: of all clients, labelled or not.
+        labels: target -> one label a client, indexed by client id, as from `read_labels`. A client may lack some.
+        weights: how much each client counts, indexed by client id; equally where None.
+        task: of all targets; "auto" looks at each.
+
+    Raises:
+        InputError: no client in common, a target that cannot be learnt, or weights that are missing or negative.
+        TrainingError: fewer than four clients with a label.
+    """
+    ids = pd.Index(sequences.client_ids.to_pandas())
+    values = torch.zeros(len(ids), len(labels))
+    known = torch.zeros(len(ids), len(labels))
+    targets = []
+    for column, (name, y) in enumerate(labels.items()):
+        y = y.dropna().rename(name)
+        place = find(y.index, ids, of="events")
+        counts = _weights(weights, y[place >= 0]) if weights is not None else np.ones((place >= 0).sum())
+        y, at, counts = y[place >= 0][counts > 0], place[place >= 0][counts > 0], counts[counts > 0]
+        if not len(y):
+            raise InputError(f"No client with a label of {name!r} has a weight above zero.")
+        targets.append(Target.of(y, task))
+        values[at, column] = torch.from_numpy(targets[-1].encode(y))
+        known[at, column] = torch.from_numpy(counts).float()
+    clients = (known > 0).any(1).nonzero()[:, 0]
+    if len(clients) < _LEAST_CLIENTS:
+        raise TrainingError(
+            f"Only {len(clients)} clients have a label, events and a weight above zero; at least {_LEAST_CLIENTS} are needed."
+        )
+    return Labelled(tuple(targets), clients, values[clients], known[clients])
+
+
+def _weights(weights: pd.Series[Any], y: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    found = pd.to_numeric(weights, errors="coerce").reindex(y.index)
+    wrong = found.index[~(found >= 0)]  # also where it is missing, or no number
+    if len(wrong):
+        client = wrong[:1].tolist()[0]
+        raise InputError(
+            f"Weights {weights.name!r}: client {client!r} has {weights.get(client)}. Expected a number of 0 or more for each labelled client."
+        )
+    return found.to_numpy(np.float64)
+
+
+def hold_out(labelled: Labelled, share: float, *, seed: int) -> tuple[Labelled, Labelled]:
+    """Clients to learn from, and a share held out with the labels in their proportions.
+
+    Clients are ordered by their labels, at random among equals, and every so many-th is held out: so classes are
+    stratified, and quantities too. What every class needs to be learnt from stays: its last client is not held out.
+    """
+    count = min(round(len(labelled) * share), _MOST_HELD_OUT)
+    if count < 2:
+        return labelled, labelled[torch.zeros(0, dtype=torch.int64)]
+    random = generator(seed, Stream.FINETUNE_SPLIT)
+    tie = torch.rand(len(labelled), generator=random)
+    offset = float(torch.rand((), generator=random))
+    missing = labelled.weights == 0
+    keys = torch.where(missing, -torch.inf, labelled.values).numpy()
+    order = torch.from_numpy(np.lexsort((tie.numpy(), *keys.T[::-1])))
+    held = torch.zeros(len(labelled), dtype=torch.bool)
+    held[order[((torch.arange(count, dtype=torch.float64) + offset) * (len(labelled) / count)).long()]] = True
+    for column, target in enumerate(labelled.targets):
+        for code in range(len(target.classes)):
+            of_class = (labelled.values[:, column] == code) & ~missing[:, column]
+            if held[of_class].all():
+                held &= ~of_class
+    return labelled[(~held).nonzero()[:, 0]], labelled[held.nonzero()[:, 0]]
+
+
+def class_weights(labelled: Labelled) -> Tensor:
+    """(T, K): n / (K n_k) for each class, so that all count the same; 1 for quantities, and up to the most classes."""
+    most = max(target.size for target in labelled.targets)
+    found = torch.ones(len(labelled.targets), most)
+    for column, target in enumerate(labelled.targets):
+        if target.classes:
+            known = labelled.known(column)
+            counts = torch.bincount(labelled.values[known, column].long(), labelled.weights[known, column], target.size)
+            found[column, : target.size] = counts.sum() / (target.size * counts)
+    return found
+
+
+class LabelledBatches:
+    """The batches of an epoch: all clients in random order, in parts of nearly the same size.
+
+    Of a sequence longer than `max_events` a random contiguous part is drawn, another one in each epoch.
+    """
+
+    def __init__(
+        self,
+        sequences: EncodedSequences,
+        labelled: Labelled,
+        options: FinetuningOptions,
+        *,
+        seed: int,
+        epoch: Callable[[], int],
+    ) -> None:
+        self.sequences = sequences
+        self.labelled = labelled
+        self.max_events = options.max_events
+        self.count = -(-len(labelled) // options.batch_size)
+        self.seed = seed
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def clients(self) -> int:
+        """How many an epoch goes through."""
+        return len(self.labelled)
+
+    def __iter__(self) -> Iterator[LabelledBatch]:
+        random = generator(self.seed, Stream.FINETUNE_BATCHES, self.epoch())
+        order = torch.randperm(len(self.labelled), generator=random)
+        for places in order.tensor_split(self.count):
+            part = self.labelled[places]
+            whole = self.sequences.lengths[part.clients]
+            lengths = whole.clamp(max=self.max_events)
+            drawn = torch.rand(len(part), generator=random, dtype=torch.float64)
+            starts = (drawn * (whole - lengths + 1)).long()
+            yield LabelledBatch(self.sequences.gather(part.clients, starts, lengths), part.values, part.weights)

@@ -1,0 +1,46 @@
+"""Heads solved exactly on the vectors of a frozen encoder: logistic regression for classes, ridge for quantities.
+
+Fine-tuning begins there rather than at random heads, whose first gradients would distort what the encoder knows (linear
+probing, then fine-tuning: Kumar et al., ICLR 2022, arXiv 2202.10054), held down as far as it helps (see `linear`): hence
+no collapse with few labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqmel.core.linear_models import logistic, ridge
+from seqmel.nn.heads import Heads
+from seqmel.training.finetuning.labelled import Labelled
+
+__all__ = ["solve_heads"]
+
+
+@torch.no_grad()
+def solve_heads(heads: Heads, vectors: Tensor, labelled: Labelled, *, seed: int) -> None:
+    """Fit the standardisation, then the weights of each target.
+
+    Args:
+        heads: on the CPU; changed in place.
+        vectors: (L, D) float32, of the clients of `labelled`.
+        labelled: what to learn, weights included.
+        seed: of the folds.
+    """
+    heads.fit_scale(vectors)
+    standardised = heads.standardise(vectors).numpy()
+    begin = 0
+    for column, target in enumerate(labelled.targets):
+        known = labelled.known(column)
+        x, y = standardised[known.numpy()], labelled.values[known, column].numpy()
+        w = labelled.weights[known, column].double().numpy()
+        w = w / w.mean()
+        if target.classes:
+            weight, bias = logistic(x, y.astype(np.int64), w, target.size, seed)
+        else:
+            weight, bias = ridge(x, y, w)
+        end = begin + target.size
+        heads.linear.weight[begin:end] = torch.from_numpy(weight)
+        heads.linear.bias[begin:end] = torch.from_numpy(bias)
+        begin = end

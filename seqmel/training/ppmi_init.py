@@ -1,0 +1,110 @@
+"""Category embeddings that begin with what stands near what: positive pointwise mutual information, factorised.
+
+Skip-gram with negative sampling (word2vec) implicitly factorises the pointwise mutual information of words and contexts; the
+same vectors come, at once and without chance, from its singular value decomposition (Levy, Goldberg: Neural word embedding as
+implicit matrix factorization, NIPS 2014). With n(a, b) how often codes a and b of one column stand at most `window` events apart
+in one client's sequence, n(a) and n their sums,
+
+    M(a, b) = max(0, log( n(a, b) n / (n(a) n(b)) )),   M = U S V',   vectors W = U S^(1/2).
+
+The event encoder has full-width rows, so W is turned into that width by a random matrix, which keeps angles but for chance, and
+scaled to the mean square of the random rows whose place it takes. A code that stands near no other keeps its random row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from seqmel.config import Config
+from seqmel.core.random_streams import Stream, generator
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.vocabulary import Vocabulary
+from seqmel.nn.encoder import SequenceEncoder
+
+__all__ = ["cooccurrences", "factors", "new_encoder", "ppmi"]
+
+_EVENTS_AT_ONCE = 1_000_000
+
+
+def new_encoder(
+    config: Config, vocabulary: Vocabulary, sequences: EncodedSequences, clients: Tensor | None = None
+) -> SequenceEncoder:
+    """An encoder with new weights from torch's own state; its categories begin as `events.pretrain` says.
+
+    Args:
+        config: all options.
+        vocabulary: that the sequences are encoded with.
+        sequences: to count in.
+        clients: positions of those to count in; all where None.
+    """
+    encoder = SequenceEncoder(config, vocabulary)
+    if config.events.pretrain is None:
+        return encoder
+    clients = torch.arange(len(sequences)) if clients is None else clients
+    table, random = encoder.events.table.data, generator(config.seed, Stream.CATEGORY_INIT)
+    for name, codes in vocabulary.categorical.items():
+        matrix = ppmi(cooccurrences(sequences, clients, name, codes=codes.size, window=config.events.pretrain_window))
+        near = torch.from_numpy(np.asarray(matrix.sum(1)).ravel() > 0)
+        if near.any():
+            vectors = torch.from_numpy(factors(matrix, table.shape[1])).float()[near]
+            rows = vectors @ torch.randn(vectors.shape[1], table.shape[1], generator=random)
+            begin = encoder.events.begins[name]
+            table[begin : begin + codes.size][near] = rows / rows.square().mean().sqrt()
+    return encoder
+
+
+def cooccurrences(sequences: EncodedSequences, clients: Tensor, column: str, *, codes: int, window: int) -> Any:
+    """(codes, codes) sparse, symmetric: how often two codes stand at most `window` events apart in one sequence.
+
+    Args:
+        sequences, clients: whose.
+        column: a categorical column.
+        codes: how many codes it has.
+        window: in events, to either side.
+    """
+    from scipy.sparse import coo_array, csr_array
+
+    found = csr_array((codes, codes), dtype=np.float64)
+    for some in _parts(sequences, clients):
+        values = sequences.values(column, some).long()
+        owner = torch.repeat_interleave(torch.arange(len(some)), sequences.lengths[some])
+        for apart in range(1, window + 1):
+            same = owner[apart:] == owner[:-apart]
+            pairs, counts = torch.unique(values[:-apart][same] * codes + values[apart:][same], return_counts=True)
+            places = (pairs // codes).numpy(), (pairs % codes).numpy()
+            found = found + coo_array((counts.double().numpy(), places), shape=(codes, codes)).tocsr()
+    return found + found.T
+
+
+def _parts(sequences: EncodedSequences, clients: Tensor) -> Iterator[Tensor]:
+    """Clients, so many at a time that they have about a million events, and one at least."""
+    ends, begin = sequences.lengths[clients].cumsum(0), 0
+    while begin < len(clients):
+        before = int(ends[begin - 1]) if begin else 0
+        end = max(begin + 1, int(torch.searchsorted(ends, before + _EVENTS_AT_ONCE, right=True)))
+        yield clients[begin:end]
+        begin = end
+
+
+def ppmi(counts: Any) -> Any:
+    """(codes, codes) sparse: the positive pointwise mutual information of symmetric counts."""
+    cells = counts.tocoo()
+    sums, total = np.asarray(counts.sum(1)).ravel(), counts.sum()
+    one, other = cells.coords
+    mutual = cells.copy()
+    mutual.data = np.log(np.maximum(1.0, cells.data * total / (sums[one] * sums[other])))
+    return mutual.tocsr()
+
+
+def factors(matrix: Any, most: int) -> npt.NDArray[np.float64]:
+    """(codes, at most `most`) U S^(1/2) of the singular value decomposition, largest first; the same for the same matrix."""
+    from sklearn.utils.extmath import randomized_svd
+
+    left, singular, _ = randomized_svd(matrix, min(most, matrix.shape[0]), n_iter=4, random_state=0)
+    return np.asarray(left * np.sqrt(singular))

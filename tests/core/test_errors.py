@@ -1,0 +1,41 @@
+"""Messages help: they offer what is near, and do not list hundreds of names."""
+
+from __future__ import annotations
+
+import pytest
+
+from seqmel.core import errors
+from seqmel.core.errors import did_you_mean, shown
+
+
+def test_every_error_is_a_seqmel_error_and_stands_in_the_tree_of_the_docstring() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert all(issubclass(kind, errors.SeqmelError) for kind in kinds)
+    assert all(kind.__name__ in (errors.__doc__ or "") for kind in kinds)
+    assert {kind.__name__ for kind in kinds} <= set(errors.__all__)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("amuont", ["mcc", "amount"], " Did you mean 'amount'?"),
+        ("MCC", ["mcc", "amount"], " Did you mean 'mcc'?"),
+        ("event", ["events", "event_time"], " Did you mean 'events' or 'event_time'?"),
+        ("zzz", ["mcc", "amount"], ""),
+        ("x", [], ""),
+    ],
+)
+def test_only_what_is_near_is_offered(name: str, known: list[str], expected: str) -> None:
+    assert did_you_mean(name, known) == expected
+
+
+def test_a_dozen_names_are_shown_and_the_rest_counted() -> None:
+    assert shown(["a", "b"]) == "a, b"
+    assert shown(str(i) for i in range(20)).endswith("10, 11 and 8 more")
+    assert shown([]) == ""
+
+
+def test_a_name_with_line_ends_and_escapes_stays_in_one_line_that_a_terminal_prints() -> None:
+    assert str(errors.InputError("No column 'a\nb\x1b[31m\u202e' in Größe 💥.")) == (
+        "No column 'a\\nb\\x1b[31m\\u202e' in Größe 💥."
+    )

@@ -1,0 +1,228 @@
+"""A state and the new events give what all events give at once; nothing is counted twice, and no other model goes on."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small import SCHEMA, card_events, fitted, tiny_config
+from typer.testing import CliRunner
+
+import seqmel.inference.update
+from seqmel.core.atomic_files import alone, partial_path
+from seqmel.core.errors import InputError, ModelError, OutputError
+from seqmel.inference.embed import embed
+from seqmel.inference.update import embed_update
+from seqmel.model import Model, save_model
+from seqmel.nn.encoder import SequenceEncoder
+
+EVENTS = card_events(20)
+VOCABULARY = fitted(EVENTS, SCHEMA, min_count=2)
+POOLING = ["last", "mean", "max", "std", "total", "attention"]
+ENCODERS: dict[str, Any] = {
+    "none": "none",
+    "gru": {"name": "gru", "hidden_size": 16, "layers": 2},
+    "lstm": {"name": "lstm", "hidden_size": 16, "layers": 2},
+    "transformer": {"name": "transformer", "hidden_size": 16, "heads": 2},
+}
+
+
+def made(encoder: str, *, seed: int = 0, **changes: Any) -> Model:
+    config = tiny_config(encoder=ENCODERS[encoder], pooling=POOLING, **changes)
+    torch.manual_seed(seed)
+    return Model(config, SCHEMA, VOCABULARY, SequenceEncoder(config, VOCABULARY).eval(), {})
+
+
+def periods(count: int) -> list[pa.Table]:
+    """The events in so many periods of time, one after the other."""
+    ordered = EVENTS.sort_by("event_time")
+    edges = [len(ordered) * i // count for i in range(count + 1)]
+    return [ordered.slice(a, b - a) for a, b in itertools.pairwise(edges)]
+
+
+def vectors(path: Path) -> dict[Any, np.ndarray[Any, Any]]:
+    table = pq.read_table(path)
+    rows = np.stack([table[n].to_numpy() for n in table.column_names if n.startswith("emb_")], axis=1)
+    return dict(zip(table["client_id"].to_pylist(), rows, strict=True))
+
+
+def at_once(model: Model, events: pa.Table) -> dict[Any, np.ndarray[Any, Any]]:
+    ((ids, numbers),) = embed(model, events, device="cpu")
+    return dict(zip(ids.to_pylist(), numbers.numpy(), strict=True))
+
+
+@pytest.mark.parametrize("encoder", ["none", "gru", "lstm"])
+def test_updates_give_what_all_events_give_at_once(encoder: str, tmp_path: Path) -> None:
+    model, state, seen = made(encoder, embedding={"batch_events": 64}), tmp_path / "state.parquet", None
+    for night, new in enumerate(periods(4)):
+        out = tmp_path / f"{night}.parquet"
+        done = embed_update(model, new, state, out, device="cpu")
+        seen = new if seen is None else pa.concat_tables([seen, new])
+        expected, found = at_once(model, seen), vectors(out)
+        assert set(found) == set(new["client_id"].to_pylist())
+        assert (done.clients, done.known) == (len(found), len(expected))
+        for client, vector in found.items():
+            np.testing.assert_allclose(vector, expected[client], rtol=0, atol=1e-5)
+    assert pc.sum(pq.read_table(state)["events"]).as_py() == len(EVENTS)
+
+
+def test_a_state_is_brought_up_to_date_by_one_run_at_a_time(tmp_path: Path) -> None:
+    first, second = periods(2)
+    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    before = (tmp_path / "s").read_bytes()
+    with alone(partial_path(tmp_path / "s"), tmp_path / "s"), pytest.raises(OutputError, match="Another run"):
+        embed_update(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
+    assert (tmp_path / "s").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "s"]
+
+
+def test_the_order_is_that_of_the_new_events_and_the_new_clients_are_counted(tmp_path: Path) -> None:
+    first, second = periods(2)
+    known = set(first["client_id"].to_pylist())
+    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    done = embed_update(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
+    ids = list(dict.fromkeys(second["client_id"].to_pylist()))
+    assert list(vectors(tmp_path / "b")) == ids
+    assert done.new == len(set(ids) - known)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_the_size_of_a_chunk_changes_nothing(rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seqmel.inference.update, "_ROWS", rows)
+    model = made("gru")
+    for night, new in enumerate(periods(3)):
+        embed_update(model, new, tmp_path / "s", tmp_path / f"{night}", device="cpu")
+    expected = at_once(model, EVENTS)
+    for client, vector in vectors(tmp_path / "2").items():
+        np.testing.assert_allclose(vector, expected[client], rtol=0, atol=1e-5)
+
+
+def test_the_same_events_twice_are_refused_and_the_state_stays(tmp_path: Path) -> None:
+    model, new = made("none"), periods(2)[0]
+    embed_update(model, new, tmp_path / "s", tmp_path / "a", device="cpu")
+    before = (tmp_path / "s").read_bytes()
+    with pytest.raises(InputError, match="earlier than the last one"):
+        embed_update(model, new.slice(1), tmp_path / "s", tmp_path / "b", device="cpu")
+    assert (tmp_path / "s").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
+
+
+def test_a_day_that_comes_again_is_refused_also_where_times_are_days(tmp_path: Path) -> None:
+    days = pc.floor_temporal(EVENTS["event_time"], unit="day")
+    dated = EVENTS.set_column(EVENTS.column_names.index("event_time"), "event_time", days).sort_by("event_time")
+    model, state, nights = made("none"), tmp_path / "s", pc.unique(dated["event_time"])[-3:]
+    embed_update(model, dated.filter(pc.less(dated["event_time"], nights[0])), state, tmp_path / "a", device="cpu")
+    for night in nights:
+        new = dated.filter(pc.equal(dated["event_time"], night))
+        embed_update(model, new, state, tmp_path / "a", device="cpu", overwrite=True)
+    before = state.read_bytes()
+    for again in (nights[0], nights[-1]):
+        new = dated.filter(pc.equal(dated["event_time"], again))[::-1]
+        with pytest.raises(InputError, match=r"has seen just these events in an earlier update\. Give only"):
+            embed_update(model, new, state, tmp_path / "b", device="cpu")
+    assert state.read_bytes() == before
+    assert pc.sum(pq.read_table(state)["events"]).as_py() == len(EVENTS)
+
+
+def test_another_model_or_another_file_is_refused(tmp_path: Path) -> None:
+    first, second = periods(2)
+    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    with pytest.raises(ModelError, match="belongs to another model"):
+        embed_update(made("none", seed=1), second, tmp_path / "s", tmp_path / "b", device="cpu")
+    with pytest.raises(InputError, match="no state that seqmel wrote"):
+        embed_update(made("none"), second, tmp_path / "a", tmp_path / "b", device="cpu")
+    with pytest.raises(OutputError, match="exists"):
+        embed_update(made("none"), second, tmp_path / "s", tmp_path / "a", device="cpu")
+    with pytest.raises(ModelError, match="transformer"):
+        embed_update(made("transformer"), second, tmp_path / "t", tmp_path / "b", device="cpu")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
+
+
+def nights(ids: list[Any]) -> list[pa.Table]:
+    """All events under these ids, in two periods of time."""
+    events = EVENTS.set_column(EVENTS.column_names.index("client_id"), "client_id", pa.array(ids))
+    events = events.sort_by("event_time")
+    return [events.slice(0, len(events) // 2), events.slice(len(events) // 2)]
+
+
+IDS = EVENTS["client_id"].to_pylist()
+TYPES = {"text": list(map(str, IDS)), "int64": IDS}
+
+
+@pytest.mark.parametrize(("kept", "given"), [("text", "int64"), ("int64", "text")])
+def test_ids_of_new_events_are_those_of_the_state_whatever_their_own_type(
+    kept: str, given: str, tmp_path: Path
+) -> None:
+    model = made("none")
+    embed_update(model, nights(TYPES[kept])[0], tmp_path / "s", tmp_path / "a", device="cpu")
+    done = embed_update(model, nights(TYPES[given])[1], tmp_path / "s", tmp_path / "b", device="cpu")
+    embed_update(model, nights(TYPES[kept])[0], tmp_path / "same", tmp_path / "c", device="cpu")
+    alike = embed_update(model, nights(TYPES[kept])[1], tmp_path / "same", tmp_path / "d", device="cpu")
+    assert done == alike
+    assert pq.read_table(tmp_path / "b") == pq.read_table(tmp_path / "d")
+    assert pq.read_table(tmp_path / "s") == pq.read_table(tmp_path / "same")
+
+
+def test_a_day_of_csv_whose_ids_look_like_numbers_goes_on_from_a_state_of_text(tmp_path: Path) -> None:
+    first, second = nights([f"A{client}" if client == IDS[0] else str(client) for client in IDS])
+    numbers = second.filter(pc.invert(pc.starts_with(second["client_id"], "A")))
+    numbers.to_pandas().to_csv(tmp_path / "day.csv", index=False)
+    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    done = embed_update(made("none"), tmp_path / "day.csv", tmp_path / "s", tmp_path / "b", device="cpu")
+    assert done.new == len(set(numbers["client_id"].to_pylist()) - set(first["client_id"].to_pylist()))
+    assert set(vectors(tmp_path / "b")) == set(numbers["client_id"].to_pylist())
+
+
+@pytest.mark.parametrize("odd", ["A1", "007", "1.0", "9223372036854775808"])
+def test_an_id_that_is_none_of_the_states_type_is_refused(odd: str, tmp_path: Path) -> None:
+    first, _ = nights(TYPES["int64"])
+    _, second = nights([odd if client == IDS[0] else str(client) for client in IDS])
+    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    with pytest.raises(InputError, match=f"type int64, and '{odd}' of the new events is none. Write"):
+        embed_update(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
+
+
+def test_a_crash_before_the_state_is_in_place_counts_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, (first, second) = made("none"), periods(2)
+    embed_update(model, first, tmp_path / "s", tmp_path / "a", device="cpu")
+    import seqmel.core.atomic_files
+
+    moved, real = [], seqmel.core.atomic_files.move_into_place
+
+    def crash(partial: Path, path: Path) -> None:
+        moved.append(path.name)
+        if path.name == "s":
+            raise KeyboardInterrupt
+        real(partial, path)
+
+    monkeypatch.setattr(seqmel.core.atomic_files, "move_into_place", crash)
+    with pytest.raises(KeyboardInterrupt):
+        embed_update(model, second, tmp_path / "s", tmp_path / "b", device="cpu")
+    assert moved == ["b", "s"]
+    monkeypatch.undo()
+    embed_update(model, second, tmp_path / "s", tmp_path / "b", device="cpu", overwrite=True)
+    assert pc.sum(pq.read_table(tmp_path / "s")["events"]).as_py() == len(EVENTS)
+
+
+def test_the_command_goes_on_from_a_state(tmp_path: Path) -> None:
+    from seqmel.cli.main import app
+
+    save_model(tmp_path / "model", made("none"), card="", curves=None)
+    for night, new in enumerate(periods(2)):
+        pq.write_table(new, tmp_path / f"{night}.parquet")
+        words = ["embed", "model", f"{night}.parquet", "-o", f"out{night}.parquet", "--state", "state.parquet"]
+        done = CliRunner().invoke(app, [str(tmp_path / w) if "-" not in w and w != "embed" else w for w in words])
+        assert done.exit_code == 0, done.output
+        assert "clients in" in done.output
+    refused = CliRunner().invoke(app, ["embed", "m", "e", "-o", "o", "--state", "s", "--as-of", "2020-01-01"])
+    assert "do not go together" in str(refused.exception)
