@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from small import SCHEMA, card_events, nested
 
 from seqmel.core.errors import SeqmelError
-from seqmel.data import column_reading, fitting
+from seqmel.data.encoding import column_reading
 from seqmel.data.encoding.column_fitting import middle_magnitudes
 from seqmel.data.encoding.column_reading import whole_columns
 from seqmel.data.encoding.columns import _places_by
 from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.fitting import vocabulary_fitting as fitting
 from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.reading import Events, open_events

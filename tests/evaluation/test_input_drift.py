@@ -17,7 +17,7 @@ from small import SCHEMA, card_events, fitted, sequences
 
 from seqmel.cli.main import main
 from seqmel.core.errors import ConfigError, InputError
-from seqmel.data import statistics as statistics_module
+from seqmel.data.fitting import statistics as statistics_module
 from seqmel.data.fitting.statistics import ColumnBins, Statistics, count_events, fit_statistics
 from seqmel.evaluation.input_drift import InputDrift, input_drift
 from seqmel.model import load_model

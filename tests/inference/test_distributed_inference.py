@@ -19,9 +19,10 @@ import pytest
 import torch
 from small import card_events, nested
 
-from seqmel import parallel, sharing
 from seqmel.cli.launching import _environment, _free_port
+from seqmel.core import distributed as parallel
 from seqmel.core.errors import ConfigError, InputError, ModelError, SeqmelError
+from seqmel.inference import distributed as sharing
 from seqmel.inference.embed import embed_to_parquet
 from seqmel.inference.predict import predict_to_parquet
 from seqmel.model import Model, load_model

@@ -16,7 +16,7 @@ from seqmel.core.errors import ConfigError, InputError, SeqmelError
 __all__ = ["spark_errors", "spark_session"]
 
 _RAISED = re.compile(r"^\w*(?:Error|Exception): .*$", re.MULTILINE)
-_OURS = re.compile(r"^seqmel\.errors\.(\w+): (.*)$", re.MULTILINE)
+_OURS = re.compile(r"^seqmel\.core\.errors\.(\w+): (.*)$", re.MULTILINE)
 
 
 def spark_session() -> Any:

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.config import Config, read_config
+from seqmel.core import metric_learning_library
 from seqmel.core.errors import ConfigError, TrainingError
 from seqmel.core.metric_learning_library import library_losses
 from seqmel.estimators.embedder import SequenceEmbedder
 from seqmel.experiment import read_plan
-from seqmel.objectives.losses import LOSSES, pml
+from seqmel.objectives.losses import LOSSES
 from seqmel.objectives.losses.pairs import Pairs, Triplets
 from seqmel.objectives.losses.pml import PMLLoss
 
@@ -202,7 +203,7 @@ class Drawing(nn.Module):
 
 
 def test_reading_a_config_leaves_the_random_state_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pml, "library_losses", lambda: {"Drawing": Drawing})
+    monkeypatch.setattr(metric_learning_library, "library_losses", lambda: {"Drawing": Drawing})
     torch.manual_seed(3)
     before = torch.get_rng_state()
     Config.of({"loss": "pml/Drawing"})
