@@ -46,6 +46,7 @@ __all__ = [
     "generate_card_data",
     "infer_schema",
     "label_curve",
+    "load",
     "load_model",
     "measure_retrieval",
     "open_events",
@@ -64,6 +65,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from seqmel.api.model import Model, finetune, load, load_model, train
     from seqmel.config import Config, read_config
     from seqmel.core.errors import (
         ConfigError,
@@ -98,10 +100,8 @@ if TYPE_CHECKING:
     from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
     from seqmel.inference.spark.run import embed_spark, embed_spark_to_parquet, prepare_spark
     from seqmel.inference.update import embed_update
-    from seqmel.model import Model, load_model
     from seqmel.report.writing import write_report
-    from seqmel.training.finetuning.finetune import finetune
-    from seqmel.training.run import prepare, train
+    from seqmel.training.run import prepare
 
 _HOME = {
     "AggregateFeatures": "estimators.aggregates",
@@ -113,7 +113,7 @@ _HOME = {
     "EventSequences": "estimators.sequences",
     "GroupFolds": "evaluation.splits",
     "InputError": "core.errors",
-    "Model": "model",
+    "Model": "api.model",
     "ModelError": "core.errors",
     "OutOfTime": "evaluation.splits",
     "OutputError": "core.errors",
@@ -134,11 +134,12 @@ _HOME = {
     "embed_to_parquet": "inference.embed",
     "embed_update": "inference.update",
     "export_onnx": "export.onnx",
-    "finetune": "training.finetuning.finetune",
+    "finetune": "api.model",
     "generate_card_data": "demo.generator",
     "infer_schema": "data.fitting.schema_inference",
     "label_curve": "evaluation.curves",
-    "load_model": "model",
+    "load": "api.model",
+    "load_model": "api.model",
     "measure_retrieval": "evaluation.retrieval",
     "open_events": "data.sources.reading",
     "predict": "inference.predict",
@@ -151,7 +152,7 @@ _HOME = {
     "read_labels": "data.tables.labels",
     "score": "evaluation.scoring",
     "size_curve": "evaluation.curves",
-    "train": "training.run",
+    "train": "api.model",
     "write_report": "report.writing",
 }
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ class Model:
         return digest.hexdigest()[:16]
 
 
-AnyModel: TypeAlias = Model | str | Path
+AnyModel: TypeAlias = Model | str | os.PathLike[str]
 """A model, or the folder that it is in."""
 
 
@@ -91,7 +92,7 @@ def as_model(model: AnyModel) -> Model:
         ModelError: see `load_model`.
         ConfigError: something else.
     """
-    if isinstance(model, (str, Path)):
+    if not isinstance(model, Model) and isinstance(model, (str, os.PathLike)):
         return load_model(model)
     if not isinstance(model, Model):
         raise ConfigError(
@@ -144,7 +145,7 @@ def _weights(module: nn.Module) -> bytes:
     return bytes(save({name: tensor.contiguous() for name, tensor in module.state_dict().items()}))
 
 
-def load_model(path: str | Path) -> Model:
+def load_model(path: str | os.PathLike[str]) -> Model:
     """Load a model folder.
 
     Raises:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +184,25 @@ def part(batch: SequenceBatch, index: int) -> SequenceBatch:
     length = batch.lengths[index : index + 1]
     columns = {name: values[begin:end] for name, values in batch.columns.items()}
     return SequenceBatch(columns, batch.time[begin:end], offsets(length), length)
+
+
+class Recorded:
+    """A `Progress` that keeps what is reported to it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.tasks: list[tuple[str, int | None, str]] = []
+        self.notes: list[str] = []
+        self.done = 0
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    @contextlib.contextmanager
+    def task(self, name: str, total: int | None, unit: str, **_: Any) -> Iterator[Recorded]:
+        self.tasks.append((name, total, unit))
+        yield self
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.done += amount
+        self.notes.append(note)

@@ -26,10 +26,11 @@ LAYERS: dict[str, str] = {
     "evaluation": "core data model inference",
     "export": "core data nn model",
     "demo": "core evaluation",
+    "api": "core data config model inference training evaluation export",
     "estimators": "core data config model inference training evaluation",
     "report": "core data model inference training evaluation",
     "experiment": "core data config model inference training evaluation demo",
-    "cli": "core data config model inference training evaluation export demo report experiment",
+    "cli": "core data config model inference training evaluation export demo api report experiment",
     "__main__": "cli",
 }
 """A part of the package, and all other parts that it may import; none that comes later."""

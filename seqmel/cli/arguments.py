@@ -30,6 +30,7 @@ __all__ = [
     "Time",
     "TimeFormat",
     "device_option",
+    "flag",
     "not_given",
     "one_of",
     "read_options",
@@ -74,6 +75,12 @@ def device_option(name: str | None) -> str:
     from seqmel.config import Config
 
     return Config.of({"device": name or "auto"}, source="--device").device
+
+
+def flag(name: str) -> str:
+    """How an option is written on the command line; the words behind it stay."""
+    option, space, value = name.partition(" ")
+    return f"--{option.replace('_', '-')}{space}{value}"
 
 
 def not_given(what: str, **options: object) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from seqmel.cli.evaluate import feature_sets, print_scores, scored
+from seqmel.cli.evaluate import feature_sets, print_scores
 from seqmel.config import Config
 from seqmel.core.atomic_files import check_output, written_beside
 from seqmel.core.progress import Progress
 from seqmel.data.tables.labels import read_labels
 from seqmel.demo.generator import generate_card_data
 from seqmel.demo.picture import draw_demo
+from seqmel.evaluation.scoring import score, standard_rows
 from seqmel.inference.embed import embed_to_parquet
 from seqmel.model import load_model
 from seqmel.training.run import train
@@ -38,7 +39,10 @@ def run_demo(output: Path, *, clients: int, seed: int, overwrite: bool, progress
         embed_to_parquet(model, events, vectors, progress=progress)
         sets = feature_sets([vectors], events, config, progress)
         labels = [read_labels(folder / "clients.parquet", target) for target in _TARGETS]
-        found = [scored(y, sets, seed=seed, trees=160, progress=progress) for y in labels]
+        probes, averages = standard_rows(sets)
+        found = [
+            score(y, sets, probes=probes, averages=averages, seed=seed, trees=160, progress=progress) for y in labels
+        ]
         draw_demo(folder / "demo.png", found, sets["embeddings"], labels, model.metrics["history"])
     print_scores(found)
     print(_what_next(output, time.monotonic() - began))

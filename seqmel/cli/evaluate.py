@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,8 +164,15 @@ def evaluate_files(
     found, drawn = [], []
     written: list[dict[str, Any]] = []
     for y in series:
-        options = {"task": asked.task, "folds": asked.folds, "seed": asked.seed, "trees": asked.trees, "split": split}
-        found.append(scored(y, sets, progress=progress, **options))  # type: ignore[arg-type]
+        options: dict[str, Any] = {
+            "task": asked.task,
+            "folds": asked.folds,
+            "seed": asked.seed,
+            "trees": asked.trees,
+            "split": split,
+        }
+        probes, averages = standard_rows(sets)
+        found.append(score(y, sets, probes=probes, averages=averages, progress=progress, **options))
         curves = _curves(y, sets, asked, options, progress)
         drawn += list(curves.values())
         written.append(found[-1].to_json() | {name: curve.to_json() for name, curve in curves.items()})
@@ -189,20 +195,14 @@ def _curves(
 ) -> dict[str, Curve]:
     """The curves that were asked for; sizes are those of embeddings alone."""
     curves = {}
-    folds = 1 if isinstance(options["split"], OutOfTime) else asked.folds
     if asked.fractions:
-        trainings = folds * len(sets) * sum(1 if f == 1 else min(5, math.ceil(1 / f)) for f in asked.fractions)
-        with progress.task(f"label curve of {y.name}", trainings, "trainings") as bar:
-            curves["label_curve"] = label_curve(y, sets, asked.fractions, told=bar.advance, **options)
+        curves["label_curve"] = label_curve(y, sets, asked.fractions, progress=progress, **options)
     if asked.sizes:
         vectors = {name: sets[name] for name in vectors_alone(sets)}
         if not vectors:
             raise ConfigError("--sizes makes embeddings smaller, and there are none. Give --embeddings FILE.")
         types = asked.number_types or get_args(NumberType)
-        with progress.task(
-            f"size curve of {y.name}", folds * len(vectors) * len(asked.sizes) * len(types), "trainings"
-        ) as bar:
-            curves["size_curve"] = size_curve(y, vectors, asked.sizes, types, told=bar.advance, **options)
+        curves["size_curve"] = size_curve(y, vectors, asked.sizes, types, progress=progress, **options)
     return curves
 
 
@@ -229,35 +229,6 @@ def number_types_of(text: str | None) -> tuple[NumberType, ...]:
     names = tuple(part.strip() for part in text.split(",")) if text is not None else ()
     check_number_types(names)
     return names  # type: ignore[return-value]
-
-
-def scored(
-    y: pd.Series,
-    sets: dict[str, pd.DataFrame],
-    *,
-    task: Task = "auto",
-    folds: int = 5,
-    seed: int = 0,
-    trees: int = 500,
-    split: Split | None = None,
-    progress: Progress,
-) -> Scores:
-    """`score`, with progress."""
-    count = 1 if isinstance(split, OutOfTime) else folds
-    probes, averages = standard_rows(sets)
-    with progress.task(f"score {y.name}", count * (len(sets) + len(probes)), "folds") as bar:
-        return score(
-            y,
-            sets,
-            probes=probes,
-            averages=averages,
-            task=task,
-            folds=folds,
-            seed=seed,
-            trees=trees,
-            split=split,
-            progress=lambda name, done, total: bar.advance(1, name),
-        )
 
 
 def print_scores(found: Sequence[Scores]) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from seqmel.config.config import LABELLED, Config, as_config
 from seqmel.config.files import last_said, parse_yaml, read_config
+from seqmel.config.keywords import config_with
 from seqmel.config.registry import methods_of
 
-__all__ = ["LABELLED", "Config", "as_config", "last_said", "methods", "parse_yaml", "read_config"]
+__all__ = ["LABELLED", "Config", "as_config", "config_with", "last_said", "methods", "parse_yaml", "read_config"]
 
 
 def methods() -> dict[str, dict[str, str]]:

@@ -12,7 +12,7 @@ from seqmel.config.config import Config
 from seqmel.config.options.base import named
 from seqmel.core.errors import ConfigError, did_you_mean
 
-__all__ = ["last_said", "parse_yaml", "read_config"]
+__all__ = ["last_said", "parse_yaml", "put", "read_config"]
 
 _DECIDED_BY = {"loss": "objective", "miner": "objective", "by_category": "pooling"}
 
@@ -32,13 +32,13 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
             raise ConfigError(f"--set wants name=value, such as events.hidden_size=512; found {setting!r}.")
         try:
             names = name.strip().split(".")
-            _put(options, names, parse_yaml(value))
+            put(options, names, parse_yaml(value))
             later.append(names[0])
         except (yaml.YAMLError, ValueError):
             raise ConfigError(f"--set {setting!r}: the value is not valid YAML.") from None
     for name, value in flags.items():
         if value is not None:
-            _put(options, name.split("."), value)
+            put(options, name.split("."), value)
             later.append(name.split(".")[0])
     source = str(path) if path is not None else "the options"
     return Config.of(options, source=source, said=last_said(in_file, later))
@@ -103,7 +103,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return options
 
 
-def _put(options: dict[str, Any], names: list[str], value: Any) -> None:
+def put(options: dict[str, Any], names: list[str], value: Any) -> None:
     """Set a dotted option; a part that was only named (`encoder: gru`) becomes a name with options."""
     for name in names[:-1]:
         part = named(options.get(name))

@@ -6,9 +6,21 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["Progress", "Recorder", "Task", "console_progress", "record", "silent"]
+from seqmel.core.errors import ConfigError
+
+__all__ = [
+    "Progress",
+    "Recorder",
+    "Reporting",
+    "Task",
+    "as_progress",
+    "console_progress",
+    "in_notebook",
+    "record",
+    "silent",
+]
 
 _LINE_SECONDS = 15.0
 
@@ -59,12 +71,44 @@ class _Silent:
 
 
 silent: Progress = _Silent()
-"""Says nothing; what the Python interface uses unless it is told otherwise."""
+"""Says nothing."""
+
+Reporting: TypeAlias = Progress | bool | None
+"""What a `progress=` argument may be. None shows bars on a terminal and in a notebook, and nothing elsewhere; True shows lines
+elsewhere too; False shows nothing; a `Progress` is reported to."""
+
+
+def as_progress(given: Reporting) -> Progress:
+    """The progress that an argument stands for.
+
+    Raises:
+        ConfigError: something else.
+    """
+    if given is None:
+        return _Bars() if _interactive() else silent
+    if isinstance(given, bool):
+        return console_progress() if given else silent
+    if not (callable(getattr(given, "say", None)) and callable(getattr(given, "task", None))):
+        raise ConfigError(
+            f"progress is a {type(given).__name__}. Expected True, False, None, or an object with the methods say and task."
+        )
+    return given
 
 
 def console_progress() -> Progress:
-    """Bars where standard error is a terminal, plain lines every quarter of a minute where it is not."""
-    return _Bars() if sys.stderr.isatty() else _Lines()
+    """Bars on a terminal or in a notebook; plain lines every quarter of a minute elsewhere."""
+    return _Bars() if _interactive() else _Lines()
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")  # a kernel has imported it; nobody else need
+    shell = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _interactive() -> bool:
+    return sys.stderr.isatty() or in_notebook()
 
 
 class _Lines:

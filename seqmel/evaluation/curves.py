@@ -6,15 +6,17 @@ vectors is fitted on the training parts alone.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError
+from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.tables.number_types import NumberType, check_number_types, stored_bytes
 from seqmel.evaluation.compression import Components, read_back
 from seqmel.evaluation.downstream import side_by_side, spread_boosters
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["Curve", "Point", "label_curve", "label_draws", "size_curve"]
-
-Told: TypeAlias = Callable[[], None]
-"""Called after each training of LightGBM."""
 
 _MOST_DRAWS = 5
 
@@ -109,7 +108,7 @@ def label_curve(
     trees: int = 500,
     threads: int | None = None,
     split: Split | None = None,
-    told: Told = lambda: None,
+    progress: Reporting = None,
 ) -> Curve:
     """Score with only a share of the training clients labelled, on the same test parts.
 
@@ -120,7 +119,7 @@ def label_curve(
     Args:
         y, features, task, folds, seed, trees, threads, split: see `score`.
         fractions: shares above 0, up to 1.
-        told: called after each training.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
     Raises:
         ConfigError: a share out of range, and what `score` raises.
@@ -145,9 +144,10 @@ def label_curve(
     measured: dict[tuple[str, float], dict[int, list[Measured]]] = {}
     each = [(matrices[name], fold, booster, train) for name, _, fold, train in jobs]
     found = side_by_side(problem.predict, each, workers)
-    for (name, fraction, fold, _), predicted in zip(jobs, found, strict=True):
-        measured.setdefault((name, fraction), {}).setdefault(fold, []).append(problem.measure(predicted, fold))
-        told()
+    with as_progress(progress).task(f"label curve of {y.name}", len(jobs), "trainings") as bar:
+        for (name, fraction, fold, _), predicted in zip(jobs, found, strict=True):
+            measured.setdefault((name, fraction), {}).setdefault(fold, []).append(problem.measure(predicted, fold))
+            bar.advance()
     points = []
     for (name, fraction), folds_of in measured.items():
         settings = {"share": fraction, "clients": len(drawn[fraction][0][0]), "draws": len(drawn[fraction][0])}
@@ -168,7 +168,7 @@ def size_curve(
     trees: int = 500,
     threads: int | None = None,
     split: Split | None = None,
-    told: Told = lambda: None,
+    progress: Reporting = None,
 ) -> Curve:
     """Score vectors that were made smaller: by principal components, by smaller numbers, and by both.
 
@@ -178,7 +178,7 @@ def size_curve(
         y, features, task, folds, seed, trees, threads, split: see `score`; the features are embeddings, all numbers finite.
         sizes: numbers a vector; None for the vector as it is.
         number_types: float32, float16, int8 (256 steps within each dimension), binary (one bit a dimension).
-        told: called after each training.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
     Raises:
         ConfigError: a size below 1 or an unknown number type, and what `score` raises.
@@ -197,15 +197,17 @@ def size_curve(
     measured: dict[tuple[str, int, str], list[Measured]] = {}
     for name, x in matrices.items():
         _check_sizes(x, name, sizes, least)
-        for fold, (train, _) in enumerate(problem.splits):
+    asked = [(size, number_type) for size in sizes for number_type in number_types]
+    count = len(matrices) * len(problem.splits) * len(asked)
+    with as_progress(progress).task(f"size curve of {y.name}", count, "trainings") as bar:
+        for (name, x), (fold, (train, _)) in itertools.product(matrices.items(), enumerate(problem.splits)):
             components = Components.fit(x[train])
-            asked = [(size, number_type) for size in sizes for number_type in number_types]
             smaller = (_smaller(x, components, size, number_type, train) for size, number_type in asked)
             found = side_by_side(problem.predict, ((matrix, fold, booster) for matrix in smaller), workers)
             for (size, number_type), values in zip(asked, found, strict=True):
                 place = (name, x.shape[1] if size is None else size, number_type)
                 measured.setdefault(place, []).append(problem.measure(values, fold))
-                told()
+                bar.advance()
     note = f"{_split_note(problem)}; components and scales fitted on the training parts"
     points = [_size_point(*place, of_folds) for place, of_folds in measured.items()]
     return Curve(str(y.name), "bytes", problem.primary, tuple(points), note)

@@ -19,7 +19,7 @@ from torch import Tensor
 from seqmel.core.device import keep_large_blocks, resolve_device
 from seqmel.core.embedding_metrics import unit_vectors
 from seqmel.core.errors import ConfigError, InputError
-from seqmel.core.progress import Progress, silent
+from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events, open_events
@@ -88,7 +88,7 @@ def measure_retrieval(
     at: Sequence[int] = (1, 5, 10, 50, 100),
     seed: int = 0,
     device: str = "auto",
-    progress: Progress = silent,
+    progress: Reporting = None,
 ) -> Retrieval:
     """Embed two disjoint parts of each client and search for the one by the other, by cosine similarity after centring.
 
@@ -114,7 +114,7 @@ def measure_retrieval(
     placed = resolve_device(device)
     keep_large_blocks()
     total, chunks = sequence_chunks(model, events)
-    with progress.task("embed two parts", total, "clients") as task:
+    with as_progress(progress).task("embed two parts", total, "clients") as task:
         for sequences in chunks:
             trained = _among(sequences, known)
             able = (sequences.lengths >= min_events) & ~trained

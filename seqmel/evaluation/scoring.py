@@ -6,25 +6,23 @@ is, mean over the folds with a 95 % interval. Since the folds are shared, two se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pandas as pd
 
+from seqmel.core.progress import Reporting, as_progress
 from seqmel.evaluation.downstream import Downstream, Kept, LinearProbe, side_by_side, spread_boosters
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score, Scores
 from seqmel.evaluation.splits import Split
 
-__all__ = ["AGGREGATES", "Progress", "Task", "beside_aggregates", "score", "standard_rows", "vectors_alone"]
+__all__ = ["AGGREGATES", "Task", "beside_aggregates", "score", "standard_rows", "vectors_alone"]
 
 AGGREGATES = "aggregates"
 """The name of the hand-crafted aggregates among the sets of features."""
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called after each fold: name of the features, how many folds of all sets are done, and how many there are."""
 
 
 def score(
@@ -40,7 +38,7 @@ def score(
     threads: int | None = None,
     split: Split | None = None,
     kept: Path | None = None,
-    progress: Progress | None = None,
+    progress: Reporting = None,
 ) -> Scores:
     """Cross-validate LightGBM on every set of features, and a linear probe on those that are named.
 
@@ -60,7 +58,7 @@ def score(
         split: `GroupFolds` or `OutOfTime` where random folds are not wanted; out of time there is one test part, and
             the 95 % interval is that of 500 resamples of its clients.
         kept: a folder for what LightGBM predicts from the aggregates; scored again beside other vectors, they are read there.
-        progress: called after each fold.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
     Raises:
         ConfigError: no features, an unknown task, folds below 2, trees or threads below 1, a negative seed.
@@ -80,11 +78,10 @@ def score(
     predicted: dict[str, list[Floats]] = {name: [] for name, _, _ in asked}
     jobs = [(matrices[of], fold, model) for _, of, model in asked for fold in range(count)]
     names = [name for name in predicted for _ in range(count)]
-    found = side_by_side(problem.predict, jobs, workers)
-    for done, (name, values) in enumerate(zip(names, found, strict=True), start=1):
-        predicted[name].append(values)
-        if progress:
-            progress(name, done, len(jobs))
+    with as_progress(progress).task(f"score {y.name}", len(jobs), "folds") as bar:
+        for name, values in zip(names, side_by_side(problem.predict, jobs, workers), strict=True):
+            predicted[name].append(values)
+            bar.advance(1, name)
     for name, parts in (averages or {}).items():
         predicted[name] = [problem.average([predicted[part][fold] for part in parts]) for fold in range(count)]
     rows: list[Score] = []

@@ -27,7 +27,7 @@ import pandas as pd
 from seqmel.config import Config
 from seqmel.core.atomic_files import stamp, written_beside
 from seqmel.core.errors import ConfigError, InputError, OutputError, SeqmelError
-from seqmel.core.progress import Progress, silent
+from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_prepared
 from seqmel.data.sources.reading import event_files, open_events
@@ -47,7 +47,7 @@ __all__ = ["run_cell", "run_experiment"]
 
 
 def run_experiment(
-    plan: str | Path, output: str | Path, *, data: str | Path | None = None, jobs: int = 1, progress: Progress = silent
+    plan: str | Path, output: str | Path, *, data: str | Path | None = None, jobs: int = 1, progress: Reporting = None
 ) -> Path:
     """Run what is missing and write the tables.
 
@@ -64,7 +64,7 @@ def run_experiment(
     Raises:
         SeqmelError: the plan, the data or a training; cells that were done before it stay done.
     """
-    plan, output = Path(plan), Path(output)
+    plan, output, progress = Path(plan), Path(output), as_progress(progress)
     if output.is_file():
         raise OutputError(f"{output} is a file, and a folder is what is written. Name another output.")
     checked = read_plan(plan)

@@ -24,7 +24,7 @@ import torch
 from seqmel.core.atomic_files import allocate, check_output, map_numbers, scratch_beside, written_beside
 from seqmel.core.device import keep_large_blocks, resolve_device
 from seqmel.core.errors import InputError
-from seqmel.core.progress import Progress, silent
+from seqmel.core.progress import Progress
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
@@ -32,9 +32,9 @@ from seqmel.data.sources.checking import check_events, time_sql
 from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.sources.shard import Shard, places_in_shard
 from seqmel.data.sources.source import ROW, ident
-from seqmel.data.tables.number_types import NumberType
-from seqmel.data.tables.vector_files import Layout, write_vectors
-from seqmel.inference.embed import finite, sequence_chunks, token_batches, vector_layout
+from seqmel.data.tables.vector_files import write_vectors
+from seqmel.inference.embed import finite, sequence_chunks, token_batches
+from seqmel.inference.options import EmbedOptions
 from seqmel.model import AnyModel, Model, as_model
 
 __all__ = ["Moments", "embed_as_of", "read_moments", "vectors_as_of"]
@@ -87,26 +87,19 @@ def embed_as_of(
     events: Events,
     moments: Events,
     output: str | Path,
-    *,
-    layout: Layout = "columns",
-    dtype: NumberType = "float32",
-    dim: int | None = None,
-    scales: str | Path | None = None,
-    shard: Shard | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: Progress = silent,
+    **options: Any,
 ) -> tuple[int, int]:
-    """Write a vector for each row of `moments`, in their order: client, moment, then the numbers.
+    """Write one vector per row of `moments`, in their order: client, moment, then the numbers.
 
     A client that has no event before the moment has the vector of an empty sequence.
 
     Args:
-        model, events, layout, dtype, dim, scales, shard, device, progress: see `embed_to_parquet`.
+        model: a model folder or a `Model`.
+        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
         moments: a table with a client and a time column, named and written as those of the events; or one moment for
             all clients, such as "2024-01-31" or, where time is counted in numbers, "365".
         output: the Parquet file to write.
-        overwrite: replace what is there.
+        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
         Number of rows and of dimensions.
@@ -114,13 +107,15 @@ def embed_as_of(
     Raises:
         SeqmelError: whatever is wrong with the input or the output; no client of the moments has events.
     """
-    model, output = as_model(model), Path(output)
-    check_output(output, overwrite=overwrite, folder=False, reads=(events, moments, scales))
-    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
-    found = vectors_as_of(model, events, moments, output, shard=shard, device=device, progress=progress)
+    model, output, asked = as_model(model), Path(output), EmbedOptions.of(options)
+    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments, asked.scales))
+    how = asked.vector_layout(model)
+    found = vectors_as_of(
+        model, events, moments, output, shard=asked.shard, device=asked.device, progress=asked.reporter
+    )
     with written_beside(output) as partial, found as (rows, vectors):
         write_vectors(partial, rows, vectors, how)
-    return len(rows), dim or model.encoder.output_size
+    return len(rows), how.dim or model.encoder.output_size
 
 
 @contextlib.contextmanager

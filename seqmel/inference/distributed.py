@@ -12,7 +12,7 @@ import contextlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,15 +36,14 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, write_prepared
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import Shard, check_shard
-from seqmel.data.tables.number_types import NumberType
-from seqmel.data.tables.vector_files import Layout, write_tables, write_vectors
+from seqmel.data.tables.vector_files import write_tables, write_vectors
 from seqmel.inference.embed import (
     client_chunks,
     embed_sequences,
     open_events_for,
     open_prepared_for,
-    vector_layout,
 )
+from seqmel.inference.options import OF_VECTORS, EmbedOptions
 from seqmel.inference.predict import heads_of, prediction_tables_of
 from seqmel.model import Model
 
@@ -58,21 +57,15 @@ def embed_shared_to_parquet(
     model: Model,
     events: Events,
     output: str | Path,
-    *,
-    layout: Layout = "columns",
-    dtype: NumberType = "float32",
-    dim: int | None = None,
-    scales: str | Path | None = None,
-    shard: Shard | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: Progress = silent,
+    **options: Any,
 ) -> tuple[int, int]:
     """What `embed_to_parquet` does, by all processes that were started together; every one of them calls this.
 
     Args:
-        model, events, output, layout, dtype, dim, scales, shard, device, overwrite, progress: see `embed_to_parquet`. The folder of
-            `output` is one that all processes see.
+        model: whose vectors.
+        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
+        output: the Parquet file to write, in a folder that all processes see.
+        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
         Number of clients and of dimensions, on every process.
@@ -80,29 +73,27 @@ def embed_shared_to_parquet(
     Raises:
         SeqmelError: what any of the processes met, on all of them; or that one of them has ended.
     """
-    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
+    asked = EmbedOptions.of(options)
+    how = asked.vector_layout(model)
 
     def write(path: Path, ids: pa.ChunkedArray, vectors: Vectors) -> None:
         write_vectors(path, pa.table({model.schema.client: ids}), vectors, how)
 
-    clients = _shared(model, events, shard, Path(output), write, device, overwrite, progress)
-    return clients, how.dim or model.encoder.output_size
+    return _shared(model, events, Path(output), write, asked), how.dim or model.encoder.output_size
 
 
 def predict_shared_to_parquet(
     model: Model,
     events: Events,
     output: str | Path,
-    *,
-    shard: Shard | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: Progress = silent,
+    **options: Any,
 ) -> int:
     """What `predict_to_parquet` does, by all processes that were started together; every one of them calls this.
 
     Args:
-        model, events, output, shard, device, overwrite, progress: see `predict_to_parquet` and `embed_shared_to_parquet`.
+        model: a fine-tuned model.
+        events, output: see `embed_shared_to_parquet`.
+        **options: shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
         Number of clients, on every process.
@@ -112,12 +103,12 @@ def predict_shared_to_parquet(
         SeqmelError: what any of the processes met, on all of them; or that one of them has ended.
     """
     heads_of(model)
+    asked = EmbedOptions.of(options, without=OF_VECTORS)
 
     def write(path: Path, ids: pa.ChunkedArray, vectors: Vectors) -> None:
         write_tables(path, prediction_tables_of(model, pa.table({model.schema.client: ids}), vectors))
 
-    shard = shard and check_shard(shard)
-    return _shared(model, events, shard, Path(output), write, device, overwrite, progress)
+    return _shared(model, events, Path(output), write, asked)
 
 
 def shares(weights: Tensor, count: int) -> list[int]:
@@ -135,26 +126,24 @@ def shares(weights: Tensor, count: int) -> list[int]:
 def _shared(
     model: Model,
     events: Events,
-    shard: Shard | None,
     output: Path,
     write: Writer,
-    device: str,
-    overwrite: bool,
-    progress: Progress,
+    asked: EmbedOptions,
 ) -> int:
     """Encode, embed and write together; returns the number of clients."""
-    placed, scratch = resolve_device(device), scratch_path(output)
+    placed, scratch = resolve_device(asked.device), scratch_path(output)
+    shard = asked.shard and check_shard(asked.shard)
     with contextlib.ExitStack() as stack:
         rank = stack.enter_context(ranks(placed))
         with failing_together():
             if rank.first:
-                check_output(output, overwrite=overwrite, folder=False, reads=(events,))
+                check_output(output, overwrite=asked.overwrite, folder=False, reads=(events,))
                 stack.enter_context(scratch_beside(output))
                 with full_disk_in_words(output):
                     _encode_into(scratch / "sequences", model, events, shard)
         with failing_together(), full_disk_in_words(output):
             sequences = _opened(scratch / "sequences", model, events, shard)
-            _embed_share(scratch, model, sequences, placed, progress if rank.first else silent)
+            _embed_share(scratch, model, sequences, placed, asked.reporter if rank.first else silent)
         with failing_together():
             if rank.first:
                 with written_beside(output) as partial:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,8 @@ from torch import Tensor
 from seqmel.config import Config
 from seqmel.core.atomic_files import check_output, map_numbers, scratch_beside, written_beside
 from seqmel.core.device import keep_large_blocks, resolve_device, whole_float32
-from seqmel.core.errors import ConfigError, ModelError
-from seqmel.core.progress import Progress, silent
+from seqmel.core.errors import ModelError
+from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
@@ -23,8 +24,8 @@ from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.sources.shard import Shard, check_shard, places_in_shard
 from seqmel.data.sources.source import EventSource
 from seqmel.data.tables import vector_files
-from seqmel.data.tables.number_types import NumberType, check_number_types
-from seqmel.data.tables.vector_files import Layout, VectorLayout, read_scales, write_vectors
+from seqmel.data.tables.vector_files import write_vectors
+from seqmel.inference.options import EmbedOptions
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.encoder import SequenceEncoder
 
@@ -39,7 +40,6 @@ __all__ = [
     "open_prepared_for",
     "sequence_chunks",
     "token_batches",
-    "vector_layout",
     "write_tables",
 ]
 
@@ -106,7 +106,7 @@ def embed(
     *,
     shard: Shard | None = None,
     device: str = "auto",
-    progress: Progress = silent,
+    progress: Reporting = None,
     watch: Callable[[EncodedSequences], object] | None = None,
 ) -> Iterator[tuple[pa.Array, Tensor]]:
     """Embed clients a chunk at a time: yields their ids and their (n, D) vectors, clients in the order of the input.
@@ -128,7 +128,7 @@ def embed(
     keep_large_blocks()
     encoder = model.encoder.to(placed).eval()
     total, chunks = sequence_chunks(model, events, shard=shard)
-    with progress.task("embed", total, "clients") as task:
+    with as_progress(progress).task("embed", total, "clients") as task:
         for sequences in chunks:
             if watch is not None:
                 watch(sequences)
@@ -193,41 +193,34 @@ def embed_to_parquet(
     events: Events,
     output: str | Path,
     *,
-    layout: Layout = "columns",
-    dtype: NumberType = "float32",
-    dim: int | None = None,
-    scales: str | Path | None = None,
-    shard: Shard | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: Progress = silent,
     watch: Callable[[EncodedSequences], object] | None = None,
+    **options: Any,
 ) -> tuple[int, int]:
-    """Write the embeddings: the client id under its own name and type, then `emb_0000` ... or one list column.
+    """Write one vector per client: the client id under its own name and type, then `emb_0000` ... or one list column.
 
     Args:
-        model, events, shard, device, progress, watch: see `embed`. int8 and binary of a share need the `scales` of an earlier
-            file, so that equal codes mean the same in all.
+        model: a model folder or a `Model`.
+        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
         output: the Parquet file to write.
-        layout: "columns" for one column a dimension, "list" for one fixed-size list column `embedding`.
-        dtype: of the numbers: float32, float16, int8 (256 steps within each dimension) or binary (one bit each). The scales
-            of the last two are in the metadata of the file; `read_embeddings` reads them back.
-        dim: only so many first numbers, of a model that was trained with `matryoshka`.
-        scales: an earlier file of the same dtype whose scales are to be used, so that equal codes mean the same in both;
-            where None they are taken from these vectors.
-        overwrite: replace what is there.
+        watch: called with the sequences of each chunk.
+        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
         Number of clients and of dimensions.
+
+    Raises:
+        ConfigError: an option that does not exist, is out of range, or does not fit the model.
+        InputError: events that cannot be read, or lack a column that the model was trained with.
+        OutputError: the output exists, or cannot be written.
     """
-    model, output = as_model(model), Path(output)
-    check_output(output, overwrite=overwrite, folder=False, reads=(events, scales))
-    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
-    parts = embed(model, events, shard=shard, device=device, progress=progress, watch=watch)
+    model, output, asked = as_model(model), Path(output), EmbedOptions.of(options)
+    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, asked.scales))
+    how = asked.vector_layout(model)
+    parts = embed(model, events, shard=asked.shard, device=asked.device, progress=asked.progress, watch=watch)
     client, size = model.schema.client, how.dim or model.encoder.output_size
     if how.streams:
         tables = (how.table(pa.table({client: ids}), vectors.numpy()) for ids, vectors in parts)
-        return write_tables(output, tables, overwrite=overwrite), size
+        return write_tables(output, tables, overwrite=asked.overwrite), size
     with written_beside(output) as partial, scratch_beside(output) as scratch:
         found = []
         with (scratch / "vectors").open("wb") as file:
@@ -249,47 +242,3 @@ def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: b
     check_output(output, overwrite=overwrite, folder=False)
     with written_beside(output) as partial:
         return vector_files.write_tables(partial, tables)
-
-
-def vector_layout(
-    model: Model,
-    *,
-    layout: Layout,
-    dtype: NumberType,
-    dim: int | None,
-    scales: str | Path | None,
-    shard: Shard | None = None,
-) -> VectorLayout:
-    """How the vectors of a model are to lie in a file, checked before any work starts.
-
-    Args:
-        model: whose vectors.
-        layout, dtype, dim, scales, shard: see `embed_to_parquet`.
-
-    Raises:
-        ConfigError: a share that there is not, or one without scales; fewer numbers than the model has, of a model that was not trained for it; scales without need.
-        InputError: scales that are not there, or of another type or size.
-    """
-    check_number_types((dtype,))
-    whole = model.encoder.output_size
-    if dim is not None and dim != whole and dim not in model.config.matryoshka:
-        raise ConfigError(_no_prefix(model, dim))
-    if scales is not None and dtype not in ("int8", "binary"):
-        raise ConfigError(f"Numbers of type {dtype} have no scales. Leave the scales out, or take int8 or binary.")
-    if shard is not None and check_shard(shard) and scales is None and dtype in ("int8", "binary"):
-        raise ConfigError(
-            f"The scales of {dtype} come from all vectors, and one shard has only its own. Give those of an earlier file"
-            " (--scales FILE), or write float32 or float16."
-        )
-    found = read_scales(scales, dtype=dtype, size=dim or whole) if scales is not None else None
-    return VectorLayout(layout, dtype, dim, found, model.fingerprint())
-
-
-def _no_prefix(model: Model, dim: int) -> str:
-    sizes = model.config.matryoshka
-    if not sizes:
-        return (
-            f"The first {dim} numbers of this model's vectors are of no use alone: it was not trained for it. Train with"
-            f" --set embedding_dim=256 --set matryoshka=[{dim}], or reduce the vectors by PCA (seqmel evaluate --sizes)."
-        )
-    return f"The model was trained for {', '.join(map(str, sizes))} or all {model.encoder.output_size} numbers, not for {dim}."

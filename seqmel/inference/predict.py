@@ -14,12 +14,13 @@ from torch import Tensor
 
 from seqmel.core.atomic_files import check_output, full_disk_in_words
 from seqmel.core.errors import ModelError
-from seqmel.core.progress import Progress, silent
+from seqmel.core.progress import Reporting
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import Shard
 from seqmel.data.tables.targets import Target, check_names
 from seqmel.inference.as_of import vectors_as_of
 from seqmel.inference.embed import CHUNK_CLIENTS, embed, write_tables
+from seqmel.inference.options import OF_VECTORS, EmbedOptions
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.heads import Heads
 
@@ -40,7 +41,7 @@ def predict(
     *,
     shard: Shard | None = None,
     device: str = "auto",
-    progress: Progress = silent,
+    progress: Reporting = None,
 ) -> Iterator[pa.Table]:
     """Predict clients a chunk at a time: yields tables, clients in the order of the input.
 
@@ -69,26 +70,23 @@ def predict_to_parquet(
     model: AnyModel,
     events: Events,
     output: str | Path,
-    *,
-    shard: Shard | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: Progress = silent,
+    **options: Any,
 ) -> int:
     """Write the predictions, with the columns that `predict` names.
 
     Args:
-        model, events, shard, device, progress: see `predict`.
+        model: a model folder that `finetune` wrote, or its `Model`.
+        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
         output: the Parquet file to write.
-        overwrite: replace what is there.
+        **options: shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
         Number of clients.
     """
-    model = as_model(model)
-    check_output(Path(output), overwrite=overwrite, folder=False, reads=(events,))
-    tables = predict(model, events, shard=shard, device=device, progress=progress)
-    return write_tables(output, tables, overwrite=overwrite)
+    model, asked = as_model(model), EmbedOptions.of(options, without=OF_VECTORS)
+    check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events,))
+    tables = predict(model, events, shard=asked.shard, device=asked.device, progress=asked.progress)
+    return write_tables(output, tables, overwrite=asked.overwrite)
 
 
 def predict_as_of(
@@ -96,19 +94,16 @@ def predict_as_of(
     events: Events,
     moments: Events,
     output: str | Path,
-    *,
-    shard: Shard | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: Progress = silent,
+    **options: Any,
 ) -> int:
     """Write what the model says of each client at a moment, from the events before it: client, moment, then as `predict`.
 
     Args:
-        model, events, shard, device, progress: see `predict`.
+        model: a model folder that `finetune` wrote, or its `Model`.
+        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
         moments: a table of clients and moments, or one moment for all clients; see `embed_as_of`.
         output: the Parquet file to write.
-        overwrite: replace what is there.
+        **options: shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
         Number of rows.
@@ -116,13 +111,15 @@ def predict_as_of(
     Raises:
         SeqmelError: what `predict` and `embed_as_of` raise; a target that is named as the time column.
     """
-    model, output = as_model(model), Path(output)
+    model, output, asked = as_model(model), Path(output), EmbedOptions.of(options, without=OF_VECTORS)
     heads_of(model)
     check_names(model.targets, model.schema.client, model.schema.time)
-    check_output(output, overwrite=overwrite, folder=False, reads=(events, moments))
-    found = vectors_as_of(model, events, moments, output, shard=shard, device=device, progress=progress)
+    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments))
+    found = vectors_as_of(
+        model, events, moments, output, shard=asked.shard, device=asked.device, progress=asked.reporter
+    )
     with full_disk_in_words(output), found as (rows, vectors):
-        return write_tables(output, prediction_tables_of(model, rows, vectors), overwrite=overwrite)
+        return write_tables(output, prediction_tables_of(model, rows, vectors), overwrite=asked.overwrite)
 
 
 @torch.inference_mode()

@@ -27,7 +27,7 @@ from torch import Tensor
 from seqmel.core.atomic_files import allocate, check_output, map_numbers, scratch_beside, written_beside
 from seqmel.core.device import keep_large_blocks, resolve_device
 from seqmel.core.errors import InputError, ModelError
-from seqmel.core.progress import Progress, Task, silent
+from seqmel.core.progress import Task
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences, write_sequences
@@ -35,9 +35,9 @@ from seqmel.data.sequences.prepared import is_prepared
 from seqmel.data.sources.client_ids import ids_as
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import Shard
-from seqmel.data.tables.number_types import NumberType
-from seqmel.data.tables.vector_files import Layout, write_vectors
-from seqmel.inference.embed import finite, open_events_for, token_batches, vector_layout
+from seqmel.data.tables.vector_files import write_vectors
+from seqmel.inference.embed import finite, open_events_for, token_batches
+from seqmel.inference.options import EmbedOptions
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
@@ -95,15 +95,7 @@ def embed_update(
     events: Events,
     state: str | Path,
     output: str | Path,
-    *,
-    layout: Layout = "columns",
-    dtype: NumberType = "float32",
-    dim: int | None = None,
-    scales: str | Path | None = None,
-    shard: Shard | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: Progress = silent,
+    **options: Any,
 ) -> Updated:
     """Bring the state up to date with new events, and write the vectors of the clients that had any.
 
@@ -114,8 +106,9 @@ def embed_update(
         model: a model folder or a `Model`, with encoder none, gru or lstm.
         events: only those since the last update; see `open_events`. All of them where there is no state yet.
         state: the file to go on from and to replace; where it is not there, it is begun.
-        output, layout, dtype, dim, scales, shard, device, progress: see `embed_to_parquet`. Each share has a state of its own.
-        overwrite: replace an output that is there.
+        output: the Parquet file to write.
+        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`. Each shard has a state
+            of its own.
 
     Raises:
         ModelError: the encoder is a Transformer, or the state is that of another model.
@@ -123,13 +116,13 @@ def embed_update(
         InputError: a state of another share; events that cannot be read, are those of an earlier update, or are earlier than what
             the state has seen of their client; ids that the state's type of id does not have.
     """
-    model, state, output = as_model(model), Path(state), Path(output)
-    check_output(output, overwrite=overwrite, folder=False, reads=(events, state))
+    model, state, output, asked = as_model(model), Path(state), Path(output), EmbedOptions.of(options)
+    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, state))
     check_output(state, overwrite=True, folder=False, reads=(events,))
-    how = vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard)
+    how, shard = asked.vector_layout(model), asked.shard
     if is_prepared(events):
         raise InputError(f"{events} is a folder of prepared sequences. An update takes the new events themselves.")
-    placed = resolve_device(device)
+    placed = resolve_device(asked.device)
     keep_large_blocks()
     with written_beside(state) as new_state, written_beside(output) as partial, scratch_beside(output) as scratch:
         kept = _kept(state, model, shard)
@@ -140,11 +133,11 @@ def embed_update(
         allocate(scratch / "vectors", 4 * shape[0] * shape[1])
         vectors = map_numbers(scratch / "vectors", shape, "r+")
         run = _Update(model, sequences, vectors, placed, shard, seen)
-        with progress.task("update", len(sequences), "clients") as task:
+        with asked.reporter.task("update", len(sequences), "clients") as task:
             known = run.write(new_state, state, task)
         keys = pa.table({model.schema.client: sequences.client_ids})
         write_vectors(partial, keys, vectors, how)
-    return Updated(len(sequences), run.new, known, dim or model.encoder.output_size)
+    return Updated(len(sequences), run.new, known, how.dim or model.encoder.output_size)
 
 
 def _encoded(model: Model, events: Events, folder: Path, shard: Shard | None) -> EncodedSequences:

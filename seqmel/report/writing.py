@@ -17,7 +17,7 @@ from seqmel.core.atomic_files import check_output, scratch_beside, written_besid
 from seqmel.core.device import keep_large_blocks, resolve_device
 from seqmel.core.embedding_metrics import collapsed
 from seqmel.core.errors import ConfigError, InputError, ModelError
-from seqmel.core.progress import Progress, silent
+from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
@@ -52,7 +52,7 @@ def write_report(
     written: dt.datetime | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: Reporting = None,
 ) -> int:
     """Write one HTML page about a model and the embeddings of some events: it opens from disk and needs no network.
 
@@ -83,7 +83,7 @@ def write_report(
         ConfigError: labels without targets, or targets without labels; clients out of range.
         OutputError: the output exists, or cannot be written.
     """
-    model, output = as_model(model), Path(output)
+    model, output, progress = as_model(model), Path(output), as_progress(progress)
     _check_options(labels, targets, clients)
     if output.is_dir():
         raise ConfigError(f"{output} is a folder. Name an HTML file to write, such as {output / 'report.html'}.")

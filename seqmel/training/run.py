@@ -25,7 +25,7 @@ from seqmel.core.atomic_files import (
 from seqmel.core.checksums import parse_json
 from seqmel.core.distributed import current_rank, first_before_others, launched, ranks, wait
 from seqmel.core.errors import ConfigError, OutputError, SchemaError, SeqmelError
-from seqmel.core.progress import Progress, record, silent
+from seqmel.core.progress import Progress, Reporting, as_progress, record, silent
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.fitting.statistics import fit_statistics
@@ -44,7 +44,7 @@ def prepare(
     config: Config | Mapping[str, Any] | None = None,
     model: AnyModel | None = None,
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: Reporting = None,
 ) -> PreparedSequences:
     """Encode, sort and group events once, for re-use by `train` and `embed`.
 
@@ -59,7 +59,7 @@ def prepare(
     output, model = Path(output), None if model is None else as_model(model)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     with written_beside(output) as partial:
-        _prepare_into(partial, events, as_config(config), model, progress)
+        _prepare_into(partial, events, as_config(config), model, as_progress(progress))
     return open_prepared(output)
 
 
@@ -99,7 +99,7 @@ def train(
     config: Config | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: Reporting = None,
 ) -> Path:
     """Train a model on events and write its folder.
 
@@ -129,7 +129,7 @@ def train(
             f"devices is {config.devices}, and this is one process. Start several: seqmel train --devices, or torchrun."
         )
     with ranks(device) as rank:
-        return _train(events, output, config, resume, overwrite, progress if rank.first else silent)
+        return _train(events, output, config, resume, overwrite, as_progress(progress) if rank.first else silent)
 
 
 def already_trained(output: Path, *, resume: bool, overwrite: bool, progress: Progress) -> bool:
@@ -167,7 +167,7 @@ def train_model(
     *,
     config: Config | Mapping[str, Any] | None = None,
     initial: Model | None = None,
-    progress: Progress = silent,
+    progress: Reporting = None,
 ) -> Model:
     """Train a model and return it rather than write it. It equals what `train` writes for the same events and options.
 
@@ -183,7 +183,7 @@ def train_model(
         ConfigError: an option that shapes the encoder differs from that of `initial`.
         SeqmelError: whatever else is wrong with the input or the options.
     """
-    config = as_config(config)
+    config, progress = as_config(config), as_progress(progress)
     _check_first(config)
     if initial is not None:
         _check_shape(initial, config)

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from scipy import stats
+from small import Recorded
 
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.evaluation.results import Score, Scores
@@ -133,10 +134,11 @@ def test_features_without_any_information_score_as_chance(binary: pd.Series) -> 
     assert _few(quantity, {"constant": constant}).score("constant", "spearman").mean == 0
 
 
-def test_progress_is_told_after_each_fold(features: Features, binary: pd.Series) -> None:
-    told: list[tuple[str, int, int]] = []
-    _few(binary, features, progress=lambda *done: told.append(done))
-    assert told == [("good", 1, 6), ("good", 2, 6), ("good", 3, 6), ("noise", 4, 6), ("noise", 5, 6), ("noise", 6, 6)]
+def test_progress_advances_after_each_fold(features: Features, binary: pd.Series) -> None:
+    progress = Recorded()
+    _few(binary, features, progress=progress)
+    assert progress.tasks == [("score gender", 6, "folds")]
+    assert progress.notes == ["good"] * 3 + ["noise"] * 3
 
 
 # ---------------------------------------------------------------------------------------------------- refused
@@ -280,12 +282,10 @@ def test_a_probe_reads_across_the_columns_of_a_set_and_can_be_averaged() -> None
     hidden = np.c_[signal, 3 * random.normal(size=(240, 19))] @ mixed  # of use only in a sum of all columns
     sets = {"e": pd.DataFrame(hidden, ids), "aggregates": pd.DataFrame({"x": random.normal(size=240)}, ids)}
     probes, averages = standard_rows(sets)
-    told: list[str] = []
-    scores = score(
-        y, sets, probes=probes, averages=averages, folds=3, trees=20, threads=1, progress=lambda n, d, t: told.append(n)
-    )
+    progress = Recorded()
+    scores = score(y, sets, probes=probes, averages=averages, folds=3, trees=20, threads=1, progress=progress)
     assert list(scores.matched) == ["e", "aggregates", "e: linear", "e: linear, aggregates: averaged"]
-    assert told == [name for name in ("e", "aggregates", "e: linear") for _ in range(3)]
+    assert progress.notes == [name for name in ("e", "aggregates", "e: linear") for _ in range(3)]
     assert scores.score("e: linear").mean > scores.score("e").mean + 0.1
     assert scores.score("e: linear, aggregates: averaged").mean > scores.score("aggregates").mean + 0.1
 

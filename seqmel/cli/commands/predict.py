@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import AsOf, Device, Devices, Events, Log, Overwrite, Shard, device_option
+from seqmel.cli.arguments import AsOf, Device, Devices, Events, Log, Overwrite, Shard, device_option, flag
 from seqmel.cli.launching import first_process, launch_others
-from seqmel.core.errors import ConfigError
 
 __all__ = ["predict"]
 
@@ -26,29 +25,23 @@ def predict(
     log: Log = None,
 ) -> None:
     """Write what a fine-tuned model says of each client, or of each client and moment."""
+    from seqmel.api.embedding import check_together
+    from seqmel.api.model import load
     from seqmel.cli.log import logged
     from seqmel.core.atomic_files import check_parquet_name
     from seqmel.core.distributed import launched
     from seqmel.core.progress import record
     from seqmel.data.sources.shard import shard_of
-    from seqmel.inference.distributed import predict_shared_to_parquet
-    from seqmel.inference.predict import predict_as_of, predict_to_parquet
-    from seqmel.model import load_model
 
     check_parquet_name(output)
-    if as_of is not None and ((devices or 1) > 1 or launched()):
-        raise ConfigError("Several devices do not go with --as-of. Leave --devices or --as-of out.")
+    check_together(as_of=as_of, several=(devices or 1) > 1 or launched(), spelled=flag)
     share = shard_of(shard) if shard is not None else None
-    options: dict[str, Any] = {"shard": share, "device": device_option(device), "overwrite": overwrite}
-    given = {"model": model, "events": events, "output": output, "as_of": as_of, **options, "shard": shard}
+    options: dict[str, Any] = {"as_of": as_of, "shard": share, "device": device_option(device), "overwrite": overwrite}
+    given = {"model": model, "events": events, "output": output, **options, "shard": shard}
     launch_others(devices)
     with logged(log if first_process() else None, "predict", given) as progress:
-        loaded = load_model(model)
-        if as_of is not None:
-            rows = predict_as_of(loaded, events, as_of, output, **options, progress=progress)
-        else:
-            run = predict_shared_to_parquet if launched() else predict_to_parquet
-            rows = run(loaded, events, output, **options, progress=progress)
+        loaded = load(model)
+        rows = loaded.predict(events, output, **options, progress=progress).rows
         record(progress, "counted", **{"clients" if as_of is None else "rows": rows})
     if not first_process():
         return

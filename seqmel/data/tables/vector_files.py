@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,11 @@ from seqmel.core.errors import InputError
 from seqmel.data.tables.number_types import META, NumberType, Scales
 
 __all__ = [
-    "Layout", "VectorLayout", "models_of", "read_scales", "scales_of", "vector_columns", "write_tables", "write_vectors",
+    "LAYOUTS", "Layout", "VectorLayout", "models_of", "read_scales", "scales_of", "vector_columns", "write_tables", "write_vectors",
 ]  # fmt: skip
 
 Layout: TypeAlias = Literal["columns", "list"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _ROWS = 65_536
 _MODEL = b"seqmel_model"
@@ -53,6 +54,11 @@ class VectorLayout:
     def fitted(self, vectors: npt.NDArray[np.float32]) -> VectorLayout:
         """The same with scales, taken from (N, D) vectors where they are not given."""
         return replace(self, scales=self.scales or Scales.fit(vectors[:, : self.dim], self.dtype))
+
+    def encode(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
+        """(N, D) vectors as (N, dim) numbers of the dtype."""
+        kept = np.ascontiguousarray(vectors[:, : self.dim])
+        return (self.scales or Scales.fit(kept, self.dtype)).encode(kept)
 
     def table(self, keys: pa.Table, vectors: npt.NDArray[np.float32]) -> pa.Table:
         """(N, K) keys and (N, D) vectors side by side."""

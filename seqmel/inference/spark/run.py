@@ -16,13 +16,13 @@ from seqmel.config import Config, as_config
 from seqmel.core.atomic_files import check_output, written_beside
 from seqmel.core.device import resolve_device
 from seqmel.core.errors import ConfigError
-from seqmel.core.progress import Progress, silent
+from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import PreparedSequences, open_prepared, write_prepared
-from seqmel.data.tables.number_types import NumberType
-from seqmel.data.tables.vector_files import Layout, VectorLayout
-from seqmel.inference.embed import embed_sequences, vector_layout, write_tables
+from seqmel.data.tables.vector_files import VectorLayout
+from seqmel.inference.embed import embed_sequences, write_tables
+from seqmel.inference.options import EmbedOptions
 from seqmel.inference.spark.encoding import SequenceWork, encode_spark, sequence_batches
 from seqmel.inference.spark.fitting import count_events, fit_vocabulary_spark
 from seqmel.inference.spark.session import spark_errors, spark_session
@@ -42,7 +42,7 @@ def prepare_spark(
     config: Config | Mapping[str, Any] | None = None,
     model: AnyModel | None = None,
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: Reporting = None,
 ) -> PreparedSequences:
     """What `seqmel.prepare` does, by Spark: the same folder, with clients and events in the same order.
 
@@ -58,6 +58,7 @@ def prepare_spark(
     """
     output, config, model = Path(output), as_config(config), None if model is None else as_model(model)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
+    progress = as_progress(progress)
     options, began, spark = config.preparation, time.monotonic(), spark_session()
     client = model.schema.client if model else config.columns.client
     opened, source = open_spark(
@@ -85,30 +86,24 @@ def prepare_spark(
 def embed_spark(
     model: AnyModel,
     events: Any,
-    *,
-    layout: Layout = "columns",
-    dtype: NumberType = "float32",
-    dim: int | None = None,
-    scales: str | Path | None = None,
-    device: str = "auto",
+    **options: Any,
 ) -> Any:
-    """A Spark DataFrame with one row a client: the id, then the vector; in no order. Nothing is written.
+    """A Spark DataFrame with one row per client: the id, then the vector; in no order. Nothing is written.
 
     Args:
         model: a model folder, or a `Model` as `load_model` gives it; it goes to each executor once.
         events: see `prepare_spark`.
-        layout, dtype, dim, scales: see `embed_to_parquet`; Spark has no float16, it comes as float32, and int8 and binary need
-            the scales of an earlier file.
-        device: where a worker computes.
+        **options: layout, dtype, dim, scales, device: see `EmbedOptions`. Spark has no float16, it comes as float32; int8 and
+            binary need the scales of an earlier file.
 
     Raises:
         InputError: events that cannot be read, or lack a column that the model was trained with.
     """
-    model = as_model(model)
+    model, asked = as_model(model), EmbedOptions.of(options, without=("shard", "overwrite", "progress"))
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    how = _streamed(vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales))
-    frame, out, vectors = _embedding(model, events, how, device, ordered=False)
+    how = _streamed(asked.vector_layout(model))
+    frame, out, vectors = _embedding(model, events, how, asked.device, ordered=False)
     empty = how.table(pa.table({}), np.zeros((0, model.encoder.output_size), np.float32)).schema
     fields = [pa.field(f.name, _spark_numbers(f.type)) for f in empty]
     kind = _spark_kind(out.field(0).type)
@@ -127,20 +122,14 @@ def embed_spark_to_parquet(
     model: AnyModel,
     events: Any,
     output: str | Path,
-    *,
-    layout: Layout = "columns",
-    dtype: NumberType = "float32",
-    dim: int | None = None,
-    scales: str | Path | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    progress: Progress = silent,
+    **options: Any,
 ) -> tuple[int, int]:
     """What `embed_to_parquet` does, by Spark: the same file, clients in the same order. The driver writes it in pieces.
 
     Args:
         model, events: see `embed_spark`.
-        output, layout, dtype, dim, scales, device, overwrite, progress: see `embed_to_parquet`; int8 and binary need the
+        output: the Parquet file to write.
+        **options: layout, dtype, dim, scales, device, overwrite, progress: see `EmbedOptions`; int8 and binary need the
             scales of an earlier file.
 
     Returns:
@@ -149,19 +138,19 @@ def embed_spark_to_parquet(
     Raises:
         ConfigError: int8 or binary without scales, which all vectors together would have to say.
     """
-    model = as_model(model)
-    check_output(Path(output), overwrite=overwrite, folder=False, reads=(events, scales))
-    how = _streamed(vector_layout(model, layout=layout, dtype=dtype, dim=dim, scales=scales))
-    frame, out, vectors = _embedding(model, events, how, device, ordered=True)
+    model, asked = as_model(model), EmbedOptions.of(options, without=("shard",))
+    check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events, asked.scales))
+    how = _streamed(asked.vector_layout(model))
+    frame, out, vectors = _embedding(model, events, how, asked.device, ordered=True)
 
     def tables() -> Iterator[pa.Table]:
-        with progress.task("embed", None, "clients") as task:
+        with asked.reporter.task("embed", None, "clients") as task:
             for batch in _collected(frame, out, vectors):
                 yield pa.Table.from_batches([batch])
                 task.advance(len(batch))
 
     with spark_errors(str(events)):
-        return write_tables(output, tables(), overwrite=overwrite), how.dim or model.encoder.output_size
+        return write_tables(output, tables(), overwrite=asked.overwrite), how.dim or model.encoder.output_size
 
 
 def _embedding(

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from seqmel.config import Config, as_config
 from seqmel.core.atomic_files import check_output
 from seqmel.core.errors import ConfigError, InputError, shown
-from seqmel.core.progress import Progress, silent
+from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.fitting.statistics import fit_statistics
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.reading import Events
@@ -47,7 +47,7 @@ def finetune(
     config: Config | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: Reporting = None,
 ) -> Path:
     """Learn targets on top of a model, or from scratch, and write the folder of a model that predicts them.
 
@@ -77,6 +77,7 @@ def finetune(
     model = None if model is None else as_model(model)
     output, config = Path(output), config_for(model, as_config(config))
     resolve_device(config.device)
+    progress = as_progress(progress)
     if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):
         return output
     check_output(output, overwrite=overwrite, folder=True, reads=(events, labels))
@@ -107,7 +108,7 @@ def finetuned_model(
     task: Task = "auto",
     config: Config | Mapping[str, Any] | None = None,
     checkpoints: Path | None = None,
-    progress: Progress = silent,
+    progress: Reporting = None,
 ) -> Model:
     """The same in memory: prepared sequences and labels in, a model with heads out.
 
@@ -127,7 +128,7 @@ def finetuned_model(
     from seqmel.training.finetuning.labelled import label
     from seqmel.training.ppmi_init import new_encoder
 
-    began = time.monotonic()
+    began, progress = time.monotonic(), as_progress(progress)
     config = config_for(model, as_config(config))
     sequences = prepared.sequences.in_memory() if config.training.data == "memory" else prepared.sequences
     labelled = label(sequences, labels, weights=weights, task=task)

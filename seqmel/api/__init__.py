@@ -1,0 +1,1 @@
+"""What users of Python hold: a model with its verbs, and what makes one."""

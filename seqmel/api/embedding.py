@@ -1,0 +1,232 @@
+"""The ways to embed and to predict, behind one call each: all events, as of a moment, incrementally, by Spark, by several devices."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seqmel.core.distributed import launched
+from seqmel.core.errors import ConfigError, did_you_mean
+from seqmel.data.sources.reading import Events
+from seqmel.data.tables.vector_files import vector_columns
+from seqmel.evaluation.watch import InputWatch
+from seqmel.inference.as_of import embed_as_of
+from seqmel.inference.distributed import embed_shared_to_parquet, predict_shared_to_parquet
+from seqmel.inference.embed import embed, embed_to_parquet
+from seqmel.inference.options import OF_VECTORS, EmbedOptions
+from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
+from seqmel.inference.spark.run import embed_spark_to_parquet
+from seqmel.inference.update import embed_update
+from seqmel.model import Model
+
+__all__ = [
+    "Engine",
+    "Moments",
+    "Written",
+    "check_together",
+    "embedded",
+    "predicted",
+    "write_embeddings",
+    "write_predictions",
+]
+
+Engine: TypeAlias = Literal["duckdb", "spark"]
+Moments: TypeAlias = Events | dt.date | int
+"""One moment for all clients, or a table of clients and moments."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A Parquet file that was written; it stands wherever the path of the file is accepted.
+
+    Attributes:
+        path: the file.
+        rows: one per client, or one per client and moment.
+        dimensions: of the vectors; None for predictions.
+        new_clients: of an update, clients that the state did not know.
+        known_clients: of an update, clients that the state knows now.
+    """
+
+    path: Path
+    rows: int
+    dimensions: int | None = None
+    new_clients: int | None = None
+    known_clients: int | None = None
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+def check_together(
+    *,
+    as_of: object = None,
+    state: object = None,
+    shard: object = None,
+    engine: str = "duckdb",
+    several: bool = False,
+    spelled: Callable[[str], str] = str,
+) -> None:
+    """Raise a `ConfigError` for options that do not go together.
+
+    Args:
+        as_of, state, shard, engine: see `Model.embed`.
+        several: whether several processes embed together.
+        spelled: how the user writes the name of an option.
+    """
+    if engine not in ("duckdb", "spark"):
+        raise ConfigError(
+            f"{spelled('engine')} cannot be {engine!r}. Expected one of: duckdb, spark.{did_you_mean(engine, ('duckdb', 'spark'))}"
+        )
+    spark = "engine spark"
+    given = {
+        "as_of": as_of is not None,
+        "state": state is not None,
+        "shard": shard is not None,
+        spark: engine == "spark",
+    }
+    if several:
+        for name in ("as_of", "state", spark):
+            if given[name]:
+                raise ConfigError(f"Several devices do not go with {spelled(name)}. Leave one of them out.")
+    for one, other in (("as_of", "state"), ("as_of", spark), ("state", spark), ("shard", spark)):
+        if given[one] and given[other]:
+            raise ConfigError(f"{spelled(one)} does not go with {spelled(other)}. Leave one of them out.")
+
+
+def write_embeddings(
+    model: Model,
+    events: Events,
+    output: str | Path,
+    options: EmbedOptions,
+    *,
+    as_of: Moments | None = None,
+    state: str | Path | None = None,
+    engine: Engine = "duckdb",
+) -> Written:
+    """Write a file of vectors in the way that was asked for; see `Model.embed`."""
+    check_together(as_of=as_of, state=state, shard=options.shard, engine=engine, several=launched())
+    path, given = Path(output), options.given
+    if as_of is not None:
+        rows, size = embed_as_of(model, events, _moments(as_of), path, **given)
+        return Written(path, rows, size)
+    if state is not None:
+        done = embed_update(model, events, state, path, **given)
+        return Written(path, done.clients, done.dimensions, done.new, done.known)
+    if engine == "spark":
+        return Written(
+            path, *embed_spark_to_parquet(model, events, path, **{k: given[k] for k in given if k != "shard"})
+        )
+    if launched():
+        return Written(path, *embed_shared_to_parquet(model, events, path, **given))
+    with _watched(model, events, options) as watch:
+        return Written(path, *embed_to_parquet(model, events, path, watch=watch, **given))
+
+
+def embedded(
+    model: Model,
+    events: Events,
+    options: EmbedOptions,
+    *,
+    as_of: Moments | None = None,
+    state: str | Path | None = None,
+    engine: Engine = "duckdb",
+) -> pd.DataFrame:
+    """The same as a DataFrame, indexed by client id (and moment)."""
+    _no_overwrite(options)
+    if as_of is None and state is None and engine == "duckdb":
+        check_together(several=False)
+        return _in_memory(model, events, options)
+    with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "vectors.parquet"
+        write_embeddings(model, events, path, options, as_of=as_of, state=state, engine=engine)
+        return _frame(pq.read_table(path), keys=1 if as_of is None else 2)
+
+
+def write_predictions(
+    model: Model, events: Events, output: str | Path, options: EmbedOptions, *, as_of: Moments | None = None
+) -> Written:
+    """Write a file of predictions; see `Model.predict`."""
+    check_together(as_of=as_of, several=launched())
+    given = {name: value for name, value in options.given.items() if name not in OF_VECTORS}
+    if as_of is not None:
+        return Written(Path(output), predict_as_of(model, events, _moments(as_of), output, **given))
+    run = predict_shared_to_parquet if launched() else predict_to_parquet
+    return Written(Path(output), run(model, events, output, **given))
+
+
+def predicted(model: Model, events: Events, options: EmbedOptions, *, as_of: Moments | None = None) -> pd.DataFrame:
+    """The same as a DataFrame, indexed by client id (and moment)."""
+    _no_overwrite(options)
+    if as_of is None:
+        tables = predict(model, events, shard=options.shard, device=options.device, progress=options.progress)
+        return _frame(pa.concat_tables(tables), keys=1)
+    with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "predictions.parquet"
+        write_predictions(model, events, path, options, as_of=as_of)
+        return _frame(pq.read_table(path), keys=2)
+
+
+def _in_memory(model: Model, events: Events, options: EmbedOptions) -> pd.DataFrame:
+    how = options.vector_layout(model)
+    with _watched(model, events, options) as watch:
+        parts = embed(model, events, shard=options.shard, device=options.device, progress=options.progress, watch=watch)
+        ids, vectors = zip(*((ids, part[:, : how.dim].numpy()) for ids, part in parts), strict=True)
+    keys, numbers = pa.table({model.schema.client: pa.chunked_array(ids)}), np.concatenate(vectors)
+    if how.layout == "list":
+        return _frame(how.table(keys, numbers), keys=1)
+    coded = how.encode(numbers)
+    frame: pd.DataFrame = pd.DataFrame(coded, columns=vector_columns(coded.shape[1]), copy=False)
+    frame.index = _index(keys)
+    return frame
+
+
+@contextmanager
+def _watched(model: Model, events: Events, options: EmbedOptions) -> Iterator[Callable[..., object] | None]:
+    """What is shown the sequences as they are embedded; warns in the end where they are not like those of the training."""
+    watch = InputWatch(model.statistics, model.vocabulary.time) if model.statistics else None
+    yield watch.see if watch else None
+    warning = watch.warning() if watch else None
+    if warning:
+        folder = getattr(model, "folder", None) or "MODEL"
+        path = events if isinstance(events, (str, os.PathLike)) else "EVENTS"
+        options.reporter.say(f"warning: {warning}. Look closer: seqmel drift {folder} {path}")
+
+
+def _no_overwrite(options: EmbedOptions) -> None:
+    if options.overwrite:
+        raise ConfigError("overwrite is for an output file, and none is named. Leave it out, or give output.")
+
+
+def _moments(as_of: Moments) -> Events:
+    """A moment as the text that is read as one; a table as it is."""
+    if isinstance(as_of, dt.date):  # also datetime and pandas' Timestamp
+        return as_of.isoformat()
+    return str(as_of) if isinstance(as_of, (int, np.integer)) else as_of
+
+
+def _frame(table: pa.Table, *, keys: int) -> pd.DataFrame:
+    """A table whose first columns become the index."""
+    names = table.column_names[:keys]
+    frame: pd.DataFrame = table.drop_columns(names).to_pandas()
+    frame.index = _index(table.select(names))
+    return frame
+
+
+def _index(keys: pa.Table) -> pd.Index[Any]:
+    columns = [column.to_pandas() for column in keys.columns]
+    if len(columns) > 1:
+        both: pd.Index[Any] = pd.MultiIndex.from_arrays(columns, names=keys.column_names)
+        return both
+    ids: pd.Index[Any] = pd.Index(columns[0], name=keys.column_names[0])
+    return ids

@@ -1,0 +1,118 @@
+"""The keywords that all ways to embed share: how vectors are written, which clients, where to compute, where to report."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from seqmel.core.errors import ConfigError, did_you_mean
+from seqmel.core.progress import Progress, Reporting, as_progress
+from seqmel.data.sources.shard import Shard, check_shard
+from seqmel.data.tables.number_types import NumberType, check_number_types
+from seqmel.data.tables.vector_files import LAYOUTS, Layout, VectorLayout, read_scales
+from seqmel.model import Model
+
+__all__ = ["OF_VECTORS", "EmbedOptions"]
+
+OF_VECTORS = ("layout", "dtype", "dim", "scales")
+"""Options that say how vectors are written; predictions have none of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions:
+    """What `Model.embed` and every function that embeds take as keywords.
+
+    Attributes:
+        layout: "columns" for one column per dimension, `emb_0000` ...; "list" for one fixed-size list column `embedding`.
+        dtype: number type: float32, float16, int8 (256 steps within each dimension) or binary (one bit per dimension). The
+            scales of the last two are in the metadata of the file; `read_embeddings` decodes them.
+        dim: keep only the first `dim` dimensions, one of the `matryoshka` sizes that the model was trained with.
+        scales: an earlier file of the same dtype whose scales are used, so that equal codes mean the same in both files. None
+            takes them from these vectors.
+        shard: (k, n) embeds only the k-th of n disjoint sets of clients, by a hash of the client id, so that several hosts
+            embed one set of events side by side. int8 and binary then need `scales`.
+        device: where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
+        overwrite: replace an output that is there.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
+    """
+
+    layout: Layout = "columns"
+    dtype: NumberType = "float32"
+    dim: int | None = None
+    scales: str | Path | None = None
+    shard: Shard | None = None
+    device: str = "auto"
+    overwrite: bool = False
+    progress: Reporting = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], *, without: Container[str] = ()) -> EmbedOptions:
+        """The options of a call.
+
+        Args:
+            options: its keywords.
+            without: options that would do nothing there.
+
+        Raises:
+            ConfigError: no such option.
+        """
+        known = [field.name for field in fields(cls) if field.name not in without]
+        for name in options:
+            if name not in known:
+                raise ConfigError(
+                    f"There is no option {name!r} here.{did_you_mean(name, known)} There are: {', '.join(known)}."
+                )
+        return cls(**options)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options as keywords."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def reporter(self) -> Progress:
+        """Where to report to."""
+        return as_progress(self.progress)
+
+    def vector_layout(self, model: Model) -> VectorLayout:
+        """How the vectors of a model lie in a file, checked before any work starts.
+
+        Raises:
+            ConfigError: an unknown layout or number type; a shard index out of range, or a shard of int8 or binary without
+                scales; a `dim` that the model was not trained for; scales of a type that has none.
+            InputError: scales that are not there, or are of another type or size.
+        """
+        if self.layout not in LAYOUTS:
+            raise ConfigError(f"layout cannot be {self.layout!r}. Expected one of: {', '.join(LAYOUTS)}.")
+        check_number_types((self.dtype,))
+        whole = model.encoder.output_size
+        if self.dim is not None and self.dim != whole and self.dim not in model.config.matryoshka:
+            raise ConfigError(_no_prefix(model, self.dim))
+        if self.scales is not None and self.dtype not in ("int8", "binary"):
+            raise ConfigError(
+                f"Numbers of type {self.dtype} have no scales. Leave the scales out, or take int8 or binary."
+            )
+        if (
+            self.shard is not None
+            and check_shard(self.shard)
+            and self.scales is None
+            and self.dtype in ("int8", "binary")
+        ):
+            raise ConfigError(
+                f"The scales of {self.dtype} come from all vectors, and one shard has only its own. Give those of an"
+                " earlier file (--scales FILE), or write float32 or float16."
+            )
+        found = read_scales(self.scales, dtype=self.dtype, size=self.dim or whole) if self.scales is not None else None
+        return VectorLayout(self.layout, self.dtype, self.dim, found, model.fingerprint())
+
+
+def _no_prefix(model: Model, dim: int) -> str:
+    sizes = model.config.matryoshka
+    if not sizes:
+        return (
+            f"The first {dim} numbers of this model's vectors are of no use alone: it was not trained for it. Train with"
+            f" --set embedding_dim=256 --set matryoshka=[{dim}], or reduce the vectors by PCA (seqmel evaluate --sizes)."
+        )
+    return f"The model was trained for {', '.join(map(str, sizes))} or all {model.encoder.output_size} numbers, not for {dim}."
