@@ -1,15 +1,4 @@
-"""Barlow Twins.
-
-Zbontar, Jing, Misra, LeCun, Deny: Barlow Twins (ICML 2021, arXiv 2103.03230, equations 1 and 2): for the two sides of n
-pairs of views of one client each, every dimension brought to mean 0 and variance 1 over the n, and C the (D, D) matrix of
-their correlations across the sides
-
-    L = sum over i of (1 - C_ii)^2  +  w * sum over i != j of C_ij^2.
-
-No negatives: each dimension has to say the same of both views, and no two dimensions the same. So the embeddings must not
-be unit vectors. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views a client it is the paper's loss.
-It wants more pairs in a batch than a few, or the correlations are noise.
-"""
+"""Barlow Twins."""
 
 from __future__ import annotations
 
@@ -26,10 +15,31 @@ __all__ = ["BarlowTwinsLoss"]
 
 
 class BarlowTwinsLoss(MetricLoss):
-    """See the module's text.
+    """Barlow Twins.
+
+    Zbontar, Jing, Misra, LeCun, Deny: Barlow Twins (ICML 2021, arXiv 2103.03230, equations 1 and 2): for the two sides of n
+    pairs of views of one client each, every dimension brought to mean 0 and variance 1 over the n, and C the (D, D) matrix of
+    their correlations across the sides
+
+        L = sum over i of (1 - C_ii)^2  +  w * sum over i != j of C_ij^2.
+
+    No negatives: each dimension has to say the same of both views, and no two dimensions the same. So the embeddings must not
+    be unit vectors. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views per client it is the paper's loss.
+    It wants more pairs in a batch than a few, or the correlations are noise.
 
     Args:
         redundancy: w.
+
+    Shapes:
+        embeddings (N, D) of any length, not normalised; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import BarlowTwinsLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{BarlowTwinsLoss()(embeddings, clients):.4f}")
+        0.0100
     """
 
     unit: ClassVar[bool] = False
@@ -44,7 +54,7 @@ class BarlowTwinsLoss(MetricLoss):
 
         Args:
             embeddings: (N, D), of any length.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar; zero, with zero gradient, where there are fewer than two pairs of views.

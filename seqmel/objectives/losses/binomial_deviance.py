@@ -1,13 +1,4 @@
-"""Binomial deviance over pairs.
-
-Yi, Lei, Li: Deep metric learning for practical person re-identification (arXiv 1407.4979, section 3.3), in the form of
-Ustinova, Lempitsky (arXiv 1611.00822, section 4): with s the cosine similarity of a pair
-
-    L = mean over positive pairs of softplus(-a (s - b))  +  mean over negative pairs of softplus(a c (s - b)).
-
-It is the logistic regression of "same client" on the similarity: smooth, with no margin beyond which nothing is learnt. So every pair costs something, and as
-active it counts the negatives that are more alike than b.
-"""
+"""Binomial deviance over pairs."""
 
 from __future__ import annotations
 
@@ -30,12 +21,32 @@ __all__ = ["BinomialDevianceLoss"]
 
 
 class BinomialDevianceLoss(MetricLoss):
-    """See the module's text.
+    """Binomial deviance over pairs.
+
+    Yi, Lei, Li: Deep metric learning for practical person re-identification (arXiv 1407.4979, section 3.3), in the form of
+    Ustinova, Lempitsky (arXiv 1611.00822, section 4): with s the cosine similarity of a pair
+
+        L = mean over positive pairs of softplus(-a (s - b))  +  mean over negative pairs of softplus(a c (s - b)).
+
+    This is the logistic regression of "same client" on the similarity: smooth, with no margin beyond which nothing is learnt.
+    Every pair contributes; `active` counts the negatives with a similarity above b.
 
     Args:
         alpha: a; how steep the cost is around the threshold.
         beta: b; the similarity that tells positives from negatives.
         negative_cost: c; how much steeper it is for negatives.
+
+    Shapes:
+        embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import BinomialDevianceLoss
+        >>> from seqmel.miners import HardNegatives
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> pairs = HardNegatives(count=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> print(f"{BinomialDevianceLoss()(embeddings, *pairs):.4f}")
+        7.8452
     """
 
     takes: ClassVar[Takes] = "pairs"

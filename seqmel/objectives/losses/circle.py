@@ -1,13 +1,4 @@
-"""Circle loss.
-
-Sun et al.: Circle loss, a unified perspective of pair similarity optimization (CVPR 2020, arXiv 2002.10857, equations 4 to
-8): with s_p, s_n the cosine similarities of an anchor's positives and negatives and g the scale
-
-    l = log( 1 + sum over n of exp(g a_n (s_n - m)) * sum over p of exp(-g a_p (s_p - (1 - m))) ),
-    a_p = max(0, 1 + m - s_p),  a_n = max(0, s_n + m)   (weights without gradient),
-
-and the mean over anchors. A similarity is pulled the harder the farther it is from where it should be.
-"""
+"""Circle loss."""
 
 from __future__ import annotations
 
@@ -22,11 +13,30 @@ __all__ = ["CircleLoss"]
 
 
 class CircleLoss(MetricLoss):
-    """See the module's text.
+    """Circle loss.
+
+    Sun et al.: Circle loss, a unified perspective of pair similarity optimization (CVPR 2020, arXiv 2002.10857, equations 4 to
+    8): with s_p, s_n the cosine similarities of an anchor's positives and negatives and g the scale
+
+        l = log( 1 + sum over n of exp(g a_n (s_n - m)) * sum over p of exp(-g a_p (s_p - (1 - m))) ),
+        a_p = max(0, 1 + m - s_p),  a_n = max(0, s_n + m)   (weights without gradient),
+
+    and the mean over anchors. Each similarity is weighted by its distance from its optimum.
 
     Args:
         margin: m; negatives are to be less alike than m, positives more than 1 - m.
         scale: g.
+
+    Shapes:
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import CircleLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{CircleLoss()(embeddings, clients):.4f}")
+        52.4499
     """
 
     def __init__(self, *, margin: float = 0.25, scale: float = 80.0) -> None:
@@ -40,7 +50,7 @@ class CircleLoss(MetricLoss):
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar, the mean over anchors with a positive and a negative; zero, with zero gradient, where none has both.

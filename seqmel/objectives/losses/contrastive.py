@@ -1,15 +1,4 @@
-"""Contrastive loss over pairs.
-
-Hadsell, Chopra, LeCun: Dimensionality reduction by learning an invariant mapping (CVPR 2006), as CoLES uses it
-(arXiv 2002.08232, section 3.3): with d the Euclidean distance of two unit vectors and m the margin,
-
-    L = mean over positive pairs of d^2  +  mean over mined negative pairs of max(0, m - d)^2.
-
-With two margins (`positive_margin` p above zero, and `power` 1 where it is to be linear) a positive costs
-max(0, d - p)^power: views of one client need not fall on one point.
-
-With `reduction="sum"` both are sums, which is the MeLES preset; its scale then grows with the batch.
-"""
+"""Contrastive loss over pairs."""
 
 from __future__ import annotations
 
@@ -25,14 +14,36 @@ __all__ = ["ContrastiveLoss"]
 
 
 class ContrastiveLoss(GrowingMargin):
-    """See the module's text.
+    """Contrastive loss over pairs.
+
+    Hadsell, Chopra, LeCun: Dimensionality reduction by learning an invariant mapping (CVPR 2006), as CoLES uses it
+    (arXiv 2002.08232, section 3.3): with d the Euclidean distance of two unit vectors and m the margin,
+
+        L = mean over positive pairs of d^2  +  mean over mined negative pairs of max(0, m - d)^2.
+
+    With two margins (`positive_margin` p above zero, and `power` 1 where it is to be linear) a positive costs
+    max(0, d - p)^power: views of one client need not fall on one point.
+
+    With `reduction="sum"` both are sums, which is the MeLES preset; its scale then grows with the batch.
 
     Args:
         margin: m; negatives farther apart than this cost nothing. Unit vectors are at most 2 apart.
-        margin_start: where the margin begins to grow from; None keeps it as it is.
+        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
         positive_margin: positives nearer than this cost nothing.
         power: of what a distance is too far or too near: 2 as published, or 1.
         reduction: "mean" over the pairs of each kind, or "sum".
+
+    Shapes:
+        embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import ContrastiveLoss
+        >>> from seqmel.miners import HardNegatives
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> pairs = HardNegatives(count=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> print(f"{ContrastiveLoss(margin=0.5)(embeddings, *pairs):.4f}")
+        0.1322
     """
 
     takes: ClassVar[Takes] = "pairs"

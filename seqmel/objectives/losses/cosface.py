@@ -1,14 +1,4 @@
-"""CosFace over the clients of a batch.
-
-Wang et al.: CosFace, large margin cosine loss (CVPR 2018, arXiv 1801.09414, equation 4): with cos(x, w_j) the cosine of an
-embedding with the prototype of client j
-
-    L = mean over embeddings x of  -log( exp(s (cos(x, w) - m)) / (exp(s (cos(x, w) - m)) + sum over others j of exp(s cos(x, w_j))) ).
-
-The paper learns a weight for each class. Here the prototype of a client is the direction of the mean of its embeddings in
-the batch, each other client of the batch once, and the own prototype leaves out the embedding itself: a softmax over the
-clients of the batch, not of all clients.
-"""
+"""CosFace over the clients of a batch."""
 
 from __future__ import annotations
 
@@ -25,12 +15,32 @@ __all__ = ["CosFaceLoss"]
 
 
 class CosFaceLoss(GrowingMargin):
-    """See the module's text.
+    """CosFace over the clients of a batch.
+
+    Wang et al.: CosFace, large margin cosine loss (CVPR 2018, arXiv 1801.09414, equation 4): with cos(x, w_j) the cosine of an
+    embedding with the prototype of client j
+
+        L = mean over embeddings x of  -log( exp(s (cos(x, w) - m)) / (exp(s (cos(x, w) - m)) + sum over others j of exp(s cos(x, w_j))) ).
+
+    The paper learns a weight for each class. Here the prototype of a client is the direction of the mean of its embeddings in
+    the batch, each other client of the batch once, and the own prototype leaves out the embedding itself: a softmax over the
+    clients of the batch, not of all clients.
 
     Args:
         margin: m; by so much the own cosine is made smaller.
-        margin_start: where the margin begins to grow from; None keeps it as it is.
+        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
         scale: s; the inverse of a temperature.
+
+    Shapes:
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import CosFaceLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{CosFaceLoss()(embeddings, clients):.4f}")
+        1.4869
     """
 
     def __init__(self, *, margin: float = 0.2, margin_start: float | None = None, scale: float = 16.0) -> None:
@@ -43,7 +53,7 @@ class CosFaceLoss(GrowingMargin):
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar, the mean over embeddings that have a positive; zero, with zero gradient, where none has.

@@ -1,15 +1,4 @@
-"""Histogram loss over all pairs of a batch.
-
-Ustinova, Lempitsky: Learning deep embeddings with histogram loss (NIPS 2016, arXiv 1611.00822, equations 1 to 4). The
-cosine similarities of all positive pairs, and of all negative pairs, are each put into a histogram over [-1, 1] whose
-bins share a similarity linearly between their two nodes. The loss is the estimated chance that a random negative pair
-is more alike than a random positive one:
-
-    L = sum over nodes r of h-(r) * sum over nodes q <= r of h+(q).
-
-O(N^2): all pairs, not all triplets. Rounding makes cosines a little larger than 1; they are clamped to [-1, 1].
-It needs many pairs of each kind for its histograms, so it takes no miner.
-"""
+"""Histogram loss over all pairs of a batch."""
 
 from __future__ import annotations
 
@@ -28,10 +17,31 @@ _STRIPS = 16  # each with sums of its own, which a GPU adds up side by side
 
 
 class HistogramLoss(MetricLoss):
-    """See the module's text.
+    """Histogram loss over all pairs of a batch.
+
+    Ustinova, Lempitsky: Learning deep embeddings with histogram loss (NIPS 2016, arXiv 1611.00822, equations 1 to 4). The
+    cosine similarities of all positive pairs, and of all negative pairs, are each put into a histogram over [-1, 1] whose
+    bins share a similarity linearly between their two nodes. The loss is the estimated chance that a random negative pair
+    is more alike than a random positive one:
+
+        L = sum over nodes r of h-(r) * sum over nodes q <= r of h+(q).
+
+    O(N^2): all pairs, not all triplets. Rounding makes cosines a little larger than 1; they are clamped to [-1, 1].
+    It needs many pairs of each kind for its histograms, so it takes no miner.
 
     Args:
         bins: nodes of a histogram; from 50 on their number matters little.
+
+    Shapes:
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import HistogramLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{HistogramLoss()(embeddings, clients):.4f}")
+        0.2281
     """
 
     def __init__(self, *, bins: int = 100) -> None:
@@ -44,7 +54,7 @@ class HistogramLoss(MetricLoss):
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar from 0 to 1; zero, with zero gradient, without positive or without negative pairs.

@@ -1,13 +1,4 @@
-"""InfoNCE over the views of a batch.
-
-van den Oord, Li, Vinyals: Representation learning with contrastive predictive coding (arXiv 1807.03748); in the form
-of NT-Xent (Chen et al., SimCLR, arXiv 2002.05709, equation 1) for any number of views a client: with s the cosine
-similarity divided by the temperature, for every ordered positive pair (i, j)
-
-    l(i, j) = -s(i, j) + log( exp s(i, j) + sum over embeddings k of other clients of exp s(i, k) ),
-
-and the mean over all such pairs. Other positives of i are not in the sum: they are no negatives.
-"""
+"""InfoNCE over the views of a batch."""
 
 from __future__ import annotations
 
@@ -22,10 +13,29 @@ __all__ = ["InfoNCELoss"]
 
 
 class InfoNCELoss(MetricLoss):
-    """See the module's text.
+    """InfoNCE over the views of a batch.
+
+    van den Oord, Li, Vinyals: Representation learning with contrastive predictive coding (arXiv 1807.03748); in the form
+    of NT-Xent (Chen et al., SimCLR, arXiv 2002.05709, equation 1) for any number of views per client: with s the cosine
+    similarity divided by the temperature, for every ordered positive pair (i, j)
+
+        l(i, j) = -s(i, j) + log( exp s(i, j) + sum over embeddings k of other clients of exp s(i, k) ),
+
+    and the mean over all such pairs. Other positives of i are not in the sum: they are no negatives.
 
     Args:
         temperature: what similarities are divided by; smaller looks harder at the nearest negatives.
+
+    Shapes:
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import InfoNCELoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{InfoNCELoss(temperature=0.1)(embeddings, clients):.4f}")
+        0.5961
     """
 
     def __init__(self, *, temperature: float = 0.1) -> None:
@@ -38,7 +48,7 @@ class InfoNCELoss(MetricLoss):
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar; zero, with zero gradient, where no client has two embeddings.

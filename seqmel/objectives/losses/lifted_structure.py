@@ -1,13 +1,4 @@
-"""Lifted structure loss.
-
-Oh Song, Xiang, Jegelka, Savarese: Deep metric learning via lifted structured feature embedding (CVPR 2016, arXiv
-1511.06452, equation 4): with d the Euclidean distance, for every positive pair (i, j)
-
-    J(i, j) = d(i, j) + log( sum over negatives k of i of exp(m - d(i, k)) + sum over negatives l of j of exp(m - d(j, l)) ),
-    L = mean over positive pairs of max(0, J)^2 / 2.
-
-The log of the sum of exponentials is the smooth form of the nearest negative, which the paper optimises as well.
-"""
+"""Lifted structure loss."""
 
 from __future__ import annotations
 
@@ -22,11 +13,30 @@ __all__ = ["LiftedStructureLoss"]
 
 
 class LiftedStructureLoss(GrowingMargin):
-    """See the module's text.
+    """Lifted structure loss.
+
+    Oh Song, Xiang, Jegelka, Savarese: Deep metric learning via lifted structured feature embedding (CVPR 2016, arXiv
+    1511.06452, equation 4): with d the Euclidean distance, for every positive pair (i, j)
+
+        J(i, j) = d(i, j) + log( sum over negatives k of i of exp(m - d(i, k)) + sum over negatives l of j of exp(m - d(j, l)) ),
+        L = mean over positive pairs of max(0, J)^2 / 2.
+
+    The log of the sum of exponentials is the smooth form of the nearest negative, which the paper optimises as well.
 
     Args:
         margin: m.
-        margin_start: where the margin begins to grow from; None keeps it as it is.
+        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
+
+    Shapes:
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import LiftedStructureLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{LiftedStructureLoss()(embeddings, clients):.4f}")
+        2.2246
     """
 
     def __init__(self, *, margin: float = 1.0, margin_start: float | None = None) -> None:
@@ -38,7 +48,7 @@ class LiftedStructureLoss(GrowingMargin):
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar; zero, with zero gradient, where no client has two embeddings or there is one client only.

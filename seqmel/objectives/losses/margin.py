@@ -1,13 +1,4 @@
-"""Margin loss with a learnt boundary.
-
-Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv 1706.07567, equation 6):
-with d the Euclidean distance of two unit vectors and b the boundary between near and far
-
-    positives cost max(0, d - b + a),  negatives max(0, b - d + a),  L = their sum / how many cost something  +  nu b.
-
-b is a weight and learnt with the others; it has a meaning only with negatives of all distances, so the miner
-distance_weighted is its own. The boundary is the objective's and not the encoder's: it is dropped with the head.
-"""
+"""Margin loss with a learnt boundary."""
 
 from __future__ import annotations
 
@@ -23,14 +14,34 @@ __all__ = ["MarginLoss"]
 
 
 class MarginLoss(GrowingMargin):
-    """See the module's text.
+    """Margin loss with a learnt boundary.
+
+    Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv 1706.07567, equation 6):
+    with d the Euclidean distance of two unit vectors and b the boundary between near and far
+
+        positives cost max(0, d - b + a),  negatives max(0, b - d + a),  L = their sum / how many cost something  +  nu b.
+
+    b is a weight and learnt with the others; it has a meaning only with negatives of all distances, so the miner
+    distance_weighted is its own. The boundary is the objective's and not the encoder's: it is dropped with the head.
 
     Args:
         margin: a; how far from the boundary a pair has to be to cost nothing.
-        margin_start: where the margin begins to grow from; None keeps it as it is.
+        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
         beta: b, or where it begins when it is learnt.
         learn_beta: learn the boundary.
         beta_weight: nu; above zero draws the boundary down.
+
+    Shapes:
+        embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import MarginLoss
+        >>> from seqmel.miners import HardNegatives
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> pairs = HardNegatives(count=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> print(f"{MarginLoss()(embeddings, *pairs):.4f}")
+        0.9336
     """
 
     takes: ClassVar[Takes] = "pairs"

@@ -1,15 +1,4 @@
-"""Multi-similarity loss.
-
-Wang, Han, Huang, Dong, Scott: Multi-similarity loss with general pair weighting (CVPR 2019, arXiv 1904.06627, equations
-7, 8 and 10): with s the cosine similarity and l a threshold
-
-    L = mean over i of  1/a * log( 1 + sum over positives p of exp(-a (s(i, p) - l)) )
-                      + 1/b * log( 1 + sum over negatives n of exp( b (s(i, n) - l)) ).
-
-Its own mining keeps of each i the negatives that are more alike than its least alike positive less epsilon, and the
-positives that are less alike than its most alike negative plus epsilon. Only these cost something: they are what is mined, and
-active is their share among the negatives.
-"""
+"""Multi-similarity loss."""
 
 from __future__ import annotations
 
@@ -32,13 +21,34 @@ __all__ = ["MultiSimilarityLoss"]
 
 
 class MultiSimilarityLoss(MetricLoss):
-    """See the module's text.
+    """Multi-similarity loss.
+
+    Wang, Han, Huang, Dong, Scott: Multi-similarity loss with general pair weighting (CVPR 2019, arXiv 1904.06627, equations
+    7, 8 and 10): with s the cosine similarity and l a threshold
+
+        L = mean over i of  1/a * log( 1 + sum over positives p of exp(-a (s(i, p) - l)) )
+                          + 1/b * log( 1 + sum over negatives n of exp( b (s(i, n) - l)) ).
+
+    Its own mining keeps of each i the negatives that are more alike than its least alike positive less epsilon, and the
+    positives that are less alike than its most alike negative plus epsilon. Only these cost something: they are what is mined, and
+    active is their share among the negatives.
 
     Args:
         alpha: a; how much the less alike positives weigh more than others.
         beta: b; how much the more alike negatives weigh more than others.
         threshold: l.
         epsilon: the slack of the mining; None keeps all pairs.
+
+    Shapes:
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import MultiSimilarityLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{MultiSimilarityLoss()(embeddings, clients):.4f}")
+        0.4498
     """
 
     def __init__(
@@ -56,7 +66,7 @@ class MultiSimilarityLoss(MetricLoss):
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar, the mean over embeddings that have a positive and a negative; zero, with zero gradient, where none has.

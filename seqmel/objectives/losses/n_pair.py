@@ -1,14 +1,4 @@
-"""N-pair loss.
-
-Sohn: Improved deep metric learning with multi-class N-pair loss objective (NIPS 2016, equations 6 and 7): for pairs
-(a_i, p_i) of one client each, with dot products of vectors that are not normalised,
-
-    L = mean over pairs i of log( 1 + sum over pairs j of other clients of exp(a_i . p_j - a_i . p_i) )
-        + w * mean squared length of the embeddings.
-
-The paper has one pair a client. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views it is the paper's.
-The lengths have to be held by w, since nothing else does.
-"""
+"""N-pair loss."""
 
 from __future__ import annotations
 
@@ -27,10 +17,30 @@ __all__ = ["NPairLoss"]
 
 
 class NPairLoss(MetricLoss):
-    """See the module's text.
+    """N-pair loss.
+
+    Sohn: Improved deep metric learning with multi-class N-pair loss objective (NIPS 2016, equations 6 and 7): for pairs
+    (a_i, p_i) of one client each, with dot products of vectors that are not normalised,
+
+        L = mean over pairs i of log( 1 + sum over pairs j of other clients of exp(a_i . p_j - a_i . p_i) )
+            + w * mean squared length of the embeddings.
+
+    The paper has one pair per client. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views it is the paper's.
+    Nothing but w bounds the lengths of the vectors.
 
     Args:
         length_weight: w.
+
+    Shapes:
+        embeddings (N, D) of any length, not normalised; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import NPairLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{NPairLoss()(embeddings, clients):.4f}")
+        0.6272
     """
 
     unit: ClassVar[bool] = False
@@ -45,7 +55,7 @@ class NPairLoss(MetricLoss):
 
         Args:
             embeddings: (N, D), of any length.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar; zero, with zero gradient, where no client has two embeddings.

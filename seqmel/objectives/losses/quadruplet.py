@@ -1,14 +1,4 @@
-"""Quadruplet loss.
-
-Chen, Chen, Zhang, Huang: Beyond triplet loss (CVPR 2017, arXiv 1704.01719, equation 6): for an anchor a, a positive p, and
-negatives n and k of two further clients, with squared distances
-
-    L = mean of max(0, d(a, p)^2 - d(a, n)^2 + m1)  +  mean of max(0, d(a, p)^2 - d(n, k)^2 + m2).
-
-The second part holds clients apart that are not the anchor's. Which negatives: n is the nearest negative of a, and k is
-the one nearest to n that is of neither client; every positive of a is taken. So it mines by itself and takes no miner.
-Its figures are those of the triplets (a, p, n).
-"""
+"""Quadruplet loss."""
 
 from __future__ import annotations
 
@@ -32,12 +22,32 @@ __all__ = ["QuadrupletLoss"]
 
 
 class QuadrupletLoss(GrowingMargin):
-    """See the module's text.
+    """Quadruplet loss.
+
+    Chen, Chen, Zhang, Huang: Beyond triplet loss (CVPR 2017, arXiv 1704.01719, equation 6): for an anchor a, a positive p, and
+    negatives n and k of two further clients, with squared distances
+
+        L = mean of max(0, d(a, p)^2 - d(a, n)^2 + m1)  +  mean of max(0, d(a, p)^2 - d(n, k)^2 + m2).
+
+    The second part holds clients apart that are not the anchor's. Which negatives: n is the nearest negative of a, and k is
+    the one nearest to n that is of neither client; every positive of a is taken. So it mines by itself and takes no miner.
+    Its figures are those of the triplets (a, p, n).
 
     Args:
         margin: m1, the larger.
-        margin_start: where m1 begins to grow from; None keeps it as it is.
+        margin_start: m1 at the start of training, from which it grows linearly; None keeps it constant.
         other_margin: m2.
+
+    Shapes:
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import QuadrupletLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{QuadrupletLoss()(embeddings, clients):.4f}")
+        0.3651
     """
 
     def __init__(self, *, margin: float = 0.5, margin_start: float | None = None, other_margin: float = 0.25) -> None:
@@ -50,7 +60,7 @@ class QuadrupletLoss(GrowingMargin):
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar; a part without negatives, or without a third client, is zero with zero gradient.

@@ -1,12 +1,4 @@
-"""Supervised contrastive loss, the client being the class.
-
-Khosla et al.: Supervised contrastive learning (NeurIPS 2020, arXiv 2004.11362, equation 2, the sum outside the log):
-with s the cosine similarity divided by the temperature and P(i) the other embeddings of i's client
-
-    L = mean over i of  -1 / |P(i)| * sum over p in P(i) of ( s(i, p) - log sum over all k != i of exp s(i, k) ).
-
-Unlike in InfoNCE the other positives of i are in the sum too, so it does not reach zero with more than two views a client.
-"""
+"""Supervised contrastive loss, the client being the class."""
 
 from __future__ import annotations
 
@@ -21,10 +13,28 @@ __all__ = ["SupConLoss", "costs_of_rows"]
 
 
 class SupConLoss(MetricLoss):
-    """See the module's text.
+    """Supervised contrastive loss, the client being the class.
+
+    Khosla et al.: Supervised contrastive learning (NeurIPS 2020, arXiv 2004.11362, equation 2, the sum outside the log):
+    with s the cosine similarity divided by the temperature and P(i) the other embeddings of i's client
+
+        L = mean over i of  -1 / |P(i)| * sum over p in P(i) of ( s(i, p) - log sum over all k != i of exp s(i, k) ).
+
+    Unlike in InfoNCE the other positives of i are in the sum too, so it does not reach zero with more than two views per client.
 
     Args:
         temperature: what similarities are divided by; smaller looks harder at the nearest negatives.
+
+    Shapes:
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import SupConLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{SupConLoss()(embeddings, clients):.4f}")
+        0.5961
     """
 
     def __init__(self, *, temperature: float = 0.1) -> None:
@@ -37,7 +47,7 @@ class SupConLoss(MetricLoss):
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar, the mean over embeddings that have a positive; zero, with zero gradient, where none has.

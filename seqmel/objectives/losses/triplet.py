@@ -1,13 +1,4 @@
-"""Triplet loss.
-
-Schroff, Kalenichenko, Philbin: FaceNet (CVPR 2015, arXiv 1503.03832), with plain distances as in Hermans, Beyer, Leibe:
-In defense of the triplet loss (arXiv 1703.07737, equation 2): for an anchor a, a positive p and a negative n
-
-    L = mean over triplets of max(0, d(a, p) - d(a, n) + m).
-
-The sign matters: a widely copied text has the two distances swapped, which pushes the views of a client apart.
-Once most triplets cost nothing the mean over all fades; `reduction="active"` takes it over those that cost something.
-"""
+"""Triplet loss."""
 
 from __future__ import annotations
 
@@ -22,12 +13,32 @@ __all__ = ["TripletLoss"]
 
 
 class TripletLoss(GrowingMargin):
-    """See the module's text.
+    """Triplet loss.
+
+    Schroff, Kalenichenko, Philbin: FaceNet (CVPR 2015, arXiv 1503.03832), with plain distances as in Hermans, Beyer, Leibe:
+    In defense of the triplet loss (arXiv 1703.07737, equation 2): for an anchor a, a positive p and a negative n
+
+        L = mean over triplets of max(0, d(a, p) - d(a, n) + m).
+
+    The sign matters: a widely copied text has the two distances swapped, which pushes the views of a client apart.
+    Once most triplets cost nothing the mean over all fades; `reduction="active"` takes it over those that cost something.
 
     Args:
         margin: m; by so much the negative has to be farther away than the positive.
-        margin_start: where the margin begins to grow from; None keeps it as it is.
+        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
         reduction: "mean" over all triplets, or over the "active" ones, which cost something.
+
+    Shapes:
+        embeddings (N, D) unit vectors; T `Triplets` from a miner; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import TripletLoss
+        >>> from seqmel.miners import BatchAll
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> triplets, = BatchAll().mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> print(f"{TripletLoss()(embeddings, triplets):.4f}")
+        0.1076
     """
 
     takes: ClassVar[Takes] = "triplets"

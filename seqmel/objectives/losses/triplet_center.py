@@ -1,14 +1,4 @@
-"""Triplet-center loss with the centers of the batch.
-
-He, Zhou, Zhou, Bai, Bai: Triplet-center loss for multi-view 3D object retrieval (CVPR 2018, arXiv 1803.06189, equation 4):
-with D half the squared distance, c the center of an embedding's own client and c_j those of others
-
-    L = mean over embeddings x of max(0, D(x, c) - min over j of D(x, c_j) + m).
-
-The paper learns a center for each class. Clients without labels are as many as the data has, each seen once an epoch,
-so learnt centers make no sense: a center here is the mean of the client's embeddings in the batch. The own center leaves
-out the embedding itself, which would otherwise be drawn to itself.
-"""
+"""Triplet-center loss with the centers of the batch."""
 
 from __future__ import annotations
 
@@ -24,11 +14,31 @@ __all__ = ["TripletCenterLoss"]
 
 
 class TripletCenterLoss(GrowingMargin):
-    """See the module's text.
+    """Triplet-center loss with the centers of the batch.
+
+    He, Zhou, Zhou, Bai, Bai: Triplet-center loss for multi-view 3D object retrieval (CVPR 2018, arXiv 1803.06189, equation 4):
+    with D half the squared distance, c the center of an embedding's own client and c_j those of others
+
+        L = mean over embeddings x of max(0, D(x, c) - min over j of D(x, c_j) + m).
+
+    The paper learns a center for each class. Clients without labels are as many as the data has, each seen once per epoch,
+    so learnt centers make no sense: a center here is the mean of the client's embeddings in the batch. The own center leaves
+    out the embedding itself, which would otherwise be drawn to itself.
 
     Args:
         margin: m; D of unit vectors is at most 2.
-        margin_start: where the margin begins to grow from; None keeps it as it is.
+        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
+
+    Shapes:
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import TripletCenterLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{TripletCenterLoss()(embeddings, clients):.4f}")
+        0.1598
     """
 
     def __init__(self, *, margin: float = 0.3, margin_start: float | None = None) -> None:
@@ -40,7 +50,7 @@ class TripletCenterLoss(GrowingMargin):
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar; zero, with zero gradient, where no client has two embeddings or there is one client only.

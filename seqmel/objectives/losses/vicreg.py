@@ -1,19 +1,4 @@
-"""VICReg: variance, invariance, covariance.
-
-Bardes, Ponce, LeCun: VICReg (ICLR 2022, arXiv 2105.04906, equations 1 to 6 but for the first term): for the two sides
-Z, Z' (n, D) of n pairs of views of one client each
-
-    L = i * mean squared distance of a pair / D
-        + v * [v(Z) + v(Z')],  v(Z) = mean over dimensions of max(0, 1 - sqrt(var + 1e-4))
-        + c * [c(Z) + c(Z')],  c(Z) = sum of the squared covariances of different dimensions / D.
-
-Equation 5 does not divide the squared distance by D; the paper's Algorithm 1 does, as a mean over all numbers, and its weights
-are for that. So do we.
-
-No negatives: what holds the embeddings apart is that every dimension has to vary, and none may repeat another. So the
-embeddings must not be unit vectors. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views a client
-it is that of Algorithm 1.
-"""
+"""VICReg: variance, invariance, covariance."""
 
 from __future__ import annotations
 
@@ -30,12 +15,37 @@ __all__ = ["VICRegLoss"]
 
 
 class VICRegLoss(MetricLoss):
-    """See the module's text.
+    """VICReg: variance, invariance, covariance.
+
+    Bardes, Ponce, LeCun: VICReg (ICLR 2022, arXiv 2105.04906, equations 1 to 6 but for the first term): for the two sides
+    Z, Z' (n, D) of n pairs of views of one client each
+
+        L = i * mean squared distance of a pair / D
+            + v * [v(Z) + v(Z')],  v(Z) = mean over dimensions of max(0, 1 - sqrt(var + 1e-4))
+            + c * [c(Z) + c(Z')],  c(Z) = sum of the squared covariances of different dimensions / D.
+
+    Equation 5 does not divide the squared distance by D; the paper's Algorithm 1 does, as a mean over all numbers, and its weights
+    are for that. So do we.
+
+    No negatives: the embeddings cannot collapse because every dimension has to vary and none may repeat another. So the
+    embeddings must not be unit vectors. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views per client
+    it is that of Algorithm 1.
 
     Args:
         invariance: i.
         variance: v.
         covariance: c.
+
+    Shapes:
+        embeddings (N, D) of any length, not normalised; clients (N,) int64, the client of each embedding; the loss is a scalar.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.losses import VICRegLoss
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> print(f"{VICRegLoss()(embeddings, clients):.4f}")
+        36.3418
     """
 
     unit: ClassVar[bool] = False
@@ -52,7 +62,7 @@ class VICRegLoss(MetricLoss):
 
         Args:
             embeddings: (N, D), of any length.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
             A scalar; zero, with zero gradient, where there are fewer than two pairs of views.
