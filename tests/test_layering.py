@@ -27,7 +27,7 @@ LAYERS: dict[str, str] = {
     "export": "core data nn model",
     "demo": "core evaluation",
     "api": "core data config model inference training evaluation export",
-    "estimators": "core data config model inference training evaluation",
+    "estimators": "core data config model inference training evaluation api",
     "report": "core data model inference training evaluation",
     "experiment": "core data config model inference training evaluation demo",
     "cli": "core data config model inference training evaluation export demo api report experiment",

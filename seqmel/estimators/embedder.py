@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from seqmel.api.model import Model as WithVerbs
 from seqmel.config import Config
 from seqmel.core.atomic_files import check_output, written_beside
 from seqmel.core.progress import console_progress, silent
@@ -227,7 +228,7 @@ class SequenceEmbedder(SequenceTransformer):
         return _loaded(self.pretrained) if self.pretrained is not None else None
 
     def _learn(self, model: Model) -> None:
-        self.model_ = model
+        self.model_ = WithVerbs.of(model)
         self.schema_ = model.schema
         self.vocabulary_ = model.vocabulary
         self.history_ = model.metrics["history"]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.base import ClassifierMixin, RegressorMixin
 
+from seqmel.api.model import Model as WithVerbs
 from seqmel.config import Config
 from seqmel.core.atomic_files import check_output, written_beside
 from seqmel.core.errors import ConfigError, InputError, ModelError, shown
@@ -120,7 +121,7 @@ class _Supervised(SequenceEstimator):
         return loaded
 
     def _learn(self, model: Model, *, several: bool) -> None:
-        self.model_ = model
+        self.model_ = WithVerbs.of(model)
         self.targets_ = model.targets
         self.history_ = model.metrics["history"]
         self.n_outputs_ = len(self.targets_)

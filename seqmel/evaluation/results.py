@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def _in_units(mean: float, half: float) -> str:
     return f"{mean:,.{places}f} ± {half:,.{places}f}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores:
     """The scores of all sets of features on one target, all on the same clients and folds.
 
@@ -172,6 +173,17 @@ class Scores:
         header, *rows = self._cells()
         lines = [header, ["---"] * len(header), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.caption}\n"
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {self.score(name)}" for name in self.matched)
+        return f"Scores({self.target}, {TITLES[self.primary]}: {scores})"
+
+    def _repr_html_(self) -> str:
+        header, *rows = self._cells()
+        lines = ["".join(f"<th>{escape(cell)}</th>" for cell in header)]
+        lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
+        table = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<b>{escape(self.target)}</b><table>{table}</table>{escape(self.caption)}"
 
     @property
     def caption(self) -> str:

@@ -107,7 +107,7 @@ def embed_as_of(
     Raises:
         SeqmelError: whatever is wrong with the input or the output; no client of the moments has events.
     """
-    model, output, asked = as_model(model), Path(output), EmbedOptions.of(options)
+    asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments, asked.scales))
     how = asked.vector_layout(model)
     found = vectors_as_of(

@@ -213,7 +213,7 @@ def embed_to_parquet(
         InputError: events that cannot be read, or lack a column that the model was trained with.
         OutputError: the output exists, or cannot be written.
     """
-    model, output, asked = as_model(model), Path(output), EmbedOptions.of(options)
+    asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, asked.scales))
     how = asked.vector_layout(model)
     parts = embed(model, events, shard=asked.shard, device=asked.device, progress=asked.progress, watch=watch)

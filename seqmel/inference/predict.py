@@ -83,7 +83,7 @@ def predict_to_parquet(
     Returns:
         Number of clients.
     """
-    model, asked = as_model(model), EmbedOptions.of(options, without=OF_VECTORS)
+    asked, model = EmbedOptions.of(options, without=OF_VECTORS), as_model(model)
     check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events,))
     tables = predict(model, events, shard=asked.shard, device=asked.device, progress=asked.progress)
     return write_tables(output, tables, overwrite=asked.overwrite)
@@ -111,7 +111,7 @@ def predict_as_of(
     Raises:
         SeqmelError: what `predict` and `embed_as_of` raise; a target that is named as the time column.
     """
-    model, output, asked = as_model(model), Path(output), EmbedOptions.of(options, without=OF_VECTORS)
+    asked, model, output = EmbedOptions.of(options, without=OF_VECTORS), as_model(model), Path(output)
     heads_of(model)
     check_names(model.targets, model.schema.client, model.schema.time)
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments))

@@ -116,7 +116,7 @@ def embed_update(
         InputError: a state of another share; events that cannot be read, are those of an earlier update, or are earlier than what
             the state has seen of their client; ids that the state's type of id does not have.
     """
-    model, state, output, asked = as_model(model), Path(state), Path(output), EmbedOptions.of(options)
+    asked, model, state, output = EmbedOptions.of(options), as_model(model), Path(state), Path(output)
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, state))
     check_output(state, overwrite=True, folder=False, reads=(events,))
     how, shard = asked.vector_layout(model), asked.shard

@@ -225,4 +225,4 @@ def test_the_command_goes_on_from_a_state(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         assert "clients in" in done.output
     refused = CliRunner().invoke(app, ["embed", "m", "e", "-o", "o", "--state", "s", "--as-of", "2020-01-01"])
-    assert "do not go together" in str(refused.exception)
+    assert "--as-of does not go with --state" in str(refused.exception)

@@ -99,7 +99,7 @@ def embed_spark(
     Raises:
         InputError: events that cannot be read, or lack a column that the model was trained with.
     """
-    model, asked = as_model(model), EmbedOptions.of(options, without=("shard", "overwrite", "progress"))
+    asked, model = EmbedOptions.of(options, without=("shard", "overwrite", "progress")), as_model(model)
     from pyspark.sql.pandas.types import from_arrow_schema
 
     how = _streamed(asked.vector_layout(model))
@@ -138,7 +138,7 @@ def embed_spark_to_parquet(
     Raises:
         ConfigError: int8 or binary without scales, which all vectors together would have to say.
     """
-    model, asked = as_model(model), EmbedOptions.of(options, without=("shard",))
+    asked, model = EmbedOptions.of(options, without=("shard",)), as_model(model)
     check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events, asked.scales))
     how = _streamed(asked.vector_layout(model))
     frame, out, vectors = _embedding(model, events, how, asked.device, ordered=True)
