@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
@@ -31,6 +31,8 @@ from seqmel.data.schema import SchemaOptions
 __all__ = ["LABELLED", "Config", "as_config"]
 
 _SIDE_BY_SIDE = 1024  # width of a recurrence times how many times as many events: what more memory it may take
+
+_FROM_STATES = {"next_event", "cpc", "masked_events", "replaced_token"}
 
 LABELLED: tuple[str, ...] = tuple(
     name for model in LabelledOptions.__subclasses__() for name in get_args(model.model_fields["name"].annotation)
@@ -88,14 +90,16 @@ class Config(Options):
 
     @model_validator(mode="after")
     def _fits_together(self, info: ValidationInfo) -> Config:
-        if len(set(self.pooling)) < len(self.pooling):
-            raise ValueError(f"pooling names one way twice: {', '.join(self.pooling)}")
+        for section, names in (("pooling", self.pooling), ("encoder.pooling", self.state_pooling)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{section} names one way twice: {', '.join(names)}")
         parts: list[str] = [part.name for part in self.objective]
         if len(set(parts)) < len(parts):
             raise ValueError(f"objective names one part twice: {', '.join(parts)}")
         self._objectives_fit(parts)
         if not is_lenient(info):
             self._views_fit(parts)
+            self._states_learn(parts)
         self._check_matryoshka()
         loss, miner = self.loss, self.miner
         fitting = ", ".join(method_name(o) for o in kinds(AnyMinerOptions) if o.gives == loss.takes)
@@ -128,6 +132,14 @@ class Config(Options):
             if part in ("cpc", "next_event", "sequence_order", "next_sequence") and self.views.shuffle:
                 raise ValueError(f"the objective {part} asks for the order of events; set views.shuffle to false")
 
+    def _states_learn(self, parts: Sequence[str]) -> None:
+        """States that are pooled by themselves are trained by some part of the objective."""
+        if self.state_pooling and self.embedding_dim is None and _FROM_STATES.isdisjoint(parts):
+            raise ValueError(
+                f"encoder.pooling needs a part of the objective that predicts from states: {', '.join(sorted(_FROM_STATES))};"
+                f" found {', '.join(parts)}"
+            )
+
     def _check_matryoshka(self) -> None:
         sizes = self.matryoshka
         if not sizes:
@@ -150,6 +162,11 @@ class Config(Options):
     def recurrent(self) -> bool:
         """Whether the encoder is a GRU or LSTM."""
         return isinstance(self.encoder, RecurrentOptions)
+
+    @property
+    def state_pooling(self) -> tuple[str, ...]:
+        """How the states of a GRU or LSTM are pooled by themselves; nothing where they are pooled beside the events."""
+        return (self.encoder.pooling or ()) if isinstance(self.encoder, RecurrentOptions) else ()
 
     @property
     def events_at_a_time(self) -> int:

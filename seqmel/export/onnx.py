@@ -103,10 +103,16 @@ class _Export:
 
     def embedding(self) -> str:
         g, encoder = self.g, self.model.encoder
-        states = self._network(g.op("Add", self._features(), g.linear(self._time_features(), encoder.events.from_time)))
-        if isinstance(encoder.sequence, Recurrent):
-            states = g.op("Concat", states, self._recurrent(states, encoder.sequence), axis=1)
-        parts = pooled(g, self.of, encoder.pooling, states, encoder.state_size, self.codes)
+        events = self._network(g.op("Add", self._features(), g.linear(self._time_features(), encoder.events.from_time)))
+        if not isinstance(encoder.sequence, Recurrent):
+            parts = pooled(g, self.of, encoder.pooling, events, encoder.state_size, self.codes)
+        elif encoder.state_pooling is None:
+            states = g.op("Concat", events, self._recurrent(events, encoder.sequence), axis=1)
+            parts = pooled(g, self.of, encoder.pooling, states, encoder.state_size, self.codes)
+        else:
+            size, states = encoder.sequence.output_size, self._recurrent(events, encoder.sequence)
+            parts = pooled(g, self.of, encoder.pooling, events, encoder.events.output_size, self.codes)
+            parts += pooled(g, self.of, encoder.state_pooling, states, size, self.codes)
         vectors = g.op("Concat", *parts, axis=1)
         if encoder.project is not None:
             vectors = g.linear(vectors, encoder.project)
@@ -239,6 +245,7 @@ class _Export:
         longest = g.op("ReduceMax", g.op("Concat", self.of.lengths, g.const([1], np.int64), axis=0), keepdims=1)
         where = g.op("Concat", g.unsqueeze(self.of.place, 1), g.unsqueeze(self.of.which, 1), axis=1)
         lengths = g.cast(self.of.lengths, np.int32)
+        events = events if recurrent.project is None else g.linear(events, recurrent.project)
         for w_in, w_state, b_in, b_state in recurrent.cells.all_weights:
             width = g.const([w_in.shape[1]], np.int64)
             shape = g.op("Concat", longest, self.of.clients, width, axis=0)

@@ -26,7 +26,14 @@ class SequenceEncoder(nn.Module):
     """From a ragged batch to vectors; everything that is kept of a training, besides the vocabulary.
 
     The sequence encoder sees the encoded events; pooling sees both, side by side, so that what holds of single events
-    (which kinds, which amounts) need not pass through the recurrence to be counted.
+    (which kinds, which amounts) need not pass through the recurrence to be counted. Where the config pools states by
+    themselves (`encoder.pooling`), `pooling` sees the events alone, and the pooled states stand behind what it gives. They
+    are then part of the vector, but of what objectives compare (`pool`) only where a projection joins the two.
+
+    Attributes:
+        state_size: width of the states, the encoded events counted.
+        vector_size: width of what objectives see of a vector.
+        output_size: width of the vector, pooled states and profile counted.
     """
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
@@ -41,15 +48,21 @@ class SequenceEncoder(nn.Module):
             noise=options.noise,
         )
         self.sequence = _sequence_encoder(config, options.hidden_size)
-        width = options.hidden_size + (self.sequence.output_size if self.sequence is not None else 0)
-        self.state_size = width
+        states = self.sequence.output_size if self.sequence is not None else 0
+        self.state_size = options.hidden_size + states
+        width = options.hidden_size if config.state_pooling else self.state_size
         self.pooling = Pooling(config.pooling, size=width, by_category=_by_category(config, vocabulary, width))
-        pooled = self.pooling.output_size
+        self.state_pooling = Pooling(config.state_pooling, size=states) if config.state_pooling else None
+        of_states = self.state_pooling.output_size if self.state_pooling is not None else 0
+        joined = config.embedding_dim is not None
+        pooled = self.pooling.output_size + (of_states if joined else 0)
         self.vector_size = config.embedding_dim or pooled
-        projects = self.vector_size != pooled or bool(config.matryoshka)
+        projects = self.vector_size != pooled or bool(config.matryoshka) or (joined and bool(of_states))
         self.project = nn.Linear(pooled, self.vector_size) if projects else None
         self.end_us = vocabulary.time.end_us if config.profile and config.embedding_dim is None else None
-        self.output_size = self.vector_size + (PROFILE_SIZE if self.end_us is not None else 0)
+        self.output_size = (
+            self.vector_size + (0 if joined else of_states) + (PROFILE_SIZE if self.end_us is not None else 0)
+        )
 
     def states(self, batch: SequenceBatch, *, hidden: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
         """(E, W): what is known of and after each event.
@@ -58,27 +71,44 @@ class SequenceEncoder(nn.Module):
             batch: the sequences.
             hidden, stand_in: see `EventEncoder.forward`.
         """
-        return side_by_side(self._parts(batch, hidden=hidden, stand_in=stand_in))
+        return side_by_side(self.parts(self.events(batch, hidden=hidden, stand_in=stand_in), batch))
 
-    def _parts(
-        self, batch: SequenceBatch, *, hidden: Tensor | None = None, stand_in: Tensor | None = None
-    ) -> list[Tensor]:
+    def parts(self, events: Tensor, batch: SequenceBatch) -> list[Tensor]:
         """The columns of the states: the encoded events, and what the sequence encoder makes of them."""
-        events = self.events(batch, hidden=hidden, stand_in=stand_in)
         return [events] if self.sequence is None else [events, self.sequence(events, batch)]
 
-    def pool(self, states: Tensor | Sequence[Tensor], batch: SequenceBatch) -> Tensor:
-        """(B, vector_size): what is learnt of the vectors that belong to these states."""
-        pooled = self.pooling(states, batch)
+    @property
+    def compares_events_alone(self) -> bool:
+        """Whether what objectives see of a vector does not depend on the sequence encoder."""
+        return self.sequence is None or (self.state_pooling is not None and self.project is None)
+
+    def pool(self, parts: Sequence[Tensor], batch: SequenceBatch) -> Tensor:
+        """(B, vector_size): what objectives see of the vectors that belong to these states.
+
+        Args:
+            parts: the states, see `parts`; the encoded events suffice where `compares_events_alone`.
+            batch: whose they are.
+        """
+        if self.state_pooling is None:
+            pooled = self.pooling(parts, batch)
+        else:
+            pooled = self.pooling(parts[0], batch)
+            if self.project is not None:
+                pooled = torch.cat([pooled, self.state_pooling(parts[1], batch)], dim=1)
         return pooled if self.project is None else self.project(pooled)
 
     def learnt(self, batch: SequenceBatch) -> Tensor:
-        """(B, vector_size): what is learnt of the vector of each sequence, before any head and without a profile."""
-        return self.pool(self._parts(batch), batch)
+        """(B, vector_size): what objectives see of the vector of each sequence."""
+        events = self.events(batch)
+        return self.pool([events] if self.compares_events_alone else self.parts(events, batch), batch)
 
     def embed(self, batch: SequenceBatch) -> Tensor:
-        """(B, output_size): the vector of each sequence: what is learnt of it, then the profile, if it has one."""
-        return self._beside_profile(self.learnt(batch), batch.offsets.diff(), *first_and_last(batch), batch.now)
+        """(B, output_size): the vector of each sequence: what objectives see, pooled states, and the profile, if it has them."""
+        parts = self.parts(self.events(batch), batch)
+        vectors = self.pool(parts, batch)
+        if self.state_pooling is not None and self.project is None:
+            vectors = torch.cat([vectors, self.state_pooling(parts[1], batch)], dim=1)
+        return self._beside_profile(vectors, batch.offsets.diff(), *first_and_last(batch), batch.now)
 
     def _beside_profile(
         self, vectors: Tensor, count: Tensor, first: Tensor, last: Tensor, now: Tensor | None
@@ -107,12 +137,22 @@ class SequenceEncoder(nn.Module):
                 " to go on from. Train a model with encoder none, gru or lstm, or embed all events."
             )
         if self.sequence is None:
-            new = self.pooling.summarise(events, batch)
-            return new if state is None else self.pooling.merge(state, new)
+            return self._merged(state, self.pooling.summarise(events, batch))
         memory = events.new_zeros(len(batch), self.sequence.memory_size) if state is None else state["memory"]
         states, memory = self.sequence.advance(events, batch, memory)
-        new = self.pooling.summarise([events, states], batch)
-        return (new if state is None else self.pooling.merge(state, new)) | {"memory": memory}
+        if self.state_pooling is None:
+            return self._merged(state, self.pooling.summarise([events, states], batch)) | {"memory": memory}
+        of_states = self.state_pooling.summarise(states, batch)
+        new = self.pooling.summarise(events, batch) | _named_apart(of_states)
+        return self._merged(state, new) | {"memory": memory}
+
+    def _merged(self, earlier: Summary | None, later: Summary) -> Summary:
+        if earlier is None:
+            return later
+        merged = self.pooling.merge(earlier, later)
+        if self.state_pooling is None:
+            return merged
+        return merged | _named_apart(self.state_pooling.merge(_of_states(earlier), _of_states(later)))
 
     def read(self, state: Summary, first: Tensor, last: Tensor) -> Tensor:
         """(B, output_size): the vectors of the clients of a state.
@@ -122,8 +162,24 @@ class SequenceEncoder(nn.Module):
             first, last: (B,) int64 microseconds, the times of the first and last event of all; 0 where there is none.
         """
         pooled = self.pooling.read(state)
+        if self.state_pooling is not None:
+            pooled = torch.cat([pooled, self.state_pooling.read(_of_states(state))], dim=1)
         vectors = pooled if self.project is None else self.project(pooled)
         return self._beside_profile(vectors, state["count"][:, 0], first, last, None)
+
+
+_STATES = "states_"  # begins the names of what is kept of the states, where they are pooled by themselves
+
+
+def _named_apart(of_states: Summary) -> Summary:
+    """A summary of states as it stands beside that of the events, which has the count."""
+    return {_STATES + name: values for name, values in of_states.items() if name != "count"}
+
+
+def _of_states(summary: Summary) -> Summary:
+    """The summary of states alone."""
+    own = {name.removeprefix(_STATES): values for name, values in summary.items() if name.startswith(_STATES)}
+    return own | {"count": summary["count"]}
 
 
 def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategory | None:
@@ -143,8 +199,10 @@ def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategor
 
 def _sequence_encoder(config: Config, input_size: int) -> Recurrent | Transformer | None:
     match config.encoder:
-        case RecurrentOptions(name=kind, hidden_size=size, layers=layers, dropout=dropout):
-            return Recurrent(kind, input_size, hidden_size=size, layers=layers, dropout=dropout)
+        case RecurrentOptions(name=kind, hidden_size=size, layers=layers, dropout=dropout, input_size=projected):
+            return Recurrent(
+                kind, input_size, hidden_size=size, layers=layers, dropout=dropout, projected_size=projected
+            )
         case TransformerOptions(hidden_size=size, layers=layers, heads=heads, dropout=dropout, causal=causal):
             return Transformer(input_size, hidden_size=size, layers=layers, heads=heads, dropout=dropout, causal=causal)
         case NoEncoderOptions():

@@ -20,7 +20,7 @@ from seqmel.data.sequences.batch import SequenceBatch, sent
 from seqmel.nn.gru import GRU
 from seqmel.nn.layer import Run, recurrent_layer
 from seqmel.nn.lstm import LSTM
-from seqmel.nn.products import type_of_products
+from seqmel.nn.products import Linear, type_of_products
 
 __all__ = ["Packing", "Recurrent"]
 
@@ -62,16 +62,32 @@ class Recurrent(nn.Module):
     """A stack of GRU or LSTM layers: (E, D) -> (E, H), the state after each event.
 
     The weights lie in a torch.nn.GRU or torch.nn.LSTM, so that a model means the same outside seqmel.
+
+    Args:
+        kind: the cell.
+        input_size: D, width of the encoded events.
+        hidden_size: H, width of the state.
+        layers: how many, one on the other.
+        dropout: share of the states between layers that training sets to zero.
+        projected_size: width that events are projected to by a linear layer before the first cell; None has no such layer.
     """
 
     def __init__(
-        self, kind: Literal["gru", "lstm"], input_size: int, *, hidden_size: int, layers: int = 1, dropout: float = 0.0
+        self,
+        kind: Literal["gru", "lstm"],
+        input_size: int,
+        *,
+        hidden_size: int,
+        layers: int = 1,
+        dropout: float = 0.0,
+        projected_size: int | None = None,
     ) -> None:
         super().__init__()
         self.kind = kind
         self.output_size = hidden_size
         make = nn.GRU if kind == "gru" else nn.LSTM
-        self.cells = make(input_size, hidden_size, layers, dropout=dropout if layers > 1 else 0.0)
+        self.project = Linear(input_size, projected_size) if projected_size else None
+        self.cells = make(projected_size or input_size, hidden_size, layers, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
 
     @property
@@ -92,6 +108,7 @@ class Recurrent(nn.Module):
         if batch.events == 0:
             return events.new_zeros(0, self.output_size)
         packing = Packing.of(batch)
+        events = events if self.project is None else self.project(events)
         layers = self._layers(_Reordered.apply(events, packing.order, packing.back), packing, None)
         return _Reordered.apply(layers.pop()[0], packing.back, packing.order)
 
@@ -109,6 +126,7 @@ class Recurrent(nn.Module):
         if batch.events == 0:
             return events.new_zeros(0, self.output_size), memory
         packing = Packing.of(batch)
+        events = events if self.project is None else self.project(events)
         parts = memory.unflatten(1, (self.cells.num_layers, -1, self.output_size))
         layers = self._layers(events.index_select(0, packing.order), packing, parts)
         ended = (batch.offsets[1:] - 1).clamp(min=0)

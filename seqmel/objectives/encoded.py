@@ -8,8 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from seqmel.core.scatter import take_rows
 from seqmel.data.sequences.batch import SequenceBatch, sent
 from seqmel.nn.encoder import SequenceEncoder
+from seqmel.nn.pooling import side_by_side
+from seqmel.objectives.parts import rows_of_runs, runs
 
 __all__ = ["Encoded", "ViewBatch"]
 
@@ -41,6 +44,15 @@ class ViewBatch:
         return replace(self, sequences=self.sequences.to(device), clients=clients, others=others)
 
 
+def _first_of_client(clients: Tensor, count: int | None) -> Tensor | None:
+    """The numbers of the first `count` views of each client; None where these are all."""
+    if count is None or not len(clients):
+        return None
+    _, run, counts = torch.unique_consecutive(clients, return_inverse=True, return_counts=True)
+    places = torch.arange(len(clients)) - (counts.cumsum(0) - counts)[run]
+    return None if int(counts.max()) <= count else (places < count).nonzero()[:, 0]
+
+
 def _next_of_client(clients: Tensor) -> Tensor:
     if not len(clients):
         return torch.empty(0, dtype=torch.int64)
@@ -69,11 +81,44 @@ class Encoded:
         return shorter
 
     @cached_property
+    def events(self) -> Tensor:
+        """(E, H), see `EventEncoder.forward`."""
+        return self.encoder.events(self.batch.sequences)
+
+    @cached_property
+    def parts(self) -> list[Tensor]:
+        """The columns of the states, see `SequenceEncoder.parts`."""
+        return self.encoder.parts(self.events, self.batch.sequences)
+
+    @cached_property
     def states(self) -> Tensor:
         """(E, W), see `SequenceEncoder.states`."""
-        return self.encoder.states(self.batch.sequences)
+        return side_by_side(self.parts)
+
+    def first_views(self, count: int | None) -> tuple[SequenceBatch, Tensor]:
+        """The first views of each client, and their states.
+
+        Args:
+            count: how many of each client; None gives all.
+
+        Returns:
+            The views, and (E', W) the states of their events. Where objectives see the encoded events alone, the sequence
+            encoder goes through no other views than these.
+        """
+        events = self.batch.sequences
+        chosen = _first_of_client(self.batch.clients_on_host, count)
+        if chosen is None:
+            return events, self.states
+        begins = events.lengths.cumsum(0) - events.lengths
+        lengths = events.lengths[chosen]
+        rows = sent(rows_of_runs(begins[chosen], lengths), events.device)
+        few = runs(events, begins[chosen], lengths)
+        if not self.encoder.compares_events_alone or "parts" in vars(self):
+            return few, take_rows(self.states, rows)
+        return few, side_by_side(self.encoder.parts(take_rows(self.events, rows), few))
 
     @cached_property
     def vectors(self) -> Tensor:
         """(S, D), see `SequenceEncoder.pool`."""
-        return self.encoder.pool(self.states, self.batch.sequences)
+        parts = [self.events] if self.encoder.compares_events_alone else self.parts
+        return self.encoder.pool(parts, self.batch.sequences)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from seqmel.data.sequences.batch import SequenceBatch, sent
 from seqmel.nn.encoder import SequenceEncoder
 
-__all__ = ["answer_head", "nothing", "runs", "vectors_of_runs", "views_of_others"]
+__all__ = ["answer_head", "nothing", "rows_of_runs", "runs", "vectors_of_runs", "views_of_others"]
 
 
 def answer_head(size: int, head_size: int, *, answers: int = 1) -> nn.Sequential:
@@ -21,6 +21,12 @@ def nothing(part: nn.Module) -> Tensor:
     return next(part.parameters()).float().sum() * 0.0
 
 
+def rows_of_runs(starts: Tensor, lengths: Tensor) -> Tensor:
+    """(E',) int64: the numbers of the events of runs, one run after the other; see `runs`."""
+    before = lengths.cumsum(0) - lengths
+    return torch.arange(int(lengths.sum())) + torch.repeat_interleave(starts - before, lengths)
+
+
 def runs(events: SequenceBatch, starts: Tensor, lengths: Tensor) -> SequenceBatch:
     """R runs of a batch's events as sequences of their own; what was before a run is not known of it.
 
@@ -30,8 +36,7 @@ def runs(events: SequenceBatch, starts: Tensor, lengths: Tensor) -> SequenceBatc
         lengths: (R,) int64 on the host, events of each run.
     """
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    chosen = torch.arange(int(offsets[-1])) + torch.repeat_interleave(starts - offsets[:-1], lengths)
-    taken = events.take(sent(chosen, events.device))
+    taken = events.take(sent(rows_of_runs(starts, lengths), events.device))
     return SequenceBatch(taken.columns, taken.time, sent(offsets, events.device), lengths)
 
 

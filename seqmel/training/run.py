@@ -209,7 +209,8 @@ def _check_first(config: Config) -> None:
 
 def _check_shape(initial: Model, wanted: Config) -> None:
     before, encoder = initial.config, initial.encoder
-    if encoder.vector_size == encoder.pooling.output_size and bool(before.matryoshka) != bool(wanted.matryoshka):
+    unforced = encoder.state_pooling is None and encoder.vector_size == encoder.pooling.output_size
+    if unforced and bool(before.matryoshka) != bool(wanted.matryoshka):
         raise ConfigError(
             f"Training cannot go on from a model of another shape (matryoshka: {list(before.matryoshka)} there,"
             f" {list(wanted.matryoshka)} now, which decides whether there is a projection). Train a new model."

@@ -27,11 +27,14 @@ ENCODERS: dict[str, Any] = {
     "none": "none",
     "gru": {"name": "gru", "hidden_size": 12, "layers": 2},
     "lstm": {"name": "lstm", "hidden_size": 12, "layers": 2},
+    "states apart": {"name": "gru", "hidden_size": 12, "input_size": 6, "pooling": ["last", "mean", "std"]},
 }
 
 
 def made(encoder: Any, **changes: Any) -> Model:
     pooling = {"pooling": ["last", "mean", "max", "std", "total", "by_category"], "by_category": {"values": 3}}
+    if isinstance(encoder, dict) and "pooling" in encoder:
+        changes["objective"] = ["coles", "next_event"]
     config = tiny_config(encoder=encoder, **(changes if "pooling" in changes else pooling | changes))
     torch.manual_seed(0)
     return Model(config, SCHEMA, VOCABULARY, SequenceEncoder(config, VOCABULARY).eval(), {})

@@ -29,6 +29,7 @@ ENCODERS: dict[str, Any] = {
     "lstm": {"name": "lstm", "hidden_size": 16, "layers": 2},
     "transformer": {"name": "transformer", "hidden_size": 16, "heads": 2},
     "none": "none",
+    "states apart": {"name": "gru", "hidden_size": 16, "input_size": 8, "pooling": ["last", "mean"]},
 }
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
 
@@ -41,7 +42,9 @@ def vocabulary() -> Vocabulary:
 @functools.cache
 def untrained(encoder: str) -> Model:
     """A model with random weights and all ways of pooling."""
-    config = tiny_config(encoder=ENCODERS[encoder], pooling=["last", "mean", "max", "std", "attention"])
+    pooling = ["last", "mean", "max", "std", "attention"]
+    objective = "next_event" if encoder == "states apart" else "coles"
+    config = tiny_config(encoder=ENCODERS[encoder], pooling=pooling, objective=objective)
     torch.manual_seed(0)
     return Model(config, SCHEMA, vocabulary(), SequenceEncoder(config, vocabulary()).eval(), {})
 

@@ -31,11 +31,14 @@ ENCODERS: dict[str, Any] = {
     "gru": {"name": "gru", "hidden_size": 16, "layers": 2},
     "lstm": {"name": "lstm", "hidden_size": 16, "layers": 2},
     "transformer": {"name": "transformer", "hidden_size": 16, "heads": 2},
+    "states apart": {"name": "gru", "hidden_size": 16, "input_size": 8, "pooling": ["last", "mean", "std"]},
 }
+
+APART: dict[str, Any] = {"states apart": {"objective": "next_event"}}
 
 
 def made(encoder: str, *, seed: int = 0, **changes: Any) -> Model:
-    config = tiny_config(encoder=ENCODERS[encoder], pooling=POOLING, **changes)
+    config = tiny_config(encoder=ENCODERS[encoder], pooling=POOLING, **APART.get(encoder, {}), **changes)
     torch.manual_seed(seed)
     return Model(config, SCHEMA, VOCABULARY, SequenceEncoder(config, VOCABULARY).eval(), {})
 
@@ -58,9 +61,11 @@ def at_once(model: Model, events: pa.Table) -> dict[Any, np.ndarray[Any, Any]]:
     return dict(zip(ids.to_pylist(), numbers.numpy(), strict=True))
 
 
-@pytest.mark.parametrize("encoder", ["none", "gru", "lstm"])
-def test_updates_give_what_all_events_give_at_once(encoder: str, tmp_path: Path) -> None:
-    model, state, seen = made(encoder, embedding={"batch_events": 64}), tmp_path / "state.parquet", None
+@pytest.mark.parametrize(
+    ("encoder", "dim"), [("none", None), ("gru", None), ("lstm", None), ("states apart", None), ("states apart", 8)]
+)
+def test_updates_give_what_all_events_give_at_once(encoder: str, dim: int | None, tmp_path: Path) -> None:
+    model, state, seen = made(encoder, embedding={"batch_events": 64}, embedding_dim=dim), tmp_path / "s.parquet", None
     for night, new in enumerate(periods(4)):
         out = tmp_path / f"{night}.parquet"
         done = embed_update(model, new, state, out, device="cpu")

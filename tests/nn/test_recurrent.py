@@ -105,6 +105,18 @@ def test_states_without_gradient_are_those_with_it(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_projected_events_are_what_the_cells_see(kind: Kind) -> None:
+    torch.manual_seed(0)
+    batch, encoder = batch_of(LENGTHS), Recurrent(kind, 5, hidden_size=4, projected_size=3).double()
+    assert encoder.project is not None
+    x = events(batch)
+    expected = by_torch(encoder.cells, encoder.project(x), batch)
+    torch.testing.assert_close(encoder(x, batch), expected, rtol=1e-10, atol=1e-12)
+    nothing = torch.zeros(len(batch), encoder.memory_size, dtype=torch.float64)
+    torch.testing.assert_close(encoder.advance(x, batch, nothing)[0], expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_the_numeric_ones(kind: Kind) -> None:
     batch, encoder = batch_of([2, 0, 3, 1]), made(kind)
     names, weights = zip(*encoder.named_parameters(), strict=True)

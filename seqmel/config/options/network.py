@@ -36,6 +36,16 @@ class EventOptions(Options):
         return self
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+StatePoolingOptions: TypeAlias = Annotated[
+    tuple[Literal["last", "mean", "max", "std", "total"], ...], Field(min_length=1), BeforeValidator(_listed)
+]
+"""One way of pooling states or several, side by side."""
+
+
 class NoEncoderOptions(Options):
     """No sequence encoder: events are pooled as they are, and order shows only in the time features."""
 
@@ -55,6 +65,11 @@ class RecurrentOptions(Options):
     layers: Layers = 1
     dropout: Share = 0.0
     """Between layers."""
+    input_size: Positive | None = None
+    """Width that the encoded events are projected to before the recurrence; null feeds them as they are."""
+    pooling: StatePoolingOptions | None = None
+    """How the states are pooled by themselves. Their numbers stand at the end of the vector, and only objectives that predict
+    from states train them, such as next_event. null pools states beside the events, by the pooling of the config."""
 
     @model_validator(mode="after")
     def _dropout_has_a_use(self, info: ValidationInfo) -> RecurrentOptions:
@@ -97,10 +112,6 @@ class ByCategoryOptions(Options):
     """How many of its values have a place of their own, the most frequent first."""
     size: Positive = 8
     """How many numbers are learnt of an event of any kind."""
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
 
 
 PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "total", "attention", "by_category"]
