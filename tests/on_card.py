@@ -33,6 +33,10 @@ OTHERS: dict[str, dict[str, Any]] = {
     "a memory": {"loss": "contrastive", "miner": {"name": "hard_negatives", "memory": 16}},
     "two layers": {"encoder": {"name": "lstm", "hidden_size": 16, "layers": 2}},
     "next event, Transformer": {"objective": "next_event", "encoder": CAUSAL},
+    "states pooled by themselves": {
+        "objective": ["coles", {"name": "next_event", "views": 1}],
+        "encoder": GRU | {"input_size": 8, "pooling": "last"},
+    },
     "masked events, Transformer": {"objective": ["coles", "masked_events"], "encoder": CAUSAL | {"causal": False}},
     "nested sizes": {"embedding_dim": 32, "matryoshka": [8, 16]},
     "noise": {"events": {"hidden_size": 16, "category_dropout": 0.1, "noise": 0.1, "dropout": 0.1}},

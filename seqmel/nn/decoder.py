@@ -10,13 +10,14 @@ from seqmel.core.distributed import summed
 from seqmel.core.scatter import take_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
+from seqmel.nn.events import scaled_gaps
 
 __all__ = ["EventDecoder"]
 
 _EDGES = (-4.0, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
 _BINS = len(_EDGES) + 2  # one below, one above all edges, and one, the first, for the missing
-_HOUR, _WEEKDAY = "time of day", "day of week"
-_HOUR_US = 3_600_000_000
+_HOUR, _WEEKDAY, _GAP = "time of day", "day of week", "time to next"
+_SECOND_US, _HOUR_US = 1_000_000, 3_600_000_000
 _LEAST_SHARE = 1 / 400  # one of a kind that is rarer still is not heard much louder
 _MONDAY = 3  # 1970-01-01 was a Thursday
 
@@ -42,9 +43,18 @@ class EventDecoder(nn.Module):
         input_size: D, width of the vectors.
         hidden_size: width of the network between.
         time: whether the time is foretold too; not where the vectors were given it.
+        gap: whether the time since the event before is predicted, in the bins of a number.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, input_size: int, hidden_size: int = 256, time: bool = True) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        input_size: int,
+        hidden_size: int = 256,
+        time: bool = True,
+        gap: bool = False,
+    ) -> None:
         super().__init__()
         codes = {name: codes.size for name, codes in vocabulary.categorical.items()}
         by = {name: scales.by for name, scales in vocabulary.numeric.items()}
@@ -56,6 +66,9 @@ class EventDecoder(nn.Module):
             self.likely[_HOUR] = 24
         if time and vocabulary.time.span_days >= 14:
             self.likely[_WEEKDAY] = 7
+        if gap:
+            self.likely[_GAP] = _BINS
+        self.time_scale = vocabulary.time
         self.sizes = self.likely | {name: codes[within] for name, within in self.valued.items()}
         ends = torch.tensor([0, *self.sizes.values()]).cumsum(0)
         self.begins: Tensor  # (F,) the first output of each feature
@@ -69,7 +82,7 @@ class EventDecoder(nn.Module):
         self.edges: Tensor
         self.register_buffer("edges", torch.tensor(_EDGES), persistent=False)
 
-    def costs(self, vectors: Tensor, rows: Tensor, events: SequenceBatch) -> Tensor:
+    def costs(self, vectors: Tensor, rows: Tensor, events: SequenceBatch, *, gaps: Tensor | None = None) -> Tensor:
         """(E,) float32: of each event the negative log-likelihood of its features, summed, given a vector.
 
         For a number within a category it is the Huber loss of its expected value, nothing where it is missing, weighted so that a
@@ -79,12 +92,13 @@ class EventDecoder(nn.Module):
             vectors: (R, D).
             rows: (E,) int64, which vector foretells which event.
             events: E events; their division into sequences does not matter.
+            gaps: (E,) int64 microseconds since the event before, for a decoder with `gap`.
         """
         outputs = self.network(vectors)
         with torch.autocast(outputs.device.type, enabled=False):
             parts = zip(self.sizes, outputs.float().split(list(self.sizes.values()), dim=1), strict=True)
             table = torch.cat([part.log_softmax(1) if name in self.likely else part for name, part in parts], dim=1)
-            places = (rows * table.shape[1]).unsqueeze(1) + self.begins + self._codes(events)
+            places = (rows * table.shape[1]).unsqueeze(1) + self.begins + self._codes(events, gaps)
             found = take_rows(table.view(-1), places.view(-1)).view(places.shape)
             costs = -found[:, : len(self.likely)].sum(1)
             if self.valued:
@@ -99,7 +113,7 @@ class EventDecoder(nn.Module):
         costs = F.huber_loss(expected, numbers.nan_to_num(), reduction="none").masked_fill(numbers.isnan(), 0.0)
         return costs * torch.stack([weights[by] for by in self.valued.values()], dim=1)
 
-    def _codes(self, events: SequenceBatch) -> Tensor:
+    def _codes(self, events: SequenceBatch, gaps: Tensor | None) -> Tensor:
         """(E, F) int64: which of the outputs of each feature is the event's."""
         codes = {name: events.columns[name].long() for name in self.categorical}
         if self.binned:
@@ -110,5 +124,8 @@ class EventDecoder(nn.Module):
             codes[_HOUR] = events.time // _HOUR_US % 24
         if _WEEKDAY in self.likely:
             codes[_WEEKDAY] = (events.time // (24 * _HOUR_US) + _MONDAY) % 7
+        if gaps is not None:
+            scaled = scaled_gaps(gaps.abs() / _SECOND_US, self.time_scale)
+            codes[_GAP] = (torch.bucketize(scaled, self.edges) + 1).masked_fill(gaps == 0, 0)
         codes |= {name: codes[by] for name, by in self.valued.items()}
         return torch.stack([codes[name] for name in self.sizes], dim=1)

@@ -14,7 +14,7 @@ from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 from seqmel.nn.products import Linear
 
-__all__ = ["EventEncoder", "TimeFeatures", "weighted_rows"]
+__all__ = ["EventEncoder", "TimeFeatures", "scaled_gaps", "weighted_rows"]
 
 _KNOTS = (-10.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 10.0)
 _NUMBER_ROWS = len(_KNOTS) + 1  # one more for the missing
@@ -50,6 +50,11 @@ class _WeightedRows(torch.autograd.Function):
         return d_table, None, None
 
 
+def scaled_gaps(seconds: Tensor, scale: TimeScale) -> Tensor:
+    """(E,) float32: the logarithm of gaps, (E,) seconds, on its robust scale."""
+    return (torch.log1p(seconds.float()) - scale.gap_center) / scale.gap_scale
+
+
 class TimeFeatures(nn.Module):
     """What the time of an event tells: cycles as sine and cosine, and the gap since the event before it in the view.
 
@@ -78,7 +83,7 @@ class TimeFeatures(nn.Module):
     def forward(self, batch: SequenceBatch) -> Tensor:
         """(E, output_size)."""
         seconds = self._gaps(batch).abs() / _SECOND_US  # shuffled views go back in time
-        gap = (torch.log1p(seconds.float()) - self.scale.gap_center) / self.scale.gap_scale
+        gap = scaled_gaps(seconds, self.scale)
         turns = (batch.time.unsqueeze(1) % self.periods_us).double().div(self.periods_us).float() * (2 * math.pi)
         angles = turns.index_select(1, self.cycle) * self.harmonic
         waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)

@@ -53,6 +53,23 @@ def test_costs_are_those_of_a_slow_twin() -> None:
         torch.testing.assert_close(found[e], cost, rtol=1e-4, atol=1e-4)
 
 
+def test_the_time_to_the_next_event_is_a_bin_of_its_scale_and_none_has_one_of_its_own() -> None:
+    torch.manual_seed(0)
+    batch, decoder = batch_of(LENGTHS), EventDecoder(vocabulary_of(), input_size=8, hidden_size=12, gap=True)
+    for weights in decoder.parameters():
+        torch.nn.init.normal_(weights)
+    vectors, rows = torch.randn(3, 8), torch.randint(0, 3, (EVENTS,))
+    seconds = [0, 1, 3, 50, 400, 3_000, 30_000, 10**6, 10**9, 0, 7, 8, 9, 10]
+    found = decoder.costs(vectors, rows, batch, gaps=torch.tensor(seconds) * 1_000_000)
+    others = decoder.costs(vectors, rows, batch, gaps=torch.zeros(EVENTS, dtype=torch.int64))
+    gap = decoder.network(vectors).split(list(decoder.sizes.values()), dim=1)[list(decoder.sizes).index("time to next")]
+    edges = [-4, -2, -1.5, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 1.5, 2, 4]
+    for e, gone in enumerate(seconds):
+        bin_ = 1 + sum((math.log1p(gone) - 8) / 2 > edge for edge in edges) if gone else 0
+        log = gap[rows[e]].log_softmax(0)
+        torch.testing.assert_close(found[e] - others[e], log[0] - log[bin_], rtol=1e-4, atol=1e-4)
+
+
 def test_days_have_no_hours_and_a_week_no_weekdays() -> None:
     decoder = EventDecoder(vocabulary_of(daily=True, span_days=7), input_size=8)
     assert list(decoder.sizes) == ["kind", "size", "level"]

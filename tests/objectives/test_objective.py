@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from seqmel.config import methods
 from seqmel.nn.decoder import EventDecoder
 from seqmel.nn.encoder import SequenceEncoder
+from seqmel.nn.recurrent import Recurrent
 from seqmel.objectives import Encoded, Objective, ViewBatch
 from seqmel.objectives.event_prediction import EventPrediction
 from seqmel.objectives.masked_events import MaskedEvents
@@ -84,9 +86,14 @@ def test_states_and_vectors_are_those_of_the_encoder() -> None:
     assert encoded.states is encoded.states
 
 
-def scored(decoder: EventDecoder, vectors: list[Tensor], batch: ViewBatch, events: list[int]) -> Tensor:
+def scored(
+    decoder: EventDecoder, vectors: list[Tensor], batch: ViewBatch, events: list[int], *, gaps: bool = False
+) -> Tensor:
     """What each of these events costs given a vector of its own; all at once, since numbers are weighed by their kinds' shares."""
-    return decoder.costs(torch.stack(vectors), torch.arange(len(events)), batch.sequences.take(torch.tensor(events)))
+    time = batch.sequences.time.tolist()
+    since = torch.tensor([time[event] - time[event - 1] for event in events]) if gaps else None
+    rows, taken = torch.arange(len(events)), batch.sequences.take(torch.tensor(events))
+    return decoder.costs(torch.stack(vectors), rows, taken, gaps=since)
 
 
 def stirred(part: Any) -> Any:
@@ -112,12 +119,40 @@ def test_next_event_foretells_every_event_but_the_first_of_each_view() -> None:
     batch, encoder = views(), encoder.eval()
     part = stirred(NextEvent(vocabulary_of(), state_size=encoder.state_size))
     states = encoder.states(batch.sequences)
-    later, begin = [], 0
-    for length in LENGTHS:
-        later += [begin + i for i in range(1, length)]
-        begin += length
-    expected = scored(part.decoder, [states[event - 1] for event in later], batch, later).mean()
+    later = later_events(range(len(LENGTHS)))
+    expected = scored(part.decoder, [states[event - 1] for event in later], batch, later, gaps=True).mean()
     torch.testing.assert_close(part(Encoded(encoder, batch)), expected)
+
+
+def later_events(views: Iterable[int]) -> list[int]:
+    """The numbers of all events of these views but the first of each."""
+    begins = [sum(LENGTHS[:view]) for view in range(len(LENGTHS))]
+    return [begins[view] + i for view in views for i in range(1, LENGTHS[view])]
+
+
+@pytest.mark.parametrize("states_apart", [True, False])
+@pytest.mark.parametrize("first_for_all", [True, False])
+def test_next_event_learns_from_the_first_views_of_each_client(states_apart: bool, first_for_all: bool) -> None:
+    """Whether or not something else has asked for the states of all views."""
+    pooling = {"pooling": "last"} if states_apart else {}
+    _, encoder = made("next_event", encoder={"name": "gru", "hidden_size": 16, **pooling})
+    batch, encoder = views(), encoder.eval()
+    part = stirred(NextEvent(vocabulary_of(), state_size=encoder.state_size, views=2))
+    states, later = encoder.states(batch.sequences), later_events([0, 1, 2, 3, 5])  # clients 3, 3, 8, 8 and 1
+    expected = scored(part.decoder, [states[event - 1] for event in later], batch, later, gaps=True).mean()
+    encoded = Encoded(encoder, batch)
+    assert not first_for_all or len(encoded.states) == sum(LENGTHS)
+    torch.testing.assert_close(part(encoded), expected)
+
+
+def test_states_that_are_pooled_apart_are_gone_through_for_the_views_that_need_them_alone() -> None:
+    apart = {"name": "gru", "hidden_size": 16, "pooling": "last"}
+    objective, encoder = made("coles", {"name": "next_event", "views": 1}, encoder=apart)
+    assert isinstance(encoder.sequence, Recurrent)
+    seen: list[int] = []
+    encoder.sequence.register_forward_hook(lambda _, inputs, __: seen.append(inputs[1].events))
+    objective.losses(encoder, views())
+    assert seen == [LENGTHS[0] + LENGTHS[2] + LENGTHS[5]]
 
 
 def test_next_event_looks_at_no_more_events_than_it_may() -> None:

@@ -57,12 +57,14 @@ class EventPredictionOptions(_ObjectiveOptions):
 
 
 class NextEventOptions(_ObjectiveOptions):
-    """From the state after each event, the next one; for encoders that look back only."""
+    """From the state after each event, the next one and how soon it comes; for encoders that look back only."""
 
     name: Literal["next_event"] = "next_event"
     head_size: Positive = 256
+    views: Positive | None = None
+    """Views of each client that are learnt from; null takes all."""
     most_events: Positive = 4096
-    """Events of a batch that are foretold at most."""
+    """Events of a batch that are predicted at most."""
 
 
 class MaskedEventsOptions(_ObjectiveOptions):
