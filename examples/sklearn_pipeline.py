@@ -20,7 +20,10 @@ from seqmel import AggregateFeatures, EventSequences, SequenceEmbedder, generate
 def classifier(features: list[tuple[str, object, list[str]]]) -> Pipeline:
     """Columns of the clients' table -> features -> gender."""
     return make_pipeline(
-        ColumnTransformer(features), SimpleImputer(), StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)
+        ColumnTransformer(features),
+        SimpleImputer(keep_empty_features=True),
+        StandardScaler(),
+        LogisticRegression(C=0.01, max_iter=1000),
     )
 
 

@@ -21,16 +21,30 @@ __all__ = ["AggregateFeatures"]
 
 
 class AggregateFeatures(SequenceTransformer):
-    """Counts, statistics, shares, gaps and times of each client's events; see `AggregatePlan` for the columns.
+    """Hand-crafted features of each client's events: the baseline that embeddings are compared with.
 
-    Statistics that are not defined, such as the mean of no number, are NaN: LightGBM and scikit-learn's histogram
-    boosting take them as they are, for others put a SimpleImputer between.
+    Counts, statistics, shares, gaps and times; with `order`, also what depends on the order of the events: the first and
+    last three, slopes, late against early events, sums that decay, transitions, runs, days since each kind.
 
-        baseline = make_pipeline(AggregateFeatures(), HistGradientBoostingClassifier())
-        cross_val_score(baseline, train, train.align(y))
+    Names are letters, digits and underscores, so that LightGBM, XGBoost, CatBoost, Parquet and SQL all take them;
+    `feature_descriptions_` says what they mean. Statistics that are not defined, such as the mean of no number, are NaN:
+    gradient boosting takes them as they are, for others put a
+    `SimpleImputer(keep_empty_features=True)` between.
+
+    >>> import pandas as pd
+    >>> days = pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-09"])
+    >>> events = pd.DataFrame({"client": [7, 7, 7], "time": days, "amount": [1.0, 2.0, 6.0]})
+    >>> features = AggregateFeatures(events=events).fit([7])
+    >>> found = features.transform([7])[["amount_mean", "amount_last1", "amount_last_minus_first"]]
+    >>> found.to_numpy().tolist()
+    [[3.0, 6.0, 5.0]]
+    >>> features.feature_descriptions_["amount_last_minus_first"]
+    'last minus first known value of amount'
 
     Args:
         most_categories: how many values of a categorical column at most get columns of their own.
+        order: whether to add what depends on the order of the events.
+        most_order_columns: how many columns that may be; with more, fewer values and transitions take part.
         events: where to look up client ids, for an X of client ids; a path or table is read anew by each fit and
             transform, `EventSequences` are not.
         client, time, time_unit, time_format, categorical, numeric, numeric_by, ignore: what the columns are, as in the section
@@ -38,6 +52,7 @@ class AggregateFeatures(SequenceTransformer):
 
     Attributes:
         plan_: the fitted `AggregatePlan`.
+        feature_descriptions_: name of each column -> what it means.
         schema_: which column is what.
     """
 
@@ -47,6 +62,8 @@ class AggregateFeatures(SequenceTransformer):
         self,
         *,
         most_categories: int = 50,
+        order: bool = True,
+        most_order_columns: int = 2_000,
         events: Events | None = None,
         client: str | None = None,
         time: str | None = None,
@@ -58,6 +75,8 @@ class AggregateFeatures(SequenceTransformer):
         ignore: Sequence[str] = (),
     ) -> None:
         self.most_categories = most_categories
+        self.order = order
+        self.most_order_columns = most_order_columns
         self.events = events
         self.client = client
         self.time = time
@@ -84,9 +103,15 @@ class AggregateFeatures(SequenceTransformer):
         source = open_events(rows.to_learn_from(), client=rows.client, categories=options.categories)
         named = {"time": rows.time or options.time, "time_format": rows.time_format or options.time_format}
         options = options.model_copy(update={"client": rows.client} | named)
-        plan = AggregatePlan.fit(source, infer_schema(source, options), most_categories=self.most_categories)
+        plan = AggregatePlan.fit(
+            source,
+            infer_schema(source, options),
+            most_categories=self.most_categories,
+            order=self.order,
+            most_order_columns=self.most_order_columns,
+        )
         source.connection.close()
-        self.plan_, self.schema_ = plan, plan.schema
+        self.plan_, self.schema_, self.feature_descriptions_ = plan, plan.schema, plan.descriptions
         self._remember_columns(X)
         return self
 
@@ -103,5 +128,6 @@ class AggregateFeatures(SequenceTransformer):
 
 def _known(plan: AggregatePlan) -> dict[str, CategoryCodes]:
     """The categories that have columns, so that CSV keeps their text."""
-    known = {name: tuple(v for v in values if v is not None) for name, values in plan.values.items()}
+    coded = plan.order.values if plan.order else plan.values
+    known = {name: tuple(v for v in values if v is not None) for name, values in coded.items()}
     return {name: CategoryCodes(values=values, null=False) for name, values in known.items()}

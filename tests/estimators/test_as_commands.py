@@ -38,7 +38,7 @@ def test_a_pipeline_gives_the_vectors_and_scores_of_the_commands(tmp_path: Path)
     sequences = EventSequences.read(str(events))
     embedder = SequenceEmbedder(epochs=1, event_encoder={"hidden_size": 16}, random_state=0)
     vectors = embedder.fit_transform(sequences)
-    sets = {"embeddings": vectors, "aggregates": AggregateFeatures().fit_transform(sequences)}
+    sets = {"embeddings": vectors, "aggregates": AggregateFeatures(order=False).fit_transform(sequences)}
     probes, averages = standard_rows(sets)
     y = read_labels(labels, "buys_in_holdout")
     scores = score(y, sets, probes=probes, averages=averages, folds=3, trees=10)

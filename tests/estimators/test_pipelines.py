@@ -106,12 +106,14 @@ def test_embeddings_and_aggregates_in_a_union(
         "embeddings__emb_0000",
         f"aggregates__{aggregates.columns[-1]}",
     ]
-    whole = make_pipeline(union, SimpleImputer(), classifier()).fit(train, train.align(labels))
+    whole = make_pipeline(union, SimpleImputer(keep_empty_features=True), classifier()).fit(train, train.align(labels))
     assert whole.predict(train[:5]).shape == (5,)
 
 
 def test_clients_that_a_bootstrap_draws_twice_do_no_harm(train: EventSequences, labels: pd.Series) -> None:
-    aggregates = make_pipeline(AggregateFeatures(most_categories=2), SimpleImputer(), classifier())
+    aggregates = make_pipeline(
+        AggregateFeatures(most_categories=2), SimpleImputer(keep_empty_features=True), classifier()
+    )
     y = train.align(labels)
     drawn = np.random.default_rng(0).integers(0, 24, 24)
     assert len(set(drawn)) < 24
@@ -119,7 +121,7 @@ def test_clients_that_a_bootstrap_draws_twice_do_no_harm(train: EventSequences, 
 
 
 def test_a_search_may_run_in_several_processes(train: EventSequences, labels: pd.Series) -> None:
-    aggregates = make_pipeline(AggregateFeatures(), SimpleImputer(), classifier())
+    aggregates = make_pipeline(AggregateFeatures(), SimpleImputer(keep_empty_features=True), classifier())
     grid = {"aggregatefeatures__most_categories": [1, 3]}
     search = GridSearchCV(aggregates, grid, cv=2, n_jobs=2, error_score="raise")
     assert search.fit(train, train.align(labels)).predict(train).shape == (24,)

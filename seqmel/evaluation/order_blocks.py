@@ -1,0 +1,218 @@
+"""Hand-crafted features of the order of events: what no permutation of a client's events would leave as it is.
+
+The end: the last events as they are, days since each kind. Trends: slopes, a client's late events against its early ones,
+sums that decay with age, overall and by kind. Succession: which kind follows which, changes and runs. An analyst who thinks
+of order adds these to plain aggregates, and embeddings are compared with both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.checking import DAY_US
+from seqmel.data.sources.source import EventSource
+from seqmel.evaluation.aggregate_blocks import (
+    Block,
+    Place,
+    Statistic,
+    category_parts,
+    number_parts,
+    order_events,
+    value_block,
+    value_name,
+    value_words,
+)
+
+__all__ = ["OrderPlan"]
+
+_ENDS = 3  # how many of the first and of the last events stand as they are
+_TRANSITIONS = 60
+_HALF_LIVES = 8  # in a client's median span
+_RECENT_EVENTS = 3.0  # after so many events the weight is half
+_ORDINALS = ("", "second ", "third ")
+
+
+@dataclass(frozen=True)
+class OrderPlan:
+    """Which features of the order there are.
+
+    Attributes:
+        values: categorical column -> its most frequent values, whose places are their codes.
+        kinds: categorical column -> how many of these, from the first on, have features of their own.
+        transitions: categorical column -> its most frequent pairs of codes of successive events; -1 is a value without a code.
+        half_life_days: after so many days the weight of an event is half, in sums that decay.
+    """
+
+    values: dict[str, tuple[str | None, ...]]
+    kinds: dict[str, int]
+    transitions: dict[str, tuple[tuple[int, int], ...]]
+    half_life_days: float
+
+    @classmethod
+    def fit(
+        cls, source: EventSource, schema: EventSchema, values: dict[str, tuple[str | None, ...]], *, most_columns: int
+    ) -> OrderPlan:
+        """Choose kinds and transitions by frequency.
+
+        Args:
+            source: the events, with `aggregate_clients` registered.
+            schema: which column is what.
+            values: categorical column -> its most frequent values.
+            most_columns: fewer kinds and transitions are taken where they would make more columns.
+        """
+        order_events(source, schema, list(values.values()))
+        half_life = source.row(
+            "SELECT coalesce(median(span), 0) FROM (SELECT max(age) AS span FROM aggregate_events"
+            " GROUP BY client_index HAVING count(*) > 1)"
+        )[0]
+        transitions = {column: _frequent_pairs(source, i) for i, column in enumerate(values)}
+        for most in range(max(map(len, values.values()), default=1), -1, -1):
+            kinds = {column: min(most, len(texts)) for column, texts in values.items()}
+            few = {column: pairs[: max(2 * most, 4)] for column, pairs in transitions.items()}
+            plan = cls(values, kinds, few, max(half_life / _HALF_LIVES, 1e-9))
+            if sum(map(len, plan.blocks(schema))) <= most_columns:
+                break
+        return plan
+
+    def blocks(self, schema: EventSchema) -> list[Block]:
+        """The queries that compute the features."""
+        whole = [*_ends(schema), *_trends(schema, self.half_life_days), *_runs(schema)]
+        blocks = [Block(tuple(whole))]
+        for i, (column, part) in enumerate(category_parts(schema)):
+            values, pairs = self.values[column][: self.kinds[column]], self.transitions[column]
+            of_kind = (*_of_kind(self.half_life_days), *_within_kind(schema))
+            blocks.append(value_block(of_kind, i, column, part, values))
+            blocks.append(_transitions(i, column, part, self.values[column], pairs))
+        return blocks
+
+
+def _frequent_pairs(source: EventSource, i: int) -> tuple[tuple[int, int], ...]:
+    rows = source.rows(
+        f"SELECT b{i}, k{i}, count(*) FROM aggregate_events WHERE b{i} IS NOT NULL GROUP BY 1, 2"
+        f" ORDER BY 3 DESC, 1, 2 LIMIT {_TRANSITIONS}"
+    )
+    return tuple((before, after) for before, after, _ in rows)
+
+
+def _ends(schema: EventSchema) -> list[Statistic]:
+    """The first and the last events as they are."""
+    found = []
+    for k in range(_ENDS):
+        for end, place, word in (("last", f"back = {k}", "last"), ("first", f"p = {k + 1}", "first")):
+            name, event = f"{end}{k + 1}", f"the {_ORDINALS[k]}{word} event"
+            for i, (column, part) in enumerate(category_parts(schema)):
+                words = f"code of {column} at {event}: rank of the value by frequency, from 0; -1 for a rare value"
+                found.append(Statistic(f"{part}_{name}", f"max(k{i}) FILTER ({place})", words))
+            for i, (column, part) in enumerate(number_parts(schema)):
+                found.append(Statistic(f"{part}_{name}", f"max(x{i}) FILTER ({place})", f"{column} at {event}"))
+        event = f"the {_ORDINALS[k]}last event"
+        gap, age = f"max(gap) FILTER (back = {k})", f"max(age) FILTER (back = {k})"
+        found.append(Statistic(f"gap_log_last{k + 1}", gap, f"log(1 + seconds) from the event before to {event}"))
+        found.append(
+            Statistic(f"days_since_last{k + 1}", age, f"days from {event} to the moment, or else to the last event")
+        )
+    return found
+
+
+def _trends(schema: EventSchema, half_life_days: float) -> list[Statistic]:
+    """How the numbers and the gaps go: last and first value, early and late mean, slope, means that decay."""
+    found = []
+    gap = ("log(1 + seconds between events)", "gap_log")
+    columns = [*((f"x{i}", *c) for i, c in enumerate(number_parts(schema))), ("gap", *gap)]
+    for x, column, part in columns:
+        early, late = f"avg({x}) FILTER (p <= quarter)", f"avg({x}) FILTER (back < quarter)"
+        last, first = f"arg_max({x}, p)", f"arg_min({x}, p)"
+        for name, sql, words in (
+            ("last_known", last, "last known value of {}"),
+            ("last_minus_first", f"{last} - {first}", "last minus first known value of {}"),
+            ("last_minus_mean", f"{last} - avg({x})", "last known value minus mean of {}"),
+            ("early_mean", early, "mean of {} over the first quarter of the events"),
+            ("late_mean", late, "mean of {} over the last quarter of the events"),
+            ("late_minus_early", f"{late} - {early}", "mean of {} over the last minus over the first quarter"),
+            ("slope", f"regr_slope({x}, p / n)", "slope of {} over the places of the events, from 0 to 1"),
+            ("slope_by_day", f"regr_slope({x}, -age)", "slope of {} per day"),
+            ("decayed_mean", _decayed_mean(x, f"age / {half_life_days}"),
+             f"mean of {{}}, weight halved every {half_life_days:.3g} days back"),
+            ("recent_mean", _decayed_mean(x, f"back / {_RECENT_EVENTS}"),
+             f"mean of {{}}, weight halved every {_RECENT_EVENTS:g} events back"),
+        ):  # fmt: skip
+            found.append(Statistic(f"{part}_{name}", sql, words.format(column)))
+    return found
+
+
+def _runs(schema: EventSchema) -> list[Statistic]:
+    found = []
+    for i, (column, part) in enumerate(category_parts(schema)):
+        found += [
+            Statistic(
+                f"{part}_changes", f"count(*) FILTER (d{i})", f"how often {column} differs from the event before"
+            ),
+            Statistic(f"{part}_longest_run", f"max(r{i})", f"longest run of events with equal {column}"),
+            Statistic(f"{part}_last_run", f"max(r{i}) FILTER (back = 0)", f"length of the last run of equal {column}"),
+        ]
+    return found
+
+
+def _of_kind(half_life_days: float) -> list[Statistic]:
+    """When events of one kind come: early or late, how long ago, how regularly."""
+    late = "count(*) FILTER (back < quarter) / any_value(quarter)"
+    early = "count(*) FILTER (p <= quarter) / any_value(quarter)"
+    decayed, recent = _weight(f"age / {half_life_days}"), _weight(f"back / {_RECENT_EVENTS}")
+    by_day, by_event = f"every {half_life_days:.3g} days", f"every {_RECENT_EVENTS:g} events"
+    gap = f"(max(t) - min(t)) / nullif(count(*) - 1, 0) / {DAY_US}"
+    return [
+        Statistic("late_share", late, "share in the last quarter of the client's events of those", 0.0),
+        Statistic(
+            "late_minus_early", f"{late} - {early}", "share in the last minus in the first quarter of those", 0.0
+        ),
+        Statistic("events_since", "min(back)", "events since the last one"),
+        Statistic("days_since", "min(age)", "days since the last event"),
+        Statistic("decayed_count", f"sum({decayed})", f"sum of weights, halved {by_day} back, of events", 0.0),
+        Statistic("recent_count", f"sum({recent})", f"sum of weights, halved {by_event} back, of events", 0.0),
+        Statistic("mean_gap_days", gap, "mean days between successive events"),
+    ]
+
+
+def _within_kind(schema: EventSchema) -> list[Statistic]:
+    """How the numbers of events of one kind go."""
+    return [
+        Statistic(f"{part}_{name}", sql.format(x=f"x{i}", last=f"arg_max(x{i}, p)"), words.format(column))
+        for i, (column, part) in enumerate(number_parts(schema))
+        for name, sql, words in (
+            ("last_known", "{last}", "last known value of {}"),
+            ("last_minus_first", "{last} - arg_min({x}, p)", "last minus first known value of {}"),
+            ("last_minus_mean", "{last} - avg({x})", "last known value minus mean of {}"),
+            ("late_minus_early", "avg({x}) FILTER (back < quarter) - avg({x}) FILTER (p <= quarter)",
+             "mean of {} in the last minus in the first quarter of the client's events, over those"),
+            ("slope_by_day", "regr_slope({x}, -age)", "slope of {} per day"),
+        )
+    ]  # fmt: skip
+
+
+def _transitions(
+    i: int, column: str, part: str, values: tuple[str | None, ...], pairs: tuple[tuple[int, int], ...]
+) -> Block:
+    """How often an event of one kind comes right after one of another."""
+
+    def named(code: int) -> tuple[str, str]:
+        return (
+            (value_name(values, code), value_words(column, values[code])) if code >= 0 else ("rare", f"rare {column}")
+        )
+
+    places = []
+    for before, after in pairs:
+        (name, words), (next_name, next_words) = named(before), named(after)
+        places.append(Place(f"{part}_{name}_to_{next_name}", f" with {next_words} right after one with {words}"))
+    rows = ", ".join(f"({before}, {after}, {place})" for place, (before, after) in enumerate(pairs))
+    events = f"aggregate_events JOIN (VALUES {rows}) AS pairs(before, after, place) ON b{i} = before AND k{i} = after"
+    return Block((Statistic("count", "count(*)", "number of events", 0.0),), tuple(places), "place", events)
+
+
+def _weight(half_lives: str) -> str:
+    return f"pow(2, -({half_lives}))"
+
+
+def _decayed_mean(x: str, half_lives: str) -> str:
+    weight = _weight(half_lives)
+    return f"sum({x} * {weight}) / nullif(sum({weight}) FILTER ({x} IS NOT NULL), 0)"
