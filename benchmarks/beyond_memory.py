@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 CHUNK = 1_000_000
 YEAR = 365 * 86_400
-NARROW = ("events.hidden_size=32", "training.batch_size=256", "views.max_length=100", "embedding_dim=64")
+NARROW = ("event_encoder.hidden_size=32", "training.batch_size=256", "views.max_length=100", "embedding_dim=64")
 
 
 def write_events(path: Path, events: int, clients: int, columns: int) -> None:

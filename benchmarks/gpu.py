@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py -o OUT [--clients 6000] [--batch 64 512 4096] [--repeats 5] [--device cuda]
 
-All events lie on the card (training.data: device) and products are in bfloat16. For each batch size: slices, a training
+All events lie on the card (training.storage: device) and products are in bfloat16. For each batch size: slices, a training
 step of each variant (that with a Transformer also with padded attention, the default also compiled), its share of the product rate that the same
 run measures, and the memory that the card gave; then embedding, with the writing of the file. Steps run under `torch.cuda.set_sync_debug_mode("error")`: a step that
 waits for the card is an error, and the table says so. `--device cpu` runs the same functions without a GPU.

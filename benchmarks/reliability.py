@@ -33,7 +33,7 @@ from damage import fuzz
 from seqmel import SeqmelError, generate_card_data, load_model
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 
-SMALL = ["--set", "events.hidden_size=32", "--set", "training.epochs=6", "--set", "training.batch_size=32"]
+SMALL = ["--set", "event_encoder.hidden_size=32", "--set", "training.epochs=6", "--set", "training.batch_size=32"]
 
 
 NAMES = ("prepare", "train", "embed", "experiment", "experiment --jobs 2")
@@ -120,7 +120,11 @@ def _whole_experiment(path: Path) -> bool:
 
 def _plan(folder: Path) -> Path:
     """A small experiment: the aggregates, a row scored by trees and one fine-tuned, each with two seeds."""
-    small = {"events": {"hidden_size": 8}, "training": {"epochs": 1, "batch_size": 32}, "finetuning": {"epochs": 1}}
+    small = {
+        "event_encoder": {"hidden_size": 8},
+        "training": {"epochs": 1, "batch_size": 32},
+        "finetuning": {"epochs": 1},
+    }
     plan = {
         "data": {"cards": {"events": "events.parquet", "labels": "clients.parquet", "targets": ["gender"]}},
         "base": small,

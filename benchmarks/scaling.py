@@ -26,7 +26,7 @@ from made_data import repeat_clients
 from seqmel import generate_card_data
 
 BASE_CLIENTS = 2000
-BASE_OPTIONS = ("training.data=memory_map", "training.validation_share=0.05")
+BASE_OPTIONS = ("training.storage=memory_map", "training.validation_fraction=0.05")
 
 
 def run(log: Path, *arguments: object) -> dict[str, float]:

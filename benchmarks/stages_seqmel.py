@@ -37,8 +37,8 @@ def variant_config(sizes: dict[str, Any], variant: str) -> Config:
     """The options of a variant: "like", "own", "transformer" or "default"."""
     like = {
         "objective": "coles",
-        "profile": False,
-        "events": {"hidden_size": sizes["event"], "layers": 1},
+        "recency_features": False,
+        "event_encoder": {"hidden_size": sizes["event"], "layers": 1},
         "encoder": {"name": "gru", "hidden_size": sizes["hidden"]},
         "pooling": "last",
         "loss": {"name": "contrastive", "reduction": "sum"},

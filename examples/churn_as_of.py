@@ -35,7 +35,7 @@ def main() -> None:
     moments = [first + pd.Timedelta(days=days) for days in (120, 160, 200, 280)]
     rows = pd.concat([labelled(events, moment) for moment in moments], ignore_index=True)
 
-    config = Config.of({"events": {"hidden_size": 32}, "training": {"epochs": 2}})
+    config = Config.of({"event_encoder": {"hidden_size": 32}, "training": {"epochs": 2}})
     train(events[events["event_time"] < moments[0]], "model", config=config, overwrite=True)
     embed_as_of(load_model("model"), events, rows[["client_id", "event_time"]], "as_of.parquet", overwrite=True)
 

@@ -11,7 +11,7 @@
 | `TrxEncoder(embeddings={"mcc": ...}, numeric_values={"amount": "log"})` | inferred; `schema: {categorical: [mcc], numeric: [amount]}` says it |
 | `RnnSeqEncoder(trx_encoder, hidden_size=256, type="gru")` | `encoder: {name: gru, hidden_size: 256}`, `pooling: last` |
 | `CoLESModule(seq_encoder, ...)` and `pl.Trainer(max_epochs=15).fit(module, data_module)` | `train(events, "model", config=config)` |
-| `ContrastiveLoss(margin=0.5, HardNegativePairSelector(neg_count=5))` | `loss: {name: contrastive, margin: 0.5, reduction: sum}`, `miner: {name: hard_negatives, count: 5}` |
+| `ContrastiveLoss(margin=0.5, HardNegativePairSelector(neg_count=5))` | `loss: {name: contrastive, margin: 0.5, reduction: sum}`, `miner: {name: hard_negatives, k: 5}` |
 | `trainer.predict(InferenceModule(module), loader)`, joined to ids by position | `embed_to_parquet(model, events, "e.parquet")`, ids beside the vectors |
 | `SequenceToTarget(seq_encoder, head, loss, ...)` | `finetune(model, events, labels, "tuned", targets=["target"])` |
 | `torch.save(module.seq_encoder.state_dict(), path)` | the model folder; `load_model("model")` |
@@ -54,11 +54,11 @@ def main() -> None:
         {
             "views": {"count": 5, "min_length": 10, "max_length": 40},
             "encoder": {"name": "gru", "hidden_size": 32},
-            "events": {"hidden_size": 32},
+            "event_encoder": {"hidden_size": 32},
             "pooling": "last",
             "objective": "coles",
             "loss": {"name": "contrastive", "margin": 0.5, "reduction": "sum"},
-            "miner": {"name": "hard_negatives", "count": 5},
+            "miner": {"name": "hard_negatives", "k": 5},
             "training": {"epochs": 2},
         }
     )

@@ -32,7 +32,7 @@ def main() -> None:
     # A part of the embedder has a name and options of its own: encoder, encoder__hidden_size, views__max_length, ...
     grid = {
         "columntransformer__embedding__event_encoder__hidden_size": [16, 32],
-        "columntransformer__embedding__pooling": ["mean", ("mean", "std", "max", "total")],
+        "columntransformer__embedding__pooling": ["mean", ("mean", "std", "max", "log_sum")],
     }
     folds = StratifiedKFold(2, shuffle=True, random_state=0)
     search = GridSearchCV(model, grid, cv=folds, scoring="roc_auc", error_score="raise")

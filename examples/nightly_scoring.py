@@ -30,7 +30,7 @@ def main() -> None:
     today = events["event_time"].max().normalize() - 2 * TONIGHT
     history = events[events["event_time"] < today]
 
-    config = Config.of({"profile": False, "events": {"hidden_size": 16}, "training": {"epochs": 2}})
+    config = Config.of({"recency_features": False, "event_encoder": {"hidden_size": 16}, "training": {"epochs": 2}})
     train(history, "model", config=config, overwrite=True)
     model = load_model("model")
     Path("state.parquet").unlink(missing_ok=True)  # a state that is there is gone on from; this one begins

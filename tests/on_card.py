@@ -39,9 +39,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
     "masked events, Transformer": {"objective": ["coles", "masked_events"], "encoder": CAUSAL | {"causal": False}},
     "nested sizes": {"embedding_dim": 32, "matryoshka": [8, 16]},
-    "noise": {"events": {"hidden_size": 16, "category_dropout": 0.1, "noise": 0.1, "dropout": 0.1}},
+    "noise": {"event_encoder": {"hidden_size": 16, "category_dropout": 0.1, "noise": 0.1, "dropout": 0.1}},
     "a schedule": {"loss": {"name": "contrastive", "margin_start": 0.1}},
-    "events on the host": {"training": {"data": "memory", "batch_size": 8, "epochs": 1}},
+    "events on the host": {"training": {"storage": "memory", "batch_size": 8, "epochs": 1}},
 }
 
 
@@ -81,7 +81,7 @@ def trained(
     encoder = SequenceEncoder(config, vocabulary)
     objective = Objective(config, vocabulary, encoder, codes=codes)
     encoder, objective = encoder.to(device).train(), objective.to(device).train()
-    placed = held if config.training.data == "memory" else held.to(device)
+    placed = held if config.training.storage == "memory" else held.to(device)
     batches = TrainingBatches(placed, vocabulary, torch.arange(len(placed)), objective, config, lambda: 0)
     weights = [*encoder.parameters(), *objective.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=1e-3, foreach=False)

@@ -31,9 +31,9 @@ SCHEMA = EventSchema(
 """The schema of `card_events`."""
 
 TINY: dict[str, Any] = {
-    "events": {"hidden_size": 16},
+    "event_encoder": {"hidden_size": 16},
     "encoder": {"name": "gru", "hidden_size": 16},
-    "training": {"epochs": 1, "batch_size": 8, "validation_share": 0.3},
+    "training": {"epochs": 1, "batch_size": 8, "validation_fraction": 0.3},
     "preparation": {"min_count": 2, "threads": 1},
     "device": "cpu",
     "precision": "32-true",
@@ -44,10 +44,10 @@ CHANGED: dict[str, dict[str, Any]] = {
     "views.event_dropout": {"views": {"event_dropout": 0.3}},
     "views.day_dropout": {"views": {"day_dropout": 0.3}},
     "views.shuffle": {"views": {"shuffle": True}},
-    "events.category_dropout": {"events": {"hidden_size": 16, "category_dropout": 0.3}},
-    "events.noise": {"events": {"hidden_size": 16, "noise": 0.1}},
+    "event_encoder.category_dropout": {"event_encoder": {"hidden_size": 16, "category_dropout": 0.3}},
+    "event_encoder.noise": {"event_encoder": {"hidden_size": 16, "noise": 0.1}},
     "miner.memory": {"loss": "contrastive", "miner": {"memory": 16}},
-    "events.pretrain=ppmi": {"events": {"hidden_size": 16, "pretrain": "ppmi"}},
+    "event_encoder.category_init=ppmi": {"event_encoder": {"hidden_size": 16, "category_init": "ppmi"}},
     "loss.margin_start": {"loss": {"name": "contrastive", "margin_start": 0.1}},
 }
 """What a config says to have each of the options that change what methods do."""

@@ -32,7 +32,9 @@ from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
 
 EXAMPLES = int(os.environ.get("SEQMEL_EXAMPLES", "40"))
-CONFIG = tiny_config(events={"hidden_size": 4}, encoder={"name": "gru", "hidden_size": 4}, pooling=["mean", "max"])
+CONFIG = tiny_config(
+    event_encoder={"hidden_size": 4}, encoder={"name": "gru", "hidden_size": 4}, pooling=["mean", "max"]
+)
 
 TEXT = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=6),

@@ -71,6 +71,6 @@ def test_the_tables_have_every_method_that_they_are_about() -> None:
     assert {part for parts, _ in methods_of("methods") for part in parts} == set(known["objective"])
 
 
-@pytest.mark.parametrize(("kind", "across"), [("sizes", "embedding_dim"), ("labelled_share", "label_shares")])
+@pytest.mark.parametrize(("kind", "across"), [("sizes", "embedding_dim"), ("labelled_share", "label_fractions")])
 def test_the_tables_whose_rows_or_shares_are_numbers_are_drawn_as_curves(kind: str, across: str) -> None:
     assert [read_plan(TABLES / f"{kind}{end}.yaml").curve for end in ("_small", "")] == [across, across]

@@ -83,7 +83,7 @@ def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, 
 def describe_events(events: str, config: Config, json_file: Path | None) -> None:
     """Print the description; with `json_file`, write it as JSON too."""
     check_not_read(json_file, events)
-    columns, limit = config.columns, config.preparation.memory_limit
+    columns, limit = config.schema, config.preparation.memory_limit
     source = open_events(events, client=columns.client, categories=columns.categories, memory_limit=limit)
     schema = infer_schema(source, columns)
     facts = describe_source(source, schema)

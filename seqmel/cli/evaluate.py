@@ -44,7 +44,7 @@ class Asked:
         task, folds, seed, trees: see `score`.
         moment: the column of the moments, where labels and embeddings have one row a client and moment.
         out_of_time, group: the column that the clients are split by.
-        test_share, same_clients: see `OutOfTime`.
+        test_fraction, same_clients: see `OutOfTime`.
         fractions: shares of the labelled training clients.
         sizes: numbers a vector, None for all; with `number_types`.
         plot: where the curves are drawn.
@@ -57,7 +57,7 @@ class Asked:
     moment: str | None = None
     out_of_time: str | None = None
     group: str | None = None
-    test_share: float = 0.3
+    test_fraction: float = 0.3
     same_clients: bool = False
     fractions: tuple[float, ...] = ()
     sizes: tuple[int | None, ...] = ()
@@ -67,16 +67,18 @@ class Asked:
     def check(self, *, events: bool) -> None:
         """What does not go together is refused before anything is read."""
         if self.out_of_time is not None and self.group is not None:
-            raise ConfigError("--out-of-time and --group are two ways to split. Leave one of them out.")
+            raise ConfigError("--time-split and --group are two ways to split. Leave one of them out.")
         if self.same_clients and self.out_of_time is None:
-            raise ConfigError("--same-clients belongs to --out-of-time: folds never have a client on both sides.")
+            raise ConfigError(
+                "--allow-client-overlap belongs to --time-split: folds never have a client on both sides."
+            )
         if self.number_types and not self.sizes:
-            raise ConfigError("--number-types belongs to --sizes. Give the sizes too: --sizes 16,64,full.")
+            raise ConfigError("--dtypes belongs to --dims. Give the sizes too: --dims 16,64,full.")
         if self.plot is not None and not (self.fractions or self.sizes):
-            raise ConfigError("--plot draws curves. Ask for one with --label-fractions or --sizes.")
+            raise ConfigError("--plot draws curves. Ask for one with --label-fractions or --dims.")
         if self.moment is not None and events:
             raise ConfigError(
-                "--moment and --events do not go together: the aggregates are of all events of a client, also of those"
+                "--time-column and --events do not go together: the aggregates are of all events of a client, also of those"
                 " after the moment. Leave --events out."
             )
 
@@ -84,8 +86,8 @@ class Asked:
         """The split by a column of the labels; None for random folds."""
         options = {"client": client, "moment": self.moment}
         if self.out_of_time is not None:
-            times = read_column(labels, self.out_of_time, option="--out-of-time", **options)
-            return OutOfTime(times, self.test_share, self.same_clients)
+            times = read_column(labels, self.out_of_time, option="--time-split", **options)
+            return OutOfTime(times, self.test_fraction, self.same_clients)
         if self.group is not None:
             return GroupFolds(read_column(labels, self.group, option="--group", **options))
         return None
@@ -105,8 +107,8 @@ def feature_sets(
     """
     sets: dict[str, pd.DataFrame] = {}
     if events is not None:
-        named = config.columns.client or _client_of(embeddings, events)
-        columns = config.columns.model_copy(update={"client": named})
+        named = config.schema.client or _client_of(embeddings, events)
+        columns = config.schema.model_copy(update={"client": named})
         limit = config.preparation.memory_limit
         source = open_events(events, client=named, categories=columns.categories, memory_limit=limit)
         schema = infer_schema(source, columns)
@@ -119,7 +121,7 @@ def feature_sets(
         name, path = _named(given)
         if name in sets:
             raise ConfigError(f"Two sets of features are called {name!r}. Give one of them as NAME={path}.")
-        sets[name] = read_embeddings(path, client=config.columns.client, moment=moment)
+        sets[name] = read_embeddings(path, client=config.schema.client, moment=moment)
         if events is not None:
             sets[beside_aggregates(name)] = beside(sets[name], sets[AGGREGATES])
     if not sets:
@@ -157,7 +159,7 @@ def evaluate_files(
     asked.check(events=events is not None)
     for written_to in (json_file, asked.plot):
         check_not_read(written_to, labels, events, *(given.partition("=")[2] or given for given in embeddings))
-    clients = config.columns.client or _client_of(embeddings, labels)
+    clients = config.schema.client or _client_of(embeddings, labels)
     split = asked.split(labels, clients)
     series = [read_labels(labels, target, client=clients, moment=asked.moment) for target in targets]
     sets = feature_sets(embeddings, events, config, progress, moment=asked.moment)
@@ -200,7 +202,7 @@ def _curves(
     if asked.sizes:
         vectors = {name: sets[name] for name in vectors_alone(sets)}
         if not vectors:
-            raise ConfigError("--sizes makes embeddings smaller, and there are none. Give --embeddings FILE.")
+            raise ConfigError("--dims makes embeddings smaller, and there are none. Give --embeddings FILE.")
         types = asked.number_types or get_args(NumberType)
         curves["size_curve"] = size_curve(y, vectors, asked.sizes, types, progress=progress, **options)
     return curves
@@ -221,7 +223,7 @@ def sizes_of(text: str | None) -> tuple[int | None, ...]:
             tuple(None if part.strip() == "full" else int(part) for part in text.split(",")) if text is not None else ()
         )
     except ValueError:
-        raise ConfigError(f"--sizes cannot be {text!r}. Expected numbers a vector, or full: 16,64,full.") from None
+        raise ConfigError(f"--dims cannot be {text!r}. Expected numbers a vector, or full: 16,64,full.") from None
 
 
 def number_types_of(text: str | None) -> tuple[NumberType, ...]:

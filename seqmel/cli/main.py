@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
 from seqmel.cli import commands
+from seqmel.cli.launching import first_process
+from seqmel.cli.renamed_flags import CommandWithOldFlags
 from seqmel.core.errors import SeqmelError, one_line
+from seqmel.core.renames import RenamedWarning
 
 __all__ = ["app", "main"]
 
@@ -37,7 +41,7 @@ for command in (
     commands.methods,
     commands.version,
 ):  # in the order of the help
-    app.command()(command)
+    app.command(cls=CommandWithOldFlags)(command)
 
 
 def _told(asked: bool) -> None:
@@ -67,10 +71,27 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or told
 
 
+def _show_renames() -> None:
+    """Show the use of an old name as a plain line, once for each name, and in the first process only."""
+    show, seen = warnings.showwarning, set[str]()
+
+    def line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if not issubclass(category, RenamedWarning):
+            show(message, category, *place, **options)
+        elif first_process() and str(message) not in seen:
+            seen.add(str(message))
+            print(f"seqmel: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = line
+    warnings.filterwarnings("always", category=RenamedWarning)
+
+
 def main() -> None:
     """Run the command; turn errors that a user can cause into one line and exit code 2."""
     try:
-        app()
+        with warnings.catch_warnings():
+            _show_renames()
+            app()
     except SeqmelError as error:
         print(f"seqmel: {error}", file=sys.stderr)
         sys.exit(2)

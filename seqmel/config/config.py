@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from seqmel.config.options.base import Options, Positive, is_lenient, named
 from seqmel.config.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
 from seqmel.config.options.miners import AnyMinerOptions, MinerOptions
 from seqmel.config.options.network import (
-    ByCategoryOptions,
+    CategoryMeanOptions,
     EncoderOptions,
-    EventOptions,
+    EventEncoderOptions,
     NoEncoderOptions,
     PoolingOptions,
     RecurrentOptions,
@@ -24,8 +24,10 @@ from seqmel.config.options.samplers import RandomOptions, SamplerOptions
 from seqmel.config.options.training import FinetuningOptions, TrainingOptions
 from seqmel.config.options.views import RandomSlicesOptions, ViewsOptions
 from seqmel.config.registry import is_of, kinds, method_name
+from seqmel.config.renames import RENAMED_OPTIONS, with_new_names
 from seqmel.config.validation_errors import explain
 from seqmel.core.errors import ConfigError
+from seqmel.core.renames import warn_renamed
 from seqmel.data.schema import SchemaOptions
 
 __all__ = ["LABELLED", "Config", "as_config"]
@@ -44,21 +46,21 @@ class Config(Options):
     """Everything that decides a training, besides the events themselves."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    columns: SchemaOptions = Field(SchemaOptions(), alias="schema")
+    schema: SchemaOptions = SchemaOptions()  # type: ignore[assignment]  # see `Options`
     preparation: PreparationOptions = PreparationOptions()
     objective: ObjectivesOptions = (CoLESOptions(), EventPredictionOptions())
     """One part, or several that are learnt together."""
     views: ViewsOptions = RandomSlicesOptions()
-    events: EventOptions = EventOptions()
+    event_encoder: EventEncoderOptions = EventEncoderOptions()
     encoder: EncoderOptions = NoEncoderOptions()
-    pooling: PoolingOptions = ("mean", "std", "max", "total", "by_category")
-    by_category: ByCategoryOptions = ByCategoryOptions()
-    """Of the pooling of that name."""
+    pooling: PoolingOptions = ("mean", "std", "max", "log_sum", "category_mean")
+    category_mean: CategoryMeanOptions = CategoryMeanOptions()
+    """Options of the pooling `category_mean`."""
     embedding_dim: Positive | None = None
     """Width of the vector; null takes the pooled states as they are."""
     matryoshka: tuple[Positive, ...] = ()
     """Sizes of beginnings of the vector that are trained to be of use alone, such as [16, 64], below embedding_dim."""
-    profile: bool = True
+    recency_features: bool = True
     """Three numbers more at the end of the vector, which are not learnt: how many events, how long ago the first and the
     last one. Only where embedding_dim is null."""
     loss: LossOptions = InfoNCEOptions()
@@ -73,14 +75,13 @@ class Config(Options):
     """How many devices of this host train together, each on its share of every batch; on several hosts torchrun says it."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
     @model_validator(mode="before")
     @classmethod
-    def _a_loss_brings_its_miner(cls, values: Any) -> Any:
-        """A loss that needs a miner has its own where nothing else is said, and options without a name are of that one."""
+    def _a_loss_brings_its_miner(cls, values: Any, info: ValidationInfo) -> Any:
+        """A loss that needs a miner brings its own unless one is given, and options without a name belong to that one."""
         if not isinstance(values, Mapping):
             return values
+        values = with_new_names(values, quiet=is_lenient(info))
         loss = named(values.get("loss"))
         default = next((o.default_miner for o in kinds(AnyLossOptions) if is_of(o, loss)), None)
         miner = values.get("miner", default)
@@ -158,6 +159,14 @@ class Config(Options):
                 "matryoshka needs a part of the objective that learns from vectors: coles, event_prediction"
             )
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in RENAMED_OPTIONS:
+                return super().__getattr__(name)
+            warn_renamed(f"config.{name}", f"config.{RENAMED_OPTIONS[name]}", stacklevel=2)
+            return getattr(self, RENAMED_OPTIONS[name])
+
     @property
     def recurrent(self) -> bool:
         """Whether the encoder is a GRU or LSTM."""
@@ -215,7 +224,7 @@ class Config(Options):
 
     def to_dict(self) -> dict[str, Any]:
         """All options, with their defaults, as JSON holds them."""
-        return self.model_dump(mode="json", by_alias=True)
+        return self.model_dump(mode="json")
 
 
 def as_config(config: Config | Mapping[str, Any] | None) -> Config:
@@ -236,11 +245,12 @@ def as_config(config: Config | Mapping[str, Any] | None) -> Config:
 
 def _check_idle(config: Config, said: Container[str], source: str) -> None:
     """What is said, and is not what stands there by default, is used: a loss or a miner by a part of the objective, options of the
-    pooling by_category by the pooling."""
-    if "by_category" in said and "by_category" not in config.pooling and config.by_category != ByCategoryOptions():
+    pooling category_mean by the pooling."""
+    idle = "category_mean" not in config.pooling and config.category_mean != CategoryMeanOptions()
+    if "category_mean" in said and idle:
         raise ConfigError(
-            f"{source}: by_category would do nothing: pooling ({', '.join(config.pooling)}) does not name it. Leave it out, or add"
-            " by_category to pooling."
+            f"{source}: category_mean would do nothing: pooling ({', '.join(config.pooling)}) does not name it."
+            " Leave it out, or add category_mean to pooling."
         )
     if config.compares:
         return

@@ -10,11 +10,12 @@ import yaml
 
 from seqmel.config.config import Config
 from seqmel.config.options.base import named
+from seqmel.config.renames import RENAMED_OPTIONS, new_path, with_new_names
 from seqmel.core.errors import ConfigError, did_you_mean
 
 __all__ = ["last_said", "parse_yaml", "put", "read_config"]
 
-_DECIDED_BY = {"loss": "objective", "miner": "objective", "by_category": "pooling"}
+_DECIDED_BY = {"loss": "objective", "miner": "objective", "category_mean": "pooling"}
 
 
 def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: Any) -> Config:
@@ -24,14 +25,14 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
         ConfigError: no such file, not YAML, an option that is unknown or out of range, or a loss of a library that is not
             installed or does not have it.
     """
-    options = _read_yaml(Path(path)) if path is not None else {}
+    options = with_new_names(_read_yaml(Path(path))) if path is not None else {}
     in_file, later = set(options), []
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--set wants name=value, such as events.hidden_size=512; found {setting!r}.")
+            raise ConfigError(f"--set wants name=value, such as event_encoder.hidden_size=512; found {setting!r}.")
         try:
-            names = name.strip().split(".")
+            names = new_path(name.strip().split("."))
             put(options, names, parse_yaml(value))
             later.append(names[0])
         except (yaml.YAMLError, ValueError):
@@ -49,7 +50,7 @@ def last_said(*layers: Iterable[str]) -> set[str]:
 
     A loss that only an objective of a later layer leaves without use is a preset's, and no mistake.
     """
-    last = {name: place for place, layer in enumerate(layers) for name in layer}
+    last = {RENAMED_OPTIONS.get(name, name): place for place, layer in enumerate(layers) for name in layer}
     return {name for name, place in last.items() if place >= last.get(_DECIDED_BY.get(name, ""), 0)}
 
 

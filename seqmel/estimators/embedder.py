@@ -15,11 +15,12 @@ from seqmel.api.model import Model as WithVerbs
 from seqmel.config import Config
 from seqmel.core.atomic_files import check_output, written_beside
 from seqmel.core.progress import console_progress, silent
+from seqmel.core.renames import renamed_keywords
 from seqmel.data.schema import TimeUnit
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.vector_files import vector_columns
 from seqmel.estimators.base import Pretrained, SequenceTransformer, checked_pretrained
-from seqmel.estimators.options import PARTS, config_of, options_of_part, parameters_of, seed_of
+from seqmel.estimators.options import PARTS, RENAMED_PARAMETERS, config_of, options_of_part, parameters_of, seed_of
 from seqmel.estimators.rows import ClientRows
 from seqmel.inference.embed import embed
 from seqmel.model import Model, load_model
@@ -48,16 +49,16 @@ class SequenceEmbedder(SequenceTransformer):
     Args:
         encoder: "none", "gru", "lstm" or "transformer".
         embedding_dim: width of the vector; None takes the pooled states as they are.
-        pooling: one or several of "last", "mean", "max", "std", "total", "attention", "by_category".
-        by_category: options of the last of these, such as {"column": "mcc", "values": 100}.
+        pooling: one or several of "last", "mean", "max", "std", "log_sum", "attention", "category_mean".
+        category_mean: options of the last of these, such as {"column": "mcc", "values": 100}.
         matryoshka: sizes of beginnings of the vector that are to be of use alone; needs embedding_dim.
-        profile: whether the vector ends with events, and days since the first and last; only without embedding_dim.
+        recency_features: whether the vector ends with events, and days since the first and last; only without embedding_dim.
         event_encoder: options of the network that sees one event (the section `events` of a config).
         objective: a part or several that are learnt together, each a name or a dict of options.
         views, loss, miner: how to learn; the miner "auto" is the one that the loss wants.
         sampler: which clients make a batch, "random", "category_balanced" or "offline_hard".
         epochs, batch_size, learning_rate, weight_decay, schedule, step_epochs, step_factor, gradient_clip, min_events,
-            validation_share, patience, data: see `seqmel.config.TrainingOptions`; `epochs` of None makes about 1,000 steps of it.
+            validation_fraction, patience, storage: see `seqmel.config.TrainingOptions`; `epochs` of None makes about 1,000 steps of it.
         preparation, embedding: options of those sections of a config.
         events: where to look up client ids, for an X of client ids; a path or table is read anew by each fit and
             transform, `EventSequences` are not.
@@ -80,15 +81,16 @@ class SequenceEmbedder(SequenceTransformer):
 
     _fitted = "model_"
 
+    @renamed_keywords(**RENAMED_PARAMETERS)
     def __init__(
         self,
         *,
         encoder: Part = "none",
         embedding_dim: int | None = None,
-        pooling: str | Sequence[str] = ("mean", "std", "max", "total", "by_category"),
-        by_category: Mapping[str, Any] | None = None,
+        pooling: str | Sequence[str] = ("mean", "std", "max", "log_sum", "category_mean"),
+        category_mean: Mapping[str, Any] | None = None,
         matryoshka: Sequence[int] = (),
-        profile: bool = True,
+        recency_features: bool = True,
         event_encoder: Mapping[str, Any] | None = None,
         objective: Part | Sequence[Part] = ("coles", "event_prediction"),
         views: Part = "random_slices",
@@ -104,9 +106,9 @@ class SequenceEmbedder(SequenceTransformer):
         step_factor: float | None = None,
         gradient_clip: float | None = 1.0,
         min_events: int = 2,
-        validation_share: float = 0.05,
+        validation_fraction: float = 0.05,
         patience: int | None = None,
-        data: Literal["memory", "memory_map", "device"] = "memory_map",
+        storage: Literal["memory", "memory_map", "device"] = "memory_map",
         preparation: Mapping[str, Any] | None = None,
         embedding: Mapping[str, Any] | None = None,
         events: Events | None = None,
@@ -128,9 +130,9 @@ class SequenceEmbedder(SequenceTransformer):
         self.encoder = encoder
         self.embedding_dim = embedding_dim
         self.pooling = pooling
-        self.by_category = by_category
+        self.category_mean = category_mean
         self.matryoshka = matryoshka
-        self.profile = profile
+        self.recency_features = recency_features
         self.event_encoder = event_encoder
         self.objective = objective
         self.views = views
@@ -146,9 +148,9 @@ class SequenceEmbedder(SequenceTransformer):
         self.step_factor = step_factor
         self.gradient_clip = gradient_clip
         self.min_events = min_events
-        self.validation_share = validation_share
+        self.validation_fraction = validation_fraction
         self.patience = patience
-        self.data = data
+        self.storage = storage
         self.preparation = preparation
         self.embedding = embedding
         self.events = events
@@ -208,14 +210,14 @@ class SequenceEmbedder(SequenceTransformer):
         config = self.config()
         initial = self._initial()
         rows = self._rows(X, learning=True)
-        said = config.columns
+        said = config.schema
         named = {
             "client": rows.client, "time": rows.time or said.time, "time_format": rows.time_format or said.time_format,
         }  # fmt: skip
         progress = console_progress() if self.verbose else silent
         model = train_model(
             rows.to_learn_from(), initial=initial, progress=progress,
-            config=config.model_copy(update={"columns": config.columns.model_copy(update=named)}),
+            config=config.model_copy(update={"schema": config.schema.model_copy(update=named)}),
         )  # fmt: skip
         self._learn(model)
         self._remember_columns(X)

@@ -10,26 +10,46 @@ from pydantic import BaseModel
 
 from seqmel.config import Config
 from seqmel.config.options.training import TrainingOptions
+from seqmel.config.renames import new_path
 from seqmel.core.errors import ConfigError, did_you_mean, shown
+from seqmel.core.renames import rename_keys
 from seqmel.data.schema import SchemaOptions
 
-__all__ = ["PARTS", "changed", "config_of", "options_of_part", "parameters_of", "schema_of", "seed_of"]
+__all__ = [
+    "PARTS",
+    "RENAMED_PARAMETERS",
+    "changed",
+    "config_of",
+    "options_of_part",
+    "parameters_of",
+    "schema_of",
+    "seed_of",
+]
 
 PARTS = {
     "views": "views",
-    "event_encoder": "events",  # the parameter `events` is the events themselves
+    "event_encoder": "event_encoder",
     "encoder": "encoder",
     "loss": "loss",
     "miner": "miner",
     "sampler": "sampler",
-    "by_category": "by_category",
+    "category_mean": "category_mean",
     "preparation": "preparation",
     "embedding": "embedding",
 }
 """Parameter -> section of the config, for those with options of their own (`encoder__hidden_size`)."""
 
+RENAMED_PARAMETERS = {
+    "by_category": "category_mean",
+    "data": "storage",
+    "encoder_rate": "encoder_lr_scale",
+    "profile": "recency_features",
+    "validation_share": "validation_fraction",
+}
+"""Old name of a parameter -> its new name; the old ones are accepted for one release."""
+
 _AUTO = "auto"
-_FLAT = ("objective", "pooling", "embedding_dim", "matryoshka", "profile", "device", "precision")
+_FLAT = ("objective", "pooling", "embedding_dim", "matryoshka", "recency_features", "device", "precision")
 
 
 def config_of(parameters: Mapping[str, Any], *, seed: int, source: str) -> Config:
@@ -53,20 +73,20 @@ def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:
         ConfigError: see `config_of`.
     """
     options = {name: _plain(parameters[name]) for name in SchemaOptions.model_fields}
-    return Config.of({"schema": options}, source=source).columns
+    return Config.of({"schema": options}, source=source).schema
 
 
 def parameters_of(config: Config) -> dict[str, Any]:
     """The parameters that give this config; only those that differ from the defaults and do something."""
     default, settled = Config(), config.model_dump()
     idle = () if config.compares else ("loss", "miner")
-    idle = idle if "by_category" in config.pooling else (*idle, "by_category")
+    idle = idle if "category_mean" in config.pooling else (*idle, "category_mean")
     parts = {
         name: _short(getattr(config, s)) for name, s in PARTS.items() if _differ(config, default, s) and s not in idle
     }
     flat = {name: settled[name] for name in _FLAT if _differ(config, default, name)}
     training = {n: v for n, v in settled["training"].items() if v != getattr(default.training, n)}
-    columns = {n: v for n, v in settled["columns"].items() if v != getattr(default.columns, n)}
+    columns = {n: v for n, v in settled["schema"].items() if v != getattr(default.schema, n)}
     return parts | flat | training | columns | {"random_state": config.seed}
 
 
@@ -90,9 +110,14 @@ def changed(parameters: Mapping[str, Any], changes: Mapping[str, Any], *, source
     Raises:
         ConfigError: no such parameter, or one without options of its own.
     """
+    renames = {old: new for old, new in RENAMED_PARAMETERS.items() if new in parameters}
+    changes = rename_keys(changes, renames, stacklevel=3)
     values = {name: value for name, value in changes.items() if name in parameters}
     for name, value in changes.items():
         part, nested, option = name.partition("__")
+        part = renames.get(part, part)
+        if nested and part in PARTS:
+            option = new_path([PARTS[part], option])[1]
         if nested and part in PARTS and part in parameters:
             values[part] = {**_as_options(values.get(part, parameters[part])), option: value}
         elif name not in parameters:

@@ -258,7 +258,7 @@ class EventSequences:
 def _time_format(source: EventSource, time: str, given: str | None) -> str | None:
     """How the times are written: as is said, as the events say of themselves, or as the column shows."""
     if given is not None:
-        return Config.of({"schema": {"time_format": given}}, source="EventSequences.read").columns.time_format
+        return Config.of({"schema": {"time_format": given}}, source="EventSequences.read").schema.time_format
     if source.time_format is not None or source.columns[time] != "VARCHAR":
         return source.time_format
     return infer_time_format(source, time, option="time_format=...")

@@ -17,9 +17,10 @@ from seqmel.config import Config
 from seqmel.core.atomic_files import check_output, written_beside
 from seqmel.core.errors import ConfigError, InputError, ModelError, shown
 from seqmel.core.progress import console_progress, silent
+from seqmel.core.renames import renamed_keywords
 from seqmel.data.sources.reading import Events
 from seqmel.estimators.base import Pretrained, SequenceEstimator, checked_pretrained
-from seqmel.estimators.options import seed_of
+from seqmel.estimators.options import RENAMED_PARAMETERS, seed_of
 from seqmel.estimators.rows import ClientRows
 from seqmel.inference.embed import embed
 from seqmel.inference.predict import predict_outputs
@@ -40,6 +41,7 @@ class _Supervised(SequenceEstimator):
     _fitted = "model_"
     _task: ClassVar[Literal["classification", "regression"]]
 
+    @renamed_keywords(**RENAMED_PARAMETERS)
     def __init__(
         self,
         *,
@@ -48,8 +50,8 @@ class _Supervised(SequenceEstimator):
         epochs: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
-        encoder_rate: float | None = None,
-        validation_share: float = 0.1,
+        encoder_lr_scale: float | None = None,
+        validation_fraction: float = 0.1,
         patience: int | None = 3,
         dropout: float = 0.1,
         label_smoothing: float = 0.0,
@@ -69,8 +71,8 @@ class _Supervised(SequenceEstimator):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
-        self.encoder_rate = encoder_rate
-        self.validation_share = validation_share
+        self.encoder_lr_scale = encoder_lr_scale
+        self.validation_fraction = validation_fraction
         self.patience = patience
         self.dropout = dropout
         self.label_smoothing = label_smoothing
@@ -132,8 +134,8 @@ class _Supervised(SequenceEstimator):
         by_class = isinstance(self.class_weight, Mapping)  # these go by the rows, see `fit`
         finetuning = {
             "unfreeze": self.unfreeze, "epochs": self.epochs, "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate, "encoder_rate": self.encoder_rate,
-            "validation_share": self.validation_share, "patience": self.patience, "dropout": self.dropout,
+            "learning_rate": self.learning_rate, "encoder_lr_scale": self.encoder_lr_scale,
+            "validation_fraction": self.validation_fraction, "patience": self.patience, "dropout": self.dropout,
             "label_smoothing": self.label_smoothing, "class_weight": None if by_class else self.class_weight,
             "calibrate": self.calibrate,
         }  # fmt: skip
@@ -167,12 +169,12 @@ class _Supervised(SequenceEstimator):
         base = _base(self.pretrained)
         progress = console_progress() if self.verbose else silent
         client = base.schema.client if base is not None else rows.client
-        said = config.columns
+        said = config.schema
         named = {
             "client": client, "time": rows.time or said.time, "time_format": rows.time_format or said.time_format,
         }  # fmt: skip
         if base is None:
-            config = config.model_copy(update={"columns": config.columns.model_copy(update=named)})
+            config = config.model_copy(update={"schema": config.schema.model_copy(update=named)})
         with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
             prepared = prepared_in(Path(folder), rows.to_transform(client), config, base, progress)
             model = finetuned_model(
@@ -243,8 +245,8 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
     Args:
         pretrained: a model folder, a `Model` or a fitted `SequenceEmbedder` whose encoder, columns and vocabulary are taken; None starts from scratch.
         unfreeze: what learns: "head" (seconds), "gradual", "discriminative" or "all"; "auto" is "head" where a pretrained
-            encoder has fewer than 1,000 labelled rows and neither epochs nor encoder_rate is given, else "all".
-        epochs, batch_size, learning_rate, encoder_rate, validation_share, patience, dropout, label_smoothing, calibrate: see
+            encoder has fewer than 1,000 labelled rows and neither epochs nor encoder_lr_scale is given, else "all".
+        epochs, batch_size, learning_rate, encoder_lr_scale, validation_fraction, patience, dropout, label_smoothing, calibrate: see
             `seqmel.config.FinetuningOptions`.
         class_weight: "balanced", or a dict from class to weight (one target), which multiplies sample_weight.
         config: from scratch, the sections of a config that shape the encoder, such as `{"encoder": "gru"}`.

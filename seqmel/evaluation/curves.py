@@ -60,7 +60,7 @@ class Curve:
 
     Attributes:
         target: the name of the target.
-        over: "label_share" or "bytes".
+        over: "label_fraction" or "bytes".
         primary: the metric to look at first.
         points: set after set, in the order asked for.
         note: what the figures rest on, for people.
@@ -153,7 +153,7 @@ def label_curve(
         settings = {"share": fraction, "clients": len(drawn[fraction][0][0]), "draws": len(drawn[fraction][0])}
         points.append(Point(name, fraction, settings, tuple(summarised(name, list(map(_mean, folds_of.values()))))))
     note = f"{_split_note(problem)}; the same test parts for all shares; mean over the draws of each"
-    return Curve(str(y.name), "label_share", problem.primary, tuple(points), note)
+    return Curve(str(y.name), "label_fraction", problem.primary, tuple(points), note)
 
 
 def size_curve(

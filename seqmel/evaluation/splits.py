@@ -71,12 +71,12 @@ class OutOfTime:
 
     Attributes:
         times: one value a row of the labels, indexed as they are: times, numbers, or text that sorts by time.
-        test_share: of the rows that are tested; the cut is between two values, as near to this as there is one.
+        test_fraction: of the rows that are tested; the cut is between two values, as near to this as there is one.
         same_clients: let a client of the training part come again in the test part.
     """
 
     times: pd.Series[Any]
-    test_share: float = 0.3
+    test_fraction: float = 0.3
     same_clients: bool = False
 
     def folds(self, rows: pd.Index[Any]) -> tuple[_Folds, dict[str, Any]]:
@@ -86,8 +86,8 @@ class OutOfTime:
             ConfigError: a share that is not between 0 and 1.
             InputError: a row without a time, only one time, text that does not sort by time, or a client on both sides that is not asked for.
         """
-        if not 0 < self.test_share < 1:
-            raise ConfigError(f"test_share is {self.test_share}. Expected a share between 0 and 1, such as 0.3.")
+        if not 0 < self.test_fraction < 1:
+            raise ConfigError(f"test_fraction is {self.test_fraction}. Expected a share between 0 and 1, such as 0.3.")
         codes, values = pd.factorize(_aligned(self.times, rows, "time"), sort=True)
         _check_sorts(values, str(self.times.name))
         if len(values) < 2:
@@ -96,14 +96,14 @@ class OutOfTime:
                 " Name a column with different times."
             )
         tested = np.cumsum(np.bincount(codes)[::-1])[::-1] / len(codes)  # share at each value or later
-        cut = 1 + int(np.abs(tested[1:] - self.test_share).argmin())
+        cut = 1 + int(np.abs(tested[1:] - self.test_fraction).argmin())
         later = codes >= cut
         train, test = np.flatnonzero(~later), np.flatnonzero(later)
         shared = client_ids(rows[test]).unique().intersection(client_ids(rows[train]))
         if len(shared) and not self.same_clients:
             raise InputError(
                 f"{len(shared):,} clients, such as {shared[0]!r}, have rows before {values[cut]} and from then on, and would"
-                " be trained on and tested. Leave out one side of them, or pass --same-clients if they are meant to be."
+                " be trained on and tested. Leave out one side of them, or pass --allow-client-overlap if they are meant to be."
             )
         about = {
             "kind": "out_of_time",

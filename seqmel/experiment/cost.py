@@ -53,7 +53,7 @@ def cost_table(plan: Plan, results: pd.DataFrame) -> str:
     heads = ["one model", *(f"{data}: {what}" for data in plan.data for what in ("seconds", "steps"))]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in plan.rows:
-        name = with_share(row, max(plan.label_shares))
+        name = with_share(row, max(plan.label_fractions))
         cells = [cell for data in plan.data for cell in _cells(medians.get((data, name)))]
         lines.append(f"| {' | '.join([row, *cells])} |")
     return "\n".join(lines)

@@ -42,7 +42,7 @@ def check_labels(plan: Plan, data: str, labels: Sequence[pd.Series[Any]], client
         problem, _, _ = posed(y, {"events": scored}, "auto", plan.folds, FOLD_SEED, None)
         if problem.task == "regression":
             _check_classes(plan, data, str(y.name))
-        for share in plan.label_shares:
+        for share in plan.label_fractions:
             for fold in range(plan.folds):
                 label_draws(problem, fold, share, FOLD_SEED)
 

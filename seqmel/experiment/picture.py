@@ -14,7 +14,7 @@ from seqmel.evaluation.picture import Line, Panel, draw_panels
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, standard_rows
 from seqmel.experiment.intervals import grids, half_width
 from seqmel.experiment.labels import with_share
-from seqmel.experiment.plan import LABEL_SHARES, Plan
+from seqmel.experiment.plan import LABEL_FRACTIONS, Plan
 
 __all__ = ["curve_panels", "picture"]
 
@@ -39,7 +39,7 @@ def curve_panels(plan: Plan, results: pd.DataFrame) -> list[Panel]:
 
     A kind that is scored at one of several places, such as the linear probe with all labels, makes no line.
     """
-    across = "share of the labels" if plan.curve == LABEL_SHARES else str(plan.curve)
+    across = "share of the labels" if plan.curve == LABEL_FRACTIONS else str(plan.curve)
     places = {name: (line, at) for name, line, at in _places(plan)}
     panels = []
     for (data, target, metric), sets in grids(results).items():
@@ -57,8 +57,8 @@ def _places(plan: Plan) -> Iterator[tuple[str, str, float | None]]:
     """Each set of features that there may be, the line that it is on, and where; None for aggregates, which are of no row."""
     for row in (AGGREGATES, *plan.rows):
         for name, kind in _kinds(plan, row).items():
-            for share in plan.label_shares:
-                if plan.curve == LABEL_SHARES:
+            for share in plan.label_fractions:
+                if plan.curve == LABEL_FRACTIONS:
                     yield with_share(name, share), name, share
                 else:
                     at = None if row == AGGREGATES else plan.place(row)

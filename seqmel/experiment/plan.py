@@ -17,14 +17,14 @@ A data set may lay `options` over the base for itself, such as its number of epo
 rather than read: `cards: {generated: 3000, targets: [gender]}` is the card data of `seqmel demo` with so many clients.
 A row whose objective learns labels (`supervised_contrastive`, `classification`; without `labels` and `target`) is trained once a fold
 and target, on all events and the labels of the fold's training part.
-With `label_shares: [0.05, 0.2, 1]` every row is scored with these shares of the training labels. `published` puts figures that
+With `label_fractions: [0.05, 0.2, 1]` every row is scored with these shares of the training labels. `published` puts figures that
 others reported into a column of their own, by row:
 
     published:
       - {figures: "age accuracy, arXiv 2002.08232", rows: {CoLES: 0.639}}
 
 Where each row sets one option to a number of its own, `curve: embedding_dim` makes the picture a curve across it; in a section it
-is `curve: loss.temperature`. `curve: label_shares` goes across the shares of the labels.
+is `curve: loss.temperature`. `curve: label_fractions` goes across the shares of the labels.
 """
 
 from __future__ import annotations
@@ -43,17 +43,19 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.config import LABELLED, Config, last_said, parse_yaml
+from seqmel.config.renames import new_path, with_new_names
 from seqmel.config.validation_errors import SHAPES
 from seqmel.core.errors import ConfigError, did_you_mean
+from seqmel.core.renames import rename_keys
 from seqmel.demo.generator import TARGETS
 from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, standard_rows
 
-__all__ = ["LABEL_SHARES", "SCORED", "Cell", "DataSet", "Plan", "Published", "option_names", "read_plan"]
+__all__ = ["LABEL_FRACTIONS", "SCORED", "Cell", "DataSet", "Plan", "Published", "option_names", "read_plan"]
 
 SCORED = ("trees", "finetuned", "scratch")
 """What a row's `scored` may be."""
 
-LABEL_SHARES = "label_shares"
+LABEL_FRACTIONS = "label_fractions"
 """The curve that goes across the shares of the labels, and not across an option."""
 
 _Thing = TypeVar("_Thing")
@@ -77,6 +79,15 @@ _OF_FOLD = {"labels": "those of the training part", "target": "the one that is s
 """What a config says of the labels of an objective; the training is handed them."""
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    """A copy; empty where it is no mapping, which the types refuse."""
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _new_names(options: Any) -> Any:
+    return with_new_names(options) if isinstance(options, Mapping) else options
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -95,6 +106,11 @@ class DataSet(_Part):
     """Of a config, laid over the plan's base on this data set; a row's own come on top."""
     seeds: _Seeds | None = None
     """Of the training on this data set; the plan's where null."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_new_names(cls, values: Any) -> Any:
+        return values | {"options": _new_names(values["options"])} if "options" in _mapping(values) else values
 
     @model_validator(mode="after")
     def _comes_from_one_place(self) -> DataSet:
@@ -149,7 +165,7 @@ class Plan(_Part):
     rows: Annotated[dict[_Name, dict[str, Any]], Field(min_length=1)]
     aggregates: bool = True
     """Whether the hand-crafted aggregates are a row too, and each row is scored beside them as well."""
-    label_shares: _Shares = (1.0,)
+    label_fractions: _Shares = (1.0,)
     """Shares of the training labels that each row is scored with, on the same test parts."""
     seeds: _Seeds = (0,)
     folds: Annotated[int, Field(ge=2)] = 5
@@ -158,7 +174,21 @@ class Plan(_Part):
     """Only so many clients of each data set, the first ones; all where null."""
     published: tuple[Published, ...] = ()
     curve: _Name | None = None
-    """An option that each row sets to a number of its own, or `label_shares`: what the picture is a curve across; null for points."""
+    """An option that each row sets to a number of its own, or `label_fractions`: what the picture is a curve across; null for points."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_new_names(cls, values: Any) -> Any:
+        """Options by their new names, so that what lies over the base is found there."""
+        found = rename_keys(_mapping(values), {"label_shares": LABEL_FRACTIONS})
+        if "base" in found:
+            found["base"] = _new_names(found["base"])
+        if "rows" in found:
+            found["rows"] = {name: _new_names(row) for name, row in _mapping(found["rows"]).items()} or found["rows"]
+        if isinstance(found.get("curve"), str):
+            curve = {"label_shares": LABEL_FRACTIONS}.get(found["curve"])
+            found["curve"] = curve or ".".join(new_path(found["curve"].split(".")))
+        return found or values
 
     def config(self, row: str, data: str, seed: int) -> Config:
         """All options of a row on a data set."""
@@ -175,7 +205,7 @@ class Plan(_Part):
         resources = {"memory_limit", "threads"}
         return {
             "preparation": config.preparation.model_dump(mode="json", exclude_defaults=True, exclude=resources),
-            "schema": config.columns.model_dump(mode="json", exclude_defaults=True),
+            "schema": config.schema.model_dump(mode="json", exclude_defaults=True),
         }
 
     def seeds_of(self, data: str) -> tuple[int, ...]:
@@ -191,10 +221,10 @@ class Plan(_Part):
         assert self.curve is not None, "there is a curve"
         said = _within(self.rows[row], self.curve)
         if said is None:
-            known = [LABEL_SHARES, *(name for options in self.rows.values() for name in option_names(options))]
+            known = [LABEL_FRACTIONS, *(name for options in self.rows.values() for name in option_names(options))]
             raise ConfigError(
                 f"row {row!r} sets no {self.curve}, which the curve goes across.{did_you_mean(self.curve, known)} Give"
-                " every row a number there, or name another option, or label_shares."
+                " every row a number there, or name another option, or label_fractions."
             )
         if isinstance(said, str):  # such as 1e-4, which YAML takes for text
             said = _within(self.config(row, next(iter(self.data)), 0).to_dict(), self.curve)
@@ -258,9 +288,11 @@ def read_plan(path: str | Path) -> Plan:
 
 def _check_curve(plan: Plan) -> None:
     """A curve has places, and one row of a kind at each."""
-    if plan.curve == LABEL_SHARES and len(plan.label_shares) < 2:
-        raise ConfigError("A curve across label_shares needs two shares or more, such as label_shares: [0.1, 0.3, 1].")
-    if plan.curve in (None, LABEL_SHARES):
+    if plan.curve == LABEL_FRACTIONS and len(plan.label_fractions) < 2:
+        raise ConfigError(
+            "A curve across label_fractions needs two shares or more, such as label_fractions: [0.1, 0.3, 1]."
+        )
+    if plan.curve in (None, LABEL_FRACTIONS):
         return
     there: dict[tuple[str, float], str] = {}
     for row in plan.rows:

@@ -103,7 +103,7 @@ def _settings(plan: Plan, cell: Cell) -> dict[str, Any]:
     """All that decides a cell's scores; a cell that was run with other settings is not done."""
     options = {} if cell.row == AGGREGATES else plan.config(cell.row, cell.data, cell.seed).to_dict()
     folds = {"folds": plan.folds, "trees": plan.trees, "clients": plan.clients, "aggregates": plan.aggregates}
-    more: dict[str, Any] = {} if plan.label_shares == (1.0,) else {"label_shares": list(plan.label_shares)}
+    more: dict[str, Any] = {} if plan.label_fractions == (1.0,) else {"label_fractions": list(plan.label_fractions)}
     if plan.scored(cell.row) != "trees":
         more["scored"] = plan.scored(cell.row)
     return {"data": plan.data[cell.data].settings(), "config": options} | folds | more
@@ -210,7 +210,7 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
     if not is_prepared(folder):
         prepare(events, folder, config=config, overwrite=True, progress=progress)
     if plan.aggregates and not (output / "prepared" / f"{name}.aggregates.parquet").is_file():
-        columns, limit = config.columns, config.preparation.memory_limit
+        columns, limit = config.schema, config.preparation.memory_limit
         source = open_events(events, client=columns.client, categories=columns.categories, memory_limit=limit)
         features = AggregatePlan.fit(source, infer_schema(source, columns)).compute(source)
         with written_beside(output / "prepared" / f"{name}.aggregates.parquet") as partial:
@@ -297,7 +297,7 @@ def _scores_of_row(
         clients |= aggregates
     else:
         answer = by_finetuning(cell.row, prepared, _begins_from(scored, prepared, config), config)
-    return [score_by_fold(y, clients, answer, folds=plan.folds, shares=plan.label_shares) for y in labels]
+    return [score_by_fold(y, clients, answer, folds=plan.folds, shares=plan.label_fractions) for y in labels]
 
 
 def _begins_from(scored: str, prepared: PreparedSequences, config: Config) -> Callable[[pd.Series[Any]], Model | None]:
@@ -316,8 +316,8 @@ def _by_trees(
     """The scores of each set of features with all labels, and of LightGBM on them with shares of the labels."""
     found: list[dict[str, Any]] = []
     about: dict[str, Any] = {}
-    shares = [share for share in plan.label_shares if share < 1]
-    if 1 in plan.label_shares:
+    shares = [share for share in plan.label_fractions if share < 1]
+    if 1 in plan.label_fractions:
         probes, averages = standard_rows(sets)
         about = score(
             y, sets, probes=probes, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads, kept=kept

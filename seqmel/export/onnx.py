@@ -71,7 +71,7 @@ def build(model: Model) -> onnx.ModelProto:
         raise ModelError("An ONNX file holds models with encoder none, gru or lstm; this one has a transformer.")
     if "attention" in model.encoder.pooling.names:
         raise ModelError(
-            "An ONNX file holds the poolings last, mean, max, std, total and by_category; this model has attention."
+            "An ONNX file holds the poolings last, mean, max, std, log_sum and category_mean; this model has attention."
         )
     graph = Graph()
     embedding = _Export(model, graph).embedding()

@@ -39,7 +39,7 @@ def pooled(g: Graph, of: Clients, pooling: Pooling, states: str, size: int, code
     for name in pooling.names:
         if name == "mean":
             found.append(mean)
-        elif name == "total":
+        elif name == "log_sum":
             log = g.op("Log", g.op("Add", g.op("Abs", total), g.const(1.0, np.float32)))
             found.append(g.op("Mul", g.op("Sign", total), log))
         elif name == "std":
@@ -47,7 +47,7 @@ def pooled(g: Graph, of: Clients, pooling: Pooling, states: str, size: int, code
             variance = g.op("Div", summed(g.op("Mul", away, away)), at_least_one)
             root = g.op("Sqrt", g.op("Add", variance, g.const(1e-6, np.float32)))
             found.append(g.op("Sub", root, g.const(1e-3, np.float32)))
-        elif name == "by_category":
+        elif name == "category_mean":
             found.append(_by_category(g, of, pooling.by_category, states, codes))
         elif name == "max":
             low = g.op("Expand", g.const(-3e38, np.float32), shape)

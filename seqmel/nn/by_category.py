@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.config.options.network import ByCategoryOptions
+from seqmel.config.options.network import CategoryMeanOptions
 from seqmel.core.errors import ConfigError, shown
 from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
@@ -21,7 +21,7 @@ from seqmel.data.vocabulary import UNSEEN, Vocabulary
 __all__ = ["ByCategory", "column_to_pool_by"]
 
 
-def column_to_pool_by(options: ByCategoryOptions, vocabulary: Vocabulary) -> str | None:
+def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> str | None:
     """The column that events are pooled by: as asked; else the one that most numbers are scaled within; else the one with
     the most values that all have a place, or with the fewest; None where nothing is categorical.
 
@@ -31,7 +31,7 @@ def column_to_pool_by(options: ByCategoryOptions, vocabulary: Vocabulary) -> str
     sizes = {name: len(codes.values) for name, codes in vocabulary.categorical.items()}
     if options.column is not None and options.column not in sizes:
         raise ConfigError(
-            f"by_category.column is {options.column!r}, which is no categorical column of the events."
+            f"category_mean.column is {options.column!r}, which is no categorical column of the events."
             f" Expected one of: {shown(list(sizes)) or 'there is none'}."
         )
     if options.column is not None or not sizes:
@@ -53,7 +53,7 @@ class ByCategory(nn.Module):
         options: how many kinds, and numbers of each.
     """
 
-    def __init__(self, column: str, codes: int, *, input_size: int, options: ByCategoryOptions) -> None:
+    def __init__(self, column: str, codes: int, *, input_size: int, options: CategoryMeanOptions) -> None:
         super().__init__()
         self.column = column
         self.slots = min(codes, options.values + UNSEEN + 1)

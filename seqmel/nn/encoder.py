@@ -38,7 +38,7 @@ class SequenceEncoder(nn.Module):
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         super().__init__()
-        options = config.events
+        options = config.event_encoder
         self.events = EventEncoder(
             vocabulary,
             hidden_size=options.hidden_size,
@@ -59,7 +59,7 @@ class SequenceEncoder(nn.Module):
         self.vector_size = config.embedding_dim or pooled
         projects = self.vector_size != pooled or bool(config.matryoshka) or (joined and bool(of_states))
         self.project = nn.Linear(pooled, self.vector_size) if projects else None
-        self.end_us = vocabulary.time.end_us if config.profile and config.embedding_dim is None else None
+        self.end_us = vocabulary.time.end_us if config.recency_features and config.embedding_dim is None else None
         self.output_size = (
             self.vector_size + (0 if joined else of_states) + (PROFILE_SIZE if self.end_us is not None else 0)
         )
@@ -184,17 +184,17 @@ def _of_states(summary: Summary) -> Summary:
 
 def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategory | None:
     """None where it is not asked for, or beside other poolings where nothing is categorical."""
-    if "by_category" not in config.pooling:
+    if "category_mean" not in config.pooling:
         return None
-    column = column_to_pool_by(config.by_category, vocabulary)
+    column = column_to_pool_by(config.category_mean, vocabulary)
     if column is None and len(config.pooling) == 1:
         raise ConfigError(
-            "pooling is by_category alone, and the events have no categorical column. Name another pooling."
+            "pooling is category_mean alone, and the events have no categorical column. Name another pooling."
         )
     if column is None:
         return None
     codes = vocabulary.categorical[column].size
-    return ByCategory(column, codes, input_size=size, options=config.by_category)
+    return ByCategory(column, codes, input_size=size, options=config.category_mean)
 
 
 def _sequence_encoder(config: Config, input_size: int) -> Recurrent | Transformer | None:

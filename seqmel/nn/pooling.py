@@ -42,7 +42,7 @@ def side_by_side(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
-POOLINGS = ("last", "mean", "max", "std", "total", "attention", "by_category")
+POOLINGS = ("last", "mean", "max", "std", "log_sum", "attention", "category_mean")
 """Names of the ways to pool."""
 
 Summary: TypeAlias = dict[str, Tensor]
@@ -52,9 +52,9 @@ Summary: TypeAlias = dict[str, Tensor]
 class Pooling(nn.Module):
     """Several ways of pooling, their results side by side: (E, H) -> (B, len(names) * H).
 
-    "total" is sign(s) ln(1 + |s|) of the sum s: with "mean" beside it, it tells how many events there were of what.
+    "log_sum" is sign(s) ln(1 + |s|) of the sum s: with "mean" beside it, it tells how many events there were of what.
     "attention" is a learned weight for each event and head of 32 numbers (self-attentive embedding, Lin et al.,
-    arXiv 1703.03130), "by_category" a learned mean within each kind of event; the others have nothing to learn. An empty
+    arXiv 1703.03130), "category_mean" a learned mean within each kind of event; the others have nothing to learn. An empty
     sequence gives zeros.
 
     Pooling goes through a summary, and summaries of the earlier and the later part of a sequence can be merged, so that
@@ -63,10 +63,10 @@ class Pooling(nn.Module):
 
     def __init__(self, names: Sequence[str], *, size: int, by_category: ByCategory | None = None) -> None:
         super().__init__()
-        self.names = tuple(name for name in names if name != "by_category" or by_category is not None)
-        self.by_category = by_category if "by_category" in self.names else None
+        self.names = tuple(name for name in names if name != "category_mean" or by_category is not None)
+        self.by_category = by_category if "category_mean" in self.names else None
         self.sizes = [
-            self.by_category.output_size if n == "by_category" and self.by_category else size for n in self.names
+            self.by_category.output_size if n == "category_mean" and self.by_category else size for n in self.names
         ]
         self.output_size = sum(self.sizes)
         self.heads = next(h for h in range(max(1, size // 32), 0, -1) if size % h == 0)
@@ -93,7 +93,7 @@ class Pooling(nn.Module):
         states = states.float()
         count = batch.offsets.diff().unsqueeze(1).float()
         summary = {"count": count}
-        if not {"mean", "std", "total"}.isdisjoint(self.names):
+        if not {"mean", "std", "log_sum"}.isdisjoint(self.names):
             summary["mean"] = segment_sum(states, batch) / count.clamp(min=1)
         if "std" in self.names:
             # squares are least about the mean: no gradient goes through it
@@ -121,10 +121,10 @@ class Pooling(nn.Module):
     def _one(self, name: str, summary: Summary) -> Tensor:
         if name == "std":  # zero for a single event; the constant keeps the gradient finite where all events are equal
             return (summary["squares"] / summary["count"].clamp(min=1) + 1e-6).sqrt() - 1e-3
-        if name == "total":
+        if name == "log_sum":
             total = summary["mean"] * summary["count"]
             return total.sign() * total.abs().log1p()
-        if name == "by_category" and self.by_category is not None:
+        if name == "category_mean" and self.by_category is not None:
             return self.by_category.read(summary["kinds"])
         if name == "attention":
             weight = torch.where(summary["weight"] > 0, summary["weight"], 1.0)

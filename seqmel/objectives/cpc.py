@@ -37,7 +37,7 @@ class CPC(nn.Module):
         head_size: width in which states and events are compared.
         temperature: T.
         negatives: "batch", all events that are looked for, or "others", those of other clients alone.
-        most_events: from so many randomly chosen places is looked ahead at most, for each step; where several processes
+        max_events: from so many randomly chosen places is looked ahead at most, for each step; where several processes
             train together, each has so many, and what they look for is compared with that of all.
     """
 
@@ -50,7 +50,7 @@ class CPC(nn.Module):
         head_size: int = 128,
         temperature: float = 0.1,
         negatives: str = "batch",
-        most_events: int = 1024,
+        max_events: int = 1024,
     ) -> None:
         super().__init__()
         self.to_key = nn.Linear(event_size, head_size, bias=False)
@@ -58,7 +58,7 @@ class CPC(nn.Module):
         self.event_size = event_size
         self.temperature = temperature
         self.others_only = negatives == "others"
-        self.most_events = most_events
+        self.max_events = max_events
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats a step; zero where no view has two events."""
@@ -69,7 +69,7 @@ class CPC(nn.Module):
         costs, asked = [], 0
         for step, ahead in enumerate(self.ahead, 1):
             places = (left >= step).nonzero()[:, 0]
-            places = sent(places[torch.randperm(len(places))[: self.most_events]], events.device)
+            places = sent(places[torch.randperm(len(places))[: self.max_events]], events.device)
             found = places + step
             queries = gathered(ahead(take_rows(states, places)))
             keys = gathered(self.to_key(take_rows(states, found)[:, : self.event_size]))

@@ -31,17 +31,23 @@ class MaskedEvents(nn.Module):
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, *, event_size: int, state_size: int, share: float = 0.15, head_size: int = 256
+        self,
+        vocabulary: Vocabulary,
+        *,
+        event_size: int,
+        state_size: int,
+        mask_ratio: float = 0.15,
+        head_size: int = 256,
     ) -> None:
         super().__init__()
         self.decoder = EventDecoder(vocabulary, input_size=state_size, hidden_size=head_size, time=False)
         self.stand_in = nn.Parameter(torch.randn(event_size) * 0.1)
-        self.share = share
+        self.mask_ratio = mask_ratio
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats a hidden event; at least one event is hidden."""
         events = encoded.batch.sequences
-        count = max(1, round(self.share * events.events))
+        count = max(1, round(self.mask_ratio * events.events))
         hidden = sent(torch.randperm(events.events)[:count].sort().values, events.device)
         states = take_rows(encoded.encoder.states(events, hidden=hidden, stand_in=self.stand_in), hidden)
         rows = torch.arange(len(hidden), device=events.device)

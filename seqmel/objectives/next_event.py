@@ -32,7 +32,7 @@ class NextEvent(nn.Module):
         state_size: width of the encoder's states.
         head_size: width of the decoder's inner layer.
         views: how many views of each client are learnt from; None takes all.
-        most_events: how many randomly chosen events of a batch are predicted at most; a wide vocabulary costs memory.
+        max_events: how many randomly chosen events of a batch are predicted at most; a wide vocabulary costs memory.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class NextEvent(nn.Module):
         state_size: int,
         head_size: int = 256,
         views: int | None = None,
-        most_events: int = 4096,
+        max_events: int = 4096,
     ) -> None:
         super().__init__()
         self.decoder = EventDecoder(vocabulary, input_size=state_size, hidden_size=head_size, gap=True)
         self.views = views
-        self.most_events = most_events
+        self.max_events = max_events
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats an event; zero where no view has two events."""
@@ -56,7 +56,7 @@ class NextEvent(nn.Module):
         begins = events.lengths.cumsum(0) - events.lengths
         first[begins[events.lengths > 0]] = True
         targets = (~first).nonzero()[:, 0]
-        targets = sent(targets[torch.randperm(len(targets))[: self.most_events]], events.device)
+        targets = sent(targets[torch.randperm(len(targets))[: self.max_events]], events.device)
         rows = torch.arange(len(targets), device=events.device)
         gaps = events.time.index_select(0, targets) - events.time.index_select(0, targets - 1)
         costs = self.decoder.costs(take_rows(states, targets - 1), rows, events.take(targets), gaps=gaps)

@@ -26,18 +26,18 @@ from seqmel.objectives.parts import answer_head, nothing
 __all__ = ["ReplacedToken", "corrupted"]
 
 
-def corrupted(events: SequenceBatch, share: float, feature_share: float) -> tuple[SequenceBatch, Tensor]:
+def corrupted(events: SequenceBatch, share: float, feature_fraction: float) -> tuple[SequenceBatch, Tensor]:
     """A batch with swapped features, and (E,) bool: which events are not what they were.
 
     Args:
         events: two events at least; they are left as they are.
         share: share of the events that get values of another one; at least one does.
-        feature_share: chance of each feature of such an event to be swapped; one always is.
+        feature_fraction: chance of each feature of such an event to be swapped; one always is.
     """
     count = max(1, round(share * events.events))
     chosen = torch.randperm(events.events)[:count]
     donors = (chosen + torch.randint(1, events.events, (count,))) % events.events  # any event but itself
-    swapped = torch.rand(count, len(events.columns)) < feature_share
+    swapped = torch.rand(count, len(events.columns)) < feature_fraction
     swapped[torch.arange(count), torch.randint(len(events.columns), (count,))] = True
     changed = torch.zeros(events.events, dtype=torch.bool, device=events.device)
     columns = {}
@@ -55,23 +55,23 @@ class ReplacedToken(nn.Module):
     Args:
         state_size: width of the encoder's states.
         share: share of the events that are corrupted.
-        feature_share: chance of each feature of such an event to be swapped.
+        feature_fraction: chance of each feature of such an event to be swapped.
         head_size: width of the discriminator's inner layer.
     """
 
     def __init__(
-        self, *, state_size: int, share: float = 0.15, feature_share: float = 0.5, head_size: int = 256
+        self, *, state_size: int, corrupt_ratio: float = 0.15, feature_fraction: float = 0.5, head_size: int = 256
     ) -> None:
         super().__init__()
         self.head = answer_head(state_size, head_size)
-        self.share = share
-        self.feature_share = feature_share
+        self.corrupt_ratio = corrupt_ratio
+        self.feature_fraction = feature_fraction
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats an event; zero where there are not two events."""
         if encoded.batch.sequences.events < 2:
             return mean_over_ranks(nothing(self), 0)
-        events, changed = corrupted(encoded.batch.sequences, self.share, self.feature_share)
+        events, changed = corrupted(encoded.batch.sequences, self.corrupt_ratio, self.feature_fraction)
         scores = self.head(encoded.encoder.states(events))[:, 0].float()
         costs = F.binary_cross_entropy_with_logits(scores, changed.float(), reduction="sum")
         return mean_over_ranks(costs, events.events)

@@ -41,7 +41,7 @@ def split_clients(sequences: EncodedSequences, config: Config) -> Split:
     least = config.training.min_events
     able = (RandomSlices.eligible(sequences.lengths) & (sequences.lengths >= least)).nonzero()[:, 0]
     mixed = able[torch.randperm(len(able), generator=generator(config.seed, Stream.SPLIT))]
-    held = min(int(len(able) * config.training.validation_share), _MOST_VALIDATION_CLIENTS)
+    held = min(int(len(able) * config.training.validation_fraction), _MOST_VALIDATION_CLIENTS)
     held = held if held >= 2 else 0
     split = Split(training=mixed[held:].sort().values, validation=mixed[:held].sort().values)
     if len(split.training) < 2:
@@ -65,7 +65,7 @@ def settle(config: Config, sequences: EncodedSequences) -> Config:
     one_given = None in (views.min_length, views.max_length)
     if views.name == "last_k" and one_given and views.same(shortest, longest):
         shortest, longest = (shortest, 2 * shortest) if views.min_length else ((longest + 1) // 2, longest)
-    steps = max(1, int(len(sequences) * (1 - training.validation_share)) // training.batch_size)
+    steps = max(1, int(len(sequences) * (1 - training.validation_fraction)) // training.batch_size)
     epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, -(-_STEPS // steps))) if training.epochs is None else training.epochs
     return config.model_copy(
         update={

@@ -80,7 +80,7 @@ def fit(
     config = settle(config, sequences)
     split = split_clients(sequences, config)
     _check_shares(config, split)
-    placed = sequences.to(device) if config.training.data == "device" else sequences
+    placed = sequences.to(device) if config.training.storage == "device" else sequences
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(config.seed)
         encoder = new_encoder(config, vocabulary, sequences, split.training)

@@ -35,7 +35,7 @@ _EVENTS_AT_ONCE = 1_000_000
 def new_encoder(
     config: Config, vocabulary: Vocabulary, sequences: EncodedSequences, clients: Tensor | None = None
 ) -> SequenceEncoder:
-    """An encoder with new weights from torch's own state; its categories begin as `events.pretrain` says.
+    """An encoder with new weights from torch's own state; its categories begin as `event_encoder.category_init` says.
 
     Args:
         config: all options.
@@ -44,12 +44,14 @@ def new_encoder(
         clients: positions of those to count in; all where None.
     """
     encoder = SequenceEncoder(config, vocabulary)
-    if config.events.pretrain is None:
+    if config.event_encoder.category_init is None:
         return encoder
     clients = torch.arange(len(sequences)) if clients is None else clients
     table, random = encoder.events.table.data, generator(config.seed, Stream.CATEGORY_INIT)
     for name, codes in vocabulary.categorical.items():
-        matrix = ppmi(cooccurrences(sequences, clients, name, codes=codes.size, window=config.events.pretrain_window))
+        matrix = ppmi(
+            cooccurrences(sequences, clients, name, codes=codes.size, window=config.event_encoder.category_init_window)
+        )
         near = torch.from_numpy(np.asarray(matrix.sum(1)).ravel() > 0)
         if near.any():
             vectors = torch.from_numpy(factors(matrix, table.shape[1])).float()[near]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seqmel.config import Config, as_config
+from seqmel.config.renames import with_new_names
 from seqmel.core.atomic_files import (
     alone,
     check_output,
@@ -69,13 +70,13 @@ def _prepare_into(folder: Path, events: Events, config: Config, model: Model | N
     folder.mkdir(exist_ok=True)  # the engine makes a folder to spill to, but not the one around it
     source = open_events(
         events,
-        client=model.schema.client if model else config.columns.client,
-        categories=model.vocabulary.categorical if model else config.columns.categories,
+        client=model.schema.client if model else config.schema.client,
+        categories=model.vocabulary.categorical if model else config.schema.categories,
         memory_limit=options.memory_limit,
         threads=options.threads,
         temp_folder=folder / "sorting",
     )
-    schema = model.schema if model else infer_schema(source, config.columns)
+    schema = model.schema if model else infer_schema(source, config.schema)
     vocabulary = model.vocabulary if model else fit_vocabulary(
         source, schema, min_count=options.min_count, max_categories=options.max_categories
     )  # fmt: skip
@@ -204,7 +205,7 @@ def _check_first(config: Config) -> None:
 
     resolve_device(config.device)
     make_loss(config)
-    labels_of(config, config.columns.client)
+    labels_of(config, config.schema.client)
 
 
 def _check_shape(initial: Model, wanted: Config) -> None:
@@ -215,7 +216,7 @@ def _check_shape(initial: Model, wanted: Config) -> None:
             f"Training cannot go on from a model of another shape (matryoshka: {list(before.matryoshka)} there,"
             f" {list(wanted.matryoshka)} now, which decides whether there is a projection). Train a new model."
         )
-    for name in ("events", "encoder", "pooling", "by_category", "embedding_dim", "profile"):
+    for name in ("event_encoder", "encoder", "pooling", "category_mean", "embedding_dim", "recency_features"):
         old, new = before.to_dict()[name], wanted.to_dict()[name]
         if old != new:
             raise ConfigError(
@@ -275,7 +276,7 @@ def _work_folder(output: Path, wanted: dict[str, Any], seen: Any, *, resume: boo
     if work.exists() and not resume:
         shutil.rmtree(work)
     try:
-        if options.is_file() and (before := _read(options)) != wanted:
+        if options.is_file() and (before := _options_before(options)) != wanted:
             raise OutputError(
                 f"The unfinished run in {work} has other options ({_first_difference(before, wanted)})."
                 " Resume it with the same options, or discard it with --overwrite."
@@ -291,6 +292,16 @@ def _work_folder(output: Path, wanted: dict[str, Any], seen: Any, *, resume: boo
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     return work
+
+
+def _options_before(path: Path) -> Any:
+    """The options of an unfinished run, also of one that an earlier version began."""
+    options = _read(path)
+    if not isinstance(options, dict):
+        return options
+    if isinstance(options.get("config"), dict):
+        return options | {"config": with_new_names(options["config"], quiet=True)}
+    return with_new_names(options, quiet=True)
 
 
 def _read(path: Path) -> Any:
@@ -324,7 +335,7 @@ def prepared_in(
     if is_prepared(events):
         prepared = open_prepared(events, vocabulary=model.vocabulary if model else None)
         for name in ("client", "time"):
-            said, there = getattr(config.columns, name), getattr(prepared.schema, name)
+            said, there = getattr(config.schema, name), getattr(prepared.schema, name)
             if said not in (None, there):
                 raise SchemaError(
                     f"{events} was prepared with the {name} column {there!r}, not {said!r}. Prepare the events again, or leave"
@@ -344,7 +355,7 @@ def _trained(
     from seqmel.training.batches import settle
     from seqmel.training.fit import fit
 
-    sequences = prepared.sequences.in_memory() if config.training.data == "memory" else prepared.sequences
+    sequences = prepared.sequences.in_memory() if config.training.storage == "memory" else prepared.sequences
     settled = settle(config, sequences)
     began = time.monotonic()
     encoder, history = fit(

@@ -64,7 +64,7 @@ def test_the_gpu_script_refuses_in_one_line_where_there_is_no_gpu(tmp_path: Path
 
 
 def test_scaling_gives_a_row_a_stage_and_size(tmp_path: Path) -> None:
-    small = ["--set", "events.hidden_size=16", "--set", "device=cpu"]
+    small = ["--set", "event_encoder.hidden_size=16", "--set", "device=cpu"]
     done = script("scaling.py", "-o", tmp_path, "--clients", 30, 60, "--train-up-to", 30, *small)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "scaling.json").read_text())

@@ -484,7 +484,7 @@ def test_the_real_command_trains_and_embeds(tmp_path: Path) -> None:
         "--set",
         "encoder.hidden_size=8",
         "--set",
-        "events.hidden_size=8",
+        "event_encoder.hidden_size=8",
         "--device",
         "cpu",
         "--epochs",

@@ -56,7 +56,7 @@ def test_a_model_is_fine_tuned_and_predicts(run: Run, model_folder: Path) -> Non
 
 
 def test_without_a_model_it_starts_from_scratch(run: Run) -> None:
-    small = ["--set", "events.hidden_size=16", "--set", "preparation.min_count=2"]
+    small = ["--set", "event_encoder.hidden_size=16", "--set", "preparation.min_count=2"]
     code, out, _ = run(
         "finetune", "events.parquet", "labels.parquet", "--target", "odd", "-o", "m", "--from-scratch", *QUICK, *small
     )
@@ -87,7 +87,7 @@ def test_without_a_model_it_starts_from_scratch(run: Run) -> None:
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--set", "encoder.hidden_size=8"],
          ["encoder.hidden_size cannot be changed by fine-tuning: the model has 16"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--calibrate", "--set",
-          "finetuning.validation_share=0"], ["calibrate needs clients held out"]),
+          "finetuning.validation_fraction=0"], ["calibrate needs clients held out"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--task", "ranking"], ["--task cannot be"]),
     ],
 )  # fmt: skip

@@ -65,7 +65,7 @@ def evaluate(
 
 
 def test_an_out_of_time_evaluation_says_where_it_cut_and_how_its_interval_was_made(folder: Path) -> None:
-    done = seqmel(*evaluate(folder, "--out-of-time", "day", "--test-share", 0.2, "--json", folder / "s.json"))
+    done = seqmel(*evaluate(folder, "--time-split", "day", "--test-fraction", 0.2, "--json", folder / "s.json"))
     said = " ".join(done.stdout.split())
     assert done.exit_code == 0
     assert "bootstrap over the 18 test clients" in said
@@ -85,7 +85,7 @@ def test_groups_stay_in_one_fold(folder: Path) -> None:
 
 def test_labels_and_embeddings_of_clients_and_moments_are_matched_by_both(folder: Path) -> None:
     monthly = evaluate(
-        folder, "--moment", "month", "--trees", 40, "--json", folder / "s.json",
+        folder, "--time-column", "month", "--trees", 40, "--json", folder / "s.json",
         labels="monthly.parquet", vectors="as_of.parquet",
     )  # fmt: skip
     assert seqmel(*monthly).exit_code == 0
@@ -93,15 +93,15 @@ def test_labels_and_embeddings_of_clients_and_moments_are_matched_by_both(folder
     auroc = next(s["mean"] for s in scores["scores"] if s["metric"] == "auroc")
     assert (scores["clients"], scores["split"]["column"]) == (270, "client_id")
     assert auroc > 0.95
-    line = refusal(*monthly, "--out-of-time", "month")
+    line = refusal(*monthly, "--time-split", "month")
     assert "90 clients" in line
-    assert "--same-clients" in line
-    assert seqmel(*monthly, "--out-of-time", "month", "--same-clients").exit_code == 0
+    assert "--allow-client-overlap" in line
+    assert seqmel(*monthly, "--time-split", "month", "--allow-client-overlap").exit_code == 0
 
 
 def test_curves_are_printed_written_and_drawn(folder: Path) -> None:
     done = seqmel(
-        *evaluate(folder, "--label-fractions", "0.1,1", "--sizes", "1,2,full", "--number-types", "float32,int8"),
+        *evaluate(folder, "--label-fractions", "0.1,1", "--dims", "1,2,full", "--dtypes", "float32,int8"),
         "--json", folder / "s.json", "--plot", folder / "curves.png",
     )  # fmt: skip
     assert done.exit_code == 0
@@ -140,24 +140,24 @@ def test_retrieval_prints_both_tables_and_whose_figures_they_are(model_folder: P
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--out-of-time", "dya"], "No column 'dya' in .*Did you mean 'day'.*--out-of-time"),
+        (["--time-split", "dya"], "No column 'dya' in .*Did you mean 'day'.*--time-split"),
         (["--group", "brunch"], "No column 'brunch' in .*Did you mean 'branch'.*--group"),
         (["--group", "half"], "3 folds of whole groups need 3 groups; 'half' has 2"),
-        (["--out-of-time", "day", "--group", "branch"], "two ways to split"),
-        (["--out-of-time", "day", "--test-share", "1.2"], "test_share is 1.2"),
-        (["--test-share", "0.2"], "--test-share has no meaning for folds"),
+        (["--time-split", "day", "--group", "branch"], "two ways to split"),
+        (["--time-split", "day", "--test-fraction", "1.2"], "test_fraction is 1.2"),
+        (["--test-fraction", "0.2"], "--test-fraction has no meaning for folds"),
         (["--time-format", "%d"], "--time-format has no meaning for embeddings alone"),
-        (["--out-of-time", "left"], "training part .* has no client of class '1'"),
-        (["--same-clients"], "--same-clients belongs to --out-of-time"),
+        (["--time-split", "left"], "training part .* has no client of class '1'"),
+        (["--allow-client-overlap"], "--allow-client-overlap belongs to --time-split"),
         (["--label-fractions", "0.1,2"], "fraction 2 is out of range"),
         (["--label-fractions", "half"], "--label-fractions cannot be 'half'"),
-        (["--sizes", "big"], "--sizes cannot be 'big'"),
-        (["--sizes", "4"], "cannot be reduced to 4"),
-        (["--sizes", "2", "--number-types", "int4"], "no number type 'int4'"),
-        (["--number-types", "int8"], "belongs to --sizes"),
+        (["--dims", "big"], "--dims cannot be 'big'"),
+        (["--dims", "4"], "cannot be reduced to 4"),
+        (["--dims", "2", "--dtypes", "int4"], "no number type 'int4'"),
+        (["--dtypes", "int8"], "belongs to --dims"),
         (["--plot", "curves.png"], "--plot draws curves"),
-        (["--moment", "month"], "No column 'month'"),
-        (["--moment", "day", "--events", "events.parquet"], "--moment and --events"),
+        (["--time-column", "month"], "No column 'month'"),
+        (["--time-column", "day", "--events", "events.parquet"], "--time-column and --events"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(folder: Path, options: list[str], says: str) -> None:
@@ -174,7 +174,7 @@ def test_rows_of_several_moments_are_refused_where_no_moment_is_named(folder: Pa
 def test_embeddings_of_other_dimensions_are_not_compared(folder: Path) -> None:
     line = refusal("drift", folder / "vectors.parquet", folder / "narrow.parquet")
     assert "The reference has 4 dimensions, the current vectors 3." in line
-    assert "p-value" in refusal("drift", folder / "vectors.parquet", folder / "moved.parquet", "--p-value", 0)
+    assert "p-value" in refusal("drift", folder / "vectors.parquet", folder / "moved.parquet", "--alpha", 0)
 
 
 def test_retrieval_of_too_few_clients_is_refused(model_folder: Path, tmp_path: Path) -> None:

@@ -20,7 +20,14 @@ from seqmel.core.errors import InputError, OutputError
 from seqmel.core.progress import record, silent
 from seqmel.model import load_model
 
-SMALL = ["--set", "encoder.hidden_size=8", "--set", "events.hidden_size=8", "--set", "training.validation_share=0.3"]
+SMALL = [
+    "--set",
+    "encoder.hidden_size=8",
+    "--set",
+    "event_encoder.hidden_size=8",
+    "--set",
+    "training.validation_fraction=0.3",
+]
 Run = Callable[..., int]
 
 

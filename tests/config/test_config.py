@@ -13,7 +13,7 @@ from seqmel.core.errors import ConfigError
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"trainin": {"epochs": 1}}, r"unknown option 'trainin'\. Did you mean 'training'\?"),
     ({"training": {"epoch": 1}}, r"unknown option 'training\.epoch'\. Did you mean 'epochs' or 'step_epochs'\?"),
-    ({"hidden_size": 9}, r"unknown option 'hidden_size'\. It is an option of: events\.hidden_size"),
+    ({"hidden_size": 9}, r"unknown option 'hidden_size'\. It is an option of: event_encoder\.hidden_size"),
     ({"encoder": {"name": "gru", "heads": 2}}, r"unknown option 'encoder\.heads'"),
     ({"encoder": {"hiden_size": 2}}, r"unknown option 'encoder\.hiden_size'\. Did you mean 'hidden_size'\?"),
     (
@@ -37,7 +37,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"training": {"epochs": "ten"}}, r"training\.epochs = 'ten': .*valid integer"),
     ({"training": {"batch_size": 1}}, r"training\.batch_size = 1: .*greater than or equal to 2"),
     ({"training": {"learning_rate": 0}}, r"training\.learning_rate = 0: .*greater than 0"),
-    ({"training": {"validation_share": 1}}, r"training\.validation_share = 1"),
+    ({"training": {"validation_fraction": 1}}, r"training\.validation_fraction = 1"),
     ({"encoder": 5}, r"encoder"),
     ({"seed": -1}, r"seed = -1"),
     ({"embedding_dim": 0}, r"embedding_dim = 0"),
@@ -55,10 +55,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         "the loss triplet takes triplets, the miner hard_negatives gives pairs; expected one of: batch_all, batch_hard",
     ),
     (
-        {"loss": "margin", "miner": {"name": "batch_hard", "skip": 1}},
+        {"loss": "margin", "miner": {"name": "batch_hard", "skip_hardest": 1}},
         "the loss margin takes pairs, the miner batch_hard gives triplets; expected one of: hard_negatives",
     ),
-    ({"loss": "triplet", "miner": {"name": "easy_positive", "skip": 1}}, "skip is for negative: hard, found semi_hard"),
+    (
+        {"loss": "triplet", "miner": {"name": "easy_positive", "skip_hardest": 1}},
+        "skip_hardest is for negative: hard, found semi_hard",
+    ),
     ({"loss": "vicreg", "miner": "semi_hard"}, "the loss vicreg takes no miner, found semi_hard; set miner to null"),
     ({"loss": "tripplet"}, r"loss cannot be 'tripplet'.*Did you mean 'triplet'"),
     ({"loss": {"name": "triplet", "margn": 1}}, r"unknown option 'loss\.margn'\. Did you mean 'margin'\?"),
@@ -80,27 +83,33 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         r"the loss infonce would do nothing: no part of the objective \(next_event, masked_events\) compares clients",
     ),
     (
-        {"pooling": ["mean", "max"], "by_category": {"size": 4}},
-        r"by_category would do nothing: pooling \(mean, max\) does not name it\. Leave it out, or add by_category to pooling",
+        {"pooling": ["mean", "max"], "category_mean": {"size": 4}},
+        r"category_mean would do nothing: pooling \(mean, max\) does not name it\. Leave it out, or add category_mean to pooling",
     ),
-    ({"events": {"pretrain_window": 3}}, r"events: pretrain_window 3 is for pretrain: ppmi, found null"),
+    (
+        {"event_encoder": {"category_init_window": 3}},
+        r"event_encoder: category_init_window 3 is for category_init: ppmi, found null",
+    ),
     ({"encoder": {"name": "lstm", "dropout": 0.1}}, r"encoder: dropout 0\.1 is between layers, and layers is 1"),
     (
         {"loss": {"name": "margin", "learn_beta": False, "beta_weight": 0.5}},
         r"loss: beta_weight 0\.5 draws a learnt beta down, and learn_beta is false",
     ),
     (
-        {"training": {"patience": 3, "validation_share": 0}},
-        r"training: patience 3 watches clients held out; validation_share is 0",
+        {"training": {"patience": 3, "validation_fraction": 0}},
+        r"training: patience 3 watches clients held out; validation_fraction is 0",
     ),
     ({"loss": {"name": "contrastive", "power": 3}}, r"loss\.power cannot be '3'\. Expected one of: 1, 2"),
     (
-        {"loss": "triplet", "miner": {"most": 3}},
-        r"unknown option 'miner\.most'\. It is an option of: miner all_negatives",
+        {"loss": "triplet", "miner": {"max_triplets": 3}},
+        r"unknown option 'miner\.max_triplets'\. It is an option of: miner batch_all",
     ),
     ({"loss": "contrastive", "miner": {"memory": -1}}, r"miner\.memory = -1: .*greater than or equal to 0"),
-    ({"loss": "margin", "miner": {"nearest": 1.9}}, r"miner: nearest 1\.9 is larger than farthest 1\.4"),
-    ({"events": {"pretrain": "word2vec"}}, r"events\.pretrain cannot be 'word2vec'\. Expected one of: ppmi"),
+    ({"loss": "margin", "miner": {"cutoff": 1.9}}, r"miner: cutoff 1\.9 is larger than nonzero_loss_cutoff 1\.4"),
+    (
+        {"event_encoder": {"category_init": "word2vec"}},
+        r"event_encoder\.category_init cannot be 'word2vec'\. Expected one of: ppmi",
+    ),
     (
         {"sampler": "category"},
         r"sampler cannot be 'category'\. Expected one of: random, category_balanced, offline_hard",
@@ -166,11 +175,11 @@ def test_the_last_k_may_have_one_length_where_dropout_tells_them_apart_or_a_mode
 
 def test_options_of_a_method_of_several_words_can_be_set_one_by_one() -> None:
     config = read_config(
-        None, ["loss=triplet", "loss.margin=0.7", "miner.name=batch_all", "miner.most=9", "views.count=3"]
+        None, ["loss=triplet", "loss.margin=0.7", "miner.name=batch_all", "miner.max_triplets=9", "views.count=3"]
     )
     assert config.loss.model_dump()["margin"] == 0.7
     assert config.miner is not None
-    assert (config.miner.name, config.miner.model_dump()["most"], config.views.count) == ("batch_all", 9, 3)
+    assert (config.miner.name, config.miner.model_dump()["max_triplets"], config.views.count) == ("batch_all", 9, 3)
 
 
 def test_a_pair_loss_mines_hard_negatives_unless_told_otherwise() -> None:
@@ -209,21 +218,21 @@ def test_the_loss_of_a_preset_is_taken_where_a_setting_asks_for_another_objectiv
 
 @pytest.mark.parametrize(
     "options",
-    [{"pooling": "mean", "by_category": {"size": 4}}, {"events": {"pretrain_window": 3}}, {"encoder": {"dropout": 0.1}},
-     {"loss": {"name": "margin", "learn_beta": False, "beta_weight": 0.5}}, {"training": {"patience": 3, "validation_share": 0}}],
+    [{"pooling": "mean", "category_mean": {"size": 4}}, {"event_encoder": {"category_init_window": 3}}, {"encoder": {"dropout": 0.1}},
+     {"loss": {"name": "margin", "learn_beta": False, "beta_weight": 0.5}}, {"training": {"patience": 3, "validation_fraction": 0}}],
     ids=str,
 )  # fmt: skip
 def test_what_does_nothing_is_taken_of_a_model_that_is_there(options: dict[str, Any]) -> None:
     assert Config.of(Config.of(options, lenient=True).to_dict(), lenient=True) == Config.of(options, lenient=True)
 
 
-def test_by_category_of_a_preset_is_taken_where_a_setting_asks_for_another_pooling(tmp_path: Path) -> None:
+def test_category_mean_of_a_preset_is_taken_where_a_setting_asks_for_another_pooling(tmp_path: Path) -> None:
     preset = tmp_path / "my.yaml"
-    preset.write_text("pooling: [mean, by_category]\nby_category: {size: 4}\nobjective: coles\n")
-    assert read_config(preset, ["pooling=mean"]).by_category.size == 4
-    assert read_config(preset, ["objective=event_prediction"]).by_category.size == 4
-    with pytest.raises(ConfigError, match=r"my\.yaml: by_category would do nothing"):
-        read_config(preset, ["pooling=mean", "by_category.size=3"])
+    preset.write_text("pooling: [mean, category_mean]\ncategory_mean: {size: 4}\nobjective: coles\n")
+    assert read_config(preset, ["pooling=mean"]).category_mean.size == 4
+    assert read_config(preset, ["objective=event_prediction"]).category_mean.size == 4
+    with pytest.raises(ConfigError, match=r"my\.yaml: category_mean would do nothing"):
+        read_config(preset, ["pooling=mean", "category_mean.size=3"])
 
 
 @pytest.mark.parametrize(
@@ -268,7 +277,7 @@ def test_settings_are_yaml() -> None:
         None, ["pooling=[last, max]", "miner=null", "schema.numeric_by={value: parameter}", "device=cpu"]
     )
     assert config.pooling == ("last", "max")
-    assert config.columns.numeric_by == {"value": "parameter"}
+    assert config.schema.numeric_by == {"value": "parameter"}
 
 
 def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:

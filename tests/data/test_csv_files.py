@@ -165,7 +165,7 @@ def told(events: pa.Table, *, ordinary: bool) -> pa.Table:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("told")
-    config = tiny_config(training={"epochs": 0, "batch_size": 8, "validation_share": 0.3})
+    config = tiny_config(training={"epochs": 0, "batch_size": 8, "validation_fraction": 0.3})
     pq.write_table(told(card_events(12), ordinary=False), folder / "events.parquet")
     return load_model(train(folder / "events.parquet", folder / "model", config=config))
 
@@ -188,7 +188,7 @@ def test_a_model_of_csv_knows_its_named_categories_again(tmp_path: Path) -> None
     rows = [f"{i % 8},2023-01-{1 + i // 8:02},{('1.1', '1.10', '2.0')[i % 3]},{i}.5" for i in range(160)]
     path = lines(tmp_path / "events.csv", "client_id,event_time,version,amount", *rows)
     config = tiny_config(
-        training={"epochs": 0, "batch_size": 8, "validation_share": 0.3}, schema={"categorical": ["version"]}
+        training={"epochs": 0, "batch_size": 8, "validation_fraction": 0.3}, schema={"categorical": ["version"]}
     )
     known = load_model(train(path, tmp_path / "model", config=config))
     assert {*known.vocabulary.categorical["version"].values} == {"1.1", "1.10", "2.0"}
@@ -224,7 +224,7 @@ def test_sequences_of_csv_teach_named_categories_as_the_file_does(tmp_path: Path
     zeros = pa.array([("12.0", "7.0")[i % 2] for i in range(len(card_events(12)))])
     _, file = stored(told(card_events(12), ordinary=True).append_column("zeros", zeros), tmp_path)
     config = tiny_config(
-        training={"epochs": 0, "batch_size": 8, "validation_share": 0.3}, schema={"categorical": NAMED}
+        training={"epochs": 0, "batch_size": 8, "validation_fraction": 0.3}, schema={"categorical": NAMED}
     )
     expected, found = (
         load_model(train(events, tmp_path / f"model{i}", config=config)).vocabulary

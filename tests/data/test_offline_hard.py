@@ -64,7 +64,7 @@ def test_look_alikes_share_a_batch() -> None:
 
 @pytest.mark.parametrize(("among", "group", "most"), [(9, 4, 8), (16, 4, 16), (3, 5, 5), (100, 4, 50)])
 def test_no_more_vectors_are_asked_for_at_a_time_than_may_be(among: int, group: int, most: int) -> None:
-    made, asked = sampler(50, group=group, among=among), []
+    made, asked = sampler(50, group=group, pool_size=among), []
     vectors = unit(53)
 
     def embed(clients: Tensor) -> Tensor:
@@ -98,5 +98,5 @@ def test_with_a_pool_no_client_comes_twice_an_epoch_and_over_some_all_come(size:
 
 @pytest.mark.parametrize(("refresh", "due"), [(1, [1, 2, 3, 4, 5, 6, 7]), (3, [1, 4, 7])])
 def test_the_first_epoch_is_random_and_from_the_second_on_every_so_many_look_anew(refresh: int, due: list[int]) -> None:
-    made = sampler(8, refresh=refresh)
+    made = sampler(8, refresh_every=refresh)
     assert [number for number in range(8) if made.due(number)] == due

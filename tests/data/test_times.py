@@ -187,7 +187,7 @@ def test_the_parts_of_csv_files_are_read_as_the_whole(tmp_path: Path) -> None:
 def bank_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model that was trained on a CSV file with the day first."""
     folder = tmp_path_factory.mktemp("bank")
-    config = tiny_config(training={"epochs": 0, "batch_size": 8, "validation_share": 0.3})
+    config = tiny_config(training={"epochs": 0, "batch_size": 8, "validation_fraction": 0.3})
     return load_model(train(csv(written(DAY_FIRST), folder), folder / "model", config=config))
 
 

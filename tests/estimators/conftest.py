@@ -16,7 +16,7 @@ OPTIONS: dict[str, Any] = {
     "encoder": {"name": "gru", "hidden_size": 16},
     "epochs": 1,
     "batch_size": 8,
-    "validation_share": 0.3,
+    "validation_fraction": 0.3,
     "preparation": {"min_count": 2, "threads": 1},
     "numeric_by": {"reading": "mcc"},
     "device": "cpu",

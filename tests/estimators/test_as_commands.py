@@ -29,7 +29,7 @@ def command(*words: object) -> None:
 
 def test_a_pipeline_gives_the_vectors_and_scores_of_the_commands(tmp_path: Path) -> None:
     events, labels = SET / "events.parquet", SET / "clients.parquet"
-    command("train", events, "-o", tmp_path / "model", "--epochs", 1, "--set", "events.hidden_size=16")
+    command("train", events, "-o", tmp_path / "model", "--epochs", 1, "--set", "event_encoder.hidden_size=16")
     command("embed", tmp_path / "model", events, "-o", tmp_path / "vectors.parquet")
     given = ["--target", "buys_in_holdout", "--embeddings", f"embeddings={tmp_path / 'vectors.parquet'}"]
     counts = ["--trees", 10, "--folds", 3]

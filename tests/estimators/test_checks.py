@@ -27,7 +27,7 @@ from seqmel.estimators.rows import ClientRows
 
 TINY: dict[str, Any] = {
     "event_encoder": {"hidden_size": 8, "layers": 1}, "pooling": "mean", "epochs": 1, "batch_size": 32,
-    "validation_share": 0.0, "preparation": {"threads": 1}, "device": "cpu", "precision": "32-true", "random_state": 0,
+    "validation_fraction": 0.0, "preparation": {"threads": 1}, "device": "cpu", "precision": "32-true", "random_state": 0,
 }  # fmt: skip
 """Options of an embedder that is trained a hundred times here."""
 

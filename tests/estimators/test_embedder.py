@@ -326,8 +326,8 @@ def test_a_part_and_its_options_may_be_set_at_once_in_any_order() -> None:
 
 def test_a_miner_comes_with_the_loss_unless_it_is_chosen() -> None:
     assert SequenceEmbedder(loss="contrastive").config().miner.name == "hard_negatives"  # type: ignore[union-attr]
-    chosen = SequenceEmbedder(loss="contrastive", miner="random_negatives").set_params(miner__count=3)
-    assert chosen.config().miner.model_dump() == {"memory": 0, "name": "random_negatives", "count": 3}  # type: ignore[union-attr]
+    chosen = SequenceEmbedder(loss="contrastive", miner="random_negatives").set_params(miner__k=3)
+    assert chosen.config().miner.model_dump() == {"memory": 0, "name": "random_negatives", "k": 3}  # type: ignore[union-attr]
     assert SequenceEmbedder(miner=None).config().miner is None
 
 
@@ -527,7 +527,7 @@ def test_a_model_to_go_on_from_that_is_none_is_refused(kind: Any, fitted: Sequen
         ({"pooling": "last"}, "another shape"),
         ({"embedding_dim": 7}, r"embedding_dim: None there, 7 now"),
         ({"event_encoder__hidden_size": 32}, r"events\.hidden_size"),
-        ({"profile": False}, "profile: True there, False now"),
+        ({"recency_features": False}, "recency_features: True there, False now"),
     ],
 )
 def test_training_does_not_go_on_with_an_encoder_of_another_shape(

@@ -52,7 +52,9 @@ def test_a_frozen_embedder_is_not_trained_again(fitted: SequenceEmbedder, train:
 
 def test_a_grid_search_goes_over_options_of_parts(tiny: SequenceEmbedder, train: Any, labels: pd.Series) -> None:
     grid = {"embed__encoder__hidden_size": [8, 12], "embed__epochs": [np.int64(0)]}
-    pipeline = Pipeline([("embed", tiny.set_params(pooling="last", profile=False)), ("classify", classifier())])
+    pipeline = Pipeline(
+        [("embed", tiny.set_params(pooling="last", recency_features=False)), ("classify", classifier())]
+    )
     search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(train, train.align(labels))
     best = search.best_params_["embed__encoder__hidden_size"]
     embedder = search.best_estimator_.named_steps["embed"]

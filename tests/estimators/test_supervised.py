@@ -20,7 +20,7 @@ from seqmel.core.errors import ConfigError, InputError, ModelError, OutputError
 from seqmel.estimators.sequences import EventSequences
 from seqmel.inference.predict import predict
 
-SHAPE = {"events": {"hidden_size": 16}, "preparation": {"min_count": 2, "threads": 1}}
+SHAPE = {"event_encoder": {"hidden_size": 16}, "preparation": {"min_count": 2, "threads": 1}}
 TINY: dict[str, Any] = {
     "config": SHAPE, "epochs": 1, "batch_size": 8, "device": "cpu", "precision": "32-true", "random_state": 0,
 }  # fmt: skip

@@ -159,7 +159,7 @@ def test_the_command_compares_events_with_the_training_and_can_fail(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("option", [("--bins", 5), ("--p-value", 0.1), ("--seed", 1), ("--client", "c")])
+@pytest.mark.parametrize("option", [("--bins", 5), ("--alpha", 0.1), ("--seed", 1), ("--client", "c")])
 def test_an_option_that_says_nothing_of_events_is_refused(
     option: tuple[str, object], model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,7 +94,7 @@ def test_the_later_share_is_tested_and_ties_stay_together(share: float, tested: 
 def test_a_client_on_both_sides_is_refused_unless_it_is_asked_for() -> None:
     rows = _moments(40, 3)
     y, times = _named(np.arange(120) // 3 % 2, rows, "left"), _named(rows.get_level_values(1), rows, "month")
-    with pytest.raises(InputError, match=r"40 clients, such as 'c000', have rows before .* --same-clients"):
+    with pytest.raises(InputError, match=r"40 clients, such as 'c000', have rows before .* --allow-client-overlap"):
         Problem.of(y, "auto", 5, 0, OutOfTime(times))
     problem = Problem.of(y, "auto", 5, 0, OutOfTime(times, same_clients=True))
     assert (problem.about["clients_in_both"], problem.about["test"], problem.about["test_clients"]) == (40, 40, 40)

@@ -47,7 +47,7 @@ def test_the_labels_of_a_test_part_are_never_seen_by_what_is_scored_on_it(
     monkeypatch.setattr(seqmel.training.fit, "fit", watched)
     rows = {"with labels": ROWS["with labels"] | {"scored": scored}}
     run_experiment(
-        write(folder, SEEING | {"rows": rows, "label_shares": [0.5, 1], "aggregates": False}), folder / "out"
+        write(folder, SEEING | {"rows": rows, "label_fractions": [0.5, 1], "aggregates": False}), folder / "out"
     )
     halves, wholes = seen[:2], seen[2:]  # of two folds, each of which tests the clients that the other trains on
     assert wholes[0] & wholes[1] == set()
@@ -57,7 +57,7 @@ def test_the_labels_of_a_test_part_are_never_seen_by_what_is_scored_on_it(
 
 
 def test_such_a_row_is_scored_as_the_others_are_and_costs_one_training_of_each_fold(folder: Path) -> None:
-    run_experiment(write(folder, SEEING | {"rows": {"pooled": {}} | ROWS, "label_shares": [0.5, 1]}), folder / "out")
+    run_experiment(write(folder, SEEING | {"rows": {"pooled": {}} | ROWS, "label_fractions": [0.5, 1]}), folder / "out")
     results = pd.read_parquet(folder / "out" / "results.parquet")
     counts = Counter(results.loc[results["primary"], "features"])
     kinds = ["{}", "{} + aggregates", "{}: linear", "{}: linear, aggregates: averaged"]

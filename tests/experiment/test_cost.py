@@ -71,7 +71,7 @@ def test_the_cost_of_a_row_is_the_median_over_its_cells(folder: Path) -> None:
 
 def test_a_row_scored_with_shares_of_the_labels_costs_what_the_largest_share_does(folder: Path) -> None:
     rows = {"pooled": {}, "tuned": {"scored": "finetuned"}}
-    plan = read_plan(write(folder, PLAN | {"rows": rows, "label_shares": [0.1, 0.5]}))
+    plan = read_plan(write(folder, PLAN | {"rows": rows, "label_fractions": [0.1, 0.5]}))
     few, more = {"tuned, 0.1 of the labels": [(1.0, 10)]}, {"tuned, 0.5 of the labels": [(2.0, 20)]}
     assert "| tuned | 2.0 | 20 |" in cost_table(plan, results_of(**few, **more))
 

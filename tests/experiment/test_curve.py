@@ -55,7 +55,7 @@ def test_each_kind_of_score_is_a_line_through_the_numbers_and_aggregates_are_lev
 def test_rows_that_learn_labels_and_shares_of_the_labels_are_lines_of_their_own(folder: Path) -> None:
     rows = SIZES | {f"{name}, tuned": row | {"scored": "finetuned"} for name, row in SIZES.items()}
     names = [f"{row}{share}" for row in rows for share in ("", ", 0.5 of the labels")]
-    lines = lines_of(CURVE | {"rows": rows, "label_shares": [0.5, 1]}, folder, *names)
+    lines = lines_of(CURVE | {"rows": rows, "label_fractions": [0.5, 1]}, folder, *names)
     expected = ["embeddings", "embeddings, 0.5 of the labels", "fine-tuned", "fine-tuned, 0.5 of the labels"]
     assert list(lines) == expected
     assert all(line.at == (4, 16) for line in lines.values())
@@ -64,7 +64,7 @@ def test_rows_that_learn_labels_and_shares_of_the_labels_are_lines_of_their_own(
 def test_across_shares_of_the_labels_each_set_of_features_is_a_line(folder: Path) -> None:
     features = ["aggregates", "pooled", "pooled + aggregates", "tuned"]
     names = [f"{name}{share}" for name in features for share in ("", ", 0.5 of the labels", ", 0.1 of the labels")]
-    plan = PLAN | {"label_shares": [0.1, 0.5, 1], "curve": "label_shares"}
+    plan = PLAN | {"label_fractions": [0.1, 0.5, 1], "curve": "label_fractions"}
     plan |= {"rows": {"pooled": {}, "tuned": {"scored": "finetuned"}}}
     lines = lines_of(plan, folder, *names, "pooled: linear")
     assert list(lines) == features  # the linear probe, which has all labels, would be a line of one place
@@ -87,13 +87,16 @@ def test_a_number_may_lie_in_a_section_and_be_written_as_yaml_reads_text(folder:
             {"rows": {"a": {"encoder": {"name": "gru"}}}, "curve": "encoder.name"},
             "row 'a': encoder.name is 'gru'.*numbers",
         ),
-        ({"rows": {"a": {"profile": False}}, "curve": "profile"}, "row 'a': profile is False"),
         (
-            {"rows": SIZES | {"again": {"embedding_dim": 16, "profile": False}}},
+            {"rows": {"a": {"recency_features": False}}, "curve": "recency_features"},
+            "row 'a': recency_features is False",
+        ),
+        (
+            {"rows": SIZES | {"again": {"embedding_dim": 16, "recency_features": False}}},
             "rows '16 numbers' and 'again' have the same embedding_dim, 16",
         ),
-        ({"curve": "label_shares"}, "label_shares.*two shares or more"),
-        ({"curve": "label_share"}, "Did you mean 'label_shares'"),
+        ({"curve": "label_fractions"}, "label_fractions.*two shares or more"),
+        ({"curve": "label_fraction"}, "Did you mean 'label_fractions'"),
         ({"curve": ["embedding_dim"]}, "curve: input should be a valid string"),
     ],
     ids=["unknown", "not set", "null", "text", "truth", "twice", "no shares", "nearly shares", "list"],

@@ -192,7 +192,7 @@ def test_what_the_preparation_may_take_can_differ(folder: Path) -> None:
 
 def test_a_row_is_the_base_with_its_own_options_over_it(folder: Path) -> None:
     rows = {"a": {"events": {"layers": 1}}, "b": {"encoder": "transformer"}}
-    base = {"events": {"hidden_size": 32}, "encoder": {"name": "gru", "hidden_size": 64}}
+    base = {"event_encoder": {"hidden_size": 32}, "encoder": {"name": "gru", "hidden_size": 64}}
     plan = read_plan(write(folder, PLAN | {"base": base, "rows": rows}))
     a, b = plan.config("a", "cards", 3), plan.config("b", "cards", 4)
     assert (a.events.hidden_size, a.events.layers, a.encoder.name, a.seed) == (32, 1, "gru", 3)
@@ -214,7 +214,7 @@ def test_a_data_set_has_its_own_options_and_seeds_between_the_base_and_the_rows(
 
 def test_data_can_be_generated(folder: Path) -> None:
     data = {"cards": {"generated": 200, "targets": ["gender"]}}
-    base = {"events": {"hidden_size": 8}, "training": {"epochs": 0}}
+    base = {"event_encoder": {"hidden_size": 8}, "training": {"epochs": 0}}
     plan = PLAN | {"data": data, "base": base, "rows": {"untrained": {}}, "seeds": [0], "aggregates": False}
     assert "| cards: gender | auroc |" in run_experiment(write(folder, plan), folder / "out").read_text()
     made = pq.read_table(folder / "out" / "generated" / "cards" / "events.parquet")
@@ -261,7 +261,7 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
             ["row 'x'", "min_count", "3", "'a'", "into base"],
         ),
         ({"rows": {"a": {}, "x": {"schema": {"ignore": ["amount"]}}}}, ["row 'x'", "amount", "another plan"]),
-        ({"label_shares": [0.1, 2]}, ["label_shares"]),
+        ({"label_fractions": [0.1, 2]}, ["label_fractions"]),
         ({"data": {"cards": {"events": "e", "labels": "l", "targets": ["t"], "evnts": 1}}}, ["evnts", "events"]),
         ({"data": {"cards": {"events": "e", "targets": ["t"]}}}, ["data.cards: needs events and labels, or generated"]),
         ({"data": {"cards": PLAN["data"]["cards"] | {"generated": 300}}}, ["data.cards: needs", "not both"]),
@@ -273,7 +273,7 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
         ({"seeds": 3}, ["seeds is 3. Expected a list, in brackets"]),
         ({"rows": {"a": None}}, ["rows.a is None. Expected options by their names", "{} for none"]),
         ({"seeds": [0, 1, 0]}, ["seeds: 0 is there twice, and would count as two"]),
-        ({"label_shares": [0.5, 0.5, 1]}, ["label_shares: 0.5 is there twice"]),
+        ({"label_fractions": [0.5, 0.5, 1]}, ["label_fractions: 0.5 is there twice"]),
         ({"data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"] * 2}}}, ["targets: 'habit' is there twice"]),
         ({"data": {"cards": PLAN["data"]["cards"] | {"seeds": [3, 3]}}}, ["data.cards.seeds: 3 is there twice"]),
         ({"rows": {"aggregates": {"encoder": "gru"}}}, ["the row 'aggregates' has the name", "another name"]),
@@ -329,7 +329,7 @@ def test_a_cell_that_fails_in_a_process_says_why(folder: Path) -> None:
         ({"data": {"targets": ["client_id"]}}, "The column 'client_id' is the client column"),
         ({"data": {"targets": ["habit", "rare"]}}, "2 folds need 2 clients of every class of the target 'rare'; class 'b' has 1"),
         ({"folds": 30}, "30 folds need at least 60 clients"),
-        ({"label_shares": [0.01, 1]}, "The label fraction 0.01 of 20 training clients leaves 0"),
+        ({"label_fractions": [0.01, 1]}, "The label fraction 0.01 of 20 training clients leaves 0"),
     ],
     ids=["target", "client", "client as target", "class", "folds", "share"],
 )  # fmt: skip
@@ -421,7 +421,7 @@ def test_the_command_prints_the_table(folder: Path) -> None:
 TUNED: dict[str, Any] = PLAN | {
     "rows": {"pooled": {}, "tuned": {"scored": "finetuned"}, "from scratch": {"scored": "scratch"}},
     "base": PLAN["base"] | {"finetuning": {"epochs": 1}},
-    "label_shares": [0.5, 1],
+    "label_fractions": [0.5, 1],
     "seeds": [0],
 }
 
@@ -475,6 +475,6 @@ def test_a_cell_that_was_run_before_there_was_an_option_is_done_where_the_option
     before = cell.read_bytes()
     run_experiment(folder / "plan.yaml", folder / "out")
     assert cell.read_bytes() == before
-    write(folder, plan | {"rows": {"gru": PLAN["rows"]["gru"] | {"events": {"hidden_size": 16, "noise": 0.1}}}})
+    write(folder, plan | {"rows": {"gru": PLAN["rows"]["gru"] | {"event_encoder": {"hidden_size": 16, "noise": 0.1}}}})
     with pytest.raises(OutputError, match="other settings"):
         run_experiment(folder / "plan.yaml", folder / "out")

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import seqmel
 
 OPTIONS = {
-    "events": {"hidden_size": 8},
+    "event_encoder": {"hidden_size": 8},
     "encoder": {"name": "gru", "hidden_size": 8},
     "training": {"epochs": 2, "batch_size": 8, "validation_share": 0.3},
     "preparation": {"min_count": 2, "threads": 1},

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import seqmel.nn.pooling
 from seqmel.config import Config
-from seqmel.config.options.network import ByCategoryOptions
+from seqmel.config.options.network import CategoryMeanOptions
 from seqmel.core.errors import ConfigError
 from seqmel.core.scatter import _SumRows
 from seqmel.data.sequences.batch import SequenceBatch
@@ -28,7 +28,7 @@ KINDS = 7  # codes of the column, of which the last two have no place of their o
 
 def made(*names: str, size: int = SIZE) -> Pooling:
     torch.manual_seed(0)
-    kinds = ByCategory("kind", KINDS, input_size=size, options=ByCategoryOptions(values=3, size=2))
+    kinds = ByCategory("kind", KINDS, input_size=size, options=CategoryMeanOptions(values=3, size=2))
     return Pooling(names, size=size, by_category=kinds)
 
 
@@ -45,7 +45,7 @@ def states(batch: SequenceBatch, size: int = SIZE) -> Tensor:
 
 def slow(pooling: Pooling, name: str, events: Tensor, kinds: Tensor) -> Tensor:
     """One sequence, one way of pooling, event by event."""
-    if name == "by_category":
+    if name == "category_mean":
         return slow_by_category(pooling, events, kinds)
     if len(events) == 0:
         return torch.zeros(events.shape[1])
@@ -57,7 +57,7 @@ def slow(pooling: Pooling, name: str, events: Tensor, kinds: Tensor) -> Tensor:
         return events.max(0).values
     if name == "std":
         return (events.var(0, correction=0) + 1e-6).sqrt() - 1e-3
-    if name == "total":
+    if name == "log_sum":
         return events.sum(0).sign() * (1 + events.sum(0).abs()).log()
     assert pooling.scores is not None
     weights = torch.softmax(pooling.scores(events), dim=0)
@@ -95,7 +95,7 @@ def test_pooling_is_the_statistic_of_each_sequence(name: str, lengths: list[int]
 
 
 def test_several_poolings_stand_side_by_side_in_the_order_of_their_names() -> None:
-    batch, pooling = batch_of(LENGTHS), made("max", "by_category", "mean", "last")
+    batch, pooling = batch_of(LENGTHS), made("max", "category_mean", "mean", "last")
     x = states(batch)
     found = pooling(x, batch)
     assert found.shape == (len(LENGTHS), pooling.output_size)
@@ -115,7 +115,7 @@ def test_pooling_a_few_sequences_at_a_time_gives_the_same_to_the_bit(
         monkeypatch.setattr(seqmel.nn.pooling, "_BLOCK_NUMBERS", numbers)
         with torch.no_grad():
             for found in (pooling(x, batch), pooling([x[:, :3], x[:, 3:]], batch)):
-                torch.testing.assert_close(found, whole, rtol=0, atol=1e-6 if name == "by_category" else 0)
+                torch.testing.assert_close(found, whole, rtol=0, atol=1e-6 if name == "category_mean" else 0)
 
 
 @pytest.mark.parametrize("name", POOLINGS)
@@ -216,7 +216,7 @@ def test_pooling_of_half_precision_states_is_float32() -> None:
 
 
 def test_a_rare_kind_is_seen_whatever_else_there_is() -> None:
-    pooling, kinds = made("by_category"), torch.tensor([2] * 200 + [4], dtype=torch.int32)
+    pooling, kinds = made("category_mean"), torch.tensor([2] * 200 + [4], dtype=torch.int32)
     batch = replace(small.batch_of([201]), columns={"kind": kinds})
     x = torch.zeros(201, SIZE)
     before = pooling(x, batch)
@@ -235,18 +235,18 @@ def vocabulary(within: str | None = None, **sizes: int) -> Vocabulary:
 
 
 def test_events_are_pooled_by_the_column_that_numbers_lie_within_or_the_largest_that_fits() -> None:
-    options = ByCategoryOptions(values=40)
+    options = CategoryMeanOptions(values=40)
     assert column_to_pool_by(options, vocabulary("a", a=3, b=30)) == "a"
     assert column_to_pool_by(options, vocabulary(a=3, b=30, c=500)) == "b"
     assert column_to_pool_by(options, vocabulary(a=5000, b=300)) == "b"
-    assert column_to_pool_by(ByCategoryOptions(column="a"), vocabulary("b", a=3, b=30)) == "a"
+    assert column_to_pool_by(CategoryMeanOptions(column="a"), vocabulary("b", a=3, b=30)) == "a"
     assert column_to_pool_by(options, vocabulary()) is None
-    with pytest.raises(ConfigError, match=r"by_category.column is 'c'.* Expected one of: a, b"):
-        column_to_pool_by(ByCategoryOptions(column="c"), vocabulary(a=3, b=30))
+    with pytest.raises(ConfigError, match=r"category_mean.column is 'c'.* Expected one of: a, b"):
+        column_to_pool_by(CategoryMeanOptions(column="c"), vocabulary(a=3, b=30))
 
 
 def test_without_categories_it_adds_nothing_and_cannot_stand_alone() -> None:
-    config = Config.of({"pooling": ["mean", "by_category"], "events": {"hidden_size": 8}})
+    config = Config.of({"pooling": ["mean", "category_mean"], "event_encoder": {"hidden_size": 8}})
     assert SequenceEncoder(config, vocabulary()).vector_size == 8
     with pytest.raises(ConfigError, match="no categorical column"):
-        SequenceEncoder(Config.of({"pooling": "by_category"}), vocabulary())
+        SequenceEncoder(Config.of({"pooling": "category_mean"}), vocabulary())

@@ -149,7 +149,7 @@ def test_next_sequence_is_what_its_equation_says(kind: str) -> None:
 
 def test_replaced_token_asks_every_event_whether_it_was_changed() -> None:
     encoder, batch = encoder_of(), views()
-    asked = made("replaced_token", encoder, share=0.4)
+    asked = made("replaced_token", encoder, corrupt_ratio=0.4)
     torch.manual_seed(5)
     found = asked(Encoded(encoder, batch))
     torch.manual_seed(5)
@@ -167,7 +167,7 @@ def test_replaced_token_asks_every_event_whether_it_was_changed() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
-    encoder = encoder_of(events={"hidden_size": 16, "category_dropout": 0.0})
+    encoder = encoder_of(event_encoder={"hidden_size": 16, "category_dropout": 0.0})
     asked = made(name, encoder)
     weights = [*encoder.parameters(), *asked.parameters()]
 
@@ -264,11 +264,11 @@ def test_a_view_of_another_client_is_of_another_client_and_any_of_them() -> None
     assert pairs == {(i, j) for i in able.tolist() for j in able.tolist() if CLIENTS[i] != CLIENTS[j]}
 
 
-@pytest.mark.parametrize("feature_share", [0.01, 1.0])
-def test_swapped_features_come_from_the_batch_and_what_is_equal_is_not_called_changed(feature_share: float) -> None:
+@pytest.mark.parametrize("feature_fraction", [0.01, 1.0])
+def test_swapped_features_come_from_the_batch_and_what_is_equal_is_not_called_changed(feature_fraction: float) -> None:
     torch.manual_seed(0)
     batch = batch_of(LENGTHS)
-    found, changed = corrupted(batch, 0.3, feature_share)
+    found, changed = corrupted(batch, 0.3, feature_fraction)
     differs = torch.zeros(30, dtype=torch.bool)
     for name, values in batch.columns.items():
         assert set(found.columns[name].nan_to_num(9).tolist()) <= set(values.nan_to_num(9).tolist())
@@ -279,7 +279,7 @@ def test_swapped_features_come_from_the_batch_and_what_is_equal_is_not_called_ch
     alike = SequenceBatch(
         {n: torch.full_like(v, 2) for n, v in batch.columns.items()}, batch.time, batch.offsets, batch.lengths
     )
-    assert not corrupted(alike, 0.5, feature_share)[1].any()
+    assert not corrupted(alike, 0.5, feature_fraction)[1].any()
 
 
 @pytest.mark.parametrize(("name", "views_"), [*((name, 1) for name in NAMES), ("cpc", 2), ("sequence_order", 2)])
@@ -297,7 +297,7 @@ def test_next_sequence_has_nothing_to_ask_of_one_client() -> None:
 
 def test_cpc_looks_ahead_from_no_more_places_than_it_may() -> None:
     encoder = encoder_of()
-    cpc = made("cpc", encoder, most_events=2)
+    cpc = made("cpc", encoder, max_events=2)
     assert len({round(cpc(Encoded(encoder, views())).item(), 4) for _ in range(8)}) > 1
 
 

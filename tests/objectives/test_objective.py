@@ -157,7 +157,7 @@ def test_states_that_are_pooled_apart_are_gone_through_for_the_views_that_need_t
 
 def test_next_event_looks_at_no_more_events_than_it_may() -> None:
     _, encoder = made("coles")
-    part = stirred(NextEvent(vocabulary_of(), state_size=encoder.state_size, most_events=1))
+    part = stirred(NextEvent(vocabulary_of(), state_size=encoder.state_size, max_events=1))
     assert len({round(part(Encoded(encoder.eval(), views())).item(), 4) for _ in range(8)}) > 1
 
 
@@ -187,7 +187,7 @@ def test_of_a_hidden_event_only_the_time_is_seen() -> None:
 def test_masked_events_hide_a_share_of_the_events_and_foretell_just_these() -> None:
     _, encoder = made("coles")
     batch, encoder = views(), encoder.eval()
-    part = stirred(MaskedEvents(vocabulary_of(), event_size=16, state_size=encoder.state_size, share=0.2))
+    part = stirred(MaskedEvents(vocabulary_of(), event_size=16, state_size=encoder.state_size, mask_ratio=0.2))
     torch.manual_seed(3)
     found = part(Encoded(encoder, batch))
     torch.manual_seed(3)

@@ -40,7 +40,7 @@ def with_lengths(*lengths: int) -> EncodedSequences:
 
 
 def config(**training: Any) -> Config:
-    return tiny_config(training={"batch_size": 4, "validation_share": 0.2} | training)
+    return tiny_config(training={"batch_size": 4, "validation_fraction": 0.2} | training)
 
 
 def batches(sequences: EncodedSequences, clients: Tensor, options: Config, epoch: int = 0) -> TrainingBatches:
@@ -117,7 +117,7 @@ def test_a_settled_config_is_settled_already() -> None:
 
 @pytest.mark.parametrize("steps_an_epoch", [1, 7, 100, 5_000])
 def test_epochs_that_are_not_given_make_a_fixed_number_of_steps_within_bounds(steps_an_epoch: int) -> None:
-    options = Config.of({"training": {"validation_share": 0.0, "batch_size": 2}})
+    options = Config.of({"training": {"validation_fraction": 0.0, "batch_size": 2}})
     epochs = settle(options, with_lengths(*[2] * 2 * steps_an_epoch)).training.epochs
     assert epochs == min(_MOST_EPOCHS, max(_LEAST_EPOCHS, math.ceil(_STEPS / steps_an_epoch)))
 
@@ -152,7 +152,7 @@ def test_clients_with_fewer_events_than_asked_for_are_in_neither_part() -> None:
 
 @pytest.mark.parametrize(("clients", "share", "held"), [(50, 0.0, 0), (9, 0.2, 0), (10, 0.2, 2)])
 def test_a_single_client_is_not_held_out_since_it_has_no_others(clients: int, share: float, held: int) -> None:
-    assert len(split_clients(with_lengths(*[5] * clients), config(validation_share=share)).validation) == held
+    assert len(split_clients(with_lengths(*[5] * clients), config(validation_fraction=share)).validation) == held
 
 
 @pytest.mark.parametrize("lengths", [[5], [5, 1, 0], [1, 1, 1]])

@@ -53,7 +53,7 @@ def prepared(pretrained: Model, tmp_path_factory: pytest.TempPathFactory) -> Pre
 
 
 def options(**changes: Any) -> Any:
-    return tiny_config(finetuning={"epochs": 1, "batch_size": 8, "validation_share": 0.2} | changes)
+    return tiny_config(finetuning={"epochs": 1, "batch_size": 8, "validation_fraction": 0.2} | changes)
 
 
 def labels(*targets: str) -> dict[str, pd.Series[Any]]:
@@ -112,7 +112,7 @@ def test_several_targets_with_missing_labels_go_through_files(pretrained: Model,
 
 
 def test_from_scratch_needs_no_model(tmp_path: Path) -> None:
-    config = tiny_config(schema=SCHEMA, finetuning={"epochs": 2, "batch_size": 8, "validation_share": 0.2})
+    config = tiny_config(schema=SCHEMA, finetuning={"epochs": 2, "batch_size": 8, "validation_fraction": 0.2})
     folder = finetune(None, EVENTS, LABELS, tmp_path / "model", targets=["odd"], config=config)
     assert (predicted(load_model(folder))["odd"].to_numpy() == LABELS["odd"]).mean() > 0.7
     assert "with a new encoder" in (folder / "README.md").read_text()
@@ -121,7 +121,7 @@ def test_from_scratch_needs_no_model(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(
     pretrained: Model, prepared: PreparedSequences
 ) -> None:
-    changes: dict[str, Any] = {"dropout": 0.3, "validation_share": 0.0}
+    changes: dict[str, Any] = {"dropout": 0.3, "validation_fraction": 0.0}
     one, same = (fit(pretrained, prepared, "odd", **changes) for _ in range(2))
     assert changed(one, same) == set()
     assert predicted(one).equals(predicted(same))
@@ -147,7 +147,7 @@ def test_head_only_leaves_the_encoder_as_it_is_to_the_bit(pretrained: Model, pre
         (1000, False, {}, "all"),
         (100, True, {}, "all"),
         (100, False, {"epochs": 2}, "all"),
-        (100, False, {"encoder_rate": 0.1}, "all"),
+        (100, False, {"encoder_lr_scale": 0.1}, "all"),
         (100, False, {"unfreeze": "gradual"}, "gradual"),
         (5000, False, {"unfreeze": "head"}, "head"),
     ],
@@ -166,14 +166,14 @@ def test_what_learns_follows_from_the_number_of_labels_unless_it_is_said(
 def test_the_rate_of_the_encoder_follows_from_the_number_of_labels_unless_it_is_said(
     clients: int, new: bool, said: float | None, rate: float
 ) -> None:
-    settled = settle_finetuning(tiny_config(finetuning={"encoder_rate": said}), clients, new=new)
-    assert settled.finetuning.encoder_rate == rate
+    settled = settle_finetuning(tiny_config(finetuning={"encoder_lr_scale": said}), clients, new=new)
+    assert settled.finetuning.encoder_lr_scale == rate
 
 
 def test_with_few_labels_the_default_is_the_heads_alone_and_says_so(
     pretrained: Model, prepared: PreparedSequences, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tiny_config(finetuning={"validation_share": 0.2})
+    config = tiny_config(finetuning={"validation_fraction": 0.2})
     tuned = finetuned_model(pretrained, prepared, labels("odd"), config=config, progress=console_progress())
     assert changed(pretrained, tuned) == set()
     assert tuned.config.finetuning.unfreeze == "head"
@@ -185,18 +185,18 @@ def test_with_few_labels_the_default_is_the_heads_alone_and_says_so(
 def test_heads_alone_learn_from_the_clients_held_out_too_once_measured(
     pretrained: Model, prepared: PreparedSequences
 ) -> None:
-    held, none = (fit(pretrained, prepared, "spends", unfreeze="head", validation_share=s) for s in (0.3, 0.0))
+    held, none = (fit(pretrained, prepared, "spends", unfreeze="head", validation_fraction=s) for s in (0.3, 0.0))
     assert predicted(held).equals(predicted(none))
     assert held.metrics["clients_held_out"] == 12
     assert held.metrics["held_out"] == held.metrics["frozen"] != {}
-    kept = fit(pretrained, prepared, "odd", unfreeze="head", validation_share=0.3, calibrate=True)
+    kept = fit(pretrained, prepared, "odd", unfreeze="head", validation_fraction=0.3, calibrate=True)
     assert kept.metrics["held_out"] == kept.metrics["frozen"]
     assert not predicted(kept).equals(predicted(fit(pretrained, prepared, "odd", unfreeze="head")))
 
 
 def test_fine_tuning_leaves_the_model_it_began_with_alone(pretrained: Model, prepared: PreparedSequences) -> None:
     before = {name: value.clone() for name, value in encoder_of(pretrained).items()}
-    tuned = fit(pretrained, prepared, "habit", validation_share=0.0)
+    tuned = fit(pretrained, prepared, "habit", validation_fraction=0.0)
     assert changed(pretrained, tuned) == set(before)
     assert all(torch.equal(value, encoder_of(pretrained)[name]) for name, value in before.items())
 
@@ -208,14 +208,14 @@ def test_gradual_unfreezes_one_part_more_an_epoch(pretrained: Model, prepared: P
     kinds = ["pooling.", "sequence.", "events.network.", "events."]
     assert len(sizes) == len(kinds)
     for epochs in (1, 2, 3, 4):
-        tuned = fit(pretrained, prepared, "odd", unfreeze="gradual", epochs=epochs, validation_share=0.0)
+        tuned = fit(pretrained, prepared, "odd", unfreeze="gradual", epochs=epochs, validation_fraction=0.0)
         free = tuple(kinds[:epochs])
         assert changed(pretrained, tuned) == {name for name in names if name.startswith(free)}
 
 
 def test_discriminative_moves_the_events_less_than_all_does(pretrained: Model, prepared: PreparedSequences) -> None:
     def moved(unfreeze: str) -> float:
-        tuned = fit(pretrained, prepared, "odd", unfreeze=unfreeze, validation_share=0.0)
+        tuned = fit(pretrained, prepared, "odd", unfreeze=unfreeze, validation_fraction=0.0)
         table = encoder_of(tuned)["events.table"]
         return float((table - encoder_of(pretrained)["events.table"]).abs().mean())
 
@@ -257,7 +257,7 @@ def load_classes(model: Model) -> tuple[Any, ...]:
 
 def test_the_best_epoch_is_kept_and_patience_ends_the_rest(pretrained: Model, prepared: PreparedSequences) -> None:
     noise = pd.Series(np.random.default_rng(2).random(40) < 0.5, index=IDS, name="noise")
-    config = options(epochs=12, patience=2, learning_rate=0.03, encoder_rate=1.0)
+    config = options(epochs=12, patience=2, learning_rate=0.03, encoder_lr_scale=1.0)
     tuned = finetuned_model(pretrained, prepared, {"noise": noise}, config=config)
     losses = [row["validation_loss"] for row in tuned.metrics["history"]]
     best = min(losses)
@@ -277,7 +277,7 @@ def test_an_epoch_counts_each_client_that_it_learns_from_once(pretrained: Model,
 
 
 def test_where_tuning_only_harms_the_encoder_stays_as_it_was(pretrained: Model, prepared: PreparedSequences) -> None:
-    tuned = fit(pretrained, prepared, "habit", epochs=2, learning_rate=1.0, encoder_rate=1.0)
+    tuned = fit(pretrained, prepared, "habit", epochs=2, learning_rate=1.0, encoder_lr_scale=1.0)
     assert len(tuned.metrics["history"]) == 2
     assert changed(pretrained, tuned) == set()
     assert tuned.metrics["held_out"] == pytest.approx(tuned.metrics["frozen"])
@@ -294,7 +294,7 @@ def test_where_tuning_only_harms_the_encoder_stays_as_it_was(pretrained: Model, 
 def test_a_fine_tuning_that_diverges_ends_in_words_and_leaves_no_model(
     batch_size: int, rate: float, found: str, pretrained: Model, tmp_path: Path
 ) -> None:
-    config = options(batch_size=batch_size, learning_rate=rate, encoder_rate=1.0)
+    config = options(batch_size=batch_size, learning_rate=rate, encoder_lr_scale=1.0)
     with pytest.raises(TrainingError, match=rf"{found}.* Lower finetuning\.learning_rate \(it is 1"):
         finetune(pretrained, EVENTS, LABELS, tmp_path / "m", targets=["habit"], config=config)
     assert list(tmp_path.iterdir()) == []
@@ -334,7 +334,7 @@ def test_a_run_that_stopped_early_and_was_killed_is_resumed_without_another_epoc
     pretrained: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, model = (
-        options(epochs=12, patience=1, learning_rate=1e-9, encoder_rate=1.0, unfreeze="all"),
+        options(epochs=12, patience=1, learning_rate=1e-9, encoder_lr_scale=1.0, unfreeze="all"),
         tmp_path / "model",
     )
     whole = load_model(finetune(pretrained, EVENTS, LABELS, tmp_path / "whole", targets=["habit"], config=config))
@@ -358,7 +358,10 @@ def test_what_the_model_fixes_cannot_be_changed(pretrained: Model, prepared: Pre
             {"encoder": "lstm"},
             r"encoder(\.name)? cannot be changed by fine-tuning: the model has gru, the options say lstm",
         ),
-        ({"events": {"hidden_size": 32}}, r"events\.hidden_size cannot be changed .* has 16, the options say 32"),
+        (
+            {"event_encoder": {"hidden_size": 32}},
+            r"events\.hidden_size cannot be changed .* has 16, the options say 32",
+        ),
         ({"schema": {"categorical": ["mcc"]}}, r"schema\.categorical cannot be changed"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -46,7 +46,7 @@ def heard(**training: float) -> Heard:
 def trained(progress: Progress, **training: float) -> None:
     events = card_events(24)
     vocabulary = fitted(events, SCHEMA, min_count=2)
-    options = tiny_config(training={"epochs": 2, "batch_size": 8, "validation_share": 0.3} | training)
+    options = tiny_config(training={"epochs": 2, "batch_size": 8, "validation_fraction": 0.3} | training)
     fit(sequences(events, SCHEMA, vocabulary), vocabulary, options, progress=progress)
 
 
@@ -68,7 +68,7 @@ def test_where_there_is_no_terminal_an_epoch_is_one_line(capsys: pytest.CaptureF
 
 
 def test_without_held_out_clients_only_the_loss_is_told() -> None:
-    progress = heard(validation_share=0.0)
+    progress = heard(validation_fraction=0.0)
     assert "loss" in progress.lines[0]
     assert "recall" not in progress.lines[0]
 

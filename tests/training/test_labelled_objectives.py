@@ -154,7 +154,7 @@ def apart(objective_: Any, training: dict[str, Any]) -> float:
 @BOTH
 def test_labels_draw_the_clients_of_a_group_together(name: str, tmp_path: Path) -> None:
     parts = objective(table_of(tmp_path, held()[0]), name=name)
-    training = {"epochs": 15, "batch_size": 12, "validation_share": 0.0, "learning_rate": 3e-2}
+    training = {"epochs": 15, "batch_size": 12, "validation_fraction": 0.0, "learning_rate": 3e-2}
     without, beside, alone = (apart(o, training) for o in ("coles", parts, parts[1:]))
     assert without + 0.08 < beside < alone - 0.1
 

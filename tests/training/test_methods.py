@@ -32,7 +32,7 @@ METHODS: list[dict[str, Any]] = [
     ),
     *({"views": {"name": views, "min_length": 2}} for views in sorted(VIEWS)),
     {"views": {"name": "time_windows", "day_dropout": 0.2, "event_dropout": 0.2, "shuffle": True}},
-    {"events": {"hidden_size": 16, "pretrain": "ppmi"}},
+    {"event_encoder": {"hidden_size": 16, "category_init": "ppmi"}},
     *({"sampler": sampler} for sampler in sorted(SAMPLERS)),
     {"loss": {"name": "contrastive", "margin": 1.0, "margin_start": 0.1}},
     *({"objective": name, "encoder": {"name": "gru", "hidden_size": 16}} for name in SELF_SUPERVISED),
@@ -54,7 +54,7 @@ def events() -> tuple[EncodedSequences, Vocabulary]:
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_training_moves_the_weights_and_stays_finite(method: dict[str, Any]) -> None:
     held, vocabulary = events()
-    training = {"epochs": 2, "batch_size": 6, "validation_share": 0.2}
+    training = {"epochs": 2, "batch_size": 6, "validation_fraction": 0.2}
     config = tiny_config(**{"encoder": "none", "objective": {"head_size": 16}, "training": training} | method)
     encoder, history = fit(held, vocabulary, config)
     torch.manual_seed(config.seed)
@@ -66,7 +66,7 @@ def test_a_training_moves_the_weights_and_stays_finite(method: dict[str, Any]) -
 
 def test_a_training_with_segments_ends_alike_when_it_is_resumed(tmp_path: Path) -> None:
     held, vocabulary = events()
-    training = {"epochs": 2, "batch_size": 6, "validation_share": 0.0, "schedule": "constant"}
+    training = {"epochs": 2, "batch_size": 6, "validation_fraction": 0.0, "schedule": "constant"}
     config = tiny_config(encoder="none", sampler={"name": "category_balanced", "column": "city"}, training=training)
     whole, _ = fit(held, vocabulary, config, checkpoints=tmp_path / "whole")
     half = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
@@ -86,7 +86,7 @@ def test_a_sampler_for_a_column_that_is_not_there_is_refused_before_training() -
 
 def test_a_memory_and_a_learnt_boundary_are_in_the_checkpoint_and_a_resumed_training_ends_alike(tmp_path: Path) -> None:
     held, vocabulary = events()
-    training = {"epochs": 2, "batch_size": 6, "validation_share": 0.0, "schedule": "constant"}
+    training = {"epochs": 2, "batch_size": 6, "validation_fraction": 0.0, "schedule": "constant"}
     config = tiny_config(encoder="none", loss="margin", miner={"memory": 30}, training=training)
     whole, _ = fit(held, vocabulary, config, checkpoints=tmp_path / "whole")
     half = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})

@@ -38,7 +38,7 @@ def test_means_hold_on_to_nothing_that_they_are_given() -> None:
 def test_a_rate_in_steps_falls_after_so_many_epochs() -> None:
     events = card_events(16)
     vocabulary = fitted(events, SCHEMA, min_count=2)
-    training = {"epochs": 5, "batch_size": 8, "validation_share": 0.3, "learning_rate": 0.01}
+    training = {"epochs": 5, "batch_size": 8, "validation_fraction": 0.3, "learning_rate": 0.01}
     config = tiny_config(training=training | {"schedule": "step", "step_epochs": 2, "step_factor": 0.5})
     _, history = fit(sequences(events, SCHEMA, vocabulary), vocabulary, config)
     rates = [row["learning_rate"] for row in history]  # at which each epoch learnt

@@ -25,7 +25,7 @@ from seqmel.training.finetuning.finetune import finetuned_model
 from seqmel.training.fit import fit
 from seqmel.training.ppmi_init import cooccurrences, factors, new_encoder, ppmi
 
-PPMI = {"hidden_size": 16, "pretrain": "ppmi"}
+PPMI = {"hidden_size": 16, "category_init": "ppmi"}
 
 
 def held(clients: int = 20) -> tuple[EncodedSequences, Vocabulary]:
@@ -37,7 +37,7 @@ def held(clients: int = 20) -> tuple[EncodedSequences, Vocabulary]:
 def made(events: dict[str, Any], seed: int = 0, **options: Any) -> SequenceEncoder:
     encoded, vocabulary = held()
     torch.manual_seed(7)
-    return new_encoder(tiny_config(events=events, seed=seed, **options), vocabulary, encoded)
+    return new_encoder(tiny_config(event_encoder=events, seed=seed, **options), vocabulary, encoded)
 
 
 def rows(encoder: SequenceEncoder, name: str, size: int) -> Tensor:
@@ -104,7 +104,9 @@ def test_codes_that_stand_near_the_same_others_begin_near() -> None:
     table, schema = in_two_worlds(), EventSchema(client="c", time="t", categorical=("kind",), numeric=())
     vocabulary = fitted(table, schema)
     encoded = sequences(table, schema, vocabulary)
-    config = tiny_config(events={"hidden_size": 64, "pretrain": "ppmi", "pretrain_window": 1}, training={"epochs": 0})
+    config = tiny_config(
+        event_encoder={"hidden_size": 64, "category_init": "ppmi", "category_init_window": 1}, training={"epochs": 0}
+    )
     encoder, _ = fit(encoded, vocabulary, config)
     codes = {value: 2 + i for i, value in enumerate(vocabulary.categorical["kind"].values)}
     unit = F.normalize(rows(encoder, "kind", 2 + len(codes)), dim=1)
@@ -149,9 +151,9 @@ def test_clients_of_one_event_leave_random_rows() -> None:
     vocabulary = fitted(alone, SCHEMA)
     encoded = sequences(alone, SCHEMA, vocabulary)
     torch.manual_seed(0)
-    begun = new_encoder(tiny_config(events=PPMI), vocabulary, encoded)
+    begun = new_encoder(tiny_config(event_encoder=PPMI), vocabulary, encoded)
     torch.manual_seed(0)
-    assert torch.equal(begun.events.table, SequenceEncoder(tiny_config(events=PPMI), vocabulary).events.table)
+    assert torch.equal(begun.events.table, SequenceEncoder(tiny_config(event_encoder=PPMI), vocabulary).events.table)
 
 
 def test_only_clients_that_are_trained_on_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +161,7 @@ def test_only_clients_that_are_trained_on_are_counted(monkeypatch: pytest.Monkey
     seen: list[Tensor] = []
     real = pretrain.cooccurrences
     monkeypatch.setattr(pretrain, "cooccurrences", lambda s, c, *a, **k: (seen.append(c), real(s, c, *a, **k))[1])
-    fit(encoded, vocabulary, tiny_config(events=PPMI, training={"epochs": 0, "validation_share": 0.3}))
+    fit(encoded, vocabulary, tiny_config(event_encoder=PPMI, training={"epochs": 0, "validation_fraction": 0.3}))
     assert {len(clients) for clients in seen} == {14}
 
 
@@ -169,7 +171,7 @@ def test_training_from_scratch_on_labels_begins_with_them_too() -> None:
     y = pd.Series([0, 1] * 10, index=encoded.client_ids.to_pandas(), name="y")
     options = {"finetuning": {"epochs": 0}, "encoder": "none"}
     plain, begun = (
-        finetuned_model(None, prepared, {"y": y}, config=tiny_config(events=events, **options))
+        finetuned_model(None, prepared, {"y": y}, config=tiny_config(event_encoder=events, **options))
         for events in ({"hidden_size": 16}, PPMI)
     )
     assert not torch.equal(plain.encoder.events.table, begun.encoder.events.table)

@@ -36,8 +36,8 @@ def config(epochs: int = 4, **changes: Any) -> Config:
     """With dropout, so that a resumed run must find torch's random state where it was."""
     sections = {
         "encoder": {"name": "gru", "hidden_size": 16, "layers": 2, "dropout": 0.2},
-        "events": {"hidden_size": 16, "dropout": 0.1, "category_dropout": 0.1},
-        "training": {"epochs": epochs, "batch_size": 8, "validation_share": 0.3},
+        "event_encoder": {"hidden_size": 16, "dropout": 0.1, "category_dropout": 0.1},
+        "training": {"epochs": epochs, "batch_size": 8, "validation_fraction": 0.3},
     }
     return tiny_config(**(sections | changes))
 
@@ -107,7 +107,7 @@ def test_training_leaves_torchs_random_state_as_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", ["memory", "memory_map", "device"])
 def test_where_the_sequences_lie_changes_nothing(data: str, undisturbed: Path, tmp_path: Path) -> None:
-    options = {"epochs": 4, "batch_size": 8, "validation_share": 0.3, "data": data}
+    options = {"epochs": 4, "batch_size": 8, "validation_fraction": 0.3, "storage": data}
     assert_equal_models(train(EVENTS, tmp_path / "model", config=config(training=options)), undisturbed)
 
 
@@ -142,7 +142,7 @@ def test_a_run_interrupted_twice_can_be_resumed(undisturbed: Path, tmp_path: Pat
 
 
 def test_a_run_without_validation_can_be_resumed(tmp_path: Path) -> None:
-    options = config(training={"epochs": 3, "batch_size": 8, "validation_share": 0.0})
+    options = config(training={"epochs": 3, "batch_size": 8, "validation_fraction": 0.0})
     whole = train(EVENTS, tmp_path / "whole", config=options)
     with pytest.raises(KeyboardInterrupt):
         train(EVENTS, tmp_path / "model", config=options, progress=Stop(3, 8))
@@ -267,7 +267,7 @@ def test_the_history_has_a_row_an_epoch_with_loss_rate_and_validation(undisturbe
 
 
 def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
-    options = {"epochs": 5, "batch_size": 8, "validation_share": 0.3, "schedule": "constant"}
+    options = {"epochs": 5, "batch_size": 8, "validation_fraction": 0.3, "schedule": "constant"}
     five = train(EVENTS, tmp_path / "five", config=config(training=options))
     recalls = [row["recall_at_1"] for row in history(five)]
     best = recalls.index(max(recalls)) + 1
@@ -277,7 +277,7 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
 
 
 def test_patience_ends_a_training_that_gets_no_better(tmp_path: Path) -> None:
-    options = {"epochs": 20, "batch_size": 8, "validation_share": 0.3, "patience": 1, "learning_rate": 1e-9}
+    options = {"epochs": 20, "batch_size": 8, "validation_fraction": 0.3, "patience": 1, "learning_rate": 1e-9}
     assert len(history(train(EVENTS, tmp_path / "model", config=config(training=options)))) == 2
 
 
@@ -286,7 +286,7 @@ def test_a_run_that_was_killed_after_its_last_epoch_is_resumed_without_another(
     patience: int | None, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rate = {"learning_rate": 1e-9} if patience else {}
-    stopping = {"epochs": epochs, "batch_size": 8, "validation_share": 0.3, "patience": patience} | rate
+    stopping = {"epochs": epochs, "batch_size": 8, "validation_fraction": 0.3, "patience": patience} | rate
     whole = train(EVENTS, tmp_path / "whole", config=config(training=stopping))
     assert len(history(whole)) == (patience + 1 if patience else epochs)
 
@@ -345,9 +345,9 @@ def test_a_process_killed_in_the_middle_is_resumed(tmp_path: Path) -> None:
         "--set",
         "encoder.hidden_size=16",
         "--set",
-        "events.hidden_size=16",
+        "event_encoder.hidden_size=16",
         "--set",
-        "training.validation_share=0.3",
+        "training.validation_fraction=0.3",
     ]
     run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoint = tmp_path / "model.partial" / "checkpoints" / "last.ckpt"

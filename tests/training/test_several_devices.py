@@ -53,7 +53,7 @@ PARTS = {
     "sequence_order": {"objective": "sequence_order"},
     "nested sizes": {"objective": "coles", "embedding_dim": 16, "matryoshka": [8]},
     "two parts": {"objective": ["coles", "event_prediction"]},
-    "masked_events": {"objective": {"name": "masked_events", "share": 0.999}},  # all, so that chance has no part
+    "masked_events": {"objective": {"name": "masked_events", "mask_ratio": 0.999}},  # all, so that chance has no part
     "supervised_contrastive": {"objective": {"name": "supervised_contrastive", "labels": "labels", "target": "class"}},
     "classification": {"objective": {"name": "classification", "labels": "labels", "target": "class"}},
     "two parts with labels": {"objective": [
@@ -70,7 +70,7 @@ EPOCHS = 8
 CLIENTS = 7  # shared as 4 and 3, with views of different numbers and lengths
 
 
-def same_swaps(events: SequenceBatch, share: float, feature_share: float) -> tuple[SequenceBatch, Tensor]:
+def same_swaps(events: SequenceBatch, share: float, feature_fraction: float) -> tuple[SequenceBatch, Tensor]:
     """In place of chance: events of some categories pass for changed ones."""
     return events, events.columns["mcc"] % 2 == 0
 
@@ -160,7 +160,7 @@ def mined() -> Tensor:
     encoded = sequences(events, SCHEMA, vocabulary)
     torch.manual_seed(0)
     encoder = SequenceEncoder(config, vocabulary)
-    sampler = OfflineHard(encoded, vocabulary, torch.arange(2, 17), size=6, group=4, among=9)
+    sampler = OfflineHard(encoded, vocabulary, torch.arange(2, 17), size=6, group=4, pool_size=9)
     epoch: Any = SimpleNamespace(current_epoch=1)
     OfflineMining(sampler, encoded, encoder, config, torch.device("cpu")).on_train_epoch_start(epoch, epoch)
     assert sampler.pool is not None
@@ -230,8 +230,17 @@ def test_every_rank_has_the_order_of_the_first_which_is_that_of_one_process(two:
 def options(**training: int) -> list[str]:
     """Options of a training on few clients, tiny and without dropout."""
     chosen = ["seed=0", "device=cpu", "precision=32-true", "encoder.name=gru", "encoder.hidden_size=16"]
-    chosen += ["events.hidden_size=16", "events.category_dropout=0.0", "preparation.threads=1", "training.batch_size=7"]
-    return [*chosen, "training.validation_share=0.3", *(f"training.{name}={value}" for name, value in training.items())]
+    chosen += [
+        "event_encoder.hidden_size=16",
+        "event_encoder.category_dropout=0.0",
+        "preparation.threads=1",
+        "training.batch_size=7",
+    ]
+    return [
+        *chosen,
+        "training.validation_fraction=0.3",
+        *(f"training.{name}={value}" for name, value in training.items()),
+    ]
 
 
 def words(tmp_path: Path, *arguments: object) -> list[str]:

@@ -21,12 +21,12 @@ def drift(
     ],
     client: Client = None,
     bins: Annotated[int | None, typer.Option(help="Bins of the reference embeddings for the PSI: 10.")] = None,
-    psi: Annotated[float, typer.Option(help="From which PSI on a dimension or a column has moved.")] = 0.25,
-    p_value: Annotated[
+    psi_threshold: Annotated[float, typer.Option(help="From which PSI on a dimension or a column has moved.")] = 0.25,
+    alpha: Annotated[
         float | None, typer.Option(help="At or below which p-value of the MMD the embeddings have moved: 0.01.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the sample and the permutations of the MMD: 0.")] = None,
-    unseen: Annotated[
+    unseen_threshold: Annotated[
         float | None, typer.Option(help="From which rise of the share of unseen values on a column has moved: 0.05.")
     ] = None,
     fail_on_drift: Annotated[
@@ -41,15 +41,19 @@ def drift(
 
     found: Drift | InputDrift
     if is_model(reference):
-        not_given("a model and events", client=client, bins=bins, p_value=p_value, seed=seed)
+        not_given("a model and events", client=client, bins=bins, alpha=alpha, seed=seed)
         found = compare_events(
-            reference, current, psi=psi, unseen=0.05 if unseen is None else unseen, json_file=json_file
+            reference,
+            current,
+            psi=psi_threshold,
+            unseen=0.05 if unseen_threshold is None else unseen_threshold,
+            json_file=json_file,
         )
     else:
-        not_given("two files of embeddings", unseen=unseen)
+        not_given("two files of embeddings", unseen_threshold=unseen_threshold)
         found = compare_embeddings(
-            reference, current, client=client, bins=10 if bins is None else bins, psi=psi,
-            p_value=0.01 if p_value is None else p_value, seed=seed or 0, json_file=json_file,
+            reference, current, client=client, bins=10 if bins is None else bins, psi=psi_threshold,
+            p_value=0.01 if alpha is None else alpha, seed=seed or 0, json_file=json_file,
         )  # fmt: skip
     if found.drifted and fail_on_drift:
         raise typer.Exit(1)

@@ -34,7 +34,7 @@ def embed(
     dim: Annotated[
         int | None, typer.Option(help="Only so many first numbers, of a model that was trained with matryoshka.")
     ] = None,
-    scales: Annotated[
+    quantization_from: Annotated[
         Path | None, typer.Option(help="An earlier file of the same int8 or binary, whose scales are to be used again.")
     ] = None,
     as_of: AsOf = None,
@@ -68,7 +68,7 @@ def embed(
     options: dict[str, Any] = {
         "as_of": as_of, "state": state, "shard": shard, "engine": engine,
         "layout": one_of("layout", layout, *LAYOUTS), "dtype": one_of("dtype", dtype, *get_args(NumberType)),
-        "dim": dim, "scales": scales, "device": device_option(device), "overwrite": overwrite,
+        "dim": dim, "scales": quantization_from, "device": device_option(device), "overwrite": overwrite,
     }  # fmt: skip
     given = {"model": model, "events": events, "output": output, **options}
     if shard is not None:

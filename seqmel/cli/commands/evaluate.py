@@ -28,16 +28,18 @@ def evaluate(
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
     trees: Annotated[int, typer.Option(help="Trees of LightGBM.", min=1)] = 500,
     seed: Annotated[int, typer.Option(help="Of the folds and of LightGBM.", min=0)] = 0,
-    moment: Annotated[
+    time_column: Annotated[
         str | None,
         typer.Option(help="The column of the moments, where labels and embeddings are of clients and moments."),
     ] = None,
-    out_of_time: Annotated[
+    time_split: Annotated[
         str | None, typer.Option(help="Train on the rows that are earlier by this column of LABELS, test on the later.")
     ] = None,
-    test_share: Annotated[float | None, typer.Option(help="Share of the rows that is tested out of time: 0.3.")] = None,
-    same_clients: Annotated[
-        bool, typer.Option("--same-clients", help="Let clients of the earlier rows come in the later ones too.")
+    test_fraction: Annotated[
+        float | None, typer.Option(help="Share of the rows that is tested out of time: 0.3.")
+    ] = None,
+    allow_client_overlap: Annotated[
+        bool, typer.Option("--allow-client-overlap", help="Let clients of the earlier rows come in the later ones too.")
     ] = False,
     group: Annotated[
         str | None, typer.Option(help="Keep rows that are equal in this column of LABELS in one fold.")
@@ -45,16 +47,16 @@ def evaluate(
     label_fractions: Annotated[
         str | None, typer.Option(help="Score with a share of the training clients labelled: 0.01,0.1,1.")
     ] = None,
-    sizes: Annotated[str | None, typer.Option(help="Score vectors reduced to so many numbers: 16,64,full.")] = None,
-    number_types: Annotated[
-        str | None, typer.Option(help="With --sizes: float32,float16,int8,binary, which is all of them.")
+    dims: Annotated[str | None, typer.Option(help="Score vectors reduced to so many numbers: 16,64,full.")] = None,
+    dtypes: Annotated[
+        str | None, typer.Option(help="With --dims: float32,float16,int8,binary, which is all of them.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG file.")] = None,
 ) -> None:
     """Score embeddings against hand-crafted aggregates."""
-    if out_of_time is None:
-        not_given("folds", test_share=test_share)
+    if time_split is None:
+        not_given("folds", test_fraction=test_fraction)
     if events is None:
         not_given("embeddings alone", time=time, time_format=time_format)
     checked = read_options(config, settings, client=client, time=time, time_format=time_format)
@@ -63,9 +65,9 @@ def evaluate(
     from seqmel.core.progress import console_progress
 
     asked = Asked(
-        task=kind, folds=folds, seed=seed, trees=trees, moment=moment, out_of_time=out_of_time, group=group,
-        test_share=0.3 if test_share is None else test_share, same_clients=same_clients, fractions=fractions_of(label_fractions),
-        sizes=sizes_of(sizes), number_types=number_types_of(number_types), plot=plot,
+        task=kind, folds=folds, seed=seed, trees=trees, moment=time_column, out_of_time=time_split, group=group,
+        test_fraction=0.3 if test_fraction is None else test_fraction, same_clients=allow_client_overlap, fractions=fractions_of(label_fractions),
+        sizes=sizes_of(dims), number_types=number_types_of(dtypes), plot=plot,
     )  # fmt: skip
     evaluate_files(
         labels, target, embeddings or [], events, checked, asked, json_file=json_file, progress=console_progress()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 
@@ -27,10 +27,20 @@ Above: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+class _NotInherited:
+    """Hides an attribute of `BaseModel` (its deprecated method `schema`), so that an option may have the name."""
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        raise AttributeError
+
+
 class Options(BaseModel):
     """Options of a part."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    if not TYPE_CHECKING:
+        schema: ClassVar[Any] = _NotInherited()
 
 
 def is_lenient(info: ValidationInfo) -> bool:

@@ -26,8 +26,8 @@ class HardNegativesOptions(_Miner):
     """The nearest negatives of each anchor."""
 
     name: Literal["hard_negatives"]
-    count: Positive = 5
-    skip: Annotated[int, Field(ge=0)] = 0
+    k: Positive = 5
+    skip_hardest: Annotated[int, Field(ge=0)] = 0
     """Pass over the very nearest."""
 
 
@@ -35,22 +35,22 @@ class RandomNegativesOptions(_Miner):
     """Random negatives of each anchor."""
 
     name: Literal["random_negatives"]
-    count: Positive = 5
+    k: Positive = 5
 
 
 class DistanceWeightedOptions(_Miner):
     """Random negatives, so drawn that all distances come about equally often."""
 
     name: Literal["distance_weighted"]
-    count: Positive = 5
-    nearest: Annotated[float, Field(gt=0, lt=2)] = 0.5
-    farthest: Annotated[float, Field(gt=0, lt=2)] = 1.4
-    skip: Annotated[int, Field(ge=0)] = 0
+    k: Positive = 5
+    cutoff: Annotated[float, Field(gt=0, lt=2)] = 0.5
+    nonzero_loss_cutoff: Annotated[float, Field(gt=0, lt=2)] = 1.4
+    skip_hardest: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _ordered(self) -> Any:
-        if self.nearest > self.farthest:
-            raise ValueError(f"nearest {self.nearest} is larger than farthest {self.farthest}")
+        if self.cutoff > self.nonzero_loss_cutoff:
+            raise ValueError(f"cutoff {self.cutoff} is larger than nonzero_loss_cutoff {self.nonzero_loss_cutoff}")
         return self
 
 
@@ -58,28 +58,28 @@ class AllNegativesOptions(_Miner):
     """All negatives of each anchor."""
 
     name: Literal["all_negatives"]
-    most: Positive = 500_000
+    max_pairs: Positive = 500_000
 
 
 class BatchAllOptions(_TripletMiner):
     """All triplets."""
 
     name: Literal["batch_all"]
-    most: Positive = 500_000
+    max_triplets: Positive = 500_000
 
 
 class BatchHardOptions(_TripletMiner):
     """The farthest positive and the nearest negative of each anchor."""
 
     name: Literal["batch_hard"]
-    skip: Annotated[int, Field(ge=0)] = 0
+    skip_hardest: Annotated[int, Field(ge=0)] = 0
 
 
 class BatchWeightedOptions(_TripletMiner):
     """Far positives and near negatives more often than others."""
 
     name: Literal["batch_weighted"]
-    count: Positive = 5
+    k: Positive = 5
     temperature: Above = 0.1
 
 
@@ -94,13 +94,13 @@ class EasyPositiveOptions(_TripletMiner):
 
     name: Literal["easy_positive"]
     negative: Literal["semi_hard", "hard"] = "semi_hard"
-    skip: Annotated[int, Field(ge=0)] = 0
+    skip_hardest: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _skips_hard_ones(self) -> Any:
-        if self.skip and self.negative != "hard":
+        if self.skip_hardest and self.negative != "hard":
             raise ValueError(
-                f"skip is for negative: hard, found {self.negative}, which passes over the hardest by itself"
+                f"skip_hardest is for negative: hard, found {self.negative}, which passes over the hardest by itself"
             )
         return self
 

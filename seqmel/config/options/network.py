@@ -9,12 +9,12 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from seqmel.config.options.base import Layers, NotNegative, Options, Positive, Share, is_lenient, named_or
 
 __all__ = [
-    "POOLINGS", "ByCategoryOptions", "EncoderOptions", "EventOptions", "NoEncoderOptions", "PoolingOptions", "RecurrentOptions",
+    "POOLINGS", "CategoryMeanOptions", "EncoderOptions", "EventEncoderOptions", "NoEncoderOptions", "PoolingOptions", "RecurrentOptions",
     "TransformerOptions",
 ]  # fmt: skip
 
 
-class EventOptions(Options):
+class EventEncoderOptions(Options):
     """The network that sees one event."""
 
     hidden_size: Positive = 256
@@ -23,16 +23,16 @@ class EventOptions(Options):
     category_dropout: Share = 0.01
     noise: NotNegative = 0.0
     """Standard deviation of the noise that training adds to the embedded features of an event."""
-    pretrain: Literal["ppmi"] | None = None
+    category_init: Literal["ppmi"] | None = None
     """How embeddings of categories begin: null at random; ppmi so that codes which stand near the same others are near."""
-    pretrain_window: Positive = 5
+    category_init_window: Positive = 5
     """Codes at most so many events apart stand near each other."""
 
     @model_validator(mode="after")
-    def _window_has_a_use(self, info: ValidationInfo) -> EventOptions:
-        usual = EventOptions.model_fields["pretrain_window"].default
-        if self.pretrain is None and self.pretrain_window != usual and not is_lenient(info):
-            raise ValueError(f"pretrain_window {self.pretrain_window} is for pretrain: ppmi, found null")
+    def _window_has_a_use(self, info: ValidationInfo) -> EventEncoderOptions:
+        usual = EventEncoderOptions.model_fields["category_init_window"].default
+        if self.category_init is None and self.category_init_window != usual and not is_lenient(info):
+            raise ValueError(f"category_init_window {self.category_init_window} is for category_init: ppmi, found null")
         return self
 
 
@@ -102,8 +102,8 @@ EncoderOptions: TypeAlias = Annotated[
 ]
 
 
-class ByCategoryOptions(Options):
-    """The pooling by_category: events of one kind by themselves."""
+class CategoryMeanOptions(Options):
+    """The pooling category_mean: events of one kind by themselves."""
 
     column: str | None = None
     """The categorical column whose values are the kinds; null takes the one that numbers are scaled within, or else the one with
@@ -114,7 +114,7 @@ class ByCategoryOptions(Options):
     """How many numbers are learnt of an event of any kind."""
 
 
-PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "total", "attention", "by_category"]
+PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "log_sum", "attention", "category_mean"]
 PoolingOptions: TypeAlias = Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)]
 """One way or several, side by side."""
 POOLINGS = {
@@ -122,7 +122,7 @@ POOLINGS = {
     "mean": "The mean of all events.",
     "max": "The largest of each number over all events.",
     "std": "The standard deviation over all events.",
-    "total": "The logarithm of the sum of all events, with its sign: tells how many there were of what.",
+    "log_sum": "The logarithm of the sum of all events, with its sign: tells how many there were of what.",
     "attention": "A mean with learnt weights.",
-    "by_category": "Of each kind of event a few learnt numbers, averaged, and how many there were.",
+    "category_mean": "Of each kind of event a few learnt numbers, averaged, and how many there were.",
 }

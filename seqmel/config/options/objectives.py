@@ -63,7 +63,7 @@ class NextEventOptions(_ObjectiveOptions):
     head_size: Positive = 256
     views: Positive | None = None
     """Views of each client that are learnt from; null takes all."""
-    most_events: Positive = 4096
+    max_events: Positive = 4096
     """Events of a batch that are predicted at most."""
 
 
@@ -72,7 +72,7 @@ class MaskedEventsOptions(_ObjectiveOptions):
 
     name: Literal["masked_events"] = "masked_events"
     head_size: Positive = 256
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Share of the events that is hidden."""
 
 
@@ -86,7 +86,7 @@ class CPCOptions(_ObjectiveOptions):
     temperature: Above = 0.1
     negatives: Literal["batch", "others"] = "batch"
     """What the right event is told from: all events that are looked for in the batch, or those of other clients alone."""
-    most_events: Annotated[int, Field(ge=2)] = 1024
+    max_events: Annotated[int, Field(ge=2)] = 1024
     """Places of a batch that are looked ahead from at most, for each step."""
 
 
@@ -95,9 +95,9 @@ class ReplacedTokenOptions(_ObjectiveOptions):
 
     name: Literal["replaced_token"] = "replaced_token"
     head_size: Positive = 256
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    corrupt_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Share of the events that are given features of others."""
-    feature_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Chance of each feature of such an event to be swapped; one always is."""
 
 

@@ -31,11 +31,11 @@ class OfflineHardOptions(Options):
     """Offline mining: a batch of groups of clients that lie near each other among all, by the model of some epochs ago."""
 
     name: Literal["offline_hard"]
-    refresh: Positive = 1
+    refresh_every: Positive = 1
     """All clients are embedded again after so many epochs; the first epoch is random."""
     group: Annotated[int, Field(ge=2, lt=2**31)] = 8
     """Clients a group."""
-    among: Annotated[int, Field(ge=2, lt=2**31)] = 32_768
+    pool_size: Annotated[int, Field(ge=2, lt=2**31)] = 32_768
     """Neighbours are looked for among so many clients at a time."""
 
 

@@ -30,11 +30,11 @@ class TrainingOptions(Options):
     """Longest that a step's gradient may be; null leaves it as it is."""
     min_events: Annotated[int, Field(ge=2)] = 2
     """Clients with fewer events are not trained on; they are embedded like all others."""
-    validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.05
+    validation_fraction: Annotated[float, Field(ge=0, lt=0.9)] = 0.05
     """Share of the clients held out to watch the training."""
     patience: Positive | None = None
     """Stop after so many epochs without a better validation recall; null never stops early."""
-    data: Literal["memory", "memory_map", "device"] = "memory_map"
+    storage: Literal["memory", "memory_map", "device"] = "memory_map"
     """Where the sequences lie: read into memory, mapped from disk, or on the device that trains."""
 
     @model_validator(mode="after")
@@ -48,8 +48,8 @@ class TrainingOptions(Options):
 
     @model_validator(mode="after")
     def _patience_has_clients(self, info: ValidationInfo) -> TrainingOptions:
-        if self.patience is not None and not self.validation_share and not is_lenient(info):
-            raise ValueError(f"patience {self.patience} watches clients held out; validation_share is 0")
+        if self.patience is not None and not self.validation_fraction and not is_lenient(info):
+            raise ValueError(f"patience {self.patience} watches clients held out; validation_fraction is 0")
         return self
 
 
@@ -57,7 +57,7 @@ class FinetuningOptions(Options):
     """How labels are learnt on top of an encoder, be it trained without labels or new."""
 
     unfreeze: Literal["auto", "head", "gradual", "discriminative", "all"] = "auto"
-    """What learns. auto: head where a trained encoder has fewer than 1,000 labelled clients, unless epochs or encoder_rate are
+    """What learns. auto: head where a trained encoder has fewer than 1,000 labelled clients, unless epochs or encoder_lr_scale are
     given; else all. head: the heads alone, solved exactly. all: the encoder too. discriminative: the encoder too, each part
     nearer to the events 2.6 times slower. gradual: the parts of the encoder one more an epoch, from the vector down."""
     epochs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
@@ -65,7 +65,7 @@ class FinetuningOptions(Options):
     batch_size: Annotated[int, Field(ge=2, lt=2**31)] = 64
     learning_rate: Above = 1e-3
     """Of the heads, at the top of one cycle."""
-    encoder_rate: Annotated[float, Field(gt=0, le=10)] | None = None
+    encoder_lr_scale: Annotated[float, Field(gt=0, le=10)] | None = None
     """The encoder's rate as a share of that; null takes 0.1 for a trained encoder with fewer than 2,500 labelled clients, else 1."""
     weight_decay: NotNegative = 1e-4
     gradient_clip: Above = 1.0
@@ -76,7 +76,7 @@ class FinetuningOptions(Options):
     """balanced: a class counts as much as another, however rare it is."""
     max_events: Positive = 512
     """Of longer sequences training sees a random contiguous part of so many events, drawn afresh each epoch."""
-    validation_share: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
+    validation_fraction: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
     """Share of the labelled clients held out, with all classes in their proportions, to find the best epoch."""
     patience: Positive | None = 3
     """Stop after so many epochs without a lower validation loss; null never stops early."""
@@ -85,6 +85,6 @@ class FinetuningOptions(Options):
 
     @model_validator(mode="after")
     def _calibration_has_clients(self) -> FinetuningOptions:
-        if self.calibrate and not self.validation_share:
-            raise ValueError("calibrate needs clients held out; validation_share is 0")
+        if self.calibrate and not self.validation_fraction:
+            raise ValueError("calibrate needs clients held out; validation_fraction is 0")
         return self

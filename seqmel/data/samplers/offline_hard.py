@@ -5,7 +5,7 @@ a subset of it (Schroff et al., FaceNet, arXiv 1503.03832, section 3.2), where m
 the anchor. FaceNet makes triplets of them. Here look-alikes share a batch, as in doppelganger mining (Smirnov et al., ICCV
 Workshops 2017, doi 10.1109/ICCVW.2017.226), so that any loss and miner goes with it.
 
-Every `refresh` epochs all clients are embedded and dealt, `among` random ones at a time, into groups of G: a random client, and the
+Every `refresh_every` epochs all clients are embedded and dealt, `pool_size` random ones at a time, into groups of G: a random client, and the
 G - 1 nearest to it of those that are left, by the cosine. An epoch is these groups in random order, cut into batches: each
 client comes at most once, and has G - 1 look-alikes in its batch, or fewer where its group was among the last to be made or lies
 across the border of two batches. Before the first look, in the first epoch, batches are random: a new model knows no neighbours.
@@ -32,9 +32,9 @@ class OfflineHard(Sampler):
 
     Args:
         sequences, vocabulary, clients, size: see `Sampler`.
-        refresh: epochs from one look to the next.
+        refresh_every: epochs from one look to the next.
         group: G, 2 or more.
-        among: neighbours are looked for among at most so many clients, or G if that is more; memory and time grow with it.
+        pool_size: neighbours are looked for among at most so many clients, or G if that is more; memory and time grow with it.
 
     Attributes:
         pool: (N,) int64, places in `clients`, group after group; None before the first look. Where training is resumed it
@@ -50,28 +50,28 @@ class OfflineHard(Sampler):
         clients: Tensor,
         *,
         size: int,
-        refresh: int = 1,
+        refresh_every: int = 1,
         group: int = 8,
-        among: int = 32_768,
+        pool_size: int = 32_768,
     ) -> None:
         super().__init__(sequences, vocabulary, clients, size=size)
-        self.refresh = refresh
+        self.refresh_every = refresh_every
         self.group = group
-        self.among = among
+        self.pool_size = pool_size
 
     def due(self, epoch: int) -> bool:
-        """Whether neighbours are to be looked for before this epoch, counted from 0: the second, and then every `refresh`."""
-        return epoch > 0 and (epoch - 1) % self.refresh == 0
+        """Whether neighbours are to be looked for before this epoch, counted from 0: the second, and then every `refresh_every`."""
+        return epoch > 0 and (epoch - 1) % self.refresh_every == 0
 
     def mine(self, embed: Callable[[Tensor], Tensor], generator: torch.Generator) -> Tensor:
-        """A new `pool`; not more than `among` vectors are held at a time.
+        """A new `pool`; not more than `pool_size` vectors are held at a time.
 
         Args:
             embed: (n,) clients -> (n, D) unit vectors of the model as it stands, on any device.
             generator: the source of randomness, on the CPU.
         """
         mixed = torch.randperm(len(self.clients), generator=generator)
-        groups, most = -(-len(mixed) // self.group), max(1, self.among // self.group)
+        groups, most = -(-len(mixed) // self.group), max(1, self.pool_size // self.group)
         a_part = -(-groups // -(-groups // most))  # so that parts are about alike in size
         dealt = torch.split(mixed, a_part * self.group)
         return torch.cat([part[near_groups(embed(self.clients[part]), self.group)] for part in dealt])

@@ -324,7 +324,7 @@ def _keys(source: EventSource, client: str, moment: str | None) -> list[str]:
     """SQL of what names a row: the client, and the moment, of which all kinds of times become one."""
     if moment is None:
         return [ident(client)]
-    source.require(moment, "Name the column of the moments with --moment.")
+    source.require(moment, "Name the column of the moments with --time-column.")
     if moment == client:
         raise SchemaError(f"Client and moment are the same column, {client!r}, in {source.label}. Name two columns.")
     is_time = re.match(r"TIMESTAMP|DATE", source.columns[moment])

@@ -131,7 +131,7 @@ def scales_of(files: Sequence[str], label: str) -> Scales | None:
         one, other = list(found.values())[:2]
         raise InputError(
             f"{one} and {other} of {label} have different scales, so that equal numbers differ in meaning. Write them with"
-            " the same scales (seqmel embed --scales FILE), or read them one by one."
+            " the same scales (seqmel embed --quantization-from FILE), or read them one by one."
         )
     said = next(iter(found), None)
     return Scales.from_metadata({META: said} if said else None, label)

@@ -60,12 +60,12 @@ def prepare_spark(
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     progress = as_progress(progress)
     options, began, spark = config.preparation, time.monotonic(), spark_session()
-    client = model.schema.client if model else config.columns.client
+    client = model.schema.client if model else config.schema.client
     opened, source = open_spark(
         spark, events, client=client, memory_limit=options.memory_limit, scan=model is None,
-        categories=model.vocabulary.categorical if model else config.columns.categories,
+        categories=model.vocabulary.categorical if model else config.schema.categories,
     )  # fmt: skip
-    schema = model.schema if model else infer_schema(source, config.columns)
+    schema = model.schema if model else infer_schema(source, config.schema)
     with count_events(opened, source, schema, categories=model is None) as counted:
         vocabulary = model.vocabulary if model else fit_vocabulary_spark(
             opened, source, schema, counted, min_count=options.min_count, max_categories=options.max_categories
@@ -206,7 +206,7 @@ def _streamed(how: VectorLayout) -> VectorLayout:
     if not how.streams:
         raise ConfigError(
             f"Spark makes vectors part by part, and {how.dtype} has scales of all of them. Give those of an earlier file"
-            " (--scales FILE), or leave --engine spark out."
+            " (--quantization-from FILE), or leave --engine spark out."
         )
     return how
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.miners.base import Block, PairMiner
 
 __all__ = ["AllNegatives"]
 
 
 class AllNegatives(PairMiner):
-    """All negatives of each anchor; where all would be more than `most` pairs, equally many random ones of each.
+    """All negatives of each anchor; where all would be more than `max_pairs` pairs, equally many random ones of each.
 
     Args:
-        most: pairs at most, but at least one an anchor.
+        max_pairs: pairs at most, but at least one an anchor.
         views, chunk_rows: see `Miner`.
     """
 
-    def __init__(self, *, most: int = 500_000, views: int | None = None, chunk_rows: int | None = None) -> None:
+    @renamed_keywords(most="max_pairs")
+    def __init__(self, *, max_pairs: int = 500_000, views: int | None = None, chunk_rows: int | None = None) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
-        self.most = most
+        self.max_pairs = max_pairs
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor]:
         """(R, K) all embeddings with those masked that are no negatives, or some negatives."""
-        return block.all_negatives(max(1, self.most // block.anchors))
+        return block.all_negatives(max(1, self.max_pairs // block.anchors))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.miners.base import Block, TripletMiner
 
 __all__ = ["BatchHard"]
@@ -17,16 +18,17 @@ class BatchHard(TripletMiner):
     """One triplet an anchor, the hardest; none where it has no positive or no negative.
 
     Args:
-        skip: the very nearest negatives are passed over, as far as one is left: they may be the same person twice.
+        skip_hardest: the very nearest negatives are passed over, as far as one is left: they may be the same person twice.
         views, chunk_rows: see `Miner`.
     """
 
-    def __init__(self, *, skip: int = 0, views: int | None = None, chunk_rows: int | None = None) -> None:
+    @renamed_keywords(skip="skip_hardest")
+    def __init__(self, *, skip_hardest: int = 0, views: int | None = None, chunk_rows: int | None = None) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
-        self.skip = skip
+        self.skip_hardest = skip_hardest
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """(R, 1) triplets."""
         which = block.positives_apart.masked_fill(~block.there, -1.0).argmax(1, keepdim=True)
-        negative, real = block.nearest_negatives(1, skip=self.skip)
+        negative, real = block.nearest_negatives(1, skip=self.skip_hardest)
         return block.positives.gather(1, which), negative, block.there.any(1, keepdim=True) & real

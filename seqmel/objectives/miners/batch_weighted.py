@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.losses.pairs import root
 from seqmel.objectives.miners.base import Block, TripletMiner
 
@@ -19,24 +20,25 @@ __all__ = ["BatchWeighted"]
 
 
 class BatchWeighted(TripletMiner):
-    """`count` triplets an anchor: each time a positive is drawn, and a negative that was not drawn before.
+    """`k` triplets an anchor: each time a positive is drawn, and a negative that was not drawn before.
 
     Args:
-        count: triplets an anchor; fewer where there are fewer negatives.
+        k: triplets an anchor; fewer where there are fewer negatives.
         temperature: what distances are divided by; 1 is as published, smaller comes nearer to batch hard.
         views, chunk_rows: see `Miner`.
     """
 
+    @renamed_keywords(count="k")
     def __init__(
-        self, *, count: int = 5, temperature: float = 0.1, views: int | None = None, chunk_rows: int | None = None
+        self, *, k: int = 5, temperature: float = 0.1, views: int | None = None, chunk_rows: int | None = None
     ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
-        self.count = count
+        self.k = k
         self.temperature = temperature
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, count) triplets."""
-        negatives, real = block.weighted_negatives(-root(block.apart) / self.temperature, self.count)
+        """(R, k) triplets."""
+        negatives, real = block.weighted_negatives(-root(block.apart) / self.temperature, self.k)
         far = root(block.positives_apart) / self.temperature
         keys = far.unsqueeze(1) + block.gumbel((len(far), negatives.shape[1], far.shape[1]))
         which = keys.masked_fill(~block.there.unsqueeze(1), -torch.inf).argmax(2)

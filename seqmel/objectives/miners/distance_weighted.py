@@ -5,8 +5,8 @@ distances d of random points on the unit sphere in D dimensions have the density
 
     q(d) = d^(D - 2) * (1 - d^2 / 4)^((D - 3) / 2),
 
-nearly all of it at sqrt(2). Negatives are drawn in proportion to 1 / q(max(d, nearest)), so that all distances come about
-equally often: harder than random ones, without the noise of the hardest. Those farther than `farthest`, which cost
+nearly all of it at sqrt(2). Negatives are drawn in proportion to 1 / q(max(d, cutoff)), so that all distances come about
+equally often: harder than random ones, without the noise of the hardest. Those farther than `nonzero_loss_cutoff`, which cost
 nothing, are drawn only where there are no others.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.losses.pairs import root
 from seqmel.objectives.miners.base import Block, PairMiner
 
@@ -24,40 +25,41 @@ _LAST = -1e6  # log-weight below any other, yet finite
 
 
 class DistanceWeighted(PairMiner):
-    """`count` different negatives of each anchor, drawn by their distance; fewer where there are not so many.
+    """`k` different negatives of each anchor, drawn by their distance; fewer where there are not so many.
 
     Args:
-        count: negatives an anchor.
-        nearest: distances below this weigh as if they were this.
-        farthest: beyond this distance, below 2, negatives are drawn only where there are no others.
-        skip: so many of the very nearest are drawn only where there are no others: they may be the same person twice.
+        k: negatives an anchor.
+        cutoff: distances below this weigh as if they were this.
+        nonzero_loss_cutoff: beyond this distance, below 2, negatives are drawn only where there are no others.
+        skip_hardest: so many of the very nearest are drawn only where there are no others: they may be the same person twice.
         views, chunk_rows: see `Miner`.
     """
 
+    @renamed_keywords(count="k", nearest="cutoff", farthest="nonzero_loss_cutoff", skip="skip_hardest")
     def __init__(
         self,
         *,
-        count: int = 5,
-        nearest: float = 0.5,
-        farthest: float = 1.4,
-        skip: int = 0,
+        k: int = 5,
+        cutoff: float = 0.5,
+        nonzero_loss_cutoff: float = 1.4,
+        skip_hardest: int = 0,
         views: int | None = None,
         chunk_rows: int | None = None,
     ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
-        self.count = count
-        self.nearest = nearest
-        self.farthest = farthest
-        self.skip = skip
+        self.k = k
+        self.cutoff = cutoff
+        self.nonzero_loss_cutoff = nonzero_loss_cutoff
+        self.skip_hardest = skip_hardest
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor]:
-        """(R, count) negatives."""
+        """(R, k) negatives."""
         size = block.embeddings.shape[1]
         apart = root(block.apart)
-        d = apart.clamp(self.nearest, self.farthest)
+        d = apart.clamp(self.cutoff, self.nonzero_loss_cutoff)
         density = (size - 2) * d.log() + (size - 3) / 2 * torch.log1p(-d.square() / 4)
-        weights = (-density).masked_fill(apart > self.farthest, _LAST)
-        if self.skip:
-            hardest, _ = block.nearest_negatives(self.skip)
+        weights = (-density).masked_fill(apart > self.nonzero_loss_cutoff, _LAST)
+        if self.skip_hardest:
+            hardest, _ = block.nearest_negatives(self.skip_hardest)
             weights = weights.scatter(1, hardest, 2 * _LAST)
-        return block.weighted_negatives(weights, self.count)
+        return block.weighted_negatives(weights, self.k)

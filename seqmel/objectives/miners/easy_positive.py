@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.miners.base import Block, TripletMiner
 from seqmel.objectives.miners.semi_hard import semi_hard_negative
 
@@ -18,28 +19,29 @@ class EasyPositive(TripletMiner):
 
     Args:
         negative: "semi_hard", the nearest that is farther than the positive, or "hard", the nearest.
-        skip: for "hard": the very nearest are passed over, as far as one is left: they may be the same person twice.
+        skip_hardest: for "hard": the very nearest are passed over, as far as one is left: they may be the same person twice.
         views, chunk_rows: see `Miner`.
     """
 
+    @renamed_keywords(skip="skip_hardest")
     def __init__(
         self,
         *,
         negative: Literal["semi_hard", "hard"] = "semi_hard",
-        skip: int = 0,
+        skip_hardest: int = 0,
         views: int | None = None,
         chunk_rows: int | None = None,
     ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.negative = negative
-        self.skip = skip
+        self.skip_hardest = skip_hardest
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """(R, 1) triplets."""
         nearest = block.positives_apart.masked_fill(~block.there, torch.inf).min(1, keepdim=True)
         positive = block.positives.gather(1, nearest.indices)
         if self.negative == "hard":
-            negative = block.nearest_negatives(1, skip=self.skip)[0]
+            negative = block.nearest_negatives(1, skip=self.skip_hardest)[0]
         else:
             negative = semi_hard_negative(block, nearest.values.nan_to_num(posinf=0.0))
         return positive, negative, block.there.any(1, keepdim=True) & block.negative.any(1, keepdim=True)

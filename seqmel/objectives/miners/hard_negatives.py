@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from seqmel.core.renames import renamed_keywords
 from seqmel.objectives.miners.base import Block, PairMiner
 
 __all__ = ["HardNegatives"]
 
 
 class HardNegatives(PairMiner):
-    """The `count` nearest negatives of each anchor; fewer where there are not so many, and never one of the same client.
+    """The `k` nearest negatives of each anchor; fewer where there are not so many, and never one of the same client.
 
     Args:
-        count: k, negatives an anchor.
-        skip: the very nearest are passed over, as far as `count` are left: they may be the same person twice.
+        k: negatives of each anchor.
+        skip_hardest: the very nearest are passed over, as far as `k` are left: they may be the same person twice.
         views, chunk_rows: see `Miner`.
     """
 
+    @renamed_keywords(count="k", skip="skip_hardest")
     def __init__(
-        self, *, count: int = 5, skip: int = 0, views: int | None = None, chunk_rows: int | None = None
+        self, *, k: int = 5, skip_hardest: int = 0, views: int | None = None, chunk_rows: int | None = None
     ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
-        self.count = count
-        self.skip = skip
+        self.k = k
+        self.skip_hardest = skip_hardest
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor]:
-        """(R, count) negatives, nearest first."""
-        return block.nearest_negatives(self.count, skip=self.skip)
+        """(R, k) negatives, nearest first."""
+        return block.nearest_negatives(self.k, skip=self.skip_hardest)

@@ -82,7 +82,7 @@ def finetune(
         return output
     check_output(output, overwrite=overwrite, folder=True, reads=(events, labels))
     _once(targets)
-    client = client or config.columns.client
+    client = client or config.schema.client
     client = client or (likely_client(labels, model.schema.client) if model else None)
     series = {name: read_labels(labels, name, client=client) for name in targets}
     for y in series.values():
@@ -130,7 +130,7 @@ def finetuned_model(
 
     began, progress = time.monotonic(), as_progress(progress)
     config = config_for(model, as_config(config))
-    sequences = prepared.sequences.in_memory() if config.training.data == "memory" else prepared.sequences
+    sequences = prepared.sequences.in_memory() if config.training.storage == "memory" else prepared.sequences
     labelled = label(sequences, labels, weights=weights, task=task)
     check_names(labelled.targets, prepared.schema.client)
     lacking = "no events" if weights is None else "no events or no weight"
@@ -183,9 +183,9 @@ def config_for(model: Model | None, config: Config) -> Config:
     """
     if model is None:
         return config.model_copy(update={"matryoshka": ()})  # nothing here trains beginnings of the vector
-    for field, said in config.columns:
-        if said is not None and field in config.columns.model_fields_set:
-            there = getattr(model.schema if field != "ignore" else model.config.columns, field)
+    for field, said in config.schema:
+        if said is not None and field in config.schema.model_fields_set:
+            there = getattr(model.schema if field != "ignore" else model.config.schema, field)
             _check_equal(said, there, f"schema.{field}")
     for name in config.model_fields_set - {*_FREE, *UNREAD, "columns"}:
         _check_equal(getattr(config, name), getattr(model.config, name), name)

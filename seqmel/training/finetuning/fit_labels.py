@@ -74,13 +74,13 @@ def settle_finetuning(config: Config, clients: int, *, new: bool) -> Config:
         new: the encoder was never trained.
     """
     options = config.finetuning
-    steps = max(1, -(-round(clients * (1 - options.validation_share)) // options.batch_size))
+    steps = max(1, -(-round(clients * (1 - options.validation_fraction)) // options.batch_size))
     epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, -(-_STEPS // steps))) if options.epochs is None else options.epochs
-    rate = (1.0 if new or clients >= _MANY else 0.1) if options.encoder_rate is None else options.encoder_rate
-    asked = options.epochs is not None or options.encoder_rate is not None
+    rate = (1.0 if new or clients >= _MANY else 0.1) if options.encoder_lr_scale is None else options.encoder_lr_scale
+    asked = options.epochs is not None or options.encoder_lr_scale is not None
     auto = "head" if clients < _ENOUGH and not new and not asked else "all"
     unfreeze = auto if options.unfreeze == "auto" else options.unfreeze
-    filled = {"unfreeze": unfreeze, "epochs": epochs, "encoder_rate": rate}
+    filled = {"unfreeze": unfreeze, "epochs": epochs, "encoder_lr_scale": rate}
     return config.model_copy(update={"finetuning": options.model_copy(update=filled)})
 
 
@@ -114,8 +114,8 @@ def fit_labels(
     device, options = resolve_device(config.device), config.finetuning
     keep_large_blocks()
     keep_few_kernels(recurrent=config.recurrent)
-    placed = sequences.to(device) if config.training.data == "device" else sequences
-    training, validation = hold_out(labelled, options.validation_share, seed=config.seed)
+    placed = sequences.to(device) if config.training.storage == "device" else sequences
+    training, validation = hold_out(labelled, options.validation_fraction, seed=config.seed)
     counts = class_weights(training) if options.class_weight else torch.ones_like(class_weights(training))
     held_out = HeldOut(placed.subset(validation.clients), validation, counts, config)
     with torch.random.fork_rng(), quiet():
@@ -301,11 +301,11 @@ class _Module(lightning.LightningModule):
 
     def _groups(self) -> Iterator[dict[str, Any]]:
         options = self.options
-        assert options.encoder_rate is not None, "settle_finetuning() comes before"
+        assert options.encoder_lr_scale is not None, "settle_finetuning() comes before"
         yield {"params": list(self.heads.parameters()), "lr": options.learning_rate}
         for depth, part in enumerate(encoder_parts(self.encoder)):
             slower = _SLOWER**depth if options.unfreeze == "discriminative" else 1.0
-            yield {"params": part, "lr": options.learning_rate * options.encoder_rate / slower}
+            yield {"params": part, "lr": options.learning_rate * options.encoder_lr_scale / slower}
 
     def transfer_batch_to_device(self, batch: LabelledBatch, device: torch.device, _: int) -> LabelledBatch:
         """Batches know how to move themselves."""

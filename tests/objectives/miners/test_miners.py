@@ -138,7 +138,7 @@ def x_bytes(args: Any) -> int:
 def test_what_is_held_at_once_is_a_block_and_what_is_chosen_and_never_a_matrix_of_all(name: str) -> None:
     """A block of 10 rows of 600 has 6,000 cells of 8 bytes at most, what is chosen some columns of 600."""
     x, clients = unit(size=600), torch.arange(600) // 5
-    bounded = {"most": 6_000} if name in ("all_negatives", "batch_all") else {}
+    bounded = {"all_negatives": {"max_pairs": 6_000}, "batch_all": {"max_triplets": 6_000}}.get(name, {})
     with Largest() as largest:
         MINERS[name](chunk_rows=10, views=5, **bounded).mine(x, clients)
     assert 0 < largest.bytes <= 8 * 600 * 20
@@ -162,7 +162,7 @@ def test_the_rows_of_a_block_are_so_many_that_it_stays_small_at_twenty_thousand_
 def test_hard_negatives_are_the_nearest_of_other_clients(count: int, seed: int) -> None:
     x = unit(seed)
     expected = {(i, j) for i in range(len(x)) for j in by_distance(x, i, others(CLIENTS, i))[:count]}
-    assert set(mined(HardNegatives(count=count), x, CLIENTS)) == expected
+    assert set(mined(HardNegatives(k=count), x, CLIENTS)) == expected
 
 
 @pytest.mark.parametrize(("count", "skip"), [(2, 1), (3, 3), (5, 2), (4, 50), (50, 3)])
@@ -172,14 +172,14 @@ def test_the_very_hardest_are_passed_over_as_far_as_enough_are_left(count: int, 
         near = by_distance(x, i, others(CLIENTS, i))
         begin = max(0, min(skip, len(near) - count))
         expected += [(i, j) for j in near[begin : begin + count]]
-    assert sorted(mined(HardNegatives(count=count, skip=skip), x, CLIENTS)) == sorted(expected)
+    assert sorted(mined(HardNegatives(k=count, skip_hardest=skip), x, CLIENTS)) == sorted(expected)
 
 
 @pytest.mark.parametrize("kind", COUNTING)
 @pytest.mark.parametrize("count", [1, 5, 7, 50])
 def test_never_the_same_twice_and_as_many_as_there_are(kind: Callable[..., Miner], count: int) -> None:
     torch.manual_seed(0)
-    pairs = mined(kind(count=count), unit(), CLIENTS)
+    pairs = mined(kind(k=count), unit(), CLIENTS)
     assert len(set(pairs)) == len(pairs)
     assert Counter(i for i, _ in pairs) == {i: min(count, len(others(CLIENTS, i))) for i in range(len(CLIENTS))}
 
@@ -188,7 +188,7 @@ def test_random_negatives_take_every_other_client_equally_often() -> None:
     torch.manual_seed(0)
     clients = torch.arange(2_000) % 4
     seen = Counter(
-        (int(clients[i]), int(clients[j])) for i, j in mined(RandomNegatives(count=3), unit(size=2_000), clients)
+        (int(clients[i]), int(clients[j])) for i, j in mined(RandomNegatives(k=3), unit(size=2_000), clients)
     )
     for i in range(4):
         assert all(seen[i, j] / 1_500 == pytest.approx(1 / 3, abs=0.05) for j in range(4) if i != j)
@@ -199,7 +199,7 @@ def test_what_is_random_follows_from_torchs_own_state() -> None:
         found = []
         for seed in (1, 1, 2):
             torch.manual_seed(seed)
-            found.append(mined(MINERS[name](count=2), unit(), CLIENTS))
+            found.append(mined(MINERS[name](k=2), unit(), CLIENTS))
         assert found[0] == found[1] != found[2]
 
 
@@ -209,7 +209,7 @@ def test_distance_weighted_negatives_come_in_proportion_to_one_over_the_density(
     angles = torch.tensor([0.0, 0.2, 1.0, 1.2, 3.0])
     x = torch.zeros(5, 6)
     x[:, 0], x[:, 1] = angles.cos(), angles.sin()
-    miner = DistanceWeighted(count=1, nearest=0.5, farthest=1.4)
+    miner = DistanceWeighted(k=1, cutoff=0.5, nonzero_loss_cutoff=1.4)
     many = x[0].expand(1_200, 6)
     clients = torch.cat([torch.zeros(1_200), torch.arange(1, 5)]).long()
     drawn = Counter(j - 1_200 for _, j in mined(miner, torch.cat([many, x[1:]]), clients, anchors=1_200))
@@ -228,7 +228,7 @@ def test_distance_weighted_draws_the_very_nearest_only_where_there_are_no_others
     x, seen = unit(), set()
     for seed in range(40):
         torch.manual_seed(seed)
-        pairs = mined(DistanceWeighted(count=count, skip=skip), x, CLIENTS)
+        pairs = mined(DistanceWeighted(k=count, skip_hardest=skip), x, CLIENTS)
         assert Counter(i for i, _ in pairs) == {i: min(count, len(others(CLIENTS, i))) for i in range(len(CLIENTS))}
         seen |= set(pairs)
     for i in range(len(x)):
@@ -239,14 +239,14 @@ def test_distance_weighted_draws_the_very_nearest_only_where_there_are_no_others
 
 def test_far_negatives_are_drawn_where_there_are_no_others() -> None:
     x = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [-1, 0, 0]])
-    assert len(mined(DistanceWeighted(count=2), x, torch.tensor([0, 1, 2]))) == 2 * 3
-    assert {j for i, j in mined(DistanceWeighted(count=2), x, torch.tensor([0, 1, 2])) if i == 0} == {1, 2}
+    assert len(mined(DistanceWeighted(k=2), x, torch.tensor([0, 1, 2]))) == 2 * 3
+    assert {j for i, j in mined(DistanceWeighted(k=2), x, torch.tensor([0, 1, 2])) if i == 0} == {1, 2}
 
 
 def test_all_negatives_are_all_or_equally_many_random_ones() -> None:
     everyone = [(i, j) for i in range(len(CLIENTS)) for j in others(CLIENTS, i)]
     assert sorted(mined(AllNegatives(), unit(), CLIENTS)) == everyone
-    some = mined(AllNegatives(most=30), unit(), CLIENTS)
+    some = mined(AllNegatives(max_pairs=30), unit(), CLIENTS)
     assert Counter(i for i, _ in some) == dict.fromkeys(range(len(CLIENTS)), 3)
     assert set(some) <= set(everyone)
 
@@ -260,7 +260,7 @@ def all_triplets(clients: Tensor) -> list[tuple[int, ...]]:
 
 def test_batch_all_is_every_triplet_once_or_equally_many_random_ones() -> None:
     assert sorted(mined(BatchAll(), unit(), CLIENTS)) == sorted(all_triplets(CLIENTS))
-    some = mined(BatchAll(most=60), unit(), CLIENTS)
+    some = mined(BatchAll(max_triplets=60), unit(), CLIENTS)
     assert len(set(some)) == len(some) <= 60
     assert set(Counter((i, p) for i, p, _ in some).values()) == {2}
     assert set(some) <= set(all_triplets(CLIENTS))
@@ -274,7 +274,7 @@ def test_batch_hard_is_the_farthest_positive_and_the_nearest_negative(seed: int,
         if own(CLIENTS, i):
             near = by_distance(x, i, others(CLIENTS, i))
             expected.append((i, by_distance(x, i, own(CLIENTS, i))[-1], near[min(skip, len(near) - 1)]))
-    assert mined(BatchHard(skip=skip), x, CLIENTS) == expected
+    assert mined(BatchHard(skip_hardest=skip), x, CLIENTS) == expected
 
 
 def slow_semi_hard(x: Tensor, i: int, p: int) -> int:
@@ -299,13 +299,13 @@ def test_an_easy_positive_is_the_nearest(seed: int) -> None:
     hard = [(i, p, by_distance(x, i, others(CLIENTS, i))[0]) for i, p in nearest.items()]
     assert mined(EasyPositive(negative="hard"), x, CLIENTS) == hard
     second = [(i, p, by_distance(x, i, others(CLIENTS, i))[1]) for i, p in nearest.items()]
-    assert mined(EasyPositive(negative="hard", skip=1), x, CLIENTS) == second
+    assert mined(EasyPositive(negative="hard", skip_hardest=1), x, CLIENTS) == second
 
 
 def test_batch_weighted_draws_far_positives_and_near_negatives_in_proportion_to_the_exponential() -> None:
     torch.manual_seed(0)
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [0.6, 0.8]])
-    clients, miner = torch.tensor([0, 0, 0, 1, 1]), BatchWeighted(count=1, temperature=0.5)
+    clients, miner = torch.tensor([0, 0, 0, 1, 1]), BatchWeighted(k=1, temperature=0.5)
     drawn = [mined(miner, x, clients, anchors=1)[0] for _ in range(500)]
     for place, sign, (one, two) in ((1, 1, (1, 2)), (2, -1, (3, 4))):
         weights = [math.exp(sign * float((x[0] - x[j]).norm()) / 0.5) for j in (one, two)]
@@ -316,7 +316,7 @@ def test_batch_weighted_draws_far_positives_and_near_negatives_in_proportion_to_
 
 def test_batch_weighted_never_draws_the_same_negative_twice_for_an_anchor() -> None:
     torch.manual_seed(0)
-    found = mined(BatchWeighted(count=4), unit(), CLIENTS)
+    found = mined(BatchWeighted(k=4), unit(), CLIENTS)
     assert len({(i, n) for i, _, n in found}) == len(found)
     assert Counter(i for i, _, _ in found) == {i: 4 for i in range(len(CLIENTS)) if own(CLIENTS, i)}
 
