@@ -102,7 +102,7 @@ class EmbedOptions:
         ):
             raise ConfigError(
                 f"The scales of {self.dtype} come from all vectors, and one shard has only its own. Give those of an"
-                " earlier file (--scales FILE), or write float32 or float16."
+                " earlier file (--quantization-from FILE), or write float32 or float16."
             )
         found = read_scales(self.scales, dtype=self.dtype, size=self.dim or whole) if self.scales is not None else None
         return VectorLayout(self.layout, self.dtype, self.dim, found, model.fingerprint())
@@ -113,6 +113,6 @@ def _no_prefix(model: Model, dim: int) -> str:
     if not sizes:
         return (
             f"The first {dim} numbers of this model's vectors are of no use alone: it was not trained for it. Train with"
-            f" --set embedding_dim=256 --set matryoshka=[{dim}], or reduce the vectors by PCA (seqmel evaluate --sizes)."
+            f" --set embedding_dim=256 --set matryoshka=[{dim}], or reduce the vectors by PCA (seqmel evaluate --dims)."
         )
     return f"The model was trained for {', '.join(map(str, sizes))} or all {model.encoder.output_size} numbers, not for {dim}."

@@ -24,7 +24,7 @@ LABELS = pd.DataFrame({"client_id": np.arange(24) * 7 + 100, "habit": [f"h{i % 2
 MOMENT = "1970-05-01"
 OPTIONS: dict[str, Any] = {
     "event_encoder": {"hidden_size": 16}, "encoder": {"name": "gru", "hidden_size": 16}, "epochs": 1, "batch_size": 8,
-    "validation_share": 0.3, "preparation": {"min_count": 2, "threads": 1}, "device": "cpu", "precision": "32-true",
+    "validation_fraction": 0.3, "preparation": {"min_count": 2, "threads": 1}, "device": "cpu", "precision": "32-true",
 }  # fmt: skip
 """The options of `tiny_config`, as keywords."""
 

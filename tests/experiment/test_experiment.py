@@ -191,7 +191,7 @@ def test_what_the_preparation_may_take_can_differ(folder: Path) -> None:
 
 
 def test_a_row_is_the_base_with_its_own_options_over_it(folder: Path) -> None:
-    rows = {"a": {"events": {"layers": 1}}, "b": {"encoder": "transformer"}}
+    rows = {"a": {"event_encoder": {"layers": 1}}, "b": {"encoder": "transformer"}}
     base = {"event_encoder": {"hidden_size": 32}, "encoder": {"name": "gru", "hidden_size": 64}}
     plan = read_plan(write(folder, PLAN | {"base": base, "rows": rows}))
     a, b = plan.config("a", "cards", 3), plan.config("b", "cards", 4)
