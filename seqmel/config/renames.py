@@ -65,6 +65,9 @@ def with_new_names(options: Mapping[str, Any], *, quiet: bool = False) -> dict[s
         found[section] = _in_section(section, found[section], quiet)
     if "pooling" in found:
         found["pooling"] = _pooling(found["pooling"], quiet)
+    encoder = found.get("encoder")
+    if isinstance(encoder, Mapping) and "pooling" in encoder:
+        found["encoder"] = {**encoder, "pooling": _pooling(encoder["pooling"], quiet)}
     return found
 
 

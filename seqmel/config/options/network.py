@@ -41,7 +41,7 @@ def _listed(value: Any) -> Any:
 
 
 StatePoolingOptions: TypeAlias = Annotated[
-    tuple[Literal["last", "mean", "max", "std", "total"], ...], Field(min_length=1), BeforeValidator(_listed)
+    tuple[Literal["last", "mean", "max", "std", "log_sum"], ...], Field(min_length=1), BeforeValidator(_listed)
 ]
 """One way of pooling states or several, side by side."""
 
