@@ -409,7 +409,7 @@ def test_an_option_that_is_unknown_or_out_of_range(
 def test_an_unknown_key_in_a_config_file(command: str, refused: Run, tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("encoder: {name: gru, hiden_size: 12}\n")
     line = refused(command, stored(EVENTS, tmp_path), "--config", str(tmp_path / "my.yaml"))
-    says(line, "my.yaml: unknown option 'encoder.hiden_size'", "Did you mean 'hidden_size'?", "Known here:")
+    says(line, "my.yaml: unknown option 'encoder.hiden_size'", "Did you mean 'hidden_size'", "Known here:")
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,10 @@ def test_states_that_nothing_trains_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("pooling", "words"),
-    [(["last", "last"], r"encoder\.pooling names one way twice"), (["category_mean"], r"encoder\.pooling.*category_mean")],
+    [
+        (["last", "last"], r"encoder\.pooling names one way twice"),
+        (["category_mean"], r"encoder\.pooling.*category_mean"),
+    ],
 )
 def test_a_wrong_pooling_of_states_is_a_line(pooling: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
