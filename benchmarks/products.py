@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from seqmel.nn.products import Product, add_product, by_onednn
+from seqmel.nn.products import Product, add_product, uses_onednn
 
 _SHAPES = (
     ("a step of 64 sequences", 64, 256, 768),
@@ -73,7 +73,7 @@ def main() -> None:
     about = (
         f"GFLOP/s, {arguments.threads} threads, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
     )
-    text = f"{about}; here: {'oneDNN' if by_onednn() else 'as torch does'}\n\n{table()}\n"
+    text = f"{about}; here: {'oneDNN' if uses_onednn() else 'as torch does'}\n\n{table()}\n"
     print(text)
     if arguments.output is not None:
         arguments.output.mkdir(parents=True, exist_ok=True)

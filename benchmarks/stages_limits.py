@@ -11,7 +11,7 @@ from made_data import CATEGORIES, NUMBERS
 from serving import Run, Stage, serve, sizes_of
 
 from seqmel.data.sequences.prepared import open_prepared
-from seqmel.nn.products import by_onednn
+from seqmel.nn.products import uses_onednn
 
 __all__ = ["STAGES", "flops_per_event", "product"]
 
@@ -49,7 +49,7 @@ def product(rows: int, inner: int, columns: int, *, dtype: torch.dtype, device: 
     left = torch.randn(rows, inner, device=device).to(dtype)
     right = torch.randn(inner, columns, device=device).to(dtype)
     packed = None
-    if device == "cpu" and (dtype == torch.bfloat16 or by_onednn()):
+    if device == "cpu" and (dtype == torch.bfloat16 or uses_onednn()):
         packed = torch.ops.mkldnn._reorder_linear_weight(right.t().contiguous())
 
     def run() -> dict[str, float]:

@@ -1,11 +1,11 @@
-"""The gates of a GRU, as torch.nn.GRU defines it, forward and backward."""
+"""The GRU cell, as defined by torch.nn.GRU: forward and backward."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from seqmel.nn.layer import Cell, LaidOut, Recur, StepsBack
+from seqmel.nn.layer import BackwardSteps, Cell, GateWeights, RecurrentProduct
 
 __all__ = ["GRU"]
 
@@ -13,32 +13,37 @@ __all__ = ["GRU"]
 class GRU(Cell):
     """h' = (1 - z) n + z h;  r, z = sigmoid(x W + h U);  n = tanh(x W_n + r u),  u = h U_n.
 
-    The gates lie as u, r, z, n: the events add to the last three, the state to the first three.
+    The order of the gates is u, r, z, n. The last three get an input product, the first three a
+    recurrent product.
     """
 
     carried, from_events, from_state = 1, (1, 4), (0, 3)
 
-    def lay_out(self, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, *, doubled: bool) -> LaidOut:
-        """torch's order of them is r, z, n."""
+    def pack_weights(
+        self, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, *, doubled: bool
+    ) -> GateWeights:
+        """Reorder from torch's gates r, z, n."""
         hidden = w_state.shape[1]
-        inner, bias = w_in.clone(), torch.cat([b_state[2 * hidden :], b_in])
+        inner = w_in.clone()
+        bias = torch.cat([b_state[2 * hidden :], b_in])
         bias[hidden : 3 * hidden] += b_state[: 2 * hidden]
         if doubled:
             inner[2 * hidden :] *= 2
             bias[3 * hidden :] *= 2
-        return LaidOut(inner.t(), w_state.roll(hidden, 0).t(), bias)
+        return GateWeights(inner.t(), w_state.roll(hidden, 0).t(), bias)
 
-    def take_back(self, d: LaidOut) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The bias of u is the state's alone, that of n the events' alone, that of r and z both's."""
+    def unpack_gradients(self, d: GateWeights) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Split the bias: u has only the recurrent one, n only the input one, r and z have both."""
         hidden = len(d.before)
         by_state = d.bias[: 3 * hidden].roll(-hidden)
         return d.inner.t().contiguous(), d.before.t().roll(-hidden, 0), d.bias[hidden:].clone(), by_state
 
     def forward(
-        self, gates: Tensor, sizes: list[int], begin: tuple[Tensor, ...], out: list[Tensor], recur: Recur
+        self, gates: Tensor, sizes: list[int], begin: tuple[Tensor, ...], out: list[Tensor], recur: RecurrentProduct
     ) -> tuple[Tensor, ...]:
-        """The gates become h U_n, r, z, n."""
-        hidden, minus_one = out[0].shape[1], gates.new_tensor(-1.0)
+        """Replace the gates by h U_n, r, z, n."""
+        hidden = out[0].shape[1]
+        minus_one = gates.new_tensor(-1.0)
         (state,) = begin
         columns = (gates[:, : 3 * hidden], gates[:, hidden : 3 * hidden], *gates.chunk(4, dim=1), out[0])
         for size, u_r_z, r_z, u, r, z, n, after in zip(
@@ -51,8 +56,11 @@ class GRU(Cell):
             state = torch.lerp(n, state, z, out=after)
         return (state,)
 
-    def backward(self, steps: StepsBack, recur: Recur) -> None:
-        """By the state: u gets (1-z)(1-n^2) r, r the same by u (1-r), z gets (h-n) z (1-z), n gets (1-z)(1-n^2)."""
+    def backward(self, steps: BackwardSteps, recur: RecurrentProduct) -> None:
+        """Derivatives by the state: of u (1-z)(1-n^2) r, of r the same times u (1-r).
+
+        Those of z and n are (h-n) z (1-z) and (1-z)(1-n^2).
+        """
         gates, slopes = steps.gates, steps.slopes
         hidden = slopes.shape[1] // 4
         u, r, z, n = gates.chunk(4, dim=1)

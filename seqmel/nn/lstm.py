@@ -1,11 +1,11 @@
-"""The gates of an LSTM, as torch.nn.LSTM defines it, forward and backward."""
+"""The LSTM cell, as defined by torch.nn.LSTM: forward and backward."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from seqmel.nn.layer import Cell, LaidOut, Recur, StepsBack
+from seqmel.nn.layer import BackwardSteps, Cell, GateWeights, RecurrentProduct
 
 __all__ = ["LSTM"]
 
@@ -13,29 +13,32 @@ __all__ = ["LSTM"]
 class LSTM(Cell):
     """c' = f c + i g;  h' = o tanh(c');  i, f, o = sigmoid(x W + h U);  g = tanh(x W_g + h U_g).
 
-    The gates lie as torch's, i, f, g, o: events and state add to all. State and cell are carried on.
+    The order of the gates is torch's: i, f, g, o. All get an input and a recurrent product. State
+    and cell are carried from event to event.
     """
 
     carried, from_events, from_state = 2, (0, 4), (0, 4)
 
-    def lay_out(self, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, *, doubled: bool) -> LaidOut:
-        """As they are."""
+    def pack_weights(
+        self, w_in: Tensor, w_state: Tensor, b_in: Tensor, b_state: Tensor, *, doubled: bool
+    ) -> GateWeights:
+        """Keep torch's order."""
         bias = b_in + b_state
         if doubled:
-            squash = slice(2 * w_state.shape[1], 3 * w_state.shape[1])
+            squashed_gate = slice(2 * w_state.shape[1], 3 * w_state.shape[1])
             w_in, w_state = w_in.clone(), w_state.clone()
             for weights in (w_in, w_state, bias):
-                weights[squash] *= 2
-        return LaidOut(w_in.t(), w_state.t(), bias)
+                weights[squashed_gate] *= 2
+        return GateWeights(w_in.t(), w_state.t(), bias)
 
-    def take_back(self, d: LaidOut) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Both biases add to all gates."""
+    def unpack_gradients(self, d: GateWeights) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give both biases the same gradient: both add to all gates."""
         return d.inner.t().contiguous(), d.before.t().contiguous(), d.bias, d.bias.clone()
 
     def forward(
-        self, gates: Tensor, sizes: list[int], begin: tuple[Tensor, ...], out: list[Tensor], recur: Recur
+        self, gates: Tensor, sizes: list[int], begin: tuple[Tensor, ...], out: list[Tensor], recur: RecurrentProduct
     ) -> tuple[Tensor, ...]:
-        """The gates become i, f, g, o."""
+        """Replace the gates by i, f, g, o."""
         state, cell = begin
         minus_one = gates.new_tensor(-1.0)
         columns = (gates, *gates.chunk(4, dim=1), *out)
@@ -49,8 +52,11 @@ class LSTM(Cell):
             state = _tanh(cell, out=after).mul_(o)
         return state, cell
 
-    def backward(self, steps: StepsBack, recur: Recur) -> None:
-        """By the cell: i gets g i (1-i), f gets c f (1-f), g gets i (1-g^2); by the state: o gets tanh(c') o (1-o)."""
+    def backward(self, steps: BackwardSteps, recur: RecurrentProduct) -> None:
+        """Derivatives by the cell: of i g i (1-i), of f c f (1-f), of g i (1-g^2).
+
+        By the state that of o is tanh(c') o (1-o).
+        """
         slopes, cell = steps.slopes, steps.after[1]
         i, f, g, o = steps.gates.chunk(4, dim=1)
         by_i, by_f, by_g, by_o = slopes.chunk(4, dim=1)
@@ -71,6 +77,6 @@ class LSTM(Cell):
 
 
 def _tanh(x: Tensor, *, out: Tensor) -> Tensor:
-    """As 2 sigmoid(2 x) - 1, which is four times as fast."""
+    """Compute 2 sigmoid(2 x) - 1, which is four times as fast as tanh."""
     torch.mul(x, 2, out=out).sigmoid_()
     return torch.add(x.new_tensor(-1.0), out, alpha=2, out=out)

@@ -1,7 +1,8 @@
-"""Matrix products of networks on the CPU, in float32 or with factors in bfloat16, by whichever library is the faster.
+"""Matrix products on the CPU, in float32 or bfloat16, by the faster of two libraries.
 
-torch gives float32 products to MKL, which has AVX-512 for Intel's processors alone; oneDNN, which torch carries for all else,
-has it for all: 245 for 107 GFLOP/s on a core of an AMD EPYC (benchmarks/products.py). On other processors the two are alike.
+torch uses MKL for float32 products, which has AVX-512 kernels only for Intel processors. oneDNN,
+which torch uses for other dtypes, has them for all: 245 instead of 107 GFLOP/s on a core of an AMD
+EPYC (benchmarks/products.py). Without AVX-512 the two are alike.
 """
 
 from __future__ import annotations
@@ -11,56 +12,60 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Factor", "Linear", "Product", "add_product", "by_onednn", "type_of_products"]
+__all__ = ["Factor", "Linear", "Product", "add_product", "product_dtype", "uses_onednn"]
 
-_BLOCK_ROWS = 2048  # what a product gives of them is still in the cache when it is put in its place
+_BLOCK_ROWS = 2048  # the result of so many rows is still in the cache when it is copied
 
 
-def type_of_products(packed: Tensor) -> torch.dtype | None:
-    """What a layer on the CPU computes products in, where not as all else."""
+def product_dtype(packed: Tensor) -> torch.dtype | None:
+    """Return the dtype of a CPU layer's products where it differs from that of the input, else None."""
     if packed.dtype == torch.float64 or not torch.is_autocast_enabled("cpu"):
         return None
     return torch.bfloat16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
 
 
 @cache
-def by_onednn() -> bool:
-    """Whether products in float32 go to oneDNN: where the processor has AVX-512. The same on every run of a machine."""
+def uses_onednn() -> bool:
+    """Return whether float32 products use oneDNN. Depends only on the machine: it needs AVX-512."""
     if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
     one = torch.ones(1, 1)
-    try:  # the operation is torch's own, not a public one
+    try:  # a private operation of torch, which may be absent from another version
         return bool(_linear(one, torch.ops.mkldnn._reorder_linear_weight(one)) == one)
     except (AttributeError, RuntimeError, TypeError):
         return False
 
 
-def _few_shapes(products: torch.dtype | None, of: torch.dtype) -> torch.dtype | None:
-    """The type of the factors of a product that oneDNN computes, None where MKL does."""
-    return products or (of if of == torch.float32 and by_onednn() else None)
+def _onednn_dtype(products: torch.dtype | None, rows_dtype: torch.dtype) -> torch.dtype | None:
+    """Return the dtype of the factors of a product by oneDNN. None stands for MKL."""
+    return products or (rows_dtype if rows_dtype == torch.float32 and uses_onednn() else None)
 
 
 class Factor:
-    """Rows as a factor of a product: as they are, or in the type of the product with rows of zeros after them.
+    """A buffer that gives the rows of a product its dtype, and one of few shapes.
 
-    oneDNN compiles a kernel for every shape that it meets, which takes longer than the products here: so there are to be
-    few shapes.
+    oneDNN compiles a kernel for each shape that it meets, which takes longer than the products
+    here. So rows of zeros are appended up to a rounded number of rows. MKL gets the rows unchanged.
 
     Args:
-        rows: how many there are at most.
-        width: of a row.
-        products: the type that the product is computed in, where not in that of the rows.
-        of: the type of the rows.
+        rows: Largest number of rows.
+        width: Number of columns.
+        products: Dtype of the product. None uses that of the rows.
+        rows_dtype: Dtype of the rows.
     """
 
-    def __init__(self, rows: int, width: int, products: torch.dtype | None, of: torch.dtype) -> None:
-        kind = _few_shapes(products, of)
-        self.buffer = None if kind is None else torch.zeros(_rounded_up(rows), width, dtype=kind)
-        self.room = torch.empty(rows, width, dtype=of) if self.buffer is None or kind != of else self.buffer[:rows]
-        """(rows, width): the first rows of it are a factor without being copied, where they need no other type."""
+    def __init__(self, rows: int, width: int, products: torch.dtype | None, rows_dtype: torch.dtype) -> None:
+        buffer_dtype = _onednn_dtype(products, rows_dtype)
+        self.buffer = None if buffer_dtype is None else torch.zeros(_rounded_up(rows), width, dtype=buffer_dtype)
+        self.room = (
+            torch.empty(rows, width, dtype=rows_dtype)
+            if self.buffer is None or buffer_dtype != rows_dtype
+            else self.buffer[:rows]
+        )
+        """(rows, width): rows written here need no copy, unless the product has another dtype."""
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """(R or more, width); good until the next call."""
+        """Return the (R, width) rows as a factor with R or more rows. The next call overwrites it."""
         if self.buffer is None:
             return rows
         factor = self.buffer[: _rounded_up(len(rows))]
@@ -71,18 +76,18 @@ class Factor:
 
 
 def _rounded_up(rows: int) -> int:
-    """A multiple of 32, and from 1,024 on of about a thirty-second of the number."""
+    """Round up to a multiple of 32, and above 1,024 to about three percent."""
     step = max(32, 1 << max(0, rows.bit_length() - 6))
     return -(-rows // step) * step
 
 
 class Product:
-    """The product of rows with the same weights time and again.
+    """A repeated product with the same weights.
 
     Args:
         weights: (K, N).
-        rows: how many there are at most.
-        products: what it is computed in, where not as all else.
+        rows: Largest number of rows.
+        products: Dtype of the product. None uses that of the weights.
     """
 
     def __init__(self, weights: Tensor, rows: int, products: torch.dtype | None) -> None:
@@ -92,7 +97,7 @@ class Product:
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weights.t().contiguous()) if kept else None
 
     def __call__(self, out: Tensor, rows: Tensor) -> None:
-        """Add (R, K) times the weights to `out` (R, N)."""
+        """Add (R, K) rows times the weights to `out` (R, N)."""
         if self.packed is None:
             add_product(out, self.factor(rows), self.weights)
         else:
@@ -100,27 +105,27 @@ class Product:
 
 
 def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
-    """out += a b; computed in the type of the factors, added in that of `out`, which may have fewer rows."""
+    """Compute out += a b, in the dtype of the factors. `out` may have another dtype and fewer rows."""
     if out.dtype != b.dtype:
         out.add_(torch.mm(a, b)[: len(out)])
-    elif _few_shapes(None, b.dtype) is not None:  # oneDNN has no kernel for a `b` whose rows are parts of longer ones
+    elif _onednn_dtype(None, b.dtype) is not None:  # oneDNN has no kernel for a strided `b`
         out.add_(_linear(a, b.contiguous().t())[: len(out)])
     else:
         out.addmm_(a, b)
 
 
 def _linear(rows: Tensor, weights: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Rows (R, K) times weights (N, K), as they are or packed, and a bias (N,), by oneDNN."""
+    """Multiply rows (R, K) with weights (N, K), plain or packed, and add a bias (N,), by oneDNN."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weights, bias, "none", [], "")
     return product
 
 
 class Linear(nn.Linear):
-    """torch.nn.Linear; on the CPU, where no gradient is asked for, some rows at a time by the faster library."""
+    """torch.nn.Linear. Without gradients on the CPU it runs in blocks, by the faster library."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(R, K) -> (R, N)."""
-        if not self._takes(rows):
+        """Map (R, K) rows to (R, N)."""
+        if not self._runs_in_blocks(rows):
             return super().forward(rows)
         weights = torch.ops.mkldnn._reorder_linear_weight(self.weight)
         factor = Factor(_BLOCK_ROWS, self.in_features, None, rows.dtype)
@@ -130,6 +135,6 @@ class Linear(nn.Linear):
             result.copy_(_linear(whole, weights, self.bias)[: len(result)])
         return out
 
-    def _takes(self, rows: Tensor) -> bool:
+    def _runs_in_blocks(self, rows: Tensor) -> bool:
         plain = rows.device.type == "cpu" and rows.dtype == self.weight.dtype == torch.float32
-        return plain and by_onednn() and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
+        return plain and uses_onednn() and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))

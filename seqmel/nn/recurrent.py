@@ -1,10 +1,9 @@
 """GRU and LSTM over ragged batches, exact twins of torch.nn.GRU and torch.nn.LSTM.
 
-Sequences are sorted by length, so that at step t the ones still running are the first b_t rows: no padding is computed.
-On a GPU cuDNN does that. On the CPU torch's own backward over packed sequences takes time quadratic in the number of
-steps, so there it is written out (`seqmel.nn.layer`): the recurrence keeps only what each step must wait
-for, one product and a few pointwise operations. Under bfloat16 autocast the products are in bfloat16; states, gates and
-sums stay in float32.
+Sequences are sorted by length, so the running sequences of step t are the first b_t rows and
+nothing is padded. On a GPU this is cuDNN's own layout. On the CPU torch's backward pass over packed
+sequences is quadratic in the number of steps, so `seqmel.nn.layer` implements it by hand. Under
+bfloat16 autocast the products are in bfloat16. States, gates and sums stay in float32.
 """
 
 from __future__ import annotations
@@ -18,21 +17,22 @@ from torch.nn.utils.rnn import PackedSequence
 
 from seqmel.data.sequences.batch import SequenceBatch, sent
 from seqmel.nn.gru import GRU
-from seqmel.nn.layer import Run, recurrent_layer
+from seqmel.nn.layer import PackedLayout, recurrent_layer
 from seqmel.nn.lstm import LSTM
-from seqmel.nn.products import Linear, type_of_products
+from seqmel.nn.products import Linear, product_dtype
 
 __all__ = ["Packing", "Recurrent"]
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Time-major order of a batch's events, longest sequence first.
+    """Time-major order of the events of a batch, longest sequence first.
 
     Attributes:
         order: (E,) int64, packed position -> event of the batch.
         back: (E,) int64, event of the batch -> packed position.
-        sizes: T running batch sizes, not increasing; step t is the next `sizes[t]` packed rows.
+        sizes: Number of running sequences at each of the T steps, not increasing. Step t is the
+            next `sizes[t]` packed rows.
         ranked: (B,) int64, the sequences, longest first.
     """
 
@@ -43,7 +43,11 @@ class Packing:
 
     @classmethod
     def of(cls, batch: SequenceBatch) -> Packing:
-        """What there is one of a sequence or step is worked out on the host, what there is one of an event where these lie."""
+        """Compute the packing of a batch.
+
+        Per-sequence and per-step indices are computed on the CPU, per-event indices on the device
+        of the events.
+        """
         lengths = batch.lengths
         ranked = torch.argsort(lengths, descending=True, stable=True)
         rank = torch.empty_like(ranked)
@@ -61,15 +65,16 @@ class Packing:
 class Recurrent(nn.Module):
     """A stack of GRU or LSTM layers: (E, D) -> (E, H), the state after each event.
 
-    The weights lie in a torch.nn.GRU or torch.nn.LSTM, so that a model means the same outside seqmel.
+    The weights are those of a torch.nn.GRU or torch.nn.LSTM, so they can be used outside seqmel.
 
     Args:
-        kind: the cell.
+        kind: The cell.
         input_size: D, width of the encoded events.
         hidden_size: H, width of the state.
-        layers: how many, one on the other.
-        dropout: share of the states between layers that training sets to zero.
-        projected_size: width that events are projected to by a linear layer before the first cell; None has no such layer.
+        layers: Number of layers.
+        dropout: Dropout probability of the states between layers.
+        projected_size: Width of a linear projection of the events before the first cell. None has
+            no projection.
     """
 
     def __init__(
@@ -92,15 +97,15 @@ class Recurrent(nn.Module):
 
     @property
     def memory_size(self) -> int:
-        """M, how many numbers carry a sequence on: the hidden state of each layer, and the cell of an LSTM's."""
+        """M, the size of the memory: the hidden state of each layer, and the cell of an LSTM."""
         return self.cells.num_layers * self.output_size * (1 if self.kind == "gru" else 2)
 
     def forward(self, events: Tensor, batch: SequenceBatch) -> Tensor:
-        """The state after each event.
+        """Compute the state after each event.
 
         Args:
             events: (E, D) encoded events.
-            batch: whose events they are.
+            batch: The sequences of the events.
 
         Returns:
             (E, H), in the order of the batch.
@@ -109,19 +114,19 @@ class Recurrent(nn.Module):
             return events.new_zeros(0, self.output_size)
         packing = Packing.of(batch)
         events = events if self.project is None else self.project(events)
-        layers = self._layers(_Reordered.apply(events, packing.order, packing.back), packing, None)
-        return _Reordered.apply(layers.pop()[0], packing.back, packing.order)
+        layers = self._layers(_Permuted.apply(events, packing.order, packing.back), packing, None)
+        return _Permuted.apply(layers.pop()[0], packing.back, packing.order)
 
     def advance(self, events: Tensor, batch: SequenceBatch, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Go on from where earlier events of the same sequences left off. No gradient goes back into the memory.
+        """Continue sequences after their earlier events. No gradient flows into the memory.
 
         Args:
             events: (E, D) encoded events.
-            batch: whose events they are.
-            memory: (B, M) what `advance` gave for the earlier events; zeros at the beginning.
+            batch: The sequences of the events.
+            memory: (B, M) memory after the earlier events. Zeros at the beginning.
 
         Returns:
-            (E, H) the state after each event, and (B, M) the memory after all of them.
+            The state after each event (E, H), and the memory after all of them (B, M).
         """
         if batch.events == 0:
             return events.new_zeros(0, self.output_size), memory
@@ -135,20 +140,21 @@ class Recurrent(nn.Module):
         return layers[-1][0].index_select(0, packing.back), after.flatten(1)
 
     def _layers(self, packed: Tensor, packing: Packing, memory: Tensor | None) -> list[tuple[Tensor, ...]]:
-        """For each layer the packed (E, H) states, and the cells of an LSTM, which cuDNN keeps to itself."""
+        """Return the packed (E, H) states of each layer, and for an LSTM on the CPU its cells."""
         if packed.device.type != "cpu" and memory is None:
             return [(self.cells(PackedSequence(packed, torch.tensor(packing.sizes)))[0].data,)]
-        cell, products = GRU() if self.kind == "gru" else LSTM(), type_of_products(packed)
-        found: list[tuple[Tensor, ...]] = []
+        cell = GRU() if self.kind == "gru" else LSTM()
+        products = product_dtype(packed)
+        outputs: list[tuple[Tensor, ...]] = []
         for i, weights in enumerate(self.cells.all_weights):
-            inner = self.dropout(found[-1][0]) if found else packed
+            inner = self.dropout(outputs[-1][0]) if outputs else packed
             first = None if memory is None else memory[packing.ranked, i]
-            found.append(recurrent_layer(inner, weights, cell, Run(packing.sizes, first, products)))
-        return found
+            outputs.append(recurrent_layer(inner, weights, cell, PackedLayout(packing.sizes, first, products)))
+        return outputs
 
 
-class _Reordered(torch.autograd.Function):
-    """Rows in another order. Going back is a gather too, where torch would add into zeros."""
+class _Permuted(torch.autograd.Function):
+    """Permute rows. The backward pass is a gather too, where torch would scatter into zeros."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor, back: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from seqmel.nn import products
-from seqmel.nn.products import Factor, Linear, Product, add_product, by_onednn
+from seqmel.nn.products import Factor, Linear, Product, add_product, uses_onednn
 
 ROWS = [1, 31, 32, 33, 320, 1025, 2048, 2049, 5000]
 
@@ -15,9 +15,9 @@ ROWS = [1, 31, 32, 33, 320, 1025, 2048, 2049, 5000]
 @pytest.fixture(params=[True, False], ids=["onednn", "plain"])
 def onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Products by oneDNN, where this machine does so, and as torch computes them."""
-    if request.param and not by_onednn():
+    if request.param and not uses_onednn():
         pytest.skip("this processor's float32 products do not go to oneDNN")
-    monkeypatch.setattr(products, "by_onednn", lambda: request.param)
+    monkeypatch.setattr(products, "uses_onednn", lambda: request.param)
     return bool(request.param)
 
 
