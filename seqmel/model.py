@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from seqmel.config import Config
 from seqmel.core.checksums import digest, digest_of_json, parse_json, read_files
+from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ConfigError, ModelError, shown
 from seqmel.data.fitting.statistics import Statistics
 from seqmel.data.schema import EventSchema
@@ -145,6 +146,7 @@ def _weights(module: nn.Module) -> bytes:
     return bytes(save({name: tensor.contiguous() for name, tensor in module.state_dict().items()}))
 
 
+@with_own_defaults
 def load_model(path: str | os.PathLike[str]) -> Model:
     """Load a model folder.
 

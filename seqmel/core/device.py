@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
+import inspect
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 
 from seqmel.core.errors import ConfigError
 
-__all__ = ["keep_few_kernels", "keep_large_blocks", "resolve_device", "resolve_precision", "whole_float32"]
+__all__ = [
+    "keep_few_kernels",
+    "keep_large_blocks",
+    "resolve_device",
+    "resolve_precision",
+    "whole_float32",
+    "with_own_defaults",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
@@ -85,3 +97,52 @@ def keep_few_kernels(*, recurrent: bool) -> None:
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, "64" if recurrent else "16")
+
+
+def with_own_defaults(function: Callable[P, R]) -> Callable[P, R]:
+    """Run a function with torch's own defaults, float32 on the CPU, whatever the program around it has set.
+
+    The weights of a model are float32; new tensors of a program that works in float64 would not fit them. What a generator
+    yields is computed under these defaults too, and the program has its own again between two values.
+
+    Example:
+        >>> torch.set_default_dtype(torch.float64)
+        >>> with_own_defaults(torch.zeros)(1).dtype
+        torch.float32
+        >>> torch.get_default_dtype()
+        torch.float64
+        >>> torch.set_default_dtype(torch.float32)
+    """
+    if inspect.isgeneratorfunction(function):
+
+        @functools.wraps(function)
+        def generate(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+            with contextlib.closing(function(*args, **kwargs)) as values:
+                while True:
+                    with _own_defaults():
+                        try:
+                            value = next(values)
+                        except StopIteration:
+                            return
+                    yield value
+
+        return cast("Callable[P, R]", generate)
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _own_defaults():
+            return function(*args, **kwargs)
+
+    return run
+
+
+@contextlib.contextmanager
+def _own_defaults() -> Iterator[None]:
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    moved = torch.device("cpu") if device.type != "cpu" else contextlib.nullcontext()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with moved:
+            yield
+    finally:
+        torch.set_default_dtype(dtype)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from seqmel.core.device import keep_large_blocks, resolve_device
+from seqmel.core.device import keep_large_blocks, resolve_device, with_own_defaults
 from seqmel.core.embedding_metrics import unit_vectors
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.core.progress import Reporting, as_progress
@@ -77,6 +77,7 @@ class Retrieval:
         }
 
 
+@with_own_defaults
 def measure_retrieval(
     model: AnyModel,
     events: Events,

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ModelError
 from seqmel.data.vocabulary import CLIP, UNSEEN, NumericScale, NumericScales
 from seqmel.export.graph import Clients, Graph
@@ -40,6 +41,7 @@ _IR_VERSION = 8
 _SECOND_US = 1_000_000
 
 
+@with_own_defaults
 def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False) -> None:
     """Write the model as an ONNX file.
 
@@ -59,6 +61,7 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
         partial.write_bytes(content)
 
 
+@with_own_defaults
 def build(model: Model) -> onnx.ModelProto:
     """The graph, checked."""
     try:

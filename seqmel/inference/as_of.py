@@ -22,7 +22,7 @@ import pyarrow as pa
 import torch
 
 from seqmel.core.atomic_files import allocate, check_output, map_numbers, scratch_beside, written_beside
-from seqmel.core.device import keep_large_blocks, resolve_device
+from seqmel.core.device import keep_large_blocks, resolve_device, with_own_defaults
 from seqmel.core.errors import InputError
 from seqmel.core.progress import Progress
 from seqmel.data.schema import EventSchema
@@ -82,6 +82,7 @@ def read_moments(moments: Events, schema: EventSchema) -> Moments:
     return Moments(table.select([0, 1]), table.column(2).to_numpy(), source.label)
 
 
+@with_own_defaults
 def embed_as_of(
     model: AnyModel,
     events: Events,

@@ -28,7 +28,7 @@ from seqmel.core.atomic_files import (
     scratch_path,
     written_beside,
 )
-from seqmel.core.device import keep_large_blocks, resolve_device
+from seqmel.core.device import keep_large_blocks, resolve_device, with_own_defaults
 from seqmel.core.distributed import current_rank, failing_together, ranks
 from seqmel.core.progress import Progress, silent
 from seqmel.data.encoding.event_encoding import encode
@@ -53,6 +53,7 @@ Vectors: TypeAlias = npt.NDArray[np.float32]
 Writer: TypeAlias = Callable[[Path, pa.ChunkedArray, Vectors], object]  # the file, (N,) ids, (N, D) vectors
 
 
+@with_own_defaults
 def embed_shared_to_parquet(
     model: Model,
     events: Events,
@@ -82,6 +83,7 @@ def embed_shared_to_parquet(
     return _shared(model, events, Path(output), write, asked), how.dim or model.encoder.output_size
 
 
+@with_own_defaults
 def predict_shared_to_parquet(
     model: Model,
     events: Events,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seqmel.config import Config
 from seqmel.core.atomic_files import check_output, map_numbers, scratch_beside, written_beside
-from seqmel.core.device import keep_large_blocks, resolve_device, whole_float32
+from seqmel.core.device import keep_large_blocks, resolve_device, whole_float32, with_own_defaults
 from seqmel.core.errors import ModelError
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.encoding.event_encoding import encode
@@ -65,6 +65,7 @@ def token_batches(lengths: Tensor, batch_events: int) -> Iterator[Tensor]:
         yield order[begin:]
 
 
+@with_own_defaults
 @torch.inference_mode()
 def embed_sequences(
     encoder: SequenceEncoder, sequences: EncodedSequences, config: Config, *, device: torch.device | str = "cpu"
@@ -100,6 +101,7 @@ def finite(vectors: Tensor) -> Tensor:
     return vectors
 
 
+@with_own_defaults
 def embed(
     model: AnyModel,
     events: Events,
@@ -188,6 +190,7 @@ def open_events_for(model: Model, events: Events, temp_folder: Path | None = Non
     )
 
 
+@with_own_defaults
 def embed_to_parquet(
     model: AnyModel,
     events: Events,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seqmel.core.atomic_files import check_output, full_disk_in_words
+from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ModelError
 from seqmel.core.progress import Reporting
 from seqmel.data.sources.reading import Events
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 
+@with_own_defaults
 def predict(
     model: AnyModel,
     events: Events,
@@ -66,6 +68,7 @@ def predict(
     return prediction_tables(model, ((pa.table({model.schema.client: ids}), vectors) for ids, vectors in parts))
 
 
+@with_own_defaults
 def predict_to_parquet(
     model: AnyModel,
     events: Events,
@@ -89,6 +92,7 @@ def predict_to_parquet(
     return write_tables(output, tables, overwrite=asked.overwrite)
 
 
+@with_own_defaults
 def predict_as_of(
     model: AnyModel,
     events: Events,
@@ -122,6 +126,7 @@ def predict_as_of(
         return write_tables(output, prediction_tables_of(model, rows, vectors), overwrite=asked.overwrite)
 
 
+@with_own_defaults
 @torch.inference_mode()
 def predict_outputs(heads: Heads, vectors: Tensor) -> list[npt.NDArray[np.float64]]:
     """The outputs of each target, (N, size), for the (N, D) vectors of `embed`; `Target` makes predictions of them."""

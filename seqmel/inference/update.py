@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from seqmel.core.atomic_files import allocate, check_output, map_numbers, scratch_beside, written_beside
-from seqmel.core.device import keep_large_blocks, resolve_device
+from seqmel.core.device import keep_large_blocks, resolve_device, with_own_defaults
 from seqmel.core.errors import InputError, ModelError
 from seqmel.core.progress import Task
 from seqmel.data.encoding.event_encoding import encode
@@ -90,6 +90,7 @@ class _State:
             self.summary[name][rows] = values
 
 
+@with_own_defaults
 def embed_update(
     model: AnyModel,
     events: Events,
@@ -320,6 +321,7 @@ def _read(path: Path, schema: pa.Schema) -> Iterator[_State]:
 
 def _table(client: str, state: _State) -> pa.Table:
     numbers = {"events": state.events, "first_time": state.first_time, "last_time": state.last_time}
+    client = f"client {client}" if client in numbers or client.startswith("state_") else client  # read by its place
     columns = {client: state.ids} | {name: pa.array(values.numpy()) for name, values in numbers.items()}
     for name, values in state.summary.items():
         if name != "count":

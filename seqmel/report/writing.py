@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seqmel.core.atomic_files import check_output, scratch_beside, written_beside
-from seqmel.core.device import keep_large_blocks, resolve_device
+from seqmel.core.device import keep_large_blocks, resolve_device, with_own_defaults
 from seqmel.core.embedding_metrics import collapsed
 from seqmel.core.errors import ConfigError, InputError, ModelError
 from seqmel.core.progress import Progress, Reporting, as_progress
@@ -36,6 +36,7 @@ from seqmel.training.run import prepare
 __all__ = ["write_report"]
 
 
+@with_own_defaults
 def write_report(
     model: AnyModel,
     events: Events,

@@ -16,13 +16,14 @@ from typing import Any, Literal
 import pandas as pd
 import pytorch_lightning as lightning
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
 
 from seqmel.config import Config
 from seqmel.config.options.training import FinetuningOptions, TrainingOptions
-from seqmel.core.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision
+from seqmel.core.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision, with_own_defaults
 from seqmel.core.distributed import current_rank
 from seqmel.core.embedding_metrics import collapsed
 from seqmel.core.errors import ModelError, TrainingError
@@ -44,6 +45,7 @@ __all__ = ["Report", "Watched", "fit", "quiet", "restore", "run_trainer", "train
 _DIVERGED = 1_000.0  # times the loss of the first batch, or 1: far above what any loss here is while it learns
 
 
+@with_own_defaults
 def fit(
     sequences: EncodedSequences,
     vocabulary: Vocabulary,
@@ -122,7 +124,9 @@ def _together() -> dict[str, Any]:
     """What Lightning is told where several processes train together: they are there, and their batches are already shared."""
     rank = current_rank()
     if rank.count == 1:
-        return {}
+        return {
+            "plugins": [LightningEnvironment()]
+        }  # also within an allocation of Slurm, which Lightning would take up
     strategy = DDPStrategy(
         cluster_environment=TorchElasticEnvironment(), find_unused_parameters=True, broadcast_buffers=False
     )

@@ -24,6 +24,7 @@ from seqmel.core.atomic_files import (
     written_beside,
 )
 from seqmel.core.checksums import parse_json
+from seqmel.core.device import with_own_defaults
 from seqmel.core.distributed import current_rank, first_before_others, launched, ranks, wait
 from seqmel.core.errors import ConfigError, OutputError, SchemaError, SeqmelError
 from seqmel.core.progress import Progress, Reporting, as_progress, record, silent
@@ -38,6 +39,7 @@ from seqmel.model import AnyModel, Model, as_model, save_model
 __all__ = ["already_trained", "prepare", "prepared_in", "train", "train_model", "unfinished", "write_model"]
 
 
+@with_own_defaults
 def prepare(
     events: Events,
     output: str | Path,
@@ -93,6 +95,7 @@ def _prepare_into(folder: Path, events: Events, config: Config, model: Model | N
         progress.say(schema.left_out_words)
 
 
+@with_own_defaults
 def train(
     events: Events,
     output: str | Path,
@@ -163,6 +166,7 @@ def _train(events: Events, output: Path, config: Config, resume: bool, overwrite
     return output
 
 
+@with_own_defaults
 def train_model(
     events: Events,
     *,

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from seqmel.core.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision, whole_float32
+from seqmel.core.device import (
+    keep_few_kernels,
+    keep_large_blocks,
+    resolve_device,
+    resolve_precision,
+    whole_float32,
+    with_own_defaults,
+)
 from seqmel.core.errors import ConfigError
 
 
@@ -79,3 +87,27 @@ def test_cudnn_does_not_round_factors_where_vectors_are_made_and_may_again_after
     with whole_float32(device):
         assert torch.backends.cudnn.allow_tf32 == rounds
     assert torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def float64_by_default() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("float64_by_default")
+def test_own_defaults_hold_within_a_function_and_end_with_it() -> None:
+    assert with_own_defaults(torch.zeros)(1).dtype == torch.float32
+    assert torch.get_default_dtype() == torch.float64
+
+
+@pytest.mark.usefixtures("float64_by_default")
+def test_a_generator_has_own_defaults_and_its_reader_those_of_the_program() -> None:
+    @with_own_defaults
+    def zeros() -> Iterator[torch.Tensor]:
+        yield torch.zeros(1)
+        yield torch.zeros(1)
+
+    found = [(made.dtype, torch.get_default_dtype()) for made in zeros()]
+    assert found == [(torch.float32, torch.float64)] * 2

@@ -386,3 +386,21 @@ def test_sequences_are_not_trained_on_with_the_name_of_another_column(name: str,
     with pytest.raises(SchemaError, match=rf"was prepared with the {name} column '{there}', not 'other'\. .*--{name}"):
         train(tmp_path / "s", tmp_path / "model", config=config(1, schema={name: "other"}))
     train(tmp_path / "s", tmp_path / "model", config=config(1, schema={name: there}))
+
+
+def test_a_program_that_works_in_float64_trains_the_same_weights(undisturbed: Path, tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert_equal_models(train(EVENTS, tmp_path / "model", config=config()), undisturbed)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("tasks", ["1", "4"])
+def test_one_process_of_a_slurm_allocation_trains_as_anywhere_else(
+    tasks: str, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = {"JOB_ID": "1", "JOB_NAME": "night", "NTASKS": tasks, "PROCID": "0", "LOCALID": "0", "NODELIST": "n1"}
+    for name, value in slurm.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert_equal_models(train(EVENTS, tmp_path / "model", config=config()), undisturbed)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from seqmel.config import Config, as_config
 from seqmel.core.atomic_files import check_output
+from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ConfigError, InputError, shown
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.fitting.statistics import fit_statistics
@@ -34,6 +35,7 @@ UNREAD = ("objective", "matryoshka", "views", "loss", "miner", "training")
 """Sections of the config that only training without labels reads."""
 
 
+@with_own_defaults
 def finetune(
     model: AnyModel | None,
     events: Events,
@@ -99,6 +101,7 @@ def finetune(
     return output
 
 
+@with_own_defaults
 def finetuned_model(
     model: Model | None,
     prepared: PreparedSequences,

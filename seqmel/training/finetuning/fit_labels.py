@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seqmel.config import Config
 from seqmel.config.options.training import FinetuningOptions
-from seqmel.core.device import keep_few_kernels, keep_large_blocks, resolve_device
+from seqmel.core.device import keep_few_kernels, keep_large_blocks, resolve_device, with_own_defaults
 from seqmel.core.linear_models import MOST_CLIENTS
 from seqmel.core.progress import Progress, silent
 from seqmel.core.random_streams import Stream, generator
@@ -84,6 +84,7 @@ def settle_finetuning(config: Config, clients: int, *, new: bool) -> Config:
     return config.model_copy(update={"finetuning": options.model_copy(update=filled)})
 
 
+@with_own_defaults
 def fit_labels(
     encoder: SequenceEncoder,
     sequences: EncodedSequences,
