@@ -20,6 +20,7 @@ LAYERS: dict[str, str] = {
     "objectives": "core data config nn",
     "losses": "objectives",
     "miners": "objectives",
+    "errors": "core",
     "model": "core data config nn",
     "inference": "core data config nn model",
     "training": "core data config nn objectives model inference",

@@ -70,7 +70,9 @@ def encode(
         return
     register_codes(source, schema, vocabulary)
     out = sequence_schema(source, schema)
-    coded = coded_sql(source, schema, vocabulary, (_INDEX, ROW), f"JOIN clients ON {ident(schema.client)} = __client")
+    coded = coded_sql(
+        source, schema, vocabulary, (_INDEX, ROW), f"JOIN (FROM clients) ON {ident(schema.client)} = __client"
+    )
     flat = f"SELECT * EXCLUDE ({ROW}) FROM ({coded}) ORDER BY {_INDEX}, {ident(schema.time)}, {ROW}"
     yield from _grouped(source, schema.client, flat, out, chunk_events, shard)
 
@@ -99,7 +101,7 @@ def nest(
     out = pa.schema([first, *(field.with_type(pa.large_list(_large(field.type))) for field in others)])
     moment = text_time_sql(ident(time), time_format) if source.columns[time] == "VARCHAR" else ident(time)
     flat = (
-        f"SELECT {', '.join([_INDEX, *columns[1:]])} FROM events JOIN clients ON {key} = __client"
+        f"SELECT {', '.join([_INDEX, *columns[1:]])} FROM events JOIN (FROM clients) ON {key} = __client"
         f" ORDER BY {_INDEX}, {moment} NULLS LAST, {ROW}"
     )
     yield from _grouped(source, client, flat, out, chunk_events)

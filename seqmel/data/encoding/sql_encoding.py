@@ -15,7 +15,8 @@ __all__ = ["coded_sql", "logarithm_sql", "register_codes"]
 def register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
     """One table a category (key, code), keyed in the type that the column has here; one table a scale within a category.
 
-    Their column names begin with two underscores, so that they are not taken for columns of the events.
+    Their column names begin with two underscores, so that they are not taken for columns of the events. They are joined as
+    `(FROM table)`, which has no `rowid` that a column of the events could be confused with.
     """
     for i, column in enumerate(schema.categorical):
         values = vocabulary.categorical[column].values
@@ -87,7 +88,9 @@ def coded_sql(
     places = {c: i for i, c in enumerate(schema.categorical)}
     codes = [f"{_code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}" for c, i in places.items()]
     numbers = [f"{ident(c)}::DOUBLE AS {ident(c)}" for c in schema.numeric]
-    joins = [f"LEFT JOIN codes_{i} ON {_raw_sql(source, c)} = codes_{i}.__key" for c, i in places.items()]
+    joins = [
+        f"LEFT JOIN (FROM codes_{i}) codes_{i} ON {_raw_sql(source, c)} = codes_{i}.__key" for c, i in places.items()
+    ]
     coded = (
         f"SELECT {', '.join((*keys, f'{time_sql(source, schema)} AS {ident(schema.time)}', *codes, *numbers))}"
         f" FROM events {join} {' '.join(joins)}"
@@ -98,7 +101,7 @@ def coded_sql(
         if scales.by:
             s = f"scales_{i}"
             scaled.append(f"{_scaled_sql(x, f'{s}.__log_unit', f'{s}.__center', f'{s}.__scale')} AS {x}")
-            scale_joins.append(f"JOIN {s} ON {s}.__code = {ident(scales.by)}")
+            scale_joins.append(f"JOIN (FROM {s}) {s} ON {s}.__code = {ident(scales.by)}")
         else:
             unit = repr(scales.overall.log_unit) if scales.overall.log_unit else None
             scaled.append(f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} AS {x}")

@@ -87,8 +87,8 @@ def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
     key = times_key(schema)
     if key not in source.checked:
         rows, clients, times, daily, low, high = source.row(
-            f"SELECT count(*), count({ident(schema.client)}), count(t), bool_and(t % {DAY_US} = 0), min(t), max(t)"
-            f" FROM (SELECT {ident(schema.client)}, {time_sql(source, schema)} AS t FROM events)"
+            f"SELECT count(*), count(__client), count(__time), bool_and(__time % {DAY_US} = 0), min(__time), max(__time)"
+            f" FROM (SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time FROM events)"
         )
         if not rows == clients == times:
             Unusable(*source.row(f"SELECT {Unusable.sql(source, schema)} FROM events")).check(schema, source.label)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from seqmel.data.sources.checking import category_text
 from seqmel.data.sources.csv_files import csv_sql, read_as_text
-from seqmel.data.sources.source import ROW, EventSource, ident
+from seqmel.data.sources.source import ROW, EventSource, ident, row_of_table
 
 __all__ = ["with_texts_beside"]
 
@@ -34,7 +34,7 @@ def with_texts_beside(
         source.query("ALTER VIEW events RENAME TO events_alone")
         chosen = ", ".join(f"texts.{ident(name)} AS {text}" for name, text in texts.items())
         source.query(
-            f"CREATE VIEW events AS SELECT events_alone.*, {chosen} FROM events_alone JOIN texts ON texts.rowid = {ROW}"
+            f"CREATE VIEW events AS SELECT events_alone.*, {chosen} FROM events_alone JOIN {_placed(source)} ON __place = {ROW}"
         )
     return replace(source, columns=source.columns | dict.fromkeys(texts.values(), "VARCHAR")), texts
 
@@ -46,6 +46,11 @@ def _lost(source: EventSource, names: list[str]) -> list[str]:
     made = ", ".join(f"{category_text(source, name)} AS {ident(name)}" for name in names)
     lost = ", ".join(f"bool_or(made.{ident(name)} IS DISTINCT FROM texts.{ident(name)})" for name in names)
     found = source.row(
-        f"SELECT {lost} FROM (SELECT {made}, {ROW} FROM events) made JOIN texts ON texts.rowid = made.{ROW}"
+        f"SELECT {lost} FROM (SELECT {made}, {ROW} FROM events) made JOIN {_placed(source)} ON __place = made.{ROW}"
     )
     return [name for name, is_lost in zip(names, found, strict=True) if is_lost]
+
+
+def _placed(source: EventSource) -> str:
+    """SQL for the table `texts` with the place of each row."""
+    return f"(SELECT *, {row_of_table(source.connection, 'texts')} AS __place FROM texts) texts"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from seqmel.data.sources.csv_files import CSV
-from seqmel.data.sources.reading import check_even, event_files, nan_as_null
+from seqmel.data.sources.reading import check_even, event_files, nan_as_null, partitioned
 from seqmel.data.sources.source import ROW, EventSource, connect, ident, literal, reading
 
 __all__ = ["CLIENT_ROW", "Part", "PartReader", "Shape", "parts_of", "shape_of"]
@@ -105,9 +105,11 @@ class PartReader:
         """The rows of a part, with the columns and types of all files, and their places."""
         file, base = literal(part.file), part.number << _FILE_ROWS
         if part.end is not None:
-            hive = "true" if "=" in self.shape.label + part.file else "false"
-            read = f"read_parquet({file}, hive_partitioning = {hive}, file_row_number = true)"
-            where, row = f"WHERE file_row_number >= {part.begin} AND file_row_number < {part.end}", "file_row_number"
+            hive = "true" if partitioned(self.shape.label, [part.file]) else "false"
+            read, row = f"read_parquet({file}, hive_partitioning = {hive})", "file_row_number"
+            if row in map(str.casefold, self._columns(f"SELECT * FROM {read}")):  # a column hides the engine's own
+                read, row = f"(SELECT *, row_number() OVER () - 1 AS {ROW} FROM {read})", ROW
+            where = f"WHERE {row} >= {part.begin} AND {row} < {part.end}"
         else:
             there = self._columns(f"SELECT * FROM read_csv({file}, header = true)")
             types = ", ".join(f"{literal(n)}: {literal(_as_read(k))}" for n, k in self.shape.raw.items() if n in there)

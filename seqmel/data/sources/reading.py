@@ -32,6 +32,7 @@ from seqmel.data.sources.source import (
     literal,
     no_column,
     reading,
+    row_of_table,
 )
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "nan_as_null",
     "open_events",
     "open_unread",
+    "partitioned",
 ]
 
 Events: TypeAlias = Any
@@ -131,11 +133,12 @@ def _opened(
 @dataclass(frozen=True)
 class _Placed:
     """SQL for rows, and for their places in the input: read off a file or a table, since to count rows takes as long as to
-    scan them, in one thread. `whole`: see `EventSource`."""
+    scan them, in one thread. `whole`: see `EventSource`; `partitioned`: whether the names of folders are columns."""
 
     rows: str
     place: str
     whole: tuple[str, ...] | pa.Table | str | None = None
+    partitioned: bool = False
 
 
 def _register(
@@ -152,8 +155,8 @@ def _register(
         path = os.fspath(events)
         files = event_files(path)
         placed = _register_files(connection, path, files, client, categories, read=read)
-        keys = set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", files[0]))
-        return path, dict.fromkeys(sorted(keys), "partition key of the folder"), placed
+        keys = sorted(_folder_keys(files[0])) if placed.partitioned else ()
+        return path, dict.fromkeys(keys, "partition key of the folder"), placed
     label = f"the given {type(events).__name__}"
     if isinstance(events, ds.Dataset):
         table, left_out = events, dict.fromkeys(sorted(_partition_keys(events)), "partition key of the data set")
@@ -251,18 +254,45 @@ def _register_files(
     if _are_csv(files):
         with reading(path):
             register_csv(connection, files, client=client, categories=categories, read=read)
-        return _Placed("raw", "rowid", "raw") if read else _Placed("raw", _COUNTED)
+        return _Placed("raw", row_of_table(connection, "raw"), "raw") if read else _Placed("raw", _COUNTED)
     for file in files:
         _check_parquet(file)
     with reading(path):
         _check_names(pq.read_schema(files[0]).names, path)
-    hive = "true" if "=" in path + files[0] else "false"
+    hive = "true" if partitioned(path, files) else "false"
     listed = "[" + ", ".join(literal(f) for f in files) + "]"
     rows = f"read_parquet({listed}, union_by_name = true, hive_partitioning = {hive})"
     with reading(path):
         connection.execute(f"CREATE VIEW raw AS FROM {rows}")
     whole = tuple(files) if hive == "false" else None
-    return _Placed(rows, f"(file_index::BIGINT << {_FILE_BITS}) + file_row_number", whole)
+    hidden = {"file_index", "file_row_number"} & {name.casefold() for name in _columns(connection, "raw")}
+    place = _COUNTED if hidden else f"(file_index::BIGINT << {_FILE_BITS}) + file_row_number"
+    return _Placed(rows, place, whole, partitioned=hive == "true")
+
+
+def _folder_keys(file: str) -> set[str]:
+    """The keys of the folders `key=value` that a file lies in."""
+    return set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", file))
+
+
+def partitioned(path: str, files: list[str]) -> bool:
+    """Whether the folders `key=value` say something that the files do not: where a file has the column itself, that counts.
+
+    Raises:
+        SchemaError: the files have some of the keys as columns and lack others.
+    """
+    keys = {key.casefold(): key for key in _folder_keys(files[0])}
+    with reading(path):
+        inside = (
+            keys.keys() & {name.casefold() for file in files for name in pq.read_schema(file).names} if keys else set()
+        )
+    if inside and len(inside) < len(keys):
+        both, lacking = sorted(keys[k] for k in inside), sorted(keys[k] for k in keys.keys() - inside)
+        raise SchemaError(
+            f"The folders of {path} have the keys {shown(both)}, which are columns of the files too, and {shown(lacking)}, which"
+            f" are not. Rename the folders of {both[0]!r}, or the column in the files."
+        )
+    return bool(keys) and not inside
 
 
 def _check_parquet(file: str) -> None:
@@ -362,8 +392,8 @@ def check_even(connection: duckdb.DuckDBPyConnection, label: str, client: str, l
     key, (first, *others) = ident(client), lists
     for other in others:
         uneven = connection.execute(
-            f"SELECT {key}, coalesce(len({ident(first)}), 0) a, coalesce(len({ident(other)}), 0) b FROM raw"
-            " WHERE a <> b LIMIT 1"
+            f"SELECT * FROM (SELECT {key}, coalesce(len({ident(first)}), 0) AS __n, coalesce(len({ident(other)}), 0) AS __m"
+            " FROM raw) WHERE __n <> __m LIMIT 1"
         ).fetchone()
         if uneven:
             raise SchemaError(

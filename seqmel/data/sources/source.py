@@ -28,9 +28,13 @@ __all__ = [
     "literal",
     "no_column",
     "reading",
+    "row_of_table",
 ]
 
-RESERVED = re.compile(r"__(row|client|client_index|time|key|code|log_unit|center|scale|[nmrx]|text_\d+)", re.IGNORECASE)
+RESERVED = re.compile(
+    r"__(row|client|client_index|time|key|code|log_unit|center|scale|value|us|asked|events|[nmrx]|text_\d+)",
+    re.IGNORECASE,
+)
 """The names of columns that are added to those of the events."""
 
 ROW = "__row"
@@ -115,6 +119,12 @@ def is_integer(kind: str) -> bool:
 def is_real(kind: str) -> bool:
     """Whether a DuckDB type is a number with a fractional part."""
     return kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
+
+
+def row_of_table(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """SQL for the place of a row in a table of DuckDB; a column named `rowid` hides the engine's own."""
+    names = (name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall())
+    return "row_number() OVER () - 1" if any(name.casefold() == "rowid" for name in names) else "rowid"
 
 
 def no_column(column: str, columns: dict[str, str], label: str, option: str) -> SchemaError:

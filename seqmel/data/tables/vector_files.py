@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seqmel.core.errors import InputError
+from seqmel.core.errors import InputError, SchemaError
 from seqmel.data.tables.number_types import META, NumberType, Scales
 
 __all__ = [
@@ -64,6 +64,12 @@ class VectorLayout:
         """(N, K) keys and (N, D) vectors side by side."""
         scales = self.scales or Scales.fit(vectors[:, : self.dim], self.dtype)
         columns = _as_columns(scales.encode(np.ascontiguousarray(vectors[:, : self.dim])), self.layout)
+        taken = next((name for name in keys.column_names if name in columns), None)
+        if taken is not None:
+            raise SchemaError(
+                f"The column {taken!r} of the events has the name of a column of the vectors. Rename it, or choose the"
+                f" other layout ({'columns' if self.layout == 'list' else 'list'})."
+            )
         table = pa.table(dict(zip(keys.column_names, keys.columns, strict=True)) | columns)
         of_model = {_MODEL: self.model.encode()} if self.model else {}
         return table.replace_schema_metadata((scales.to_metadata() | of_model) or None)
