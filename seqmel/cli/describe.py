@@ -84,7 +84,14 @@ def describe_events(events: str, config: Config, json_file: Path | None) -> None
     """Print the description; with `json_file`, write it as JSON too."""
     check_not_read(json_file, events)
     columns, limit = config.schema, config.preparation.memory_limit
-    source = open_events(events, client=columns.client, categories=columns.categories, memory_limit=limit)
+    source = open_events(
+        events,
+        client=columns.client,
+        time=columns.time,
+        skip=columns.skips,
+        categories=columns.categories,
+        memory_limit=limit,
+    )
     schema = infer_schema(source, columns)
     facts = describe_source(source, schema)
     if json_file is not None:
@@ -97,6 +104,8 @@ def describe_events(events: str, config: Config, json_file: Path | None) -> None
         soft_wrap=True,
     )
     console.print(_spread("events a client", facts["events_a_client"], lambda x: f"{x:,.0f}"))
+    for note in source.notes:
+        console.print(escape(note), soft_wrap=True)
     if facts["gap_seconds"]:
         console.print(_spread("gap between events", facts["gap_seconds"], _duration))
     console.print(f"time: {schema.time} ({schema.time_kind}), {_period(schema, facts['from_us'], facts['to_us'])}")
@@ -109,10 +118,11 @@ def _period(schema: EventSchema, first_us: int, last_us: int) -> str:
     try:
         first, last = (_EPOCH + timedelta(microseconds=us) for us in (first_us, last_us))
     except OverflowError:
-        return f"{long} from first to last"
+        return f"{long} from first to last, beyond the years 1 to 9999: is that the right column and unit?"
     shown = "%Y-%m-%d" if last - first >= timedelta(days=2) else "%Y-%m-%d %H:%M"
-    counted = schema.time_unit == "day"  # of an unknown first day
-    return f"{long} from first to last" if counted else f"{first:{shown}} to {last:{shown}} ({long})"
+    counted = "" if schema.time_unit == "timestamp" else ", counted from 1970-01-01"
+    odd = "; before 1970 or after 2100: is that right?" if first.year < 1970 or last.year >= 2100 else ""
+    return f"{first:{shown}} to {last:{shown}} ({long}{counted}){odd}"
 
 
 def _share(part: float) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from seqmel.core.atomic_files import check_not_read, written_beside
 from seqmel.core.errors import InputError, ModelError, shown
 from seqmel.data.sources.reading import event_files
-from seqmel.data.tables.labels import read_embeddings
+from seqmel.data.tables.labels import client_of_embeddings, read_embeddings
 from seqmel.data.tables.vector_files import models_of, scales_of
 from seqmel.evaluation.drift import Drift, drift
 from seqmel.evaluation.input_drift import InputDrift, input_drift
@@ -79,9 +79,16 @@ def compare_embeddings(
         raise InputError(
             f"The vectors are of different models: {words}. Their dimensions have nothing in common; embed both with one model."
         )
-    vectors = [read_embeddings(path, client=client) for path in (reference, current)]
+    likely = client_of_embeddings(reference)
+    vectors = [read_embeddings(path, client=client, likely=likely) for path in (reference, current)]
     found = drift(*vectors, bins=bins, psi_threshold=psi, p_threshold=p_value, seed=seed)
     console = _written(found, json_file)
+    sides = " and ".join(f"{len(side):,}" for side in vectors)
+    console.print(
+        f"The same {found.current:,} clients on both sides, of {sides}."
+        if found.by_client
+        else f"Other clients on both sides, {sides}: what differs may be who is there."
+    )
     console.print(
         f"{found.reference:,} reference and {found.current:,} current vectors; MMD on {found.sampled[0]:,} and"
         f" {found.sampled[1]:,} of them. Without drift no PSI would exceed {found.psi_by_chance:.3f} but in 1 % of cases."

@@ -17,7 +17,15 @@ from seqmel.core.errors import ConfigError
 from seqmel.core.progress import Progress
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.sources.reading import open_events
-from seqmel.data.tables.labels import beside, first_column, likely_client, read_column, read_embeddings, read_labels
+from seqmel.data.tables.labels import (
+    beside,
+    client_of_embeddings,
+    likely_client,
+    named_client,
+    read_column,
+    read_embeddings,
+    read_labels,
+)
 from seqmel.data.tables.number_types import NumberType, check_number_types
 from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import Curve, label_curve, size_curve
@@ -94,7 +102,13 @@ class Asked:
 
 
 def feature_sets(
-    embeddings: Sequence[str], events: str | None, config: Config, progress: Progress, *, moment: str | None = None
+    embeddings: Sequence[str],
+    events: str | None,
+    config: Config,
+    progress: Progress,
+    *,
+    moment: str | None = None,
+    likely: str | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Name -> features: the aggregates of the events, each file of embeddings, and each of these beside the aggregates.
 
@@ -104,13 +118,21 @@ def feature_sets(
         config: names the columns of the events.
         progress: where to report to.
         moment: the column of the moments in the embeddings, where these are of clients and moments.
+        likely: the client column of the labels, which is that of the embeddings where they have it.
     """
     sets: dict[str, pd.DataFrame] = {}
     if events is not None:
         named = config.schema.client or _client_of(embeddings, events)
         columns = config.schema.model_copy(update={"client": named})
         limit = config.preparation.memory_limit
-        source = open_events(events, client=named, categories=columns.categories, memory_limit=limit)
+        source = open_events(
+            events,
+            client=named,
+            time=columns.time,
+            skip=columns.skips,
+            categories=columns.categories,
+            memory_limit=limit,
+        )
         schema = infer_schema(source, columns)
         sets[AGGREGATES] = AggregatePlan.fit(source, schema).compute(source)
         left_out = f"; {schema.left_out_words}" if schema.left_out_words else ""
@@ -121,7 +143,7 @@ def feature_sets(
         name, path = _named(given)
         if name in sets:
             raise ConfigError(f"Two sets of features are called {name!r}. Give one of them as NAME={path}.")
-        sets[name] = read_embeddings(path, client=config.schema.client, moment=moment)
+        sets[name] = read_embeddings(path, client=config.schema.client, moment=moment, likely=likely)
         if events is not None:
             sets[beside_aggregates(name)] = beside(sets[name], sets[AGGREGATES])
     if not sets:
@@ -140,8 +162,10 @@ def _named(given: str) -> tuple[str, str]:
 
 
 def _client_of(embeddings: Sequence[str], table: str) -> str | None:
-    """The client column of the embeddings, which is their first, where the other table has it too."""
-    return likely_client(table, first_column(_named(embeddings[0])[1])) if embeddings else None
+    """The client column of the embeddings, where the other table has it too."""
+    if not embeddings:
+        return None
+    return likely_client(table, client_of_embeddings(_named(embeddings[0])[1], named_client(table)))
 
 
 def evaluate_files(
@@ -162,7 +186,8 @@ def evaluate_files(
     clients = config.schema.client or _client_of(embeddings, labels)
     split = asked.split(labels, clients)
     series = [read_labels(labels, target, client=clients, moment=asked.moment) for target in targets]
-    sets = feature_sets(embeddings, events, config, progress, moment=asked.moment)
+    likely = clients or named_client(labels)
+    sets = feature_sets(embeddings, events, config, progress, moment=asked.moment, likely=likely)
     found, drawn = [], []
     written: list[dict[str, Any]] = []
     for y in series:
@@ -178,9 +203,6 @@ def evaluate_files(
         curves = _curves(y, sets, asked, options, progress)
         drawn += list(curves.values())
         written.append(found[-1].to_json() | {name: curve.to_json() for name, curve in curves.items()})
-    print_scores(found)
-    for curve in drawn:
-        Console(highlight=False).print(curve.table())
     if json_file is not None:
         with written_beside(json_file) as partial:
             partial.write_text(json.dumps(written, indent=1), encoding="utf-8")
@@ -189,6 +211,9 @@ def evaluate_files(
 
         with written_beside(asked.plot) as partial:
             draw_curves(partial, drawn)
+    print_scores(found)  # last: what is written does not hang on a console that can show it
+    for curve in drawn:
+        Console(highlight=False).print(curve.table())
     return found
 
 

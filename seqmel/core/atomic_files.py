@@ -71,7 +71,7 @@ def check_not_read(path: Path | None, *reads: object) -> None:
     if path is None or not path.exists():
         return
     whole = path.resolve()
-    for read in reads:
+    for read in (part for one in reads for part in (one if isinstance(one, (list, tuple)) else (one,))):
         if isinstance(read, str | os.PathLike) and os.path.exists(read):
             source = Path(read).resolve()
             if whole == source or whole in source.parents:

@@ -17,6 +17,7 @@ __all__ = [
     "SchemaOptions",
     "TimeFormat",
     "TimeUnit",
+    "may_be_time",
     "recognise_client",
     "recognise_time",
 ]
@@ -24,7 +25,7 @@ __all__ = [
 AS_ASKED, NOT_NAMED = "as asked", "not among the columns named"
 """Why a column is left out where the user wanted it so."""
 
-TimeUnit: TypeAlias = Literal["timestamp", "day", "second", "millisecond", "microsecond"]
+TimeUnit: TypeAlias = Literal["timestamp", "day", "second", "millisecond", "microsecond", "nanosecond"]
 
 _CLIENT_NAMES = (
     "client customer user cl account card patient person member player visitor household owner subject".split()
@@ -101,6 +102,10 @@ class EventSchema(BaseModel):
         unsaid = (f"{c} ({why})" for c, why in self.left_out.items() if why not in (AS_ASKED, NOT_NAMED))
         return f"left out: {names}" if (names := shown(unsaid)) else ""
 
+    def skips(self, column: str) -> bool:
+        """Whether the model does not look at a column."""
+        return column not in (self.client, self.time, *self.features)
+
     @property
     def features(self) -> tuple[str, ...]:
         """All columns that become features, categories first."""
@@ -129,6 +134,12 @@ class SchemaOptions(BaseModel):
             )
         return self
 
+    def skips(self, column: str) -> bool:
+        """Whether a column is not looked at: it is ignored, or all that are to be used are named and it is not among them."""
+        every = self.categorical is not None and self.numeric is not None and self.time is not None
+        named = (*(self.categorical or ()), *(self.numeric or ()), *(self.numeric_by or {}), self.client, self.time)
+        return column in self.ignore or (every and column not in (*named, *self.categories))
+
     @property
     def categories(self) -> dict[str, None]:
         """The columns that are said to be categories; their codes are not known yet."""
@@ -139,6 +150,11 @@ def recognise_client(columns: Iterable[str], label: str) -> str:
     """The one column that is named like a client id; a `SchemaError` where there is none, or more than one."""
     pattern = re.compile(rf"^({'|'.join(_CLIENT_NAMES)})[ _-]?(id|uid|no|nr|key|number)?$|^uid$", re.IGNORECASE)
     return _only([c for c in columns if pattern.match(c)], columns, label, "client")
+
+
+def may_be_time(name: str, kind: str) -> bool:
+    """Whether a column may be the time, by its DuckDB type or its name."""
+    return kind.startswith(("TIMESTAMP", "DATE")) or name.casefold() in _TIME_NAMES
 
 
 def recognise_time(columns: dict[str, str], label: str) -> str:

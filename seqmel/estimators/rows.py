@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
 from seqmel.data.schema import recognise_client
-from seqmel.data.sources.reading import Events, _arrow
+from seqmel.data.sources.arrow_tables import arrow_table
+from seqmel.data.sources.reading import Events
 from seqmel.data.sources.records import is_records
 from seqmel.data.tables.labels import places
 from seqmel.estimators.sequences import EventSequences
@@ -124,7 +125,7 @@ def _of_lists(X: Any, client: str | None, time: str | None) -> ClientRows:  # no
     if not hasattr(X, "__arrow_c_stream__") and not is_records(X):
         raise InputError(f"Cannot take sequences from a {type(X).__name__}. {_WANTED}")
     index = X.index if isinstance(X, (pd.DataFrame, pd.Series)) else None
-    table = pa.table(_arrow(X.reset_index(drop=True) if index is not None else X))
+    table = arrow_table(X.reset_index(drop=True) if index is not None else X)[0]
     single = [f.name for f in table.schema if not _is_list(f.type)]
     if len(single) == table.num_columns:
         raise InputError(f"No column of the given {type(X).__name__} holds lists. {_WANTED}")
@@ -206,7 +207,7 @@ def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N
         names = [str(name) for name in X.columns]
         return pd.Index(X.iloc[:, names.index(_only_column(names, client))]), X.index
     if hasattr(X, "__arrow_c_stream__") and not isinstance(X, (str, os.PathLike)):
-        table = pa.table(_arrow(X)) if hasattr(X, "columns") or isinstance(X, pa.Table) else pa.table({client: X})
+        table = arrow_table(X)[0] if hasattr(X, "columns") or isinstance(X, pa.Table) else pa.table({client: X})
         ids = pd.Index(table.column(_only_column(table.column_names, client)).to_pandas(), name=client)
         return ids, ids
     array: npt.NDArray[Any] = np.empty(()) if isinstance(X, (str, os.PathLike)) else np.asarray(X)

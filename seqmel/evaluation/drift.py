@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, shown
+from seqmel.data.tables.labels import places
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,6 +44,7 @@ class Drift:
         bandwidth: of the kernel: the median distance of the pooled sample.
         reference, current: how many vectors there are.
         sampled: how many of each the MMD looked at.
+        by_client: whether both sides are the vectors of the same clients.
     """
 
     psi: dict[str, float]
@@ -55,6 +57,12 @@ class Drift:
     reference: int
     current: int
     sampled: tuple[int, int]
+    by_client: bool = False
+
+    @property
+    def too_few(self) -> bool:
+        """Whether chance alone moves a dimension further than twice the threshold, so that nothing found is no good news."""
+        return self.psi_by_chance > 2 * self.psi_threshold
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -71,8 +79,9 @@ class Drift:
     def verdict(self) -> str:
         """One line for people."""
         (name, value), *_ = self._worst()
+        word = "Drift" if self.drifted else "Too few vectors to tell" if self.too_few else "No drift"
         return (
-            f"{'Drift' if self.drifted else 'No drift'}: {len(self.moved):,} of {len(self.psi):,} dimensions have a PSI of"
+            f"{word}: {len(self.moved):,} of {len(self.psi):,} dimensions have a PSI of"
             f" {max(self.psi_threshold, self.psi_by_chance):.3g} or more (largest: {name}, {value:.3f}); MMD² {self.mmd2:.3g},"
             f" p = {self.p_value:.3g} ({'at or below' if self.p_value <= self.p_threshold else 'above'} {self.p_threshold:g})."
         )
@@ -83,7 +92,8 @@ class Drift:
 
         table = Table("dimension", "PSI", "reading", caption="below 0.1: stable; 0.1 to 0.25: moderate; above: large")
         for name, value in self._worst()[:_SHOWN]:
-            table.add_row(name, f"{value:.3f}", "stable" if value < 0.1 else "moderate" if value < 0.25 else "large")
+            size = "stable" if value < 0.1 else "moderate" if value < 0.25 else "large"
+            table.add_row(name, f"{value:.3f}", size if value >= self.psi_by_chance else "within chance")
         return table
 
     def to_json(self) -> dict[str, Any]:
@@ -97,6 +107,8 @@ class Drift:
             "bandwidth",
             "reference",
             "current",
+            "by_client",
+            "too_few",
         )
         return {
             "drifted": self.drifted,
@@ -121,11 +133,12 @@ def drift(
     sample: int = 1_000,
     permutations: int = 500,
     seed: int = 0,
+    by_client: bool | None = None,
 ) -> Drift:
     """Compare two sets of embeddings of one model, of two periods, or of two groups of clients.
 
     Args:
-        reference: one row a client, one column a dimension, as from `read_embeddings`.
+        reference: one row per client, one column per dimension, indexed by client id, as from `read_embeddings`.
         current: the same columns.
         bins: how many the reference is cut into for the PSI.
         psi_threshold: from which PSI on a dimension counts as moved.
@@ -133,6 +146,8 @@ def drift(
         sample: how many vectors of each side at most the MMD looks at: its cost grows with the square.
         permutations: of the test; the smallest p-value is 1 / (permutations + 1).
         seed: of the sample and the permutations.
+        by_client: compare the vectors of the clients that both sides have, so that a day's active clients are not compared
+            with all clients; None does so where half of the smaller side or more are in both.
 
     Raises:
         ConfigError: an option out of range.
@@ -147,6 +162,9 @@ def drift(
             f"The thresholds are {psi_threshold:g} (PSI) and {p_threshold:g} (p-value). Expected a PSI above 0 and a"
             " p-value between 0 and 1."
         )
+    joined = _joined(reference, current, by_client)
+    if joined is not None:
+        reference, current = joined
     a, b = _matrices(reference, current)
     random = np.random.default_rng(seed)
     few_a, few_b = (random.permutation(x)[:sample] for x in (a, b))
@@ -162,7 +180,22 @@ def drift(
         reference=len(a),
         current=len(b),
         sampled=(len(few_a), len(few_b)),
+        by_client=joined is not None,
     )
+
+
+def _joined(
+    reference: pd.DataFrame, current: pd.DataFrame, by_client: bool | None
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Both sides of the clients that both have, in one order; None where the sides are to be compared as they are."""
+    numbered = isinstance(reference.index, pd.RangeIndex) and isinstance(current.index, pd.RangeIndex)
+    if by_client is False or (by_client is None and numbered):
+        return None
+    place = places(current.index, reference.index)
+    shared = place >= 0
+    if by_client is None and shared.sum() < max(2, min(len(reference), len(current)) / 2):
+        return None
+    return reference.iloc[place[shared]], current[shared]
 
 
 def psi(reference: Matrix, current: Matrix, *, bins: int = 10) -> npt.NDArray[np.float64]:

@@ -211,7 +211,14 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
         prepare(events, folder, config=config, overwrite=True, progress=progress)
     if plan.aggregates and not (output / "prepared" / f"{name}.aggregates.parquet").is_file():
         columns, limit = config.schema, config.preparation.memory_limit
-        source = open_events(events, client=columns.client, categories=columns.categories, memory_limit=limit)
+        source = open_events(
+            events,
+            client=columns.client,
+            time=columns.time,
+            skip=columns.skips,
+            categories=columns.categories,
+            memory_limit=limit,
+        )
         features = AggregatePlan.fit(source, infer_schema(source, columns)).compute(source)
         with written_beside(output / "prepared" / f"{name}.aggregates.parquet") as partial:
             features.to_parquet(partial)

@@ -28,7 +28,9 @@ from seqmel.core.progress import Progress
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
+from seqmel.data.sources.arrow_tables import is_moment
 from seqmel.data.sources.checking import check_events, time_sql
+from seqmel.data.sources.client_ids import ids_as
 from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.sources.shard import Shard, places_in_shard
 from seqmel.data.sources.source import ROW, ident
@@ -98,7 +100,8 @@ def embed_as_of(
         model: a model folder or a `Model`.
         events: see `open_events`, or sequences that were prepared with this model's vocabulary.
         moments: a table with a client and a time column, named and written as those of the events; or one moment for
-            all clients, such as "2024-01-31" or, where time is counted in numbers, "365".
+            all clients: text such as "2024-01-31", a datetime, date or timestamp of Python, pandas or numpy, or, where time is
+            counted in numbers, 365 or "365".
         output: the Parquet file to write.
         **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`.
 
@@ -150,7 +153,16 @@ def vectors_as_of(
 
 
 def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | None:
-    """The moment that a text says, when it is no path."""
+    """The moment that a text says, when it is no path, or that a date or timestamp is."""
+    if is_moment(moments):
+        if schema.time_unit != "timestamp":
+            raise InputError(
+                f"{moments} is a date, and the model counts time in {schema.time_unit}s. Give a whole number, as text."
+            )
+        said = pd.Timestamp(moments)
+        return (said.tz_convert("UTC").tz_localize(None) if said.tzinfo else said).to_pydatetime(warn=False)
+    if isinstance(moments, (int, np.integer)) and schema.time_unit != "timestamp":
+        return int(moments)
     if not isinstance(moments, (str, os.PathLike)) or Path(moments).exists():
         return None
     with contextlib.suppress(ValueError):
@@ -189,11 +201,12 @@ def _fill(
     """Vectors come in the order in which the clients' events do, and lie in that of the moments."""
     vectors[:] = _of_nothing(model, device)
     ids = wanted.table.column(0).to_pandas()
-    seen = np.zeros(len(wanted), bool)
+    seen, wanted_ids = np.zeros(len(wanted), bool), None
     _, chunks = sequence_chunks(model, events, shard=shard)
     with progress.task("embed", len(wanted), "moments") as task:
         for sequences in chunks:
-            client = pd.Index(sequences.client_ids.to_pandas()).get_indexer(ids)
+            wanted_ids = _ids_like(wanted, sequences) if wanted_ids is None else wanted_ids
+            client = pd.Index(sequences.client_ids.to_pandas()).get_indexer(wanted_ids)
             rows = np.flatnonzero(client >= 0)
             seen[rows] = True
             _embed_rows(vectors, rows, client[rows], sequences, model, wanted.time_us[rows], device)
@@ -204,6 +217,15 @@ def _fill(
             f"No client of {wanted.label} has events. It has {ids.nunique():,} clients, such as {examples}."
             " Check that both name the same clients."
         )
+
+
+def _ids_like(wanted: Moments, sequences: EncodedSequences) -> pd.Series[Any]:
+    """The ids of the moments in the type of those of the events, where each keeps its text; else as they came."""
+    ids = wanted.table.column(0)
+    with contextlib.suppress(ValueError):
+        ids = ids_as(ids, sequences.client_ids.type)
+    found: pd.Series[Any] = ids.to_pandas()
+    return found
 
 
 @torch.inference_mode()

@@ -33,7 +33,7 @@ from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.fitting.statistics import fit_statistics
 from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
 from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
-from seqmel.data.sources.reading import Events, event_files, open_events
+from seqmel.data.sources.reading import Events, event_files, is_paths, open_events
 from seqmel.model import AnyModel, Model, as_model, save_model
 
 __all__ = ["already_trained", "prepare", "prepared_in", "train", "train_model", "unfinished", "write_model"]
@@ -73,11 +73,15 @@ def _prepare_into(folder: Path, events: Events, config: Config, model: Model | N
     source = open_events(
         events,
         client=model.schema.client if model else config.schema.client,
+        time=model.schema.time if model else config.schema.time,
+        skip=model.schema.skips if model else config.schema.skips,
         categories=model.vocabulary.categorical if model else config.schema.categories,
         memory_limit=options.memory_limit,
         threads=options.threads,
         temp_folder=folder / "sorting",
     )
+    for note in source.notes:
+        progress.say(note)
     schema = model.schema if model else infer_schema(source, config.schema)
     vocabulary = model.vocabulary if model else fit_vocabulary(
         source, schema, min_count=options.min_count, max_categories=options.max_categories
@@ -264,9 +268,9 @@ def unfinished(
 
 def _seen(events: Events) -> list[list[str | int]] | None:
     """What tells these events from others, where they lie in files; None of those in memory."""
-    if not isinstance(events, (str, Path)):
+    if not is_paths(events):
         return None
-    return stamp(sorted(Path(events).iterdir()) if is_prepared(events) else event_files(str(events)))
+    return stamp(sorted(Path(events).iterdir()) if is_prepared(events) else event_files(events))
 
 
 def _work_folder(output: Path, wanted: dict[str, Any], seen: Any, *, resume: bool, overwrite: bool) -> Path:

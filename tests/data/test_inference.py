@@ -192,12 +192,23 @@ def test_dates_written_as_numbers_are_no_seconds() -> None:
         ([1_600_000_000 + i for i in range(ROWS)], "second"),
         ([1_600_000_000_000 + i for i in range(ROWS)], "millisecond"),
         ([1_600_000_000_000_000 + i for i in range(ROWS)], "microsecond"),
+        ([1_600_000_000_000_000_000 + i for i in range(ROWS)], "nanosecond"),
         ([dt.date(2020, 1, 1)] * ROWS, "timestamp"),
         (["2020-01-01"] * ROWS, "timestamp"),
     ],
 )
 def test_the_unit_of_a_time_is_seen_from_its_size(values: Any, unit: str) -> None:
     assert inferred({"event_time": pa.array(values)}).time_unit == unit
+
+
+@pytest.mark.parametrize("values", [[-5, 3], [99_000], [9e10], [9e13], [9e16], [9e18]])
+def test_a_range_outside_1970_to_2100_is_asked_about_and_taken_where_the_unit_is_said(values: list[float]) -> None:
+    times = pa.array((values * ROWS)[:ROWS])
+    with pytest.raises(
+        SchemaError, match=r"would lie in the years .* Say what they count: schema.time_unit, one of day, second"
+    ):
+        inferred({"event_time": times})
+    assert inferred({"event_time": times}, time_unit="day").time_unit == "day"
 
 
 @pytest.mark.parametrize("values", [[dt.timedelta(1)], [dt.time(1)], [True]], ids=["duration", "time of day", "bool"])

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seqmel.core.errors import InputError, SchemaError
-from seqmel.data.tables.labels import beside, match, read_embeddings, read_labels
+from seqmel.data.tables.labels import beside, client_of_embeddings, match, read_embeddings, read_labels
 
 
 def _frame(ids: list[object], **columns: list[float]) -> pd.DataFrame:
@@ -31,6 +31,16 @@ def test_labels_are_the_same_from_files_and_tables(tmp_path: Path) -> None:
         y = read_labels(labels, "gender")
         assert y.to_dict() == {3: "F", 1: "M", 2: "F"}
         assert (y.name, y.index.name) == ("gender", "client_id")
+
+
+def test_a_series_of_labels_is_indexed_by_client_whether_its_index_has_a_name_or_not() -> None:
+    named = pd.Series([1, 0, 1], index=pd.Index([3, 1, 2], name="client_id"), name="target")
+    for labels, client in ((named, None), (named.rename_axis(None), None), (named.rename_axis(None), "who")):
+        assert read_labels(labels, "target", client=client).to_dict() == {3: 1, 1: 0, 2: 1}
+
+
+def test_labels_may_be_a_dictionary_of_columns() -> None:
+    assert read_labels({"client_id": [3, 1], "target": ["a", "b"]}, "target").to_dict() == {3: "a", 1: "b"}
 
 
 def test_clients_without_a_label_are_left_out() -> None:
@@ -198,3 +208,42 @@ def test_features_are_put_beside_each_other_by_id() -> None:
     assert joined.index.tolist() == [1, 3]
     assert joined.columns.tolist() == ["x", "x (2)", "z"]
     assert joined.loc[3].tolist() == [3, 30, 33]
+
+
+# ---------------------------------------------------------------------------------------------------- the client column
+
+
+def _own(**columns: object) -> pd.DataFrame:
+    return pd.DataFrame({"a": [5, 6, 7], "b": [0.5, 0.25, 1.0]} | columns)
+
+
+@pytest.mark.parametrize(
+    "layout", ["index of pandas", "named like a client", "last among emb_", "as the labels call it", "text first"]
+)
+def test_the_client_column_of_embeddings_is_found_wherever_it_stands(layout: str, tmp_path: Path) -> None:
+    path, ids = tmp_path / "own.parquet", [30, 10, 20]
+    likely = None
+    if layout == "index of pandas":  # which pandas writes last, here after a column of whole numbers
+        _own().set_index(pd.Index(ids, name="who")).to_parquet(path)
+    elif layout == "named like a client":
+        _own(customer_id=ids).to_parquet(path)
+    elif layout == "last among emb_":
+        pd.DataFrame({"emb_0000": [5, 6, 7], "emb_0001": [1, 2, 3], "who": ids}).to_parquet(path)
+    elif layout == "as the labels call it":
+        _own(who=ids).to_parquet(path)
+        likely = "who"
+    else:
+        ids = ["x", "y", "z"]
+        pd.DataFrame({"who": ids, "b": [0.5, 0.25, 1.0]}).to_parquet(path)
+    found = read_embeddings(path, likely=likely)
+    assert found.index.tolist() == ids
+    assert client_of_embeddings(path, likely) == found.index.name
+    assert found.shape == (3, 1 if layout == "text first" else 2)
+
+
+def test_embeddings_of_which_nothing_tells_the_client_are_refused(tmp_path: Path) -> None:
+    for frame in (_own(who=[30, 10, 20]), pd.DataFrame({"b": [0.5, 0.25], "who": [1, 2]})):
+        frame.to_parquet(tmp_path / "own.parquet")
+        with pytest.raises(SchemaError, match=r"Which column of .* holds the client\? .*--client"):
+            read_embeddings(tmp_path / "own.parquet")
+        assert read_embeddings(tmp_path / "own.parquet", client="who").index.name == "who"

@@ -14,12 +14,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.dataset as ds
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 import torch
 from small import card_events, nested
 
 from seqmel.core.errors import InputError, SchemaError
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.sources.checking import times_of
 from seqmel.data.sources.reading import open_events
 from seqmel.data.sources.source import EventSource
 
@@ -63,6 +66,11 @@ def _data_set(folder: Path) -> Any:
     return ds.dataset(_parts(folder), format="parquet")
 
 
+def _feather(folder: Path) -> Any:
+    pyarrow.feather.write_feather(EVENTS, folder / "events.feather")
+    return folder / "events.feather"
+
+
 def _records(folder: Path) -> Any:
     return EVENTS.to_pylist()
 
@@ -73,10 +81,14 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
     "list of dictionaries": _records,
     "path": _path,
     "folder": _parts,
+    "list of paths": lambda folder: sorted(_parts(folder).rglob("*.parquet")),
+    "Feather": _feather,
+    "dictionary of columns": lambda _: EVENTS.to_pydict(),
     "glob": _glob,
     "pandas": lambda _: EVENTS.to_pandas(),
     "pandas with a named index": lambda _: EVENTS.to_pandas().set_index("client_id"),
     "pandas with two index levels": lambda _: EVENTS.to_pandas().set_index(["client_id", "event_time"]),
+    "polars LazyFrame": lambda _: pl.from_arrow(EVENTS).lazy(),  # type: ignore[union-attr]
     "polars": lambda _: pl.from_arrow(EVENTS),
     "arrow": lambda _: EVENTS,
     "arrow stream": _reader,
@@ -214,15 +226,29 @@ def test_a_client_column_of_lists_is_refused() -> None:
         open_events(pa.table({"client": [[1]], "day": [[1]]}), client="client")
 
 
-@pytest.mark.parametrize("given", [None, [1, 2], {"client": [1]}, pd.Series([1]), 7])
+@pytest.mark.parametrize("given", [None, [1, 2], {1, 2}, 7])
 def test_what_is_no_table_is_refused_with_what_is_expected(given: object) -> None:
     with pytest.raises(InputError, match="Expected a path, or a pandas, polars or Arrow table"):
         open_events(given)
 
 
-def test_a_data_frame_that_arrow_cannot_hold_is_refused() -> None:
-    with pytest.raises(InputError, match="Cannot read events from the given DataFrame"):
-        open_events(pd.DataFrame({"client": [1, "a"]}))
+def test_clients_that_are_objects_of_no_one_type_are_refused() -> None:
+    source = open_events(pd.DataFrame({"client": [1, "a"], "amount": [1, 2]}))
+    with pytest.raises(SchemaError, match="'client' of the given DataFrame cannot be used: a column of Python objects"):
+        source.require("client", "")
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "events.ndjson", "events.json"])
+def test_json_lines_give_the_same_times_and_numbers(name: str, tmp_path: Path) -> None:
+    lines = {"orient": "records", "lines": True, "date_format": "iso", "date_unit": "us"}
+    EVENTS.to_pandas().to_json(tmp_path / name, **lines)
+    source, plain = open_events(tmp_path / name), open_events(EVENTS)
+    schema = infer_schema(plain)
+    assert times_of(source, schema) == times_of(plain, schema)
+    numbers = "SELECT client_id, mcc, amount FROM events ORDER BY __row"
+    assert [tuple(map(str, row)) for row in source.rows(numbers)] == [
+        tuple(map(str, row)) for row in plain.rows(numbers)
+    ]
 
 
 def test_an_index_named_like_a_column_is_refused() -> None:
@@ -316,3 +342,56 @@ def test_the_only_column_without_lists_is_the_client(tmp_path: Path) -> None:
     assert events_of(open_events(renamed)) == events_of(open_events(table))
     with pytest.raises(SchemaError, match="Found no client column by its name"):
         open_events(renamed.append_column("city_of_birth", pa.array(["Oslo"] * len(renamed))))
+
+
+def test_a_list_in_each_event_leaves_the_table_one_row_an_event() -> None:
+    tags = EVENTS.append_column("tags", pa.array([["a", "b"]] * len(EVENTS)))
+    source = open_events(tags)
+    assert (source.nested, source.left_out) == (False, {"tags": "a list in each event"})
+    assert events_of(source, without="tags") == events_of(open_events(EVENTS))
+
+
+def test_lists_of_clients_are_told_from_lists_of_events_where_the_time_has_no_name_for_it() -> None:
+    renamed = nested(EVENTS.rename_columns({"event_time": "w"}), "client_id")
+    joined = renamed.append_column("created_at", pa.array([0] * len(renamed)).cast(pa.timestamp("us")))
+    assert open_events(joined.drop_columns("w"), client="client_id").nested
+    flat = EVENTS.append_column("w", pa.array([[1]] * len(EVENTS)))
+    assert not open_events(flat, client="client_id").nested
+
+
+def test_a_vector_of_the_client_is_refused_with_how_to_leave_it_out_and_left_out_where_it_is_said() -> None:
+    table = nested(EVENTS, "client_id")
+    table = table.append_column("vector", pa.array([[0.5] * 8] * len(table)))
+    with pytest.raises(SchemaError, match=r"unequal length .*'vector'.*schema.ignore"):
+        open_events(table)
+    source = open_events(table, skip=lambda name: name == "vector")
+    assert source.left_out == {"vector": "as asked"}
+    assert events_of(source) == events_of(open_events(nested(EVENTS, "client_id")))
+
+
+def test_a_column_that_no_type_fits_is_left_out_and_the_others_are_read() -> None:
+    odd = EVENTS.to_pandas().assign(odd=[{"a": 1}, "b", 3, {4}] * (len(EVENTS) // 4) + [None] * (len(EVENTS) % 4))
+    source = open_events(odd)
+    assert source.left_out == {"odd": "a column of Python objects of no one type"}
+    assert len(events_of(source, without="odd")) == len(EVENTS)
+    with pytest.raises(SchemaError, match="'odd' of the given DataFrame cannot be used: a column of Python objects"):
+        source.require("odd", "")
+
+
+@pytest.mark.parametrize("freq", ["M", "W", "Q", "h", "D"])
+def test_a_period_is_the_time_at_which_it_starts(freq: str, tmp_path: Path) -> None:
+    frame = EVENTS.to_pandas()
+    periods = frame.assign(event_time=frame["event_time"].dt.to_period(freq))
+    source = open_events(periods)
+    assert source.columns["event_time"].startswith("TIMESTAMP")
+    times = [time for (time,) in source.rows("SELECT event_time FROM events ORDER BY __row")]
+    assert times == periods["event_time"].dt.start_time.tolist()
+    periods.to_parquet(tmp_path / "events.parquet")
+    with pytest.raises(SchemaError, match=r"'event_time' of .* cannot be used: pandas periods"):
+        open_events(tmp_path / "events.parquet").require("event_time", "")
+
+
+def test_a_spreadsheet_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "events.xlsx").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"is a spreadsheet. Save it as CSV in UTF-8, or .* pandas.read_excel"):
+        open_events(tmp_path / "events.xlsx")

@@ -124,3 +124,33 @@ def test_vectors_that_cannot_be_compared_are_refused() -> None:
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="Expected"):
         drift(_vectors(9, seed=0), _vectors(9, seed=1), **options)  # type: ignore[arg-type]
+
+
+def clients(n: int, *, first: int = 0, shift: float = 0.0, seed: int = 0) -> pd.DataFrame:
+    """Vectors of clients who differ: the later the id, the larger the numbers."""
+    ids = np.arange(first, first + n)
+    noise = np.random.default_rng(seed).normal(0, 0.1, (n, 3))
+    return pd.DataFrame(
+        ids[:, None] / 100 + noise + shift, index=pd.Index(ids, name="client_id"), columns=["a", "b", "c"]
+    )
+
+
+def test_a_day_of_active_clients_is_compared_with_the_same_clients_and_not_with_all() -> None:
+    everyone, active = clients(600), clients(200, first=400, seed=1)
+    found = drift(everyone, active)
+    assert (found.by_client, found.reference, found.current, found.drifted) == (True, 200, 200, False)
+    assert drift(everyone, active, by_client=False).drifted  # which is who came that day
+    assert drift(everyone, clients(200, first=400, shift=0.5, seed=1)).drifted
+
+
+def test_other_clients_are_compared_as_two_groups() -> None:
+    assert not drift(clients(100), clients(100, first=500)).by_client
+    assert drift(clients(100), clients(100, first=500), by_client=None).drifted
+
+
+def test_few_vectors_are_called_too_few_and_no_dimension_within_chance_is_called_large() -> None:
+    found = drift(clients(20), clients(20, seed=1))
+    assert found.too_few
+    assert found.verdict.startswith("Too few vectors to tell")
+    readings = {cell for column in found.table().columns[2:] for cell in column.cells}
+    assert readings == {"within chance"}

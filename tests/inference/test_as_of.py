@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -46,6 +47,34 @@ def some_moments(rows: int = 40) -> pa.Table:
 
 def vectors(table: pa.Table) -> np.ndarray[Any, Any]:
     return np.stack([table[n].to_numpy() for n in table.column_names if n.startswith("emb_")], axis=1)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pd.Timestamp("1970-06-01"),
+        pd.Timestamp("1970-06-01 03:00", tz="Europe/Moscow"),
+        dt.datetime(1970, 6, 1),
+        dt.date(1970, 6, 1),
+        np.datetime64("1970-06-01"),
+        np.datetime64("1970-06-01", "ns"),
+    ],
+    ids=str,
+)
+def test_a_moment_of_any_type_is_the_moment_that_its_text_says(model: Model, moment: Any, tmp_path: Path) -> None:
+    embed_as_of(model, EVENTS, "1970-06-01", tmp_path / "text.parquet")
+    embed_as_of(model, EVENTS, moment, tmp_path / "typed.parquet")
+    assert pq.read_table(tmp_path / "typed.parquet").equals(pq.read_table(tmp_path / "text.parquet"))
+
+
+def test_ids_that_are_text_find_those_that_are_numbers(model: Model, tmp_path: Path) -> None:
+    rows = some_moments()
+    embed_as_of(model, EVENTS, rows, tmp_path / "numbers.parquet")
+    text = rows.set_column(0, "client_id", rows["client_id"].cast(pa.string()))
+    embed_as_of(model, EVENTS, text, tmp_path / "text.parquet")
+    found, expected = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("text", "numbers"))
+    np.testing.assert_array_equal(vectors(found), vectors(expected))
+    assert found["client_id"].type == pa.string()
 
 
 def ago(moment: Any, before: list[Any]) -> list[float]:

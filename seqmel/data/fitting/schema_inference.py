@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -29,8 +30,18 @@ _ID_SHARE = 0.9  # a value that nearly always belongs to one client tells nothin
 _WITHIN_CATEGORIES = 1_000  # a number may lie within one of so many values
 _MOST_CODES = 1_000
 _LOOKED_AT = 10_000
+_MOST_FILES = 64  # are opened to see whether they are of one table
 _FIRST_ROWS = 1_000
 _FIRST_YMD, _LAST_YMD = 19_000_101, 21_001_231  # as seconds or days they would all lie in 1970, or beyond 50,000
+_UNITS: tuple[tuple[float, TimeUnit, float], ...] = (
+    (1e5, "day", 1.0),
+    (1e11, "second", 1 / 86_400),
+    (1e14, "millisecond", 1e-3 / 86_400),
+    (1e17, "microsecond", 1e-6 / 86_400),
+    (math.inf, "nanosecond", 1e-9 / 86_400),
+)
+"""Numbers below this in size count this unit, if nobody says otherwise; how many days it is."""
+_LAST_DAY = 47_482  # 2100-01-01, in days since 1970
 _FREE_TEXT_VALUES = 200
 _DECIMALS_AS_TEXT = 100  # so many different texts that are all numbers, some with a fraction: amounts, not names
 _CODE_WORDS = set(
@@ -137,6 +148,7 @@ def find_time(source: EventSource) -> str:
     try:
         return recognise_time(source.columns, source.label)
     except SchemaError:
+        _check_one_table(source)
         texts = [column for column, kind in source.columns.items() if kind == "VARCHAR"]
         dated = [column for column in texts if _is_time(source, column)]
         if len(dated) > 1:
@@ -146,6 +158,19 @@ def find_time(source: EventSource) -> str:
         if not dated:
             raise
         return dated[0]
+
+
+def _check_one_table(source: EventSource) -> None:
+    """Raise a `SchemaError` that names two files where the files have different columns, which may be two tables."""
+    first, *others = (set(source.columns_of(file)) for file in source.files[:_MOST_FILES]) if source.files else [set()]
+    other = next((i for i, names in enumerate(others, 1) if names != first), None)
+    if other is not None:
+        apart = [(source.files[0], first - others[other - 1]), (source.files[other], others[other - 1] - first)]
+        alone = " and ".join(f"{file} alone has {shown(sorted(names)) or 'nothing'}" for file, names in apart)
+        raise SchemaError(
+            f"The files of {source.label} have different columns: {alone}. Name the files of one table, or the time with --time"
+            " (schema.time)."
+        )
 
 
 def _is_time(source: EventSource, column: str) -> bool:
@@ -330,7 +355,11 @@ def _infer_kind_of_time(source: EventSource, time: str, options: SchemaOptions) 
 
 
 def _infer_unit(source: EventSource, time: str) -> TimeUnit:
-    """Numbers count days up to 100,000, then seconds, milliseconds and microseconds of our century."""
+    """Numbers count days up to 100,000, then seconds, milliseconds, microseconds and nanoseconds of our century.
+
+    Raises:
+        SchemaError: no time at all, or none between 1970 and 2100 in the unit that is likeliest.
+    """
     kind = source.columns[time]
     if kind.startswith(("TIMESTAMP", "DATE", "VARCHAR")):
         return "timestamp"
@@ -338,15 +367,22 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
         raise SchemaError(
             f"The time column {time!r} of {source.label} is {kind}. Expected a timestamp, a date, text or a number."
         )
-    low, high = source.row(f"SELECT min({ident(time)}::DOUBLE), max(abs({ident(time)}::DOUBLE)) FROM events")
+    low, high = source.row(f"SELECT min({ident(time)}::DOUBLE), max({ident(time)}::DOUBLE) FROM events")
     low, high = low or 0, high or 0
     if low >= _FIRST_YMD and high <= _LAST_YMD and _all_dates(source, time):
         raise SchemaError(
             f"The time column {time!r} of {source.label} seems to hold dates written as numbers, such as {low:.0f}. Say so"
             " with --time-format %Y%m%d (schema.time_format), or set schema.time_unit if they do count something."
         )
-    units: list[tuple[float, TimeUnit]] = [(1e5, "day"), (1e11, "second"), (1e14, "millisecond")]
-    return next((unit for limit, unit in units if high < limit), "microsecond")
+    unit, days = next((unit, days) for limit, unit, days in _UNITS if max(-low, high) < limit)
+    if low < 0 or high * days >= _LAST_DAY:
+        first, last = (f"{1970 + bound * days / 365.2425:,.0f}" for bound in (low, high))
+        raise SchemaError(
+            f"The times in column {time!r} of {source.label}, {low:.15g} to {high:.15g}, would lie in the years {first} to {last} if"
+            f" they count {unit}s since 1970. Say what they count: schema.time_unit, one of"
+            f" {', '.join(unit for _, unit, _ in _UNITS)}."
+        )
+    return unit
 
 
 def _all_dates(source: EventSource, time: str) -> bool:

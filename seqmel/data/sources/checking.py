@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seqmel.core.errors import InputError, SchemaError
+from seqmel.core.errors import InputError, SchemaError, shown
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.source import EventSource, ident, is_integer, is_real
 from seqmel.data.sources.times import text_time_sql
@@ -27,7 +27,7 @@ __all__ = [
 DAY_US = 86_400_000_000
 FARTHEST_US = 2**62
 _COARSE = ("TIMESTAMP_S", "TIMESTAMP_MS")
-_US = {"day": DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1}
+_US = {"day": DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1, "nanosecond": 1e-3}
 
 
 def time_sql(source: EventSource, schema: EventSchema) -> str:
@@ -45,6 +45,8 @@ def _micros_sql(source: EventSource, schema: EventSchema) -> str:
         return (
             f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {_US[schema.time_unit]}) AS BIGINT)"
             if kind == "VARCHAR" or is_real(kind)
+            else f"TRY_CAST({column}::HUGEINT // 1000 AS BIGINT)"
+            if schema.time_unit == "nanosecond"
             else f"TRY_CAST({column}::HUGEINT * {_US[schema.time_unit]} AS BIGINT)"
         )
     if kind == "VARCHAR":
@@ -91,7 +93,9 @@ def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
             f" FROM (SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time FROM events)"
         )
         if not rows == clients == times:
-            Unusable(*source.row(f"SELECT {Unusable.sql(source, schema)} FROM events")).check(schema, source.label)
+            Unusable(*source.row(f"SELECT {Unusable.sql(source, schema)} FROM events")).check(
+                schema, source.label, source
+            )
         source.checked[key] = EventTimes(rows, daily, low, high)
     found: EventTimes = source.checked[key]
     return found
@@ -140,11 +144,11 @@ class Unusable:
             f" min({shown_time}) FILTER ({time} IS NOT NULL AND {moment} IS NULL)"
         )
 
-    def check(self, schema: EventSchema, label: str) -> None:
-        """Raise an `InputError` where there are any."""
+    def check(self, schema: EventSchema, label: str, source: EventSource | None = None) -> None:
+        """Raise an `InputError` where there are any; it names a file of the source that lacks the column."""
         for nulls, column, what in ((self.no_client, schema.client, "client"), (self.no_time, schema.time, "time")):
             if nulls:
-                raise missing(nulls, column, what, label)
+                raise missing(nulls, column, what, label, source)
         if self.not_a_time:
             written = f", text written as {schema.time_format!r}" if schema.time_format else ""
             numbers = "" if schema.time_format else ", or numbers with schema.time_unit"
@@ -159,8 +163,15 @@ class Unusable:
             )
 
 
-def missing(count: int, column: str, what: str, label: str) -> InputError:
+def missing(count: int, column: str, what: str, label: str, source: EventSource | None = None) -> InputError:
     """What is said of events without a client or a time."""
+    for file in source.files if source is not None else ():
+        names = source.columns_of(file) if source is not None else []
+        if column.casefold() not in map(str.casefold, names):
+            return InputError(
+                f"{file} has no column {column!r}, which other files of {label} have. It has: {shown(names)}. Name the files"
+                " of one table, or give the column one name."
+            )
     return InputError(
         f"{count:,} events in {label} have no {what} (column {column!r} is null). Drop or mend these rows."
     )

@@ -52,9 +52,12 @@ class EventSource:
         columns: column name -> DuckDB type, without `__row`; list columns appear with the type of their elements.
         nested: True when the input has one row a client and list columns.
         left_out: column name -> why it is no event column (a partition key, one value a client).
+        unreadable: column name -> why its values cannot be used.
+        notes: what is to be said of how the events were read, a line each.
         client, time, time_format: what the input itself says of its columns, see `EventSchema`.
         whole: where the input has one row an event and Arrow reads the same in it as DuckDB, the input: Parquet files, a table, or the
             name of one of DuckDB's.
+        files: the files of Parquet or CSV that the events lie in.
         checked: what was found when these events were checked, so that it is done once.
     """
 
@@ -63,10 +66,13 @@ class EventSource:
     columns: dict[str, str]
     nested: bool = False
     left_out: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     client: str | None = None
     time: str | None = None
     time_format: str | None = None
     whole: tuple[str, ...] | pa.Table | str | None = field(default=None, repr=False, compare=False)
+    files: tuple[str, ...] = field(default=(), repr=False, compare=False)
     checked: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def query(self, sql: str, parameters: list[object] | None = None) -> duckdb.DuckDBPyConnection:
@@ -93,6 +99,19 @@ class EventSource:
         """Raise a `SchemaError` when there is no such column; `option` says how another one is named."""
         if column not in self.columns:
             raise no_column(column, self.columns, self.label, option)
+        if column in self.unreadable:
+            raise SchemaError(f"Column {column!r} of {self.label} cannot be used: {self.unreadable[column]}.")
+
+    def columns_of(self, file: str) -> list[str]:
+        """The names of the columns of one of the files."""
+        listed = f"[{literal(file)}]"
+        read = f"read_csv({listed}, header = true)" if ".csv" in file or ".tsv" in file else f"read_parquet({listed})"
+        return [name for name, *_ in self.rows(f"DESCRIBE SELECT * FROM {read}")]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no event and no client."""
+        return not self.rows(f"SELECT 1 FROM {'nested' if self.nested else 'events'} LIMIT 1")
 
     def clients_sql(self, client: str) -> str:
         """SQL for one row a client: `client` and `first`, its order of appearance; clients with no events included."""

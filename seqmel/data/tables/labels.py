@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import json
 import re
 from typing import Any, Literal, TypeAlias
 
@@ -11,10 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from seqmel.core.errors import InputError, SchemaError, shown
 from seqmel.data.schema import recognise_client
-from seqmel.data.sources.reading import _arrow, _register, event_files
+from seqmel.data.sources.arrow_tables import arrow_table, engine_table
+from seqmel.data.sources.reading import _register, event_files, is_paths
 from seqmel.data.sources.source import EventSource, connect, ident, reading
 from seqmel.data.tables.number_types import Scales
 from seqmel.data.tables.vector_files import scales_of
@@ -23,10 +26,11 @@ __all__ = [
     "Task",
     "beside",
     "check_classes",
+    "client_of_embeddings",
     "find",
-    "first_column",
     "likely_client",
     "match",
+    "named_client",
     "places",
     "read_column",
     "read_embeddings",
@@ -45,6 +49,7 @@ _TEXT = re.compile(r"VARCHAR|ENUM.*|UUID")
 _WHOLE = re.compile(r"U?(TINY|SMALL|BIG)?INT(EGER)?|BOOLEAN")
 _NUMBER = re.compile(rf"{_WHOLE.pattern}|U?HUGEINT|FLOAT|DOUBLE|DECIMAL.*")
 _BATCH_ROWS = 100_000
+_FRACTION = re.compile(r"FLOAT|DOUBLE|DECIMAL.*|.*\[\d*\]|BLOB|BOOLEAN")
 _VECTOR = re.compile(r"(FLOAT|DOUBLE|TINYINT)\[\d*\]")
 
 
@@ -123,20 +128,73 @@ def likely_client(labels: Table, name: str) -> str | None:
     return name if name in _open(labels, read=False).columns else None
 
 
-def first_column(table: Table) -> str:
-    """The name of the first column, which in a file of embeddings is that of the client."""
-    return next(iter(_open(table, read=False).columns))
+def named_client(labels: Table) -> str | None:
+    """The one column that is named like a client id; None where none or several are."""
+    try:
+        return recognise_client(_open(labels, read=False).columns, "")
+    except SchemaError:
+        return None
 
 
-def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str | None = None) -> pd.DataFrame:
+def client_of_embeddings(embeddings: Table, likely: str | None = None) -> str:
+    """The client column of a table of embeddings: `likely`, else what the table itself shows.
+
+    That is the column beside `emb_0000 ...` or `embedding`; the index that pandas wrote; the one that is named like a client id;
+    or the first, if it holds text or whole numbers and no other column does.
+
+    Args:
+        embeddings: see `read_embeddings`.
+        likely: the client column of the labels or events; taken where the table has it.
+
+    Raises:
+        SchemaError: nothing tells the client from the numbers.
+    """
+    return _client_among(_open(embeddings, read=False), embeddings, likely)
+
+
+def _client_among(source: EventSource, embeddings: Table, likely: str | None) -> str:
+    columns = source.columns
+    if likely in columns:
+        return str(likely)
+    vectors = {name for name in columns if re.fullmatch(r"emb_\d+|embedding", name)}
+    others = [name for name in columns if name not in vectors]
+    if vectors and len(others) == 1:
+        return others[0]
+    index = [name for name in _pandas_index(embeddings) if name in columns]
+    if len(index) == 1:
+        return index[0]
+    with contextlib.suppress(SchemaError):
+        return recognise_client(others, source.label)
+    ids = [name for name in others if not _FRACTION.fullmatch(columns[name])]
+    if ids == others[:1] or (vectors and others and others[0] in ids):
+        return ids[0]
+    raise SchemaError(
+        f"Which column of {source.label} holds the client? It has: {shown(columns)}. Name it with --client (client=...)."
+    )
+
+
+def _pandas_index(embeddings: Table) -> list[str]:
+    """The columns of a Parquet file or an Arrow table that were the index of a DataFrame."""
+    schema = getattr(embeddings, "schema", None)
+    if is_paths(embeddings):
+        with contextlib.suppress(OSError, pa.ArrowException):
+            schema = pq.read_schema(event_files(embeddings)[0])
+    said = (schema.metadata or {}).get(b"pandas") if isinstance(schema, pa.Schema) else None
+    return [name for name in json.loads(said)["index_columns"] if isinstance(name, str)] if said else []
+
+
+def read_embeddings(
+    embeddings: Table, *, client: str | None = None, moment: str | None = None, likely: str | None = None
+) -> pd.DataFrame:
     """Read one vector a client, or one a client and moment.
 
     Args:
         embeddings: a table with one row a client (and moment), the vector in columns `emb_0000 ...`, or in one list column
             `embedding`; without either, all columns but the client's are the vector. Of int8 and binary that `seqmel embed`
             wrote, the numbers are read back with the scales in the file (or Arrow table); a bit becomes 0 or 1.
-        client: the client column; the first column where None.
+        client: the client column; seen from the table where None (`client_of_embeddings`).
         moment: the column of the moments, as `embed_as_of` writes it, where a client has a row for each of several.
+        likely: the client column where the table has it and `client` is None, such as that of the labels.
 
     Returns:
         float32, one row a client in the order of the table, indexed by client id (and moment).
@@ -147,7 +205,7 @@ def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str
     """
     source = _open(embeddings, client)
     if client is None:
-        client = next(iter(source.columns))
+        client = _client_among(source, embeddings, likely)
         if source.columns[client] not in ("VARCHAR", "BIGINT"):  # of CSV perhaps, whose ids stay as they are written
             source = _open(embeddings, client)
     source.require(client, "Name the client column with --client.")
@@ -178,8 +236,8 @@ def read_embeddings(embeddings: Table, *, client: str | None = None, moment: str
 
 def _scales(embeddings: Table, label: str) -> Scales | None:
     """What the file or Arrow table says that its numbers mean."""
-    if isinstance(embeddings, (str, os.PathLike)):
-        return scales_of(event_files(os.fspath(embeddings)), label)
+    if is_paths(embeddings):
+        return scales_of(event_files(embeddings), label)
     schema = getattr(embeddings, "schema", None)
     return Scales.from_metadata(schema.metadata, label) if isinstance(schema, pa.Schema) else None
 
@@ -281,11 +339,13 @@ def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 def _open(table: Table, client: str | None = None, *, read: bool = True) -> EventSource:
     """The table as a source: `open_events` without its reading of list columns as events, and perhaps of CSV at all."""
     connection = connect()
-    if isinstance(table, (str, os.PathLike)):
+    if is_paths(table):
         label, *_ = _register(connection, table, client, read=read)
     else:
         label = f"the given {type(table).__name__}"
-        connection.register("raw", _without_float16(pa.table(_arrow(table))))
+        if isinstance(table, pd.Series) and table.index.name is None:
+            table = table.rename_axis(client or "client")
+        connection.register("raw", engine_table(connection, _without_float16(arrow_table(table)[0]))[0])
     with reading(label):
         connection.execute("CREATE VIEW events AS FROM raw")
         columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE events").fetchall()}

@@ -1,0 +1,102 @@
+"""Tables of Python as Arrow tables that the engine can read, whatever their columns hold."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from seqmel.core.errors import InputError
+from seqmel.data.sources.records import is_records, records_table
+from seqmel.data.sources.source import first_line
+
+__all__ = ["PERIOD", "arrow_table", "engine_table", "is_moment"]
+
+PERIOD = "pandas.period"
+"""What Arrow calls the type of pandas' periods."""
+
+_WANTED = "Expected a path, or a pandas, polars or Arrow table."
+
+
+def is_moment(value: Any) -> bool:
+    """Whether a value is one date or timestamp of Python, numpy or pandas."""
+    return isinstance(value, (dt.date, np.datetime64))
+
+
+def arrow_table(table: Any) -> tuple[pa.Table, dict[str, str]]:
+    """Whatever is a table, as an Arrow table, and column -> why it cannot be read; such a column is null there.
+
+    Args:
+        table: pandas, polars (a LazyFrame is collected), Arrow, a dictionary of columns, or dictionaries.
+
+    Raises:
+        InputError: it is no table.
+    """
+    kind = type(table).__name__
+    if is_records(table):
+        return records_table(table), {}
+    if kind == "LazyFrame" and hasattr(table, "collect"):
+        table = table.collect()
+    if isinstance(table, Mapping):
+        table = pd.DataFrame(dict(table))
+    if isinstance(table, pd.Series):
+        table = table.to_frame(table.name if table.name is not None else "value")
+    if isinstance(table, pd.DataFrame):
+        return _of_pandas(table)
+    if not (hasattr(table, "__arrow_c_stream__") or isinstance(table, pa.RecordBatch)):
+        raise InputError(f"Cannot read events from a {kind}. {_WANTED}")
+    try:
+        return _readable(pa.table(table)), {}
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise InputError(f"Cannot read events from the given {kind}: {first_line(error)}. {_WANTED}") from None
+
+
+def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
+    """With the levels of a named index as columns; a column that Arrow has no type for is left out of the reading."""
+    try:
+        if any(name is not None for name in frame.index.names):
+            frame = frame.reset_index()
+        return _readable(pa.Table.from_pandas(frame, preserve_index=False)), {}
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        if not frame.columns.is_unique or (isinstance(error, ValueError) and "already exists" in str(error)):
+            raise InputError(f"Cannot read events from the given DataFrame: {first_line(error)}. {_WANTED}") from None
+    columns, odd = {}, {}
+    for name in frame.columns:
+        try:
+            part = _readable(pa.Table.from_pandas(frame[[name]], preserve_index=False))
+            columns[str(name)] = part.column(0)
+        except (pa.ArrowException, ValueError, TypeError):
+            columns[str(name)] = pa.nulls(len(frame), pa.string())
+            odd[str(name)] = "a column of Python objects of no one type"
+    return pa.table(columns), odd
+
+
+def _readable(table: pa.Table) -> pa.Table:
+    """Numbers in types that DuckDB knows, and pandas' periods as the time at which they start."""
+    for place, field in enumerate(table.schema):
+        column = table.column(place)
+        if field.type == pa.float16():
+            table = table.set_column(place, field.name, column.cast(pa.float32()))
+        elif pa.types.is_decimal256(field.type):
+            table = table.set_column(place, field.name, column.cast(pa.float64()))
+        elif getattr(field.type, "extension_name", "") == PERIOD:
+            starts = column.to_pandas().dt.to_timestamp()
+            table = table.set_column(place, field.name, pa.chunked_array([pa.array(starts, pa.timestamp("us"))]))
+    return table
+
+
+def engine_table(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """The table with a column of nulls for each that the engine has no type for, and column -> why."""
+    odd = {}
+    for place, field in enumerate(table.schema):
+        try:
+            connection.from_arrow(pa.table({"x": pa.array([], field.type)})).types  # noqa: B018  the engine looks when asked
+        except (duckdb.Error, pa.ArrowException):
+            odd[field.name] = f"a column of type {field.type}, which cannot be read"
+            table = table.set_column(place, field.name, pa.nulls(len(table), pa.string()))
+    return table, odd

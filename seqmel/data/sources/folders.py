@@ -1,0 +1,63 @@
+"""Folders that are more than their files: tables of Delta Lake, Iceberg and Hudi, and data sets in the MEDS layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seqmel.core.errors import InputError
+
+__all__ = ["check_plain", "is_meds", "meds_folder"]
+
+_HOW = {
+    "Delta": "deltalake.DeltaTable({0!r}).to_pyarrow_dataset()",
+    "Iceberg": "pyiceberg's table.scan().to_arrow()",
+    "Hudi": "hudi.HudiTable({0!r}).read_snapshot()",
+}
+"""Kind of table -> what reads its rows as they are now."""
+
+_MEDS_COLUMNS = {"subject_id", "time", "code", "numeric_value"}
+
+
+def check_plain(files: Sequence[str], path: str) -> None:
+    """Refuse the files of a table that keeps its own list of files: some of them may be replaced or deleted by now.
+
+    Args:
+        files: the files that a folder or glob names.
+        path: what it was given as.
+
+    Raises:
+        InputError: a folder around one of the files is such a table.
+    """
+    for folder in sorted({parent for file in files for parent in Path(file).absolute().parents}):
+        kind = _kind_of_table(folder)
+        if kind is not None:
+            raise InputError(
+                f"{path} is a {kind} table ({folder}), whose files may hold rows that were replaced or deleted. Hand in"
+                f" {_HOW[kind].format(str(folder))} from Python, or write its rows to Parquet first."
+            )
+
+
+def _kind_of_table(folder: Path) -> str | None:
+    if (folder / "_delta_log").is_dir():
+        return "Delta"
+    if (folder / ".hoodie").is_dir():
+        return "Hudi"
+    return "Iceberg" if any((folder / "metadata").glob("*.metadata.json")) else None
+
+
+def meds_folder(path: str) -> str:
+    """The folder of the events: `data` of a data set in the Medical Event Data Standard, else the path itself.
+
+    Source:
+        https://github.com/Medical-Event-Data-Standard/meds
+    """
+    root = Path(path)
+    about = root / "metadata"
+    is_one = (root / "data").is_dir() and any((about / name).is_file() for name in ("codes.parquet", "dataset.json"))
+    return str(root / "data") if is_one else path
+
+
+def is_meds(columns: Sequence[str]) -> bool:
+    """Whether these are the columns of MEDS, where a row without a time is a static fact of its subject."""
+    return set(columns) >= _MEDS_COLUMNS
