@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import warnings
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from seqmel.cli import commands
+from seqmel.cli.console import say, silence, tolerate_any_console
 from seqmel.cli.launching import first_process
 from seqmel.cli.renamed_flags import CommandWithOldFlags
 from seqmel.core.errors import SeqmelError, one_line
@@ -88,29 +88,34 @@ def _show_renames() -> None:
 
 def main() -> None:
     """Run the command; turn errors that a user can cause into one line and exit code 2."""
+    tolerate_any_console()
     try:
         with warnings.catch_warnings():
             _show_renames()
-            app()
+            try:
+                app()
+            finally:
+                sys.stdout.flush()  # here, where what goes wrong has words
     except SeqmelError as error:
-        print(f"seqmel: {error}", file=sys.stderr)
+        say(f"seqmel: {error}")
         sys.exit(2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"seqmel: The disk is full ({error.filename or error}). Free space and run it again.", file=sys.stderr)
+        silence(sys.stdout.fileno())
+        say(f"seqmel: The disk is full ({error.filename or error}). Free space and run it again.")
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
         told = one_line(f"{error}\n".splitlines()[0]) or type(error).__name__
-        print(f"seqmel: Not enough memory ({told}). {_SPARING}", file=sys.stderr)
+        say(f"seqmel: Not enough memory ({told}). {_SPARING}")
         sys.exit(2)
     except KeyboardInterrupt:
-        print("seqmel: stopped; no unfinished result was put in place", file=sys.stderr)
+        say("seqmel: stopped; no unfinished result was put in place")
         sys.exit(130)
 
 

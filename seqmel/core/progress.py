@@ -111,9 +111,15 @@ def _interactive() -> bool:
     return sys.stderr.isatty() or in_notebook()
 
 
+def _show(line: str) -> None:
+    """A line on standard error; work goes on where nobody reads it any more, as after a closed pipe."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
 class _Lines:
     def say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        _show(line)
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Task]:
@@ -148,7 +154,7 @@ class _Line:
         )
         note = f", {self.note}" if self.note else ""
         line = f"{self.name}: {self.done:,}{of} {self.unit}, {seconds:.1f} s, {_rate(rate, self.unit)}{left}{note}"
-        print(line, file=sys.stderr, flush=True)
+        _show(line)
 
 
 def _rate(rate: float, unit: str) -> str:

@@ -1,0 +1,57 @@
+"""What is printed gets through to any console: marks that its encoding lacks have a plain form, and a closed one ends nothing."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+import unicodedata
+
+__all__ = ["PLAIN", "say", "silence", "tolerate_any_console"]
+
+PLAIN = {
+    "\u2193": "v", "\u2191": "^", "\u2192": "->", "\u2190": "<-", "\u00b1": "+-", "\u00b2": "2", "\u00d7": "x", "\u2212": "-",
+    "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u2022": "*", "\u2265": ">=", "\u2264": "<=", "\u2248": "~", "\u221e": "inf",
+    "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " ", "\u202f": " ",
+}  # fmt: skip
+"""Marks that seqmel or rich prints -> the same in ASCII; lines of tables are told by their Unicode names."""
+
+
+def tolerate_any_console() -> None:
+    """Have both streams write a plain form of what their encoding lacks, instead of ending the program."""
+    codecs.register_error("seqmel.plain", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="seqmel.plain")
+
+
+def say(line: str) -> None:
+    """A last line on standard error; nothing where that is closed or full."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr.fileno())
+
+
+def silence(descriptor: int) -> None:
+    """Let a closed or full stream go nowhere, so that the end of the program does not fail to write what is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """An error handler of codecs: the plain form of each mark, and all else as Python escapes it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_plain, error.object[error.start : error.end])), error.end
+
+
+def _plain(mark: str) -> str:
+    if mark in PLAIN:
+        return PLAIN[mark]
+    name = unicodedata.name(mark, "")
+    if name.startswith("BOX DRAWINGS"):
+        turns = "AND" in name or "DOWN " in name or "UP " in name
+        return "+" if turns else "-" if "HORIZONTAL" in name else "|"
+    if name.startswith(("BLOCK", "LEFT HALF", "BRAILLE", "FULL BLOCK")):
+        return "#"
+    return mark.encode("ascii", "backslashreplace").decode()
