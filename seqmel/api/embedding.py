@@ -56,6 +56,7 @@ class Written:
         dimensions: of the vectors; None for predictions.
         new_clients: of an update, clients that the state did not know.
         known_clients: of an update, clients that the state knows now.
+        skipped: of an update, the ids of the clients that were skipped for late events.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class Written:
     dimensions: int | None = None
     new_clients: int | None = None
     known_clients: int | None = None
+    skipped: tuple[Any, ...] = ()
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -112,17 +114,21 @@ def write_embeddings(
     *,
     as_of: Moments | None = None,
     state: str | Path | None = None,
+    history: Events | None = None,
+    skipped: str | Path | None = None,
     engine: Engine = "duckdb",
 ) -> Written:
     """Write a file of vectors in the way that was asked for; see `Model.embed`."""
     check_together(as_of=as_of, state=state, shard=options.shard, engine=engine, several=launched())
+    if state is None and (history is not None or skipped is not None):
+        raise ConfigError("history and skipped belong to a state: they are for clients with late events.")
     path, given = Path(output), options.given
     if as_of is not None:
         rows, size = embed_as_of(model, events, _moments(as_of), path, **given)
         return Written(path, rows, size)
     if state is not None:
-        done = embed_update(model, events, state, path, **given)
-        return Written(path, done.clients, done.dimensions, done.new, done.known)
+        done = embed_update(model, events, state, path, history=history, skipped=skipped, **given)
+        return Written(path, done.clients, done.dimensions, done.new, done.known, done.skipped)
     if engine == "spark":
         return Written(
             path, *embed_spark_to_parquet(model, events, path, **{k: given[k] for k in given if k != "shard"})
@@ -140,16 +146,25 @@ def embedded(
     *,
     as_of: Moments | None = None,
     state: str | Path | None = None,
+    history: Events | None = None,
+    skipped: str | Path | None = None,
     engine: Engine = "duckdb",
 ) -> pd.DataFrame:
     """The same as a DataFrame, indexed by client id (and moment)."""
     _no_overwrite(options)
-    if as_of is None and state is None and engine == "duckdb":
+    if as_of is None and state is history is skipped is None and engine == "duckdb":
         check_together(several=False)
         return _in_memory(model, events, options)
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "vectors.parquet"
-        write_embeddings(model, events, path, options, as_of=as_of, state=state, engine=engine)
+        more: dict[str, Any] = {
+            "as_of": as_of,
+            "state": state,
+            "history": history,
+            "skipped": skipped,
+            "engine": engine,
+        }
+        write_embeddings(model, events, path, options, **more)
         return _frame(pq.read_table(path), keys=1 if as_of is None else 2)
 
 

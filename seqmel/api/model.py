@@ -84,7 +84,7 @@ class Model(Artefact):
     @overload
     def embed(
         self, events: Events, output: None = None, *, as_of: Moments | None = None, state: str | Path | None = None,
-        engine: Engine = "duckdb", layout: Layout = "columns", dtype: NumberType = "float32", dim: int | None = None,
+        history: Events | None = None, skipped: str | Path | None = None, engine: Engine = "duckdb", layout: Layout = "columns", dtype: NumberType = "float32", dim: int | None = None,
         scales: str | Path | None = None, shard: Shard | None = None, device: str = "auto", overwrite: bool = False,
         progress: Reporting = None,
     ) -> pd.DataFrame: ...  # fmt: skip
@@ -92,7 +92,7 @@ class Model(Artefact):
     @overload
     def embed(
         self, events: Events, output: str | Path, *, as_of: Moments | None = None, state: str | Path | None = None,
-        engine: Engine = "duckdb", layout: Layout = "columns", dtype: NumberType = "float32", dim: int | None = None,
+        history: Events | None = None, skipped: str | Path | None = None, engine: Engine = "duckdb", layout: Layout = "columns", dtype: NumberType = "float32", dim: int | None = None,
         scales: str | Path | None = None, shard: Shard | None = None, device: str = "auto", overwrite: bool = False,
         progress: Reporting = None,
     ) -> Written: ...  # fmt: skip
@@ -104,6 +104,8 @@ class Model(Artefact):
         *,
         as_of: Moments | None = None,
         state: str | Path | None = None,
+        history: Events | None = None,
+        skipped: str | Path | None = None,
         engine: Engine = "duckdb",
         layout: Layout = "columns",
         dtype: NumberType = "float32",
@@ -124,6 +126,9 @@ class Model(Artefact):
                 row of output per row.
             state: a file with what is known of each client, for incremental updates: `events` are then only those since the
                 last update, and clients with new events come out. The file is created where it is not there.
+            history: with `state`, all events up to now: clients with an event earlier than their last one are computed anew from
+                it. Without it they are skipped and keep their state; the others go on.
+            skipped: with `state`, a Parquet file for the ids of the clients that are skipped.
             engine: "duckdb", on this machine; or "spark", for events that outgrow it.
             layout: "columns" for one column per dimension; "list" for one list column `embedding`.
             dtype: float32, float16, int8 or binary. The last two are codes; `read_embeddings` decodes a file of them.
@@ -148,10 +153,11 @@ class Model(Artefact):
             layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard, device=device, overwrite=overwrite,
             progress=progress,
         )  # fmt: skip
+        late: dict[str, Any] = {"history": history, "skipped": skipped}
         with self._kept_on_cpu():
             if output is None:
-                return embedded(self, events, options, as_of=as_of, state=state, engine=engine)
-            return write_embeddings(self, events, output, options, as_of=as_of, state=state, engine=engine)
+                return embedded(self, events, options, as_of=as_of, state=state, **late, engine=engine)
+            return write_embeddings(self, events, output, options, as_of=as_of, state=state, **late, engine=engine)
 
     @overload
     def predict(

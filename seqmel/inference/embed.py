@@ -17,7 +17,8 @@ from seqmel.core.atomic_files import check_output, map_numbers, scratch_beside, 
 from seqmel.core.device import keep_large_blocks, resolve_device, whole_float32, with_own_defaults
 from seqmel.core.errors import ModelError
 from seqmel.core.progress import Reporting, as_progress
-from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.encoding.event_encoding import encode, sequence_schema
+from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events, open_events
@@ -129,10 +130,10 @@ def embed(
     model, placed = as_model(model), resolve_device(device)
     keep_large_blocks()
     encoder = model.encoder.to(placed).eval()
-    total, chunks = sequence_chunks(model, events, shard=shard)
+    total, chunks = sequence_chunks(model, events, shard=shard, empty=True)
     with as_progress(progress).task("embed", total, "clients") as task:
         for sequences in chunks:
-            if watch is not None:
+            if watch is not None and len(sequences):
                 watch(sequences)
             vectors = embed_sequences(encoder, sequences, model.config, device=placed)
             yield sequences.client_ids.combine_chunks(), vectors
@@ -140,16 +141,31 @@ def embed(
 
 
 def sequence_chunks(
-    model: Model, events: Events, temp_folder: Path | None = None, *, shard: Shard | None = None
+    model: Model, events: Events, temp_folder: Path | None = None, *, shard: Shard | None = None, empty: bool = False
 ) -> tuple[int | None, Iterator[EncodedSequences]]:
-    """How many clients there are in the share, and their sequences a chunk at a time."""
+    """How many clients there are in the share, and their sequences a chunk at a time; one of no client for no rows, if `empty`."""
     shard = shard and check_shard(shard)
     if is_prepared(events):
         sequences = open_prepared_for(model, events, shard)
         return len(sequences), client_chunks(sequences)
-    batches = encode(open_events_for(model, events, temp_folder), model.schema, model.vocabulary, shard=shard)
+    source = open_events_for(model, events, temp_folder, empty=empty)
+    if source.is_empty:
+        return 0, iter([no_sequences(source, model.schema)])
+    batches = encode(source, model.schema, model.vocabulary, shard=shard)
     chunks = (EncodedSequences.from_batches([batch], time=model.schema.time) for batch in batches)
     return None, itertools.chain.from_iterable(map(client_chunks, chunks))
+
+
+def no_sequences(source: EventSource, schema: EventSchema) -> EncodedSequences:
+    """The sequences of events that have the columns of the schema and no rows.
+
+    Raises:
+        SchemaError: a column is missing.
+    """
+    for column in (schema.client, schema.time, *schema.features):
+        source.require(column, "The model was trained with that column; name the columns as they were then.")
+    batch = pa.RecordBatch.from_pylist([], schema=sequence_schema(source, schema))
+    return EncodedSequences.from_batches([batch], time=schema.time)
 
 
 def client_chunks(sequences: EncodedSequences) -> Iterator[EncodedSequences]:
@@ -171,18 +187,24 @@ def open_prepared_for(model: Model, folder: str | Path, shard: Shard | None = No
     return sequences.subset(torch.from_numpy(places_in_shard(sequences.client_ids, shard)))
 
 
-def open_events_for(model: Model, events: Events, temp_folder: Path | None = None) -> EventSource:
+def open_events_for(
+    model: Model, events: Events, temp_folder: Path | None = None, *, empty: bool = False
+) -> EventSource:
     """Open events to be encoded for a model, with the limits that its preparation had.
 
     Args:
         model: names the client column, and knows the categories.
         events: see `open_events`.
         temp_folder: where to sort what memory does not hold.
+        empty: no rows are no error.
     """
     options = model.config.preparation
     return open_events(
         events,
         client=model.schema.client,
+        time=model.schema.time,
+        skip=model.schema.skips,
+        empty=empty,
         categories=model.vocabulary.categorical,
         memory_limit=options.memory_limit,
         threads=options.threads,

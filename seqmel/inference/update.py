@@ -4,8 +4,8 @@ The state of a client is what pooling and the recurrence have made of its events
 vector has; so a nightly run reads the events of one day, not of all years, and embeds just the clients that had any. The
 vectors equal those of embedding all events at once, up to rounding.
 
-A state is a Parquet file, one row a client: the id, `events`, `first_time` and `last_time` (microseconds), and a list column
-for each part of the summary. Its metadata names the model that it belongs to, and has a digest of the events of each update.
+A state is a Parquet file, one row per client: the id, `events`, `first_time` and `last_time` (timestamps, null where there was no
+event), and a list column for each part of the summary. Its metadata names the model that it belongs to, and has a digest of the events of each update.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences, write_sequences
 from seqmel.data.sequences.prepared import is_prepared
 from seqmel.data.sources.client_ids import ids_as
-from seqmel.data.sources.reading import Events
+from seqmel.data.sources.reading import Events, only_clients
 from seqmel.data.sources.shard import Shard
-from seqmel.data.tables.vector_files import write_vectors
-from seqmel.inference.embed import finite, open_events_for, token_batches
+from seqmel.data.sources.source import EventSource
+from seqmel.data.tables.vector_files import VectorLayout, write_vectors
+from seqmel.inference.embed import finite, no_sequences, open_events_for, token_batches
 from seqmel.inference.options import EmbedOptions
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.pooling import Summary
@@ -44,7 +45,8 @@ from seqmel.nn.profile import first_and_last
 
 __all__ = ["Updated", "embed_update"]
 
-FORMAT = 1
+FORMAT = 2
+_TIME = pa.timestamp("us")
 _META = b"seqmel"
 _ROWS = 8_192
 _MOST_UPDATES = 4_096  # have their digests kept
@@ -59,13 +61,35 @@ class Updated:
         clients: had events, and have a row in the output.
         new: of these, the ones that the state did not know.
         known: clients that the state knows now.
-        dimensions: numbers a vector.
+        dimensions: numbers per vector.
+        recomputed: of `clients`, those with events earlier than their last one, computed anew from the history.
+        skipped: the ids of the clients that were left as they were, since they have such events and no history.
     """
 
     clients: int
     new: int
     known: int
     dimensions: int
+    recomputed: int = 0
+    skipped: tuple[Any, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What is to be said of clients with late events; empty where there are none."""
+        again = (
+            f"{self.recomputed:,} clients with late events were computed anew from the history"
+            if self.recomputed
+            else ""
+        )
+        if not self.skipped:
+            return again
+        first = ", ".join(map(repr, self.skipped[:3]))
+        more = f" and {len(self.skipped) - 3:,} more" if len(self.skipped) > 3 else ""
+        left = (
+            f"{len(self.skipped):,} clients were skipped, since they have events earlier than their last one ({first}{more}); their"
+            " vectors are those of before. Give their whole history to compute them anew (--history EVENTS)"
+        )
+        return f"{again}; {left}" if again else left
 
 
 @dataclass(frozen=True)
@@ -96,9 +120,15 @@ def embed_update(
     events: Events,
     state: str | Path,
     output: str | Path,
+    *,
+    history: Events | None = None,
+    skipped: str | Path | None = None,
     **options: Any,
 ) -> Updated:
     """Bring the state up to date with new events, and write the vectors of the clients that had any.
+
+    A client with events earlier than its last one cannot go on from its state. It is computed anew where its `history` is
+    given; else it is skipped and keeps its state, and the others go on.
 
     The output is put in place first and the state last, each as a whole: after a crash the same command, with
     `overwrite` where the output is there already, does what is left and counts no event twice.
@@ -108,44 +138,144 @@ def embed_update(
         events: only those since the last update; see `open_events`. All of them where there is no state yet.
         state: the file to go on from and to replace; where it is not there, it is begun.
         output: the Parquet file to write.
+        history: all events up to now, the new ones included; only those of clients with late events are used. A client of whom it
+            has fewer events than the state and the new ones have together is skipped.
+        skipped: a Parquet file for the ids of the clients that are skipped; not written where None.
         **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`. Each shard has a state
             of its own.
 
     Raises:
         ModelError: the encoder is a Transformer, or the state is that of another model.
         ConfigError: a share that there is not.
-        InputError: a state of another share; events that cannot be read, are those of an earlier update, or are earlier than what
-            the state has seen of their client; ids that the state's type of id does not have.
+        InputError: a state of another share; events that cannot be read, or are those of an earlier update and no history
+            is given; ids that the state's type of id does not have.
     """
     asked, model, state, output = EmbedOptions.of(options), as_model(model), Path(state), Path(output)
-    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, state))
-    check_output(state, overwrite=True, folder=False, reads=(events,))
+    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, state, history))
+    check_output(state, overwrite=True, folder=False, reads=(events, history))
+    if skipped is not None:
+        check_output(Path(skipped), overwrite=asked.overwrite, folder=False, reads=(events, state, history))
     how, shard = asked.vector_layout(model), asked.shard
-    if is_prepared(events):
-        raise InputError(f"{events} is a folder of prepared sequences. An update takes the new events themselves.")
+    if is_prepared(events) or is_prepared(history):
+        raise InputError(f"{events} is a folder of prepared sequences. An update takes the events themselves.")
     placed = resolve_device(asked.device)
     keep_large_blocks()
-    with written_beside(state) as new_state, written_beside(output) as partial, scratch_beside(output) as scratch:
-        kept = _kept(state, model, shard)
-        sequences = _encoded(model, events, scratch, shard)
-        sequences = sequences if kept is None else _with_ids_of(kept, sequences, state)
-        seen = _seen_with(kept, _digest(scratch / "new.arrow"), state)
-        shape = (len(sequences), model.encoder.output_size)
-        allocate(scratch / "vectors", 4 * shape[0] * shape[1])
-        vectors = map_numbers(scratch / "vectors", shape, "r+")
-        run = _Update(model, sequences, vectors, placed, shard, seen)
-        with asked.reporter.task("update", len(sequences), "clients") as task:
-            known = run.write(new_state, state, task)
-        keys = pa.table({model.schema.client: sequences.client_ids})
-        write_vectors(partial, keys, vectors, how)
-    return Updated(len(sequences), run.new, known, how.dim or model.encoder.output_size)
+    with scratch_beside(output) as scratch:
+        source = open_events_for(model, events, scratch, empty=True)
+        if source.is_empty:
+            return _nothing_new(model, source, state, output, how, shard)
+        with written_beside(state) as new_state, written_beside(output) as partial:
+            kept = _kept(state, model, shard)
+            sequences = _encoded(model, source, scratch / "new.arrow", shard)
+            sequences = sequences if kept is None else _with_ids_of(kept, sequences, state)
+            seen, again = _seen_with(kept, _digest(scratch / "new.arrow"), state, history=history is not None)
+            late = _late(sequences, state, all_known=again) if kept is not None else _NOBODY
+            anew = _history_of(model, history, sequences, late, scratch, shard) if len(late.rows) else None
+            usable = np.ones(len(sequences), np.bool_)
+            usable[late.rows] = late.enough(anew, sequences, again=again)
+            left = sequences.client_ids.filter(pa.array(~usable)).to_pylist()
+            sequences = sequences.subset(torch.from_numpy(np.flatnonzero(usable)))
+            shape = (len(sequences), model.encoder.output_size)
+            allocate(scratch / "vectors", 4 * shape[0] * shape[1])
+            vectors = map_numbers(scratch / "vectors", shape, "r+") if len(sequences) else np.empty(shape, np.float32)
+            run = _Update(model, sequences, vectors, placed, shard, seen, anew)
+            with asked.reporter.task("update", len(sequences), "clients") as task:
+                known = run.write(new_state, state, task)
+            keys = pa.table({model.schema.client: sequences.client_ids})
+            write_vectors(partial, keys, vectors, how)
+            if skipped is not None:
+                ids = pa.table({model.schema.client: pa.array(left, sequences.client_ids.type)})
+                with written_beside(Path(skipped)) as listed:
+                    pq.write_table(ids, listed)
+    dimensions = how.dim or model.encoder.output_size
+    done = Updated(len(sequences), run.new, known, dimensions, run.recomputed, tuple(left))
+    if done.words:
+        asked.reporter.say(done.words)
+    return done
 
 
-def _encoded(model: Model, events: Events, folder: Path, shard: Shard | None) -> EncodedSequences:
-    """The new events, encoded to a file: their clients come in the order of the state, not in their own."""
-    source = open_events_for(model, events, folder)
-    write_sequences(folder / "new.arrow", encode(source, model.schema, model.vocabulary, shard=shard))
-    return EncodedSequences.open(folder / "new.arrow", time=model.schema.time)
+@dataclass(frozen=True)
+class _Late:
+    """Clients of the new events whom the state has seen at a later time: their rows, and how many events it has of each."""
+
+    rows: npt.NDArray[np.int64]
+    events: npt.NDArray[np.int64]
+
+    def enough(
+        self, anew: EncodedSequences | None, sequences: EncodedSequences, *, again: bool
+    ) -> npt.NDArray[np.bool_]:
+        """(L,) whether the history has all events that the state and the new ones have of a client."""
+        if anew is None:
+            return np.zeros(len(self.rows), np.bool_)
+        ids = sequences.client_ids.take(pa.array(self.rows)).to_pandas()
+        place = pd.Index(anew.client_ids.to_pandas()).get_indexer(ids)
+        there = np.where(place >= 0, anew.lengths.numpy()[place], 0) if len(anew) else np.zeros(len(ids), np.int64)
+        new = 0 if again else sequences.lengths.numpy()[self.rows]
+        return np.asarray((there > 0) & (there >= self.events + new))
+
+
+_NOBODY = _Late(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def _late(sequences: EncodedSequences, state: Path, *, all_known: bool) -> _Late:
+    """The clients whose first new event is earlier than the last one that the state has seen, or all that it knows.
+
+    Args:
+        sequences: the new events.
+        state: the file.
+        all_known: the state has counted these events before, so that none of its clients can go on.
+    """
+    some = (sequences.lengths > 0).nonzero()[:, 0]
+    first = torch.full((len(sequences),), 2**63 - 1)
+    zeros = torch.zeros(len(some), dtype=torch.int64)
+    first[some] = sequences.gather(some, zeros, zeros + 1).time if len(some) else zeros
+    places = pd.Index(sequences.client_ids.to_pandas())
+    rows, events = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    with pq.ParquetFile(state) as file:
+        names = file.schema_arrow.names
+        for batch in file.iter_batches(_ROWS, columns=[names[0], "events", "last_time"]):
+            row = places.get_indexer(batch.column(0).to_pandas())
+            last = _micros(batch.column("last_time")).numpy()
+            late = (row >= 0) & (all_known | (first.numpy()[row] < last))
+            rows.append(row[late].astype(np.int64))
+            events.append(batch.column("events").to_numpy()[late])
+    return _Late(np.concatenate(rows), np.concatenate(events))
+
+
+def _history_of(
+    model: Model, history: Events | None, sequences: EncodedSequences, late: _Late, folder: Path, shard: Shard | None
+) -> EncodedSequences | None:
+    """All events of the late clients, under the ids of the new ones; None where there is no history."""
+    if history is None:
+        return None
+    source = open_events_for(model, history, folder)
+    wanted = pa.table({"id": sequences.client_ids.take(pa.array(late.rows))})
+    found = _encoded(model, only_clients(source, model.schema.client, wanted), folder / "history.arrow", shard)
+    try:
+        return replace(found, client_ids=ids_as(found.client_ids, sequences.client_ids.type))
+    except ValueError:
+        return found
+
+
+def _nothing_new(
+    model: Model, source: EventSource, state: Path, output: Path, how: VectorLayout, shard: Shard | None
+) -> Updated:
+    """An output without rows and the state as it is: nobody had an event."""
+    kept = _kept(state, model, shard)
+    keys = pa.table({model.schema.client: no_sequences(source, model.schema).client_ids})
+    if kept is not None:
+        keys = keys.cast(pa.schema([pa.field(model.schema.client, kept.field(0).type)]))
+    size = model.encoder.output_size
+    with written_beside(output) as partial:
+        write_vectors(partial, keys, np.empty((0, size), np.float32), how)
+    known = pq.ParquetFile(state).metadata.num_rows if kept is not None else 0
+    return Updated(0, 0, known, how.dim or size)
+
+
+def _encoded(model: Model, source: EventSource, path: Path, shard: Shard | None) -> EncodedSequences:
+    """Events, encoded to a file: their clients come in the order of the state, not in their own."""
+    write_sequences(path, encode(source, model.schema, model.vocabulary, shard=shard))
+    return EncodedSequences.open(path, time=model.schema.time)
 
 
 class _Update:
@@ -159,6 +289,7 @@ class _Update:
         device: torch.device,
         shard: Shard | None,
         seen: list[str],
+        anew: EncodedSequences | None = None,
     ) -> None:
         self.model = model
         self.encoder = model.encoder.to(device).eval()
@@ -168,7 +299,11 @@ class _Update:
         self.share = _share(shard)
         self.seen = seen
         self.places = pd.Index(sequences.client_ids.to_pandas())
-        self.new = 0
+        self.new = self.recomputed = 0
+        self.anew: _Update | None = None
+        if anew is not None:
+            size = (len(anew), model.encoder.output_size)
+            self.anew = _Update(model, anew, np.empty(size, np.float32), device, shard, seen)
 
     def write(self, path: Path, before: Path, task: Task) -> int:
         """Write the new state; gives the number of clients in it."""
@@ -181,14 +316,31 @@ class _Update:
         with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
             for state in _read(before, schema):
                 place = self.places.get_indexer(state.ids.to_pandas())
-                rows = torch.from_numpy(np.flatnonzero(place >= 0))
-                state.put(rows, self._advanced(state.take(rows), torch.from_numpy(place[place >= 0].astype(np.int64))))
+                late = self._compute_anew(state, place)
+                rows = torch.from_numpy(np.flatnonzero((place >= 0) & ~late))
+                clients = place[rows.numpy()].astype(np.int64)
+                state.put(rows, self._advanced(state.take(rows), torch.from_numpy(clients)))
                 pending[place[place >= 0]] = False
-                known += self._put(writer, state, schema, len(rows), task)
+                known += self._put(writer, state, schema, int((place >= 0).sum()), task)
             for part in torch.split(torch.from_numpy(np.flatnonzero(pending)), _ROWS):
                 self.new += len(part)
                 known += self._put(writer, self._advanced(self._fresh(part), part), schema, len(part), task)
         return known
+
+    def _compute_anew(self, state: _State, place: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+        """(n,) which clients of the state have been replaced by what their whole history gives; `place` is that of each here."""
+        late = np.zeros(len(place), np.bool_)
+        if self.anew is None:
+            return late
+        there = self.anew.places.get_indexer(state.ids.to_pandas())
+        late = (place >= 0) & (there >= 0)
+        rows = torch.from_numpy(np.flatnonzero(late))
+        clients = torch.from_numpy(there[late].astype(np.int64))
+        if len(rows):
+            state.put(rows, self.anew._advanced(self.anew._fresh(clients), clients))
+            self.vectors[place[late]] = self.anew.vectors[clients.numpy()]
+            self.recomputed += len(rows)
+        return late
 
     def _put(self, writer: pq.ParquetWriter, state: _State, schema: pa.Schema, changed: int, task: Task) -> int:
         writer.write_table(_table(self.model.schema.client, state).cast(schema))
@@ -205,7 +357,6 @@ class _Update:
     def _advanced(self, state: _State, clients: Tensor) -> _State:
         """The state after the new events of these clients; their vectors are noted."""
         lengths = self.sequences.lengths[clients]
-        self._check_times(state, clients, lengths)
         parts, order = [], []
         for rows in token_batches(lengths, self.model.config.events_at_a_time) if len(clients) else [clients]:
             starts = torch.zeros(len(rows), dtype=torch.int64)
@@ -232,18 +383,6 @@ class _Update:
         some, old = batch.lengths > 0, state.first_time[rows]
         first = torch.where(some & (old == NO_TIME), new_first, old)
         return first, torch.where(some, new_last, state.last_time[rows])
-
-    def _check_times(self, state: _State, clients: Tensor, lengths: Tensor) -> None:
-        rows = (lengths > 0).nonzero()[:, 0]
-        zeros = torch.zeros(len(rows), dtype=torch.int64)
-        first = self.sequences.gather(clients[rows], zeros, zeros + 1).time
-        early = rows[first < state.last_time[rows]]
-        if len(early):
-            raise InputError(
-                f"Clients have events that are earlier than the last one that the state has seen of them, such as client"
-                f" {state.ids[int(early[0])].as_py()!r}. Give only the events since the last update; for a state of all"
-                " events begin a new file."
-            )
 
 
 def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
@@ -283,14 +422,18 @@ def _digest(path: Path) -> str:
     return f"{int(total[0]):016x}"
 
 
-def _seen_with(kept: pa.Schema | None, new: str, path: Path) -> list[str]:
-    """The digests of the updates, this one the last; where times are days, times do not tell that it was there before."""
+def _seen_with(kept: pa.Schema | None, new: str, path: Path, *, history: bool) -> tuple[list[str], bool]:
+    """The digests of the updates, this one the last, and whether it was there before, which times that are days do not tell.
+
+    Raises:
+        InputError: it was, and there is no history to compute its clients anew from.
+    """
     seen: list[str] = json.loads(kept.metadata[_META]).get("updates", []) if kept is not None else []
-    if new in seen:
+    if new in seen and not history:
         raise InputError(
             f"The state in {path} has seen just these events in an earlier update. Give only the events since the last one."
         )
-    return [*seen, new][-_MOST_UPDATES:]
+    return (seen if new in seen else [*seen, new][-_MOST_UPDATES:]), new in seen
 
 
 def _share(shard: Shard | None) -> str | None:
@@ -313,16 +456,38 @@ def _read(path: Path, schema: pa.Schema) -> Iterator[_State]:
     if not path.exists():
         return
     with pq.ParquetFile(path) as file:
-        if not file.schema_arrow.equals(schema):
+        if not _of_this_format(file.schema_arrow).equals(schema):
             raise InputError(f"{path} has other columns than a state of this model. Begin a new one with all events.")
         for batch in file.iter_batches(_ROWS):
             yield _state_of(batch)
 
 
+def _of_this_format(schema: pa.Schema) -> pa.Schema:
+    """Format 1 had microseconds where there are timestamps now."""
+    for name in ("first_time", "last_time"):
+        place = schema.get_field_index(name)
+        if place > 0 and schema.field(place).type == pa.int64():
+            schema = schema.set(place, schema.field(place).with_type(_TIME))
+    return schema
+
+
+def _micros(times: pa.Array) -> Tensor:
+    """(n,) int64 microseconds of a column of a state, NO_TIME where there is none."""
+    return torch.from_numpy(times.cast(pa.int64()).fill_null(NO_TIME).to_numpy().copy())
+
+
+def _timestamps(micros: Tensor) -> pa.Array:
+    return pa.array(micros.numpy(), mask=(micros == NO_TIME).numpy()).cast(_TIME)
+
+
 def _table(client: str, state: _State) -> pa.Table:
-    numbers = {"events": state.events, "first_time": state.first_time, "last_time": state.last_time}
+    numbers = {
+        "events": pa.array(state.events.numpy()),
+        "first_time": _timestamps(state.first_time),
+        "last_time": _timestamps(state.last_time),
+    }
     client = f"client {client}" if client in numbers or client.startswith("state_") else client  # read by its place
-    columns = {client: state.ids} | {name: pa.array(values.numpy()) for name, values in numbers.items()}
+    columns = {client: state.ids} | numbers
     for name, values in state.summary.items():
         if name != "count":
             flat = pa.array(np.ascontiguousarray(values.numpy()).reshape(-1))
@@ -331,7 +496,8 @@ def _table(client: str, state: _State) -> pa.Table:
 
 
 def _state_of(batch: pa.RecordBatch) -> _State:
-    events, first, last = (torch.from_numpy(batch.column(i).to_numpy().copy()) for i in (1, 2, 3))
+    events = torch.from_numpy(batch.column(1).to_numpy().copy())
+    first, last = _micros(batch.column(2)), _micros(batch.column(3))
     summary = {"count": events.unsqueeze(1).float()}
     for name, column in zip(batch.schema.names[4:], batch.columns[4:], strict=True):
         width = column.type.list_size

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import seqmel.inference.update
 from seqmel.core.atomic_files import alone, partial_path
-from seqmel.core.errors import InputError, ModelError, OutputError
+from seqmel.core.errors import InputError, ModelError, OutputError, SchemaError
 from seqmel.inference.embed import embed
 from seqmel.inference.update import embed_update
 from seqmel.model import Model, save_model
@@ -109,14 +109,123 @@ def test_the_size_of_a_chunk_changes_nothing(rows: int, tmp_path: Path, monkeypa
         np.testing.assert_allclose(vector, expected[client], rtol=0, atol=1e-5)
 
 
+def late_night() -> tuple[pa.Table, pa.Table, list[int]]:
+    """Events before a night, those of the night, and the clients of the night with an event before their last one."""
+    first, second = periods(2)
+    clients = pc.unique(first["client_id"]).to_pylist()[:3]
+    held_back = [first.filter(pc.equal(first["client_id"], client)).slice(0, 1) for client in clients]
+    early = pa.concat_tables(held_back)
+    times = early["event_time"]
+    known = first.filter(
+        pc.invert(pc.and_(pc.is_in(first["client_id"], pa.array(clients)), pc.is_in(first["event_time"], times)))
+    )
+    return known, pa.concat_tables([early, second]), clients
+
+
+def states(path: Path) -> dict[Any, Any]:
+    return {row["client_id"]: row for row in pq.read_table(path).to_pylist()}
+
+
+def test_clients_with_late_events_are_skipped_and_listed_and_the_others_go_on(tmp_path: Path) -> None:
+    model, (known, night, late) = made("gru"), late_night()
+    embed_update(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
+    before = states(tmp_path / "s")
+    done = embed_update(model, night, tmp_path / "s", tmp_path / "b", skipped=tmp_path / "late.parquet", device="cpu")
+    assert sorted(done.skipped) == sorted(late)
+    assert sorted(pq.read_table(tmp_path / "late.parquet")["client_id"].to_pylist()) == sorted(late)
+    assert done.words.startswith("3 clients were skipped, since they have events earlier than their last one (")
+    after, expected = states(tmp_path / "s"), at_once(model, pa.concat_tables([known, night]))
+    assert all(after[client] == before[client] for client in late)
+    found = vectors(tmp_path / "b")
+    assert set(found) == set(night["client_id"].to_pylist()) - set(late)
+    for client, vector in found.items():
+        np.testing.assert_allclose(vector, expected[client], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["none", "gru", "lstm"])
+def test_clients_with_late_events_are_computed_anew_from_their_history(encoder: str, tmp_path: Path) -> None:
+    model, (known, night, late) = made(encoder), late_night()
+    everything = pa.concat_tables([known, night])
+    embed_update(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
+    done = embed_update(model, night, tmp_path / "s", tmp_path / "b", history=everything, device="cpu")
+    assert (done.recomputed, done.skipped) == (len(late), ())
+    expected, found = at_once(model, everything), vectors(tmp_path / "b")
+    assert set(found) == set(night["client_id"].to_pylist())
+    for client, vector in found.items():
+        np.testing.assert_allclose(vector, expected[client], rtol=0, atol=1e-5)
+    assert pc.sum(pq.read_table(tmp_path / "s")["events"]).as_py() == len(EVENTS)
+
+
+def test_a_history_without_all_events_of_a_client_leaves_it_skipped(tmp_path: Path) -> None:
+    model, (known, night, late) = made("none"), late_night()
+    embed_update(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
+    everything = pa.concat_tables([known, night])
+    others = everything.filter(pc.not_equal(everything["client_id"], late[0]))
+    part = pa.concat_tables([others, night.filter(pc.equal(night["client_id"], late[0]))])
+    done = embed_update(model, night, tmp_path / "s", tmp_path / "b", history=part, device="cpu")
+    assert done.skipped == (late[0],)
+    assert done.recomputed == len(late) - 1
+
+
+def test_a_night_that_comes_again_with_the_history_counts_no_event_twice(tmp_path: Path) -> None:
+    model, (known, night, _) = made("gru"), late_night()
+    everything = pa.concat_tables([known, night])
+    embed_update(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
+    embed_update(model, night, tmp_path / "s", tmp_path / "b", device="cpu")
+    with pytest.raises(InputError, match="has seen just these events"):
+        embed_update(model, night, tmp_path / "s", tmp_path / "c", device="cpu")
+    embed_update(model, night, tmp_path / "s", tmp_path / "c", history=everything, device="cpu")
+    assert pc.sum(pq.read_table(tmp_path / "s")["events"]).as_py() == len(EVENTS)
+    expected = at_once(model, everything)
+    for client, vector in vectors(tmp_path / "c").items():
+        np.testing.assert_allclose(vector, expected[client], rtol=0, atol=1e-5)
+
+
 def test_the_same_events_twice_are_refused_and_the_state_stays(tmp_path: Path) -> None:
     model, new = made("none"), periods(2)[0]
     embed_update(model, new, tmp_path / "s", tmp_path / "a", device="cpu")
     before = (tmp_path / "s").read_bytes()
-    with pytest.raises(InputError, match="earlier than the last one"):
-        embed_update(model, new.slice(1), tmp_path / "s", tmp_path / "b", device="cpu")
+    with pytest.raises(InputError, match="has seen just these events"):
+        embed_update(model, new[::-1], tmp_path / "s", tmp_path / "b", device="cpu")
     assert (tmp_path / "s").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_empty_night_is_an_empty_file_and_leaves_the_state_as_it_was(suffix: str, tmp_path: Path) -> None:
+    model, nobody = made("gru"), tmp_path / f"night.{suffix}"
+    rows = EVENTS.slice(0, 0)
+    rows.to_pandas().to_csv(nobody, index=False) if suffix == "csv" else pq.write_table(rows, nobody)
+    embed_update(model, EVENTS, tmp_path / "s", tmp_path / "a", device="cpu")
+    before = (tmp_path / "s").read_bytes()
+    for night in ("b", "c"):
+        done = embed_update(model, nobody, tmp_path / "s", tmp_path / night, device="cpu")
+        assert (done.clients, done.new, done.known) == (0, 0, 20)
+        assert pq.read_schema(tmp_path / night).equals(pq.read_schema(tmp_path / "a"))
+        assert pq.read_metadata(tmp_path / night).num_rows == 0
+    assert (tmp_path / "s").read_bytes() == before
+
+
+def test_an_empty_file_that_lacks_a_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match="No column 'mcc'"):
+        embed_update(made("none"), EVENTS.slice(0, 0).drop_columns("mcc"), tmp_path / "s", tmp_path / "b", device="cpu")
+
+
+def test_times_in_a_state_are_timestamps_and_a_state_of_format_1_goes_on(tmp_path: Path) -> None:
+    model, (first, second) = made("gru"), periods(2)
+    embed_update(model, first, tmp_path / "s", tmp_path / "a", device="cpu")
+    state = pq.read_table(tmp_path / "s")
+    ordered = first.sort_by("event_time")
+    last = {row["client_id"]: row["event_time"] for row in ordered.to_pylist()}
+    assert dict(zip(state["client_id"].to_pylist(), state["last_time"].to_pylist(), strict=True)) == last
+    for name in ("first_time", "last_time"):
+        numbers = state[name].cast(pa.int64())
+        state = state.set_column(state.column_names.index(name), name, numbers)
+    meta = state.schema.metadata[b"seqmel"].replace(b'"format": 2', b'"format": 1')
+    pq.write_table(state.replace_schema_metadata({b"seqmel": meta}), tmp_path / "old")
+    for path in ("old", "s"):
+        embed_update(model, second, tmp_path / path, tmp_path / f"{path}.parquet", device="cpu")
+    assert pq.read_table(tmp_path / "old").equals(pq.read_table(tmp_path / "s"))
 
 
 def test_a_day_that_comes_again_is_refused_also_where_times_are_days(tmp_path: Path) -> None:

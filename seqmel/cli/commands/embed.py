@@ -44,6 +44,14 @@ def embed(
             help="What is kept of the clients: EVENTS are those since last time, and only their clients come out."
         ),
     ] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(help="With --state: all events up to now, to compute clients with late events anew."),
+    ] = None,
+    skipped: Annotated[
+        Path | None,
+        typer.Option(help="With --state: a Parquet file for the ids of the clients that were skipped for late events."),
+    ] = None,
     shard: Shard = None,
     engine: Engine = "duckdb",
     device: Device = None,
@@ -66,7 +74,7 @@ def embed(
     several = (devices or 1) > 1 or launched()
     check_together(as_of=as_of, state=state, shard=shard, engine=engine, several=several, spelled=flag)
     options: dict[str, Any] = {
-        "as_of": as_of, "state": state, "shard": shard, "engine": engine,
+        "as_of": as_of, "state": state, "history": history, "skipped": skipped, "shard": shard, "engine": engine,
         "layout": one_of("layout", layout, *LAYOUTS), "dtype": one_of("dtype", dtype, *get_args(NumberType)),
         "dim": dim, "scales": quantization_from, "device": device_option(device), "overwrite": overwrite,
     }  # fmt: skip
@@ -76,7 +84,7 @@ def embed(
     launch_others(devices)
     with logged(log if first_process() else None, "embed", given) as progress:
         done = load(model).embed(events, output, **options, progress=progress)
-        updated = {} if state is None else {"new_clients": done.new_clients}
+        updated = {} if state is None else {"new_clients": done.new_clients, "skipped": len(done.skipped)}
         counted = {"clients" if as_of is None else "rows": done.rows, "dimensions": done.dimensions}
         record(progress, "counted", **counted, **updated)
     if not first_process():

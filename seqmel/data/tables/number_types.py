@@ -49,6 +49,8 @@ class Scales:
     def fit(cls, rows: Matrix, number_type: NumberType) -> Scales:
         """From (N, D) vectors: the .001 and .999 quantile of each dimension for int8, its mean for binary."""
         low, step = np.zeros(rows.shape[1], np.float32), np.ones(rows.shape[1], np.float32)
+        if not len(rows):
+            return cls(number_type, low, step)
         if number_type == "int8":
             low, high = np.quantile(rows, [_TAIL, 1 - _TAIL], axis=0).astype(np.float32)
             step = np.where(high > low, (high - low) / _LEVELS, 1).astype(np.float32)
