@@ -32,11 +32,11 @@ def measure(case: str, clients: int, views: int, width: int) -> dict[str, float 
     import torch
     from torch.nn import functional as F
 
-    from seqmel.core.device import keep_large_blocks
+    from seqmel.core.device import tune_malloc
     from seqmel.objectives.losses import LOSSES
     from seqmel.objectives.miners import MINERS
 
-    keep_large_blocks()
+    tune_malloc()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     miner = MINERS[case](views=views) if case in MINERS else None

@@ -19,7 +19,7 @@ from torch import nn
 
 import seqmel
 from seqmel import Config, Model
-from seqmel.core.device import keep_few_kernels, keep_large_blocks
+from seqmel.core.device import limit_onednn_cache, tune_malloc
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import open_prepared
@@ -113,8 +113,8 @@ def step(
         around: makes a context for the steps, such as one that forbids synchronisation.
         compiled: the backend of torch.compile for encoder and pooling, once for batches of all sizes; None is as it is.
     """
-    keep_large_blocks()
-    keep_few_kernels(recurrent=True)  # for all variants of this process
+    tune_malloc()
+    limit_onednn_cache(recurrent=True)  # for all variants of this process
     sizes, prepared = sizes_of(folder), open_prepared(folder / "prepared")
     config = variant_config(sizes, variant)
     torch.manual_seed(0)

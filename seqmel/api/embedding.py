@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seqmel.core.distributed import launched
+from seqmel.core.distributed import is_launched
 from seqmel.core.errors import ConfigError, did_you_mean
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.vector_files import vector_columns
@@ -119,7 +119,7 @@ def write_embeddings(
     engine: Engine = "duckdb",
 ) -> Written:
     """Write a file of vectors in the way that was asked for; see `Model.embed`."""
-    check_together(as_of=as_of, state=state, shard=options.shard, engine=engine, several=launched())
+    check_together(as_of=as_of, state=state, shard=options.shard, engine=engine, several=is_launched())
     if state is None and (history is not None or skipped is not None):
         raise ConfigError("history and skipped belong to a state: they are for clients with late events.")
     path, given = Path(output), options.given
@@ -133,7 +133,7 @@ def write_embeddings(
         return Written(
             path, *embed_spark_to_parquet(model, events, path, **{k: given[k] for k in given if k != "shard"})
         )
-    if launched():
+    if is_launched():
         return Written(path, *embed_shared_to_parquet(model, events, path, **given))
     with _watched(model, events, options) as watch:
         return Written(path, *embed_to_parquet(model, events, path, watch=watch, **given))
@@ -172,11 +172,11 @@ def write_predictions(
     model: Model, events: Events, output: str | Path, options: EmbedOptions, *, as_of: Moments | None = None
 ) -> Written:
     """Write a file of predictions; see `Model.predict`."""
-    check_together(as_of=as_of, several=launched())
+    check_together(as_of=as_of, several=is_launched())
     given = {name: value for name, value in options.given.items() if name not in OF_VECTORS}
     if as_of is not None:
         return Written(Path(output), predict_as_of(model, events, _moments(as_of), output, **given))
-    run = predict_shared_to_parquet if launched() else predict_to_parquet
+    run = predict_shared_to_parquet if is_launched() else predict_to_parquet
     return Written(Path(output), run(model, events, output, **given))
 
 

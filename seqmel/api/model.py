@@ -23,8 +23,8 @@ from seqmel.api.embedding import (
     write_predictions,
 )
 from seqmel.config import Config, config_with
-from seqmel.core.atomic_files import check_output, written_beside
-from seqmel.core.distributed import launched
+from seqmel.core.atomic_files import atomic_write, check_output
+from seqmel.core.distributed import is_launched
 from seqmel.core.errors import ConfigError, ModelError
 from seqmel.core.progress import Reporting
 from seqmel.data.sources.reading import Events
@@ -311,7 +311,7 @@ class Model(Artefact):
 
         folder = Path(folder)
         check_output(folder, overwrite=overwrite, folder=True, option="overwrite=True")
-        with written_beside(folder) as partial:
+        with atomic_write(folder) as partial:
             (write_model if self.heads is None else save_finetuned)(partial, self)
         return replace(self, folder=folder)
 
@@ -497,5 +497,5 @@ def _in_memory_only(*, resume: bool, overwrite: bool) -> None:
     for name, given in (("resume", resume), ("overwrite", overwrite)):
         if given:
             raise ConfigError(f"{name} is for an output folder, and none is named. Leave it out, or give output.")
-    if launched():
+    if is_launched():
         raise ConfigError("Several processes train together into a folder. Give output.")

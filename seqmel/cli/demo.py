@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seqmel.cli.evaluate import feature_sets, print_scores
 from seqmel.config import Config
-from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.progress import Progress
 from seqmel.data.tables.labels import read_labels
 from seqmel.demo.generator import generate_card_data
@@ -29,7 +29,7 @@ def run_demo(output: Path, *, clients: int, seed: int, overwrite: bool, progress
     """Generate, train, embed, score, draw. Everything lies in `output` at the end."""
     check_output(output, overwrite=overwrite, folder=True)
     began = time.monotonic()
-    with written_beside(output) as folder:
+    with atomic_write(output) as folder:
         data = generate_card_data(clients, seed=seed)
         data.write(folder)
         progress.say(f"generated {len(data.events):,} card transactions of {len(data.clients):,} clients")

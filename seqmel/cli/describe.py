@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from seqmel.config import Config
-from seqmel.core.atomic_files import check_not_read, written_beside
+from seqmel.core.atomic_files import atomic_write, check_not_input
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import check_events, time_sql
@@ -82,7 +82,7 @@ def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, 
 
 def describe_events(events: str, config: Config, json_file: Path | None) -> None:
     """Print the description; with `json_file`, write it as JSON too."""
-    check_not_read(json_file, events)
+    check_not_input(json_file, events)
     columns, limit = config.schema, config.preparation.memory_limit
     source = open_events(
         events,
@@ -95,7 +95,7 @@ def describe_events(events: str, config: Config, json_file: Path | None) -> None
     schema = infer_schema(source, columns)
     facts = describe_source(source, schema)
     if json_file is not None:
-        with written_beside(json_file) as partial:
+        with atomic_write(json_file) as partial:
             partial.write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
     console = Console(highlight=False, width=max(100, Console().width))
     layout = "one row a client, list columns" if source.nested else "one row an event"

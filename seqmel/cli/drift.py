@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from seqmel.core.atomic_files import check_not_read, written_beside
+from seqmel.core.atomic_files import atomic_write, check_not_input
 from seqmel.core.errors import InputError, ModelError, shown
 from seqmel.data.sources.reading import event_files
 from seqmel.data.tables.labels import client_of_embeddings, read_embeddings
@@ -27,7 +27,7 @@ def is_model(path: str) -> bool:
 
 def compare_events(model: str, events: str, *, psi: float, unseen: float, json_file: Path | None) -> InputDrift:
     """Print how far each column has moved since the training, and the verdict; with `json_file`, write all of it."""
-    check_not_read(json_file, model, events)
+    check_not_input(json_file, model, events)
     loaded = load_model(model)
     if loaded.statistics is None:
         raise ModelError(
@@ -47,7 +47,7 @@ def compare_events(model: str, events: str, *, psi: float, unseen: float, json_f
 
 def _written(found: Drift | InputDrift, json_file: Path | None) -> Console:
     if json_file is not None:
-        with written_beside(json_file) as partial:
+        with atomic_write(json_file) as partial:
             partial.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
     console = Console(highlight=False, soft_wrap=True)
     console.print(found.table())
@@ -66,7 +66,7 @@ def compare_embeddings(
     json_file: Path | None,
 ) -> Drift:
     """Print the dimensions that moved most and the verdict; with `json_file`, write all of it."""
-    check_not_read(json_file, reference, current)
+    check_not_input(json_file, reference, current)
     types = [_number_type(path) for path in (reference, current)]
     if types[0] != types[1]:
         raise InputError(

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 
 from seqmel.config import Config
-from seqmel.core.atomic_files import check_not_read, written_beside
+from seqmel.core.atomic_files import atomic_write, check_not_input
 from seqmel.core.errors import ConfigError
 from seqmel.core.progress import Progress
 from seqmel.data.fitting.schema_inference import infer_schema
@@ -182,7 +182,7 @@ def evaluate_files(
     """Score every target, print a table for each, and write all of it as JSON, and the curves as PNG, where asked."""
     asked.check(events=events is not None)
     for written_to in (json_file, asked.plot):
-        check_not_read(written_to, labels, events, *(given.partition("=")[2] or given for given in embeddings))
+        check_not_input(written_to, labels, events, *(given.partition("=")[2] or given for given in embeddings))
     clients = config.schema.client or _client_of(embeddings, labels)
     split = asked.split(labels, clients)
     series = [read_labels(labels, target, client=clients, moment=asked.moment) for target in targets]
@@ -204,12 +204,12 @@ def evaluate_files(
         drawn += list(curves.values())
         written.append(found[-1].to_json() | {name: curve.to_json() for name, curve in curves.items()})
     if json_file is not None:
-        with written_beside(json_file) as partial:
+        with atomic_write(json_file) as partial:
             partial.write_text(json.dumps(written, indent=1), encoding="utf-8")
     if asked.plot is not None:
         from seqmel.evaluation.picture import draw_curves
 
-        with written_beside(asked.plot) as partial:
+        with atomic_write(asked.plot) as partial:
             draw_curves(partial, drawn)
     print_scores(found)  # last: what is written does not hang on a console that can show it
     for curve in drawn:

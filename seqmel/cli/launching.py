@@ -20,9 +20,9 @@ _GRACE_SECONDS = 10.0  # for the others to say what went wrong, once one has fai
 
 def launch_others(devices: int | None) -> None:
     """Where several devices are asked for and this is no process of several yet: run this very command in each, and end as they do."""
-    from seqmel.core.distributed import launched
+    from seqmel.core.distributed import is_launched
 
-    if (devices or 1) > 1 and not launched():
+    if (devices or 1) > 1 and not is_launched():
         raise typer.Exit(launch(devices or 1, sys.argv[1:]))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from seqmel.core.atomic_files import check_not_read, written_beside
+from seqmel.core.atomic_files import atomic_write, check_not_input
 from seqmel.core.progress import Progress
 from seqmel.evaluation.retrieval import Parts, Retrieval, measure_retrieval
 from seqmel.model import load_model
@@ -30,13 +30,13 @@ def retrieve_clients(
     progress: Progress,
 ) -> Retrieval:
     """Print the figures and whose they are; with `json_file`, write all of it."""
-    check_not_read(json_file, model, events)
+    check_not_input(json_file, model, events)
     found = measure_retrieval(
         load_model(model), events, clients=clients, parts=parts, min_events=min_events, trained_on=trained_on,
         seed=seed, device=device, progress=progress,
     )  # fmt: skip
     if json_file is not None:
-        with written_beside(json_file) as partial:
+        with atomic_write(json_file) as partial:
             partial.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
     console = Console(highlight=False, soft_wrap=True)
     console.print(_retrieval_table(found))

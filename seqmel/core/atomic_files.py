@@ -20,8 +20,19 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "allocate", "alone", "check_not_read", "check_output", "check_parquet_name", "full_disk_in_words", "map_numbers", "move_into_place", "partial_path",
-    "scratch_beside", "scratch_path", "stamp", "written_beside",
+    "allocate",
+    "atomic_write",
+    "check_not_input",
+    "check_output",
+    "check_parquet_name",
+    "exclusive_lock",
+    "file_stamps",
+    "map_vectors",
+    "move_into_place",
+    "partial_path",
+    "scratch_folder",
+    "scratch_path",
+    "translate_disk_full",
 ]  # fmt: skip
 
 _OTHER_FORMATS = (".csv", ".tsv", ".txt", ".json", ".gz")
@@ -33,7 +44,7 @@ def partial_path(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
-def stamp(files: Iterable[str | Path], root: Path | None = None) -> list[list[str | int]]:
+def file_stamps(files: Iterable[str | Path], root: Path | None = None) -> list[list[str | int]]:
     """Name (from `root` on, where there is one), size and time of change of each file: what tells other contents at the same place."""
     named = ((str(file).removeprefix(f"{root}{os.sep}") if root else Path(file).name, os.stat(file)) for file in files)
     return [[name, about.st_size, about.st_mtime_ns] for name, about in named]
@@ -58,7 +69,7 @@ def check_output(
     if path.exists() and path.is_dir() != folder:
         there, made = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
         raise OutputError(f"{path} is {there}, and {made} is what is written. Name another output.")
-    check_not_read(path, *reads)
+    check_not_input(path, *reads)
     around = path.parent
     while not around.exists():
         around = around.parent
@@ -66,7 +77,7 @@ def check_output(
         raise OutputError(f"Cannot write {path}: {around} is not a folder that can be written to.")
 
 
-def check_not_read(path: Path | None, *reads: object) -> None:
+def check_not_input(path: Path | None, *reads: object) -> None:
     """Before any work: what is written to `path`, if anything, does not replace what is read, nor a folder that holds it."""
     if path is None or not path.exists():
         return
@@ -88,13 +99,13 @@ def check_parquet_name(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a path to write to; on success it is moved to `path`, on failure it is removed."""
     partial = partial_path(path)
-    with alone(partial, path):
+    with exclusive_lock(partial, path):
         _remove(partial)
         try:
-            with full_disk_in_words(path):
+            with translate_disk_full(path):
                 yield partial
                 move_into_place(partial, path)
         finally:
@@ -102,7 +113,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def alone(part: Path, path: Path) -> Iterator[None]:
+def exclusive_lock(part: Path, path: Path) -> Iterator[None]:
     """Hold `part`, in which `path` is made, against other runs: an `OutputError` where one has it.
 
     The kernel lets go of what a killed run held. Where there are no such locks, nothing is held.
@@ -111,7 +122,7 @@ def alone(part: Path, path: Path) -> Iterator[None]:
         yield
         return
     lock = part.with_name(part.name + ".lock")
-    with full_disk_in_words(path):
+    with translate_disk_full(path):
         part.parent.mkdir(parents=True, exist_ok=True)
         held = _hold(lock)
     if held is None:
@@ -141,7 +152,7 @@ def _hold(lock: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def full_disk_in_words(path: Path, then: str = "run it again") -> Iterator[None]:
+def translate_disk_full(path: Path, then: str = "run it again") -> Iterator[None]:
     """An `OutputError` where the disk, or what the user may use of it, is full while `path` is made."""
     try:
         yield
@@ -160,21 +171,21 @@ def allocate(path: Path, size: int) -> None:
             file.truncate(size)
 
 
-def map_numbers(path: Path, shape: tuple[int, int], mode: Literal["r", "r+"]) -> npt.NDArray[np.float32]:
+def map_vectors(path: Path, shape: tuple[int, int], mode: Literal["r", "r+"]) -> npt.NDArray[np.float32]:
     """(N, D) float32 numbers of a file, mapped; where N is 0 an array, since nothing cannot be mapped."""
     return np.memmap(path, np.float32, mode, shape=shape) if shape[0] else np.empty(shape, np.float32)
 
 
 def scratch_path(path: Path) -> Path:
-    """The folder of `scratch_beside`."""
+    """The folder of `scratch_folder`."""
     return path.with_name(path.name + ".scratch")
 
 
 @contextlib.contextmanager
-def scratch_beside(path: Path) -> Iterator[Path]:
+def scratch_folder(path: Path) -> Iterator[Path]:
     """Yield a folder beside `path` that is removed in the end; one that a killed run left is removed first."""
     folder = scratch_path(path)
-    with alone(folder, path):
+    with exclusive_lock(folder, path):
         _remove(folder)
         folder.mkdir()
         try:

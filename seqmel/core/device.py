@@ -16,11 +16,11 @@ import torch
 from seqmel.core.errors import ConfigError
 
 __all__ = [
-    "keep_few_kernels",
-    "keep_large_blocks",
+    "disable_tf32",
+    "limit_onednn_cache",
     "resolve_device",
     "resolve_precision",
-    "whole_float32",
+    "tune_malloc",
     "with_own_defaults",
 ]
 
@@ -61,7 +61,7 @@ def resolve_precision(name: str, device: torch.device) -> Any:
 
 
 @contextlib.contextmanager
-def whole_float32(device: torch.device | str) -> Iterator[None]:
+def disable_tf32(device: torch.device | str) -> Iterator[None]:
     """Within it cuDNN computes in float32 as the CPU does; torch lets it round a GRU's and LSTM's factors to ten bits (TF32)."""
     if torch.device(device).type != "cuda":
         yield
@@ -74,7 +74,7 @@ def whole_float32(device: torch.device | str) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def keep_large_blocks() -> None:
+def tune_malloc() -> None:
     """Have glibc reuse large blocks of memory rather than give them back after every tensor.
 
     A batch's tensors are tens of megabytes; glibc maps each afresh, and the kernel clears its pages each time: a third of
@@ -88,7 +88,7 @@ def keep_large_blocks() -> None:
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
-def keep_few_kernels(*, recurrent: bool) -> None:
+def limit_onednn_cache(*, recurrent: bool) -> None:
     """Have oneDNN, which computes in bfloat16 on the CPU, keep the code of few shapes and not of thousands.
 
     Batches are ragged, so nearly every one brings products of shapes that do not come again, and each would leave some

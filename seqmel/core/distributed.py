@@ -1,10 +1,10 @@
 """Several processes that train one model or embed with it, each on its own device: who is which, and what is computed over all.
 
 The processes are started by `torchrun`, or by `--devices N` of a command on one host; the environment says of each which it
-is. Outside of `ranks()` there is one process, and all that stands here does nothing.
+is. Outside of `process_group()` there is one process, and all that stands here does nothing.
 
-A batch is split over the ranks. What compares all views of a batch sees the views of all ranks (`gathered`); what sums over
-events divides by the number on all ranks (`mean_over_ranks`). Each is such that the mean over ranks of the gradients,
+A batch is split over the ranks. What compares all views of a batch sees the views of all ranks (`all_gather_with_grad`); what sums over
+events divides by the number on all ranks (`all_reduce_mean`). Each is such that the mean over ranks of the gradients,
 which is what distributed data parallel training takes, is the gradient of one process with the whole batch.
 """
 
@@ -26,24 +26,24 @@ from seqmel.core.errors import ConfigError, OutputError, SeqmelError
 
 __all__ = [
     "Rank",
+    "all_gather_with_grad",
+    "all_reduce_mean",
+    "all_reduce_sum",
+    "barrier",
+    "broadcast_from_rank0",
     "current_rank",
-    "failing_together",
-    "first_before_others",
-    "from_first",
-    "gathered",
-    "launched",
-    "mean_over_ranks",
-    "ranks",
-    "share",
-    "summed",
-    "together",
-    "wait",
+    "is_distributed",
+    "is_launched",
+    "local_shard",
+    "process_group",
+    "raise_on_all_ranks",
+    "rank_zero_first",
 ]
 
 _TIMEOUT = dt.timedelta(hours=24)  # the others wait while the first prepares the events
 
 
-def launched() -> bool:
+def is_launched() -> bool:
     """Whether this process is one of several that `torchrun` or `--devices` started."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
@@ -68,14 +68,14 @@ class Rank:
         return self.index == 0
 
 
-def together() -> bool:
+def is_distributed() -> bool:
     """Whether several processes work together now."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def current_rank() -> Rank:
     """Which process this is, now."""
-    if not together():
+    if not is_distributed():
         return Rank()
     count = dist.get_world_size()
     local = (
@@ -85,7 +85,7 @@ def current_rank() -> Rank:
 
 
 @contextlib.contextmanager
-def ranks(device: torch.device) -> Iterator[Rank]:
+def process_group(device: torch.device) -> Iterator[Rank]:
     """Join the other processes, where there are any; on leaving, wait for nobody.
 
     Args:
@@ -94,7 +94,7 @@ def ranks(device: torch.device) -> Iterator[Rank]:
     Raises:
         ConfigError: more processes on this host than GPUs.
     """
-    joins = launched() and not together()
+    joins = is_launched() and not is_distributed()
     if joins:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         if device.type == "cuda" and local > torch.cuda.device_count():
@@ -110,25 +110,25 @@ def ranks(device: torch.device) -> Iterator[Rank]:
             dist.destroy_process_group()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all processes are here."""
-    if together():
+    if is_distributed():
         dist.all_reduce(torch.zeros(1))  # on the CPU, whatever the devices are
 
 
 @contextlib.contextmanager
-def first_before_others() -> Iterator[None]:
+def rank_zero_first() -> Iterator[None]:
     """What stands within is done by the first process, and then by the others."""
     first = current_rank().first
     if not first:
-        wait()
+        barrier()
     yield
     if first:
-        wait()
+        barrier()
 
 
 @contextlib.contextmanager
-def failing_together() -> Iterator[None]:
+def raise_on_all_ranks() -> Iterator[None]:
     """Leave when all processes leave; a `SeqmelError` within one of them is raised on all of them.
 
     Raises:
@@ -139,7 +139,7 @@ def failing_together() -> Iterator[None]:
         yield
     except SeqmelError as error:
         failure = error
-    if together():
+    if is_distributed():
         failures: list[SeqmelError | None] = [None] * current_rank().count
         try:
             dist.all_gather_object(failures, failure)
@@ -153,53 +153,53 @@ def failing_together() -> Iterator[None]:
         raise failure from None
 
 
-def share(clients: Tensor) -> Tensor:
+def local_shard(clients: Tensor) -> Tensor:
     """This rank's part of a batch of clients: contiguous, and as large as those of the others but for one."""
     rank = current_rank()
     return torch.tensor_split(clients, rank.count)[rank.index]
 
 
-def from_first(values: Tensor) -> Tensor:
+def broadcast_from_rank0(values: Tensor) -> Tensor:
     """The values that the first process has, on all of them; of the same shape, on the CPU.
 
     For what each computes alike and that must not differ in the last bit, such as an order.
     """
-    if together():
+    if is_distributed():
         values = values.clone()
         dist.broadcast(values, 0)
     return values
 
 
-def summed(counts: Tensor) -> Tensor:
+def all_reduce_sum(counts: Tensor) -> Tensor:
     """The sum of all ranks' tensors of one shape, the same on every rank; without a gradient."""
-    if together():
+    if is_distributed():
         counts = counts.detach().clone()
         dist.all_reduce(counts)
     return counts
 
 
-def gathered(rows: Tensor) -> Tensor:
+def all_gather_with_grad(rows: Tensor) -> Tensor:
     """(N, ...) rows of this rank -> those of all ranks in the order of ranks, however many each has.
 
     The gradient comes back to this rank's rows alone, times the number of ranks: every rank computes the same of all rows,
     and gradients of the weights are averaged over ranks.
     """
-    if not together():
+    if not is_distributed():
         return rows
     found: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
     return found
 
 
-def mean_over_ranks(total: Tensor, count: int) -> Tensor:
+def all_reduce_mean(total: Tensor, count: int) -> Tensor:
     """Sum of all ranks' totals over the sum of their counts (1 at least): a scalar, the same on every rank.
 
-    The gradient is that of this rank's total, times the number of ranks; see `gathered`.
+    The gradient is that of this rank's total, times the number of ranks; see `all_gather_with_grad`.
 
     Args:
         total: a scalar.
         count: of what it is the sum.
     """
-    if not together():
+    if not is_distributed():
         return total / max(1, count)
     found: Tensor = _Mean.apply(total, count)  # type: ignore[no-untyped-call]
     return found

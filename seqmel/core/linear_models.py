@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from seqmel.core.random_streams import Stream
 
-__all__ = ["MOST_CLIENTS", "Floats", "logistic", "ridge"]
+__all__ = ["MAX_CLIENTS", "Floats", "logistic", "ridge"]
 
-MOST_CLIENTS = 50_000
+MAX_CLIENTS = 50_000
 """So many clients determine some hundred numbers well; more would only cost time and memory."""
 
 Floats = npt.NDArray[np.float64]

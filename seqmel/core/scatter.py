@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["grouped", "sum_rows", "take_cells", "take_rows"]
+__all__ = ["gather_2d", "sort_by_index", "sum_rows", "take_rows"]
 
 
 def take_rows(table: Tensor, places: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def take_rows(table: Tensor, places: Tensor) -> Tensor:
     return table.index_select(0, places) if table.device.type == "cpu" else _TakeRows.apply(table, places)
 
 
-def take_cells(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
+def gather_2d(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """(E,) the numbers of a table (R, C) at these rows and columns, each (E,) int64; see `take_rows`."""
     return take_rows(table.reshape(-1), row * table.shape[1] + column)
 
@@ -51,7 +51,7 @@ def sum_rows(values: Tensor, places: Tensor, count: int, *, begins: Tensor | Non
     return _SumRows.apply(values, places, count, begins)
 
 
-def grouped(places: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def sort_by_index(places: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """(E,) the numbers of the rows, place by place and in their order, and (count,) where those of each place begin."""
     sorted_places, order = torch.sort(places, stable=True)
     # bincount would wait for a GPU
@@ -60,7 +60,7 @@ def grouped(places: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def _in_order(values: Tensor, places: Tensor, count: int, begins: Tensor | None = None) -> Tensor:
     if begins is None:
-        order, begins = grouped(places, count)
+        order, begins = sort_by_index(places, count)
     else:
         order = torch.arange(len(values), device=values.device)
     summed = F.embedding_bag(order, values.unsqueeze(1).flatten(1), begins, mode="sum")

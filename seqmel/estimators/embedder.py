@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from seqmel.api.model import Model as WithVerbs
 from seqmel.config import Config
-from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.progress import console_progress, silent
 from seqmel.core.renames import renamed_keywords
 from seqmel.data.schema import TimeUnit
@@ -263,7 +263,7 @@ class SequenceEmbedder(SequenceTransformer):
         self._check_fitted()
         path = Path(path)
         check_output(path, overwrite=overwrite, folder=True, option="overwrite=True")
-        with written_beside(path) as partial:
+        with atomic_write(path) as partial:
             write_model(partial, self.model_)
         return path
 

@@ -14,7 +14,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 
 from seqmel.api.model import Model as WithVerbs
 from seqmel.config import Config
-from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.errors import ConfigError, InputError, ModelError, shown
 from seqmel.core.progress import console_progress, silent
 from seqmel.core.renames import renamed_keywords
@@ -228,7 +228,7 @@ class _Supervised(SequenceEstimator):
         self._check_fitted()
         path = Path(path)
         check_output(path, overwrite=overwrite, folder=True, option="overwrite=True")
-        with written_beside(path) as partial:
+        with atomic_write(path) as partial:
             save_finetuned(partial, self.model_)
         return path
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from seqmel.core.linear_models import MOST_CLIENTS, logistic, ridge
+from seqmel.core.linear_models import MAX_CLIENTS, logistic, ridge
 from seqmel.evaluation.metrics import Floats
 
 __all__ = ["Booster", "Downstream", "Kept", "LinearProbe", "side_by_side", "spread", "spread_boosters"]
@@ -96,8 +96,8 @@ class LinearProbe:
 
     def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
         """See `Downstream`."""
-        if len(x) > MOST_CLIENTS:
-            drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MOST_CLIENTS])
+        if len(x) > MAX_CLIENTS:
+            drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MAX_CLIENTS])
             x, y = x[drawn], y[drawn]
         known = np.where(np.isfinite(x), x, np.nan).astype(np.float64)
         some = np.isfinite(known).any(axis=0)

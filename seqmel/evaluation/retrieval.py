@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from seqmel.core.device import keep_large_blocks, resolve_device, with_own_defaults
+from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.embedding_metrics import unit_vectors
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.core.progress import Reporting, as_progress
@@ -113,7 +113,7 @@ def measure_retrieval(
     counts = {"short": 0, "known": 0, "clients": 0, "events": 0}
     random = torch.Generator().manual_seed(seed)
     placed = resolve_device(device)
-    keep_large_blocks()
+    tune_malloc()
     total, chunks = sequence_chunks(model, events)
     with as_progress(progress).task("embed two parts", total, "clients") as task:
         for sequences in chunks:

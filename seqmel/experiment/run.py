@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 
 from seqmel.config import Config
-from seqmel.core.atomic_files import stamp, written_beside
+from seqmel.core.atomic_files import atomic_write, file_stamps
 from seqmel.core.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.data.fitting.schema_inference import infer_schema
@@ -165,7 +165,7 @@ def _check_source(plan: Plan, name: str, root: Path, output: Path) -> None:
     cells = (output / "cells" / f"{cell.key}.json" for cell in _cells(plan) if cell.data == name)
     made = (output / "prepared" / name / "prepared.json", output / "generated" / name, *cells)
     if not any(path.exists() for path in made):
-        with written_beside(kept) as partial:
+        with atomic_write(kept) as partial:
             partial.write_text(json.dumps(source, indent=1), encoding="utf-8")
     elif kept.is_file():
         noted = json.loads(kept.read_text(encoding="utf-8"))
@@ -193,7 +193,7 @@ def _state(path: Path, root: Path) -> list[list[str | int]] | None:
         files = event_files(str(path))
     except InputError:
         return None
-    return stamp(files, root)
+    return file_stamps(files, root)
 
 
 def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress) -> None:
@@ -204,7 +204,7 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
     config = plan.config(next(iter(plan.rows)), name, 0)
     made = plan.data[name].generated
     if made is not None and not (output / "generated" / name).is_dir():
-        with written_beside(output / "generated" / name) as partial:
+        with atomic_write(output / "generated" / name) as partial:
             generate_card_data(made).write(partial)
     events, _ = _files(plan, name, root, output)
     if not is_prepared(folder):
@@ -220,7 +220,7 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
             memory_limit=limit,
         )
         features = AggregatePlan.fit(source, infer_schema(source, columns)).compute(source)
-        with written_beside(output / "prepared" / f"{name}.aggregates.parquet") as partial:
+        with atomic_write(output / "prepared" / f"{name}.aggregates.parquet") as partial:
             features.to_parquet(partial)
 
 
@@ -276,7 +276,7 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
         found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]
     else:
         found = _scores_of_row(plan, cell, labels, output, threads)
-    with written_beside(output / "cells" / f"{cell.key}.json") as partial:
+    with atomic_write(output / "cells" / f"{cell.key}.json") as partial:
         stored = {"settings": _settings(plan, cell), "scores": found}
         partial.write_text(json.dumps(stored, indent=1), encoding="utf-8")
 

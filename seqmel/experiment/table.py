@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from seqmel.core.atomic_files import written_beside
+from seqmel.core.atomic_files import atomic_write
 from seqmel.experiment.cost import budgets, cost_table
 from seqmel.experiment.intervals import grids, half_width
 from seqmel.experiment.picture import picture
@@ -38,11 +38,11 @@ def long_results(cells: Mapping[Cell, list[dict[str, Any]]]) -> pd.DataFrame:
 def write_results(plan: Plan, cells: Mapping[Cell, list[dict[str, Any]]], output: Path) -> Path:
     """Write results.parquet, table.md and table.png; gives the path of the table."""
     results = long_results(cells)
-    with written_beside(output / "results.parquet") as partial:
+    with atomic_write(output / "results.parquet") as partial:
         results.to_parquet(partial, index=False)
-    with written_beside(output / "table.md") as partial:
+    with atomic_write(output / "table.md") as partial:
         partial.write_text(markdown(plan, results), encoding="utf-8")
-    with written_beside(output / "table.png") as partial:
+    with atomic_write(output / "table.png") as partial:
         partial.write_bytes(picture(plan, results))
     return output / "table.md"
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ModelError
 from seqmel.data.vocabulary import CLIP, UNSEEN, NumericScale, NumericScales
@@ -57,7 +57,7 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
     model, output = as_model(model), Path(output)
     check_output(output, overwrite=overwrite, folder=False)
     content = build(model).SerializeToString()
-    with written_beside(output) as partial:
+    with atomic_write(output) as partial:
         partial.write_bytes(content)
 
 

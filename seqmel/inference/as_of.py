@@ -21,8 +21,8 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from seqmel.core.atomic_files import allocate, check_output, map_numbers, scratch_beside, written_beside
-from seqmel.core.device import keep_large_blocks, resolve_device, with_own_defaults
+from seqmel.core.atomic_files import allocate, atomic_write, check_output, map_vectors, scratch_folder
+from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError
 from seqmel.core.progress import Progress
 from seqmel.data.schema import EventSchema
@@ -117,7 +117,7 @@ def embed_as_of(
     found = vectors_as_of(
         model, events, moments, output, shard=asked.shard, device=asked.device, progress=asked.reporter
     )
-    with written_beside(output) as partial, found as (rows, vectors):
+    with atomic_write(output) as partial, found as (rows, vectors):
         write_vectors(partial, rows, vectors, how)
     return len(rows), how.dim or model.encoder.output_size
 
@@ -143,11 +143,11 @@ def vectors_as_of(
     if shard is not None:
         wanted = wanted.take(places_in_shard(wanted.table.column(0), shard))
     placed = resolve_device(device)
-    keep_large_blocks()
-    with scratch_beside(output) as scratch:
+    tune_malloc()
+    with scratch_folder(output) as scratch:
         shape = (len(wanted), model.encoder.output_size)
         allocate(scratch / "vectors", 4 * shape[0] * shape[1])
-        vectors = map_numbers(scratch / "vectors", shape, "r+")
+        vectors = map_vectors(scratch / "vectors", shape, "r+")
         _fill(vectors, model, events, wanted, shard, placed, progress)
         yield wanted.table, vectors
 

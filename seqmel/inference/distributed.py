@@ -21,15 +21,15 @@ import torch
 from torch import Tensor
 
 from seqmel.core.atomic_files import (
+    atomic_write,
     check_output,
-    full_disk_in_words,
-    map_numbers,
-    scratch_beside,
+    map_vectors,
+    scratch_folder,
     scratch_path,
-    written_beside,
+    translate_disk_full,
 )
-from seqmel.core.device import keep_large_blocks, resolve_device, with_own_defaults
-from seqmel.core.distributed import current_rank, failing_together, ranks
+from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
+from seqmel.core.distributed import current_rank, process_group, raise_on_all_ranks
 from seqmel.core.progress import Progress, silent
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -136,19 +136,19 @@ def _shared(
     placed, scratch = resolve_device(asked.device), scratch_path(output)
     shard = asked.shard and check_shard(asked.shard)
     with contextlib.ExitStack() as stack:
-        rank = stack.enter_context(ranks(placed))
-        with failing_together():
+        rank = stack.enter_context(process_group(placed))
+        with raise_on_all_ranks():
             if rank.first:
                 check_output(output, overwrite=asked.overwrite, folder=False, reads=(events,))
-                stack.enter_context(scratch_beside(output))
-                with full_disk_in_words(output):
+                stack.enter_context(scratch_folder(output))
+                with translate_disk_full(output):
                     _encode_into(scratch / "sequences", model, events, shard)
-        with failing_together(), full_disk_in_words(output):
+        with raise_on_all_ranks(), translate_disk_full(output):
             sequences = _opened(scratch / "sequences", model, events, shard)
             _embed_share(scratch, model, sequences, placed, asked.reporter if rank.first else silent)
-        with failing_together():
+        with raise_on_all_ranks():
             if rank.first:
-                with written_beside(output) as partial:
+                with atomic_write(output) as partial:
                     write(partial, sequences.client_ids, _joined(scratch, model.encoder.output_size, len(sequences)))
         return len(sequences)
 
@@ -174,7 +174,7 @@ def _embed_share(
     rank = current_rank()
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", rank.local_index)
-    keep_large_blocks()
+    tune_malloc()
     encoder = model.encoder.to(device).eval()
     bounds = shares(1 + sequences.lengths.clamp(max=model.config.embedding.max_events), rank.count)
     own = torch.arange(bounds[rank.index], bounds[rank.index + 1])
@@ -194,4 +194,4 @@ def _joined(folder: Path, size: int, clients: int) -> Vectors:
             with other.open("rb") as part:
                 shutil.copyfileobj(part, file, 1 << 20)
             other.unlink()
-    return map_numbers(first, (clients, size), "r")
+    return map_vectors(first, (clients, size), "r")

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from seqmel.config import Config
-from seqmel.core.atomic_files import check_output, map_numbers, scratch_beside, written_beside
-from seqmel.core.device import keep_large_blocks, resolve_device, whole_float32, with_own_defaults
+from seqmel.core.atomic_files import atomic_write, check_output, map_vectors, scratch_folder
+from seqmel.core.device import disable_tf32, resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import ModelError
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.encoding.event_encoding import encode, sequence_schema
@@ -84,7 +84,7 @@ def embed_sequences(
     """
     most = config.embedding.max_events
     vectors = torch.empty(len(sequences), encoder.output_size)
-    with whole_float32(device):
+    with disable_tf32(device):
         for clients in token_batches(sequences.lengths.clamp(max=most), config.events_at_a_time):
             batch = sequences.whole(clients, most=most).to(device)
             vectors[clients] = encoder.embed(batch).float().cpu()
@@ -128,7 +128,7 @@ def embed(
         InputError: events that cannot be read, or lack a column that the model was trained with.
     """
     model, placed = as_model(model), resolve_device(device)
-    keep_large_blocks()
+    tune_malloc()
     encoder = model.encoder.to(placed).eval()
     total, chunks = sequence_chunks(model, events, shard=shard, empty=True)
     with as_progress(progress).task("embed", total, "clients") as task:
@@ -246,14 +246,14 @@ def embed_to_parquet(
     if how.streams:
         tables = (how.table(pa.table({client: ids}), vectors.numpy()) for ids, vectors in parts)
         return write_tables(output, tables, overwrite=asked.overwrite), size
-    with written_beside(output) as partial, scratch_beside(output) as scratch:
+    with atomic_write(output) as partial, scratch_folder(output) as scratch:
         found = []
         with (scratch / "vectors").open("wb") as file:
             for ids, vectors in parts:
                 found.append(ids)
                 file.write(np.ascontiguousarray(vectors[:, : how.dim].numpy()).tobytes())
         keys = pa.table({client: pa.chunked_array(found)})
-        write_vectors(partial, keys, map_numbers(scratch / "vectors", (len(keys), size), "r"), how)
+        write_vectors(partial, keys, map_vectors(scratch / "vectors", (len(keys), size), "r"), how)
     return len(keys), size
 
 
@@ -265,5 +265,5 @@ def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: b
     """
     output = Path(output)
     check_output(output, overwrite=overwrite, folder=False)
-    with written_beside(output) as partial:
+    with atomic_write(output) as partial:
         return vector_files.write_tables(partial, tables)

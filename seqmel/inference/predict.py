@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from seqmel.core.atomic_files import check_output, full_disk_in_words
+from seqmel.core.atomic_files import check_output, translate_disk_full
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ModelError
 from seqmel.core.progress import Reporting
@@ -122,7 +122,7 @@ def predict_as_of(
     found = vectors_as_of(
         model, events, moments, output, shard=asked.shard, device=asked.device, progress=asked.reporter
     )
-    with full_disk_in_words(output), found as (rows, vectors):
+    with translate_disk_full(output), found as (rows, vectors):
         return write_tables(output, prediction_tables_of(model, rows, vectors), overwrite=asked.overwrite)
 
 

@@ -24,8 +24,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from seqmel.core.atomic_files import allocate, check_output, map_numbers, scratch_beside, written_beside
-from seqmel.core.device import keep_large_blocks, resolve_device, with_own_defaults
+from seqmel.core.atomic_files import allocate, atomic_write, check_output, map_vectors, scratch_folder
+from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError, ModelError
 from seqmel.core.progress import Task
 from seqmel.data.encoding.event_encoding import encode
@@ -159,12 +159,12 @@ def embed_update(
     if is_prepared(events) or is_prepared(history):
         raise InputError(f"{events} is a folder of prepared sequences. An update takes the events themselves.")
     placed = resolve_device(asked.device)
-    keep_large_blocks()
-    with scratch_beside(output) as scratch:
+    tune_malloc()
+    with scratch_folder(output) as scratch:
         source = open_events_for(model, events, scratch, empty=True)
         if source.is_empty:
             return _nothing_new(model, source, state, output, how, shard)
-        with written_beside(state) as new_state, written_beside(output) as partial:
+        with atomic_write(state) as new_state, atomic_write(output) as partial:
             kept = _kept(state, model, shard)
             sequences = _encoded(model, source, scratch / "new.arrow", shard)
             sequences = sequences if kept is None else _with_ids_of(kept, sequences, state)
@@ -177,7 +177,7 @@ def embed_update(
             sequences = sequences.subset(torch.from_numpy(np.flatnonzero(usable)))
             shape = (len(sequences), model.encoder.output_size)
             allocate(scratch / "vectors", 4 * shape[0] * shape[1])
-            vectors = map_numbers(scratch / "vectors", shape, "r+") if len(sequences) else np.empty(shape, np.float32)
+            vectors = map_vectors(scratch / "vectors", shape, "r+") if len(sequences) else np.empty(shape, np.float32)
             run = _Update(model, sequences, vectors, placed, shard, seen, anew)
             with asked.reporter.task("update", len(sequences), "clients") as task:
                 known = run.write(new_state, state, task)
@@ -185,7 +185,7 @@ def embed_update(
             write_vectors(partial, keys, vectors, how)
             if skipped is not None:
                 ids = pa.table({model.schema.client: pa.array(left, sequences.client_ids.type)})
-                with written_beside(Path(skipped)) as listed:
+                with atomic_write(Path(skipped)) as listed:
                     pq.write_table(ids, listed)
     dimensions = how.dim or model.encoder.output_size
     done = Updated(len(sequences), run.new, known, dimensions, run.recomputed, tuple(left))
@@ -266,7 +266,7 @@ def _nothing_new(
     if kept is not None:
         keys = keys.cast(pa.schema([pa.field(model.schema.client, kept.field(0).type)]))
     size = model.encoder.output_size
-    with written_beside(output) as partial:
+    with atomic_write(output) as partial:
         write_vectors(partial, keys, np.empty((0, size), np.float32), how)
     known = pq.ParquetFile(state).metadata.num_rows if kept is not None else 0
     return Updated(0, 0, known, how.dim or size)

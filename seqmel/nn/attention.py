@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqmel.core.scatter import take_rows
-from seqmel.data.sequences.batch import SequenceBatch, sent
+from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 
 __all__ = ["Attend", "attention_over", "grouped", "nested"]
 
@@ -44,7 +44,7 @@ def nested(batch: SequenceBatch, *, causal: bool) -> Attend:
     """Attend to the events as they lie, without padding. Causal on a GPU only."""
     lengths = batch.lengths[batch.lengths > 0]  # an empty one takes no place among the events
     shortest, longest = int(lengths.min()), int(lengths.max())
-    offsets = sent(F.pad(lengths.cumsum(0), (1, 0)), batch.device)
+    offsets = to_device_async(F.pad(lengths.cumsum(0), (1, 0)), batch.device)
 
     def sequences(events: Tensor) -> Tensor:
         """(S, heads, ragged, d)"""
@@ -103,9 +103,11 @@ class _Group:
         places = real.flatten().nonzero()[:, 0]
 
         self.shape = tuple(events.shape)
-        self.events, self.flat = (sent(x, batch.device) for x in (events.flatten(), events.flatten()[places]))
+        self.events, self.flat = (
+            to_device_async(x, batch.device) for x in (events.flatten(), events.flatten()[places])
+        )
         whole = len(places) == real.numel()
-        self.real, self.places = (None if whole else sent(x, batch.device) for x in (real, places))
+        self.real, self.places = (None if whole else to_device_async(x, batch.device) for x in (real, places))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
         """(F, heads, d) for the real events of the group, in its order."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.core.distributed import summed
+from seqmel.core.distributed import all_reduce_sum
 from seqmel.core.scatter import take_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
@@ -25,7 +25,7 @@ _MONDAY = 3  # 1970-01-01 was a Thursday
 def _evened(kinds: Tensor, count: int) -> Tensor:
     """(E,) weights in inverse proportion to the share of an event's kind, or `_LEAST_SHARE` more; of mean 1 over all ranks."""
     counts = torch.zeros(count, dtype=torch.int64, device=kinds.device).index_add(0, kinds, torch.ones_like(kinds))
-    counts = summed(counts.float())
+    counts = all_reduce_sum(counts.float())
     shares = counts / counts.sum().clamp(min=1)
     weights = 1 / (shares + _LEAST_SHARE)
     return (weights / (weights * shares).sum().clamp(min=1e-6))[kinds]

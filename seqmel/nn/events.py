@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.core.scatter import grouped
+from seqmel.core.scatter import sort_by_index
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 from seqmel.nn.products import Linear
@@ -42,7 +42,7 @@ class _WeightedRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         rows, weights = ctx.saved_tensors
-        order, begins = grouped(rows.reshape(-1), ctx.size)
+        order, begins = sort_by_index(rows.reshape(-1), ctx.size)
         d_table = F.embedding_bag(
             order // rows.shape[1], gradients[0].contiguous(), offsets=begins,
             mode="sum", per_sample_weights=weights.reshape(-1)[order],

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from seqmel.data.sequences.batch import SequenceBatch, sent
+from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.nn.gru import GRU
 from seqmel.nn.layer import PackedLayout, recurrent_layer
 from seqmel.nn.lstm import LSTM
@@ -56,7 +56,7 @@ class Packing:
         counts = torch.bincount(lengths, minlength=longest + 1)
         sizes = (len(lengths) - counts.cumsum(0))[:longest]
         begins = sizes.cumsum(0) - sizes
-        begins, rank, ranked = (sent(x, batch.device) for x in (begins, rank, ranked))
+        begins, rank, ranked = (to_device_async(x, batch.device) for x in (begins, rank, ranked))
         back = begins.index_select(0, batch.places()) + rank.index_select(0, batch.sequence_index)
         order = torch.empty_like(back).scatter_(0, back, torch.arange(len(back), device=batch.device))
         return cls(order, back, sizes.tolist(), ranked)

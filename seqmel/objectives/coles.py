@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from seqmel.config import Config
 from seqmel.config.options.losses import PMLOptions
-from seqmel.core.distributed import gathered
+from seqmel.core.distributed import all_gather_with_grad
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.losses import LOSSES, MetricLoss
 from seqmel.objectives.losses.pml import PMLLoss
@@ -63,7 +63,10 @@ class CoLES(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar, in float32: similarities in bfloat16 are too coarse to learn from."""
-        projected, clients = gathered(self.head(encoded.vectors)), gathered(encoded.batch.clients)
+        projected, clients = (
+            all_gather_with_grad(self.head(encoded.vectors)),
+            all_gather_with_grad(encoded.batch.clients),
+        )
         with torch.autocast(projected.device.type, enabled=False):
             vectors = F.normalize(projected.float(), dim=1) if self.loss.unit else projected.float()
             self.loss.grow(encoded.share_done)

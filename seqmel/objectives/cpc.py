@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.core.distributed import gathered
+from seqmel.core.distributed import all_gather_with_grad
 from seqmel.core.scatter import take_rows
-from seqmel.data.sequences.batch import sent
+from seqmel.data.sequences.batch import to_device_async
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.losses.pairs import masked_logsumexp
 from seqmel.objectives.parts import nothing
@@ -69,11 +69,13 @@ class CPC(nn.Module):
         costs, asked = [], 0
         for step, ahead in enumerate(self.ahead, 1):
             places = (left >= step).nonzero()[:, 0]
-            places = sent(places[torch.randperm(len(places))[: self.max_events]], events.device)
+            places = to_device_async(places[torch.randperm(len(places))[: self.max_events]], events.device)
             found = places + step
-            queries = gathered(ahead(take_rows(states, places)))
-            keys = gathered(self.to_key(take_rows(states, found)[:, : self.event_size]))
-            cost = self._step(queries, keys, gathered(clients[found]), gathered(events.time[found]))
+            queries = all_gather_with_grad(ahead(take_rows(states, places)))
+            keys = all_gather_with_grad(self.to_key(take_rows(states, found)[:, : self.event_size]))
+            cost = self._step(
+                queries, keys, all_gather_with_grad(clients[found]), all_gather_with_grad(events.time[found])
+            )
             costs.append(cost / len(queries) if len(queries) else nothing(self))
             asked += len(queries) > 0
         return torch.stack(costs).sum() / max(1, asked)

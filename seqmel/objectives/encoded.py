@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqmel.core.scatter import take_rows
-from seqmel.data.sequences.batch import SequenceBatch, sent
+from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.pooling import side_by_side
 from seqmel.objectives.parts import rows_of_runs, runs
@@ -40,7 +40,7 @@ class ViewBatch:
 
     def to(self, device: torch.device | str) -> ViewBatch:
         """The same views on another device."""
-        clients, others = (sent(x, device) for x in (self.clients, self.others))
+        clients, others = (to_device_async(x, device) for x in (self.clients, self.others))
         return replace(self, sequences=self.sequences.to(device), clients=clients, others=others)
 
 
@@ -111,7 +111,7 @@ class Encoded:
             return events, self.states
         begins = events.lengths.cumsum(0) - events.lengths
         lengths = events.lengths[chosen]
-        rows = sent(rows_of_runs(begins[chosen], lengths), events.device)
+        rows = to_device_async(rows_of_runs(begins[chosen], lengths), events.device)
         few = runs(events, begins[chosen], lengths)
         if not self.encoder.compares_events_alone or "parts" in vars(self):
             return few, take_rows(self.states, rows)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from seqmel.core.distributed import mean_over_ranks
+from seqmel.core.distributed import all_reduce_mean
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
@@ -38,4 +38,4 @@ class EventPrediction(nn.Module):
         view = events.sequence_index
         costs = self.decoder.costs(encoded.vectors, encoded.batch.others[view], events)
         lengths = events.offsets.diff().clamp(min=1)
-        return mean_over_ranks((costs / lengths[view]).sum(), len(events))
+        return all_reduce_mean((costs / lengths[view]).sum(), len(events))

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from seqmel.core.distributed import gathered
+from seqmel.core.distributed import all_gather_with_grad
 from seqmel.objectives.encoded import Encoded
 
 __all__ = ["Labelled"]
@@ -30,7 +30,10 @@ class Labelled(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a float32 scalar; where several processes train together, that of the views of all."""
-        outputs, codes = gathered(self.head(encoded.vectors)), gathered(self.codes[encoded.batch.clients])
+        outputs, codes = (
+            all_gather_with_grad(self.head(encoded.vectors)),
+            all_gather_with_grad(self.codes[encoded.batch.clients]),
+        )
         with torch.autocast(outputs.device.type, enabled=False):
             return self.loss(outputs.float(), codes)
 

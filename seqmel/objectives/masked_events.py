@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.core.distributed import mean_over_ranks
+from seqmel.core.distributed import all_reduce_mean
 from seqmel.core.scatter import take_rows
-from seqmel.data.sequences.batch import sent
+from seqmel.data.sequences.batch import to_device_async
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
@@ -48,7 +48,7 @@ class MaskedEvents(nn.Module):
         """The loss of a batch, a scalar in nats a hidden event; at least one event is hidden."""
         events = encoded.batch.sequences
         count = max(1, round(self.mask_ratio * events.events))
-        hidden = sent(torch.randperm(events.events)[:count].sort().values, events.device)
+        hidden = to_device_async(torch.randperm(events.events)[:count].sort().values, events.device)
         states = take_rows(encoded.encoder.states(events, hidden=hidden, stand_in=self.stand_in), hidden)
         rows = torch.arange(len(hidden), device=events.device)
-        return mean_over_ranks(self.decoder.costs(states, rows, events.take(hidden)).sum(), len(hidden))
+        return all_reduce_mean(self.decoder.costs(states, rows, events.take(hidden)).sum(), len(hidden))

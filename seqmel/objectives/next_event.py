@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.core.distributed import mean_over_ranks
+from seqmel.core.distributed import all_reduce_mean
 from seqmel.core.scatter import take_rows
-from seqmel.data.sequences.batch import sent
+from seqmel.data.sequences.batch import to_device_async
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.decoder import EventDecoder
 from seqmel.objectives.encoded import Encoded
@@ -56,8 +56,8 @@ class NextEvent(nn.Module):
         begins = events.lengths.cumsum(0) - events.lengths
         first[begins[events.lengths > 0]] = True
         targets = (~first).nonzero()[:, 0]
-        targets = sent(targets[torch.randperm(len(targets))[: self.max_events]], events.device)
+        targets = to_device_async(targets[torch.randperm(len(targets))[: self.max_events]], events.device)
         rows = torch.arange(len(targets), device=events.device)
         gaps = events.time.index_select(0, targets) - events.time.index_select(0, targets - 1)
         costs = self.decoder.costs(take_rows(states, targets - 1), rows, events.take(targets), gaps=gaps)
-        return mean_over_ranks(costs.sum(), len(targets))
+        return all_reduce_mean(costs.sum(), len(targets))

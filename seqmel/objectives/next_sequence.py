@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.core.distributed import mean_over_ranks
+from seqmel.core.distributed import all_reduce_mean
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import answer_head, nothing, vectors_of_runs, views_of_others
 
@@ -40,7 +40,7 @@ class NextSequence(nn.Module):
         events, clients = encoded.batch.sequences, encoded.batch.clients_on_host
         views = (events.lengths >= 2).nonzero()[:, 0]
         if len(clients[views].unique()) < 2:
-            return mean_over_ranks(nothing(self), 0)
+            return all_reduce_mean(nothing(self), 0)
         others = views_of_others(clients, views)
         half, ends = events.lengths // 2, events.lengths.cumsum(0)
         length = torch.minimum(half[views], half[others])
@@ -48,7 +48,7 @@ class NextSequence(nn.Module):
         starts = torch.cat([first_ends - length, (ends - half)[views], (ends - half)[others]])
         first, follows, foreign = vectors_of_runs(encoded.encoder, events, starts, length.repeat(3)).chunk(3)
         costs = F.softplus(-self._follows(first, follows)) + F.softplus(self._follows(first, foreign))
-        return mean_over_ranks(costs.sum(), 2 * len(views))
+        return all_reduce_mean(costs.sum(), 2 * len(views))
 
     def _follows(self, first: Tensor, second: Tensor) -> Tensor:
         """(R,) log-odds that the second parts follow on the first."""

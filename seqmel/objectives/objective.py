@@ -22,7 +22,7 @@ from seqmel.config.options.objectives import (
     SequenceOrderOptions,
     SupervisedContrastiveOptions,
 )
-from seqmel.core.distributed import share
+from seqmel.core.distributed import local_shard
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import VIEWS
 from seqmel.data.views.drawn_views import of_clients
@@ -80,7 +80,7 @@ class Objective(nn.Module):
         Where several processes train together, each draws those of all clients and gathers those of its share.
         """
         times = sequences.times(clients) if self.views.needs_times else None
-        views = of_clients(self.views.draw(clients, sequences.lengths[clients], generator, times), share(clients))
+        views = of_clients(self.views.draw(clients, sequences.lengths[clients], generator, times), local_shard(clients))
         return ViewBatch.of(sequences.gather(views.clients, views.starts, views.lengths, views.events), views.clients)
 
     def seed(self, number: int, device: torch.device | str) -> None:

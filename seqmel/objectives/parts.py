@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seqmel.data.sequences.batch import SequenceBatch, sent
+from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.nn.encoder import SequenceEncoder
 
 __all__ = ["answer_head", "nothing", "rows_of_runs", "runs", "vectors_of_runs", "views_of_others"]
@@ -36,8 +36,8 @@ def runs(events: SequenceBatch, starts: Tensor, lengths: Tensor) -> SequenceBatc
         lengths: (R,) int64 on the host, events of each run.
     """
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    taken = events.take(sent(rows_of_runs(starts, lengths), events.device))
-    return SequenceBatch(taken.columns, taken.time, sent(offsets, events.device), lengths)
+    taken = events.take(to_device_async(rows_of_runs(starts, lengths), events.device))
+    return SequenceBatch(taken.columns, taken.time, to_device_async(offsets, events.device), lengths)
 
 
 def vectors_of_runs(encoder: SequenceEncoder, events: SequenceBatch, starts: Tensor, lengths: Tensor) -> Tensor:

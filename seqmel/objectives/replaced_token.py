@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.core.distributed import mean_over_ranks
-from seqmel.data.sequences.batch import SequenceBatch, sent
+from seqmel.core.distributed import all_reduce_mean
+from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import answer_head, nothing
 
@@ -42,7 +42,7 @@ def corrupted(events: SequenceBatch, share: float, feature_fraction: float) -> t
     changed = torch.zeros(events.events, dtype=torch.bool, device=events.device)
     columns = {}
     for i, (name, values) in enumerate(events.columns.items()):
-        into, giver = (sent(x[swapped[:, i]], events.device) for x in (chosen, donors))
+        into, giver = (to_device_async(x[swapped[:, i]], events.device) for x in (chosen, donors))
         columns[name] = values.index_copy(0, into, values.index_select(0, giver))
         same = (columns[name] == values) | (columns[name].isnan() & values.isnan())
         changed |= ~same
@@ -70,8 +70,8 @@ class ReplacedToken(nn.Module):
     def forward(self, encoded: Encoded) -> Tensor:
         """The loss of a batch, a scalar in nats an event; zero where there are not two events."""
         if encoded.batch.sequences.events < 2:
-            return mean_over_ranks(nothing(self), 0)
+            return all_reduce_mean(nothing(self), 0)
         events, changed = corrupted(encoded.batch.sequences, self.corrupt_ratio, self.feature_fraction)
         scores = self.head(encoded.encoder.states(events))[:, 0].float()
         costs = F.binary_cross_entropy_with_logits(scores, changed.float(), reduction="sum")
-        return mean_over_ranks(costs, events.events)
+        return all_reduce_mean(costs, events.events)

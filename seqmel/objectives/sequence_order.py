@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.core.distributed import mean_over_ranks
+from seqmel.core.distributed import all_reduce_mean
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.parts import answer_head, nothing, vectors_of_runs
 
@@ -39,11 +39,11 @@ class SequenceOrder(nn.Module):
         events = encoded.batch.sequences
         views = (events.lengths >= 2).nonzero()[:, 0]
         if not len(views):
-            return mean_over_ranks(nothing(self), 0)
+            return all_reduce_mean(nothing(self), 0)
         half = events.lengths[views] // 2
         ends = events.lengths.cumsum(0)[views]
         starts = torch.cat([ends - events.lengths[views], ends - half])
         first, second = vectors_of_runs(encoded.encoder, events, starts, half.repeat(2)).chunk(2)
         right, wrong = self.head(torch.cat([first, second], dim=1)), self.head(torch.cat([second, first], dim=1))
         costs = F.softplus(-right.float()) + F.softplus(wrong.float())
-        return mean_over_ranks(costs.sum(), 2 * len(views))
+        return all_reduce_mean(costs.sum(), 2 * len(views))

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from seqmel.core.atomic_files import check_output, scratch_beside, written_beside
-from seqmel.core.device import keep_large_blocks, resolve_device, with_own_defaults
+from seqmel.core.atomic_files import atomic_write, check_output, scratch_folder
+from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.embedding_metrics import collapsed
 from seqmel.core.errors import ConfigError, InputError, ModelError
 from seqmel.core.progress import Progress, Reporting, as_progress
@@ -90,10 +90,10 @@ def write_report(
         raise ConfigError(f"{output} is a folder. Name an HTML file to write, such as {output / 'report.html'}.")
     check_output(output, overwrite=overwrite, folder=False, reads=(events, embeddings, labels, *scores))
     placed = resolve_device(device)
-    keep_large_blocks()
+    tune_malloc()
     quality = tables([found for path in scores for found in read_scores(path)])
     given = read_embeddings(embeddings, client=model.schema.client) if embeddings is not None else None
-    with scratch_beside(output) as scratch:
+    with scratch_folder(output) as scratch:
         sequences = _sequences(model, events, scratch, progress)
         ids = pd.Index(sequences.client_ids.to_pandas())
         client = client or (likely_client(labels, model.schema.client) if labels is not None else None)
@@ -126,7 +126,7 @@ def write_report(
         clients=people,
     )
     text = render(page)
-    with written_beside(output) as partial:
+    with atomic_write(output) as partial:
         partial.write_text(text, encoding="utf-8")
     return len(text.encode())
 

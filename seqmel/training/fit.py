@@ -23,7 +23,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from seqmel.config import Config
 from seqmel.config.options.training import FinetuningOptions, TrainingOptions
-from seqmel.core.device import keep_few_kernels, keep_large_blocks, resolve_device, resolve_precision, with_own_defaults
+from seqmel.core.device import limit_onednn_cache, resolve_device, resolve_precision, tune_malloc, with_own_defaults
 from seqmel.core.distributed import current_rank
 from seqmel.core.embedding_metrics import collapsed
 from seqmel.core.errors import ModelError, TrainingError
@@ -77,8 +77,8 @@ def fit(
         SeqmelError: labels that the objective names and that cannot be read, or do not fit the clients.
     """
     device = own_device(config)
-    keep_large_blocks()
-    keep_few_kernels(recurrent=config.recurrent)
+    tune_malloc()
+    limit_onednn_cache(recurrent=config.recurrent)
     config = settle(config, sequences)
     split = split_clients(sequences, config)
     _check_shares(config, split)

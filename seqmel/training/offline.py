@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seqmel.config import Config
-from seqmel.core.distributed import from_first, gathered, share
+from seqmel.core.distributed import all_gather_with_grad, broadcast_from_rank0, local_shard
 from seqmel.core.embedding_metrics import unit_vectors
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.samplers import OfflineHard
@@ -52,7 +52,7 @@ class OfflineMining(lightning.Callback):
         """Before the first batch of the epoch is drawn."""
         epoch = trainer.current_epoch
         if self.sampler.due(epoch):
-            self.sampler.pool = from_first(
+            self.sampler.pool = broadcast_from_rank0(
                 self.sampler.mine(self._vectors, generator(self.config.seed, Stream.OFFLINE_MINING, epoch))
             )
 
@@ -60,11 +60,11 @@ class OfflineMining(lightning.Callback):
     def _vectors(self, clients: Tensor) -> Tensor:
         training = self.encoder.training
         self.encoder.eval()
-        vectors = embed_sequences(self.encoder, self.sequences.subset(share(clients)), self.config, device=self.device)[
-            :, : self.encoder.vector_size
-        ]
+        vectors = embed_sequences(
+            self.encoder, self.sequences.subset(local_shard(clients)), self.config, device=self.device
+        )[:, : self.encoder.vector_size]
         self.encoder.train(training)
-        return unit_vectors(gathered(vectors).to(self.device))
+        return unit_vectors(all_gather_with_grad(vectors).to(self.device))
 
     def state_dict(self) -> dict[str, Any]:
         """The pool belongs to the state."""

@@ -15,17 +15,17 @@ from typing import Any
 from seqmel.config import Config, as_config
 from seqmel.config.renames import with_new_names
 from seqmel.core.atomic_files import (
-    alone,
+    atomic_write,
     check_output,
-    full_disk_in_words,
+    exclusive_lock,
+    file_stamps,
     move_into_place,
     partial_path,
-    stamp,
-    written_beside,
+    translate_disk_full,
 )
 from seqmel.core.checksums import parse_json
 from seqmel.core.device import with_own_defaults
-from seqmel.core.distributed import current_rank, first_before_others, launched, ranks, wait
+from seqmel.core.distributed import barrier, current_rank, is_launched, process_group, rank_zero_first
 from seqmel.core.errors import ConfigError, OutputError, SchemaError, SeqmelError
 from seqmel.core.progress import Progress, Reporting, as_progress, record, silent
 from seqmel.data.encoding.event_encoding import encode
@@ -61,7 +61,7 @@ def prepare(
     """
     output, model = Path(output), None if model is None else as_model(model)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
-    with written_beside(output) as partial:
+    with atomic_write(output) as partial:
         _prepare_into(partial, events, as_config(config), model, as_progress(progress))
     return open_prepared(output)
 
@@ -132,11 +132,11 @@ def train(
     from seqmel.core.device import resolve_device
 
     device = resolve_device(config.device)
-    if config.devices > 1 and not launched():
+    if config.devices > 1 and not is_launched():
         raise ConfigError(
             f"devices is {config.devices}, and this is one process. Start several: seqmel train --devices, or torchrun."
         )
-    with ranks(device) as rank:
+    with process_group(device) as rank:
         return _train(events, output, config, resume, overwrite, as_progress(progress) if rank.first else silent)
 
 
@@ -154,7 +154,7 @@ def _train(events: Events, output: Path, config: Config, resume: bool, overwrite
         return output
 
     def learnt(work: Path) -> Model:
-        with first_before_others():
+        with rank_zero_first():
             prepared = prepared_in(work, events, config, None, progress)
         return _trained(work, prepared, config, None, progress)
 
@@ -166,7 +166,7 @@ def _train(events: Events, output: Path, config: Config, resume: bool, overwrite
             write_model(work / "model", model)
     else:
         learnt(partial_path(output))
-    wait()
+    barrier()
     return output
 
 
@@ -198,7 +198,7 @@ def train_model(
         _check_shape(initial, config)
     with (
         tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder,
-        full_disk_in_words(Path(folder), "train again"),
+        translate_disk_full(Path(folder), "train again"),
     ):
         work = Path(folder)
         return _trained(work, prepared_in(work, events, config, initial, progress), config, initial, progress)
@@ -249,13 +249,13 @@ def unfinished(
     Where it fails the folder stays if an epoch is finished in it, which can be gone on with, and is removed if none is.
     """
     seen = _seen(events)
-    with alone(partial_path(output), output):
+    with exclusive_lock(partial_path(output), output):
         work = _work_folder(output, wanted, seen, resume=resume, overwrite=overwrite)
         try:
-            with full_disk_in_words(output, "run it again with --resume"):
+            with translate_disk_full(output, "run it again with --resume"):
                 for name, value in (("events.json", seen), ("options.json", wanted)):
                     if not (work / name).is_file():
-                        with written_beside(work / name) as partial:
+                        with atomic_write(work / name) as partial:
                             partial.write_text(json.dumps(value), encoding="utf-8")
                 yield work
                 move_into_place(work / "model", output)
@@ -270,7 +270,7 @@ def _seen(events: Events) -> list[list[str | int]] | None:
     """What tells these events from others, where they lie in files; None of those in memory."""
     if not is_paths(events):
         return None
-    return stamp(sorted(Path(events).iterdir()) if is_prepared(events) else event_files(events))
+    return file_stamps(sorted(Path(events).iterdir()) if is_prepared(events) else event_files(events))
 
 
 def _work_folder(output: Path, wanted: dict[str, Any], seen: Any, *, resume: bool, overwrite: bool) -> Path:

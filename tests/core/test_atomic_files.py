@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from seqmel.core.atomic_files import (
-    check_not_read,
+    atomic_write,
+    check_not_input,
     check_output,
     move_into_place,
     partial_path,
-    scratch_beside,
-    written_beside,
+    scratch_folder,
 )
 from seqmel.core.errors import OutputError
 
 
 def test_a_result_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "result.txt"
-    with written_beside(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("done")
         assert not path.exists()
         assert partial == partial_path(path)
@@ -39,7 +39,7 @@ def test_a_failure_leaves_what_was_there_and_no_part(error: type[BaseException],
     path.write_text("before")
 
     def fail() -> None:
-        with written_beside(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("half")
             raise error
 
@@ -53,12 +53,12 @@ def test_what_an_earlier_run_left_half_written_does_not_get_in_the_way(tmp_path:
     path = tmp_path / "result"
     partial_path(path).mkdir()
     (partial_path(path) / "old").touch()
-    with written_beside(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("done")
     assert path.read_text() == "done"
 
 
-@pytest.mark.parametrize("beside", [written_beside, scratch_beside])
+@pytest.mark.parametrize("beside", [atomic_write, scratch_folder])
 def test_two_runs_never_make_one_result_at_the_same_time(
     beside: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
 ) -> None:
@@ -75,17 +75,17 @@ def test_two_runs_never_make_one_result_at_the_same_time(
 
 def test_what_a_killed_run_held_is_free_again(tmp_path: Path) -> None:
     held = (
-        "import sys, pathlib, seqmel.core.atomic_files as f\nwith f.written_beside(pathlib.Path(sys.argv[1])) as p:"
+        "import sys, pathlib, seqmel.core.atomic_files as f\nwith f.atomic_write(pathlib.Path(sys.argv[1])) as p:"
         "\n    p.touch(); print(flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", held, str(tmp_path / "result")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
-        with pytest.raises(OutputError, match="Another run"), written_beside(tmp_path / "result"):
+        with pytest.raises(OutputError, match="Another run"), atomic_write(tmp_path / "result"):
             pass
         process.kill()
-    with written_beside(tmp_path / "result") as partial:
+    with atomic_write(tmp_path / "result") as partial:
         partial.write_text("done")
     assert [path.name for path in tmp_path.iterdir()] == ["result"]
 
@@ -93,7 +93,7 @@ def test_what_a_killed_run_held_is_free_again(tmp_path: Path) -> None:
 def test_a_folder_is_replaced_by_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "model"
     for content in ("first", "second"):
-        with written_beside(path) as partial:
+        with atomic_write(path) as partial:
             partial.mkdir()
             (partial / content).touch()
     assert [file.name for file in path.iterdir()] == ["second"]
@@ -109,7 +109,7 @@ def test_a_file_is_replaced_by_a_file(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
     def fill() -> None:
-        with written_beside(tmp_path / "result") as partial:
+        with atomic_write(tmp_path / "result") as partial:
             partial.write_text("half")
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -175,7 +175,7 @@ def test_what_is_read_is_not_replaced_nor_a_folder_around_it(tmp_path: Path, mon
     check_output(
         tmp_path / "demo" / "vectors.parquet", overwrite=True, folder=False, reads=(data, data.parent, "*.parquet")
     )
-    check_not_read(None, data)
+    check_not_input(None, data)
 
 
 def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
     (tmp_path / "model" / "vocabulary.json").touch()
 
     def write() -> None:
-        with written_beside(tmp_path / "model") as partial:
+        with atomic_write(tmp_path / "model") as partial:
             partial.write_text("embeddings")
 
     with pytest.raises(OutputError, match="is a folder; a file will not replace it"):
@@ -209,7 +209,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
 def test_a_scratch_folder_is_gone_in_the_end_and_begins_empty(tmp_path: Path) -> None:
     (tmp_path / "out.scratch").mkdir()
     (tmp_path / "out.scratch" / "left").write_text("by a run that was killed")
-    with scratch_beside(tmp_path / "out") as folder:
+    with scratch_folder(tmp_path / "out") as folder:
         assert list(folder.iterdir()) == []
         (folder / "file").write_text("work")
     assert list(tmp_path.iterdir()) == []

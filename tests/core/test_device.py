@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from seqmel.core.device import (
-    keep_few_kernels,
-    keep_large_blocks,
+    disable_tf32,
+    limit_onednn_cache,
     resolve_device,
     resolve_precision,
-    whole_float32,
+    tune_malloc,
     with_own_defaults,
 )
 from seqmel.core.errors import ConfigError
@@ -65,15 +65,15 @@ def test_auto_takes_bfloat16_only_where_it_is_computed_in(
 
 
 def test_keeping_large_blocks_can_be_asked_for_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    keep_large_blocks()
+    tune_malloc()
     monkeypatch.setattr("sys.platform", "darwin")
-    keep_large_blocks()
+    tune_malloc()
 
 
 def test_what_the_environment_says_of_kept_kernels_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
-    keep_few_kernels(recurrent=False)
+    limit_onednn_cache(recurrent=False)
     found = (os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"], os.environ["LRU_CACHE_CAPACITY"])
     monkeypatch.delenv("LRU_CACHE_CAPACITY")
     assert found == ("7", "16")
@@ -84,7 +84,7 @@ def test_cudnn_does_not_round_factors_where_vectors_are_made_and_may_again_after
     device: str, rounds: bool
 ) -> None:
     assert torch.backends.cudnn.allow_tf32
-    with whole_float32(device):
+    with disable_tf32(device):
         assert torch.backends.cudnn.allow_tf32 == rounds
     assert torch.backends.cudnn.allow_tf32
 

@@ -13,7 +13,7 @@ import pytest
 from small import card_events, tiny_config
 
 from seqmel.cli.main import main
-from seqmel.core.atomic_files import allocate, full_disk_in_words
+from seqmel.core.atomic_files import allocate, translate_disk_full
 from seqmel.core.errors import OutputError
 from seqmel.inference.as_of import embed_as_of
 from seqmel.inference.update import embed_update
@@ -32,13 +32,13 @@ def full(*_: Any, **__: Any) -> Any:
 def test_a_write_that_the_system_refuses_for_want_of_space_is_said() -> None:
     with (
         pytest.raises(OutputError, match=r"The disk is full; out was not written\. Free space and run it again\."),
-        full_disk_in_words(Path("out")),
+        translate_disk_full(Path("out")),
     ):
         Path("/dev/full").write_bytes(b"x")
 
 
 def test_other_errors_are_left_as_they_are() -> None:
-    with pytest.raises(FileNotFoundError), full_disk_in_words(Path("out")):
+    with pytest.raises(FileNotFoundError), translate_disk_full(Path("out")):
         Path("/no/such/folder/file").write_bytes(b"x")
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqmel.core.scatter import _SumRows, _TakeRows, sum_rows, take_cells, take_rows
+from seqmel.core.scatter import _SumRows, _TakeRows, gather_2d, sum_rows, take_rows
 
 PLACES = torch.tensor([3, 0, 3, 1, 3, 0])
 COUNT = 5
@@ -38,8 +38,8 @@ def test_rows_are_taken_and_their_gradients_added_up(taken: object, width: tuple
 
 def test_cells_are_those_of_an_index() -> None:
     x, column = values(COUNT, 3), torch.tensor([0, 2, 0, 1, 2, 0])
-    assert take_cells(x, PLACES, column).equal(x[PLACES, column])
-    assert take_cells(x.t(), column, PLACES).equal(x[PLACES, column])
+    assert gather_2d(x, PLACES, column).equal(x[PLACES, column])
+    assert gather_2d(x.t(), column, PLACES).equal(x[PLACES, column])
 
 
 @pytest.mark.parametrize("many", [0, 1])
@@ -57,7 +57,7 @@ def test_the_gradient_of_many_taken_cells_is_the_same_on_every_run() -> None:
     weight = torch.rand(100_000, generator=random)
 
     def gradient() -> Tensor:
-        (found,) = torch.autograd.grad((take_cells(x, row, column) * weight).sum(), x)
+        (found,) = torch.autograd.grad((gather_2d(x, row, column) * weight).sum(), x)
         return found
 
     first = gradient()

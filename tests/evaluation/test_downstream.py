@@ -61,7 +61,7 @@ def test_columns_without_differences_change_nothing() -> None:
 
 
 def test_of_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downstream, "MOST_CLIENTS", 200)
+    monkeypatch.setattr(downstream, "MAX_CLIENTS", 200)
     x, signal = drawn()
     y = (signal > 0).astype(np.int64)
     found = LinearProbe(1).predict(x, y, x, 2)

@@ -38,7 +38,7 @@ SOME, NOBODY = (2, 3), (8, 500)
 def _as_rank(index: int, port: int, folder: Path, work: Callable[[Path, Path, int], Any]) -> None:
     os.environ |= _environment(index, 2, port)
     torch.set_num_threads(1)
-    with parallel.ranks(torch.device("cpu")):
+    with parallel.process_group(torch.device("cpu")):
         torch.save(work(folder / "model", folder, index), folder / f"found-{index}")
 
 

@@ -16,7 +16,7 @@ from small import SCHEMA, card_events, fitted, tiny_config
 from typer.testing import CliRunner
 
 import seqmel.inference.update
-from seqmel.core.atomic_files import alone, partial_path
+from seqmel.core.atomic_files import exclusive_lock, partial_path
 from seqmel.core.errors import InputError, ModelError, OutputError, SchemaError
 from seqmel.inference.embed import embed
 from seqmel.inference.update import embed_update
@@ -82,7 +82,7 @@ def test_a_state_is_brought_up_to_date_by_one_run_at_a_time(tmp_path: Path) -> N
     first, second = periods(2)
     embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
     before = (tmp_path / "s").read_bytes()
-    with alone(partial_path(tmp_path / "s"), tmp_path / "s"), pytest.raises(OutputError, match="Another run"):
+    with exclusive_lock(partial_path(tmp_path / "s"), tmp_path / "s"), pytest.raises(OutputError, match="Another run"):
         embed_update(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
     assert (tmp_path / "s").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "s"]

@@ -121,7 +121,7 @@ def _learnt(options: dict[str, Any]) -> dict[str, Any]:
     gradients = {}
     for name, weights in [*encoder.named_parameters(), *objective.named_parameters()]:
         gradient = torch.zeros_like(weights) if weights.grad is None else weights.grad
-        if parallel.together():
+        if parallel.is_distributed():
             torch.distributed.all_reduce(gradient)
             gradient = gradient / parallel.current_rank().count
         gradients[name] = gradient
@@ -135,7 +135,7 @@ def _as_rank(index: int, count: int, port: int, folder: Path, work: Callable[[],
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
     torch.set_num_threads(1)
-    with parallel.ranks(torch.device("cpu")):
+    with parallel.process_group(torch.device("cpu")):
         torch.save(work(), folder / f"{index}.pt")
 
 
@@ -146,9 +146,9 @@ def _all_learnt() -> dict[str, Any]:
 def _uneven() -> dict[str, Any]:
     rank = parallel.current_rank()
     rows = torch.full((3 * rank.index, 2), float(rank.index), requires_grad=True)
-    found = parallel.gathered(rows)
+    found = parallel.all_gather_with_grad(rows)
     (found * torch.arange(1.0, 7.0).reshape(3, 2)).sum().backward()
-    nothing = parallel.mean_over_ranks(torch.zeros(()), 0)
+    nothing = parallel.all_reduce_mean(torch.zeros(()), 0)
     return {"rows": found.detach(), "gradient": rows.grad, "nothing": float(nothing)}
 
 
@@ -168,7 +168,7 @@ def mined() -> Tensor:
 
 
 def _all_work() -> dict[str, Any]:
-    first = parallel.from_first(torch.tensor([7, parallel.current_rank().index]))
+    first = parallel.broadcast_from_rank0(torch.tensor([7, parallel.current_rank().index]))
     return {"learnt": _all_learnt(), "uneven": _uneven(), "mined": mined(), "first": first}
 
 

@@ -64,14 +64,14 @@ def embed(
     from seqmel.api.model import load
     from seqmel.cli.log import logged
     from seqmel.core.atomic_files import check_parquet_name
-    from seqmel.core.distributed import launched
+    from seqmel.core.distributed import is_launched
     from seqmel.core.progress import record
     from seqmel.data.sources.shard import shard_of
     from seqmel.data.tables.number_types import NumberType
     from seqmel.data.tables.vector_files import LAYOUTS
 
     check_parquet_name(output)
-    several = (devices or 1) > 1 or launched()
+    several = (devices or 1) > 1 or is_launched()
     check_together(as_of=as_of, state=state, shard=shard, engine=engine, several=several, spelled=flag)
     options: dict[str, Any] = {
         "as_of": as_of, "state": state, "history": history, "skipped": skipped, "shard": shard, "engine": engine,

@@ -29,12 +29,12 @@ def predict(
     from seqmel.api.model import load
     from seqmel.cli.log import logged
     from seqmel.core.atomic_files import check_parquet_name
-    from seqmel.core.distributed import launched
+    from seqmel.core.distributed import is_launched
     from seqmel.core.progress import record
     from seqmel.data.sources.shard import shard_of
 
     check_parquet_name(output)
-    check_together(as_of=as_of, several=(devices or 1) > 1 or launched(), spelled=flag)
+    check_together(as_of=as_of, several=(devices or 1) > 1 or is_launched(), spelled=flag)
     share = shard_of(shard) if shard is not None else None
     options: dict[str, Any] = {"as_of": as_of, "shard": share, "device": device_option(device), "overwrite": overwrite}
     given = {"model": model, "events": events, "output": output, **options, "shard": shard}

@@ -8,12 +8,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["NO_TIME", "SequenceBatch", "sent"]
+__all__ = ["NO_TIME", "SequenceBatch", "to_device_async"]
 
 NO_TIME = -(2**63)
 
 
-def sent(values: Tensor, device: torch.device | str) -> Tensor:
+def to_device_async(values: Tensor, device: torch.device | str) -> Tensor:
     """The values on a device, whose work goes on meanwhile.
 
     To a GPU they go by way of page-locked memory, of which torch keeps what is given back: from any other memory the host may
@@ -60,9 +60,16 @@ class SequenceBatch:
 
     def to(self, device: torch.device | str) -> SequenceBatch:
         """The same batch on another device."""
-        columns = {name: sent(values, device) for name, values in self.columns.items()}
-        previous, now = (None if x is None else sent(x, device) for x in (self.previous_time, self.now))
-        return SequenceBatch(columns, sent(self.time, device), sent(self.offsets, device), self.lengths, previous, now)
+        columns = {name: to_device_async(values, device) for name, values in self.columns.items()}
+        previous, now = (None if x is None else to_device_async(x, device) for x in (self.previous_time, self.now))
+        return SequenceBatch(
+            columns,
+            to_device_async(self.time, device),
+            to_device_async(self.offsets, device),
+            self.lengths,
+            previous,
+            now,
+        )
 
     @cached_property
     def sequence_index(self) -> Tensor:
@@ -75,7 +82,7 @@ class SequenceBatch:
     def first_events(self) -> Tensor:
         """int64, which event is the first of each sequence that has events."""
         begins = self.lengths.cumsum(0) - self.lengths
-        return sent(begins[self.lengths > 0], self.device)
+        return to_device_async(begins[self.lengths > 0], self.device)
 
     def places(self) -> Tensor:
         """(E,) int64: the place of each event within its sequence, from 0 on."""
@@ -86,4 +93,4 @@ class SequenceBatch:
         """These events (numbers, int64) as one sequence."""
         columns = {name: values.index_select(0, events) for name, values in self.columns.items()}
         ends = torch.tensor([0, len(events)])
-        return SequenceBatch(columns, self.time.index_select(0, events), sent(ends, self.device), ends[1:])
+        return SequenceBatch(columns, self.time.index_select(0, events), to_device_async(ends, self.device), ends[1:])

@@ -19,7 +19,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from seqmel.data.sequences.batch import SequenceBatch, sent
+from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 
 __all__ = ["EncodedSequences", "write_sequences"]
 
@@ -158,7 +158,7 @@ class EncodedSequences:
         """
         offsets = _offsets(lengths)
         taken = self._take(self._storage, (self.time, *self.columns), clients, starts, offsets, events)
-        on_device = sent(offsets, self.device)
+        on_device = to_device_async(offsets, self.device)
         return SequenceBatch({n: taken[n] for n in self.columns}, taken[self.time], on_device, lengths)
 
     def times(self, clients: Tensor) -> Tensor:
@@ -181,15 +181,15 @@ class EncodedSequences:
     ) -> dict[str, Tensor]:
         device, total = storage.device, int(offsets[-1])
         which = torch.repeat_interleave(
-            torch.arange(len(clients), device=device), sent(offsets.diff(), device), output_size=total
+            torch.arange(len(clients), device=device), to_device_async(offsets.diff(), device), output_size=total
         )
         if events is None:
             begin, within = self._start[clients] + starts - offsets[:-1], torch.arange(total, device=device)
         else:
-            begin, within = self._start[clients], sent(events, device)
+            begin, within = self._start[clients], to_device_async(events, device)
 
         def places(begins: Tensor) -> Tensor:
-            return sent(begins, device).index_select(0, which).add_(within)
+            return to_device_async(begins, device).index_select(0, which).add_(within)
 
         chunk = self._chunk[clients]
         if len(chunk) and bool((chunk == chunk[0]).all()):  # then one index does for all columns

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from seqmel.config import Config, as_config
-from seqmel.core.atomic_files import check_output, written_beside
+from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.device import resolve_device
 from seqmel.core.errors import ConfigError
 from seqmel.core.progress import Reporting, as_progress
@@ -71,7 +71,7 @@ def prepare_spark(
             opened, source, schema, counted, min_count=options.min_count, max_categories=options.max_categories
         )  # fmt: skip
     frame, out = encode_spark(opened, source, schema, vocabulary, rows=counted.rows, ordered=True)
-    with written_beside(output) as partial, spark_errors(source.label):
+    with atomic_write(output) as partial, spark_errors(source.label):
         write_prepared(partial, _collected(frame, out, lambda batch: batch), schema=schema, vocabulary=vocabulary)
     counts = json.loads((output / "prepared.json").read_text(encoding="utf-8"))
     progress.say(

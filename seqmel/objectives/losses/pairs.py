@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from seqmel.core.scatter import take_cells, take_rows
+from seqmel.core.scatter import gather_2d, take_rows
 from seqmel.objectives.losses.blocks import over_rows
 
 __all__ = [
@@ -104,7 +104,7 @@ def same_client(clients: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Ten
 def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """(P,) Euclidean distances of pairs. The gradient at distance zero is zero, not NaN."""
     if _all_at_once(embeddings, first):
-        squared = take_cells(cross_distances(embeddings), first, second)
+        squared = gather_2d(cross_distances(embeddings), first, second)
     else:
         squared = _of_pairs(lambda one, other: (one - other).square(), embeddings, first, second)
     return root(squared)
@@ -113,7 +113,7 @@ def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
 def similarities(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """(P,) dot products of pairs: the cosine, of unit vectors."""
     if _all_at_once(embeddings, first):
-        return take_cells(embeddings @ embeddings.t(), first, second)
+        return gather_2d(embeddings @ embeddings.t(), first, second)
     return _of_pairs(torch.mul, embeddings, first, second)
 
 

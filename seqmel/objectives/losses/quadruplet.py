@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from seqmel.core.scatter import take_cells, take_rows
+from seqmel.core.scatter import gather_2d, take_rows
 from seqmel.objectives.losses.base import GrowingMargin, precisely
 from seqmel.objectives.losses.blocks import summed_over_rows
 from seqmel.objectives.losses.pairs import (
@@ -73,7 +73,7 @@ class QuadrupletLoss(GrowingMargin):
                 nearest = apart.masked_fill(~negative, torch.inf).argmin(1)
                 third = (clients[nearest].unsqueeze(1) != clients) & negative
                 farther = cross_distances(x[nearest], x).masked_fill_(~third, torch.inf).argmin(1)
-            push = take_cells(apart, torch.arange(len(apart), device=apart.device), nearest).unsqueeze(1)
+            push = gather_2d(apart, torch.arange(len(apart), device=apart.device), nearest).unsqueeze(1)
             others = (take_rows(x, nearest) - take_rows(x, farther)).square().sum(1, keepdim=True)
             first, second = (apart - push + self.margin).clamp(min=0), (apart - others + self.other_margin).clamp(min=0)
             real = positive & negative.any(1, keepdim=True)

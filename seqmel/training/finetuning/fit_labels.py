@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from seqmel.config import Config
 from seqmel.config.options.training import FinetuningOptions
-from seqmel.core.device import keep_few_kernels, keep_large_blocks, resolve_device, with_own_defaults
-from seqmel.core.linear_models import MOST_CLIENTS
+from seqmel.core.device import limit_onednn_cache, resolve_device, tune_malloc, with_own_defaults
+from seqmel.core.linear_models import MAX_CLIENTS
 from seqmel.core.progress import Progress, silent
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -113,8 +113,8 @@ def fit_labels(
         ConfigError: a device that is not there.
     """
     device, options = resolve_device(config.device), config.finetuning
-    keep_large_blocks()
-    keep_few_kernels(recurrent=config.recurrent)
+    tune_malloc()
+    limit_onednn_cache(recurrent=config.recurrent)
     placed = sequences.to(device) if config.training.storage == "device" else sequences
     training, validation = hold_out(labelled, options.validation_fraction, seed=config.seed)
     counts = class_weights(training) if options.class_weight else torch.ones_like(class_weights(training))
@@ -153,7 +153,7 @@ def _solved(
 ) -> Heads:
     """Heads on `device`, solved on the vectors of the encoder as it is."""
     chosen = (
-        torch.randperm(len(training), generator=generator(config.seed, Stream.PROBE_CLIENTS))[:MOST_CLIENTS]
+        torch.randperm(len(training), generator=generator(config.seed, Stream.PROBE_CLIENTS))[:MAX_CLIENTS]
         .sort()
         .values
     )

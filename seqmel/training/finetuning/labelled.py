@@ -15,7 +15,7 @@ from torch import Tensor
 from seqmel.config.options.training import FinetuningOptions
 from seqmel.core.errors import InputError, TrainingError
 from seqmel.core.random_streams import Stream, generator
-from seqmel.data.sequences.batch import SequenceBatch, sent
+from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.tables.labels import Task, find
 from seqmel.data.tables.targets import Target
@@ -77,8 +77,8 @@ class LabelledBatch:
         """The same batch on another device."""
         return LabelledBatch(
             self.sequences.to(device),
-            sent(self.values, device),
-            sent(self.weights, device),
+            to_device_async(self.values, device),
+            to_device_async(self.weights, device),
         )
 
 
