@@ -152,7 +152,7 @@ def try_config(text: str, scratch: Path, chance: random.Random) -> str:
         config = read_config(scratch)
     except SeqmelError as error:
         return refused(error)
-    assert Config.of(config.to_dict()) == config
+    assert Config.from_dict(config.to_dict()) == config
     return "read"
 
 

@@ -59,7 +59,9 @@ def write_data(folder: Path, sizes: dict[str, Any]) -> None:
 def preparation_config(threads: int) -> Config:
     """Columns named, as the other library needs them named too."""
     columns = {"client": "client_id", "time": "event_time", "categorical": CATEGORIES, "numeric": NUMBERS}
-    return Config.of({"schema": {**columns, "numeric_by": {}}, "preparation": {"threads": threads, "min_count": 1}})
+    return Config.from_dict(
+        {"schema": {**columns, "numeric_by": {}}, "preparation": {"threads": threads, "min_count": 1}}
+    )
 
 
 def _write_events(path: Path, clients: int) -> None:

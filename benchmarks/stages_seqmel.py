@@ -47,7 +47,7 @@ def variant_config(sizes: dict[str, Any], variant: str) -> Config:
     transformer = {"encoder": {"name": "transformer", "hidden_size": sizes["hidden"]}}
     views = {"count": sizes["count"], "min_length": sizes["shortest"], "max_length": sizes["longest"]}
     general = {"views": views, "training": {"batch_size": sizes["batch"], "epochs": 1}}
-    return Config.of({"like": like, "own": own, "transformer": transformer, "default": {}}[variant] | general)
+    return Config.from_dict({"like": like, "own": own, "transformer": transformer, "default": {}}[variant] | general)
 
 
 def prepare(folder: Path) -> Run:

@@ -35,12 +35,12 @@ def main() -> None:
     moments = [first + pd.Timedelta(days=days) for days in (120, 160, 200, 280)]
     rows = pd.concat([labelled(events, moment) for moment in moments], ignore_index=True)
 
-    config = Config.of({"event_encoder": {"hidden_size": 32}, "training": {"epochs": 2}})
+    config = Config.from_dict({"event_encoder": {"hidden_size": 32}, "training": {"epochs": 2}})
     train(events[events["event_time"] < moments[0]], "model", config=config, overwrite=True)
     embed_as_of(load_model("model"), events, rows[["client_id", "event_time"]], "as_of.parquet", overwrite=True)
 
     # One row a client and moment; joined by both.
-    vectors = read_embeddings("as_of.parquet", moment="event_time")
+    vectors = read_embeddings("as_of.parquet", time_column="event_time")
     quiet = rows.set_index(["client_id", "event_time"])["quiet"]
     vectors = vectors.loc[quiet.index]
     late = vectors.index.get_level_values("event_time") == moments[-1]

@@ -50,7 +50,7 @@ def main() -> None:
     """Train on feature dictionaries and embed the same clients from nested Parquet."""
     records = feature_dictionaries(120)
     # The settings of a usual CoLES script, smaller.
-    config = Config.of(
+    config = Config.from_dict(
         {
             "views": {"count": 5, "min_length": 10, "max_length": 40},
             "encoder": {"name": "gru", "hidden_size": 32},

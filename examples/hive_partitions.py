@@ -44,7 +44,7 @@ def main() -> None:
     schema = infer_schema(open_events("lake/events"))
     print(f"client {schema.client}, time {schema.time}; left out: {schema.left_out}")
 
-    config = Config.of({"event_encoder": {"hidden_size": 16}, "training": {"epochs": 2}})
+    config = Config.from_dict({"event_encoder": {"hidden_size": 16}, "training": {"epochs": 2}})
     train("lake/events", "model", config=config, overwrite=True)
 
     # Some partitions: a glob.

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from seqmel import Config, drift, embed_update, generate_card_data, load_model, read_embeddings, train
+from seqmel import Config, drift, generate_card_data, load_model, read_embeddings, train, update_embeddings
 
 TONIGHT = pd.Timedelta(days=1)
 
@@ -30,11 +30,13 @@ def main() -> None:
     today = events["event_time"].max().normalize() - 2 * TONIGHT
     history = events[events["event_time"] < today]
 
-    config = Config.of({"recency_features": False, "event_encoder": {"hidden_size": 16}, "training": {"epochs": 2}})
+    config = Config.from_dict(
+        {"recency_features": False, "event_encoder": {"hidden_size": 16}, "training": {"epochs": 2}}
+    )
     train(history, "model", config=config, overwrite=True)
     model = load_model("model")
     Path("state.parquet").unlink(missing_ok=True)  # a state that is there is gone on from; this one begins
-    embed_update(model, history, "state.parquet", "vectors.parquet", overwrite=True)
+    update_embeddings(model, history, "state.parquet", "vectors.parquet", overwrite=True)
     vectors = read_embeddings("vectors.parquet")
     downstream = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=1000))
     downstream.fit(vectors, labels.loc[vectors.index])
@@ -42,7 +44,7 @@ def main() -> None:
     for night in (today, today + TONIGHT):
         new = events[(events["event_time"] >= night) & (events["event_time"] < night + TONIGHT)]
         # Reads the new events alone; what comes out are the clients that had any.
-        done = embed_update(model, new, "state.parquet", "changed.parquet", overwrite=True)
+        done = update_embeddings(model, new, "state.parquet", "changed.parquet", overwrite=True)
         changed = read_embeddings("changed.parquet")
 
         # The clients of tonight, with their vectors as they were.

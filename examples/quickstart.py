@@ -20,7 +20,7 @@ def main() -> None:
     pq.write_table(data.clients, "clients.parquet")
 
     # Columns are recognised. The options here only make it quick; without them: train("events.parquet", "model").
-    config = Config.of({"event_encoder": {"hidden_size": 32}, "training": {"epochs": 3}})
+    config = Config.from_dict({"event_encoder": {"hidden_size": 32}, "training": {"epochs": 3}})
     train("events.parquet", "model", config=config, overwrite=True)
     clients, numbers = embed_to_parquet(load_model("model"), "events.parquet", "embeddings.parquet", overwrite=True)
     print(f"{clients} clients x {numbers} numbers")

@@ -34,13 +34,14 @@ __all__ = [
     "SequenceRegressor",
     "TrainingError",
     "Vocabulary",
+    "compression_curve",
     "drift",
     "embed",
     "embed_as_of",
     "embed_spark",
     "embed_spark_to_parquet",
     "embed_to_parquet",
-    "embed_update",
+    "evaluate_retrieval",
     "export_onnx",
     "finetune",
     "generate_card_data",
@@ -48,7 +49,6 @@ __all__ = [
     "label_curve",
     "load",
     "load_model",
-    "measure_retrieval",
     "open_events",
     "predict",
     "predict_as_of",
@@ -59,8 +59,8 @@ __all__ = [
     "read_embeddings",
     "read_labels",
     "score",
-    "size_curve",
     "train",
+    "update_embeddings",
     "write_report",
 ]
 
@@ -88,10 +88,10 @@ if TYPE_CHECKING:
     from seqmel.estimators.sequences import EventSequences
     from seqmel.estimators.supervised import SequenceClassifier, SequenceRegressor
     from seqmel.evaluation.aggregates import AggregatePlan
-    from seqmel.evaluation.curves import label_curve, size_curve
+    from seqmel.evaluation.curves import compression_curve, label_curve
     from seqmel.evaluation.drift import drift
     from seqmel.evaluation.results import Scores
-    from seqmel.evaluation.retrieval import measure_retrieval
+    from seqmel.evaluation.retrieval import evaluate_retrieval
     from seqmel.evaluation.scoring import score
     from seqmel.evaluation.splits import GroupFolds, OutOfTime
     from seqmel.export.onnx import export_onnx
@@ -99,7 +99,7 @@ if TYPE_CHECKING:
     from seqmel.inference.embed import embed, embed_to_parquet
     from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
     from seqmel.inference.spark.run import embed_spark, embed_spark_to_parquet, prepare_spark
-    from seqmel.inference.update import embed_update
+    from seqmel.inference.update import update_embeddings
     from seqmel.report.writing import write_report
     from seqmel.training.run import prepare
 
@@ -132,7 +132,7 @@ _HOME = {
     "embed_spark": "inference.spark.run",
     "embed_spark_to_parquet": "inference.spark.run",
     "embed_to_parquet": "inference.embed",
-    "embed_update": "inference.update",
+    "update_embeddings": "inference.update",
     "export_onnx": "export.onnx",
     "finetune": "api.model",
     "generate_card_data": "demo.generator",
@@ -140,7 +140,7 @@ _HOME = {
     "label_curve": "evaluation.curves",
     "load": "api.model",
     "load_model": "api.model",
-    "measure_retrieval": "evaluation.retrieval",
+    "evaluate_retrieval": "evaluation.retrieval",
     "open_events": "data.sources.reading",
     "predict": "inference.predict",
     "predict_as_of": "inference.predict",
@@ -151,13 +151,26 @@ _HOME = {
     "read_embeddings": "data.tables.labels",
     "read_labels": "data.tables.labels",
     "score": "evaluation.scoring",
-    "size_curve": "evaluation.curves",
+    "compression_curve": "evaluation.curves",
     "train": "api.model",
     "write_report": "report.writing",
 }
 
 
+_RENAMED = {
+    "embed_update": "update_embeddings",
+    "measure_retrieval": "evaluate_retrieval",
+    "size_curve": "compression_curve",
+}
+"""Old name -> new name; the old ones are accepted for one release with a warning."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        from seqmel.core.renames import warn_renamed
+
+        warn_renamed(f"seqmel.{name}", f"seqmel.{_RENAMED[name]}", stacklevel=2)
+        name = _RENAMED[name]
     if name not in _HOME:
         raise AttributeError(f"module 'seqmel' has no attribute {name!r}")
     from importlib import import_module

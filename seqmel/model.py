@@ -163,7 +163,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     if changed:
         raise _damaged(folder, changed)
     try:
-        config = Config.of(described["config"], source=str(folder / _CONFIG), lenient=True)
+        config = Config.from_dict(described["config"], source=str(folder / _CONFIG), lenient=True)
         schema = EventSchema.model_validate_json(files["schema.json"])
         vocabulary = Vocabulary.model_validate_json(files["vocabulary.json"])
         vocabulary.check_fits(schema)

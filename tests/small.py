@@ -58,7 +58,7 @@ WITH_LABELS = {"classification", "supervised_contrastive"}
 
 def tiny_config(**changes: Any) -> Config:
     """TINY, with other values for some sections."""
-    return Config.of(TINY | changes)
+    return Config.from_dict(TINY | changes)
 
 
 def card_events(clients: int = 24, *, seed: int = 0, most: int = 30) -> pa.Table:

@@ -27,7 +27,7 @@ from seqmel.inference.embed import embed, embed_to_parquet
 from seqmel.inference.options import OF_VECTORS, EmbedOptions
 from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
 from seqmel.inference.spark.run import embed_spark_to_parquet
-from seqmel.inference.update import embed_update
+from seqmel.inference.update import update_embeddings
 from seqmel.model import Model
 
 __all__ = [
@@ -127,7 +127,7 @@ def write_embeddings(
         rows, size = embed_as_of(model, events, _moments(as_of), path, **given)
         return Written(path, rows, size)
     if state is not None:
-        done = embed_update(model, events, state, path, history=history, skipped=skipped, **given)
+        done = update_embeddings(model, events, state, path, history=history, skipped=skipped, **given)
         return Written(path, done.clients, done.dimensions, done.new, done.known, done.skipped)
     if engine == "spark":
         return Written(

@@ -85,7 +85,7 @@ class Model(Artefact):
     def embed(
         self, events: Events, output: None = None, *, as_of: Moments | None = None, state: str | Path | None = None,
         history: Events | None = None, skipped: str | Path | None = None, engine: Engine = "duckdb", layout: Layout = "columns", dtype: NumberType = "float32", dim: int | None = None,
-        scales: str | Path | None = None, shard: Shard | None = None, device: str = "auto", overwrite: bool = False,
+        quantization_from: str | Path | None = None, shard: Shard | None = None, device: str = "auto", overwrite: bool = False,
         progress: Reporting = None,
     ) -> pd.DataFrame: ...  # fmt: skip
 
@@ -93,7 +93,7 @@ class Model(Artefact):
     def embed(
         self, events: Events, output: str | Path, *, as_of: Moments | None = None, state: str | Path | None = None,
         history: Events | None = None, skipped: str | Path | None = None, engine: Engine = "duckdb", layout: Layout = "columns", dtype: NumberType = "float32", dim: int | None = None,
-        scales: str | Path | None = None, shard: Shard | None = None, device: str = "auto", overwrite: bool = False,
+        quantization_from: str | Path | None = None, shard: Shard | None = None, device: str = "auto", overwrite: bool = False,
         progress: Reporting = None,
     ) -> Written: ...  # fmt: skip
 
@@ -110,7 +110,7 @@ class Model(Artefact):
         layout: Layout = "columns",
         dtype: NumberType = "float32",
         dim: int | None = None,
-        scales: str | Path | None = None,
+        quantization_from: str | Path | None = None,
         shard: Shard | None = None,
         device: str = "auto",
         overwrite: bool = False,
@@ -133,7 +133,7 @@ class Model(Artefact):
             layout: "columns" for one column per dimension; "list" for one list column `embedding`.
             dtype: float32, float16, int8 or binary. The last two are codes; `read_embeddings` decodes a file of them.
             dim: keep only the first `dim` dimensions, of a model that was trained with `matryoshka`.
-            scales: an earlier file of int8 or binary whose scales are used again.
+            quantization_from: an earlier file of int8 or binary whose scales are used again.
             shard: (k, n) embeds only the k-th of n disjoint sets of clients.
             device: "auto", "cpu", "cuda", "cuda:1", "mps".
             overwrite: replace an output that is there.
@@ -150,7 +150,7 @@ class Model(Artefact):
             OutputError: the output exists, or cannot be written.
         """
         options = EmbedOptions(
-            layout=layout, dtype=dtype, dim=dim, scales=scales, shard=shard, device=device, overwrite=overwrite,
+            layout=layout, dtype=dtype, dim=dim, quantization_from=quantization_from, shard=shard, device=device, overwrite=overwrite,
             progress=progress,
         )  # fmt: skip
         late: dict[str, Any] = {"history": history, "skipped": skipped}

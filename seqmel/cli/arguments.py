@@ -74,7 +74,7 @@ def device_option(name: str | None) -> str:
     """A device's name, checked before any work starts."""
     from seqmel.config import Config
 
-    return Config.of({"device": name or "auto"}, source="--device").device
+    return Config.from_dict({"device": name or "auto"}, source="--device").device
 
 
 def flag(name: str) -> str:

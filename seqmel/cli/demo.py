@@ -34,7 +34,7 @@ def run_demo(output: Path, *, clients: int, seed: int, overwrite: bool, progress
         data.write(folder)
         progress.say(f"generated {len(data.events):,} card transactions of {len(data.clients):,} clients")
         events, vectors = str(folder / "events.parquet"), str(folder / "embeddings.parquet")
-        config = Config.of({"seed": seed, **DEMO_OPTIONS})
+        config = Config.from_dict({"seed": seed, **DEMO_OPTIONS})
         model = load_model(train(events, folder / "model", config=config, progress=progress))
         embed_to_parquet(model, events, vectors, progress=progress)
         sets = feature_sets([vectors], events, config, progress)

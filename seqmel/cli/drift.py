@@ -81,7 +81,7 @@ def compare_embeddings(
         )
     likely = client_of_embeddings(reference)
     vectors = [read_embeddings(path, client=client, likely=likely) for path in (reference, current)]
-    found = drift(*vectors, bins=bins, psi_threshold=psi, p_threshold=p_value, seed=seed)
+    found = drift(*vectors, bins=bins, psi_threshold=psi, alpha=p_value, seed=seed)
     console = _written(found, json_file)
     sides = " and ".join(f"{len(side):,}" for side in vectors)
     console.print(

@@ -28,7 +28,7 @@ from seqmel.data.tables.labels import (
 )
 from seqmel.data.tables.number_types import NumberType, check_number_types
 from seqmel.evaluation.aggregates import AggregatePlan
-from seqmel.evaluation.curves import Curve, label_curve, size_curve
+from seqmel.evaluation.curves import Curve, compression_curve, label_curve
 from seqmel.evaluation.results import TITLES, Scores
 from seqmel.evaluation.scoring import AGGREGATES, Task, beside_aggregates, score, standard_rows, vectors_alone
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Split
@@ -52,7 +52,7 @@ class Asked:
         task, folds, seed, trees: see `score`.
         moment: the column of the moments, where labels and embeddings have one row a client and moment.
         out_of_time, group: the column that the clients are split by.
-        test_fraction, same_clients: see `OutOfTime`.
+        test_fraction, allow_client_overlap: see `OutOfTime`.
         fractions: shares of the labelled training clients.
         sizes: numbers a vector, None for all; with `number_types`.
         plot: where the curves are drawn.
@@ -66,7 +66,7 @@ class Asked:
     out_of_time: str | None = None
     group: str | None = None
     test_fraction: float = 0.3
-    same_clients: bool = False
+    allow_client_overlap: bool = False
     fractions: tuple[float, ...] = ()
     sizes: tuple[int | None, ...] = ()
     number_types: tuple[NumberType, ...] = ()
@@ -76,7 +76,7 @@ class Asked:
         """What does not go together is refused before anything is read."""
         if self.out_of_time is not None and self.group is not None:
             raise ConfigError("--time-split and --group are two ways to split. Leave one of them out.")
-        if self.same_clients and self.out_of_time is None:
+        if self.allow_client_overlap and self.out_of_time is None:
             raise ConfigError(
                 "--allow-client-overlap belongs to --time-split: folds never have a client on both sides."
             )
@@ -92,10 +92,10 @@ class Asked:
 
     def split(self, labels: str, client: str | None) -> Split | None:
         """The split by a column of the labels; None for random folds."""
-        options = {"client": client, "moment": self.moment}
+        options = {"client": client, "time_column": self.moment}
         if self.out_of_time is not None:
             times = read_column(labels, self.out_of_time, option="--time-split", **options)
-            return OutOfTime(times, self.test_fraction, self.same_clients)
+            return OutOfTime(times, self.test_fraction, self.allow_client_overlap)
         if self.group is not None:
             return GroupFolds(read_column(labels, self.group, option="--group", **options))
         return None
@@ -143,7 +143,7 @@ def feature_sets(
         name, path = _named(given)
         if name in sets:
             raise ConfigError(f"Two sets of features are called {name!r}. Give one of them as NAME={path}.")
-        sets[name] = read_embeddings(path, client=config.schema.client, moment=moment, likely=likely)
+        sets[name] = read_embeddings(path, client=config.schema.client, time_column=moment, likely=likely)
         if events is not None:
             sets[beside_aggregates(name)] = beside(sets[name], sets[AGGREGATES])
     if not sets:
@@ -185,7 +185,7 @@ def evaluate_files(
         check_not_input(written_to, labels, events, *(given.partition("=")[2] or given for given in embeddings))
     clients = config.schema.client or _client_of(embeddings, labels)
     split = asked.split(labels, clients)
-    series = [read_labels(labels, target, client=clients, moment=asked.moment) for target in targets]
+    series = [read_labels(labels, target, client=clients, time_column=asked.moment) for target in targets]
     likely = clients or named_client(labels)
     sets = feature_sets(embeddings, events, config, progress, moment=asked.moment, likely=likely)
     found, drawn = [], []
@@ -229,7 +229,7 @@ def _curves(
         if not vectors:
             raise ConfigError("--dims makes embeddings smaller, and there are none. Give --embeddings FILE.")
         types = asked.number_types or get_args(NumberType)
-        curves["size_curve"] = size_curve(y, vectors, asked.sizes, types, progress=progress, **options)
+        curves["compression_curve"] = compression_curve(y, vectors, asked.sizes, types, progress=progress, **options)
     return curves
 
 

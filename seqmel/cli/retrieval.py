@@ -10,7 +10,7 @@ from rich.table import Table
 
 from seqmel.core.atomic_files import atomic_write, check_not_input
 from seqmel.core.progress import Progress
-from seqmel.evaluation.retrieval import Parts, Retrieval, measure_retrieval
+from seqmel.evaluation.retrieval import Parts, Retrieval, evaluate_retrieval
 from seqmel.model import load_model
 
 __all__ = ["retrieve_clients"]
@@ -31,7 +31,7 @@ def retrieve_clients(
 ) -> Retrieval:
     """Print the figures and whose they are; with `json_file`, write all of it."""
     check_not_input(json_file, model, events)
-    found = measure_retrieval(
+    found = evaluate_retrieval(
         load_model(model), events, clients=clients, parts=parts, min_events=min_events, trained_on=trained_on,
         seed=seed, device=device, progress=progress,
     )  # fmt: skip

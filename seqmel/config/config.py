@@ -196,7 +196,7 @@ class Config(Options):
         return {part.name: part for part in self.objective if isinstance(part, LabelledOptions)}
 
     @classmethod
-    def of(
+    def from_dict(
         cls,
         options: Mapping[str, Any],
         *,
@@ -222,6 +222,12 @@ class Config(Options):
             _check_library(config.loss, source)
         return config
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any], **more: Any) -> Config:
+        """The old name of `from_dict`."""
+        warn_renamed("Config.of", "Config.from_dict", stacklevel=2)
+        return cls.from_dict(options, **more)
+
     def to_dict(self) -> dict[str, Any]:
         """All options, with their defaults, as JSON holds them."""
         return self.model_dump(mode="json")
@@ -240,7 +246,7 @@ def as_config(config: Config | Mapping[str, Any] | None) -> Config:
             f"config is a {type(config).__name__}. Expected a Config or options, such as {{'encoder': 'gru'}}; read_config reads"
             " a file."
         )
-    return Config.of(config or {})
+    return Config.from_dict(config or {})
 
 
 def _check_idle(config: Config, said: Container[str], source: str) -> None:

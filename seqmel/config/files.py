@@ -42,7 +42,7 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
             put(options, name.split("."), value)
             later.append(name.split(".")[0])
     source = str(path) if path is not None else "the options"
-    return Config.of(options, source=source, said=last_said(in_file, later))
+    return Config.from_dict(options, source=source, said=last_said(in_file, later))
 
 
 def last_said(*layers: Iterable[str]) -> set[str]:

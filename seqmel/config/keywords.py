@@ -46,7 +46,7 @@ def config_with(
     paths = {name: _path(name, section, source) for name in options}
     for name, value in options.items():
         put(before, paths[name], value)
-    return Config.of(before, source=source, said=last_said(earlier, (path[0] for path in paths.values())))
+    return Config.from_dict(before, source=source, said=last_said(earlier, (path[0] for path in paths.values())))
 
 
 def _path(name: str, section: str, source: str) -> list[str]:

@@ -10,10 +10,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from seqmel.core.errors import ConfigError
 
-__all__ = ["RenamedWarning", "rename_keys", "renamed_keywords", "warn_renamed"]
+__all__ = ["RenamedWarning", "rename_keys", "renamed_fields", "renamed_keywords", "warn_renamed"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Class = TypeVar("Class", bound=type)
 
 
 class RenamedWarning(FutureWarning):
@@ -75,5 +76,15 @@ def renamed_keywords(**renames: str) -> Callable[[Callable[P, R]], Callable[P, R
             return function(*args, **rename_keys(kwargs, own, stacklevel=2))
 
         return call
+
+    return decorate
+
+
+def renamed_fields(**renames: str) -> Callable[[Class], Class]:
+    """Let a dataclass take the old names of its fields: `@renamed_fields(old="new")` above `@dataclass`."""
+
+    def decorate(made: Class) -> Class:
+        made.__init__ = renamed_keywords(**renames)(made.__init__)  # type: ignore[misc]
+        return made
 
     return decorate

@@ -63,7 +63,7 @@ def config_of(parameters: Mapping[str, Any], *, seed: int, source: str) -> Confi
     options |= {section: given[name] for name, section in PARTS.items() if _is_said(name, given[name])}
     options["training"] = {name: given[name] for name in TrainingOptions.model_fields}
     options["schema"] = {name: given[name] for name in SchemaOptions.model_fields}
-    return Config.of(options, source=source)
+    return Config.from_dict(options, source=source)
 
 
 def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:
@@ -73,7 +73,7 @@ def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:
         ConfigError: see `config_of`.
     """
     options = {name: _plain(parameters[name]) for name in SchemaOptions.model_fields}
-    return Config.of({"schema": options}, source=source).schema
+    return Config.from_dict({"schema": options}, source=source).schema
 
 
 def parameters_of(config: Config) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def options_of_part(name: str, value: Any) -> dict[str, Any]:
     if not _is_said(name, value):
         return {}
     try:
-        section = Config.of({PARTS[name]: _plain(value)}, lenient=True).model_dump()[PARTS[name]]
+        section = Config.from_dict({PARTS[name]: _plain(value)}, lenient=True).model_dump()[PARTS[name]]
     except ConfigError:
         return _as_options(value)
     return dict(section) if section is not None else {}

@@ -194,7 +194,7 @@ def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: 
         warnings.warn(f"{told} Their vectors are those of empty sequences.", UserWarning, stacklevel=2)
     if learning:
         place, index, absent = place[~absent], index[~absent], absent[~absent]
-    return _of_sequences(sequences.taken(pa.array(place, mask=absent)), index)
+    return _of_sequences(sequences._take(pa.array(place, mask=absent)), index)
 
 
 def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N803

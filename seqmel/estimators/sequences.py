@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from seqmel.config import Config
 from seqmel.core.errors import InputError, shown
+from seqmel.core.renames import warn_renamed
 from seqmel.data.encoding.event_encoding import nest
 from seqmel.data.fitting.schema_inference import find_time
 from seqmel.data.schema import recognise_client
@@ -144,20 +145,25 @@ class EventSequences:
 
     def take(self, rows: npt.ArrayLike) -> EventSequences:
         """The clients at these positions, in this order; a client may come several times."""
-        return self.taken(pa.array(np.asarray(rows, np.int64)))
+        return self._take(pa.array(np.asarray(rows, np.int64)))
 
-    def taken(self, rows: pa.Array) -> EventSequences:
+    def _take(self, rows: pa.Array) -> EventSequences:
         """The same for an Arrow array; where it is null, the id and the lists are."""
         texts = self.texts.take(rows) if self.texts is not None else None
         return replace(self, table=self.table.take(rows), texts=texts)
 
-    def of(self, client_ids: Any) -> EventSequences:
+    def select(self, client_ids: Any) -> EventSequences:
         """The clients with these ids, in this order.
 
         Raises:
             InputError: an id that is not here.
         """
         return self.take(self._places(pd.Index(client_ids), "are not among these sequences"))
+
+    def of(self, client_ids: Any) -> EventSequences:
+        """The old name of `select`."""
+        warn_renamed("EventSequences.of", "EventSequences.select", stacklevel=2)
+        return self.select(client_ids)
 
     def distinct(self) -> EventSequences:
         """Every client once, where resampling drew some again."""
@@ -258,7 +264,7 @@ class EventSequences:
 def _time_format(source: EventSource, time: str, given: str | None) -> str | None:
     """How the times are written: as is said, as the events say of themselves, or as the column shows."""
     if given is not None:
-        return Config.of({"schema": {"time_format": given}}, source="EventSequences.read").schema.time_format
+        return Config.from_dict({"schema": {"time_format": given}}, source="EventSequences.read").schema.time_format
     if source.time_format is not None or source.columns[time] != "VARCHAR":
         return source.time_format
     return infer_time_format(source, time, option="time_format=...")

@@ -141,7 +141,7 @@ class _Supervised(SequenceEstimator):
         }  # fmt: skip
         given = dict(self.config or {})
         said = {"seed": seed_of(self.random_state, source=source), "device": self.device, "precision": self.precision}
-        return Config.of(given | {"finetuning": finetuning} | said, source=source)
+        return Config.from_dict(given | {"finetuning": finetuning} | said, source=source)
 
     def fit(self: Supervised, X: Any, y: Any, sample_weight: Any = None) -> Supervised:  # noqa: N803
         """Learn labels of the clients of X; each row of X once, whatever client it is.

@@ -17,6 +17,7 @@ import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.core.progress import Reporting, as_progress
+from seqmel.core.renames import renamed_keywords
 from seqmel.data.tables.number_types import NumberType, check_number_types, stored_bytes
 from seqmel.evaluation.compression import Components, read_back
 from seqmel.evaluation.downstream import side_by_side, spread_boosters
@@ -28,7 +29,7 @@ from seqmel.evaluation.splits import Places, Split
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Curve", "Point", "label_curve", "label_draws", "size_curve"]
+__all__ = ["Curve", "Point", "compression_curve", "label_curve", "label_draws"]
 
 _MOST_DRAWS = 5
 
@@ -156,11 +157,12 @@ def label_curve(
     return Curve(str(y.name), "label_fraction", problem.primary, tuple(points), note)
 
 
-def size_curve(
+@renamed_keywords(number_types="dtypes", sizes="dims")
+def compression_curve(
     y: pd.Series[Any],
     features: Mapping[str, pd.DataFrame],
-    sizes: Sequence[int | None],
-    number_types: Sequence[NumberType] = ("float32", "float16", "int8", "binary"),
+    dims: Sequence[int | None],
+    dtypes: Sequence[NumberType] = ("float32", "float16", "int8", "binary"),
     *,
     task: Task = "auto",
     folds: int = 5,
@@ -176,8 +178,8 @@ def size_curve(
 
     Args:
         y, features, task, folds, seed, trees, threads, split: see `score`; the features are embeddings, all numbers finite.
-        sizes: numbers a vector; None for the vector as it is.
-        number_types: float32, float16, int8 (256 steps within each dimension), binary (one bit a dimension).
+        dims: numbers a vector; None for the vector as it is.
+        dtypes: float32, float16, int8 (256 steps within each dimension), binary (one bit a dimension).
         progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
     Raises:
@@ -185,19 +187,19 @@ def size_curve(
         InputError: a size that is not below that of the vectors or above the number of training clients, numbers that are
             not finite, and what `score` raises.
     """
-    check_number_types(tuple(number_types))
-    if not sizes or not number_types or any(size is not None and size < 1 for size in sizes):
-        raise ConfigError(f"Cannot measure the sizes {list(sizes)}. Expected numbers from 1 on, or full: 16,64,full.")
+    check_number_types(tuple(dtypes))
+    if not dims or not dtypes or any(size is not None and size < 1 for size in dims):
+        raise ConfigError(f"Cannot measure the sizes {list(dims)}. Expected numbers from 1 on, or full: 16,64,full.")
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
-    trainings = len(problem.splits) * len(sizes) * len(number_types)
+    trainings = len(problem.splits) * len(dims) * len(dtypes)
     booster, workers = spread_boosters(threads, matrices.values(), trainings, trees=trees, seed=seed)
     least = min(len(train) for train, _ in problem.splits)
     measured: dict[tuple[str, int, str], list[Measured]] = {}
     for name, x in matrices.items():
-        _check_sizes(x, name, sizes, least)
-    asked = [(size, number_type) for size in sizes for number_type in number_types]
+        _check_sizes(x, name, dims, least)
+    asked = [(size, number_type) for size in dims for number_type in dtypes]
     count = len(matrices) * len(problem.splits) * len(asked)
     with as_progress(progress).task(f"size curve of {y.name}", count, "trainings") as bar:
         for (name, x), (fold, (train, _)) in itertools.product(matrices.items(), enumerate(problem.splits)):

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, shown
+from seqmel.core.renames import renamed_keywords
 from seqmel.data.tables.labels import places
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Drift:
             a dimension counts as moved only above this too.
         mmd2: the unbiased estimate of MMD squared; around 0, also below, without drift.
         p_value: share of random re-divisions of the pooled vectors with an MMD at least as large.
-        p_threshold: at or below which p-value the whole counts as moved.
+        alpha: at or below which p-value the whole counts as moved.
         bandwidth: of the kernel: the median distance of the pooled sample.
         reference, current: how many vectors there are.
         sampled: how many of each the MMD looked at.
@@ -52,7 +53,7 @@ class Drift:
     psi_by_chance: float
     mmd2: float
     p_value: float
-    p_threshold: float
+    alpha: float
     bandwidth: float
     reference: int
     current: int
@@ -73,7 +74,7 @@ class Drift:
     @property
     def drifted(self) -> bool:
         """Whether a dimension has moved, or the p-value is at or below its threshold."""
-        return bool(self.moved) or self.p_value <= self.p_threshold
+        return bool(self.moved) or self.p_value <= self.alpha
 
     @property
     def verdict(self) -> str:
@@ -83,7 +84,7 @@ class Drift:
         return (
             f"{word}: {len(self.moved):,} of {len(self.psi):,} dimensions have a PSI of"
             f" {max(self.psi_threshold, self.psi_by_chance):.3g} or more (largest: {name}, {value:.3f}); MMD² {self.mmd2:.3g},"
-            f" p = {self.p_value:.3g} ({'at or below' if self.p_value <= self.p_threshold else 'above'} {self.p_threshold:g})."
+            f" p = {self.p_value:.3g} ({'at or below' if self.p_value <= self.alpha else 'above'} {self.alpha:g})."
         )
 
     def table(self) -> Table:
@@ -103,7 +104,7 @@ class Drift:
             "psi_by_chance",
             "mmd2",
             "p_value",
-            "p_threshold",
+            "alpha",
             "bandwidth",
             "reference",
             "current",
@@ -123,13 +124,14 @@ class Drift:
         return sorted(self.psi.items(), key=lambda item: -item[1])
 
 
+@renamed_keywords(p_threshold="alpha")
 def drift(
     reference: pd.DataFrame,
     current: pd.DataFrame,
     *,
     bins: int = 10,
     psi_threshold: float = 0.25,
-    p_threshold: float = 0.01,
+    alpha: float = 0.01,
     sample: int = 1_000,
     permutations: int = 500,
     seed: int = 0,
@@ -142,7 +144,7 @@ def drift(
         current: the same columns.
         bins: how many the reference is cut into for the PSI.
         psi_threshold: from which PSI on a dimension counts as moved.
-        p_threshold: at or below which p-value of the MMD the whole counts as moved.
+        alpha: at or below which p-value of the MMD the whole counts as moved.
         sample: how many vectors of each side at most the MMD looks at: its cost grows with the square.
         permutations: of the test; the smallest p-value is 1 / (permutations + 1).
         seed: of the sample and the permutations.
@@ -157,9 +159,9 @@ def drift(
     for name, (value, lowest) in least.items():
         if value < lowest:
             raise ConfigError(f"{name} is {value}. Expected {lowest} or more.")
-    if psi_threshold <= 0 or not 0 < p_threshold < 1:
+    if psi_threshold <= 0 or not 0 < alpha < 1:
         raise ConfigError(
-            f"The thresholds are {psi_threshold:g} (PSI) and {p_threshold:g} (p-value). Expected a PSI above 0 and a"
+            f"The thresholds are {psi_threshold:g} (PSI) and {alpha:g} (p-value). Expected a PSI above 0 and a"
             " p-value between 0 and 1."
         )
     joined = _joined(reference, current, by_client)
@@ -175,7 +177,7 @@ def drift(
         psi_by_chance=psi_by_chance(len(a), len(b), bins, a.shape[1]),
         mmd2=mmd2,
         p_value=p_value,
-        p_threshold=p_threshold,
+        alpha=alpha,
         bandwidth=bandwidth,
         reference=len(a),
         current=len(b),

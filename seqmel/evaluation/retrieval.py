@@ -28,7 +28,7 @@ from seqmel.evaluation.retrieval_metrics import Figure, Verification, relevant_r
 from seqmel.inference.embed import sequence_chunks, token_batches
 from seqmel.model import AnyModel, Model, as_model
 
-__all__ = ["Parts", "Retrieval", "halves", "measure_retrieval", "two_slices"]
+__all__ = ["Parts", "Retrieval", "evaluate_retrieval", "halves", "two_slices"]
 
 Parts: TypeAlias = Literal["halves", "slices"]
 
@@ -78,7 +78,7 @@ class Retrieval:
 
 
 @with_own_defaults
-def measure_retrieval(
+def evaluate_retrieval(
     model: AnyModel,
     events: Events,
     *,

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError
+from seqmel.core.renames import renamed_fields
 from seqmel.data.sources.times import DAY_OR_MONTH_FIRST
 
 __all__ = ["GroupFolds", "OutOfTime", "Places", "Split", "client_ids", "random_folds"]
@@ -65,6 +66,7 @@ class GroupFolds:
         return places, about
 
 
+@renamed_fields(same_clients="allow_client_overlap", test_fraction="test_fraction")
 @dataclass(frozen=True)
 class OutOfTime:
     """Train on the earlier rows and test on the later ones, as in use: what comes later is not known yet.
@@ -72,12 +74,12 @@ class OutOfTime:
     Attributes:
         times: one value a row of the labels, indexed as they are: times, numbers, or text that sorts by time.
         test_fraction: of the rows that are tested; the cut is between two values, as near to this as there is one.
-        same_clients: let a client of the training part come again in the test part.
+        allow_client_overlap: let a client of the training part come again in the test part.
     """
 
     times: pd.Series[Any]
     test_fraction: float = 0.3
-    same_clients: bool = False
+    allow_client_overlap: bool = False
 
     def folds(self, rows: pd.Index[Any]) -> tuple[_Folds, dict[str, Any]]:
         """One fold, and what to say of the split.
@@ -100,7 +102,7 @@ class OutOfTime:
         later = codes >= cut
         train, test = np.flatnonzero(~later), np.flatnonzero(later)
         shared = client_ids(rows[test]).unique().intersection(client_ids(rows[train]))
-        if len(shared) and not self.same_clients:
+        if len(shared) and not self.allow_client_overlap:
             raise InputError(
                 f"{len(shared):,} clients, such as {shared[0]!r}, have rows before {values[cut]} and from then on, and would"
                 " be trained on and tested. Leave out one side of them, or pass --allow-client-overlap if they are meant to be."

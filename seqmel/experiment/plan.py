@@ -197,7 +197,7 @@ class Plan(_Part):
         options = functools.reduce(_laid_over, (*layers, {"schema": self.data[data].columns, "seed": seed}))
         if "objective" in options:
             options["objective"] = _with_labels(options["objective"], row)
-        return Config.of(options, source=f"row {row!r}", said=last_said(*layers))
+        return Config.from_dict(options, source=f"row {row!r}", said=last_said(*layers))
 
     def prepared_with(self, row: str, data: str) -> dict[str, dict[str, Any]]:
         """The options of the preparation and the schema that decide what sequences there are, without defaults."""

@@ -125,7 +125,7 @@ def _with_newer_options(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a cell that was run before there were some options, with the defaults of these, which change nothing."""
     try:
         return settings | (
-            {"config": Config.of(settings["config"], lenient=True).to_dict()} if settings["config"] else {}
+            {"config": Config.from_dict(settings["config"], lenient=True).to_dict()} if settings["config"] else {}
         )
     except ConfigError:
         return settings

@@ -112,7 +112,7 @@ def embed_as_of(
         SeqmelError: whatever is wrong with the input or the output; no client of the moments has events.
     """
     asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
-    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments, asked.scales))
+    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments, asked.quantization_from))
     how = asked.vector_layout(model)
     found = vectors_as_of(
         model, events, moments, output, shard=asked.shard, device=asked.device, progress=asked.reporter

@@ -239,7 +239,7 @@ def embed_to_parquet(
         OutputError: the output exists, or cannot be written.
     """
     asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
-    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, asked.scales))
+    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, asked.quantization_from))
     how = asked.vector_layout(model)
     parts = embed(model, events, shard=asked.shard, device=asked.device, progress=asked.progress, watch=watch)
     client, size = model.schema.client, how.dim or model.encoder.output_size

@@ -9,6 +9,7 @@ from typing import Any
 
 from seqmel.core.errors import ConfigError, did_you_mean
 from seqmel.core.progress import Progress, Reporting, as_progress
+from seqmel.core.renames import rename_keys
 from seqmel.data.sources.shard import Shard, check_shard
 from seqmel.data.tables.number_types import NumberType, check_number_types
 from seqmel.data.tables.vector_files import LAYOUTS, Layout, VectorLayout, read_scales
@@ -16,7 +17,7 @@ from seqmel.model import Model
 
 __all__ = ["OF_VECTORS", "EmbedOptions"]
 
-OF_VECTORS = ("layout", "dtype", "dim", "scales")
+OF_VECTORS = ("layout", "dtype", "dim", "quantization_from")
 """Options that say how vectors are written; predictions have none of them."""
 
 
@@ -29,10 +30,10 @@ class EmbedOptions:
         dtype: number type: float32, float16, int8 (256 steps within each dimension) or binary (one bit per dimension). The
             scales of the last two are in the metadata of the file; `read_embeddings` decodes them.
         dim: keep only the first `dim` dimensions, one of the `matryoshka` sizes that the model was trained with.
-        scales: an earlier file of the same dtype whose scales are used, so that equal codes mean the same in both files. None
-            takes them from these vectors.
+        quantization_from: an earlier file of the same dtype whose scales are used, so that equal codes mean the same in both
+            files. None takes them from these vectors.
         shard: (k, n) embeds only the k-th of n disjoint sets of clients, by a hash of the client id, so that several hosts
-            embed one set of events side by side. int8 and binary then need `scales`.
+            embed one set of events side by side. int8 and binary then need `quantization_from`.
         device: where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
         overwrite: replace an output that is there.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
@@ -41,7 +42,7 @@ class EmbedOptions:
     layout: Layout = "columns"
     dtype: NumberType = "float32"
     dim: int | None = None
-    scales: str | Path | None = None
+    quantization_from: str | Path | None = None
     shard: Shard | None = None
     device: str = "auto"
     overwrite: bool = False
@@ -59,6 +60,7 @@ class EmbedOptions:
             ConfigError: no such option.
         """
         known = [field.name for field in fields(cls) if field.name not in without]
+        options = rename_keys(options, {"scales": "quantization_from"}, stacklevel=3)
         for name in options:
             if name not in known:
                 raise ConfigError(
@@ -90,21 +92,25 @@ class EmbedOptions:
         whole = model.encoder.output_size
         if self.dim is not None and self.dim != whole and self.dim not in model.config.matryoshka:
             raise ConfigError(_no_prefix(model, self.dim))
-        if self.scales is not None and self.dtype not in ("int8", "binary"):
+        if self.quantization_from is not None and self.dtype not in ("int8", "binary"):
             raise ConfigError(
                 f"Numbers of type {self.dtype} have no scales. Leave the scales out, or take int8 or binary."
             )
         if (
             self.shard is not None
             and check_shard(self.shard)
-            and self.scales is None
+            and self.quantization_from is None
             and self.dtype in ("int8", "binary")
         ):
             raise ConfigError(
                 f"The scales of {self.dtype} come from all vectors, and one shard has only its own. Give those of an"
                 " earlier file (--quantization-from FILE), or write float32 or float16."
             )
-        found = read_scales(self.scales, dtype=self.dtype, size=self.dim or whole) if self.scales is not None else None
+        found = (
+            read_scales(self.quantization_from, dtype=self.dtype, size=self.dim or whole)
+            if self.quantization_from is not None
+            else None
+        )
         return VectorLayout(self.layout, self.dtype, self.dim, found, model.fingerprint())
 
 

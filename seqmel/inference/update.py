@@ -43,7 +43,7 @@ from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
 
-__all__ = ["Updated", "embed_update"]
+__all__ = ["Updated", "update_embeddings"]
 
 FORMAT = 2
 _TIME = pa.timestamp("us")
@@ -115,7 +115,7 @@ class _State:
 
 
 @with_own_defaults
-def embed_update(
+def update_embeddings(
     model: AnyModel,
     events: Events,
     state: str | Path,

@@ -164,4 +164,4 @@ def test_the_demo_runs_and_leaves_everything_to_look_at(tmp_path: Path) -> None:
     left = {path.name for path in (tmp_path / "demo").iterdir()}
     assert left == {"clients.parquet", "demo.png", "embeddings.parquet", "events.parquet", "model"}
     assert (tmp_path / "demo" / "demo.png").read_bytes().startswith(b"\x89PNG")
-    Config.of(DEMO_OPTIONS)
+    Config.from_dict(DEMO_OPTIONS)

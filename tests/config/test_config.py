@@ -143,34 +143,34 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("options", "message"), WRONG, ids=lambda v: str(v)[:40] if isinstance(v, dict) else "")
 def test_what_is_wrong_is_said_in_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        Config.of(options, source="my.yaml")
+        Config.from_dict(options, source="my.yaml")
     assert str(caught.value).startswith("my.yaml: ")
     assert "\n" not in str(caught.value)
 
 
 def test_a_name_alone_is_a_name_with_default_options() -> None:
-    assert Config.of({"encoder": "lstm"}).encoder == Config.of({"encoder": {"name": "lstm"}}).encoder
-    assert Config.of({"encoder": {"hidden_size": 8}}).encoder.name == "gru"
-    assert Config.of({"pooling": "last"}).pooling == ("last",)
-    assert Config.of({"loss": {"temperature": 0.3}}).loss.name == "infonce"
+    assert Config.from_dict({"encoder": "lstm"}).encoder == Config.from_dict({"encoder": {"name": "lstm"}}).encoder
+    assert Config.from_dict({"encoder": {"hidden_size": 8}}).encoder.name == "gru"
+    assert Config.from_dict({"pooling": "last"}).pooling == ("last",)
+    assert Config.from_dict({"loss": {"temperature": 0.3}}).loss.name == "infonce"
 
 
 def test_a_loss_that_needs_a_miner_brings_its_own_and_options_without_a_name_are_of_that_one() -> None:
     for loss, name in (("contrastive", "hard_negatives"), ("margin", "distance_weighted"), ("triplet", "semi_hard")):
         for options in ({"loss": loss}, {"loss": {"name": loss}, "miner": {"memory": 9}}):
-            miner = Config.of(options).miner
+            miner = Config.from_dict(options).miner
             assert miner is not None
             assert miner.name == name
             assert miner.memory == (9 if "miner" in options else 0)
-    assert Config.of({"loss": "supcon"}).miner is None
+    assert Config.from_dict({"loss": "supcon"}).miner is None
 
 
 def test_the_last_k_may_have_one_length_where_dropout_tells_them_apart_or_a_model_was_trained_so() -> None:
     one = {"name": "last_k", "min_length": 20, "max_length": 20}
     for more in ({"event_dropout": 0.1}, {"day_dropout": 0.1}):
-        assert Config.of({"views": one | more}).views.max_length == 20
-    assert Config.of({"views": one}, lenient=True).views.max_length == 20
-    assert Config.of({"views": one | {"name": "random_slices"}}).views.max_length == 20
+        assert Config.from_dict({"views": one | more}).views.max_length == 20
+    assert Config.from_dict({"views": one}, lenient=True).views.max_length == 20
+    assert Config.from_dict({"views": one | {"name": "random_slices"}}).views.max_length == 20
 
 
 def test_options_of_a_method_of_several_words_can_be_set_one_by_one() -> None:
@@ -184,10 +184,10 @@ def test_options_of_a_method_of_several_words_can_be_set_one_by_one() -> None:
 
 def test_a_pair_loss_mines_hard_negatives_unless_told_otherwise() -> None:
     for loss in ("contrastive", {"name": "contrastive", "margin": 1.0}):
-        miner = Config.of({"loss": loss}).miner
+        miner = Config.from_dict({"loss": loss}).miner
         assert miner is not None
         assert miner.name == "hard_negatives"
-    random = Config.of({"loss": "contrastive", "miner": "random_negatives"}).miner
+    random = Config.from_dict({"loss": "contrastive", "miner": "random_negatives"}).miner
     assert random is not None
     assert random.name == "random_negatives"
     assert Config().miner is None
@@ -197,10 +197,10 @@ CPC = {"objective": "cpc", "encoder": "gru"}
 
 
 def test_a_loss_that_does_nothing_is_taken_where_it_is_the_default_or_that_of_a_model_that_is_there() -> None:
-    for options in (CPC, CPC | {"loss": "infonce", "miner": None}, Config.of(CPC).to_dict()):
-        assert Config.of(options) == Config.of(CPC)
+    for options in (CPC, CPC | {"loss": "infonce", "miner": None}, Config.from_dict(CPC).to_dict()):
+        assert Config.from_dict(options) == Config.from_dict(CPC)
     kept = CPC | {"loss": {"name": "contrastive", "margin": 0.1, "margin_start": 0.5}}
-    assert Config.of(kept, lenient=True).loss.name == "contrastive"
+    assert Config.from_dict(kept, lenient=True).loss.name == "contrastive"
 
 
 def test_the_loss_of_a_preset_is_taken_where_a_setting_asks_for_another_objective(tmp_path: Path) -> None:
@@ -223,7 +223,9 @@ def test_the_loss_of_a_preset_is_taken_where_a_setting_asks_for_another_objectiv
     ids=str,
 )  # fmt: skip
 def test_what_does_nothing_is_taken_of_a_model_that_is_there(options: dict[str, Any]) -> None:
-    assert Config.of(Config.of(options, lenient=True).to_dict(), lenient=True) == Config.of(options, lenient=True)
+    assert Config.from_dict(Config.from_dict(options, lenient=True).to_dict(), lenient=True) == Config.from_dict(
+        options, lenient=True
+    )
 
 
 def test_category_mean_of_a_preset_is_taken_where_a_setting_asks_for_another_pooling(tmp_path: Path) -> None:
@@ -241,8 +243,8 @@ def test_category_mean_of_a_preset_is_taken_where_a_setting_asks_for_another_poo
      {"schema": {"client": "c", "numeric_by": {"value": "parameter"}}}],
 )  # fmt: skip
 def test_a_config_comes_back_from_what_it_is_saved_as(options: dict[str, Any]) -> None:
-    config = Config.of(options)
-    assert Config.of(config.to_dict()) == config
+    config = Config.from_dict(options)
+    assert Config.from_dict(config.to_dict()) == config
 
 
 def test_a_config_cannot_be_changed() -> None:
@@ -328,8 +330,8 @@ def test_a_setting_that_is_none_is_refused(setting: str) -> None:
 )
 def test_another_name_of_a_method_is_the_method(section: str, name: str, own: str) -> None:
     beside = {"encoder": "gru"}
-    assert Config.of({section: name} | beside) == Config.of({section: own} | beside)
-    assert Config.of({section: {"name": name}} | beside) == Config.of({section: own} | beside)
+    assert Config.from_dict({section: name} | beside) == Config.from_dict({section: own} | beside)
+    assert Config.from_dict({section: {"name": name}} | beside) == Config.from_dict({section: own} | beside)
     assert f"Also: {name}" in methods()[section][own]
 
 
@@ -339,7 +341,7 @@ def test_options_go_with_another_name_too() -> None:
 
 def test_a_method_under_the_wrong_option_is_told_its_own() -> None:
     with pytest.raises(ConfigError, match=r"objective cannot be 'vicreg'.* belongs to another option: loss=vicreg\.$"):
-        Config.of({"objective": "vicreg"})
+        Config.from_dict({"objective": "vicreg"})
 
 
 @pytest.mark.parametrize(
@@ -354,12 +356,12 @@ def test_a_method_under_the_wrong_option_is_told_its_own() -> None:
 def test_a_narrow_recurrence_embeds_more_events_at_a_time(encoder: str | tuple[str, int], events: int) -> None:
     name, size = encoder if isinstance(encoder, tuple) else (encoder, None)
     options = {"name": name} | ({"hidden_size": size} if size else {})
-    assert Config.of({"encoder": options, "embedding": {"batch_events": 100}}).events_at_a_time == events
+    assert Config.from_dict({"encoder": options, "embedding": {"batch_events": 100}}).events_at_a_time == events
 
 
 def test_options_by_their_names_stand_for_a_config() -> None:
     assert as_config(None) == as_config({}) == Config()
-    assert as_config({"training": {"epochs": 3}}) == as_config(Config.of({"training": {"epochs": 3}}))
+    assert as_config({"training": {"epochs": 3}}) == as_config(Config.from_dict({"training": {"epochs": 3}}))
     with pytest.raises(ConfigError, match="unknown option 'epochs'"):
         as_config({"epochs": 3})
     with pytest.raises(ConfigError, match=r"config is a str\. Expected a Config or options, such as .* read_config"):

@@ -16,7 +16,7 @@ from seqmel.cli.main import main
 from seqmel.core.atomic_files import allocate, translate_disk_full
 from seqmel.core.errors import OutputError
 from seqmel.inference.as_of import embed_as_of
-from seqmel.inference.update import embed_update
+from seqmel.inference.update import update_embeddings
 from seqmel.model import Model, load_model
 from seqmel.training import run as run_module
 from seqmel.training.run import train, train_model
@@ -89,7 +89,7 @@ def test_space_for_what_is_mapped_is_taken_beforehand(
     with pytest.raises(OutputError, match="The disk is full"):
         embed_as_of(model, EVENTS, "2024-01-01", tmp_path / "out.parquet", device="cpu")
     with pytest.raises(OutputError, match="The disk is full"):
-        embed_update(model, EVENTS, tmp_path / "state.parquet", tmp_path / "out.parquet", device="cpu")
+        update_embeddings(model, EVENTS, tmp_path / "state.parquet", tmp_path / "out.parquet", device="cpu")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -22,7 +22,7 @@ from seqmel.data.schema import EventSchema
 from seqmel.data.sources.reading import open_events
 from seqmel.data.tables.vector_files import VectorLayout
 from seqmel.evaluation.aggregates import AggregatePlan
-from seqmel.inference.update import embed_update
+from seqmel.inference.update import update_embeddings
 from seqmel.training.run import train
 
 NAMES = (
@@ -130,6 +130,6 @@ def test_a_state_keeps_clients_of_a_column_named_like_its_own(name: str, tmp_pat
     train(events, tmp_path / "model", config=tiny_config(schema=schema))
     first = events.filter(pa.compute.less(events["when"], pa.scalar(pd.Timestamp("2024-01-03"))))
     later = events.filter(pa.compute.greater_equal(events["when"], pa.scalar(pd.Timestamp("2024-01-03"))))
-    embed_update(tmp_path / "model", first, tmp_path / "state", tmp_path / "a.parquet")
-    done = embed_update(tmp_path / "model", later, tmp_path / "state", tmp_path / "b.parquet")
+    update_embeddings(tmp_path / "model", first, tmp_path / "state", tmp_path / "a.parquet")
+    done = update_embeddings(tmp_path / "model", later, tmp_path / "state", tmp_path / "b.parquet")
     assert (done.new, done.known) == (0, 9)

@@ -21,7 +21,7 @@ from seqmel.data.sources.shard import places_in_shard, shard_of
 from seqmel.inference.as_of import embed_as_of
 from seqmel.inference.embed import embed, embed_to_parquet
 from seqmel.inference.predict import predict, predict_to_parquet
-from seqmel.inference.update import embed_update
+from seqmel.inference.update import update_embeddings
 from seqmel.model import Model, load_model
 from seqmel.training.finetuning.finetune import finetune
 from seqmel.training.run import prepare
@@ -139,7 +139,7 @@ def test_a_share_with_nobody_in_it_is_an_empty_file(model: Model, tmp_path: Path
     assert embed_to_parquet(model, EVENTS, tmp_path / "a", shard=shard, device="cpu")[0] == 0
     assert embed_to_parquet(model, prepared(model, tmp_path), tmp_path / "b", shard=shard, device="cpu")[0] == 0
     assert embed_to_parquet(model, EVENTS, tmp_path / "c", shard=shard, scales=whole, **scales, device="cpu")[0] == 0
-    updated = embed_update(model, EVENTS, tmp_path / "state", tmp_path / "d", shard=shard, device="cpu")
+    updated = update_embeddings(model, EVENTS, tmp_path / "state", tmp_path / "d", shard=shard, device="cpu")
     assert (updated.clients, updated.known) == (0, 0)
     embed_as_of(model, EVENTS, "2024-01-10", tmp_path / "e", shard=shard, device="cpu")
     for name in "abde":
@@ -168,17 +168,17 @@ def test_each_share_has_a_state_of_its_own(model: Model, tmp_path: Path) -> None
     found: Vectors = {}
     for share in range(1, COUNT + 1):
         state, shard = tmp_path / f"state-{share}", (share, COUNT)
-        embed_update(model, first, state, tmp_path / "first", shard=shard, device="cpu", overwrite=True)
-        embed_update(model, second, state, tmp_path / "second", shard=shard, device="cpu", overwrite=True)
+        update_embeddings(model, first, state, tmp_path / "first", shard=shard, device="cpu", overwrite=True)
+        update_embeddings(model, second, state, tmp_path / "second", shard=shard, device="cpu", overwrite=True)
         table = pq.read_table(tmp_path / "second").to_pandas().set_index("client_id")
         found |= dict(zip(table.index.tolist(), table.to_numpy().tolist(), strict=True))
     close(dict(sorted(found.items())), dict(sorted(expected.items())))
     for shard, has, asked in (((2, COUNT), "shard 1/3", "shard 2/3"), (None, "shard 1/3", "all clients")):
         with pytest.raises(InputError, match=f"is of the clients of {has}, and .*{asked} are asked for"):
-            embed_update(model, second, tmp_path / "state-1", tmp_path / "third", shard=shard, device="cpu")
-    embed_update(model, first, tmp_path / "all", tmp_path / "of_all", device="cpu")
+            update_embeddings(model, second, tmp_path / "state-1", tmp_path / "third", shard=shard, device="cpu")
+    update_embeddings(model, first, tmp_path / "all", tmp_path / "of_all", device="cpu")
     with pytest.raises(InputError, match="is of all clients, and the clients of shard 1/3 are asked for"):
-        embed_update(model, second, tmp_path / "all", tmp_path / "third", shard=(1, COUNT), device="cpu")
+        update_embeddings(model, second, tmp_path / "all", tmp_path / "third", shard=(1, COUNT), device="cpu")
 
 
 def test_events_of_no_client_are_told_of_in_every_share(model: Model) -> None:
@@ -237,7 +237,7 @@ def test_what_is_no_share_is_refused_from_python(shard: Any, model: Model, tmp_p
     for run in (
         lambda: list(embed(model, EVENTS, shard=shard, device="cpu")),
         lambda: embed_to_parquet(model, EVENTS, tmp_path / "out", shard=shard, device="cpu"),
-        lambda: embed_update(model, EVENTS, tmp_path / "state", tmp_path / "out", shard=shard, device="cpu"),
+        lambda: update_embeddings(model, EVENTS, tmp_path / "state", tmp_path / "out", shard=shard, device="cpu"),
     ):
         with pytest.raises(ConfigError, match="There is no shard"):
             run()

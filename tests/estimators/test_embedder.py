@@ -354,7 +354,7 @@ def test_a_clone_has_the_parameters_and_no_model(fitted: SequenceEmbedder, train
 def test_the_parameters_of_a_model_leave_out_a_loss_that_did_nothing() -> None:
     options = {"encoder": "gru", "loss": "triplet", "views": {"count": 3}}
     for objective, used in (("cpc", False), ("coles", True)):
-        given = parameters_of(Config.of(options | {"objective": objective}, lenient=True))
+        given = parameters_of(Config.from_dict(options | {"objective": objective}, lenient=True))
         assert ("loss" in given, "miner" in given) == (used, used)
         assert SequenceEmbedder(**given).config().views.count == 3
 

@@ -203,11 +203,11 @@ def test_splitters_cut_clients_and_never_the_events_of_a_client(train: EventSequ
 
 
 def test_clients_are_found_by_id(train: EventSequences) -> None:
-    assert train.of([107, 100, 107]).client_ids.tolist() == [107, 100, 107]
-    assert train.of(["107"]).client_ids.tolist() == [107]
-    assert train[[3, 3, 5]].of(train.client_ids[[5, 3]]).client_ids.tolist() == train.client_ids[[5, 3]].tolist()
+    assert train.select([107, 100, 107]).client_ids.tolist() == [107, 100, 107]
+    assert train.select(["107"]).client_ids.tolist() == [107]
+    assert train[[3, 3, 5]].select(train.client_ids[[5, 3]]).client_ids.tolist() == train.client_ids[[5, 3]].tolist()
     with pytest.raises(InputError, match=r"1 of 2 clients are not among these sequences, such as 5\."):
-        train.of([107, 5])
+        train.select([107, 5])
 
 
 def test_distinct_takes_each_client_once(train: EventSequences) -> None:

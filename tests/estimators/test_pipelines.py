@@ -76,7 +76,7 @@ def test_embeddings_stand_beside_static_features_in_a_column_transformer(
     numbers = found.to_numpy() if container == "pandas" else found
     assert numbers.shape == (25, 204)
     assert numbers[:, -1].tolist() == table["age"].tolist()
-    vectors = tiny.fit(train.of(table["client_id"][:24])).transform(train)
+    vectors = tiny.fit(train.select(table["client_id"][:24])).transform(train)
     for row, client in enumerate(table["client_id"][:24]):
         np.testing.assert_allclose(numbers[row, :-1], vectors.loc[client], atol=1e-5)
     if container == "pandas":

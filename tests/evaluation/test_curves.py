@@ -12,7 +12,7 @@ import pytest
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.data.tables.number_types import stored_bytes
 from seqmel.evaluation.compression import Components, read_back
-from seqmel.evaluation.curves import Curve, label_curve, label_draws, size_curve
+from seqmel.evaluation.curves import Curve, compression_curve, label_curve, label_draws
 from seqmel.evaluation.picture import draw_curves
 from seqmel.evaluation.problem import Problem
 from seqmel.evaluation.scoring import score
@@ -78,7 +78,7 @@ def test_a_fraction_that_leaves_too_few_clients_is_refused(y: pd.Series, vectors
 def test_the_whole_vector_gives_the_score_itself_and_one_component_finds_the_direction(
     y: pd.Series, vectors: pd.DataFrame
 ) -> None:
-    curve = size_curve(y, {"a": vectors}, (1, None), ("float32", "binary"), **FEW)  # type: ignore[arg-type]
+    curve = compression_curve(y, {"a": vectors}, (1, None), ("float32", "binary"), **FEW)  # type: ignore[arg-type]
     found = {(p.settings["size"], p.settings["number_type"]): p for p in curve.points}
     assert found[6, "float32"].score("auroc") == score(y, {"a": vectors}, **FEW).score("a")  # type: ignore[arg-type]
     assert found[1, "float32"].score("auroc").mean > 0.95
@@ -92,7 +92,7 @@ def test_what_compresses_never_sees_the_test_part(
     seen = []
     fit = Components.fit.__func__  # type: ignore[attr-defined]
     monkeypatch.setattr(Components, "fit", classmethod(lambda cls, x: seen.append(x) or fit(cls, x)))
-    size_curve(y, {"a": vectors}, (2,), ("int8",), **FEW)  # type: ignore[arg-type]
+    compression_curve(y, {"a": vectors}, (2,), ("int8",), **FEW)  # type: ignore[arg-type]
     problem = Problem.of(y, "auto", 3, 0)
     for training, (train, _) in zip(seen, problem.splits, strict=True):
         assert np.array_equal(training, vectors.to_numpy()[train])
@@ -135,15 +135,15 @@ def test_bytes_of_ten_numbers(number_type: str, count: int) -> None:
 
 def test_sizes_that_cannot_be_are_refused(y: pd.Series, vectors: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="'a' have 6 numbers and 160 training clients; they cannot be reduced to 6"):
-        size_curve(y, {"a": vectors}, (6,), **FEW)  # type: ignore[arg-type]
+        compression_curve(y, {"a": vectors}, (6,), **FEW)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Cannot measure the sizes"):
-        size_curve(y, {"a": vectors}, (0,))
+        compression_curve(y, {"a": vectors}, (0,))
     with pytest.raises(ConfigError, match="no number type 'int4'"):
-        size_curve(y, {"a": vectors}, (2,), ("int4",))  # type: ignore[arg-type]
+        compression_curve(y, {"a": vectors}, (2,), ("int4",))  # type: ignore[arg-type]
     holes = vectors.copy()
     holes.iloc[3, 2] = np.nan
     with pytest.raises(InputError, match="missing or infinite"):
-        size_curve(y, {"a": holes}, (2,), **FEW)  # type: ignore[arg-type]
+        compression_curve(y, {"a": holes}, (2,), **FEW)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------------------------------------- results
@@ -151,7 +151,7 @@ def test_sizes_that_cannot_be_are_refused(y: pd.Series, vectors: pd.DataFrame) -
 
 def test_curves_are_plain_json_a_table_and_a_picture(y: pd.Series, vectors: pd.DataFrame, tmp_path: Path) -> None:
     labels = label_curve(y, {"a": vectors}, (0.1, 1), **FEW)  # type: ignore[arg-type]
-    sizes = size_curve(y, {"a": vectors}, (2, None), ("float32", "int8"), **FEW)  # type: ignore[arg-type]
+    sizes = compression_curve(y, {"a": vectors}, (2, None), ("float32", "int8"), **FEW)  # type: ignore[arg-type]
     rows = json.loads(json.dumps(sizes.to_json()))
     assert {k: rows[1][k] for k in ("features", "size", "number_type", "bytes", "primary")} == {
         "features": "a", "size": 2, "number_type": "int8", "bytes": 2, "primary": "auroc",

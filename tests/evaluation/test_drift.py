@@ -98,7 +98,7 @@ def test_thresholds_decide() -> None:
     sides = _vectors(400, seed=0), _vectors(400, seed=1, shift=0.5)
     assert drift(*sides, permutations=99, psi_threshold=0.1).moved == ("emb_0001",)
     assert drift(*sides, permutations=99, psi_threshold=9.0).moved == ()
-    assert not drift(*sides, permutations=99, psi_threshold=9.0, p_threshold=0.001).drifted
+    assert not drift(*sides, permutations=99, psi_threshold=9.0, alpha=0.001).drifted
 
 
 def test_the_order_of_columns_changes_nothing() -> None:
@@ -120,7 +120,7 @@ def test_vectors_that_cannot_be_compared_are_refused() -> None:
         drift(holes, a)
 
 
-@pytest.mark.parametrize("options", [{"bins": 1}, {"permutations": 0}, {"psi_threshold": 0}, {"p_threshold": 1.0}])
+@pytest.mark.parametrize("options", [{"bins": 1}, {"permutations": 0}, {"psi_threshold": 0}, {"alpha": 1.0}])
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="Expected"):
         drift(_vectors(9, seed=0), _vectors(9, seed=1), **options)  # type: ignore[arg-type]

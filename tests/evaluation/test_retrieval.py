@@ -12,7 +12,7 @@ from small import SCHEMA, card_events, sequences
 
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.data.views import Views
-from seqmel.evaluation.retrieval import _Drawn, _embed_views, halves, measure_retrieval, two_slices
+from seqmel.evaluation.retrieval import _Drawn, _embed_views, evaluate_retrieval, halves, two_slices
 from seqmel.inference.embed import embed_sequences
 from seqmel.model import Model
 from seqmel.training.run import prepare
@@ -70,7 +70,7 @@ def test_a_part_has_the_vector_of_these_events_alone(model: Model) -> None:
 
 
 def test_the_events_of_the_training_are_recognised_as_such(model: Model) -> None:
-    found = measure_retrieval(model, card_events(), min_events=4, device="cpu")
+    found = evaluate_retrieval(model, card_events(), min_events=4, device="cpu")
     assert found.held_out is False
     assert "TRAINING CLIENTS" in found.whose
     assert found.clients + found.too_short == 24
@@ -78,10 +78,10 @@ def test_the_events_of_the_training_are_recognised_as_such(model: Model) -> None
 
 def test_training_clients_are_left_out_when_they_are_named(model: Model) -> None:
     events, trained = card_events(40, seed=5), card_events()
-    found = measure_retrieval(model, events, min_events=4, trained_on=trained, device="cpu")
+    found = evaluate_retrieval(model, events, min_events=4, trained_on=trained, device="cpu")
     assert (found.trained_on, found.held_out) == (24, True)
     new = events.filter(pc.invert(pc.is_in(events["client_id"], value_set=trained["client_id"].unique())))
-    alone = measure_retrieval(model, new, min_events=4, device="cpu")
+    alone = evaluate_retrieval(model, new, min_events=4, device="cpu")
     assert alone.held_out is None
     assert "not known" in alone.whose
     assert alone.clients == found.clients
@@ -90,7 +90,7 @@ def test_training_clients_are_left_out_when_they_are_named(model: Model) -> None
 @pytest.mark.parametrize("parts", ["halves", "slices"])
 def test_the_same_seed_gives_the_same_figures(model: Model, parts: str) -> None:
     options = {"clients": 15, "min_events": 4, "parts": parts, "device": "cpu", "seed": 2}
-    first, again = (measure_retrieval(model, card_events(40, seed=5), **options) for _ in range(2))  # type: ignore[arg-type]
+    first, again = (evaluate_retrieval(model, card_events(40, seed=5), **options) for _ in range(2))  # type: ignore[arg-type]
     assert first == again
     assert first.clients == 15
     assert 1 / 15 <= first.figures["map"].mean <= 1
@@ -101,7 +101,7 @@ def test_prepared_sequences_give_what_their_events_give(model: Model, tmp_path: 
     events = card_events(30, seed=5)
     prepare(events, tmp_path / "sequences", config=model.config, model=model)
     found, prepared = (
-        measure_retrieval(model, given, min_events=4, device="cpu") for given in (events, tmp_path / "sequences")
+        evaluate_retrieval(model, given, min_events=4, device="cpu") for given in (events, tmp_path / "sequences")
     )
     assert found.figures["map"].mean == pytest.approx(prepared.figures["map"].mean, abs=1e-6)
 
@@ -113,14 +113,14 @@ def test_a_stream_in_chunks_gives_what_one_chunk_gives(model: Model, monkeypatch
     for size in (40, 7):
         chunks = [whole.subset(part) for part in torch.arange(40).split(size)]
         monkeypatch.setattr("seqmel.evaluation.retrieval.sequence_chunks", lambda *_, c=chunks: (40, iter(c)))
-        found.append(measure_retrieval(model, "given", **options))  # type: ignore[arg-type]
+        found.append(evaluate_retrieval(model, "given", **options))  # type: ignore[arg-type]
     assert found[0].figures["map"].mean == pytest.approx(found[1].figures["map"].mean, abs=1e-6)
 
 
 def test_what_cannot_be_measured_is_refused(model: Model) -> None:
     with pytest.raises(InputError, match="Only 0 clients are left of 24"):
-        measure_retrieval(model, card_events(), min_events=1_000, device="cpu")
+        evaluate_retrieval(model, card_events(), min_events=1_000, device="cpu")
     for options in ({"clients": 3}, {"min_events": 1}, {"parts": "thirds"}, {"at": (0,)}, {"seed": -1}):
         with pytest.raises(ConfigError, match="Expected"):
-            measure_retrieval(model, card_events(), **options)  # type: ignore[arg-type]
-    assert np.isfinite(measure_retrieval(model, card_events(), min_events=4, device="cpu").verification.auroc)
+            evaluate_retrieval(model, card_events(), **options)  # type: ignore[arg-type]
+    assert np.isfinite(evaluate_retrieval(model, card_events(), min_events=4, device="cpu").verification.auroc)

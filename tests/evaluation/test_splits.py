@@ -96,7 +96,7 @@ def test_a_client_on_both_sides_is_refused_unless_it_is_asked_for() -> None:
     y, times = _named(np.arange(120) // 3 % 2, rows, "left"), _named(rows.get_level_values(1), rows, "month")
     with pytest.raises(InputError, match=r"40 clients, such as 'c000', have rows before .* --allow-client-overlap"):
         Problem.of(y, "auto", 5, 0, OutOfTime(times))
-    problem = Problem.of(y, "auto", 5, 0, OutOfTime(times, same_clients=True))
+    problem = Problem.of(y, "auto", 5, 0, OutOfTime(times, allow_client_overlap=True))
     assert (problem.about["clients_in_both"], problem.about["test"], problem.about["test_clients"]) == (40, 40, 40)
 
 
@@ -148,7 +148,7 @@ def test_out_of_time_scores_have_the_interval_of_a_bootstrap_over_test_clients()
 def test_resamples_draw_whole_clients() -> None:
     rows = _moments(40, 3)
     y, times = _named(np.arange(120) // 3 % 2, rows, "left"), _named(rows.get_level_values(1), rows, "month")
-    problem = Problem.of(y, "auto", 5, 0, OutOfTime(times, 0.6, same_clients=True))
+    problem = Problem.of(y, "auto", 5, 0, OutOfTime(times, 0.6, allow_client_overlap=True))
     test = problem.splits[0][1]
     for places in problem._resamples(test)[:20]:
         counts = np.bincount(places, minlength=len(test))

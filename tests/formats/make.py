@@ -52,7 +52,7 @@ def main() -> None:
     """Train, embed, and keep it."""
     folder = Path(sys.argv[1])
     events = made_events()
-    seqmel.train(events, folder, config=seqmel.Config.of(OPTIONS))
+    seqmel.train(events, folder, config=seqmel.Config.from_dict(OPTIONS))
     (folder / "curves.png").unlink()
     pq.write_table(events, folder / "events.parquet", compression="zstd")
     seqmel.embed_to_parquet(

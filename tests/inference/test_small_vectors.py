@@ -22,7 +22,7 @@ from seqmel.data.tables.number_types import Scales
 from seqmel.evaluation.compression import read_back
 from seqmel.inference.as_of import embed_as_of
 from seqmel.inference.embed import embed_to_parquet
-from seqmel.inference.update import embed_update
+from seqmel.inference.update import update_embeddings
 from seqmel.model import Model, load_model, save_model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
@@ -84,8 +84,10 @@ def test_a_beginning_is_the_beginning_of_the_whole_vector(nested: Model, tmp_pat
             pd.testing.assert_frame_equal(part, whole.iloc[:, :size])
     moment = {"client_id": [100, 107], "event_time": pd.to_datetime(["2023-01-01"] * 2)}
     embed_as_of(nested, EVENTS, pd.DataFrame(moment), tmp_path / "as_of.parquet", dim=3, device="cpu")
-    assert read_embeddings(tmp_path / "as_of.parquet", moment="event_time").shape == (2, 3)
-    done = embed_update(nested, EVENTS, tmp_path / "state", tmp_path / "new.parquet", dim=6, dtype="int8", device="cpu")
+    assert read_embeddings(tmp_path / "as_of.parquet", time_column="event_time").shape == (2, 3)
+    done = update_embeddings(
+        nested, EVENTS, tmp_path / "state", tmp_path / "new.parquet", dim=6, dtype="int8", device="cpu"
+    )
     assert done.dimensions == read_embeddings(tmp_path / "new.parquet").shape[1] == 6
 
 
@@ -117,7 +119,7 @@ def test_a_beginning_that_was_not_trained_is_refused(nested: Model, model: Model
 )
 def test_sizes_that_cannot_be_trained_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        Config.of(options)
+        Config.from_dict(options)
 
 
 def test_from_labels_alone_no_beginning_is_trained(tmp_path: Path) -> None:
@@ -158,7 +160,9 @@ def test_scales_of_an_earlier_file_keep_the_meaning_of_the_numbers(model: Model,
     for dtype in ("int8", "binary"):
         all_clients = vectors(model, tmp_path / "all.parquet", dtype=dtype)
         scales = tmp_path / "all.parquet"
-        embed_to_parquet(model, few, tmp_path / "few.parquet", dtype=dtype, scales=scales, device="cpu", overwrite=True)
+        embed_to_parquet(
+            model, few, tmp_path / "few.parquet", dtype=dtype, quantization_from=scales, device="cpu", overwrite=True
+        )
         read = read_embeddings(tmp_path / "few.parquet")
         pd.testing.assert_frame_equal(read.sort_index(), all_clients.loc[read.index].sort_index())
 
@@ -168,19 +172,19 @@ def test_scales_that_do_not_fit_are_refused(model: Model, nested: Model, tmp_pat
     vectors(model, tmp_path / "float.parquet")
     cases: list[tuple[dict[str, Any], str]] = [
         (
-            {"dtype": "binary", "scales": tmp_path / "int8.parquet"},
+            {"dtype": "binary", "quantization_from": tmp_path / "int8.parquet"},
             "numbers of type int8. Expected embeddings of .* binary",
         ),
-        ({"dtype": "int8", "scales": tmp_path / "float.parquet"}, "has no scales"),
-        ({"dtype": "int8", "scales": tmp_path / "none.parquet"}, "Cannot read scales from"),
+        ({"dtype": "int8", "quantization_from": tmp_path / "float.parquet"}, "has no scales"),
+        ({"dtype": "int8", "quantization_from": tmp_path / "none.parquet"}, "Cannot read scales from"),
     ]
     for options, told in cases:
         with pytest.raises(InputError, match=told):
             vectors(model, tmp_path / "e.parquet", **options)
     with pytest.raises(InputError, match="Expected embeddings of 12 numbers"):
-        vectors(nested, tmp_path / "e.parquet", dtype="int8", scales=tmp_path / "int8.parquet")
+        vectors(nested, tmp_path / "e.parquet", dtype="int8", quantization_from=tmp_path / "int8.parquet")
     with pytest.raises(ConfigError, match="Numbers of type float16 have no scales"):
-        vectors(model, tmp_path / "e.parquet", dtype="float16", scales=tmp_path / "int8.parquet")
+        vectors(model, tmp_path / "e.parquet", dtype="float16", quantization_from=tmp_path / "int8.parquet")
     assert not (tmp_path / "e.parquet").exists()
 
 

@@ -19,7 +19,7 @@ import seqmel.inference.update
 from seqmel.core.atomic_files import exclusive_lock, partial_path
 from seqmel.core.errors import InputError, ModelError, OutputError, SchemaError
 from seqmel.inference.embed import embed
-from seqmel.inference.update import embed_update
+from seqmel.inference.update import update_embeddings
 from seqmel.model import Model, save_model
 from seqmel.nn.encoder import SequenceEncoder
 
@@ -68,7 +68,7 @@ def test_updates_give_what_all_events_give_at_once(encoder: str, dim: int | None
     model, state, seen = made(encoder, embedding={"batch_events": 64}, embedding_dim=dim), tmp_path / "s.parquet", None
     for night, new in enumerate(periods(4)):
         out = tmp_path / f"{night}.parquet"
-        done = embed_update(model, new, state, out, device="cpu")
+        done = update_embeddings(model, new, state, out, device="cpu")
         seen = new if seen is None else pa.concat_tables([seen, new])
         expected, found = at_once(model, seen), vectors(out)
         assert set(found) == set(new["client_id"].to_pylist())
@@ -80,10 +80,10 @@ def test_updates_give_what_all_events_give_at_once(encoder: str, dim: int | None
 
 def test_a_state_is_brought_up_to_date_by_one_run_at_a_time(tmp_path: Path) -> None:
     first, second = periods(2)
-    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    update_embeddings(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
     before = (tmp_path / "s").read_bytes()
     with exclusive_lock(partial_path(tmp_path / "s"), tmp_path / "s"), pytest.raises(OutputError, match="Another run"):
-        embed_update(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
+        update_embeddings(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
     assert (tmp_path / "s").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "s"]
 
@@ -91,8 +91,8 @@ def test_a_state_is_brought_up_to_date_by_one_run_at_a_time(tmp_path: Path) -> N
 def test_the_order_is_that_of_the_new_events_and_the_new_clients_are_counted(tmp_path: Path) -> None:
     first, second = periods(2)
     known = set(first["client_id"].to_pylist())
-    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
-    done = embed_update(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
+    update_embeddings(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    done = update_embeddings(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
     ids = list(dict.fromkeys(second["client_id"].to_pylist()))
     assert list(vectors(tmp_path / "b")) == ids
     assert done.new == len(set(ids) - known)
@@ -103,7 +103,7 @@ def test_the_size_of_a_chunk_changes_nothing(rows: int, tmp_path: Path, monkeypa
     monkeypatch.setattr(seqmel.inference.update, "_ROWS", rows)
     model = made("gru")
     for night, new in enumerate(periods(3)):
-        embed_update(model, new, tmp_path / "s", tmp_path / f"{night}", device="cpu")
+        update_embeddings(model, new, tmp_path / "s", tmp_path / f"{night}", device="cpu")
     expected = at_once(model, EVENTS)
     for client, vector in vectors(tmp_path / "2").items():
         np.testing.assert_allclose(vector, expected[client], rtol=0, atol=1e-5)
@@ -128,9 +128,11 @@ def states(path: Path) -> dict[Any, Any]:
 
 def test_clients_with_late_events_are_skipped_and_listed_and_the_others_go_on(tmp_path: Path) -> None:
     model, (known, night, late) = made("gru"), late_night()
-    embed_update(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
+    update_embeddings(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
     before = states(tmp_path / "s")
-    done = embed_update(model, night, tmp_path / "s", tmp_path / "b", skipped=tmp_path / "late.parquet", device="cpu")
+    done = update_embeddings(
+        model, night, tmp_path / "s", tmp_path / "b", skipped=tmp_path / "late.parquet", device="cpu"
+    )
     assert sorted(done.skipped) == sorted(late)
     assert sorted(pq.read_table(tmp_path / "late.parquet")["client_id"].to_pylist()) == sorted(late)
     assert done.words.startswith("3 clients were skipped, since they have events earlier than their last one (")
@@ -146,8 +148,8 @@ def test_clients_with_late_events_are_skipped_and_listed_and_the_others_go_on(tm
 def test_clients_with_late_events_are_computed_anew_from_their_history(encoder: str, tmp_path: Path) -> None:
     model, (known, night, late) = made(encoder), late_night()
     everything = pa.concat_tables([known, night])
-    embed_update(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
-    done = embed_update(model, night, tmp_path / "s", tmp_path / "b", history=everything, device="cpu")
+    update_embeddings(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
+    done = update_embeddings(model, night, tmp_path / "s", tmp_path / "b", history=everything, device="cpu")
     assert (done.recomputed, done.skipped) == (len(late), ())
     expected, found = at_once(model, everything), vectors(tmp_path / "b")
     assert set(found) == set(night["client_id"].to_pylist())
@@ -158,11 +160,11 @@ def test_clients_with_late_events_are_computed_anew_from_their_history(encoder: 
 
 def test_a_history_without_all_events_of_a_client_leaves_it_skipped(tmp_path: Path) -> None:
     model, (known, night, late) = made("none"), late_night()
-    embed_update(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
+    update_embeddings(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
     everything = pa.concat_tables([known, night])
     others = everything.filter(pc.not_equal(everything["client_id"], late[0]))
     part = pa.concat_tables([others, night.filter(pc.equal(night["client_id"], late[0]))])
-    done = embed_update(model, night, tmp_path / "s", tmp_path / "b", history=part, device="cpu")
+    done = update_embeddings(model, night, tmp_path / "s", tmp_path / "b", history=part, device="cpu")
     assert done.skipped == (late[0],)
     assert done.recomputed == len(late) - 1
 
@@ -170,11 +172,11 @@ def test_a_history_without_all_events_of_a_client_leaves_it_skipped(tmp_path: Pa
 def test_a_night_that_comes_again_with_the_history_counts_no_event_twice(tmp_path: Path) -> None:
     model, (known, night, _) = made("gru"), late_night()
     everything = pa.concat_tables([known, night])
-    embed_update(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
-    embed_update(model, night, tmp_path / "s", tmp_path / "b", device="cpu")
+    update_embeddings(model, known, tmp_path / "s", tmp_path / "a", device="cpu")
+    update_embeddings(model, night, tmp_path / "s", tmp_path / "b", device="cpu")
     with pytest.raises(InputError, match="has seen just these events"):
-        embed_update(model, night, tmp_path / "s", tmp_path / "c", device="cpu")
-    embed_update(model, night, tmp_path / "s", tmp_path / "c", history=everything, device="cpu")
+        update_embeddings(model, night, tmp_path / "s", tmp_path / "c", device="cpu")
+    update_embeddings(model, night, tmp_path / "s", tmp_path / "c", history=everything, device="cpu")
     assert pc.sum(pq.read_table(tmp_path / "s")["events"]).as_py() == len(EVENTS)
     expected = at_once(model, everything)
     for client, vector in vectors(tmp_path / "c").items():
@@ -183,10 +185,10 @@ def test_a_night_that_comes_again_with_the_history_counts_no_event_twice(tmp_pat
 
 def test_the_same_events_twice_are_refused_and_the_state_stays(tmp_path: Path) -> None:
     model, new = made("none"), periods(2)[0]
-    embed_update(model, new, tmp_path / "s", tmp_path / "a", device="cpu")
+    update_embeddings(model, new, tmp_path / "s", tmp_path / "a", device="cpu")
     before = (tmp_path / "s").read_bytes()
     with pytest.raises(InputError, match="has seen just these events"):
-        embed_update(model, new[::-1], tmp_path / "s", tmp_path / "b", device="cpu")
+        update_embeddings(model, new[::-1], tmp_path / "s", tmp_path / "b", device="cpu")
     assert (tmp_path / "s").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
 
@@ -196,10 +198,10 @@ def test_an_empty_night_is_an_empty_file_and_leaves_the_state_as_it_was(suffix: 
     model, nobody = made("gru"), tmp_path / f"night.{suffix}"
     rows = EVENTS.slice(0, 0)
     rows.to_pandas().to_csv(nobody, index=False) if suffix == "csv" else pq.write_table(rows, nobody)
-    embed_update(model, EVENTS, tmp_path / "s", tmp_path / "a", device="cpu")
+    update_embeddings(model, EVENTS, tmp_path / "s", tmp_path / "a", device="cpu")
     before = (tmp_path / "s").read_bytes()
     for night in ("b", "c"):
-        done = embed_update(model, nobody, tmp_path / "s", tmp_path / night, device="cpu")
+        done = update_embeddings(model, nobody, tmp_path / "s", tmp_path / night, device="cpu")
         assert (done.clients, done.new, done.known) == (0, 0, 20)
         assert pq.read_schema(tmp_path / night).equals(pq.read_schema(tmp_path / "a"))
         assert pq.read_metadata(tmp_path / night).num_rows == 0
@@ -208,12 +210,14 @@ def test_an_empty_night_is_an_empty_file_and_leaves_the_state_as_it_was(suffix: 
 
 def test_an_empty_file_that_lacks_a_column_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="No column 'mcc'"):
-        embed_update(made("none"), EVENTS.slice(0, 0).drop_columns("mcc"), tmp_path / "s", tmp_path / "b", device="cpu")
+        update_embeddings(
+            made("none"), EVENTS.slice(0, 0).drop_columns("mcc"), tmp_path / "s", tmp_path / "b", device="cpu"
+        )
 
 
 def test_times_in_a_state_are_timestamps_and_a_state_of_format_1_goes_on(tmp_path: Path) -> None:
     model, (first, second) = made("gru"), periods(2)
-    embed_update(model, first, tmp_path / "s", tmp_path / "a", device="cpu")
+    update_embeddings(model, first, tmp_path / "s", tmp_path / "a", device="cpu")
     state = pq.read_table(tmp_path / "s")
     ordered = first.sort_by("event_time")
     last = {row["client_id"]: row["event_time"] for row in ordered.to_pylist()}
@@ -224,7 +228,7 @@ def test_times_in_a_state_are_timestamps_and_a_state_of_format_1_goes_on(tmp_pat
     meta = state.schema.metadata[b"seqmel"].replace(b'"format": 2', b'"format": 1')
     pq.write_table(state.replace_schema_metadata({b"seqmel": meta}), tmp_path / "old")
     for path in ("old", "s"):
-        embed_update(model, second, tmp_path / path, tmp_path / f"{path}.parquet", device="cpu")
+        update_embeddings(model, second, tmp_path / path, tmp_path / f"{path}.parquet", device="cpu")
     assert pq.read_table(tmp_path / "old").equals(pq.read_table(tmp_path / "s"))
 
 
@@ -232,30 +236,30 @@ def test_a_day_that_comes_again_is_refused_also_where_times_are_days(tmp_path: P
     days = pc.floor_temporal(EVENTS["event_time"], unit="day")
     dated = EVENTS.set_column(EVENTS.column_names.index("event_time"), "event_time", days).sort_by("event_time")
     model, state, nights = made("none"), tmp_path / "s", pc.unique(dated["event_time"])[-3:]
-    embed_update(model, dated.filter(pc.less(dated["event_time"], nights[0])), state, tmp_path / "a", device="cpu")
+    update_embeddings(model, dated.filter(pc.less(dated["event_time"], nights[0])), state, tmp_path / "a", device="cpu")
     for night in nights:
         new = dated.filter(pc.equal(dated["event_time"], night))
-        embed_update(model, new, state, tmp_path / "a", device="cpu", overwrite=True)
+        update_embeddings(model, new, state, tmp_path / "a", device="cpu", overwrite=True)
     before = state.read_bytes()
     for again in (nights[0], nights[-1]):
         new = dated.filter(pc.equal(dated["event_time"], again))[::-1]
         with pytest.raises(InputError, match=r"has seen just these events in an earlier update\. Give only"):
-            embed_update(model, new, state, tmp_path / "b", device="cpu")
+            update_embeddings(model, new, state, tmp_path / "b", device="cpu")
     assert state.read_bytes() == before
     assert pc.sum(pq.read_table(state)["events"]).as_py() == len(EVENTS)
 
 
 def test_another_model_or_another_file_is_refused(tmp_path: Path) -> None:
     first, second = periods(2)
-    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    update_embeddings(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
     with pytest.raises(ModelError, match="belongs to another model"):
-        embed_update(made("none", seed=1), second, tmp_path / "s", tmp_path / "b", device="cpu")
+        update_embeddings(made("none", seed=1), second, tmp_path / "s", tmp_path / "b", device="cpu")
     with pytest.raises(InputError, match="no state that seqmel wrote"):
-        embed_update(made("none"), second, tmp_path / "a", tmp_path / "b", device="cpu")
+        update_embeddings(made("none"), second, tmp_path / "a", tmp_path / "b", device="cpu")
     with pytest.raises(OutputError, match="exists"):
-        embed_update(made("none"), second, tmp_path / "s", tmp_path / "a", device="cpu")
+        update_embeddings(made("none"), second, tmp_path / "s", tmp_path / "a", device="cpu")
     with pytest.raises(ModelError, match="transformer"):
-        embed_update(made("transformer"), second, tmp_path / "t", tmp_path / "b", device="cpu")
+        update_embeddings(made("transformer"), second, tmp_path / "t", tmp_path / "b", device="cpu")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
 
 
@@ -275,10 +279,10 @@ def test_ids_of_new_events_are_those_of_the_state_whatever_their_own_type(
     kept: str, given: str, tmp_path: Path
 ) -> None:
     model = made("none")
-    embed_update(model, nights(TYPES[kept])[0], tmp_path / "s", tmp_path / "a", device="cpu")
-    done = embed_update(model, nights(TYPES[given])[1], tmp_path / "s", tmp_path / "b", device="cpu")
-    embed_update(model, nights(TYPES[kept])[0], tmp_path / "same", tmp_path / "c", device="cpu")
-    alike = embed_update(model, nights(TYPES[kept])[1], tmp_path / "same", tmp_path / "d", device="cpu")
+    update_embeddings(model, nights(TYPES[kept])[0], tmp_path / "s", tmp_path / "a", device="cpu")
+    done = update_embeddings(model, nights(TYPES[given])[1], tmp_path / "s", tmp_path / "b", device="cpu")
+    update_embeddings(model, nights(TYPES[kept])[0], tmp_path / "same", tmp_path / "c", device="cpu")
+    alike = update_embeddings(model, nights(TYPES[kept])[1], tmp_path / "same", tmp_path / "d", device="cpu")
     assert done == alike
     assert pq.read_table(tmp_path / "b") == pq.read_table(tmp_path / "d")
     assert pq.read_table(tmp_path / "s") == pq.read_table(tmp_path / "same")
@@ -288,8 +292,8 @@ def test_a_day_of_csv_whose_ids_look_like_numbers_goes_on_from_a_state_of_text(t
     first, second = nights([f"A{client}" if client == IDS[0] else str(client) for client in IDS])
     numbers = second.filter(pc.invert(pc.starts_with(second["client_id"], "A")))
     numbers.to_pandas().to_csv(tmp_path / "day.csv", index=False)
-    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
-    done = embed_update(made("none"), tmp_path / "day.csv", tmp_path / "s", tmp_path / "b", device="cpu")
+    update_embeddings(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    done = update_embeddings(made("none"), tmp_path / "day.csv", tmp_path / "s", tmp_path / "b", device="cpu")
     assert done.new == len(set(numbers["client_id"].to_pylist()) - set(first["client_id"].to_pylist()))
     assert set(vectors(tmp_path / "b")) == set(numbers["client_id"].to_pylist())
 
@@ -298,9 +302,9 @@ def test_a_day_of_csv_whose_ids_look_like_numbers_goes_on_from_a_state_of_text(t
 def test_an_id_that_is_none_of_the_states_type_is_refused(odd: str, tmp_path: Path) -> None:
     first, _ = nights(TYPES["int64"])
     _, second = nights([odd if client == IDS[0] else str(client) for client in IDS])
-    embed_update(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
+    update_embeddings(made("none"), first, tmp_path / "s", tmp_path / "a", device="cpu")
     with pytest.raises(InputError, match=f"type int64, and '{odd}' of the new events is none. Write"):
-        embed_update(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
+        update_embeddings(made("none"), second, tmp_path / "s", tmp_path / "b", device="cpu")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "s"]
 
 
@@ -308,7 +312,7 @@ def test_a_crash_before_the_state_is_in_place_counts_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, (first, second) = made("none"), periods(2)
-    embed_update(model, first, tmp_path / "s", tmp_path / "a", device="cpu")
+    update_embeddings(model, first, tmp_path / "s", tmp_path / "a", device="cpu")
     import seqmel.core.atomic_files
 
     moved, real = [], seqmel.core.atomic_files.move_into_place
@@ -321,10 +325,10 @@ def test_a_crash_before_the_state_is_in_place_counts_nothing_twice(
 
     monkeypatch.setattr(seqmel.core.atomic_files, "move_into_place", crash)
     with pytest.raises(KeyboardInterrupt):
-        embed_update(model, second, tmp_path / "s", tmp_path / "b", device="cpu")
+        update_embeddings(model, second, tmp_path / "s", tmp_path / "b", device="cpu")
     assert moved == ["b", "s"]
     monkeypatch.undo()
-    embed_update(model, second, tmp_path / "s", tmp_path / "b", device="cpu", overwrite=True)
+    update_embeddings(model, second, tmp_path / "s", tmp_path / "b", device="cpu", overwrite=True)
     assert pc.sum(pq.read_table(tmp_path / "s")["events"]).as_py() == len(EVENTS)
 
 

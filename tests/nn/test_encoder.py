@@ -68,9 +68,9 @@ def test_a_projection_joins_events_and_states_and_objectives_see_all_of_it(dim: 
 
 def test_states_that_nothing_trains_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"encoder\.pooling needs a part of the objective that predicts from states"):
-        Config.of({"encoder": APART})
-    Config.of({"encoder": APART, "embedding_dim": 16})
-    Config.of({"encoder": APART, "objective": "cpc"})
+        Config.from_dict({"encoder": APART})
+    Config.from_dict({"encoder": APART, "embedding_dim": 16})
+    Config.from_dict({"encoder": APART, "objective": "cpc"})
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_states_that_nothing_trains_are_refused() -> None:
 )
 def test_a_wrong_pooling_of_states_is_a_line(pooling: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        Config.of({"encoder": APART | {"pooling": pooling}, "objective": "next_event"})
+        Config.from_dict({"encoder": APART | {"pooling": pooling}, "objective": "next_event"})

@@ -246,7 +246,7 @@ def test_events_are_pooled_by_the_column_that_numbers_lie_within_or_the_largest_
 
 
 def test_without_categories_it_adds_nothing_and_cannot_stand_alone() -> None:
-    config = Config.of({"pooling": ["mean", "category_mean"], "event_encoder": {"hidden_size": 8}})
+    config = Config.from_dict({"pooling": ["mean", "category_mean"], "event_encoder": {"hidden_size": 8}})
     assert SequenceEncoder(config, vocabulary()).vector_size == 8
     with pytest.raises(ConfigError, match="no categorical column"):
-        SequenceEncoder(Config.of({"pooling": "category_mean"}), vocabulary())
+        SequenceEncoder(Config.from_dict({"pooling": "category_mean"}), vocabulary())

@@ -324,10 +324,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("options", "message"), REFUSED, ids=lambda v: str(v)[:50] if isinstance(v, dict) else "")
 def test_an_objective_that_does_not_fit_is_refused_in_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        Config.of(options)
+        Config.from_dict(options)
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_that_learnt_the_next_event_from_mixed_views_is_still_read() -> None:
     options = {"objective": "next_event", "encoder": "gru", "views": {"shuffle": True}}
-    assert Config.of(options, lenient=True).views.shuffle
+    assert Config.from_dict(options, lenient=True).views.shuffle

@@ -133,7 +133,7 @@ def test_numbers_are_decoded_to_what_they_were(prepared: PreparedSequences) -> N
 
 def test_searches_in_a_model_that_learnt_from_labels_need_no_labels(model: Model, prepared: PreparedSequences) -> None:
     part = {"name": "supervised_contrastive", "labels": "gone.parquet", "target": "kind"}
-    settled = Config.of(model.config.to_dict() | {"objective": ["coles", part]})
+    settled = Config.from_dict(model.config.to_dict() | {"objective": ["coles", part]})
     with_labels = dataclasses.replace(model, config=settled)
     found, expected = (explore(m, prepared.sequences, 0, device=torch.device("cpu")) for m in (with_labels, model))
     assert found == expected

@@ -112,12 +112,12 @@ def test_a_settled_config_is_settled_already() -> None:
     once = settle(Config(), sequences)
     assert once.training.epochs is not None
     assert settle(once, with_lengths(*[7] * 500)) == once
-    assert Config.of(once.to_dict()) == once
+    assert Config.from_dict(once.to_dict()) == once
 
 
 @pytest.mark.parametrize("steps_an_epoch", [1, 7, 100, 5_000])
 def test_epochs_that_are_not_given_make_a_fixed_number_of_steps_within_bounds(steps_an_epoch: int) -> None:
-    options = Config.of({"training": {"validation_fraction": 0.0, "batch_size": 2}})
+    options = Config.from_dict({"training": {"validation_fraction": 0.0, "batch_size": 2}})
     epochs = settle(options, with_lengths(*[2] * 2 * steps_an_epoch)).training.epochs
     assert epochs == min(_MOST_EPOCHS, max(_LEAST_EPOCHS, math.ceil(_STEPS / steps_an_epoch)))
 

@@ -55,7 +55,7 @@ def test_a_rate_in_steps_falls_after_so_many_epochs() -> None:
 )
 def test_steps_of_a_rate_belong_to_their_schedule(training: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Config.of({"training": training})
+        Config.from_dict({"training": training})
 
 
 class Heard:

@@ -374,7 +374,7 @@ def test_prepare_may_spill_to_disk_while_columns_are_recognised(
         return recognised(source, options)
 
     monkeypatch.setattr(seqmel.training.run, "infer_schema", after_a_sort)
-    config = Config.of({"preparation": {"memory_limit": "100MB"}})
+    config = Config.from_dict({"preparation": {"memory_limit": "100MB"}})
     prepare(card_events(5), tmp_path / "s", config=config)
     assert spilled == [True]
     assert not (tmp_path / "s" / "sorting").exists()

@@ -76,7 +76,7 @@ def embed(
     options: dict[str, Any] = {
         "as_of": as_of, "state": state, "history": history, "skipped": skipped, "shard": shard, "engine": engine,
         "layout": one_of("layout", layout, *LAYOUTS), "dtype": one_of("dtype", dtype, *get_args(NumberType)),
-        "dim": dim, "scales": quantization_from, "device": device_option(device), "overwrite": overwrite,
+        "dim": dim, "quantization_from": quantization_from, "device": device_option(device), "overwrite": overwrite,
     }  # fmt: skip
     given = {"model": model, "events": events, "output": output, **options}
     if shard is not None:

@@ -66,7 +66,7 @@ def evaluate(
 
     asked = Asked(
         task=kind, folds=folds, seed=seed, trees=trees, moment=time_column, out_of_time=time_split, group=group,
-        test_fraction=0.3 if test_fraction is None else test_fraction, same_clients=allow_client_overlap, fractions=fractions_of(label_fractions),
+        test_fraction=0.3 if test_fraction is None else test_fraction, allow_client_overlap=allow_client_overlap, fractions=fractions_of(label_fractions),
         sizes=sizes_of(dims), number_types=number_types_of(dtypes), plot=plot,
     )  # fmt: skip
     evaluate_files(

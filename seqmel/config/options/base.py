@@ -44,7 +44,7 @@ class Options(BaseModel):
 
 
 def is_lenient(info: ValidationInfo) -> bool:
-    """Whether options are those of a model that is there, and so may be what later versions refuse; see `Config.of`."""
+    """Whether options are those of a model that is there, and so may be what later versions refuse; see `Config.from_dict`."""
     return bool((info.context or {}).get("lenient"))
 
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqmel.core.errors import InputError, SchemaError, shown
+from seqmel.core.renames import renamed_keywords
 from seqmel.data.schema import recognise_client
 from seqmel.data.sources.arrow_tables import arrow_table, engine_table
 from seqmel.data.sources.reading import _register, event_files, is_paths
@@ -53,12 +54,13 @@ _FRACTION = re.compile(r"FLOAT|DOUBLE|DECIMAL.*|.*\[\d*\]|BLOB|BOOLEAN")
 _VECTOR = re.compile(r"(FLOAT|DOUBLE|TINYINT)\[\d*\]")
 
 
+@renamed_keywords(moment="time_column")
 def read_labels(
     labels: Table,
     target: str,
     *,
     client: str | None = None,
-    moment: str | None = None,
+    time_column: str | None = None,
     options: tuple[str, str] = ("--client", "--target"),
 ) -> pd.Series[Any]:
     """Read one label a client, or one a client and moment.
@@ -67,7 +69,7 @@ def read_labels(
         labels: a table with one row a client, or one a client and moment.
         target: the column to predict: classes (text, booleans, whole numbers) or quantities.
         client: the client column; recognised by name where None.
-        moment: the column of the moments, where a client has a row for each of several.
+        time_column: the column of the moments, where a client has a row for each of several.
         options: how a user names another client column and target, for the message when one is not there.
 
     Returns:
@@ -87,16 +89,16 @@ def read_labels(
             f"The column {target!r} is the client column of {source.label}. Name another with {options[1]}."
         )
     value = _target_sql(target, source)
-    return _series(source, target, value, client, moment, f"Column {target!r}")
+    return _series(source, target, value, client, time_column, f"Column {target!r}")
 
 
 def read_column(
-    labels: Table, column: str, *, option: str, client: str | None = None, moment: str | None = None
+    labels: Table, column: str, *, option: str, client: str | None = None, time_column: str | None = None
 ) -> pd.Series[Any]:
     """Read another column of the labels, of any type, as `read_labels` reads the target: to split the clients by it.
 
     Args:
-        labels, client, moment: see `read_labels`.
+        labels, client, time_column: see `read_labels`.
         column: its name.
         option: how a user names another column, for the message when it is not there.
 
@@ -106,12 +108,14 @@ def read_column(
     source = _open(labels, client)
     client = client or recognise_client(source.columns, source.label)
     source.require(column, f"Name another column with {option}.")
-    return _series(source, column, ident(column), client, moment, f"Column {column!r}")
+    return _series(source, column, ident(column), client, time_column, f"Column {column!r}")
 
 
-def _series(source: EventSource, name: str, value: str, client: str, moment: str | None, what: str) -> pd.Series[Any]:
+def _series(
+    source: EventSource, name: str, value: str, client: str, time_column: str | None, what: str
+) -> pd.Series[Any]:
     """What an SQL expression gives, without its nulls, by client (and moment)."""
-    keys = _keys(source, client, moment)
+    keys = _keys(source, client, time_column)
     read = source.stream(
         f"SELECT * FROM (SELECT {value} AS __value, {', '.join(keys)} FROM events) WHERE __value IS NOT NULL",
         _BATCH_ROWS,
@@ -183,8 +187,9 @@ def _pandas_index(embeddings: Table) -> list[str]:
     return [name for name in json.loads(said)["index_columns"] if isinstance(name, str)] if said else []
 
 
+@renamed_keywords(moment="time_column")
 def read_embeddings(
-    embeddings: Table, *, client: str | None = None, moment: str | None = None, likely: str | None = None
+    embeddings: Table, *, client: str | None = None, time_column: str | None = None, likely: str | None = None
 ) -> pd.DataFrame:
     """Read one vector a client, or one a client and moment.
 
@@ -193,7 +198,7 @@ def read_embeddings(
             `embedding`; without either, all columns but the client's are the vector. Of int8 and binary that `seqmel embed`
             wrote, the numbers are read back with the scales in the file (or Arrow table); a bit becomes 0 or 1.
         client: the client column; seen from the table where None (`client_of_embeddings`).
-        moment: the column of the moments, as `embed_as_of` writes it, where a client has a row for each of several.
+        time_column: the column of the moments, as `embed_as_of` writes it, where a client has a row for each of several.
         likely: the client column where the table has it and `client` is None, such as that of the labels.
 
     Returns:
@@ -209,9 +214,9 @@ def read_embeddings(
         if source.columns[client] not in ("VARCHAR", "BIGINT"):  # of CSV perhaps, whose ids stay as they are written
             source = _open(embeddings, client)
     source.require(client, "Name the client column with --client.")
-    keys = _keys(source, client, moment)
+    keys = _keys(source, client, time_column)
     scales = _scales(embeddings, source.label)
-    names = _vector_columns(source, client, moment, packed=scales is not None)
+    names = _vector_columns(source, client, time_column, packed=scales is not None)
     kind = source.columns["embedding"] if names == ["embedding"] else ""
     packed, nested = kind == "BLOB", bool(_VECTOR.fullmatch(kind))
     read_as = "BLOB" if packed else "FLOAT[]" if nested else "FLOAT"
@@ -380,23 +385,23 @@ def _target_sql(target: str, source: EventSource) -> str:
     )
 
 
-def _keys(source: EventSource, client: str, moment: str | None) -> list[str]:
+def _keys(source: EventSource, client: str, time_column: str | None) -> list[str]:
     """SQL of what names a row: the client, and the moment, of which all kinds of times become one."""
-    if moment is None:
+    if time_column is None:
         return [ident(client)]
-    source.require(moment, "Name the column of the moments with --time-column.")
-    if moment == client:
+    source.require(time_column, "Name the column of the moments with --time-column.")
+    if time_column == client:
         raise SchemaError(f"Client and moment are the same column, {client!r}, in {source.label}. Name two columns.")
-    is_time = re.match(r"TIMESTAMP|DATE", source.columns[moment])
-    return [ident(client), f"{ident(moment)}{'::TIMESTAMP' if is_time else ''} AS {ident(moment)}"]
+    is_time = re.match(r"TIMESTAMP|DATE", source.columns[time_column])
+    return [ident(client), f"{ident(time_column)}{'::TIMESTAMP' if is_time else ''} AS {ident(time_column)}"]
 
 
-def _vector_columns(source: EventSource, client: str, moment: str | None, *, packed: bool) -> list[str]:
+def _vector_columns(source: EventSource, client: str, time_column: str | None, *, packed: bool) -> list[str]:
     columns = source.columns
     kind = columns.get("embedding", "")
     if _VECTOR.fullmatch(kind) or (packed and kind == "BLOB"):
         return ["embedding"]
-    others = [name for name in columns if name not in (client, moment)]
+    others = [name for name in columns if name not in (client, time_column)]
     names = [name for name in others if re.fullmatch(r"emb_\d+", name)] or others
     wrong = [f"{name} ({columns[name]})" for name in names if not _NUMBER.fullmatch(columns[name])]
     if wrong or not names:

@@ -139,7 +139,7 @@ def embed_spark_to_parquet(
         ConfigError: int8 or binary without scales, which all vectors together would have to say.
     """
     asked, model = EmbedOptions.of(options, without=("shard",)), as_model(model)
-    check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events, asked.scales))
+    check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events, asked.quantization_from))
     how = _streamed(asked.vector_layout(model))
     frame, out, vectors = _embedding(model, events, how, asked.device, ordered=True)
 

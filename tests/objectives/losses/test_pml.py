@@ -129,13 +129,13 @@ def test_vicreg_is_that_of_the_library_which_halves_the_weight_of_the_variance()
     "options", ["pml/CircleLoss", {"name": "pml/CircleLoss", "m": 0.3}, {"name": "pml", "loss": "CircleLoss"}], ids=str
 )
 def test_a_name_of_the_library_is_a_loss_and_a_config_comes_back(options: Any) -> None:
-    config = Config.of({"loss": options})
+    config = Config.from_dict({"loss": options})
     assert config.loss.name == "pml"
     assert config.loss.model_dump()["loss"] == "CircleLoss"
     assert config.loss.model_dump()["options"] == ({"m": 0.3} if isinstance(options, dict) and "m" in options else {})
-    assert Config.of(config.to_dict()) == config
+    assert Config.from_dict(config.to_dict()) == config
     set_one_by_one = read_config(None, ["loss=pml/CircleLoss", "loss.m=0.3"])
-    assert set_one_by_one == Config.of({"loss": {"name": "pml/CircleLoss", "m": 0.3}})
+    assert set_one_by_one == Config.from_dict({"loss": {"name": "pml/CircleLoss", "m": 0.3}})
 
 
 @pytest.mark.usefixtures("library")
@@ -171,7 +171,7 @@ def test_a_loss_that_cannot_be_is_refused_in_one_line_before_anything_is_read(
 ) -> None:
     from seqmel.training.run import train
 
-    unchecked = Config.of(TINY | {"loss": options}, lenient=True)
+    unchecked = Config.from_dict(TINY | {"loss": options}, lenient=True)
     with pytest.raises(ConfigError, match=message) as caught:
         train(tmp_path / "no such file.parquet", tmp_path / "model", config=unchecked)
     assert "\n" not in str(caught.value)
@@ -184,7 +184,7 @@ def test_a_config_and_a_plan_with_such_a_loss_are_refused_when_they_are_read(
     options: Any, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=f"^my.yaml: loss: .*{message}"):
-        Config.of({"loss": options}, source="my.yaml")
+        Config.from_dict({"loss": options}, source="my.yaml")
     plan = {
         "data": {"cards": {"generated": 300, "targets": ["gender"]}},
         "rows": {"ours": {}, "theirs": {"loss": options}},
@@ -206,7 +206,7 @@ def test_reading_a_config_leaves_the_random_state_as_it_is(monkeypatch: pytest.M
     monkeypatch.setattr(metric_learning_library, "library_losses", lambda: {"Drawing": Drawing})
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    Config.of({"loss": "pml/Drawing"})
+    Config.from_dict({"loss": "pml/Drawing"})
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -227,7 +227,7 @@ def test_without_the_library_the_line_says_what_to_install(monkeypatch: pytest.M
     with pytest.raises(ConfigError, match=r"not installed\. Run: pip install 'seqmel\[pml\]'"):
         PMLLoss(loss="CircleLoss", options={})
     with pytest.raises(ConfigError, match=r"^the config: loss: .* not installed\. Run: pip install 'seqmel\[pml\]'$"):
-        Config.of({"loss": "pml/CircleLoss"})
+        Config.from_dict({"loss": "pml/CircleLoss"})
     embedder = SequenceEmbedder(loss={"name": "pml/CircleLoss", "m": 0.3})
     assert embedder.get_params()["loss__loss"] == "CircleLoss"
     assert clone(embedder).loss == embedder.loss
