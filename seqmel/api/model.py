@@ -268,23 +268,22 @@ class Model(Artefact):
             progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
         Returns:
-            The scores, with the sets of features "embeddings", "aggregates" and "embeddings + aggregates".
+            The scores, with the sets of features "aggregates", "aggregates with order", "embeddings" and
+            "embeddings + aggregates with order".
 
         Raises:
             SeqmelError: labels or events that cannot be read or have too few clients in common; an option out of range.
         """
-        from seqmel.data.tables.labels import beside
-        from seqmel.evaluation.aggregates import AggregatePlan
-        from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
+        from seqmel.evaluation.feature_sets import aggregate_sets, standard_rows, with_both
+        from seqmel.evaluation.scoring import score
         from seqmel.inference.embed import open_events_for
 
         y = read_labels(labels, target, client=client or likely_client(labels, self.schema.client))
         sets = {"embeddings": self.embed(events, device=device, progress=progress)}
         if aggregates:
             source = open_events_for(self, events)
-            sets[AGGREGATES] = AggregatePlan.fit(source, self.schema).compute(source)
+            sets = with_both(sets, aggregate_sets(source, self.schema))
             source.connection.close()
-            sets[beside_aggregates("embeddings")] = beside(sets["embeddings"], sets[AGGREGATES])
         probes, averages = standard_rows(sets)
         return score(
             y, sets, probes=probes, averages=averages, task=task, folds=folds, trees=trees, seed=seed, split=split,

@@ -12,7 +12,8 @@ from seqmel.core.progress import Progress
 from seqmel.data.tables.labels import read_labels
 from seqmel.demo.generator import generate_card_data
 from seqmel.demo.picture import draw_demo
-from seqmel.evaluation.scoring import score, standard_rows
+from seqmel.evaluation.feature_sets import standard_rows
+from seqmel.evaluation.scoring import score
 from seqmel.inference.embed import embed_to_parquet
 from seqmel.model import load_model
 from seqmel.training.run import train

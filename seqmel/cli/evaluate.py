@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 from rich.console import Console
@@ -18,7 +19,6 @@ from seqmel.core.progress import Progress
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.sources.reading import open_events
 from seqmel.data.tables.labels import (
-    beside,
     client_of_embeddings,
     likely_client,
     named_client,
@@ -27,11 +27,23 @@ from seqmel.data.tables.labels import (
     read_labels,
 )
 from seqmel.data.tables.number_types import NumberType, check_number_types
-from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import Curve, compression_curve, label_curve
+from seqmel.evaluation.feature_sets import (
+    AGGREGATES,
+    WITH_ORDER,
+    aggregate_sets,
+    reference,
+    standard_rows,
+    vectors_alone,
+    with_both,
+)
 from seqmel.evaluation.results import TITLES, Scores
-from seqmel.evaluation.scoring import AGGREGATES, Task, beside_aggregates, score, standard_rows, vectors_alone
+from seqmel.evaluation.scoring import Task, score
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Split
+
+if TYPE_CHECKING:
+    from seqmel.data.schema import EventSchema
+    from seqmel.inference.as_of import Moments
 
 __all__ = [
     "Asked",
@@ -72,7 +84,7 @@ class Asked:
     number_types: tuple[NumberType, ...] = ()
     plot: Path | None = None
 
-    def check(self, *, events: bool) -> None:
+    def check(self) -> None:
         """What does not go together is refused before anything is read."""
         if self.out_of_time is not None and self.group is not None:
             raise ConfigError("--time-split and --group are two ways to split. Leave one of them out.")
@@ -84,11 +96,6 @@ class Asked:
             raise ConfigError("--dtypes belongs to --dims. Give the sizes too: --dims 16,64,full.")
         if self.plot is not None and not (self.fractions or self.sizes):
             raise ConfigError("--plot draws curves. Ask for one with --label-fractions or --dims.")
-        if self.moment is not None and events:
-            raise ConfigError(
-                "--time-column and --events do not go together: the aggregates are of all events of a client, also of those"
-                " after the moment. Leave --events out."
-            )
 
     def split(self, labels: str, client: str | None) -> Split | None:
         """The split by a column of the labels; None for random folds."""
@@ -109,6 +116,7 @@ def feature_sets(
     *,
     moment: str | None = None,
     likely: str | None = None,
+    rows: pd.Index[Any] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Name -> features: the aggregates of the events, each file of embeddings, and each of these beside the aggregates.
 
@@ -119,8 +127,9 @@ def feature_sets(
         progress: where to report to.
         moment: the column of the moments in the embeddings, where these are of clients and moments.
         likely: the client column of the labels, which is that of the embeddings where they have it.
+        rows: the clients and moments that aggregates are needed for; all clients where None.
     """
-    sets: dict[str, pd.DataFrame] = {}
+    found: dict[str, pd.DataFrame] = {}
     if events is not None:
         named = config.schema.client or _client_of(embeddings, events)
         columns = config.schema.model_copy(update={"client": named})
@@ -134,23 +143,31 @@ def feature_sets(
             memory_limit=limit,
         )
         schema = infer_schema(source, columns)
-        sets[AGGREGATES] = AggregatePlan.fit(source, schema).compute(source)
+        found = aggregate_sets(source, schema, None if rows is None else _moments(rows, schema))
         left_out = f"; {schema.left_out_words}" if schema.left_out_words else ""
         progress.say(
-            f"{AGGREGATES}: {sets[AGGREGATES].shape[1]} features of {len(sets[AGGREGATES]):,} clients{left_out}"
+            f"{AGGREGATES}: {found[AGGREGATES].shape[1]:,} features of {len(found[AGGREGATES]):,}"
+            f" {'clients' if rows is None else 'clients and moments'}, with order {found[WITH_ORDER].shape[1]:,}{left_out}"
         )
+    vectors: dict[str, pd.DataFrame] = {}
     for given in embeddings:
         name, path = _named(given)
-        if name in sets:
+        if name in found or name in vectors:
             raise ConfigError(f"Two sets of features are called {name!r}. Give one of them as NAME={path}.")
-        sets[name] = read_embeddings(path, client=config.schema.client, time_column=moment, likely=likely)
-        if events is not None:
-            sets[beside_aggregates(name)] = beside(sets[name], sets[AGGREGATES])
+        vectors[name] = read_embeddings(path, client=config.schema.client, time_column=moment, likely=likely)
+    sets = with_both(vectors, found)
     if not sets:
         raise ConfigError(
             "Nothing to evaluate. Give --embeddings FILE, or --events EVENTS for the aggregates, or both."
         )
     return sets
+
+
+def _moments(rows: pd.Index[Any], schema: EventSchema) -> Moments:
+    """Clients and moments of the labels, as the events have them."""
+    from seqmel.inference.as_of import read_moments
+
+    return read_moments(rows.unique().to_frame(index=False, name=[schema.client, schema.time]), schema)
 
 
 def _named(given: str) -> tuple[str, str]:
@@ -180,14 +197,15 @@ def evaluate_files(
     progress: Progress,
 ) -> list[Scores]:
     """Score every target, print a table for each, and write all of it as JSON, and the curves as PNG, where asked."""
-    asked.check(events=events is not None)
+    asked.check()
     for written_to in (json_file, asked.plot):
         check_not_input(written_to, labels, events, *(given.partition("=")[2] or given for given in embeddings))
     clients = config.schema.client or _client_of(embeddings, labels)
     split = asked.split(labels, clients)
     series = [read_labels(labels, target, client=clients, time_column=asked.moment) for target in targets]
     likely = clients or named_client(labels)
-    sets = feature_sets(embeddings, events, config, progress, moment=asked.moment, likely=likely)
+    rows = None if asked.moment is None else functools.reduce(pd.Index.union, [y.index for y in series])
+    sets = feature_sets(embeddings, events, config, progress, moment=asked.moment, likely=likely, rows=rows)
     found, drawn = [], []
     written: list[dict[str, Any]] = []
     for y in series:
@@ -263,9 +281,8 @@ def print_scores(found: Sequence[Scores]) -> None:
     console = Console(highlight=False)
     for scores in found:
         console.print(scores.table())
-        measure = TITLES[scores.primary]
-        if AGGREGATES in scores.matched:
-            for name in scores.matched:
-                if name != AGGREGATES:
-                    console.print(f"  {measure}: {name} minus {AGGREGATES}: {scores.difference(name, AGGREGATES)}")
+        if reference(scores.matched) is not None:
+            console.print(f"  {TITLES[scores.primary]} minus that of {scores.reference}, fold by fold:")
+            for difference in scores.differences():
+                console.print(f"    {difference.features.removesuffix(f' - {scores.reference}')}: {difference}")
         console.print()

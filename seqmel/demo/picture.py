@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seqmel.evaluation.feature_sets import BASELINES
 from seqmel.evaluation.results import TITLES, Scores
-from seqmel.evaluation.scoring import AGGREGATES
 
 __all__ = ["draw_demo"]
 
@@ -87,7 +87,7 @@ def _colours(count: int, *, ordered: bool) -> list[str]:
 def _draw_scores(axis: Any, scores: Scores, *, named: bool) -> None:
     names = list(scores.matched)
     values = [scores.score(name) for name in names]
-    kinds = [0 if name == AGGREGATES else 2 if AGGREGATES in name else 1 for name in names]
+    kinds = [0 if name in BASELINES else 2 if BASELINES[0] in name else 1 for name in names]
     colours = [_COLOURS[kind] for kind in kinds]
     axis.barh(names, [v.mean for v in values], xerr=[v.half_width for v in values], color=colours, height=0.6)
     axis.set_yticks(range(len(names)), [fill(name, 18) for name in names] if named else [""] * len(names))

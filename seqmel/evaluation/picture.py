@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from seqmel.evaluation.curves import Curve, Point
-from seqmel.evaluation.scoring import AGGREGATES
+from seqmel.evaluation.feature_sets import BASELINES
 
 __all__ = ["Line", "Panel", "draw_curves", "draw_panels"]
 
 _COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#6d597a", "#b08968", "#3d405b")
-_GREY = "#888888"
+_GREYS = ("#bbbbbb", "#777777")
 _TITLES = {"label_fraction": "share of the training clients with a label", "bytes": "bytes a vector"}
 _MOST_TICKS, _MOST_COLUMNS = 8, 3
 
@@ -59,8 +59,10 @@ def draw_panels(panels: Sequence[Panel]) -> Any:
 
     columns = min(len(panels), _MOST_COLUMNS)
     rows = math.ceil(len(panels) / columns)
-    names = dict.fromkeys(line.name for panel in panels for line in panel.lines if line.name != AGGREGATES)
-    colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)} | {AGGREGATES: _GREY}
+    names = dict.fromkeys(line.name for panel in panels for line in panel.lines if line.name not in BASELINES)
+    colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)} | dict(
+        zip(BASELINES, _GREYS, strict=True)
+    )
     alike = len({frozenset(line.name for line in panel.lines) for panel in panels}) == 1
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)
     figure = Figure(figsize=(4.8 * columns if columns > 1 else 6.4, 3.6 * rows), layout=layout)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqmel.core.errors import ConfigError, did_you_mean, shown
+from seqmel.evaluation.feature_sets import reference
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -140,9 +141,18 @@ class Scores:
         resamples = tuple(x - y for x, y in zip(left.resamples, right.resamples, strict=True))
         return Score(f"{a} - {b}", left.metric, folds, resamples)
 
+    @property
+    def reference(self) -> str:
+        """The set of features that the others are compared with: aggregates, with order where they are; else the first."""
+        return reference(self.matched) or next(iter(self.matched))
+
+    def differences(self, metric: str | None = None) -> list[Score]:
+        """How much more each other set has than `reference`."""
+        others = [name for name in self.matched if name != self.reference]
+        return [self.difference(name, self.reference, metric) for name in others]
+
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain values; `differences` are those of the primary metric to the first set of features."""
-        first, *others = self.matched
+        """Everything as plain values; `differences` are those of the primary metric to `reference`."""
         return {
             "target": self.target,
             "task": self.task,
@@ -155,7 +165,8 @@ class Scores:
             "trees": self.trees,
             "split": self.split,
             "scores": [row.to_json() for row in self.rows],
-            "differences": [self.difference(other, first).to_json() for other in others],
+            "reference": self.reference,
+            "differences": [row.to_json() for row in self.differences()],
         }
 
     def table(self) -> Table:

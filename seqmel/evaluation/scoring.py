@@ -6,7 +6,7 @@ is, mean over the folds with a 95 % interval. Since the folds are shared, two se
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,13 @@ import pandas as pd
 
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.evaluation.downstream import Downstream, Kept, LinearProbe, side_by_side, spread_boosters
+from seqmel.evaluation.feature_sets import BASELINES
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score, Scores
 from seqmel.evaluation.splits import Split
 
-__all__ = ["AGGREGATES", "Task", "beside_aggregates", "score", "standard_rows", "vectors_alone"]
-
-AGGREGATES = "aggregates"
-"""The name of the hand-crafted aggregates among the sets of features."""
+__all__ = ["Task", "score"]
 
 
 def score(
@@ -72,7 +70,7 @@ def score(
     count, probe = len(problem.splits), LinearProbe(seed)
     booster, workers = spread_boosters(threads, matrices.values(), count, trees=trees, seed=seed)
     asked: list[tuple[str, str, Downstream]] = [
-        (name, name, Kept(booster, kept) if kept and name == AGGREGATES else booster) for name in matched
+        (name, name, Kept(booster, kept) if kept and name in BASELINES else booster) for name in matched
     ]
     asked += [(name, of, probe) for name, of in (probes or {}).items()]
     predicted: dict[str, list[Floats]] = {name: [] for name, _, _ in asked}
@@ -100,25 +98,3 @@ def score(
         trees=trees,
         split=problem.about,
     )
-
-
-def beside_aggregates(name: str) -> str:
-    """The name of a set of features that has the columns of the aggregates too."""
-    return f"{name} + {AGGREGATES}"
-
-
-def vectors_alone(sets: Collection[str]) -> list[str]:
-    """Those sets of features that are vectors without the aggregates beside."""
-    return [name for name in sets if name != AGGREGATES and not name.endswith(beside_aggregates(""))]
-
-
-def standard_rows(sets: Collection[str]) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
-    """What is scored of vectors besides LightGBM on each set: `probes` and `averages`, as `score` takes them.
-
-    Every set of vectors alone is read by a linear probe; where there are aggregates, that probe is averaged with LightGBM
-    on them: each set is read by the model that suits it.
-    """
-    vectors = vectors_alone(sets)
-    probes = {f"{name}: linear": name for name in vectors}
-    averages = {f"{name}: linear, {AGGREGATES}: averaged": (f"{name}: linear", AGGREGATES) for name in vectors}
-    return probes, averages if AGGREGATES in sets else {}

@@ -18,9 +18,9 @@ from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.tables.labels import match
 from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.downstream import Downstream, Kept, LinearProbe, side_by_side, spread_boosters
+from seqmel.evaluation.feature_sets import BASELINES, reference, standard_rows
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Measured, Problem, feature_matrix, posed, summarised
-from seqmel.evaluation.scoring import AGGREGATES, standard_rows
 from seqmel.evaluation.splits import Places
 from seqmel.experiment.cost import Cost, cost, with_cost
 from seqmel.experiment.labels import FOLD_SEED, with_share
@@ -137,13 +137,14 @@ def by_features(
         probes, averages = standard_rows(sets) if whole else ({}, {})
         matrices = {name: feature_matrix(match(fold.y, table)[1], name) for name, table in sets.items()}
         booster, workers = spread_boosters(threads, matrices.values(), 1, trees=trees, seed=FOLD_SEED)
-        asked: dict[str, tuple[str, Downstream]] = {name: (name, booster) for name in sets if name != AGGREGATES}
-        asked |= {AGGREGATES: (AGGREGATES, Kept(booster, kept))} if averages else {}
+        asked: dict[str, tuple[str, Downstream]] = {name: (name, booster) for name in sets if name not in BASELINES}
+        baseline = reference(sets)
+        asked |= {baseline: (baseline, Kept(booster, kept))} if averages and baseline else {}
         asked |= {name: (of, LinearProbe(FOLD_SEED)) for name, of in probes.items()}
         jobs = [(matrices[of], fold.number, model, fold.places) for of, model in asked.values()]
         found = dict(zip(asked, side_by_side(fold.problem.predict, jobs, workers), strict=True))
         found |= {name: fold.problem.average([found[part] for part in parts]) for name, parts in averages.items()}
-        return {name: predicted for name, predicted in found.items() if name != AGGREGATES}, spent
+        return {name: predicted for name, predicted in found.items() if name not in BASELINES}, spent
 
     return answer
 

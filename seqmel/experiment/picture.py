@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqmel.evaluation.feature_sets import AGGREGATES, BASELINES, beside_aggregates, standard_rows
 from seqmel.evaluation.picture import Line, Panel, draw_panels
-from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, standard_rows
 from seqmel.experiment.intervals import grids, half_width
 from seqmel.experiment.labels import with_share
 from seqmel.experiment.plan import LABEL_FRACTIONS, Plan
@@ -68,8 +68,8 @@ def _places(plan: Plan) -> Iterator[tuple[str, str, float | None]]:
 def _kinds(plan: Plan, row: str) -> dict[str, str]:
     """The sets of features of a row, and what each is in all rows."""
     if row == AGGREGATES:
-        return {AGGREGATES: AGGREGATES}
-    probes, averages = standard_rows((row, AGGREGATES))
+        return {name: name for name in BASELINES}
+    probes, averages = standard_rows((row, *BASELINES))
     kinds = {row: _KINDS[plan.scored(row)], beside_aggregates(row): beside_aggregates("embeddings")}
     return kinds | dict.fromkeys(probes, "linear") | dict.fromkeys(averages, "averaged")
 

@@ -48,7 +48,7 @@ from seqmel.config.validation_errors import SHAPES
 from seqmel.core.errors import ConfigError, did_you_mean
 from seqmel.core.renames import rename_keys
 from seqmel.demo.generator import TARGETS
-from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, standard_rows
+from seqmel.evaluation.feature_sets import AGGREGATES, BASELINES, beside_aggregates, standard_rows
 
 __all__ = ["LABEL_FRACTIONS", "SCORED", "Cell", "DataSet", "Plan", "Published", "option_names", "read_plan"]
 
@@ -164,7 +164,7 @@ class Plan(_Part):
     base: dict[str, Any] = {}
     rows: Annotated[dict[_Name, dict[str, Any]], Field(min_length=1)]
     aggregates: bool = True
-    """Whether the hand-crafted aggregates are a row too, and each row is scored beside them as well."""
+    """Whether the hand-crafted aggregates, plain and with order, are rows too, and each row is scored beside them as well."""
     label_fractions: _Shares = (1.0,)
     """Shares of the training labels that each row is scored with, on the same test parts."""
     seeds: _Seeds = (0,)
@@ -321,8 +321,8 @@ def _check_share(plan: Plan, data: str) -> None:
 def _check_names(plan: Plan, path: Path) -> None:
     """No row is called as the aggregates are, which would be scored in its place, or as a row that the table has beside another."""
     for row in plan.rows:
-        beside = [beside_aggregates(row), *itertools.chain(*standard_rows((row, AGGREGATES)))]
-        for name in (AGGREGATES, *beside):
+        beside = [beside_aggregates(row), *itertools.chain(*standard_rows((row, *BASELINES)))]
+        for name in (*BASELINES, *beside):
             if name in plan.rows:
                 raise ConfigError(
                     f"{path}: the row {name!r} has the name of one that the table has by itself. Give it another name."
@@ -331,8 +331,7 @@ def _check_names(plan: Plan, path: Path) -> None:
 
 def _check_published(plan: Plan, path: Path) -> None:
     """Figures beside a row, a data set or a target that is not there would be shown nowhere."""
-    rows = [*plan.rows, AGGREGATES]
-    rows += [f"{row} + {AGGREGATES}" for row in plan.rows]
+    rows = [*plan.rows, *BASELINES, *map(beside_aggregates, plan.rows)]
     for part in plan.published:
         targets = [t for name, data in plan.data.items() if part.data in (None, name) for t in data.targets]
         for kind, name, known in (

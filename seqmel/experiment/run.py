@@ -31,11 +31,17 @@ from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_prepared
 from seqmel.data.sources.reading import event_files, open_events
-from seqmel.data.tables.labels import beside
 from seqmel.demo.generator import generate_card_data
-from seqmel.evaluation.aggregates import AggregatePlan
 from seqmel.evaluation.curves import label_curve
-from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
+from seqmel.evaluation.feature_sets import (
+    AGGREGATES,
+    BASELINES,
+    WITH_ORDER,
+    aggregate_sets,
+    standard_rows,
+    with_both,
+)
+from seqmel.evaluation.scoring import score
 from seqmel.experiment.by_fold import by_features, by_finetuning, score_by_fold
 from seqmel.experiment.cost import Cost, cost, with_cost
 from seqmel.experiment.labels import check_labels, labels_of, with_share
@@ -102,7 +108,12 @@ def read_cell(cell: Cell, output: Path) -> list[dict[str, Any]]:
 def _settings(plan: Plan, cell: Cell) -> dict[str, Any]:
     """All that decides a cell's scores; a cell that was run with other settings is not done."""
     options = {} if cell.row == AGGREGATES else plan.config(cell.row, cell.data, cell.seed).to_dict()
-    folds = {"folds": plan.folds, "trees": plan.trees, "clients": plan.clients, "aggregates": plan.aggregates}
+    folds = {
+        "folds": plan.folds,
+        "trees": plan.trees,
+        "clients": plan.clients,
+        "aggregates": plan.aggregates and WITH_ORDER,
+    }
     more: dict[str, Any] = {} if plan.label_fractions == (1.0,) else {"label_fractions": list(plan.label_fractions)}
     if plan.scored(cell.row) != "trees":
         more["scored"] = plan.scored(cell.row)
@@ -209,7 +220,7 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
     events, _ = _files(plan, name, root, output)
     if not is_prepared(folder):
         prepare(events, folder, config=config, overwrite=True, progress=progress)
-    if plan.aggregates and not (output / "prepared" / f"{name}.aggregates.parquet").is_file():
+    if plan.aggregates and not all(_aggregates_file(output, name, baseline).is_file() for baseline in BASELINES):
         columns, limit = config.schema, config.preparation.memory_limit
         source = open_events(
             events,
@@ -219,9 +230,13 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
             categories=columns.categories,
             memory_limit=limit,
         )
-        features = AggregatePlan.fit(source, infer_schema(source, columns)).compute(source)
-        with atomic_write(output / "prepared" / f"{name}.aggregates.parquet") as partial:
-            features.to_parquet(partial)
+        for baseline, features in aggregate_sets(source, infer_schema(source, columns)).items():
+            with atomic_write(_aggregates_file(output, name, baseline)) as partial:
+                features.to_parquet(partial)
+
+
+def _aggregates_file(output: Path, name: str, baseline: str) -> Path:
+    return output / "prepared" / f"{name}.{baseline.replace(' ', '_')}.parquet"
 
 
 def _files(plan: Plan, name: str, root: Path, output: Path) -> tuple[Path, Path]:
@@ -289,14 +304,14 @@ def _scores_of_row(
     aggregates, kept, scored = _aggregates(plan, cell, output), output / "predictions", plan.scored(cell.row)
     if scored == "trees" and not config.labelled:
         model = _trained(prepared, config)
-        sets = _feature_sets(cell.row, _vectors(prepared, model), aggregates)
+        sets = with_both({cell.row: _vectors(prepared, model)}, aggregates)
         found = [_by_trees(plan, cell, y, sets, kept, threads) for y in labels]
         costs = [cost(model.metrics)] * plan.folds
         return [scores | {"scores": with_cost(scores["scores"], costs)} for scores in found]
 
     def features_for(seen: pd.Series[Any]) -> tuple[dict[str, pd.DataFrame], Cost]:
         model = _trained(prepared, config, seen)
-        return _feature_sets(cell.row, _vectors(prepared, model), aggregates), cost(model.metrics)
+        return with_both({cell.row: _vectors(prepared, model)}, aggregates), cost(model.metrics)
 
     clients = {cell.row: pd.DataFrame(index=pd.Index(prepared.sequences.client_ids.to_pandas()))}
     if scored == "trees":
@@ -329,9 +344,9 @@ def _by_trees(
         about = score(
             y, sets, probes=probes, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads, kept=kept
         ).to_json()
-        found = [row for row in about["scores"] if cell.row == AGGREGATES or row["features"] != AGGREGATES]
+        found = [row for row in about["scores"] if cell.row == AGGREGATES or row["features"] not in BASELINES]
     if shares:
-        alone = {name: table for name, table in sets.items() if cell.row == AGGREGATES or name != AGGREGATES}
+        alone = {name: table for name, table in sets.items() if cell.row == AGGREGATES or name not in BASELINES}
         curve = label_curve(y, alone, shares, folds=plan.folds, trees=plan.trees, threads=threads)
         about = about or {"target": curve.target, "primary": curve.primary}
         for point in curve.points:
@@ -340,16 +355,10 @@ def _by_trees(
 
 
 def _aggregates(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFrame]:
-    """The aggregates of the cell's clients by their name; nothing where the plan wants none."""
-    if not plan.aggregates:
-        return {}
-    table = pd.read_parquet(output / "prepared" / f"{cell.data}.aggregates.parquet")
-    return {AGGREGATES: table.iloc[: plan.clients]}
-
-
-def _feature_sets(row: str, vectors: pd.DataFrame, aggregates: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The vectors alone, beside the aggregates where there are some, and these."""
-    return {row: vectors} | {beside_aggregates(row): beside(vectors, a) for a in aggregates.values()} | aggregates
+    """The aggregates of the cell's clients, plain and with order; nothing where the plan wants none."""
+    baselines = BASELINES if plan.aggregates else ()
+    files = {baseline: _aggregates_file(output, cell.data, baseline) for baseline in baselines}
+    return {baseline: pd.read_parquet(file).iloc[: plan.clients] for baseline, file in files.items()}
 
 
 def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from seqmel.core.atomic_files import atomic_write
+from seqmel.evaluation.feature_sets import reference
 from seqmel.experiment.cost import budgets, cost_table
 from seqmel.experiment.intervals import grids, half_width
 from seqmel.experiment.picture import picture
@@ -48,7 +49,7 @@ def write_results(plan: Plan, cells: Mapping[Cell, list[dict[str, Any]]], output
 
 
 def markdown(plan: Plan, results: pd.DataFrame) -> str:
-    """A table a data set and target: rows as in the plan, mean and interval, the difference to the first row, and figures
+    """A table a data set and target: rows as in the plan, mean and interval, the difference to the aggregates or else the first row, and figures
     that others published. Then what the rows cost, and which are not on the budget of the others."""
     parts = [
         f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % interval over folds and seeds."
@@ -58,7 +59,8 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
             "Published figures are of other data, or other runs, than ours: what can be compared is the order of rows."
         )
     for (data, target, metric), sets in grids(results).items():
-        first, base = next(iter(sets.items()))
+        first = reference(sets) or next(iter(sets))
+        base = sets[first]
         published = [part for part in plan.published if part.beside(data, target)]
         heads = [f"{data}: {target}", metric, f"minus {first}", *(f"published: {part.figures}" for part in published)]
         lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]

@@ -61,7 +61,7 @@ def test_evaluate_prints_a_table_and_writes_json(folder: Path) -> None:
         "--events", folder / "events.parquet", "--trees", 20, "--folds", 3, "--json", folder / "scores.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "embeddings + aggregates" in done.stdout
+    assert "embeddings + aggregates with order: " in done.stdout
     (scores,) = json.loads((folder / "scores.json").read_text())
     auroc = {s["features"]: s["mean"] for s in scores["scores"] if s["metric"] == "auroc"}
     assert auroc["embeddings"] > 0.95 > auroc["aggregates"]

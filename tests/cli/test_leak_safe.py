@@ -99,6 +99,30 @@ def test_labels_and_embeddings_of_clients_and_moments_are_matched_by_both(folder
     assert seqmel(*monthly, "--time-split", "month", "--allow-client-overlap").exit_code == 0
 
 
+@pytest.mark.parametrize(("hours", "low", "high"), [(-1, 0.95, 1.0), (0, 0.5, 0.5)])
+def test_aggregates_of_clients_and_moments_are_of_the_events_before_the_moment(
+    folder: Path, hours: int, low: float, high: float
+) -> None:
+    """An event gives the label away: an hour before the moment, or at it."""
+    labels = pd.read_parquet(folder / "monthly.parquet").iloc[:90]
+    labels.to_parquet(folder / "once.parquet")
+    moments, ids = pd.to_datetime(labels["month"]), labels["client_id"]
+    at = moments + pd.Timedelta(hours=hours)
+    telling = pd.DataFrame({"client_id": ids, "at": at, "amount": labels["left"].astype(float)})
+    same = pd.DataFrame({"client_id": ids, "at": moments - pd.Timedelta(hours=2), "amount": 5.0})
+    pd.concat([telling, same]).to_parquet(folder / "events.parquet")
+    done = seqmel(
+        "evaluate", folder / "once.parquet", "--target", "left", "--events", folder / "events.parquet", "--time", "at",
+        "--time-column", "month", "--trees", 40, "--folds", 3, "--json", folder / "s.json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    (scores,) = json.loads((folder / "s.json").read_text())
+    auroc = {s["features"]: s["mean"] for s in scores["scores"] if s["metric"] == "auroc"}
+    assert scores["clients"] == 90
+    assert auroc.keys() == {"aggregates", "aggregates with order"}
+    assert all(low <= value <= high for value in auroc.values())
+
+
 def test_curves_are_printed_written_and_drawn(folder: Path) -> None:
     done = seqmel(
         *evaluate(folder, "--label-fractions", "0.1,1", "--dims", "1,2,full", "--dtypes", "float32,int8"),
@@ -157,7 +181,6 @@ def test_retrieval_prints_both_tables_and_whose_figures_they_are(model_folder: P
         (["--dtypes", "int8"], "belongs to --dims"),
         (["--plot", "curves.png"], "--plot draws curves"),
         (["--time-column", "month"], "No column 'month'"),
-        (["--time-column", "day", "--events", "events.parquet"], "--time-column and --events"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(folder: Path, options: list[str], says: str) -> None:

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from seqmel import AggregateFeatures, EventSequences, SequenceEmbedder, read_labels
-from seqmel.evaluation.scoring import score, standard_rows
+from seqmel.evaluation.feature_sets import standard_rows
+from seqmel.evaluation.scoring import score
 
 SET = Path(os.environ.get("SEQMEL_DATA", Path(__file__).parents[3] / "shared" / "data")) / "online_retail"
 

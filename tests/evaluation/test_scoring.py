@@ -16,8 +16,9 @@ from scipy import stats
 from small import Recorded
 
 from seqmel.core.errors import ConfigError, InputError
+from seqmel.evaluation.feature_sets import AGGREGATES, WITH_ORDER, beside_aggregates, standard_rows
 from seqmel.evaluation.results import Score, Scores
-from seqmel.evaluation.scoring import AGGREGATES, beside_aggregates, score, standard_rows
+from seqmel.evaluation.scoring import score
 
 Features = dict[str, pd.DataFrame]
 
@@ -302,4 +303,19 @@ def test_scores_are_the_same_where_predictions_from_the_aggregates_are_kept(
 def test_the_standard_rows_leave_out_what_is_not_there() -> None:
     assert standard_rows(["aggregates"]) == ({}, {})
     assert standard_rows(["e"]) == ({"e: linear": "e"}, {})
-    assert standard_rows(["e", beside_aggregates("e"), "aggregates"]) == standard_rows(["e", "aggregates"])
+    assert standard_rows(["e", "aggregates"])[1] == {"e: linear, aggregates: averaged": ("e: linear", "aggregates")}
+    sets = ["aggregates", "aggregates with order", "e", beside_aggregates("e")]
+    averages = {"e: linear, aggregates with order: averaged": ("e: linear", "aggregates with order")}
+    assert standard_rows(sets) == ({"e: linear": "e"}, averages)
+
+
+def test_differences_are_to_the_aggregates_with_order_where_they_are_there(
+    features: Features, binary: pd.Series
+) -> None:
+    sets = {"good": features["good"], AGGREGATES: features["noise"]}
+    found = _few(binary, sets | {WITH_ORDER: features["good"]}).to_json()
+    assert found["reference"] == WITH_ORDER
+    assert [row["features"] for row in found["differences"]] == [f"{n} - {WITH_ORDER}" for n in ("good", AGGREGATES)]
+    assert found["differences"][0]["folds"] == [0.0] * 3
+    assert _few(binary, sets).reference == AGGREGATES
+    assert _few(binary, {"good": features["good"], "noise": features["noise"]}).reference == "good"

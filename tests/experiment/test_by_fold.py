@@ -60,11 +60,11 @@ def test_such_a_row_is_scored_as_the_others_are_and_costs_one_training_of_each_f
     run_experiment(write(folder, SEEING | {"rows": {"pooled": {}} | ROWS, "label_fractions": [0.5, 1]}), folder / "out")
     results = pd.read_parquet(folder / "out" / "results.parquet")
     counts = Counter(results.loc[results["primary"], "features"])
-    kinds = ["{}", "{} + aggregates", "{}: linear", "{}: linear, aggregates: averaged"]
-    kinds += ["{}, 0.5 of the labels", "{} + aggregates, 0.5 of the labels"]
+    kinds = ["{}", "{} + aggregates with order", "{}: linear", "{}: linear, aggregates with order: averaged"]
+    kinds += ["{}, 0.5 of the labels", "{} + aggregates with order, 0.5 of the labels"]
     for kind in kinds:
         assert counts[kind.format("with labels")] == counts[kind.format("pooled")] == 2
-    assert counts["aggregates"] == 2
+    assert counts["aggregates"] == counts["aggregates with order"] == 2
     assert set(results.loc[results["features"] == "with labels", "steps"]) == {3}
     assert np.isfinite(results["value"]).all()
 

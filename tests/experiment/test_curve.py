@@ -39,10 +39,10 @@ def lines_of(plan: dict[str, Any], folder: Path, *names: str) -> dict[str, Line]
 
 
 def test_each_kind_of_score_is_a_line_through_the_numbers_and_aggregates_are_level(folder: Path) -> None:
-    kinds = ["{}", "{}: linear", "{} + aggregates", "{}: linear, aggregates: averaged"]
+    kinds = ["{}", "{}: linear", "{} + aggregates with order", "{}: linear, aggregates with order: averaged"]
     names = [kind.format(row) for kind in kinds for row in reversed(SIZES)]
     lines = lines_of(CURVE, folder, "aggregates", *names)
-    assert list(lines) == ["aggregates", "embeddings", "linear", "embeddings + aggregates", "averaged"]
+    assert list(lines) == ["aggregates", "embeddings", "linear", "embeddings + aggregates with order", "averaged"]
     assert lines["aggregates"].at == ()
     assert lines["aggregates"].mean == pytest.approx((0.505,))
     assert all(line.at == (4, 16) for line in list(lines.values())[1:])
@@ -62,7 +62,7 @@ def test_rows_that_learn_labels_and_shares_of_the_labels_are_lines_of_their_own(
 
 
 def test_across_shares_of_the_labels_each_set_of_features_is_a_line(folder: Path) -> None:
-    features = ["aggregates", "pooled", "pooled + aggregates", "tuned"]
+    features = ["aggregates", "pooled", "pooled + aggregates with order", "tuned"]
     names = [f"{name}{share}" for name in features for share in ("", ", 0.5 of the labels", ", 0.1 of the labels")]
     plan = PLAN | {"label_fractions": [0.1, 0.5, 1], "curve": "label_fractions"}
     plan |= {"rows": {"pooled": {}, "tuned": {"scored": "finetuned"}}}

@@ -32,16 +32,16 @@ def test_every_row_seed_and_target_is_scored_on_the_same_folds(folder: Path) -> 
     table = run_experiment(folder / "plan.yaml", folder / "out")
     results = pd.read_parquet(folder / "out" / "results.parquet")
     assert set(results["features"]) == {
-        "aggregates",
-        "pooled", "pooled: linear", "pooled + aggregates", "pooled: linear, aggregates: averaged",
-        "gru", "gru: linear", "gru + aggregates", "gru: linear, aggregates: averaged",
+        "aggregates", "aggregates with order",
+        "pooled", "pooled: linear", "pooled + aggregates with order", "pooled: linear, aggregates with order: averaged",
+        "gru", "gru: linear", "gru + aggregates with order", "gru: linear, aggregates with order: averaged",
     }  # fmt: skip
     counts = results[results["primary"]].groupby(["target", "features"]).size()
     assert counts.loc[("habit", "gru")] == 4
     assert counts.loc[("habit", "aggregates")] == 2
     assert set(results["target"]) == {"habit", "amount"}
     text = table.read_text()
-    for name in ("cards: habit | auroc", "cards: amount | r2", "| gru + aggregates |", "seeds 0, 1"):
+    for name in ("cards: habit | auroc", "cards: amount | r2", "| gru + aggregates with order |", "seeds 0, 1"):
         assert name in text
     assert (folder / "out" / "table.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -277,7 +277,7 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
         ({"data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"] * 2}}}, ["targets: 'habit' is there twice"]),
         ({"data": {"cards": PLAN["data"]["cards"] | {"seeds": [3, 3]}}}, ["data.cards.seeds: 3 is there twice"]),
         ({"rows": {"aggregates": {"encoder": "gru"}}}, ["the row 'aggregates' has the name", "another name"]),
-        ({"rows": {"a": {}, "a + aggregates": {}}}, ["the row 'a + aggregates' has the name"]),
+        ({"rows": {"a": {}, "a + aggregates with order": {}}}, ["the row 'a + aggregates with order' has the name"]),
         ({"rows": {"a: linear": {}, "a": {}}}, ["the row 'a: linear' has the name"]),
     ],
     ids=[
@@ -374,16 +374,16 @@ def results_of(*names: str) -> pd.DataFrame:
 
 def test_published_figures_stand_beside_the_rows_and_targets_that_they_name(folder: Path) -> None:
     theirs = {"figures": "AUROC, a paper", "rows": {"gru": ".9 ± .1", "aggregates": 0.8}}
-    more = {"figures": "another", "target": "habit", "rows": {"gru + aggregates": 0.7}}
+    more = {"figures": "another", "target": "habit", "rows": {"gru + aggregates with order": 0.7}}
     plan = read_plan(write(folder, published(theirs, more)))
-    text = markdown(plan, results_of("aggregates", "pooled", "gru", "gru + aggregates"))
+    text = markdown(plan, results_of("aggregates", "pooled", "gru", "gru + aggregates with order"))
     habit, amount = text.split("\n\n")[2:4]
     assert habit.splitlines()[0].endswith("| minus aggregates | published: AUROC, a paper | published: another |")
     assert amount.splitlines()[0].endswith("| minus aggregates | published: AUROC, a paper |")
     cells = {line.split(" | ")[0]: line.split(" | ")[3:] for line in habit.splitlines()[2:]}
     assert cells["| aggregates"] == ["0.8", " |"]
     assert cells["| gru"] == [".9 ± .1", " |"]
-    assert cells["| gru + aggregates"] == ["", "0.7 |"]
+    assert cells["| gru + aggregates with order"] == ["", "0.7 |"]
     assert all(line.count("|") == 6 for line in habit.splitlines())
 
 
@@ -415,7 +415,7 @@ def test_the_command_prints_the_table(folder: Path) -> None:
     write(folder, PLAN | {"seeds": [0], "rows": {"pooled": {}}})
     done = CliRunner().invoke(app, ["experiment", str(folder / "plan.yaml"), "-o", str(folder / "out")])
     assert done.exit_code == 0, done.output
-    assert "| pooled + aggregates |" in done.output
+    assert "| pooled + aggregates with order |" in done.output
 
 
 TUNED: dict[str, Any] = PLAN | {
@@ -430,7 +430,7 @@ def test_rows_can_be_fine_tuned_and_scored_with_shares_of_the_labels_on_the_same
     run_experiment(write(folder, TUNED), folder / "out")
     results = pd.read_parquet(folder / "out" / "results.parquet")
     counts = results[results["primary"]].groupby(["target", "features"]).size()
-    names = ["aggregates", "pooled", "pooled + aggregates", "tuned", "from scratch"]
+    names = ["aggregates", "aggregates with order", "pooled", "pooled + aggregates with order", "tuned", "from scratch"]
     for target in ("habit", "amount"):
         for name in names:
             assert counts[target, name] == counts[target, f"{name}, 0.5 of the labels"] == 2

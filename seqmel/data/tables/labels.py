@@ -330,13 +330,13 @@ def check_classes(y: pd.Series[Any]) -> None:
 def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     """The features of both tables for the clients that both have, by id, in the order of `a` and under its ids.
 
-    A column of `b` that has the name of one of `a` gets " (2)" behind it.
+    A column of `b` that has the name of one of `a` gets "_2" behind it.
 
     Raises:
         InputError: no client is in both.
     """
     order, right = match(a.index.to_series(), b)
-    renamed = right.rename(columns={name: f"{name} (2)" for name in a.columns.intersection(b.columns)})
+    renamed = right.rename(columns={name: f"{name}_2" for name in a.columns.intersection(b.columns)})
     joined: pd.DataFrame = pd.concat([a.loc[order.index], renamed], axis=1)
     return joined
 
