@@ -1,4 +1,4 @@
-"""All negatives: every pair of two clients, up to a bound."""
+"""Every pair of two clients, up to a bound."""
 
 from __future__ import annotations
 
@@ -11,11 +11,23 @@ __all__ = ["AllNegatives"]
 
 
 class AllNegatives(PairMiner):
-    """All negatives of each anchor; where all would be more than `max_pairs` pairs, equally many random ones of each.
+    """Every pair of two clients, up to a bound.
 
     Args:
-        max_pairs: pairs at most, but at least one an anchor.
-        views, chunk_rows: see `Miner`.
+        max_pairs: upper bound on the pairs; above it each anchor gets equally many random negatives, at least one.
+        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+
+    Shapes:
+        mine((N, D) unit vectors, (N,) int64 client of each) gives two `Pairs`: all positives, and the chosen negatives.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.miners import AllNegatives
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> positives, negatives = AllNegatives().mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> list(zip(negatives.first[negatives.real].tolist(), negatives.second[negatives.real].tolist()))
+        [(0, 2), (0, 3), (1, 2), (1, 3), (2, 0), (2, 1), (3, 0), (3, 1)]
     """
 
     @renamed_keywords(most="max_pairs")

@@ -1,4 +1,4 @@
-"""Batch all: every triplet of the batch, up to a bound (Hermans, Beyer, Leibe, arXiv 1703.07737, equation 6)."""
+"""Every triplet of the batch, up to a bound."""
 
 from __future__ import annotations
 
@@ -11,12 +11,26 @@ __all__ = ["BatchAll"]
 
 
 class BatchAll(TripletMiner):
-    """Every anchor with every positive and every negative; where these would be more than `max_triplets` triplets, equally many
-    random negatives for each anchor, the same for all of its positives.
+    """Every triplet of the batch, up to a bound.
+
+    Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 6). Above the bound each anchor gets equally
+    many random negatives, the same for all of its positives.
 
     Args:
-        max_triplets: triplets at most, but at least one for each positive of an anchor.
-        views, chunk_rows: see `Miner`.
+        max_triplets: upper bound on the triplets; at least one per positive of an anchor.
+        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+
+    Shapes:
+        mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.miners import BatchAll
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> triplets, = BatchAll().mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> [t[:3] for t in zip(*(x.tolist() for x in triplets)) if t[3]]
+        [(0, 1, 2), (0, 1, 3), (1, 0, 2), (1, 0, 3), (2, 3, 0), (2, 3, 1), (3, 2, 0), (3, 2, 1)]
     """
 
     @renamed_keywords(most="max_triplets")

@@ -1,8 +1,4 @@
-"""Batch hard: for each anchor its farthest positive and its nearest negative.
-
-Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 5). At the beginning it can draw all
-embeddings to one point; a larger batch makes it harder still.
-"""
+"""For each anchor its farthest positive and its nearest negative: one triplet per anchor."""
 
 from __future__ import annotations
 
@@ -15,11 +11,26 @@ __all__ = ["BatchHard"]
 
 
 class BatchHard(TripletMiner):
-    """One triplet an anchor, the hardest; none where it has no positive or no negative.
+    """For each anchor its farthest positive and its nearest negative: one triplet per anchor.
+
+    Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 5). Early in training it can collapse all
+    embeddings to one point; a larger batch makes it harder still.
 
     Args:
-        skip_hardest: the very nearest negatives are passed over, as far as one is left: they may be the same person twice.
-        views, chunk_rows: see `Miner`.
+        skip_hardest: pass over this many of the nearest negatives, as far as one is left: they may be the same person twice.
+        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+
+    Shapes:
+        mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.miners import BatchHard
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> triplets, = BatchHard().mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> [t[:3] for t in zip(*(x.tolist() for x in triplets)) if t[3]]
+        [(0, 1, 3), (1, 0, 3), (2, 3, 1), (3, 2, 1)]
     """
 
     @renamed_keywords(skip="skip_hardest")

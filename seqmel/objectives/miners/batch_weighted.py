@@ -1,11 +1,4 @@
-"""Batch weighted: far positives and near negatives more often than others.
-
-Ristani, Tomasi: Features for multi-target multi-camera tracking and re-identification (CVPR 2018, arXiv 1803.10859,
-section 4.1): the distances of an anchor's positives are averaged with weights in proportion to exp d, those of its
-negatives with weights in proportion to exp -d. Here the weights are the chances of being drawn, so that what comes out
-are triplets, for any loss that takes them; the anchor itself, at distance zero, is never drawn. Unit vectors are at most
-2 apart, so plain exponentials would weigh all nearly alike: distances are divided by a temperature.
-"""
+"""Far positives and near negatives are drawn more often than others."""
 
 from __future__ import annotations
 
@@ -20,12 +13,29 @@ __all__ = ["BatchWeighted"]
 
 
 class BatchWeighted(TripletMiner):
-    """`k` triplets an anchor: each time a positive is drawn, and a negative that was not drawn before.
+    """Far positives and near negatives are drawn more often than others.
+
+    Ristani, Tomasi: Features for multi-target multi-camera tracking and re-identification (CVPR 2018, arXiv 1803.10859,
+    section 4.1): positives are weighted in proportion to exp(d / t), negatives to exp(-d / t). Here the weights are the
+    probabilities of being drawn, without replacement for negatives. Unit vectors are at most 2 apart, so plain exponentials
+    would weight all nearly alike: distances are divided by a temperature t.
 
     Args:
-        k: triplets an anchor; fewer where there are fewer negatives.
-        temperature: what distances are divided by; 1 is as published, smaller comes nearer to batch hard.
-        views, chunk_rows: see `Miner`.
+        k: triplets per anchor; fewer where there are fewer negatives.
+        temperature: t; 1 is as published, smaller comes nearer to batch hard.
+        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+
+    Shapes:
+        mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.miners import BatchWeighted
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> triplets, = BatchWeighted(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> triplets.anchor.tolist(), triplets.positive.tolist()
+        ([0, 1, 2, 3], [1, 0, 3, 2])
     """
 
     @renamed_keywords(count="k")

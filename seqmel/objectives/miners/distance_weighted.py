@@ -1,14 +1,4 @@
-"""Distance-weighted negatives.
-
-Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv 1706.07567, section 4):
-distances d of random points on the unit sphere in D dimensions have the density
-
-    q(d) = d^(D - 2) * (1 - d^2 / 4)^((D - 3) / 2),
-
-nearly all of it at sqrt(2). Negatives are drawn in proportion to 1 / q(max(d, cutoff)), so that all distances come about
-equally often: harder than random ones, without the noise of the hardest. Those farther than `nonzero_loss_cutoff`, which cost
-nothing, are drawn only where there are no others.
-"""
+"""Random negatives, drawn so that all distances are about equally frequent."""
 
 from __future__ import annotations
 
@@ -25,14 +15,34 @@ _LAST = -1e6  # log-weight below any other, yet finite
 
 
 class DistanceWeighted(PairMiner):
-    """`k` different negatives of each anchor, drawn by their distance; fewer where there are not so many.
+    """Random negatives, drawn so that all distances are about equally frequent.
+
+    Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv 1706.07567, section 4):
+    distances d of random points on the unit sphere in D dimensions have the density
+
+        q(d) = d^(D - 2) * (1 - d^2 / 4)^((D - 3) / 2),
+
+    nearly all of it at sqrt(2). Negatives are drawn in proportion to 1 / q(max(d, cutoff)): harder than random ones, without
+    the noise of the hardest.
 
     Args:
-        k: negatives an anchor.
-        cutoff: distances below this weigh as if they were this.
+        k: negatives per anchor; fewer where there are not so many.
+        cutoff: distances below this are weighted as if they were this.
         nonzero_loss_cutoff: beyond this distance, below 2, negatives are drawn only where there are no others.
-        skip_hardest: so many of the very nearest are drawn only where there are no others: they may be the same person twice.
-        views, chunk_rows: see `Miner`.
+        skip_hardest: this many of the nearest are drawn only where there are no others: they may be the same person twice.
+        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+
+    Shapes:
+        mine((N, D) unit vectors, (N,) int64 client of each) gives two `Pairs`: all positives, and the chosen negatives.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.miners import DistanceWeighted
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> positives, negatives = DistanceWeighted(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> negatives.first.tolist(), bool((negatives.second // 2 != negatives.first // 2).all())
+        ([0, 1, 2, 3], True)
     """
 
     @renamed_keywords(count="k", nearest="cutoff", farthest="nonzero_loss_cutoff", skip="skip_hardest")

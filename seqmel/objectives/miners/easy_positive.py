@@ -1,4 +1,4 @@
-"""Easy positives (Xuan, Stylianou, Pless: Improved embeddings with easy positive triplet mining, WACV 2020, arXiv 1904.04370)."""
+"""Each anchor with its nearest positive only, so that the views of a client may stay spread out."""
 
 from __future__ import annotations
 
@@ -17,10 +17,24 @@ __all__ = ["EasyPositive"]
 class EasyPositive(TripletMiner):
     """Each anchor with its nearest positive only, so that the views of a client may stay spread out.
 
+    Xuan, Stylianou, Pless: Improved embeddings with easy positive triplet mining (WACV 2020, arXiv 1904.04370).
+
     Args:
         negative: "semi_hard", the nearest that is farther than the positive, or "hard", the nearest.
-        skip_hardest: for "hard": the very nearest are passed over, as far as one is left: they may be the same person twice.
-        views, chunk_rows: see `Miner`.
+        skip_hardest: for "hard": pass over this many of the nearest, as far as one is left: they may be the same person twice.
+        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+
+    Shapes:
+        mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.miners import EasyPositive
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> triplets, = EasyPositive().mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> [t[:3] for t in zip(*(x.tolist() for x in triplets)) if t[3]]
+        [(0, 1, 3), (1, 0, 2), (2, 3, 1), (3, 2, 1)]
     """
 
     @renamed_keywords(skip="skip_hardest")

@@ -1,4 +1,4 @@
-"""Hard negative mining: for each embedding its nearest embeddings of other clients (CoLES, arXiv 2002.08232, 3.4)."""
+"""The nearest negatives of each anchor."""
 
 from __future__ import annotations
 
@@ -11,12 +11,26 @@ __all__ = ["HardNegatives"]
 
 
 class HardNegatives(PairMiner):
-    """The `k` nearest negatives of each anchor; fewer where there are not so many, and never one of the same client.
+    """The nearest negatives of each anchor.
+
+    Babaev et al.: CoLES (SIGMOD 2022, arXiv 2002.08232, section 3.4).
 
     Args:
-        k: negatives of each anchor.
-        skip_hardest: the very nearest are passed over, as far as `k` are left: they may be the same person twice.
-        views, chunk_rows: see `Miner`.
+        k: negatives per anchor; fewer where there are not so many.
+        skip_hardest: pass over this many of the nearest, as far as `k` are left: they may be the same person twice.
+        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+
+    Shapes:
+        mine((N, D) unit vectors, (N,) int64 client of each) gives two `Pairs`: all positives, and the chosen negatives.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.miners import HardNegatives
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> positives, negatives = HardNegatives(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> list(zip(negatives.first[negatives.real].tolist(), negatives.second[negatives.real].tolist()))
+        [(0, 3), (1, 3), (2, 1), (3, 1)]
     """
 
     @renamed_keywords(count="k", skip="skip_hardest")

@@ -1,4 +1,4 @@
-"""Random negatives: for each embedding some embeddings of other clients, all equally likely (the ablation of mining)."""
+"""Random negatives of each anchor, all equally likely: the ablation of mining."""
 
 from __future__ import annotations
 
@@ -11,11 +11,23 @@ __all__ = ["RandomNegatives"]
 
 
 class RandomNegatives(PairMiner):
-    """`k` different random negatives of each anchor; fewer where there are not so many, never one of the same client.
+    """Random negatives of each anchor, all equally likely: the ablation of mining.
 
     Args:
-        k: negatives an anchor.
-        views, chunk_rows: see `Miner`.
+        k: negatives per anchor; fewer where there are not so many.
+        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+
+    Shapes:
+        mine((N, D) unit vectors, (N,) int64 client of each) gives two `Pairs`: all positives, and the chosen negatives.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.miners import RandomNegatives
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> positives, negatives = RandomNegatives(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> negatives.first.tolist(), bool((negatives.second // 2 != negatives.first // 2).all())
+        ([0, 1, 2, 3], True)
     """
 
     @renamed_keywords(count="k")

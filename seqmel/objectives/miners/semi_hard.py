@@ -1,4 +1,4 @@
-"""Semi-hard negatives (Schroff, Kalenichenko, Philbin: FaceNet, CVPR 2015, arXiv 1503.03832, section 3.2)."""
+"""For each anchor and each of its positives the nearest negative that is farther away than the positive."""
 
 from __future__ import annotations
 
@@ -13,11 +13,23 @@ __all__ = ["SemiHard", "semi_hard_negative"]
 class SemiHard(TripletMiner):
     """For each anchor and each of its positives the nearest negative that is farther away than the positive.
 
-    Where no negative is farther, the farthest is taken: the least wrong one. Nearer negatives, which may draw all
-    embeddings to one point at the beginning, are left alone.
+    Schroff, Kalenichenko, Philbin: FaceNet (CVPR 2015, arXiv 1503.03832, section 3.2). Where no negative is farther, the
+    farthest is taken. Nearer negatives, which may collapse all embeddings early in training, are left alone.
 
     Args:
-        views, chunk_rows: see `Miner`.
+        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+
+    Shapes:
+        mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
+
+    Example:
+        >>> import torch
+        >>> from seqmel.miners import SemiHard
+        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> triplets, = SemiHard().mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> [t[:3] for t in zip(*(x.tolist() for x in triplets)) if t[3]]
+        [(0, 1, 3), (1, 0, 2), (2, 3, 1), (3, 2, 1)]
     """
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
