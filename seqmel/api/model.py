@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -62,6 +63,15 @@ class Model(Artefact):
         targets: what a fine-tuned model predicts.
         statistics: how the training events were distributed; None in a model of format 1.
         folder: where it lies; None while it is in memory only.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> model.schema.client, model.config.training.epochs
+        ('client_id', 1)
+        >>> model.embed(data.events).index.name
+        'client_id'
     """
 
     folder: Path | None = None
@@ -148,6 +158,15 @@ class Model(Artefact):
             InputError: events that cannot be read, or lack a column that the model was trained with.
             ModelError: `state` with a Transformer, or a state of another model.
             OutputError: the output exists, or cannot be written.
+
+        Example:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> model.embed(data.events, as_of="2023-06-30").index.names
+            FrozenList(['client_id', 'event_time'])
+            >>> model.embed(data.events, "vectors.parquet", dtype="float16").rows
+            20
         """
         options = EmbedOptions(
             layout=layout, dtype=dtype, dim=dim, quantization_from=quantization_from, shard=shard, device=device, overwrite=overwrite,
@@ -194,6 +213,14 @@ class Model(Artefact):
         Raises:
             ModelError: the model has not been fine-tuned.
             ConfigError, InputError, OutputError: see `embed`.
+
+        Example:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> tuned = model.finetune(data.events, data.clients, target="gender", epochs=1)
+            >>> tuned.predict(data.events).columns.tolist()
+            ['gender=F', 'gender=M', 'gender']
         """
         options = EmbedOptions(shard=shard, device=device, overwrite=overwrite, progress=progress)
         with self._kept_on_cpu():
@@ -235,6 +262,14 @@ class Model(Artefact):
 
         Raises:
             SeqmelError: see `seqmel.finetune`.
+
+        Example:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> tuned = model.finetune(data.events, data.clients, target="gender", epochs=1)
+            >>> [target.name for target in tuned.targets]
+            ['gender']
         """
         return finetune(self, events, labels, output, target=target, **options)
 
@@ -273,6 +308,14 @@ class Model(Artefact):
 
         Raises:
             SeqmelError: labels or events that cannot be read or have too few clients in common; an option out of range.
+
+        Example:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> scores = model.evaluate(data.clients, target="gender", events=data.events, folds=2, trees=5)
+            >>> list(scores.matched)[:3]
+            ['embeddings', 'aggregates', 'embeddings + aggregates']
         """
         from seqmel.evaluation.feature_sets import aggregate_sets, standard_rows, with_both
         from seqmel.evaluation.scoring import score
@@ -304,6 +347,13 @@ class Model(Artefact):
 
         Raises:
             OutputError: something is there, or it cannot be written.
+
+        Example:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> model.save("model").folder
+            PosixPath('model')
         """
         from seqmel.training.finetuning.finetune import save_finetuned
         from seqmel.training.run import write_model
@@ -327,6 +377,13 @@ class Model(Artefact):
         Raises:
             ModelError: an encoder or pooling that ONNX has no counterpart for, or the package onnx is not installed.
             OutputError: the output exists or cannot be written.
+
+        Example:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> model.export("model.onnx").name
+            'model.onnx'
         """
         from seqmel.export.onnx import export_onnx
 
@@ -381,6 +438,14 @@ def load(model: AnyModel) -> Model:
 
     Raises:
         ModelError: no model there, a file missing or changed, or a newer format.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> saved = model.save("model")
+        >>> seqmel.load("model").folder.name
+        'model'
     """
     return Model.of(model)
 
@@ -422,6 +487,13 @@ def train(
         InputError, SchemaError: events that cannot be read, or columns that cannot be used.
         TrainingError: too few clients, or a training that diverges.
         OutputError: the output exists, or cannot be written.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, "model", encoder="gru", embedding_dim=8, epochs=1, batch_size=8, device="cpu")
+        >>> model.embed(data.events).shape
+        (20, 8)
     """
     from seqmel.training import run
 
@@ -438,7 +510,7 @@ def finetune(
     labels: Table,
     output: str | Path | None = None,
     *,
-    target: str | Sequence[str],
+    target: str | Sequence[str] | None = None,
     task: Task = "auto",
     weight: str | None = None,
     client: str | None = None,
@@ -476,9 +548,22 @@ def finetune(
         InputError, SchemaError: events or labels that cannot be read, or do not fit together.
         TrainingError: a training that diverges.
         OutputError: the output exists, or cannot be written.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> tuned = seqmel.finetune(model, data.events, data.clients, target="gender", epochs=1)
+        >>> tuned.predict(data.events).columns.tolist()
+        ['gender=F', 'gender=M', 'gender']
     """
     from seqmel.training.finetuning import finetune as finetuning
 
+    if target is None and "targets" in options:
+        warnings.warn("finetune(targets=...) is now finetune(target=...).", FutureWarning, stacklevel=2)
+        target = options.pop("targets")
+    if target is None:
+        raise ConfigError("No target is named. Give the column of the labels to predict: target=...")
     config = config_with(config, options, section="finetuning", source="finetune")
     targets = [target] if isinstance(target, str) else list(target)
     given: dict[str, Any] = {

@@ -43,7 +43,17 @@ LABELLED: tuple[str, ...] = tuple(
 
 
 class Config(Options):
-    """Everything that decides a training, besides the events themselves."""
+    """Everything that decides a training, besides the events themselves.
+
+    Example:
+        >>> from seqmel import Config
+        >>> config = Config.of({"encoder": "gru", "training": {"epochs": 3}})
+        >>> config.encoder.hidden_size, config.training.epochs
+        (256, 3)
+        >>> Config.of({"encodr": "gru"})
+        Traceback (most recent call last):
+        seqmel.core.errors.ConfigError: the config: there is no option 'encodr'. Did you mean 'encoder'?...
+    """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     schema: SchemaOptions = SchemaOptions()  # type: ignore[assignment]  # see `Options`

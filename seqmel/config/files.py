@@ -21,9 +21,23 @@ _DECIDED_BY = {"loss": "objective", "miner": "objective", "category_mean": "pool
 def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: Any) -> Config:
     """Read a YAML file, then apply `key.key=value` settings, then flags (dotted names; None is not given).
 
+    Args:
+        path: a YAML file; None has none.
+        settings: each `name=value` in YAML, the later over the earlier.
+        **flags: name -> value; None is not given.
+
+    Returns:
+        All options, checked.
+
     Raises:
         ConfigError: no such file, not YAML, an option that is unknown or out of range, or a loss of a library that is not
             installed or does not have it.
+
+    Example:
+        >>> import seqmel
+        >>> config = seqmel.read_config(None, ["encoder=gru", "encoder.hidden_size=64"], seed=1)
+        >>> config.encoder.hidden_size, config.seed
+        (64, 1)
     """
     options = with_new_names(_read_yaml(Path(path))) if path is not None else {}
     in_file, later = set(options), []

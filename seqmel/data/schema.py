@@ -78,6 +78,12 @@ class EventSchema(BaseModel):
         numeric_by: numeric column -> the categorical column within which it is scaled and embedded, for numbers that
             mean something only together with their kind (`value` by `parameter`).
         left_out: column -> why the model does not see it.
+
+    Example:
+        >>> import seqmel
+        >>> schema = seqmel.infer_schema(seqmel.open_events(seqmel.generate_card_data(3).events))
+        >>> schema.client, schema.time, schema.categorical, schema.numeric
+        ('client_id', 'event_time', ('mcc', 'city', 'channel'), ('amount',))
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

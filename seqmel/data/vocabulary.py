@@ -94,7 +94,15 @@ class TimeScale(_Data):
 
 
 class Vocabulary(_Data):
-    """All that was fitted on the training events."""
+    """All that was fitted on the training events.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> list(model.vocabulary.categorical)
+        ['mcc', 'city', 'channel']
+    """
 
     categorical: dict[str, CategoryCodes]
     numeric: dict[str, NumericScales]

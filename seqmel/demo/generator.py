@@ -80,20 +80,49 @@ HABIT_LEAN = np.array([*((t.female, t.old) for t in TRIPS), (0.0, -1.0), (0.0, -
 
 @dataclass(frozen=True)
 class CardData:
-    """Transactions in time order, and one row of labels for each client."""
+    """Transactions in time order, and one row of labels for each client.
+
+    Attributes:
+        events: one row per transaction.
+        clients: one row per client: its id and its labels.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(clients=3)
+        >>> data.clients.num_rows, data.events.column_names[:2]
+        (3, ['client_id', 'event_time'])
+    """
 
     events: pa.Table
     clients: pa.Table
 
-    def write(self, folder: Path) -> None:
-        """Into a folder, as `events.parquet` and `clients.parquet`."""
+    def write(self, folder: str | Path) -> None:
+        """Write `events.parquet` and `clients.parquet` into a folder."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(self.events, folder / "events.parquet")
         pq.write_table(self.clients, folder / "clients.parquet")
 
 
 def generate_card_data(clients: int = 3000, *, seed: int = 0) -> CardData:
-    """One year of card transactions of so many made-up clients; the same seed gives the same tables."""
+    """One year of card transactions of so many made-up clients; the same seed gives the same tables.
+
+    Args:
+        clients: how many; each has some hundred transactions.
+        seed: of everything that is random.
+
+    Returns:
+        The transactions, and one row of labels per client.
+
+    Raises:
+        ConfigError: fewer than one client.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(clients=3, seed=0)
+        >>> data.clients.column_names
+        ['client_id', 'gender', 'age', 'age_group']
+    """
     if clients < 1:
         raise ConfigError(f"clients must be at least 1, got {clients}.")
     rng = np.random.default_rng(seed)

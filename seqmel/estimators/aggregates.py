@@ -54,6 +54,12 @@ class AggregateFeatures(SequenceTransformer):
         plan_: the fitted `AggregatePlan`.
         feature_descriptions_: name of each column -> what it means.
         schema_: which column is what.
+
+    Example:
+        >>> import seqmel
+        >>> events = seqmel.EventSequences.read(seqmel.generate_card_data(5).events)
+        >>> seqmel.AggregateFeatures().fit_transform(events).shape[0]
+        5
     """
 
     _fitted = "plan_"

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 
 from seqmel.core.errors import ConfigError, ModelError
-from seqmel.estimators.options import changed
+from seqmel.estimators.options import PARTS, changed, options_of_part
 from seqmel.estimators.rows import ClientRows, client_rows
 from seqmel.model import Model
 
@@ -33,6 +33,19 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     """
 
     _fitted: str
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters; `deep` adds the options of the parts, such as `encoder__hidden_size`."""
+        parameters: dict[str, Any] = super().get_params(deep=False)
+        if not deep:
+            return parameters
+        nested = {
+            f"{part}__{option}": value
+            for part in PARTS
+            if part in parameters
+            for option, value in options_of_part(part, parameters[part]).items()
+        }
+        return parameters | nested
 
     def set_params(self: Estimator, **params: Any) -> Estimator:
         """Change parameters; `encoder__hidden_size=64` changes one option of a part, where there are any, and leaves its others.

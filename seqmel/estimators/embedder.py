@@ -20,7 +20,7 @@ from seqmel.data.schema import TimeUnit
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.vector_files import vector_columns
 from seqmel.estimators.base import Pretrained, SequenceTransformer, checked_pretrained
-from seqmel.estimators.options import PARTS, RENAMED_PARAMETERS, config_of, options_of_part, parameters_of, seed_of
+from seqmel.estimators.options import RENAMED_PARAMETERS, config_of, parameters_of, seed_of
 from seqmel.estimators.rows import ClientRows
 from seqmel.inference.embed import embed
 from seqmel.model import Model, load_model
@@ -77,6 +77,13 @@ class SequenceEmbedder(SequenceTransformer):
         vocabulary_: category codes and scales.
         history_: one row an epoch of the last fit.
         feature_names_in_, n_features_in_: the columns of the X that was fitted on, where it has names.
+
+    Example:
+        >>> import seqmel
+        >>> events = seqmel.EventSequences.read(seqmel.generate_card_data(20).events)
+        >>> embedder = seqmel.SequenceEmbedder(encoder="gru", embedding_dim=8, epochs=1, batch_size=8, random_state=0)
+        >>> embedder.fit_transform(events).shape
+        (20, 8)
     """
 
     _fitted = "model_"
@@ -170,18 +177,6 @@ class SequenceEmbedder(SequenceTransformer):
         self.verbose = verbose
 
     # ------------------------------------------------------------------------------------------ parameters
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters; `deep` adds the options of the parts, such as `encoder__hidden_size`."""
-        parameters: dict[str, Any] = super().get_params(deep=False)
-        if not deep:
-            return parameters
-        nested = {
-            f"{part}__{option}": value
-            for part in PARTS
-            for option, value in options_of_part(part, parameters[part]).items()
-        }
-        return parameters | nested
 
     def config(self) -> Config:
         """The parameters as a `Config`, as `fit` would use them; for a random_state that is no number, with another seed.

@@ -23,6 +23,7 @@ __all__ = [
     "options_of_part",
     "parameters_of",
     "schema_of",
+    "sections_of",
     "seed_of",
 ]
 
@@ -58,12 +59,18 @@ def config_of(parameters: Mapping[str, Any], *, seed: int, source: str) -> Confi
     Raises:
         ConfigError: an option that does not exist, or a value out of range; `source` says whose.
     """
+    return Config.from_dict({"seed": seed} | sections_of(parameters), source=source)
+
+
+def sections_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of a config that parameters stand for; the options of the section training lie in it."""
     given = {name: _plain(value) for name, value in parameters.items()}
-    options: dict[str, Any] = {"seed": seed} | {name: given[name] for name in _FLAT}
-    options |= {section: given[name] for name, section in PARTS.items() if _is_said(name, given[name])}
-    options["training"] = {name: given[name] for name in TrainingOptions.model_fields}
-    options["schema"] = {name: given[name] for name in SchemaOptions.model_fields}
-    return Config.from_dict(options, source=source)
+    options: dict[str, Any] = {name: given[name] for name in _FLAT if name in given}
+    options |= {s: given[name] for name, s in PARTS.items() if name in given and _is_said(name, given[name])}
+    for section, model in (("training", TrainingOptions), ("schema", SchemaOptions)):
+        found = {name: given[name] for name in model.model_fields if name in given}
+        options |= {section: found} if found else {}
+    return options
 
 
 def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:

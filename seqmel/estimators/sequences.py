@@ -51,6 +51,12 @@ class EventSequences:
         time_format: how the times are written, where they are text other than ISO 8601.
         texts: list columns, of CSV only: the text of columns of the table of which the values do not give it back (1.50, True),
             for a model that knows such a column as a category.
+
+    Example:
+        >>> import seqmel
+        >>> events = seqmel.EventSequences.read(seqmel.generate_card_data(5).events)
+        >>> len(events), len(events[:2]), events.client
+        (5, 2, 'client_id')
     """
 
     table: pa.Table

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -18,9 +19,10 @@ from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.errors import ConfigError, InputError, ModelError, shown
 from seqmel.core.progress import console_progress, silent
 from seqmel.core.renames import renamed_keywords
+from seqmel.data.schema import SchemaOptions, TimeUnit
 from seqmel.data.sources.reading import Events
 from seqmel.estimators.base import Pretrained, SequenceEstimator, checked_pretrained
-from seqmel.estimators.options import RENAMED_PARAMETERS, seed_of
+from seqmel.estimators.options import RENAMED_PARAMETERS, sections_of, seed_of
 from seqmel.estimators.rows import ClientRows
 from seqmel.inference.embed import embed
 from seqmel.inference.predict import predict_outputs
@@ -30,9 +32,14 @@ from seqmel.training.run import prepared_in
 
 __all__ = ["SequenceClassifier", "SequenceRegressor"]
 
+Part = str | Mapping[str, Any]
 Supervised = TypeVar("Supervised", bound="_Supervised")
 Frame = TypeVar("Frame", "pd.Series[Any]", pd.DataFrame)
 Targets = tuple[npt.NDArray[Any], ...]
+
+_SHAPING = (
+    "encoder", "embedding_dim", "pooling", "by_category", "profile", "event_encoder", "preparation", "embedding",
+)  # fmt: skip
 
 
 class _Supervised(SequenceEstimator):
@@ -46,6 +53,14 @@ class _Supervised(SequenceEstimator):
         self,
         *,
         pretrained: Pretrained | None = None,
+        encoder: Part = "none",
+        embedding_dim: int | None = None,
+        pooling: str | Sequence[str] = ("mean", "std", "max", "total", "by_category"),
+        by_category: Mapping[str, Any] | None = None,
+        profile: bool = True,
+        event_encoder: Mapping[str, Any] | None = None,
+        preparation: Mapping[str, Any] | None = None,
+        embedding: Mapping[str, Any] | None = None,
         unfreeze: Literal["auto", "head", "gradual", "discriminative", "all"] = "auto",
         epochs: int | None = None,
         batch_size: int = 64,
@@ -61,12 +76,26 @@ class _Supervised(SequenceEstimator):
         events: Events | None = None,
         client: str | None = None,
         time: str | None = None,
+        time_unit: TimeUnit | None = None,
+        time_format: str | None = None,
+        categorical: Sequence[str] | None = None,
+        numeric: Sequence[str] | None = None,
+        numeric_by: dict[str, str] | None = None,
+        ignore: Sequence[str] = (),
         device: str = "auto",
         precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
     ) -> None:
         self.pretrained = pretrained
+        self.encoder = encoder
+        self.embedding_dim = embedding_dim
+        self.pooling = pooling
+        self.by_category = by_category
+        self.profile = profile
+        self.event_encoder = event_encoder
+        self.preparation = preparation
+        self.embedding = embedding
         self.unfreeze = unfreeze
         self.epochs = epochs
         self.batch_size = batch_size
@@ -82,6 +111,12 @@ class _Supervised(SequenceEstimator):
         self.events = events
         self.client = client
         self.time = time
+        self.time_unit = time_unit
+        self.time_format = time_format
+        self.categorical = categorical
+        self.numeric = numeric
+        self.numeric_by = numeric_by
+        self.ignore = ignore
         self.device = device
         self.precision = precision
         self.random_state = random_state
@@ -139,9 +174,18 @@ class _Supervised(SequenceEstimator):
             "label_smoothing": self.label_smoothing, "class_weight": None if by_class else self.class_weight,
             "calibrate": self.calibrate,
         }  # fmt: skip
-        given = dict(self.config or {})
+        given = dict(self.config or {}) | sections_of(self._shaping())
         said = {"seed": seed_of(self.random_state, source=source), "device": self.device, "precision": self.precision}
         return Config.from_dict(given | {"finetuning": finetuning} | said, source=source)
+
+    def _shaping(self) -> dict[str, Any]:
+        """The parameters that shape the encoder, where they are not the defaults: a pretrained model has its own."""
+        usual = inspect.signature(type(self)).parameters
+        return {
+            name: value
+            for name in (*_SHAPING, *SchemaOptions.model_fields)
+            if name not in ("client", "time") and (value := getattr(self, name)) != usual[name].default
+        }
 
     def fit(self: Supervised, X: Any, y: Any, sample_weight: Any = None) -> Supervised:  # noqa: N803
         """Learn labels of the clients of X; each row of X once, whatever client it is.
@@ -244,14 +288,17 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 
     Args:
         pretrained: a model folder, a `Model` or a fitted `SequenceEmbedder` whose encoder, columns and vocabulary are taken; None starts from scratch.
+        encoder, embedding_dim, pooling, by_category, profile, event_encoder, preparation, embedding: the network and its input
+            from scratch, with the meaning and the defaults that `SequenceEmbedder` has; a pretrained model has its own.
         unfreeze: what learns: "head" (seconds), "gradual", "discriminative" or "all"; "auto" is "head" where a pretrained
             encoder has fewer than 1,000 labelled rows and neither epochs nor encoder_lr_scale is given, else "all".
         epochs, batch_size, learning_rate, encoder_lr_scale, validation_fraction, patience, dropout, label_smoothing, calibrate: see
             `seqmel.config.FinetuningOptions`.
         class_weight: "balanced", or a dict from class to weight (one target), which multiplies sample_weight.
-        config: from scratch, the sections of a config that shape the encoder, such as `{"encoder": "gru"}`.
+        config: the same as sections of a config, such as `{"encoder": "gru"}`; parameters go over it.
         events: where to look up client ids, for an X of client ids.
-        client, time: the columns of X or `events`; recognised where None.
+        client, time, time_unit, time_format, categorical, numeric, numeric_by, ignore: the columns of X or `events`; recognised
+            where they are not given.
         device, precision, random_state, verbose: see `SequenceEmbedder`.
 
     Attributes:
@@ -259,6 +306,15 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         targets_: what is predicted, in the order of the columns of y.
         classes_: the classes; of several targets a list.
         history_: one row an epoch.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> events = seqmel.EventSequences.read(data.events)
+        >>> labels = events.align(data.clients.to_pandas())
+        >>> classifier = seqmel.SequenceClassifier(epochs=1, batch_size=8, random_state=0).fit(events, labels["gender"])
+        >>> classifier.predict_proba(events).shape
+        (20, 2)
     """
 
     _task = "classification"
@@ -292,7 +348,17 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 
 
 class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
-    """Predict quantities of clients from their events; parameters and attributes as of `SequenceClassifier`."""
+    """Predict quantities of clients from their events; parameters and attributes as of `SequenceClassifier`.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> events = seqmel.EventSequences.read(data.events)
+        >>> labels = events.align(data.clients.to_pandas())
+        >>> regressor = seqmel.SequenceRegressor(epochs=1, batch_size=8, random_state=0).fit(events, labels["age"])
+        >>> regressor.predict(events).shape
+        (20,)
+    """
 
     _task = "regression"
 

@@ -64,6 +64,13 @@ class AggregatePlan:
         hours: whether events have a time of day.
         weekdays: whether the events span two weeks, so that a weekday is more than a date.
         order: what is computed of the order of the events; None for nothing.
+
+    Example:
+        >>> import seqmel
+        >>> source = seqmel.open_events(seqmel.generate_card_data(3).events)
+        >>> plan = seqmel.AggregatePlan.fit(source, seqmel.infer_schema(source))
+        >>> plan.compute(source).index.name
+        'client_id'
     """
 
     schema: EventSchema

@@ -122,9 +122,21 @@ def label_curve(
         fractions: shares above 0, up to 1.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
+    Returns:
+        One point per set of features and fraction.
+
     Raises:
         ConfigError: a share out of range, and what `score` raises.
         InputError: a share that leaves fewer clients than classes, or than two; and what `score` raises.
+
+    Example:
+        >>> import numpy as np, pandas as pd
+        >>> import seqmel
+        >>> signal = pd.DataFrame({"x": np.arange(40.0)}, index=pd.Index(range(40), name="client"))
+        >>> y = pd.Series(np.arange(40) % 2, index=signal.index, name="odd")
+        >>> curve = seqmel.label_curve(y, {"signal": signal}, [0.5, 1], folds=2, trees=5)
+        >>> [point.settings["clients"] for point in curve.points]
+        [10, 20]
     """
     wrong = [f for f in fractions if not 0 < f <= 1]
     if wrong or not fractions:
@@ -182,10 +194,22 @@ def compression_curve(
         dtypes: float32, float16, int8 (256 steps within each dimension), binary (one bit a dimension).
         progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
+    Returns:
+        One point per set of features, size and number type.
+
     Raises:
         ConfigError: a size below 1 or an unknown number type, and what `score` raises.
         InputError: a size that is not below that of the vectors or above the number of training clients, numbers that are
             not finite, and what `score` raises.
+
+    Example:
+        >>> import numpy as np, pandas as pd
+        >>> import seqmel
+        >>> vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 4)), index=pd.Index(range(40), name="client"))
+        >>> y = pd.Series(np.arange(40) % 2, index=vectors.index, name="odd")
+        >>> curve = seqmel.size_curve(y, {"vectors": vectors}, [2, None], ["float32", "binary"], folds=2, trees=5)
+        >>> [point.settings["bytes"] for point in curve.points]
+        [8, 1, 16, 1]
     """
     check_number_types(tuple(dtypes))
     if not dims or not dtypes or any(size is not None and size < 1 for size in dims):

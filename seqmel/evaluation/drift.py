@@ -151,9 +151,20 @@ def drift(
         by_client: compare the vectors of the clients that both sides have, so that a day's active clients are not compared
             with all clients; None does so where half of the smaller side or more are in both.
 
+    Returns:
+        The PSI of each dimension, the MMD with its p-value, and a verdict; see `Drift`.
+
     Raises:
         ConfigError: an option out of range.
         InputError: other columns, fewer than two vectors, or numbers that are missing or infinite.
+
+    Example:
+        >>> import numpy as np, pandas as pd
+        >>> import seqmel
+        >>> random = np.random.default_rng(0)
+        >>> before = pd.DataFrame(random.normal(size=(300, 2)))
+        >>> seqmel.drift(before, before + 2).drifted
+        True
     """
     least = {"bins": (bins, 2), "sample": (sample, 2), "permutations": (permutations, 1), "seed": (seed, 0)}
     for name, (value, lowest) in least.items():

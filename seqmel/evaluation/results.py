@@ -109,6 +109,15 @@ class Scores:
         seed: of folds and LightGBM.
         trees: how many LightGBM grew.
         split: its kind (folds, groups or out_of_time) and what else there is to say of it.
+
+    Example:
+        >>> import numpy as np, pandas as pd
+        >>> import seqmel
+        >>> signal = pd.DataFrame({"x": np.arange(40.0)}, index=pd.Index(range(40), name="client"))
+        >>> y = pd.Series(np.arange(40) % 2, index=signal.index, name="odd")
+        >>> scores = seqmel.score(y, {"signal": signal}, folds=2, trees=5)
+        >>> scores.primary, scores.clients, scores.score("signal").mean <= 1
+        ('auroc', 40, True)
     """
 
     target: str

@@ -102,9 +102,20 @@ def evaluate_retrieval(
         at: the k of recall, precision and CMC; those above the number of clients are left out.
         seed: of all that is random.
 
+    Returns:
+        Recall, precision and CMC at each k, and the error rates of verification; see `Retrieval`.
+
     Raises:
         ConfigError: an option out of range.
         InputError: fewer than four clients are left, and what `embed` raises.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> found = seqmel.measure_retrieval(model, data.events, min_events=2)
+        >>> found.clients
+        20
     """
     _check(clients, parts, min_events, at, seed)
     model = as_model(model)

@@ -58,11 +58,22 @@ def score(
         kept: a folder for what LightGBM predicts from the aggregates; scored again beside other vectors, they are read there.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
+    Returns:
+        One score per set of features and metric: a value per fold, the mean and a 95 % interval.
+
     Raises:
         ConfigError: no features, an unknown task, folds below 2, trees or threads below 1, a negative seed.
         InputError: no client in common, fewer than two clients a fold, one class, a class with fewer clients than
             folds, a part of the split with one class, a client on both sides, or a target or feature that is not
             numeric where it has to be.
+
+    Example:
+        >>> import numpy as np, pandas as pd
+        >>> import seqmel
+        >>> signal = pd.DataFrame({"x": np.arange(40.0)}, index=pd.Index(range(40), name="client"))
+        >>> y = pd.Series(np.arange(40) % 2, index=signal.index, name="odd")
+        >>> seqmel.score(y, {"signal": signal}, folds=2, trees=5).classes
+        {'0': 20, '1': 20}
     """
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)

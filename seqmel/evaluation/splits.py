@@ -29,6 +29,14 @@ class GroupFolds:
 
     Attributes:
         groups: one value a row of the labels, indexed as they are; its name says what it is in messages.
+
+    Example:
+        >>> import pandas as pd
+        >>> import seqmel
+        >>> branch = pd.Series(["north", "south", "west"] * 4, index=range(12), name="branch")
+        >>> split = seqmel.GroupFolds(branch)  # seqmel.score(y, features, folds=3, split=split)
+        >>> split.groups.nunique()
+        3
     """
 
     groups: pd.Series[Any]
@@ -75,6 +83,14 @@ class OutOfTime:
         times: one value a row of the labels, indexed as they are: times, numbers, or text that sorts by time.
         test_fraction: of the rows that are tested; the cut is between two values, as near to this as there is one.
         allow_client_overlap: let a client of the training part come again in the test part.
+
+    Example:
+        >>> import pandas as pd
+        >>> import seqmel
+        >>> month = pd.Series([1, 1, 2, 2, 3, 3], index=range(6), name="month")
+        >>> split = seqmel.OutOfTime(month)  # seqmel.score(y, features, split=split)
+        >>> split.times.max()
+        3
     """
 
     times: pd.Series[Any]

@@ -53,6 +53,12 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
     Raises:
         ModelError: an encoder or pooling that has no counterpart here, or the package onnx is not installed.
         OutputError: the output exists or cannot be written.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> seqmel.export_onnx(model, "model.onnx")
     """
     model, output = as_model(model), Path(output)
     check_output(output, overwrite=overwrite, folder=False)

@@ -110,6 +110,13 @@ def embed_as_of(
 
     Raises:
         SeqmelError: whatever is wrong with the input or the output; no client of the moments has events.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> seqmel.embed_as_of(model, data.events, "2023-06-30", "vectors.parquet")[0]
+        20
     """
     asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments, asked.quantization_from))

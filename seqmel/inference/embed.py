@@ -123,9 +123,20 @@ def embed(
         progress: where to report to.
         watch: is shown the sequences of each chunk.
 
+    Yields:
+        (n,) Arrow array of client ids and (n, D) float32 tensor of their vectors, of at most 16,384 clients at a time.
+
     Raises:
         ConfigError: a share that there is not.
         InputError: events that cannot be read, or lack a column that the model was trained with.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> for ids, vectors in seqmel.embed(model, data.events):
+        ...     print(len(ids), vectors.shape[1] == model.encoder.output_size)
+        20 True
     """
     model, placed = as_model(model), resolve_device(device)
     tune_malloc()
@@ -237,6 +248,14 @@ def embed_to_parquet(
         ConfigError: an option that does not exist, is out of range, or does not fit the model.
         InputError: events that cannot be read, or lack a column that the model was trained with.
         OutputError: the output exists, or cannot be written.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> clients, dimensions = seqmel.embed_to_parquet(model, data.events, "vectors.parquet")
+        >>> clients
+        20
     """
     asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, asked.quantization_from))

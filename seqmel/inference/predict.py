@@ -57,10 +57,21 @@ def predict(
         device: where to compute.
         progress: where to report to.
 
+    Yields:
+        Tables with one row per client.
+
     Raises:
         ModelError: the model has not been fine-tuned.
         ConfigError: a share that there is not.
         InputError: events that cannot be read, or lack a column that the model was trained with.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> tuned = model.finetune(data.events, data.clients, target="gender", epochs=1)
+        >>> [table.column_names for table in seqmel.predict(tuned, data.events)]
+        [['client_id', 'gender=F', 'gender=M', 'gender']]
     """
     model = as_model(model)
     heads_of(model)
@@ -85,6 +96,19 @@ def predict_to_parquet(
 
     Returns:
         Number of clients.
+
+    Raises:
+        ModelError: the model has not been fine-tuned.
+        InputError: events that cannot be read, or lack a column that the model was trained with.
+        OutputError: the output exists, or cannot be written.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> tuned = model.finetune(data.events, data.clients, target="gender", epochs=1)
+        >>> seqmel.predict_to_parquet(tuned, data.events, "scores.parquet")
+        20
     """
     asked, model = EmbedOptions.of(options, without=OF_VECTORS), as_model(model)
     check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events,))
@@ -114,6 +138,14 @@ def predict_as_of(
 
     Raises:
         SeqmelError: what `predict` and `embed_as_of` raise; a target that is named as the time column.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> tuned = model.finetune(data.events, data.clients, target="gender", epochs=1)
+        >>> seqmel.predict_as_of(tuned, data.events, "2023-06-30", "scores.parquet")
+        20
     """
     asked, model, output = EmbedOptions.of(options, without=OF_VECTORS), as_model(model), Path(output)
     heads_of(model)

@@ -144,11 +144,22 @@ def update_embeddings(
         **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`. Each shard has a state
             of its own.
 
+    Returns:
+        How many clients had events, how many of them are new, and how many the state knows now.
+
     Raises:
         ModelError: the encoder is a Transformer, or the state is that of another model.
         ConfigError: a share that there is not.
         InputError: a state of another share; events that cannot be read, or are those of an earlier update and no history
             is given; ids that the state's type of id does not have.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> done = seqmel.embed_update(model, data.events, "state.parquet", "vectors.parquet")
+        >>> done.new, done.known
+        (20, 20)
     """
     asked, model, state, output = EmbedOptions.of(options), as_model(model), Path(state), Path(output)
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, state, history))

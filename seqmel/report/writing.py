@@ -83,6 +83,14 @@ def write_report(
         InputError: events, embeddings, labels or scores that cannot be read, or have no client in common.
         ConfigError: labels without targets, or targets without labels; clients out of range.
         OutputError: the output exists, or cannot be written.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> size = seqmel.write_report(model, data.events, "report.html")
+        >>> size > 10_000
+        True
     """
     model, output, progress = as_model(model), Path(output), as_progress(progress)
     _check_options(labels, targets, clients)

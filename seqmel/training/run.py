@@ -58,6 +58,21 @@ def prepare(
         model: encode with the vocabulary of this model (a folder or a `Model`), to embed with it, instead of fitting a new one.
         overwrite: replace what is there.
         progress: where to report to.
+
+    Returns:
+        The prepared sequences, whose folder `train` and `embed` take in place of events.
+
+    Raises:
+        InputError, SchemaError: events that cannot be read, or columns that cannot be used.
+        ConfigError: an option out of range.
+        OutputError: the output exists, or cannot be written.
+
+    Example:
+        >>> import seqmel
+        >>> prepared = seqmel.prepare(seqmel.generate_card_data(3).events, "prepared")
+        >>> prepared.sequences.events > 100
+        True
+        >>> model = seqmel.train("prepared", epochs=0)
     """
     output, model = Path(output), None if model is None else as_model(model)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))

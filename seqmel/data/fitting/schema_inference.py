@@ -91,8 +91,21 @@ class ColumnFacts:
 def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> EventSchema:
     """Complete what the user said of the columns by what the data shows.
 
+    Args:
+        source: opened events.
+        options: what is known of the columns; the rest is recognised by name, type and values.
+
+    Returns:
+        The role of each column, and why others are left out.
+
     Raises:
         SchemaError: a named column is missing, has the wrong kind or only nulls, or nothing is left to learn from.
+
+    Example:
+        >>> import seqmel
+        >>> schema = seqmel.infer_schema(seqmel.open_events(seqmel.generate_card_data(3).events))
+        >>> schema.time_unit, schema.numeric
+        ('timestamp', ('amount',))
     """
     options = options or SchemaOptions()
     client = options.client or source.client or recognise_client(source.columns, source.label)

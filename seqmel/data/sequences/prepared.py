@@ -32,7 +32,15 @@ _MARK = "prepared.json"
 
 @dataclass(frozen=True)
 class PreparedSequences:
-    """Encoded sequences with the schema and vocabulary that they were encoded with."""
+    """Encoded sequences with the schema and vocabulary that they were encoded with.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(3)
+        >>> prepared = seqmel.prepare(data.events, "prepared")
+        >>> len(prepared.sequences), prepared.schema.client
+        (3, 'client_id')
+    """
 
     schema: EventSchema
     vocabulary: Vocabulary

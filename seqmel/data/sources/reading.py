@@ -92,9 +92,18 @@ def open_events(
         threads: how many threads it may use; all cores where None.
         temp_folder: where it may spill.
 
+    Returns:
+        The events as a table of DuckDB: `columns`, `stream`, `connection`.
+
     Raises:
         InputError: nothing there, not readable, or zero rows without `empty`.
         SchemaError: list columns that do not fit together.
+
+    Example:
+        >>> import seqmel
+        >>> source = seqmel.open_events(seqmel.generate_card_data(3).events)
+        >>> list(source.columns)[:2]
+        ['client_id', 'event_time']
     """
     connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
     return _opened(connection, events, client, categories, time=time, skip=skip, read=True, empty=empty)

@@ -79,6 +79,12 @@ def read_labels(
     Raises:
         SchemaError: no such column, or the target is neither text nor boolean nor a number.
         InputError: not readable, no label at all, a client without an id, or a client (and moment) with two labels.
+
+    Example:
+        >>> import seqmel
+        >>> gender = seqmel.read_labels(seqmel.generate_card_data(3).clients, "gender")
+        >>> gender.index.name, gender.name
+        ('client_id', 'gender')
     """
     source = _open(labels, client)
     client = client or recognise_client(source.columns, source.label)
@@ -207,6 +213,14 @@ def read_embeddings(
     Raises:
         SchemaError: no such column, or one that holds no numbers.
         InputError: not readable, no rows, vectors of different lengths, a client without an id, or a client twice.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> written = model.embed(data.events, "vectors.parquet", dtype="int8")
+        >>> seqmel.read_embeddings(written).shape == (20, written.dimensions)
+        True
     """
     source = _open(embeddings, client)
     if client is None:

@@ -52,9 +52,18 @@ def prepare_spark(
             that Spark has them in.
         output, config, model, overwrite, progress: see `seqmel.prepare`.
 
+    Returns:
+        The prepared sequences.
+
     Raises:
         SeqmelError: what `seqmel.prepare` raises.
         ConfigError: pyspark or Java is missing.
+
+    Example:
+        >>> import seqmel
+        >>> seqmel.generate_card_data(3).write("card")
+        >>> len(seqmel.prepare_spark("card/events.parquet", "prepared").sequences)
+        3
     """
     output, config, model = Path(output), as_config(config), None if model is None else as_model(model)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
@@ -96,8 +105,20 @@ def embed_spark(
         **options: layout, dtype, dim, scales, device: see `EmbedOptions`. Spark has no float16, it comes as float32; int8 and
             binary need the scales of an earlier file.
 
+    Returns:
+        The Spark DataFrame.
+
     Raises:
         InputError: events that cannot be read, or lack a column that the model was trained with.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> data.write("card")
+        >>> frame = seqmel.embed_spark(model, "card/events.parquet")
+        >>> frame.count()
+        20
     """
     asked, model = EmbedOptions.of(options, without=("shard", "overwrite", "progress")), as_model(model)
     from pyspark.sql.pandas.types import from_arrow_schema
@@ -137,6 +158,14 @@ def embed_spark_to_parquet(
 
     Raises:
         ConfigError: int8 or binary without scales, which all vectors together would have to say.
+
+    Example:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> data.write("card")
+        >>> seqmel.embed_spark_to_parquet(model, "card/events.parquet", "vectors.parquet")[0]
+        20
     """
     asked, model = EmbedOptions.of(options, without=("shard",)), as_model(model)
     check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events, asked.quantization_from))

@@ -1,0 +1,78 @@
+"""The examples in docstrings run as they stand."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import seqmel
+import seqmel.losses
+import seqmel.miners
+from seqmel.objectives.losses import LOSSES
+from seqmel.objectives.miners import MINERS
+
+VERBS = ("embed", "predict", "finetune", "evaluate", "save", "export")
+NEEDS: dict[str, str] = {
+    "embed_spark": "pyspark", "embed_spark_to_parquet": "pyspark", "prepare_spark": "pyspark",
+    "export_onnx": "onnx", "Model.export": "onnx",
+}  # fmt: skip
+"""Name -> the optional library that its example needs."""
+
+
+def documented() -> dict[str, Any]:
+    """Every public class and function, the verbs of the model, every loss and miner; by name."""
+    found = {name: getattr(seqmel, name) for name in seqmel.__all__}
+    found |= {f"Model.{name}": getattr(seqmel.Model, name) for name in VERBS}
+    found |= {kind.__name__: kind for kind in (*LOSSES.values(), *MINERS.values())}
+    return {name: thing for name, thing in found.items() if not _is_error(thing)}
+
+
+def _is_error(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Exception)
+
+
+@pytest.mark.parametrize("name", sorted(documented()))
+def test_the_example_of_a_public_name_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed")
+    if NEEDS.get(name) == "pyspark" and shutil.which("java") is None:
+        pytest.skip("Java is not installed")
+    thing = documented()[name]
+    doc = inspect.cleandoc(thing.__doc__ or "")
+    assert ">>>" in doc, f"{name} has no example"
+    monkeypatch.chdir(tmp_path)
+    example = doctest.DocTestParser().get_doctest(doc, {"__name__": "__main__"}, name, None, 0)
+    report: list[str] = []
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    doctest.DocTestRunner(optionflags=flags).run(example, out=report.append)
+    assert report == [], "".join(report)
+
+
+@pytest.mark.parametrize("name", sorted(documented()))
+def test_a_public_function_names_its_arguments_and_what_it_returns(name: str) -> None:
+    thing = documented()[name]
+    doc = inspect.cleandoc(thing.__doc__ or "")
+    assert "See the module's text" not in doc
+    if isinstance(thing, type):
+        return
+    for section in ("Args:", "Returns:" if "Yields:" not in doc else "Yields:"):
+        assert section in doc or (section == "Returns:" and _returns_nothing(thing)), f"{name} has no {section}"
+    for parameter in inspect.signature(thing).parameters:
+        assert parameter in ("self",) or parameter in doc, f"{name} does not document {parameter}"
+
+
+def _returns_nothing(function: Any) -> bool:
+    return str(inspect.signature(function).return_annotation) == "None"
+
+
+@pytest.mark.parametrize("module", ["seqmel.objectives.losses", "seqmel.objectives.miners"])
+def test_no_class_of_a_method_sends_the_reader_elsewhere(module: str) -> None:
+    home = importlib.import_module(module)
+    for name in home.__all__:
+        assert "See the module's text" not in (getattr(home, name).__doc__ or "")
