@@ -18,11 +18,8 @@ from seqmel.objectives.losses import LOSSES
 from seqmel.objectives.miners import MINERS
 
 VERBS = ("embed", "predict", "finetune", "evaluate", "save", "export")
-NEEDS: dict[str, str] = {
-    "embed_spark": "pyspark", "embed_spark_to_parquet": "pyspark", "prepare_spark": "pyspark",
-    "export_onnx": "onnx", "Model.export": "onnx",
-}  # fmt: skip
-"""Name -> the optional library that its example needs."""
+ONNX = ("export_onnx", "Model.export")
+SPARK = ("embed_spark", "embed_spark_to_parquet", "prepare_spark")
 
 
 def documented() -> dict[str, Any]:
@@ -37,21 +34,39 @@ def _is_error(thing: Any) -> bool:
     return isinstance(thing, type) and issubclass(thing, Exception)
 
 
-@pytest.mark.parametrize("name", sorted(documented()))
-def test_the_example_of_a_public_name_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name in NEEDS:
-        pytest.importorskip(NEEDS[name], reason=f"{NEEDS[name]} is not installed")
-    if NEEDS.get(name) == "pyspark" and shutil.which("java") is None:
-        pytest.skip("Java is not installed")
-    thing = documented()[name]
-    doc = inspect.cleandoc(thing.__doc__ or "")
+def run_example(name: str) -> None:
+    """Run the example of a public name in the current folder."""
+    doc = inspect.cleandoc(documented()[name].__doc__ or "")
     assert ">>>" in doc, f"{name} has no example"
-    monkeypatch.chdir(tmp_path)
     example = doctest.DocTestParser().get_doctest(doc, {"__name__": "__main__"}, name, None, 0)
     report: list[str] = []
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     doctest.DocTestRunner(optionflags=flags).run(example, out=report.append)
     assert report == [], "".join(report)
+
+
+@pytest.mark.parametrize("name", sorted(set(documented()) - set(SPARK)))
+def test_the_example_of_a_public_name_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in ONNX:
+        pytest.importorskip("onnx", reason="onnx is not installed")
+    monkeypatch.chdir(tmp_path)
+    run_example(name)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
+def test_the_examples_of_spark_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("Java is not installed")
+    builder = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+    session = builder.config("spark.sql.shuffle.partitions", "2").config("spark.driver.memory", "1g").getOrCreate()
+    session.sparkContext.setLogLevel("OFF")
+    for name in SPARK:
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        run_example(name)
+    session.stop()
 
 
 @pytest.mark.parametrize("name", sorted(documented()))

@@ -52,7 +52,7 @@ class Config(Options):
         (256, 3)
         >>> Config.of({"encodr": "gru"})
         Traceback (most recent call last):
-        seqmel.core.errors.ConfigError: the config: there is no option 'encodr'. Did you mean 'encoder'?...
+        seqmel.core.errors.ConfigError: the config: unknown option 'encodr'. Did you mean 'encoder'? ...
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

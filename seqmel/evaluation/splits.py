@@ -89,7 +89,7 @@ class OutOfTime:
         >>> import seqmel
         >>> month = pd.Series([1, 1, 2, 2, 3, 3], index=range(6), name="month")
         >>> split = seqmel.OutOfTime(month)  # seqmel.score(y, features, split=split)
-        >>> split.times.max()
+        >>> int(split.times.max())
         3
     """
 

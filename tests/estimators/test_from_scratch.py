@@ -57,5 +57,7 @@ def test_a_pretrained_model_keeps_its_network_and_refuses_another() -> None:
     fitted = seqmel.SequenceClassifier(pretrained=model, **TINY | {"preparation": None}).fit(EVENTS, Y)
     assert fitted.model_.config.encoder == model.config.encoder
     other = seqmel.SequenceClassifier(pretrained=model, encoder="lstm", **TINY | {"preparation": None})
-    with pytest.raises(ConfigError, match="encoder cannot be changed by fine-tuning: the model has gru, the options say"):
+    with pytest.raises(
+        ConfigError, match="encoder cannot be changed by fine-tuning: the model has gru, the options say"
+    ):
         other.fit(EVENTS, Y)
