@@ -12,6 +12,7 @@ from seqmel.config.config import Config, as_config
 from seqmel.config.files import last_said, put
 from seqmel.config.options.training import FinetuningOptions, TrainingOptions
 from seqmel.config.registry import names_at
+from seqmel.config.renames import RENAMED_OPTIONS, new_path
 from seqmel.core.errors import ConfigError, did_you_mean, shown
 from seqmel.data.schema import SchemaOptions
 
@@ -32,7 +33,7 @@ def config_with(
     Args:
         config: what to begin with; the defaults where None.
         options: name -> value. A name is a section of the config (`encoder`, `loss`, `training`), an option of `section`
-            (`epochs`), or one of the schema (`client`). `event_encoder` is the section `events`.
+            (`epochs`), or one of the schema (`client`).
         section: the section whose options may be named without it.
         source: whose keywords these are, for the error line.
 
@@ -50,13 +51,13 @@ def config_with(
 
 
 def _path(name: str, section: str, source: str) -> list[str]:
-    sections = [found for found in names_at(Config, []) if found != "events"]
-    if name == "event_encoder":  # `events` are the events themselves
-        return ["events"]
+    sections = names_at(Config, [])
     if name in sections:
         return [name]
     for owner, model in ((section, _SECTIONS[section]), ("schema", SchemaOptions)):
-        if name in model.model_fields:
-            return [owner, name]
-    known = ["event_encoder", *sections, *_SECTIONS[section].model_fields, *SchemaOptions.model_fields]
+        if name in model.model_fields or f"{owner}.{name}" in RENAMED_OPTIONS:
+            return new_path([owner, name])
+    if name in RENAMED_OPTIONS:
+        return new_path([name])
+    known = [*sections, *_SECTIONS[section].model_fields, *SchemaOptions.model_fields]
     raise ConfigError(f"{source} has no option {name!r}.{did_you_mean(name, known)} There are: {shown(known, 99)}.")

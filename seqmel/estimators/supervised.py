@@ -38,7 +38,7 @@ Frame = TypeVar("Frame", "pd.Series[Any]", pd.DataFrame)
 Targets = tuple[npt.NDArray[Any], ...]
 
 _SHAPING = (
-    "encoder", "embedding_dim", "pooling", "by_category", "profile", "event_encoder", "preparation", "embedding",
+    "encoder", "embedding_dim", "pooling", "category_mean", "recency_features", "event_encoder", "preparation", "embedding",
 )  # fmt: skip
 
 
@@ -55,9 +55,9 @@ class _Supervised(SequenceEstimator):
         pretrained: Pretrained | None = None,
         encoder: Part = "none",
         embedding_dim: int | None = None,
-        pooling: str | Sequence[str] = ("mean", "std", "max", "total", "by_category"),
-        by_category: Mapping[str, Any] | None = None,
-        profile: bool = True,
+        pooling: str | Sequence[str] = ("mean", "std", "max", "log_sum", "category_mean"),
+        category_mean: Mapping[str, Any] | None = None,
+        recency_features: bool = True,
         event_encoder: Mapping[str, Any] | None = None,
         preparation: Mapping[str, Any] | None = None,
         embedding: Mapping[str, Any] | None = None,
@@ -91,8 +91,8 @@ class _Supervised(SequenceEstimator):
         self.encoder = encoder
         self.embedding_dim = embedding_dim
         self.pooling = pooling
-        self.by_category = by_category
-        self.profile = profile
+        self.category_mean = category_mean
+        self.recency_features = recency_features
         self.event_encoder = event_encoder
         self.preparation = preparation
         self.embedding = embedding
@@ -288,7 +288,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 
     Args:
         pretrained: a model folder, a `Model` or a fitted `SequenceEmbedder` whose encoder, columns and vocabulary are taken; None starts from scratch.
-        encoder, embedding_dim, pooling, by_category, profile, event_encoder, preparation, embedding: the network and its input
+        encoder, embedding_dim, pooling, category_mean, recency_features, event_encoder, preparation, embedding: the network and its input
             from scratch, with the meaning and the defaults that `SequenceEmbedder` has; a pretrained model has its own.
         unfreeze: what learns: "head" (seconds), "gradual", "discriminative" or "all"; "auto" is "head" where a pretrained
             encoder has fewer than 1,000 labelled rows and neither epochs nor encoder_lr_scale is given, else "all".

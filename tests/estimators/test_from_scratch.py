@@ -22,7 +22,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 NETWORK: dict[str, Any] = {
     "encoder": {"name": "gru", "hidden_size": 8}, "embedding_dim": 6, "pooling": "last",
-    "event_encoder": {"hidden_size": 8}, "profile": False, "ignore": ["reading"],
+    "event_encoder": {"hidden_size": 8}, "recency_features": False, "ignore": ["reading"],
 }  # fmt: skip
 
 
@@ -31,8 +31,8 @@ def test_the_options_of_the_embedder_shape_a_classifier_from_scratch() -> None:
     encoder = fitted.model_.config.encoder
     assert (encoder.name, encoder.hidden_size, fitted.model_.encoder.output_size) == ("gru", 8, 6)
     assert "reading" not in fitted.model_.schema.numeric
-    sections = {name: NETWORK[name] for name in ("encoder", "embedding_dim", "pooling", "profile")}
-    config = sections | {"events": NETWORK["event_encoder"], "schema": {"ignore": ["reading"]}}
+    sections = {name: NETWORK[name] for name in ("encoder", "embedding_dim", "pooling", "recency_features")}
+    config = sections | {"event_encoder": NETWORK["event_encoder"], "schema": {"ignore": ["reading"]}}
     by_config = seqmel.SequenceClassifier(**TINY, config=config).fit(EVENTS, Y)
     np.testing.assert_array_equal(fitted.predict_proba(EVENTS), by_config.predict_proba(EVENTS))
 
@@ -41,7 +41,7 @@ def test_parameters_of_one_name_have_one_default_in_all_estimators() -> None:
     usual = inspect.signature(seqmel.SequenceEmbedder).parameters
     for kind in (seqmel.SequenceClassifier, seqmel.SequenceRegressor):
         own = inspect.signature(kind).parameters
-        shared = (set(own) & set(usual)) - {"validation_share", "patience"}  # of another split
+        shared = (set(own) & set(usual)) - {"validation_fraction", "patience"}  # of another split
         assert {"encoder", "embedding_dim", "pooling", "event_encoder", "categorical"} <= shared
         assert {name: own[name].default for name in shared} == {name: usual[name].default for name in shared}
 
