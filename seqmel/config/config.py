@@ -47,10 +47,10 @@ class Config(Options):
 
     Example:
         >>> from seqmel import Config
-        >>> config = Config.of({"encoder": "gru", "training": {"epochs": 3}})
+        >>> config = Config.from_dict({"encoder": "gru", "training": {"epochs": 3}})
         >>> config.encoder.hidden_size, config.training.epochs
         (256, 3)
-        >>> Config.of({"encodr": "gru"})
+        >>> Config.from_dict({"encodr": "gru"})
         Traceback (most recent call last):
         seqmel.core.errors.ConfigError: the config: unknown option 'encodr'. Did you mean 'encoder'? ...
     """

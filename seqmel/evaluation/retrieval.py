@@ -113,7 +113,7 @@ def evaluate_retrieval(
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
-        >>> found = seqmel.measure_retrieval(model, data.events, min_events=2)
+        >>> found = seqmel.evaluate_retrieval(model, data.events, min_events=2)
         >>> found.clients
         20
     """

@@ -157,7 +157,7 @@ def update_embeddings(
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
-        >>> done = seqmel.embed_update(model, data.events, "state.parquet", "vectors.parquet")
+        >>> done = seqmel.update_embeddings(model, data.events, "state.parquet", "vectors.parquet")
         >>> done.new, done.known
         (20, 20)
     """
