@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seqmel.core.errors import ConfigError, did_you_mean
+from seqmel.core.threads import set_threads
 
 if TYPE_CHECKING:
     from seqmel.config import Config
@@ -34,6 +38,7 @@ __all__ = [
     "not_given",
     "one_of",
     "read_options",
+    "with_threads",
 ]
 
 Events = Annotated[str, typer.Argument(help="Events: a Parquet or CSV file, a folder, a glob; or prepared sequences.")]
@@ -60,6 +65,23 @@ Shard = Annotated[
 ]
 
 Engine = Annotated[str, typer.Option(help="duckdb, on this machine; or spark, for events that outgrow it.")]
+
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with; the usable cores otherwise.")]
+
+
+def with_threads(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option `--threads`, which is set before it runs."""
+
+    @functools.wraps(command)
+    def run(*, threads: int | None, **options: object) -> None:
+        set_threads(threads)
+        command(**options)
+
+    signature = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter("threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads)
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
+    run.__annotations__ = command.__annotations__ | {"threads": Threads}
+    return run
 
 
 def read_options(path: Path | None, settings: list[str] | None, **flags: object) -> Config:

@@ -13,6 +13,8 @@ from typing import IO
 
 import typer
 
+from seqmel.core.threads import asked_threads, usable_cores
+
 __all__ = ["first_process", "launch", "launch_others"]
 
 _GRACE_SECONDS = 10.0  # for the others to say what went wrong, once one has failed
@@ -57,7 +59,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
 
 def _environment(rank: int, count: int, port: int) -> dict[str, str]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0}
-    defaults = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count))}
+    defaults = {"OMP_NUM_THREADS": str(max(1, (asked_threads() or usable_cores()) // count))}
     defaults["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # torch advises on parameters that are unused in some objectives only
     master = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return defaults | os.environ | master | {name: str(value) for name, value in place.items()}

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from seqmel.cli import commands
+from seqmel.cli.arguments import with_threads
 from seqmel.cli.console import say, silence, tolerate_any_console
 from seqmel.cli.launching import first_process
 from seqmel.cli.renamed_flags import CommandWithOldFlags
@@ -38,10 +39,10 @@ for command in (
     commands.experiment,
     commands.report,
     commands.demo,
-    commands.methods,
-    commands.version,
 ):  # in the order of the help
-    app.command(cls=CommandWithOldFlags)(command)
+    app.command(cls=CommandWithOldFlags)(with_threads(command))
+app.command()(commands.methods)
+app.command()(commands.version)
 
 
 def _told(asked: bool) -> None:

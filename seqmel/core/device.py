@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import torch
 
 from seqmel.core.errors import ConfigError
+from seqmel.core.threads import limit_torch_threads
 
 __all__ = [
     "disable_tf32",
@@ -31,11 +32,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def resolve_device(name: str) -> torch.device:
-    """ "auto" takes a GPU where there is one.
+    """ "auto" takes a GPU where there is one. Whoever asks is about to compute: torch is kept within `thread_count`.
 
     Raises:
         ConfigError: a GPU was asked for that is not there.
     """
+    limit_torch_threads()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device("cuda" if name == "gpu" else name)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmel.core.random_streams import Stream
+from seqmel.core.threads import solver_threads
 
 __all__ = ["MAX_CLIENTS", "Floats", "logistic", "ridge"]
 
@@ -42,7 +43,8 @@ def ridge(x: npt.NDArray[np.float32], y: npt.NDArray[np.floating[Any]], w: Float
     """
     from sklearn.linear_model import RidgeCV
 
-    solved = RidgeCV(_ALPHAS).fit(x.astype(np.float64), y.astype(np.float64), sample_weight=w)
+    with solver_threads(x.size):
+        solved = RidgeCV(_ALPHAS).fit(x.astype(np.float64), y.astype(np.float64), sample_weight=w)
     return solved.coef_.reshape(1, -1), np.array([solved.intercept_])
 
 
@@ -61,7 +63,8 @@ def logistic(
     Returns:
         (classes, D) weights and (classes,) biases of the logits.
     """
-    solved = _solved(x, y, w, _strength(x, y, w, seed))
+    with solver_threads(x.size):
+        solved = _solved(x, y, w, _strength(x, y, w, seed))
     weight, bias = np.zeros((classes, x.shape[1])), np.full(classes, -10.0)
     if classes == 2:  # sklearn gives the difference of the two
         return np.concatenate([-solved.coef_, solved.coef_]) / 2, np.array([-1, 1]) * solved.intercept_[0] / 2

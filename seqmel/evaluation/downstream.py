@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqmel.core.linear_models import MAX_CLIENTS, logistic, ridge
+from seqmel.core.threads import thread_count
 from seqmel.evaluation.metrics import Floats
 
 __all__ = ["Booster", "Downstream", "Kept", "LinearProbe", "side_by_side", "spread", "spread_boosters"]
@@ -62,7 +63,7 @@ class Downstream(Protocol):
 
 @dataclass(frozen=True)
 class Booster:
-    """LightGBM: how many trees it grows, its seed, and how many threads it may use (None for all cores)."""
+    """LightGBM: how many trees it grows, its seed, and how many threads it may use (None for all that may be used)."""
 
     trees: int
     seed: int
@@ -75,9 +76,12 @@ class Booster:
         parameters: dict[str, object] = {"objective": "binary" if classes else "regression"}
         if classes > 2:
             parameters = {"objective": "multiclass", "num_class": classes}
+        threads = thread_count(self.threads)
         leaf = min(_MIN_IN_LEAF, max(1, len(x) // 20))
-        parameters |= _PARAMETERS | {"min_data_in_leaf": leaf, "seed": self.seed, "num_threads": self.threads or 0}
-        found = np.asarray(lightgbm.train(parameters, lightgbm.Dataset(x, y), self.trees).predict(tested))
+        parameters |= _PARAMETERS | {"min_data_in_leaf": leaf, "seed": self.seed, "num_threads": threads}
+        found = np.asarray(
+            lightgbm.train(parameters, lightgbm.Dataset(x, y), self.trees).predict(tested, num_threads=threads)
+        )
         return np.stack([1 - found, found], axis=1) if classes and found.ndim == 1 else found
 
 
@@ -147,14 +151,11 @@ def spread(threads: int | None, numbers: int, work: float) -> tuple[int, int]:
     then one model a core. With many, which every process would hold, one model on all cores. The models are the same.
 
     Args:
-        threads: in all; None for all cores.
+        threads: in all; None for all that may be used, see `thread_count`.
         numbers: of the largest matrix of features.
         work: numbers times trees, of all models together.
     """
-    if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        asked = os.environ.get("OMP_NUM_THREADS", "")
-        threads = min(threads, int(asked)) if asked.isdecimal() and int(asked) else threads
+    threads = thread_count(threads)
     if numbers > _MANY_NUMBERS:
         return 1, threads
     return (threads, 1) if work > _WORK_OF_A_PROCESS else (1, 1)

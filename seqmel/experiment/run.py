@@ -28,6 +28,7 @@ from seqmel.config import Config
 from seqmel.core.atomic_files import atomic_write, file_stamps
 from seqmel.core.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.core.progress import Progress, Reporting, as_progress
+from seqmel.core.threads import thread_count
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_prepared
 from seqmel.data.sources.reading import event_files, open_events
@@ -263,7 +264,7 @@ def _run_all(todo: list[Cell], plan: Path, root: Path, output: Path, jobs: int) 
 
 def _in_process(plan: Path, root: Path, output: Path, cell: Cell, jobs: int) -> float:
     began = time.monotonic()
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    threads = str(max(1, thread_count() // jobs))
     words = [str(plan), str(root), str(output), cell.row, cell.data, str(cell.seed)]
     read, write = os.pipe()  # its end tells the cell that this process is gone
     try:
@@ -283,7 +284,7 @@ def _in_process(plan: Path, root: Path, output: Path, cell: Cell, jobs: int) -> 
 def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     """Train, embed and score one cell, and write its file."""
     plan = read_plan(plan_file)
-    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
+    threads = thread_count()
     _, clients = _files(plan, cell.data, root, output)
     labels = labels_of(plan, cell.data, clients)
     if cell.row == AGGREGATES:

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from seqmel.core.errors import ConfigError, InputError, OutputError, SchemaError, did_you_mean, shown
+from seqmel.core.threads import asked_threads, usable_cores
 
 __all__ = [
     "RESERVED",
@@ -178,7 +179,10 @@ def first_line(error: BaseException) -> str:
 def connect(
     *, memory_limit: str | None = None, threads: int | None = None, temp_folder: str | os.PathLike[str] | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """A private in-memory DuckDB that spills to `temp_folder` and works in UTC."""
+    """A private in-memory DuckDB that spills to `temp_folder` and works in UTC.
+
+    Its threads do not spin, so that OMP_NUM_THREADS, which keeps others from that, does not count here.
+    """
     connection = duckdb.connect(":memory:")
     folder = Path(temp_folder) if temp_folder else Path(tempfile.gettempdir()) / f"seqmel-{os.getpid()}"
     connection.execute(f"SET temp_directory = {literal(str(folder))}")
@@ -188,6 +192,5 @@ def connect(
             connection.execute(f"SET memory_limit = {literal(memory_limit)}")
         except duckdb.Error as error:
             raise ConfigError(f"preparation.memory_limit cannot be {memory_limit!r}: {first_line(error)}") from None
-    if threads:
-        connection.execute(f"SET threads = {int(threads)}")
+    connection.execute(f"SET threads = {int(threads or asked_threads() or usable_cores())}")
     return connection

@@ -1,0 +1,115 @@
+"""How many threads work: the cores that are granted, what is asked for, and one for what is small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from seqmel.cli import main as command_line
+from seqmel.core import threads
+from seqmel.core.device import resolve_device
+from seqmel.data.sources.source import connect
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A machine of eight cores, all free; a folder in place of that of the control groups."""
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(threads, "_CGROUPS", tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    yield tmp_path
+    threads.set_threads(None)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu.max": "9900000 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+    ],
+)
+def test_usable_cores_are_those_that_control_groups_grant(tmp_path: Path, files: dict[str, str], cores: int) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert threads.usable_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("environment", "asked", "count"),
+    [("3", None, 3), ("16", None, 8), ("3,2", None, 3), ("", None, 8), ("0", None, 8), ("3", 5, 5)],
+)
+def test_threads_are_those_asked_for_or_else_no_more_than_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, environment: str, asked: int | None, count: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    threads.set_threads(asked)
+    assert threads.thread_count() == count
+    assert threads.thread_count(2) == 2
+
+
+def test_torch_is_lowered_to_the_granted_cores_and_set_to_what_is_asked_for(tmp_path: Path) -> None:
+    torch.set_num_threads(6)
+    resolve_device("cpu")
+    assert torch.get_num_threads() == 6
+    (tmp_path / "cpu.max").write_text("200000 100000")
+    resolve_device("cpu")
+    assert torch.get_num_threads() == 2
+    threads.set_threads(3)
+    resolve_device("cpu")
+    assert torch.get_num_threads() == 3
+
+
+def test_small_solves_work_in_one_thread() -> None:
+    np.ones((2, 2)) @ np.ones((2, 2))  # so that BLAS is loaded
+    threads.set_threads(2)
+    with threads.solver_threads(1000):
+        assert {pool["num_threads"] for pool in threadpool_info()} == {1}
+    with threads.solver_threads(10**9):
+        assert max(pool["num_threads"] for pool in threadpool_info()) == 2
+
+
+def test_the_engine_takes_the_threads_that_are_asked_for() -> None:
+    def count(**options: int) -> int:
+        return int(connect(**options).execute("SELECT current_setting('threads')").fetchall()[0][0])
+
+    assert count() == 8
+    threads.set_threads(3)
+    assert count() == 3
+    assert count(threads=2) == 2
+
+
+@pytest.mark.parametrize("command", ["describe", "prepare", "train", "embed", "export", "finetune", "predict", "evaluate",
+                                     "drift", "retrieval", "experiment", "report", "demo"])  # fmt: skip
+def test_every_command_that_computes_takes_threads(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["seqmel", command, "--help"])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 0
+    assert "--threads" in capsys.readouterr().out
+
+
+def test_threads_of_the_command_line_are_set_before_it_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["seqmel", "describe", "nowhere.parquet", "--threads", "5"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code == 2
+    assert "nowhere.parquet" in capsys.readouterr().err
+    assert threads.thread_count() == 5
