@@ -68,6 +68,7 @@ class Asked:
         fractions: shares of the labelled training clients.
         sizes: numbers a vector, None for all; with `number_types`.
         plot: where the curves are drawn.
+        metric: see `score`.
     """
 
     task: Task = "auto"
@@ -83,6 +84,7 @@ class Asked:
     sizes: tuple[int | None, ...] = ()
     number_types: tuple[NumberType, ...] = ()
     plot: Path | None = None
+    metric: str | None = None
 
     def check(self) -> None:
         """What does not go together is refused before anything is read."""
@@ -215,6 +217,7 @@ def evaluate_files(
             "seed": asked.seed,
             "trees": asked.trees,
             "split": split,
+            "metric": asked.metric,
         }
         probes, averages = standard_rows(sets)
         found.append(score(y, sets, probes=probes, averages=averages, progress=progress, **options))
@@ -285,4 +288,6 @@ def print_scores(found: Sequence[Scores]) -> None:
             console.print(f"  {TITLES[scores.primary]} minus that of {scores.reference}, fold by fold:")
             for difference in scores.differences():
                 console.print(f"    {difference.features.removesuffix(f' - {scores.reference}')}: {difference}")
+        for remark in scores.remarks:
+            console.print(f"  {remark}")
         console.print()

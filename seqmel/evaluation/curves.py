@@ -109,6 +109,7 @@ def label_curve(
     trees: int = 500,
     threads: int | None = None,
     split: Split | None = None,
+    metric: str | None = None,
     progress: Reporting = None,
 ) -> Curve:
     """Score with only a share of the training clients labelled, on the same test parts.
@@ -118,7 +119,7 @@ def label_curve(
     clients), and so holds little of the luck of the draw where there is one test part.
 
     Args:
-        y, features, task, folds, seed, trees, threads, split: see `score`.
+        y, features, task, folds, seed, trees, threads, split, metric: see `score`.
         fractions: shares above 0, up to 1.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
@@ -146,6 +147,7 @@ def label_curve(
         )  # fmt: skip
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
+    primary = problem.chosen(metric)
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
     trainings = len(problem.splits) * len(fractions)
     booster, workers = spread_boosters(threads, matrices.values(), trainings, trees=trees, seed=seed)
@@ -166,7 +168,7 @@ def label_curve(
         settings = {"share": fraction, "clients": len(drawn[fraction][0][0]), "draws": len(drawn[fraction][0])}
         points.append(Point(name, fraction, settings, tuple(summarised(name, list(map(_mean, folds_of.values()))))))
     note = f"{_split_note(problem)}; the same test parts for all shares; mean over the draws of each"
-    return Curve(str(y.name), "label_fraction", problem.primary, tuple(points), note)
+    return Curve(str(y.name), "label_fraction", primary, tuple(points), note)
 
 
 @renamed_keywords(number_types="dtypes", sizes="dims")
@@ -182,6 +184,7 @@ def compression_curve(
     trees: int = 500,
     threads: int | None = None,
     split: Split | None = None,
+    metric: str | None = None,
     progress: Reporting = None,
 ) -> Curve:
     """Score vectors that were made smaller: by principal components, by smaller numbers, and by both.
@@ -189,7 +192,8 @@ def compression_curve(
     Components, scales and means are fitted on the training part of each fold.
 
     Args:
-        y, features, task, folds, seed, trees, threads, split: see `score`; the features are embeddings, all numbers finite.
+        y, features, task, folds, seed, trees, threads, split, metric: see `score`; the features are embeddings, all
+            numbers finite.
         dims: numbers a vector; None for the vector as it is.
         dtypes: float32, float16, int8 (256 steps within each dimension), binary (one bit a dimension).
         progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
@@ -216,6 +220,7 @@ def compression_curve(
         raise ConfigError(f"Cannot measure the sizes {list(dims)}. Expected numbers from 1 on, or full: 16,64,full.")
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
+    primary = problem.chosen(metric)
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
     trainings = len(problem.splits) * len(dims) * len(dtypes)
     booster, workers = spread_boosters(threads, matrices.values(), trainings, trees=trees, seed=seed)
@@ -236,7 +241,7 @@ def compression_curve(
                 bar.advance()
     note = f"{_split_note(problem)}; components and scales fitted on the training parts"
     points = [_size_point(*place, of_folds) for place, of_folds in measured.items()]
-    return Curve(str(y.name), "bytes", problem.primary, tuple(points), note)
+    return Curve(str(y.name), "bytes", primary, tuple(points), note)
 
 
 def _smaller(x: Floats, components: Components, size: int | None, number_type: NumberType, train: Places) -> Floats:

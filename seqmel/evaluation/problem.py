@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqmel.core.errors import ConfigError, InputError, shown
+from seqmel.core.errors import ConfigError, InputError, did_you_mean, shown
 from seqmel.data.tables.labels import Task, check_classes, match, recognise_task, to_quantities
 from seqmel.evaluation.downstream import Downstream
-from seqmel.evaluation.metrics import Floats, classification_metrics, regression_metrics
+from seqmel.evaluation.metrics import Floats, classification_metrics, metric_names, regression_metrics
 from seqmel.evaluation.results import Score
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Places, Split, client_ids, random_folds
 
@@ -85,6 +85,21 @@ class Problem:
     @property
     def primary(self) -> str:
         return ("auroc" if len(self.classes) == 2 else "accuracy") if self.classes else "r2"
+
+    def chosen(self, metric: str | None) -> str:
+        """The metric to look at first: the one that was asked for, or `primary`.
+
+        Raises:
+            ConfigError: not a metric of such a target.
+        """
+        known = metric_names(len(self.classes))
+        if metric is not None and metric not in known:
+            kind = f"{len(self.classes)} classes" if self.classes else "a quantity"
+            raise ConfigError(
+                f"metric is {metric!r}, which is none of {kind}.{did_you_mean(metric, known)} Expected one of:"
+                f" {', '.join(known)}."
+            )
+        return metric or self.primary
 
     @property
     def class_counts(self) -> dict[str, int]:

@@ -20,7 +20,13 @@ __all__ = ["TITLES", "Score", "Scores"]
 TITLES = {  # metric -> what people call it; an arrow where less is better
     "accuracy": "accuracy", "auroc": "AUROC", "log_loss": "log-loss ↓",
     "r2": "R2", "rmse": "RMSE ↓", "mae": "MAE ↓", "spearman": "Spearman",
+    "average_precision": "average precision", "gini": "Gini", "ks": "KS", "balanced_accuracy": "balanced accuracy",
+    "brier": "Brier ↓", "calibration_error": "calibration error ↓",
+    "lift_at_1": "lift at 1 %", "lift_at_5": "lift at 5 %", "lift_at_10": "lift at 10 %",
+    "recall_at_1": "recall at 1 %", "recall_at_5": "recall at 5 %", "recall_at_10": "recall at 10 %",
 }  # fmt: skip
+_SHOWN = ("accuracy", "auroc", "log_loss", "r2", "mae", "spearman")
+_MOST_SHOWN = 3  # with their intervals, so many columns beside the names fit into a terminal of 80
 _IN_UNITS_OF_TARGET = ("rmse", "mae")
 
 
@@ -30,7 +36,7 @@ class Score:
 
     Attributes:
         features: the name of the set.
-        metric: accuracy, auroc, log_loss, r2, rmse, mae or spearman.
+        metric: one of `TITLES`.
         folds: its value on the test part of each fold.
         resamples: where there is one test part, its value on resamples of the clients there, NaN where it has none;
             empty with several folds.
@@ -100,7 +106,8 @@ class Scores:
     Attributes:
         target: the name of the target.
         task: "classification" or "regression".
-        primary: the metric to look at first: auroc for two classes, accuracy for more, r2 for a quantity.
+        primary: the metric to look at first, of which the differences are made: the one that was asked for, or auroc for two
+            classes, accuracy for more, r2 for a quantity.
         rows: one score a set and metric.
         clients: how many clients were scored: those with a label and with every set of features.
         labelled: how many clients have a label.
@@ -160,6 +167,25 @@ class Scores:
         others = [name for name in self.matched if name != self.reference]
         return [self.difference(name, self.reference, metric) for name in others]
 
+    @property
+    def shown(self) -> list[str]:
+        """The metrics that tables show: `primary` and two of the usual ones; `to_json` has all."""
+        there = {row.metric for row in self.rows}
+        usual = [metric for metric in _SHOWN if metric in there]
+        if self.primary in usual:
+            return usual
+        return [self.primary, *(metric for metric in usual if metric != "accuracy")][:_MOST_SHOWN]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is odd about the scores, a sentence each."""
+        below = [name for name in self.matched if self.task == "regression" and self.score(name, "r2").mean < 0]
+        return [
+            f"{name} is worse than the mean of the target for every client (R2 {self.score(name, 'r2').mean:.3f}). A target"
+            " with a long tail, such as money, is often predicted better as its logarithm."
+            for name in below
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values; `differences` are those of the primary metric to `reference`."""
         return {
@@ -179,11 +205,12 @@ class Scores:
         }
 
     def table(self) -> Table:
-        """For a terminal: one row a set, one column a metric, mean ± half of the 95 % interval."""
-        from rich.table import Table
+        """For a terminal: a row for each set, a column for each of `shown`, mean ± half of the 95 % interval."""
+        from rich.table import Column, Table
 
         header, *rows = self._cells()
-        table = Table(*header, title=self.target, caption=self.caption)
+        columns = [Column(header[0], overflow="fold"), *(Column(name, no_wrap=True) for name in header[1:])]
+        table = Table(*columns, title=self.target, caption=self.caption)
         for row in rows:
             table.add_row(*row)
         return table
@@ -227,6 +254,5 @@ class Scores:
         return f"{folds} folds{groups}, mean ± 95 % interval over the folds"
 
     def _cells(self) -> list[list[str]]:
-        metrics = list(dict.fromkeys(row.metric for row in self.rows))
-        header = ["features", *(TITLES[metric] for metric in metrics)]
-        return [header, *([name, *(str(self.score(name, m)) for m in metrics)] for name in self.matched)]
+        header = ["features", *(TITLES[metric] for metric in self.shown)]
+        return [header, *([name, *(str(self.score(name, m)) for m in self.shown)] for name in self.matched)]

@@ -35,6 +35,7 @@ def score(
     trees: int = 500,
     threads: int | None = None,
     split: Split | None = None,
+    metric: str | None = None,
     kept: Path | None = None,
     progress: Reporting = None,
 ) -> Scores:
@@ -55,6 +56,8 @@ def score(
         threads: how many threads the models may use, together; all cores where None.
         split: `GroupFolds` or `OutOfTime` where random folds are not wanted; out of time there is one test part, and
             the 95 % interval is that of 500 resamples of its clients.
+        metric: the metric that differences are made of, such as average_precision, ks or lift_at_5; AUROC, accuracy or R2
+            where None.
         kept: a folder for what LightGBM predicts from the aggregates; scored again beside other vectors, they are read there.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
@@ -62,7 +65,7 @@ def score(
         One score per set of features and metric: a value per fold, the mean and a 95 % interval.
 
     Raises:
-        ConfigError: no features, an unknown task, folds below 2, trees or threads below 1, a negative seed.
+        ConfigError: no features, an unknown task or metric, folds below 2, trees or threads below 1, a negative seed.
         InputError: no client in common, fewer than two clients a fold, one class, a class with fewer clients than
             folds, a part of the split with one class, a client on both sides, or a target or feature that is not
             numeric where it has to be.
@@ -77,6 +80,7 @@ def score(
     """
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
+    primary = problem.chosen(metric)
     matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
     count, probe = len(problem.splits), LinearProbe(seed)
     booster, workers = spread_boosters(threads, matrices.values(), count, trees=trees, seed=seed)
@@ -99,7 +103,7 @@ def score(
     return Scores(
         target=str(y.name),
         task=problem.task,
-        primary=problem.primary,
+        primary=primary,
         rows=tuple(rows),
         clients=len(scored),
         labelled=len(y.dropna()),

@@ -28,6 +28,10 @@ def evaluate(
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
     trees: Annotated[int, typer.Option(help="Trees of LightGBM.", min=1)] = 500,
     seed: Annotated[int, typer.Option(help="Of the folds and of LightGBM.", min=0)] = 0,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What differences are made of: average_precision, ks, lift_at_5, brier, ... --json has all."),
+    ] = None,
     time_column: Annotated[
         str | None,
         typer.Option(help="The column of the moments, where labels and embeddings are of clients and moments."),
@@ -67,7 +71,7 @@ def evaluate(
     asked = Asked(
         task=kind, folds=folds, seed=seed, trees=trees, moment=time_column, out_of_time=time_split, group=group,
         test_fraction=0.3 if test_fraction is None else test_fraction, allow_client_overlap=allow_client_overlap, fractions=fractions_of(label_fractions),
-        sizes=sizes_of(dims), number_types=number_types_of(dtypes), plot=plot,
+        sizes=sizes_of(dims), number_types=number_types_of(dtypes), plot=plot, metric=metric,
     )  # fmt: skip
     evaluate_files(
         labels, target, embeddings or [], events, checked, asked, json_file=json_file, progress=console_progress()
