@@ -158,7 +158,7 @@ class _Given(Encoded):
     """Vectors that are there already."""
 
     def __init__(self, vectors: torch.Tensor, batch: ViewBatch) -> None:
-        self.batch, self.share_done = batch, 0.0
+        self.batch, self.progress = batch, 0.0
         self.__dict__["vectors"] = vectors.requires_grad_()
 
 

@@ -105,7 +105,7 @@ def trained(
     with torch.no_grad():  # without inference mode, which wants to know of tensors what those of the card do not tell
         found["vectors"] = embed_sequences.__wrapped__(encoder, placed, config, device=device)
         drawn = next(iter(batches)).to(device)
-        figures = embedding_metrics(encoder.learnt(drawn.sequences), drawn.clients)
+        figures = embedding_metrics(encoder.encode(drawn.sequences), drawn.clients)
     return found | {name: torch.tensor(value) for name, value in figures.items()}
 
 

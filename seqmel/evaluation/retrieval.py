@@ -251,7 +251,7 @@ def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device
     vectors = torch.empty(len(lengths), encoder.vector_size)
     for part in token_batches(lengths, model.config.events_at_a_time):
         batch = sequences.gather(views.clients[part], starts[part], lengths[part]).to(device)
-        vectors[part] = encoder.learnt(batch).float().cpu()
+        vectors[part] = encoder.encode(batch).float().cpu()
     return vectors
 
 

@@ -1,9 +1,9 @@
-"""Attention over ragged batches: each event sees the events of its own sequence, of whatever length.
+"""Attention over ragged batches: each event attends to the events of its own sequence.
 
-On a GPU the events are attended to as they lie: torch's nested tensors lead to kernels for sequences of variable length (flash
-attention, Dao, arXiv 2307.08691, in half precision; a memory-efficient one else), which take no padding and need no mask.
-Elsewhere sequences are laid side by side in groups of like length, so that little is padded, and what is padded is masked.
-Which events are where is worked out on the host, so that no step waits for the device.
+On a GPU torch's nested tensors use kernels for sequences of variable length, without padding or
+mask: flash attention (Dao, arXiv 2307.08691) in half precision, else memory-efficient attention.
+Elsewhere sequences of similar length are padded and masked in groups, so little is padded. Event
+positions are computed on the host, so no step waits for the device.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 
 __all__ = ["Attend", "attention_over", "grouped", "nested"]
 
-_GROUP_WASTE = 0.85  # a group's shortest sequence has at least this share of its longest
-_KERNEL_SIZES = 8  # what kernels of variable length want the size of a head to be a multiple of
+_GROUP_WASTE = 0.85  # the shortest sequence of a group has at least this fraction of its longest
+_KERNEL_SIZES = 8  # the kernels need a head size that is a multiple of this
 
 Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Queries, keys and values of the E events of a batch, each (E, heads, d) -> what each event is answered, (E, heads, d)."""
+"""Queries, keys and values of E events, each (E, heads, d) -> attention output (E, heads, d)."""
 
 
 def attention_over(batch: SequenceBatch, size: int, *, causal: bool) -> Attend:
-    """The way to attend within the sequences of a batch that its device is fastest with.
+    """Choose the fastest attention within the sequences of a batch for its device.
 
     Args:
         batch: E > 0 events.
-        size: d, of a head.
-        causal: whether an event sees only itself and those before it.
+        size: d, the size of a head.
+        causal: Whether an event attends only to itself and earlier events.
     """
     if batch.device.type == "cuda" and size % _KERNEL_SIZES == 0:
         return nested(batch, causal=causal)
@@ -41,9 +41,10 @@ def attention_over(batch: SequenceBatch, size: int, *, causal: bool) -> Attend:
 
 
 def nested(batch: SequenceBatch, *, causal: bool) -> Attend:
-    """Attend to the events as they lie, without padding. Causal on a GPU only."""
-    lengths = batch.lengths[batch.lengths > 0]  # an empty one takes no place among the events
-    shortest, longest = int(lengths.min()), int(lengths.max())
+    """Attend without padding, over nested tensors. Causal attention works on a GPU only."""
+    lengths = batch.lengths[batch.lengths > 0]  # empty sequences have no events
+    shortest = int(lengths.min())
+    longest = int(lengths.max())
     offsets = to_device_async(F.pad(lengths.cumsum(0), (1, 0)), batch.device)
 
     def sequences(events: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def nested(batch: SequenceBatch, *, causal: bool) -> Attend:
 
 
 def grouped(batch: SequenceBatch, *, causal: bool) -> Attend:
-    """Attend to sequences of like length side by side; off the CPU to all of them, padded to the longest."""
+    """Attend in padded groups of similar length. Off the CPU all sequences are one group."""
     groups = [_Group(batch, rows) for rows in _groups(batch.lengths, on_cpu=batch.device.type == "cpu")]
     back = torch.cat([group.flat for group in groups])
 
@@ -72,7 +73,7 @@ def grouped(batch: SequenceBatch, *, causal: bool) -> Attend:
 
 
 def _groups(lengths: Tensor, *, on_cpu: bool) -> list[Tensor]:
-    """Sequences of like length together, longest first; empty ones in none."""
+    """Group the sequences by length, longest first. Empty sequences are in no group."""
     order = torch.argsort(lengths, stable=True)
     order = order[lengths[order] > 0]
     if not on_cpu:
@@ -88,10 +89,14 @@ def _groups(lengths: Tensor, *, on_cpu: bool) -> list[Tensor]:
 
 
 class _Group:
-    """Some sequences of a batch side by side.
+    """Some sequences of a batch, padded to one length: S sequences of L positions, F real events.
 
-    (S, L) event numbers and which of them are real, None where all are; (F,) the numbers of the real ones, and their places
-    among the S L, None where all are real.
+    Attributes:
+        shape: (S, L).
+        events: (S * L,) the event at each position.
+        real: (S, L) bool, False where a position is padding. None without padding.
+        flat: (F,) the real events.
+        places: (F,) the positions of the real events. None without padding.
     """
 
     def __init__(self, batch: SequenceBatch, rows: Tensor) -> None:
@@ -103,16 +108,15 @@ class _Group:
         places = real.flatten().nonzero()[:, 0]
 
         self.shape = tuple(events.shape)
-        self.events, self.flat = (
-            to_device_async(x, batch.device) for x in (events.flatten(), events.flatten()[places])
-        )
-        whole = len(places) == real.numel()
-        self.real, self.places = (None if whole else to_device_async(x, batch.device) for x in (real, places))
+        self.events = to_device_async(events.flatten(), batch.device)
+        self.flat = to_device_async(events.flatten()[places], batch.device)
+        unpadded = len(places) == real.numel()
+        self.real, self.places = (None if unpadded else to_device_async(x, batch.device) for x in (real, places))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
-        """(F, heads, d) for the real events of the group, in its order."""
+        """Return (F, heads, d), the attention output of the real events."""
         q, k, v = (take_rows(x, self.events).unflatten(0, self.shape).transpose(1, 2) for x in (q, k, v))
-        # what is not real comes last, so that looking back never meets it
+        # Padding is at the end, so causal attention never reaches it.
         mask = None if self.real is None or causal else self.real[:, None, None, :]
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).transpose(1, 2).flatten(0, 1)
         return seen if self.places is None else take_rows(seen, self.places)

@@ -64,14 +64,16 @@ class SequenceEncoder(nn.Module):
             self.vector_size + (0 if joined else of_states) + (PROFILE_SIZE if self.end_us is not None else 0)
         )
 
-    def states(self, batch: SequenceBatch, *, hidden: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
+    def states(
+        self, batch: SequenceBatch, *, masked: Tensor | None = None, mask_embedding: Tensor | None = None
+    ) -> Tensor:
         """(E, W): what is known of and after each event.
 
         Args:
             batch: the sequences.
-            hidden, stand_in: see `EventEncoder.forward`.
+            masked, mask_embedding: see `EventEncoder.forward`.
         """
-        return side_by_side(self.parts(self.events(batch, hidden=hidden, stand_in=stand_in), batch))
+        return side_by_side(self.parts(self.events(batch, masked=masked, mask_embedding=mask_embedding), batch))
 
     def parts(self, events: Tensor, batch: SequenceBatch) -> list[Tensor]:
         """The columns of the states: the encoded events, and what the sequence encoder makes of them."""
@@ -97,7 +99,7 @@ class SequenceEncoder(nn.Module):
                 pooled = torch.cat([pooled, self.state_pooling(parts[1], batch)], dim=1)
         return pooled if self.project is None else self.project(pooled)
 
-    def learnt(self, batch: SequenceBatch) -> Tensor:
+    def encode(self, batch: SequenceBatch) -> Tensor:
         """(B, vector_size): what objectives see of the vector of each sequence."""
         events = self.events(batch)
         return self.pool([events] if self.compares_events_alone else self.parts(events, batch), batch)

@@ -1,4 +1,4 @@
-"""The event encoder: from the columns of an event to one vector, (E,) codes, numbers and times -> (E, H)."""
+"""The event encoder: from the codes, numbers and time of an event to one vector, (E,) -> (E, H)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seqmel.nn.products import Linear
 __all__ = ["EventEncoder", "TimeFeatures", "scaled_gaps", "weighted_rows"]
 
 _KNOTS = (-10.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 10.0)
-_NUMBER_ROWS = len(_KNOTS) + 1  # one more for the missing
+_NUMBER_ROWS = len(_KNOTS) + 1  # one more for missing numbers
 _SECOND_US = 1_000_000
 _DAY_US = 86_400 * _SECOND_US
 
@@ -28,9 +28,10 @@ def weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
 
 
 class _WeightedRows(torch.autograd.Function):
-    """An embedding bag whose gradient is an embedding bag too: each row of the table sums the events that used it.
+    """An embedding bag whose gradient is an embedding bag over the events that used each row.
 
-    Twice as fast on the CPU as torch's own gradient of a bag with weights, to the same bits; in one order on a GPU.
+    On the CPU it is bit-identical to torch's gradient of a weighted bag, and twice as fast. On a
+    GPU it is deterministic.
     """
 
     @staticmethod
@@ -51,15 +52,17 @@ class _WeightedRows(torch.autograd.Function):
 
 
 def scaled_gaps(seconds: Tensor, scale: TimeScale) -> Tensor:
-    """(E,) float32: the logarithm of gaps, (E,) seconds, on its robust scale."""
+    """Logarithm of gaps (E,) in seconds, on its robust scale: (E,) float32."""
     return (torch.log1p(seconds.float()) - scale.gap_center) / scale.gap_scale
 
 
 class TimeFeatures(nn.Module):
-    """What the time of an event tells: cycles as sine and cosine, and the gap since the event before it in the view.
+    """Features of the time of an event: cycles as sine and cosine, and the gap to the previous
+    event.
 
-    Cycles are used as far as the data shows them: the time of day unless all times are whole days, the day of the week
-    from two weeks on, of the month from two months, of the year from four hundred days.
+    Cycles are used as far as the data shows them: the time of day unless all times are whole days,
+    the day of the week from two weeks of data on, the day of the month from two months, the day of
+    the year from four hundred days.
     """
 
     def __init__(self, scale: TimeScale) -> None:
@@ -81,8 +84,8 @@ class TimeFeatures(nn.Module):
         self.register_buffer("harmonic", torch.tensor([h for _, h in waves], dtype=torch.float32), False)
 
     def forward(self, batch: SequenceBatch) -> Tensor:
-        """(E, output_size)."""
-        seconds = self._gaps(batch).abs() / _SECOND_US  # shuffled views go back in time
+        """Compute the features of the time of each event: (E, output_size)."""
+        seconds = self._gaps(batch).abs() / _SECOND_US  # shuffled views have negative gaps
         gap = scaled_gaps(seconds, self.scale)
         turns = (batch.time.unsqueeze(1) % self.periods_us).double().div(self.periods_us).float() * (2 * math.pi)
         angles = turns.index_select(1, self.cycle) * self.harmonic
@@ -91,7 +94,7 @@ class TimeFeatures(nn.Module):
 
     @staticmethod
     def _gaps(batch: SequenceBatch) -> Tensor:
-        """(E,) microseconds; zero for a first event that none is known to come before."""
+        """Return (E,) microseconds since the previous event. Zero for a first event."""
         gaps = torch.cat([batch.time[:1], batch.time]).diff()
         if batch.previous_time is None:
             return gaps.index_fill(0, batch.first_events, 0)
@@ -101,23 +104,24 @@ class TimeFeatures(nn.Module):
 
 
 class EventEncoder(nn.Module):
-    """All features of an event, embedded at full width and added up, then a small network: -> (E, hidden_size).
+    """Embeds all features of an event, sums the embeddings, and applies a small network.
 
-    A category is a row of the table. A number is interpolated between the rows of fixed knots on its robust scale
-    (piecewise linear encoding, Gorishniy et al., arXiv 2203.05556), with a curve for each category where it is scaled
-    within one; it begins as a straight line in a random direction, and a missing number (NaN) has a row of its own. So
-    an event is a weighted sum of a few rows. The sum is what a linear layer makes of features side by side, without a
-    bottleneck in between: a hidden unit can answer to one category alone, and pooled over a sequence it is then a
-    statistic of that category.
+    A category is a row of the table. A number is interpolated between the rows of fixed knots on
+    its robust scale (piecewise linear encoding, Gorishniy et al., arXiv 2203.05556). A number that
+    is scaled within a category has one curve per category. Each curve starts as a straight line in
+    a random direction. A missing number (NaN) has a row of its own. So an event is a weighted sum
+    of a few rows. The sum equals a linear layer over concatenated features, without a bottleneck: a
+    hidden unit can respond to one category alone, and pooling makes it a statistic of that
+    category.
 
     Args:
-        vocabulary: gives the number of codes and which number belongs to which category.
-        hidden_size: width of the embeddings and of the result.
-        layers: how many layers the network has, the sum counted.
-        dropout: share of the network's inner values that training sets to zero.
-        category_dropout: share of the codes that training hides as "unseen or rare", so that this code is learnt; a number
-            within a hidden category is on the curve of that code too.
-        noise: standard deviation of the Gaussian noise that training adds to the sum of the features.
+        vocabulary: Gives the number of codes, and the category that a number is scaled within.
+        hidden_size: Width of the embeddings and of the result.
+        layers: Number of layers, including the sum.
+        dropout: Dropout probability of the hidden layers.
+        category_dropout: Probability of replacing a code by "unseen or rare" in training, so that
+            this code is trained. Numbers within the category use the curve of that code too.
+        noise: Standard deviation of Gaussian noise that training adds to the sum.
     """
 
     def __init__(
@@ -135,7 +139,7 @@ class EventEncoder(nn.Module):
         sizes = {name: codes.size for name, codes in vocabulary.categorical.items()}
         curves = {name: sizes[scales.by] if scales.by else 1 for name, scales in vocabulary.numeric.items()}
         parts = [torch.randn(size, hidden_size) for size in sizes.values()]
-        parts += [_curves(count, hidden_size) for count in curves.values()]
+        parts += [_initial_curves(count, hidden_size) for count in curves.values()]
         self.table = nn.Parameter(torch.cat(parts))
         begins = [0]
         for part in parts:
@@ -143,16 +147,16 @@ class EventEncoder(nn.Module):
         self.begins = dict(zip((*sizes, *curves), begins[:-1], strict=True))
         self.names = tuple(sizes)
         self.by = {name: scales.by for name, scales in vocabulary.numeric.items()}
-        numbers: dict[str, list[int]] = {  # of each category and number, as tensors
+        numbers: dict[str, list[int]] = {  # of all categories and numbers, for tensor operations
             "code_begins": [self.begins[name] for name in self.names],
             "curve_begins": [self.begins[name] for name in self.by],
             "curve_of": [self.names.index(by) if by else 0 for by in self.by.values()],
             "curve_rows": [_NUMBER_ROWS if by else 0 for by in self.by.values()],
         }
         self.code_begins: Tensor  # (categories,)
-        self.curve_begins: Tensor  # (numbers,) where the curve of each, or the first of its curves, begins
-        self.curve_of: Tensor  # (numbers,) the place among the categories of that which a number lies within
-        self.curve_rows: Tensor  # (numbers,) how far apart the curves of a number are; 0 where it has one
+        self.curve_begins: Tensor  # (numbers,) the first row of the first curve of each number
+        self.curve_of: Tensor  # (numbers,) the index of the category that a number is scaled within
+        self.curve_rows: Tensor  # (numbers,) rows per curve of a number; 0 if it has only one
         for name, values in numbers.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.int64), False)
         self.category_dropout = category_dropout
@@ -160,64 +164,80 @@ class EventEncoder(nn.Module):
         self.register_buffer("knots", torch.tensor(_KNOTS), persistent=False)
         self.time = TimeFeatures(vocabulary.time)
         self.from_time = nn.Linear(self.time.output_size, hidden_size)
-        steps: list[nn.Module] = [nn.ReLU(inplace=True), nn.Dropout(dropout)]  # no gradient needs what was there
+        # In place, because no gradient needs the input.
+        steps: list[nn.Module] = [nn.ReLU(inplace=True), nn.Dropout(dropout)]
         for _ in range(layers - 1):
             steps += [Linear(hidden_size, hidden_size), nn.ReLU(inplace=True), nn.Dropout(dropout)]
         self.network = nn.Sequential(*steps)
         self.output_size = hidden_size
 
-    def forward(self, batch: SequenceBatch, *, hidden: Tensor | None = None, stand_in: Tensor | None = None) -> Tensor:
-        """(E, hidden_size), not negative.
+    def forward(
+        self,
+        batch: SequenceBatch,
+        *,
+        masked: Tensor | None = None,
+        mask_embedding: Tensor | None = None,
+    ) -> Tensor:
+        """Encode events: (E, hidden_size), not negative.
 
         Args:
-            batch: the events.
-            hidden: int64, numbers of events of which only the time is seen.
-            stand_in: (hidden_size,) what is seen of these instead.
+            batch: The events.
+            masked: (M,) int64, the events whose features are hidden, except the time.
+            mask_embedding: (hidden_size,) replaces the features of masked events.
         """
         rows, weights = self.rows(batch)
         features = weighted_rows(self.table, rows, weights)
         if self.training and self.noise:
             features = features + self.noise * torch.randn_like(features)
-        if hidden is not None and stand_in is not None:
-            features = features.index_copy(0, hidden, stand_in.to(features.dtype).expand(len(hidden), -1))
+        if masked is not None and mask_embedding is not None:
+            replacement = mask_embedding.to(features.dtype).expand(len(masked), -1)
+            features = features.index_copy(0, masked, replacement)
         return self.network(features.add_(self.from_time(self.time(batch))))
 
     def rows(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """(E, K) rows of the table and their weights: one a category, two a number."""
-        codes = self._hidden(_beside([batch.columns[name] for name in self.names], batch, torch.int32).long())
-        numbers = _beside([batch.columns[name] for name in self.by], batch, torch.float32)
-        left, right, share = self._between(numbers)
+        """Return (E, K) rows of the table and their weights: one per category, two per number."""
+        codes = self._drop_categories(
+            _stack_columns([batch.columns[name] for name in self.names], batch, torch.int32).long()
+        )
+        numbers = _stack_columns([batch.columns[name] for name in self.by], batch, torch.float32)
+        left, right, position = self._interpolate(numbers)
         curve = (
             self.curve_begins + codes.index_select(1, self.curve_of) * self.curve_rows
             if self.names
             else self.curve_begins
         )
         ends = torch.stack([curve + left, curve + right], dim=2).flatten(1)
-        weights = [torch.ones_like(codes, dtype=share.dtype), torch.stack([1 - share, share], dim=2).flatten(1)]
+        weights = [
+            torch.ones_like(codes, dtype=position.dtype),
+            torch.stack([1 - position, position], dim=2).flatten(1),
+        ]
         return torch.cat([codes + self.code_begins, ends], dim=1), torch.cat(weights, dim=1)
 
-    def _hidden(self, codes: Tensor) -> Tensor:
+    def _drop_categories(self, codes: Tensor) -> Tensor:
         if not self.training or not self.category_dropout:
             return codes
-        chance = torch.rand(codes.shape[::-1], device=codes.device).t()
-        return codes.masked_fill(chance < self.category_dropout, UNSEEN)
+        draw = torch.rand(codes.shape[::-1], device=codes.device).t()
+        return codes.masked_fill(draw < self.category_dropout, UNSEEN)
 
-    def _between(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The knots left and right of each number, and its share of the way; twice the last row for a missing one."""
+    def _interpolate(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the knots left and right of each number, and its relative position between them.
+
+        A missing number gets the last row twice.
+        """
         missing = numbers.isnan()
         known = numbers.masked_fill(missing, 0.0)
         left = torch.bucketize(known, self.knots[1:-1], right=True)
-        share = (known - self.knots[left]) / (self.knots[left + 1] - self.knots[left])
+        position = (known - self.knots[left]) / (self.knots[left + 1] - self.knots[left])
         last = _NUMBER_ROWS - 1
-        return left.masked_fill(missing, last), (left + 1).masked_fill(missing, last), share.to(self.table.dtype)
+        return left.masked_fill(missing, last), (left + 1).masked_fill(missing, last), position.to(self.table.dtype)
 
 
-def _beside(columns: list[Tensor], batch: SequenceBatch, dtype: torch.dtype) -> Tensor:
-    """(E, C): columns side by side; of none, nothing."""
+def _stack_columns(columns: list[Tensor], batch: SequenceBatch, dtype: torch.dtype) -> Tensor:
+    """Stack columns to (E, C), also where there are none."""
     return torch.stack(columns, dim=1) if columns else batch.time.new_zeros(batch.events, 0, dtype=dtype)
 
 
-def _curves(count: int, size: int) -> Tensor:
-    """(count * _NUMBER_ROWS, size): for each curve a straight line in a random direction, and a row for the missing."""
+def _initial_curves(count: int, size: int) -> Tensor:
+    """Return (count * _NUMBER_ROWS, size), a random straight line per curve and a row for NaN."""
     line = torch.randn(count, 1, size) * torch.tensor(_KNOTS).clamp(-4, 4).view(1, -1, 1)
     return torch.cat([line, torch.randn(count, 1, size)], dim=1).view(-1, size)

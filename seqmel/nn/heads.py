@@ -1,4 +1,4 @@
-"""Heads: from the vector of a sequence to the outputs of each target."""
+"""Linear heads: from the vector of a sequence to the outputs of each target."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _CLIP = 10.0
 
 
 class Heads(nn.Module):
-    """One linear layer for each target, on the standardised vector: (B, D) -> one (B, size) a target.
+    """One linear layer per target on standardised vectors: (B, D) -> (B, size) for each target.
 
-    An encoder that was never trained for a target gives numbers of any size, so they are standardised with the mean and
-    deviation of the training clients before the first step; these stay as they are then. What lies more than ten
-    deviations away is cut off: a pooled event that training saw in hardly any client would outweigh all else.
+    Vectors have any scale, so they are standardised by the mean and deviation of the training
+    clients, which are fixed before the first step. Values beyond ten deviations are clipped. Else a
+    feature that hardly any training client has could outweigh all others.
 
     Args:
         input_size: D, width of the vector.
-        sizes: outputs of each target.
-        dropout: share of the standardised numbers that training sets to zero.
+        sizes: Number of outputs of each target.
+        dropout: Dropout probability of the standardised vector.
     """
 
     center: Tensor
@@ -41,17 +41,17 @@ class Heads(nn.Module):
 
     @torch.no_grad()
     def fit_scale(self, vectors: Tensor) -> None:
-        """Take mean and deviation from (N, D) vectors; a number that is the same for all clients counts as zero."""
+        """Fit mean and deviation on (N, D) vectors. Constant columns become zero."""
         deviation = vectors.double().std(0, unbiased=False)
         constant = deviation <= 1e-6 * vectors.abs().amax(0).clamp(min=1.0)
         self.center.copy_(vectors.double().mean(0))
         self.scale.copy_(deviation.masked_fill(constant, torch.inf))
 
     def standardise(self, vectors: Tensor) -> Tensor:
-        """(B, D) -> (B, D)."""
+        """Standardise and clip vectors: (B, D) -> (B, D)."""
         return ((vectors - self.center) / self.scale).clamp(-_CLIP, _CLIP)
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, ...]:
-        """The outputs of each target."""
+        """Return the outputs of each target: (B, D) -> tuple of (B, size)."""
         inputs = F.dropout(self.standardise(vectors), self.dropout, self.training)
         return self.linear(inputs).split(self.sizes, dim=1)

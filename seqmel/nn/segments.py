@@ -1,6 +1,6 @@
-"""Sums and largest values over the events of each sequence, which lie side by side: (E, H) -> (B, H), zeros for an empty one.
+"""Sum and maximum over the events of each sequence: (E, H) -> (B, H), zeros for an empty sequence.
 
-On a GPU the sequences are bags of an embedding whose rows are the events: each is gone through in the order of its events.
+On a GPU they are embedding bags, which read the events of a sequence in order.
 """
 
 from __future__ import annotations
@@ -15,24 +15,30 @@ from seqmel.data.sequences.batch import SequenceBatch
 
 __all__ = ["segment_max", "segment_sum"]
 
-_MAX = 2  # what torch.embedding_bag calls it
+_MAX = 2  # the mode of torch.embedding_bag
 
 
 def segment_sum(values: Tensor, batch: SequenceBatch) -> Tensor:
-    """(E, H) -> (B, H): sum over the events of each sequence."""
+    """Sum over the events of each sequence: (E, H) -> (B, H)."""
     return sum_rows(values, batch.sequence_index, len(batch), begins=batch.offsets[:-1])
 
 
 def segment_max(values: Tensor, batch: SequenceBatch) -> Tensor:
-    """(E, H) -> (B, H): largest over the events of each sequence; of equal ones the first takes the gradient."""
+    """Maximum over the events of each sequence: (E, H) -> (B, H).
+
+    The first of equal events gets the gradient.
+    """
     if values.requires_grad and torch.is_grad_enabled():
         return _Max.apply(values, batch)
     return _largest_on_cpu(values, batch) if values.device.type == "cpu" else _largest_and_places(values, batch)[0]
 
 
 class _Max(torch.autograd.Function):
-    """That of torch.segment_reduce takes ten times as long on the CPU, and is wrong where several are the largest: a gradient
-    below zero goes to each of them in full."""
+    """A maximum with a correct and fast gradient.
+
+    That of torch.segment_reduce is ten times slower on the CPU. It also gives a negative gradient
+    in full to each of several equal events.
+    """
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, batch: SequenceBatch) -> Tensor:
@@ -49,7 +55,7 @@ class _Max(torch.autograd.Function):
 
 
 def _largest_and_places(values: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-    """(B, H) the largest, and (B, H) int64 of which event each is: of the one after the last where there is none."""
+    """Return the maxima (B, H) and their events (B, H) int64. An empty sequence has event E."""
     if not len(values):
         return values.new_zeros(len(batch), values.shape[1]), batch.offsets.new_zeros(len(batch), values.shape[1])
     events = torch.arange(len(values), device=values.device)
@@ -70,7 +76,7 @@ def _largest_and_places_on_cpu(values: Tensor, batch: SequenceBatch) -> tuple[Te
 
 
 def _largest_on_cpu(values: Tensor, batch: SequenceBatch) -> Tensor:
-    """Without the places, which only a gradient needs, five times as fast."""
+    """Compute the maxima alone, five times as fast. Only a gradient needs the events."""
     largest = values.new_zeros(len(batch), values.shape[1])
     for row, part in zip(largest, values.split(batch.lengths.tolist()), strict=True):
         if len(part):

@@ -1,6 +1,6 @@
-"""A Transformer encoder over ragged batches: all but attention runs on the events as they lie, without padding.
+"""A Transformer encoder over ragged batches. All but attention works on the events without padding.
 
-Positions enter by rotation (RoPE, Su et al., arXiv 2104.09864), counted in events; layers are pre-norm.
+Positions are rotary (RoPE, Su et al., arXiv 2104.09864) and count events. Layers are pre-norm.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _ROTATION_BASE = 10_000.0
 
 
 class Transformer(nn.Module):
-    """(E, D) -> (E, H): each event seen with all events of its sequence, or with those before it.
+    """(E, D) -> (E, H): each event attends to all events of its sequence, or to the earlier ones.
 
     Args:
         input_size: D.
         hidden_size: H, a multiple of 2 * heads.
-        layers: how many.
-        heads: attention heads a layer.
-        dropout: share of the residual branches' values that training sets to zero.
-        causal: whether an event sees only itself and those before it.
+        layers: Number of layers.
+        heads: Attention heads per layer.
+        dropout: Dropout probability of the residual branches.
+        causal: Whether an event attends only to itself and earlier events.
     """
 
     def __init__(
@@ -48,19 +48,23 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(hidden_size)
 
     def forward(self, events: Tensor, batch: SequenceBatch) -> Tensor:
-        """The events in the light of their sequences.
+        """Compute contextualised event representations.
 
         Args:
             events: (E, D) encoded events.
-            batch: whose events they are.
+            batch: The sequences of the events.
+
+        Returns:
+            (E, H).
         """
         hidden = self.project(events)
         if batch.events == 0:
             return hidden
         size = self.output_size // self.heads
-        turn, attend = _turn(batch, size), attention_over(batch, size, causal=self.causal)
+        rotation = _rotation(batch, size)
+        attend = attention_over(batch, size, causal=self.causal)
         for layer in self.layers:
-            hidden = layer(hidden, turn, attend)
+            hidden = layer(hidden, rotation, attend)
         return self.norm(hidden)
 
 
@@ -75,24 +79,24 @@ class _Layer(nn.Module):
         self.network = nn.Sequential(Linear(size, 4 * size), nn.GELU(), Linear(4 * size, size))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Tensor, turn: Tensor, attend: Attend) -> Tensor:
+    def forward(self, hidden: Tensor, rotation: Tensor, attend: Attend) -> Tensor:
         qkv = self.to_qkv(self.norm_attention(hidden)).unflatten(1, (3, self.heads, -1))
-        q, k = _rotated(qkv[:, :2], turn).unbind(1)
+        q, k = _rotated(qkv[:, :2], rotation).unbind(1)
         seen = self.from_heads(attend(q, k, qkv[:, 2]).flatten(1))
         hidden = hidden + self.dropout(seen)
         return hidden + self.dropout(self.network(self.norm_network(hidden)))
 
 
-def _turn(batch: SequenceBatch, size: int) -> Tensor:
-    """(2, E, 1, 1, size / 2): cosine and sine of the angles by which each event's place in its sequence turns a head."""
+def _rotation(batch: SequenceBatch, size: int) -> Tensor:
+    """Return (2, E, 1, 1, size / 2): cosine and sine of each event's rotary angles."""
     half = size // 2
     rates = _ROTATION_BASE ** (-torch.arange(half, device=batch.device, dtype=torch.float32) / half)
     angles = (batch.places().float().unsqueeze(1) * rates)[:, None, None, :]
     return torch.stack([angles.cos(), angles.sin()])
 
 
-def _rotated(x: Tensor, turn: Tensor) -> Tensor:
-    """(E, 2, heads, d) turned by the event's place, half the dimensions against the other half."""
-    cos, sin = turn.to(x.dtype)
+def _rotated(x: Tensor, rotation: Tensor) -> Tensor:
+    """Rotate (E, 2, heads, d) queries and keys by position, one half of d with the other."""
+    cos, sin = rotation.to(x.dtype)
     left, right = x.chunk(2, dim=-1)
     return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)

@@ -69,7 +69,7 @@ class CoLES(nn.Module):
         )
         with torch.autocast(projected.device.type, enabled=False):
             vectors = F.normalize(projected.float(), dim=1) if self.loss.unit else projected.float()
-            self.loss.grow(encoded.share_done)
+            self.loss.set_progress(encoded.progress)
             return self._compared(vectors, clients)
 
     def _compared(self, vectors: Tensor, clients: Tensor) -> Tensor:

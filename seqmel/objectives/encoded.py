@@ -69,14 +69,14 @@ class Encoded:
         share_done: how much of the training is done, 0 to 1.
     """
 
-    def __init__(self, encoder: SequenceEncoder, batch: ViewBatch, *, share_done: float = 0.0) -> None:
+    def __init__(self, encoder: SequenceEncoder, batch: ViewBatch, *, progress: float = 0.0) -> None:
         self.encoder = encoder
         self.batch = batch
-        self.share_done = share_done
+        self.progress = progress
 
     def prefix(self, size: int) -> Encoded:
         """The same with only the first `size` numbers of each vector; states and vectors are not computed again."""
-        shorter = Encoded(self.encoder, self.batch, share_done=self.share_done)
+        shorter = Encoded(self.encoder, self.batch, progress=self.progress)
         vars(shorter).update(states=self.states, vectors=self.vectors[:, :size])
         return shorter
 

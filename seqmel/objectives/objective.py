@@ -68,7 +68,7 @@ class Objective(nn.Module):
         super().__init__()
         assert config.views.min_length is not None, "settle() comes before"
         self.views = VIEWS[config.views.name](**config.views.model_dump(exclude={"name"}))
-        self.share_done = 0.0
+        self.progress = 0.0
         self.parts = nn.ModuleDict(
             {o.name: _part(o, config, vocabulary, encoder, codes or {}) for o in config.objective}
         )
@@ -91,7 +91,7 @@ class Objective(nn.Module):
 
     def losses(self, encoder: SequenceEncoder, batch: ViewBatch) -> dict[str, Tensor]:
         """The loss of each part, a float32 scalar, before its weight."""
-        encoded = Encoded(encoder, batch, share_done=self.share_done)
+        encoded = Encoded(encoder, batch, progress=self.progress)
         return {name: part(encoded) for name, part in self.parts.items()}
 
     def figures(self) -> dict[str, Tensor]:

@@ -43,7 +43,7 @@ def runs(events: SequenceBatch, starts: Tensor, lengths: Tensor) -> SequenceBatc
 def vectors_of_runs(encoder: SequenceEncoder, events: SequenceBatch, starts: Tensor, lengths: Tensor) -> Tensor:
     """(R, D) the vectors of runs, see `runs`."""
     cut = runs(events, starts, lengths)
-    return encoder.learnt(cut).float()
+    return encoder.encode(cut).float()
 
 
 def views_of_others(clients: Tensor, views: Tensor) -> Tensor:

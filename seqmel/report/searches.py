@@ -89,7 +89,7 @@ def _slices(model: Model, sequences: EncodedSequences, device: torch.device) -> 
         [clients[:0]],
     )
     for batch in HeldOutBatches(sequences, clients, model.config):
-        vectors.append(model.encoder.learnt(batch.sequences.to(device)).float().cpu())
+        vectors.append(model.encoder.encode(batch.sequences.to(device)).float().cpu())
         whose.append(batch.clients)
         first.append(batch.sequences.time[batch.sequences.offsets[:-1]])
         last.append(batch.sequences.time[batch.sequences.offsets[1:] - 1])

@@ -99,7 +99,7 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:
         """The loss of a batch."""
-        self.objective.share_done = self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+        self.objective.progress = self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
         self._rate = float(
             self.trainer.optimizers[0].param_groups[0]["lr"]
         )  # the scheduler steps before the epoch ends

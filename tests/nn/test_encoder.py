@@ -47,7 +47,7 @@ def test_states_that_are_pooled_apart_stand_behind_what_is_pooled_of_the_events(
 
 def test_objectives_see_the_events_alone_where_states_are_pooled_apart() -> None:
     encoder = made()
-    seen = encoder.learnt(batch_of(LENGTHS))
+    seen = encoder.encode(batch_of(LENGTHS))
     assert seen.shape == (4, encoder.vector_size) == (4, 16)
     assert torch.equal(seen, encoder.embed(batch_of(LENGTHS))[:, :16])
     seen.sum().backward()
@@ -61,7 +61,7 @@ def test_a_projection_joins_events_and_states_and_objectives_see_all_of_it(dim: 
     encoder = made(embedding_dim=dim)
     assert encoder.project is not None
     vectors = encoder.embed(batch_of(LENGTHS))
-    torch.testing.assert_close(encoder.learnt(batch_of(LENGTHS)), vectors)
+    torch.testing.assert_close(encoder.encode(batch_of(LENGTHS)), vectors)
     for index, vector in enumerate(vectors):
         torch.testing.assert_close(vector, encoder.project(torch.cat(slow(encoder, index))), rtol=1e-5, atol=1e-5)
 

@@ -131,7 +131,7 @@ def test_the_margin_follows_the_share_of_the_training_that_is_done() -> None:
     objective = Objective(config, vocabulary_of(), encoder)
     batch = ViewBatch.of(batch_of([9] * 6), torch.arange(6) // 2)
     found = []
-    for objective.share_done in (0.0, 0.5, 1.0):
+    for objective.progress in (0.0, 0.5, 1.0):
         found.append(objective.losses(encoder, batch)["coles"].item())
     assert found == sorted(found)
     assert found[2] > found[0]

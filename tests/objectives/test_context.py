@@ -228,8 +228,8 @@ def test_a_transformer_that_looks_ahead_would_know() -> None:
 def test_parts_have_equal_lengths_and_know_no_gap_to_what_was_before(name: str, count: int) -> None:
     encoder, batch = encoder_of(), views()
     asked, seen = made(name, encoder), []
-    learnt: Callable[..., Tensor] = encoder.learnt
-    encoder.learnt = lambda cut: (seen.append(cut), learnt(cut))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+    learnt: Callable[..., Tensor] = encoder.encode
+    encoder.encode = lambda cut: (seen.append(cut), learnt(cut))[1]  # type: ignore[method-assign,assignment,func-returns-value]
     asked(Encoded(encoder, batch))
     (cut,) = seen
     parts = cut.lengths.view(count, -1)

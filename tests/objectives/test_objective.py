@@ -171,15 +171,15 @@ def test_a_view_of_one_event_has_no_next_event() -> None:
 
 def test_of_a_hidden_event_only_the_time_is_seen() -> None:
     _, encoder = made("coles")
-    batch, stand_in = views().sequences, torch.randn(16)
+    batch, mask_embedding = views().sequences, torch.randn(16)
     other = batch.take(torch.arange(batch.events))
     columns = {name: values.flip(0) for name, values in batch.columns.items()}
     changed = type(batch)(columns, batch.time, batch.offsets, batch.lengths)
     everything = torch.arange(batch.events)
-    hidden = encoder.eval().states(batch, hidden=everything, stand_in=stand_in)
-    assert torch.equal(hidden, encoder.states(changed, hidden=everything, stand_in=stand_in))
+    hidden = encoder.eval().states(batch, masked=everything, mask_embedding=mask_embedding)
+    assert torch.equal(hidden, encoder.states(changed, masked=everything, mask_embedding=mask_embedding))
     assert other.events == batch.events
-    one = encoder.events(batch, hidden=torch.tensor([4]), stand_in=stand_in)
+    one = encoder.events(batch, masked=torch.tensor([4]), mask_embedding=mask_embedding)
     apart = (one != encoder.events(batch)).any(1)
     assert apart.nonzero()[:, 0].tolist() == [4]
 
@@ -192,6 +192,6 @@ def test_masked_events_hide_a_share_of_the_events_and_foretell_just_these() -> N
     found = part(Encoded(encoder, batch))
     torch.manual_seed(3)
     hidden = torch.randperm(30)[:6].sort().values
-    states = encoder.states(batch.sequences, hidden=hidden, stand_in=part.stand_in)
+    states = encoder.states(batch.sequences, masked=hidden, mask_embedding=part.mask_embedding)
     expected = scored(part.decoder, [states[i] for i in hidden], batch, hidden.tolist()).mean()
     torch.testing.assert_close(found, expected)

@@ -46,7 +46,7 @@ class MetricLoss(nn.Module):
         super().__init__()
         self.figures: dict[str, Tensor] = {}
 
-    def grow(self, share: float) -> None:
+    def set_progress(self, share: float) -> None:
         """Told before each step how much of the training is done, 0 to 1; for losses that change on the way."""
 
 
@@ -63,7 +63,7 @@ class GrowingMargin(MetricLoss):
         self.margin = margin if margin_start is None else margin_start
         self._ends = (self.margin, margin)
 
-    def grow(self, share: float) -> None:
+    def set_progress(self, share: float) -> None:
         """Set the margin for this share of the training."""
         start, end = self._ends
         self.margin = start + (end - start) * min(1.0, max(0.0, share))

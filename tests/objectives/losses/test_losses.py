@@ -232,7 +232,7 @@ def test_a_margin_grows_linearly_over_the_training(name: str) -> None:
     loss = LOSSES[name](margin=0.9, margin_start=0.1)
     x = vectors(name)
     for share, margin in ((0.0, 0.1), (0.25, 0.3), (1.0, 0.9), (1.5, 0.9)):
-        loss.grow(share)
+        loss.set_progress(share)
         expected = LOSSES[name](margin=margin)(x, *everything(loss, CLIENTS))
         torch.testing.assert_close(loss(x, *everything(loss, CLIENTS)), expected)
 
@@ -241,7 +241,7 @@ def test_a_margin_grows_linearly_over_the_training(name: str) -> None:
 def test_nothing_grows_where_no_start_is_given(name: str) -> None:
     loss, x = LOSSES[name](), vectors(name)
     before = loss(x, *everything(loss, CLIENTS))
-    loss.grow(0.7)
+    loss.set_progress(0.7)
     assert torch.equal(loss(x, *everything(loss, CLIENTS)), before)
 
 
