@@ -1,4 +1,4 @@
-"""Objectives: which views are drawn of the clients of a batch, and what is asked of their states and vectors."""
+"""Objectives: how views of clients are drawn, and the losses on their states and vectors."""
 
 from seqmel.objectives.encoded import Encoded, ViewBatch
 from seqmel.objectives.objective import Objective

@@ -1,11 +1,4 @@
-"""CoLES: contrastive learning for event sequences (Babaev et al., SIGMOD 2022, arXiv 2002.08232).
-
-Several views of each client's sequence are embedded; a loss pulls those of one client together and pushes those of
-different clients apart. The loss acts behind a projection head and on unit vectors (as in SimCLR, arXiv 2002.05709,
-section 4.2), or on the vectors as they are where it does not compare directions; the head is dropped after training and
-the vector in front of it is the embedding. CoLES as published has no such head. Where several processes train together, the vectors of all of them are
-compared.
-"""
+"""CoLES: contrastive learning for event sequences."""
 
 from __future__ import annotations
 
@@ -28,12 +21,18 @@ __all__ = ["CoLES", "make_loss"]
 
 
 class CoLES(nn.Module):
-    """See the module's text.
+    """A contrastive loss on several views of each client (Babaev et al., arXiv 2002.08232).
+
+    The loss pulls views of one client together and pushes views of different clients apart. It is
+    computed behind a projection head, on unit vectors if it compares directions (as in SimCLR,
+    arXiv 2002.05709, section 4.2). The head is dropped after training, and the vector in front of
+    it is the embedding. CoLES as published has no head. In distributed training the vectors of all
+    ranks are compared.
 
     Args:
-        config: names loss and miner.
-        embedding_size: width of the encoder's vectors.
-        head_size: width of the projection head; None has none, as published.
+        config: Names loss and miner.
+        embedding_size: Width of the encoder's vectors.
+        head_size: Width of the projection head. None has no head, as published.
     """
 
     def __init__(self, config: Config, *, embedding_size: int, head_size: int | None = 128) -> None:
@@ -46,50 +45,49 @@ class CoLES(nn.Module):
         self.memory: MemoryBank | None = None
         if config.miner is not None:
             remembered = config.miner.memory
-            # of a client as many views are remembered, if any, as it has in a batch: see `MemoryBank`
+            # The memory has as many views per client as a batch, if it has any: see `MemoryBank`.
             views = config.views.count * (2 if remembered else 1)
             self.miner = MINERS[config.miner.name](views=views, **_arguments(config.miner, without=("memory",)))
             self.memory = MemoryBank(size=remembered, width=width) if remembered else None
 
     def seed(self, number: int, device: torch.device | str) -> None:
-        """Let what the miner draws on this device hang on a number alone, which processes that mine the same batch share."""
+        """Seed the miner's generator. Ranks that mine the same batch must pass the same seed."""
         if self.miner is not None:
             self.miner.random = torch.Generator(device).manual_seed(number)
 
     @property
-    def figures(self) -> dict[str, Tensor]:
-        """What is worth watching of the last batch, see `MetricLoss`."""
-        return self.loss.figures
+    def statistics(self) -> dict[str, Tensor]:
+        """Return the statistics of the last batch, see `MetricLoss`."""
+        return self.loss.statistics
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """The loss of a batch, a scalar, in float32: similarities in bfloat16 are too coarse to learn from."""
-        projected, clients = (
-            all_gather_with_grad(self.head(encoded.vectors)),
-            all_gather_with_grad(encoded.batch.clients),
-        )
+        """Compute the loss of a batch, a scalar. Similarities need float32, also under autocast."""
+        projected = all_gather_with_grad(self.head(encoded.vectors))
+        clients = all_gather_with_grad(encoded.batch.clients)
         with torch.autocast(projected.device.type, enabled=False):
             vectors = F.normalize(projected.float(), dim=1) if self.loss.unit else projected.float()
             self.loss.set_progress(encoded.progress)
             return self._compared(vectors, clients)
 
     def _compared(self, vectors: Tensor, clients: Tensor) -> Tensor:
-        """What the loss says of these vectors, or of what the miner chooses of them and of the remembered ones."""
+        """Compute the loss of the vectors, or of those that the miner chooses with the memory."""
         if self.miner is None:
             return self.loss(vectors, clients)
         if self.memory is None:
             return self.loss(vectors, *self.miner.mine(vectors, clients))
-        compared, whose = self.memory.beside(vectors, clients)
-        chosen = self.miner.mine(compared, whose, anchors=len(vectors))
+        compared, compared_clients = self.memory.beside(vectors, clients)
+        chosen = self.miner.mine(compared, compared_clients, anchors=len(vectors))
         if self.training:
             self.memory.remember(vectors, clients)
         return self.loss(compared, *chosen)
 
 
 def make_loss(config: Config) -> MetricLoss:
-    """The loss that a config names.
+    """Build the loss that a config names.
 
     Raises:
-        ConfigError: a loss of a library that is not installed, or that does not know it or its options.
+        ConfigError: pytorch-metric-learning is not installed, or does not have the loss or its
+            options.
     """
     if isinstance(config.loss, PMLOptions):
         return PMLLoss(**_arguments(config.loss))
@@ -97,5 +95,5 @@ def make_loss(config: Config) -> MetricLoss:
 
 
 def _arguments(options: BaseModel, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The options of a method as the arguments of its class."""
+    """Return the options of a method as the arguments of its class."""
     return options.model_dump(exclude={"name", *without})

@@ -1,15 +1,4 @@
-"""Contrastive predictive coding: from the state after an event, which of many events comes k steps later.
-
-van den Oord, Li, Vinyals: Representation learning with contrastive predictive coding (arXiv 1807.03748, equations 3 and
-4): with c_t the state after event t of a view, z_j the embeddings of single events, and one linear map W_k for each step,
-
-    L_k = mean over t of  -log( exp f_k(c_t, z_(t+k)) / sum over events j of exp f_k(c_t, z_j) ),  f_k(c, z) = cos(W_k c, V z) / T,
-
-and the mean over the steps k = 1 .. K that have events. The paper's dot products are cosines divided by a temperature here,
-as in later contrastive work (Chen et al., 2002.05709), so that the scale of the states does not matter. Events j are those
-that are looked for from all other places of the batch; what is the same event in another view of the client is no negative.
-The encoder has to look back only: one that sees event t + k has nothing to foretell.
-"""
+"""Contrastive predictive coding: identify the event that comes k steps later."""
 
 from __future__ import annotations
 
@@ -22,23 +11,37 @@ from seqmel.core.scatter import take_rows
 from seqmel.data.sequences.batch import to_device_async
 from seqmel.objectives.encoded import Encoded
 from seqmel.objectives.losses.pairs import masked_logsumexp
-from seqmel.objectives.parts import nothing
+from seqmel.objectives.parts import zero_loss
 
 __all__ = ["CPC"]
 
 
 class CPC(nn.Module):
-    """See the module's text.
+    """Contrastive predictive coding (van den Oord, Li, Vinyals, arXiv 1807.03748, equations 3 and
+    4).
+
+    With c_t the state after event t of a view, z_j the embeddings of single events, a linear map
+    W_k for each step, and f_k(c, z) = cos(W_k c, V z) / T,
+
+        L_k = mean over t of  -log( exp f_k(c_t, z_(t+k)) / sum over events j of exp f_k(c_t, z_j)
+        ).
+
+    The loss is the mean of L_k over the steps k = 1 .. K that have events. Cosines divided by a
+    temperature replace the paper's dot products, as in later work (Chen et al., arXiv 2002.05709),
+    so the scale of the states does not matter. Events j are the targets of all other anchor
+    positions of the batch. The same event in another view of the client is not a negative. The
+    encoder must be
+    causal: one that sees event t + k has nothing to predict.
 
     Args:
-        event_size: width of the event encoder.
-        state_size: width of the encoder's states.
-        steps: K, how far ahead is looked.
-        head_size: width in which states and events are compared.
+        event_size: Width of the event encoder.
+        state_size: Width of the encoder's states.
+        steps: K, the number of prediction steps.
+        head_size: Width in which states and events are compared.
         temperature: T.
-        negatives: "batch", all events that are looked for, or "others", those of other clients alone.
-        max_events: from so many randomly chosen places is looked ahead at most, for each step; where several processes
-            train together, each has so many, and what they look for is compared with that of all.
+        negatives: "batch" for all target events, or "others" for those of other clients only.
+        max_events: Maximum number of random anchor positions per step and rank. Targets are
+            compared with those of all ranks.
     """
 
     def __init__(
@@ -61,31 +64,33 @@ class CPC(nn.Module):
         self.max_events = max_events
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """The loss of a batch, a scalar in nats a step; zero where no view has two events."""
-        events, states = encoded.batch.sequences, encoded.states
+        """Compute the loss of a batch, in nats per step. It is zero if no view has two events."""
+        events = encoded.batch.sequences
+        states = encoded.states
         clients = encoded.batch.clients[events.sequence_index]
         ends = events.lengths.cumsum(0).repeat_interleave(events.lengths)
-        left = ends - 1 - torch.arange(events.events)  # events that follow in the same view
-        costs, asked = [], 0
+        left = ends - 1 - torch.arange(events.events)  # number of later events in the same view
+        costs: list[Tensor] = []
+        counted = 0
         for step, ahead in enumerate(self.ahead, 1):
-            places = (left >= step).nonzero()[:, 0]
-            places = to_device_async(places[torch.randperm(len(places))[: self.max_events]], events.device)
-            found = places + step
-            queries = all_gather_with_grad(ahead(take_rows(states, places)))
-            keys = all_gather_with_grad(self.to_key(take_rows(states, found)[:, : self.event_size]))
-            cost = self._step(
-                queries, keys, all_gather_with_grad(clients[found]), all_gather_with_grad(events.time[found])
-            )
-            costs.append(cost / len(queries) if len(queries) else nothing(self))
-            asked += len(queries) > 0
-        return torch.stack(costs).sum() / max(1, asked)
+            anchors = (left >= step).nonzero()[:, 0]
+            anchors = to_device_async(anchors[torch.randperm(len(anchors))[: self.max_events]], events.device)
+            targets = anchors + step
+            queries = all_gather_with_grad(ahead(take_rows(states, anchors)))
+            keys = all_gather_with_grad(self.to_key(take_rows(states, targets)[:, : self.event_size]))
+            target_clients = all_gather_with_grad(clients[targets])
+            target_times = all_gather_with_grad(events.time[targets])
+            cost = self._step(queries, keys, target_clients, target_times)
+            costs.append(cost / len(queries) if len(queries) else zero_loss(self))
+            counted += len(queries) > 0
+        return torch.stack(costs).sum() / max(1, counted)
 
     def _step(self, queries: Tensor, keys: Tensor, clients: Tensor, times: Tensor) -> Tensor:
-        """The summed cost of (P, D) predictions of (P, D) events of these clients and times."""
-        own = clients.unsqueeze(0) == clients.unsqueeze(1)
-        negative = ~(own if self.others_only else own & (times.unsqueeze(0) == times.unsqueeze(1)))
+        """Sum the costs of (P, D) predictions of (P, D) events with these clients and times."""
+        same_client = clients.unsqueeze(0) == clients.unsqueeze(1)
+        negative = ~(same_client if self.others_only else same_client & (times.unsqueeze(0) == times.unsqueeze(1)))
         with torch.autocast(queries.device.type, enabled=False):
             query, key = F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1)
             scores = query @ key.t() / self.temperature
-            found = scores.diagonal()
-            return (torch.logaddexp(found, masked_logsumexp(scores, negative)) - found).sum()
+            positive = scores.diagonal()
+            return (torch.logaddexp(positive, masked_logsumexp(scores, negative)) - positive).sum()

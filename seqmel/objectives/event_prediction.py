@@ -1,11 +1,4 @@
-"""Event prediction: from the vector of one view, what the events of another view of the same client are.
-
-The distributed bag of words of paragraph vectors (Le, Mikolov, arXiv 1405.4053, section 2.3) with events for words: the
-loss is the mean negative log-likelihood of the events of the next view of the same client, under what a decoder makes of
-the vector; every view counts the same, however long. Where a contrastive part keeps what tells clients apart, this one
-keeps what their events are like, and it goes on teaching when clients are told apart without a mistake. The two
-together follow MLEM (arXiv 2401.15935) and CMLM + CoLES (arXiv 2408.09995), in a form for any encoder and pooling.
-"""
+"""Event prediction: predict the events of one view from the vector of another view."""
 
 from __future__ import annotations
 
@@ -20,12 +13,19 @@ __all__ = ["EventPrediction"]
 
 
 class EventPrediction(nn.Module):
-    """See the module's text.
+    """Predicts the events of the next view of a client from the vector of a view.
+
+    The distributed bag of words of paragraph vectors (Le, Mikolov, arXiv 1405.4053, section 2.3),
+    with events for words. The loss is the negative log-likelihood of the events of the next view,
+    averaged over the events of a view and then over views. A contrastive part keeps what
+    distinguishes clients. This part keeps what their events are like, and still learns when clients
+    are distinguished without error. Together they follow MLEM (arXiv 2401.15935) and CMLM + CoLES
+    (arXiv 2408.09995), for any encoder and pooling.
 
     Args:
-        vocabulary: names the features that are foretold.
-        embedding_size: width of the encoder's vectors.
-        head_size: width of the decoder's inner layer.
+        vocabulary: Names the predicted features.
+        embedding_size: Width of the encoder's vectors.
+        head_size: Width of the decoder's hidden layer.
     """
 
     def __init__(self, vocabulary: Vocabulary, *, embedding_size: int, head_size: int = 256) -> None:
@@ -33,7 +33,7 @@ class EventPrediction(nn.Module):
         self.decoder = EventDecoder(vocabulary, input_size=embedding_size, hidden_size=head_size)
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """The loss of a batch, a scalar in nats an event. A view with no other of its client foretells itself."""
+        """Compute the loss of a batch, in nats per event. A single view predicts its own events."""
         events = encoded.batch.sequences
         view = events.sequence_index
         costs = self.decoder.costs(encoded.vectors, encoded.batch.others[view], events)

@@ -1,8 +1,4 @@
-"""Masked events: some events of a view are hidden, and their features are foretold from what the encoder makes of the rest.
-
-Masked language modelling (Devlin et al., BERT, arXiv 1810.04805) over whole events: of a hidden event the encoder sees
-the time and a learnt stand-in for the rest, so the time is not asked for. As in CMLM + CoLES (arXiv 2408.09995) it goes well beside a contrastive part.
-"""
+"""Masked events: predict the features of masked events from the rest of the view."""
 
 from __future__ import annotations
 
@@ -20,14 +16,18 @@ __all__ = ["MaskedEvents"]
 
 
 class MaskedEvents(nn.Module):
-    """See the module's text.
+    """Masked language modelling (Devlin et al., BERT, arXiv 1810.04805) over whole events.
+
+    The encoder sees the time of a masked event, and a trained mask embedding in place of its
+    features. So the time is not predicted. CMLM + CoLES (arXiv 2408.09995) combines it with a
+    contrastive part.
 
     Args:
-        vocabulary: names the features that are foretold.
-        event_size: width of the event encoder.
-        state_size: width of the encoder's states.
-        share: share of the events that is hidden.
-        head_size: width of the decoder's inner layer.
+        vocabulary: Names the predicted features.
+        event_size: Width of the event encoder.
+        state_size: Width of the encoder's states.
+        mask_ratio: Fraction of the events that is masked.
+        head_size: Width of the decoder's hidden layer.
     """
 
     def __init__(
@@ -41,14 +41,16 @@ class MaskedEvents(nn.Module):
     ) -> None:
         super().__init__()
         self.decoder = EventDecoder(vocabulary, input_size=state_size, hidden_size=head_size, time=False)
-        self.stand_in = nn.Parameter(torch.randn(event_size) * 0.1)
+        self.mask_embedding = nn.Parameter(torch.randn(event_size) * 0.1)
         self.mask_ratio = mask_ratio
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """The loss of a batch, a scalar in nats a hidden event; at least one event is hidden."""
+        """Compute the loss of a batch, in nats per masked event. At least one event is masked."""
         events = encoded.batch.sequences
         count = max(1, round(self.mask_ratio * events.events))
-        hidden = to_device_async(torch.randperm(events.events)[:count].sort().values, events.device)
-        states = take_rows(encoded.encoder.states(events, hidden=hidden, stand_in=self.stand_in), hidden)
-        rows = torch.arange(len(hidden), device=events.device)
-        return all_reduce_mean(self.decoder.costs(states, rows, events.take(hidden)).sum(), len(hidden))
+        masked = torch.randperm(events.events)[:count].sort().values
+        masked = to_device_async(masked, events.device)
+        states = encoded.encoder.states(events, masked=masked, mask_embedding=self.mask_embedding)
+        rows = torch.arange(len(masked), device=events.device)
+        costs = self.decoder.costs(take_rows(states, masked), rows, events.take(masked))
+        return all_reduce_mean(costs.sum(), len(masked))

@@ -1,9 +1,4 @@
-"""Matryoshka: a loss on the vector and on beginnings of it, so that these are of use alone.
-
-Matryoshka representation learning (Kusupati et al., NeurIPS 2022, arXiv 2205.13147, equation 1): the loss L(W_m; z[:m]) is
-taken for each nested size m with a head of its own, and averaged with equal weights. The average rather than the sum keeps
-the weights of the parts of an objective comparable.
-"""
+"""Matryoshka: a loss on the vector and on its prefixes, so that these are usable embeddings."""
 
 from __future__ import annotations
 
@@ -18,11 +13,15 @@ __all__ = ["Matryoshka"]
 
 
 class Matryoshka(nn.Module):
-    """A part of an objective, once for each size of the vector.
+    """One copy of a part of an objective for each nested size of the vector.
+
+    Matryoshka representation learning (Kusupati et al., NeurIPS 2022, arXiv 2205.13147, equation
+    1): the loss L(W_m; z[:m]) has a head of its own for each size m. The losses are averaged. The
+    sum would change the weight of the part relative to the others.
 
     Args:
-        part: makes the part for vectors of so many numbers.
-        sizes: all nested sizes, that of the whole vector included.
+        part: Builds the part for vectors of a given size.
+        sizes: All nested sizes, including that of the whole vector.
     """
 
     def __init__(self, part: Callable[[int], nn.Module], sizes: Sequence[int]) -> None:
@@ -31,12 +30,12 @@ class Matryoshka(nn.Module):
         self.parts = nn.ModuleList(part(size) for size in self.sizes)
 
     @property
-    def figures(self) -> dict[str, Tensor]:
-        """Those of the part that has the whole vector; see `MetricLoss`."""
-        found: dict[str, Tensor] = getattr(self.parts[-1], "figures", {})
+    def statistics(self) -> dict[str, Tensor]:
+        """Return the statistics of the part for the whole vector, see `MetricLoss`."""
+        found: dict[str, Tensor] = getattr(self.parts[-1], "statistics", {})
         return found
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """The mean of the losses, a scalar."""
+        """Compute the mean of the losses, a scalar."""
         losses = [part(encoded.prefix(size)) for part, size in zip(self.parts, self.sizes, strict=True)]
         return torch.stack(losses).mean()

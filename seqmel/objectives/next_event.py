@@ -1,12 +1,6 @@
-"""Next event: from what is known after each event of a view, the features of the event that follows it, and how soon.
+"""Next event.
 
-Autoregressive prediction, as language models are trained (Radford et al., 2018), over the features of events. It takes
-an encoder that looks back only. With h_t the state after event t, x_t the features and t_t the time of event t, the loss is
-
-    L = mean over t of  -log p(x_(t+1) | h_t) - log p(bin of log(1 + t_(t+1) - t_t) | h_t),
-
-the time to the next event in fourteen bins of its robust scale, and one for two events at the same time (a discrete form
-of neural point processes: Du et al., KDD 2016).
+Predict the features and the time of the next event from the state after each event.
 """
 
 from __future__ import annotations
@@ -25,14 +19,22 @@ __all__ = ["NextEvent"]
 
 
 class NextEvent(nn.Module):
-    """See the module's text.
+    """Autoregressive prediction of events, as language models are trained (Radford et al., 2018).
+
+    The encoder must be causal. With h_t the state after event t, x_t its features and t_t its time,
+
+        L = mean over t of  -log p(x_(t+1) | h_t) - log p(bin of log(1 + t_(t+1) - t_t) | h_t).
+
+    The time to the next event has fourteen bins on its robust scale, and one for a gap of zero.
+    This is a discrete form of neural point processes (Du et al., KDD 2016).
 
     Args:
-        vocabulary: names the features that are foretold.
-        state_size: width of the encoder's states.
-        head_size: width of the decoder's inner layer.
-        views: how many views of each client are learnt from; None takes all.
-        max_events: how many randomly chosen events of a batch are predicted at most; a wide vocabulary costs memory.
+        vocabulary: Names the predicted features.
+        state_size: Width of the encoder's states.
+        head_size: Width of the decoder's hidden layer.
+        views: Number of views per client that are used. None uses all.
+        max_events: Maximum number of random target events per batch. A large vocabulary needs
+            memory.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class NextEvent(nn.Module):
         self.max_events = max_events
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """The loss of a batch, a scalar in nats an event; zero where no view has two events."""
+        """Compute the loss of a batch, in nats per event. It is zero if no view has two events."""
         events, states = encoded.first_views(self.views)
         first = torch.zeros(events.events, dtype=torch.bool)
         begins = events.lengths.cumsum(0) - events.lengths

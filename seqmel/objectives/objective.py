@@ -1,4 +1,4 @@
-"""The objective of a training: one part, or several with weights, over the same views of the same batch."""
+"""The training objective: a weighted sum of parts over the same views of a batch."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ __all__ = ["Objective"]
 
 
 class Objective(nn.Module):
-    """Draws the views of a batch, and asks each part for its loss.
+    """Draws the views of a batch and computes the loss of each part.
 
     Args:
-        config: names the parts and their options; settled, so that the slices have lengths.
-        vocabulary: of the events.
-        encoder: that is to learn.
-        codes: for each part that learns from labels, by its name, the class of each client of the set, see `Labelled`.
+        config: Names the parts and their options, with all automatic options resolved.
+        vocabulary: The vocabulary of the events.
+        encoder: The encoder that is trained.
+        codes: The class of each client for each part that learns from labels, see `LabelledPart`.
 
     Attributes:
-        share_done: how much of the training is done, 0 to 1, set by whoever trains; margins that grow follow it.
+        progress: Training progress in [0, 1], set by the training loop. Annealed margins use it.
     """
 
     def __init__(
@@ -75,31 +75,33 @@ class Objective(nn.Module):
         self.weights: dict[str, float] = {options.name: options.weight for options in config.objective}
 
     def draw(self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator) -> ViewBatch:
-        """The views of a batch of clients (positions, int64), gathered where the events lie.
+        """Draw and gather the views of a batch of clients (positions, int64).
 
-        Where several processes train together, each draws those of all clients and gathers those of its share.
+        In distributed training each rank draws the views of all clients and gathers those of its
+        shard.
         """
         times = sequences.times(clients) if self.views.needs_times else None
-        views = of_clients(self.views.draw(clients, sequences.lengths[clients], generator, times), local_shard(clients))
+        drawn = self.views.draw(clients, sequences.lengths[clients], generator, times)
+        views = of_clients(drawn, local_shard(clients))
         return ViewBatch.of(sequences.gather(views.clients, views.starts, views.lengths, views.events), views.clients)
 
     def seed(self, number: int, device: torch.device | str) -> None:
-        """Let chance among what all processes look at hang on a number alone: see `CoLES.seed`."""
+        """Seed the random mining identically on all ranks, see `CoLES.seed`."""
         for part in self.modules():
             if isinstance(part, CoLES):
                 part.seed(number, device)
 
     def losses(self, encoder: SequenceEncoder, batch: ViewBatch) -> dict[str, Tensor]:
-        """The loss of each part, a float32 scalar, before its weight."""
+        """Compute the loss of each part, a float32 scalar, before its weight is applied."""
         encoded = Encoded(encoder, batch, progress=self.progress)
         return {name: part(encoded) for name, part in self.parts.items()}
 
-    def figures(self) -> dict[str, Tensor]:
-        """What else is worth watching of the batch that the losses were last asked for: scalars without gradient."""
-        return {name: value for part in self.parts.values() for name, value in getattr(part, "figures", {}).items()}
+    def statistics(self) -> dict[str, Tensor]:
+        """Return the statistics of the last batch: scalars without gradient."""
+        return {name: value for part in self.parts.values() for name, value in getattr(part, "statistics", {}).items()}
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
-        """The weighted sum, which is what is learnt from."""
+        """Compute the weighted sum of the losses."""
         return torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
 
 
@@ -110,7 +112,8 @@ def _part(
     encoder: SequenceEncoder,
     codes: Mapping[str, Tensor],
 ) -> nn.Module:
-    own = options.model_dump(exclude={"name", "weight", "labels", "target"})  # named as the arguments of the part
+    # The other options are named like the arguments of the part.
+    own = options.model_dump(exclude={"name", "weight", "labels", "target"})
     states: dict[str, Any] = {"state_size": encoder.state_size}
     vectors: dict[str, Any] = {"embedding_size": encoder.vector_size}
     of_events: dict[str, Any] = {"event_size": encoder.events.output_size}
@@ -138,7 +141,7 @@ def _part(
 
 
 def _nested(config: Config, encoder: SequenceEncoder, part: Callable[[int], nn.Module]) -> nn.Module:
-    """A part that learns from vectors: of the whole vector, or of each nested size of it too."""
+    """Build a part that learns from vectors: once, or for each nested size."""
     if not config.matryoshka:
         return part(encoder.vector_size)
     return Matryoshka(part, (*config.matryoshka, encoder.vector_size))

@@ -1,4 +1,4 @@
-"""What several objectives need: parts of views as sequences of their own, views of other clients, and a loss of nothing."""
+"""Shared by several objectives: subsequences of views, views of other clients, heads."""
 
 from __future__ import annotations
 
@@ -8,55 +8,55 @@ from torch import Tensor, nn
 from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.nn.encoder import SequenceEncoder
 
-__all__ = ["answer_head", "nothing", "rows_of_runs", "runs", "vectors_of_runs", "views_of_others"]
+__all__ = ["embed_subsequences", "mlp_head", "sample_other_views", "subsequence_rows", "subsequences", "zero_loss"]
 
 
-def answer_head(size: int, head_size: int, *, answers: int = 1) -> nn.Sequential:
-    """(R, size) -> (R, answers), the log-odds of one answer or the logits of several: a small network with one layer between."""
-    return nn.Sequential(nn.LayerNorm(size), nn.Linear(size, head_size), nn.GELU(), nn.Linear(head_size, answers))
+def mlp_head(size: int, head_size: int, *, outputs: int = 1) -> nn.Sequential:
+    """Build a network with one hidden layer: (R, size) -> (R, outputs)."""
+    return nn.Sequential(nn.LayerNorm(size), nn.Linear(size, head_size), nn.GELU(), nn.Linear(head_size, outputs))
 
 
-def nothing(part: nn.Module) -> Tensor:
-    """Zero, with zero gradient for the first weights of a part: the loss of a batch in which there is nothing to ask."""
+def zero_loss(part: nn.Module) -> Tensor:
+    """Return zero with zero gradients: the loss of a batch without targets."""
     return next(part.parameters()).float().sum() * 0.0
 
 
-def rows_of_runs(starts: Tensor, lengths: Tensor) -> Tensor:
-    """(E',) int64: the numbers of the events of runs, one run after the other; see `runs`."""
+def subsequence_rows(starts: Tensor, lengths: Tensor) -> Tensor:
+    """Return (E',) int64, the events of the subsequences in order, see `subsequences`."""
     before = lengths.cumsum(0) - lengths
     return torch.arange(int(lengths.sum())) + torch.repeat_interleave(starts - before, lengths)
 
 
-def runs(events: SequenceBatch, starts: Tensor, lengths: Tensor) -> SequenceBatch:
-    """R runs of a batch's events as sequences of their own; what was before a run is not known of it.
+def subsequences(events: SequenceBatch, starts: Tensor, lengths: Tensor) -> SequenceBatch:
+    """Cut R subsequences from the events of a batch. The time of the event before them is unknown.
 
     Args:
         events: E events.
-        starts: (R,) int64 on the host, the number of the first event of each run among all events of the batch.
-        lengths: (R,) int64 on the host, events of each run.
+        starts: (R,) int64 on the host, the first event of each subsequence.
+        lengths: (R,) int64 on the host, the number of events of each.
     """
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    taken = events.take(to_device_async(rows_of_runs(starts, lengths), events.device))
+    taken = events.take(to_device_async(subsequence_rows(starts, lengths), events.device))
     return SequenceBatch(taken.columns, taken.time, to_device_async(offsets, events.device), lengths)
 
 
-def vectors_of_runs(encoder: SequenceEncoder, events: SequenceBatch, starts: Tensor, lengths: Tensor) -> Tensor:
-    """(R, D) the vectors of runs, see `runs`."""
-    cut = runs(events, starts, lengths)
+def embed_subsequences(encoder: SequenceEncoder, events: SequenceBatch, starts: Tensor, lengths: Tensor) -> Tensor:
+    """Compute the vectors (R, D) of subsequences, see `subsequences`."""
+    cut = subsequences(events, starts, lengths)
     return encoder.encode(cut).float()
 
 
-def views_of_others(clients: Tensor, views: Tensor) -> Tensor:
-    """For each of these views (numbers, on the host) a random view of another client, any of them equally likely.
+def sample_other_views(clients: Tensor, views: Tensor) -> Tensor:
+    """Draw a view of another client for each of these views, uniformly.
 
     Args:
-        clients: (S,) on the host, whose each view is; those of one client stand together.
-        views: (R,) int64, sorted, of at least two clients.
+        clients: (S,) on the host, the client of each view. Views of one client are consecutive.
+        views: (R,) int64 on the host, sorted, of at least two clients.
 
     Returns:
-        (R,) int64, numbers from among `views`.
+        (R,) int64, elements of `views`.
     """
-    _, run, counts = torch.unique_consecutive(clients[views], return_inverse=True, return_counts=True)
-    after = counts.cumsum(0)[run]
-    step = (torch.rand(len(views), dtype=torch.float64) * (len(views) - counts[run])).long()
+    _, client_index, counts = torch.unique_consecutive(clients[views], return_inverse=True, return_counts=True)
+    after = counts.cumsum(0)[client_index]
+    step = (torch.rand(len(views), dtype=torch.float64) * (len(views) - counts[client_index])).long()
     return views[(after + step) % len(views)]

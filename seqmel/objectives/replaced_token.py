@@ -1,14 +1,4 @@
-"""Replaced-token detection: some features of some events are swapped for those of other events, and each event is asked.
-
-Clark, Luong, Le, Manning: ELECTRA, pre-training text encoders as discriminators rather than generators (ICLR 2020, arXiv
-2003.10555, equation of L_Disc): with x' the corrupted events and D the discriminator on the state of each,
-
-    L = mean over all events of the binary cross-entropy between D(x', t) and "event t was changed".
-
-In place of a trained generator, values come from other events of the batch, so that each feature alone is as likely as ever:
-what gives a change away is what goes together in an event and what is usual in a sequence. As in the paper an event that
-was given the values it had already counts as unchanged. Times stay as they are.
-"""
+"""Replaced-token detection: find the events whose features were replaced."""
 
 from __future__ import annotations
 
@@ -21,56 +11,70 @@ from torch.nn import functional as F
 from seqmel.core.distributed import all_reduce_mean
 from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.objectives.encoded import Encoded
-from seqmel.objectives.parts import answer_head, nothing
+from seqmel.objectives.parts import mlp_head, zero_loss
 
 __all__ = ["ReplacedToken", "corrupted"]
 
 
-def corrupted(events: SequenceBatch, share: float, feature_fraction: float) -> tuple[SequenceBatch, Tensor]:
-    """A batch with swapped features, and (E,) bool: which events are not what they were.
+def corrupted(events: SequenceBatch, corrupt_ratio: float, feature_fraction: float) -> tuple[SequenceBatch, Tensor]:
+    """Replace features of some events by those of other events.
 
     Args:
-        events: two events at least; they are left as they are.
-        share: share of the events that get values of another one; at least one does.
-        feature_fraction: chance of each feature of such an event to be swapped; one always is.
+        events: At least two events. They are not modified.
+        corrupt_ratio: Fraction of the events that get features of another event, at least one
+            event.
+        feature_fraction: Probability that a feature of such an event is replaced. One always is.
+
+    Returns:
+        The corrupted batch, and (E,) bool: which events have changed.
     """
-    count = max(1, round(share * events.events))
+    count = max(1, round(corrupt_ratio * events.events))
     chosen = torch.randperm(events.events)[:count]
-    donors = (chosen + torch.randint(1, events.events, (count,))) % events.events  # any event but itself
-    swapped = torch.rand(count, len(events.columns)) < feature_fraction
-    swapped[torch.arange(count), torch.randint(len(events.columns), (count,))] = True
+    # An offset below E never gives the event itself.
+    donors = (chosen + torch.randint(1, events.events, (count,))) % events.events
+    replaced = torch.rand(count, len(events.columns)) < feature_fraction
+    replaced[torch.arange(count), torch.randint(len(events.columns), (count,))] = True
     changed = torch.zeros(events.events, dtype=torch.bool, device=events.device)
     columns = {}
     for i, (name, values) in enumerate(events.columns.items()):
-        into, giver = (to_device_async(x[swapped[:, i]], events.device) for x in (chosen, donors))
-        columns[name] = values.index_copy(0, into, values.index_select(0, giver))
+        receivers = to_device_async(chosen[replaced[:, i]], events.device)
+        givers = to_device_async(donors[replaced[:, i]], events.device)
+        columns[name] = values.index_copy(0, receivers, values.index_select(0, givers))
         same = (columns[name] == values) | (columns[name].isnan() & values.isnan())
         changed |= ~same
     return dataclasses.replace(events, columns=columns), changed
 
 
 class ReplacedToken(nn.Module):
-    """See the module's text.
+    """Detects corrupted events (Clark, Luong, Le, Manning: ELECTRA, ICLR 2020, arXiv 2003.10555).
+
+    With x' the corrupted events and D the discriminator on the state of each (equation of L_Disc),
+
+        L = mean over all events of the binary cross-entropy between D(x', t) and "event t changed".
+
+    There is no trained generator. Values come from other events of the batch, so each feature has
+    its usual distribution, and only combinations within an event or a sequence reveal a change. As
+    in the paper, an event that gets its own values counts as unchanged. Times are never replaced.
 
     Args:
-        state_size: width of the encoder's states.
-        share: share of the events that are corrupted.
-        feature_fraction: chance of each feature of such an event to be swapped.
-        head_size: width of the discriminator's inner layer.
+        state_size: Width of the encoder's states.
+        corrupt_ratio: Fraction of the events that are corrupted.
+        feature_fraction: Probability that a feature of such an event is replaced.
+        head_size: Width of the discriminator's hidden layer.
     """
 
     def __init__(
         self, *, state_size: int, corrupt_ratio: float = 0.15, feature_fraction: float = 0.5, head_size: int = 256
     ) -> None:
         super().__init__()
-        self.head = answer_head(state_size, head_size)
+        self.head = mlp_head(state_size, head_size)
         self.corrupt_ratio = corrupt_ratio
         self.feature_fraction = feature_fraction
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """The loss of a batch, a scalar in nats an event; zero where there are not two events."""
+        """Compute the loss of a batch, in nats per event. It is zero with fewer than two events."""
         if encoded.batch.sequences.events < 2:
-            return all_reduce_mean(nothing(self), 0)
+            return all_reduce_mean(zero_loss(self), 0)
         events, changed = corrupted(encoded.batch.sequences, self.corrupt_ratio, self.feature_fraction)
         scores = self.head(encoded.encoder.states(events))[:, 0].float()
         costs = F.binary_cross_entropy_with_logits(scores, changed.float(), reduction="sum")

@@ -1,14 +1,4 @@
-"""Supervised contrastive learning with labels for some clients: views of clients of one class together, of others apart.
-
-Khosla et al.: Supervised contrastive learning (NeurIPS 2020, arXiv 2004.11362, equation 2), over the views of those clients of
-the batch that have a label: with s the cosine similarity of projected vectors divided by the temperature, and P(i) the other
-labelled views of i's class, its own client's among them,
-
-    L = mean over labelled i of  -1 / |P(i)| * sum over p in P(i) of ( s(i, p) - log sum over labelled k != i of exp s(i, k) ).
-
-Views without a label are neither positives nor negatives here, since their class is not known; they learn from the other parts
-of the objective, such as `coles`, with which this one is meant to go.
-"""
+"""Supervised contrastive learning on clients with a label, beside the other parts."""
 
 from __future__ import annotations
 
@@ -16,21 +6,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.objectives.labelled import Labelled
+from seqmel.objectives.labelled import LabelledPart
 from seqmel.objectives.losses.pairs import masked_mean
 from seqmel.objectives.losses.supcon import costs_of_rows
 
 __all__ = ["SupervisedContrastive"]
 
 
-class SupervisedContrastive(Labelled):
-    """See the module's text.
+class SupervisedContrastive(LabelledPart):
+    """Pulls views of one class together (Khosla et al., NeurIPS 2020, arXiv 2004.11362, equation
+    2).
+
+    With s the cosine similarity of projected vectors divided by the temperature, and P(i) the other
+    labelled views of the class of view i, including those of its own client,
+
+        L = mean over labelled i of
+            -1 / |P(i)| * sum over p in P(i) of ( s(i, p) - log sum over labelled k != i of exp s(i,
+            k) ).
+
+    Views without a label are neither positives nor negatives. They need another part, such as
+    `coles`.
 
     Args:
-        codes: see `Labelled`.
-        embedding_size: width of the encoder's vectors.
-        head_size: width of the projection head, which is this part's own.
-        temperature: what similarities are divided by.
+        codes: See `LabelledPart`.
+        embedding_size: Width of the encoder's vectors.
+        head_size: Width of the projection head of this part.
+        temperature: Divides the similarities.
     """
 
     def __init__(self, codes: Tensor, *, embedding_size: int, head_size: int = 128, temperature: float = 0.1) -> None:
@@ -39,7 +40,8 @@ class SupervisedContrastive(Labelled):
         self.temperature = temperature
 
     def loss(self, outputs: Tensor, codes: Tensor) -> Tensor:
-        """See `Labelled`; zero where no class has two views."""
+        """Compute the loss, see `LabelledPart.loss`. It is zero if no class has two views."""
+
         vectors = F.normalize(outputs, dim=1)
         similarity = vectors @ vectors.t() / self.temperature
         known = codes >= 0

@@ -106,7 +106,7 @@ class TrainingModule(lightning.LightningModule):
         losses = self.objective.losses(self.encoder, batch)
         loss = self.objective.total(losses)
         parts = {f"loss_{name}": part.detach() for name, part in losses.items()} if len(losses) > 1 else {}
-        self.losses.add({"loss": loss.detach()} | parts | self.objective.figures())
+        self.losses.add({"loss": loss.detach()} | parts | self.objective.statistics())
         return loss
 
     def validation_step(self, batch: ViewBatch, _: int) -> None:

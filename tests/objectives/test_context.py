@@ -20,7 +20,7 @@ from seqmel.objectives.cpc import CPC
 from seqmel.objectives.masked_events import MaskedEvents
 from seqmel.objectives.next_event import NextEvent
 from seqmel.objectives.next_sequence import NextSequence
-from seqmel.objectives.parts import runs, views_of_others
+from seqmel.objectives.parts import sample_other_views, subsequences
 from seqmel.objectives.replaced_token import ReplacedToken, corrupted
 from seqmel.objectives.sequence_order import SequenceOrder
 
@@ -143,7 +143,7 @@ def test_next_sequence_is_what_its_equation_says(kind: str) -> None:
     torch.manual_seed(4)
     found = asked(Encoded(encoder, batch))
     torch.manual_seed(4)
-    others = dict(zip(able.tolist(), views_of_others(CLIENTS, able).tolist(), strict=True))
+    others = dict(zip(able.tolist(), sample_other_views(CLIENTS, able).tolist(), strict=True))
     torch.testing.assert_close(found, slow_next(asked, encoder, batch, others), rtol=1e-4, atol=1e-5)
 
 
@@ -247,7 +247,7 @@ def test_of_a_hidden_event_what_is_shown_is_not_asked_for() -> None:
 
 def test_runs_are_parts_of_the_views() -> None:
     batch = batch_of([5, 9])
-    cut = runs(batch, torch.tensor([1, 7, 5]), torch.tensor([3, 2, 4]))
+    cut = subsequences(batch, torch.tensor([1, 7, 5]), torch.tensor([3, 2, 4]))
     assert cut.offsets.tolist() == [0, 3, 5, 9]
     for number, (begin, end) in enumerate([(1, 4), (7, 9), (5, 9)]):
         alone = part(cut, number)
@@ -258,7 +258,7 @@ def test_runs_are_parts_of_the_views() -> None:
 def test_a_view_of_another_client_is_of_another_client_and_any_of_them() -> None:
     able, pairs = torch.tensor([0, 1, 2, 3, 5]), set()
     for _ in range(80):
-        chosen = views_of_others(CLIENTS, able)
+        chosen = sample_other_views(CLIENTS, able)
         assert (CLIENTS[chosen] != CLIENTS[able]).all()
         pairs |= set(zip(able.tolist(), chosen.tolist(), strict=True))
     assert pairs == {(i, j) for i in able.tolist() for j in able.tolist() if CLIENTS[i] != CLIENTS[j]}

@@ -20,7 +20,7 @@ from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, ViewBatch
 from seqmel.objectives.classification import Classification
-from seqmel.objectives.labelled import Labelled
+from seqmel.objectives.labelled import LabelledPart
 from seqmel.objectives.losses import SupConLoss
 from seqmel.objectives.supervised_contrastive import SupervisedContrastive
 from seqmel.training.fit import fit
@@ -37,7 +37,7 @@ KNOWN, CLASSES = torch.tensor([0, 1, 5, 6, 7]), torch.tensor([1, 1, 0, 1, 1])
 BOTH = pytest.mark.parametrize("name", ["supervised_contrastive", "classification"])
 
 
-def made(name: str, codes: Tensor = CODES, **options: Any) -> tuple[Labelled, Encoded]:
+def made(name: str, codes: Tensor = CODES, **options: Any) -> tuple[LabelledPart, Encoded]:
     torch.manual_seed(0)
     encoder = SequenceEncoder(tiny_config(), vocabulary_of()).eval()
     batch = ViewBatch.of(batch_of([5, 9, 2, 7, 4, 6, 3, 8]), CLIENTS)

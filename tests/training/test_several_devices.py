@@ -32,7 +32,7 @@ from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective, next_sequence, replaced_token
 from seqmel.objectives.losses import LOSSES
 from seqmel.objectives.miners import MINERS
-from seqmel.objectives.parts import views_of_others
+from seqmel.objectives.parts import sample_other_views
 from seqmel.objectives.replaced_token import corrupted
 from seqmel.training.batches import settle
 from seqmel.training.offline import OfflineMining
@@ -87,11 +87,11 @@ def same_others(clients: Tensor, views: Tensor) -> Tensor:
 
 def learnt(options: dict[str, Any]) -> dict[str, Any]:
     """Losses of two steps, the gradient of the second averaged over ranks, and what the memory holds."""
-    replaced_token.corrupted, next_sequence.views_of_others = same_swaps, same_others
+    replaced_token.corrupted, next_sequence.sample_other_views = same_swaps, same_others
     try:
         return _learnt(options)
     finally:
-        replaced_token.corrupted, next_sequence.views_of_others = corrupted, views_of_others
+        replaced_token.corrupted, next_sequence.sample_other_views = corrupted, sample_other_views
 
 
 def _learnt(options: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class MetricLoss(nn.Module):
     Attributes:
         takes: what it is given besides the embeddings; see the module's text.
         unit: whether the embeddings have to be unit vectors.
-        figures: what is worth watching of the batch that the loss has seen last, scalars without gradient: where pairs or
+        statistics: what is worth watching of the batch that the loss has seen last, scalars without gradient: where pairs or
             triplets are mined, by a miner or by the loss, the loss itself says little. `active` is the share of the negatives
             or triplets that cost something, `mined_positive_distance` and `mined_negative_distance` the mean distances of
             those that were chosen.
@@ -44,7 +44,7 @@ class MetricLoss(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.figures: dict[str, Tensor] = {}
+        self.statistics: dict[str, Tensor] = {}
 
     def set_progress(self, share: float) -> None:
         """Told before each step how much of the training is done, 0 to 1; for losses that change on the way."""

@@ -11,9 +11,9 @@ from seqmel.objectives.losses.base import MetricLoss, Takes, precisely
 from seqmel.objectives.losses.pairs import (
     Pairs,
     distances_of_cosines,
-    figures_of,
     masked_mean,
     mined_sums,
+    mining_statistics,
     similarities,
 )
 
@@ -72,6 +72,6 @@ class BinomialDevianceLoss(MetricLoss):
         alike = similarities(embeddings, positives.first, positives.second) - self.beta
         unlike = similarities(embeddings, negatives.first, negatives.second) - self.beta
         near, far = (distances_of_cosines(s.detach() + self.beta) for s in (alike, unlike))
-        self.figures = figures_of(mined_sums(unlike > 0, negatives.real, near, positives.real, far, negatives.real))
+        self.statistics = mining_statistics(mined_sums(unlike > 0, negatives.real, near, positives.real, far, negatives.real))
         pull = masked_mean(F.softplus(-self.alpha * alike), positives.real)
         return pull + masked_mean(F.softplus(self.alpha * self.negative_cost * unlike), negatives.real)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
-from seqmel.objectives.losses.pairs import Pairs, distances, figures_of, masked_mean, mined_sums
+from seqmel.objectives.losses.pairs import Pairs, distances, masked_mean, mined_sums, mining_statistics
 
 __all__ = ["ContrastiveLoss"]
 
@@ -77,7 +77,7 @@ class ContrastiveLoss(GrowingMargin):
         first, second = (torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True))
         apart, of_one = distances(embeddings, first, second), len(positives.first)  # all by one product
         pull, push = apart[:of_one] - self.positive_margin, self.margin - apart[of_one:]
-        self.figures = figures_of(
+        self.statistics = mining_statistics(
             mined_sums(push > 0, negatives.real, apart[:of_one], positives.real, apart[of_one:], negatives.real)
         )
         return self._reduce(pull, positives.real) + self._reduce(push, negatives.real)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
-from seqmel.objectives.losses.pairs import Pairs, distances, figures_of, mined_sums
+from seqmel.objectives.losses.pairs import Pairs, distances, mined_sums, mining_statistics
 
 __all__ = ["MarginLoss"]
 
@@ -75,6 +75,6 @@ class MarginLoss(GrowingMargin):
         push = distances(embeddings, negatives.first, negatives.second)
         near, far = pull - self.beta + self.margin, self.beta - push + self.margin
         real = torch.cat([positives.real, negatives.real])
-        self.figures = figures_of(mined_sums(far > 0, negatives.real, pull, positives.real, push, negatives.real))
+        self.statistics = mining_statistics(mined_sums(far > 0, negatives.real, pull, positives.real, push, negatives.real))
         costs = torch.where(real, torch.cat([near, far]).clamp(min=0), 0.0)
         return costs.sum() / (costs > 0).sum().clamp(min=1) + self.beta_weight * self.beta * real.any()

@@ -10,10 +10,10 @@ from seqmel.objectives.losses.base import MetricLoss, precisely
 from seqmel.objectives.losses.blocks import summed_over_rows
 from seqmel.objectives.losses.pairs import (
     distances_of_cosines,
-    figures_of,
     masked_logsumexp,
     masked_sum,
     mined_sums,
+    mining_statistics,
     same_client,
 )
 
@@ -88,7 +88,7 @@ class MultiSimilarityLoss(MetricLoss):
             )
 
         total, count, *mined = summed_over_rows(part, embeddings, len(clients))
-        self.figures = figures_of(tuple(mined))
+        self.statistics = mining_statistics(tuple(mined))
         return total / count.clamp(min=1)
 
     def _informative(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:

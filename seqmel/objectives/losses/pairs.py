@@ -19,11 +19,11 @@ __all__ = [
     "distances",
     "distances_of_cosines",
     "distances_of_rows",
-    "figures_of",
     "masked_logsumexp",
     "masked_mean",
     "masked_sum",
     "mined_sums",
+    "mining_statistics",
     "neighbouring_views",
     "positive_pairs",
     "positives_of",
@@ -194,7 +194,7 @@ def masked_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 def mined_sums(
     costs: Tensor, among: Tensor, near: Tensor, near_real: Tensor, far: Tensor, far_real: Tensor
 ) -> tuple[Tensor, ...]:
-    """Sums and counts of what `figures_of` gives the means of; those of several blocks may be added up.
+    """Sums and counts of what `mining_statistics` gives the means of; those of several blocks may be added up.
 
     Args:
         costs, among: bool of one shape: what costs something, and what counts.
@@ -205,7 +205,7 @@ def mined_sums(
     return *active, *pull, *push
 
 
-def figures_of(sums: tuple[Tensor, ...]) -> dict[str, Tensor]:
+def mining_statistics(sums: tuple[Tensor, ...]) -> dict[str, Tensor]:
     """The figures of a loss over what was mined, see `MetricLoss`; from `mined_sums`."""
     names = ("active", "mined_positive_distance", "mined_negative_distance")
     means = (total / count.clamp(min=1) for total, count in zip(sums[::2], sums[1::2], strict=True))

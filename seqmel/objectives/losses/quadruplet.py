@@ -11,9 +11,9 @@ from seqmel.objectives.losses.blocks import summed_over_rows
 from seqmel.objectives.losses.pairs import (
     cross_distances,
     distances_of_rows,
-    figures_of,
     masked_sum,
     mined_sums,
+    mining_statistics,
     root,
     same_client,
 )
@@ -82,5 +82,5 @@ class QuadrupletLoss(GrowingMargin):
             return *of_both, *mined_sums(first > 0, real, near, real, far, real)
 
         total, count, other_total, other_count, *mined = summed_over_rows(part, embeddings, len(clients))
-        self.figures = figures_of(tuple(mined))
+        self.statistics = mining_statistics(tuple(mined))
         return total / count.clamp(min=1) + other_total / other_count.clamp(min=1)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
-from seqmel.objectives.losses.pairs import Triplets, distances, figures_of, masked_mean, mined_sums
+from seqmel.objectives.losses.pairs import Triplets, distances, masked_mean, mined_sums, mining_statistics
 
 __all__ = ["TripletLoss"]
 
@@ -67,6 +67,6 @@ class TripletLoss(GrowingMargin):
         pull = distances(embeddings, triplets.anchor, triplets.positive)
         push = distances(embeddings, triplets.anchor, triplets.negative)
         costs = (pull - push + self.margin).clamp(min=0)
-        self.figures = figures_of(mined_sums(costs > 0, triplets.real, pull, triplets.real, push, triplets.real))
+        self.statistics = mining_statistics(mined_sums(costs > 0, triplets.real, pull, triplets.real, push, triplets.real))
         counted = triplets.real & (costs > 0) if self.reduction == "active" else triplets.real
         return masked_mean(costs, counted)

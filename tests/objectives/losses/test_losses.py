@@ -307,15 +307,15 @@ def test_a_loss_over_what_is_mined_says_how_much_of_it_costs_and_how_far_apart_i
     monkeypatch.setattr(blocks, "_CELLS", cells)
     some_cost = {"contrastive": {"margin": 1.2}, "quadruplet": {"margin": -0.4}}
     loss, x = LOSSES[name](**some_cost.get(name, {})), vectors(name)
-    assert loss.figures == {}
+    assert loss.statistics == {}
     costs, near, far = mined(name, x)
     assert 0 < sum(costs) < len(costs)
     loss(x.requires_grad_(), *everything(loss, CLIENTS)).backward()
     expected = {"active": costs, "mined_positive_distance": near, "mined_negative_distance": far}
-    assert set(loss.figures) == set(expected)
-    assert not any(value.requires_grad for value in loss.figures.values())
+    assert set(loss.statistics) == set(expected)
+    assert not any(value.requires_grad for value in loss.statistics.values())
     for figure, values in expected.items():
-        assert float(loss.figures[figure]) == pytest.approx(sum(values) / len(values), rel=1e-6)
+        assert float(loss.statistics[figure]) == pytest.approx(sum(values) / len(values), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", MINED)
@@ -323,7 +323,7 @@ def test_where_nothing_is_mined_the_figures_are_zero(name: str) -> None:
     loss, clients = LOSSES[name](), torch.arange(5)
     nothing = {"pairs": (Pairs(*padded([], 2)),) * 2, "triplets": (Triplets(*padded([], 3)),), "batch": (clients,)}
     loss(vectors(name, clients), *nothing[loss.takes])
-    assert [float(value) for value in loss.figures.values()] == [0.0] * 3
+    assert [float(value) for value in loss.statistics.values()] == [0.0] * 3
 
 
 def test_what_takes_mined_pairs_or_triplets_or_mines_itself_is_watched() -> None:
