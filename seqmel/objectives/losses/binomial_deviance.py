@@ -72,6 +72,8 @@ class BinomialDevianceLoss(MetricLoss):
         alike = similarities(embeddings, positives.first, positives.second) - self.beta
         unlike = similarities(embeddings, negatives.first, negatives.second) - self.beta
         near, far = (distances_of_cosines(s.detach() + self.beta) for s in (alike, unlike))
-        self.statistics = mining_statistics(mined_sums(unlike > 0, negatives.real, near, positives.real, far, negatives.real))
+        self.statistics = mining_statistics(
+            mined_sums(unlike > 0, negatives.real, near, positives.real, far, negatives.real)
+        )
         pull = masked_mean(F.softplus(-self.alpha * alike), positives.real)
         return pull + masked_mean(F.softplus(self.alpha * self.negative_cost * unlike), negatives.real)

@@ -75,6 +75,8 @@ class MarginLoss(GrowingMargin):
         push = distances(embeddings, negatives.first, negatives.second)
         near, far = pull - self.beta + self.margin, self.beta - push + self.margin
         real = torch.cat([positives.real, negatives.real])
-        self.statistics = mining_statistics(mined_sums(far > 0, negatives.real, pull, positives.real, push, negatives.real))
+        self.statistics = mining_statistics(
+            mined_sums(far > 0, negatives.real, pull, positives.real, push, negatives.real)
+        )
         costs = torch.where(real, torch.cat([near, far]).clamp(min=0), 0.0)
         return costs.sum() / (costs > 0).sum().clamp(min=1) + self.beta_weight * self.beta * real.any()

@@ -67,6 +67,8 @@ class TripletLoss(GrowingMargin):
         pull = distances(embeddings, triplets.anchor, triplets.positive)
         push = distances(embeddings, triplets.anchor, triplets.negative)
         costs = (pull - push + self.margin).clamp(min=0)
-        self.statistics = mining_statistics(mined_sums(costs > 0, triplets.real, pull, triplets.real, push, triplets.real))
+        self.statistics = mining_statistics(
+            mined_sums(costs > 0, triplets.real, pull, triplets.real, push, triplets.real)
+        )
         counted = triplets.real & (costs > 0) if self.reduction == "active" else triplets.real
         return masked_mean(costs, counted)
