@@ -38,6 +38,7 @@ for command in (
     commands.retrieval,
     commands.experiment,
     commands.report,
+    commands.forget,
     commands.demo,
 ):  # in the order of the help
     app.command(cls=CommandWithOldFlags)(with_threads(command))
@@ -73,11 +74,11 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _show_renames() -> None:
-    """Show the use of an old name as a plain line, once for each name, and in the first process only."""
+    """Show warnings of seqmel's own as plain lines, once each, and in the first process only."""
     show, seen = warnings.showwarning, set[str]()
 
     def line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
-        if not issubclass(category, RenamedWarning):
+        if category.__name__ not in ("RenamedWarning", "EventsWarning"):  # the latter comes with torch
             show(message, category, *place, **options)
         elif first_process() and str(message) not in seen:
             seen.add(str(message))

@@ -8,6 +8,7 @@ from seqmel.cli.commands.evaluate import evaluate
 from seqmel.cli.commands.experiment import experiment
 from seqmel.cli.commands.export import export
 from seqmel.cli.commands.finetune import finetune
+from seqmel.cli.commands.forget import forget
 from seqmel.cli.commands.methods import methods
 from seqmel.cli.commands.predict import predict
 from seqmel.cli.commands.prepare import prepare
@@ -25,6 +26,7 @@ __all__ = [
     "experiment",
     "export",
     "finetune",
+    "forget",
     "methods",
     "predict",
     "prepare",

@@ -35,6 +35,7 @@ __all__ = [
     "places",
     "read_column",
     "read_embeddings",
+    "read_ids",
     "read_labels",
     "recognise_task",
     "to_quantities",
@@ -144,6 +145,25 @@ def named_client(labels: Table) -> str | None:
         return recognise_client(_open(labels, read=False).columns, "")
     except SchemaError:
         return None
+
+
+def read_ids(table: Table, *, client: str | None = None) -> list[str]:
+    """The ids of the clients of a table, as text; of a table of one column that column is theirs.
+
+    Raises:
+        SchemaError: no such column, or none that is recognised.
+    """
+    source = _open(table, client)
+    if client is None:
+        client = (
+            next(iter(source.columns)) if len(source.columns) == 1 else recognise_client(source.columns, source.label)
+        )
+    source.require(client, "Name the client column with --client.")
+    return [
+        text
+        for (text,) in source.rows(f"SELECT DISTINCT {ident(client)}::VARCHAR AS id FROM events ORDER BY id")
+        if text
+    ]
 
 
 def client_of_embeddings(embeddings: Table, likely: str | None = None) -> str:
