@@ -12,7 +12,7 @@ __all__ = ["Clients", "Graph"]
 
 
 class Graph:
-    """Nodes and constants in the making; values are known by name."""
+    """Nodes and constants in the making; values are known by name, those in between by one that begins with a slash."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -22,7 +22,7 @@ class Graph:
         """Add a node; gives the name of its (first) output."""
         from onnx import helper
 
-        names = [out or f"v{len(self.nodes)}"] + [f"v{len(self.nodes)}_{i}" for i in range(1, count)]
+        names = [out or f"/v{len(self.nodes)}"] + [f"/v{len(self.nodes)}_{i}" for i in range(1, count)]
         self.nodes.append(helper.make_node(kind, inputs, names, domain=domain, **how))
         return names[0]
 
@@ -30,7 +30,7 @@ class Graph:
         """A constant tensor."""
         from onnx import numpy_helper
 
-        name = f"c{len(self.constants)}"
+        name = f"/c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(value, dtype)), name))
         return name
 

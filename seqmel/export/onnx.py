@@ -7,13 +7,18 @@ Inputs, for the E events of B clients, each client's events together and in orde
     <time column>          (E,) int64     microseconds since 1970 (UTC), or the unit's number times its microseconds
     offsets                (B + 1,) int64 client b is events offsets[b] : offsets[b + 1]
 
-Output: embedding (B, D) float. The graph is written out node by node rather than traced, so that what it computes can be
+Outputs: embedding (B, D) float; and of a fine-tuned model for each target, under its name, (B, classes) float probabilities, or (B,)
+float for a quantity. The metadata of the file say which columns the inputs are, which classes the probabilities have, which version
+of seqmel wrote it and the fingerprint of the model. A column or target that is named like another input or output has `_` behind
+its name. The graph is written out node by node rather than traced, so that what it computes can be
 read here beside the module that it mirrors; a test holds the two together. Encoders none, gru and lstm.
 """
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +30,12 @@ from torch import Tensor, nn
 from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ModelError
+from seqmel.core.version import __version__
 from seqmel.data.vocabulary import CLIP, UNSEEN, NumericScale, NumericScales
 from seqmel.export.graph import Clients, Graph
 from seqmel.export.poolings import pooled
 from seqmel.model import AnyModel, Model, as_model
+from seqmel.nn.heads import CLIP as CLIP_OF_HEADS
 from seqmel.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -82,31 +89,88 @@ def build(model: Model) -> onnx.ModelProto:
         raise ModelError(
             "An ONNX file holds the poolings last, mean, max, std, log_sum and category_mean; this model has attention."
         )
-    graph = Graph()
-    embedding = _Export(model, graph).embedding()
-    graph.op("Identity", embedding, out="embedding")
-    schema, size = model.schema, model.encoder.output_size
-    inputs = [helper.make_tensor_value_info(schema.time, TensorProto.INT64, ["events"])]
-    inputs += [helper.make_tensor_value_info(n, TensorProto.STRING, ["events"]) for n in schema.categorical]
-    inputs += [helper.make_tensor_value_info(n, TensorProto.DOUBLE, ["events"]) for n in schema.numeric]
+    graph, schema, size = Graph(), model.schema, model.encoder.output_size
+    named = _names((schema.time, *schema.features, *(f"target {target.name}" for target in model.targets)))
+    graph.op("Identity", _Export(model, graph, named).embedding(), out="embedding")
+    inputs = [helper.make_tensor_value_info(named[schema.time], TensorProto.INT64, ["events"])]
+    inputs += [helper.make_tensor_value_info(named[n], TensorProto.STRING, ["events"]) for n in schema.categorical]
+    inputs += [helper.make_tensor_value_info(named[n], TensorProto.DOUBLE, ["events"]) for n in schema.numeric]
     inputs.append(helper.make_tensor_value_info("offsets", TensorProto.INT64, ["clients_plus_one"]))
     outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["clients", size])]
+    for target, value in zip(model.targets, _heads(graph, model), strict=True):
+        name = named[f"target {target.name}"]
+        graph.op("Identity", value, out=name)
+        shape = ["clients", target.size] if target.classes else ["clients"]
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     made = helper.make_model(
         helper.make_graph(graph.nodes, "seqmel", inputs, outputs, graph.constants),
         opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)],
         ir_version=_IR_VERSION, producer_name="seqmel", doc_string=__doc__ or "",
     )  # fmt: skip
     onnx.checker.check_model(made)
+    columns = {
+        "client": schema.client,
+        "time": schema.time,
+        "categorical": schema.categorical,
+        "numeric": schema.numeric,
+    }
+    targets = [{"name": t.name, "output": named[f"target {t.name}"], "classes": t.classes} for t in model.targets]
+    about = {
+        "version": __version__,
+        "fingerprint": model.fingerprint(),
+        "schema": columns,
+        "inputs": named,
+        "targets": targets,
+    }
+    helper.set_model_props(made, {f"seqmel.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in about.items()})
     return made
+
+
+def _names(wanted: Sequence[str]) -> dict[str, str]:
+    """Column, or "target" and the target -> the name of its input or output: its own, unless another one has it."""
+    found: dict[str, str] = {}
+    for key in wanted:
+        name = key.removeprefix("target ")
+        name = f"_{name}" if name.startswith("/") else name  # as the values in between do
+        while name in ("offsets", "embedding", *found.values()):
+            name += "_"
+        found[key] = name
+    return found
+
+
+def _heads(g: Graph, model: Model) -> list[str]:
+    """What `Target` makes of the outputs of the heads: (B, classes) probabilities of each target, or (B,) its quantity."""
+    if model.heads is None:
+        return []
+    heads = model.heads
+    centred = g.op("Sub", "embedding", g.weight(heads.center))
+    inputs = g.op(
+        "Clip",
+        g.op("Div", centred, g.weight(heads.scale)),
+        g.const(-CLIP_OF_HEADS, np.float32),
+        g.const(CLIP_OF_HEADS, np.float32),
+    )
+    out, begin, found = g.linear(inputs, heads.linear), 0, []
+    for target in model.targets:
+        bounds = (g.const([begin], np.int64), g.const([begin + target.size], np.int64), g.const([1], np.int64))
+        part = g.op("Slice", out, *bounds)
+        begin += target.size
+        if target.classes:
+            found.append(g.op("Softmax", g.op("Div", part, g.const(target.temperature, np.float32)), axis=1))
+        else:
+            scaled = g.op("Mul", g.op("Squeeze", part, g.const([1], np.int64)), g.const(target.scale, np.float32))
+            found.append(g.op("Add", scaled, g.const(target.center, np.float32)))
+    return found
 
 
 class _Export:
     """The encoder, in the order of `SequenceEncoder.embed`."""
 
-    def __init__(self, model: Model, graph: Graph) -> None:
+    def __init__(self, model: Model, graph: Graph, named: Mapping[str, str]) -> None:
         self.model = model
         self.g = graph
-        self.time = model.schema.time
+        self.named = named
+        self.time = named[model.schema.time]
         self.of = Clients(graph, self.time)
         self.codes = {name: self._codes(name) for name in model.schema.categorical}
 
@@ -160,7 +224,7 @@ class _Export:
         keys = {value: code for code, value in enumerate(known.values, start=2)}
         keys = {"": known.null_code} | keys
         return self.g.op(
-            "LabelEncoder", name, domain="ai.onnx.ml", keys_strings=list(keys), values_int64s=list(keys.values()),
+            "LabelEncoder", self.named[name], domain="ai.onnx.ml", keys_strings=list(keys), values_int64s=list(keys.values()),
             default_int64=UNSEEN,
         )  # fmt: skip
 
@@ -168,7 +232,7 @@ class _Export:
         """A number between the rows of the knots left and right of it; the last row of its curve where it is missing."""
         g, events = self.g, self.model.encoder.events
         knots = events.knots.numpy()
-        missing = g.op("IsNaN", name)
+        missing = g.op("IsNaN", self.named[name])
         number = self._scaled(name, self.model.vocabulary.numeric[name], code, missing)
         above = g.op("GreaterOrEqual", g.unsqueeze(number, 1), g.const(knots[1:-1], np.float32))
         left = g.op("ReduceSum", g.cast(above, np.int64), g.const([1], np.int64), keepdims=0)
@@ -192,7 +256,7 @@ class _Export:
         size = len(scales.within) if code is not None else 1
         each = [scales.of_code(i) for i in range(size)] if code is not None else [scales.overall]
         unit, center, scale = (self._of_code(each, field, code) for field in ("log_unit", "center", "scale"))
-        known = g.op("Where", missing, g.const(0.0, np.float64), name)
+        known = g.op("Where", missing, g.const(0.0, np.float64), self.named[name])
         log = g.op("Log", g.op("Add", g.const(1.0, np.float64), g.op("Div", g.op("Abs", known), unit)))
         linear = g.op("IsNaN", unit)
         value = g.op("Where", linear, known, g.op("Mul", g.op("Sign", known), log))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Heads"]
+__all__ = ["CLIP", "Heads"]
 
-_CLIP = 10.0
+CLIP = 10.0
 
 
 class Heads(nn.Module):
@@ -49,7 +49,7 @@ class Heads(nn.Module):
 
     def standardise(self, vectors: Tensor) -> Tensor:
         """Standardise and clip vectors: (B, D) -> (B, D)."""
-        return ((vectors - self.center) / self.scale).clamp(-_CLIP, _CLIP)
+        return ((vectors - self.center) / self.scale).clamp(-CLIP, CLIP)
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of each target: (B, D) -> tuple of (B, size)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,13 @@ from small import SCHEMA, card_events, fitted, tiny_config
 from typer.testing import CliRunner
 
 from seqmel.core.errors import ModelError, OutputError
+from seqmel.data.tables.targets import Target
 from seqmel.export import export_onnx
 from seqmel.inference.embed import embed
+from seqmel.inference.predict import predict
 from seqmel.model import Model, save_model
 from seqmel.nn.encoder import SequenceEncoder
+from seqmel.nn.heads import Heads
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -106,3 +111,46 @@ def test_the_command_exports(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "-o", str(tmp_path / "model.onnx")])
     assert done.exit_code == 0, done.output
     assert "model.onnx" in done.output
+
+
+def test_the_heads_of_a_fine_tuned_model_are_outputs_of_the_graph(tmp_path: Path) -> None:
+    bare, events = made("gru"), strange_events()
+    targets = (
+        Target(name="gender", classes=("F", "M", "X"), temperature=1.7),
+        Target(name="amount", center=50.0, scale=20.0),  # also a column of the events
+    )
+    heads = Heads(bare.encoder.output_size, [target.size for target in targets])
+    torch.nn.init.normal_(heads.linear.weight)
+    heads.fit_scale(torch.randn(30, bare.encoder.output_size))
+    model = replace(bare, heads=heads.eval(), targets=targets)
+    export_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    order = list(dict.fromkeys(events["client_id"].to_pylist()))
+    names = ["gender", "amount_"]
+    gender, amount = session.run(names, inputs(events, order))
+    expected = pa.concat_tables(predict(model, events))
+    shares = np.stack([expected[f"gender={c}"].to_numpy() for c in "FMX"], axis=1)
+    np.testing.assert_allclose(gender[:-1], shares, atol=1e-4)
+    np.testing.assert_allclose(amount[:-1], expected["amount"].to_numpy(), rtol=1e-3, atol=1e-2)
+    about = session.get_modelmeta().custom_metadata_map
+    assert json.loads(about["seqmel.targets"])[0] == {"name": "gender", "output": "gender", "classes": ["F", "M", "X"]}
+    assert about["seqmel.fingerprint"] == model.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["offsets", "embedding", "v3", "c0", "/v3"])
+def test_a_column_named_like_a_value_of_the_graph_gives_the_same_vectors(name: str, tmp_path: Path) -> None:
+    events = TRAINED_ON.rename_columns({"amount": name})
+    schema = SCHEMA.model_copy(update={"numeric": (name, "reading")})
+    config = tiny_config(encoder="none")
+    model = Model(config, schema, fitted(events, schema, min_count=2), None, {})  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    model = replace(model, encoder=SequenceEncoder(config, model.vocabulary).eval())
+    export_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    order = list(dict.fromkeys(events["client_id"].to_pylist()))
+    given = inputs(events.rename_columns({name: "amount"}), order)
+    renamed = json.loads(session.get_modelmeta().custom_metadata_map["seqmel.inputs"])
+    given[renamed[name]] = given.pop("amount")
+    (found,) = session.run(["embedding"], given)
+    ((_, expected),) = embed(model, events)
+    np.testing.assert_allclose(found[:-1], expected.numpy(), atol=1e-4)
