@@ -19,6 +19,9 @@ __all__ = ["check_loss", "library_losses", "make_loss"]
 _NOT_OURS = {"num_classes", "mat_based_loss"}
 """Arguments of losses over fixed classes, and of those that are put together in code."""
 
+_NOT_BY_LABEL = {"VICRegLoss"}
+"""Losses that take two lists of embeddings, the n-th of one with the n-th of the other, and no labels."""
+
 
 def check_loss(loss: str, options: dict[str, Any]) -> None:
     """Raise the `ConfigError` that building the loss would raise; torch's random state stays as it is."""
@@ -35,9 +38,11 @@ def make_loss(loss: str, options: dict[str, Any]) -> nn.Module:
     """
     known = library_losses()
     if loss not in known:
+        asking = {name: ", ".join(sorted(_required(kind))) for name, kind in known.items() if _required(kind)}
         raise ConfigError(
             f"loss: pytorch-metric-learning has no loss {loss!r} that takes embeddings and labels."
-            f"{did_you_mean(loss, known)} It has: {shown(known, 60)}."
+            f"{did_you_mean(loss, known)} It has: {shown((n for n in known if n not in asking), 60)}."
+            f" With options also: {shown(f'{name} ({options})' for name, options in asking.items())}."
         )
     return _made(loss, known[loss], options)
 
@@ -61,7 +66,11 @@ def library_losses() -> dict[str, type[nn.Module]]:
     found: dict[str, Any] = {
         name: kind for name, kind in offered.items() if inspect.isclass(kind) and issubclass(kind, base)
     }
-    return {name: kind for name, kind in found.items() if kind is not base and not _required(kind) & _NOT_OURS}
+    return {
+        name: kind
+        for name, kind in found.items()
+        if kind is not base and name not in _NOT_BY_LABEL and not _required(kind) & _NOT_OURS
+    }
 
 
 def _required(kind: type[nn.Module]) -> set[str]:

@@ -11,13 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqmel.core.errors import TrainingError
 from seqmel.core.metric_learning_library import make_loss
 from seqmel.objectives.losses.base import MetricLoss, precisely
 
 __all__ = ["PMLLoss"]
+
+_EQUAL_VIEWS = {"SmoothAPLoss"}
+"""Losses that want as many embeddings of each client."""
 
 
 class PMLLoss(MetricLoss):
@@ -51,11 +54,36 @@ class PMLLoss(MetricLoss):
         Raises:
             TrainingError: the library refuses this batch, as some losses do where clients have unequal numbers of views.
         """
+        if self.name in _EQUAL_VIEWS:
+            kept = _equally_many(clients)
+            embeddings, clients = embeddings[kept], clients[kept]
         try:
-            return torch.as_tensor(self.inner(embeddings, clients))
+            loss = torch.as_tensor(self.inner(embeddings, clients))
         except ValueError as error:
             line = " ".join(str(error).split())
             raise TrainingError(
                 f"{self.name} of pytorch-metric-learning refuses a batch of {len(clients)} embeddings of"
                 f" {len(set(clients.tolist()))} clients: {line}"
             ) from None
+        _detach_state(self.inner)
+        return loss
+
+
+def _detach_state(module: nn.Module) -> None:
+    """Cut what a loss keeps from batch to batch, such as a histogram, from the graph of this one."""
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                setattr(part, name, value.detach())
+
+
+def _equally_many(clients: Tensor) -> Tensor:
+    """The rows of as many views of each client, the first ones; clients with a single view have none."""
+    _, which, counts = torch.unique(clients, return_inverse=True, return_counts=True)
+    several = counts[counts > 1]
+    least = int(several.min()) if len(several) else 0
+    order = torch.argsort(which, stable=True)
+    begins = counts.cumsum(0) - counts
+    place = torch.empty_like(which)
+    place[order] = torch.arange(len(which), device=which.device) - begins[which[order]]
+    return ((place < least) & (counts[which] > 1)).nonzero()[:, 0]

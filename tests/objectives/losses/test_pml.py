@@ -160,7 +160,8 @@ REFUSED: list[tuple[Any, str]] = [
         "pml/RankedListLoss",
         r"RankedListLoss .* its defaults .*missing 2 required positional arguments: 'margin' and 'Tn'",
     ),
-    ("pml/VICRegLoss", "VICRegLoss .* cannot be used with its defaults"),
+    ("pml/VICRegLoss", "no loss 'VICRegLoss' that takes embeddings and labels"),
+    ("pml/Nothing", r"It has: AngularLoss, .* With options also: ManifoldLoss \(l\), RankedListLoss \(Tn, margin\)\."),
 ]
 
 
@@ -212,14 +213,38 @@ def test_reading_a_config_leaves_the_random_state_as_it_is(monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("library")
 def test_a_batch_that_the_library_refuses_is_said_in_one_line() -> None:
-    if not hasattr(pytest.importorskip("pytorch_metric_learning").losses, "SmoothAPLoss"):
-        pytest.skip("this version of pytorch-metric-learning has no SmoothAPLoss")
-    loss = PMLLoss(loss="SmoothAPLoss", options={})
+    class Refusing(nn.Module):
+        def forward(self, *_: Tensor) -> Tensor:
+            raise ValueError("some\nwords")
+
+    loss = PMLLoss(loss="CircleLoss", options={})
+    loss.inner = Refusing()
     with pytest.raises(
-        TrainingError, match=r"SmoothAPLoss .* refuses a batch of 10 embeddings of 4 clients: "
+        TrainingError, match=r"CircleLoss .* refuses a batch of 10 embeddings of 4 clients: some words"
     ) as caught:
         loss(vectors(), CLIENTS)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("library")
+def test_a_loss_of_equally_many_views_sees_the_first_ones_of_each_client_that_has_several() -> None:
+    if not hasattr(pytest.importorskip("pytorch_metric_learning").losses, "SmoothAPLoss"):
+        pytest.skip("this version of pytorch-metric-learning has no SmoothAPLoss")
+    loss = PMLLoss(loss="SmoothAPLoss", options={})
+    clients, x = torch.tensor([7, 7, 3, 7, 3, 9]), F.normalize(vectors()[:6], dim=1)
+    torch.testing.assert_close(loss(x, clients), loss(x[[0, 1, 2, 4]], clients[[0, 1, 2, 4]]))
+
+
+@pytest.mark.usefixtures("library")
+def test_every_loss_that_is_offered_with_its_defaults_learns_from_one_batch_after_another() -> None:
+    with_options = {"ManifoldLoss", "RankedListLoss"}
+    for name in sorted(set(library_losses()) - with_options):
+        loss = PMLLoss(loss=name, options={})
+        for clients in (CLIENTS, CLIENTS):
+            x = vectors().requires_grad_()
+            loss(F.normalize(x, dim=1), clients).backward()
+            assert x.grad is not None
+            assert torch.isfinite(x.grad).all(), name
 
 
 def test_without_the_library_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
