@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from seqmel.core.errors import shown
@@ -79,6 +80,7 @@ def finetuned_card(model: Model) -> str:
         if rows
         else "No client was held out."
     )
+    heads_alone = options.unfreeze == "head" or not options.epochs
     return f"""# Predictions for `{model.schema.client}` by seqmel {__version__}
 
     seqmel predict <this folder> EVENTS -o scores.parquet
@@ -88,11 +90,11 @@ def finetuned_card(model: Model) -> str:
 |---|---|
 {targets}
 
-Learnt from {metrics["clients"]:,} labelled clients, {metrics["clients_held_out"]:,} more held out, with {"an encoder that was trained without labels" if metrics["pretraining"] else "a new encoder"}.
+Learnt from {_learnt_from(metrics, everyone=heads_alone and not options.calibrate)}, with {"an encoder that was trained without labels" if metrics["pretraining"] else "a new encoder"}.
 
 {figures}
 
-The clients held out chose the epoch{", and the temperature of the probabilities" if options.calibrate else ""}, so these figures are a little better than those of new clients.
+{_who_chose(heads_alone=heads_alone, calibrated=options.calibrate)}
 
 {_columns(model)}
 Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {metrics["parameters"]:,} weights; {_how(model)}, seed {config.seed}.
@@ -100,6 +102,24 @@ Trained in {metrics["seconds"]:,.0f} s. All options are in `config.json`, all ep
 
 {_LIMITS}
 """
+
+
+def _learnt_from(metrics: Mapping[str, Any], *, everyone: bool) -> str:
+    clients, held_out = metrics["clients"], metrics["clients_held_out"]
+    if everyone and held_out:
+        return f"{clients + held_out:,} labelled clients; the figures are of {held_out:,} of them, by heads that had not seen these"
+    return f"{clients:,} labelled clients, {held_out:,} more held out"
+
+
+def _who_chose(*, heads_alone: bool, calibrated: bool) -> str:
+    """What the clients held out decided, so that nobody takes their figures for those of new clients."""
+    chosen = [
+        *([] if heads_alone else ["the epoch"]),
+        *(["the temperature of the probabilities"] if calibrated else []),
+    ]
+    if not chosen:
+        return "The clients held out chose nothing, and once they were measured the heads were learnt from them too."
+    return f"The clients held out chose {' and '.join(chosen)}, so these figures are a little better than those of new clients."
 
 
 def _target(target: Target) -> str:

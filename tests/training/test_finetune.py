@@ -439,3 +439,22 @@ def test_labels_that_cannot_be_learnt_leave_nothing_behind(
             progress=silent,
         )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("unfreeze", "calibrate"), [("head", False), ("head", True), ("all", False)])
+def test_the_card_says_what_the_clients_held_out_decided_and_whether_they_were_learnt_from(
+    pretrained: Path, unfreeze: str, calibrate: bool, tmp_path: Path
+) -> None:
+    made = finetune(
+        pretrained,
+        EVENTS,
+        LABELS,
+        tmp_path / "model",
+        target=["habit"],
+        config=options(unfreeze=unfreeze, calibrate=calibrate),
+    )
+    card = (Path(made) / "README.md").read_text()
+    everyone = "Learnt from 40 labelled clients; the figures are of 8 of them, by heads that had not seen these"
+    assert (everyone in card) == (unfreeze == "head" and not calibrate)
+    assert ("chose the epoch" in card) == (unfreeze == "all")
+    assert ("chose the temperature" in card) == calibrate
