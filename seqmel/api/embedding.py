@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from seqmel.core.distributed import is_launched
 from seqmel.core.errors import ConfigError, did_you_mean
+from seqmel.core.progress import silent
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.vector_files import vector_columns
 from seqmel.evaluation.watch import InputWatch
@@ -27,6 +29,7 @@ from seqmel.inference.embed import embed, embed_to_parquet
 from seqmel.inference.options import OF_VECTORS, EmbedOptions
 from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
 from seqmel.inference.spark.run import embed_spark_to_parquet
+from seqmel.inference.unseen import EventsWarning
 from seqmel.inference.update import update_embeddings
 from seqmel.model import Model
 
@@ -215,7 +218,11 @@ def _watched(model: Model, events: Events, options: EmbedOptions) -> Iterator[Ca
     if warning:
         folder = getattr(model, "folder", None) or "MODEL"
         path = events if isinstance(events, (str, os.PathLike)) else "EVENTS"
-        options.reporter.say(f"warning: {warning}. Look closer: seqmel drift {folder} {path}")
+        line = f"{warning}. Look closer: seqmel drift {folder} {path}"
+        if options.reporter is silent:
+            warnings.warn(line, EventsWarning, stacklevel=2)
+        else:
+            options.reporter.say(f"warning: {line}")
 
 
 def _no_overwrite(options: EmbedOptions) -> None:

@@ -25,6 +25,7 @@ __all__ = [
 AS_ASKED, NOT_NAMED = "as asked", "not among the columns named"
 """Why a column is left out where the user wanted it so."""
 
+Role: TypeAlias = Literal["categorical", "numeric"]
 TimeUnit: TypeAlias = Literal["timestamp", "day", "second", "millisecond", "microsecond", "nanosecond"]
 
 _CLIENT_NAMES = (
@@ -105,7 +106,7 @@ class EventSchema(BaseModel):
     @property
     def left_out_words(self) -> str:
         """The columns that are left out though nobody said so, and why; empty where there are none."""
-        unsaid = (f"{c} ({why})" for c, why in self.left_out.items() if why not in (AS_ASKED, NOT_NAMED))
+        unsaid = (f"{c} ({why})" for c, why in self.left_out.items() if why != AS_ASKED)
         return f"left out: {names}" if (names := shown(unsaid)) else ""
 
     def skips(self, column: str) -> bool:
@@ -119,7 +120,10 @@ class EventSchema(BaseModel):
 
 
 class SchemaOptions(BaseModel):
-    """What a user says of the columns. Whatever is not said is inferred; `ignore` leaves columns out."""
+    """What a user says of the columns. Whatever is not said is inferred; `ignore` leaves columns out.
+
+    A list of columns replaces the inferred one, `categorical: [mcc, city]`; names with a plus add to it, `categorical: [+is_cancel]`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -133,6 +137,26 @@ class SchemaOptions(BaseModel):
     ignore: tuple[str, ...] = ()
 
     @model_validator(mode="after")
+    def _lists_add_or_say_all(self) -> SchemaOptions:
+        for role, names in (("categorical", self.categorical), ("numeric", self.numeric)):
+            added = [name for name in names or () if name.startswith("+")]
+            if added and len(added) < len(names or ()):
+                raise ValueError(
+                    f"{role} names {added[0]}, which adds to what is inferred, beside names that replace it"
+                )
+        return self
+
+    def named(self, role: Role) -> tuple[str, ...]:
+        """The columns that are said to be of a role."""
+        names: tuple[str, ...] | None = getattr(self, role)
+        return tuple(name.removeprefix("+") for name in names or ())
+
+    def is_open(self, role: Role) -> bool:
+        """Whether columns that are not named may be of a role too: none are named, or all with a plus (`[+mcc]`)."""
+        names: tuple[str, ...] | None = getattr(self, role)
+        return names is None or (bool(names) and names[0].startswith("+"))
+
+    @model_validator(mode="after")
     def _one_kind_of_time(self) -> SchemaOptions:
         if self.time_format is not None and self.time_unit not in (None, "timestamp"):
             raise ValueError(
@@ -142,14 +166,14 @@ class SchemaOptions(BaseModel):
 
     def skips(self, column: str) -> bool:
         """Whether a column is not looked at: it is ignored, or all that are to be used are named and it is not among them."""
-        every = self.categorical is not None and self.numeric is not None and self.time is not None
-        named = (*(self.categorical or ()), *(self.numeric or ()), *(self.numeric_by or {}), self.client, self.time)
+        every = not self.is_open("categorical") and not self.is_open("numeric") and self.time is not None
+        named = (*self.named("numeric"), *(self.numeric_by or {}), self.client, self.time)
         return column in self.ignore or (every and column not in (*named, *self.categories))
 
     @property
     def categories(self) -> dict[str, None]:
         """The columns that are said to be categories; their codes are not known yet."""
-        return dict.fromkeys((*(self.categorical or ()), *(self.numeric_by or {}).values()))
+        return dict.fromkeys((*self.named("categorical"), *(self.numeric_by or {}).values()))
 
 
 def recognise_client(columns: Iterable[str], label: str) -> str:

@@ -37,6 +37,7 @@ from seqmel.data.sources.source import ROW, ident
 from seqmel.data.tables.vector_files import write_vectors
 from seqmel.inference.embed import finite, sequence_chunks, token_batches
 from seqmel.inference.options import EmbedOptions
+from seqmel.inference.unseen import UnseenColumns
 from seqmel.model import AnyModel, Model, as_model
 
 __all__ = ["Moments", "embed_as_of", "read_moments", "vectors_as_of"]
@@ -209,6 +210,7 @@ def _fill(
     vectors[:] = _of_nothing(model, device)
     ids = wanted.table.column(0).to_pandas()
     seen, wanted_ids = np.zeros(len(wanted), bool), None
+    unseen = UnseenColumns(model)
     _, chunks = sequence_chunks(model, events, shard=shard)
     with progress.task("embed", len(wanted), "moments") as task:
         for sequences in chunks:
@@ -216,8 +218,10 @@ def _fill(
             client = pd.Index(sequences.client_ids.to_pandas()).get_indexer(wanted_ids)
             rows = np.flatnonzero(client >= 0)
             seen[rows] = True
+            unseen.see(sequences)
             _embed_rows(vectors, rows, client[rows], sequences, model, wanted.time_us[rows], device)
             task.advance(len(rows))
+    unseen.warn()
     if shard is None and not seen.any():
         examples = ", ".join(repr(i) for i in ids[:3].tolist())
         raise InputError(

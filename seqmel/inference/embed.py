@@ -27,6 +27,7 @@ from seqmel.data.sources.source import EventSource
 from seqmel.data.tables import vector_files
 from seqmel.data.tables.vector_files import write_vectors
 from seqmel.inference.options import EmbedOptions
+from seqmel.inference.unseen import UnseenColumns
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.encoder import SequenceEncoder
 
@@ -121,7 +122,8 @@ def embed(
             whatever else there is, so that several hosts embed one set side by side. Each client is in one share.
         device: where to compute.
         progress: where to report to.
-        watch: is shown the sequences of each chunk.
+        watch: is shown the sequences of each chunk, and says what is odd in them; without it a column that the model does not
+            know at all is warned of (`EventsWarning`).
 
     Yields:
         (n,) Arrow array of client ids and (n, D) float32 tensor of their vectors, of at most 16,384 clients at a time.
@@ -141,14 +143,16 @@ def embed(
     model, placed = as_model(model), resolve_device(device)
     tune_malloc()
     encoder = model.encoder.to(placed).eval()
+    unseen = UnseenColumns(model)
     total, chunks = sequence_chunks(model, events, shard=shard, empty=True)
     with as_progress(progress).task("embed", total, "clients") as task:
         for sequences in chunks:
-            if watch is not None and len(sequences):
-                watch(sequences)
+            if len(sequences):
+                (watch or unseen.see)(sequences)
             vectors = embed_sequences(encoder, sequences, model.config, device=placed)
             yield sequences.client_ids.combine_chunks(), vectors
             task.advance(len(sequences))
+    unseen.warn()
 
 
 def sequence_chunks(

@@ -39,6 +39,7 @@ from seqmel.data.sources.source import EventSource
 from seqmel.data.tables.vector_files import VectorLayout, write_vectors
 from seqmel.inference.embed import finite, no_sequences, open_events_for, token_batches
 from seqmel.inference.options import EmbedOptions
+from seqmel.inference.unseen import UnseenColumns
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
@@ -179,6 +180,8 @@ def update_embeddings(
             kept = _kept(state, model, shard)
             sequences = _encoded(model, source, scratch / "new.arrow", shard)
             sequences = sequences if kept is None else _with_ids_of(kept, sequences, state)
+            unseen = UnseenColumns(model)
+            unseen.see(sequences)
             seen, again = _seen_with(kept, _digest(scratch / "new.arrow"), state, history=history is not None)
             late = _late(sequences, state, all_known=again) if kept is not None else _NOBODY
             anew = _history_of(model, history, sequences, late, scratch, shard) if len(late.rows) else None
@@ -199,6 +202,7 @@ def update_embeddings(
                 with atomic_write(Path(skipped)) as listed:
                     pq.write_table(ids, listed)
     dimensions = how.dim or model.encoder.output_size
+    unseen.warn()
     done = Updated(len(sequences), run.new, known, dimensions, run.recomputed, tuple(left))
     if done.words:
         asked.reporter.say(done.words)

@@ -245,6 +245,16 @@ def test_what_is_named_is_taken_as_named_and_the_rest_is_inferred() -> None:
     assert schema.left_out == {"amount": "not among the columns named"}
 
 
+def test_what_a_list_drops_is_said_and_names_with_a_plus_drop_nothing() -> None:
+    columns = {"mcc": CODES, "city": ["Oslo", "Bodø"] * (ROWS // 2)}
+    replaced = inferred(columns, categorical=("mcc",))
+    assert replaced.left_out_words == "left out: city (not among the columns named)"
+    added = inferred(columns, categorical=("+amount",))
+    assert (set(added.categorical), added.left_out) == ({"amount", "mcc", "city"}, {})
+    with pytest.raises(ValueError, match=r"categorical names \+amount, which adds to what is inferred, beside names"):
+        SchemaOptions(categorical=("+amount", "mcc"))
+
+
 def test_ignored_columns_are_left_out() -> None:
     schema = inferred({"mcc": CODES}, ignore=("amount", "no such column"))
     assert (schema.features, schema.left_out) == (("mcc",), {"amount": "as asked"})

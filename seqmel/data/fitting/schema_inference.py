@@ -119,7 +119,7 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     left_out = {c: why for c, why in source.left_out.items() if c not in given}
     left_out |= {c: "an index that pandas wrote" for c in open_columns if re.fullmatch(r"__index_level_\d+__", c)}
     left_out |= {c: AS_ASKED for c in options.ignore if c in source.columns}
-    if options.categorical is not None and options.numeric is not None:
+    if not options.is_open("categorical") and not options.is_open("numeric"):
         left_out |= {c: NOT_NAMED for c in open_columns if c not in left_out}
     open_columns = [c for c in open_columns if c not in left_out]
     seen = _seen(source, [*given])
@@ -129,7 +129,7 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     facts = _facts(source, client, [*counted, *open_columns])
     for column in open_columns:
         role, why = _infer_role(source, column, facts[column])
-        if (role == "categorical" and options.categorical is None) or (role == "numeric" and options.numeric is None):
+        if (role == "categorical" or role == "numeric") and options.is_open(role):
             given[column] = role
         else:
             left_out[column] = why or NOT_NAMED
@@ -198,8 +198,8 @@ def _is_time(source: EventSource, column: str) -> bool:
 
 def _given(source: EventSource, options: SchemaOptions, client: str, time: str) -> dict[str, str]:
     roles: dict[str, str] = {}
-    for role, names in (("categorical", options.categorical), ("numeric", options.numeric)):
-        for name in names or ():
+    for role, names in (("categorical", options.named("categorical")), ("numeric", options.named("numeric"))):
+        for name in names:
             source.require(name, f"Mend schema.{role}.")
             if roles.setdefault(name, role) != role:
                 raise SchemaError(f"Column {name!r} is named as categorical and as numeric. Name it once.")
