@@ -106,7 +106,7 @@ class EventSchema(BaseModel):
     @property
     def left_out_words(self) -> str:
         """The columns that are left out though nobody said so, and why; empty where there are none."""
-        unsaid = (f"{c} ({why})" for c, why in self.left_out.items() if why != AS_ASKED)
+        unsaid = (f"{c} ({why})" for c, why in self.left_out.items() if why not in (AS_ASKED, NOT_NAMED))
         return f"left out: {names}" if (names := shown(unsaid)) else ""
 
     def skips(self, column: str) -> bool:

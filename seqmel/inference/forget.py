@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seqmel.core.atomic_files import written_beside
+from seqmel.core.atomic_files import atomic_write
 from seqmel.core.errors import InputError
 from seqmel.data.schema import recognise_client
 from seqmel.data.sequences.prepared import is_prepared, open_prepared, write_prepared
@@ -86,7 +86,7 @@ def _from_table(path: Path, column: str, forgotten: pa.Array) -> int:
         if place < 0:
             raise InputError(f"{path} has no column {column!r}. It has: {', '.join(file.schema_arrow.names[:12])}.")
         with (
-            written_beside(path) as partial,
+            atomic_write(path) as partial,
             pq.ParquetWriter(partial, file.schema_arrow, compression="zstd") as writer,
         ):
             for batch in file.iter_batches(_ROWS):
@@ -110,6 +110,6 @@ def _from_prepared(folder: Path, forgotten: pa.Array) -> int:
                 deleted += len(batch) - len(kept)
                 yield kept
 
-    with written_beside(folder) as partial:
+    with atomic_write(folder) as partial:
         write_prepared(partial, left(), schema=prepared.schema, vocabulary=prepared.vocabulary)
     return deleted

@@ -242,13 +242,13 @@ def test_a_category_that_says_little_of_a_number_is_passed_over_for_one_that_say
 def test_what_is_named_is_taken_as_named_and_the_rest_is_inferred() -> None:
     schema = inferred({"mcc": CODES, "city": ["Oslo", "Bodø"] * (ROWS // 2)}, numeric=("mcc",))
     assert (schema.categorical, schema.numeric) == (("city",), ("mcc",))
-    assert schema.left_out == {"amount": "not among the columns named"}
+    assert schema.left_out == {"amount": "not among the numeric columns named"}
 
 
 def test_what_a_list_drops_is_said_and_names_with_a_plus_drop_nothing() -> None:
     columns = {"mcc": CODES, "city": ["Oslo", "Bodø"] * (ROWS // 2)}
     replaced = inferred(columns, categorical=("mcc",))
-    assert replaced.left_out_words == "left out: city (not among the columns named)"
+    assert replaced.left_out_words == "left out: city (not among the categorical columns named)"
     added = inferred(columns, categorical=("+amount",))
     assert (set(added.categorical), added.left_out) == ({"amount", "mcc", "city"}, {})
     with pytest.raises(ValueError, match=r"categorical names \+amount, which adds to what is inferred, beside names"):

@@ -17,7 +17,7 @@ from seqmel.core.errors import InputError
 from seqmel.data.sequences.prepared import open_prepared
 from seqmel.inference.embed import embed_to_parquet
 from seqmel.inference.forget import forget
-from seqmel.inference.update import embed_update
+from seqmel.inference.update import update_embeddings
 from seqmel.model import Model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.run import prepare
@@ -36,7 +36,7 @@ def model() -> Model:
 
 def test_state_vectors_and_sequences_are_those_of_the_other_clients(model: Model, tmp_path: Path) -> None:
     state, vectors, sequences = tmp_path / "state", tmp_path / "vectors.parquet", tmp_path / "sequences"
-    embed_update(model, EVENTS, state, tmp_path / "night.parquet")
+    update_embeddings(model, EVENTS, state, tmp_path / "night.parquet")
     embed_to_parquet(model, EVENTS, vectors)
     prepare(EVENTS, sequences, model=model)
     before = {path: pq.read_table(path) for path in (state, vectors)}
@@ -56,9 +56,9 @@ def test_a_state_goes_on_without_the_forgotten_and_takes_them_for_new_where_they
 ) -> None:
     ordered = EVENTS.sort_by("event_time")
     first, second = ordered.slice(0, len(ordered) // 2), ordered.slice(len(ordered) // 2)
-    embed_update(model, first, tmp_path / "state", tmp_path / "a")
+    update_embeddings(model, first, tmp_path / "state", tmp_path / "a")
     forget(GONE, [tmp_path / "state"])
-    done = embed_update(model, second, tmp_path / "state", tmp_path / "b")
+    done = update_embeddings(model, second, tmp_path / "state", tmp_path / "b")
     again = set(second["client_id"].to_pylist()) & set(GONE)
     assert done.new >= len(again) > 0
 

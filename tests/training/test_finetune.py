@@ -450,7 +450,7 @@ def test_the_card_says_what_the_clients_held_out_decided_and_whether_they_were_l
         EVENTS,
         LABELS,
         tmp_path / "model",
-        target=["habit"],
+        targets=["habit"],
         config=options(unfreeze=unfreeze, calibrate=calibrate),
     )
     card = (Path(made) / "README.md").read_text()

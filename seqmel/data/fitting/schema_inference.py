@@ -132,7 +132,7 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
         if (role == "categorical" or role == "numeric") and options.is_open(role):
             given[column] = role
         else:
-            left_out[column] = why or NOT_NAMED
+            left_out[column] = why or f"not among the {role} columns named"
     categorical = tuple(c for c in source.columns if given.get(c) == "categorical")
     numeric = tuple(c for c in source.columns if given.get(c) == "numeric")
     if not categorical and not numeric:

@@ -236,6 +236,7 @@ def test_a_loss_of_equally_many_views_sees_the_first_ones_of_each_client_that_ha
 
 
 @pytest.mark.usefixtures("library")
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence:UserWarning")  # the library's own
 def test_every_loss_that_is_offered_with_its_defaults_learns_from_one_batch_after_another() -> None:
     with_options = {"ManifoldLoss", "RankedListLoss"}
     for name in sorted(set(library_losses()) - with_options):
