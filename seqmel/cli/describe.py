@@ -13,7 +13,7 @@ from rich.table import Table
 
 from seqmel.config import Config
 from seqmel.core.atomic_files import atomic_write, check_not_input
-from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.fitting.schema_inference import explain_schema
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import check_events, time_sql
 from seqmel.data.sources.reading import open_events
@@ -92,8 +92,10 @@ def describe_events(events: str, config: Config, json_file: Path | None) -> None
         categories=columns.categories,
         memory_limit=limit,
     )
-    schema = infer_schema(source, columns)
+    schema, reasons = explain_schema(source, columns)
     facts = describe_source(source, schema)
+    for column, why in reasons.items():
+        facts["columns"][column]["why"] = why
     if json_file is not None:
         with atomic_write(json_file) as partial:
             partial.write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
@@ -147,7 +149,7 @@ def _duration(seconds: float) -> str:
 
 
 def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
-    table = Table("column", "is", "contents", box=None, header_style="bold", pad_edge=False)
+    table = Table("column", "is", "contents", "why", box=None, header_style="bold", pad_edge=False)
     ids = facts["client_ids"]
     first = ", ".join(repr(client) if isinstance(client, str) else str(client) for client in ids["first"])
     table.add_row(escape(schema.client), "client", escape(f"{ids['type']}, such as {first}"))
@@ -158,10 +160,11 @@ def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
             within = f" within {schema.numeric_by[column]}" if column in schema.numeric_by else ""
             q = about["quantiles"]
             words = _spread_of_numbers(q) if q else "no finite value"
-            table.add_row(escape(column), f"numeric{within}", words + nulls)
+            table.add_row(escape(column), f"numeric{within}", words + nulls, escape(about["why"]))
         else:
             common = ", ".join(f"{escape(v)} ({_share(n / facts['events'])})" for v, n in about["commonest"].items())
-            table.add_row(escape(column), "categorical", f"{about['distinct']:,} values: {common}{nulls}")
+            values = f"{about['distinct']:,} values: {common}{nulls}"
+            table.add_row(escape(column), "categorical", values, escape(about["why"]))
     for column, why in schema.left_out.items():
         table.add_row(escape(column), "[dim]left out[/]", f"[dim]{escape(why)}[/]")
     return table

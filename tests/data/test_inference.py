@@ -61,7 +61,7 @@ WORDS = ["a long note", "of several words", "nobody reads", "in the end"]
         ("price_cents", RANDOM.integers(100, 900, ROWS), "numeric"),
         ("bytesSent", np.arange(ROWS), "numeric"),
         ("price_group", RANDOM.integers(0, 9, ROWS), "categorical"),
-        ("language", RANDOM.choice([1, 2, 90_000], ROWS), "numeric"),
+        ("language", RANDOM.choice([1, 2, 90_000], ROWS), "categorical"),
         ("language", RANDOM.integers(1, 9, ROWS), "categorical"),
         ("page", RANDOM.integers(1, 9, ROWS), "categorical"),
         ("bid", (RANDOM.pareto(0.7, ROWS) * 10).astype(int), "numeric"),

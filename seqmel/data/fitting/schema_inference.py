@@ -9,6 +9,7 @@ from typing import Literal
 
 from seqmel.core.errors import SchemaError, shown
 from seqmel.data.fitting.category_scaling import infer_within
+from seqmel.data.fitting.column_order import OrderEvidence, order_evidence, read_sample
 from seqmel.data.schema import (
     AS_ASKED,
     NOT_NAMED,
@@ -23,12 +24,11 @@ from seqmel.data.sources.checking import no_numbers
 from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, literal
 from seqmel.data.sources.times import DATE_TEXT, DAY_OR_MONTH_FIRST, ISO_DATE, infer_time_format, text_time_sql
 
-__all__ = ["ColumnFacts", "find_time", "infer_schema"]
+__all__ = ["ColumnFacts", "explain_schema", "find_time", "infer_schema"]
 
 _SCAN_ROWS = 2_000_000
 _ID_SHARE = 0.9  # a value that nearly always belongs to one client tells nothing about another
 _WITHIN_CATEGORIES = 1_000  # a number may lie within one of so many values
-_MOST_CODES = 1_000
 _LOOKED_AT = 10_000
 _MOST_FILES = 64  # are opened to see whether they are of one table
 _FIRST_ROWS = 1_000
@@ -43,6 +43,12 @@ _UNITS: tuple[tuple[float, TimeUnit, float], ...] = (
 """Numbers below this in size count this unit, if nobody says otherwise; how many days it is."""
 _LAST_DAY = 47_482  # 2100-01-01, in days since 1970
 _FREE_TEXT_VALUES = 200
+_AN_ID = "an id: nearly every value belongs to one client"
+_MISSING = -1  # often stands for a missing code
+_FEW = 9  # so few values have too few neighbours
+_FEWEST = 5  # fewer are in order by chance too often
+_MANY = 200
+_RANKED = 0.93
 _DECIMALS_AS_TEXT = 100  # so many different texts that are all numbers, some with a fraction: amounts, not names
 _CODE_WORDS = set(
     "code mcc type kind group category categorie class channel currency id terminal store shop dept segment status".split()
@@ -80,6 +86,10 @@ class ColumnFacts:
         return self.kind.startswith(("VARCHAR", "ENUM"))
 
     @property
+    def comparable(self) -> bool:
+        return self.text or self.integer or self.real or self.kind == "BOOLEAN"
+
+    @property
     def integer(self) -> bool:
         return is_integer(self.kind)
 
@@ -107,6 +117,15 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
         >>> schema.time_unit, schema.numeric
         ('timestamp', ('amount',))
     """
+    return explain_schema(source, options)[0]
+
+
+def explain_schema(source: EventSource, options: SchemaOptions | None = None) -> tuple[EventSchema, dict[str, str]]:
+    """The schema that `infer_schema` gives, and for each of its features why it is a category or a number.
+
+    Raises:
+        SchemaError: see `infer_schema`.
+    """
     options = options or SchemaOptions()
     client = options.client or source.client or recognise_client(source.columns, source.label)
     time = options.time or source.time or find_time(source)
@@ -127,12 +146,14 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
         _check_given(source, column, given[column], seen)
     counted = given if options.numeric_by is None else {}  # to find out which numbers lie within which category
     facts = _facts(source, client, [*counted, *open_columns])
+    reasons = dict.fromkeys(given, "as asked")
+    evidence = _evidence(source, client, facts, open_columns)
     for column in open_columns:
-        role, why = _infer_role(source, column, facts[column])
+        role, why = _infer_role(column, facts[column], evidence.get(column))
         if (role == "categorical" or role == "numeric") and options.is_open(role):
-            given[column] = role
+            given[column], reasons[column] = role, why
         else:
-            left_out[column] = why or f"not among the {role} columns named"
+            left_out[column] = f"not among the {role} columns named" if role else why
     categorical = tuple(c for c in source.columns if given.get(c) == "categorical")
     numeric = tuple(c for c in source.columns if given.get(c) == "numeric")
     if not categorical and not numeric:
@@ -146,10 +167,11 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
         kinds = [c for c in categorical if facts[c].distinct <= _WITHIN_CATEGORIES]
         numeric_by = infer_within(source, kinds, [n for n in numeric if facts[n].low != facts[n].high])
     unit, time_format = _infer_kind_of_time(source, time, options)
-    return EventSchema(
+    schema = EventSchema(
         client=client, time=time, time_unit=unit, time_format=time_format, categorical=categorical, numeric=numeric,
         numeric_by=numeric_by, left_out=left_out,
     )  # fmt: skip
+    return schema, {c: reasons[c] for c in schema.features}
 
 
 def find_time(source: EventSource) -> str:
@@ -294,16 +316,25 @@ def _like_numbers_and_dates(source: EventSource, texts: list[str]) -> tuple[set[
     return open_for[0], open_for[1]
 
 
-def _infer_role(source: EventSource, column: str, facts: ColumnFacts) -> tuple[str | None, str | None]:
-    """(role, None), or (None, why it is left out)."""
+def _evidence(
+    source: EventSource, client: str, facts: dict[str, ColumnFacts], open_columns: list[str]
+) -> dict[str, OrderEvidence]:
+    """Of each column of whole numbers that is open, what a sample says of their order."""
+    asked = [c for c in open_columns if facts[c].known and facts[c].whole and (facts[c].integer or facts[c].real)]
+    if not asked:
+        return {}
+    sample = read_sample(source, client, [c for c in facts if facts[c].known and facts[c].comparable])
+    return {column: order_evidence(sample, column) for column in asked}
+
+
+def _infer_role(column: str, facts: ColumnFacts, evidence: OrderEvidence | None) -> tuple[str | None, str]:
+    """The role of a column, None where it is left out, and why."""
     if facts.known == 0:
         return None, "only nulls"
     if facts.low == facts.high and facts.known == facts.rows:
         return None, "constant"
     if facts.kind == "BOOLEAN":
-        return "categorical", None
-    if facts.real and not (facts.whole and _is_called(column) == "code"):
-        return "numeric", None
+        return "categorical", "true or false"
     if facts.dates or facts.kind.startswith(("TIMESTAMP", "DATE", "TIME", "INTERVAL")):
         return None, "a second time column"
     if facts.text and facts.decimals and (facts.comma or facts.distinct > _DECIMALS_AS_TEXT):
@@ -314,31 +345,75 @@ def _infer_role(source: EventSource, column: str, facts: ColumnFacts) -> tuple[s
         )
     if facts.text and facts.distinct > _FREE_TEXT_VALUES and facts.words >= 3:
         return None, "free text"
-    if facts.text or facts.integer or facts.real:
-        if not facts.real and _is_id(column, facts):
-            return None, "an id: nearly every value belongs to one client"
-        return ("categorical" if facts.text or _is_code(source, column, facts) else "numeric"), None
-    return None, f"a {facts.kind} column cannot be used"
+    if facts.text:
+        return (None, _AN_ID) if _is_id(facts) else ("categorical", "text")
+    if not (facts.integer or facts.real):
+        return None, f"a {facts.kind} column cannot be used"
+    if not facts.whole:
+        return "numeric", "has fractions"
+    assert evidence is not None
+    number, why = _is_number(column, facts, evidence)
+    if facts.integer and (evidence.even or not number) and _is_called(column) != "number" and _is_id(facts):
+        return None, _AN_ID
+    return ("numeric" if number else "categorical"), why
 
 
-def _is_id(column: str, facts: ColumnFacts) -> bool:
-    """Few clients share a value. A count with a number's name is no id however large it grows."""
-    if facts.integer and _is_called(column) == "number":
-        return False
+def _is_id(facts: ColumnFacts) -> bool:
+    """Few clients share a value."""
     return facts.distinct > 100 and facts.distinct >= _ID_SHARE * facts.pairs
 
 
-def _is_code(source: EventSource, column: str, facts: ColumnFacts) -> bool:
-    """Integers that name things: by the column's name; else few values, none negative, and no heavy tail."""
-    called = _is_called(column)
-    if called is not None or (facts.low or "").startswith("-"):
-        return called == "code" and not (facts.low or "").startswith("-")
-    if facts.distinct > _MOST_CODES:
-        return False
-    (median,) = source.row(
-        f"SELECT approx_quantile(abs(x), 0.5) FROM (SELECT {ident(column)}::DOUBLE AS x FROM events LIMIT {_SCAN_ROWS})"
-    )
-    return float(facts.high or 0) <= 20 * max(1.0, median or 0.0)
+def _is_number(column: str, facts: ColumnFacts, evidence: OrderEvidence) -> tuple[bool, str]:
+    """Whether the order of whole numbers means something, and what speaks for it or against it.
+
+    Points for and against are added up; two make a number. The name is one sign among others.
+    """
+    least = float(facts.low or 0)
+    if least < 0 and least != _MISSING:
+        return True, "has negative values"
+    if evidence.distinct <= 2:
+        return False, "two values"
+    signs = _signs(column, evidence)
+    number = sum(points for points, _ in signs) >= 2
+    telling = [words for points, words in signs if (points > 0) == number]
+    return number, ", ".join(telling) or "nothing says that its order means something"
+
+
+def _signs(column: str, e: OrderEvidence) -> list[tuple[int, str]]:
+    """Points for a number, less than zero for a code, each with its words."""
+    signs = []
+    by_frequency = e.ranked > _RANKED
+    named = _is_called(column)
+    if named is not None:
+        signs.append((3, "named like a number") if named == "number" else (-2, "named like a code"))
+    certain = e.certainty >= min(3.0, 0.7 * e.distinct**0.5)  # of V values that agree, V ** 0.5
+    if e.distinct < _FEW:
+        signs.append((-1, f"only {e.distinct} values"))
+        if e.distinct >= _FEWEST and e.alike >= 0.5 and certain:
+            signs.append((3, f"neighbouring values are alike ({e.alike:.2f})"))
+        return signs
+    if e.alike >= 0.8 and certain:
+        signs.append((3, f"neighbouring values are alike ({e.alike:.2f})"))
+    elif e.alike >= 0.5 and certain:
+        signs.append((2, f"neighbouring values are alike ({e.alike:.2f})"))
+    elif e.alike >= 0.3 and e.certainty >= 4:
+        signs.append((1, f"neighbouring values are somewhat alike ({e.alike:.2f})"))
+    else:
+        signs.append((0, "neighbouring values are not alike"))
+    if e.distinct > _MANY and e.even and named != "number":
+        signs.append((-2, "spread evenly, as running numbers are"))
+    if by_frequency:
+        signs.append((0, "in order of frequency"))
+        return signs
+    if e.smooth >= 0.4:
+        signs.append((1, "neighbouring values are as frequent"))
+    if e.tail >= 20:
+        signs.append((2 if e.tail >= 100 else 1, "a long tail"))
+    elif e.dense < 0.3:
+        signs.append((-1, "far between"))
+    if e.distinct > _MANY and e.spread < 0.2:
+        signs.append((1, "most values lie close together"))
+    return signs
 
 
 def _is_called(column: str) -> Literal["code", "number"] | None:
