@@ -44,6 +44,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "views.event_dropout": {"views": {"event_dropout": 0.3}},
     "views.day_dropout": {"views": {"day_dropout": 0.3}},
     "views.shuffle": {"views": {"shuffle": True}},
+    "views.shift_clock": {"views": {"shift_clock": ["day"]}},
     "event_encoder.category_dropout": {"event_encoder": {"hidden_size": 16, "category_dropout": 0.3}},
     "event_encoder.noise": {"event_encoder": {"hidden_size": 16, "noise": 0.1}},
     "miner.memory": {"loss": "contrastive", "miner": {"memory": 16}},

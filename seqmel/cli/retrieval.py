@@ -16,13 +16,21 @@ from seqmel.model import load_model
 __all__ = ["retrieve_clients"]
 
 
+_SEARCHES: dict[Parts, str] = {
+    "views": "each of two slices of {0:,} clients among all others, as in training",
+    "halves": "the later half of {0:,} clients among the earlier halves",
+    "slices": "one of two disjoint slices of {0:,} clients among the others",
+}
+"""What is searched for: recalls of different searches are not to be compared."""
+
+
 def retrieve_clients(
     model: Path,
     events: str,
     *,
     clients: int,
     parts: Parts,
-    min_events: int,
+    min_events: int | None,
     trained_on: str | None,
     seed: int,
     device: str,
@@ -51,7 +59,8 @@ def retrieve_clients(
 
 def _retrieval_table(found: Retrieval) -> Table:
     figures = found.figures
-    table = Table("k", "recall@k = CMC", "precision@k", title=f"one of {found.clients:,} clients; mAP {figures['map']}")
+    title = f"{_SEARCHES[found.parts].format(found.clients)}; mAP {figures['map']}"
+    table = Table("k", "recall@k = CMC", "precision@k", title=title)
     for k in [name.partition("@")[2] for name in figures if name.startswith("recall@")]:
         table.add_row(k, str(figures[f"recall@{k}"]), str(figures[f"precision@{k}"]))
     return table

@@ -21,6 +21,7 @@ class Stream(IntEnum):
     REPORT_CLIENTS = 4
     OFFLINE_MINING = 5
     MINER = 6
+    CYCLES = 7
     FINETUNE_SPLIT = 10
     FINETUNE_BATCHES = 11
     LINEAR_FOLDS = 12

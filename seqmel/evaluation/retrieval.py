@@ -20,17 +20,21 @@ from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.embedding_metrics import unit_vectors
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.core.progress import Reporting, as_progress
+from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.views import Views
+from seqmel.data.views.watched import watched_numbers, watched_slices
 from seqmel.evaluation.retrieval_metrics import Figure, Verification, relevant_ranks, retrieval_figures, verification
 from seqmel.inference.embed import sequence_chunks, token_batches
 from seqmel.model import AnyModel, Model, as_model
 
 __all__ = ["Parts", "Retrieval", "evaluate_retrieval", "halves", "two_slices"]
 
-Parts: TypeAlias = Literal["halves", "slices"]
+_LEAST_EVENTS = 20
+
+Parts: TypeAlias = Literal["views", "halves", "slices"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Retrieval:
     """What retrieval and verification gave.
 
     Attributes:
-        parts: "halves": the earlier half is the gallery, the later the query; "slices": two random disjoint slices.
+        parts: "views": two random slices, each of which is searched for among all others, as training measures recall;
+            "halves": the earlier half is the gallery, the later the query; "slices": two random disjoint slices.
         clients: how many were looked at.
         too_short: clients left out for too few events.
         trained_on: clients left out because the model was trained on them.
@@ -82,9 +87,9 @@ def evaluate_retrieval(
     model: AnyModel,
     events: Events,
     *,
-    clients: int = 5_000,
-    parts: Parts = "halves",
-    min_events: int = 20,
+    clients: int = 2_000,
+    parts: Parts = "views",
+    min_events: int | None = None,
     trained_on: Events | None = None,
     at: Sequence[int] = (1, 5, 10, 50, 100),
     seed: int = 0,
@@ -96,8 +101,10 @@ def evaluate_retrieval(
     Args:
         model, events, device, progress: see `embed`.
         clients: how many at most, drawn at random. Recall depends on how many there are: compare equal numbers.
-        parts: "halves" of the sequence in time, or two random disjoint "slices" of the lengths of training.
-        min_events: clients with fewer are left out.
+        parts: "views", the slices by which training watches clients; "halves" of the sequence in time; or two random
+            disjoint "slices" of the lengths of training. Of the first each slice is searched for among all others, of the
+            last two one part among the other parts. Only the first is the recall that training and report name.
+        min_events: clients with fewer are left out; None is as in training for views, and 20 for the others.
         trained_on: the events the model was trained on; their clients are left out.
         at: the k of recall, precision and CMC; those above the number of clients are left out.
         seed: of all that is random.
@@ -117,12 +124,15 @@ def evaluate_retrieval(
         >>> found.clients
         20
     """
-    _check(clients, parts, min_events, at, seed)
     model = as_model(model)
+    if min_events is None:
+        min_events = max(2, model.config.training.min_events) if parts == "views" else _LEAST_EVENTS
+    _check(clients, parts, min_events, at, seed)
     known = None if trained_on is None else _client_texts(trained_on, model.schema.client)
     drawn = _Drawn(clients)
     counts = {"short": 0, "known": 0, "clients": 0, "events": 0}
     random = torch.Generator().manual_seed(seed)
+    watched = generator(model.config.seed, Stream.VALIDATION_VIEWS)
     placed = resolve_device(device)
     tune_malloc()
     total, chunks = sequence_chunks(model, events)
@@ -136,8 +146,12 @@ def evaluate_retrieval(
             counts["short"] += int((~able & ~trained).sum())
             keys = torch.rand(len(sequences), generator=random, dtype=torch.float64)
             chosen = drawn.wanted(keys, able)
-            views = _views(parts, chosen, sequences.lengths[chosen], model, random)
-            drawn.add(keys[chosen], *(_embed_views(model, sequences, view, placed) for view in views))
+            if parts == "views":
+                vectors = _embed_watched(model, sequences, chosen, watched_numbers(len(sequences), watched), placed)
+            else:
+                views = _views(parts, chosen, sequences.lengths[chosen], model, random)
+                vectors = [_embed_views(model, sequences, view, placed) for view in views]
+            drawn.add(keys[chosen], *vectors)
             task.advance(len(sequences))
     if len(drawn.keys) < 4:
         raise InputError(
@@ -146,7 +160,13 @@ def evaluate_retrieval(
         )
     query, gallery = drawn.unit_parts()
     who = np.arange(len(query))
-    figures = retrieval_figures(relevant_ranks(query, gallery, who, who), [k for k in at if k <= len(who)], seed=seed)
+    each = [k for k in at if k <= len(who)]
+    if parts == "views":
+        both, owners = np.concatenate([query, gallery]), np.concatenate([who, who])
+        ranks = relevant_ranks(both, both, owners, owners, without_itself=True)
+        figures = retrieval_figures(ranks, each, seed=seed, queries=2)
+    else:
+        figures = retrieval_figures(relevant_ranks(query, gallery, who, who), each, seed=seed)
     return Retrieval(
         parts=parts,
         clients=len(query),
@@ -239,6 +259,21 @@ def _views(
     views = model.config.views
     shortest, longest = views.min_length or 1, views.max_length or model.config.embedding.max_events
     return two_slices(clients, lengths, min_length=shortest, max_length=longest, generator=generator)
+
+
+@torch.inference_mode()
+def _embed_watched(
+    model: Model, sequences: EncodedSequences, clients: Tensor, numbers: Tensor, device: torch.device
+) -> list[Tensor]:
+    """Twice (S, D) float32 on the CPU: the two slices by which training would watch each of these clients."""
+    encoder = model.encoder.to(device).eval()
+    vectors = torch.empty(2, len(clients), encoder.vector_size)
+    lengths = sequences.lengths[clients].clamp(max=model.config.views.max_length or 1) * 2
+    for part in token_batches(lengths, model.config.events_at_a_time):
+        chosen = clients[part]
+        batch, _ = watched_slices(sequences, chosen, numbers[chosen], **model.config.views.watched)
+        vectors[:, part] = encoder.encode(batch.to(device)).float().cpu().view(len(chosen), 2, -1).transpose(0, 1)
+    return list(vectors)
 
 
 @torch.inference_mode()

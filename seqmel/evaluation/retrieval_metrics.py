@@ -90,7 +90,9 @@ class Verification:
         }
 
 
-def relevant_ranks(query: Matrix, gallery: Matrix, query_clients: Whole, gallery_clients: Whole) -> Whole:
+def relevant_ranks(
+    query: Matrix, gallery: Matrix, query_clients: Whole, gallery_clients: Whole, *, without_itself: bool = False
+) -> Whole:
     """At which places of the gallery, ordered by similarity, the items of a query's own client stand.
 
     A tie with another client's item counts as lost, so that equal vectors find nothing.
@@ -100,6 +102,7 @@ def relevant_ranks(query: Matrix, gallery: Matrix, query_clients: Whole, gallery
         gallery: (G, D) unit vectors.
         query_clients: (Q,) whose they are; each has an item in the gallery.
         gallery_clients: (G,) whose they are.
+        without_itself: whether the gallery is the queries themselves, and each is searched for among the others.
 
     Returns:
         (Q, R) ranks from 1 on, rising; 0 behind them for a client with fewer than R items.
@@ -107,16 +110,21 @@ def relevant_ranks(query: Matrix, gallery: Matrix, query_clients: Whole, gallery
     Raises:
         InputError: a query without an item of its client in the gallery.
     """
-    most = int(np.unique(gallery_clients, return_counts=True)[1].max())
+    most = max(1, int(np.unique(gallery_clients, return_counts=True)[1].max()) - without_itself)
     ranks = np.zeros((len(query), most), np.int64)
     for begin in range(0, len(query), _CHUNK):
         rows = slice(begin, begin + _CHUNK)
         alike = _alike(query[rows], gallery)
         own = query_clients[rows, None] == gallery_clients[None]
+        itself = np.arange(len(alike)), np.arange(begin, begin + len(alike))
+        if without_itself:
+            own[itself] = False
         if not own.any(1).all():
             raise InputError("A query has no item of its own client in the gallery. Give each client one in both.")
         relevant = -np.sort(-np.partition(np.where(own, alike, -np.inf), -most, axis=1)[:, -most:], axis=1)
         others = np.where(own, -np.inf, alike)
+        if without_itself:
+            others[itself] = -np.inf
         for j in range(most):
             found = np.isfinite(relevant[:, j])
             before = (others >= relevant[:, j, None]).sum(1)
@@ -124,7 +132,7 @@ def relevant_ranks(query: Matrix, gallery: Matrix, query_clients: Whole, gallery
     return ranks
 
 
-def retrieval_figures(ranks: Whole, at: Sequence[int], *, seed: int = 0) -> dict[str, Figure]:
+def retrieval_figures(ranks: Whole, at: Sequence[int], *, seed: int = 0, queries: int = 1) -> dict[str, Figure]:
     """Recall, precision and CMC at k, and mean average precision, as means over queries.
 
     With R items of its client in the gallery and r_1 < ... < r_R their ranks, a query has: recall@k, the share of them with
@@ -133,9 +141,10 @@ def retrieval_figures(ranks: Whole, at: Sequence[int], *, seed: int = 0) -> dict
     the reciprocal rank.
 
     Args:
-        ranks: (Q, R) as from `relevant_ranks`; a query a client.
+        ranks: (Q, R) as from `relevant_ranks`.
         at: the values of k.
-        seed: of the bootstrap over queries; the gallery is taken as fixed.
+        seed: of the bootstrap over clients; the gallery is taken as fixed.
+        queries: queries per client: first one of each client, then another of each in the same order, and so on.
 
     Returns:
         recall@k, precision@k and cmc@k for each k, and map.
@@ -148,7 +157,8 @@ def retrieval_figures(ranks: Whole, at: Sequence[int], *, seed: int = 0) -> dict
         within = (found & (ranks <= k)).sum(1)
         values |= {f"recall@{k}": within / relevant, f"precision@{k}": within / k, f"cmc@{k}": within > 0}
     values["map"] = np.where(found, places / np.where(found, ranks, 1), 0).sum(1) / relevant
-    figures = _figures(np.stack([np.asarray(v, np.float64) for v in values.values()], axis=1), seed)
+    table = np.stack([np.asarray(v, np.float64) for v in values.values()], axis=1)
+    figures = _figures(table.reshape(queries, -1, table.shape[1]).mean(0), seed)
     return dict(zip(values, figures, strict=True))
 
 

@@ -375,14 +375,15 @@ def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
 
 def _trained(prepared: PreparedSequences, config: Config, seen: pd.Series[Any] | None = None) -> Model:
     """A model trained on all events; where parts of its objective learn labels, on those that may be seen."""
-    from seqmel.training.batches import settle
+    from seqmel.training.batches import settle, settle_clock
     from seqmel.training.fit import fit
 
+    config = settle_clock(settle(config, prepared.sequences), prepared.sequences, prepared.vocabulary.time)
     began = time.monotonic()
     labels = dict.fromkeys(config.labelled, seen) if seen is not None else None
     encoder, history = fit(prepared.sequences, prepared.vocabulary, config, labels=labels)
     metrics = {"history": history, "seconds": time.monotonic() - began}
-    return Model(settle(config, prepared.sequences), prepared.schema, prepared.vocabulary, encoder, metrics)
+    return Model(config, prepared.schema, prepared.vocabulary, encoder, metrics)
 
 
 def _vectors(prepared: PreparedSequences, model: Model) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,6 +33,11 @@ def _inverse_frequency_weights(codes: Tensor, count: int) -> Tensor:
     return (weights / (weights * frequencies).sum().clamp(min=1e-6))[codes]
 
 
+def _clock(events: SequenceBatch, cycle: int) -> Tensor:
+    """Return (E,), the time from which the phase of one of the `CYCLES` is read."""
+    return events.time if events.clock is None else events.clock[:, cycle]
+
+
 class EventDecoder(nn.Module):
     """Predicts each feature of an event from a vector. Features are independent given the vector.
 
@@ -43,6 +50,7 @@ class EventDecoder(nn.Module):
         input_size: D, width of the vectors.
         hidden_size: Width of the hidden layer.
         time: Whether the time is predicted too. Must be False if the vectors contain it.
+        without: Names of `CYCLES` that are not predicted.
         gap: Whether the time since the previous event is predicted, in bins like a number.
     """
 
@@ -53,6 +61,7 @@ class EventDecoder(nn.Module):
         input_size: int,
         hidden_size: int = 256,
         time: bool = True,
+        without: Container[str] = (),
         gap: bool = False,
     ) -> None:
         super().__init__()
@@ -62,9 +71,9 @@ class EventDecoder(nn.Module):
         self.regressed = {name: within for name, within in by.items() if within is not None}
         self.binned = tuple(name for name in by if name not in self.regressed)
         self.classified = codes | dict.fromkeys(self.binned, _BINS)
-        if time and not vocabulary.time.daily:
+        if time and "day" not in without and not vocabulary.time.daily:
             self.classified[_HOUR] = 24
-        if time and vocabulary.time.span_days >= 14:
+        if time and "week" not in without and vocabulary.time.span_days >= 14:
             self.classified[_WEEKDAY] = 7
         if gap:
             self.classified[_GAP] = _BINS
@@ -124,9 +133,9 @@ class EventDecoder(nn.Module):
             bins = (torch.bucketize(numbers.nan_to_num(), self.edges) + 1).masked_fill(numbers.isnan(), 0)
             codes |= dict(zip(self.binned, bins.unbind(1), strict=True))
         if _HOUR in self.classified:
-            codes[_HOUR] = events.time // _HOUR_US % 24
+            codes[_HOUR] = _clock(events, 0) // _HOUR_US % 24
         if _WEEKDAY in self.classified:
-            codes[_WEEKDAY] = (events.time // (24 * _HOUR_US) + _MONDAY) % 7
+            codes[_WEEKDAY] = (_clock(events, 1) // (24 * _HOUR_US) + _MONDAY) % 7
         if gaps is not None:
             scaled = scaled_gaps(gaps.abs() / _SECOND_US, self.time_scale)
             codes[_GAP] = (torch.bucketize(scaled, self.edges) + 1).masked_fill(gaps == 0, 0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqmel.core.scatter import sort_by_index
+from seqmel.data.cycles import CYCLES, cycles_of
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 from seqmel.nn.products import Linear
@@ -19,7 +20,6 @@ __all__ = ["EventEncoder", "TimeFeatures", "scaled_gaps", "weighted_rows"]
 _KNOTS = (-10.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 10.0)
 _NUMBER_ROWS = len(_KNOTS) + 1  # one more for missing numbers
 _SECOND_US = 1_000_000
-_DAY_US = 86_400 * _SECOND_US
 
 
 def weighted_rows(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
@@ -68,17 +68,15 @@ class TimeFeatures(nn.Module):
     def __init__(self, scale: TimeScale) -> None:
         super().__init__()
         self.scale = scale
-        self.cycles_us: list[tuple[int, int]] = []  # (period, harmonics)
-        if not scale.daily:
-            self.cycles_us.append((_DAY_US, 3))
-        for days, period, harmonics in ((14, 7.0, 3), (60, 30.436875, 2), (400, 365.2425, 2)):
-            if scale.span_days >= days:
-                self.cycles_us.append((round(period * _DAY_US), harmonics))
-        waves = [(i, h + 1) for i, (_, harmonics) in enumerate(self.cycles_us) for h in range(harmonics)]
+        cycles = cycles_of(scale)
+        self.cycles_us = [(cycle.period_us, cycle.harmonics) for cycle in cycles]
+        waves = [(i, h + 1) for i, cycle in enumerate(cycles) for h in range(cycle.harmonics)]
         self.output_size = 2 + 2 * len(waves)
         self.periods_us: Tensor  # (C,)
         self.cycle: Tensor  # (W,) which cycle a wave belongs to
         self.harmonic: Tensor  # (W,)
+        self.clocks: Tensor  # (C,) the column of each cycle in a batch's clock
+        self.register_buffer("clocks", torch.tensor([CYCLES.index(c) for c in cycles], dtype=torch.int64), False)
         self.register_buffer("periods_us", torch.tensor([p for p, _ in self.cycles_us], dtype=torch.int64), False)
         self.register_buffer("cycle", torch.tensor([i for i, _ in waves], dtype=torch.int64), False)
         self.register_buffer("harmonic", torch.tensor([h for _, h in waves], dtype=torch.float32), False)
@@ -87,7 +85,8 @@ class TimeFeatures(nn.Module):
         """Compute the features of the time of each event: (E, output_size)."""
         seconds = self._gaps(batch).abs() / _SECOND_US  # shuffled views have negative gaps
         gap = scaled_gaps(seconds, self.scale)
-        turns = (batch.time.unsqueeze(1) % self.periods_us).double().div(self.periods_us).float() * (2 * math.pi)
+        clock = batch.time.unsqueeze(1) if batch.clock is None else batch.clock.index_select(1, self.clocks)
+        turns = (clock % self.periods_us).double().div(self.periods_us).float() * (2 * math.pi)
         angles = turns.index_select(1, self.cycle) * self.harmonic
         waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
         return torch.cat([torch.stack([gap.clamp(-5, 5), (seconds == 0).float()], dim=1), waves], dim=1)

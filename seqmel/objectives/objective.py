@@ -23,6 +23,7 @@ from seqmel.config.options.objectives import (
     SupervisedContrastiveOptions,
 )
 from seqmel.core.distributed import local_shard
+from seqmel.data.cycles import drawn_shifts
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import VIEWS
 from seqmel.data.views.drawn_views import of_clients
@@ -67,7 +68,8 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         assert config.views.min_length is not None, "settle() comes before"
-        self.views = VIEWS[config.views.name](**config.views.model_dump(exclude={"name"}))
+        self.views = VIEWS[config.views.name](**config.views.model_dump(exclude={"name", "shift_clock"}))
+        self.shifted = config.views.shift_clock or ()
         self.progress = 0.0
         self.parts = nn.ModuleDict(
             {o.name: _part(o, config, vocabulary, encoder, codes or {}) for o in config.objective}
@@ -82,8 +84,13 @@ class Objective(nn.Module):
         """
         times = sequences.times(clients) if self.views.needs_times else None
         drawn = self.views.draw(clients, sequences.lengths[clients], generator, times)
-        views = of_clients(drawn, local_shard(clients))
-        return ViewBatch.of(sequences.gather(views.clients, views.starts, views.lengths, views.events), views.clients)
+        own = local_shard(clients)
+        views = of_clients(drawn, own)
+        batch = sequences.gather(views.clients, views.starts, views.lengths, views.events)
+        if self.shifted:
+            shifts = drawn_shifts(len(drawn.clients), self.shifted, generator)
+            batch = batch.with_shifted_clock(shifts[torch.isin(drawn.clients, own)])
+        return ViewBatch.of(batch, views.clients)
 
     def seed(self, number: int, device: torch.device | str) -> None:
         """Seed the random mining identically on all ranks, see `CoLES.seed`."""
@@ -116,12 +123,15 @@ def _part(
     own = options.model_dump(exclude={"name", "weight", "labels", "target"})
     states: dict[str, Any] = {"state_size": encoder.state_size}
     vectors: dict[str, Any] = {"embedding_size": encoder.vector_size}
+    shifted = config.views.shift_clock or ()
     of_events: dict[str, Any] = {"event_size": encoder.events.output_size}
     match options:
         case CoLESOptions():
             return _nested(config, encoder, lambda size: CoLES(config, embedding_size=size, **own))
         case EventPredictionOptions():
-            return _nested(config, encoder, lambda size: EventPrediction(vocabulary, embedding_size=size, **own))
+            return _nested(
+                config, encoder, lambda size: EventPrediction(vocabulary, embedding_size=size, without=shifted, **own)
+            )
         case NextEventOptions():
             return NextEvent(vocabulary, **states, **own)
         case MaskedEventsOptions():

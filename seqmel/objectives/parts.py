@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,7 @@ def subsequences(events: SequenceBatch, starts: Tensor, lengths: Tensor) -> Sequ
     """
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     taken = events.take(to_device_async(subsequence_rows(starts, lengths), events.device))
-    return SequenceBatch(taken.columns, taken.time, to_device_async(offsets, events.device), lengths)
+    return replace(taken, offsets=to_device_async(offsets, events.device), lengths=lengths)
 
 
 def embed_subsequences(encoder: SequenceEncoder, events: SequenceBatch, starts: Tensor, lengths: Tensor) -> Tensor:

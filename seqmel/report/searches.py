@@ -46,8 +46,15 @@ class _Slices:
     last: Tensor
 
 
-def explore(model: Model, sequences: EncodedSequences, begins: int, *, device: torch.device) -> Explorer | None:
-    """Search every slice among all others; None where fewer than two clients have two different slices.
+def explore(
+    model: Model,
+    sequences: EncodedSequences,
+    begins: int,
+    *,
+    device: torch.device,
+    held_out: EncodedSequences | None = None,
+) -> Explorer | None:
+    """Search every slice among all others; None where fewer than two clients have two events.
 
     The slices and the figures are those that training watches its held-out clients by.
 
@@ -56,11 +63,13 @@ def explore(model: Model, sequences: EncodedSequences, begins: int, *, device: t
         sequences: of the sampled clients.
         begins: microseconds, the beginning of all.
         device: where to compute.
+        held_out: of the clients that training held out, where they are known: then the figures are theirs.
     """
     slices = _slices(model, sequences, device)
     if len(slices.clients) < 4:
         return None
-    figures = embedding_metrics(slices.vectors, slices.clients)
+    watched = slices if held_out is None else _slices(model, held_out, device)
+    figures = embedding_metrics(watched.vectors, watched.clients)
     found = _searches(slices, begins)
     ranks = [search.rank for search in found]
     facts = [
@@ -70,10 +79,16 @@ def explore(model: Model, sequences: EncodedSequences, begins: int, *, device: t
         Fact("effective rank", f"{figures['effective_rank']:.0f}"),
     ]
     views = model.config.views
+    clients = len(watched.clients) // 2
+    whose = (
+        "Recall and effective rank are of these clients, and the model may have been trained on them."
+        if held_out is None
+        else f"Recall and effective rank are of the {clients:,} clients that training held out, as its epochs have them."
+    )
     note = (
         f"Two random slices of {views.min_length} to {views.max_length} events (of a short client: from half of its events"
         f" on) of each of {len(found) // 2:,} clients; they may overlap. Each slice is looked for among the other"
-        f" {len(found) - 1:,}. The model may have been trained on these clients."
+        f" {len(found) - 1:,}. {whose}"
     )
     ordered = sorted(found, key=lambda s: (s.rank, s.own - s.other))
     return Explorer(facts, note, best=_distinct(ordered), worst=_distinct(ordered[::-1]))
@@ -93,9 +108,7 @@ def _slices(model: Model, sequences: EncodedSequences, device: torch.device) -> 
         whose.append(batch.clients)
         first.append(batch.sequences.time[batch.sequences.offsets[:-1]])
         last.append(batch.sequences.time[batch.sequences.offsets[1:] - 1])
-    owner = torch.cat(whose)
-    twice = torch.bincount(owner, minlength=len(sequences))[owner] == 2  # equal slices are one: nothing to look for
-    return _Slices(torch.cat(vectors)[twice], owner[twice], torch.cat(first)[twice], torch.cat(last)[twice])
+    return _Slices(torch.cat(vectors), torch.cat(whose), torch.cat(first), torch.cat(last))
 
 
 def _searches(slices: _Slices, begins: int) -> list[Search]:

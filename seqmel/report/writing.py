@@ -30,6 +30,7 @@ from seqmel.report.maps import colouring, draw_map
 from seqmel.report.page import Colouring, Fact, Page, Run, render
 from seqmel.report.quality import read_scores, tables
 from seqmel.report.searches import explore, timelines
+from seqmel.training.batches import split_clients
 from seqmel.training.card import kept_epoch
 from seqmel.training.run import prepare
 
@@ -116,7 +117,7 @@ def write_report(
         names = [_text(i) for i in ids[sample.numpy()].tolist()]
         begins = _begins(shown)
         tone, people = timelines(shown, model.vocabulary, vectors, names, begins)
-        explorer = explore(model, shown, begins, device=placed)
+        explorer = explore(model, shown, begins, device=placed, held_out=_held_out(model, sequences))
         progress.say("found neighbours; drawing the map")
         drawn = draw_map(vectors, _colourings(wanted, sample, shown.lengths), seed=seed)
     page = Page(
@@ -160,6 +161,15 @@ def _sequences(model: Model, events: Events, scratch: Path, progress: Progress) 
             " Prepare them for it: seqmel prepare EVENTS -o SEQUENCES --model MODEL"
         )
     return prepared.sequences
+
+
+def _held_out(model: Model, sequences: EncodedSequences) -> EncodedSequences | None:
+    """The clients that training held out; None where these are not the events of the training, or nobody was held out."""
+    known = (model.metrics.get("clients"), model.metrics.get("events"))
+    if model.heads is not None or known != (len(sequences), sequences.events):
+        return None
+    clients = split_clients(sequences, model.config).validation
+    return sequences.subset(clients) if len(clients) else None
 
 
 def _by_place(values: Any, ids: pd.Index[Any]) -> Any:

@@ -11,13 +11,15 @@ from torch import Tensor
 from seqmel.config import Config
 from seqmel.core.errors import TrainingError
 from seqmel.core.random_streams import Stream, generator
+from seqmel.data.cycles import address_cycles
 from seqmel.data.samplers import SAMPLERS
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import RandomSlices
-from seqmel.data.vocabulary import Vocabulary
+from seqmel.data.views.watched import watched_numbers, watched_slices
+from seqmel.data.vocabulary import TimeScale, Vocabulary
 from seqmel.objectives import Objective, ViewBatch
 
-__all__ = ["HeldOutBatches", "Split", "TrainingBatches", "settle", "split_clients"]
+__all__ = ["HeldOutBatches", "Split", "TrainingBatches", "settle", "settle_clock", "split_clients"]
 
 _STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 1_000, 3, 30
 _VALIDATION_BATCH = 256
@@ -75,6 +77,14 @@ def settle(config: Config, sequences: EncodedSequences) -> Config:
     )
 
 
+def settle_clock(config: Config, sequences: EncodedSequences, scale: TimeScale) -> Config:
+    """The config with the cycles filled in by which views are shifted, where that was left to the data."""
+    if config.views.shift_clock is not None:
+        return config
+    shifted = address_cycles(sequences, scale, seed=config.seed)
+    return config.model_copy(update={"views": config.views.model_copy(update={"shift_clock": shifted})})
+
+
 class TrainingBatches:
     """The batches of an epoch: `batch_size` clients at a time as the sampler puts them together, views drawn afresh.
 
@@ -122,22 +132,19 @@ class TrainingBatches:
 
 
 class HeldOutBatches:
-    """Two views of each held-out client, the same after every epoch, so that epochs can be compared."""
+    """Two slices of each held-out client, the same after every epoch, so that epochs can be compared."""
 
     def __init__(self, sequences: EncodedSequences, clients: Tensor, config: Config) -> None:
-        views = config.views
-        assert views.min_length is not None, "settle() comes before"
-        assert views.max_length is not None, "settle() comes before"
+        assert config.views.min_length is not None, "settle() comes before"
         self.sequences = sequences
-        self.views = RandomSlices(count=2, min_length=views.min_length, max_length=views.max_length)
         self.parts = torch.split(clients, _VALIDATION_BATCH) if len(clients) else ()
-        self.seed = config.seed
+        self.config = config
 
     def __len__(self) -> int:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[ViewBatch]:
-        random = generator(self.seed, Stream.VALIDATION_VIEWS)
+        random = generator(self.config.seed, Stream.VALIDATION_VIEWS)
         for clients in self.parts:
-            drawn = self.views.draw(clients, self.sequences.lengths[clients], random)
-            yield ViewBatch.of(self.sequences.gather(drawn.clients, drawn.starts, drawn.lengths), drawn.clients)
+            numbers = watched_numbers(len(clients), random)
+            yield ViewBatch.of(*watched_slices(self.sequences, clients, numbers, **self.config.views.watched))

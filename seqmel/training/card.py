@@ -9,6 +9,7 @@ from typing import Any
 from seqmel.core.errors import shown
 from seqmel.data.tables.targets import Target
 from seqmel.model import Model
+from seqmel.training.time_alone import TimeAlone
 
 __all__ = ["draw_curves", "finetuned_card", "kept_epoch", "model_card"]
 
@@ -37,11 +38,17 @@ Trained in {metrics["seconds"]:,.0f} s. All options are in `config.json`, all ep
 | {which} | |
 |---|---|
 {figures}
-
+{_time_alone(metrics)}
 ![training curves](curves.png)
 
 {_LIMITS}
 """
+
+
+def _time_alone(metrics: dict[str, Any]) -> str:
+    """A line on how well clients are recognised by time alone; nothing where it was not measured."""
+    found = metrics.get("time_alone")
+    return f"\n{TimeAlone(**found)}.\n" if found else ""
 
 
 def kept_epoch(history: list[dict[str, float]]) -> dict[str, float] | None:

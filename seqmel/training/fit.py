@@ -33,7 +33,7 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
-from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, split_clients
+from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, settle_clock, split_clients
 from seqmel.training.label_codes import label_codes
 from seqmel.training.module import MONITOR, TrainingModule
 from seqmel.training.offline import OfflineMining
@@ -79,7 +79,7 @@ def fit(
     device = own_device(config)
     tune_malloc()
     limit_onednn_cache(recurrent=config.recurrent)
-    config = settle(config, sequences)
+    config = settle_clock(settle(config, sequences), sequences, vocabulary.time)
     split = split_clients(sequences, config)
     _check_shares(config, split)
     placed = sequences.to(device) if config.training.storage == "device" else sequences

@@ -375,11 +375,15 @@ def prepared_in(
 def _trained(
     work: Path, prepared: PreparedSequences, config: Config, initial: Model | None, progress: Progress
 ) -> Model:
-    from seqmel.training.batches import settle
+    from seqmel.training.batches import settle, settle_clock
     from seqmel.training.fit import fit
+    from seqmel.training.time_alone import measure_time_alone
 
     sequences = prepared.sequences.in_memory() if config.training.storage == "memory" else prepared.sequences
-    settled = settle(config, sequences)
+    settled = settle_clock(settle(config, sequences), sequences, prepared.vocabulary.time)
+    time_alone = measure_time_alone(sequences, prepared.vocabulary.time, settled) if settled.compares else None
+    if time_alone is not None:
+        progress.say(str(time_alone))
     began = time.monotonic()
     encoder, history = fit(
         sequences, prepared.vocabulary, settled, initial=initial.encoder if initial else None,
@@ -393,6 +397,8 @@ def _trained(
         "seconds": round(time.monotonic() - began, 1),
         "history": history,
     }
+    if time_alone is not None:
+        metrics["time_alone"] = time_alone.to_json()
     statistics = fit_statistics(sequences, prepared.vocabulary)
     record(
         progress, "counted", **{name: metrics[name] for name in ("clients", "events", "embedding_dim", "parameters")}

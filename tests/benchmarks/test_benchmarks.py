@@ -107,3 +107,17 @@ def test_reading_csv_is_measured_each_way() -> None:
         "DuckDB alone, types by the first rows", "seqmel", "seqmel, types by a look at all rows", "EventSequences.read",
     ]  # fmt: skip
     assert all(float(row.split(" | ")[1].split()[0]) > 0 for row in rows)
+
+
+def test_the_shifted_start_is_measured_for_every_target_and_method(tmp_path: Path) -> None:
+    done = script(
+        "shifted_start.py", tmp_path, "-o", tmp_path / "out", "--set", "cards", "--clients", 60, "--epochs", 1
+    )
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "out" / "table.md").read_text().splitlines()[2:]
+    assert [line.split(" | ")[1:3] for line in lines] == [
+        [target, method] for method in ("default", "no shift") for target in ("gender", "age_group")
+    ]
+    for line in lines:
+        as_is, moved, difference = (float(cell) for cell in line.strip("| ").split(" | ")[3:])
+        assert difference == pytest.approx(moved - as_is, abs=2e-3)

@@ -8,14 +8,16 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
-from small import SCHEMA, card_events, sequences
+from small import SCHEMA, card_events, sequences, tiny_config
 
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.data.views import Views
 from seqmel.evaluation.retrieval import _Drawn, _embed_views, evaluate_retrieval, halves, two_slices
 from seqmel.inference.embed import embed_sequences
-from seqmel.model import Model
-from seqmel.training.run import prepare
+from seqmel.model import Model, load_model
+from seqmel.report.searches import explore
+from seqmel.report.writing import _held_out
+from seqmel.training.run import prepare, train
 
 LENGTHS = torch.tensor([2, 3, 5, 8, 40, 500])
 CLIENTS = torch.arange(len(LENGTHS))
@@ -87,7 +89,7 @@ def test_training_clients_are_left_out_when_they_are_named(model: Model) -> None
     assert alone.clients == found.clients
 
 
-@pytest.mark.parametrize("parts", ["halves", "slices"])
+@pytest.mark.parametrize("parts", ["views", "halves", "slices"])
 def test_the_same_seed_gives_the_same_figures(model: Model, parts: str) -> None:
     options = {"clients": 15, "min_events": 4, "parts": parts, "device": "cpu", "seed": 2}
     first, again = (evaluate_retrieval(model, card_events(40, seed=5), **options) for _ in range(2))  # type: ignore[arg-type]
@@ -106,15 +108,53 @@ def test_prepared_sequences_give_what_their_events_give(model: Model, tmp_path: 
     assert found.figures["map"].mean == pytest.approx(prepared.figures["map"].mean, abs=1e-6)
 
 
-def test_a_stream_in_chunks_gives_what_one_chunk_gives(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("parts", ["views", "halves"])
+def test_a_stream_in_chunks_gives_what_one_chunk_gives(
+    parts: str, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = sequences(card_events(40, seed=5), SCHEMA, model.vocabulary)
-    options = {"clients": 12, "min_events": 4, "device": "cpu"}
+    options = {"clients": 12, "min_events": 4, "parts": parts, "device": "cpu"}
     found = []
     for size in (40, 7):
         chunks = [whole.subset(part) for part in torch.arange(40).split(size)]
         monkeypatch.setattr("seqmel.evaluation.retrieval.sequence_chunks", lambda *_, c=chunks: (40, iter(c)))
         found.append(evaluate_retrieval(model, "given", **options))  # type: ignore[arg-type]
     assert found[0].figures["map"].mean == pytest.approx(found[1].figures["map"].mean, abs=1e-6)
+
+
+def test_training_report_and_retrieval_name_one_recall(tmp_path: Path) -> None:
+    """Of the clients held out, by the weights of the epoch that was kept."""
+    events = card_events(120, seed=3)
+    trained = load_model(
+        train(events, tmp_path / "model", config=tiny_config(schema={"numeric_by": {"reading": "mcc"}}))
+    )
+    (epoch,) = trained.metrics["history"]
+    every = prepare(events, tmp_path / "sequences", config=trained.config, model=trained).sequences
+    held_out = _held_out(trained, every)
+    assert held_out is not None
+    assert len(held_out) == epoch["clients_held_out"] == 36
+    explorer = explore(trained, every, 0, device=torch.device("cpu"), held_out=held_out)
+    assert explorer is not None
+    recall = {fact.name: fact.value for fact in explorer.facts}["recall@1"]
+    assert recall == f"{epoch['recall_at_1']:.3f}"
+    of_them = events.filter(pc.is_in(events["client_id"], value_set=held_out.client_ids.combine_chunks()))
+    found = evaluate_retrieval(trained, of_them, device="cpu")
+    assert found.clients == 36
+    assert found.figures["recall@1"].mean == pytest.approx(epoch["recall_at_1"])
+    assert found.figures["recall@10"].mean == pytest.approx(epoch["recall_at_10"])
+    halves_only = evaluate_retrieval(trained, of_them, parts="halves", min_events=2, device="cpu")
+    assert halves_only.figures["recall@1"].mean != found.figures["recall@1"].mean
+
+
+def test_the_report_knows_who_was_held_out_by_the_events_of_the_training_alone(model: Model, tmp_path: Path) -> None:
+    own, other = (
+        prepare(events, tmp_path / name, config=model.config, model=model).sequences
+        for name, events in (("own", card_events()), ("other", card_events(30, seed=5)))
+    )
+    held_out = _held_out(model, own)
+    assert held_out is not None
+    assert len(held_out) == model.metrics["history"][0]["clients_held_out"]
+    assert _held_out(model, other) is None
 
 
 def test_what_cannot_be_measured_is_refused(model: Model) -> None:

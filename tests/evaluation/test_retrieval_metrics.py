@@ -43,6 +43,20 @@ def test_retrieval_figures_are_those_of_their_slow_twin(k: int) -> None:
     assert [found[name].mean for name in (f"recall@{k}", f"precision@{k}", f"cmc@{k}", "map")] == pytest.approx(slow)
 
 
+def test_a_query_that_is_in_the_gallery_is_searched_for_among_the_others_as_in_a_slow_loop() -> None:
+    views, who = _unit(20, seed=3), np.tile(np.arange(10), 2)
+    views[10:] += views[:10]
+    expected = []
+    for i in range(20):
+        others = [j for j in range(20) if j != i]
+        order = sorted(others, key=lambda j: -float(views[i] @ views[j]))
+        expected.append(1 + order.index((i + 10) % 20))
+    ranks = relevant_ranks(views, views, who, who, without_itself=True)
+    assert ranks.tolist() == [[rank] for rank in expected]
+    found = retrieval_figures(ranks, [1, 3], queries=2)
+    assert found["recall@3"].mean == pytest.approx(np.mean(np.array(expected) <= 3))
+
+
 def test_equal_vectors_find_nothing() -> None:
     same, who = np.ones((9, 1), np.float32), np.arange(9)
     assert relevant_ranks(same, same, who, who).tolist() == [[9]] * 9

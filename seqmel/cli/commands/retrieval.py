@@ -15,11 +15,13 @@ __all__ = ["retrieval"]
 def retrieval(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     events: Events,
-    clients: Annotated[int, typer.Option(help="How many clients to draw at most.")] = 5_000,
+    clients: Annotated[int, typer.Option(help="How many clients to draw at most.")] = 2_000,
     parts: Annotated[
-        str, typer.Option(help="halves (in time) or slices (random, disjoint) of each client.")
-    ] = "halves",
-    min_events: Annotated[int, typer.Option(help="Leave out clients with fewer events.")] = 20,
+        str, typer.Option(help="views (slices as in training), halves (in time) or slices (random, disjoint).")
+    ] = "views",
+    min_events: Annotated[
+        int | None, typer.Option(help="Leave out clients with fewer events; as in training for views, else 20.")
+    ] = None,
     trained_on: Annotated[
         str | None, typer.Option(help="The events that the model was trained on: their clients are left out.")
     ] = None,
@@ -28,7 +30,7 @@ def retrieval(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Find clients again by their vectors: recall@k, CMC, mAP, and verification at fixed false accepts."""
-    kind: Any = one_of("parts", parts, "halves", "slices")
+    kind: Any = one_of("parts", parts, "views", "halves", "slices")
     from seqmel.cli.retrieval import retrieve_clients
     from seqmel.core.progress import console_progress
 

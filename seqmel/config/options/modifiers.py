@@ -9,6 +9,7 @@ CHANGES: dict[str, dict[str, str]] = {
         "views.event_dropout": "Leaves out each event of a view with this chance; one stays.",
         "views.day_dropout": "Leaves out each day of a view, with all its events, with this chance; one stays.",
         "views.shuffle": "Mixes the order of a view's events in training, to learn what order is worth.",
+        "views.shift_clock": "Shifts the phase of these cycles of the calendar at random, so that time alone tells no client apart.",
         "event_encoder.category_dropout": "Hides each category of an event with this chance, as unseen or rare.",
         "event_encoder.noise": "Adds noise of this standard deviation to the embedded features of an event.",
     },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -36,6 +36,7 @@ class SequenceBatch:
         previous_time: (B,) int64, microseconds, when the client's event before the sequence was, `NO_TIME` where there
             was none; None where the sequences are looked at for themselves.
         now: (B,) int64, microseconds, the moment at which each sequence is looked at; None is the end of the training.
+        clock: (E, C) int64, microseconds, the time that the phase of each of the `CYCLES` is read from; None is `time`.
     """
 
     columns: dict[str, Tensor]
@@ -44,6 +45,7 @@ class SequenceBatch:
     lengths: Tensor
     previous_time: Tensor | None = None
     now: Tensor | None = None
+    clock: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -61,15 +63,20 @@ class SequenceBatch:
     def to(self, device: torch.device | str) -> SequenceBatch:
         """The same batch on another device."""
         columns = {name: to_device_async(values, device) for name, values in self.columns.items()}
-        previous, now = (None if x is None else to_device_async(x, device) for x in (self.previous_time, self.now))
-        return SequenceBatch(
-            columns,
-            to_device_async(self.time, device),
-            to_device_async(self.offsets, device),
-            self.lengths,
-            previous,
-            now,
+        previous, now, clock = (
+            None if x is None else to_device_async(x, device) for x in (self.previous_time, self.now, self.clock)
         )
+        time, offsets = to_device_async(self.time, device), to_device_async(self.offsets, device)
+        return SequenceBatch(columns, time, offsets, self.lengths, previous, now, clock)
+
+    def with_shifted_clock(self, shifts: Tensor) -> SequenceBatch:
+        """The same batch with phases that are read from shifted times; times and gaps stay.
+
+        Args:
+            shifts: (B, C) int64 on the host, microseconds, for each sequence and each of the `CYCLES`.
+        """
+        moved = to_device_async(shifts, self.device).index_select(0, self.sequence_index)
+        return replace(self, clock=moved.add_(self.time.unsqueeze(1)))
 
     @cached_property
     def sequence_index(self) -> Tensor:
@@ -93,4 +100,6 @@ class SequenceBatch:
         """These events (numbers, int64) as one sequence."""
         columns = {name: values.index_select(0, events) for name, values in self.columns.items()}
         ends = torch.tensor([0, len(events)])
-        return SequenceBatch(columns, self.time.index_select(0, events), to_device_async(ends, self.device), ends[1:])
+        clock = None if self.clock is None else self.clock.index_select(0, events)
+        time = self.time.index_select(0, events)
+        return SequenceBatch(columns, time, to_device_async(ends, self.device), ends[1:], clock=clock)

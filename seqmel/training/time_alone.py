@@ -1,0 +1,97 @@
+"""How well clients are recognised by when they were active, and by nothing else.
+
+Where that is high, recall says little of what the embeddings know: see `seqmel.data.cycles`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from seqmel.config import Config
+from seqmel.core.embedding_metrics import embedding_metrics
+from seqmel.data.cycles import cycles_of
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.vocabulary import TimeScale
+from seqmel.nn.events import TimeFeatures
+from seqmel.training.batches import HeldOutBatches, split_clients
+
+__all__ = ["TimeAlone", "measure_time_alone"]
+
+_HIGH = 0.2
+
+
+@dataclass(frozen=True)
+class TimeAlone:
+    """Recall@1 of held-out clients by the mean phase of each view.
+
+    Attributes:
+        recall_at_1: with the times as they are.
+        shifted_recall_at_1: with each view's clock shifted as in training.
+        chance: recall@1 of vectors that say nothing.
+        clients: how many.
+        cycles: names of all cycles that the data shows.
+        shifted: names of those that are shifted.
+    """
+
+    recall_at_1: float
+    shifted_recall_at_1: float
+    chance: float
+    clients: int
+    cycles: tuple[str, ...]
+    shifted: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        left = self.shifted_recall_at_1
+        found = (
+            f"recall@1 by time alone ({', '.join(self.cycles)}) {self.recall_at_1:.3f}, chance {self.chance:.3f}"
+            f" ({self.clients:,} clients held out)"
+        )
+        if self.shifted:
+            found += f"; {', '.join(self.shifted)} shifted at random, then {left:.3f}"
+        if left < max(_HIGH, 10 * self.chance):
+            return found
+        return f"WARNING: {found}: clients are recognised by when they are active, see views.shift_clock"
+
+
+@torch.inference_mode()
+def measure_time_alone(sequences: EncodedSequences, scale: TimeScale, config: Config) -> TimeAlone | None:
+    """Search the views of the held-out clients by the means of their time features.
+
+    Args:
+        sequences: all clients of the training.
+        scale: which cycles the data shows.
+        config: of the training, settled.
+
+    Returns:
+        None where no clients are held out, or the data shows no cycle.
+    """
+    clients = split_clients(sequences, config).validation
+    cycles = tuple(cycle.name for cycle in cycles_of(scale))
+    if not len(clients) or not cycles:
+        return None
+    found = [_recall(sequences, clients, scale, c) for c in (_with_shifts(config, ()), config)]
+    shifted = tuple(name for name in cycles if name in (config.views.shift_clock or ()))
+    views = 2 * len(clients)
+    return TimeAlone(found[0], found[1], 1 / (views - 1), len(clients), cycles, shifted)
+
+
+def _with_shifts(config: Config, shifted: tuple[str, ...]) -> Config:
+    return config.model_copy(update={"views": config.views.model_copy(update={"shift_clock": shifted})})
+
+
+def _recall(sequences: EncodedSequences, clients: torch.Tensor, scale: TimeScale, config: Config) -> float:
+    features, means, owners = TimeFeatures(scale), [], []
+    for batch in HeldOutBatches(sequences, clients, config):
+        events = batch.sequences
+        phases = features(events)[:, 2:]  # without the gaps
+        sums = phases.new_zeros(len(events), phases.shape[1]).index_add_(0, events.sequence_index, phases)
+        means.append(sums / events.lengths.unsqueeze(1))
+        owners.append(batch.clients)
+    return embedding_metrics(torch.cat(means), torch.cat(owners))["recall_at_1"]
