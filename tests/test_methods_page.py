@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from seqmel.cli.main import app
 from seqmel.config import Config, methods
 from seqmel.config.options.modifiers import CHANGES
+from seqmel.config.options.network import RECENT_POOLINGS
 from seqmel.config.options.views import RandomSlicesOptions
 from seqmel.data.samplers import SAMPLERS
 from seqmel.data.views import VIEWS
@@ -56,7 +57,7 @@ def test_the_command_lists_every_method_with_a_line() -> None:
     assert set(KNOWN) == chosen | {"modifiers", "memory", "categories", "margins"}
     assert set(KNOWN["loss"]) == set(LOSSES) | {"pml"}
     assert set(KNOWN["encoder"]) == {"none", "gru", "lstm", "transformer"}
-    assert tuple(KNOWN["pooling"]) == POOLINGS
+    assert tuple(KNOWN["pooling"]) == (*POOLINGS, *RECENT_POOLINGS)
     lines = [line for section in KNOWN.values() for line in section.values()]
     assert len(set(lines)) == len(lines)
     assert all(line.endswith(".") for section in KNOWN.values() for line in section.values())

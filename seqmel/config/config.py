@@ -11,6 +11,7 @@ from seqmel.config.options.base import Options, Positive, is_lenient, named
 from seqmel.config.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
 from seqmel.config.options.miners import AnyMinerOptions, MinerOptions
 from seqmel.config.options.network import (
+    RECENT_POOLINGS,
     CategoryMeanOptions,
     EncoderOptions,
     EventEncoderOptions,
@@ -104,6 +105,10 @@ class Config(Options):
         for section, names in (("pooling", self.pooling), ("encoder.pooling", self.state_pooling)):
             if len(set(names)) < len(names):
                 raise ValueError(f"{section} names one way twice: {', '.join(names)}")
+        if not set(self.pooling) - set(RECENT_POOLINGS):
+            raise ValueError(
+                f"pooling is {', '.join(self.pooling)} alone, which learns nothing; add one that pools what is learnt, such as mean"
+            )
         parts: list[str] = [part.name for part in self.objective]
         if len(set(parts)) < len(parts):
             raise ValueError(f"objective names one part twice: {', '.join(parts)}")
@@ -262,7 +267,8 @@ def as_config(config: Config | Mapping[str, Any] | None) -> Config:
 def _check_idle(config: Config, said: Container[str], source: str) -> None:
     """What is said, and is not what stands there by default, is used: a loss or a miner by a part of the objective, options of the
     pooling category_mean by the pooling."""
-    idle = "category_mean" not in config.pooling and config.category_mean != CategoryMeanOptions()
+    by_kind = {"category_mean", "category_recent"} & set(config.pooling)
+    idle = not by_kind and config.category_mean != CategoryMeanOptions()
     if "category_mean" in said and idle:
         raise ConfigError(
             f"{source}: category_mean would do nothing: pooling ({', '.join(config.pooling)}) does not name it."

@@ -87,7 +87,8 @@ def parameters_of(config: Config) -> dict[str, Any]:
     """The parameters that give this config; only those that differ from the defaults and do something."""
     default, settled = Config(), config.model_dump()
     idle = () if config.compares else ("loss", "miner")
-    idle = idle if "category_mean" in config.pooling else (*idle, "category_mean")
+    by_kind = {"category_mean", "category_recent"} & set(config.pooling)
+    idle = idle if by_kind else (*idle, "category_mean")
     parts = {
         name: _short(getattr(config, s)) for name, s in PARTS.items() if _differ(config, default, s) and s not in idle
     }

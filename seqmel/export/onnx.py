@@ -34,6 +34,7 @@ from seqmel.core.version import __version__
 from seqmel.data.vocabulary import CLIP, UNSEEN, NumericScale, NumericScales
 from seqmel.export.graph import Clients, Graph
 from seqmel.export.poolings import pooled
+from seqmel.export.recent import recent_events
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.heads import CLIP as CLIP_OF_HEADS
 from seqmel.nn.recurrent import Recurrent
@@ -86,9 +87,7 @@ def build(model: Model) -> onnx.ModelProto:
     if sequence is not None and not isinstance(sequence, Recurrent):
         raise ModelError("An ONNX file holds models with encoder none, gru or lstm; this one has a transformer.")
     if "attention" in model.encoder.pooling.names:
-        raise ModelError(
-            "An ONNX file holds the poolings last, mean, max, std, log_sum and category_mean; this model has attention."
-        )
+        raise ModelError("An ONNX file holds all poolings but attention, which this model has.")
     graph, schema, size = Graph(), model.schema, model.encoder.output_size
     named = _names((schema.time, *schema.features, *(f"target {target.name}" for target in model.targets)))
     graph.op("Identity", _Export(model, graph, named).embedding(), out="embedding")
@@ -173,6 +172,8 @@ class _Export:
         self.time = named[model.schema.time]
         self.of = Clients(graph, self.time)
         self.codes = {name: self._codes(name) for name in model.schema.categorical}
+        self.numbers = {name: self._number(name) for name in model.schema.numeric}
+        self.gap, self.same_time = self._gaps()
 
     def embedding(self) -> str:
         g, encoder = self.g, self.model.encoder
@@ -189,6 +190,9 @@ class _Export:
         vectors = g.op("Concat", *parts, axis=1)
         if encoder.project is not None:
             vectors = g.linear(vectors, encoder.project)
+        if encoder.recent is not None:
+            beside = recent_events(g, self.of, encoder.recent, self.codes, self.numbers, self.gap)
+            vectors = g.op("Concat", vectors, *beside, axis=1)
         return vectors if encoder.end_us is None else g.op("Concat", vectors, self._profile(encoder.end_us), axis=1)
 
     def _profile(self, end_us: int) -> str:
@@ -232,8 +236,7 @@ class _Export:
         """A number between the rows of the knots left and right of it; the last row of its curve where it is missing."""
         g, events = self.g, self.model.encoder.events
         knots = events.knots.numpy()
-        missing = g.op("IsNaN", self.named[name])
-        number = self._scaled(name, self.model.vocabulary.numeric[name], code, missing)
+        missing, number = g.op("IsNaN", self.named[name]), self.numbers[name]
         above = g.op("GreaterOrEqual", g.unsqueeze(number, 1), g.const(knots[1:-1], np.float32))
         left = g.op("ReduceSum", g.cast(above, np.int64), g.const([1], np.int64), keepdims=0)
         low, high = (g.op("Gather", g.const(knots[i : len(knots) - 1 + i]), left) for i in (0, 1))
@@ -249,6 +252,10 @@ class _Export:
             g.op("Mul", g.op("Gather", table, row), g.unsqueeze(weight, 1))
             for row, weight in zip(rows, weights, strict=True)
         ]
+
+    def _number(self, name: str) -> str:
+        scales = self.model.vocabulary.numeric[name]
+        return self._scaled(name, scales, self.codes[scales.by] if scales.by else None, self.g.op("IsNaN", self.named[name]))
 
     def _scaled(self, name: str, scales: NumericScales, code: str | None, missing: str) -> str:
         """(E,) float on the robust scale; zero where missing."""
@@ -271,9 +278,9 @@ class _Export:
             return self.g.const(values[0], np.float64)
         return self.g.op("Gather", self.g.const(values, np.float64), code)
 
-    def _time_features(self) -> str:
-        """(E, T), as `TimeFeatures` has them."""
-        g, features = self.g, self.model.encoder.events.time
+    def _gaps(self) -> tuple[str, str]:
+        """(E,) float each: the scaled gap before each event, and 1 where there is none."""
+        g, scale = self.g, self.model.encoder.events.time.scale
         before = g.op(
             "Gather", self.time, g.op("Max", g.op("Sub", self._rows(), g.const(1, np.int64)), g.const(0, np.int64))
         )
@@ -281,15 +288,15 @@ class _Export:
         gap = g.op("Where", first, g.const(0, np.int64), g.op("Sub", self.time, before))
         seconds = g.cast(g.op("Div", g.cast(gap, np.float64), g.const(float(_SECOND_US), np.float64)), np.float32)
         log = g.op("Log", g.op("Add", seconds, g.const(1.0, np.float32)))
-        scaled = g.op(
-            "Div",
-            g.op("Sub", log, g.const(features.scale.gap_center, np.float32)),
-            g.const(features.scale.gap_scale, np.float32),
-        )
-        parts = [
-            g.op("Clip", scaled, g.const(-5.0, np.float32), g.const(5.0, np.float32)),
-            g.cast(g.op("Equal", seconds, g.const(0.0, np.float32)), np.float32),
-        ]
+        center, width = (g.const(number, np.float32) for number in (scale.gap_center, scale.gap_scale))
+        scaled = g.op("Div", g.op("Sub", log, center), width)
+        same_time = g.cast(g.op("Equal", seconds, g.const(0.0, np.float32)), np.float32)
+        return g.op("Clip", scaled, g.const(-5.0, np.float32), g.const(5.0, np.float32)), same_time
+
+    def _time_features(self) -> str:
+        """(E, T), as `TimeFeatures` has them."""
+        g, features = self.g, self.model.encoder.events.time
+        parts = [self.gap, self.same_time]
         for period, harmonics in features.cycles_us:
             phase = g.cast(g.op("Mod", self.time, g.const(period, np.int64)), np.float64)
             turn = g.cast(g.op("Div", phase, g.const(float(period), np.float64)), np.float32)

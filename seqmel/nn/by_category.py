@@ -18,7 +18,7 @@ from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, Vocabulary
 
-__all__ = ["ByCategory", "column_to_pool_by"]
+__all__ = ["ByCategory", "column_to_pool_by", "slots_of"]
 
 
 def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> str | None:
@@ -43,6 +43,11 @@ def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> s
     return max(fitting, key=sizes.__getitem__) if fitting else min(sizes, key=sizes.__getitem__)
 
 
+def slots_of(options: CategoryMeanOptions, codes: int) -> int:
+    """How many of the codes of the column have a place of their own, null and unseen counted."""
+    return min(codes, options.values + UNSEEN + 1)
+
+
 class ByCategory(nn.Module):
     """(E, H) states -> (B, slots * (size + 1)): of each kind the mean of `size` numbers, then ln(1 + how many events).
 
@@ -56,7 +61,7 @@ class ByCategory(nn.Module):
     def __init__(self, column: str, codes: int, *, input_size: int, options: CategoryMeanOptions) -> None:
         super().__init__()
         self.column = column
-        self.slots = min(codes, options.values + UNSEEN + 1)
+        self.slots = slots_of(options, codes)
         self.size = options.size
         self.inner = nn.Linear(input_size, options.size)
         self.output_size = self.slots * (options.size + 1)

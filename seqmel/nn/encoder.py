@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.config import Config
-from seqmel.config.options.network import NoEncoderOptions, RecurrentOptions, TransformerOptions
+from seqmel.config.options.network import RECENT_POOLINGS, NoEncoderOptions, RecurrentOptions, TransformerOptions
 from seqmel.core.errors import ConfigError, ModelError
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.nn.by_category import ByCategory, column_to_pool_by
+from seqmel.nn.by_category import ByCategory, column_to_pool_by, slots_of
 from seqmel.nn.events import EventEncoder
 from seqmel.nn.pooling import Pooling, Summary, side_by_side
 from seqmel.nn.profile import PROFILE_SIZE, first_and_last, profile
+from seqmel.nn.recent import RecentEvents
 from seqmel.nn.recurrent import Recurrent
 from seqmel.nn.transformer import Transformer
 
@@ -51,7 +52,8 @@ class SequenceEncoder(nn.Module):
         states = self.sequence.output_size if self.sequence is not None else 0
         self.state_size = options.hidden_size + states
         width = options.hidden_size if config.state_pooling else self.state_size
-        self.pooling = Pooling(config.pooling, size=width, by_category=_by_category(config, vocabulary, width))
+        names = [name for name in config.pooling if name not in RECENT_POOLINGS]
+        self.pooling = Pooling(names, size=width, by_category=_by_category(config, vocabulary, width))
         self.state_pooling = Pooling(config.state_pooling, size=states) if config.state_pooling else None
         of_states = self.state_pooling.output_size if self.state_pooling is not None else 0
         joined = config.embedding_dim is not None
@@ -60,9 +62,10 @@ class SequenceEncoder(nn.Module):
         projects = self.vector_size != pooled or bool(config.matryoshka) or (joined and bool(of_states))
         self.project = nn.Linear(pooled, self.vector_size) if projects else None
         self.end_us = vocabulary.time.end_us if config.recency_features and config.embedding_dim is None else None
-        self.output_size = (
-            self.vector_size + (0 if joined else of_states) + (PROFILE_SIZE if self.end_us is not None else 0)
-        )
+        self.recent = _recent(config, vocabulary)
+        beside = 0 if joined else of_states
+        beside += self.recent.output_size if self.recent is not None else 0
+        self.output_size = self.vector_size + beside + (PROFILE_SIZE if self.end_us is not None else 0)
 
     def states(
         self, batch: SequenceBatch, *, masked: Tensor | None = None, mask_embedding: Tensor | None = None
@@ -105,11 +108,13 @@ class SequenceEncoder(nn.Module):
         return self.pool([events] if self.compares_events_alone else self.parts(events, batch), batch)
 
     def embed(self, batch: SequenceBatch) -> Tensor:
-        """(B, output_size): the vector of each sequence: what objectives see, pooled states, and the profile, if it has them."""
+        """(B, output_size): the vector of each sequence: what objectives see, pooled states, recent events, and the profile, if it has them."""
         parts = self.parts(self.events(batch), batch)
         vectors = self.pool(parts, batch)
         if self.state_pooling is not None and self.project is None:
             vectors = torch.cat([vectors, self.state_pooling(parts[1], batch)], dim=1)
+        if self.recent is not None:
+            vectors = torch.cat([vectors, self.recent(batch).to(vectors.dtype)], dim=1)
         return self._beside_profile(vectors, batch.offsets.diff(), *first_and_last(batch), batch.now)
 
     def _beside_profile(
@@ -138,23 +143,26 @@ class SequenceEncoder(nn.Module):
                 "The model's encoder is a transformer: it has to see all events of a client at once, so there is no state"
                 " to go on from. Train a model with encoder none, gru or lstm, or embed all events."
             )
+        recent = {} if self.recent is None else self.recent.summarise(batch)
         if self.sequence is None:
-            return self._merged(state, self.pooling.summarise(events, batch))
+            return self._merged(state, self.pooling.summarise(events, batch) | recent)
         memory = events.new_zeros(len(batch), self.sequence.memory_size) if state is None else state["memory"]
         states, memory = self.sequence.advance(events, batch, memory)
         if self.state_pooling is None:
-            return self._merged(state, self.pooling.summarise([events, states], batch)) | {"memory": memory}
-        of_states = self.state_pooling.summarise(states, batch)
-        new = self.pooling.summarise(events, batch) | _named_apart(of_states)
-        return self._merged(state, new) | {"memory": memory}
+            new = self.pooling.summarise([events, states], batch)
+        else:
+            new = self.pooling.summarise(events, batch) | _named_apart(self.state_pooling.summarise(states, batch))
+        return self._merged(state, new | recent) | {"memory": memory}
 
     def _merged(self, earlier: Summary | None, later: Summary) -> Summary:
         if earlier is None:
             return later
         merged = self.pooling.merge(earlier, later)
-        if self.state_pooling is None:
-            return merged
-        return merged | _named_apart(self.state_pooling.merge(_of_states(earlier), _of_states(later)))
+        if self.state_pooling is not None:
+            merged |= _named_apart(self.state_pooling.merge(_of_states(earlier), _of_states(later)))
+        if self.recent is not None:
+            merged |= self.recent.merge(earlier, later, earlier["count"], later["count"])
+        return merged
 
     def read(self, state: Summary, first: Tensor, last: Tensor) -> Tensor:
         """(B, output_size): the vectors of the clients of a state.
@@ -167,6 +175,8 @@ class SequenceEncoder(nn.Module):
         if self.state_pooling is not None:
             pooled = torch.cat([pooled, self.state_pooling.read(_of_states(state))], dim=1)
         vectors = pooled if self.project is None else self.project(pooled)
+        if self.recent is not None:
+            vectors = torch.cat([vectors, self.recent.read(state, state["count"]).to(vectors.dtype)], dim=1)
         return self._beside_profile(vectors, state["count"][:, 0], first, last, None)
 
 
@@ -189,7 +199,7 @@ def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategor
     if "category_mean" not in config.pooling:
         return None
     column = column_to_pool_by(config.category_mean, vocabulary)
-    if column is None and len(config.pooling) == 1:
+    if column is None and len(set(config.pooling) - set(RECENT_POOLINGS)) == 1:
         raise ConfigError(
             "pooling is category_mean alone, and the events have no categorical column. Name another pooling."
         )
@@ -197,6 +207,16 @@ def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategor
         return None
     codes = vocabulary.categorical[column].size
     return ByCategory(column, codes, input_size=size, options=config.category_mean)
+
+
+def _recent(config: Config, vocabulary: Vocabulary) -> RecentEvents | None:
+    """None where no pooling asks for it, or the vector has a size of its own."""
+    names = [name for name in config.pooling if name in RECENT_POOLINGS]
+    column = column_to_pool_by(config.category_mean, vocabulary) if "category_recent" in names else None
+    if config.embedding_dim is not None or not names or (names == ["category_recent"] and column is None):
+        return None
+    slots = slots_of(config.category_mean, vocabulary.categorical[column].size) if column is not None else 0
+    return RecentEvents(names, vocabulary, column=column, slots=slots)
 
 
 def _sequence_encoder(config: Config, input_size: int) -> Recurrent | Transformer | None:

@@ -91,6 +91,10 @@ class TimeFeatures(nn.Module):
         waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
         return torch.cat([torch.stack([gap.clamp(-5, 5), (seconds == 0).float()], dim=1), waves], dim=1)
 
+    def gap(self, batch: SequenceBatch) -> Tensor:
+        """Compute the scaled logarithm of the gap before each event: (E,)."""
+        return scaled_gaps(self._gaps(batch).abs() / _SECOND_US, self.scale).clamp(-5, 5)
+
     @staticmethod
     def _gaps(batch: SequenceBatch) -> Tensor:
         """Return (E,) microseconds since the previous event. Zero for a first event."""

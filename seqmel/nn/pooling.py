@@ -13,13 +13,13 @@ from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn.by_category import ByCategory
 from seqmel.nn.segments import segment_max, segment_sum
 
-__all__ = ["POOLINGS", "Pooling", "Summary", "side_by_side"]
+__all__ = ["POOLINGS", "Pooling", "Summary", "in_blocks", "side_by_side"]
 
 
 _BLOCK_NUMBERS = 2**20  # four megabytes of states, and a few times that made of them on the way
 
 
-def _in_blocks(states: Sequence[Tensor], batch: SequenceBatch) -> Iterator[tuple[Tensor, SequenceBatch]]:
+def in_blocks(states: Sequence[Tensor], batch: SequenceBatch) -> Iterator[tuple[Tensor, SequenceBatch]]:
     """The states and the extent of neighbouring sequences at a time, about `_BLOCK_NUMBERS` numbers, or one sequence."""
     most = max(1, _BLOCK_NUMBERS // sum(part.shape[1] for part in states))
     ends = batch.lengths.cumsum(0)
@@ -43,7 +43,7 @@ def side_by_side(parts: Sequence[Tensor]) -> Tensor:
 
 
 POOLINGS = ("last", "mean", "max", "std", "log_sum", "attention", "category_mean")
-"""Names of the ways to pool."""
+"""Names of the ways to pool states; those of `seqmel.nn.recent` see the events themselves."""
 
 Summary: TypeAlias = dict[str, Tensor]
 """All that is kept of the events of B sequences: `count` (B, 1), and whatever the ways of pooling need, each (B, ...)."""
@@ -86,7 +86,7 @@ class Pooling(nn.Module):
         parts = [states] if isinstance(states, Tensor) else states
         if batch.device.type != "cpu" or torch.is_grad_enabled() or not batch.events:
             return self._summarise(side_by_side(parts), batch)
-        found = [self._summarise(some, extent) for some, extent in _in_blocks(parts, batch)]
+        found = [self._summarise(some, extent) for some, extent in in_blocks(parts, batch)]
         return {name: torch.cat([summary[name] for summary in found]) for name in found[0]}
 
     def _summarise(self, states: Tensor, batch: SequenceBatch) -> Summary:

@@ -30,6 +30,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"pooling": "median"}, r"cannot be 'median'\. Expected one of: last, mean"),
     ({"pooling": ["mean", "mean"]}, "pooling names one way twice"),
     ({"pooling": []}, r"pooling = \[\]"),
+    (
+        {"pooling": ["recent"]},
+        "pooling is recent alone, which learns nothing; add one that pools what is learnt, such as mean",
+    ),
     ({"precision": "16"}, r"precision cannot be '16'"),
     ({"device": "tpu"}, r"device cannot be 'tpu'\. Expected auto, cpu, cuda"),
     ({"preparation": {"memory_limit": "lots"}}, r"memory_limit cannot be 'lots'\. Expected such as 4GB"),

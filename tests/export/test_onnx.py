@@ -37,7 +37,10 @@ ENCODERS: dict[str, Any] = {
 
 
 def made(encoder: Any, **changes: Any) -> Model:
-    pooling = {"pooling": ["last", "mean", "max", "std", "log_sum", "category_mean"], "category_mean": {"values": 3}}
+    pooling = {
+        "pooling": ["last", "mean", "max", "std", "log_sum", "category_mean", "recent", "category_recent"],
+        "category_mean": {"values": 3},
+    }
     if isinstance(encoder, dict) and "pooling" in encoder:
         changes["objective"] = ["coles", "next_event"]
     config = tiny_config(encoder=encoder, **(changes if "pooling" in changes else pooling | changes))

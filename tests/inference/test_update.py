@@ -25,7 +25,7 @@ from seqmel.nn.encoder import SequenceEncoder
 
 EVENTS = card_events(20)
 VOCABULARY = fitted(EVENTS, SCHEMA, min_count=2)
-POOLING = ["last", "mean", "max", "std", "log_sum", "attention"]
+POOLING = ["last", "mean", "max", "std", "log_sum", "attention", "category_mean", "recent", "category_recent"]
 ENCODERS: dict[str, Any] = {
     "none": "none",
     "gru": {"name": "gru", "hidden_size": 16, "layers": 2},

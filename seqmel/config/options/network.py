@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from seqmel.config.options.base import Layers, NotNegative, Options, Positive, Share, is_lenient, named_or
 
 __all__ = [
-    "POOLINGS", "CategoryMeanOptions", "EncoderOptions", "EventEncoderOptions", "NoEncoderOptions", "PoolingOptions", "RecurrentOptions",
+    "POOLINGS", "RECENT_POOLINGS", "CategoryMeanOptions", "EncoderOptions", "EventEncoderOptions", "NoEncoderOptions", "PoolingOptions", "RecurrentOptions",
     "TransformerOptions",
 ]  # fmt: skip
 
@@ -103,7 +103,7 @@ EncoderOptions: TypeAlias = Annotated[
 
 
 class CategoryMeanOptions(Options):
-    """The pooling category_mean: events of one kind by themselves."""
+    """The poolings category_mean and category_recent: events of one kind by themselves."""
 
     column: str | None = None
     """The categorical column whose values are the kinds; null takes the one that numbers are scaled within, or else the one with
@@ -114,9 +114,13 @@ class CategoryMeanOptions(Options):
     """How many numbers are learnt of an event of any kind."""
 
 
-PoolingName: TypeAlias = Literal["last", "mean", "max", "std", "log_sum", "attention", "category_mean"]
+PoolingName: TypeAlias = Literal[
+    "last", "mean", "max", "std", "log_sum", "attention", "category_mean", "recent", "category_recent"
+]
 PoolingOptions: TypeAlias = Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)]
 """One way or several, side by side."""
+RECENT_POOLINGS = ("recent", "category_recent")
+"""These see the events themselves and learn nothing. They stand beside the vector, as the profile does, where embedding_dim is null."""
 POOLINGS = {
     "last": "The state after the last event.",
     "mean": "The mean of all events.",
@@ -125,4 +129,6 @@ POOLINGS = {
     "log_sum": "The logarithm of the sum of all events, with its sign: tells how many there were of what.",
     "attention": "A mean with learnt weights.",
     "category_mean": "Of each kind of event a few learnt numbers, averaged, and how many there were.",
+    "recent": "The last events as they are, how they differ from the others, and what is repeated at the end; not learnt.",
+    "category_recent": "Of each kind of event how long ago it was, its last numbers, and these less their mean; not learnt.",
 }

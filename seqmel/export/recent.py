@@ -1,0 +1,146 @@
+"""The poolings of `seqmel.nn.recent` as nodes of an ONNX graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from seqmel.data.vocabulary import UNSEEN
+from seqmel.export.graph import Clients, Graph
+from seqmel.nn.recent import HALF_LIFE, PlainEvents, Recent, RecentByCategory, RecentEvents
+
+__all__ = ["recent_events"]
+
+
+def recent_events(
+    g: Graph, of: Clients, module: RecentEvents, codes: Mapping[str, str], numbers: Mapping[str, str], gap: str
+) -> list[str]:
+    """(B, ...) each, in the order of `RecentEvents`.
+
+    Args:
+        g: the graph, to which nodes are added.
+        of: whose events they are.
+        module: what is to be computed.
+        codes, numbers: column -> (E,) int64 codes, and float scaled numbers with 0 for the missing, by name.
+        gap: (E,) float, the scaled gap before each event, by name.
+    """
+    found = []
+    if module.plain is not None and module.recent is not None:
+        plain = _plain(g, module.plain, codes, numbers, gap)
+        found += _Recent(g, of, module.recent).parts(plain, codes)
+    if module.kinds is not None:
+        found += _by_category(g, of, module.kinds, codes, numbers)
+    return found
+
+
+def _plain(g: Graph, events: PlainEvents, codes: Mapping[str, str], numbers: Mapping[str, str], gap: str) -> str:
+    """(E, D)."""
+    parts = []
+    for name, (first, size) in events.codes.items():
+        known = g.op("Less", codes[name], g.const(first + size, np.int64))
+        code = g.op("Where", known, codes[name], g.const(UNSEEN, np.int64))
+        hot = g.op("Equal", g.unsqueeze(code, 1), g.const(range(first, first + size), np.int64))
+        parts.append(g.cast(hot, np.float32))
+    parts += [g.unsqueeze(numbers[name], 1) for name in events.numbers]
+    return g.op("Concat", *parts, g.unsqueeze(gap, 1), axis=1)
+
+
+class _Recent:
+    """The statistics of `Recent`, in its order."""
+
+    def __init__(self, g: Graph, of: Clients, module: Recent) -> None:
+        self.g, self.of, self.module = g, of, module
+        self.place = g.unsqueeze(g.cast(of.place, np.float32), 1)
+        self.count = g.unsqueeze(g.cast(of.lengths, np.float32), 1)
+
+    def parts(self, plain: str, codes: Mapping[str, str]) -> list[str]:
+        g, of, size = self.g, self.of, self.module.size
+        one, rate = g.const(1.0, np.float32), math.log(2) / HALF_LIFE
+        some = g.op("Max", self.count, one)
+        before_last = g.op("Sub", some, one)
+        age = g.op("Sub", g.op("Gather", self.count, of.which), g.op("Add", self.place, one))
+        decay = g.op("Exp", g.op("Mul", age, g.const(-rate, np.float32)))
+        total, placed, decayed = (
+            self._reduced(values, size) for values in (plain, g.op("Mul", plain, self.place), g.op("Mul", plain, decay))
+        )
+        weight = self._reduced(decay, 1)
+        at_least = g.op("Where", g.op("Greater", self.count, g.const(0.0, np.float32)), weight, one)
+        trend = g.op("Sub", g.op("Div", decayed, at_least), g.op("Div", total, some))
+        middle = g.op("Mul", total, g.op("Div", before_last, g.const(2.0, np.float32)))
+        scale = g.op("Div", g.const(4.0, np.float32), g.op("Mul", some, some))
+        drift = g.op("Mul", g.op("Sub", placed, middle), scale)
+        found = [self._last(plain), trend, drift]
+        return [*found, *self._runs(codes, g.op("Max", before_last, one))] if self.module.columns else found
+
+    def _reduced(self, values: str, size: int, how: str = "add") -> str:
+        """(E, size) -> (B, size), zeros or more."""
+        g = self.g
+        shape = g.op("Concat", self.of.clients, g.const([size], np.int64), axis=0)
+        zeros = g.op("Expand", g.const(0.0, np.float32), shape)
+        index = g.op("Expand", g.unsqueeze(self.of.which, 1), g.op("Shape", values))
+        return g.op("ScatterElements", zeros, index, values, axis=0, reduction=how)
+
+    def _last(self, plain: str) -> str:
+        """(B, events * D), the last event first."""
+        g, of, size = self.g, self.of, self.module.size
+        padded = g.op("Concat", plain, g.const(np.zeros((1, size)), np.float32), axis=0)
+        found = []
+        for back in range(self.module.events):
+            row = g.op("Sub", of.last, g.const(back, np.int64))
+            there = g.op("GreaterOrEqual", row, of.begins)
+            found.append(g.op("Gather", padded, g.op("Where", there, row, of.events)))
+        return g.op("Concat", *found, axis=1) if len(found) > 1 else found[0]
+
+    def _runs(self, codes: Mapping[str, str], at_least_one: str) -> list[str]:
+        """(B, categories) each: ln(1 + the run at the end), and the fraction of changes."""
+        g, of, columns = self.g, self.of, self.module.columns
+        all_codes = g.op("Concat", *(g.unsqueeze(codes[name], 1) for name in columns), axis=1)
+        row = g.op("Add", of.place, g.op("Gather", of.begins, of.which))
+        before = g.op("Max", g.op("Sub", row, g.const(1, np.int64)), g.const(0, np.int64))
+        differs = g.cast(g.op("Not", g.op("Equal", all_codes, g.op("Gather", all_codes, before))), np.float32)
+        later = g.cast(g.op("Greater", self.place, g.const(0.0, np.float32)), np.float32)
+        changed = g.op("Mul", differs, later)
+        latest = self._reduced(g.op("Mul", changed, self.place), len(columns), "max")
+        run = g.op("Log", g.op("Add", g.op("Sub", self.count, latest), g.const(1.0, np.float32)))
+        return [run, g.op("Div", self._reduced(changed, len(columns)), at_least_one)]
+
+
+def _by_category(
+    g: Graph, of: Clients, module: RecentByCategory, codes: Mapping[str, str], numbers: Mapping[str, str]
+) -> list[str]:
+    """Events since, then the last numbers, then these less their means; each at the place of client and kind."""
+    slots, one = g.const(module.slots, np.int64), g.const(1.0, np.float32)
+    code = codes[module.column]
+    kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
+    cell = g.op("Add", g.op("Mul", of.which, slots), kind)
+    cells = g.op("Mul", of.clients, g.const([module.slots], np.int64))
+
+    def reduced(values: str, start: float, how: str) -> str:
+        empty = g.op("Expand", g.const(start, np.float32), cells)
+        return g.op("ScatterElements", empty, cell, values, axis=0, reduction=how)
+
+    def by_client(values: str) -> str:
+        return g.op("Reshape", values, g.const([-1, module.slots], np.int64))
+
+    latest = by_client(reduced(g.cast(of.place, np.float32), -1.0, "max"))
+    seen = g.op("GreaterOrEqual", latest, g.const(0.0, np.float32))
+    since = g.op("Sub", g.unsqueeze(g.cast(of.lengths, np.float32), 1), latest)
+    found = [g.op("Where", seen, g.op("Div", one, g.op("Max", since, one)), g.const(0.0, np.float32))]
+    if not module.numbers:
+        return found
+    ones = g.op("Expand", one, of.events)
+    count = g.op("Max", by_client(reduced(ones, 0.0, "add")), one)
+    row = g.op("Add", g.unsqueeze(of.begins, 1), g.cast(latest, np.int64))
+    row = g.op("Where", seen, row, of.events)
+    values, change = [], []
+    for name in module.numbers:
+        padded = g.op("Concat", numbers[name], g.const([0.0], np.float32), axis=0)
+        values.append(g.op("Gather", padded, row))
+        change.append(g.op("Sub", values[-1], g.op("Div", by_client(reduced(numbers[name], 0.0, "add")), count)))
+    width = g.const([-1, module.slots * len(module.numbers)], np.int64)
+    for parts in (values, change):  # the numbers of one kind stand together
+        beside = g.op("Concat", *(g.unsqueeze(part, 2) for part in parts), axis=2)
+        found.append(g.op("Reshape", beside, width))
+    return found

@@ -1,0 +1,311 @@
+"""The recent events: what a client did last, how that differs from what it usually does, and what it repeats.
+
+A mean over all events does not know their order. Here the order is kept as an analyst would keep it, in numbers that are not
+learnt and stand beside the vector, as the profile does: a contrastive objective has to overlook them, since two slices of one
+client end differently. They are made of plain numbers of each event: its codes one-hot, its scaled numbers, its gap. With x_i
+these numbers of event i = 0 .. n - 1 and m their mean,
+
+    last       x_(n-1), x_(n-2), ...                                   as many as fit into `LAST_NUMBERS`, at most `LAST_EVENTS`
+    trend      sum_i q^(n-1-i) x_i / sum_i q^(n-1-i) - m               q = 2^(-1 / HALF_LIFE)
+    drift      4 / n^2 sum_i (i - (n-1)/2) x_i                         late minus early: above 0 where x rises
+    runs       of each category: ln(length of the run of equal codes at the end), and the fraction of changes
+
+`RecentByCategory` says of each kind how long ago it was last seen, 1 / (1 + events since) and 0 for never, and of each number the
+last one of the kind, and that one less their mean.
+
+All are sums or copies, so summaries of an earlier and a later part merge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from seqmel.core.scatter import sum_rows
+from seqmel.data.sequences.batch import SequenceBatch
+from seqmel.data.vocabulary import NULL, UNSEEN, Vocabulary
+from seqmel.nn.events import TimeFeatures
+from seqmel.nn.pooling import Summary, in_blocks
+from seqmel.nn.segments import segment_max, segment_sum
+
+__all__ = ["PlainEvents", "Recent", "RecentByCategory", "RecentEvents", "one_hot_sizes"]
+
+CODES, NUMBERS = 48, 24
+"""One-hot codes of an event, of all its categories together, and numeric columns: the first ones of a wide table."""
+LAST_NUMBERS, LAST_EVENTS = 96, 8
+HALF_LIFE = 4.0
+"""In events."""
+KIND_NUMBERS = 128
+"""Of `RecentByCategory` at most, while numeric columns are added to it."""
+
+
+def one_hot_sizes(sizes: Sequence[int], most: int = CODES) -> list[int]:
+    """How many codes of each category are one-hot: all of a small one, and of the others an equal share of what is left.
+
+    Args:
+        sizes: how many codes each category has.
+        most: how many there may be in all. Each of the first most / 2 categories has two at least, the others none.
+
+    >>> one_hot_sizes([3, 100, 200], most=23)
+    [3, 10, 10]
+    """
+    found, left = [0] * len(sizes), most
+    shared = sorted(range(len(sizes))[: most // 2], key=lambda i: sizes[i])
+    for rank, i in enumerate(shared):
+        found[i] = min(sizes[i], left // (len(shared) - rank))
+        left -= found[i]
+    return found
+
+
+class PlainEvents(nn.Module):
+    """(E, output_size): the codes of each event one-hot, the rarest taken with the unseen, its scaled numbers, and its gap.
+
+    A missing number is 0, the centre of its scale.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        firsts = {name: NULL if codes.null else UNSEEN for name, codes in vocabulary.categorical.items()}
+        sizes = one_hot_sizes([codes.size - firsts[name] for name, codes in vocabulary.categorical.items()])
+        self.codes = {name: (firsts[name], size) for name, size in zip(firsts, sizes, strict=True) if size}
+        self.numbers = tuple(vocabulary.numeric)[:NUMBERS]
+        self.time = TimeFeatures(vocabulary.time)
+        self.output_size = sum(sizes) + len(self.numbers) + 1
+
+    def forward(self, batch: SequenceBatch) -> Tensor:
+        """Of the events of a batch."""
+        parts = []
+        for name, (first, size) in self.codes.items():
+            code = batch.columns[name].unsqueeze(1)
+            code = torch.where(code < first + size, code, UNSEEN)
+            parts.append((code == torch.arange(first, first + size, device=batch.device)).float())
+        parts += [batch.columns[name].unsqueeze(1).float().nan_to_num(0.0) for name in self.numbers]
+        return torch.cat([*parts, self.time.gap(batch).unsqueeze(1)], dim=1)
+
+
+class Recent(nn.Module):
+    """(E, D) plain numbers of events -> (B, output_size): last, trend, drift and runs; see the module's text."""
+
+    def __init__(self, events: PlainEvents) -> None:
+        super().__init__()
+        self.size = events.output_size
+        self.columns = tuple(events.codes)
+        self.events = max(1, min(LAST_EVENTS, LAST_NUMBERS // self.size))
+        self.output_size = (self.events + 2) * self.size + 2 * len(self.columns)
+
+    def summarise(self, numbers: Tensor, batch: SequenceBatch) -> Summary:
+        """What is kept of the events of each sequence, each (B, ...) float32; zeros for an empty one.
+
+        Args:
+            numbers: (E, D), as `PlainEvents` gives them.
+            batch: whose events they are.
+        """
+        count = batch.offsets.diff()
+        place = batch.places()
+        age = count.index_select(0, batch.sequence_index) - 1 - place
+        weighted = [numbers, numbers * place.unsqueeze(1), numbers * _decay(age).unsqueeze(1)]
+        total, placed, decayed = (segment_sum(part, batch) for part in weighted)
+        found = {"last": self._last(numbers, batch), "total": total, "placed": placed, "decayed": decayed}
+        return found | self._runs(batch, place, count.unsqueeze(1))
+
+    def _last(self, numbers: Tensor, batch: SequenceBatch) -> Tensor:
+        """(B, events * D), the last event first."""
+        back = torch.arange(1, self.events + 1, device=batch.device)
+        rows = batch.offsets[1:].unsqueeze(1) - back
+        there = rows >= batch.offsets[:-1].unsqueeze(1)
+        padded = torch.cat([numbers, numbers.new_zeros(1, self.size)])  # what is not there is the row after the last
+        rows = torch.where(there, rows, batch.events)
+        return padded.index_select(0, rows.flatten()).view(len(batch), self.events * self.size)
+
+    def _runs(self, batch: SequenceBatch, place: Tensor, count: Tensor) -> Summary:
+        """(B, categories) each: the run of equal codes at the end, the changes, the first and the last code."""
+        if not self.columns:
+            return {}
+        if not batch.events:
+            nothing = torch.zeros(len(batch), len(self.columns), device=batch.device)
+            return dict.fromkeys(("run", "changes", "first_codes", "last_codes"), nothing)
+        codes = torch.stack([batch.columns[name] for name in self.columns], dim=1)
+        changed = (torch.cat([codes[:1], codes]).diff(dim=0) != 0) & (place > 0).unsqueeze(1)
+        latest = segment_max(changed * place.unsqueeze(1).float(), batch)
+        some = count > 0
+        first = codes.index_select(0, batch.offsets[:-1].clamp(max=batch.events - 1))
+        last = codes.index_select(0, (batch.offsets[1:] - 1).clamp(min=0))
+        return {
+            "run": count - latest,
+            "changes": segment_sum(changed.float(), batch),
+            "first_codes": torch.where(some, first, 0).float(),
+            "last_codes": torch.where(some, last, 0).float(),
+        }
+
+    def read(self, summary: Summary, count: Tensor) -> Tensor:
+        """(B, output_size), from what `summarise` gave of sequences with `count` (B, 1) events."""
+        some = count.clamp(min=1)
+        mean = summary["total"] / some
+        weight = torch.expm1(-some * _RATE) / math.expm1(-_RATE)  # the sum of q^0 ... q^(n - 1)
+        trend = summary["decayed"] / weight - mean
+        drift = (summary["placed"] - (some - 1) / 2 * summary["total"]) * 4 / some.square()
+        parts = [summary["last"], trend, drift]
+        if self.columns:
+            parts += [summary["run"].log1p(), summary["changes"] / (some - 1).clamp(min=1)]
+        return torch.cat(parts, dim=1)
+
+    def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:
+        """The summary of two parts of the same sequences, of `before` and `new` (B, 1) events, one after the other."""
+        ends = torch.cat([later["last"], earlier["last"]], dim=1)
+        back = torch.arange(self.events, device=new.device)
+        # of the new events as many as there are, then the earlier ones
+        rows = torch.where(back < new, back, back - new.long().clamp(max=self.events) + self.events)
+        shape = (len(new), self.events, self.size)
+        last = ends.view(len(new), 2 * self.events, self.size).gather(1, rows.unsqueeze(2).expand(shape)).flatten(1)
+        merged = {
+            "last": last,
+            "total": earlier["total"] + later["total"],
+            "placed": earlier["placed"] + later["placed"] + before * later["total"],
+            "decayed": earlier["decayed"] * _decay(new) + later["decayed"],
+        }
+        return merged | self._merge_runs(earlier, later, before, new) if self.columns else merged
+
+    @staticmethod
+    def _merge_runs(earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:
+        both = (before > 0) & (new > 0)
+        joined = both & (earlier["last_codes"] == later["first_codes"])
+        through = torch.where(joined & (later["run"] == new), earlier["run"] + new, later["run"])
+        return {
+            "run": torch.where(new > 0, through, earlier["run"]),
+            "changes": earlier["changes"] + later["changes"] + (both & ~joined),
+            "first_codes": torch.where(before > 0, earlier["first_codes"], later["first_codes"]),
+            "last_codes": torch.where(new > 0, later["last_codes"], earlier["last_codes"]),
+        }
+
+
+_RATE = math.log(2) / HALF_LIFE
+
+
+def _decay(events: Tensor) -> Tensor:
+    return torch.exp(events.float() * -_RATE)
+
+
+class RecentByCategory(nn.Module):
+    """(B, slots * (1 + 2 numbers)): of each kind how long ago it was, its last numbers, and these less their means.
+
+    Args:
+        vocabulary: tells which numbers are scaled within the column; these come first.
+        column: whose values are the kinds.
+        slots: how many codes have a place; the others are taken with the unseen.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, column: str, slots: int) -> None:
+        super().__init__()
+        self.column, self.slots = column, slots
+        names = sorted(vocabulary.numeric, key=lambda name: vocabulary.numeric[name].by != column)
+        self.numbers = tuple(names[: max(0, (KIND_NUMBERS // slots - 1) // 2)])
+        self.output_size = slots * (1 + 2 * len(self.numbers))
+
+    def summarise(self, batch: SequenceBatch) -> Summary:
+        """What is kept of each kind, (B, ...) float32: events since (-1 for never), how many, sums and last numbers."""
+        shape = (len(batch), self.slots)
+        code = batch.columns[self.column].long()
+        cell = batch.sequence_index * self.slots + torch.where(code < self.slots, code, UNSEEN)
+        latest = torch.full((len(batch) * self.slots,), -1, device=batch.device)
+        latest = latest.scatter_reduce(0, cell, torch.arange(batch.events, device=batch.device), "amax").view(shape)
+        seen = latest >= 0
+        ago = torch.where(seen, batch.offsets[1:].unsqueeze(1) - 1 - latest, -1)
+        columns = [batch.columns[name].float().nan_to_num(0.0) for name in self.numbers]
+        numbers = torch.stack([torch.ones_like(code, dtype=torch.float32), *columns], dim=1)
+        sums = sum_rows(numbers, cell, len(batch) * self.slots).view(*shape, numbers.shape[1])
+        padded = torch.cat([numbers, numbers.new_zeros(1, numbers.shape[1])])
+        rows = torch.where(seen, latest, batch.events).flatten()
+        last = padded.index_select(0, rows)[:, 1:].reshape(len(batch), self.slots * len(self.numbers))
+        found = {"ago": ago.float(), "seen": sums[:, :, 0]}
+        return found | {"sums": sums[:, :, 1:].flatten(1), "values": last} if self.numbers else found
+
+    def read(self, summary: Summary) -> Tensor:
+        """(B, output_size), from what `summarise` gave."""
+        ago = summary["ago"]
+        since = torch.where(ago < 0, 0.0, 1 / (1 + ago.clamp(min=0)))
+        if not self.numbers:
+            return since
+        shape = (len(ago), self.slots, len(self.numbers))
+        values, sums = summary["values"].view(shape), summary["sums"].view(shape)
+        change = values - sums / summary["seen"].clamp(min=1).unsqueeze(2)
+        return torch.cat([since, values.flatten(1), change.flatten(1)], dim=1)
+
+    def merge(self, earlier: Summary, later: Summary, new: Tensor) -> Summary:
+        """The summary of two parts of the same sequences, the later one of `new` (B, 1) events."""
+        again = later["ago"] >= 0
+        waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + new)
+        merged = {"ago": torch.where(again, later["ago"], waited), "seen": earlier["seen"] + later["seen"]}
+        if not self.numbers:
+            return merged
+        seen = again.repeat_interleave(len(self.numbers), dim=1)
+        values = torch.where(seen, later["values"], earlier["values"])
+        return merged | {"sums": earlier["sums"] + later["sums"], "values": values}
+
+
+class RecentEvents(nn.Module):
+    """The poolings that see the events themselves, side by side: (B, output_size), zeros for an empty sequence.
+
+    Args:
+        names: of `RECENT_POOLINGS`.
+        vocabulary: of the events.
+        column: whose values are the kinds; without one there is no `category_recent`.
+        slots: how many of its codes have a place.
+    """
+
+    def __init__(self, names: Sequence[str], vocabulary: Vocabulary, *, column: str | None, slots: int = 0) -> None:
+        super().__init__()
+        self.plain = PlainEvents(vocabulary) if "recent" in names else None
+        self.recent = Recent(self.plain) if self.plain is not None else None
+        by_category = column is not None and "category_recent" in names
+        self.kinds = RecentByCategory(vocabulary, column, slots) if by_category and column is not None else None
+        self.output_size = sum(part.output_size for part in (self.recent, self.kinds) if part is not None)
+
+    def forward(self, batch: SequenceBatch) -> Tensor:
+        """Of the events of each sequence."""
+        return self.read(self.summarise(batch), batch.offsets.diff().unsqueeze(1).float())
+
+    def summarise(self, batch: SequenceBatch) -> Summary:
+        """What is kept of the events of each sequence, each (B, ...) float32."""
+        numbers = self.plain(batch) if self.plain is not None else torch.zeros(batch.events, 1, device=batch.device)
+        if batch.device.type != "cpu" or not batch.events:
+            return self._summarise(numbers, batch)
+        found = [self._summarise(some, extent) for some, extent in in_blocks([numbers], batch)]
+        return {name: torch.cat([summary[name] for summary in found]) for name in found[0]}
+
+    def _summarise(self, numbers: Tensor, batch: SequenceBatch) -> Summary:
+        found = {}
+        if self.recent is not None:
+            found |= {_RECENT + name: part for name, part in self.recent.summarise(numbers, batch).items()}
+        if self.kinds is not None:
+            found |= {_KINDS + name: part for name, part in self.kinds.summarise(batch).items()}
+        return found
+
+    def read(self, summary: Summary, count: Tensor) -> Tensor:
+        """(B, output_size): the numbers that a summary of `count` (B, 1) events stands for."""
+        parts = []
+        if self.recent is not None:
+            parts.append(self.recent.read(_named(summary, _RECENT), count))
+        if self.kinds is not None:
+            parts.append(self.kinds.read(_named(summary, _KINDS)))
+        return torch.cat(parts, dim=1)
+
+    def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:
+        """The summary of two parts of the same sequences, of `before` and `new` (B, 1) events, one after the other."""
+        merged = {}
+        if self.recent is not None:
+            parts = (_named(summary, _RECENT) for summary in (earlier, later))
+            merged |= {_RECENT + name: part for name, part in self.recent.merge(*parts, before, new).items()}
+        if self.kinds is not None:
+            parts = (_named(summary, _KINDS) for summary in (earlier, later))
+            merged |= {_KINDS + name: part for name, part in self.kinds.merge(*parts, new).items()}
+        return merged
+
+
+_RECENT, _KINDS = "recent_", "kinds_"
+
+
+def _named(summary: Summary, prefix: str) -> Summary:
+    return {name.removeprefix(prefix): part for name, part in summary.items() if name.startswith(prefix)}

@@ -1,0 +1,201 @@
+"""The recent events are what they say, event by event; parts of a sequence merge, and nothing is learnt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from small import batch_of, offsets, part, tiny_config, vocabulary_of
+from torch import Tensor
+
+import seqmel.nn.pooling
+from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
+from seqmel.data.vocabulary import CategoryCodes, TimeScale, Vocabulary
+from seqmel.nn.encoder import SequenceEncoder
+from seqmel.nn.recent import (
+    HALF_LIFE,
+    PlainEvents,
+    Recent,
+    RecentByCategory,
+    RecentEvents,
+    one_hot_sizes,
+)
+
+LENGTHS = [3, 0, 1, 9, 2, 0, 12]
+VOCABULARY = vocabulary_of()
+MANY = Vocabulary(  # a category with more codes than have a place
+    categorical={"kind": CategoryCodes(values=tuple(map(str, range(200))), null=False)},
+    numeric={},
+    time=TimeScale(daily=False, span_days=500, gap_center=8.0, gap_scale=2.0, end_us=0),
+)
+NAMES = [("recent",), ("category_recent",), ("recent", "category_recent")]
+
+
+def made(*names: str, vocabulary: Vocabulary = VOCABULARY, slots: int = 4) -> RecentEvents:
+    return RecentEvents(names, vocabulary, column="kind", slots=slots)
+
+
+def slow_plain(batch: SequenceBatch) -> Tensor:
+    """One sequence of VOCABULARY: five codes one-hot, two numbers, and the gap."""
+    rows = []
+    for i in range(batch.events):
+        seconds = (int(batch.time[i]) - int(batch.time[i - 1])) / 1e6 if i else 0.0
+        gap = min(5.0, max(-5.0, (math.log1p(seconds) - 8.0) / 2.0))
+        hot = [float(int(batch.columns["kind"][i]) == code) for code in range(5)]
+        numbers = [float(batch.columns[name][i]) for name in ("size", "level")]
+        rows.append([*hot, *(0.0 if math.isnan(z) else z for z in numbers), gap])
+    return torch.tensor(rows).view(-1, 8)
+
+
+def slow_recent(batch: SequenceBatch) -> Tensor:
+    """One sequence, event by event."""
+    x, n, kinds = slow_plain(batch), batch.events, batch.columns["kind"].tolist()
+    last = [x[n - 1 - j] if j < n else torch.zeros(8) for j in range(8)]
+    if n == 0:
+        return torch.zeros(10 * 8 + 2)
+    weights = [2 ** (-(n - 1 - i) / HALF_LIFE) for i in range(n)]
+    late = sum((w * row for w, row in zip(weights, x, strict=True)), torch.zeros(8)) / sum(weights)
+    drift = sum(((i - (n - 1) / 2) * row for i, row in enumerate(x)), torch.zeros(8)) * 4 / n**2
+    run = 1
+    while run < n and kinds[n - 1 - run] == kinds[n - 1]:
+        run += 1
+    changes = sum(a != b for a, b in zip(kinds[1:], kinds[:-1], strict=True)) / max(1, n - 1)
+    return torch.cat([*last, late - x.mean(0), drift, torch.tensor([math.log1p(run), changes])])
+
+
+def slow_by_category(batch: SequenceBatch, slots: int) -> Tensor:
+    """One sequence, kind by kind; the number within the kind comes first, codes without a place go with code 1."""
+    n = batch.events
+    kinds = [k if k < slots else 1 for k in batch.columns["kind"].tolist()]
+    since, values, change = [], [], []
+    for slot in range(slots):
+        own = [i for i in range(n) if kinds[i] == slot]
+        since.append(1 / (n - own[-1]) if own else 0.0)
+        for name in ("level", "size"):
+            z = batch.columns[name].nan_to_num(0.0).tolist()
+            values.append(z[own[-1]] if own else 0.0)
+            change.append(z[own[-1]] - sum(z[i] for i in own) / len(own) if own else 0.0)
+    return torch.tensor([*since, *values, *change])
+
+
+def expected_of(batch: SequenceBatch, names: tuple[str, ...], slots: int = 4) -> Tensor:
+    rows = []
+    for i in range(len(batch)):
+        one = part(batch, i)
+        parts = {"recent": slow_recent(one), "category_recent": slow_by_category(one, slots)}
+        rows.append(torch.cat([parts[name] for name in names]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("names", NAMES, ids=str)
+@pytest.mark.parametrize("lengths", [LENGTHS, [1], [0], [5, 5], [0, 0, 4], [30]], ids=str)
+def test_they_are_the_statistics_of_each_sequence(names: tuple[str, ...], lengths: list[int]) -> None:
+    batch, module = batch_of(lengths), made(*names)
+    found = module(batch)
+    assert found.shape == (len(lengths), module.output_size)
+    torch.testing.assert_close(found, expected_of(batch, names), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("names", NAMES, ids=str)
+def test_an_empty_sequence_gives_zeros(names: tuple[str, ...]) -> None:
+    for lengths in ([0, 4, 0], [0, 0]):
+        found = made(*names)(batch_of(lengths))
+        assert not found[torch.tensor(lengths) == 0].any()
+
+
+@pytest.mark.parametrize("names", NAMES, ids=str)
+def test_a_few_sequences_at_a_time_give_the_same(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, module = batch_of(LENGTHS), made(*names)
+    whole = module(batch)
+    for numbers in (1, 40, 100_000):
+        monkeypatch.setattr(seqmel.nn.pooling, "_BLOCK_NUMBERS", numbers)
+        assert torch.equal(module(batch), whole)
+
+
+@pytest.mark.parametrize("names", NAMES, ids=str)
+def test_batch_mates_never_matter(names: tuple[str, ...]) -> None:
+    batch, module = batch_of(LENGTHS), made(*names)
+    whole = module(batch)
+    for i in range(len(batch)):
+        assert torch.equal(module(part(batch, i)), whole[i : i + 1])
+
+
+def cut(batch: SequenceBatch, ends: list[int]) -> tuple[SequenceBatch, SequenceBatch]:
+    """The first events of each sequence, `ends` of them, and the others, which know what was before."""
+    parts: list[tuple[list[int], list[int]]] = [([], []), ([], [])]
+    before = []
+    for i, end in enumerate(ends):
+        begin, stop = batch.offsets[i : i + 2].tolist()
+        for (rows, lengths), some in zip(parts, (range(begin, begin + end), range(begin + end, stop)), strict=True):
+            rows += some
+            lengths.append(len(some))
+        before.append(int(batch.time[begin + end - 1]) if end else NO_TIME)
+    made = []
+    for rows, lengths in parts:
+        events, sizes = torch.tensor(rows, dtype=torch.int64), torch.tensor(lengths)
+        columns = {name: values[events] for name, values in batch.columns.items()}
+        made.append(SequenceBatch(columns, batch.time[events], offsets(sizes), sizes))
+    return made[0], replace(made[1], previous_time=torch.tensor(before))
+
+
+@pytest.mark.parametrize("names", NAMES, ids=str)
+@pytest.mark.parametrize(
+    "ends", [[1, 0, 0, 4, 2, 0, 11], [0] * 7, [3, 0, 1, 9, 2, 0, 12], [2, 0, 1, 8, 1, 0, 3]], ids=str
+)
+@pytest.mark.parametrize("kinds", ["many", "one"])
+def test_summaries_of_two_parts_merge_to_that_of_the_whole(names: tuple[str, ...], ends: list[int], kinds: str) -> None:
+    batch, module = batch_of(LENGTHS), made(*names)
+    if kinds == "one":  # runs that go on from one part to the next
+        batch.columns["kind"][:] = 3
+    earlier, later = cut(batch, ends)
+    counts = [part.offsets.diff().unsqueeze(1).float() for part in (earlier, later)]
+    merged = module.merge(module.summarise(earlier), module.summarise(later), *counts)
+    for name, values in module.summarise(batch).items():
+        torch.testing.assert_close(merged[name], values, rtol=1e-5, atol=1e-4, msg=name)
+    torch.testing.assert_close(module.read(merged, sum(counts)), module(batch), rtol=1e-5, atol=1e-5)
+
+
+def test_without_categories_or_numbers_only_what_there_is_is_told() -> None:
+    bare = Vocabulary(categorical={}, numeric={}, time=VOCABULARY.time)
+    module = RecentEvents(["recent", "category_recent"], bare, column=None)
+    batch = batch_of(LENGTHS)
+    assert module(batch).shape == (len(LENGTHS), 8 + 2)  # the gaps of eight events, trend and drift
+    state = module.summarise(batch)
+    assert set(state) == {"recent_last", "recent_total", "recent_placed", "recent_decayed"}
+
+
+def test_codes_without_a_place_are_taken_with_the_unseen() -> None:
+    batch = replace(batch_of([4]), columns={"kind": torch.tensor([1, 2, 48, 49], dtype=torch.int32)})
+    plain = PlainEvents(MANY)
+    assert plain.output_size == 48 + 1  # no code for null, which training never saw
+    assert plain(batch)[:, :-1].argmax(1).tolist() == [0, 1, 47, 0]
+    assert Recent(plain).events == 1
+
+
+def test_numbers_of_kinds_are_as_many_as_there_is_room_for() -> None:
+    assert RecentByCategory(VOCABULARY, "kind", 4).numbers == ("level", "size")  # those within the kind first
+    assert RecentByCategory(VOCABULARY, "kind", 42).numbers == ("level",)
+    assert RecentByCategory(VOCABULARY, "kind", 100).numbers == ()
+    assert RecentByCategory(VOCABULARY, "kind", 300).output_size == 300
+
+
+def test_one_hot_codes_are_shared_among_the_categories() -> None:
+    assert one_hot_sizes([]) == []
+    assert one_hot_sizes([5, 200], most=48) == [5, 43]
+    assert one_hot_sizes([300, 4, 300], most=24) == [10, 4, 10]
+    assert one_hot_sizes([300, 4, *[300] * 40], most=48) == [2] * 24 + [0] * 18
+
+
+def test_they_stand_between_what_is_learnt_and_the_profile() -> None:
+    torch.manual_seed(0)
+    names = ["mean", "recent", "category_mean", "category_recent"]
+    encoder = SequenceEncoder(tiny_config(pooling=names, encoder="none"), VOCABULARY).eval()
+    batch = batch_of(LENGTHS)
+    assert encoder.recent is not None
+    vectors, learnt = encoder.embed(batch), encoder.learnt(batch)
+    assert not list(encoder.recent.parameters())
+    assert torch.equal(vectors[:, : encoder.vector_size], learnt)
+    assert torch.equal(vectors[:, encoder.vector_size : -3], encoder.recent(batch))
+    assert SequenceEncoder(tiny_config(pooling=names, embedding_dim=7), VOCABULARY).output_size == 7
