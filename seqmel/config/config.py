@@ -267,7 +267,7 @@ def as_config(config: Config | Mapping[str, Any] | None) -> Config:
 def _check_idle(config: Config, said: Container[str], source: str) -> None:
     """What is said, and is not what stands there by default, is used: a loss or a miner by a part of the objective, options of the
     pooling category_mean by the pooling."""
-    by_kind = {"category_mean", "category_recent"} & set(config.pooling)
+    by_kind = {"category_mean", "category_recent", "transitions"} & set(config.pooling)
     idle = not by_kind and config.category_mean != CategoryMeanOptions()
     if "category_mean" in said and idle:
         raise ConfigError(

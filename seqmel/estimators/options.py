@@ -87,7 +87,7 @@ def parameters_of(config: Config) -> dict[str, Any]:
     """The parameters that give this config; only those that differ from the defaults and do something."""
     default, settled = Config(), config.model_dump()
     idle = () if config.compares else ("loss", "miner")
-    by_kind = {"category_mean", "category_recent"} & set(config.pooling)
+    by_kind = {"category_mean", "category_recent", "transitions"} & set(config.pooling)
     idle = idle if by_kind else (*idle, "category_mean")
     parts = {
         name: _short(getattr(config, s)) for name, s in PARTS.items() if _differ(config, default, s) and s not in idle

@@ -255,7 +255,9 @@ class _Export:
 
     def _number(self, name: str) -> str:
         scales = self.model.vocabulary.numeric[name]
-        return self._scaled(name, scales, self.codes[scales.by] if scales.by else None, self.g.op("IsNaN", self.named[name]))
+        return self._scaled(
+            name, scales, self.codes[scales.by] if scales.by else None, self.g.op("IsNaN", self.named[name])
+        )
 
     def _scaled(self, name: str, scales: NumericScales, code: str | None, missing: str) -> str:
         """(E,) float on the robust scale; zero where missing."""

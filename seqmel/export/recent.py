@@ -1,4 +1,4 @@
-"""The poolings of `seqmel.nn.recent` as nodes of an ONNX graph."""
+"""The poolings of `seqmel.nn.recent` and `seqmel.nn.transitions` as nodes of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from seqmel.data.vocabulary import UNSEEN
 from seqmel.export.graph import Clients, Graph
 from seqmel.nn.recent import HALF_LIFE, PlainEvents, Recent, RecentByCategory, RecentEvents
+from seqmel.nn.transitions import Transitions
 
 __all__ = ["recent_events"]
 
@@ -32,6 +33,8 @@ def recent_events(
         found += _Recent(g, of, module.recent).parts(plain, codes)
     if module.kinds is not None:
         found += _by_category(g, of, module.kinds, codes, numbers)
+    if module.transitions is not None:
+        found.append(_transitions(g, of, module.transitions, codes[module.transitions.column]))
     return found
 
 
@@ -144,3 +147,20 @@ def _by_category(
         beside = g.op("Concat", *(g.unsqueeze(part, 2) for part in parts), axis=2)
         found.append(g.op("Reshape", beside, width))
     return found
+
+
+def _transitions(g: Graph, of: Clients, module: Transitions, code: str) -> str:
+    """(B, components): a row of the table for each pair of neighbours, added up by client."""
+    slots = g.const(module.slots, np.int64)
+    kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
+    row = g.op("Add", of.place, g.op("Gather", of.begins, of.which))
+    before = g.op("Gather", kind, g.op("Max", g.op("Sub", row, g.const(1, np.int64)), g.const(0, np.int64)))
+    inner = g.op("Greater", of.place, g.const(0, np.int64))
+    cell = g.op("Add", g.op("Mul", g.op("Where", inner, before, kind), slots), kind)
+    rows = g.op("Gather", g.weight(module.table), cell)
+    shape = g.op("Concat", of.clients, g.const([module.output_size], np.int64), axis=0)
+    zeros = g.op("Expand", g.const(0.0, np.float32), shape)
+    index = g.op("Expand", g.unsqueeze(of.which, 1), g.op("Shape", rows))
+    total = g.op("ScatterElements", zeros, index, rows, axis=0, reduction="add")
+    count = g.op("Max", g.cast(of.lengths, np.float32), g.const(1.0, np.float32))
+    return g.op("Div", total, g.unsqueeze(g.op("Sqrt", count), 1))

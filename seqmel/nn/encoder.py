@@ -212,8 +212,8 @@ def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategor
 def _recent(config: Config, vocabulary: Vocabulary) -> RecentEvents | None:
     """None where no pooling asks for it, or the vector has a size of its own."""
     names = [name for name in config.pooling if name in RECENT_POOLINGS]
-    column = column_to_pool_by(config.category_mean, vocabulary) if "category_recent" in names else None
-    if config.embedding_dim is not None or not names or (names == ["category_recent"] and column is None):
+    column = None if names == ["recent"] else column_to_pool_by(config.category_mean, vocabulary)
+    if config.embedding_dim is not None or not names or ("recent" not in names and column is None):
         return None
     slots = slots_of(config.category_mean, vocabulary.categorical[column].size) if column is not None else 0
     return RecentEvents(names, vocabulary, column=column, slots=slots)

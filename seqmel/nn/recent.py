@@ -30,12 +30,13 @@ from seqmel.data.vocabulary import NULL, UNSEEN, Vocabulary
 from seqmel.nn.events import TimeFeatures
 from seqmel.nn.pooling import Summary, in_blocks
 from seqmel.nn.segments import segment_max, segment_sum
+from seqmel.nn.transitions import Transitions
 
 __all__ = ["PlainEvents", "Recent", "RecentByCategory", "RecentEvents", "one_hot_sizes"]
 
-CODES, NUMBERS = 48, 24
+CODES, NUMBERS = 32, 24
 """One-hot codes of an event, of all its categories together, and numeric columns: the first ones of a wide table."""
-LAST_NUMBERS, LAST_EVENTS = 96, 8
+LAST_NUMBERS, LAST_EVENTS = 64, 8
 HALF_LIFE = 4.0
 """In events."""
 KIND_NUMBERS = 128
@@ -251,7 +252,7 @@ class RecentEvents(nn.Module):
     Args:
         names: of `RECENT_POOLINGS`.
         vocabulary: of the events.
-        column: whose values are the kinds; without one there is no `category_recent`.
+        column: whose values are the kinds; without one there is neither `category_recent` nor `transitions`.
         slots: how many of its codes have a place.
     """
 
@@ -259,9 +260,14 @@ class RecentEvents(nn.Module):
         super().__init__()
         self.plain = PlainEvents(vocabulary) if "recent" in names else None
         self.recent = Recent(self.plain) if self.plain is not None else None
-        by_category = column is not None and "category_recent" in names
-        self.kinds = RecentByCategory(vocabulary, column, slots) if by_category and column is not None else None
-        self.output_size = sum(part.output_size for part in (self.recent, self.kinds) if part is not None)
+        self.kinds: RecentByCategory | None = None
+        self.transitions: Transitions | None = None
+        if column is not None and "category_recent" in names:
+            self.kinds = RecentByCategory(vocabulary, column, slots)
+        if column is not None and "transitions" in names:
+            self.transitions = Transitions(column, slots)
+        parts = (self.recent, self.kinds, self.transitions)
+        self.output_size = sum(part.output_size for part in parts if part is not None)
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Of the events of each sequence."""
@@ -276,11 +282,13 @@ class RecentEvents(nn.Module):
         return {name: torch.cat([summary[name] for summary in found]) for name in found[0]}
 
     def _summarise(self, numbers: Tensor, batch: SequenceBatch) -> Summary:
-        found = {}
+        found: Summary = {}
         if self.recent is not None:
-            found |= {_RECENT + name: part for name, part in self.recent.summarise(numbers, batch).items()}
+            found |= _prefixed(_RECENT, self.recent.summarise(numbers, batch))
         if self.kinds is not None:
-            found |= {_KINDS + name: part for name, part in self.kinds.summarise(batch).items()}
+            found |= _prefixed(_KINDS, self.kinds.summarise(batch))
+        if self.transitions is not None:
+            found |= _prefixed(_TRANSITIONS, self.transitions.summarise(batch))
         return found
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:
@@ -290,21 +298,31 @@ class RecentEvents(nn.Module):
             parts.append(self.recent.read(_named(summary, _RECENT), count))
         if self.kinds is not None:
             parts.append(self.kinds.read(_named(summary, _KINDS)))
+        if self.transitions is not None:
+            parts.append(self.transitions.read(_named(summary, _TRANSITIONS), count))
         return torch.cat(parts, dim=1)
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:
         """The summary of two parts of the same sequences, of `before` and `new` (B, 1) events, one after the other."""
-        merged = {}
+
+        def both(prefix: str) -> tuple[Summary, Summary]:
+            return _named(earlier, prefix), _named(later, prefix)
+
+        merged: Summary = {}
         if self.recent is not None:
-            parts = (_named(summary, _RECENT) for summary in (earlier, later))
-            merged |= {_RECENT + name: part for name, part in self.recent.merge(*parts, before, new).items()}
+            merged |= _prefixed(_RECENT, self.recent.merge(*both(_RECENT), before, new))
         if self.kinds is not None:
-            parts = (_named(summary, _KINDS) for summary in (earlier, later))
-            merged |= {_KINDS + name: part for name, part in self.kinds.merge(*parts, new).items()}
+            merged |= _prefixed(_KINDS, self.kinds.merge(*both(_KINDS), new))
+        if self.transitions is not None:
+            merged |= _prefixed(_TRANSITIONS, self.transitions.merge(*both(_TRANSITIONS), before, new))
         return merged
 
 
-_RECENT, _KINDS = "recent_", "kinds_"
+_RECENT, _KINDS, _TRANSITIONS = "recent_", "kinds_", "transitions_"
+
+
+def _prefixed(prefix: str, summary: Summary) -> Summary:
+    return {prefix + name: part for name, part in summary.items()}
 
 
 def _named(summary: Summary, prefix: str) -> Summary:

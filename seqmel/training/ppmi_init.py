@@ -26,6 +26,7 @@ from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
+from seqmel.training.transitions_fit import fit_transitions
 
 __all__ = ["cooccurrences", "factors", "new_encoder", "ppmi"]
 
@@ -44,9 +45,11 @@ def new_encoder(
         clients: positions of those to count in; all where None.
     """
     encoder = SequenceEncoder(config, vocabulary)
+    clients = torch.arange(len(sequences)) if clients is None else clients
+    if encoder.recent is not None and encoder.recent.transitions is not None:
+        fit_transitions(encoder.recent.transitions, sequences, clients)
     if config.event_encoder.category_init is None:
         return encoder
-    clients = torch.arange(len(sequences)) if clients is None else clients
     table, random = encoder.events.table.data, generator(config.seed, Stream.CATEGORY_INIT)
     for name, codes in vocabulary.categorical.items():
         matrix = ppmi(

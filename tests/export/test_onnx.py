@@ -38,14 +38,28 @@ ENCODERS: dict[str, Any] = {
 
 def made(encoder: Any, **changes: Any) -> Model:
     pooling = {
-        "pooling": ["last", "mean", "max", "std", "log_sum", "category_mean", "recent", "category_recent"],
+        "pooling": [
+            "last",
+            "mean",
+            "max",
+            "std",
+            "log_sum",
+            "category_mean",
+            "recent",
+            "category_recent",
+            "transitions",
+        ],
         "category_mean": {"values": 3},
     }
     if isinstance(encoder, dict) and "pooling" in encoder:
         changes["objective"] = ["coles", "next_event"]
     config = tiny_config(encoder=encoder, **(changes if "pooling" in changes else pooling | changes))
     torch.manual_seed(0)
-    return Model(config, SCHEMA, VOCABULARY, SequenceEncoder(config, VOCABULARY).eval(), {})
+    encoder_ = SequenceEncoder(config, VOCABULARY).eval()
+    if encoder_.recent is not None and encoder_.recent.transitions is not None:
+        table = encoder_.recent.transitions
+        table.set_components(torch.randn(table.slots * (table.slots - 1) // 2, table.output_size))
+    return Model(config, SCHEMA, VOCABULARY, encoder_, {})
 
 
 def strange_events() -> pa.Table:

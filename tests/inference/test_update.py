@@ -25,7 +25,18 @@ from seqmel.nn.encoder import SequenceEncoder
 
 EVENTS = card_events(20)
 VOCABULARY = fitted(EVENTS, SCHEMA, min_count=2)
-POOLING = ["last", "mean", "max", "std", "log_sum", "attention", "category_mean", "recent", "category_recent"]
+POOLING = [
+    "last",
+    "mean",
+    "max",
+    "std",
+    "log_sum",
+    "attention",
+    "category_mean",
+    "recent",
+    "category_recent",
+    "transitions",
+]
 ENCODERS: dict[str, Any] = {
     "none": "none",
     "gru": {"name": "gru", "hidden_size": 16, "layers": 2},
@@ -40,7 +51,11 @@ APART: dict[str, Any] = {"states apart": {"objective": "next_event"}}
 def made(encoder: str, *, seed: int = 0, **changes: Any) -> Model:
     config = tiny_config(encoder=ENCODERS[encoder], pooling=POOLING, **APART.get(encoder, {}), **changes)
     torch.manual_seed(seed)
-    return Model(config, SCHEMA, VOCABULARY, SequenceEncoder(config, VOCABULARY).eval(), {})
+    made = SequenceEncoder(config, VOCABULARY).eval()
+    if made.recent is not None and made.recent.transitions is not None:
+        table = made.recent.transitions
+        table.set_components(torch.randn(table.slots * (table.slots - 1) // 2, table.output_size))
+    return Model(config, SCHEMA, VOCABULARY, made, {})
 
 
 def periods(count: int) -> list[pa.Table]:

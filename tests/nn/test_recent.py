@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -30,11 +31,19 @@ MANY = Vocabulary(  # a category with more codes than have a place
     numeric={},
     time=TimeScale(daily=False, span_days=500, gap_center=8.0, gap_scale=2.0, end_us=0),
 )
-NAMES = [("recent",), ("category_recent",), ("recent", "category_recent")]
+NAMES = [("recent",), ("category_recent",), ("transitions",), ("recent", "category_recent", "transitions")]
 
 
 def made(*names: str, vocabulary: Vocabulary = VOCABULARY, slots: int = 4) -> RecentEvents:
-    return RecentEvents(names, vocabulary, column="kind", slots=slots)
+    module = RecentEvents(names, vocabulary, column="kind", slots=slots)
+    if module.transitions is not None:
+        module.transitions.set_components(components(slots))
+    return module
+
+
+def components(slots: int) -> Tensor:
+    pairs = slots * (slots - 1) // 2
+    return torch.randn(pairs, min(16, pairs), generator=torch.Generator().manual_seed(5))
 
 
 def slow_plain(batch: SequenceBatch) -> Tensor:
@@ -80,11 +89,21 @@ def slow_by_category(batch: SequenceBatch, slots: int) -> Tensor:
     return torch.tensor([*since, *values, *change])
 
 
+def slow_transitions(batch: SequenceBatch, slots: int) -> Tensor:
+    """One sequence: a before b less b before a, for each pair of kinds, times the components."""
+    kinds = [k if k < slots else 1 for k in batch.columns["kind"].tolist()]
+    followed = list(itertools.pairwise(kinds))
+    pairs = [(a, b) for a in range(slots) for b in range(a + 1, slots)]
+    away = [followed.count((a, b)) - followed.count((b, a)) for a, b in pairs]
+    return torch.tensor(away, dtype=torch.float32) / math.sqrt(max(1, batch.events)) @ components(slots)
+
+
 def expected_of(batch: SequenceBatch, names: tuple[str, ...], slots: int = 4) -> Tensor:
     rows = []
     for i in range(len(batch)):
         one = part(batch, i)
         parts = {"recent": slow_recent(one), "category_recent": slow_by_category(one, slots)}
+        parts["transitions"] = slow_transitions(one, slots)
         rows.append(torch.cat([parts[name] for name in names]))
     return torch.stack(rows)
 
@@ -159,7 +178,7 @@ def test_summaries_of_two_parts_merge_to_that_of_the_whole(names: tuple[str, ...
 
 def test_without_categories_or_numbers_only_what_there_is_is_told() -> None:
     bare = Vocabulary(categorical={}, numeric={}, time=VOCABULARY.time)
-    module = RecentEvents(["recent", "category_recent"], bare, column=None)
+    module = RecentEvents(["recent", "category_recent", "transitions"], bare, column=None)
     batch = batch_of(LENGTHS)
     assert module(batch).shape == (len(LENGTHS), 8 + 2)  # the gaps of eight events, trend and drift
     state = module.summarise(batch)
@@ -167,10 +186,10 @@ def test_without_categories_or_numbers_only_what_there_is_is_told() -> None:
 
 
 def test_codes_without_a_place_are_taken_with_the_unseen() -> None:
-    batch = replace(batch_of([4]), columns={"kind": torch.tensor([1, 2, 48, 49], dtype=torch.int32)})
+    batch = replace(batch_of([4]), columns={"kind": torch.tensor([1, 2, 32, 33], dtype=torch.int32)})
     plain = PlainEvents(MANY)
-    assert plain.output_size == 48 + 1  # no code for null, which training never saw
-    assert plain(batch)[:, :-1].argmax(1).tolist() == [0, 1, 47, 0]
+    assert plain.output_size == 32 + 1  # no code for null, which training never saw
+    assert plain(batch)[:, :-1].argmax(1).tolist() == [0, 1, 31, 0]
     assert Recent(plain).events == 1
 
 
@@ -190,11 +209,11 @@ def test_one_hot_codes_are_shared_among_the_categories() -> None:
 
 def test_they_stand_between_what_is_learnt_and_the_profile() -> None:
     torch.manual_seed(0)
-    names = ["mean", "recent", "category_mean", "category_recent"]
+    names = ["mean", "recent", "category_mean", "category_recent", "transitions"]
     encoder = SequenceEncoder(tiny_config(pooling=names, encoder="none"), VOCABULARY).eval()
     batch = batch_of(LENGTHS)
     assert encoder.recent is not None
-    vectors, learnt = encoder.embed(batch), encoder.learnt(batch)
+    vectors, learnt = encoder.embed(batch), encoder.encode(batch)
     assert not list(encoder.recent.parameters())
     assert torch.equal(vectors[:, : encoder.vector_size], learnt)
     assert torch.equal(vectors[:, encoder.vector_size : -3], encoder.recent(batch))

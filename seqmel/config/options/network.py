@@ -103,7 +103,7 @@ EncoderOptions: TypeAlias = Annotated[
 
 
 class CategoryMeanOptions(Options):
-    """The poolings category_mean and category_recent: events of one kind by themselves."""
+    """The poolings category_mean, category_recent and transitions: events of one kind by themselves."""
 
     column: str | None = None
     """The categorical column whose values are the kinds; null takes the one that numbers are scaled within, or else the one with
@@ -115,11 +115,11 @@ class CategoryMeanOptions(Options):
 
 
 PoolingName: TypeAlias = Literal[
-    "last", "mean", "max", "std", "log_sum", "attention", "category_mean", "recent", "category_recent"
+    "last", "mean", "max", "std", "log_sum", "attention", "category_mean", "recent", "category_recent", "transitions"
 ]
 PoolingOptions: TypeAlias = Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)]
 """One way or several, side by side."""
-RECENT_POOLINGS = ("recent", "category_recent")
+RECENT_POOLINGS = ("recent", "category_recent", "transitions")
 """These see the events themselves and learn nothing. They stand beside the vector, as the profile does, where embedding_dim is null."""
 POOLINGS = {
     "last": "The state after the last event.",
@@ -131,4 +131,5 @@ POOLINGS = {
     "category_mean": "Of each kind of event a few learnt numbers, averaged, and how many there were.",
     "recent": "The last events as they are, how they differ from the others, and what is repeated at the end; not learnt.",
     "category_recent": "Of each kind of event how long ago it was, its last numbers, and these less their mean; not learnt.",
+    "transitions": "Which kind of event follows which more than the other way round, as a few principal components; not learnt.",
 }

@@ -1,0 +1,96 @@
+"""Who follows whom: for each pair of kinds whether a comes before b more often than b before a.
+
+With N_ab how often kind b is the next event after kind a in a sequence of n events, and K kinds,
+
+    A_ab = (N_ab - N_ba) / sqrt(n),        a < b,
+
+are K (K - 1) / 2 numbers that no bag of events knows: the antisymmetric second level of a path signature (Lyons: Rough paths,
+signatures and the modelling of functions on streams, arXiv 1405.4537), of neighbouring events alone. That many columns dilute what
+stands beside them, so they are compressed without labels: to their first principal components over the training clients.
+
+A component is linear in N, so each pair of neighbours adds one row of a table, and parts of a sequence add up.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from seqmel.data.sequences.batch import SequenceBatch
+from seqmel.data.vocabulary import UNSEEN
+from seqmel.nn.segments import segment_sum
+
+__all__ = ["COMPONENTS", "Transitions"]
+
+COMPONENTS = 16
+
+
+class Transitions(nn.Module):
+    """(B, output_size): the components of the transitions of each sequence; zeros where the table was not fitted.
+
+    Args:
+        column: the categorical column whose values are the kinds.
+        slots: how many of its codes have a place, at least two; the others are taken with the unseen.
+    """
+
+    table: Tensor
+
+    def __init__(self, column: str, slots: int) -> None:
+        super().__init__()
+        self.column, self.slots = column, slots
+        self.output_size = min(COMPONENTS, slots * (slots - 1) // 2)
+        self.register_buffer("table", torch.zeros(slots * slots, self.output_size))
+
+    def kinds(self, batch: SequenceBatch) -> Tensor:
+        """(E,) int64: the kind of each event."""
+        code = batch.columns[self.column].long()
+        return torch.where(code < self.slots, code, UNSEEN)
+
+    def antisymmetric(self, batch: SequenceBatch) -> Tensor:
+        """(B, slots * (slots - 1) / 2): A_ab of each sequence, which the table compresses."""
+        kinds, size = self.kinds(batch), self.slots
+        inner = (batch.places() > 0).nonzero()[:, 0]
+        cell = (batch.sequence_index[inner] * size + kinds[inner - 1]) * size + kinds[inner]
+        counts = torch.bincount(cell, minlength=len(batch) * size * size).view(len(batch), size, size).double()
+        first, second = torch.triu_indices(size, size, 1)
+        away = counts - counts.transpose(1, 2)
+        return away[:, first, second] / batch.lengths.clamp(min=1).sqrt().unsqueeze(1)
+
+    def set_components(self, components: Tensor) -> None:
+        """Compress by these, (slots * (slots - 1) / 2, output_size)."""
+        first, second = torch.triu_indices(self.slots, self.slots, 1)
+        table = torch.zeros(self.slots, self.slots, self.output_size, dtype=components.dtype)
+        table[first, second], table[second, first] = components, -components
+        self.table.copy_(table.flatten(0, 1))
+
+    def summarise(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """What is kept of the events of each sequence, each (B, ...) float32: the sum, and the first and the last kind."""
+        if not batch.events:
+            nothing = torch.zeros(len(batch), 1, device=batch.device)
+            return {"sum": nothing.expand(len(batch), self.output_size), "first": nothing, "final": nothing}
+        kinds = self.kinds(batch)
+        before = torch.cat([kinds[:1], kinds[:-1]])
+        # of a first event the pair with itself, whose row is zero
+        before = torch.where(batch.places() > 0, before, kinds)
+        found = {"sum": segment_sum(self.table.index_select(0, before * self.slots + kinds), batch)}
+        some = batch.offsets.diff() > 0
+        ends = {"first": batch.offsets[:-1].clamp(max=batch.events - 1), "final": (batch.offsets[1:] - 1).clamp(min=0)}
+        for name, rows in ends.items():
+            found[name] = torch.where(some, kinds.index_select(0, rows), 0).float().unsqueeze(1)
+        return found
+
+    def read(self, summary: dict[str, Tensor], count: Tensor) -> Tensor:
+        """(B, output_size), from what `summarise` gave of sequences with `count` (B, 1) events."""
+        return summary["sum"] / count.clamp(min=1).sqrt()
+
+    def merge(
+        self, earlier: dict[str, Tensor], later: dict[str, Tensor], before: Tensor, new: Tensor
+    ) -> dict[str, Tensor]:
+        """The summary of two parts of the same sequences, of `before` and `new` (B, 1) events, one after the other."""
+        between = (earlier["final"] * self.slots + later["first"]).long()[:, 0]
+        joined = torch.where((before > 0) & (new > 0), self.table.index_select(0, between), 0.0)
+        return {
+            "sum": earlier["sum"] + later["sum"] + joined,
+            "first": torch.where(before > 0, earlier["first"], later["first"]),
+            "final": torch.where(new > 0, later["final"], earlier["final"]),
+        }
