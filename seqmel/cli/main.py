@@ -34,6 +34,7 @@ for command in (
     commands.finetune,
     commands.predict,
     commands.evaluate,
+    commands.score,
     commands.drift,
     commands.retrieval,
     commands.experiment,

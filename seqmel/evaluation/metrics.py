@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy.typing as npt
 __all__ = [
     "TOP_FRACTIONS",
     "Floats",
+    "Ranking",
     "calibration_error",
     "classification_metrics",
-    "kolmogorov_smirnov",
     "metric_names",
     "regression_metrics",
     "top_recall",
@@ -47,29 +48,68 @@ def classification_metrics(y: npt.NDArray[np.intp], probabilities: Floats) -> di
         y: (clients,) codes, each class at least once.
         probabilities: (clients, classes).
     """
-    from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
-
     classes = probabilities.shape[1]
-    ranked = {"y_score": probabilities[:, 1]} if classes == 2 else {"y_score": probabilities, "multi_class": "ovr"}
     right = probabilities.argmax(1) == y
+    counts = np.bincount(y, minlength=classes)
+    rankings = [Ranking.of(y == code, probabilities[:, code]) for code in range(classes)]
     found = {
         "accuracy": float(right.mean()),
-        "auroc": float(roc_auc_score(y, **ranked)),
-        "log_loss": float(log_loss(y, probabilities, labels=range(classes))),
-        "balanced_accuracy": float((np.bincount(y, right, classes) / np.bincount(y, minlength=classes)).mean()),
+        "auroc": float(np.mean([ranking.auroc for ranking in rankings])) if classes > 2 else rankings[1].auroc,
+        "log_loss": _log_loss(y, probabilities),
+        "balanced_accuracy": float((np.bincount(y, right, classes) / counts).mean()),
         "brier": _brier(y, probabilities),
         "calibration_error": calibration_error(y, probabilities),
     }
     if classes > 2:
         return found
-    of_second = probabilities[:, 1]
-    found["average_precision"] = float(average_precision_score(y, of_second))
-    found |= {"gini": 2 * found["auroc"] - 1, "ks": kolmogorov_smirnov(y, of_second)}
+    ranking = rankings[1]
+    found |= {"average_precision": ranking.average_precision, "gini": 2 * ranking.auroc - 1, "ks": ranking.ks}
     for top in TOP_FRACTIONS:
-        recall = top_recall(y, of_second, top)
+        recall = top_recall(y, probabilities[:, 1], top)
         found[f"lift_at_{_percent(top)}"] = recall * len(y) / _count_at(top, len(y))
         found[f"recall_at_{_percent(top)}"] = recall
     return found
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How clients of a class and others lie from the highest score to the lowest, at each different score.
+
+    What resamples of the clients ask hundreds of times, from one sort; scikit-learn's functions give the same numbers.
+
+    Attributes:
+        hits: (T,) share of the class with at least that score.
+        false_alarms: (T,) share of the others.
+        precision: (T,) share of the class among all with at least that score.
+    """
+
+    hits: Floats
+    false_alarms: Floats
+    precision: Floats
+
+    @classmethod
+    def of(cls, there: npt.NDArray[np.bool_], score: Floats) -> Ranking:
+        """From (clients,) whether a client is of the class, with at least one that is and one that is not, and its score."""
+        order = np.argsort(-score, kind="stable")
+        last = np.flatnonzero(np.diff(score[order], append=np.nan) != 0)
+        hits = np.cumsum(there[order])[last]
+        return cls(hits / hits[-1], (last + 1 - hits) / (len(there) - hits[-1]), hits / (last + 1))
+
+    @property
+    def auroc(self) -> float:
+        """The area under the curve of hits over false alarms."""
+        wide, high = np.diff(self.false_alarms, prepend=0), np.r_[0, self.hits[:-1]] + self.hits
+        return float((wide * high).sum() / 2)
+
+    @property
+    def average_precision(self) -> float:
+        """The precision at each score, weighted by the hits that it adds."""
+        return float((np.diff(self.hits, prepend=0) * self.precision).sum())
+
+    @property
+    def ks(self) -> float:
+        """The largest distance between the distributions of the scores of the class and of the others, 0 to 1."""
+        return float(np.abs(self.hits - self.false_alarms).max())
 
 
 def regression_metrics(y: Floats, predicted: Floats) -> dict[str, float]:
@@ -103,18 +143,6 @@ def top_recall(y: npt.NDArray[np.intp], score: Floats, top: float) -> float:
     return float(hits / y.sum())
 
 
-def kolmogorov_smirnov(y: npt.NDArray[np.intp], score: Floats) -> float:
-    """The largest distance between the distributions of the scores of the two classes, 0 to 1.
-
-    >>> kolmogorov_smirnov(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.3, 0.9]))
-    0.5
-    """
-    from sklearn.metrics import roc_curve
-
-    false_positives, true_positives, _ = roc_curve(y, score)
-    return float(np.abs(true_positives - false_positives).max())
-
-
 def calibration_error(y: npt.NDArray[np.intp], probabilities: Floats) -> float:
     """The expected calibration error (Guo et al., 2017, arXiv 1706.04599): how far probabilities are from frequencies.
 
@@ -138,6 +166,12 @@ def _count_at(top: float, clients: int) -> int:
 
 def _percent(top: float) -> str:
     return f"{top:.0%}".removesuffix("%")
+
+
+def _log_loss(y: npt.NDArray[np.intp], probabilities: Floats) -> float:
+    least = np.finfo(probabilities.dtype).eps
+    clipped = np.clip(probabilities / probabilities.sum(axis=1, keepdims=True), least, 1 - least)
+    return float(-np.log(clipped[np.arange(len(y)), y]).mean())
 
 
 def _brier(y: npt.NDArray[np.intp], probabilities: Floats) -> float:

@@ -78,6 +78,19 @@ class Problem:
             problem._check_parts(str(y.name))
         return problem
 
+    @classmethod
+    def of_predictions(cls, y: pd.Series[Any], task: Task, seed: int) -> Problem:
+        """The problem whose one test part is all of `y`: for predictions that are there already.
+
+        Args:
+            y: one value a client.
+            task: see `score`.
+            seed: of the resamples.
+        """
+        target, classes = _target(y, task)
+        everyone = np.arange(len(y))
+        return cls(target, classes, ((everyone, everyone),), everyone, {}, seed)
+
     @property
     def task(self) -> Task:
         return "classification" if self.classes else "regression"

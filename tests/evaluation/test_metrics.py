@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import balanced_accuracy_score, brier_score_loss
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
 from seqmel.core.errors import ConfigError
 from seqmel.evaluation.metrics import (
+    Ranking,
     calibration_error,
     classification_metrics,
-    kolmogorov_smirnov,
     metric_names,
     regression_metrics,
     top_recall,
@@ -24,13 +24,20 @@ from seqmel.evaluation.scoring import score
 def test_all_metrics_of_classes_are_there_in_the_order_of_their_names(classes: int) -> None:
     random = np.random.default_rng(0)
     y = np.arange(200) % classes
-    probabilities = random.dirichlet(np.ones(classes), 200)
+    probabilities = np.round(random.dirichlet(np.ones(classes), 200), 2)  # with ties
+    probabilities[:, 0] += 1 - probabilities.sum(1)
     found = classification_metrics(y, probabilities)
     assert tuple(found) == metric_names(classes)
     assert set(found) <= set(TITLES)
     assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, probabilities.argmax(1)))
+    assert found["log_loss"] == pytest.approx(log_loss(y, probabilities))
+    several = {"multi_class": "ovr"} if classes > 2 else {}
+    assert found["auroc"] == pytest.approx(
+        roc_auc_score(y, probabilities if several else probabilities[:, 1], **several)
+    )
     assert tuple(regression_metrics(y.astype(float), random.normal(size=200))) == metric_names(0)
     if classes == 2:
+        assert found["average_precision"] == pytest.approx(average_precision_score(y, probabilities[:, 1]))
         assert found["brier"] == pytest.approx(brier_score_loss(y, probabilities[:, 1]))
         assert found["gini"] == pytest.approx(2 * found["auroc"] - 1)
 
@@ -56,7 +63,7 @@ def test_ks_is_the_largest_distance_between_the_two_distributions() -> None:
     scores = np.round(random.normal(y, 1), 1)
     edges = np.unique(scores)
     apart = [abs((scores[y == 0] <= e).mean() - (scores[y == 1] <= e).mean()) for e in edges]
-    assert kolmogorov_smirnov(y, scores) == pytest.approx(max(apart))
+    assert Ranking.of(y == 1, scores).ks == pytest.approx(max(apart))
 
 
 def test_calibration_error_is_the_mean_distance_of_probability_and_frequency() -> None:

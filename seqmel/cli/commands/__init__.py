@@ -14,6 +14,7 @@ from seqmel.cli.commands.predict import predict
 from seqmel.cli.commands.prepare import prepare
 from seqmel.cli.commands.report import report
 from seqmel.cli.commands.retrieval import retrieval
+from seqmel.cli.commands.score import score
 from seqmel.cli.commands.train import train
 from seqmel.cli.commands.version import version
 
@@ -32,6 +33,7 @@ __all__ = [
     "prepare",
     "report",
     "retrieval",
+    "score",
     "train",
     "version",
 ]

@@ -29,6 +29,7 @@ __all__ = [
     "check_classes",
     "client_of_embeddings",
     "find",
+    "has_column",
     "likely_client",
     "match",
     "named_client",
@@ -136,7 +137,12 @@ def _series(
 
 def likely_client(labels: Table, name: str) -> str | None:
     """`name` where the table has such a column, so that it is the client's; else None."""
-    return name if name in _open(labels, read=False).columns else None
+    return name if has_column(labels, name) else None
+
+
+def has_column(table: Table, name: str) -> bool:
+    """Whether the table has a column of that name."""
+    return name in _open(table, read=False).columns
 
 
 def named_client(labels: Table) -> str | None:

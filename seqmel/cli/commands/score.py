@@ -1,0 +1,37 @@
+"""`seqmel score`: what predictions that are there already are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seqmel.cli.arguments import Client, one_of
+
+__all__ = ["score"]
+
+
+def score(
+    predictions: Annotated[str, typer.Argument(help="A table of predictions, such as `seqmel predict` writes.")],
+    labels: Annotated[str, typer.Argument(help="A table with one row a client: Parquet or CSV.")],
+    target: Annotated[list[str], typer.Option(help="The column of LABELS that is predicted. Repeatable.")],
+    client: Client = None,
+    column: Annotated[
+        str | None,
+        typer.Option(help="The column of PREDICTIONS: a quantity, or the probability of the second of two classes."),
+    ] = None,
+    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the resamples for the intervals.", min=0)] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw ROC, precision and recall, and calibration to this PNG file.")
+    ] = None,
+) -> None:
+    """Compare predictions with labels: ranking, calibration, and lift at the top; or errors of a quantity."""
+    kind: Any = one_of("task", task, "auto", "classification", "regression")
+    from seqmel.cli.score import score_files
+
+    score_files(
+        predictions, labels, target, client=client, column=column, task=kind, seed=seed, json_file=json_file, plot=plot
+    )

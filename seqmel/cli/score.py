@@ -1,0 +1,58 @@
+"""`seqmel score`: read predictions and labels, measure, write, print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from seqmel.core.atomic_files import atomic_write, check_not_input
+from seqmel.core.errors import ConfigError
+from seqmel.data.tables.labels import Task, read_labels
+from seqmel.evaluation.predictions import read_predictions, score_predictions
+
+__all__ = ["score_files"]
+
+
+def score_files(
+    predictions: str,
+    labels: str,
+    targets: Sequence[str],
+    *,
+    client: str | None,
+    column: str | None,
+    task: Task,
+    seed: int,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Score each target; what is written is written before anything is printed.
+
+    Raises:
+        ConfigError: one column or one picture for several targets.
+        SchemaError, InputError: see `read_predictions` and `score_predictions`.
+    """
+    if len(targets) > 1 and (column is not None or plot is not None):
+        raise ConfigError("--column and --plot are for one target. Score the targets one by one.")
+    for written_to in (json_file, plot):
+        check_not_input(written_to, predictions, labels)
+    found = []
+    for target in targets:
+        y = read_labels(labels, target, client=client)
+        table = read_predictions(predictions, y, task=task, client=client, column=column)
+        found.append(score_predictions(y, table, task=task, seed=seed))
+    if json_file is not None:
+        with atomic_write(json_file) as partial:
+            partial.write_text(json.dumps([one.to_json() for one in found], indent=1), encoding="utf-8")
+    if plot is not None:
+        from seqmel.evaluation.prediction_picture import draw_predictions
+
+        with atomic_write(plot) as partial:
+            draw_predictions(partial, found[0])
+    console = Console(highlight=False)
+    for one in found:
+        console.print(one.table())
+        for remark in one.remarks:
+            console.print(remark)

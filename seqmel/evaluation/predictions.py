@@ -1,0 +1,157 @@
+"""Score predictions that are there already, such as last month's: metrics with intervals, and pictures of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from seqmel.core.errors import InputError, shown
+from seqmel.data.tables.labels import Task, find, has_column, read_column, recognise_task
+from seqmel.evaluation.metrics import Floats, metric_names
+from seqmel.evaluation.problem import Problem, summarised
+from seqmel.evaluation.results import TITLES, Score
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["ScoredPredictions", "read_predictions", "score_predictions"]
+
+
+@dataclass(frozen=True)
+class ScoredPredictions:
+    """What predictions of one target are worth.
+
+    Attributes:
+        target: the name of the target.
+        classes: their names; empty for a quantity.
+        scores: a score for each metric; the interval is that of 500 resamples of the clients.
+        y: (clients,) codes of the classes, or quantities.
+        predicted: (clients, classes) probabilities, or (clients,) quantities.
+    """
+
+    target: str
+    classes: tuple[str, ...]
+    scores: tuple[Score, ...]
+    y: npt.NDArray[Any]
+    predicted: Floats
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: target, classes, clients, and the mean and interval of each metric."""
+        found = {score.metric: {"value": score.mean, "interval": list(score.interval)} for score in self.scores}
+        return {"target": self.target, "classes": list(self.classes), "clients": len(self.y), "metrics": found}
+
+    def table(self) -> Table:
+        """For a terminal: a row for each metric."""
+        from rich.table import Table
+
+        of = f"; the metrics of ranking are of {self.classes[1]!r}" if len(self.classes) == 2 else ""
+        caption = f"{len(self.y):,} clients{of}; 95 % interval by bootstrap over the clients"
+        table = Table("metric", "value", "95 % interval", title=self.target, caption=caption)
+        for score in self.scores:
+            low, high = score.interval
+            table.add_row(TITLES[score.metric], f"{score.mean:.4g}", f"{low:.4g} to {high:.4g}")
+        return table
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is odd about the scores, a sentence each."""
+        r2 = next((score.mean for score in self.scores if score.metric == "r2"), 0.0)
+        return (
+            [f"The predictions are worse than the mean of the target for every client (R2 {r2:.3f})."] if r2 < 0 else []
+        )
+
+
+def read_predictions(
+    predictions: str | Path,
+    y: pd.Series[Any],
+    *,
+    task: Task = "auto",
+    client: str | None = None,
+    column: str | None = None,
+) -> pd.DataFrame:
+    """The predictions of one target, by client.
+
+    Args:
+        predictions: a table with a row for each client: what `seqmel predict` writes, with the columns `gender=F`, `gender=M` for
+            classes and `age` for a quantity; or one column of scores.
+        y: the labels, named as the target, which say which classes there are.
+        task: see `score_predictions`.
+        client: the client column; recognised by its name where None.
+        column: the column that predicts the target, where it is not named as `seqmel predict` names it: a quantity, or the
+            probability of the second of two classes.
+
+    Returns:
+        A column for each class, or one for a quantity.
+
+    Raises:
+        SchemaError, InputError: no such columns, or what they hold is no number.
+    """
+    target = str(y.name)
+    quantity = (recognise_task(y) if task == "auto" else task) == "regression"
+    names = [] if quantity else [f"{target}={value}" for value in np.unique(y.to_numpy()).tolist()]
+    by_class = column is None and names and all(has_column(predictions, name) for name in names)
+    wanted = names if by_class else [column or target]
+    read = {name: read_column(predictions, name, option="--column", client=client) for name in wanted}
+    table: pd.DataFrame = pd.DataFrame(read)
+    wrong = [name for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+    if wrong or table.isna().any(axis=None):
+        raise InputError(
+            f"The predictions in {predictions} have no numbers in column {wrong[0]!r}. Name the column of the"
+            f" probabilities or quantities with --column{f', or give {shown(map(repr, names))}' if names else ''}."
+            if wrong else f"Some clients of {predictions} lack one of the columns {shown(wanted)}. Fill them in."
+        )  # fmt: skip
+    return table
+
+
+def score_predictions(
+    y: pd.Series[Any], predictions: pd.DataFrame, *, task: Task = "auto", seed: int = 0
+) -> ScoredPredictions:
+    """Measure predictions against labels, client by client.
+
+    Args:
+        y: the labels, one a client, named as the target, indexed by client id.
+        predictions: as from `read_predictions`.
+        task: "auto" takes a number with more than 20 different values as a quantity and all else as classes.
+        seed: of the resamples.
+
+    Raises:
+        InputError: no client in common, one class only, or probabilities that are none.
+    """
+    y = y.dropna()
+    place = find(y.index, predictions.index, of="predictions")
+    y, values = y[place >= 0], predictions.to_numpy(np.float64)[place[place >= 0]]
+    problem = Problem.of_predictions(y, task, seed)
+    predicted = _probabilities(values, problem.classes, str(y.name)) if problem.classes else values[:, 0]
+    (scores,) = [summarised("predictions", [problem.measure(predicted, 0)])]
+    order = metric_names(len(problem.classes))
+    by_metric = {score.metric: score for score in scores}
+    found = tuple(by_metric[name] for name in order)
+    return ScoredPredictions(str(y.name), problem.classes, found, problem.target, predicted)
+
+
+def _probabilities(values: Floats, classes: tuple[str, ...], target: str) -> Floats:
+    """(clients, classes), each row summing to one; a single column is that of the second of two classes."""
+    if values.shape[1] == 1:
+        if len(classes) != 2:
+            raise InputError(
+                f"The target {target!r} has {len(classes)} classes and the predictions one column. Give a column of"
+                f" probabilities for each class: {shown(f'{target}={name}' for name in classes)}."
+            )
+        values = np.concatenate([1 - values, values], axis=1)
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
+        raise InputError(
+            f"The predictions of {target!r} are no probabilities: they reach from {values.min():.4g} to {values.max():.4g}."
+            " Expected numbers from 0 to 1."
+        )
+    total = values.sum(axis=1, keepdims=True)
+    if (np.abs(total - 1) > 0.01).any():
+        raise InputError(
+            f"The probabilities of {target!r} do not add up to 1: one client's give {total.min():.4g}, another's"
+            f" {total.max():.4g}."
+        )
+    return np.asarray(values / total)

@@ -1,0 +1,98 @@
+"""`seqmel score` through the real command: predictions as `seqmel predict` writes them, and scores of others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, r2_score, roc_auc_score
+from typer.testing import CliRunner
+
+from seqmel.cli.main import app
+from seqmel.core.errors import SeqmelError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Labels of 80 clients in another order than their predictions, of which one client has no label."""
+    random = np.random.default_rng(0)
+    ids = np.arange(81)
+    left = random.random(81) < 0.4
+    p = 0.2 * left + random.uniform(0.1, 0.7, 81)
+    kind = random.integers(0, 3, 81)
+    shares = random.dirichlet(np.ones(3), 81)
+    sum_of = random.normal(50, 10, 81)
+    labels = pd.DataFrame({"client_id": ids, "left": np.where(left, "yes", "no"), "kind": kind * 5, "spent": sum_of})
+    labels.iloc[:80].sample(frac=1, random_state=0).to_csv(tmp_path / "labels.csv", index=False)
+    predictions = {"client_id": ids, "left=no": 1 - p, "left=yes": p, "left": np.where(p > 0.5, "yes", "no")}
+    predictions |= {f"kind={5 * k}": shares[:, k] for k in range(3)} | {"kind": 0}
+    predictions |= {"spent": sum_of + random.normal(0, 5, 81), "bad": -sum_of, "logit": p * 7 - 3}
+    pd.DataFrame(predictions).to_parquet(tmp_path / "predictions.parquet")
+    return tmp_path
+
+
+def run(folder: Path, *options: object, fails: bool = False) -> str:
+    words = ["score", folder / "predictions.parquet", folder / "labels.csv", *options]
+    if fails:
+        with pytest.raises(SeqmelError) as refused:
+            CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+        return str(refused.value)
+    done = CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+    assert done.exit_code == 0
+    return " ".join(done.stdout.split())
+
+
+def test_metrics_of_predictions_equal_those_of_scikit_learn(folder: Path) -> None:
+    targets = ["--target", "left", "--target", "kind", "--target", "spent"]
+    said = run(folder, *targets, "--json", folder / "s.json")
+    left, kind, spent = json.loads((folder / "s.json").read_text())
+    both = pd.read_csv(folder / "labels.csv").merge(
+        pd.read_parquet(folder / "predictions.parquet"), on="client_id", suffixes=("", "_p")
+    )
+    assert "80 clients; the metrics of ranking are of 'yes'" in said
+    y, p = both["left"] == "yes", both["left=yes"]
+    assert left["metrics"]["auroc"]["value"] == pytest.approx(roc_auc_score(y, p))
+    assert left["metrics"]["average_precision"]["value"] == pytest.approx(average_precision_score(y, p))
+    low, high = left["metrics"]["auroc"]["interval"]
+    assert low < left["metrics"]["auroc"]["value"] < high
+    shares = both[[f"kind={k}" for k in (0, 5, 10)]]
+    assert kind["classes"] == ["0", "5", "10"]
+    assert kind["metrics"]["auroc"]["value"] == pytest.approx(roc_auc_score(both["kind"], shares, multi_class="ovr"))
+    assert spent["metrics"]["r2"]["value"] == pytest.approx(r2_score(both["spent"], both["spent_p"]))
+
+
+def test_one_column_is_the_probability_of_the_second_class(folder: Path) -> None:
+    run(folder, "--target", "left", "--column", "left=yes", "--json", folder / "one.json")
+    run(folder, "--target", "left", "--json", folder / "two.json")
+    assert (folder / "one.json").read_text() == (folder / "two.json").read_text()
+
+
+@pytest.mark.parametrize("target", ["left", "kind", "spent"])
+def test_a_picture_is_drawn(folder: Path, target: str) -> None:
+    run(folder, "--target", target, "--plot", folder / "p.png")
+    assert (folder / "p.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_predictions_that_are_worse_than_the_mean_are_remarked_on(folder: Path) -> None:
+    assert "worse than the mean" in run(folder, "--target", "spent", "--column", "bad")
+    assert "worse than the mean" not in run(folder, "--target", "spent")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--target", "left", "--column", "logit"], "no probabilities: they reach from"),
+        (["--target", "left", "--column", "left"], "no numbers in column 'left'"),
+        (["--target", "kind", "--column", "left=yes"], "3 classes and the predictions one column"),
+        (["--target", "spent", "--column", "spend"], "No column 'spend'"),
+        (["--target", "lost"], "No column 'lost'"),
+        (["--target", "left", "--target", "kind", "--plot", "p.png"], "for one target"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused_in_one_line(folder: Path, options: list[str], says: str) -> None:
+    line = run(folder, *options, fails=True)
+    assert says in line
+    assert "\n" not in line
