@@ -13,7 +13,7 @@ A row is the base with its own options laid over it, so that rows differ in what
 the one key of a row that is no option of a config: `trees` (the default) trains LightGBM on the embeddings, `finetuned` tunes
 the encoder and a head on the labels of each fold's training part, `scratch` does so with an encoder that was not trained before.
 All rows share the prepared data, so that `preparation` and `schema` belong into the base.
-A data set may lay `options` over the base for itself, such as its number of epochs, may have `seeds` of its own, and may be made
+A data set may say its `role`, choose or confirm, for the table. It may lay `options` over the base for itself, such as its number of epochs, may have `seeds` of its own, and may be made
 rather than read: `cards: {generated: 3000, targets: [gender]}` is the card data of `seqmel demo` with so many clients.
 A row whose objective learns labels (`supervised_contrastive`, `classification`; without `labels` and `target`) is trained once a fold
 and target, on all events and the labels of the fold's training part.
@@ -34,10 +34,10 @@ import hashlib
 import itertools
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -50,7 +50,17 @@ from seqmel.core.renames import rename_keys
 from seqmel.demo.generator import TARGETS
 from seqmel.evaluation.feature_sets import AGGREGATES, BASELINES, beside_aggregates, standard_rows
 
-__all__ = ["LABEL_FRACTIONS", "SCORED", "Cell", "DataSet", "Plan", "Published", "option_names", "read_plan"]
+__all__ = [
+    "LABEL_FRACTIONS",
+    "SCORED",
+    "Cell",
+    "DataSet",
+    "Plan",
+    "Published",
+    "option_names",
+    "read_plan",
+    "smaller_plan",
+]
 
 SCORED = ("trees", "finetuned", "scratch")
 """What a row's `scored` may be."""
@@ -100,6 +110,8 @@ class DataSet(_Part):
     generated: Annotated[int, Field(ge=200)] | None = None
     """So many made-up clients in place of events and labels; see `seqmel.generate_card_data`."""
     targets: _Targets
+    role: Literal["choose", "confirm"] | None = None
+    """Whether defaults are chosen on this set, or a choice that was made on others is confirmed on it; the table says so."""
     columns: dict[str, Any] = Field({}, alias="schema")
     """Options of the schema, as in a config."""
     options: dict[str, Any] = {}
@@ -138,7 +150,7 @@ class DataSet(_Part):
 
     def settings(self) -> dict[str, Any]:
         """Which data these are, without how they are used."""
-        return self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude={"options", "seeds"})
+        return self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude={"options", "seeds", "role"})
 
 
 class Published(_Part):
@@ -253,6 +265,40 @@ class Cell:
         digest = hashlib.sha256(f"{self.row}\0{self.data}".encode()).hexdigest()[:8]
         plain = "".join(c if c.isalnum() else "-" for c in f"{self.data}-{self.row}")
         return f"{plain[:80]}-{digest}-{self.seed}"
+
+
+def smaller_plan(
+    path: Path,
+    *,
+    only: Sequence[str] | None = None,
+    clients: int | None = None,
+    seeds: Sequence[int] | None = None,
+    trees: int | None = None,
+) -> str:
+    """The text of a plan with less to run: for a quick look, or a test.
+
+    Args:
+        path: the plan's file.
+        only: the data sets to keep; all where None.
+        clients, seeds, trees: in place of the plan's own, and of those of its data sets.
+
+    Raises:
+        ConfigError: the plan is not valid, or has no such data set.
+    """
+    plan = read_plan(path)
+    unknown = next((name for name in only or () if name not in plan.data), None)
+    if unknown is not None:
+        raise ConfigError(
+            f"{path} has no data set {unknown!r}.{did_you_mean(unknown, plan.data)} It has: {', '.join(plan.data)}."
+        )
+    options = _mapping(parse_yaml(path.read_text(encoding="utf-8")))
+    data = {name: dict(of) for name, of in options["data"].items() if only is None or name in only}
+    if seeds is not None:
+        for of in data.values():
+            of.pop("seeds", None)
+    own = {"clients": clients, "seeds": None if seeds is None else list(seeds), "trees": trees}
+    changed = options | {"data": data} | {name: value for name, value in own.items() if value is not None}
+    return yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
 
 
 def read_plan(path: str | Path) -> Plan:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from seqmel.evaluation.scoring import score
 from seqmel.experiment.by_fold import by_features, by_finetuning, score_by_fold
 from seqmel.experiment.cost import Cost, cost, with_cost
 from seqmel.experiment.labels import check_labels, labels_of, with_share
-from seqmel.experiment.plan import Cell, Plan, read_plan
+from seqmel.experiment.plan import Cell, Plan, read_plan, smaller_plan
 from seqmel.experiment.table import write_results
 from seqmel.model import Model
 
@@ -54,7 +54,16 @@ __all__ = ["run_cell", "run_experiment"]
 
 
 def run_experiment(
-    plan: str | Path, output: str | Path, *, data: str | Path | None = None, jobs: int = 1, progress: Reporting = None
+    plan: str | Path,
+    output: str | Path,
+    *,
+    data: str | Path | None = None,
+    jobs: int = 1,
+    only: Sequence[str] | None = None,
+    clients: int | None = None,
+    seeds: Sequence[int] | None = None,
+    trees: int | None = None,
+    progress: Reporting = None,
 ) -> Path:
     """Run what is missing and write the tables.
 
@@ -63,6 +72,7 @@ def run_experiment(
         output: the folder of results; one that is there is gone on with.
         data: the folder that the plan's paths are relative to; the plan's own where None.
         jobs: how many cells run side by side, each in a process with its share of the cores.
+        only, clients, seeds, trees: less than the plan says, see `smaller_plan`; plan.yaml in the output then has what was run.
         progress: where to report to.
 
     Returns:
@@ -74,8 +84,14 @@ def run_experiment(
     plan, output, progress = Path(plan), Path(output), as_progress(progress)
     if output.is_file():
         raise OutputError(f"{output} is a file, and a folder is what is written. Name another output.")
-    checked = read_plan(plan)
     root = Path(data) if data is not None else plan.parent
+    if not (only is clients is seeds is trees is None):
+        text = smaller_plan(plan, only=only, clients=clients, seeds=seeds, trees=trees)
+        plan = output / "plan.yaml"
+        output.mkdir(parents=True, exist_ok=True)
+        with atomic_write(plan) as partial:
+            partial.write_text(text, encoding="utf-8")
+    checked = read_plan(plan)
     for name in checked.data:
         _check_first(checked, name, root, output)
     (output / "cells").mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,9 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
     parts = [
         f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % interval over folds and seeds."
     ]
+    roles = ", ".join(f"{name} ({of.role}s)" for name, of in plan.data.items() if of.role)
+    if roles:
+        parts.append(f"Defaults are chosen on some sets and confirmed on others: {roles}.")
     if plan.published:
         parts.append(
             "Published figures are of other data, or other runs, than ours: what can be compared is the order of rows."
