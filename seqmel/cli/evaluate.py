@@ -32,6 +32,7 @@ from seqmel.evaluation.feature_sets import (
     AGGREGATES,
     WITH_ORDER,
     aggregate_sets,
+    few_label_probes,
     reference,
     standard_rows,
     vectors_alone,
@@ -244,7 +245,9 @@ def _curves(
     """The curves that were asked for; sizes are those of embeddings alone."""
     curves = {}
     if asked.fractions:
-        curves["label_curve"] = label_curve(y, sets, asked.fractions, progress=progress, **options)
+        curves["label_curve"] = label_curve(
+            y, sets, asked.fractions, probes=few_label_probes(sets), progress=progress, **options
+        )
     if asked.sizes:
         vectors = {name: sets[name] for name in vectors_alone(sets)}
         if not vectors:

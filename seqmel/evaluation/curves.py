@@ -20,7 +20,7 @@ from seqmel.core.progress import Reporting, as_progress
 from seqmel.core.renames import renamed_keywords
 from seqmel.data.tables.number_types import NumberType, check_number_types, stored_bytes
 from seqmel.evaluation.compression import Components, read_back
-from seqmel.evaluation.downstream import side_by_side, spread_boosters
+from seqmel.evaluation.downstream import Downstream, LinearProbe, side_by_side, spread_boosters
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Measured, Problem, Task, check_counts, feature_matrix, posed, summarised
 from seqmel.evaluation.results import Score
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Curve", "Point", "compression_curve", "label_curve", "label_draws"]
 
 _MOST_DRAWS = 5
+_FEW_LABELS = 1_000
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def label_curve(
     features: Mapping[str, pd.DataFrame],
     fractions: Sequence[float],
     *,
+    probes: Mapping[str, str] | None = None,
     task: Task = "auto",
     folds: int = 5,
     seed: int = 0,
@@ -121,6 +123,8 @@ def label_curve(
     Args:
         y, features, task, folds, seed, trees, threads, split, metric: see `score`.
         fractions: shares above 0, up to 1.
+        probes: name -> set of features that a linear probe learns from too, where at most 1,000 clients are labelled: with few
+            labels logistic or ridge regression is often the better model.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
 
     Returns:
@@ -152,12 +156,15 @@ def label_curve(
     trainings = len(problem.splits) * len(fractions)
     booster, workers = spread_boosters(threads, matrices.values(), trainings, trees=trees, seed=seed)
     drawn = {f: [label_draws(problem, fold, f, seed) for fold in range(len(problem.splits))] for f in fractions}
+    models: dict[str, tuple[str, Downstream]] = {name: (name, booster) for name in matrices}
+    models |= {name: (of, LinearProbe(seed)) for name, of in (probes or {}).items()}
     jobs = [
-        (name, f, fold, train) for name in matrices for f in fractions
+        (name, f, fold, train) for name, (_, model) in models.items() for f in fractions
+        if model is booster or len(drawn[f][0][0]) <= _FEW_LABELS
         for fold, parts in enumerate(drawn[f]) for train in parts
     ]  # fmt: skip
     measured: dict[tuple[str, float], dict[int, list[Measured]]] = {}
-    each = [(matrices[name], fold, booster, train) for name, _, fold, train in jobs]
+    each = [(matrices[models[name][0]], fold, models[name][1], train) for name, _, fold, train in jobs]
     found = side_by_side(problem.predict, each, workers)
     with as_progress(progress).task(f"label curve of {y.name}", len(jobs), "trainings") as bar:
         for (name, fraction, fold, _), predicted in zip(jobs, found, strict=True):

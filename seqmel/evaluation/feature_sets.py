@@ -20,6 +20,7 @@ __all__ = [
     "WITH_ORDER",
     "aggregate_sets",
     "beside_aggregates",
+    "few_label_probes",
     "reference",
     "standard_rows",
     "vectors_alone",
@@ -75,6 +76,12 @@ def vectors_alone(sets: Collection[str]) -> list[str]:
     """Those sets of features that are vectors without aggregates beside."""
     behind = tuple(beside_aggregates("", baseline) for baseline in BASELINES)
     return [name for name in sets if name not in BASELINES and not name.endswith(behind)]
+
+
+def few_label_probes(sets: Collection[str]) -> dict[str, str]:
+    """The linear probes of a label curve: of vectors alone, and of the aggregates that they are compared with."""
+    baseline = reference(sets)
+    return {f"{name}: linear": name for name in (*([baseline] if baseline else []), *vectors_alone(sets))}
 
 
 def standard_rows(sets: Collection[str]) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:

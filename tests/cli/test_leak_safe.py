@@ -130,7 +130,9 @@ def test_curves_are_printed_written_and_drawn(folder: Path) -> None:
     )  # fmt: skip
     assert done.exit_code == 0
     (scores,) = json.loads((folder / "s.json").read_text())
-    assert [row["share"] for row in scores["label_curve"]] == [0.1, 1.0]
+    rows = ("vectors", "vectors: linear")
+    found = [(row["features"], row["share"]) for row in scores["label_curve"]]
+    assert found == [(name, share) for name in rows for share in (0.1, 1.0)]
     assert [row["bytes"] for row in scores["compression_curve"]] == [4, 1, 8, 2, 16, 4]
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 

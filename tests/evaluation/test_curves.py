@@ -11,6 +11,7 @@ import pytest
 
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.data.tables.number_types import stored_bytes
+from seqmel.evaluation import curves
 from seqmel.evaluation.compression import Components, read_back
 from seqmel.evaluation.curves import Curve, compression_curve, label_curve, label_draws
 from seqmel.evaluation.picture import draw_curves
@@ -44,6 +45,17 @@ def test_all_labels_give_the_score_itself_and_few_labels_a_lower_one(y: pd.Serie
     assert few.score("auroc").mean < whole.score("auroc").mean
     assert few.settings == {"share": 0.05, "clients": 8, "draws": 5}
     assert len(few.score("auroc").folds) == 3
+
+
+def test_a_linear_probe_learns_from_the_same_labels_where_these_are_few(
+    y: pd.Series, vectors: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curves, "_FEW_LABELS", 100)
+    curve = label_curve(y, {"a": vectors}, (0.05, 1.0), probes={"a: linear": "a"}, **FEW)  # type: ignore[arg-type]
+    assert [(point.features, point.at) for point in curve.points] == [("a", 0.05), ("a", 1.0), ("a: linear", 0.05)]
+    trees, _, linear = curve.points
+    assert linear.settings == trees.settings
+    assert linear.score("auroc").mean > trees.score("auroc").mean + 0.03
 
 
 def test_draws_are_training_clients_with_every_class_and_differ(y: pd.Series) -> None:
