@@ -21,7 +21,7 @@ from seqmel.core.errors import SeqmelError
 from seqmel.data.encoding import column_reading
 from seqmel.data.encoding.column_fitting import middle_magnitudes
 from seqmel.data.encoding.column_reading import whole_columns
-from seqmel.data.encoding.columns import _places_by
+from seqmel.data.encoding.columns import _sort_by_keys
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting import vocabulary_fitting as fitting
 from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
@@ -76,7 +76,7 @@ def same(events: Events, schema: EventSchema, vocabulary: Vocabulary | None = No
 
 def row_by_row(function: Any, *args: Any, **options: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(column_reading, "SHARE_OF_MEMORY", 0.0)
+        patch.setattr(column_reading, "MEMORY_FRACTION", 0.0)
         return function(*args, **options)
 
 
@@ -187,7 +187,7 @@ def test_places_are_sorted_whatever_the_size_of_the_keys(data: Any) -> None:
     n = data.draw(st.integers(1, 40))
     bounds = data.draw(st.lists(st.sampled_from([1, 2, 7, 2**31, 2**62, 2**63 + 1, 2**64]), min_size=1, max_size=3))
     keys = [np.array(data.draw(st.lists(st.integers(0, b - 1), min_size=n, max_size=n)), np.uint64) for b in bounds]
-    assert _places_by(list(zip(keys, bounds, strict=True))).tolist() == np.lexsort(keys).tolist()
+    assert _sort_by_keys(list(zip(keys, bounds, strict=True))).tolist() == np.lexsort(keys).tolist()
 
 
 @FEW

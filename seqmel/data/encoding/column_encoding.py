@@ -1,4 +1,4 @@
-"""Encode whole columns: the code of a category is looked up once a distinct value, and taken by its events."""
+"""Encode whole columns. The code of a category is looked up once per distinct value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from seqmel.data.encoding.columns import EventColumns, taken
+from seqmel.data.encoding.columns import EventColumns, take
 from seqmel.data.encoding.sql_encoding import logarithm_sql
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.source import EventSource
@@ -24,11 +24,11 @@ __all__ = ["ColumnEncoding"]
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
-_ROWS_OF_A_THREAD = 131_072  # a thread of the engine takes a batch of Arrow at a time
+_THREAD_ROWS = 131_072  # DuckDB reads Arrow tables with one thread per record batch
 
 
 class ColumnEncoding:
-    """Encodes events that are by client, time and place already."""
+    """Encodes events that are already sorted by client, time and input order."""
 
     def __init__(self, columns: EventColumns, source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
         self._columns, self._source, self._schema, self._vocabulary = columns, source, schema, vocabulary
@@ -36,21 +36,29 @@ class ColumnEncoding:
         self._scales = {c: self._scales_of(c) for c in schema.numeric}
 
     def _codes_of(self, column: str) -> npt.NDArray[np.int32]:
-        """(V + 1,) the codes of the values of a category."""
-        codes, texts = self._vocabulary.categorical[column], self._columns.categories[column].texts
+        """Return (V + 1,) the codes of the values of a category."""
+        codes = self._vocabulary.categorical[column]
+        texts = self._columns.categories[column].texts
         places = pc.index_in(texts, value_set=pa.array(codes.values, pa.string()), skip_nulls=True)
         known = pc.fill_null(pc.add(places, pa.scalar(FIRST, pa.int32())), UNSEEN)
         return np.asarray(pc.if_else(texts.is_null(), pa.scalar(codes.null_code, pa.int32()), known))
 
     def _scales_of(self, column: str) -> list[Numbers]:
-        """Log unit (NaN where there is none), center and scale, each (codes,) of what the number lies within, else (1,)."""
-        scales, categories = self._vocabulary.numeric[column], self._vocabulary.categorical
+        """Return the log unit (NaN if none), center and scale of a number.
+
+        Each has shape (K,) for the K codes of the category that it is scaled within, else (1,).
+        """
+        scales = self._vocabulary.numeric[column]
+        categories = self._vocabulary.categorical
         rows = [scales.of_code(code) for code in range(categories[scales.by].size)] if scales.by else [scales.overall]
         columns = zip(*((s.log_unit or np.nan, s.center, s.scale) for s in rows), strict=True)
         return [np.array(numbers, np.float64) for numbers in columns]
 
     def batches(self, out: pa.Schema, rows: int) -> Iterator[pa.RecordBatch]:
-        """Whole clients, about `rows` events at a time, at least one batch: equal parts, so that no few events are left over."""
+        """Yield whole clients, about `rows` events per batch, in batches of similar size.
+
+        There is at least one batch.
+        """
         starts = np.concatenate([[0], np.cumsum(self._columns.lengths)])
         parts = max(1, math.ceil(starts[-1] / (1.25 * rows)))
         cuts = np.searchsorted(starts, [starts[-1] * part // parts for part in range(1, parts)])
@@ -61,10 +69,13 @@ class ColumnEncoding:
             yield self._batch(out, slice(first, last), starts[first : last + 1])
 
     def _batch(self, out: pa.Schema, clients: slice, starts: npt.NDArray[np.int64]) -> pa.RecordBatch:
-        columns, schema, rows = self._columns, self._schema, slice(starts[0], starts[-1])
-        with ThreadPoolExecutor(columns.threads) as pool:  # beside which the engine takes logarithms
+        columns = self._columns
+        schema = self._schema
+        rows = slice(starts[0], starts[-1])
+        # While the pool looks up codes, DuckDB computes logarithms in this thread.
+        with ThreadPoolExecutor(columns.threads) as pool:
             places = {c: x.index[rows] for c, x in columns.categories.items()}
-            codes = {c: pool.submit(taken, self._codes[c], places[c]) for c in schema.categorical}
+            codes = {c: pool.submit(take, self._codes[c], places[c]) for c in schema.categorical}
             scaled = [self._scaled(c, columns.numbers[c][rows], codes) for c in schema.numeric]
             coded = [code.result() for code in codes.values()]
         offsets = pa.array((starts - starts[0]).astype(np.int32))
@@ -74,30 +85,35 @@ class ColumnEncoding:
     def _scaled(
         self, column: str, x: Numbers, codes: dict[str, Future[npt.NDArray[np.int32]]]
     ) -> npt.NDArray[np.float32]:
-        """(m,) the scaled numbers of events that have these codes."""
+        """Return (M,) scaled numbers of events with these codes."""
         by = self._vocabulary.numeric[column].by
-        unit, center, scale = (taken(s, codes[by].result()) if by else s for s in self._scales[column])
+        unit, center, scale = (take(s, codes[by].result()) if by else s for s in self._scales[column])
         logarithmic = not np.isnan(self._scales[column][0]).all()
         return _linear(self._logarithm(x, unit if by else unit[0]) if logarithmic else x, center, scale)
 
     def _logarithm(self, x: Numbers, unit: Numbers | np.float64) -> Numbers:
-        """(m,) by the engine: numpy's logarithm differs from its own in the last bit. The unit is one, or that of each number."""
+        """Compute (M,) logarithms with DuckDB, because numpy's differ from them in the last bit.
+
+        Args:
+            x: (M,).
+            unit: One unit, or (M,) units.
+        """
         given = {"__x": pa.array(x, from_pandas=True)}
         if isinstance(unit, np.ndarray):
             given["__log_unit"] = pa.array(unit, from_pandas=True)
-        table = pa.Table.from_batches(pa.table(given).to_batches(max_chunksize=_ROWS_OF_A_THREAD))
+        table = pa.Table.from_batches(pa.table(given).to_batches(max_chunksize=_THREAD_ROWS))
         sql = logarithm_sql("__x", "__log_unit" if isinstance(unit, np.ndarray) else repr(float(unit)))
         self._source.connection.register("numbers_given", table)
-        found = self._source.stream(f"SELECT {sql} FROM numbers_given", len(x)).read_all().column(0)
+        result = self._source.stream(f"SELECT {sql} FROM numbers_given", len(x)).read_all().column(0)
         self._source.connection.unregister("numbers_given")
-        return np.asarray(found.to_numpy(), np.float64)
+        return np.asarray(result.to_numpy(), np.float64)
 
 
 def _linear(x: Numbers, center: Numbers, scale: Numbers) -> npt.NDArray[np.float32]:
-    """The numbers are equal to the engine's, which has no other arithmetic."""
+    """Scale numbers. The result is bit-identical to DuckDB's."""
     with np.errstate(over="ignore"):
         z = x - center
         z /= scale
-    found: npt.NDArray[np.float32] = np.clip(z, -CLIP, CLIP, out=z).astype(np.float32)
-    found[np.isnan(found)] = np.nan  # there are many, and the engine writes one
-    return found
+    result: npt.NDArray[np.float32] = np.clip(z, -CLIP, CLIP, out=z).astype(np.float32)
+    result[np.isnan(result)] = np.nan  # NaN has many bit patterns, and DuckDB writes one of them
+    return result

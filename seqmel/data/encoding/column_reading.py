@@ -1,6 +1,8 @@
-"""Read events as whole columns where that is simple and they fit in memory: files and tables of one row an event, with
-columns of plain types. Of all else, and of what is odd (a null client, a time that is none, text that is no UTF-8), there
-are no whole columns, and DuckDB goes through the rows and says what is wrong with them.
+"""Read events as whole columns, if they are simple and fit in memory.
+
+Simple are files and tables with one row per event and columns of plain types. Other events, and
+those with an error (a null client, an invalid time, text that is not UTF-8), are streamed through
+DuckDB, which reports what is wrong.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqmel.core.errors import InputError
-from seqmel.data.encoding.columns import Category, EventColumns, ask, order_of, taken
+from seqmel.data.encoding.columns import Category, EventColumns, evaluate_sql, sorted_positions, take
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import FARTHEST_US, category_text, check_columns, time_sql, times_key
 from seqmel.data.sources.source import EventSource, ident
@@ -26,13 +28,19 @@ __all__ = ["whole_columns"]
 
 _Reader: TypeAlias = Callable[[list[str]], pa.Table]
 
-SHARE_OF_MEMORY = 1 / 3
-"""Of preparation.memory_limit, at most, in whole columns: beside them are a chunk of encoded events and what DuckDB holds."""
+MEMORY_FRACTION = 1 / 3
+"""Largest part of preparation.memory_limit for whole columns.
 
-_ROWS = 131_072  # of a batch of Arrow
-_MOST_FILES = 64  # are opened to see how large they are
-_ROW_BYTES, _VALUE_BYTES = 48, 16  # of a row and of each of its values: as read, as kept, and while they are sorted
-_TEXT_COPIES = 4  # of text in a file: as read, its distinct values, a hash table of them, and those of all row groups
+The rest is for a chunk of encoded events and for DuckDB.
+"""
+
+_ROWS = 131_072  # per batch of Arrow
+_MAX_FILES = 64  # opened to measure their size
+# Bytes per row and per value: as read, as kept, and while they are sorted.
+_ROW_BYTES = 48
+_VALUE_BYTES = 16
+# Copies of the text of a file: as read, distinct values, their hash table, and those of row groups.
+_TEXT_COPIES = 4
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
 _TYPES = {
     "TINYINT": pa.int8(), "SMALLINT": pa.int16(), "INTEGER": pa.int32(), "BIGINT": pa.int64(),
@@ -41,20 +49,23 @@ _TYPES = {
     "TIMESTAMP": pa.timestamp("us"), "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", "UTC"),
     "TIMESTAMP_S": pa.timestamp("s"), "TIMESTAMP_MS": pa.timestamp("ms"), "TIMESTAMP_NS": pa.timestamp("ns"),
 }  # fmt: skip
-"""What DuckDB calls a column -> the type in which Arrow has the same values."""
+"""DuckDB type -> Arrow type with the same values."""
 
 
 class _UntypedError(Exception):
-    """A column is of another type in Arrow than in DuckDB."""
+    """A column has another type in Arrow than in DuckDB."""
 
 
 def whole_columns(source: EventSource, schema: EventSchema) -> EventColumns | None:
-    """The events as whole columns, read once for a source; None where they have to be gone through row by row.
+    """Read the events as whole columns, once per source.
 
-    Where there are columns, `check_events` finds nothing wrong, and need not look.
+    If there are whole columns, the events have passed the checks of `check_events`.
+
+    Returns:
+        The columns, or None if the events must be streamed through DuckDB.
 
     Raises:
-        SchemaError: see `check_columns`.
+        SchemaError: See `check_columns`.
     """
     check_columns(source, schema)
     key = ("columns", *times_key(schema), schema.features)
@@ -74,19 +85,19 @@ def _read(source: EventSource, schema: EventSchema) -> EventColumns | None:
         with contextlib.ExitStack() as stack:
             read = _reader(source, (schema.client, schema.time, *schema.features), limit, threads, stack)
             return None if read is None else _columns(source, schema, read, threads)
-    # whatever it is, DuckDB finds it too, and has words for it; a KeyError comes of files that lack a column that others have
+    # DuckDB finds and reports the same errors. A KeyError comes from files with different columns.
     except (pa.ArrowException, OSError, InputError, KeyError, _UntypedError):
         return None
 
 
 def _plain(source: EventSource, schema: EventSchema) -> bool:
-    """Whether all columns have types for what they are here."""
+    """Return whether all columns have types that suit their role."""
     kinds = {c: source.columns[c] for c in (schema.client, schema.time, *schema.features)}
-    moments = {c for c, kind in kinds.items() if kind.startswith(("DATE", "TIMESTAMP"))}
+    times = {c for c, kind in kinds.items() if kind.startswith(("DATE", "TIMESTAMP"))}
     return (
         len(kinds) == 2 + len(schema.features)
         and all(kind in _TYPES or (kind.startswith("ENUM") and c in schema.categorical) for c, kind in kinds.items())
-        and moments <= {schema.time}
+        and times <= {schema.time}
         and kinds[schema.client] not in ("FLOAT", "DOUBLE", "BOOLEAN")
         and kinds[schema.time] not in ("VARCHAR", "BOOLEAN")
         and all(kinds[c] != "VARCHAR" for c in schema.numeric)
@@ -97,27 +108,29 @@ def _plain(source: EventSource, schema: EventSchema) -> bool:
 def _reader(
     source: EventSource, names: tuple[str, ...], limit: float, threads: int, stack: contextlib.ExitStack
 ) -> _Reader | None:
-    """What reads some of these columns of the input, text of files as dictionaries; None where memory may not hold what is made
-    of them. Files are open until the stack is left."""
+    """Return a reader of some of these columns, or None if memory may not hold what they become.
+
+    Text of Parquet files is read as dictionaries. The files stay open until the stack is left.
+    """
     texts = [c for c in names if source.columns[c] == "VARCHAR"]
     if isinstance(source.whole, pa.Table):
         table = source.whole.select(names)
         return table.select if _bytes(len(table), names, table.select(texts).nbytes) <= limit else None
     if isinstance(source.whole, str):
         return _engine_reader(source, source.whole, names, texts, limit)
-    if source.whole is None or len(source.whole) > _MOST_FILES:
+    if source.whole is None or len(source.whole) > _MAX_FILES:
         return None
     files = [stack.enter_context(pq.ParquetFile(f, read_dictionary=texts)) for f in source.whole]
-    rows, text = sum(f.metadata.num_rows for f in files), sum(_text_bytes(f, texts) for f in files)
+    rows = sum(f.metadata.num_rows for f in files)
+    text = sum(_text_bytes(f, texts) for f in files)
     if _bytes(rows, names, text) > limit or not all({*names} <= {*f.schema_arrow.names} for f in files):
         return None
-    many = threads >= pa.cpu_count()  # that is as many as Arrow takes, or one
+    many = threads >= pa.cpu_count()  # Arrow uses all its threads or one
 
     def read(columns: list[str]) -> pa.Table:
         tables = [f.read(columns, use_threads=many).select(columns) for f in files]
-        return pa.concat_tables(
-            pa.table(t.columns, columns) for t in tables
-        )  # a field may be "not null" in one file only
+        # A field may be "not null" in one file only.
+        return pa.concat_tables(pa.table(t.columns, columns) for t in tables)
 
     return read
 
@@ -133,10 +146,10 @@ def _engine_reader(
 
 
 def _limits(source: EventSource) -> tuple[float, int]:
-    """How many bytes whole columns may take, and how many threads read them."""
+    """Return how many bytes whole columns may take, and how many threads read them."""
     memory, threads = source.row("SELECT current_setting('memory_limit'), current_setting('threads')")
     number, unit = memory.split(" ")
-    return SHARE_OF_MEMORY * float(number) * _UNITS.get(unit, 0), threads
+    return MEMORY_FRACTION * float(number) * _UNITS.get(unit, 0), threads
 
 
 def _bytes(rows: int, names: tuple[str, ...], text: int) -> int:
@@ -150,13 +163,16 @@ def _text_bytes(file: pq.ParquetFile, texts: list[str]) -> int:
 
 
 def _columns(source: EventSource, schema: EventSchema, read: _Reader, threads: int) -> EventColumns | None:
-    """None where a client or a time is none. The order of the events is found while their features are read."""
-    with ThreadPoolExecutor(threads) as pool:  # what is not needed any more is let go of at once
+    """Read all columns. Return None if any client or time is null.
+
+    The order of the events is computed while their features are read.
+    """
+    with ThreadPoolExecutor(threads) as pool:  # columns are popped to free their memory early
         keys = dict(zip(("client", "time"), _typed(source, read([schema.client, schema.time])), strict=True))
-        moments = _micros(source, schema, keys.pop("time"))
-        if moments is None:
+        micros = _micros(source, schema, keys.pop("time"))
+        if micros is None:
             return None
-        ordering = pool.submit(_ordered, keys.pop("client"), moments)
+        ordering = pool.submit(_order_events, keys.pop("client"), micros)
         features = dict(zip(schema.features, _typed(source, read([*schema.features])), strict=True))
         places = {c: pool.submit(_places, features.pop(c)) for c in schema.categorical}
         numbers = {c: pool.submit(_number, features.pop(c)) for c in schema.numeric}
@@ -165,35 +181,41 @@ def _columns(source: EventSource, schema: EventSchema, read: _Reader, threads: i
         if ordered is None:
             return None
         ids, lengths, order = ordered
-        time = pool.submit(taken, moments, order)
-        del moments
-        indices = {c: pool.submit(taken, places.pop(c).result()[1], order) for c in schema.categorical}
-        values = {c: pool.submit(taken, numbers.pop(c).result(), order) for c in schema.numeric}
+        time = pool.submit(take, micros, order)
+        del micros
+        indices = {c: pool.submit(take, places.pop(c).result()[1], order) for c in schema.categorical}
+        values = {c: pool.submit(take, numbers.pop(c).result(), order) for c in schema.numeric}
     categories = {c: Category(index.result(), texts[c]) for c, index in indices.items()}
     return EventColumns(ids, lengths, time.result(), categories, {c: x.result() for c, x in values.items()}, threads)
 
 
-def _ordered(
-    client: pa.ChunkedArray, moments: npt.NDArray[np.int64]
+def _order_events(
+    client: pa.ChunkedArray, micros: npt.NDArray[np.int64]
 ) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
-    """(C,) the clients in the order of their first events, (C,) their numbers of events, and (n,) the places of the events by
-    client, time and place; None where a client is null."""
+    """Number the clients and sort the events. Return None if a client is null.
+
+    Returns:
+        The clients in the order of their first events (C,), their numbers of events (C,), and the
+        positions of the events sorted by client, time and position (n,).
+    """
     encoded = _encoded(client)
-    ids, places = _as_text(encoded.dictionary), encoded.indices
-    if pa.types.is_dictionary(client.type):  # that of a file has an order of its own
+    ids = _as_text(encoded.dictionary)
+    places = encoded.indices
+    if pa.types.is_dictionary(client.type):  # the dictionary of a file has its own order
         again = places.dictionary_encode()
-        ids, places = ids.take(again.dictionary), again.indices
+        ids = ids.take(again.dictionary)
+        places = again.indices
     if places.null_count or ids.null_count:
         return None
     number = places.to_numpy()
-    return ids, np.bincount(number, minlength=len(ids)), order_of(number, len(ids), moments)
+    return ids, np.bincount(number, minlength=len(ids)), sorted_positions(number, len(ids), micros)
 
 
 def _typed(source: EventSource, table: pa.Table) -> list[pa.ChunkedArray]:
-    """The columns in the types that DuckDB says; text also as a dictionary.
+    """Return the columns in their DuckDB types. Text may be a dictionary.
 
     Raises:
-        _UntypedError: one of them has another one.
+        _UntypedError: A column has another type.
     """
     columns = [_in_type(table.column(name), source.columns[name]) for name in table.column_names]
     typed = [column for column in columns if column is not None]
@@ -219,7 +241,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
-    """The column in one piece."""
+    """Return the column as one array."""
     whole = column.combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         raise pa.ArrowInvalid("text of more than 2 GB")
@@ -227,7 +249,10 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    """As a dictionary, of which text is checked to be text, as DuckDB does."""
+    """Return the column as a dictionary array.
+
+    Text is checked to be valid UTF-8, as DuckDB does.
+    """
     is_dictionary = pa.types.is_dictionary(column.type)
     encoded = _one(column.unify_dictionaries()) if is_dictionary else _one(column).dictionary_encode()
     if _is_text(encoded.dictionary.type):
@@ -236,12 +261,12 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 
 def _as_text(values: pa.Array) -> pa.Array:
-    """All kinds of text as one."""
+    """Convert all Arrow types of text to one."""
     return values.cast(pa.string()) if _is_text(values.type) else values
 
 
 def _places(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]]:
-    """(V + 1,) the values as they came, of which the last is null, and (n,) places among them."""
+    """Return (V + 1,) distinct values, the last one null, and (n,) positions among them."""
     encoded = _encoded(column)
     values = _as_text(encoded.dictionary)
     if pa.types.is_floating(values.type):
@@ -251,9 +276,12 @@ def _places(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int32]]:
 
 
 def _texts(source: EventSource, column: str, values: pa.Array) -> pa.Array:
-    """The values of a category in text form. Text, whole numbers, true and false have but one, and Arrow the same."""
+    """Return the values of a category as text.
+
+    Arrow formats text, integers and booleans like DuckDB. Floats are left to DuckDB.
+    """
     if pa.types.is_floating(values.type):
-        return pa.array(ask(source, column, values, category_text(source, column)), pa.string())
+        return pa.array(evaluate_sql(source, column, values, category_text(source, column)), pa.string())
     return values.cast(pa.string())
 
 
@@ -262,13 +290,13 @@ def _number(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
 
 
 def _micros(source: EventSource, schema: EventSchema, column: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:
-    """(n,) the times in microseconds, in their order; None where one of them is none."""
+    """Return (n,) times in microseconds in input order, or None if any is null or out of range."""
     if column.type in (_TYPES["TIMESTAMP"], _TYPES["TIMESTAMP WITH TIME ZONE"]) and schema.time_unit == "timestamp":
-        moments = _one(column.cast(pa.int64()))  # as many microseconds as `time_sql` says, where they are not too many
-        bounds = pc.min_max(moments).as_py()
-        if moments.null_count or bounds["min"] < -FARTHEST_US or bounds["max"] > FARTHEST_US:
+        micros = _one(column.cast(pa.int64()))  # equal to those of `time_sql` if in range
+        bounds = pc.min_max(micros).as_py()
+        if micros.null_count or bounds["min"] < -FARTHEST_US or bounds["max"] > FARTHEST_US:
             return None
-        return np.asarray(moments.to_numpy())
+        return np.asarray(micros.to_numpy())
     source.connection.register("times_given", pa.table([column], [schema.time]))
     table = source.stream(f"SELECT {time_sql(source, schema)} FROM times_given", len(column)).read_all()
     source.connection.unregister("times_given")

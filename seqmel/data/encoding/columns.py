@@ -1,7 +1,8 @@
-"""Events as whole columns in memory: what is done with every row is done by numpy.
+"""Events as whole columns in memory. numpy does the work per row.
 
-What a value means (the text of a number, whether a client is in a sample) is said by SQL, and asked once a distinct value.
-`column_reading` reads them, `column_fitting` and `column_encoding` use them.
+SQL defines what a value means (the text of a number, whether a client is in a sample). It is
+evaluated once per distinct value. `column_reading` reads the columns, `column_fitting` and
+`column_encoding` use them.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ import pyarrow as pa
 from seqmel.data.sources.checking import DAY_US, EventTimes
 from seqmel.data.sources.source import ROW, EventSource
 
-__all__ = ["Category", "EventColumns", "ask", "empty", "order_of", "taken"]
+__all__ = ["Category", "EventColumns", "empty", "evaluate_sql", "sorted_positions", "take"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
 class Category:
-    """A column of n events as places among its values.
+    """A categorical column of n events, as positions among its distinct values.
 
     Attributes:
         index: (n,) int32.
-        texts: (V + 1,) string, the values in text form, in no order; one may be there twice. The last one is null.
+        texts: (V + 1,) string, the values as text, unordered and possibly with duplicates. The last
+            one is null.
     """
 
     index: npt.NDArray[np.int32]
@@ -37,39 +39,42 @@ class Category:
 
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
-        """(V + 1,) how many events have each value."""
+        """(V + 1,) number of events with each value."""
         return np.bincount(self.index, minlength=len(self.texts))
 
     @property
     def nulls(self) -> int:
-        """How many events have none of the values."""
+        """Number of events whose value is null."""
         return int(self.counts[self.texts.is_null().to_numpy(zero_copy_only=False)].sum())
 
-    def frequent(self, least: int, most: int) -> list[str]:
-        """The texts that come at least so many times, most frequent first, equals in the order of their bytes; so many at most."""
+    def frequent(self, min_count: int, max_count: int) -> list[str]:
+        """Return at most `max_count` texts that occur at least `min_count` times.
+
+        They are sorted by frequency, the most frequent first, and then by their bytes.
+        """
         known = self.texts.is_valid().to_numpy(zero_copy_only=False)
         texts = self.texts.filter(pa.array(known)).dictionary_encode()
         counts = np.zeros(len(texts.dictionary), np.int64)
         np.add.at(counts, texts.indices.to_numpy(), self.counts[known])
-        if len(counts) > most:
-            least = max(least, int(np.partition(counts, -most)[-most]))
-        kept = np.flatnonzero(counts >= least)
+        if len(counts) > max_count:
+            min_count = max(min_count, int(np.partition(counts, -max_count)[-max_count]))
+        kept = np.flatnonzero(counts >= min_count)
         table = pa.table([texts.dictionary.take(pa.array(kept)), counts[kept]], ["text", "n"])
         ordered: list[str] = table.sort_by([("n", "descending"), ("text", "ascending")])["text"].to_pylist()
-        return ordered[:most]
+        return ordered[:max_count]
 
 
 @dataclass(frozen=True)
 class EventColumns:
-    """The columns of n events of C clients, by client, then time, then place in the input.
+    """The columns of n events of C clients, sorted by client, then time, then input order.
 
     Attributes:
-        ids: (C,) the clients as they came, in the order of their first events in the input.
-        lengths: (C,) int64, events a client.
+        ids: (C,) original client ids, in the order of their first events in the input.
+        lengths: (C,) int64, number of events per client.
         time: (n,) int64, microseconds.
-        categories: column -> places among its values.
-        numbers: column -> (n,) float64, NaN where null.
-        threads: how many of them may work on the columns.
+        categories: Column -> positions among its values.
+        numbers: Column -> (n,) float64, NaN for null.
+        threads: Number of threads that may work on the columns.
     """
 
     ids: pa.Array
@@ -80,8 +85,9 @@ class EventColumns:
     threads: int = 1
 
     def of(self, clients: npt.NDArray[np.bool_], features: Iterable[str]) -> EventColumns:
-        """These features of the events of some clients, told by (C,) bool."""
-        rows, wanted = np.repeat(clients, self.lengths), {*features}
+        """Select these features of the events of some clients, given as a mask (C,)."""
+        rows = np.repeat(clients, self.lengths)
+        wanted = {*features}
         return EventColumns(
             self.ids.filter(pa.array(clients)),
             self.lengths[clients],
@@ -92,19 +98,22 @@ class EventColumns:
         )
 
     def times(self) -> EventTimes:
-        """What is known of the times."""
+        """Return count, resolution and bounds of the times."""
         daily = not self.time[0] % DAY_US and not bool((self.time % DAY_US).any())
         return EventTimes(len(self.time), daily, int(self.time.min()), int(self.time.max()))
 
 
-def ask(source: EventSource, column: str, values: pa.Array, sql: str) -> npt.NDArray[Any]:
-    """(V,) what SQL over a column says of each of its values.
+def evaluate_sql(source: EventSource, column: str, values: pa.Array, sql: str) -> npt.NDArray[Any]:
+    """Evaluate SQL over a column for each of its values.
 
     Args:
-        source: the events, of which no row is looked at.
-        column: its name.
+        source: The events. No row is read.
+        column: The name of the column in the SQL.
         values: (V,) in the type of the column.
-        sql: for what is wanted.
+        sql: The expression.
+
+    Returns:
+        (V,) the results.
     """
     source.connection.register("values_given", pa.table([values, np.arange(len(values))], [column, ROW]))
     found = source.stream(f"SELECT {sql} AS __asked FROM values_given ORDER BY {ROW}", len(values)).read_all()
@@ -113,27 +122,40 @@ def ask(source: EventSource, column: str, values: pa.Array, sql: str) -> npt.NDA
 
 
 def empty(n: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """(n,) in memory from Arrow's pool, which keeps what is given back for the next that asks, where numpy's is new each time."""
+    """Allocate (n,) from Arrow's pool, which reuses memory.
+
+    numpy would ask the system each time.
+    """
     return np.frombuffer(pa.allocate_buffer(n * np.dtype(dtype).itemsize), dtype)
 
 
-def taken(x: npt.NDArray[Scalar], places: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Scalar]:
-    """The values of x at these places."""
-    found: npt.NDArray[Scalar] = x.take(places, out=empty(len(places), x.dtype), mode="clip")  # "raise" would buffer
+def take(x: npt.NDArray[Scalar], places: npt.NDArray[np.integer[Any]]) -> npt.NDArray[Scalar]:
+    """Return the values of x at these positions."""
+    # With mode="raise" numpy would buffer the output.
+    found: npt.NDArray[Scalar] = x.take(places, out=empty(len(places), x.dtype), mode="clip")
     return found
 
 
-def order_of(client: npt.NDArray[np.int32], clients: int, time: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(n,) the places of n events by client, one of so many, then time, then place."""
+def sorted_positions(client: npt.NDArray[np.int32], clients: int, time: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return (n,) the positions of n events sorted by client, then time, then position.
+
+    Args:
+        client: (n,) the number of each event's client.
+        clients: The number of clients.
+        time: (n,) microseconds.
+    """
     key = (client.astype(np.int64).view(np.uint64), clients)
     if bool((time[1:] >= time[:-1]).all()):
-        return _places_by([key])
-    since = _in_units(time.view(np.uint64) - np.uint64(int(time.min()) % 2**64))  # up to 2^63
-    return _places_by([(since, int(since.max()) + 1), key])
+        return _sort_by_keys([key])
+    since = _coarsen(time.view(np.uint64) - np.uint64(int(time.min()) % 2**64))  # up to 2^63
+    return _sort_by_keys([(since, int(since.max()) + 1), key])
 
 
-def _in_units(since: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Microseconds in the largest unit of which all are multiples: smaller numbers are sorted in fewer passes."""
+def _coarsen(since: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Convert microseconds to the largest unit that divides all of them.
+
+    Smaller numbers are sorted in fewer passes.
+    """
     for unit in (DAY_US, 60_000_000, 1_000_000, 1_000):
         if not (since[:1_024] % np.uint64(unit)).any() and not (since % np.uint64(unit)).any():
             since = since // np.uint64(unit)
@@ -141,14 +163,14 @@ def _in_units(since: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return since
 
 
-def _places_by(keys: list[tuple[npt.NDArray[np.uint64], int]]) -> npt.NDArray[np.int64]:
-    """(n,) the places of n rows in the order of their keys; rows with equal ones stay in order.
+def _sort_by_keys(keys: list[tuple[npt.NDArray[np.uint64], int]]) -> npt.NDArray[np.int64]:
+    """Return (n,) the positions of n rows sorted by their keys. Equal rows keep their order.
 
-    A radix sort with digits as large as there is room for beside a place in 64 bits: numpy sorts such numbers, place
-    and all, several times as fast as it finds the places that would sort them.
+    This is a radix sort. Each digit is packed into 64 bits together with the position of its row:
+    numpy sorts such numbers several times faster than it computes an argsort.
 
     Args:
-        keys: each (n,), below its bound; the last one counts most.
+        keys: Arrays (n,) with an exclusive upper bound each. The last one is the most significant.
     """
     n = len(keys[0][0])
     bits = max(1, (n - 1).bit_length())
@@ -164,17 +186,21 @@ def _places_by(keys: list[tuple[npt.NDArray[np.uint64], int]]) -> npt.NDArray[np
 
 
 def _digits(keys: list[tuple[npt.NDArray[np.uint64], int]], room: int) -> Iterator[npt.NDArray[np.uint64]]:
-    """The keys side by side, the first one lowest, cut into numbers of `room` bits."""
-    digit, used = None, 0
+    """Concatenate the keys, the first one lowest, and cut them into digits of `room` bits."""
+    digit: npt.NDArray[np.uint64] | None = None
+    used = 0
     for key, bound in keys:
         left = (bound - 1).bit_length()
         while left:
             taken = min(left, room - used)
             part = key if taken == left else key & np.uint64((1 << taken) - 1)
             digit = part if digit is None else digit | (part << np.uint64(used))
-            key, left, used = key if taken == left else key >> np.uint64(taken), left - taken, used + taken
+            key = key if taken == left else key >> np.uint64(taken)
+            left -= taken
+            used += taken
             if used == room:
                 yield digit
-                digit, used = None, 0
+                digit = None
+                used = 0
     if digit is not None:
         yield digit

@@ -1,8 +1,9 @@
-"""Encode events, sort them by client and time, group them by client. DuckDB does it, out of core.
+"""Encode events, sort them by client and time, and group them by client, out of core with DuckDB.
 
-Encoding is a join with the vocabulary; sequences come out of one flat sort by (client in order of appearance, time, place in
-the input) as a stream of Arrow batches with list columns, one row a client. The same SQL serves training, embedding
-and scoring, whatever the events came from. Of events that fit in memory as whole columns numpy does the sort.
+Encoding is a join with the vocabulary. One sort by (client in order of appearance, time, input
+order) gives the sequences as a stream of Arrow batches with list columns, one row per client.
+Training, embedding and evaluation use the same SQL for all kinds of input. numpy does the sort if
+the events fit in memory as whole columns.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from seqmel.data.encoding.column_encoding import ColumnEncoding
 from seqmel.data.encoding.column_reading import whole_columns
-from seqmel.data.encoding.columns import ask
+from seqmel.data.encoding.columns import evaluate_sql
 from seqmel.data.encoding.sql_encoding import coded_sql, register_codes
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import check_events, missing
@@ -25,11 +26,15 @@ from seqmel.data.vocabulary import Vocabulary
 
 __all__ = ["encode", "nest", "sequence_schema"]
 
-_INDEX = "__client_index"  # the column that numbers the clients
+_INDEX = "__client_index"
 
 
 def sequence_schema(source: EventSource, schema: EventSchema) -> pa.Schema:
-    """One row a client: its id as it came, list<int64> times in microseconds, list<int32> codes, list<float> numbers."""
+    """Return the schema of `encode`: one row per client, with list columns.
+
+    The columns are the original client id, list<int64> times in microseconds, list<int32> codes and
+    list<float> numbers.
+    """
     client = source.stream(f"SELECT {ident(schema.client)} FROM events LIMIT 0", 1).schema.field(0)
     return _sequence_schema(schema, client.type)
 
@@ -49,21 +54,24 @@ def encode(
     shard: Shard | None = None,
     chunk_events: int = 1_000_000,
 ) -> Iterator[pa.RecordBatch]:
-    """Encode, sort and group: a stream of Arrow batches, one row a client, clients in order of their first event.
+    """Encode, sort and group events.
 
     Args:
-        source: the events.
-        schema: which column is what.
-        vocabulary: as fitted in training; it is used as it is.
-        shard: only these clients; all events are checked.
-        chunk_events: about how many events a batch holds; a client is never split.
+        source: The events.
+        schema: The role of each column.
+        vocabulary: The vocabulary fitted in training.
+        shard: Only encode these clients. All events are checked.
+        chunk_events: Approximate number of events per batch. A client is never split.
+
+    Yields:
+        Arrow batches with one row per client, in the order of their first events.
     """
     columns = whole_columns(source, schema)
     check_events(source, schema)
     if columns is not None:
         with reading(source.label):
             if shard is not None:
-                kept = ask(source, schema.client, columns.ids, in_shard_sql(ident(schema.client), shard))
+                kept = evaluate_sql(source, schema.client, columns.ids, in_shard_sql(ident(schema.client), shard))
                 columns = columns.of(kept.astype(np.bool_), schema.features)
             encoding = ColumnEncoding(columns, source, schema, vocabulary)
             yield from encoding.batches(_sequence_schema(schema, columns.ids.type), chunk_events)
@@ -74,22 +82,26 @@ def encode(
         source, schema, vocabulary, (_INDEX, ROW), f"JOIN (FROM clients) ON {ident(schema.client)} = __client"
     )
     flat = f"SELECT * EXCLUDE ({ROW}) FROM ({coded}) ORDER BY {_INDEX}, {ident(schema.time)}, {ROW}"
-    yield from _grouped(source, schema.client, flat, out, chunk_events, shard)
+    yield from _run_grouped(source, schema.client, flat, out, chunk_events, shard)
 
 
 def nest(
     source: EventSource, client: str, time: str, *, time_format: str | None = None, chunk_events: int = 1_000_000
 ) -> Iterator[pa.RecordBatch]:
-    """Sort and group the events as they came: a stream of Arrow batches like those of `encode`, without a vocabulary.
+    """Sort and group the events without encoding them.
 
     Args:
-        source: the events.
-        client, time: the columns to group and to sort by; a time that cannot be understood comes last.
-        time_format: how text of times is written, see `EventSchema`.
-        chunk_events: about how many events a batch holds; a client is never split.
+        source: The events.
+        client: The column to group by.
+        time: The column to sort by. Times that cannot be parsed come last.
+        time_format: The format of times in text, see `EventSchema`.
+        chunk_events: Approximate number of events per batch. A client is never split.
+
+    Yields:
+        Arrow batches like those of `encode`.
 
     Raises:
-        InputError: a client is null.
+        InputError: A client is null.
     """
     key = ident(client)
     (nameless,) = source.row(f"SELECT count(*) FROM events WHERE {key} IS NULL")
@@ -104,24 +116,27 @@ def nest(
         f"SELECT {', '.join([_INDEX, *columns[1:]])} FROM events JOIN (FROM clients) ON {key} = __client"
         f" ORDER BY {_INDEX}, {moment} NULLS LAST, {ROW}"
     )
-    yield from _grouped(source, client, flat, out, chunk_events)
+    yield from _run_grouped(source, client, flat, out, chunk_events)
 
 
 def _plain_sql(source: EventSource, column: str) -> str:
-    """Categories of a DataFrame and UUIDs as text: Arrow has each chunk hold its own list of the former."""
+    """Select enums and UUIDs as text: Arrow would give each chunk an enum dictionary of its own."""
     name = ident(column)
     return f"{name}::VARCHAR AS {name}" if source.columns[column].startswith(("ENUM", "UUID")) else name
 
 
 def _large(kind: pa.DataType) -> pa.DataType:
-    """Text with 64-bit offsets: that of all clients together may be larger than 2 GB."""
+    """Give text 64-bit offsets, because that of all clients may exceed 2 GB."""
     return pa.large_string() if pa.types.is_string(kind) else kind
 
 
-def _grouped(
+def _run_grouped(
     source: EventSource, client: str, flat_sql: str, out: pa.Schema, chunk_events: int, shard: Shard | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Run SQL that yields sorted events from `events JOIN clients`, and group what comes; the join leaves other shares out."""
+    """Run SQL that gives sorted events from `events JOIN clients`, and group its rows by client.
+
+    The join drops the clients of other shards.
+    """
     source.query(
         "CREATE OR REPLACE TABLE clients AS SELECT client AS __client,"
         f" (row_number() OVER (ORDER BY first) - 1)::INTEGER AS {_INDEX} FROM ({source.clients_sql(client)})"
@@ -134,7 +149,7 @@ def _grouped(
 
 
 class _Ids:
-    """Client ids in order, taken from a stream a few at a time."""
+    """Client ids in order, read from a stream."""
 
     def __init__(self, batches: pa.RecordBatchReader) -> None:
         self._batches = batches
@@ -148,21 +163,23 @@ class _Ids:
         return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined
 
     def left_after(self, count: int) -> int:
-        """How many ids come after the next `count`: clients with no events at the end of the input."""
+        """Return how many ids follow the next `count`: clients without events at the end."""
         self._left = pa.chunked_array([*self._left.chunks, *(b.column(0) for b in self._batches)], self._left.type)
         return len(self._left) - count
 
 
 def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: int) -> Iterator[pa.RecordBatch]:
-    """Cut a flat sorted stream into batches of whole clients of about `chunk_events` events."""
-    done, held, enough = 0, flat.schema.empty_table(), chunk_events
+    """Cut a sorted stream into batches of whole clients with about `chunk_events` events."""
+    done = 0
+    held = flat.schema.empty_table()
+    enough = chunk_events
     for batch in flat:
         held = pa.concat_tables([held, pa.Table.from_batches([batch])])
         if len(held) < enough:
             continue
         index = held.column(_INDEX).to_numpy()
         last = int(index[-1])
-        whole = int(np.searchsorted(index, last))  # the last client's events may go on in the next batch
+        whole = int(np.searchsorted(index, last))  # the last client may continue in the next batch
         enough = chunk_events if whole else 2 * enough
         if whole:
             yield _lists(held.slice(0, whole), done, last - done, ids, out)
@@ -172,7 +189,10 @@ def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: 
 
 
 def _lists(flat: pa.Table, first: int, clients: int, ids: _Ids, out: pa.Schema) -> pa.RecordBatch:
-    """The events of `clients` clients from number `first` on, as list columns; a client with no events has empty lists."""
+    """Return the events of `clients` clients from number `first` on as list columns.
+
+    A client without events has empty lists.
+    """
     index = flat.column(_INDEX).to_numpy()
     offsets = pa.array(np.searchsorted(index, np.arange(first, first + clients + 1)).astype(np.int32))
     columns = [ids.take(clients)]

@@ -1,4 +1,4 @@
-"""Codes of categories and scales of numbers in SQL: the vocabulary becomes small tables, and encoding is a join with them."""
+"""SQL for category codes and scaled numbers: encoding is a join with tables of the vocabulary."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ __all__ = ["coded_sql", "logarithm_sql", "register_codes"]
 
 
 def register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
-    """One table a category (key, code), keyed in the type that the column has here; one table a scale within a category.
+    """Create a table (key, code) per category, and a table of scales per number within a category.
 
-    Their column names begin with two underscores, so that they are not taken for columns of the events. They are joined as
-    `(FROM table)`, which has no `rowid` that a column of the events could be confused with.
+    Keys have the type of the column in this source. Column names begin with two underscores, to
+    avoid clashes with columns of the events. The tables are joined as `(FROM table)`, which has no
+    `rowid` to confuse with a column of the events.
     """
     for i, column in enumerate(schema.categorical):
         values = vocabulary.categorical[column].values
@@ -42,7 +43,10 @@ def register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabul
 
 
 def _keys_sql(source: EventSource, column: str) -> str:
-    """Integers are joined as integers, which is faster than as text; "05" and "5.4" are no integer's text and have no key."""
+    """Return SQL for keys. Integers are joined as integers, which is faster than as text.
+
+    "05" and "5.4" are not the text of an integer and have no key.
+    """
     if is_integer(source.columns[column]):
         key = "TRY_CAST(text AS HUGEINT)"
         return f"SELECT {key} AS __key, __code FROM codes_given WHERE {key}::VARCHAR = text"
@@ -50,25 +54,25 @@ def _keys_sql(source: EventSource, column: str) -> str:
 
 
 def _code_sql(source: EventSource, column: str, i: int, codes: CategoryCodes) -> str:
-    """SQL for the code of a category, the `i`-th, where `codes_i` is joined by `_raw_sql`."""
+    """Return SQL for the code of the `i`-th category, with `codes_i` joined by `_raw_sql`."""
     raw = _raw_sql(source, column)
     return f"CASE WHEN {raw} IS NULL THEN {codes.null_code} ELSE coalesce(codes_{i}.__code, {UNSEEN}) END"
 
 
 def _raw_sql(source: EventSource, column: str) -> str:
-    """SQL for what a category is looked up by in the `__key` of its codes."""
+    """Return SQL for the value that is joined with `__key`."""
     if is_integer(source.columns[column]):
         return f"{ident(column)}::HUGEINT"
     return category_text(source, column)
 
 
 def logarithm_sql(x: str, log_unit: str) -> str:
-    """SQL for the signed logarithm of a number in units, for the number itself where the unit is null."""
+    """Return SQL for the signed logarithm of a number, or the number itself if the unit is null."""
     return f"CASE WHEN {log_unit} IS NULL THEN {x} ELSE sign({x}) * ln(1 + abs({x}) / {log_unit}) END"
 
 
 def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
-    """SQL for a scaled number, NaN where it is null; all four are SQL, for the first and the scale's `log_unit`, center and scale."""
+    """Return SQL for a scaled number, NaN for null. All arguments are SQL expressions."""
     z = f"(({logarithm_sql(x, log_unit) if log_unit else x}) - {center}) / {scale}"
     return f"CASE WHEN {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
 
@@ -76,14 +80,17 @@ def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
 def coded_sql(
     source: EventSource, schema: EventSchema, vocabulary: Vocabulary, keys: tuple[str, ...], join: str = ""
 ) -> str:
-    """SQL for the encoded events, in no order: `keys`, the time, then the features; after `register_codes`.
+    """Return SQL for the encoded events, unordered: `keys`, time and features.
 
-    Codes come first, then numbers, since a number may be scaled within a code.
+    `register_codes` must run first. Codes are computed before numbers, because a number may be
+    scaled within a category.
 
     Args:
-        source, schema, vocabulary: see `encode`.
-        keys: more columns of the events that are wanted, or of what is joined.
-        join: SQL that joins more to the events.
+        source: See `encode`.
+        schema: See `encode`.
+        vocabulary: See `encode`.
+        keys: Further columns of the events or of the join.
+        join: SQL that joins more tables to the events.
     """
     places = {c: i for i, c in enumerate(schema.categorical)}
     codes = [f"{_code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}" for c, i in places.items()]
@@ -95,9 +102,12 @@ def coded_sql(
         f"SELECT {', '.join((*keys, f'{time_sql(source, schema)} AS {ident(schema.time)}', *codes, *numbers))}"
         f" FROM events {join} {' '.join(joins)}"
     )
-    scaled, scale_joins = [], []
+    scaled: list[str] = []
+    scale_joins: list[str] = []
     for i, column in enumerate(schema.numeric):
-        scales, x = vocabulary.numeric[column], ident(column)
+        scales = vocabulary.numeric[column]
+        x = ident(column)
+
         if scales.by:
             s = f"scales_{i}"
             scaled.append(f"{_scaled_sql(x, f'{s}.__log_unit', f'{s}.__center', f'{s}.__scale')} AS {x}")

@@ -14,7 +14,7 @@ import numpy as np
 from seqmel.core.errors import SchemaError
 from seqmel.data.encoding.column_fitting import finite, gaps, middle_magnitudes, quantiles, within
 from seqmel.data.encoding.column_reading import whole_columns
-from seqmel.data.encoding.columns import Category, EventColumns, ask
+from seqmel.data.encoding.columns import Category, EventColumns, evaluate_sql
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import DAY_US, EventTimes, category_text, time_sql, times_of
 from seqmel.data.sources.source import ROW, EventSource, ident
@@ -123,7 +123,7 @@ def _samples(source: EventSource, schema: EventSchema, columns: EventColumns) ->
     share = one_in(len(columns.time), schema)
     if share == 1 and not _one_in_of_gaps(len(columns.time)):
         return columns, columns
-    hashes = ask(source, schema.client, columns.ids, f"hash({ident(schema.client)}::VARCHAR)")
+    hashes = evaluate_sql(source, schema.client, columns.ids, f"hash({ident(schema.client)}::VARCHAR)")
     chosen = hashes % share == 0
     if share == 1 or not columns.lengths[chosen].any():
         chosen, sample = np.ones(len(hashes), np.bool_), columns

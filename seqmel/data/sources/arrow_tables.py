@@ -1,4 +1,4 @@
-"""Tables of Python as Arrow tables that the engine can read, whatever their columns hold."""
+"""Convert Python tables to Arrow tables that DuckDB can read."""
 
 from __future__ import annotations
 
@@ -18,24 +18,28 @@ from seqmel.data.sources.source import first_line
 __all__ = ["PERIOD", "arrow_table", "engine_table", "is_moment"]
 
 PERIOD = "pandas.period"
-"""What Arrow calls the type of pandas' periods."""
+"""Arrow's name for the type of pandas periods."""
 
 _WANTED = "Expected a path, or a pandas, polars or Arrow table."
 
 
 def is_moment(value: Any) -> bool:
-    """Whether a value is one date or timestamp of Python, numpy or pandas."""
+    """Return whether a value is a date or timestamp of Python, numpy or pandas."""
     return isinstance(value, (dt.date, np.datetime64))
 
 
 def arrow_table(table: Any) -> tuple[pa.Table, dict[str, str]]:
-    """Whatever is a table, as an Arrow table, and column -> why it cannot be read; such a column is null there.
+    """Convert any table to an Arrow table.
 
     Args:
-        table: pandas, polars (a LazyFrame is collected), Arrow, a dictionary of columns, or dictionaries.
+        table: A pandas, polars (a LazyFrame is collected) or Arrow table, a dictionary of columns,
+            or dictionaries.
+
+    Returns:
+        The table, and column -> why it cannot be read. Such a column is null.
 
     Raises:
-        InputError: it is no table.
+        InputError: It is not a table.
     """
     kind = type(table).__name__
     if is_records(table):
@@ -57,7 +61,7 @@ def arrow_table(table: Any) -> tuple[pa.Table, dict[str, str]]:
 
 
 def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
-    """With the levels of a named index as columns; a column that Arrow has no type for is left out of the reading."""
+    """Convert a DataFrame. Levels of a named index become columns. Unsupported columns are null."""
     try:
         if any(name is not None for name in frame.index.names):
             frame = frame.reset_index()
@@ -77,7 +81,7 @@ def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
 
 
 def _readable(table: pa.Table) -> pa.Table:
-    """Numbers in types that DuckDB knows, and pandas' periods as the time at which they start."""
+    """Cast to types that DuckDB supports. pandas periods become the times at which they start."""
     for place, field in enumerate(table.schema):
         column = table.column(place)
         if field.type == pa.float16():
@@ -91,11 +95,11 @@ def _readable(table: pa.Table) -> pa.Table:
 
 
 def engine_table(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
-    """The table with a column of nulls for each that the engine has no type for, and column -> why."""
+    """Replace columns of types that DuckDB lacks by nulls. Also return column -> why."""
     odd = {}
     for place, field in enumerate(table.schema):
         try:
-            connection.from_arrow(pa.table({"x": pa.array([], field.type)})).types  # noqa: B018  the engine looks when asked
+            connection.from_arrow(pa.table({"x": pa.array([], field.type)})).types  # noqa: B018  evaluated lazily
         except (duckdb.Error, pa.ArrowException):
             odd[field.name] = f"a column of type {field.type}, which cannot be read"
             table = table.set_column(place, field.name, pa.nulls(len(table), pa.string()))

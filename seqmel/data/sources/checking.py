@@ -1,4 +1,4 @@
-"""Clients, times and categories of events in SQL, and whether the events can be used at all."""
+"""SQL for the clients, times and categories of events, and checks that events can be used."""
 
 from __future__ import annotations
 
@@ -31,16 +31,18 @@ _US = {"day": DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 
 
 
 def time_sql(source: EventSource, schema: EventSchema) -> str:
-    """The time of an event in microseconds (since 1970 for timestamps), null where it cannot be understood.
+    """Return SQL for the time of an event in microseconds, null where it cannot be parsed.
 
-    A time more than 146,000 years away is not understood either: the gap between two such would not fit in 64 bits.
+    Timestamps count from 1970. Times more than 146,000 years away are null too, because a gap
+    between two of them would overflow 64 bits.
     """
     micros = _micros_sql(source, schema)
     return f"CASE WHEN {micros} BETWEEN {-FARTHEST_US} AND {FARTHEST_US} THEN {micros} END"
 
 
 def _micros_sql(source: EventSource, schema: EventSchema) -> str:
-    column, kind = ident(schema.time), source.columns[schema.time]
+    column = ident(schema.time)
+    kind = source.columns[schema.time]
     if schema.time_unit != "timestamp":
         return (
             f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {_US[schema.time_unit]}) AS BIGINT)"
@@ -56,11 +58,16 @@ def _micros_sql(source: EventSource, schema: EventSchema) -> str:
     else:
         moment = f"TRY_CAST({column} AS TIMESTAMP)"
     micros = f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END"
-    return f"TRY({micros})" if kind in _COARSE else micros  # where TRY_CAST throws
+    return f"TRY({micros})" if kind in _COARSE else micros  # TRY_CAST raises for these types
 
 
 def check_events(source: EventSource, schema: EventSchema) -> None:
-    """Raise where a column is missing, a client or a time is null or not to be understood, or text is no number."""
+    """Check that all columns exist, no client or time is null or invalid, and numbers are numbers.
+
+    Raises:
+        SchemaError: A column is missing or has an unsuitable type.
+        InputError: A client or time is null, or a value cannot be parsed.
+    """
     times_of(source, schema)
     for column in schema.numeric:
         odd = no_numbers(source, column)
@@ -72,7 +79,7 @@ def check_events(source: EventSource, schema: EventSchema) -> None:
 
 
 def no_numbers(source: EventSource, column: str) -> tuple[int, str] | None:
-    """How many values of a column cannot be taken as numbers, and one of them; None where all can."""
+    """Return how many values of a column cannot be parsed as numbers, and one of them, or None."""
     kind = source.columns[column]
     if is_integer(kind) or is_real(kind) or kind == "BOOLEAN":
         return None
@@ -84,7 +91,7 @@ def no_numbers(source: EventSource, column: str) -> tuple[int, str] | None:
 
 
 def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
-    """What `check_events` has to look at, once for a source, and finds when all is well."""
+    """Check clients and times, once per source, and return what is known of the times."""
     check_columns(source, schema)
     key = times_key(schema)
     if key not in source.checked:
@@ -102,13 +109,13 @@ def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
 
 
 def times_key(schema: EventSchema) -> tuple[str | None, ...]:
-    """Under what `EventSource.checked` keeps the `EventTimes`, which depend on nothing else."""
+    """Return the key of `EventTimes` in `EventSource.checked`: all that they depend on."""
     return schema.client, schema.time, schema.time_unit, schema.time_format
 
 
 @dataclass(frozen=True)
 class EventTimes:
-    """Number of events; whether all times are whole days; the first and the last, in microseconds."""
+    """The number of events, whether all times are whole days, and the first and last time."""
 
     events: int
     daily: bool
@@ -117,7 +124,7 @@ class EventTimes:
 
 
 def check_columns(source: EventSource, schema: EventSchema) -> None:
-    """The part of `check_events` that needs no event: the columns and their types."""
+    """Check the columns and their types, without reading events."""
     for column in (schema.client, schema.time, *schema.features):
         source.require(column, "The model was trained with that column; name the columns as they were then.")
     _check_time_kind(source, schema)
@@ -125,7 +132,7 @@ def check_columns(source: EventSource, schema: EventSchema) -> None:
 
 @dataclass(frozen=True)
 class Unusable:
-    """How many events have no client, no time, a time that cannot be understood, and an example of the last."""
+    """Counts of events without client, without time, and with invalid time (and an example)."""
 
     no_client: int
     no_time: int
@@ -134,9 +141,15 @@ class Unusable:
 
     @staticmethod
     def sql(source: EventSource, schema: EventSchema) -> str:
-        """The four as SQL aggregates over `events`; those of parts of the events add up."""
-        client, time, moment = ident(schema.client), ident(schema.time), time_sql(source, schema)
-        coarse = source.columns[schema.time] in _COARSE  # DuckDB cannot write these as text where they are too far away
+        """Return the four fields as SQL aggregates over `events`.
+
+        Those of parts can be added up.
+        """
+        client = ident(schema.client)
+        time = ident(schema.time)
+        moment = time_sql(source, schema)
+        # DuckDB cannot format these types if the year is too large.
+        coarse = source.columns[schema.time] in _COARSE
         shown_time = "'one beyond the year 290,000'" if coarse else f"{time}::VARCHAR"
         return (
             f"count(*) FILTER ({client} IS NULL), count(*) FILTER ({time} IS NULL),"
@@ -145,7 +158,7 @@ class Unusable:
         )
 
     def check(self, schema: EventSchema, label: str, source: EventSource | None = None) -> None:
-        """Raise an `InputError` where there are any; it names a file of the source that lacks the column."""
+        """Raise an `InputError` if any count is positive. It names a file that lacks the column."""
         for nulls, column, what in ((self.no_client, schema.client, "client"), (self.no_time, schema.time, "time")):
             if nulls:
                 raise missing(nulls, column, what, label, source)
@@ -164,7 +177,7 @@ class Unusable:
 
 
 def missing(count: int, column: str, what: str, label: str, source: EventSource | None = None) -> InputError:
-    """What is said of events without a client or a time."""
+    """Build the error for events without a client or a time."""
     for file in source.files if source is not None else ():
         names = source.columns_of(file) if source is not None else []
         if column.casefold() not in map(str.casefold, names):
@@ -189,7 +202,10 @@ def _check_time_kind(source: EventSource, schema: EventSchema) -> None:
 
 
 def _check_formatted(source: EventSource, schema: EventSchema, kind: str) -> None:
-    """Numbers have no leading zeros, so that only what begins with the year is written in one way."""
+    """Check that the type has a unique text form: numbers must begin with the year.
+
+    Numbers have no leading zeros, so other formats would be ambiguous.
+    """
     if is_real(kind) or (is_integer(kind) and not str(schema.time_format).startswith("%Y%m")):
         raise SchemaError(
             f"The time column {schema.time!r} of {source.label} is {kind}, which is not written as {schema.time_format!r}"
@@ -198,8 +214,9 @@ def _check_formatted(source: EventSource, schema: EventSchema, kind: str) -> Non
 
 
 def category_text(source: EventSource, column: str) -> str:
-    """SQL for the text form of a category: whole numbers without a decimal point."""
-    name, kind = ident(column), source.columns[column]
+    """Return SQL for the text of a category. Whole numbers have no decimal point."""
+    name = ident(column)
+    kind = source.columns[column]
     if is_real(kind):
         number = f"{name}::DOUBLE"
         return (

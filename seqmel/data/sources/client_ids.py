@@ -1,4 +1,7 @@
-"""Client ids in the type that another file has them in: "12" of a CSV file is the 12 of a table, "007" is not its 7."""
+"""Convert client ids to the type of another file.
+
+The text "12" is the number 12, "007" is not 7.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,14 @@ __all__ = ["ids_as"]
 
 
 def ids_as(ids: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Ids of text or whole numbers in another such type, in which every id keeps its text.
+    """Convert ids between text and integer types without changing their text.
+
+    Args:
+        ids: The ids.
+        kind: The wanted type.
 
     Raises:
-        ValueError: an id that the type does not have; its text is the first argument.
+        ValueError: An id has no such form. Its text is the first argument.
     """
     if ids.type == kind:
         return ids

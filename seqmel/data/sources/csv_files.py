@@ -1,9 +1,10 @@
-"""CSV files as the rows of the view or table `raw`: which type a column has is seen from all of its values.
+"""Read CSV files into the view or table `raw`. The type of a column is inferred from all its
+values.
 
-DuckDB would guess at dates too, and reads 04/12/2023 as the 4th of December and 04/12/23 as the 23rd of December 2004, each file for
-itself. So dates come as text here; a column of nothing but ISO 8601 text gets a type, and what else there is stays text until
-the schema says how it is written. Ids are numbers only where these give their text back, and categories keep the text by which a
-model knows them, whatever the file of a day looks like.
+DuckDB also guesses date formats, for each file by itself: 04/12/2023 becomes 4 December, and
+04/12/23 becomes 23 December 2004. So dates are read as text here. A column of ISO 8601 text only
+gets a type. All other text stays text until the schema gives its format. Ids are numbers only if
+the numbers give back their text. Categories keep the text that a model knows, in every file.
 """
 
 from __future__ import annotations
@@ -25,23 +26,29 @@ from seqmel.data.vocabulary import CategoryCodes
 __all__ = ["CSV", "Categories", "csv_sql", "read_as_text", "register_csv", "with_texts"]
 
 CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
-"""How the names of CSV files end."""
+"""Suffixes of CSV files."""
 
 Categories: TypeAlias = Mapping[str, CategoryCodes | None]
-"""The columns that are known to be categories, and their codes where a model has some."""
+"""Columns known to be categories, with their codes if a model has them."""
 
 _NUMBERS = "auto_type_candidates = ['BIGINT', 'HUGEINT', 'DOUBLE', 'VARCHAR']"
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_LOOKED_AT = 10_000
-_NOT_KNOWN = ("NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "NaN", "nan", "<NA>")  # as pandas and R write it
+_SAMPLE_ROWS = 10_000
+# Markers of missing values in pandas and R.
+_NULL_TEXTS = ("NA", "N/A", "n/a", "#N/A", "NULL", "null", "None", "NaN", "nan", "<NA>")
 _PLAIN_NUMBER = "regexp_full_match({0}, '-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?')"
-_FARTHEST_WHOLE = 1e15  # beyond it the text of a category that is a real number has an exponent or a point
+# Larger real numbers have an exponent or a decimal point in the text of a category.
+_FARTHEST_WHOLE = 1e15
 
 
 def csv_sql(files: Sequence[str], texts: Sequence[str] = ()) -> str:
-    """SQL for the rows of CSV files: numbers typed but for the columns `texts`, all else as text.
+    """Return SQL for the rows of CSV files, with typed numbers and all else as text.
 
-    All rows are looked at for the types: one guessed from the first rows makes 4.5 a 5 where they were whole numbers.
+    All rows are read to infer types. A guess from the first rows could turn 4.5 into 5.
+
+    Args:
+        files: The CSV files.
+        texts: Columns that stay text.
     """
     types = "".join(f", {literal(name)}: 'VARCHAR'" for name in texts)[2:]
     return f"read_csv({_listed(files)}, sample_size = -1, {_NUMBERS}{f', types = {{{types}}}' if texts else ''})"
@@ -59,18 +66,18 @@ def register_csv(
     categories: Categories | None = None,
     read: bool,
 ) -> None:
-    """Make `raw` of the rows of CSV files: a table, parsed once, if they are to be read; else a view of the files.
+    """Create `raw` from CSV files: a table that is parsed once if `read`, else a view of the files.
 
     Args:
-        connection: where to make it.
-        files: of which all rows are.
-        client: the client column; recognised by name where None.
-        categories: columns of which the text is kept, see `open_events`.
-        read: whether they are to be read.
+        connection: The DuckDB connection.
+        files: The CSV files.
+        client: The client column. None recognises it by name.
+        categories: Columns whose text is kept, see `open_events`.
+        read: Whether the files are read now.
 
     Raises:
-        duckdb.Error: they cannot be read.
-        InputError: text in another encoding than UTF-8, as its first bytes show.
+        duckdb.Error: The files cannot be read.
+        InputError: The text is UTF-16 or UTF-32, as its first bytes show.
     """
     _check_encoding(files)
     texts = _texts(connection, files, client, categories or {})
@@ -89,7 +96,10 @@ def register_csv(
 
 
 def _check_encoding(files: Sequence[str]) -> None:
-    """UTF-16 and UTF-32, in which spreadsheets write "Unicode text", begin with a mark or have zero bytes; the engine says neither."""
+    """Refuse UTF-16 and UTF-32, which spreadsheets call "Unicode text".
+
+    DuckDB gives no clear error.
+    """
     for file in files:
         if file.lower().endswith((".csv", ".tsv")):
             with open(file, "rb") as opened:
@@ -100,60 +110,66 @@ def _check_encoding(files: Sequence[str]) -> None:
 
 
 def _typed(name: str, kind: str) -> str:
-    """SQL for a column of text in the type that was found; a number that is marked as not known is null."""
+    """Return SQL that casts a column of text to a type. Markers of missing numbers become null."""
     text = ident(name)
-    return f"CASE WHEN {text} NOT IN {_NOT_KNOWN} THEN {text}::DOUBLE END" if kind == "DOUBLE" else f"{text}::{kind}"
+    return f"CASE WHEN {text} NOT IN {_NULL_TEXTS} THEN {text}::DOUBLE END" if kind == "DOUBLE" else f"{text}::{kind}"
 
 
 def read_as_text(
     connection: duckdb.DuckDBPyConnection, files: Sequence[str], texts: Mapping[str, str], table: str
 ) -> dict[str, str] | None:
-    """Read CSV files as text into a new table, and say which types its columns have where that is plain to see.
+    """Read CSV files as text into a new table, and infer the types of its columns if they are
+    clear.
 
-    To have DuckDB look at all rows for the types takes ten times as long as to read them. So it does only where values are written
-    in an unusual way, which may be a number or not, or seem to be quoted in one.
+    DuckDB's own inference over all rows takes ten times as long as reading. It is only needed if
+    values may or may not be numbers, or may be quoted in an unusual way.
 
     Args:
-        connection: where to make the table.
-        files: to read.
-        texts: column -> SQL aggregate of its type, see `_texts`; of the others the type is found here.
-        table: its name.
+        connection: The DuckDB connection.
+        files: The CSV files.
+        texts: Column -> SQL aggregate of its type, see `_texts`. The types of the others are
+            inferred.
+        table: The name of the new table.
 
     Returns:
-        Column -> type, of those that are not to stay text; None where it is not plain, with or without the table.
+        Column -> type, for columns that do not stay text. None if a type is not clear; the table
+        may then exist or not.
     """
     rows = f"read_csv({_listed(files)}, all_varchar = true, quote = '\"', escape = '\"')"
     try:
         connection.execute(f"CREATE TABLE {table} AS FROM {rows}")
-    except duckdb.Error:  # whatever it is, it is found again, and told of
+    except duckdb.Error:  # the caller reads the files again, and reports the error
         return None
     names = [name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall()]
-    kinds = {name: () if name in texts else tuple(_CLEAR) for name in names}
-    for looked_at in (f"(FROM {table} LIMIT {_LOOKED_AT})", table):
-        asked = ", ".join(_plain_type(ident(name), kinds[name]) for name in names)
-        found = dict(zip(names, connection.execute(f"SELECT {asked} FROM {looked_at}").fetchall()[0], strict=True))
+    kinds = {name: () if name in texts else tuple(_CLEAR_TYPE) for name in names}
+    for sample in (f"(FROM {table} LIMIT {_SAMPLE_ROWS})", table):
+        asked = ", ".join(_clear_type_sql(ident(name), kinds[name]) for name in names)
+        found = dict(zip(names, connection.execute(f"SELECT {asked} FROM {sample}").fetchall()[0], strict=True))
         if "odd" in found.values():
             return None
-        kinds = {name: _STILL_OPEN[kind] for name, kind in found.items()}
+        kinds = {name: _POSSIBLE_TYPES[kind] for name, kind in found.items()}
     typed = {name: kind for name, kind in found.items() if kind != "VARCHAR"}
     return typed | _types(connection, table, texts, [name for name in names if name not in typed])
 
 
-_CLEAR = {
+_CLEAR_TYPE = {
     "BIGINT": "bool_and(TRY_CAST({0} AS BIGINT)::VARCHAR IS NOT DISTINCT FROM {0})",
     "VARCHAR": "bool_or({0} IS NOT NULL AND TRY_CAST({0} AS DOUBLE) IS NULL AND TRY_CAST({0} AS HUGEINT) IS NULL)",
     "DOUBLE": f"bool_and({_PLAIN_NUMBER}) AND bool_or(contains({{0}}, '.') OR contains(lower({{0}}), 'e'))",
 }
-"""Type -> SQL aggregate for whether a column of text clearly has it, and not one before."""
+"""Type -> SQL aggregate: whether text clearly has this type and none of the previous ones."""
 
 
-_STILL_OPEN = {"VARCHAR": (), "BIGINT": ("BIGINT", "VARCHAR"), "DOUBLE": ("VARCHAR", "DOUBLE")}
-"""What the first rows show -> what all rows may."""
+_POSSIBLE_TYPES = {"VARCHAR": (), "BIGINT": ("BIGINT", "VARCHAR"), "DOUBLE": ("VARCHAR", "DOUBLE")}
+"""Type of the first rows -> possible types of all rows."""
 
 
-def _plain_type(name: str, kinds: Sequence[str]) -> str:
-    """SQL aggregate: the first of these types that the column clearly has, else 'odd'; VARCHAR is left where none is named."""
-    whens = "".join(f" WHEN {_CLEAR[kind].format(name)} THEN '{kind}'" for kind in kinds)
+def _clear_type_sql(name: str, kinds: Sequence[str]) -> str:
+    """Return an SQL aggregate: the first type that the column clearly has, else 'odd'.
+
+    Without any types to test it is VARCHAR.
+    """
+    whens = "".join(f" WHEN {_CLEAR_TYPE[kind].format(name)} THEN '{kind}'" for kind in kinds)
     other = "odd" if kinds else "VARCHAR"
     quoted = f"count({name}) = 0 OR bool_or(contains({name}, '\\') OR starts_with({name}, ''''))"
     return f"CASE WHEN {quoted} THEN 'odd'{whens} ELSE '{other}' END"
@@ -162,7 +178,10 @@ def _plain_type(name: str, kinds: Sequence[str]) -> str:
 def _texts(
     connection: duckdb.DuckDBPyConnection, files: Sequence[str], client: str | None, categories: Categories
 ) -> dict[str, str]:
-    """Column -> SQL aggregate of its type, of the columns that are to be parsed as text; `{0}` stands for the column."""
+    """Return the columns to parse as text.
+
+    Column -> SQL aggregate of its type, with `{0}` the column.
+    """
     described = connection.execute(f"DESCRIBE SELECT * FROM read_csv({_listed(files)}, all_varchar = true)").fetchall()
     names = [name for name, *_ in described]
     texts = {
@@ -173,7 +192,7 @@ def _texts(
     if client is None:
         try:
             client = recognise_client(names, "")
-        except SchemaError:  # who needs it says so
+        except SchemaError:  # reported when the client column is needed
             return texts
     return texts | ({client: _CLIENT_TYPE} if client in names else {})
 
@@ -181,13 +200,13 @@ def _texts(
 def with_texts(
     connection: duckdb.DuckDBPyConnection, table: pa.Table, texts: pa.Table, categories: Categories
 ) -> pa.Table:
-    """A table of list columns with the text that CSV files had in those columns that `register_csv` would keep as text.
+    """Replace columns by the text of the CSV files where `register_csv` would have kept the text.
 
     Args:
-        connection: to look at the text with.
-        table: what was made of the files without knowing the categories.
-        texts: the text of some of its columns.
-        categories: see `open_events`.
+        connection: A DuckDB connection to examine the text.
+        table: List columns that were read without knowing the categories.
+        texts: The text of some of its columns.
+        categories: See `open_events`.
     """
     for name in (name for name, codes in categories.items() if name in texts.column_names and _may_be_text(codes)):
         if categories[name] is None:
@@ -202,12 +221,12 @@ def with_texts(
 
 
 def _may_be_text(codes: CategoryCodes | None) -> bool:
-    """Whether a category is to be read as text; where no model knows its codes, all of the text says what it is."""
-    return codes is None or not all(map(_is_parsed_back, codes.values))
+    """Return whether a category must be read as text. Without known codes the text decides."""
+    return codes is None or not all(map(_may_be_number, codes.values))
 
 
-def _is_parsed_back(value: str) -> bool:
-    """Whether a category may come of numbers or booleans, which give this text in whatever way they are written."""
+def _may_be_number(value: str) -> bool:
+    """Return whether this category text could be the rendering of a number or boolean."""
     if value in ("true", "false") or _WHOLE.fullmatch(value):
         return True
     try:
@@ -218,28 +237,32 @@ def _is_parsed_back(value: str) -> bool:
     return math.isfinite(number) and repr(number) == value and not whole
 
 
-_GIVEN_BACK = "count({0}) > 0 AND bool_and(TRY_CAST({0} AS BIGINT)::VARCHAR IS NOT DISTINCT FROM {0})"
+_ROUND_TRIP = "count({0}) > 0 AND bool_and(TRY_CAST({0} AS BIGINT)::VARCHAR IS NOT DISTINCT FROM {0})"
 _BOOLEAN = "bool_and(lower({0}) IN ('true', 'false'))"
 _CLOCK = (
     "bool_and({0} SIMILAR TO '[0-9]{{1,2}}:[0-9]{{2}}(:[0-9]{{2}}([.][0-9]+)?)?' AND TRY_CAST({0} AS TIME) IS NOT NULL)"
 )
-_NULLED = "bool_and(regexp_full_match({0}, '(0|-?[1-9][0-9]{{0,14}})([.]0)?'))"  # whole numbers beside nulls in pandas
+# Integers with nulls in pandas.
+_NULLED = "bool_and(regexp_full_match({0}, '(0|-?[1-9][0-9]{{0,14}})([.]0)?'))"
 
-_CLIENT_TYPE = f"CASE WHEN {_GIVEN_BACK} THEN 'BIGINT' END"
+_CLIENT_TYPE = f"CASE WHEN {_ROUND_TRIP} THEN 'BIGINT' END"
 _CATEGORY_TYPE = (
-    f"CASE WHEN {_GIVEN_BACK} THEN 'BIGINT' WHEN {_NULLED} THEN 'DOUBLE' WHEN {_BOOLEAN} THEN 'BOOLEAN' END"
+    f"CASE WHEN {_ROUND_TRIP} THEN 'BIGINT' WHEN {_NULLED} THEN 'DOUBLE' WHEN {_BOOLEAN} THEN 'BOOLEAN' END"
 )
-_MARKED = f"bool_or({_PLAIN_NUMBER}) AND bool_and({_PLAIN_NUMBER} OR {{0}} IN {_NOT_KNOWN})"
+_MARKED = f"bool_or({_PLAIN_NUMBER}) AND bool_and({_PLAIN_NUMBER} OR {{0}} IN {_NULL_TEXTS})"
 _TYPE = f"CASE WHEN {_BOOLEAN} THEN 'BOOLEAN' WHEN {_CLOCK} THEN 'TIME' WHEN {_MARKED} THEN 'DOUBLE' END"
 
 
 def _types(
     connection: duckdb.DuckDBPyConnection, rows: str, texts: Mapping[str, str], names: Sequence[str] | None = None
 ) -> dict[str, str]:
-    """Column -> type, of the columns of text that all have one: ISO 8601, true and false, numbers of which some are marked as not
-    known, and what `texts` says.
+    """Infer the types of columns of text: ISO 8601, booleans, numbers with markers of missing
+    values.
 
-    What the first rows show to be none is not looked for in the others.
+    The types in `texts` are inferred too. What the first rows rule out is not tested on the others.
+
+    Returns:
+        Column -> type, for columns that have one.
     """
     if names is None:
         described = connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
@@ -253,8 +276,8 @@ def _types(
     if not asked:
         return {}
     parts = [f"count({ident(name)}), {', '.join(sqls)}" for name, sqls in asked.items()]
-    looked_at = f"(SELECT * FROM {rows} LIMIT {_LOOKED_AT})"
-    first = list(connection.execute(f"SELECT {', '.join(parts)} FROM {looked_at}").fetchall()[0])
+    sample = f"(SELECT * FROM {rows} LIMIT {_SAMPLE_ROWS})"
+    first = list(connection.execute(f"SELECT {', '.join(parts)} FROM {sample}").fetchall()[0])
     left: dict[str, str] = {}
     for name, sqls in asked.items():
         known, *kinds = first[: 1 + len(sqls)]

@@ -1,7 +1,8 @@
-"""The text of CSV files beside the values that were made of it.
+"""Keep the text of CSV files beside the parsed values.
 
-Whether `1.50` is a number or the name of a version is known to the model that will be given the events, and not when they are
-read. So what a number, a boolean or a date does not give back is kept, and `with_texts` of `csv_files` takes it where a model wants it.
+Whether `1.50` is a number or a version name is known to the model that gets the events later. So
+text that a number, boolean or date does not give back is kept. `with_texts` of `csv_files` uses it
+when a model needs it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ __all__ = ["with_texts_beside"]
 def with_texts_beside(
     source: EventSource, files: Sequence[str], others: Collection[str]
 ) -> tuple[EventSource, dict[str, str]]:
-    """The events with more columns, and column -> the name of the one that has its text.
+    """Add text columns to the events.
 
     Args:
-        source: of CSV files, from `open_events`.
-        files: which.
-        others: columns that cannot be categories.
+        source: Events of CSV files, from `open_events`.
+        files: The CSV files.
+        others: Columns that cannot be categories.
+
+    Returns:
+        The events with more columns, and column -> the name of the column with its text.
     """
     if read_as_text(source.connection, files, dict.fromkeys(source.columns, "NULL"), "texts") is None:
         source.query(f"CREATE OR REPLACE TABLE texts AS FROM {csv_sql(files, list(source.columns))}")
@@ -40,7 +44,7 @@ def with_texts_beside(
 
 
 def _lost(source: EventSource, names: list[str]) -> list[str]:
-    """The columns of which some value, as a category, is not the text of the file."""
+    """Return the columns where some value, as a category, differs from the text of the file."""
     if not names:
         return []
     made = ", ".join(f"{category_text(source, name)} AS {ident(name)}" for name in names)
@@ -52,5 +56,5 @@ def _lost(source: EventSource, names: list[str]) -> list[str]:
 
 
 def _placed(source: EventSource) -> str:
-    """SQL for the table `texts` with the place of each row."""
+    """Return SQL for the table `texts` with the position of each row."""
     return f"(SELECT *, {row_of_table(source.connection, 'texts')} AS __place FROM texts) texts"

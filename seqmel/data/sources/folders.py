@@ -1,4 +1,4 @@
-"""Folders that are more than their files: tables of Delta Lake, Iceberg and Hudi, and data sets in the MEDS layout."""
+"""Folders with a layout of their own: Delta Lake, Iceberg and Hudi tables, and MEDS data sets."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ _HOW = {
     "Iceberg": "pyiceberg's table.scan().to_arrow()",
     "Hudi": "hudi.HudiTable({0!r}).read_snapshot()",
 }
-"""Kind of table -> what reads its rows as they are now."""
+"""Kind of table -> code that reads its current rows."""
 
 _MEDS_COLUMNS = {"subject_id", "time", "code", "numeric_value"}
 
 
 def check_plain(files: Sequence[str], path: str) -> None:
-    """Refuse the files of a table that keeps its own list of files: some of them may be replaced or deleted by now.
+    """Refuse the files of a table format that keeps its own list of files.
+
+    Some of the files may hold rows that were replaced or deleted.
 
     Args:
-        files: the files that a folder or glob names.
-        path: what it was given as.
+        files: The files of a folder or glob.
+        path: The path given by the user.
 
     Raises:
-        InputError: a folder around one of the files is such a table.
+        InputError: A folder around one of the files is such a table.
     """
     for folder in sorted({parent for file in files for parent in Path(file).absolute().parents}):
         kind = _kind_of_table(folder)
@@ -47,7 +49,7 @@ def _kind_of_table(folder: Path) -> str | None:
 
 
 def meds_folder(path: str) -> str:
-    """The folder of the events: `data` of a data set in the Medical Event Data Standard, else the path itself.
+    """Return the folder of the events: `data` of a MEDS data set, else the path itself.
 
     Source:
         https://github.com/Medical-Event-Data-Standard/meds
@@ -59,5 +61,6 @@ def meds_folder(path: str) -> str:
 
 
 def is_meds(columns: Sequence[str]) -> bool:
-    """Whether these are the columns of MEDS, where a row without a time is a static fact of its subject."""
+    """Return whether these are the columns of MEDS, where rows without a time are static facts."""
+
     return set(columns) >= _MEDS_COLUMNS

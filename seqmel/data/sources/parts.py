@@ -1,7 +1,8 @@
-"""Events a part at a time: runs of rows of files, or batches of a table, each seen as an `EventSource` of its own.
+"""Events in parts: row ranges of files or batches of a table, each opened as an `EventSource`.
 
-For an engine that gives the parts to many machines. A part is read by the same code as the whole, with the columns and
-types of the whole, and its `__row` is a place among all events; so what is made of the parts can be put together.
+Used by engines that distribute the parts over machines. A part is read by the same code as the
+whole, with the columns and types of the whole. Its `__row` is the position among all events, so
+results of parts can be merged.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from seqmel.data.sources.source import ROW, EventSource, connect, ident, literal
 __all__ = ["CLIENT_ROW", "Part", "PartReader", "Shape", "parts_of", "shape_of"]
 
 CLIENT_ROW = "__client_row"
-"""Beside `__row` in the events of a part: a number whose least for a client is the place of the client among all."""
+"""Column beside `__row`: its minimum over the rows of a client is the rank of the client."""
 
-_FILE_ROWS = 40  # bits for the rows of one file
+_FILE_ROWS = 40  # bits of a position for the rows of one file
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,11 @@ class Shape:
     """What all parts have in common.
 
     Attributes:
-        label: what to call the events in a message.
-        raw: column -> DuckDB type, as the events lie there, `__row` not included.
-        columns: column -> DuckDB type, one row an event.
-        nested: whether a row is a client with list columns; then `client` is the column that names it.
+        label: The name of the events in messages.
+        raw: Column -> DuckDB type in the input, without `__row`.
+        columns: Column -> DuckDB type, with one row per event.
+        nested: Whether a row is a client with list columns.
+        client: The client column.
     """
 
     label: str
@@ -44,7 +46,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `begin` to `end` of a file, the `number`-th of the events; a file without `end` is read as a whole."""
+    """Rows `begin` to `end` of the `number`-th file. Without `end` it is the whole file."""
 
     number: int
     file: str
@@ -53,13 +55,16 @@ class Part:
 
 
 def shape_of(source: EventSource, client: str) -> Shape:
-    """The shape of the parts of these events."""
+    """Return the shape of the parts of these events."""
     raw = {name: kind for name, kind, *_ in source.rows("DESCRIBE raw")}
     return Shape(source.label, {n: k for n, k in raw.items() if n != ROW}, source.columns, source.nested, client)
 
 
 def parts_of(path: str, rows: int) -> Iterator[Part]:
-    """The parts of a file, folder or glob: runs of `rows` rows of Parquet files; a CSV file is one part."""
+    """Yield the parts of a file, folder or glob.
+
+    `rows` rows of Parquet files, or a whole CSV file.
+    """
     files = event_files(path)
     parquet = [f for f in files if not f.lower().endswith(CSV)]
     sizes: dict[str, int] = {}
@@ -76,11 +81,13 @@ def parts_of(path: str, rows: int) -> Iterator[Part]:
 
 
 class PartReader:
-    """Opens one part after another as the `EventSource` `source`, whose views then show that part.
+    """Opens parts one after another. The views of `source` show the current part.
 
     Args:
-        shape: of all parts.
-        memory_limit, threads, temp_folder: see `open_events`.
+        shape: The shape of all parts.
+        memory_limit: See `open_events`.
+        threads: See `open_events`.
+        temp_folder: See `open_events`.
     """
 
     def __init__(
@@ -91,29 +98,36 @@ class PartReader:
         self.source = EventSource(connection, shape.label, shape.columns, nested=shape.nested)
 
     def file(self, part: Part) -> EventSource:
-        """The events of a part of a file."""
+        """Open the events of a part of a file."""
         self.source.query(f"CREATE OR REPLACE VIEW raw AS {self._file_sql(part)}")
-        return self._opened()
+        return self._open_views()
 
     def table(self, table: pa.Table) -> EventSource:
-        """The events of a table that has the column `__row`."""
+        """Open the events of a table with the column `__row`."""
         self.source.connection.register("raw_given", table)
         self.source.query("CREATE OR REPLACE VIEW raw AS FROM raw_given")
-        return self._opened()
+        return self._open_views()
 
     def _file_sql(self, part: Part) -> str:
-        """The rows of a part, with the columns and types of all files, and their places."""
-        file, base = literal(part.file), part.number << _FILE_ROWS
+        """Return SQL for the rows of a part, with the columns and types of all files."""
+        file = literal(part.file)
+        base = part.number << _FILE_ROWS
         if part.end is not None:
             hive = "true" if partitioned(self.shape.label, [part.file]) else "false"
-            read, row = f"read_parquet({file}, hive_partitioning = {hive})", "file_row_number"
-            if row in map(str.casefold, self._columns(f"SELECT * FROM {read}")):  # a column hides the engine's own
+            read = f"read_parquet({file}, hive_partitioning = {hive})"
+            row = "file_row_number"
+            if row in map(str.casefold, self._columns(f"SELECT * FROM {read}")):
+                # A column of this name hides DuckDB's own.
                 read, row = f"(SELECT *, row_number() OVER () - 1 AS {ROW} FROM {read})", ROW
             where = f"WHERE {row} >= {part.begin} AND {row} < {part.end}"
         else:
             there = self._columns(f"SELECT * FROM read_csv({file}, header = true)")
-            types = ", ".join(f"{literal(n)}: {literal(_as_read(k))}" for n, k in self.shape.raw.items() if n in there)
-            read, where, row = f"read_csv({file}, header = true, types = {{{types}}})", "", "row_number() OVER () - 1"
+            types = ", ".join(
+                f"{literal(n)}: {literal(_parse_type(k))}" for n, k in self.shape.raw.items() if n in there
+            )
+            read = f"read_csv({file}, header = true, types = {{{types}}})"
+            where = ""
+            row = "row_number() OVER () - 1"
         there = self._columns(f"SELECT * FROM {read}")
         columns = ", ".join(
             f"{ident(name)}::{kind} AS {ident(name)}" if name in there else f"NULL::{kind} AS {ident(name)}"
@@ -124,8 +138,9 @@ class PartReader:
     def _columns(self, sql: str) -> set[str]:
         return {name for name, *_ in self.source.rows(f"DESCRIBE {sql}")}
 
-    def _opened(self) -> EventSource:
-        shape, client = self.shape, ident(self.shape.client)
+    def _open_views(self) -> EventSource:
+        shape = self.shape
+        client = ident(self.shape.client)
         if not shape.nested:
             chosen = ", ".join(ident(name) for name in (*shape.columns, ROW))
             self.source.query(
@@ -144,7 +159,10 @@ class PartReader:
         return self.source
 
     def without_events(self) -> str:
-        """SQL for the clients of a part with list columns that have no events: `client`, `__client_row`."""
+        """Return SQL for the clients without events in a part with list columns.
+
+        Its columns are `client` and `__client_row`.
+        """
         first = next(name for name in self.shape.columns if name != self.shape.client)
         return (
             f"SELECT {ident(self.shape.client)} AS client, {ROW} AS {CLIENT_ROW} FROM nested"
@@ -152,6 +170,6 @@ class PartReader:
         )
 
 
-def _as_read(kind: str) -> str:
-    """The type in which a column of a CSV file is parsed: dates as text, of which casting makes what it does everywhere."""
+def _parse_type(kind: str) -> str:
+    """Return the type to parse a CSV column with. Dates are parsed as text, and then cast."""
     return "VARCHAR" if kind.startswith(("DATE", "TIMESTAMP")) else kind

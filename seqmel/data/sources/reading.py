@@ -1,8 +1,9 @@
-"""Read events from wherever they lie into one shape: a DuckDB view with one row an event.
+"""Read events from any supported source into a DuckDB view with one row per event.
 
-`open_events` takes a Parquet or CSV file, a folder, a glob, a partitioned data set, a pandas, polars or Arrow table, or
-a list of dictionaries, with one row an event or with one row a client and list columns. What follows (schema, vocabulary, preparation,
-aggregates) sees only an `EventSource`, so there is one code path for all of them.
+`open_events` takes a Parquet or CSV file, a folder, a glob, a partitioned data set, a pandas,
+polars or Arrow table, or a list of dictionaries, with one row per event, or one row per client and
+list columns. All other code (schema, vocabulary, preparation, aggregates) uses only the resulting
+`EventSource`.
 """
 
 from __future__ import annotations
@@ -53,15 +54,17 @@ __all__ = [
 ]
 
 Events: TypeAlias = Any
-"""A path, folder or glob (str or Path), or a list of them; a table: pandas, polars, pyarrow, or anything with an Arrow stream;
-a dictionary of columns; a pyarrow data set; or a list of dictionaries."""
+"""A path, folder or glob (str or Path), or a list of them; a pandas, polars or pyarrow table, or
+anything with an Arrow stream; a dictionary of columns; a pyarrow data set; or a list of
+dictionaries."""
 
 _COUNTED = "row_number() OVER ()"
-_FILE_BITS = 40  # of a place are for the rows of one file
+_FILE_BITS = 40  # bits of a position for the rows of one file
 _PARQUET = (".parquet", ".pq", ".parq")
 _JSON_LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _ARROW = (".feather", ".arrow", ".ipc")
-_KINDS = {"CSV": CSV, "JSON": (".json", ".json.gz", *_JSON_LINES), "Arrow": _ARROW}  # all else is taken for Parquet
+# All other files are taken for Parquet.
+_KINDS = {"CSV": CSV, "JSON": (".json", ".json.gz", *_JSON_LINES), "Arrow": _ARROW}
 _SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 
 
@@ -80,24 +83,27 @@ def open_events(
     """Open events of any supported kind.
 
     Args:
-        events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table, a pyarrow data set (which is not
-            loaded as a whole), `EventSequences`, or a list of dictionaries: one an event, or one a client with sequences.
-        client: the client column, needed here to unfold list columns and to keep ids of CSV as they are written; recognised by
-            name otherwise.
-        time: the time column, needed here to tell lists of the events of a client from a list of each event.
-        skip: whether a column is not looked at, so that its lists need not fit the others.
-        empty: events with columns and no rows are opened too.
-        categories: columns that are known to be categories, and their codes where a model has some: CSV keeps their text.
-        memory_limit: what DuckDB may hold in memory, such as "4GB"; it spills to disk beyond.
-        threads: how many threads it may use; all cores where None.
-        temp_folder: where it may spill.
+        events: A Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table, a pyarrow
+            data set (which is not loaded as a whole), `EventSequences`, or a list of dictionaries:
+            one per event, or one per client with sequences.
+        client: The client column. It is needed here to unnest list columns and to keep the text of
+            ids in CSV files. None recognises it by name.
+        time: The time column. It is needed here to distinguish lists of events from a list in each
+            event.
+        skip: Returns whether a column is ignored. Its lists may have other lengths.
+        empty: Whether events with columns and no rows are accepted.
+        categories: Columns known to be categories, with their codes if a model has them. CSV files
+            keep their text.
+        memory_limit: Memory limit of DuckDB, such as "4GB". It spills to disk beyond.
+        threads: Number of threads of DuckDB. None uses all cores.
+        temp_folder: Where DuckDB spills.
 
     Returns:
         The events as a table of DuckDB: `columns`, `stream`, `connection`.
 
     Raises:
-        InputError: nothing there, not readable, or zero rows without `empty`.
-        SchemaError: list columns that do not fit together.
+        InputError: There is nothing, it cannot be read, or it has no rows and `empty` is False.
+        SchemaError: List columns do not fit together.
 
     Example:
         >>> import seqmel
@@ -116,9 +122,10 @@ def open_unread(
     categories: Categories | None = None,
     memory_limit: str | None = None,
 ) -> EventSource:
-    """Like `open_events`, but nothing is read through: CSV stays in its files, and list columns are not compared.
+    """Open events like `open_events` without reading them: CSV files stay files, lists are not
+    compared.
 
-    It is for events that are read elsewhere, part by part (`seqmel.data.sources.parts`), and only looked at here.
+    For events that are read elsewhere in parts (`seqmel.data.sources.parts`).
     """
     return _opened(connect(memory_limit=memory_limit), events, client, categories, read=False)
 
@@ -135,13 +142,15 @@ def _opened(
     empty: bool = False,
 ) -> EventSource:
     label, left_out, placed = _register(connection, events, client, categories, read=read)
-    named = getattr(events, "__event_columns__", (None, None, None))  # what EventSequences say of themselves
+    # EventSequences name their columns.
+    named = getattr(events, "__event_columns__", (None, None, None))
     with reading(label):
         columns = _columns(connection, "raw")
         no_rows = not columns or connection.execute("SELECT 1 FROM raw LIMIT 1").fetchone() is None
         if no_rows and not (empty and columns):
             raise InputError(f"{label} has no rows. Expected one row an event, or one row a client with list columns.")
-    if len(columns) == 1:  # also what DuckDB makes of a CSV file whose lines differ in their number of fields
+    # DuckDB also gives one column if lines of a CSV file differ in their number of fields.
+    if len(columns) == 1:
         raise InputError(
             f"{label} has one column, {next(iter(columns))!r}. Expected a client, a time and columns to learn from;"
             " in a CSV file, the same number of fields on every line."
@@ -164,7 +173,7 @@ def _opened(
 
 
 def _static_rows(connection: duckdb.DuckDBPyConnection, label: str, columns: dict[str, str]) -> int:
-    """How many rows of a MEDS data set have no time; 0 of all others, where that is a mistake."""
+    """Return how many rows of a MEDS data set have no time. Elsewhere such rows are an error."""
     if not is_meds(list(columns)):
         return 0
     with reading(label):
@@ -175,9 +184,10 @@ def _static_rows(connection: duckdb.DuckDBPyConnection, label: str, columns: dic
 def _one_row_an_event(
     connection: duckdb.DuckDBPyConnection, label: str, columns: dict[str, str], client: str | None, time: str | None
 ) -> bool:
-    """Whether a row of a table with list columns is an event, of which a list is a value, and not a client.
+    """Return whether a row of a table with list columns is an event rather than a client.
 
-    The time says so where it is known. Where it is not, and lists hold no time, a client with several rows does.
+    The time column decides if it is known. Otherwise, if no list holds times, a client with several
+    rows shows that rows are events.
     """
     if time in columns:
         return not _is_list(columns[time])
@@ -196,9 +206,18 @@ def _one_row_an_event(
 
 @dataclass(frozen=True)
 class _Placed:
-    """SQL for rows, and for their places in the input: read off a file or a table, since to count rows takes as long as to
-    scan them, in one thread. `whole`: see `EventSource`; `partitioned`: whether the names of folders are columns; `odd`: columns that no row of which
-    can be read, and why."""
+    """SQL for rows and for their positions in the input.
+
+    Positions come from the file or table. Counting rows would be a scan in a single thread.
+
+    Attributes:
+        rows: SQL for the rows.
+        place: SQL for the position of a row.
+        whole: See `EventSource`.
+        partitioned: Whether names of folders are columns.
+        odd: Column -> why none of its rows can be read.
+        files: The files of the events.
+    """
 
     rows: str
     place: str
@@ -216,10 +235,14 @@ def _register(
     *,
     read: bool,
 ) -> tuple[str, dict[str, str], _Placed]:
-    """Make the view `raw`, of CSV a table if it is to be read; return what to call it, the partition keys among its columns,
-    and how to have its rows with their places."""
+    """Create the view `raw`, or a table from CSV files that are read now.
+
+    Returns:
+        The label of the events, the columns that are partition keys, and how to select the rows.
+    """
     if is_paths(events):
-        path, files = paths_label(events), event_files(events)
+        path = paths_label(events)
+        files = event_files(events)
         table = _other_format(path, files)
         if table is not None:
             return path, {}, _register_table(connection, table, path)
@@ -237,10 +260,10 @@ def _register(
 
 
 def _other_format(path: str, files: list[str]) -> pa.Table | ds.Dataset | None:
-    """The events of JSON and of Arrow files (Feather); None of CSV and Parquet.
+    """Return the events of JSON and Arrow (Feather) files, or None for CSV and Parquet files.
 
     Raises:
-        InputError: a spreadsheet, or files that cannot be read.
+        InputError: A spreadsheet, or files that cannot be read.
     """
     kind = _kind_of(files[0])
     if files[0].lower().endswith(_SPREADSHEETS):
@@ -261,7 +284,7 @@ def _other_format(path: str, files: list[str]) -> pa.Table | ds.Dataset | None:
 def _register_table(
     connection: duckdb.DuckDBPyConnection, table: pa.Table | ds.Dataset, label: str, odd: dict[str, str] | None = None
 ) -> _Placed:
-    """Make `raw` of a table or data set; `odd` are columns that could not be read, and why."""
+    """Create `raw` from a table or data set. `odd` are unreadable columns and why they are."""
     _check_names(table.schema.names, label)
     odd = odd or {}
     with reading(label):
@@ -278,7 +301,7 @@ def _partition_keys(events: ds.Dataset) -> set[str]:
 
 
 def _check_names(names: list[str], label: str) -> None:
-    """A `SchemaError` where SQL could not tell two columns apart, or one from what is added here."""
+    """Raise a `SchemaError` if names are equal but for case, empty or reserved."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(name.casefold(), name) if name not in seen.values() else name
@@ -293,13 +316,13 @@ def _check_names(names: list[str], label: str) -> None:
 
 
 def is_paths(events: Any) -> bool:
-    """Whether this is a path, folder or glob, or a list of them."""
+    """Return whether this is a path, folder or glob, or a list of them."""
     several = isinstance(events, (list, tuple)) and bool(events)
     return all(isinstance(one, (str, os.PathLike)) for one in (events if several else (events,)))
 
 
 def paths_label(events: Any) -> str:
-    """What to call a path, or a list of them, in a message."""
+    """Return the name of a path, or of a list of them, in messages."""
     if isinstance(events, (str, os.PathLike)):
         return os.fspath(events)
     more = f" and {len(events) - 1} more" if len(events) > 1 else ""
@@ -307,7 +330,10 @@ def paths_label(events: Any) -> str:
 
 
 def event_files(events: Any) -> list[str]:
-    """The files that a path, folder or glob names, or a list of them, all of one kind, in a fixed order."""
+    """Return the files of a path, folder or glob, or of a list of them, in a fixed order.
+
+    All files have the same format.
+    """
     if isinstance(events, (list, tuple)):
         return _of_one_kind(paths_label(events), [file for one in events for file in event_files(one)])
     path = meds_folder(os.fspath(events))
@@ -344,7 +370,7 @@ def _files_of(path: str) -> list[str]:
 
 
 def _of_one_kind(path: str, files: list[str]) -> list[str]:
-    """The files; refused where CSV lies among others, of which some would have to be passed over."""
+    """Check that all files have the same format. Else some would be ignored silently."""
     kind = _kind_of(files[0])
     others = [f for f in files if _kind_of(f) != kind]
     if others:
@@ -362,7 +388,7 @@ def _kind_of(file: str) -> str:
 
 
 def csv_files_of(events: Events) -> list[str]:
-    """The CSV files that a path, folder or glob names; none where the events are something else."""
+    """Return the CSV files of a path, folder or glob, or none if the events are something else."""
     files = event_files(events) if is_paths(events) else []
     return files if _are_csv(files) else []
 
@@ -384,7 +410,7 @@ def _register_files(
     *,
     read: bool,
 ) -> _Placed:
-    """Make `raw` of files: a table of CSV that is to be read, and a view of all else."""
+    """Create `raw` from files: a table of CSV files that are read now, else a view."""
     if _are_csv(files):
         with reading(path):
             register_csv(connection, files, client=client, categories=categories, read=read)
@@ -408,7 +434,10 @@ def _register_files(
 
 
 def _periods(schema: pa.Schema) -> dict[str, str]:
-    """The columns of pandas' periods, which lie in Parquet as numbers that count something else in each frequency."""
+    """Return the columns of pandas periods.
+
+    Parquet stores them as numbers with unknown frequency.
+    """
     names = (f.name for f in schema if _extension(f) == PERIOD)
     return dict.fromkeys(names, "pandas periods, which Parquet keeps as bare numbers: write .dt.to_timestamp() of them")
 
@@ -419,15 +448,16 @@ def _extension(field: pa.Field) -> str:
 
 
 def _folder_keys(file: str) -> set[str]:
-    """The keys of the folders `key=value` that a file lies in."""
+    """Return the keys of the folders `key=value` around a file."""
     return set(re.findall(r"([^/\\=]+)=[^/\\]*[/\\]", file))
 
 
 def partitioned(path: str, files: list[str]) -> bool:
-    """Whether the folders `key=value` say something that the files do not: where a file has the column itself, that counts.
+    """Return whether folders `key=value` add columns. A column of the files themselves has
+    precedence.
 
     Raises:
-        SchemaError: the files have some of the keys as columns and lack others.
+        SchemaError: The files have some of the keys as columns and lack others.
     """
     keys = {key.casefold(): key for key in _folder_keys(files[0])}
     with reading(path):
@@ -444,7 +474,10 @@ def partitioned(path: str, files: list[str]) -> bool:
 
 
 def _check_parquet(file: str) -> None:
-    """A Parquet file begins and ends with PAR1; the end is what a cut-off copy lacks."""
+    """Check the magic bytes of a Parquet file at both ends.
+
+    A truncated copy lacks those at the end.
+    """
     with reading(file), open(file, "rb") as opened:
         head = opened.read(4)
         size = opened.seek(0, os.SEEK_END)
@@ -463,10 +496,11 @@ def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]
 
 
 def nan_as_null(columns: dict[str, str]) -> str:
-    """SQL for all columns, NaN as null.
+    """Return SQL for all columns, with NaN as null.
 
-    Once, here: DuckDB believes the statistics of a Parquet file, which leave NaN out, and so takes isnan(x) for false
-    where they show finite bounds. It does not look through `try`.
+    DuckDB trusts the statistics of Parquet files, which exclude NaN, and replaces isnan(x) by false
+    if the bounds are finite. It does not optimise through `try`, so this is the place to remove
+    NaN.
     """
     reals = [ident(name) for name, kind in columns.items() if kind in ("FLOAT", "DOUBLE")]
     replaced = ", ".join(f"nullif(try({name}), 'NaN') AS {name}" for name in reals)
@@ -491,7 +525,7 @@ def _unfold(
     *,
     check: bool,
 ) -> EventSource:
-    """One row a client with list columns -> one row an event, in the order of the lists."""
+    """Unnest list columns: from one row per client to one row per event, in the order of the lists."""
     lists = [name for name, kind in columns.items() if _is_list(kind)]
     single = {name: kind for name, kind in columns.items() if name not in lists}
     skipped = [name for name in lists if skip is not None and skip(name)]
@@ -500,7 +534,8 @@ def _unfold(
         raise SchemaError(f"The client column {client!r} of {label} is a list. Name the column that holds the client.")
     if client is not None and client not in single:
         raise no_column(client, columns, label, "Expected the column that holds the client.")
-    only = next(iter(single)) if len(single) == 1 else None  # beside the lists nothing else can name the client
+    # A single column beside the lists must be the client.
+    only = next(iter(single)) if len(single) == 1 else None
     client = client or only or recognise_client(single, label)
     lists = [name for name in lists if name not in skipped]
     connection.execute(f"CREATE VIEW nested AS SELECT *, row_number() OVER () AS {ROW} FROM raw")
@@ -517,7 +552,7 @@ def _unfold(
 
 
 def check_even(connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]) -> None:
-    """Raise a `SchemaError` where a client of the view `raw` has lists of unequal length."""
+    """Raise a `SchemaError` if a client of the view `raw` has lists of unequal length."""
     key, (first, *others) = ident(client), lists
     for other in others:
         uneven = connection.execute(
@@ -547,12 +582,12 @@ def _check_nested(connection: duckdb.DuckDBPyConnection, label: str, client: str
 
 
 def only_clients(source: EventSource, client: str, ids: pa.Table) -> EventSource:
-    """The events of some clients, whose ids are compared as text.
+    """Select the events of some clients. Ids are compared as text.
 
     Args:
-        source: the events.
-        client: the client column.
-        ids: a table with the column `id`.
+        source: The events.
+        client: The client column.
+        ids: A table with the column `id`.
     """
     source.connection.register("ids_given", ids)
     source.query("CREATE OR REPLACE TABLE only_ids AS SELECT DISTINCT id::VARCHAR AS id FROM ids_given")
@@ -566,12 +601,12 @@ def only_clients(source: EventSource, client: str, ids: pa.Table) -> EventSource
 
 
 def nameless_rows(count: int, client: str, label: str) -> InputError:
-    """What is said of rows with list columns that have no client."""
+    """Build the error for rows with list columns and no client."""
     return InputError(f"{count:,} rows in {label} have no client (column {client!r} is null). Drop or mend these rows.")
 
 
 def client_twice(client: object, count: int, label: str) -> SchemaError:
-    """What is said of a client with several rows of list columns."""
+    """Build the error for a client with several rows of list columns."""
     return SchemaError(
         f"Client {client!r} has {count} rows in {label}, which has list columns. Expected one row a client:"
         " join its lists, or give one row an event."

@@ -1,4 +1,4 @@
-"""A list of dictionaries as a table: feature dictionaries, one a client, or plain records, one an event."""
+"""Lists of dictionaries as tables: one dictionary per client with features, or one per event."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ __all__ = ["is_records", "records_table"]
 
 
 def is_records(value: Any) -> bool:
-    """Whether this is a list or tuple of dictionaries; an empty one is none."""
+    """Return whether this is a non-empty list or tuple of dictionaries."""
     return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], Mapping)
 
 
 def records_table(records: list[Any] | tuple[Any, ...]) -> pa.Table:
-    """One row a dictionary, a column for each key of any of them; a key that a dictionary lacks is null there.
+    """Build a table with one row per dictionary and one column per key. Missing keys are null.
 
     Args:
-        records: dictionaries of single values, lists, numpy arrays or tensors. In a dictionary of a client all of those
-            are one value an event.
+        records: Dictionaries of single values, lists, numpy arrays or tensors. In a dictionary of a
+            client the lists have one value per event.
+
+    Returns:
+        The table.
 
     Raises:
-        InputError: an entry that is no dictionary, or values of one key that make no column.
+        InputError: An entry is not a dictionary, or the values of a key do not fit one column.
     """
     odd = next((i for i, record in enumerate(records) if not isinstance(record, Mapping)), None)
     if odd is not None:
@@ -49,6 +52,6 @@ def _column(name: str, values: list[Any]) -> pa.Array:
 
 
 def _plain(value: Any) -> Any:
-    """Tensors as arrays, and an array of one number without dimension as the number."""
+    """Convert tensors to arrays, and arrays without dimensions to numbers."""
     array = value.detach().cpu().numpy() if hasattr(value, "detach") else value
     return array.item() if isinstance(array, (np.ndarray, np.generic)) and array.ndim == 0 else array

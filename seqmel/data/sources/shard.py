@@ -1,6 +1,7 @@
-"""Shares of the clients for several hosts that know nothing of each other: by a hash of the text of the client's id.
+"""Shards of the clients by a hash of their ids, for hosts that do not communicate.
 
-The share of a client depends on nothing but its id and the number of shares, so every host and every later run cuts alike.
+The shard of a client depends only on its id and the number of shards, so every host and every run
+agree.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from seqmel.data.sources.source import connect
 __all__ = ["Shard", "check_shard", "in_shard_sql", "places_in_shard", "shard_of"]
 
 Shard: TypeAlias = tuple[int, int]
-"""(which, of how many), from (1, n) to (n, n)."""
+"""(index, count), from (1, n) to (n, n)."""
 
 _WORDS = re.compile(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*")
 
 
 def shard_of(words: str) -> Shard:
-    """What `3/8` says.
+    """Parse a shard such as `3/8`.
 
     Raises:
-        ConfigError: it says no share.
+        ConfigError: The text is not a shard.
     """
     found = _WORDS.fullmatch(words)
     if found is None:
@@ -36,24 +37,26 @@ def shard_of(words: str) -> Shard:
 
 
 def check_shard(shard: Shard) -> Shard:
-    """The share as it is.
+    """Return the shard if it is valid.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: It is not a valid shard.
     """
-    whole = isinstance(shard, tuple) and [type(number) for number in shard] == [int, int]
-    if not whole or not 1 <= shard[0] <= shard[1]:
+    is_pair = isinstance(shard, tuple) and [type(number) for number in shard] == [int, int]
+    if not is_pair or not 1 <= shard[0] <= shard[1]:
         said = "/".join(map(str, shard)) if isinstance(shard, tuple) else repr(shard)
         raise ConfigError(f"There is no shard {said}: they count from 1, so that of 8 the last is 8/8 (shard=(8, 8)).")
     return shard
 
 
 def in_shard_sql(client: str, shard: Shard | None) -> str:
-    """SQL for whether a client is in the share: the first 60 bits of the MD5 of its id's text, modulo the number of shares.
+    """Return SQL for whether a client is in the shard.
+
+    The shard is the first 60 bits of the MD5 of the id's text, modulo the number of shards.
 
     Args:
         client: SQL for the id.
-        shard: all clients where None.
+        shard: The shard. None selects all clients.
     """
     if shard is None:
         return "true"
@@ -61,7 +64,7 @@ def in_shard_sql(client: str, shard: Shard | None) -> str:
 
 
 def places_in_shard(client_ids: pa.ChunkedArray, shard: Shard) -> npt.NDArray[np.int64]:
-    """(n,) the places of the clients in the share, in their order."""
+    """Return (n,) the positions of the clients in the shard, in order."""
     connection = connect()
     connection.register("ids", pa.table({"id": client_ids, "place": np.arange(len(client_ids))}))
     found = connection.sql(f"SELECT place FROM ids WHERE {in_shard_sql('id', shard)} ORDER BY place").fetchnumpy()

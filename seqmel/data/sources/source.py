@@ -1,4 +1,4 @@
-"""Events as one shape, whatever they came from: a DuckDB view with one row an event; and the SQL that is built on it."""
+"""Events as a DuckDB view with one row per event, whatever their source, and helpers for SQL."""
 
 from __future__ import annotations
 
@@ -36,30 +36,34 @@ RESERVED = re.compile(
     r"__(row|client|client_index|time|key|code|log_unit|center|scale|value|us|asked|events|[nmrx]|text_\d+)",
     re.IGNORECASE,
 )
-"""The names of columns that are added to those of the events."""
+"""Names of columns that are added to those of the events."""
 
 ROW = "__row"
-"""The column that `EventSource` adds: a number that grows with the place of an event in the input. It breaks ties in time,
-always the same way."""
+"""The column that `EventSource` adds. It increases with the position of an event in the input, and
+breaks ties in time deterministically."""
 
 
 @dataclass(frozen=True)
 class EventSource:
-    """Events as the DuckDB view `events`, one row an event, columns as they came but for NaN, which is null; and `__row`.
+    """Events as the DuckDB view `events`, with one row per event, and `__row`. NaN is null.
 
     Attributes:
-        connection: the DuckDB connection that holds the view.
-        label: what to call the events in a message, such as the path.
-        columns: column name -> DuckDB type, without `__row`; list columns appear with the type of their elements.
-        nested: True when the input has one row a client and list columns.
-        left_out: column name -> why it is no event column (a partition key, one value a client).
-        unreadable: column name -> why its values cannot be used.
-        notes: what is to be said of how the events were read, a line each.
-        client, time, time_format: what the input itself says of its columns, see `EventSchema`.
-        whole: where the input has one row an event and Arrow reads the same in it as DuckDB, the input: Parquet files, a table, or the
-            name of one of DuckDB's.
-        files: the files of Parquet or CSV that the events lie in.
-        checked: what was found when these events were checked, so that it is done once.
+        connection: The DuckDB connection that holds the view.
+        label: The name of the events in messages, such as the path.
+        columns: Column -> DuckDB type, without `__row`. List columns have the type of their
+            elements.
+        nested: Whether the input has one row per client and list columns.
+        left_out: Column -> why it is not a column of events (a partition key, one value per
+            client).
+        unreadable: Column -> why its values cannot be used.
+        notes: Remarks on how the events were read, one line each.
+        client: The client column, if the input names it, see `EventSchema`.
+        time: The time column, if the input names it.
+        time_format: The format of times in text, if the input has it.
+        whole: The input, if it has one row per event and Arrow and DuckDB read the same from it:
+            Parquet files, a table, or the name of a table in DuckDB.
+        files: The Parquet or CSV files of the events.
+        checked: Cached results of checks.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -77,77 +81,87 @@ class EventSource:
     checked: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def query(self, sql: str, parameters: list[object] | None = None) -> duckdb.DuckDBPyConnection:
-        """Run SQL; whatever goes wrong in the input becomes an `InputError` with one line."""
+        """Run SQL. Errors in the input become an `InputError` with one line."""
         with reading(self.label):
             return self.connection.execute(sql, parameters)
 
     def stream(self, sql: str, rows: int, *, beside: bool = False) -> pa.RecordBatchReader:
-        """The result of a query as a stream of Arrow batches of `rows` rows; `beside` lets another query run meanwhile."""
+        """Run a query and stream Arrow batches of `rows` rows.
+
+        Args:
+            sql: The query.
+            rows: Number of rows per batch.
+            beside: Whether other queries may run while the stream is read.
+        """
         with reading(self.label):
             connection = self.connection.cursor() if beside else self.connection
             return connection.sql(sql).to_arrow_reader(rows)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """All rows of a query, as Python values."""
+        """Return all rows of a query as Python values."""
         with reading(self.label):
             return self.connection.execute(sql).fetchall()
 
     def row(self, sql: str) -> tuple[Any, ...]:
-        """The only row of a query."""
+        """Return the only row of a query."""
         return self.rows(sql)[0]
 
     def require(self, column: str, option: str) -> None:
-        """Raise a `SchemaError` when there is no such column; `option` says how another one is named."""
+        """Raise a `SchemaError` if the column is missing. `option` says how to name another one."""
         if column not in self.columns:
             raise no_column(column, self.columns, self.label, option)
         if column in self.unreadable:
             raise SchemaError(f"Column {column!r} of {self.label} cannot be used: {self.unreadable[column]}.")
 
     def columns_of(self, file: str) -> list[str]:
-        """The names of the columns of one of the files."""
+        """Return the names of the columns of one of the files."""
         listed = f"[{literal(file)}]"
         read = f"read_csv({listed}, header = true)" if ".csv" in file or ".tsv" in file else f"read_parquet({listed})"
         return [name for name, *_ in self.rows(f"DESCRIBE SELECT * FROM {read}")]
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no event and no client."""
+        """Whether there are neither events nor clients."""
         return not self.rows(f"SELECT 1 FROM {'nested' if self.nested else 'events'} LIMIT 1")
 
     def clients_sql(self, client: str) -> str:
-        """SQL for one row a client: `client` and `first`, its order of appearance; clients with no events included."""
+        """Return SQL for one row per client: `client` and `first`, its order of appearance.
+
+        Clients without events are included.
+        """
         if self.nested:
             return f"SELECT {ident(client)} AS client, {ROW} AS first FROM nested"
         return f"SELECT {ident(client)} AS client, min({ROW}) AS first FROM events GROUP BY 1"
 
 
 def ident(name: str) -> str:
-    """A column name quoted for SQL."""
+    """Quote a column name for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A string quoted for SQL."""
+    """Quote a string for SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def is_integer(kind: str) -> bool:
-    """Whether a DuckDB type is an integer of any size."""
+    """Return whether a DuckDB type is an integer."""
     return bool(re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?", kind))
 
 
 def is_real(kind: str) -> bool:
-    """Whether a DuckDB type is a number with a fractional part."""
+    """Return whether a DuckDB type has a fractional part."""
     return kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
 
 
 def row_of_table(connection: duckdb.DuckDBPyConnection, table: str) -> str:
-    """SQL for the place of a row in a table of DuckDB; a column named `rowid` hides the engine's own."""
+    """Return SQL for the position of a row in a table. A column `rowid` hides DuckDB's own."""
     names = (name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall())
     return "row_number() OVER () - 1" if any(name.casefold() == "rowid" for name in names) else "rowid"
 
 
 def no_column(column: str, columns: dict[str, str], label: str, option: str) -> SchemaError:
+    """Build the error for a column that does not exist."""
     return SchemaError(
         f"No column {column!r} in {label}.{did_you_mean(column, columns)} It has: {shown(columns)}. {option}"
     )
@@ -155,7 +169,7 @@ def no_column(column: str, columns: dict[str, str], label: str, option: str) -> 
 
 @contextlib.contextmanager
 def reading(label: str) -> Iterator[None]:
-    """Turn DuckDB's and Arrow's errors into one line that names the input."""
+    """Turn errors of DuckDB and Arrow into one line that names the input."""
     try:
         yield
     except duckdb.OutOfMemoryException as error:
@@ -163,14 +177,17 @@ def reading(label: str) -> Iterator[None]:
             f"The memory limit or the disk for temporary files was reached while reading {label}."
             f" Raise preparation.memory_limit or free space. ({first_line(error)})"
         ) from None
-    except MemoryError:  # Arrow's is an ArrowException too
+    except MemoryError:  # Arrow's MemoryError is an ArrowException too
         raise
     except (duckdb.Error, pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read {label}: {first_line(error)}") from None
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong; of an error in a CSV file also the lines that follow, which say where or why."""
+    """Return the message of an error.
+
+    For CSV files it includes the lines that say where and why.
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     telling = 3 if "CSV Error" in lines[0] else 2 if "sniffing" in lines[0] else 1
     return re.sub(r"^[A-Za-z ]*Error: ", "", " ".join(lines[:telling]))
@@ -179,9 +196,9 @@ def first_line(error: BaseException) -> str:
 def connect(
     *, memory_limit: str | None = None, threads: int | None = None, temp_folder: str | os.PathLike[str] | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """A private in-memory DuckDB that spills to `temp_folder` and works in UTC.
+    """Open a private in-memory DuckDB that spills to `temp_folder` and uses UTC.
 
-    Its threads do not spin, so that OMP_NUM_THREADS, which keeps others from that, does not count here.
+    OMP_NUM_THREADS does not apply: it limits libraries whose threads spin, and DuckDB's do not.
     """
     connection = duckdb.connect(":memory:")
     folder = Path(temp_folder) if temp_folder else Path(tempfile.gettempdir()) / f"seqmel-{os.getpid()}"

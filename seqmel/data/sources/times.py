@@ -1,8 +1,8 @@
-"""Times written as text: what they mean in SQL, and in which format a column writes them.
+"""Times in text: their meaning in SQL, and inference of their format.
 
-ISO 8601 text (year, month, day) is understood as it is. Other text, such as 24.12.2023, only in one format: the one that is said
-(`schema.time_format`), or the one of day and month first that a whole column settles. The format is part of the schema from
-then on, so later files are read in it and never guessed at.
+ISO 8601 text (year, month, day) is parsed directly. Other text, such as 24.12.2023, needs one
+format: the one given in `schema.time_format`, or one with day or month first that fits the whole
+column. The format is part of the schema, so later files are parsed with it and never guessed.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _DAY = "(0?[1-9]|[12][0-9]|3[01])"
 _ISO_DAY = rf"^\s*[0-9]{{4}}[-/](0?[1-9]|1[0-2])[-/]{_DAY}"
 
 ISO_DATE = rf"{_ISO_DAY}([^0-9]|$)"
-"""How text of a date begins that has the year first."""
+"""Start of the text of a date with the year first."""
 
 DAY_OR_MONTH_FIRST = rf"^\s*{_DAY}([.]|/|-){_DAY}([.]|/|-)([0-9]{{4}}|[0-9]{{2}})([T, ]|{_END})"
-"""How text of a date begins that has the day or the month first."""
+"""Start of the text of a date with the day or the month first."""
 
 DATE_TEXT = rf"{ISO_DATE}|{DAY_OR_MONTH_FIRST}"
-"""How text of a date begins, in either way."""
+"""Start of the text of a date, in either way."""
 
-_LOOKED_AT = 10_000
+_SAMPLE_ROWS = 10_000
 _SHAPE = re.compile(r"\s*\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})(?:(,? |T)(\S.*?))?\s*")
 _CLOCKS = (
     (re.compile(r"\d{1,2}:\d\d"), "%H:%M"),
@@ -40,24 +40,27 @@ _TWO_DIGITS = "TIMESTAMPTZ '0000-01-01 00:00:00+00'", "TIMESTAMPTZ '0100-01-01 0
 
 
 def text_time_sql(text: str, time_format: str | None) -> str:
-    """SQL for text as a TIMESTAMP WITH TIME ZONE: in the format, else as ISO 8601; null where it is neither.
+    """Return SQL that parses text as TIMESTAMP WITH TIME ZONE: in the format, else as ISO 8601.
 
-    A year below 100 is one of two digits, of which nobody knows the century: null too.
+    Text that fits neither is null. Years below 100 are null too, because their century is unknown.
 
     Args:
         text: SQL of type VARCHAR.
-        time_format: as in `EventSchema`.
+        time_format: As in `EventSchema`.
     """
     moment = f"TRY_CAST({text} AS TIMESTAMPTZ)"
     if time_format is not None:
-        parsed = f"try_strptime({text}, {literal(time_format)})"  # of "infinity" it makes a day
+        parsed = f"try_strptime({text}, {literal(time_format)})"  # it parses "infinity" as a day
         moment = f"coalesce(CASE WHEN regexp_matches({text}, '[0-9]') THEN {parsed} END, {moment})"
     first, end = _TWO_DIGITS
     return f"CASE WHEN {moment} < {first} OR {moment} >= {end} THEN {moment} END"
 
 
 def iso_type_sql(text: str) -> str:
-    """SQL aggregate: DATE, TIMESTAMP or TIMESTAMPTZ where all values of a column are ISO 8601 text of that, else null."""
+    """Return an SQL aggregate: DATE, TIMESTAMP or TIMESTAMPTZ if all values are such ISO 8601 text.
+
+    It is null otherwise.
+    """
     date = f"regexp_matches({text}, {literal(_ISO_DAY + _END)})"
     zone = f"regexp_matches({text}, '[0-9] ?([Zz]|[+-][0-9:]+)\\s*$')"
     return (
@@ -70,34 +73,38 @@ def iso_type_sql(text: str) -> str:
 def infer_time_format(
     source: EventSource, time: str, *, option: str = "--time-format, schema.time_format"
 ) -> str | None:
-    """The format of a column of text that has the day or the month first; None where it has not, as ISO 8601 text.
+    """Infer the format of times in text that have the day or the month first.
 
     Args:
-        source: the events.
-        time: a column of type VARCHAR.
-        option: how a user says the format.
+        source: The events.
+        time: A column of type VARCHAR.
+        option: How users name the option for the format, for messages.
+
+    Returns:
+        The format. None if the column has no such dates, for example ISO 8601 text.
 
     Raises:
-        SchemaError: day and month cannot be told apart, or the years have two digits.
-        InputError: some values fit the others' format and some do not.
+        SchemaError: Day and month are ambiguous, or years have two digits.
+        InputError: Some values have another format than the others.
     """
     name = ident(time)
-    looked_at = f"(SELECT {name} FROM events WHERE {name} IS NOT NULL LIMIT {_LOOKED_AT})"
+    sample = f"(SELECT {name} FROM events WHERE {name} IS NOT NULL LIMIT {_SAMPLE_ROWS})"
     iso, example = source.row(
         f"SELECT count({text_time_sql(name, None)}), min({name}) FILTER (regexp_matches({name}, {literal(DAY_OR_MONTH_FIRST)}))"
-        f" FROM {looked_at}"
+        f" FROM {sample}"
     )
     shape = _SHAPE.fullmatch(example or "")
     clock = _clock(shape) if shape else None
     if iso or not shape or clock is None:
-        return None  # what cannot be understood is told of where the events are checked
+        return None  # invalid times are reported by the check of the events
     mark = shape[1]
     if len(shape[2]) == 2:
         raise SchemaError(
             f"The times in column {time!r} of {source.label}, such as {example!r}, have years of two digits, which are not"
             f" guessed at. Say how they are written, such as '%d{mark}%m{mark}%y{clock}' ({option})."
         )
-    day_first, month_first = f"%d{mark}%m{mark}%Y{clock}", f"%m{mark}%d{mark}%Y{clock}"
+    day_first = f"%d{mark}%m{mark}%Y{clock}"
+    month_first = f"%m{mark}%d{mark}%Y{clock}"
     known, *fits = source.row(
         f"SELECT count({name}), count({text_time_sql(name, day_first)}), count({text_time_sql(name, month_first)}) FROM events"
     )
@@ -118,7 +125,7 @@ def infer_time_format(
 
 
 def _clock(shape: re.Match[str]) -> str | None:
-    """The format of what follows the date: nothing, or a time of day; None where it is something else."""
+    """Return the format of the time of day after a date: "" if there is none, None if unknown."""
     if shape[4] is None:
         return ""
     return next((shape[3] + form for pattern, form in _CLOCKS if pattern.fullmatch(shape[4])), None)
