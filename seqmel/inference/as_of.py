@@ -246,7 +246,7 @@ def _of_nothing(model: Model, device: torch.device) -> npt.NDArray[np.float32]:
     types |= {name: pa.float32() for name in model.schema.numeric} | {model.schema.time: pa.int64()}
     row = {model.schema.client: pa.array([0])} | {n: pa.array([[]], pa.list_(t)) for n, t in types.items()}
     empty = EncodedSequences.from_batches([pa.RecordBatch.from_pydict(row)], time=model.schema.time)
-    batch = empty.whole(torch.tensor([0]), most=1).to(device)
+    batch = empty.gather_last(torch.tensor([0]), max_events=1).to(device)
     return np.asarray(model.encoder.to(device).eval().embed(batch)[0].float().cpu().numpy())
 
 

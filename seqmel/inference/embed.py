@@ -87,7 +87,7 @@ def embed_sequences(
     vectors = torch.empty(len(sequences), encoder.output_size)
     with disable_tf32(device):
         for clients in token_batches(sequences.lengths.clamp(max=most), config.events_at_a_time):
-            batch = sequences.whole(clients, most=most).to(device)
+            batch = sequences.gather_last(clients, max_events=most).to(device)
             vectors[clients] = encoder.embed(batch).float().cpu()
     return finite(vectors)
 

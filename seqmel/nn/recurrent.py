@@ -57,7 +57,7 @@ class Packing:
         sizes = (len(lengths) - counts.cumsum(0))[:longest]
         begins = sizes.cumsum(0) - sizes
         begins, rank, ranked = (to_device_async(x, batch.device) for x in (begins, rank, ranked))
-        back = begins.index_select(0, batch.places()) + rank.index_select(0, batch.sequence_index)
+        back = begins.index_select(0, batch.positions()) + rank.index_select(0, batch.sequence_index)
         order = torch.empty_like(back).scatter_(0, back, torch.arange(len(back), device=batch.device))
         return cls(order, back, sizes.tolist(), ranked)
 

@@ -91,7 +91,7 @@ def _rotation(batch: SequenceBatch, size: int) -> Tensor:
     """Return (2, E, 1, 1, size / 2): cosine and sine of each event's rotary angles."""
     half = size // 2
     rates = _ROTATION_BASE ** (-torch.arange(half, device=batch.device, dtype=torch.float32) / half)
-    angles = (batch.places().float().unsqueeze(1) * rates)[:, None, None, :]
+    angles = (batch.positions().float().unsqueeze(1) * rates)[:, None, None, :]
     return torch.stack([angles.cos(), angles.sin()])
 
 

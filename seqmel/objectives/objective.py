@@ -26,7 +26,7 @@ from seqmel.core.distributed import local_shard
 from seqmel.data.cycles import drawn_shifts
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import VIEWS
-from seqmel.data.views.drawn_views import of_clients
+from seqmel.data.views.drawn_views import select_clients
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives.classification import Classification
@@ -85,7 +85,7 @@ class Objective(nn.Module):
         times = sequences.times(clients) if self.views.needs_times else None
         drawn = self.views.draw(clients, sequences.lengths[clients], generator, times)
         own = local_shard(clients)
-        views = of_clients(drawn, own)
+        views = select_clients(drawn, own)
         batch = sequences.gather(views.clients, views.starts, views.lengths, views.events)
         if self.shifted:
             shifts = drawn_shifts(len(drawn.clients), self.shifted, generator)

@@ -171,7 +171,7 @@ def timelines(
         commonest first; and the clients.
     """
     most = _most_events(sequences.lengths)
-    batch = sequences.whole(torch.arange(len(sequences)), most=most)
+    batch = sequences.gather_last(torch.arange(len(sequences)), max_events=most)
     column, codes = _telling(batch.columns, vocabulary)
     number = next(iter(sorted(vocabulary.numeric, key=lambda name: "amount" not in name.casefold())), "")
     tone = Tone(column, [category_names(vocabulary, column)[c] for c in codes] if column else [], number)

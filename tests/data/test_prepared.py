@@ -27,9 +27,9 @@ def test_what_was_written_is_read(folder: Path) -> None:
     assert (prepared.schema, prepared.vocabulary) == (SCHEMA, VOCABULARY)
     expected = sequences(EVENTS, SCHEMA, VOCABULARY)
     everyone = torch.arange(len(expected))
-    for name, values in expected.whole(everyone, most=99).columns.items():
+    for name, values in expected.gather_last(everyone, max_events=99).columns.items():
         assert torch.equal(
-            prepared.sequences.whole(everyone, most=99).columns[name].nan_to_num(77), values.nan_to_num(77)
+            prepared.sequences.gather_last(everyone, max_events=99).columns[name].nan_to_num(77), values.nan_to_num(77)
         )
     assert json.loads((folder / "prepared.json").read_text())["events"] == len(EVENTS)
 

@@ -116,7 +116,9 @@ def test_clients_of_one_chunk_are_gathered_as_those_of_several(tmp_path: Path) -
 def test_a_subset_is_read_into_memory_with_its_own_clients(tmp_path: Path) -> None:
     chosen = torch.tensor([17, 3, 0])
     read = mapped(tmp_path).subset(chosen).in_memory()
-    assert lists(read.whole(torch.arange(3), most=1_000)) == lists(in_memory().whole(chosen, most=1_000))
+    assert lists(read.gather_last(torch.arange(3), max_events=1_000)) == lists(
+        in_memory().gather_last(chosen, max_events=1_000)
+    )
 
 
 def test_sequences_know_their_clients_lengths_and_columns() -> None:
@@ -132,13 +134,15 @@ def test_a_subset_has_its_clients_in_the_order_asked_for() -> None:
     chosen = torch.tensor([17, 3, 3, 0])
     subset = in_memory().subset(chosen)
     assert subset.client_ids.to_pylist() == [ROWS[i]["client_id"] for i in chosen]
-    assert lists(subset.whole(torch.arange(4), most=1_000)) == lists(in_memory().whole(chosen, most=1_000))
+    assert lists(subset.gather_last(torch.arange(4), max_events=1_000)) == lists(
+        in_memory().gather_last(chosen, max_events=1_000)
+    )
     assert subset.subset(torch.tensor([1])).client_ids.to_pylist() == [ROWS[3]["client_id"]]
 
 
 @pytest.mark.parametrize("most", [1, 5, 1_000])
 def test_whole_takes_the_last_events(most: int) -> None:
-    found = lists(in_memory().whole(torch.arange(len(ROWS)), most=most))
+    found = lists(in_memory().gather_last(torch.arange(len(ROWS)), max_events=most))
     assert [row["mcc"] for row in found] == [row["mcc"][-most:] for row in ROWS]
 
 
@@ -149,9 +153,9 @@ def test_clients_without_events_are_empty_sequences(tmp_path: Path) -> None:
     for chunk_events in (1, 100):
         held = sequences(table, schema, vocabulary, chunk_events=chunk_events)
         assert held.lengths.tolist() == [0, 2, 0, 1]
-        batch = held.whole(torch.arange(4), most=10)
+        batch = held.gather_last(torch.arange(4), max_events=10)
         assert [row["k"] for row in lists(batch)] == [[], [2, 3], [], [2]]
-        assert held.whole(torch.tensor([0, 2]), most=10).events == 0
+        assert held.gather_last(torch.tensor([0, 2]), max_events=10).events == 0
 
 
 def test_only_clients_without_events_can_be_held() -> None:
@@ -161,7 +165,7 @@ def test_only_clients_without_events_can_be_held() -> None:
         {"c": [1, 2], "t": pa.array([[], []], pa.list_(pa.int64())), "k": pa.array([[], []], pa.list_(pa.string()))}
     )
     held = sequences(table, schema, vocabulary)
-    assert (len(held), held.events, held.whole(torch.arange(2), most=5).events) == (2, 0, 0)
+    assert (len(held), held.events, held.gather_last(torch.arange(2), max_events=5).events) == (2, 0, 0)
 
 
 def test_a_batch_knows_to_which_sequence_each_event_belongs() -> None:
@@ -173,5 +177,5 @@ def test_a_batch_knows_to_which_sequence_each_event_belongs() -> None:
 
 def test_the_order_of_a_batch_is_the_order_asked_for_across_chunks() -> None:
     backwards = torch.arange(len(ROWS) - 1, -1, -1)
-    found = lists(in_memory().whole(backwards, most=1_000))
+    found = lists(in_memory().gather_last(backwards, max_events=1_000))
     assert [row["amount"] for row in found] == [row["amount"] for row in reversed(ROWS)]

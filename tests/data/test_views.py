@@ -50,7 +50,7 @@ def drawn(
 
 def listed(views: Views) -> list[tuple[int, list[int]]]:
     """Whose each view is, and the places of its events."""
-    which, places = views.places()
+    which, places = views.positions()
     assert torch.equal(torch.bincount(which, minlength=len(views.clients)), views.lengths)
     parts = torch.split(places, views.lengths.tolist())
     return [(int(client), part.tolist()) for client, part in zip(views.clients, parts, strict=True)]

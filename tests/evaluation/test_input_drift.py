@@ -43,7 +43,7 @@ def put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 def test_the_counts_are_those_of_a_plain_loop() -> None:
     given = encoded(TRAINING)
-    batch = given.whole(torch.arange(len(given)), most=10**6)
+    batch = given.gather_last(torch.arange(len(given)), max_events=10**6)
     codes, numbers = batch.columns["mcc"].tolist(), batch.columns["amount"].tolist()
     mcc, amount = STATISTICS.columns["mcc"], STATISTICS.columns["amount"]
     assert list(mcc.counts) == [sum(code == c for code in codes) for c in range(len(mcc.counts))]

@@ -120,7 +120,7 @@ def test_values_that_training_did_not_see_are_counted(model: Model, tmp_path: Pa
 def test_numbers_are_decoded_to_what_they_were(prepared: PreparedSequences) -> None:
     """Also those that are scaled within a category; but for the clipped ones."""
     sequences, clients = prepared.sequences, by_client()
-    batch = sequences.whole(torch.arange(len(sequences)), most=4096)
+    batch = sequences.gather_last(torch.arange(len(sequences)), max_events=4096)
     ids = sequences.client_ids.to_pylist()
     for name in ("amount", "reading"):
         wanted = np.array([e[name] for i in ids for e in clients[i]], np.float64)

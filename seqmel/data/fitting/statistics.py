@@ -134,5 +134,5 @@ def _parts(sequences: EncodedSequences) -> Iterator[dict[str, npt.NDArray[Any]]]
     for clients in torch.split(
         torch.arange(len(sequences)), torch.unique_consecutive(part, return_counts=True)[1].tolist()
     ):
-        batch = sequences.whole(clients, most=2**62)
+        batch = sequences.gather_last(clients, max_events=2**62)
         yield {name: values.cpu().numpy() for name, values in batch.columns.items()}

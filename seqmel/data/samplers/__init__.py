@@ -1,4 +1,4 @@
-"""Which clients make a batch, and in which order they come: (N,) clients -> batches, all from one generator."""
+"""Samplers: the clients of each batch, and their order, all from one generator."""
 
 from collections.abc import Callable
 
@@ -14,4 +14,4 @@ SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "offline_hard": OfflineHard,
     "random": RandomClients,
 }
-"""Name in the config -> the sampler; the options of the config are its arguments, after those that `Sampler` has."""
+"""Name in the config -> sampler. Its options in the config are its keyword arguments."""

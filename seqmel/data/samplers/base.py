@@ -1,4 +1,4 @@
-"""What all samplers share: which clients there are, and how many make a batch."""
+"""Base class of all samplers: the clients, and the number of them per batch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Sampler"]
 
 
 class Sampler(ABC):
-    """Makes the batches of an epoch; what it has to know of the clients it finds out once.
+    """Yields the client batches of an epoch. Client statistics are computed once.
 
     Args:
-        sequences: of all clients.
-        vocabulary: that they are encoded with.
-        clients: (N,) int64, positions of those that are trained on.
-        size: clients a batch, at most N.
+        sequences: The sequences of all clients.
+        vocabulary: The vocabulary of the sequences.
+        clients: (N,) int64, positions of the training clients.
+        size: Clients per batch, at most N.
     """
 
     def __init__(self, sequences: EncodedSequences, vocabulary: Vocabulary, clients: Tensor, *, size: int) -> None:
@@ -28,17 +28,20 @@ class Sampler(ABC):
         self.size = size
 
     def __len__(self) -> int:
-        """Batches an epoch; clients that do not fill a last one come in another epoch."""
+        """Number of batches per epoch.
+
+        Clients of an incomplete last batch wait for another epoch.
+        """
         return len(self.clients) // self.size
 
     def batches(self, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """`len` batches of `size` different clients each; no client comes twice.
+        """Return `len` batches of `size` different clients each. No client appears twice.
 
         Args:
-            generator: the source of randomness, on the CPU.
+            generator: The source of randomness, on the CPU.
         """
         return torch.split(self.order(generator)[: len(self) * self.size], self.size)
 
     @abstractmethod
     def order(self, generator: torch.Generator) -> Tensor:
-        """(at least len * size,) different clients in the order in which they come."""
+        """Return (at least len * size,) different clients in the order of the batches."""

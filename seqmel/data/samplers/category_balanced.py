@@ -1,12 +1,4 @@
-"""Category-balanced batches: the clients of a batch are of a few segments, so that its negatives are hard.
-
-A client's segment is its most frequent value of a categorical column, the smaller code among equals. Clients are ordered by
-segment, segments and clients within them at random, and cut into runs of size / C clients; a batch is C such runs, put
-together at random. So a batch holds clients of about C segments in equal shares, each client comes at most once an epoch,
-and large segments come as often as they have clients. A run may lie across the border of two segments: those with fewer
-clients than a run share one. It is class-balanced sampling (P classes, K of each: Hermans et al., arXiv 1703.07737) with
-segments for classes and clients still the ones to be told apart.
-"""
+"""Category-balanced batches: clients of a few segments per batch, so that negatives are hard."""
 
 from __future__ import annotations
 
@@ -24,15 +16,28 @@ _EVENTS_AT_ONCE = 4_000_000
 
 
 class CategoryBalanced(Sampler):
-    """See the module's text.
+    """Batches of clients from few segments.
+
+    The segment of a client is its most frequent value of a categorical column, the smaller code
+    among equals. Clients are ordered by segment, segments and the clients within them at random,
+    and cut into runs of size / C clients. A batch consists of C random runs. So a batch has clients
+    of about C segments in equal numbers, each client appears at most once per epoch, and segments
+    appear in proportion to their size. A run may cross the border of two segments, so small
+    segments share a run.
+
+    This is class-balanced sampling (P classes with K members each: Hermans et al., arXiv
+    1703.07737) with segments as classes. The objective still distinguishes clients.
 
     Args:
-        sequences, vocabulary, clients, size: see `Sampler`.
-        column: the categorical column; the first one where None.
-        segments: C, runs of one segment each that make a batch; at most `size`.
+        sequences: See `Sampler`.
+        vocabulary: See `Sampler`.
+        clients: See `Sampler`.
+        size: See `Sampler`.
+        column: The categorical column. None takes the first one.
+        segments: C, number of runs per batch, at most `size`.
 
     Raises:
-        ConfigError: no categorical column, or none of that name.
+        ConfigError: There is no categorical column, or none of that name.
     """
 
     def __init__(
@@ -51,7 +56,7 @@ class CategoryBalanced(Sampler):
         self.segment = most_frequent(sequences, clients, chosen, codes=vocabulary.categorical[chosen].size)
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """(len * size,) clients, one batch after the other."""
+        """Return (len * size,) clients, batch by batch."""
         used = torch.randperm(len(self.clients), generator=generator)[: len(self) * self.size]
         segment_rank = torch.randperm(int(self.segment.max()) + 1, generator=generator)
         used = used[torch.argsort(segment_rank[self.segment[used]], stable=True)]
@@ -63,14 +68,18 @@ class CategoryBalanced(Sampler):
 
 
 def most_frequent(sequences: EncodedSequences, clients: Tensor, column: str, *, codes: int) -> Tensor:
-    """(N,) int64: of each client the most frequent code of a column, the smallest among equals; 0 where it has no event.
+    """Return (N,) int64, the most frequent code of a column for each client.
+
+    Ties go to the smallest code. A client without events has code 0.
 
     Args:
-        sequences, clients: whose.
-        column: a categorical column.
-        codes: how many codes the column has.
+        sequences: The sequences.
+        clients: (N,) int64, positions of clients.
+        column: A categorical column.
+        codes: The number of codes of the column.
     """
-    found, begin = torch.zeros(len(clients), dtype=torch.int64), 0
+    found = torch.zeros(len(clients), dtype=torch.int64)
+    begin = 0
     ends = sequences.lengths[clients].cumsum(0)
     while begin < len(clients):
         before = int(ends[begin - 1]) if begin else 0

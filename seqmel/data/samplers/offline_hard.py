@@ -1,15 +1,4 @@
-"""Offline mining: batches of clients that lie near each other among all clients, by the model as it stood at the last look.
-
-"Offline" is what negatives are called that are looked for in the whole set between epochs, from the most recent checkpoint and on
-a subset of it (Schroff et al., FaceNet, arXiv 1503.03832, section 3.2), where miners look within a batch; "hard" as there: near
-the anchor. FaceNet makes triplets of them. Here look-alikes share a batch, as in doppelganger mining (Smirnov et al., ICCV
-Workshops 2017, doi 10.1109/ICCVW.2017.226), so that any loss and miner goes with it.
-
-Every `refresh_every` epochs all clients are embedded and dealt, `pool_size` random ones at a time, into groups of G: a random client, and the
-G - 1 nearest to it of those that are left, by the cosine. An epoch is these groups in random order, cut into batches: each
-client comes at most once, and has G - 1 look-alikes in its batch, or fewer where its group was among the last to be made or lies
-across the border of two batches. Before the first look, in the first epoch, batches are random: a new model knows no neighbours.
-"""
+"""Offline hard mining: batches of clients whose current embeddings are close."""
 
 from __future__ import annotations
 
@@ -24,21 +13,41 @@ from seqmel.data.vocabulary import Vocabulary
 
 __all__ = ["OfflineHard", "near_groups"]
 
-_MOST_PRODUCTS = 4_000_000
+_MAX_PRODUCTS = 4_000_000
 
 
 class OfflineHard(Sampler):
-    """See the module's text. Whoever trains calls `mine` before each epoch that is `due`, and sets `pool` to what it gives.
+    """Batches of similar clients.
+
+    Offline mining searches the whole set for negatives between epochs, with the most recent
+    checkpoint and on a subset (Schroff et al., FaceNet, arXiv 1503.03832, section 3.2), where
+    miners search within a batch. FaceNet builds triplets from them. Here similar clients share a
+    batch, as in doppelganger mining (Smirnov et al., ICCV Workshops 2017, doi
+    10.1109/ICCVW.2017.226), so it works with any loss and miner.
+
+    Every `refresh_every` epochs all clients are embedded and grouped within random pools of
+    `pool_size`
+    clients: a random client, and the G - 1 remaining clients nearest to it by cosine. An epoch is a
+        random
+    order of the groups, cut into batches. Each client appears at most once. It shares the batch
+    with its G - 1 neighbours, unless its group was formed from the rest of a pool, or crosses the
+    border of two batches. Batches of the first epoch are random.
+
+    The training loop calls `mine` before each epoch that is `due`, and sets `pool` to the result.
 
     Args:
-        sequences, vocabulary, clients, size: see `Sampler`.
-        refresh_every: epochs from one look to the next.
-        group: G, 2 or more.
-        pool_size: neighbours are looked for among at most so many clients, or G if that is more; memory and time grow with it.
+        sequences: See `Sampler`.
+        vocabulary: See `Sampler`.
+        clients: See `Sampler`.
+        size: See `Sampler`.
+        refresh_every: Number of epochs between two searches.
+        group: G, at least 2.
+        pool_size: Number of clients that are searched for neighbours, at least G. Memory and time
+            grow with it.
 
     Attributes:
-        pool: (N,) int64, places in `clients`, group after group; None before the first look. Where training is resumed it
-            has to be what it was, and where several processes train together the same on each.
+        pool: (N,) int64, positions in `clients`, group by group. None before the first search. A
+            resumed run must restore it, and all ranks must have the same.
     """
 
     pool: Tensor | None = None
@@ -60,24 +69,28 @@ class OfflineHard(Sampler):
         self.pool_size = pool_size
 
     def due(self, epoch: int) -> bool:
-        """Whether neighbours are to be looked for before this epoch, counted from 0: the second, and then every `refresh_every`."""
+        """Return whether to search before this epoch, from 0.
+
+        The second, then every `refresh_every`.
+        """
         return epoch > 0 and (epoch - 1) % self.refresh_every == 0
 
     def mine(self, embed: Callable[[Tensor], Tensor], generator: torch.Generator) -> Tensor:
-        """A new `pool`; not more than `pool_size` vectors are held at a time.
+        """Compute a new `pool`. At most `pool_size` vectors are in memory at a time.
 
         Args:
-            embed: (n,) clients -> (n, D) unit vectors of the model as it stands, on any device.
-            generator: the source of randomness, on the CPU.
+            embed: (n,) clients -> (n, D) unit vectors of the current model, on any device.
+            generator: The source of randomness, on the CPU.
         """
         mixed = torch.randperm(len(self.clients), generator=generator)
-        groups, most = -(-len(mixed) // self.group), max(1, self.pool_size // self.group)
-        a_part = -(-groups // -(-groups // most))  # so that parts are about alike in size
-        dealt = torch.split(mixed, a_part * self.group)
+        groups = -(-len(mixed) // self.group)
+        max_groups = max(1, self.pool_size // self.group)
+        pool_groups = -(-groups // -(-groups // max_groups))  # pools of similar size
+        dealt = torch.split(mixed, pool_groups * self.group)
         return torch.cat([part[near_groups(embed(self.clients[part]), self.group)] for part in dealt])
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """(N,) all clients, the groups in random order."""
+        """Return (N,) all clients, with the groups in random order."""
         if self.pool is None:
             return self.clients[torch.randperm(len(self.clients), generator=generator)]
         groups = torch.split(self.pool, self.group)
@@ -87,13 +100,16 @@ class OfflineHard(Sampler):
 
 @torch.no_grad()
 def near_groups(vectors: Tensor, group: int) -> Tensor:
-    """(n,) int64 on the host: all places, each `group` of them the first that is left and those left that are nearest to it.
+    """Group vectors greedily: the first remaining one and the remaining ones nearest to it.
 
     Args:
-        vectors: (n, D) of length 1.
-        group: places a group; the last has what is left.
+        vectors: (n, D) unit vectors.
+        group: Size of a group. The last one may be smaller.
+
+    Returns:
+        (n,) int64 on the host, positions of the vectors, group by group.
     """
-    rows = max(1, _MOST_PRODUCTS // max(1, len(vectors)))
+    rows = max(1, _MAX_PRODUCTS // max(1, len(vectors)))
     used = torch.zeros(len(vectors), dtype=torch.bool, device=vectors.device)
     free = [True] * len(vectors)
     found: list[int] = []

@@ -11,8 +11,9 @@ __all__ = ["RandomClients"]
 
 
 class RandomClients(Sampler):
-    """Any clients make a batch; the arguments are those of `Sampler`."""
+    """Batches of random clients. The arguments are those of `Sampler`."""
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """(N,) all clients in random order."""
+        """Return (N,) all clients in random order."""
+
         return self.clients[torch.randperm(len(self.clients), generator=generator)]

@@ -1,4 +1,7 @@
-"""A batch of sequences without padding: flat columns of all events, and where each sequence begins."""
+"""A batch of sequences without padding.
+
+Flat columns of all events, and offsets of the sequences.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ NO_TIME = -(2**63)
 
 
 def to_device_async(values: Tensor, device: torch.device | str) -> Tensor:
-    """The values on a device, whose work goes on meanwhile.
+    """Copy values to a device without waiting.
 
-    To a GPU they go by way of page-locked memory, of which torch keeps what is given back: from any other memory the host may
-    wait with them until all work before is done.
+    Copies to a GPU use page-locked memory, which torch reuses. From other memory the host could
+    wait for all queued work of the GPU.
     """
     if torch.device(device).type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
@@ -26,17 +29,19 @@ def to_device_async(values: Tensor, device: torch.device | str) -> Tensor:
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """B sequences with E events in all.
+    """B sequences with E events in total.
 
     Attributes:
-        columns: feature -> (E,) int32 codes or float32 scaled numbers.
+        columns: Feature -> (E,) int32 codes or float32 scaled numbers.
         time: (E,) int64, microseconds.
-        offsets: (B + 1,) int64; sequence b is events offsets[b] : offsets[b + 1].
-        lengths: the B lengths again, on the host, so that no step has to ask the device for a shape.
-        previous_time: (B,) int64, microseconds, when the client's event before the sequence was, `NO_TIME` where there
-            was none; None where the sequences are looked at for themselves.
-        now: (B,) int64, microseconds, the moment at which each sequence is looked at; None is the end of the training.
-        clock: (E, C) int64, microseconds, the time that the phase of each of the `CYCLES` is read from; None is `time`.
+        offsets: (B + 1,) int64. Sequence b is events offsets[b] : offsets[b + 1].
+        lengths: (B,) int64 on the host, so that shapes need not be read from the device.
+        previous_time: (B,) int64, microseconds, the time of the client's event before the sequence,
+            or `NO_TIME` if there is none. None if sequences are independent of earlier events.
+        now: (B,) int64, microseconds, the time as of which each sequence is embedded. None is the
+            end of the training data.
+        clock: (E, C) int64, microseconds, the time from which the phase of each of the `CYCLES` is read.
+            None is `time`.
     """
 
     columns: dict[str, Tensor]
@@ -52,25 +57,26 @@ class SequenceBatch:
 
     @property
     def device(self) -> torch.device:
-        """Where the events lie."""
+        """The device of the events."""
         return self.time.device
 
     @property
     def events(self) -> int:
-        """E, the number of events in all."""
+        """E, the total number of events."""
         return len(self.time)
 
     def to(self, device: torch.device | str) -> SequenceBatch:
-        """The same batch on another device."""
+        """Copy the batch to a device."""
         columns = {name: to_device_async(values, device) for name, values in self.columns.items()}
         previous, now, clock = (
             None if x is None else to_device_async(x, device) for x in (self.previous_time, self.now, self.clock)
         )
-        time, offsets = to_device_async(self.time, device), to_device_async(self.offsets, device)
+        time = to_device_async(self.time, device)
+        offsets = to_device_async(self.offsets, device)
         return SequenceBatch(columns, time, offsets, self.lengths, previous, now, clock)
 
     def with_shifted_clock(self, shifts: Tensor) -> SequenceBatch:
-        """The same batch with phases that are read from shifted times; times and gaps stay.
+        """Read the phases of cycles from shifted times. Times and gaps do not change.
 
         Args:
             shifts: (B, C) int64 on the host, microseconds, for each sequence and each of the `CYCLES`.
@@ -80,24 +86,24 @@ class SequenceBatch:
 
     @cached_property
     def sequence_index(self) -> Tensor:
-        """(E,) int64: to which sequence each event belongs."""
+        """(E,) int64, the sequence of each event."""
         return torch.repeat_interleave(
             torch.arange(len(self), device=self.device), self.offsets.diff(), output_size=self.events
         )
 
     @cached_property
     def first_events(self) -> Tensor:
-        """int64, which event is the first of each sequence that has events."""
+        """int64, the first event of each non-empty sequence."""
         begins = self.lengths.cumsum(0) - self.lengths
         return to_device_async(begins[self.lengths > 0], self.device)
 
-    def places(self) -> Tensor:
-        """(E,) int64: the place of each event within its sequence, from 0 on."""
+    def positions(self) -> Tensor:
+        """Return (E,) int64, the position of each event within its sequence, from 0 on."""
         begins = self.offsets.index_select(0, self.sequence_index)
         return torch.arange(self.events, device=self.device) - begins
 
     def take(self, events: Tensor) -> SequenceBatch:
-        """These events (numbers, int64) as one sequence."""
+        """Return these events (int64) as one sequence."""
         columns = {name: values.index_select(0, events) for name, values in self.columns.items()}
         ends = torch.tensor([0, len(events)])
         clock = None if self.clock is None else self.clock.index_select(0, events)

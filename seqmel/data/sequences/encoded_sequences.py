@@ -1,9 +1,10 @@
-"""Encoded sequences as they lie in memory, in a memory map, or on a GPU: one tensor, and where each client's events are.
+"""Encoded sequences in memory, in a memory map or on a GPU: one tensor, and an index of its events.
 
-The format on disk is an Arrow IPC file with one row a client and list columns. An uncompressed Arrow file is its
-buffers, 64-byte aligned, so the whole file is looked at as one int32 tensor: the values of a column in a chunk are a
-run of it, a client's events a run of that. Gathering is one `take` a column, with no copy of the file in between, and
-works the same whether that tensor is a memory map, memory, or on a device.
+The format on disk is an Arrow IPC file with one row per client and list columns. The buffers of an
+uncompressed Arrow file are 64-byte aligned, so the whole file can be viewed as one int32 tensor.
+The values of a column in a chunk are a contiguous part of it, and so are the events of a client.
+Gathering views is one index operation per column without other copies, for a memory map, memory or
+a device alike.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ class EncodedSequences:
     """The encoded event sequences of N clients.
 
     Attributes:
+        client: The name of the client column.
         client_ids: (N,) the ids, in their own type, in the order of the input.
-        lengths: (N,) int64, events a client.
-        columns: the feature columns; `time` is the name of the time column, kept apart.
+        time: The name of the time column.
+        columns: The feature columns, without the time.
+        lengths: (N,) int64, number of events per client.
     """
 
     client: str
@@ -41,42 +44,43 @@ class EncodedSequences:
     time: str
     columns: tuple[str, ...]
     lengths: Tensor
-    _storage: Tensor  # the whole file as int32
-    _on_host: Tensor  # the same again where the events lie on a device: what views are drawn by is read here, without waiting for it
-    _origins: dict[
-        str, Tensor
-    ]  # column -> (chunks,) where its values begin in the storage, in elements of its own size
+    _storage: Tensor  # the whole file as int32, on the device of the events
+    _on_host: Tensor  # the same on the host, to draw views without waiting for the device
+    # Column -> (chunks,) where its values begin in the storage, in elements of its own size.
+    _origins: dict[str, Tensor]
     _dtypes: dict[str, torch.dtype]
-    _sizes: Tensor  # (chunks,) events in each
-    _chunk: Tensor  # (N,)
-    _start: Tensor  # (N,) first event, within the chunk
+    _sizes: Tensor  # (chunks,) number of events of each chunk
+    _chunk: Tensor  # (N,) the chunk of each client
+    _start: Tensor  # (N,) the first event of each client within its chunk
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     @property
     def device(self) -> torch.device:
-        """Where the events lie."""
+        """The device of the events."""
         return self._storage.device
 
     @property
     def events(self) -> int:
-        """Events of all clients."""
+        """Number of events of all clients."""
         return int(self.lengths.sum())
 
     @classmethod
     def from_batches(cls, batches: Iterable[pa.RecordBatch], *, time: str) -> EncodedSequences:
-        """Hold in memory what `encode` yields."""
+        """Hold the output of `encode` in memory."""
         sink = pa.BufferOutputStream()
         _write(sink, batches)
         return cls._of_buffer(sink.getvalue(), time)
 
     @classmethod
     def open(cls, path: Path, *, time: str) -> EncodedSequences:
-        """Memory-map a file that `write_sequences` wrote: opened at once, read where it is used.
+        """Memory-map a file of `write_sequences`. It is read on use.
 
         Raises:
-            OSError, ValueError, pyarrow.ArrowException: it is not there, cut off, or no such file.
+            OSError: The file does not exist or cannot be read.
+            ValueError: The file has other content.
+            pyarrow.ArrowException: The file is damaged.
         """
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -87,16 +91,18 @@ class EncodedSequences:
         if buffer.slice(0, 6).to_pybytes() != b"ARROW1":
             raise ValueError("its beginning is not that of an Arrow file")
         reader = pa.ipc.open_file(pa.BufferReader(buffer))
-        names, fields = reader.schema.names, list(reader.schema)
+        names = reader.schema.names
+        fields = list(reader.schema)
         _check_columns(fields, time)
         chunks = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         if not chunks:
             raise ValueError("no client in it")
         for chunk in chunks:
-            chunk.validate(full=True)  # lists that end outside their values; the values themselves are not looked at
+            chunk.validate(full=True)  # finds lists that end outside their values
         values = {f.name: [c.column(f.name).values for c in chunks] for f in fields[1:]}
         lengths = [torch.from_numpy(np.diff(c.column(time).offsets.to_numpy()).astype(np.int64)) for c in chunks]
-        dtypes, storage = {f.name: _DTYPES[f.type.value_type] for f in fields[1:]}, _as_int32(buffer)
+        dtypes = {f.name: _DTYPES[f.type.value_type] for f in fields[1:]}
+        storage = _as_int32(buffer)
         return cls(
             client=names[0],
             client_ids=pa.chunked_array([c.column(0) for c in chunks], fields[0].type),
@@ -113,14 +119,18 @@ class EncodedSequences:
         )
 
     def to(self, device: torch.device | str) -> EncodedSequences:
-        """The same sequences with all events on a device; the index stays on the host, where views are drawn."""
+        """Copy all events to a device. The index stays on the host, where views are drawn."""
         return replace(self, _storage=self._storage.to(device))
 
     def in_memory(self) -> EncodedSequences:
-        """The same sequences read into memory as a whole, each column in one piece, where they were mapped from a file."""
-        pieces, origins, at = [], {}, 0
-        for name in sorted(self._origins, key=lambda n: -self._dtypes[n].itemsize):  # so that each lies aligned
-            values, step = self._storage.view(self._dtypes[name]), self._dtypes[name].itemsize // 4
+        """Read all sequences into memory, with each column in one chunk."""
+        pieces: list[Tensor] = []
+        origins: dict[str, Tensor] = {}
+        at = 0
+        # Large types first, so that all columns are aligned.
+        for name in sorted(self._origins, key=lambda n: -self._dtypes[n].itemsize):
+            values = self._storage.view(self._dtypes[name])
+            step = self._dtypes[name].itemsize // 4
             runs = zip(self._origins[name].tolist(), self._sizes.tolist(), strict=True)
             pieces += [values[origin : origin + size].view(torch.int32) for origin, size in runs]
             origins[name] = torch.tensor([at // step])
@@ -138,7 +148,7 @@ class EncodedSequences:
         )
 
     def subset(self, clients: Tensor) -> EncodedSequences:
-        """Only these clients (positions, int64), in this order; the events are shared, not copied."""
+        """Select clients (positions, int64), in this order. The events are shared, not copied."""
         return replace(
             self,
             client_ids=self.client_ids.take(pa.array(clients.numpy())),
@@ -148,13 +158,17 @@ class EncodedSequences:
         )
 
     def gather(self, clients: Tensor, starts: Tensor, lengths: Tensor, events: Tensor | None = None) -> SequenceBatch:
-        """A batch of S views, drawn with one index where they lie in one chunk of the file, one a column otherwise, and one `take` a column.
+        """Gather a batch of S views.
 
         Args:
-            clients: (S,) int64, positions of clients; a client may come several times.
-            starts: (S,) int64, first event of each run, counted within its client.
-            lengths: (S,) int64, events of each view.
-            events: (sum of lengths,) int64, where the views are no runs: the place of each event within its client.
+            clients: (S,) int64, positions of clients, possibly repeated.
+            starts: (S,) int64, the first event of each view within its client.
+            lengths: (S,) int64, number of events of each view.
+            events: (sum of lengths,) int64, the events of views that are not contiguous: the
+                position of each event within its client.
+
+        Returns:
+            The batch, on the device of the events.
         """
         offsets = _offsets(lengths)
         taken = self._take(self._storage, (self.time, *self.columns), clients, starts, offsets, events)
@@ -162,11 +176,14 @@ class EncodedSequences:
         return SequenceBatch({n: taken[n] for n in self.columns}, taken[self.time], on_device, lengths)
 
     def times(self, clients: Tensor) -> Tensor:
-        """(E,) int64, microseconds, on the host: the times of all events of these clients, client after client."""
+        """Return the times of all events of these clients, client by client.
+
+        (E,) int64 on the host.
+        """
         return self.values(self.time, clients)
 
     def values(self, name: str, clients: Tensor) -> Tensor:
-        """(E,) on the host: a column, or the times, of all events of these clients, client after client."""
+        """Return a column of all events of these clients, client by client: (E,) on the host."""
         starts = torch.zeros_like(clients)
         return self._take(self._on_host, (name,), clients, starts, _offsets(self.lengths[clients]), None)[name]
 
@@ -179,34 +196,38 @@ class EncodedSequences:
         offsets: Tensor,
         events: Tensor | None,
     ) -> dict[str, Tensor]:
-        device, total = storage.device, int(offsets[-1])
+        device = storage.device
+        total = int(offsets[-1])
         which = torch.repeat_interleave(
             torch.arange(len(clients), device=device), to_device_async(offsets.diff(), device), output_size=total
         )
         if events is None:
-            begin, within = self._start[clients] + starts - offsets[:-1], torch.arange(total, device=device)
+            begin = self._start[clients] + starts - offsets[:-1]
+            within = torch.arange(total, device=device)
         else:
-            begin, within = self._start[clients], to_device_async(events, device)
+            begin = self._start[clients]
+            within = to_device_async(events, device)
 
-        def places(begins: Tensor) -> Tensor:
+        def indices(begins: Tensor) -> Tensor:
             return to_device_async(begins, device).index_select(0, which).add_(within)
 
         chunk = self._chunk[clients]
-        if len(chunk) and bool((chunk == chunk[0]).all()):  # then one index does for all columns
-            index, origins = places(begin), {name: int(self._origins[name][chunk[0]]) for name in names}
+        if len(chunk) and bool((chunk == chunk[0]).all()):  # one index is enough for all columns
+            index = indices(begin)
+            origins = {name: int(self._origins[name][chunk[0]]) for name in names}
             return {n: storage.view(self._dtypes[n])[origins[n] :].index_select(0, index) for n in names}
         return {
-            n: storage.view(self._dtypes[n]).index_select(0, places(self._origins[n][chunk] + begin)) for n in names
+            n: storage.view(self._dtypes[n]).index_select(0, indices(self._origins[n][chunk] + begin)) for n in names
         }
 
-    def whole(self, clients: Tensor, *, most: int) -> SequenceBatch:
-        """The last `most` events of each of these clients, or all where there are fewer."""
-        lengths = self.lengths[clients].clamp(max=most)
+    def gather_last(self, clients: Tensor, *, max_events: int) -> SequenceBatch:
+        """Gather the last events of each of these clients, at most `max_events`."""
+        lengths = self.lengths[clients].clamp(max=max_events)
         return self.gather(clients, self.lengths[clients] - lengths, lengths)
 
 
 def _check_columns(fields: list[pa.Field], time: str) -> None:
-    """A `ValueError` where these are not a client and lists of codes, numbers and one of times."""
+    """Raise a `ValueError` unless these are a client, and lists of codes, numbers and times."""
     kinds = {f.name: f.type.value_type if pa.types.is_list(f.type) else None for f in fields[1:]}
     if kinds.get(time) != pa.int64() or any(k not in (pa.int32(), pa.float32()) for n, k in kinds.items() if n != time):
         raise ValueError("other columns than seqmel writes")
@@ -219,7 +240,7 @@ def _offsets(lengths: Tensor) -> Tensor:
 
 
 def write_sequences(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write what `encode` yields to an Arrow IPC file, batch by batch."""
+    """Write the output of `encode` to an Arrow IPC file, batch by batch."""
     with pa.OSFile(str(path), "wb") as sink:
         _write(sink, batches)
 
@@ -234,14 +255,18 @@ def _write(sink: pa.NativeFile, batches: Iterable[pa.RecordBatch]) -> None:
 
 
 def _as_int32(buffer: pa.Buffer) -> Tensor:
-    """The buffer itself, not a copy; up to the last whole int64, since what follows the values is the file's footer."""
+    """View a buffer as int32 without a copy.
+
+    Bytes after the last whole int64 belong to the footer.
+    """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nothing here writes
+        # The tensor is never written to.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(np.frombuffer(buffer, dtype=np.int32, count=buffer.size // 8 * 2))
 
 
 def _origin(values: pa.Array, buffer: pa.Buffer, dtype: torch.dtype) -> int:
-    """Where a column's values begin in the file, in elements of their own size."""
+    """Return where the values of a column begin in the file, in elements of their own size."""
     data = values.buffers()[1]
     address = data.address if data is not None and data.size else buffer.address
     return int((address - buffer.address) // dtype.itemsize + values.offset)

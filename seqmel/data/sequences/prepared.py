@@ -1,9 +1,10 @@
-"""Prepared sequences on disk: a folder with the encoded sequences, and the schema and vocabulary they were encoded with.
+"""Prepared sequences: a folder with encoded sequences, and the schema and vocabulary of the
+encoding.
 
-prepared.json      format, the version of seqmel, number of clients and events
-schema.json        which column is what
+prepared.json      format, version of seqmel, numbers of clients and events
+schema.json        role of each column
 vocabulary.json    category codes and numeric scales
-sequences.arrow    one row a client, list columns; memory-mapped where it is used
+sequences.arrow    one row per client, list columns, memory-mapped on use
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _MARK = "prepared.json"
 
 @dataclass(frozen=True)
 class PreparedSequences:
-    """Encoded sequences with the schema and vocabulary that they were encoded with.
+    """Encoded sequences with their schema and vocabulary.
 
     Example:
         >>> import seqmel
@@ -48,7 +49,7 @@ class PreparedSequences:
 
 
 def is_prepared(events: Any) -> bool:
-    """Whether this names a folder of prepared sequences rather than events."""
+    """Return whether this is a folder of prepared sequences rather than events."""
     try:
         return (Path(events) / _MARK).is_file()
     except (TypeError, OSError, ValueError):
@@ -58,7 +59,10 @@ def is_prepared(events: Any) -> bool:
 def write_prepared(
     folder: Path, batches: Iterable[pa.RecordBatch], *, schema: EventSchema, vocabulary: Vocabulary
 ) -> None:
-    """Write a folder of prepared sequences; `prepared.json` comes last, so that without it nothing is whole."""
+    """Write a folder of prepared sequences.
+
+    `prepared.json` is written last and marks it complete.
+    """
     from seqmel.core.version import __version__
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,17 +82,20 @@ def write_prepared(
 
 
 def open_prepared(path: str | Path, *, vocabulary: Vocabulary | None = None) -> PreparedSequences:
-    """Open a folder that `write_prepared` wrote.
+    """Open a folder of prepared sequences.
 
     Args:
-        path: the folder.
-        vocabulary: that of the model that is to see the sequences; any where None.
+        path: The folder.
+        vocabulary: The vocabulary of the model that will read the sequences. None accepts any.
+
+    Returns:
+        The sequences, memory-mapped.
 
     Raises:
-        InputError: a file is missing or damaged, or the format is a newer one.
-        ModelError: the sequences were prepared with another vocabulary.
+        InputError: A file is missing or damaged, or the format is newer than this version.
+        ModelError: The sequences were prepared with another vocabulary.
     """
-    prepared = _opened(Path(path))
+    prepared = _open(Path(path))
     if vocabulary is not None and prepared.vocabulary.fingerprint() != vocabulary.fingerprint():
         raise ModelError(
             f"The sequences in {path} were prepared with another vocabulary than the model's."
@@ -97,7 +104,7 @@ def open_prepared(path: str | Path, *, vocabulary: Vocabulary | None = None) -> 
     return prepared
 
 
-def _opened(folder: Path) -> PreparedSequences:
+def _open(folder: Path) -> PreparedSequences:
     try:
         mark = parse_json((folder / _MARK).read_bytes())
         if mark["format"] > FORMAT:
@@ -113,7 +120,7 @@ def _opened(folder: Path) -> PreparedSequences:
             mark["clients"], mark["events"],
         ):  # fmt: skip
             raise ValueError("sequences.arrow is not the one that was written with the other files")
-    except MemoryError:  # Arrow's is an ArrowException too
+    except MemoryError:  # Arrow's MemoryError is an ArrowException too
         raise
     except (OSError, ValueError, KeyError, TypeError, ValidationError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:

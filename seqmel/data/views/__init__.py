@@ -1,4 +1,4 @@
-"""Views of clients: the parts of their sequences between which the contrastive objective learns to recognise a client.
+"""Views of clients: the parts of their sequences that the training objective compares.
 
 See `seqmel.data.views.base`.
 """
@@ -37,4 +37,4 @@ VIEWS: dict[str, Callable[..., ViewSampler]] = {
     "random_slices": RandomSlices,
     "time_windows": TimeWindows,
 }
-"""Name in the config -> the views; the options of the config are its arguments."""
+"""Name in the config -> view sampler. The options of the config are its arguments."""

@@ -1,11 +1,12 @@
-"""What all views share: how many and how long they are, and the modifiers.
+"""Base class of all view samplers: the number and length of views, and modifiers.
 
-A client of n events gives views of min(min_length, ceil(n / 2)) to min(max_length, n) events, so that a short client gives
-different parts of its sequence and not K times the whole. Of equal views of one client one is kept: an identical pair
-would teach nothing. A client with fewer than two events has no two different parts and is not trained on.
+A client of n events gives views of min(min_length, ceil(n / 2)) to min(max_length, n) events. So a
+short client gives different parts of its sequence rather than K copies of it. Equal views of a
+client are merged, because an identical pair teaches nothing. A client with fewer than two events
+has no two different parts and is not trained on.
 
-Drawn for a whole batch at once, on the host and from a generator that is passed in; only the gather that follows runs
-where the events lie.
+Views are drawn for a whole batch on the host, from a given generator. Only the gather runs on the
+device of the events.
 """
 
 from __future__ import annotations
@@ -25,14 +26,16 @@ __all__ = ["ViewSampler"]
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSampler(ABC):
-    """Draws views of clients.
+    """Draws views of clients, see the rules on lengths in `seqmel.data.views.base`.
 
     Attributes:
-        count: K, views a client; fewer where some would be equal.
-        min_length, max_length: events a view; see the module's text for clients with fewer.
-        event_dropout: share of a view's events that are left out at random; one always stays.
-        day_dropout: share of a view's days of which all events are left out; one always stays.
-        shuffle: mix the order of a view's events once it is cut; what stays of their order is said at `shuffled`.
+        count: K, number of views per client. There are fewer if some would be equal.
+        min_length: Minimum number of events per view. Short clients have shorter views.
+        max_length: Maximum number of events per view.
+        event_dropout: Probability that an event of a view is dropped. One always stays.
+        day_dropout: Probability that a day of a view is dropped with all its events. One always
+            stays.
+        shuffle: Whether to shuffle the events of a view after it is cut, see `shuffled`.
     """
 
     count: int = 5
@@ -43,16 +46,16 @@ class ViewSampler(ABC):
     shuffle: bool = False
 
     by_time: ClassVar[bool] = False
-    """Whether the times of the events decide what a view is."""
+    """Whether the times of the events determine the views."""
 
     @property
     def needs_times(self) -> bool:
-        """Whether `draw` has to be given the times of the events."""
+        """Whether `draw` needs the times of the events."""
         return self.by_time or self.day_dropout > 0
 
     @staticmethod
     def eligible(lengths: Tensor) -> Tensor:
-        """(N,) bool: the clients that have two different parts."""
+        """Return (N,) bool, the clients with two different parts."""
         return lengths >= 2
 
     def draw(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None = None) -> Views:
@@ -61,27 +64,30 @@ class ViewSampler(ABC):
         Args:
             clients: (B,) int64, positions of the clients in the set, all different.
             lengths: (B,) int64, their numbers of events, each at least 1.
-            generator: the source of randomness, on the CPU.
-            times: (sum of lengths,) int64, microseconds, the times of all their events, client after client; where
-                `needs_times`.
+            generator: The source of randomness, on the CPU.
+            times: (sum of lengths,) int64, microseconds, the times of all their events, client by
+                client. Required if `needs_times`.
+
+        Returns:
+            The views.
         """
         assert times is not None or not self.needs_times, "these views are drawn by time"
         views = self.choose(clients, lengths, generator, times)
         if self.day_dropout and times is not None:
-            views = drop_days(views, clients, lengths, times, share=self.day_dropout, generator=generator)
+            views = drop_days(views, clients, lengths, times, probability=self.day_dropout, generator=generator)
         if self.event_dropout:
-            views = drop_events(views, share=self.event_dropout, generator=generator)
+            views = drop_events(views, probability=self.event_dropout, generator=generator)
         views = distinct(views)
         return shuffled(views, generator) if self.shuffle else views
 
     @abstractmethod
     def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
-        """The views before they are modified; the arguments are those of `draw`."""
+        """Choose the views before they are modified. The arguments are those of `draw`."""
 
     def shortest(self, lengths: Tensor) -> Tensor:
-        """The fewest events of a view of clients of these lengths."""
+        """Return the minimum number of events of a view of clients of these lengths."""
         return torch.minimum(torch.full_like(lengths, self.min_length), (lengths + 1) // 2)
 
     def longest(self, lengths: Tensor) -> Tensor:
-        """The most events of a view of clients of these lengths."""
+        """Return the maximum number of events of a view of clients of these lengths."""
         return lengths.clamp(max=self.max_length)

@@ -1,4 +1,4 @@
-"""Calendar windows: what a client did in one day, one week or one month."""
+"""Calendar windows: the events of a client in one day, one week or one month."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import torch
 from torch import Tensor
 
 from seqmel.data.views.base import ViewSampler
-from seqmel.data.views.drawn_views import DAY_US, Views, random_rank, spread
+from seqmel.data.views.drawn_views import DAY_US, Views, random_rank, segment_positions
 
 __all__ = ["CalendarWindows"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalendarWindows(ViewSampler):
-    """K different days, weeks (from Monday) or months of each client, drawn from those in which it has events, in UTC.
+    """K different days, weeks (from Monday) or months of each client, among those with events, in
+    UTC.
 
-    Those with too few events (see `ViewSampler`) are drawn only where a client would have fewer than two views; of one with
-    more than max_length events the first are taken. A client whose events all lie in one gives one view only: it has no
-    positive then, and is a negative for others.
+    Windows with too few events (see `ViewSampler`) are drawn only if a client would have fewer than
+    two views otherwise. A window with more than max_length events is truncated to its first ones. A
+    client with all events in one window gives one view, which has no positive and is only a
+    negative of others.
 
     Attributes:
         unit: "day", "week" or "month".
@@ -30,15 +32,15 @@ class CalendarWindows(ViewSampler):
     by_time: ClassVar[bool] = True
 
     def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
-        """Runs of events."""
-        assert times is not None, "draw() sees to it"
-        which, within = spread(lengths)
+        """Choose contiguous events."""
+        assert times is not None, "draw() checks it"
+        which, within = segment_positions(lengths)
         period = self._period(times)
         opens = (within == 0) | (period != period.roll(1))
         owner, start = which[opens], within[opens]
         length = torch.diff(opens.nonzero()[:, 0], append=torch.tensor([len(times)]))
         enough = length >= self.shortest(lengths)[owner]
-        rank = _long_ones_first(owner, enough, len(lengths), generator)
+        rank = _rank_long_first(owner, enough, len(lengths), generator)
         chosen = (rank < self.count) & (enough | (rank < 2))
         return Views(clients[owner[chosen]], start[chosen], length[chosen].clamp(max=self.max_length))
 
@@ -47,11 +49,12 @@ class CalendarWindows(ViewSampler):
             months = times.numpy().astype("datetime64[us]").astype("datetime64[M]").astype("int64")
             return torch.from_numpy(months)
         days = times.div(DAY_US, rounding_mode="floor")
-        return days if self.unit == "day" else (days + 3).div(7, rounding_mode="floor")  # 1970-01-01 was a Thursday
+        # 1970-01-01 was a Thursday.
+        return days if self.unit == "day" else (days + 3).div(7, rounding_mode="floor")
 
 
-def _long_ones_first(owner: Tensor, enough: Tensor, owners: int, generator: torch.Generator) -> Tensor:
-    """A random rank within each owner's windows, in which those with enough events come before the others."""
+def _rank_long_first(owner: Tensor, enough: Tensor, owners: int, generator: torch.Generator) -> Tensor:
+    """Return a random rank among each owner's windows. Those with enough events come first."""
     halves = owner * 2 + (~enough).long()
     sizes = torch.bincount(halves, minlength=2 * owners)
     order = torch.argsort(halves, stable=True)

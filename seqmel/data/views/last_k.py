@@ -1,4 +1,4 @@
-"""The last k events: views that all end with the client's last event and begin at different ones."""
+"""The last k events: all views end with the client's last event and begin at different ones."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ __all__ = ["LastK"]
 
 @dataclass(frozen=True, kw_only=True)
 class LastK(ViewSampler):
-    """K times the last k events of each client, k drawn uniformly from the lengths that are allowed.
+    """The last k events of each client, K times, with k drawn uniformly from the allowed lengths.
 
-    Of one length there is one view, so the options refuse min_length = max_length unless a dropout tells the views apart.
+    There is one view per length. So the options refuse min_length = max_length unless a dropout
+    makes the views differ.
     """
 
     def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
-        """Runs of events."""
+        """Choose contiguous events."""
         n = lengths.repeat_interleave(self.count)
         shortest = self.shortest(n)
         drawn = torch.rand(len(n), generator=generator, dtype=torch.float64)

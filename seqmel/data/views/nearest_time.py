@@ -1,4 +1,4 @@
-"""Nearest in time: the events that lie nearest to a random moment, however densely they lie there."""
+"""Nearest in time: the events nearest to a random time, however dense they are."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ __all__ = ["NearestTime"]
 
 @dataclass(frozen=True, kw_only=True)
 class NearestTime(ViewSampler):
-    """K times the events of each client that are nearest to a moment, which is drawn uniformly from what its events span.
+    """The events of each client that are nearest to a time, K times.
 
-    How many is drawn uniformly from the lengths that are allowed. Random slices begin the more often at a time, the more
-    events lie there; these come from busy and quiet times alike. Of events that are equally near the earlier is taken.
+    The time is drawn uniformly from the span of the client's events, the number of events uniformly
+    from the allowed lengths. Random slices prefer times with many events. These views come from
+    busy and quiet times alike. Of two equally near events the earlier one is taken.
     """
 
     by_time: ClassVar[bool] = True
 
     def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
-        """Runs of events."""
-        assert times is not None, "draw() sees to it"
+        """Choose contiguous events."""
+        assert times is not None, "draw() checks it"
         n = lengths.repeat_interleave(self.count)
         begin = (lengths.cumsum(0) - lengths).repeat_interleave(self.count)
         drawn = torch.rand((2, len(n)), generator=generator, dtype=torch.float64)
@@ -34,10 +35,13 @@ class NearestTime(ViewSampler):
         length = shortest + (drawn[0] * (self.longest(n) - shortest + 1)).long()
         first = times[begin]
         moment = first + (drawn[1] * (times[begin + n - 1] - first + 1)).long()
-        low, high = torch.zeros_like(n), n - length  # the nearest events are a run: where it begins, by halving
+        # The nearest events are contiguous. Bisect where they begin.
+        low = torch.zeros_like(n)
+        high = n - length
         for _ in range(int(high.max()).bit_length()):
             middle = (low + high) // 2
             later = times[begin + torch.minimum(middle + length, n - 1)] - moment < moment - times[begin + middle]
             moves = later & (low < high)
-            low, high = torch.where(moves, middle + 1, low), torch.where(moves, high, torch.minimum(high, middle))
+            high = torch.where(moves, high, torch.minimum(high, middle))
+            low = torch.where(moves, middle + 1, low)
         return Views(clients.repeat_interleave(self.count), low, length)

@@ -1,4 +1,4 @@
-"""Random disjoint samples: a client's events dealt out (MeLES, Babaev et al., arXiv 2002.08232, section 3.2)."""
+"""Random disjoint samples of events (MeLES, Babaev et al., arXiv 2002.08232, section 3.2)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import torch
 from torch import Tensor
 
 from seqmel.data.views.base import ViewSampler
-from seqmel.data.views.drawn_views import Views, random_rank, spread
+from seqmel.data.views.drawn_views import Views, random_rank, segment_positions
 
 __all__ = ["RandomDisjointSamples"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomDisjointSamples(ViewSampler):
-    """The events of each client, dealt at random into K subsets of equal size, in their order; no event is in two.
+    """The events of each client, split at random into K disjoint subsets of equal size, in their
+    order.
 
-    A client with fewer than K * min_length events is dealt into fewer subsets, but into two at least. Of a subset
-    with more than max_length events so many stay, at random.
+    A client with fewer than K * min_length events is split into fewer subsets, but at least two. A
+    subset with more than max_length events is reduced to so many at random.
     """
 
     def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
-        """Explicit events."""
+        """Choose explicit events."""
         parts = torch.minimum((lengths // self.min_length).clamp(2, self.count), lengths)
-        which, within = spread(lengths)
+        which, within = segment_positions(lengths)
         rank = random_rank(which, lengths, generator)
         view = (parts.cumsum(0) - parts)[which] + rank % parts[which]
         kept = rank // parts[which] < self.max_length

@@ -1,4 +1,4 @@
-"""Random slices: contiguous parts of a client's sequence (CoLES, Babaev et al., arXiv 2002.08232, section 3.2)."""
+"""Random slices of a client's sequence (CoLES, Babaev et al., arXiv 2002.08232, section 3.2)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["RandomSlices"]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSlices(ViewSampler):
-    """K contiguous, possibly overlapping slices of each client.
+    """K contiguous slices of each client, possibly overlapping.
 
-    A slice's length is drawn uniformly from what is allowed, then its start uniformly from what fits.
+    The length of a slice is drawn uniformly from the allowed lengths, then its start uniformly.
     """
 
     def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
-        """Runs of events."""
+        """Choose contiguous events."""
         n = lengths.repeat_interleave(self.count)
         shortest = self.shortest(n)
         drawn = torch.rand((2, len(n)), generator=generator, dtype=torch.float64)
