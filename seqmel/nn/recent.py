@@ -105,7 +105,7 @@ class Recent(nn.Module):
             batch: whose events they are.
         """
         count = batch.offsets.diff()
-        place = batch.places()
+        place = batch.positions()
         age = count.index_select(0, batch.sequence_index) - 1 - place
         weighted = [numbers, numbers * place.unsqueeze(1), numbers * _decay(age).unsqueeze(1)]
         total, placed, decayed = (segment_sum(part, batch) for part in weighted)

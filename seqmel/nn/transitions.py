@@ -49,7 +49,7 @@ class Transitions(nn.Module):
     def antisymmetric(self, batch: SequenceBatch) -> Tensor:
         """(B, slots * (slots - 1) / 2): A_ab of each sequence, which the table compresses."""
         kinds, size = self.kinds(batch), self.slots
-        inner = (batch.places() > 0).nonzero()[:, 0]
+        inner = (batch.positions() > 0).nonzero()[:, 0]
         cell = (batch.sequence_index[inner] * size + kinds[inner - 1]) * size + kinds[inner]
         counts = torch.bincount(cell, minlength=len(batch) * size * size).view(len(batch), size, size).double()
         first, second = torch.triu_indices(size, size, 1)
@@ -71,7 +71,7 @@ class Transitions(nn.Module):
         kinds = self.kinds(batch)
         before = torch.cat([kinds[:1], kinds[:-1]])
         # of a first event the pair with itself, whose row is zero
-        before = torch.where(batch.places() > 0, before, kinds)
+        before = torch.where(batch.positions() > 0, before, kinds)
         found = {"sum": segment_sum(self.table.index_select(0, before * self.slots + kinds), batch)}
         some = batch.offsets.diff() > 0
         ends = {"first": batch.offsets[:-1].clamp(max=batch.events - 1), "final": (batch.offsets[1:] - 1).clamp(min=0)}
