@@ -3,6 +3,7 @@
 python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores after the install
 python3 bootstrap.py test      the tests; with those of Spark where there is a Java
 python3 bootstrap.py check     lint, format and types, as CI runs them
+python3 bootstrap.py docs      the documentation site, strictly, into build/site
 python3 bootstrap.py audit     whether a known vulnerability is in what is installed; asks PyPI
 """
 
@@ -24,6 +25,7 @@ TASKS = {
     "demo": [["-m", "seqmel", "demo", "--overwrite"]],
     "test": [["-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]],
     "check": [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]],
+    "docs": [["-m", "mkdocs", "build", "--strict", "--quiet"]],
     "audit": [["-m", "pip_audit", "--local", "--progress-spinner", "off"]],
 }
 
@@ -63,7 +65,7 @@ def main() -> None:
         )
     if len(sys.argv) != 2 or sys.argv[1] not in TASKS:
         sys.exit(f"usage: python3 bootstrap.py {' | '.join(TASKS)}")
-    extra = "" if sys.argv[1] == "demo" else "[dev]"
+    extra = {"demo": "", "docs": "[docs]"}.get(sys.argv[1], "[dev]")
     if sys.argv[1] == "test" and has_java():
         extra = "[dev,spark]"
     elif sys.argv[1] == "test":

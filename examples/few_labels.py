@@ -2,7 +2,7 @@
 
     python examples/few_labels.py
 
-With so few labels the encoder stays as it is and only the heads are learnt; docs/guide.md says from how many on that changes.
+With so few labels the encoder stays as it is and only the heads are learnt; docs/how-to/finetune.md says from how many on that changes.
 """
 
 from __future__ import annotations

@@ -6,46 +6,80 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import typer
 
-from seqmel.cli.main import main
+from seqmel.cli.main import app, main
 from seqmel.demo.generator import generate_card_data
 
 ROOT = Path(__file__).parents[1]
 
 
-def python_blocks(document: str, passage: str = "") -> list[str]:
-    """The Python blocks of a document, or of the passage under one of its headings."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    if passage:
-        text = text.split(f"## {passage}\n", 1)[1].split("\n## ", 1)[0]
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+def python_blocks(page: str) -> list[str]:
+    """The Python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+PAGES = ("README.md", "docs/index.md", "docs/get-started.md", "docs/how-to/scikit-learn.md")
+WRITTEN = sorted(p for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("document", "passage"), [("README.md", ""), ("docs/guide.md", "In scikit-learn")])
-def test_the_python_of_a_document_runs_from_top_to_bottom(
-    document: str, passage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs_from_top_to_bottom(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = generate_card_data(40, seed=1)
     pq.write_table(data.events, tmp_path / "events.parquet")
     pq.write_table(data.clients, tmp_path / "clients.parquet")
     monkeypatch.chdir(tmp_path)
-    blocks = python_blocks(document, passage)
+    blocks = python_blocks(page)
     assert blocks
     names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, document, "exec"), names)
+        exec(compile(block, page, "exec"), names)
     assert (tmp_path / "model").exists() or (tmp_path / "gru-model").exists()
+
+
+def test_every_page_with_python_is_run() -> None:
+    with_python = {str(p.relative_to(ROOT)) for p in WRITTEN if "```python" in p.read_text(encoding="utf-8")}
+    assert with_python == set(PAGES)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_and_flags_of_a_page_exist(page: Path) -> None:
+    group: Any = typer.main.get_command(app)
+    for command, flags in commands_on(page.read_text(encoding="utf-8")):
+        assert command in group.commands, f"{page.name}: seqmel {command}"
+        known = {name for parameter in group.commands[command].params for name in parameter.opts}
+        assert set(flags) <= known | {"--help"}, f"{page.name}: seqmel {command} {set(flags) - known}"
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    generated = {"commands.md", "configuration.md"}
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http:", "https:", "mailto:")) and Path(target).name not in generated:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def commands_on(text: str) -> list[tuple[str, list[str]]]:
+    """The command and the flags of each indented line `    seqmel ...`; a line that ends in \\ goes on."""
+    found = []
+    for line in re.findall(r"^    (?:\S+ -m )?seqmel ((?:.*\\\n)*.*)$", text, re.MULTILINE):
+        words = line.replace("\\\n", " ").split()
+        found.append((words[0], [word.split("=")[0] for word in words[1:] if re.match(r"--[a-z]", word)]))
+    return found
 
 
 @pytest.mark.slow
 def test_the_commands_at_the_top_of_the_readme_run_as_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ", 1)[0]
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## What it reaches")[0]
     commands = re.findall(r"^    seqmel (.*)$", text, re.MULTILINE)
     commands += re.findall(r"`seqmel ((?:finetune|predict)\s.*?)`", text, re.DOTALL)
     assert [command.split()[0] for command in commands] == ["train", "embed", "evaluate", "finetune", "predict"]

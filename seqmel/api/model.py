@@ -64,7 +64,7 @@ class Model(Artefact):
         statistics: how the training events were distributed; None in a model of format 1.
         folder: where it lies; None while it is in memory only.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -159,7 +159,7 @@ class Model(Artefact):
             ModelError: `state` with a Transformer, or a state of another model.
             OutputError: the output exists, or cannot be written.
 
-        Example:
+        Examples:
             >>> import seqmel
             >>> data = seqmel.generate_card_data(20)
             >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -214,7 +214,7 @@ class Model(Artefact):
             ModelError: the model has not been fine-tuned.
             ConfigError, InputError, OutputError: see `embed`.
 
-        Example:
+        Examples:
             >>> import seqmel
             >>> data = seqmel.generate_card_data(20)
             >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -263,7 +263,7 @@ class Model(Artefact):
         Raises:
             SeqmelError: see `seqmel.finetune`.
 
-        Example:
+        Examples:
             >>> import seqmel
             >>> data = seqmel.generate_card_data(20)
             >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -309,7 +309,7 @@ class Model(Artefact):
         Raises:
             SeqmelError: labels or events that cannot be read or have too few clients in common; an option out of range.
 
-        Example:
+        Examples:
             >>> import seqmel
             >>> data = seqmel.generate_card_data(20)
             >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -348,7 +348,7 @@ class Model(Artefact):
         Raises:
             OutputError: something is there, or it cannot be written.
 
-        Example:
+        Examples:
             >>> import seqmel
             >>> data = seqmel.generate_card_data(20)
             >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -378,7 +378,7 @@ class Model(Artefact):
             ModelError: an encoder or pooling that ONNX has no counterpart for, or the package onnx is not installed.
             OutputError: the output exists or cannot be written.
 
-        Example:
+        Examples:
             >>> import seqmel
             >>> data = seqmel.generate_card_data(20)
             >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -439,7 +439,7 @@ def load(model: AnyModel) -> Model:
     Raises:
         ModelError: no model there, a file missing or changed, or a newer format.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -488,7 +488,7 @@ def train(
         TrainingError: too few clients, or a training that diverges.
         OutputError: the output exists, or cannot be written.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, "model", encoder="gru", embedding_dim=8, epochs=1, batch_size=8, device="cpu")
@@ -549,7 +549,7 @@ def finetune(
         TrainingError: a training that diverges.
         OutputError: the output exists, or cannot be written.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

@@ -44,6 +44,7 @@ for command in (
 ):  # in the order of the help
     app.command(cls=CommandWithOldFlags)(with_threads(command))
 app.command()(commands.methods)
+app.command()(commands.config)
 app.command()(commands.version)
 
 

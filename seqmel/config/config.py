@@ -46,7 +46,7 @@ LABELLED: tuple[str, ...] = tuple(
 class Config(Options):
     """Everything that decides a training, besides the events themselves.
 
-    Example:
+    Examples:
         >>> from seqmel import Config
         >>> config = Config.from_dict({"encoder": "gru", "training": {"epochs": 3}})
         >>> config.encoder.hidden_size, config.training.epochs

@@ -33,7 +33,7 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
         ConfigError: no such file, not YAML, an option that is unknown or out of range, or a loss of a library that is not
             installed or does not have it.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> config = seqmel.read_config(None, ["encoder=gru", "encoder.hidden_size=64"], seed=1)
         >>> config.encoder.hidden_size, config.seed

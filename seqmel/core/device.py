@@ -107,7 +107,7 @@ def with_own_defaults(function: Callable[P, R]) -> Callable[P, R]:
     The weights of a model are float32; new tensors of a program that works in float64 would not fit them. What a generator
     yields is computed under these defaults too, and the program has its own again between two values.
 
-    Example:
+    Examples:
         >>> torch.set_default_dtype(torch.float64)
         >>> with_own_defaults(torch.zeros)(1).dtype
         torch.float32

@@ -80,7 +80,7 @@ class EventSchema(BaseModel):
             mean something only together with their kind (`value` by `parameter`).
         left_out: column -> why the model does not see it.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> schema = seqmel.infer_schema(seqmel.open_events(seqmel.generate_card_data(3).events))
         >>> schema.client, schema.time, schema.categorical, schema.numeric

@@ -96,7 +96,7 @@ class TimeScale(_Data):
 class Vocabulary(_Data):
     """All that was fitted on the training events.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

@@ -86,7 +86,7 @@ class CardData:
         events: one row per transaction.
         clients: one row per client: its id and its labels.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(clients=3)
         >>> data.clients.num_rows, data.events.column_names[:2]
@@ -117,7 +117,7 @@ def generate_card_data(clients: int = 3000, *, seed: int = 0) -> CardData:
     Raises:
         ConfigError: fewer than one client.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(clients=3, seed=0)
         >>> data.clients.column_names

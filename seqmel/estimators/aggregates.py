@@ -55,7 +55,7 @@ class AggregateFeatures(SequenceTransformer):
         feature_descriptions_: name of each column -> what it means.
         schema_: which column is what.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> events = seqmel.EventSequences.read(seqmel.generate_card_data(5).events)
         >>> seqmel.AggregateFeatures().fit_transform(events).shape[0]

@@ -78,7 +78,7 @@ class SequenceEmbedder(SequenceTransformer):
         history_: one row an epoch of the last fit.
         feature_names_in_, n_features_in_: the columns of the X that was fitted on, where it has names.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> events = seqmel.EventSequences.read(seqmel.generate_card_data(20).events)
         >>> embedder = seqmel.SequenceEmbedder(encoder="gru", embedding_dim=8, epochs=1, batch_size=8, random_state=0)

@@ -52,7 +52,7 @@ class EventSequences:
         texts: list columns, of CSV only: the text of columns of the table of which the values do not give it back (1.50, True),
             for a model that knows such a column as a category.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> events = seqmel.EventSequences.read(seqmel.generate_card_data(5).events)
         >>> len(events), len(events[:2]), events.client

@@ -307,7 +307,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         classes_: the classes; of several targets a list.
         history_: one row an epoch.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> events = seqmel.EventSequences.read(data.events)
@@ -350,7 +350,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
     """Predict quantities of clients from their events; parameters and attributes as of `SequenceClassifier`.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> events = seqmel.EventSequences.read(data.events)

@@ -65,7 +65,7 @@ class AggregatePlan:
         weekdays: whether the events span two weeks, so that a weekday is more than a date.
         order: what is computed of the order of the events; None for nothing.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> source = seqmel.open_events(seqmel.generate_card_data(3).events)
         >>> plan = seqmel.AggregatePlan.fit(source, seqmel.infer_schema(source))

@@ -134,7 +134,7 @@ def label_curve(
         ConfigError: a share out of range, and what `score` raises.
         InputError: a share that leaves fewer clients than classes, or than two; and what `score` raises.
 
-    Example:
+    Examples:
         >>> import numpy as np, pandas as pd
         >>> import seqmel
         >>> signal = pd.DataFrame({"x": np.arange(40.0)}, index=pd.Index(range(40), name="client"))
@@ -213,7 +213,7 @@ def compression_curve(
         InputError: a size that is not below that of the vectors or above the number of training clients, numbers that are
             not finite, and what `score` raises.
 
-    Example:
+    Examples:
         >>> import numpy as np, pandas as pd
         >>> import seqmel
         >>> vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 4)), index=pd.Index(range(40), name="client"))

@@ -158,7 +158,7 @@ def drift(
         ConfigError: an option out of range.
         InputError: other columns, fewer than two vectors, or numbers that are missing or infinite.
 
-    Example:
+    Examples:
         >>> import numpy as np, pandas as pd
         >>> import seqmel
         >>> random = np.random.default_rng(0)

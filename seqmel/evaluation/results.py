@@ -117,7 +117,7 @@ class Scores:
         trees: how many LightGBM grew.
         split: its kind (folds, groups or out_of_time) and what else there is to say of it.
 
-    Example:
+    Examples:
         >>> import numpy as np, pandas as pd
         >>> import seqmel
         >>> signal = pd.DataFrame({"x": np.arange(40.0)}, index=pd.Index(range(40), name="client"))

@@ -116,7 +116,7 @@ def evaluate_retrieval(
         ConfigError: an option out of range.
         InputError: fewer than four clients are left, and what `embed` raises.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

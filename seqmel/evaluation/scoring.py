@@ -70,7 +70,7 @@ def score(
             folds, a part of the split with one class, a client on both sides, or a target or feature that is not
             numeric where it has to be.
 
-    Example:
+    Examples:
         >>> import numpy as np, pandas as pd
         >>> import seqmel
         >>> signal = pd.DataFrame({"x": np.arange(40.0)}, index=pd.Index(range(40), name="client"))

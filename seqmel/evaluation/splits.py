@@ -30,7 +30,7 @@ class GroupFolds:
     Attributes:
         groups: one value a row of the labels, indexed as they are; its name says what it is in messages.
 
-    Example:
+    Examples:
         >>> import pandas as pd
         >>> import seqmel
         >>> branch = pd.Series(["north", "south", "west"] * 4, index=range(12), name="branch")
@@ -84,7 +84,7 @@ class OutOfTime:
         test_fraction: of the rows that are tested; the cut is between two values, as near to this as there is one.
         allow_client_overlap: let a client of the training part come again in the test part.
 
-    Example:
+    Examples:
         >>> import pandas as pd
         >>> import seqmel
         >>> month = pd.Series([1, 1, 2, 2, 3, 3], index=range(6), name="month")

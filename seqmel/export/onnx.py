@@ -62,7 +62,7 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
         ModelError: an encoder or pooling that has no counterpart here, or the package onnx is not installed.
         OutputError: the output exists or cannot be written.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

@@ -112,7 +112,7 @@ def embed_as_of(
     Raises:
         SeqmelError: whatever is wrong with the input or the output; no client of the moments has events.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

@@ -132,7 +132,7 @@ def embed(
         ConfigError: a share that there is not.
         InputError: events that cannot be read, or lack a column that the model was trained with.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -253,7 +253,7 @@ def embed_to_parquet(
         InputError: events that cannot be read, or lack a column that the model was trained with.
         OutputError: the output exists, or cannot be written.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

@@ -40,7 +40,7 @@ def forget(clients: Any, paths: Sequence[str | Path], *, client: str | None = No
         InputError: no ids, or a path that is neither such a file nor such a folder; before any is changed.
         SchemaError: a file in which nothing tells the client column.
 
-    Example:
+    Examples:
         >>> import pandas as pd, tempfile
         >>> from pathlib import Path
         >>> path = Path(tempfile.mkdtemp()) / "vectors.parquet"

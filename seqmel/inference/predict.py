@@ -65,7 +65,7 @@ def predict(
         ConfigError: a share that there is not.
         InputError: events that cannot be read, or lack a column that the model was trained with.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -102,7 +102,7 @@ def predict_to_parquet(
         InputError: events that cannot be read, or lack a column that the model was trained with.
         OutputError: the output exists, or cannot be written.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -139,7 +139,7 @@ def predict_as_of(
     Raises:
         SeqmelError: what `predict` and `embed_as_of` raise; a target that is named as the time column.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

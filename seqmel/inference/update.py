@@ -154,7 +154,7 @@ def update_embeddings(
         InputError: a state of another share; events that cannot be read, or are those of an earlier update and no history
             is given; ids that the state's type of id does not have.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

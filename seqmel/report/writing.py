@@ -85,7 +85,7 @@ def write_report(
         ConfigError: labels without targets, or targets without labels; clients out of range.
         OutputError: the output exists, or cannot be written.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

@@ -67,7 +67,7 @@ def prepare(
         ConfigError: an option out of range.
         OutputError: the output exists, or cannot be written.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> prepared = seqmel.prepare(seqmel.generate_card_data(3).events, "prepared")
         >>> prepared.sequences.events > 100

@@ -1,5 +1,6 @@
 """One file a command: its arguments, its help, and the one call that does the work. Nothing heavy is imported before that."""
 
+from seqmel.cli.commands.config import config
 from seqmel.cli.commands.demo import demo
 from seqmel.cli.commands.describe import describe
 from seqmel.cli.commands.drift import drift
@@ -19,6 +20,7 @@ from seqmel.cli.commands.train import train
 from seqmel.cli.commands.version import version
 
 __all__ = [
+    "config",
     "demo",
     "describe",
     "drift",

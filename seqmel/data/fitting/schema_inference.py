@@ -111,7 +111,7 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     Raises:
         SchemaError: a named column is missing, has the wrong kind or only nulls, or nothing is left to learn from.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> schema = seqmel.infer_schema(seqmel.open_events(seqmel.generate_card_data(3).events))
         >>> schema.time_unit, schema.numeric

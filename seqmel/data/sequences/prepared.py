@@ -35,7 +35,7 @@ _MARK = "prepared.json"
 class PreparedSequences:
     """Encoded sequences with their schema and vocabulary.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(3)
         >>> prepared = seqmel.prepare(data.events, "prepared")

@@ -105,7 +105,7 @@ def open_events(
         InputError: There is nothing, it cannot be read, or it has no rows and `empty` is False.
         SchemaError: List columns do not fit together.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> source = seqmel.open_events(seqmel.generate_card_data(3).events)
         >>> list(source.columns)[:2]

@@ -82,7 +82,7 @@ def read_labels(
         SchemaError: no such column, or the target is neither text nor boolean nor a number.
         InputError: not readable, no label at all, a client without an id, or a client (and moment) with two labels.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> gender = seqmel.read_labels(seqmel.generate_card_data(3).clients, "gender")
         >>> gender.index.name, gender.name
@@ -240,7 +240,7 @@ def read_embeddings(
         SchemaError: no such column, or one that holds no numbers.
         InputError: not readable, no rows, vectors of different lengths, a client without an id, or a client twice.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

@@ -59,7 +59,7 @@ def prepare_spark(
         SeqmelError: what `seqmel.prepare` raises.
         ConfigError: pyspark or Java is missing.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> seqmel.generate_card_data(3).write("card")
         >>> len(seqmel.prepare_spark("card/events.parquet", "prepared").sequences)
@@ -111,7 +111,7 @@ def embed_spark(
     Raises:
         InputError: events that cannot be read, or lack a column that the model was trained with.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
@@ -159,7 +159,7 @@ def embed_spark_to_parquet(
     Raises:
         ConfigError: int8 or binary without scales, which all vectors together would have to say.
 
-    Example:
+    Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")

@@ -33,7 +33,7 @@ class BarlowTwinsLoss(MetricLoss):
     Shapes:
         embeddings (N, D) of any length, not normalised; clients (N,) int64, the client of each embedding; the loss is a scalar.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from seqmel.losses import BarlowTwinsLoss
         >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)

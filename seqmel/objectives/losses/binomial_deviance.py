@@ -39,7 +39,7 @@ class BinomialDevianceLoss(MetricLoss):
     Shapes:
         embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the loss is a scalar.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from seqmel.losses import BinomialDevianceLoss
         >>> from seqmel.miners import HardNegatives

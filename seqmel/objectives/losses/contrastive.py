@@ -36,7 +36,7 @@ class ContrastiveLoss(GrowingMargin):
     Shapes:
         embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the loss is a scalar.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from seqmel.losses import ContrastiveLoss
         >>> from seqmel.miners import HardNegatives

@@ -30,7 +30,7 @@ class LiftedStructureLoss(GrowingMargin):
     Shapes:
         embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from seqmel.losses import LiftedStructureLoss
         >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)

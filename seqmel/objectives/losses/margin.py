@@ -34,7 +34,7 @@ class MarginLoss(GrowingMargin):
     Shapes:
         embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the loss is a scalar.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from seqmel.losses import MarginLoss
         >>> from seqmel.miners import HardNegatives

@@ -34,7 +34,7 @@ class NPairLoss(MetricLoss):
     Shapes:
         embeddings (N, D) of any length, not normalised; clients (N,) int64, the client of each embedding; the loss is a scalar.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from seqmel.losses import NPairLoss
         >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)

@@ -31,7 +31,7 @@ class TripletLoss(GrowingMargin):
     Shapes:
         embeddings (N, D) unit vectors; T `Triplets` from a miner; the loss is a scalar.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from seqmel.losses import TripletLoss
         >>> from seqmel.miners import BatchAll

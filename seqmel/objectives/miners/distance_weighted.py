@@ -36,7 +36,7 @@ class DistanceWeighted(PairMiner):
     Shapes:
         mine((N, D) unit vectors, (N,) int64 client of each) gives two `Pairs`: all positives, and the chosen negatives.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from seqmel.miners import DistanceWeighted
         >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)

@@ -23,7 +23,7 @@ class SemiHard(TripletMiner):
     Shapes:
         mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from seqmel.miners import SemiHard
         >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)

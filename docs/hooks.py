@@ -1,0 +1,68 @@
+"""Pages of the site that are generated from the code: every command and every option."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from seqmel.cli.main import app
+from seqmel.config.reference import options
+
+__all__ = ["on_files"]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages to those that are written by hand."""
+    pages = {"reference/commands.md": _commands(), "reference/configuration.md": _configuration()}
+    for name, text in pages.items():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def _commands() -> str:
+    group: Any = typer.main.get_command(app)
+    parts = ["# Commands\n", "Every command ends with exit code 0 when it is done, and with 2 and one line"]
+    parts += ["on standard error where the input is wrong.\n"]
+    for name, command in group.commands.items():
+        if command.hidden:
+            continue
+        usage = " ".join(_name(p) for p in command.params if _is_argument(p)) + " [OPTIONS]"
+        parts += [f"\n## {name}\n", command.help or "", f"\n```text\nseqmel {name} {usage}\n```\n"]
+        parts += ["| argument or option | default | meaning |", "|---|---|---|"]
+        parts += [_row(p) for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
+    return "\n".join(parts) + "\n"
+
+
+def _configuration() -> str:
+    parts = [
+        "# Configuration\n",
+        "As `--set SECTION.OPTION=VALUE` or in a YAML file; `seqmel config` prints the same.\n",
+    ]
+    section = None
+    for option in options():
+        if option.path.split(".")[0] != section:
+            section = option.path.split(".")[0]
+            parts += [f"\n## {section}\n", "| option | of | default | meaning |", "|---|---|---|---|"]
+        line = option.line.replace("|", "\\|")
+        parts.append(f"| `{option.path}` | {option.method or ''} | `{option.default}` | {line} |")
+    return "\n".join(parts) + "\n"
+
+
+def _is_argument(parameter: Any) -> bool:
+    return bool(parameter.param_type_name == "argument")
+
+
+def _name(parameter: Any) -> str:
+    return (parameter.name or "").upper() if _is_argument(parameter) else ", ".join(parameter.opts)
+
+
+def _row(parameter: Any) -> str:
+    text = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
+    return f"| `{_name(parameter)}` | {_shown(parameter.default)} | {text} |"
+
+
+def _shown(default: Any) -> str:
+    return "" if default in (None, False, (), []) or callable(default) else f"`{default}`"
