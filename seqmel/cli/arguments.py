@@ -24,6 +24,7 @@ __all__ = [
     "Devices",
     "Engine",
     "Events",
+    "LabelsClient",
     "Log",
     "Overwrite",
     "Precision",
@@ -41,30 +42,38 @@ __all__ = [
     "with_threads",
 ]
 
-Events = Annotated[str, typer.Argument(help="Events: a Parquet or CSV file, a folder, a glob; or prepared sequences.")]
-Client = Annotated[str | None, typer.Option(help="The client column. Recognised by its name otherwise.")]
-Time = Annotated[str | None, typer.Option(help="The time column. Recognised by its name otherwise.")]
-TimeFormat = Annotated[
-    str | None, typer.Option(help="How times are written, where text is not ISO 8601: %d.%m.%Y %H:%M.")
+Events = Annotated[
+    str, typer.Argument(help="Events: a Parquet or CSV file, a folder, a glob pattern; or prepared sequences.")
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file with options.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="One option: events.hidden_size=512. Repeatable.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-Seed = Annotated[int | None, typer.Option(help="The same seed gives the same model.")]
-Precision = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run; start one if there is none.")]
-Log = Annotated[Path | None, typer.Option("--log", help="Append what happens to this file, one JSON object a line.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Devices = Annotated[int | None, typer.Option(min=1, help="So many devices of this host share the clients.")]
+Client = Annotated[str | None, typer.Option(help="Client column of the events; recognised by its name by default.")]
+LabelsClient = Annotated[
+    str | None, typer.Option("--client", help="Client column of the labels; recognised by its name by default.")
+]
+Time = Annotated[str | None, typer.Option(help="Time column of the events; recognised by its name by default.")]
+TimeFormat = Annotated[
+    str | None, typer.Option(help="Format of times in text that is not ISO 8601, such as %d.%m.%Y %H:%M.")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with options; see seqmel config.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Set one option: event_encoder.hidden_size=512. Repeatable.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed; the same seed gives the same model.")]
+Precision = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue an interrupted run; start a new one if there is none.")
+]
+Log = Annotated[Path | None, typer.Option("--log", help="Append a log to this file: one JSON object per line.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Devices = Annotated[int | None, typer.Option(min=1, help="Number of local devices to shard the clients across.")]
 AsOf = Annotated[
     str | None,
-    typer.Option(help="A moment, or a table of clients and moments: only the events before it are looked at."),
+    typer.Option(help="Use only events before this time: a date, or a table of clients and times."),
 ]
 Shard = Annotated[
-    str | None, typer.Option(help="Only the clients of one share, by their ids: 3/8 is the third of eight.")
+    str | None, typer.Option(help="Only one shard of the clients, by a hash of their ids: 3/8 is the third of eight.")
 ]
-
-Engine = Annotated[str, typer.Option(help="duckdb, on this machine; or spark, for events that outgrow it.")]
+Engine = Annotated[str, typer.Option(help="duckdb, on this machine; or spark, for events that do not fit on it.")]
 
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with; the usable cores otherwise.")]
 

@@ -201,6 +201,18 @@ class Config(Options):
         return most
 
     @property
+    def resources(self) -> dict[str, Any]:
+        """What reading events may use, as keywords of `open_events`; every reader takes them from here."""
+        return {"memory_limit": self.preparation.memory_limit, "threads": self.preparation.threads}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """All keywords of `open_events` for events that no model knows yet: columns and resources."""
+        schema = self.schema
+        columns = {"client": schema.client, "time": schema.time, "skip": schema.skips, "categories": schema.categories}
+        return columns | self.resources
+
+    @property
     def compares(self) -> bool:
         """Whether a part of the objective compares clients by `loss` and `miner`; without one these do nothing."""
         return any(isinstance(part, CoLESOptions) for part in self.objective)

@@ -128,7 +128,7 @@ def evaluate_retrieval(
     if min_events is None:
         min_events = max(2, model.config.training.min_events) if parts == "views" else _LEAST_EVENTS
     _check(clients, parts, min_events, at, seed)
-    known = None if trained_on is None else _client_texts(trained_on, model.schema.client)
+    known = None if trained_on is None else _client_texts(trained_on, model)
     drawn = _Drawn(clients)
     counts = {"short": 0, "known": 0, "clients": 0, "events": 0}
     random = torch.Generator().manual_seed(seed)
@@ -290,12 +290,13 @@ def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device
     return vectors
 
 
-def _client_texts(events: Events, client: str) -> pa.Array:
+def _client_texts(events: Events, model: Model) -> pa.Array:
     """The ids of the clients of some events, as text, so that 12 and "12" are one."""
     if is_prepared(events):
         ids = open_prepared(events).sequences.client_ids
     else:
-        source = open_events(events, client=client)
+        client = model.schema.client
+        source = open_events(events, client=client, **model.config.resources)
         source.require(client, "The model was trained with that column.")
         ids = source.stream(f"SELECT client FROM ({source.clients_sql(client)})", 65_536).read_all()[0]
     return ids.cast(pa.string()).combine_chunks()

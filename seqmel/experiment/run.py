@@ -238,16 +238,8 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
     if not is_prepared(folder):
         prepare(events, folder, config=config, overwrite=True, progress=progress)
     if plan.aggregates and not all(_aggregates_file(output, name, baseline).is_file() for baseline in BASELINES):
-        columns, limit = config.schema, config.preparation.memory_limit
-        source = open_events(
-            events,
-            client=columns.client,
-            time=columns.time,
-            skip=columns.skips,
-            categories=columns.categories,
-            memory_limit=limit,
-        )
-        for baseline, features in aggregate_sets(source, infer_schema(source, columns)).items():
+        source = open_events(events, **config.reading)
+        for baseline, features in aggregate_sets(source, infer_schema(source, config.schema)).items():
             with atomic_write(_aggregates_file(output, name, baseline)) as partial:
                 features.to_parquet(partial)
 

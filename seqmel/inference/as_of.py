@@ -67,14 +67,14 @@ class Moments:
         return Moments(self.table.take(rows), self.time_us[rows], self.label)
 
 
-def read_moments(moments: Events, schema: EventSchema) -> Moments:
+def read_moments(moments: Events, schema: EventSchema, **resources: Any) -> Moments:
     """Read a table of clients and moments: columns named as the client and time columns of the events, others ignored.
 
     Raises:
         SchemaError: a column is missing, or the time column is of another kind than the events'.
         InputError: not readable, no rows, or a client or moment is null or not to be understood.
     """
-    source = open_events(moments, client=schema.client)
+    source = open_events(moments, client=schema.client, **resources)
     rows_schema = EventSchema(
         client=schema.client, time=schema.time, time_unit=schema.time_unit, time_format=schema.time_format
     )
@@ -147,7 +147,9 @@ def vectors_as_of(
         model, events, moments, output, shard, device, progress: see `embed_as_of`.
     """
     one = _one_moment(moments, model.schema)
-    wanted = read_moments(moments if one is None else _every_client(model, events, one), model.schema)
+    wanted = read_moments(
+        moments if one is None else _every_client(model, events, one), model.schema, **model.config.resources
+    )
     if shard is not None:
         wanted = wanted.take(places_in_shard(wanted.table.column(0), shard))
     placed = resolve_device(device)
@@ -190,7 +192,7 @@ def _every_client(model: Model, events: Events, moment: dt.datetime | int) -> pa
     if is_prepared(events):
         ids = open_prepared(events).sequences.client_ids
     else:
-        source = open_events(events, client=client)
+        source = open_events(events, client=client, **model.config.resources)
         source.require(client, "The model was trained with that column; name the columns as they were then.")
         ids = source.stream(f"SELECT client FROM ({source.clients_sql(client)}) ORDER BY first", _ROWS).read_all()[0]
     kind = pa.int64() if isinstance(moment, int) else pa.timestamp("us")

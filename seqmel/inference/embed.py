@@ -213,7 +213,6 @@ def open_events_for(
         temp_folder: where to sort what memory does not hold.
         empty: no rows are no error.
     """
-    options = model.config.preparation
     return open_events(
         events,
         client=model.schema.client,
@@ -221,8 +220,7 @@ def open_events_for(
         skip=model.schema.skips,
         empty=empty,
         categories=model.vocabulary.categorical,
-        memory_limit=options.memory_limit,
-        threads=options.threads,
+        **model.config.resources,
         temp_folder=temp_folder,
     )
 

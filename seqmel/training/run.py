@@ -91,8 +91,7 @@ def _prepare_into(folder: Path, events: Events, config: Config, model: Model | N
         time=model.schema.time if model else config.schema.time,
         skip=model.schema.skips if model else config.schema.skips,
         categories=model.vocabulary.categorical if model else config.schema.categories,
-        memory_limit=options.memory_limit,
-        threads=options.threads,
+        **config.resources,
         temp_folder=folder / "sorting",
     )
     for note in source.notes:

@@ -46,7 +46,7 @@ def described(
 def test_counts_roles_and_reasons_are_shown(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
     table = EVENTS.append_column("country", pa.array(["NO"] * len(EVENTS)))
     text, facts = described(table)
-    assert f"{len(EVENTS)} events of 10 clients (one row an event)" in " ".join(text.split())
+    assert f"{len(EVENTS)} events of 10 clients (one row per event)" in " ".join(text.split())
     assert all(word in text for word in ("mcc", "categorical", "amount", "numeric", "country", "left out", "constant"))
     assert (facts["events"], facts["clients"]) == (len(EVENTS), 10)
     assert facts["columns"]["mcc"]["distinct"] == 6
@@ -90,7 +90,7 @@ def test_the_first_and_the_last_day_are_shown_where_the_time_has_a_date(
 def test_nested_events_are_described_like_flat_ones(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:
     _, flat = described(EVENTS)
     text, found = described(nested(EVENTS, "client_id"))
-    assert "one row a client, list columns" in " ".join(text.split())
+    assert "one row per client, list columns" in " ".join(text.split())
     assert found | {"nested": False} == flat
 
 

@@ -44,7 +44,7 @@ def test_vectors_of_other_models_are_not_compared(tmp_path: Path) -> None:
     a, b = written(tmp_path, "a", model="0a"), written(tmp_path, "b", model="0b")
     done = CliRunner().invoke(app, ["drift", str(a), str(b)])
     assert isinstance(done.exception, InputError)
-    assert f"{a} (0a) and {b} (0b). Their dimensions have nothing in common" in str(done.exception)
+    assert f"{a} (0a) and {b} (0b). Their dimensions cannot be compared" in str(done.exception)
 
 
 def test_a_glob_of_vectors_of_several_models_is_not_compared(tmp_path: Path) -> None:

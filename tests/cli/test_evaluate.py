@@ -14,7 +14,7 @@ import pytest
 from small import card_events
 
 from seqmel.cli import main as command_line
-from seqmel.cli.demo import DEMO_OPTIONS
+from seqmel.cli.commands.demo import DEMO_OPTIONS
 from seqmel.config import Config
 
 

@@ -46,7 +46,7 @@ def test_a_model_is_fine_tuned_and_predicts(run: Run, model_folder: Path) -> Non
     )  # fmt: skip
     assert (
         code,
-        out.startswith("model in m2 (2 clients held out: validation loss "),
+        out.startswith("model in m2 (validation on 2 clients: validation loss "),
         "next: seqmel predict m2 events.parquet" in out,
     ) == (0, True, True)
     code, out, _ = run("predict", "m2", "events.parquet", "-o", "scores.parquet", "--device", "cpu")
@@ -78,8 +78,8 @@ def test_without_a_model_it_starts_from_scratch(run: Run) -> None:
          ["is the client column of labels.parquet. Name another with --weight."]),
         (["nothing", "events.parquet", "labels.parquet", "--target", "odd"], ["No model folder at nothing"]),
         (["events.parquet", "events.parquet", "labels.parquet", "--target", "odd"], ["No model folder at"]),
-        (["events.parquet", "labels.parquet", "--target", "odd"], ["wants MODEL EVENTS LABELS", "add --from-scratch"]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--from-scratch"], ["wants EVENTS LABELS"]),
+        (["events.parquet", "labels.parquet", "--target", "odd"], ["expects MODEL EVENTS LABELS", "add --from-scratch"]),
+        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--from-scratch"], ["expects EVENTS LABELS"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--unfreeze", "heads"],
          ["finetuning.unfreeze cannot be 'heads'", "Did you mean 'head'"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--set", "training.epochs=3"],

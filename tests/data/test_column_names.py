@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from small import nested, tiny_config
 
-from seqmel.cli.describe import describe_source
 from seqmel.core.errors import SchemaError
 from seqmel.data.encoding.event_encoding import encode
+from seqmel.data.fitting.description import describe_source
 from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.reading import open_events

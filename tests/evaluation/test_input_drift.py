@@ -173,4 +173,4 @@ def test_a_model_without_statistics_says_what_to_do(
     folder = Path(__file__).parents[1] / "formats" / "model_1"
     assert load_model(folder).statistics is None
     assert run(monkeypatch, folder, folder / "events.parquet") == 2
-    assert "has model format 1, which keeps nothing of the training's values" in capsys.readouterr().err
+    assert "has model format 1, which has no statistics of the training events" in capsys.readouterr().err

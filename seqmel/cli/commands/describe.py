@@ -1,15 +1,23 @@
-"""`seqmel describe`: what would be learned from."""
+"""`seqmel describe`: what a model would learn from, for people and as JSON."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqmel.cli.arguments import Client, ConfigFile, Events, Settings, Time, TimeFormat, read_options
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from seqmel.data.schema import EventSchema
+
 __all__ = ["describe"]
+
+_EPOCH = datetime(1970, 1, 1)
 
 
 def describe(
@@ -19,11 +27,98 @@ def describe(
     time_format: TimeFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the same as JSON to this file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the description to this JSON file.")] = None,
 ) -> None:
-    """Show what would be learned from: columns, lengths, gaps."""
-    from seqmel.cli.describe import describe_events
+    """Show what a model would learn from: columns and their roles, sequence lengths, gaps between events."""
+    checked = read_options(config, settings, client=client, time=time, time_format=time_format)
+    import json
 
-    describe_events(
-        events, read_options(config, settings, client=client, time=time, time_format=time_format), json_file
+    from rich.console import Console
+    from rich.markup import escape
+
+    from seqmel.core.atomic_files import atomic_write, check_not_input
+    from seqmel.data.fitting.description import describe_source
+    from seqmel.data.fitting.schema_inference import explain_schema
+    from seqmel.data.sources.reading import open_events
+
+    check_not_input(json_file, events)
+    source = open_events(events, **checked.reading)
+    schema, reasons = explain_schema(source, checked.schema)
+    facts = describe_source(source, schema)
+    for column, why in reasons.items():
+        facts["columns"][column]["why"] = why
+    if json_file is not None:
+        with atomic_write(json_file) as partial:
+            partial.write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
+    console = Console(highlight=False, width=max(100, Console().width))
+    layout = "one row per client, list columns" if source.nested else "one row per event"
+    console.print(
+        f"[bold]{escape(source.label)}[/]: {facts['events']:,} events of {facts['clients']:,} clients ({layout})",
+        soft_wrap=True,
     )
+    console.print(_spread("events per client", facts["events_a_client"], lambda x: f"{x:,.0f}"))
+    for note in source.notes:
+        console.print(escape(note), soft_wrap=True)
+    if facts["gap_seconds"]:
+        console.print(_spread("gap between events", facts["gap_seconds"], _duration))
+    console.print(f"time: {schema.time} ({schema.time_kind}), {_period(schema, facts['from_us'], facts['to_us'])}")
+    console.print(_table(schema, facts))
+
+
+def _period(schema: EventSchema, first_us: int, last_us: int) -> str:
+    """From when to when, as dates where the time is no plain count, so that a wrong unit is seen."""
+    long = _duration((last_us - first_us) / 1e6)
+    try:
+        first, last = (_EPOCH + timedelta(microseconds=us) for us in (first_us, last_us))
+    except OverflowError:
+        return f"{long} from first to last, beyond the years 1 to 9999: is that the right column and unit?"
+    shown = "%Y-%m-%d" if last - first >= timedelta(days=2) else "%Y-%m-%d %H:%M"
+    counted = "" if schema.time_unit == "timestamp" else ", counted from 1970-01-01"
+    odd = "; before 1970 or after 2100: is that right?" if first.year < 1970 or last.year >= 2100 else ""
+    return f"{first:{shown}} to {last:{shown}} ({long}{counted}){odd}"
+
+
+def _share(part: float) -> str:
+    return f"{part:.0%}" if part >= 0.01 else f"{part:.1%}" if part >= 0.001 else "<0.1%"
+
+
+def _spread(name: str, quantiles: dict[str, float], show: Any) -> str:
+    low, q1, middle, q3, p95, high = (show(v) for v in quantiles.values())
+    return f"{name}: median {middle}, middle half {q1} to {q3}, 95 % up to {p95}, range {low} to {high}"
+
+
+def _spread_of_numbers(q: dict[str, float]) -> str:
+    low, q1, middle, q3, _, high = (f"{v:,.0f}" if 1e5 <= abs(v) < 1e15 else f"{v:,.6g}" for v in q.values())
+    return f"median {middle}, middle half {q1} to {q3}, range {low} to {high}"
+
+
+def _duration(seconds: float) -> str:
+    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {name}"
+    return f"{seconds:,.0f} s"
+
+
+def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("column", "is", "contents", "why", box=None, header_style="bold", pad_edge=False)
+    ids = facts["client_ids"]
+    first = ", ".join(repr(client) if isinstance(client, str) else str(client) for client in ids["first"])
+    table.add_row(escape(schema.client), "client", escape(f"{ids['type']}, such as {first}"))
+    table.add_row(escape(schema.time), "time", schema.time_kind)
+    for column, about in facts["columns"].items():
+        nulls = f"; {about['nulls']:,} nulls" if about["nulls"] else ""
+        if about["role"] == "numeric":
+            within = f" within {schema.numeric_by[column]}" if column in schema.numeric_by else ""
+            q = about["quantiles"]
+            words = _spread_of_numbers(q) if q else "no finite value"
+            table.add_row(escape(column), f"numeric{within}", words + nulls, escape(about["why"]))
+        else:
+            common = ", ".join(f"{escape(v)} ({_share(n / facts['events'])})" for v, n in about["commonest"].items())
+            values = f"{about['distinct']:,} values: {common}{nulls}"
+            table.add_row(escape(column), "categorical", values, escape(about["why"]))
+    for column, why in schema.left_out.items():
+        table.add_row(escape(column), "[dim]left out[/]", f"[dim]{escape(why)}[/]")
+    return table

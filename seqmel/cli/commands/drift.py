@@ -1,59 +1,165 @@
-"""`seqmel drift`: the vectors of two periods, or the events of today and of the training."""
+"""`seqmel drift`: embeddings of two periods compared, or events compared with those of the training. Needs no labels."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seqmel.cli.arguments import Client, not_given
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from seqmel.evaluation.drift import Drift
+    from seqmel.evaluation.input_drift import InputDrift
 
 __all__ = ["drift"]
 
 
 def drift(
     reference: Annotated[
-        str, typer.Argument(help="A file of embeddings: what they were. Or a model folder: what it was trained on.")
+        str, typer.Argument(help="The earlier embeddings; or a model folder, to compare with its training events.")
     ],
     current: Annotated[
-        str, typer.Argument(help="A file of embeddings of the same model: what they are. Or, with a model, events.")
+        str, typer.Argument(help="The current embeddings, of the same model; or events, with a model folder.")
     ],
     client: Client = None,
-    bins: Annotated[int | None, typer.Option(help="Bins of the reference embeddings for the PSI: 10.")] = None,
-    psi_threshold: Annotated[float, typer.Option(help="From which PSI on a dimension or a column has moved.")] = 0.25,
+    bins: Annotated[int | None, typer.Option(help="Embeddings: number of bins for the PSI (default 10).")] = None,
+    psi_threshold: Annotated[
+        float, typer.Option(help="A dimension or column with at least this PSI has drifted.")
+    ] = 0.25,
     alpha: Annotated[
-        float | None, typer.Option(help="At or below which p-value of the MMD the embeddings have moved: 0.01.")
+        float | None, typer.Option(help="Embeddings: significance level of the MMD test (default 0.01).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the sample and the permutations of the MMD: 0.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Embeddings: seed of the sample and permutations of the MMD test (default 0).")
+    ] = None,
     unseen_threshold: Annotated[
-        float | None, typer.Option(help="From which rise of the share of unseen values on a column has moved: 0.05.")
+        float | None,
+        typer.Option(
+            help="Events: a column has drifted if its fraction of unseen values rises by this (default 0.05)."
+        ),
     ] = None,
-    fail_on_drift: Annotated[
-        bool, typer.Option("--fail-on-drift", help="End with exit code 1 where there is drift.")
-    ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="Exit with code 1 if there is drift.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this JSON file.")] = None,
 ) -> None:
-    """Compare the embeddings of two periods (PSI, MMD), or events with those that a model was trained on (PSI, unseen values)."""
-    from seqmel.cli.drift import compare_embeddings, compare_events, is_model
-    from seqmel.evaluation.drift import Drift
-    from seqmel.evaluation.input_drift import InputDrift
-
+    """Compare embeddings of two periods (PSI, MMD), or events with those of the training (PSI, unseen values)."""
     found: Drift | InputDrift
-    if is_model(reference):
+    if (Path(reference) / "config.json").is_file():
         not_given("a model and events", client=client, bins=bins, alpha=alpha, seed=seed)
-        found = compare_events(
-            reference,
-            current,
-            psi=psi_threshold,
-            unseen=0.05 if unseen_threshold is None else unseen_threshold,
-            json_file=json_file,
-        )
+        unseen = 0.05 if unseen_threshold is None else unseen_threshold
+        found = _compare_events(reference, current, psi_threshold, unseen, json_file)
     else:
         not_given("two files of embeddings", unseen_threshold=unseen_threshold)
-        found = compare_embeddings(
-            reference, current, client=client, bins=10 if bins is None else bins, psi=psi_threshold,
-            p_value=0.01 if alpha is None else alpha, seed=seed or 0, json_file=json_file,
+        found = _compare_embeddings(
+            reference, current, client=client, bins=10 if bins is None else bins, psi_threshold=psi_threshold,
+            alpha=0.01 if alpha is None else alpha, seed=seed or 0, json_file=json_file,
         )  # fmt: skip
     if found.drifted and fail_on_drift:
         raise typer.Exit(1)
+
+
+def _compare_events(
+    model: str, events: str, psi_threshold: float, unseen_threshold: float, json_file: Path | None
+) -> InputDrift:
+    """Print how far each column has drifted since the training, and the verdict."""
+    from seqmel.core.atomic_files import check_not_input
+    from seqmel.core.errors import ModelError
+    from seqmel.evaluation.input_drift import input_drift
+    from seqmel.inference.embed import sequence_chunks
+    from seqmel.model import load_model
+
+    check_not_input(json_file, model, events)
+    loaded = load_model(model)
+    if loaded.statistics is None:
+        raise ModelError(
+            f"{model} has model format 1, which has no statistics of the training events. Train it again, or"
+            " compare embeddings: seqmel drift REFERENCE.parquet CURRENT.parquet"
+        )
+    _, chunks = sequence_chunks(loaded, events)
+    found = input_drift(loaded.statistics, chunks, psi_threshold=psi_threshold, unseen_threshold=unseen_threshold)
+    console = _written(found, json_file)
+    console.print(
+        f"{found.events[0]:,} events of {found.clients[0]:,} clients in training, {found.events[1]:,} of"
+        f" {found.clients[1]:,} now. Without drift, the largest PSI is below {found.psi_by_chance:.3f} in 99 % of cases."
+    )
+    console.print(found.verdict, markup=False)
+    return found
+
+
+def _compare_embeddings(
+    reference: str,
+    current: str,
+    *,
+    client: str | None,
+    bins: int,
+    psi_threshold: float,
+    alpha: float,
+    seed: int,
+    json_file: Path | None,
+) -> Drift:
+    """Print the dimensions that drifted most, and the verdict."""
+    from seqmel.core.atomic_files import check_not_input
+    from seqmel.core.errors import InputError, shown
+    from seqmel.data.sources.reading import event_files
+    from seqmel.data.tables.labels import client_of_embeddings, read_embeddings
+    from seqmel.data.tables.vector_files import models_of
+    from seqmel.evaluation.drift import drift as embedding_drift
+
+    check_not_input(json_file, reference, current)
+    dtypes = [_dtype(path) for path in (reference, current)]
+    if dtypes[0] != dtypes[1]:
+        raise InputError(
+            f"{reference} has dtype {dtypes[0]} and {current} has {dtypes[1]}: rounding alone would look like drift."
+            " Write both with the same --dtype."
+        )
+    models = {path: models_of(event_files(path)) for path in (reference, current)}
+    if len(set().union(*models.values())) > 1:
+        words = " and ".join(f"{path} ({shown(sorted(found)) or 'unknown'})" for path, found in models.items())
+        raise InputError(
+            f"The embeddings come from different models: {words}. Their dimensions cannot be compared; embed both"
+            " with the same model."
+        )
+    likely = client_of_embeddings(reference)
+    vectors = [read_embeddings(path, client=client, likely=likely) for path in (reference, current)]
+    found = embedding_drift(*vectors, bins=bins, psi_threshold=psi_threshold, alpha=alpha, seed=seed)
+    console = _written(found, json_file)
+    sides = " and ".join(f"{len(side):,}" for side in vectors)
+    console.print(
+        f"The same {found.current:,} clients on both sides, of {sides}."
+        if found.by_client
+        else f"Different clients on the two sides, {sides}: a difference may be one of clients."
+    )
+    console.print(
+        f"{found.reference:,} reference and {found.current:,} current embeddings; MMD on {found.sampled[0]:,} and"
+        f" {found.sampled[1]:,} of them. Without drift, the largest PSI is below {found.psi_by_chance:.3f} in 99 % of cases."
+    )
+    console.print(found.verdict)
+    return found
+
+
+def _written(found: Drift | InputDrift, json_file: Path | None) -> Console:
+    """Print the table, and write the results as JSON if asked; returns the console for what follows."""
+    import json
+
+    from rich.console import Console
+
+    from seqmel.core.atomic_files import atomic_write
+
+    if json_file is not None:
+        with atomic_write(json_file) as partial:
+            partial.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(found.table())
+    return console
+
+
+def _dtype(path: str) -> str:
+    """The dtype of a file of embeddings; "float" for those without scales."""
+    from seqmel.data.sources.reading import event_files
+    from seqmel.data.tables.vector_files import scales_of
+
+    scales = scales_of(event_files(path), path)
+    return "float" if scales is None else scales.number_type

@@ -1,78 +1,356 @@
-"""`seqmel evaluate`: what vectors are worth to LightGBM."""
+"""`seqmel evaluate`: embeddings, hand-crafted aggregates and both, scored on the same clients and folds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from seqmel.cli.arguments import Client, ConfigFile, Settings, Time, TimeFormat, not_given, one_of, read_options
+from seqmel.cli.arguments import (
+    ConfigFile,
+    LabelsClient,
+    Settings,
+    Time,
+    TimeFormat,
+    not_given,
+    one_of,
+    read_options,
+)
+from seqmel.core.errors import ConfigError
 
-__all__ = ["evaluate"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from seqmel.config import Config
+    from seqmel.core.progress import Progress
+    from seqmel.data.schema import EventSchema
+    from seqmel.data.tables.number_types import NumberType
+    from seqmel.evaluation.curves import Curve
+    from seqmel.evaluation.results import Scores
+    from seqmel.evaluation.scoring import Task
+    from seqmel.evaluation.splits import Split
+    from seqmel.inference.as_of import Moments
+
+__all__ = ["evaluate", "feature_sets", "print_scores"]
 
 
 def evaluate(
-    labels: Annotated[str, typer.Argument(help="A table with one row a client: Parquet or CSV.")],
-    target: Annotated[list[str], typer.Option(help="The column to predict. Repeatable.")],
-    embeddings: Annotated[
-        list[str] | None, typer.Option(help="A file of embeddings, or NAME=FILE. Repeatable.")
-    ] = None,
-    events: Annotated[str | None, typer.Option(help="Events, for the hand-crafted baseline.")] = None,
-    client: Client = None,
+    labels: Annotated[str, typer.Argument(help="Table with one row per client: Parquet or CSV.")],
+    target: Annotated[list[str], typer.Option(help="Column to predict. Repeatable.")],
+    embeddings: Annotated[list[str] | None, typer.Option(help="File of embeddings, or NAME=FILE. Repeatable.")] = None,
+    events: Annotated[str | None, typer.Option(help="Events, for the baseline of hand-crafted aggregates.")] = None,
+    client: LabelsClient = None,
     time: Time = None,
     time_format: TimeFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
     task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
-    folds: Annotated[int, typer.Option(help="Folds of the cross-validation.", min=2)] = 5,
-    trees: Annotated[int, typer.Option(help="Trees of LightGBM.", min=1)] = 500,
-    seed: Annotated[int, typer.Option(help="Of the folds and of LightGBM.", min=0)] = 0,
+    folds: Annotated[int, typer.Option(help="Number of cross-validation folds.", min=2)] = 5,
+    trees: Annotated[int, typer.Option(help="Number of LightGBM trees.", min=1)] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the folds and of LightGBM.", min=0)] = 0,
     metric: Annotated[
         str | None,
-        typer.Option(help="What differences are made of: average_precision, ks, lift_at_5, brier, ... --json has all."),
+        typer.Option(help="Metric to compare by: average_precision, ks, lift_at_5, brier, ... --json has all."),
     ] = None,
     time_column: Annotated[
         str | None,
-        typer.Option(help="The column of the moments, where labels and embeddings are of clients and moments."),
+        typer.Option(help="Time column of LABELS and embeddings that have one row per client and time."),
     ] = None,
     time_split: Annotated[
-        str | None, typer.Option(help="Train on the rows that are earlier by this column of LABELS, test on the later.")
+        str | None, typer.Option(help="Split LABELS by this column: train on the earlier rows, test on the later.")
     ] = None,
     test_fraction: Annotated[
-        float | None, typer.Option(help="Share of the rows that is tested out of time: 0.3.")
+        float | None, typer.Option(help="Fraction of rows in the test part of the time split (default 0.3).")
     ] = None,
     allow_client_overlap: Annotated[
-        bool, typer.Option("--allow-client-overlap", help="Let clients of the earlier rows come in the later ones too.")
+        bool, typer.Option("--allow-client-overlap", help="Allow clients on both sides of the time split.")
     ] = False,
     group: Annotated[
-        str | None, typer.Option(help="Keep rows that are equal in this column of LABELS in one fold.")
+        str | None, typer.Option(help="Keep rows with the same value in this column of LABELS in one fold.")
     ] = None,
     label_fractions: Annotated[
-        str | None, typer.Option(help="Score with a share of the training clients labelled: 0.01,0.1,1.")
+        str | None, typer.Option(help="Label curve: fractions of the training clients to train on, such as 0.01,0.1,1.")
     ] = None,
-    dims: Annotated[str | None, typer.Option(help="Score vectors reduced to so many numbers: 16,64,full.")] = None,
+    dims: Annotated[
+        str | None, typer.Option(help="Compression curve: dimensions to reduce embeddings to, such as 16,64,full.")
+    ] = None,
     dtypes: Annotated[
-        str | None, typer.Option(help="With --dims: float32,float16,int8,binary, which is all of them.")
+        str | None, typer.Option(help="With --dims: dtypes to compare (default float32,float16,int8,binary).")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this JSON file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG file.")] = None,
 ) -> None:
-    """Score embeddings against hand-crafted aggregates."""
+    """Score embeddings against hand-crafted aggregates, with cross-validated LightGBM and linear models."""
     if time_split is None:
         not_given("folds", test_fraction=test_fraction)
     if events is None:
         not_given("embeddings alone", time=time, time_format=time_format)
     checked = read_options(config, settings, client=client, time=time, time_format=time_format)
     kind: Any = one_of("task", task, "auto", "classification", "regression")
-    from seqmel.cli.evaluate import Asked, evaluate_files, fractions_of, number_types_of, sizes_of
     from seqmel.core.progress import console_progress
 
-    asked = Asked(
-        task=kind, folds=folds, seed=seed, trees=trees, moment=time_column, out_of_time=time_split, group=group,
-        test_fraction=0.3 if test_fraction is None else test_fraction, allow_client_overlap=allow_client_overlap, fractions=fractions_of(label_fractions),
-        sizes=sizes_of(dims), number_types=number_types_of(dtypes), plot=plot, metric=metric,
+    options = _Options(
+        task=kind, folds=folds, seed=seed, trees=trees, time_column=time_column, time_split=time_split, group=group,
+        test_fraction=0.3 if test_fraction is None else test_fraction, allow_client_overlap=allow_client_overlap,
+        label_fractions=_fractions(label_fractions), dims=_dims(dims), dtypes=_dtypes(dtypes), plot=plot, metric=metric,
     )  # fmt: skip
-    evaluate_files(
-        labels, target, embeddings or [], events, checked, asked, json_file=json_file, progress=console_progress()
-    )
+    _evaluate_files(labels, target, embeddings or [], events, checked, options, json_file, console_progress())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """How features are scored: the flags of the command, parsed.
+
+    Attributes:
+        task, folds, seed, trees: see `score`.
+        time_column: the time column of labels and embeddings with one row per client and time.
+        time_split, group: the column of the labels to split by.
+        test_fraction, allow_client_overlap: see `OutOfTime`.
+        label_fractions: fractions of the training clients, for the label curve.
+        dims: dimensions of the compression curve, None for all; with `dtypes`.
+        plot: the PNG file to draw the curves to.
+        metric: see `score`.
+    """
+
+    task: Task = "auto"
+    folds: int = 5
+    seed: int = 0
+    trees: int = 500
+    time_column: str | None = None
+    time_split: str | None = None
+    group: str | None = None
+    test_fraction: float = 0.3
+    allow_client_overlap: bool = False
+    label_fractions: tuple[float, ...] = ()
+    dims: tuple[int | None, ...] = ()
+    dtypes: tuple[NumberType, ...] = ()
+    plot: Path | None = None
+    metric: str | None = None
+
+    def check(self) -> None:
+        """Raise a `ConfigError` if options do not go together, before anything is read."""
+        if self.time_split is not None and self.group is not None:
+            raise ConfigError("--time-split and --group are two ways to split. Leave one of them out.")
+        if self.allow_client_overlap and self.time_split is None:
+            raise ConfigError("--allow-client-overlap belongs to --time-split: no client is ever in two folds.")
+        if self.dtypes and not self.dims:
+            raise ConfigError("--dtypes belongs to --dims. Add --dims 16,64,full.")
+        if self.plot is not None and not (self.label_fractions or self.dims):
+            raise ConfigError("--plot draws curves. Ask for one with --label-fractions or --dims.")
+
+    def split(self, labels: str, client: str | None) -> Split | None:
+        """The split by a column of the labels; None for random folds."""
+        from seqmel.data.tables.labels import read_column
+        from seqmel.evaluation.splits import GroupFolds, OutOfTime
+
+        keys = {"client": client, "time_column": self.time_column}
+        if self.time_split is not None:
+            times = read_column(labels, self.time_split, option="--time-split", **keys)
+            return OutOfTime(times, self.test_fraction, self.allow_client_overlap)
+        if self.group is not None:
+            return GroupFolds(read_column(labels, self.group, option="--group", **keys))
+        return None
+
+
+def feature_sets(
+    embeddings: Sequence[str],
+    events: str | None,
+    config: Config,
+    progress: Progress,
+    *,
+    time_column: str | None = None,
+    likely: str | None = None,
+    rows: pd.Index[Any] | None = None,
+) -> dict[str, pd.DataFrame]:
+    """Name -> features: the aggregates of the events, each file of embeddings, and each file joined with the aggregates.
+
+    Args:
+        embeddings: paths, or name=path; by default the name is that of the file.
+        events: the source of the aggregates; None leaves them out.
+        config: columns of the events, memory limit and threads.
+        progress: where to report to.
+        time_column: the time column of embeddings with one row per client and time.
+        likely: the client column of the labels; used for the embeddings if they have it.
+        rows: the clients and times to aggregate for; None for all clients.
+    """
+    from seqmel.data.fitting.schema_inference import infer_schema
+    from seqmel.data.sources.reading import open_events
+    from seqmel.data.tables.labels import read_embeddings
+    from seqmel.evaluation.feature_sets import AGGREGATES, WITH_ORDER, aggregate_sets, with_both
+
+    found: dict[str, pd.DataFrame] = {}
+    if events is not None:
+        named = config.schema.client or _client_of(embeddings, events)
+        columns = config.schema.model_copy(update={"client": named})
+        source = open_events(events, **config.model_copy(update={"schema": columns}).reading)
+        schema = infer_schema(source, columns)
+        found = aggregate_sets(source, schema, None if rows is None else _moments(rows, schema))
+        left_out = f"; {schema.left_out_words}" if schema.left_out_words else ""
+        progress.say(
+            f"{AGGREGATES}: {found[AGGREGATES].shape[1]:,} features of {len(found[AGGREGATES]):,}"
+            f" {'clients' if rows is None else 'clients and moments'}, with order {found[WITH_ORDER].shape[1]:,}{left_out}"
+        )
+    vectors: dict[str, pd.DataFrame] = {}
+    for given in embeddings:
+        name, path = _named(given)
+        if name in found or name in vectors:
+            raise ConfigError(f"Two sets of features are called {name!r}. Give one of them as NAME={path}.")
+        vectors[name] = read_embeddings(path, client=config.schema.client, time_column=time_column, likely=likely)
+    sets = with_both(vectors, found)
+    if not sets:
+        raise ConfigError(
+            "Nothing to evaluate. Give --embeddings FILE, or --events EVENTS for the aggregates, or both."
+        )
+    return sets
+
+
+def _moments(rows: pd.Index[Any], schema: EventSchema) -> Moments:
+    """Clients and times of the labels, under the column names of the events."""
+    from seqmel.inference.as_of import read_moments
+
+    return read_moments(rows.unique().to_frame(index=False, name=[schema.client, schema.time]), schema)
+
+
+def _named(given: str) -> tuple[str, str]:
+    """Name and path of FILE or NAME=FILE."""
+    if "=" in given and not Path(given).exists():
+        name, _, path = given.partition("=")
+        return name, path
+    return Path(given).stem, given
+
+
+def _client_of(embeddings: Sequence[str], table: str) -> str | None:
+    """The client column of the embeddings, if the table has it too."""
+    from seqmel.data.tables.labels import client_of_embeddings, likely_client, named_client
+
+    if not embeddings:
+        return None
+    return likely_client(table, client_of_embeddings(_named(embeddings[0])[1], named_client(table)))
+
+
+def _evaluate_files(
+    labels: str,
+    targets: Sequence[str],
+    embeddings: Sequence[str],
+    events: str | None,
+    config: Config,
+    options: _Options,
+    json_file: Path | None,
+    progress: Progress,
+) -> None:
+    """Score every target; write the JSON and PNG files that were asked for, then print the tables."""
+    import functools
+    import json
+
+    import pandas as pd
+    from rich.console import Console
+
+    from seqmel.core.atomic_files import atomic_write, check_not_input
+    from seqmel.data.tables.labels import named_client, read_labels
+    from seqmel.evaluation.feature_sets import standard_rows
+    from seqmel.evaluation.scoring import score
+
+    options.check()
+    for written_to in (json_file, options.plot):
+        check_not_input(written_to, labels, events, *(given.partition("=")[2] or given for given in embeddings))
+    clients = config.schema.client or _client_of(embeddings, labels)
+    split = options.split(labels, clients)
+    series = [read_labels(labels, target, client=clients, time_column=options.time_column) for target in targets]
+    likely = clients or named_client(labels)
+    time_column = options.time_column
+    rows = None if time_column is None else functools.reduce(pd.Index.union, [y.index for y in series])
+    sets = feature_sets(embeddings, events, config, progress, time_column=time_column, likely=likely, rows=rows)
+    found, drawn = [], []
+    written: list[dict[str, Any]] = []
+    for y in series:
+        how: dict[str, Any] = {
+            "task": options.task, "folds": options.folds, "seed": options.seed, "trees": options.trees, "split": split,
+            "metric": options.metric,
+        }  # fmt: skip
+        probes, averages = standard_rows(sets)
+        found.append(score(y, sets, probes=probes, averages=averages, progress=progress, **how))
+        curves = _curves(y, sets, options, how, progress)
+        drawn += list(curves.values())
+        written.append(found[-1].to_json() | {name: curve.to_json() for name, curve in curves.items()})
+    if json_file is not None:
+        with atomic_write(json_file) as partial:
+            partial.write_text(json.dumps(written, indent=1), encoding="utf-8")
+    if options.plot is not None:
+        from seqmel.evaluation.picture import draw_curves
+
+        with atomic_write(options.plot) as partial:
+            draw_curves(partial, drawn)
+    print_scores(found)  # last, so that a console that fails does not lose the files
+    for curve in drawn:
+        Console(highlight=False).print(curve.table())
+
+
+def _curves(
+    y: pd.Series, sets: dict[str, pd.DataFrame], options: _Options, how: dict[str, Any], progress: Progress
+) -> dict[str, Curve]:
+    """The curves that were asked for; the compression curve is of the embeddings without the aggregates."""
+    from seqmel.data.tables.number_types import NumberType
+    from seqmel.evaluation.curves import compression_curve, label_curve
+    from seqmel.evaluation.feature_sets import few_label_probes, vectors_alone
+
+    curves = {}
+    if options.label_fractions:
+        curves["label_curve"] = label_curve(
+            y, sets, options.label_fractions, probes=few_label_probes(sets), progress=progress, **how
+        )
+    if options.dims:
+        vectors = {name: sets[name] for name in vectors_alone(sets)}
+        if not vectors:
+            raise ConfigError("--dims reduces embeddings, and there are none. Give --embeddings FILE.")
+        types = options.dtypes or get_args(NumberType)
+        curves["compression_curve"] = compression_curve(y, vectors, options.dims, types, progress=progress, **how)
+    return curves
+
+
+def _fractions(text: str | None) -> tuple[float, ...]:
+    """ "0.01,0.1,1" as numbers."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text is not None else ()
+    except ValueError:
+        raise ConfigError(f"--label-fractions cannot be {text!r}. Expected fractions such as 0.01,0.1,1.") from None
+
+
+def _dims(text: str | None) -> tuple[int | None, ...]:
+    """ "16,64,full" as numbers, None for full."""
+    try:
+        return (
+            tuple(None if part.strip() == "full" else int(part) for part in text.split(",")) if text is not None else ()
+        )
+    except ValueError:
+        raise ConfigError(f"--dims cannot be {text!r}. Expected dimensions, or full: 16,64,full.") from None
+
+
+def _dtypes(text: str | None) -> tuple[NumberType, ...]:
+    """ "float32,int8" as names."""
+    from seqmel.data.tables.number_types import check_number_types
+
+    names = tuple(part.strip() for part in text.split(",")) if text is not None else ()
+    check_number_types(names)
+    return names  # type: ignore[return-value]
+
+
+def print_scores(found: Sequence[Scores]) -> None:
+    """Print the table of each target, and the paired difference of each feature set to the aggregates."""
+    from rich.console import Console
+
+    from seqmel.evaluation.feature_sets import reference
+    from seqmel.evaluation.results import TITLES
+
+    console = Console(highlight=False)
+    for scores in found:
+        console.print(scores.table())
+        if reference(scores.matched) is not None:
+            console.print(f"  {TITLES[scores.primary]} minus that of {scores.reference}, fold by fold:")
+            for difference in scores.differences():
+                console.print(f"    {difference.features.removesuffix(f' - {scores.reference}')}: {difference}")
+        for remark in scores.remarks:
+            console.print(f"  {remark}")
+        console.print()

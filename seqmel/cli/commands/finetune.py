@@ -1,16 +1,17 @@
-"""`seqmel finetune`: labels learnt on top of a model."""
+"""`seqmel finetune`: learn labels on top of a model, or from scratch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from seqmel.cli.arguments import (
-    Client,
     ConfigFile,
     Device,
+    LabelsClient,
     Log,
     Overwrite,
     Precision,
@@ -22,6 +23,7 @@ from seqmel.cli.arguments import (
     one_of,
     read_options,
 )
+from seqmel.core.errors import ConfigError
 
 __all__ = ["finetune"]
 
@@ -31,27 +33,29 @@ def finetune(
         list[str],
         typer.Argument(
             metavar="MODEL EVENTS LABELS",
-            help="A model folder, events, and a table with one row a client. Without MODEL with --from-scratch.",
+            help="Model folder, events, and a table with one row per client. With --from-scratch without MODEL.",
         ),
     ],
-    target: Annotated[list[str], typer.Option(help="The column to predict. Repeatable: all are learnt at once.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    target: Annotated[list[str], typer.Option(help="Column to predict. Repeatable: all targets are learnt together.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
     from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Learn from the labels alone, with a new encoder.")
+        bool, typer.Option("--from-scratch", help="Train a new encoder on the labels alone.")
     ] = False,
     task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
     unfreeze: Annotated[
-        str | None, typer.Option(help="What learns: auto, head, gradual, discriminative or all.")
+        str | None, typer.Option(help="What is trained: auto, head, gradual, discriminative or all.")
     ] = None,
-    weight: Annotated[str | None, typer.Option(help="A column of the labels: how much each client counts.")] = None,
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Calibrate the probabilities.")] = False,
-    client: Client = None,
+    weight: Annotated[str | None, typer.Option(help="Column of the labels with the weight of each client.")] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Calibrate class probabilities on the validation split.")
+    ] = False,
+    client: LabelsClient = None,
     time: Time = None,
     time_format: TimeFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    epochs: Annotated[int | None, typer.Option(help="How often to go through all labelled clients.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clients a batch.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the labelled clients.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clients per batch.")] = None,
     seed: Seed = None,
     device: Device = None,
     precision: Precision = None,
@@ -59,21 +63,56 @@ def finetune(
     resume: Resume = False,
     log: Log = None,
 ) -> None:
-    """Learn labels on top of a model, or from scratch."""
-    from seqmel.cli.finetune import finetune_files
-
+    """Fine-tune a model on labels, or train one on labels from scratch."""
     flags = {
         "finetuning.unfreeze": unfreeze, "finetuning.epochs": epochs, "finetuning.batch_size": batch_size,
         "finetuning.calibrate": calibrate or None, "seed": seed, "device": device, "precision": precision,
     }  # fmt: skip
     of_events = {"time": time, "time_format": time_format} | ({"client": client} if from_scratch else {})
     checked = read_options(config, settings, **of_events, **flags)
+    kind: Any = one_of("task", task, "auto", "classification", "regression")
+    model, events, labels = _inputs(inputs, from_scratch=from_scratch)
+    from seqmel.cli.log import logged
+    from seqmel.model import load_model
+    from seqmel.training.finetuning.finetune import UNREAD
+    from seqmel.training.finetuning.finetune import finetune as run
+
+    for setting in settings or ():
+        section = setting.partition("=")[0].partition(".")[0].strip()
+        if section in UNREAD:
+            raise ConfigError(
+                f"--set {setting}: {section} is for training without labels. Fine-tuning has finetuning.* instead."
+            )
+    options = {
+        "model": model, "events": events, "labels": labels, "output": output, "targets": target, "task": kind,
+        "weight": weight, "resume": resume, "config": checked.to_dict(),
+    }  # fmt: skip
     try:
-        finetune_files(
-            inputs, target, output, from_scratch=from_scratch, settings=settings or (), config=checked,
-            task=one_of("task", task, "auto", "classification", "regression"),  # type: ignore[arg-type]
-            weight=weight, client=client, overwrite=overwrite, resume=resume, log=log,
-        )  # fmt: skip
+        with logged(log, "finetune", options) as progress:
+            run(
+                load_model(model) if model else None, events, labels, output, targets=target, task=kind,
+                weight=weight, client=client, config=checked, overwrite=overwrite, resume=resume, progress=progress,
+            )  # fmt: skip
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; nothing is lost: the same command with --resume goes on ({output}.partial)", err=True)
+        typer.echo(f"\nstopped; the same command with --resume continues ({output}.partial)", err=True)
         raise typer.Exit(130) from None
+    metrics = load_model(output).metrics
+    scores = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics["held_out"].items())
+    validation = f" (validation on {metrics['clients_held_out']:,} clients: {scores})" if scores else ""
+    typer.echo(f"model in {output}{validation}; next: seqmel predict {output} {events} -o scores.parquet")
+
+
+def _inputs(inputs: Sequence[str], *, from_scratch: bool) -> tuple[str | None, str, str]:
+    """The model folder, None from scratch, the events and the labels.
+
+    Raises:
+        ConfigError: too many or too few arguments.
+    """
+    if from_scratch and len(inputs) == 2:
+        return None, inputs[0], inputs[1]
+    if not from_scratch and len(inputs) == 3:
+        return inputs[0], inputs[1], inputs[2]
+    expected = "EVENTS LABELS with --from-scratch" if from_scratch else "MODEL EVENTS LABELS"
+    two = not from_scratch and len(inputs) == 2
+    hint = " Without a model, to train on the labels alone, add --from-scratch." if two else ""
+    raise ConfigError(f"finetune expects {expected}; found {' '.join(inputs)}.{hint}")

@@ -1,40 +1,96 @@
-"""`seqmel retrieval`: clients found again by their vectors."""
+"""`seqmel retrieval`: the client re-identification benchmark."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqmel.cli.arguments import Device, Events, device_option, one_of
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from seqmel.evaluation.retrieval import Retrieval
+
 __all__ = ["retrieval"]
+
+_SEARCHES = {
+    "views": "each of two slices of {0:,} clients among all others, as in training",
+    "halves": "the later half of {0:,} clients among the earlier halves",
+    "slices": "one of two disjoint slices of {0:,} clients among the others",
+}
+"""What is searched for; recalls of different searches cannot be compared."""
 
 
 def retrieval(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
     events: Events,
-    clients: Annotated[int, typer.Option(help="How many clients to draw at most.")] = 2_000,
+    clients: Annotated[int, typer.Option(help="Maximum number of clients, drawn at random.")] = 2_000,
     parts: Annotated[
-        str, typer.Option(help="views (slices as in training), halves (in time) or slices (random, disjoint).")
+        str,
+        typer.Option(
+            help="Two parts of each client: views (slices as in training), halves (in time) or slices (disjoint)."
+        ),
     ] = "views",
     min_events: Annotated[
         int | None, typer.Option(help="Leave out clients with fewer events; as in training for views, else 20.")
     ] = None,
     trained_on: Annotated[
-        str | None, typer.Option(help="The events that the model was trained on: their clients are left out.")
+        str | None, typer.Option(help="The training events of the model; their clients are left out.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the clients, slices, halves and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sample of clients, the splits and the intervals.")] = 0,
     device: Device = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this JSON file.")] = None,
 ) -> None:
-    """Find clients again by their vectors: recall@k, CMC, mAP, and verification at fixed false accepts."""
+    """Re-identify clients by their embeddings: recall@k, CMC, mAP, and verification at fixed false accept rates."""
     kind: Any = one_of("parts", parts, "views", "halves", "slices")
-    from seqmel.cli.retrieval import retrieve_clients
-    from seqmel.core.progress import console_progress
+    import json
 
-    retrieve_clients(
-        model, events, clients=clients, parts=kind, min_events=min_events, trained_on=trained_on, seed=seed,
-        device=device_option(device), json_file=json_file, progress=console_progress(),
+    from rich.console import Console
+
+    from seqmel.core.atomic_files import atomic_write, check_not_input
+    from seqmel.core.progress import console_progress
+    from seqmel.evaluation.retrieval import evaluate_retrieval
+    from seqmel.model import load_model
+
+    check_not_input(json_file, model, events)
+    found = evaluate_retrieval(
+        load_model(model), events, clients=clients, parts=kind, min_events=min_events, trained_on=trained_on,
+        seed=seed, device=device_option(device), progress=console_progress(),
     )  # fmt: skip
+    if json_file is not None:
+        with atomic_write(json_file) as partial:
+            partial.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_retrieval_table(found))
+    console.print(_verification_table(found))
+    console.print(
+        f"{found.clients:,} clients, two {found.parts} each ({found.too_short:,} have too few events); 95 % intervals by"
+        f" bootstrap over clients. Verification AUROC {found.verification.auroc:.4f}."
+    )
+    console.print(found.whose)
+
+
+def _retrieval_table(found: Retrieval) -> Table:
+    from rich.table import Table
+
+    scores = found.figures
+    title = f"{_SEARCHES[found.parts].format(found.clients)}; mAP {scores['map']}"
+    table = Table("k", "recall@k = CMC", "precision@k", title=title)
+    for k in [name.partition("@")[2] for name in scores if name.startswith("recall@")]:
+        table.add_row(k, str(scores[f"recall@{k}"]), str(scores[f"precision@{k}"]))
+    return table
+
+
+def _verification_table(found: Retrieval) -> Table:
+    from rich.table import Table
+
+    table = Table("target FAR", "TAR", "measured FAR", "threshold", title="same client or not")
+    for point in found.verification.points:
+        if point.threshold is None:
+            table.add_row(f"{point.far:g}", "too few clients", "", "")
+        else:
+            table.add_row(f"{point.far:g}", str(point.tar), f"{point.measured_far:.2g}", f"{point.threshold:.3f}")
+    return table

@@ -190,7 +190,7 @@ def config_for(model: Model | None, config: Config) -> Config:
         if said is not None and field in config.schema.model_fields_set:
             there = getattr(model.schema if field != "ignore" else model.config.schema, field)
             _check_equal(said, there, f"schema.{field}")
-    for name in config.model_fields_set - {*_FREE, *UNREAD, "columns"}:
+    for name in config.model_fields_set - {*_FREE, *UNREAD, "schema"}:
         _check_equal(getattr(config, name), getattr(model.config, name), name)
     return model.config.model_copy(update={name: getattr(config, name) for name in _FREE})
 

@@ -1,0 +1,68 @@
+"""What events hold: counts, lengths, gaps, and the role and contents of each column. `seqmel describe` prints it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.checking import check_events, time_sql
+from seqmel.data.sources.source import ROW, EventSource, ident, is_integer
+
+__all__ = ["describe_source"]
+
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+_COMMONEST = 3
+_IDS = 3
+
+
+def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
+    """Counts, lengths, gaps, and each column's role and contents, as JSON holds them."""
+    check_events(source, schema)
+    client, moment = ident(schema.client), time_sql(source, schema)
+    quantiles = f"quantile_disc(n, {list(_QUANTILES)})"
+    events, clients, lengths = source.row(
+        f"SELECT sum(n), count(*), {quantiles} FROM (SELECT coalesce(n, 0) AS n FROM ({source.clients_sql(schema.client)}) a"
+        f" LEFT JOIN (SELECT {client} AS counted, count(*) AS n FROM events GROUP BY 1) b ON a.client = b.counted)"
+    )
+    ids = source.rows(f"SELECT client FROM ({source.clients_sql(schema.client)}) ORDER BY first LIMIT {_IDS}")
+    kind = source.columns[schema.client]
+    low, high = source.row(f"SELECT min(t), max(t) FROM (SELECT {moment} AS t FROM events)")
+    (gaps,) = source.row(
+        f"SELECT quantile_cont(gap, {list(_QUANTILES)}) FROM (SELECT (t - lag(t) OVER (PARTITION BY c ORDER BY t, r)) / 1e6"
+        f" AS gap FROM (SELECT {client} AS c, {moment} AS t, {ROW} AS r FROM events"
+        f" WHERE hash({client}::VARCHAR) % {max(1, events // 2_000_000)} = 0)) WHERE gap IS NOT NULL"
+    )
+    return {
+        "events": events,
+        "clients": clients,
+        "nested": source.nested,
+        "from_us": low,
+        "to_us": high,
+        "events_a_client": dict(zip(map(str, _QUANTILES), lengths, strict=True)),
+        "gap_seconds": dict(zip(map(str, _QUANTILES), gaps, strict=True)) if gaps else None,
+        "client_ids": {
+            "type": "whole numbers" if is_integer(kind) else "text" if kind == "VARCHAR" else kind.lower(),
+            "first": [client for (client,) in ids],
+        },
+        "schema": schema.model_dump(mode="json"),
+        "columns": {c: _column(source, schema, c) for c in schema.features},
+    }
+
+
+def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, Any]:
+    name = ident(column)
+    if column in schema.numeric:
+        nulls, q = source.row(
+            f"SELECT count(*) FILTER ({name} IS NULL OR NOT isfinite({name}::DOUBLE)),"
+            f" quantile_cont({name}::DOUBLE, {list(_QUANTILES)}) FILTER (isfinite({name}::DOUBLE)) FROM events"
+        )
+        return {
+            "role": "numeric",
+            "nulls": nulls,
+            "quantiles": dict(zip(map(str, _QUANTILES), q, strict=True)) if q else {},
+        }
+    nulls, distinct = source.row(f"SELECT count(*) FILTER ({name} IS NULL), count(DISTINCT {name}) FROM events")
+    common = source.rows(
+        f"SELECT {name}::VARCHAR, count(*) AS n FROM events WHERE {name} IS NOT NULL GROUP BY 1 ORDER BY n DESC, 1 LIMIT {_COMMONEST}"
+    )
+    return {"role": "categorical", "nulls": nulls, "distinct": distinct, "commonest": dict(common)}
