@@ -84,7 +84,7 @@ def test_the_first_and_the_last_day_are_shown_where_the_time_has_a_date(
 ) -> None:
     table = pa.table({"client_id": [1, 1], "day": [0, 40], "seconds": [1_600_000_000, 1_700_000_000], "size": [1.0, 2]})
     assert "1970-01-01 to 1970-02-10 (40 d, counted from 1970-01-01)" in described(table, "--time", "day")[0]
-    assert "2020-09-13 to 2023-11-14 (1,157 d)" in described(table, "--time", "seconds")[0]
+    assert "2020-09-13 to 2023-11-14 (1,157 d, counted from 1970-01-01)" in described(table, "--time", "seconds")[0]
 
 
 def test_nested_events_are_described_like_flat_ones(described: Callable[..., tuple[str, dict[str, Any]]]) -> None:

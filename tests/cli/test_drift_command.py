@@ -31,7 +31,7 @@ def written(folder: Path, name: str, dtype: Type = "float32", model: str | None 
 def test_files_of_other_number_types_are_not_compared(one: Type, other: Type, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["drift", str(written(tmp_path, "a", one)), str(written(tmp_path, "b", other))])
     assert isinstance(done.exception, InputError)
-    assert "the steps alone would be drift. Write both with the same --dtype." in str(done.exception)
+    assert "rounding alone would look like drift. Write both with the same --dtype." in str(done.exception)
 
 
 @pytest.mark.parametrize(("one", "other"), [("float32", "float16"), ("int8", "int8")])
