@@ -53,7 +53,7 @@ def test_a_glob_of_vectors_of_several_models_is_not_compared(tmp_path: Path) -> 
     done = CliRunner().invoke(app, ["drift", str(tmp_path / "a-*.parquet"), str(written(tmp_path, "b"))])
     assert isinstance(done.exception, InputError)
     assert "(0a, 0b)" in str(done.exception)
-    assert "(not known)" in str(done.exception)
+    assert "(unknown)" in str(done.exception)
 
 
 @pytest.mark.parametrize("model", ["0a", None])
