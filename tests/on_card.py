@@ -25,7 +25,7 @@ from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
 from seqmel.objectives.miners import MINERS
-from seqmel.training.batches import TrainingBatches, settle
+from seqmel.training.batches import TrainingBatches, resolve_auto_options
 
 GRU = {"name": "gru", "hidden_size": 16}
 CAUSAL = {"name": "transformer", "hidden_size": 16, "heads": 2, "causal": True}
@@ -75,7 +75,7 @@ def trained(
     config: Config, held: EncodedSequences, vocabulary: Vocabulary, device: torch.device | str, card: Card | None
 ) -> dict[str, Tensor]:
     """The losses of two steps, the vectors and the figures of validation after them."""
-    config = settle(config, held)
+    config = resolve_auto_options(config, held)
     torch.manual_seed(0)
     codes = {part.name: torch.arange(len(held)) % 3 for part in config.objective if part.name in WITH_LABELS}
     encoder = SequenceEncoder(config, vocabulary)

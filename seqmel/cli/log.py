@@ -41,10 +41,10 @@ class RunLog:
         self.record("said", {"line": line})
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Task]:
+    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
         """A piece of work; it is written when it is done."""
         began = time.monotonic()
-        with self.shown.task(name, total, unit, told=told) as task:
+        with self.shown.task(name, total, unit, quiet=quiet) as task:
             counted = _Counted(task)
             yield counted
         self.record("task", {"name": name, "done": counted.done, "unit": unit, "seconds": _seconds(began)})

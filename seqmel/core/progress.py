@@ -39,7 +39,7 @@ class Progress(Protocol):
         """A line that stays."""
 
     def task(
-        self, name: str, total: int | None, unit: str, *, told: bool = False
+        self, name: str, total: int | None, unit: str, *, quiet: bool = False
     ) -> contextlib.AbstractContextManager[Task]:
         """A piece of work of `total` units, or of a size that is not known; `told` where who does it says a line on its end."""
 
@@ -63,7 +63,7 @@ class _Silent:
         pass
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Task]:
+    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
         yield self
 
     def advance(self, amount: int = 1, note: str = "") -> None:
@@ -122,10 +122,10 @@ class _Lines:
         _show(line)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Task]:
+    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
         line = _Line(name, total, unit)
         yield line
-        if not told:
+        if not quiet:
             line.close()
 
 
@@ -133,13 +133,13 @@ class _Line:
     def __init__(self, name: str, total: int | None, unit: str) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.done, self.note = 0, ""
-        self.began = self.told = time.monotonic()
+        self.began = self.reported = time.monotonic()
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.done += amount
         self.note = note or self.note
-        if time.monotonic() - self.told >= _LINE_SECONDS:
-            self.told = time.monotonic()
+        if time.monotonic() - self.reported >= _LINE_SECONDS:
+            self.reported = time.monotonic()
             self._tell()
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class _Bars:
         self._console.print(line, highlight=False, markup=False)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Task]:
+    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 

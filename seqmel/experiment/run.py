@@ -383,10 +383,12 @@ def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
 
 def _trained(prepared: PreparedSequences, config: Config, seen: pd.Series[Any] | None = None) -> Model:
     """A model trained on all events; where parts of its objective learn labels, on those that may be seen."""
-    from seqmel.training.batches import settle, settle_clock
+    from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
     from seqmel.training.fit import fit
 
-    config = settle_clock(settle(config, prepared.sequences), prepared.sequences, prepared.vocabulary.time)
+    config = resolve_clock_shifts(
+        resolve_auto_options(config, prepared.sequences), prepared.sequences, prepared.vocabulary.time
+    )
     began = time.monotonic()
     labels = dict.fromkeys(config.labelled, seen) if seen is not None else None
     encoder, history = fit(prepared.sequences, prepared.vocabulary, config, labels=labels)

@@ -67,7 +67,7 @@ class Objective(nn.Module):
         codes: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        assert config.views.min_length is not None, "settle() comes before"
+        assert config.views.min_length is not None, "resolve_auto_options() comes before"
         self.views = VIEWS[config.views.name](**config.views.model_dump(exclude={"name", "shift_clock"}))
         self.shifted = config.views.shift_clock or ()
         self.progress = 0.0

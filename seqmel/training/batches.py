@@ -1,4 +1,4 @@
-"""What a training sees: which clients, in which order, a batch at a time. All of it follows from the seed and the epoch."""
+"""The clients and views of each batch. They depend only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -19,48 +19,60 @@ from seqmel.data.views.watched import watched_numbers, watched_slices
 from seqmel.data.vocabulary import TimeScale, Vocabulary
 from seqmel.objectives import Objective, ViewBatch
 
-__all__ = ["HeldOutBatches", "Split", "TrainingBatches", "settle", "settle_clock", "split_clients"]
+__all__ = [
+    "ClientSplit",
+    "HeldOutBatches",
+    "TrainingBatches",
+    "resolve_auto_options",
+    "resolve_clock_shifts",
+    "split_clients",
+]
 
-_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 1_000, 3, 30
+_STEPS = 1_000  # aimed at, within these numbers of epochs
+_MIN_EPOCHS = 3
+_MAX_EPOCHS = 30
 _VALIDATION_BATCH = 256
-_MOST_VALIDATION_CLIENTS = 2_000  # recall depends on the size of the gallery; beyond this more clients only cost time
+# Recall depends on the number of clients that are compared. Beyond this it only costs time.
+_MAX_VALIDATION_CLIENTS = 2_000
 
 
 @dataclass(frozen=True)
-class Split:
-    """Positions of the clients that are trained on, and of those held out to watch the training."""
+class ClientSplit:
+    """Positions of the training clients and of the validation clients."""
 
     training: Tensor
     validation: Tensor
 
 
-def split_clients(sequences: EncodedSequences, config: Config) -> Split:
-    """Hold out a random share of the clients; one with too few events, for two views or as asked, is in neither part.
+def split_clients(sequences: EncodedSequences, config: Config) -> ClientSplit:
+    """Split clients at random. Clients with fewer events than training needs are in neither part.
 
     Raises:
-        TrainingError: fewer than two clients are left to train on.
+        TrainingError: Fewer than two clients are left to train on.
     """
-    least = config.training.min_events
-    able = (RandomSlices.eligible(sequences.lengths) & (sequences.lengths >= least)).nonzero()[:, 0]
+    min_events = config.training.min_events
+    able = (RandomSlices.eligible(sequences.lengths) & (sequences.lengths >= min_events)).nonzero()[:, 0]
     mixed = able[torch.randperm(len(able), generator=generator(config.seed, Stream.SPLIT))]
-    held = min(int(len(able) * config.training.validation_fraction), _MOST_VALIDATION_CLIENTS)
+    held = min(int(len(able) * config.training.validation_fraction), _MAX_VALIDATION_CLIENTS)
     held = held if held >= 2 else 0
-    split = Split(training=mixed[held:].sort().values, validation=mixed[:held].sort().values)
+    split = ClientSplit(training=mixed[held:].sort().values, validation=mixed[:held].sort().values)
     if len(split.training) < 2:
         raise TrainingError(
-            f"Only {len(split.training)} of {len(sequences)} clients have the {'two' if least == 2 else least} events that training needs."
+            f"Only {len(split.training)} of {len(sequences)} clients have the {'two' if min_events == 2 else min_events} events that training needs."
             " Contrastive learning compares clients: give it at least two, better some hundred."
         )
     return split
 
 
-def settle(config: Config, sequences: EncodedSequences) -> Config:
-    """The config with what was left to the data filled in: the slices' lengths and the number of epochs.
+def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
+    """Resolve the options that depend on the data: the lengths of slices and the number of epochs.
 
-    Slices have up to 0.75 of the median client's events, at least 20 and at most 200, and from an eighth of that on. Where one
-    length that is given would leave last_k no other, the shorter is half of the longer.
+    The maximum length is 0.75 of the events of the median client, at least 20 and at most 200. The
+    minimum is an eighth of it. If one given length would leave `last_k` no choice, the shorter is
+    half of the longer.
     """
-    views, training = config.views, config.training
+    views = config.views
+    training = config.training
     median = float(sequences.lengths[sequences.lengths > 0].float().median()) if sequences.events else 1.0
     longest = views.max_length or max(views.min_length or 0, min(200, max(20, round(0.75 * median))))
     shortest = views.min_length or min(longest, max(5, longest // 8))
@@ -68,7 +80,9 @@ def settle(config: Config, sequences: EncodedSequences) -> Config:
     if views.name == "last_k" and one_given and views.same(shortest, longest):
         shortest, longest = (shortest, 2 * shortest) if views.min_length else ((longest + 1) // 2, longest)
     steps = max(1, int(len(sequences) * (1 - training.validation_fraction)) // training.batch_size)
-    epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, -(-_STEPS // steps))) if training.epochs is None else training.epochs
+    epochs = training.epochs
+    if epochs is None:
+        epochs = min(_MAX_EPOCHS, max(_MIN_EPOCHS, -(-_STEPS // steps)))
     return config.model_copy(
         update={
             "views": views.model_copy(update={"min_length": shortest, "max_length": longest}),
@@ -77,8 +91,8 @@ def settle(config: Config, sequences: EncodedSequences) -> Config:
     )
 
 
-def settle_clock(config: Config, sequences: EncodedSequences, scale: TimeScale) -> Config:
-    """The config with the cycles filled in by which views are shifted, where that was left to the data."""
+def resolve_clock_shifts(config: Config, sequences: EncodedSequences, scale: TimeScale) -> Config:
+    """Resolve the cycles whose phase is shifted in views, if the config leaves them to the data."""
     if config.views.shift_clock is not None:
         return config
     shifted = address_cycles(sequences, scale, seed=config.seed)
@@ -86,19 +100,21 @@ def settle_clock(config: Config, sequences: EncodedSequences, scale: TimeScale) 
 
 
 class TrainingBatches:
-    """The batches of an epoch: `batch_size` clients at a time as the sampler puts them together, views drawn afresh.
+    """The batches of an epoch: clients as the sampler combines them, with newly drawn views.
 
-    Clients that do not fill a last batch come in another epoch; where they are fewer than one batch, they are the batch.
+    Clients of an incomplete last batch wait for another epoch. Fewer clients than one batch are the
+    batch.
 
     Args:
-        sequences, vocabulary: of all clients, and what they are encoded with.
-        clients: positions of those that are trained on.
-        objective: draws the views.
-        config: names the sampler and the size of a batch.
-        epoch: tells the number of the epoch.
+        sequences: The sequences of all clients.
+        vocabulary: The vocabulary of the sequences.
+        clients: Positions of the training clients.
+        objective: Draws the views.
+        config: Names the sampler and the batch size.
+        epoch: Returns the number of the current epoch.
 
     Raises:
-        ConfigError: a sampler that needs a column which is not there.
+        ConfigError: The sampler needs a column that does not exist.
     """
 
     def __init__(
@@ -110,7 +126,8 @@ class TrainingBatches:
         config: Config,
         epoch: Callable[[], int],
     ) -> None:
-        size, options = min(config.training.batch_size, len(clients)), config.sampler.model_dump(exclude={"name"})
+        size = min(config.training.batch_size, len(clients))
+        options = config.sampler.model_dump(exclude={"name"})
         self.sequences = sequences
         self.sampler = SAMPLERS[config.sampler.name](sequences, vocabulary, clients, size=size, **options)
         self.objective = objective
@@ -122,7 +139,7 @@ class TrainingBatches:
 
     @property
     def clients(self) -> int:
-        """How many an epoch goes through."""
+        """Number of clients per epoch."""
         return len(self.sampler) * self.sampler.size
 
     def __iter__(self) -> Iterator[ViewBatch]:
@@ -132,10 +149,10 @@ class TrainingBatches:
 
 
 class HeldOutBatches:
-    """Two slices of each held-out client, the same after every epoch, so that epochs can be compared."""
+    """Two slices of each validation client. They are the same in every epoch, for comparability."""
 
     def __init__(self, sequences: EncodedSequences, clients: Tensor, config: Config) -> None:
-        assert config.views.min_length is not None, "settle() comes before"
+        assert config.views.min_length is not None, "resolve_auto_options() comes before"
         self.sequences = sequences
         self.parts = torch.split(clients, _VALIDATION_BATCH) if len(clients) else ()
         self.config = config

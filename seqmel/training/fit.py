@@ -1,4 +1,4 @@
-"""Fit an encoder to encoded sequences: Lightning's trainer around the module, a checkpoint after every epoch."""
+"""Fit an encoder to encoded sequences with Lightning, and save a checkpoint after every epoch."""
 
 from __future__ import annotations
 
@@ -33,16 +33,24 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
-from seqmel.training.batches import HeldOutBatches, Split, TrainingBatches, settle, settle_clock, split_clients
+from seqmel.training.batches import (
+    ClientSplit,
+    HeldOutBatches,
+    TrainingBatches,
+    resolve_auto_options,
+    resolve_clock_shifts,
+    split_clients,
+)
 from seqmel.training.label_codes import label_codes
 from seqmel.training.module import MONITOR, TrainingModule
 from seqmel.training.offline import OfflineMining
 from seqmel.training.patience import Patience
 from seqmel.training.ppmi_init import new_encoder
 
-__all__ = ["Report", "Watched", "fit", "quiet", "restore", "run_trainer", "trainer_of"]
+__all__ = ["EpochReport", "MonitoredMetric", "fit", "make_trainer", "restore", "run_trainer", "silence_lightning"]
 
-_DIVERGED = 1_000.0  # times the loss of the first batch, or 1: far above what any loss here is while it learns
+# Training has diverged if the loss is so many times that of the first batch (or 1).
+_DIVERGED = 1_000.0
 
 
 @with_own_defaults
@@ -56,77 +64,82 @@ def fit(
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> tuple[SequenceEncoder, list[dict[str, float]]]:
-    """Train an encoder; the weights of the best epoch by validation recall are kept, or the last without validation.
+    """Train an encoder. Keeps the weights of the best epoch by validation recall, else the last.
 
     Args:
-        sequences: the encoded events of the training clients.
-        vocabulary: that they were encoded with.
-        config: all options.
-        initial: an encoder of the same shape whose weights to begin with; None draws new ones. It is left as it is.
-        labels: one label a client for each part of the objective that learns from labels, by the part's name; None reads those
-            that the config names.
-        checkpoints: a folder for checkpoints; where it holds some, training goes on from the last. None keeps nothing.
-        progress: where to report to.
+        sequences: The encoded events of the training clients.
+        vocabulary: The vocabulary of the sequences.
+        config: All options.
+        initial: An encoder of the same shape with the initial weights. None draws new ones. It is
+            not modified.
+        labels: Labels by client id for each part of the objective that learns from labels, by its
+            name. None reads those that the config names.
+        checkpoints: A folder for checkpoints. Training resumes from the last one in it. None saves
+            none.
+        progress: Where to report progress.
 
     Returns:
-        The encoder in evaluation mode on the CPU, and the history, one row an epoch.
+        The encoder in evaluation mode on the CPU, and the history with one row per epoch.
 
     Raises:
-        TrainingError: too few clients, or a loss that is out of all bounds.
-        ConfigError: a device that is not there.
-        SeqmelError: labels that the objective names and that cannot be read, or do not fit the clients.
+        TrainingError: There are too few clients, or training has diverged.
+        ConfigError: The device does not exist.
+        SeqmelError: The labels of the objective cannot be read, or do not fit the clients.
     """
-    device = own_device(config)
+    device = rank_device(config)
     tune_malloc()
     limit_onednn_cache(recurrent=config.recurrent)
-    config = settle_clock(settle(config, sequences), sequences, vocabulary.time)
+    config = resolve_clock_shifts(resolve_auto_options(config, sequences), sequences, vocabulary.time)
     split = split_clients(sequences, config)
-    _check_shares(config, split)
-    placed = sequences.to(device) if config.training.storage == "device" else sequences
-    with torch.random.fork_rng(), quiet():
+    _check_shards(config, split)
+    on_device = sequences.to(device) if config.training.storage == "device" else sequences
+    with torch.random.fork_rng(), silence_lightning():
         torch.manual_seed(config.seed)
         encoder = new_encoder(config, vocabulary, sequences, split.training)
         if initial is not None:
             encoder.load_state_dict(initial.state_dict())
         objective = Objective(config, vocabulary, encoder, codes=label_codes(config, sequences, labels))
-        report = Report(progress, config.training, words=_watched_words)
-        module = TrainingModule(encoder, objective, config, on_epoch=report.tell)
-        watched = Watched(MONITOR, "max") if len(split.validation) else None
+        report = EpochReport(progress, config.training, words=_metric_words)
+        module = TrainingModule(encoder, objective, config, on_epoch=report.report_epoch)
+        monitored = MonitoredMetric(MONITOR, "max") if len(split.validation) else None
         batches = TrainingBatches(
-            placed, vocabulary, split.training, objective, config, epoch=lambda: module.current_epoch
+            on_device, vocabulary, split.training, objective, config, epoch=lambda: module.current_epoch
         )
         sampler = batches.sampler
-        mining = [OfflineMining(sampler, placed, encoder, config, device)] if isinstance(sampler, OfflineHard) else []
-        trainer, best = trainer_of(config, config.training, report, checkpoints, watched, mining)
+        mining = (
+            [OfflineMining(sampler, on_device, encoder, config, device)] if isinstance(sampler, OfflineHard) else []
+        )
+        trainer, best = make_trainer(config, config.training, report, checkpoints, monitored, mining)
         if config.training.epochs:
-            run_trainer(trainer, module, batches, HeldOutBatches(placed, split.validation, config), checkpoints)
+            run_trainer(trainer, module, batches, HeldOutBatches(on_device, split.validation, config), checkpoints)
     if best is not None and best.best_model_path and current_rank().first:
         restore(module, Path(best.best_model_path))
     _warn_of_collapse(module.history, progress)
     return module.encoder.cpu().eval(), module.history
 
 
-def own_device(config: Config) -> torch.device:
-    """The device of this process; where several train together, its own among those of the host."""
-    device, rank = resolve_device(config.device), current_rank()
+def rank_device(config: Config) -> torch.device:
+    """Return the device of this process. In distributed training it depends on the local rank."""
+    device = resolve_device(config.device)
+    rank = current_rank()
     return torch.device("cuda", rank.local_index) if device.type == "cuda" and rank.count > 1 else device
 
 
-def _check_shares(config: Config, split: Split) -> None:
-    clients, count = min(config.training.batch_size, len(split.training)), current_rank().count
+def _check_shards(config: Config, split: ClientSplit) -> None:
+    clients = min(config.training.batch_size, len(split.training))
+    count = current_rank().count
     if clients < count:
         raise TrainingError(
             f"A batch of {clients} clients cannot be shared by {count} processes. Raise training.batch_size, or start fewer."
         )
 
 
-def _together() -> dict[str, Any]:
-    """What Lightning is told where several processes train together: they are there, and their batches are already shared."""
+def _distributed_arguments() -> dict[str, Any]:
+    """Return trainer arguments for DDP with externally launched, already sharded processes."""
     rank = current_rank()
     if rank.count == 1:
-        return {
-            "plugins": [LightningEnvironment()]
-        }  # also within an allocation of Slurm, which Lightning would take up
+        # Explicit, because Lightning would use all processes of a Slurm allocation.
+        return {"plugins": [LightningEnvironment()]}
     strategy = DDPStrategy(
         cluster_environment=TorchElasticEnvironment(), find_unused_parameters=True, broadcast_buffers=False
     )
@@ -135,36 +148,41 @@ def _together() -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Watched:
-    """The metric that decides which epoch is best, by the name that it is logged under."""
+class MonitoredMetric:
+    """The metric that decides which epoch is best, under the name that it is logged with."""
 
     name: str
     better: Literal["min", "max"]
 
 
-def trainer_of(
+def make_trainer(
     config: Config,
     options: TrainingOptions | FinetuningOptions,
-    report: Report,
+    report: EpochReport,
     checkpoints: Path | None,
-    watched: Watched | None,
+    monitored: MonitoredMetric | None,
     others: Sequence[lightning.Callback] = (),
 ) -> tuple[lightning.Trainer, ModelCheckpoint | None]:
-    """Lightning's trainer: device and precision as the config says, the best and the last epoch kept in `checkpoints`."""
-    device = own_device(config)
+    """Build the trainer, which keeps the best and the last epoch in `checkpoints`.
+
+    Returns:
+        The trainer, and the callback that keeps the best epoch, if any.
+    """
+    device = rank_device(config)
     callbacks: list[lightning.Callback] = [report, *others]
     best = None
-    if checkpoints is not None:  # two, since with `save_last` Lightning writes the last epoch only where it is the best
+    # Two callbacks: with `save_last` Lightning would save the last epoch only if it is the best.
+    if checkpoints is not None:
         every: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
         last = ModelCheckpoint(checkpoints, filename="last", **every)
         best = (
-            ModelCheckpoint(checkpoints, filename="best", monitor=watched.name, mode=watched.better, **every)
-            if watched
+            ModelCheckpoint(checkpoints, filename="best", monitor=monitored.name, mode=monitored.better, **every)
+            if monitored
             else last
         )
-        callbacks += [best, last] if watched else [last]
-    if options.patience is not None and watched:
-        callbacks.append(Patience(watched.name, mode=watched.better, patience=options.patience, min_delta=1e-4))
+        callbacks += [best, last] if monitored else [last]
+    if options.patience is not None and monitored:
+        callbacks.append(Patience(monitored.name, mode=monitored.better, patience=options.patience, min_delta=1e-4))
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         accelerator="gpu" if device.type == "cuda" else device.type,
@@ -176,7 +194,7 @@ def trainer_of(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        **({"devices": [device.index or 0] if device.type == "cuda" else 1} | _together()),
+        **({"devices": [device.index or 0] if device.type == "cuda" else 1} | _distributed_arguments()),
     )
     return trainer, best
 
@@ -188,44 +206,44 @@ def run_trainer(
     held_out: Any,
     checkpoints: Path | None,
 ) -> None:
-    """Train; where `checkpoints` holds a last epoch, from there on."""
+    """Train, resuming from the last epoch in `checkpoints` if there is one."""
     last = checkpoints / "last.ckpt" if checkpoints is not None else None
     if last is not None and last.is_file():
-        restore(module, last)  # Lightning would end in a traceback where it cannot
+        restore(module, last)  # unlike Lightning, it reports a damaged file in one line
     handler = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(
             module, batches, held_out if len(held_out) else None, weights_only=True,
             ckpt_path=str(last) if last is not None and last.is_file() else None,
         )  # fmt: skip
-    except SystemExit:  # what Lightning makes of Ctrl-C, after it has set the signal to be ignored
+    except SystemExit:  # Lightning's response to Ctrl-C, after which it ignores the signal
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None
 
 
 def restore(module: lightning.LightningModule, path: Path) -> None:
-    """Put the weights of a checkpoint into the module; a `ModelError` where it cannot be read."""
+    """Load the weights of a checkpoint into the module. A `ModelError` if it cannot be read."""
     weights = _read_checkpoint(path)["state_dict"]
     try:
         module.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise _no_checkpoint(path, error) from None
+        raise _checkpoint_error(path, error) from None
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """The tensors and plain values of a checkpoint; nothing in it is executed."""
+    """Read the tensors and plain values of a checkpoint. No code in it is executed."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a file that torch did not write
+            warnings.simplefilter("ignore")  # about files that torch did not write
             content = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(content, dict) or not {"state_dict", "loops", "callbacks"} <= content.keys():
             raise ValueError("not what Lightning wrote")
-    except Exception as error:  # damage can show as any of them
-        raise _no_checkpoint(path, error) from None
+    except Exception as error:  # damage can cause any exception
+        raise _checkpoint_error(path, error) from None
     return content
 
 
-def _no_checkpoint(path: Path, error: Exception) -> ModelError:
+def _checkpoint_error(path: Path, error: Exception) -> ModelError:
     lines = [line.strip() for line in str(error).splitlines() if not line.startswith("Error(s) in loading")]
     line = (lines or [type(error).__name__])[0]
     return ModelError(
@@ -234,8 +252,8 @@ def _no_checkpoint(path: Path, error: Exception) -> ModelError:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Lightning's advice on workers and loggers does not apply: batches are gathered, not loaded."""
+def silence_lightning() -> Iterator[None]:
+    """Silence Lightning's advice on workers and loggers, which does not apply here."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -248,8 +266,8 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-class Report(lightning.Callback):
-    """A bar for each epoch, and a line that stays with its figures."""
+class EpochReport(lightning.Callback):
+    """A progress bar for each epoch, and a line with its metrics."""
 
     def __init__(
         self,
@@ -272,7 +290,7 @@ class Report(lightning.Callback):
         self._began = time.monotonic()
         self._open = contextlib.ExitStack()
         name = f"epoch {trainer.current_epoch + 1}/{self.options.epochs}"
-        task = self.progress.task(name, _clients_of(trainer), "clients", told=True)
+        task = self.progress.task(name, _clients_of(trainer), "clients", quiet=True)
         self._task = self._open.enter_context(task)
 
     def on_train_batch_start(self, trainer: lightning.Trainer, module: Any, batch: Any, index: int) -> None:
@@ -291,15 +309,17 @@ class Report(lightning.Callback):
             self._task.advance(self._clients)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
-        """Before the epoch is looked at, told and kept: a `TrainingError` where nothing can come of it any more."""
-        loss, first = module.losses.values()["loss"], self._first or 0.0
-        if not loss <= _DIVERGED * max(1.0, first):  # nor if it is no number
+        """Raise a `TrainingError` if training has diverged, before validation and checkpointing."""
+        loss = module.losses.values()["loss"]
+        first = self._first or 0.0
+        if not loss <= _DIVERGED * max(1.0, first):  # also true if it is NaN
             raise self._diverged(trainer, f"the loss is {loss:.4g} and began at {first:.4g}")
         if not bool(torch.stack([weights.isfinite().all() for weights in module.parameters()]).all()):
             raise self._diverged(trainer, "weights are no longer finite")
 
     def _diverged(self, trainer: lightning.Trainer, found: str) -> TrainingError:
-        options, clip = self.options, self.options.gradient_clip
+        options = self.options
+        clip = options.gradient_clip
         return TrainingError(
             f"The training has diverged by step {trainer.global_step:,} (epoch {trainer.current_epoch + 1}): {found}. Lower"
             f" {self.section}.learning_rate (it is {options.learning_rate:g}) or {self.section}.gradient_clip (it is"
@@ -309,8 +329,8 @@ class Report(lightning.Callback):
     def on_validation_start(self, trainer: lightning.Trainer, module: Any) -> None:
         self._close()
 
-    def tell(self, row: dict[str, float]) -> None:
-        """The figures of an epoch that is done."""
+    def report_epoch(self, row: dict[str, float]) -> None:
+        """Report the metrics of a finished epoch."""
         self._close()
         name = f"epoch {row['epoch']:.0f}/{self.options.epochs}"
         record(self.progress, "epoch", **row, seconds=round(time.monotonic() - self._began, 3))
@@ -327,12 +347,12 @@ class Report(lightning.Callback):
 
 
 def _clients_of(trainer: lightning.Trainer) -> int:
-    """How many clients an epoch goes through."""
+    """Return the number of clients per epoch."""
     batches: Any = trainer.train_dataloader
     return int(batches.clients)
 
 
-def _watched_words(row: dict[str, float]) -> str:
+def _metric_words(row: dict[str, float]) -> str:
     mined = f", {row['active']:.0%} of what is mined active" if "active" in row else ""
     if MONITOR not in row:
         return mined

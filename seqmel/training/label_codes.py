@@ -1,4 +1,4 @@
-"""The labels that parts of the objective learn from, as a code for each client."""
+"""Class codes of the clients for the parts of the objective that learn from labels."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.tables.labels import likely_client, read_labels
 from seqmel.training.finetuning.labelled import label
 
-__all__ = ["label_codes", "labels_of"]
+__all__ = ["label_codes", "read_objective_labels"]
 
 
-def labels_of(config: Config, client: str | None) -> dict[str, pd.Series[Any]]:
-    """The labels that the objective names, indexed by client id, for each of its parts that learns from labels.
+def read_objective_labels(config: Config, client: str | None) -> dict[str, pd.Series[Any]]:
+    """Read the labels of each part of the objective that learns from labels, indexed by client id.
 
     Args:
-        config: all options.
-        client: the client column of the events, where it is known.
+        config: All options.
+        client: The client column of the events, if it is known.
 
     Raises:
-        SeqmelError: what `read_labels` raises.
+        SeqmelError: See `read_labels`.
     """
     found = {}
     for name, part in config.labelled.items():
@@ -37,18 +37,18 @@ def labels_of(config: Config, client: str | None) -> dict[str, pd.Series[Any]]:
 def label_codes(
     config: Config, sequences: EncodedSequences, labels: Mapping[str, pd.Series[Any]] | None = None
 ) -> dict[str, Tensor]:
-    """(N,) int64 for each part of the objective that learns from labels: the class of each client, -1 where it has no label.
+    """Return (N,) int64 for each part that learns from labels: the class of each client, or -1.
 
     Args:
-        config: all options.
-        sequences: of the clients.
-        labels: as from `labels_of`, in place of those that the config names.
+        config: All options.
+        sequences: The sequences of the clients.
+        labels: Replaces the labels that the config names, see `read_objective_labels`.
 
     Raises:
-        InputError: no client in common with the events, one class, or too many.
-        TrainingError: fewer than four labelled clients.
+        InputError: No client has a label, or there is one class, or too many.
+        TrainingError: There are fewer than four labelled clients.
     """
-    labels = labels_of(config, sequences.client) if labels is None else labels
+    labels = read_objective_labels(config, sequences.client) if labels is None else labels
     return {name: _codes(y, sequences) for name, y in labels.items()}
 
 

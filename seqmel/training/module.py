@@ -1,4 +1,4 @@
-"""The LightningModule: which step, which optimiser, what is logged. The method itself is in the objective."""
+"""The LightningModule: steps, optimiser and logging. The method itself is in the objective."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from seqmel.core.random_streams import Stream, generator
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Encoded, Objective, ViewBatch
 
-__all__ = ["MONITOR", "Means", "TrainingModule", "one_cycle"]
+__all__ = ["MONITOR", "RunningMeans", "TrainingModule", "one_cycle"]
 
 MONITOR = "recall_at_1"
-"""The metric that decides which epoch is best, under the name that it is logged by."""
+"""The name of the metric that decides which epoch is best."""
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Any]:
-    """Each group's rate up over the first tenth of the steps, then down along a cosine, as Lightning wants to be told.
+    """Warm up each group's learning rate over a tenth of the steps, then anneal it along a cosine.
 
-    Where a tenth is less than a step and a half, it is that: torch divides by zero if the rise ends with the first step.
+    The warm-up is at least one and a half steps long. torch divides by zero if it ends with the
+    first step.
     """
     steps = max(2, steps)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -34,23 +35,24 @@ def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Any]:
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
-class Means:
-    """Means of numbers that come a step at a time, kept in place.
+class RunningMeans:
+    """Running means of scalars, updated in place.
 
-    A list of a scalar tensor a step would do the same, but on the CPU each lies in the middle of memory that the step before
-    gave back, large blocks no longer fit there, and the process grows by megabytes a step.
+    A list with one scalar tensor per step would fragment memory on the CPU: each tensor would lie
+    in the middle of memory that the previous step freed, large blocks would no longer fit there,
+    and the process would grow by megabytes per step.
     """
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Begin again."""
+        """Start again."""
         self._count = 0
         self._means: dict[str, Tensor] = {}
 
     def add(self, numbers: dict[str, Tensor]) -> None:
-        """Scalars by name, the same names each time; nothing waits for a device."""
+        """Add scalars by name. The names are the same each time. Never waits for a device."""
         self._count += 1
         for name, number in numbers.items():
             if self._count == 1:
@@ -58,15 +60,15 @@ class Means:
             self._means[name].add_((number - self._means[name]) / self._count)
 
     def values(self) -> dict[str, float]:
-        """The means."""
+        """Return the means."""
         return {name: float(mean) for name, mean in self._means.items()}
 
 
 class TrainingModule(lightning.LightningModule):
-    """An encoder and an objective, learning together; `on_epoch` is told of each row of the history.
+    """Trains an encoder and an objective. `on_epoch` is called with each row of the history.
 
     Attributes:
-        history: one row an epoch: the optimiser's steps until its end, its loss, its learning rate, and the validation figures.
+        history: One row per epoch: steps so far, loss, learning rate, and validation metrics.
     """
 
     def __init__(
@@ -83,14 +85,16 @@ class TrainingModule(lightning.LightningModule):
         self.objective = objective
         self.config = config
         self.history: list[dict[str, float]] = []
-        self.losses = Means()
+        self.losses = RunningMeans()
         self._rate = 0.0
         self._vectors: list[tuple[Tensor, Tensor]] = []
         self._metrics: dict[str, float] = {}
 
     def on_train_epoch_start(self) -> None:
-        """Chance has to be where it would have been after a resume. Each rank draws its own dropout from torch's state, and all
-        ranks mine the same batch alike."""
+        """Re-seed every epoch, so that a resumed run is identical to an uninterrupted one.
+
+        Each rank has its own dropout, and all ranks mine the same batch identically.
+        """
         rank = current_rank()
         own = () if rank.first else (rank.index,)
         torch.manual_seed(generator(self.config.seed, Stream.DROPOUT, self.current_epoch, *own).initial_seed())
@@ -98,11 +102,10 @@ class TrainingModule(lightning.LightningModule):
         self.losses.clear()
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         self.objective.progress = self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
-        self._rate = float(
-            self.trainer.optimizers[0].param_groups[0]["lr"]
-        )  # the scheduler steps before the epoch ends
+        # Read here, because the scheduler steps before the epoch ends.
+        self._rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         losses = self.objective.losses(self.encoder, batch)
         loss = self.objective.total(losses)
         parts = {f"loss_{name}": part.detach() for name, part in losses.items()} if len(losses) > 1 else {}
@@ -110,16 +113,17 @@ class TrainingModule(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: ViewBatch, _: int) -> None:
-        """Embed two views of each held-out client of the batch."""
+        """Embed two views of each validation client of the batch."""
         encoded = Encoded(self.encoder, batch)
         self._vectors.append((encoded.vectors.float(), batch.clients))
 
     def on_validation_epoch_end(self) -> None:
-        """Compute and log the figures of the epoch."""
+        """Compute and log the metrics of the epoch."""
         vectors, clients = (torch.cat(parts) for parts in zip(*self._vectors, strict=True))
         self._vectors.clear()
-        figures = {"clients_held_out": float(len(clients.unique()))} | embedding_metrics(vectors, clients)
-        self._metrics = self.trainer.strategy.broadcast(figures)  # all decide by the first's
+        metrics = {"clients_held_out": float(len(clients.unique()))} | embedding_metrics(vectors, clients)
+        # All ranks must decide by the same metrics.
+        self._metrics = self.trainer.strategy.broadcast(metrics)
         self.log_dict(self._metrics)
 
     def on_train_epoch_end(self) -> None:
@@ -131,24 +135,24 @@ class TrainingModule(lightning.LightningModule):
         self.on_epoch(self.history[-1])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The history belongs to the state."""
+        """Save the training history."""
         checkpoint["history"] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """And comes back with it."""
+        """Restore the training history."""
         self.history = list(checkpoint["history"])
 
     def configure_optimizers(self) -> Any:
-        """AdamW; a one-cycle schedule by the step, a rate that falls every so many epochs, or a constant one."""
+        """Return AdamW with a one-cycle schedule per step, a step schedule per epoch, or none."""
         options = self.config.training
         optimizer = torch.optim.AdamW(self.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         if options.schedule == "constant":
             return optimizer
         if options.step_epochs is not None and options.step_factor is not None:
-            falling = torch.optim.lr_scheduler.StepLR(optimizer, options.step_epochs, options.step_factor)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "epoch"}}
+            decay = torch.optim.lr_scheduler.StepLR(optimizer, options.step_epochs, options.step_factor)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "epoch"}}
         return one_cycle(optimizer, int(self.trainer.estimated_stepping_batches))
 
     def transfer_batch_to_device(self, batch: ViewBatch, device: torch.device, _: int) -> ViewBatch:
-        """Batches know how to move themselves."""
+        """Move a batch, for Lightning."""
         return batch.to(device)

@@ -1,4 +1,7 @@
-"""Offline mining around a training: before an epoch the sampler is told what the model makes of all clients."""
+"""Offline mining.
+
+Before an epoch, the sampler gets embeddings of all clients by the current model.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,18 @@ __all__ = ["OfflineMining"]
 
 
 class OfflineMining(lightning.Callback):
-    """Renews the pool of the sampler, and keeps it in the checkpoint: the weights that gave it are gone by then.
+    """Updates the pool of the sampler before an epoch that is due, and saves it in the checkpoint.
 
-    Clients are embedded as `embed` embeds them: whole, in float32, without dropout; by several processes each its share. The
-    numbers of the profile are left out, since no loss sees them.
+    The pool cannot be recomputed on resume, because the weights that gave it have changed. Clients
+    are embedded as `embed` does: whole sequences, in float32, without dropout, with a shard per
+    rank. The recency features are excluded, because no loss sees them.
 
     Args:
-        sampler: whose pool.
-        sequences: of all clients.
-        encoder: that is trained.
-        config: gives the seed, and the most events of a sequence and of a batch.
-        device: where the encoder is while it is trained.
+        sampler: The sampler whose pool is updated.
+        sequences: The sequences of all clients.
+        encoder: The encoder that is trained.
+        config: Gives the seed, and the maximum number of events of a sequence and of a batch.
+        device: The device of the encoder in training.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class OfflineMining(lightning.Callback):
         self.device = device
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Before the first batch of the epoch is drawn."""
+        """Update the pool before the first batch of the epoch is drawn."""
         epoch = trainer.current_epoch
         if self.sampler.due(epoch):
             self.sampler.pool = broadcast_from_rank0(
@@ -67,9 +71,9 @@ class OfflineMining(lightning.Callback):
         return unit_vectors(all_gather_with_grad(vectors).to(self.device))
 
     def state_dict(self) -> dict[str, Any]:
-        """The pool belongs to the state."""
+        """Save the pool."""
         return {} if self.sampler.pool is None else {"pool": self.sampler.pool}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """And comes back with it."""
+        """Restore the pool."""
         self.sampler.pool = state["pool"]

@@ -1,4 +1,4 @@
-"""The end of a training that gets no better; it is also the end where the run is resumed afterwards."""
+"""Early stopping that also holds for a resumed run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ __all__ = ["Patience"]
 
 
 class Patience(EarlyStopping):
-    """Lightning's stopping, which a resumed run keeps to: of itself Lightning asks again only after one epoch more."""
+    """Lightning's EarlyStopping, applied on resume.
+
+    Lightning alone would train one more epoch first.
+    """
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """After the state of the callbacks was read, and before the first epoch."""
+        """Check the restored state of the callback before the first epoch."""
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience

@@ -1,14 +1,16 @@
-"""Category embeddings that begin with what stands near what: positive pointwise mutual information, factorised.
+"""Initialise category embeddings from co-occurrences, by factorising their PPMI matrix.
 
-Skip-gram with negative sampling (word2vec) implicitly factorises the pointwise mutual information of words and contexts; the
-same vectors come, at once and without chance, from its singular value decomposition (Levy, Goldberg: Neural word embedding as
-implicit matrix factorization, NIPS 2014). With n(a, b) how often codes a and b of one column stand at most `window` events apart
-in one client's sequence, n(a) and n their sums,
+Skip-gram with negative sampling (word2vec) implicitly factorises the pointwise mutual information
+of words and contexts. A singular value decomposition gives the same vectors directly and
+deterministically (Levy, Goldberg: Neural word embedding as implicit matrix factorization, NIPS
+2014). With n(a, b) the number of times that codes a and b of a column are at most `window` events
+apart in a client's sequence, and n(a) and n its sums,
 
     M(a, b) = max(0, log( n(a, b) n / (n(a) n(b)) )),   M = U S V',   vectors W = U S^(1/2).
 
-The event encoder has full-width rows, so W is turned into that width by a random matrix, which keeps angles but for chance, and
-scaled to the mean square of the random rows whose place it takes. A code that stands near no other keeps its random row.
+The event encoder has wider rows. So W is multiplied by a random matrix, which nearly preserves
+angles, and scaled to the mean square of the random rows that it replaces. A code without neighbours
+keeps its random row.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training.transitions_fit import fit_transitions
 
-__all__ = ["cooccurrences", "factors", "new_encoder", "ppmi"]
+__all__ = ["cooccurrences", "factorise", "new_encoder", "ppmi"]
 
 _EVENTS_AT_ONCE = 1_000_000
 
@@ -36,13 +38,13 @@ _EVENTS_AT_ONCE = 1_000_000
 def new_encoder(
     config: Config, vocabulary: Vocabulary, sequences: EncodedSequences, clients: Tensor | None = None
 ) -> SequenceEncoder:
-    """An encoder with new weights from torch's own state; its categories begin as `event_encoder.category_init` says.
+    """Build an encoder with new weights, and initialise its categories by `category_init`.
 
     Args:
-        config: all options.
-        vocabulary: that the sequences are encoded with.
-        sequences: to count in.
-        clients: positions of those to count in; all where None.
+        config: All options.
+        vocabulary: The vocabulary of the sequences.
+        sequences: The sequences whose co-occurrences are counted.
+        clients: Positions of the clients to count. None counts all.
     """
     encoder = SequenceEncoder(config, vocabulary)
     clients = torch.arange(len(sequences)) if clients is None else clients
@@ -50,14 +52,15 @@ def new_encoder(
         fit_transitions(encoder.recent.transitions, sequences, clients)
     if config.event_encoder.category_init is None:
         return encoder
-    table, random = encoder.events.table.data, generator(config.seed, Stream.CATEGORY_INIT)
+    table = encoder.events.table.data
+    random = generator(config.seed, Stream.CATEGORY_INIT)
     for name, codes in vocabulary.categorical.items():
         matrix = ppmi(
             cooccurrences(sequences, clients, name, codes=codes.size, window=config.event_encoder.category_init_window)
         )
         near = torch.from_numpy(np.asarray(matrix.sum(1)).ravel() > 0)
         if near.any():
-            vectors = torch.from_numpy(factors(matrix, table.shape[1])).float()[near]
+            vectors = torch.from_numpy(factorise(matrix, table.shape[1])).float()[near]
             rows = vectors @ torch.randn(vectors.shape[1], table.shape[1], generator=random)
             begin = encoder.events.begins[name]
             table[begin : begin + codes.size][near] = rows / rows.square().mean().sqrt()
@@ -65,13 +68,17 @@ def new_encoder(
 
 
 def cooccurrences(sequences: EncodedSequences, clients: Tensor, column: str, *, codes: int, window: int) -> Any:
-    """(codes, codes) sparse, symmetric: how often two codes stand at most `window` events apart in one sequence.
+    """Count how often two codes are at most `window` events apart in a sequence.
 
     Args:
-        sequences, clients: whose.
-        column: a categorical column.
-        codes: how many codes it has.
-        window: in events, to either side.
+        sequences: The sequences.
+        clients: Positions of the clients to count.
+        column: A categorical column.
+        codes: Its number of codes.
+        window: Number of events to either side.
+
+    Returns:
+        (codes, codes) sparse and symmetric.
     """
     from scipy.sparse import coo_array, csr_array
 
@@ -88,8 +95,9 @@ def cooccurrences(sequences: EncodedSequences, clients: Tensor, column: str, *, 
 
 
 def _parts(sequences: EncodedSequences, clients: Tensor) -> Iterator[Tensor]:
-    """Clients, so many at a time that they have about a million events, and one at least."""
-    ends, begin = sequences.lengths[clients].cumsum(0), 0
+    """Yield clients in parts of about a million events, at least one client each."""
+    ends = sequences.lengths[clients].cumsum(0)
+    begin = 0
     while begin < len(clients):
         before = int(ends[begin - 1]) if begin else 0
         end = max(begin + 1, int(torch.searchsorted(ends, before + _EVENTS_AT_ONCE, right=True)))
@@ -98,7 +106,7 @@ def _parts(sequences: EncodedSequences, clients: Tensor) -> Iterator[Tensor]:
 
 
 def ppmi(counts: Any) -> Any:
-    """(codes, codes) sparse: the positive pointwise mutual information of symmetric counts."""
+    """Return the positive pointwise mutual information of counts: (codes, codes), sparse."""
     cells = counts.tocoo()
     sums, total = np.asarray(counts.sum(1)).ravel(), counts.sum()
     one, other = cells.coords
@@ -107,9 +115,13 @@ def ppmi(counts: Any) -> Any:
     return mutual.tocsr()
 
 
-def factors(matrix: Any, most: int) -> npt.NDArray[np.float64]:
-    """(codes, at most `most`) U S^(1/2) of the singular value decomposition, largest first; the same for the same matrix."""
+def factorise(matrix: Any, max_size: int) -> npt.NDArray[np.float64]:
+    """Return U S^(1/2) of the singular value decomposition: (codes, at most `max_size`), largest
+    first.
+
+    It is deterministic.
+    """
     from sklearn.utils.extmath import randomized_svd
 
-    left, singular, _ = randomized_svd(matrix, min(most, matrix.shape[0]), n_iter=4, random_state=0)
+    left, singular, _ = randomized_svd(matrix, min(max_size, matrix.shape[0]), n_iter=4, random_state=0)
     return np.asarray(left * np.sqrt(singular))

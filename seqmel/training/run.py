@@ -1,4 +1,4 @@
-"""`seqmel train`: events in, a model folder out; an interrupted run goes on where it stopped."""
+"""Train a model on events and write its folder. An interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_
 from seqmel.data.sources.reading import Events, event_files, is_paths, open_events
 from seqmel.model import AnyModel, Model, as_model, save_model
 
-__all__ = ["already_trained", "prepare", "prepared_in", "train", "train_model", "unfinished", "write_model"]
+__all__ = ["already_trained", "prepare", "prepared_in", "train", "train_model", "unfinished_run", "write_model"]
 
 
 @with_own_defaults
@@ -52,20 +52,22 @@ def prepare(
     """Encode, sort and group events once, for re-use by `train` and `embed`.
 
     Args:
-        events: see `open_events`.
-        output: the folder to write.
-        config: names columns and limits; the rest is inferred.
-        model: encode with the vocabulary of this model (a folder or a `Model`), to embed with it, instead of fitting a new one.
-        overwrite: replace what is there.
-        progress: where to report to.
+        events: See `open_events`.
+        output: The folder to write.
+        config: Names columns and limits. The rest is inferred.
+        model: Use the vocabulary of this model (a folder or a `Model`), to embed with it. None fits
+            a new vocabulary.
+        overwrite: Replace existing output.
+        progress: Where to report progress.
 
     Returns:
-        The prepared sequences, whose folder `train` and `embed` take in place of events.
+        The prepared sequences. `train` and `embed` accept their folder in place of events.
 
     Raises:
-        InputError, SchemaError: events that cannot be read, or columns that cannot be used.
-        ConfigError: an option out of range.
-        OutputError: the output exists, or cannot be written.
+        InputError: The events cannot be read.
+        SchemaError: Columns are missing or cannot be used.
+        ConfigError: An option is out of range.
+        OutputError: The output exists, or cannot be written.
 
     Examples:
         >>> import seqmel
@@ -74,7 +76,8 @@ def prepare(
         True
         >>> model = seqmel.train("prepared", epochs=0)
     """
-    output, model = Path(output), None if model is None else as_model(model)
+    output = Path(output)
+    model = None if model is None else as_model(model)
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     with atomic_write(output) as partial:
         _prepare_into(partial, events, as_config(config), model, as_progress(progress))
@@ -84,7 +87,7 @@ def prepare(
 def _prepare_into(folder: Path, events: Events, config: Config, model: Model | None, progress: Progress) -> None:
     options = config.preparation
     began = time.monotonic()
-    folder.mkdir(exist_ok=True)  # the engine makes a folder to spill to, but not the one around it
+    folder.mkdir(exist_ok=True)  # DuckDB creates the folder that it spills to, but not its parent
     source = open_events(
         events,
         client=model.schema.client if model else config.schema.client,
@@ -125,24 +128,25 @@ def train(
 ) -> Path:
     """Train a model on events and write its folder.
 
-    While it runs, everything lies in `<output>.partial`; only a finished model is moved to `output`.
+    All files are in `<output>.partial` while it runs. Only a finished model is moved to `output`.
 
     Args:
-        events: see `open_events`, or a folder of prepared sequences.
-        output: the model folder to write.
-        config: all options, as a Config or by the names of a config file.
-        resume: go on with an interrupted run where there is one; a finished model is left as it is.
-        overwrite: replace a model that is there, or an unfinished run.
-        progress: where to report to.
+        events: See `open_events`, or a folder of prepared sequences.
+        output: The model folder to write.
+        config: All options, as a Config or a mapping like a config file.
+        resume: Resume an interrupted run if there is one. A finished model is not changed.
+        overwrite: Replace an existing model or unfinished run.
+        progress: Where to report progress.
 
     Returns:
         The model folder.
 
     Raises:
-        SeqmelError: whatever is wrong with the input, the options or the output.
+        SeqmelError: The input, the options or the output are invalid.
     """
-    output, config = Path(output), as_config(config)
-    _check_first(config)
+    output = Path(output)
+    config = as_config(config)
+    _check_options(config)
     from seqmel.core.device import resolve_device
 
     device = resolve_device(config.device)
@@ -155,7 +159,7 @@ def train(
 
 
 def already_trained(output: Path, *, resume: bool, overwrite: bool, progress: Progress) -> bool:
-    """Whether a run that is to be resumed is finished, which is said, and is not to be replaced."""
+    """Return whether a run to be resumed is finished already, and report it."""
     finished = resume and not overwrite and (output / "config.json").is_file()
     if finished:
         progress.say(f"{output} is already trained; nothing to resume. To train anew, pass --overwrite too.")
@@ -163,23 +167,23 @@ def already_trained(output: Path, *, resume: bool, overwrite: bool, progress: Pr
 
 
 def _train(events: Events, output: Path, config: Config, resume: bool, overwrite: bool, progress: Progress) -> Path:
-    """As one process or one of several: the first prepares and writes, all learn."""
+    """Train as one of several ranks or alone. Rank 0 prepares and writes."""
     if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):
         return output
 
-    def learnt(work: Path) -> Model:
+    def train_in(work: Path) -> Model:
         with rank_zero_first():
             prepared = prepared_in(work, events, config, None, progress)
-        return _trained(work, prepared, config, None, progress)
+        return _fit_model(work, prepared, config, None, progress)
 
     if current_rank().first:
         check_output(output, overwrite=overwrite, folder=True, reads=(events,))
-        with unfinished(output, config.to_dict(), events, resume=resume, overwrite=overwrite) as work:
-            model = learnt(work)
+        with unfinished_run(output, config.to_dict(), events, resume=resume, overwrite=overwrite) as work:
+            model = train_in(work)
             shutil.rmtree(work / "model", ignore_errors=True)
             write_model(work / "model", model)
     else:
-        learnt(partial_path(output))
+        train_in(partial_path(output))
     barrier()
     return output
 
@@ -192,46 +196,51 @@ def train_model(
     initial: Model | None = None,
     progress: Reporting = None,
 ) -> Model:
-    """Train a model and return it rather than write it. It equals what `train` writes for the same events and options.
+    """Train a model and return it. It equals the model that `train` writes.
 
-    What a run needs on disk (encoded sequences, checkpoints) lies in a temporary folder and goes with it.
+    Encoded sequences and checkpoints are in a temporary folder while it runs.
 
     Args:
-        events: see `open_events`, or a folder of prepared sequences.
-        config: all options, as a Config or by the names of a config file.
-        initial: a model to go on from: its schema and vocabulary stay as they are, its weights are where training begins.
-        progress: where to report to.
+        events: See `open_events`, or a folder of prepared sequences.
+        config: All options, as a Config or a mapping like a config file.
+        initial: A model to continue from: its schema and vocabulary are kept, and its weights are
+            the initial weights.
+        progress: Where to report progress.
+
+    Returns:
+        The model.
 
     Raises:
-        ConfigError: an option that shapes the encoder differs from that of `initial`.
-        SeqmelError: whatever else is wrong with the input or the options.
+        ConfigError: An option that shapes the encoder differs from that of `initial`.
+        SeqmelError: The input or other options are invalid.
     """
-    config, progress = as_config(config), as_progress(progress)
-    _check_first(config)
+    config = as_config(config)
+    progress = as_progress(progress)
+    _check_options(config)
     if initial is not None:
-        _check_shape(initial, config)
+        _check_same_shape(initial, config)
     with (
         tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder,
         translate_disk_full(Path(folder), "train again"),
     ):
         work = Path(folder)
-        return _trained(work, prepared_in(work, events, config, initial, progress), config, initial, progress)
+        return _fit_model(work, prepared_in(work, events, config, initial, progress), config, initial, progress)
 
 
-def _check_first(config: Config) -> None:
-    """A `SeqmelError` where the device is not there, the loss is of a library that does not have it, or labels are named
-    that cannot be read."""
+def _check_options(config: Config) -> None:
+    """Check the device, the loss and the labels of the objective before any work."""
     from seqmel.core.device import resolve_device
     from seqmel.objectives.coles import make_loss
-    from seqmel.training.label_codes import labels_of
+    from seqmel.training.label_codes import read_objective_labels
 
     resolve_device(config.device)
     make_loss(config)
-    labels_of(config, config.schema.client)
+    read_objective_labels(config, config.schema.client)
 
 
-def _check_shape(initial: Model, wanted: Config) -> None:
-    before, encoder = initial.config, initial.encoder
+def _check_same_shape(initial: Model, wanted: Config) -> None:
+    before = initial.config
+    encoder = initial.encoder
     unforced = encoder.state_pooling is None and encoder.vector_size == encoder.pooling.output_size
     if unforced and bool(before.matryoshka) != bool(wanted.matryoshka):
         raise ConfigError(
@@ -248,26 +257,27 @@ def _check_shape(initial: Model, wanted: Config) -> None:
 
 
 def write_model(folder: Path, model: Model) -> None:
-    """Write a model folder with its card and curves."""
+    """Write a model folder with its card and its curves."""
     from seqmel.training.card import draw_curves, model_card
 
     save_model(folder, model, card=model_card(model), curves=draw_curves(model.metrics["history"]))
 
 
 @contextlib.contextmanager
-def unfinished(
+def unfinished_run(
     output: Path, wanted: dict[str, Any], events: Events, *, resume: bool, overwrite: bool
 ) -> Iterator[Path]:
-    """The folder of an unfinished run of these options and events; its `model` is moved to `output` in the end.
+    """Hold the folder of an unfinished run with these options and events.
 
-    Where it fails the folder stays if an epoch is finished in it, which can be gone on with, and is removed if none is.
+    Its `model` is moved to `output` at the end. On failure the folder is kept if at least one epoch
+    has finished, so that the run can be resumed.
     """
-    seen = _seen(events)
+    input_files = _input_files(events)
     with exclusive_lock(partial_path(output), output):
-        work = _work_folder(output, wanted, seen, resume=resume, overwrite=overwrite)
+        work = _work_folder(output, wanted, input_files, resume=resume, overwrite=overwrite)
         try:
             with translate_disk_full(output, "run it again with --resume"):
-                for name, value in (("events.json", seen), ("options.json", wanted)):
+                for name, value in (("events.json", input_files), ("options.json", wanted)):
                     if not (work / name).is_file():
                         with atomic_write(work / name) as partial:
                             partial.write_text(json.dumps(value), encoding="utf-8")
@@ -280,15 +290,15 @@ def unfinished(
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _seen(events: Events) -> list[list[str | int]] | None:
-    """What tells these events from others, where they lie in files; None of those in memory."""
+def _input_files(events: Events) -> list[list[str | int]] | None:
+    """Return name, size and mtime of the input files, or None for events in memory."""
     if not is_paths(events):
         return None
     return file_stamps(sorted(Path(events).iterdir()) if is_prepared(events) else event_files(events))
 
 
-def _work_folder(output: Path, wanted: dict[str, Any], seen: Any, *, resume: bool, overwrite: bool) -> Path:
-    """The folder of the unfinished run, checked to be one of the wanted options and of the events as they are now."""
+def _work_folder(output: Path, wanted: dict[str, Any], input_files: Any, *, resume: bool, overwrite: bool) -> Path:
+    """Return the folder of the unfinished run, checked to have the same options and events."""
     work = partial_path(output)
     options, events = work / "options.json", work / "events.json"
     if work.exists() and not resume and not overwrite:
@@ -303,9 +313,9 @@ def _work_folder(output: Path, wanted: dict[str, Any], seen: Any, *, resume: boo
                 f"The unfinished run in {work} has other options ({_first_difference(before, wanted)})."
                 " Resume it with the same options, or discard it with --overwrite."
             )
-        if events.is_file() and (before := _read(events)) != seen:
+        if events.is_file() and (before := _read(events)) != input_files:
             raise OutputError(
-                f"The unfinished run in {work} has other events ({_files(before)} there, {_files(seen)} now)."
+                f"The unfinished run in {work} has other events ({_files_words(before)} there, {_files_words(input_files)} now)."
                 " Resume it with the events that it began with, or discard it with --overwrite."
             )
     except OutputError:
@@ -317,7 +327,7 @@ def _work_folder(output: Path, wanted: dict[str, Any], seen: Any, *, resume: boo
 
 
 def _options_before(path: Path) -> Any:
-    """The options of an unfinished run, also of one that an earlier version began."""
+    """Read the options of an unfinished run, with the names of an earlier version translated."""
     options = _read(path)
     if not isinstance(options, dict):
         return options
@@ -327,19 +337,19 @@ def _options_before(path: Path) -> Any:
 
 
 def _read(path: Path) -> Any:
-    """A file of an unfinished run."""
+    """Read a file of an unfinished run."""
     try:
         return parse_json(path.read_bytes())
     except ValueError:
         raise OutputError(f"{path} of an unfinished run is damaged. Discard the run with --overwrite.") from None
 
 
-def _files(seen: list[list[Any]] | None) -> str:
-    if seen is None:
+def _files_words(input_files: list[list[Any]] | None) -> str:
+    if input_files is None:
         return "events in memory"
-    changed = dt.datetime.fromtimestamp(max((time for _, _, time in seen), default=0) // 10**9)
-    what = seen[0][0] if len(seen) == 1 else f"{len(seen)} files"
-    return f"{what} of {sum(size for _, size, _ in seen):,} bytes, changed {changed:%Y-%m-%d %H:%M:%S}"
+    changed = dt.datetime.fromtimestamp(max((time for _, _, time in input_files), default=0) // 10**9)
+    what = input_files[0][0] if len(input_files) == 1 else f"{len(input_files)} files"
+    return f"{what} of {sum(size for _, size, _ in input_files):,} bytes, changed {changed:%Y-%m-%d %H:%M:%S}"
 
 
 def _first_difference(before: Any, wanted: Any, name: str = "") -> str:
@@ -353,7 +363,7 @@ def _first_difference(before: Any, wanted: Any, name: str = "") -> str:
 def prepared_in(
     work: Path, events: Events, config: Config, model: Model | None, progress: Progress
 ) -> PreparedSequences:
-    """Prepared sequences as they are, or events prepared within `work`, with the model's vocabulary where there is one."""
+    """Open prepared sequences, or prepare events within `work`, with a model's vocabulary if given."""
     if is_prepared(events):
         prepared = open_prepared(events, vocabulary=model.vocabulary if model else None)
         for name in ("client", "time"):
@@ -371,21 +381,21 @@ def prepared_in(
     return open_prepared(folder)
 
 
-def _trained(
+def _fit_model(
     work: Path, prepared: PreparedSequences, config: Config, initial: Model | None, progress: Progress
 ) -> Model:
-    from seqmel.training.batches import settle, settle_clock
+    from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
     from seqmel.training.fit import fit
     from seqmel.training.time_alone import measure_time_alone
 
     sequences = prepared.sequences.in_memory() if config.training.storage == "memory" else prepared.sequences
-    settled = settle_clock(settle(config, sequences), sequences, prepared.vocabulary.time)
-    time_alone = measure_time_alone(sequences, prepared.vocabulary.time, settled) if settled.compares else None
+    resolved = resolve_clock_shifts(resolve_auto_options(config, sequences), sequences, prepared.vocabulary.time)
+    time_alone = measure_time_alone(sequences, prepared.vocabulary.time, resolved) if resolved.compares else None
     if time_alone is not None:
         progress.say(str(time_alone))
     began = time.monotonic()
     encoder, history = fit(
-        sequences, prepared.vocabulary, settled, initial=initial.encoder if initial else None,
+        sequences, prepared.vocabulary, resolved, initial=initial.encoder if initial else None,
         checkpoints=work / "checkpoints", progress=progress,
     )  # fmt: skip
     metrics = {
@@ -402,4 +412,4 @@ def _trained(
     record(
         progress, "counted", **{name: metrics[name] for name in ("clients", "events", "embedding_dim", "parameters")}
     )
-    return Model(settled, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics)
+    return Model(resolved, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics)

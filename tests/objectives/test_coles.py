@@ -19,7 +19,7 @@ from seqmel.objectives import Encoded, Objective, ViewBatch
 from seqmel.objectives.coles import CoLES
 from seqmel.objectives.losses import LOSSES, InfoNCELoss
 from seqmel.objectives.miners import MINERS
-from seqmel.training.batches import settle
+from seqmel.training.batches import resolve_auto_options
 
 COMBINATIONS: list[dict[str, Any]] = [
     *({"loss": loss} for loss in sorted(LOSSES) if LOSSES[loss]().takes == "batch"),
@@ -74,7 +74,7 @@ def test_views_of_every_kind_are_trained_on(name: str, modifiers: dict[str, Any]
     events = card_events(12)
     vocabulary = fitted(events, SCHEMA, min_count=2)
     held = sequences(events, SCHEMA, vocabulary)
-    config = settle(tiny_config(views={"name": name, "count": 3, "min_length": 2, **modifiers}), held)
+    config = resolve_auto_options(tiny_config(views={"name": name, "count": 3, "min_length": 2, **modifiers}), held)
     encoder = SequenceEncoder(config, vocabulary)
     objective = Objective(config, vocabulary, encoder)
     batch = objective.draw(held, torch.tensor([7, 2, 9, 0]), torch.Generator().manual_seed(0))

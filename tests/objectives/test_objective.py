@@ -18,7 +18,7 @@ from seqmel.objectives import Encoded, Objective, ViewBatch
 from seqmel.objectives.event_prediction import EventPrediction
 from seqmel.objectives.masked_events import MaskedEvents
 from seqmel.objectives.next_event import NextEvent
-from seqmel.training.batches import settle
+from seqmel.training.batches import resolve_auto_options
 
 VIEWS = {"min_length": 2, "max_length": 9}
 CLIENTS = torch.tensor([3, 3, 8, 8, 8, 1])
@@ -46,7 +46,7 @@ def test_views_are_drawn_from_the_clients_of_the_batch() -> None:
     events = card_events(12)
     vocabulary = fitted(events, SCHEMA, min_count=2)
     held = sequences(events, SCHEMA, vocabulary)
-    config = settle(tiny_config(views={"count": 3}), held)
+    config = resolve_auto_options(tiny_config(views={"count": 3}), held)
     objective = Objective(config, vocabulary, SequenceEncoder(config, vocabulary))
     drawn = objective.draw(held, torch.tensor([7, 2, 9]), torch.Generator().manual_seed(0))
     assert set(drawn.clients.tolist()) == {7, 2, 9}

@@ -18,12 +18,12 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective, ViewBatch
 from seqmel.training.batches import (
-    _LEAST_EPOCHS,
-    _MOST_EPOCHS,
+    _MAX_EPOCHS,
+    _MIN_EPOCHS,
     _STEPS,
     HeldOutBatches,
     TrainingBatches,
-    settle,
+    resolve_auto_options,
     split_clients,
 )
 
@@ -44,7 +44,7 @@ def config(**training: Any) -> Config:
 
 
 def batches(sequences: EncodedSequences, clients: Tensor, options: Config, epoch: int = 0) -> TrainingBatches:
-    settled = settle(options, sequences)
+    settled = resolve_auto_options(options, sequences)
     return TrainingBatches(sequences, vocabulary_of(), clients, objective_of(settled), settled, epoch=lambda: epoch)
 
 
@@ -62,7 +62,7 @@ def drawn(batch: ViewBatch) -> list[tuple[int, list[int]]]:
 
 
 def settled_views(lengths: list[int], **views: int) -> tuple[int | None, int | None]:
-    settled = settle(tiny_config(views=views), with_lengths(*lengths)).views
+    settled = resolve_auto_options(tiny_config(views=views), with_lengths(*lengths)).views
     return settled.min_length, settled.max_length
 
 
@@ -103,23 +103,23 @@ def test_lengths_that_are_given_are_kept(views: dict[str, int], expected: tuple[
 def test_the_last_k_have_several_lengths_also_where_one_is_given(
     given: dict[str, float], expected: tuple[int, int]
 ) -> None:
-    settled = settle(tiny_config(views={"name": "last_k", **given}), with_lengths(*[100] * 9)).views
+    settled = resolve_auto_options(tiny_config(views={"name": "last_k", **given}), with_lengths(*[100] * 9)).views
     assert (settled.min_length, settled.max_length) == expected
 
 
 def test_a_settled_config_is_settled_already() -> None:
     sequences = with_lengths(*[100] * 9)
-    once = settle(Config(), sequences)
+    once = resolve_auto_options(Config(), sequences)
     assert once.training.epochs is not None
-    assert settle(once, with_lengths(*[7] * 500)) == once
+    assert resolve_auto_options(once, with_lengths(*[7] * 500)) == once
     assert Config.from_dict(once.to_dict()) == once
 
 
 @pytest.mark.parametrize("steps_an_epoch", [1, 7, 100, 5_000])
 def test_epochs_that_are_not_given_make_a_fixed_number_of_steps_within_bounds(steps_an_epoch: int) -> None:
     options = Config.from_dict({"training": {"validation_fraction": 0.0, "batch_size": 2}})
-    epochs = settle(options, with_lengths(*[2] * 2 * steps_an_epoch)).training.epochs
-    assert epochs == min(_MOST_EPOCHS, max(_LEAST_EPOCHS, math.ceil(_STEPS / steps_an_epoch)))
+    epochs = resolve_auto_options(options, with_lengths(*[2] * 2 * steps_an_epoch)).training.epochs
+    assert epochs == min(_MAX_EPOCHS, max(_MIN_EPOCHS, math.ceil(_STEPS / steps_an_epoch)))
 
 
 # ------------------------------------------------------------------------------------------------------ split
@@ -199,7 +199,7 @@ def test_an_epoch_can_be_drawn_again_and_the_next_is_another() -> None:
 
 def test_held_out_clients_give_the_same_two_views_every_time() -> None:
     sequences = with_lengths(*range(10, 32))
-    settled = settle(config(), sequences)
+    settled = resolve_auto_options(config(), sequences)
     held_out = HeldOutBatches(sequences, torch.tensor([3, 5, 8]), settled)
     first, again = ([drawn(batch) for batch in held_out] for _ in range(2))
     assert first == again
@@ -208,7 +208,7 @@ def test_held_out_clients_give_the_same_two_views_every_time() -> None:
 
 def test_no_held_out_clients_are_no_batches() -> None:
     sequences = with_lengths(5, 6)
-    settled = settle(config(), sequences)
+    settled = resolve_auto_options(config(), sequences)
     held_out = HeldOutBatches(sequences, torch.tensor([], dtype=torch.int64), settled)
     assert (len(held_out), list(held_out)) == (0, [])
 

@@ -13,8 +13,8 @@ from small import SCHEMA, card_events, fitted, sequences, tiny_config
 from seqmel.config.options.training import TrainingOptions
 from seqmel.core.errors import TrainingError
 from seqmel.core.progress import Progress, console_progress
-from seqmel.training.fit import Report, _warn_of_collapse, fit
-from seqmel.training.module import Means
+from seqmel.training.fit import EpochReport, _warn_of_collapse, fit
+from seqmel.training.module import RunningMeans
 
 
 class Heard:
@@ -28,7 +28,7 @@ class Heard:
         self.lines.append(line)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Heard]:
+    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Heard]:
         self.done = 0
         yield self
         self.tasks.append((name, total, self.done))
@@ -95,12 +95,12 @@ def test_without_a_rank_there_is_no_warning(history: list[dict[str, float]]) -> 
 
 def epoch_ended(loss: float, weight: float, *, first: float = 2.0) -> None:
     """What is asked of an epoch before it is kept, of one with this loss and a weight."""
-    report = Report(Heard(), TrainingOptions(gradient_clip=None), words=lambda row: "")
+    report = EpochReport(Heard(), TrainingOptions(gradient_clip=None), words=lambda row: "")
     batches = SimpleNamespace(clients=8)
     trainer = SimpleNamespace(current_epoch=4, global_step=2_000, num_training_batches=1, train_dataloader=batches)
     report.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
     report.on_train_batch_end(trainer, None, {"loss": torch.tensor(first)}, None, 0)  # type: ignore[arg-type]
-    losses, layer = Means(), torch.nn.Linear(1, 1)
+    losses, layer = RunningMeans(), torch.nn.Linear(1, 1)
     losses.add({"loss": torch.tensor(loss)})
     torch.nn.init.constant_(layer.weight, weight)
     report.on_train_epoch_end(trainer, SimpleNamespace(losses=losses, parameters=layer.parameters))  # type: ignore[arg-type]

@@ -14,12 +14,12 @@ from seqmel.config import Config
 from seqmel.core.errors import ConfigError
 from seqmel.core.progress import Task, silent
 from seqmel.training.fit import fit
-from seqmel.training.module import Means
+from seqmel.training.module import RunningMeans
 
 
 def test_means_are_those_of_a_list_and_begin_again() -> None:
     numbers = torch.rand(50, generator=torch.Generator().manual_seed(0))
-    means = Means()
+    means = RunningMeans()
     for _ in range(2):
         means.clear()
         for number in numbers:
@@ -29,7 +29,7 @@ def test_means_are_those_of_a_list_and_begin_again() -> None:
 
 
 def test_means_hold_on_to_nothing_that_they_are_given() -> None:
-    means, number = Means(), torch.ones(())
+    means, number = RunningMeans(), torch.ones(())
     means.add({"loss": number})
     number.fill_(5.0)
     assert means.values() == {"loss": 1.0}
@@ -68,7 +68,7 @@ class Heard:
         self.lines.append(line)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Task]:
+    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
         with silent.task(name, total, unit) as task:
             yield task
 

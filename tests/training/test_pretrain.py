@@ -23,7 +23,7 @@ from seqmel.nn.encoder import SequenceEncoder
 from seqmel.training import ppmi_init as pretrain
 from seqmel.training.finetuning.finetune import finetuned_model
 from seqmel.training.fit import fit
-from seqmel.training.ppmi_init import cooccurrences, factors, new_encoder, ppmi
+from seqmel.training.ppmi_init import cooccurrences, factorise, new_encoder, ppmi
 
 PPMI = {"hidden_size": 16, "category_init": "ppmi"}
 
@@ -84,10 +84,10 @@ def test_the_vectors_of_all_sizes_give_the_absolute_value_of_the_matrix() -> Non
     size = vocabulary.categorical["mcc"].size
     matrix = ppmi(cooccurrences(encoded, torch.arange(20), "mcc", codes=size, window=2))
     values, vectors = np.linalg.eigh(matrix.toarray())
-    found = factors(matrix, 99)
+    found = factorise(matrix, 99)
     np.testing.assert_allclose(found @ found.T, vectors * np.abs(values) @ vectors.T, atol=1e-9)
-    assert factors(matrix, 2).shape == (size, 2)
-    np.testing.assert_array_equal(factors(matrix, 3), factors(matrix, 3))
+    assert factorise(matrix, 2).shape == (size, 2)
+    np.testing.assert_array_equal(factorise(matrix, 3), factorise(matrix, 3))
 
 
 def in_two_worlds() -> pa.Table:

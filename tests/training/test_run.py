@@ -71,7 +71,7 @@ class Stop:
         pass
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, told: bool = False) -> Iterator[Stop]:
+    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Stop]:
         self.epoch, self.done = self.epoch + name.startswith("epoch"), 0
         yield self
 

@@ -34,7 +34,7 @@ from seqmel.objectives.losses import LOSSES
 from seqmel.objectives.miners import MINERS
 from seqmel.objectives.parts import sample_other_views
 from seqmel.objectives.replaced_token import corrupted
-from seqmel.training.batches import settle
+from seqmel.training.batches import resolve_auto_options
 from seqmel.training.offline import OfflineMining
 from seqmel.training.run import train
 
@@ -99,7 +99,7 @@ def _learnt(options: dict[str, Any]) -> dict[str, Any]:
     events = card_events(16)
     vocabulary = fitted(events, SCHEMA, min_count=2)
     encoded = sequences(events, SCHEMA, vocabulary)
-    config = settle(config, encoded)
+    config = resolve_auto_options(config, encoded)
     torch.manual_seed(0)
     encoder = SequenceEncoder(config, vocabulary)
     objective = Objective(config, vocabulary, encoder, codes=dict.fromkeys(config.labelled, torch.arange(16) % 3 - 1))

@@ -15,7 +15,7 @@ from seqmel.core.errors import ConfigError
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective
-from seqmel.training.batches import HeldOutBatches, settle, settle_clock
+from seqmel.training.batches import HeldOutBatches, resolve_auto_options, resolve_clock_shifts
 from seqmel.training.time_alone import TimeAlone, measure_time_alone
 
 DAY = 86_400_000_000
@@ -39,7 +39,7 @@ def visits(clients: int = 300) -> EncodedSequences:
 
 
 def settled(sequences: EncodedSequences, **views: Any) -> Config:
-    return settle_clock(settle(tiny_config(views=views), sequences), sequences, SCALE)
+    return resolve_clock_shifts(resolve_auto_options(tiny_config(views=views), sequences), sequences, SCALE)
 
 
 def test_cycles_that_are_not_given_come_from_the_data_and_those_given_are_kept() -> None:
@@ -100,7 +100,7 @@ def test_held_out_views_are_shifted_as_those_of_training_and_alike_in_every_epoc
 
 def test_a_config_that_says_nothing_of_clocks_shifts_none() -> None:
     sequences = visits(20)
-    unsettled = settle(tiny_config(), sequences)
+    unsettled = resolve_auto_options(tiny_config(), sequences)
     assert unsettled.views.shift_clock is None
     assert next(iter(HeldOutBatches(sequences, torch.arange(7), unsettled))).sequences.clock is None
 
@@ -126,7 +126,7 @@ def test_clients_that_differ_by_their_times_are_recalled_by_time_alone_until_it_
 def test_where_nobody_is_held_out_or_no_cycle_is_seen_nothing_is_measured() -> None:
     sequences = visits(20)
     nobody = tiny_config(training={"validation_fraction": 0.0})
-    assert measure_time_alone(sequences, SCALE, settle(nobody, sequences)) is None
+    assert measure_time_alone(sequences, SCALE, resolve_auto_options(nobody, sequences)) is None
     short = SCALE.model_copy(update={"span_days": 3.0, "daily": True})
     assert measure_time_alone(sequences, short, settled(sequences)) is None
 

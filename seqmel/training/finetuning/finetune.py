@@ -23,7 +23,7 @@ from seqmel.data.sources.reading import Events
 from seqmel.data.tables.labels import Table, Task, likely_client, read_labels
 from seqmel.data.tables.targets import Target, check_names
 from seqmel.model import AnyModel, Model, as_model, save_model
-from seqmel.training.run import already_trained, prepared_in, unfinished
+from seqmel.training.run import already_trained, prepared_in, unfinished_run
 
 if TYPE_CHECKING:
     from seqmel.training.finetuning.labelled import Labelled
@@ -91,7 +91,7 @@ def finetune(
         _check_learnable(y, task)
     weights = read_labels(labels, weight, client=client, options=("--client", "--weight")) if weight else None
     wanted = {"config": config.to_dict(), "model": _fingerprint(model), "labels": _of_labels(series, weights, task)}
-    with unfinished(output, wanted, events, resume=resume, overwrite=overwrite) as work:
+    with unfinished_run(output, wanted, events, resume=resume, overwrite=overwrite) as work:
         prepared = prepared_in(work, events, config, model, progress)
         made = finetuned_model(
             model, prepared, series, weights=weights, task=task, config=config,
@@ -126,7 +126,7 @@ def finetuned_model(
 
     import torch
 
-    from seqmel.training.batches import settle
+    from seqmel.training.batches import resolve_auto_options
     from seqmel.training.finetuning.fit_labels import fit_labels, settle_finetuning
     from seqmel.training.finetuning.labelled import label
     from seqmel.training.ppmi_init import new_encoder
@@ -154,7 +154,7 @@ def finetuned_model(
             " (unfreeze: all tunes it too)"
         )
     if model is None:
-        config = settle(config, sequences)
+        config = resolve_auto_options(config, sequences)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             encoder = new_encoder(config, prepared.vocabulary, sequences)

@@ -27,8 +27,8 @@ from seqmel.nn.heads import Heads
 from seqmel.training.finetuning.finetune_metrics import HeldOut, calibrated, label_loss
 from seqmel.training.finetuning.labelled import Labelled, LabelledBatch, LabelledBatches, class_weights, hold_out
 from seqmel.training.finetuning.linear_heads import solve_heads
-from seqmel.training.fit import Report, Watched, quiet, restore, run_trainer, trainer_of
-from seqmel.training.module import Means, one_cycle
+from seqmel.training.fit import EpochReport, MonitoredMetric, make_trainer, restore, run_trainer, silence_lightning
+from seqmel.training.module import RunningMeans, one_cycle
 
 __all__ = ["Finetuned", "encoder_parts", "fit_labels", "settle_finetuning"]
 
@@ -119,7 +119,7 @@ def fit_labels(
     training, validation = hold_out(labelled, options.validation_fraction, seed=config.seed)
     counts = class_weights(training) if options.class_weight else torch.ones_like(class_weights(training))
     held_out = HeldOut(placed.subset(validation.clients), validation, counts, config)
-    with torch.random.fork_rng(), quiet():
+    with torch.random.fork_rng(), silence_lightning():
         torch.manual_seed(config.seed)
         encoder = encoder.to(device).eval()
         heads = _solved(encoder, placed, training, counts, config, device)
@@ -184,13 +184,13 @@ def _tune(
     """Tune both in place, and go back to the best epoch, or to where it began."""
     config = held_out.config
     options = config.finetuning
-    report = Report(progress, options, words=_words)
-    module = _Module(encoder, heads, training.targets, held_out, on_epoch=report.tell)
+    report = EpochReport(progress, options, words=_words)
+    module = _Module(encoder, heads, training.targets, held_out, on_epoch=report.report_epoch)
     before = {name: value.cpu().clone() for name, value in module.state_dict().items()}
     with contextlib.ExitStack() as stack:
         folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        watched = Watched(_MONITOR, "min") if len(held_out) else None
-        trainer, best = trainer_of(config, options, report, folder, watched)
+        watched = MonitoredMetric(_MONITOR, "min") if len(held_out) else None
+        trainer, best = make_trainer(config, options, report, folder, watched)
         batches = LabelledBatches(
             sequences, training, options, seed=config.seed, epoch=lambda: trainer.current_epoch
         )  # fmt: skip
@@ -252,7 +252,7 @@ class _Module(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         self.counts: Tensor
         self.register_buffer("counts", held_out.class_weights, persistent=False)
-        self.losses = Means()
+        self.losses = RunningMeans()
         self._rate = 0.0
 
     def on_train_epoch_start(self) -> None:
