@@ -1,4 +1,4 @@
-"""Results are written beside and moved into place, so that a half-written file is never taken for a whole one."""
+"""Atomic writes: results are written to a temporary path and then renamed, never half-written."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ __all__ = [
 ]  # fmt: skip
 
 _OTHER_FORMATS = (".csv", ".tsv", ".txt", ".json", ".gz")
-_OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder that seqmel writes has one of these
+_OWN = ("vocabulary.json", "model/vocabulary.json")  # every folder of seqmel has one of these files
 
 
 def partial_path(path: Path) -> Path:
-    """Where the unfinished result for `path` lies: beside it, on the same file system."""
+    """Return where the unfinished result for `path` is, on the same file system."""
     return path.with_name(path.name + ".partial")
 
 
 def file_stamps(files: Iterable[str | Path], root: Path | None = None) -> list[list[str | int]]:
-    """Name (from `root` on, where there is one), size and time of change of each file: what tells other contents at the same place."""
+    """Return the fingerprint of files: name (relative to `root`), size and modification time."""
     named = ((str(file).removeprefix(f"{root}{os.sep}") if root else Path(file).name, os.stat(file)) for file in files)
     return [[name, about.st_size, about.st_mtime_ns] for name, about in named]
 
@@ -53,21 +53,25 @@ def file_stamps(files: Iterable[str | Path], root: Path | None = None) -> list[l
 def check_output(
     path: Path, *, overwrite: bool, folder: bool, reads: Iterable[object] = (), option: str = "--overwrite"
 ) -> None:
-    """Before any work: the result must be writable there, and must not replace another one unasked, nor what it is made of.
+    """Check before any work that a result can be written, and replaces nothing that it must not.
 
     Args:
-        path: where it is to be.
-        overwrite: it may replace what is there.
-        folder: it is a folder, not a file.
-        reads: what it is made of; what is no path does not matter.
-        option: how a user says that it may.
+        path: The output.
+        overwrite: Whether existing output may be replaced.
+        folder: Whether the output is a folder.
+        reads: Inputs, whose paths must not be overwritten. Other values are ignored.
+        option: How users allow overwriting, for messages.
+
+    Raises:
+        OutputError: The output exists or cannot be written.
     """
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists. Name another output, or pass {option}.")
     if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in _OWN):
         raise OutputError(f"{path} is a folder that seqmel did not write; it will not replace it. Name another output.")
     if path.exists() and path.is_dir() != folder:
-        there, made = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
+        there = "a folder" if path.is_dir() else "a file"
+        made = "a file" if path.is_dir() else "a folder"
         raise OutputError(f"{path} is {there}, and {made} is what is written. Name another output.")
     check_not_input(path, *reads)
     around = path.parent
@@ -78,7 +82,7 @@ def check_output(
 
 
 def check_not_input(path: Path | None, *reads: object) -> None:
-    """Before any work: what is written to `path`, if anything, does not replace what is read, nor a folder that holds it."""
+    """Check before any work that an output does not replace an input, or a folder around one."""
     if path is None or not path.exists():
         return
     whole = path.resolve()
@@ -90,7 +94,7 @@ def check_not_input(path: Path | None, *reads: object) -> None:
 
 
 def check_parquet_name(path: Path) -> None:
-    """Before any work: not a name that says another format than Parquet, by which what reads the file would go."""
+    """Raise an `OutputError` if the filename has the extension of another format than Parquet."""
     stem = path
     while stem.suffix.lower() in _OTHER_FORMATS:
         stem = stem.with_suffix("")
@@ -100,7 +104,7 @@ def check_parquet_name(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; on success it is moved to `path`, on failure it is removed."""
+    """Yield a temporary path. It is renamed to `path` on success, and removed on failure."""
     partial = partial_path(path)
     with exclusive_lock(partial, path):
         _remove(partial)
@@ -114,9 +118,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def exclusive_lock(part: Path, path: Path) -> Iterator[None]:
-    """Hold `part`, in which `path` is made, against other runs: an `OutputError` where one has it.
+    """Lock `part`, in which `path` is made, against other runs.
 
-    The kernel lets go of what a killed run held. Where there are no such locks, nothing is held.
+    The kernel releases the lock of a killed run. File systems without locks are not protected.
+
+    Raises:
+        OutputError: Another run holds the lock.
     """
     if sys.platform == "win32":
         yield
@@ -130,12 +137,12 @@ def exclusive_lock(part: Path, path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)  # before it is let go of: who opens it from now on makes another one
+        lock.unlink(missing_ok=True)  # before the release, so that the next run creates a new file
         os.close(held)
 
 
 def _hold(lock: Path) -> int | None:
-    """The file, open and locked; None where another run holds it."""
+    """Return the open and locked file, or None if another run holds the lock."""
     while True:
         held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -143,17 +150,17 @@ def _hold(lock: Path) -> int | None:
         except BlockingIOError:
             os.close(held)
             return None
-        except OSError:  # no locks there
+        except OSError:  # the file system has no locks
             return held
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(held), os.stat(lock)):
                 return held
-        os.close(held)  # it was removed by the run that ended meanwhile
+        os.close(held)  # the run that held it has removed the file
 
 
 @contextlib.contextmanager
 def translate_disk_full(path: Path, then: str = "run it again") -> Iterator[None]:
-    """An `OutputError` where the disk, or what the user may use of it, is full while `path` is made."""
+    """Raise an `OutputError` if the disk or the quota is full while `path` is written."""
     try:
         yield
     except OSError as error:
@@ -163,7 +170,10 @@ def translate_disk_full(path: Path, then: str = "run it again") -> Iterator[None
 
 
 def allocate(path: Path, size: int) -> None:
-    """Take `size` bytes of the disk for a file that is to be mapped: a full disk is an error now, and not a signal later."""
+    """Reserve disk space for a file that will be mapped.
+
+    Writing to a map of a full disk would crash.
+    """
     with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, max(1, size))
@@ -172,18 +182,18 @@ def allocate(path: Path, size: int) -> None:
 
 
 def map_vectors(path: Path, shape: tuple[int, int], mode: Literal["r", "r+"]) -> npt.NDArray[np.float32]:
-    """(N, D) float32 numbers of a file, mapped; where N is 0 an array, since nothing cannot be mapped."""
+    """Map (N, D) float32 numbers of a file. An empty file cannot be mapped and gives an array."""
     return np.memmap(path, np.float32, mode, shape=shape) if shape[0] else np.empty(shape, np.float32)
 
 
 def scratch_path(path: Path) -> Path:
-    """The folder of `scratch_folder`."""
+    """Return the folder of `scratch_folder`."""
     return path.with_name(path.name + ".scratch")
 
 
 @contextlib.contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder beside `path` that is removed in the end; one that a killed run left is removed first."""
+    """Yield a temporary folder beside `path`, without leftovers of a killed run."""
     folder = scratch_path(path)
     with exclusive_lock(folder, path):
         _remove(folder)
@@ -195,7 +205,10 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def move_into_place(partial: Path, path: Path) -> None:
-    """Rename a finished file or folder; what stood there before is removed only once the new one is in place."""
+    """Rename a finished file or folder.
+
+    An existing one is removed after the new one is in place.
+    """
     if not path.is_dir():
         os.replace(partial, path)
         return

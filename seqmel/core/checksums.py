@@ -1,7 +1,7 @@
-"""Files that belong together: read whole from their own folder, and known by their SHA-256.
+"""Read files of untrusted folders, and compute checksums.
 
-A folder that came from elsewhere is untrusted. So a file is read once and checked and used as the same bytes, a symbolic link is
-refused (it could lead out of the folder), and JSON is read with all that can go wrong in it turned into a `ValueError`.
+Each file is read once, and the same bytes are checked and used. Symbolic links are refused, because
+they could lead out of the folder. All errors in JSON become a `ValueError`.
 """
 
 from __future__ import annotations
@@ -18,20 +18,27 @@ __all__ = ["digest", "digest_of_json", "parse_json", "read_files"]
 
 
 def digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal."""
+    """Return the SHA-256 in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def digest_of_json(content: Mapping[str, Any]) -> str:
-    """SHA-256 of JSON values: equal for equal values, whatever the order of the keys and the blanks between."""
+    """Return the SHA-256 of JSON values, independent of the order of keys and of whitespace."""
     return digest(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
 
 
 def read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
-    """The content of these files of a model folder.
+    """Read files of a model folder.
+
+    Args:
+        folder: The folder.
+        names: Names of files within it.
+
+    Returns:
+        Name -> content.
 
     Raises:
-        ModelError: one is missing, cannot be read, or is a link.
+        ModelError: A file is missing, cannot be read, or is a link.
     """
     names = list(names)
     linked = [name for name in names if (folder / name).is_symlink()]
@@ -52,7 +59,7 @@ def read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
 
 
 def parse_json(content: bytes) -> Any:
-    """What a JSON file holds; a `ValueError` also where it is nested too deeply, or not UTF-8."""
+    """Parse JSON. Raises a `ValueError` also if it is nested too deeply or not UTF-8."""
     try:
         return json.loads(content.decode("utf-8"))
     except RecursionError:

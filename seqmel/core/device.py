@@ -1,4 +1,4 @@
-"""Which device and precision to work with, by Lightning's names, and what the CPU needs to work well."""
+"""Devices and precisions by Lightning's names, and settings of the CPU."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 def resolve_device(name: str) -> torch.device:
-    """ "auto" takes a GPU where there is one. Whoever asks is about to compute: torch is kept within `thread_count`.
+    """Return the device of a name. "auto" takes a GPU if there is one.
+
+    The caller is about to compute, so this also limits torch to `thread_count` threads.
 
     Raises:
-        ConfigError: a GPU was asked for that is not there.
+        ConfigError: There is no such device.
     """
     limit_torch_threads()
     if name == "auto":
@@ -52,7 +54,10 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device) -> Any:
-    """ "auto" takes bf16-mixed where the device computes in bfloat16, else 32-true."""
+    """Return the precision of a name, by Lightning's names.
+
+    "auto" takes bf16-mixed if the device computes in bfloat16, else 32-true.
+    """
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -64,7 +69,7 @@ def resolve_precision(name: str, device: torch.device) -> Any:
 
 @contextlib.contextmanager
 def disable_tf32(device: torch.device | str) -> Iterator[None]:
-    """Within it cuDNN computes in float32 as the CPU does; torch lets it round a GRU's and LSTM's factors to ten bits (TF32)."""
+    """Make cuDNN compute in full float32. By default torch lets GRU and LSTM use TF32."""
     if torch.device(device).type != "cuda":
         yield
         return
@@ -77,10 +82,11 @@ def disable_tf32(device: torch.device | str) -> Iterator[None]:
 
 
 def tune_malloc() -> None:
-    """Have glibc reuse large blocks of memory rather than give them back after every tensor.
+    """Make glibc keep large blocks of memory instead of returning them to the system.
 
-    A batch's tensors are tens of megabytes; glibc maps each afresh, and the kernel clears its pages each time: a third of
-    a training step on the CPU. Elsewhere than on glibc this does nothing.
+    The tensors of a batch have tens of megabytes. glibc would map each anew, and the kernel would
+    clear its pages each time, which is a third of a training step on the CPU. Without glibc this
+    does nothing.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -91,21 +97,23 @@ def tune_malloc() -> None:
 
 
 def limit_onednn_cache(*, recurrent: bool) -> None:
-    """Have oneDNN, which computes in bfloat16 on the CPU, keep the code of few shapes and not of thousands.
+    """Limit the cache of compiled kernels of oneDNN, which computes in bfloat16 on the CPU.
 
-    Batches are ragged, so nearly every one brings products of shapes that do not come again, and each would leave some
-    hundred kilobytes behind: gigabytes in a long epoch. Only the steps of a GRU or LSTM come again, in some 20 shapes.
-    Both limits are read once, when they are first used; what the environment says already stays.
+    Batches are ragged, so nearly every batch has shapes that do not recur. Each would leave some
+    hundred kilobytes, gigabytes in a long epoch. Only the steps of a GRU or LSTM recur, in about 20
+    shapes. The limits are read once, on first use. Values of the environment have precedence.
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         os.environ.setdefault(name, "64" if recurrent else "16")
 
 
 def with_own_defaults(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function with torch's own defaults, float32 on the CPU, whatever the program around it has set.
+    """Run a function with torch's own defaults, float32 on the CPU, whatever the program around it
+    has set.
 
-    The weights of a model are float32; new tensors of a program that works in float64 would not fit them. What a generator
-    yields is computed under these defaults too, and the program has its own again between two values.
+    The weights of a model are float32; new tensors of a program that works in float64 would not fit
+    them. What a generator yields is computed under these defaults too, and the program has its own
+    again between two values.
 
     Examples:
         >>> torch.set_default_dtype(torch.float64)

@@ -1,11 +1,13 @@
-"""Several processes that train one model or embed with it, each on its own device: who is which, and what is computed over all.
+"""Distributed training and embedding: ranks and collective operations.
 
-The processes are started by `torchrun`, or by `--devices N` of a command on one host; the environment says of each which it
-is. Outside of `process_group()` there is one process, and all that stands here does nothing.
+The processes are started by `torchrun`, or by `--devices N` of a command on one host. The
+environment gives each its rank. Outside of `process_group()` there is a single process, and all
+functions here do nothing.
 
-A batch is split over the ranks. What compares all views of a batch sees the views of all ranks (`all_gather_with_grad`); what sums over
-events divides by the number on all ranks (`all_reduce_mean`). Each is such that the mean over ranks of the gradients,
-which is what distributed data parallel training takes, is the gradient of one process with the whole batch.
+A batch is split over the ranks. A loss that compares views gets those of all ranks
+(`all_gather_with_grad`). A sum over events is divided by the count on all ranks
+(`all_reduce_mean`). Distributed data parallel training averages gradients over ranks, and with
+these functions the average equals the gradient of a single process with the whole batch.
 """
 
 from __future__ import annotations
@@ -40,21 +42,23 @@ __all__ = [
     "rank_zero_first",
 ]
 
-_TIMEOUT = dt.timedelta(hours=24)  # the others wait while the first prepares the events
+_TIMEOUT = dt.timedelta(hours=24)  # the other ranks wait while rank 0 prepares the events
 
 
 def is_launched() -> bool:
-    """Whether this process is one of several that `torchrun` or `--devices` started."""
+    """Return whether this process was started by `torchrun` or `--devices`, with others."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 @dataclass(frozen=True)
 class Rank:
-    """Which process this is.
+    """The rank of this process.
 
     Attributes:
-        index, count: of all processes.
-        local_index, local_count: of those on this host.
+        index: Rank among all processes.
+        count: World size.
+        local_index: Rank among the processes of this host.
+        local_count: Number of processes of this host.
     """
 
     index: int = 0
@@ -64,17 +68,17 @@ class Rank:
 
     @property
     def first(self) -> bool:
-        """Whether this one prepares, reports and writes."""
+        """Whether this is rank 0, which prepares, reports and writes."""
         return self.index == 0
 
 
 def is_distributed() -> bool:
-    """Whether several processes work together now."""
+    """Return whether a process group of several ranks is active."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def current_rank() -> Rank:
-    """Which process this is, now."""
+    """Return the current rank."""
     if not is_distributed():
         return Rank()
     count = dist.get_world_size()
@@ -86,13 +90,13 @@ def current_rank() -> Rank:
 
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[Rank]:
-    """Join the other processes, where there are any; on leaving, wait for nobody.
+    """Join the process group if there is one, and leave it at the end without a barrier.
 
     Args:
-        device: its type says how they talk: NCCL between GPUs, gloo between CPUs.
+        device: Its type decides the backend: NCCL between GPUs, gloo between CPUs.
 
     Raises:
-        ConfigError: more processes on this host than GPUs.
+        ConfigError: There are more processes than GPUs on this host.
     """
     joins = is_launched() and not is_distributed()
     if joins:
@@ -106,19 +110,19 @@ def process_group(device: torch.device) -> Iterator[Rank]:
         yield current_rank()
     finally:
         if joins:
-            gc.collect()  # what still holds the group must go before it: its threads must not outlive it
+            gc.collect()  # objects that still hold the group must be freed before it
             dist.destroy_process_group()
 
 
 def barrier() -> None:
-    """Until all processes are here."""
+    """Wait for all ranks."""
     if is_distributed():
-        dist.all_reduce(torch.zeros(1))  # on the CPU, whatever the devices are
+        dist.all_reduce(torch.zeros(1))  # on the CPU, for any device
 
 
 @contextlib.contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """What stands within is done by the first process, and then by the others."""
+    """Run the block on rank 0 first, and then on the other ranks."""
     first = current_rank().first
     if not first:
         barrier()
@@ -129,10 +133,11 @@ def rank_zero_first() -> Iterator[None]:
 
 @contextlib.contextmanager
 def raise_on_all_ranks() -> Iterator[None]:
-    """Leave when all processes leave; a `SeqmelError` within one of them is raised on all of them.
+    """Wait at the end of the block for all ranks, and raise a `SeqmelError` of one rank on all
+    ranks.
 
     Raises:
-        OutputError: a process ended within.
+        OutputError: A process died within the block.
     """
     failure: SeqmelError | None = None
     try:
@@ -143,7 +148,7 @@ def raise_on_all_ranks() -> Iterator[None]:
         failures: list[SeqmelError | None] = [None] * current_rank().count
         try:
             dist.all_gather_object(failures, failure)
-        except RuntimeError:  # gloo's, of a connection that was closed
+        except RuntimeError:  # raised by gloo if a connection was closed
             failure = failure or OutputError(
                 "Nothing was written: one of the processes that work together has ended before its part was done (out of"
                 " memory, or killed). Run it again, with fewer --devices where memory is short."
@@ -154,15 +159,18 @@ def raise_on_all_ranks() -> Iterator[None]:
 
 
 def local_shard(clients: Tensor) -> Tensor:
-    """This rank's part of a batch of clients: contiguous, and as large as those of the others but for one."""
+    """Return the contiguous part of a batch of clients for this rank.
+
+    Sizes differ by at most one.
+    """
     rank = current_rank()
     return torch.tensor_split(clients, rank.count)[rank.index]
 
 
 def broadcast_from_rank0(values: Tensor) -> Tensor:
-    """The values that the first process has, on all of them; of the same shape, on the CPU.
+    """Return the values of rank 0, which have the same shape on all ranks and are on the CPU.
 
-    For what each computes alike and that must not differ in the last bit, such as an order.
+    For results that all ranks compute, and that must agree to the last bit, such as an order.
     """
     if is_distributed():
         values = values.clone()
@@ -171,7 +179,7 @@ def broadcast_from_rank0(values: Tensor) -> Tensor:
 
 
 def all_reduce_sum(counts: Tensor) -> Tensor:
-    """The sum of all ranks' tensors of one shape, the same on every rank; without a gradient."""
+    """Sum tensors of one shape over ranks, without a gradient."""
     if is_distributed():
         counts = counts.detach().clone()
         dist.all_reduce(counts)
@@ -179,10 +187,10 @@ def all_reduce_sum(counts: Tensor) -> Tensor:
 
 
 def all_gather_with_grad(rows: Tensor) -> Tensor:
-    """(N, ...) rows of this rank -> those of all ranks in the order of ranks, however many each has.
+    """Concatenate the rows (N, ...) of all ranks in the order of ranks. N may differ.
 
-    The gradient comes back to this rank's rows alone, times the number of ranks: every rank computes the same of all rows,
-    and gradients of the weights are averaged over ranks.
+    The gradient of this rank's rows is multiplied by the number of ranks. Every rank computes the
+    same loss of all rows, and gradients of the weights are averaged over ranks.
     """
     if not is_distributed():
         return rows
@@ -191,13 +199,15 @@ def all_gather_with_grad(rows: Tensor) -> Tensor:
 
 
 def all_reduce_mean(total: Tensor, count: int) -> Tensor:
-    """Sum of all ranks' totals over the sum of their counts (1 at least): a scalar, the same on every rank.
+    """Divide the sum of all totals by the sum of all counts (at least 1): the same scalar on all
+    ranks.
 
-    The gradient is that of this rank's total, times the number of ranks; see `all_gather_with_grad`.
+    The gradient of this rank's total is multiplied by the number of ranks, see
+    `all_gather_with_grad`.
 
     Args:
-        total: a scalar.
-        count: of what it is the sum.
+        total: A scalar.
+        count: The number of terms in the total.
     """
     if not is_distributed():
         return total / max(1, count)
@@ -211,7 +221,8 @@ class _Gather(torch.autograd.Function):
         rank = current_rank()
         sizes = torch.zeros(rank.count, dtype=torch.int64)
         sizes[rank.index] = len(rows)
-        dist.all_reduce(sizes)  # on the CPU: known there, and nobody waits for a GPU
+        dist.all_reduce(sizes)  # on the CPU, to avoid waiting for the GPU
+
         counts = sizes.tolist()
         padded = rows.new_zeros((max(counts), *rows.shape[1:]))
         padded[: len(rows)] = rows
