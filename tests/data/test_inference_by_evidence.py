@@ -123,6 +123,14 @@ def test_a_few_ordered_steps_are_numbers() -> None:
     assert roles(table, names) == EXPECTED
 
 
+def test_no_number_is_scaled_within_a_count_even_where_it_is_called_a_category() -> None:
+    frame = TABLE.select(["client_id", "event_time", "score", "shop"]).to_pandas()
+    frame["other"] = frame["score"] + np.random.default_rng(0).normal(size=ROWS)
+    schema = infer_schema(open_events(frame), SchemaOptions(categorical=("score", "shop")))
+    assert schema.numeric == ("other",)
+    assert schema.numeric_by == {}
+
+
 def test_infinities_are_no_evidence() -> None:
     values = TABLE["count"].to_numpy().astype(float)
     values[::50] = np.inf

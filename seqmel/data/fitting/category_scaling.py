@@ -1,4 +1,4 @@
-"""Which numbers mean something only within their category: where it explains most of a number's ranks (a rank eta-squared)."""
+"""Which numbers mean something only within their category: its values are different quantities, as parameters measured are."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from seqmel.data.sources.source import EventSource, ident
 
 __all__ = ["infer_within"]
 
-_SHARE = 0.5  # of the variance of a number's ranks that lies between the categories
+_SHARE = 0.5  # of the variance of a number's ranks that has to lie between the categories
+_ABOUT_AS_GOOD = 0.05  # a column with fewer values is taken where it explains nearly as much
+_VARYING = 0.5  # of the events have to be of categories within which the number varies
 _ROWS = 200_000  # looked at where there are few columns
-_FEWEST_ROWS = 10_000  # looked at of any table, and enough to pass over what is far from half
-_CELLS = 20_000_000  # rows times columns that are held at once
-_FEW_VALUES = 1_000  # a number with fewer among these rows is looked for further down
+_FEWEST_ROWS = 5_000  # looked at of any table
+_CELLS = 1_000_000  # rows times columns that are held at once
+_FEW_VALUES = 1_000  # numbers with fewer among these rows are looked for further down
 
 Codes = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.float64]
 
 
 def infer_within(source: EventSource, kinds: list[str], numbers: list[str]) -> dict[str, str]:
-    """For each number the category that explains most of its ranks, where that is more than half.
+    """For each number the category whose values are different quantities, where there is one.
 
-    Looks at the first rows: 200,000, of more than a hundred columns fewer; of a number that is rarely there, at the first
-    that have it. Pairs that are far from half on some of these rows are not looked at on all.
+    The category has to explain more than half of the variance of the number's ranks (epsilon squared of Kruskal and Wallis,
+    which owes nothing to how many values there are), and the number has to vary within most of its values: a price that each
+    product has one of is a property of the product. Among categories that explain about as much, the one with the fewest
+    values is taken. Looks at the first rows in one scan, and in one more at the first that have the numbers that are rare.
 
     Args:
         source: the events.
@@ -36,28 +40,46 @@ def infer_within(source: EventSource, kinds: list[str], numbers: list[str]) -> d
         return {}
     rows = min(_ROWS, max(_FEWEST_ROWS, _CELLS // (len(kinds) + len(numbers))))
     sample = _first_rows(source, [*kinds, *numbers], rows)
+    rare = [n for n in numbers if len(sample) - sample[n].null_count < min(_FEW_VALUES, rows)]
+    if len(sample) < rows or not rare:
+        return _within(sample, kinds, numbers)
+    found = _within(sample, kinds, [n for n in numbers if n not in rare])
+    return found | _within(_first_rows(source, [*kinds, *rare], rows, known=rare), kinds, rare)
+
+
+def _first_rows(source: EventSource, columns: list[str], rows: int, *, known: list[str] | None = None) -> pa.Table:
+    condition = f"WHERE coalesce({', '.join(f'{ident(c)}::DOUBLE' for c in known)}) IS NOT NULL" if known else ""
+    names = ", ".join(map(ident, columns))
+    return source.stream(f"SELECT {names} FROM events {condition} LIMIT {rows}", rows).read_all()
+
+
+def _within(sample: pa.Table, kinds: list[str], numbers: list[str]) -> dict[str, str]:
+    if not numbers or not len(sample):
+        return {}
+    ranks = np.stack([_ranks(sample[number]) for number in numbers], axis=1)
     codes = [_codes(sample[kind]) for kind in kinds]
-    found: dict[str, str] = {}
-    for number in numbers:
-        values, beside = _known(sample[number], codes)
-        if len(values) < min(_FEW_VALUES, rows) and sample.num_rows == rows:
-            rare = _first_rows(source, [*kinds, number], rows, known=number)
-            values, beside = _known(rare[number], [_codes(rare[kind]) for kind in kinds])
-        near = np.arange(len(kinds))
-        step = len(values) // _FEWEST_ROWS
-        if step > 1:
-            near = np.flatnonzero(_shares(values[::step], [c[::step] for c in beside]) > _SHARE / 2)
-        if len(values) and len(near):
-            shares = _shares(values, [beside[i] for i in near])
-            if shares.max() > _SHARE:
-                found[number] = kinds[near[shares.argmax()]]
+    shares = np.stack([_explained(of_kind, ranks) for of_kind in codes])  # (kinds, numbers)
+    for i, j in np.argwhere(shares > _SHARE):
+        if not _varies(codes[i], ranks[:, j]):
+            shares[i, j] = 0.0
+    sizes = [len(np.unique(of_kind)) for of_kind in codes]
+    found = {}
+    for number, of_kinds in zip(numbers, shares.T, strict=True):
+        good = np.flatnonzero((of_kinds > _SHARE) & (of_kinds >= of_kinds.max() - _ABOUT_AS_GOOD))
+        if len(good):
+            found[number] = kinds[min(good, key=lambda i: (sizes[i], -of_kinds[i]))]
     return found
 
 
-def _first_rows(source: EventSource, columns: list[str], rows: int, *, known: str | None = None) -> pa.Table:
-    condition = f"WHERE {ident(known)} IS NOT NULL" if known else ""
-    names = ", ".join(map(ident, columns))
-    return source.stream(f"SELECT {names} FROM events {condition} LIMIT {rows}", rows).read_all()
+def _ranks(column: pa.ChunkedArray) -> Numbers:
+    """(rows,): ranks of the values about their mean, equal values with one rank; NaN where missing."""
+    values = np.asarray(pc.cast(column, pa.float64(), safe=False).fill_null(np.nan))
+    known = ~np.isnan(values)
+    ranks = np.full(len(values), np.nan)
+    if known.any():
+        _, place, counts = np.unique(values[known], return_inverse=True, return_counts=True)
+        ranks[known] = ((counts.cumsum() - counts / 2) / len(place))[place] - 0.5
+    return ranks
 
 
 def _codes(column: pa.ChunkedArray) -> Codes:
@@ -67,16 +89,30 @@ def _codes(column: pa.ChunkedArray) -> Codes:
     return np.asarray(indices.fill_null(len(encoded.chunk(0).dictionary) if len(encoded) else 0), dtype=np.int32)
 
 
-def _known(column: pa.ChunkedArray, codes: list[Codes]) -> tuple[Numbers, list[Codes]]:
-    """The values that are there, and the codes beside them."""
-    values = np.asarray(pc.cast(column, pa.float64(), safe=False).fill_null(np.nan))
-    there = ~np.isnan(values)
-    return (values, codes) if there.all() else (values[there], [c[there] for c in codes])
+def _explained(codes: Codes, ranks: Numbers) -> Numbers:
+    """(N,) the share of each number's variance that the category explains."""
+    order = np.argsort(codes, kind="stable")
+    begins = np.flatnonzero(np.r_[True, np.diff(codes[order]) != 0])
+    missing = np.isnan(ranks)
+    sums = np.add.reduceat(np.where(missing, 0.0, ranks)[order], begins, axis=0)
+    counts = np.repeat(np.diff(np.r_[begins, len(codes)])[:, None], ranks.shape[1], axis=1)
+    some = np.flatnonzero(missing.any(axis=0))
+    counts[:, some] -= np.add.reduceat(missing[:, some].astype(np.int32)[order], begins, axis=0)
+    n, groups = counts.sum(axis=0), (counts > 0).sum(axis=0)
+    total = np.nansum(ranks**2, axis=0)
+    between = (sums**2 / np.maximum(counts, 1)).sum(axis=0)
+    unexplained = 1 - between / np.where(total > 0, total, 1.0)
+    share = 1 - unexplained * (n - 1) / np.maximum(n - groups, 1)
+    found: Numbers = np.where((total > 0) & (n > groups), share, 0.0)
+    return found
 
 
-def _shares(values: Numbers, codes: list[Codes]) -> Numbers:
-    """What share of the variance of the values' ranks lies between the values of each category; equal values share a rank."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = ((counts.cumsum() - counts / 2) / len(values))[which] - 0.5
-    between = [np.sum(np.bincount(c, weights=ranks) ** 2 / np.maximum(np.bincount(c), 1)) for c in codes]
-    return np.array(between) / (np.sum(ranks**2) or 1.0)
+def _varies(codes: Codes, ranks: Numbers) -> bool:
+    """Whether most events are of values of the category within which the number varies."""
+    known = ~np.isnan(ranks)
+    order = np.lexsort((ranks[known], codes[known]))
+    codes, ranks = codes[known][order], ranks[known][order]
+    begins = np.flatnonzero(np.r_[True, np.diff(codes) != 0])
+    ends = np.r_[begins[1:], len(codes)]
+    varying = (ends - begins)[ranks[ends - 1] > ranks[begins]].sum()
+    return bool(varying > _VARYING * len(codes))

@@ -147,7 +147,7 @@ def explain_schema(source: EventSource, options: SchemaOptions | None = None) ->
     counted = given if options.numeric_by is None else {}  # to find out which numbers lie within which category
     facts = _facts(source, client, [*counted, *open_columns])
     reasons = dict.fromkeys(given, "as asked")
-    evidence = _evidence(source, client, facts, open_columns)
+    evidence = _evidence(source, client, facts)
     for column in open_columns:
         role, why = _infer_role(column, facts[column], evidence.get(column))
         if (role == "categorical" or role == "numeric") and options.is_open(role):
@@ -164,7 +164,11 @@ def explain_schema(source: EventSource, options: SchemaOptions | None = None) ->
         )
     numeric_by = options.numeric_by
     if numeric_by is None:
-        kinds = [c for c in categorical if facts[c].distinct <= _WITHIN_CATEGORIES]
+        kinds = [
+            c for c in categorical
+            if facts[c].distinct <= _WITHIN_CATEGORIES
+            and not (c in evidence and _is_number(c, facts[c], evidence[c])[0])
+        ]  # fmt: skip
         numeric_by = infer_within(source, kinds, [n for n in numeric if facts[n].low != facts[n].high])
     unit, time_format = _infer_kind_of_time(source, time, options)
     schema = EventSchema(
@@ -316,11 +320,9 @@ def _like_numbers_and_dates(source: EventSource, texts: list[str]) -> tuple[set[
     return open_for[0], open_for[1]
 
 
-def _evidence(
-    source: EventSource, client: str, facts: dict[str, ColumnFacts], open_columns: list[str]
-) -> dict[str, OrderEvidence]:
-    """Of each column of whole numbers that is open, what a sample says of their order."""
-    asked = [c for c in open_columns if facts[c].known and facts[c].whole and (facts[c].integer or facts[c].real)]
+def _evidence(source: EventSource, client: str, facts: dict[str, ColumnFacts]) -> dict[str, OrderEvidence]:
+    """Of each column of whole numbers, what a sample says of their order."""
+    asked = [c for c in facts if facts[c].known and facts[c].whole and (facts[c].integer or facts[c].real)]
     if not asked:
         return {}
     sample = read_sample(source, client, [c for c in facts if facts[c].known and facts[c].comparable])
