@@ -85,7 +85,7 @@ def run_experiment(
     if output.is_file():
         raise OutputError(f"{output} is a file, and a folder is what is written. Name another output.")
     root = Path(data) if data is not None else plan.parent
-    if not (only is clients is seeds is trees is None):
+    if any(asked is not None for asked in (only, clients, seeds, trees)):
         text = smaller_plan(plan, only=only, clients=clients, seeds=seeds, trees=trees)
         plan = output / "plan.yaml"
         output.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,7 @@ def build(model: Model) -> onnx.ModelProto:
     for target, value in zip(model.targets, _heads(graph, model), strict=True):
         name = named[f"target {target.name}"]
         graph.op("Identity", value, out=name)
-        shape = ["clients", target.size] if target.classes else ["clients"]
+        shape: list[str | int | None] = ["clients", target.size] if target.classes else ["clients"]
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     made = helper.make_model(
         helper.make_graph(graph.nodes, "seqmel", inputs, outputs, graph.constants),

@@ -170,7 +170,9 @@ def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | Non
                 f"{moments} is a date, and the model counts time in {schema.time_unit}s. Give a whole number, as text."
             )
         said = pd.Timestamp(moments)
-        return (said.tz_convert("UTC").tz_localize(None) if said.tzinfo else said).to_pydatetime(warn=False)
+        naive = said.tz_convert("UTC").tz_localize(None) if said.tzinfo else said
+        moment: dt.datetime = naive.to_pydatetime(warn=False)
+        return moment
     if isinstance(moments, (int, np.integer)) and schema.time_unit != "timestamp":
         return int(moments)
     if not isinstance(moments, (str, os.PathLike)) or Path(moments).exists():

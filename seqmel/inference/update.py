@@ -344,11 +344,10 @@ class _Update:
 
     def _compute_anew(self, state: _State, place: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
         """(n,) which clients of the state have been replaced by what their whole history gives; `place` is that of each here."""
-        late = np.zeros(len(place), np.bool_)
         if self.anew is None:
-            return late
+            return np.zeros(len(place), np.bool_)
         there = self.anew.places.get_indexer(state.ids.to_pandas())
-        late = (place >= 0) & (there >= 0)
+        late: npt.NDArray[np.bool_] = (place >= 0) & (there >= 0)
         rows = torch.from_numpy(np.flatnonzero(late))
         clients = torch.from_numpy(there[late].astype(np.int64))
         if len(rows):

@@ -27,7 +27,7 @@ def fit_transitions(module: Transitions, sequences: EncodedSequences, clients: T
     pairs = module.slots * (module.slots - 1) // 2
     squares, total = torch.zeros(pairs, pairs, dtype=torch.float64), torch.zeros(pairs, dtype=torch.float64)
     for some in clients.split(_CLIENTS_AT_ONCE):
-        rows = module.antisymmetric(sequences.whole(some, most=_MOST_EVENTS).to("cpu"))
+        rows = module.antisymmetric(sequences.gather_last(some, max_events=_MOST_EVENTS).to("cpu"))
         squares += rows.T @ rows
         total += rows.sum(0)
     mean = total / max(1, len(clients))

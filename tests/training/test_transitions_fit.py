@@ -40,7 +40,7 @@ def sequences() -> EncodedSequences:
 def test_components_are_the_principal_ones_of_all_clients() -> None:
     some, module = sequences(), Transitions("kind", 6)
     fit_transitions(module, some, torch.arange(60))
-    batch = some.whole(torch.arange(60), most=10_000)
+    batch = some.gather_last(torch.arange(60), max_events=10_000)
     whole = module.antisymmetric(batch).numpy()
     values, vectors = np.linalg.eigh(np.cov(whole.T, bias=True))
     found = module.read(module.summarise(batch), batch.lengths.unsqueeze(1).float()).numpy()
@@ -56,7 +56,7 @@ def test_the_first_component_tells_who_follows_whom() -> None:
     config = tiny_config(pooling=["mean", "transitions"], encoder="none")
     vocabulary = fitted(events(), SCHEMA, min_count=1)
     encoder = new_encoder(config, vocabulary, some).eval()
-    vectors = encoder.embed(some.whole(torch.arange(60), most=10_000))
+    vectors = encoder.embed(some.gather_last(torch.arange(60), max_events=10_000))
     first = vectors[:, encoder.vector_size]
     order = torch.arange(60) % 2 == 1
     assert (first[order] > first.median()).all() or (first[order] < first.median()).all()

@@ -14,6 +14,7 @@ from seqmel.data.schema import (
     AS_ASKED,
     NOT_NAMED,
     EventSchema,
+    Role,
     SchemaOptions,
     TimeFormat,
     TimeUnit,
@@ -150,7 +151,7 @@ def explain_schema(source: EventSource, options: SchemaOptions | None = None) ->
     evidence = _evidence(source, client, facts)
     for column in open_columns:
         role, why = _infer_role(column, facts[column], evidence.get(column))
-        if (role == "categorical" or role == "numeric") and options.is_open(role):
+        if role is not None and options.is_open(role):
             given[column], reasons[column] = role, why
         else:
             left_out[column] = f"not among the {role} columns named" if role else why
@@ -329,7 +330,7 @@ def _evidence(source: EventSource, client: str, facts: dict[str, ColumnFacts]) -
     return {column: order_evidence(sample, column) for column in asked}
 
 
-def _infer_role(column: str, facts: ColumnFacts, evidence: OrderEvidence | None) -> tuple[str | None, str]:
+def _infer_role(column: str, facts: ColumnFacts, evidence: OrderEvidence | None) -> tuple[Role | None, str]:
     """The role of a column, None where it is left out, and why."""
     if facts.known == 0:
         return None, "only nulls"
