@@ -1,1 +1,5 @@
-"""Ground: errors, progress, devices, distributed collectives, atomic files, checksums. Imports nothing of seqmel."""
+"""Ground.
+
+Errors, progress, devices, distributed collectives, atomic files, checksums. Imports nothing of
+seqmel.
+"""

@@ -1,15 +1,15 @@
-"""Everything a user can cause ends in one of these, with one clear line.
+"""Errors that users can cause. Each is reported in one clear line.
 
     SeqmelError
     ├── InputError       events, labels or embeddings that cannot be read or do not fit
-    │   └── SchemaError  columns: missing, ambiguous, or of a kind that cannot be used
+    │   └── SchemaError  columns that are missing, ambiguous or of an unsuitable type
     ├── ConfigError      an option that does not exist, or has a value out of range
     ├── ModelError       a model folder that is incomplete, damaged or of another format
-    ├── OutputError      a result that cannot be written where it was asked for
-    └── TrainingError    training that cannot start, or that went wrong on the way
+    ├── OutputError      a result that cannot be written
+    └── TrainingError    training that cannot start, or that failed
 
-The text says what was wrong, what was found, and what to do. On the command line it is printed as it stands and the
-exit code is 2; a traceback there is a bug in seqmel.
+The message says what was wrong, what was found, and what to do. The command line prints it and
+exits with code 2. A traceback there is a bug in seqmel.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ __all__ = [
 
 
 class SeqmelError(Exception):
-    """Base of all errors that a user of seqmel can cause. It is one line, whatever the names and values in it are."""
+    """Base class of all errors that a user of seqmel can cause. The message is always one line."""
 
     def __str__(self) -> str:
         return one_line(super().__str__())
 
 
 def one_line(text: str) -> str:
-    """The text with what a terminal would not print as it stands (line ends, escapes, turns of direction) written out."""
+    """Escape all characters that a terminal would not print as they are, such as line ends."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -48,7 +48,7 @@ class InputError(SeqmelError):
 
 
 class SchemaError(InputError):
-    """A column that is missing, ambiguous, or of a kind that cannot be used."""
+    """A column that is missing, ambiguous, or of an unsuitable type."""
 
 
 class ConfigError(SeqmelError, ValueError):
@@ -56,19 +56,19 @@ class ConfigError(SeqmelError, ValueError):
 
 
 class ModelError(SeqmelError):
-    """A model folder that is incomplete, damaged, or of a format that this version does not know."""
+    """A model folder that is incomplete, damaged, or of a format unknown to this version."""
 
 
 class OutputError(SeqmelError):
-    """A result that cannot be written where it was asked for."""
+    """A result that cannot be written."""
 
 
 class TrainingError(SeqmelError):
-    """Training that cannot start on this data or machine, or that went wrong on the way."""
+    """Training that cannot start on this data or machine, or that failed."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that offers the nearest known names (" Did you mean 'amount'?"), or nothing where none is near."""
+    """Return a sentence with the nearest known names, such as " Did you mean 'amount'?", or ""."""
     known = list(known)
     folded = {k.casefold(): k for k in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=2, cutoff=0.6)
@@ -78,7 +78,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def shown(names: Iterable[str], most: int = 12) -> str:
-    """Names for a message: the first dozen, and how many more there are."""
+    """Join names for a message: the first ones, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

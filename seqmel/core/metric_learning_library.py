@@ -1,6 +1,7 @@
-"""What pytorch-metric-learning offers: its losses by name, and whether one takes the options it is given.
+"""The losses of pytorch-metric-learning by name, and a check of their options.
 
-The library comes with the extra `seqmel[pml]` and is imported only where one of its losses is named.
+The library comes with the extra `seqmel[pml]`, and is imported only if a config names one of its
+losses.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from seqmel.core.errors import ConfigError, did_you_mean, shown
 __all__ = ["check_loss", "library_losses", "make_loss"]
 
 _NOT_OURS = {"num_classes", "mat_based_loss"}
-"""Arguments of losses over fixed classes, and of those that are put together in code."""
+"""Arguments of losses over fixed classes, and arguments that are objects."""
 
 _NOT_BY_LABEL = {"VICRegLoss"}
-"""Losses that take two lists of embeddings, the n-th of one with the n-th of the other, and no labels."""
+"""Losses that take two lists of embeddings, paired by position, and no labels."""
 
 
 def check_loss(loss: str, options: dict[str, Any]) -> None:
-    """Raise the `ConfigError` that building the loss would raise; torch's random state stays as it is."""
+    """Raise the `ConfigError` that building the loss would raise, without changing torch's seed."""
     with torch.random.fork_rng(devices=[]):
         make_loss(loss, options)
 
@@ -32,9 +33,13 @@ def check_loss(loss: str, options: dict[str, Any]) -> None:
 def make_loss(loss: str, options: dict[str, Any]) -> nn.Module:
     """Build a loss of the library by the name of its class, such as CircleLoss.
 
+    Args:
+        loss: The name.
+        options: The keyword arguments of the class.
+
     Raises:
-        ConfigError: the library is not installed, has no such loss, or the loss does not take these options or a batch of
-            embeddings with labels.
+        ConfigError: The library is not installed or has no such loss, or the loss does not accept
+            these options or a batch of embeddings with labels.
     """
     known = library_losses()
     if loss not in known:
@@ -44,18 +49,18 @@ def make_loss(loss: str, options: dict[str, Any]) -> nn.Module:
             f"{did_you_mean(loss, known)} It has: {shown((n for n in known if n not in asking), 60)}."
             f" With options also: {shown(f'{name} ({options})' for name, options in asking.items())}."
         )
-    return _made(loss, known[loss], options)
+    return _build(loss, known[loss], options)
 
 
 def library_losses() -> dict[str, type[nn.Module]]:
-    """Name -> class of each loss of the library that takes embeddings and labels.
+    """Return the losses of the library that take embeddings and labels: name -> class.
 
     Raises:
-        ConfigError: the library is not installed.
+        ConfigError: The library is not installed.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the library's own imports warn of is not the user's to mend
+            warnings.simplefilter("ignore")  # users cannot fix warnings of the library's imports
             from pytorch_metric_learning import losses
     except ImportError:
         raise ConfigError(
@@ -74,7 +79,7 @@ def library_losses() -> dict[str, type[nn.Module]]:
 
 
 def _required(kind: type[nn.Module]) -> set[str]:
-    """The arguments that a loss cannot do without; one that takes `*args` hands them on to the class that it is of."""
+    """Return the required arguments of a loss. `*args` stands for those of its base class."""
     found: set[str] = set()
     for base in kind.__mro__:
         parameters = _parameters(base)
@@ -85,19 +90,19 @@ def _required(kind: type[nn.Module]) -> set[str]:
 
 
 def _options(kind: type[nn.Module]) -> list[str]:
-    """All arguments of a loss, also those that it hands on to the classes that it is of."""
+    """Return all arguments of a loss, including those of its base classes."""
     found = {p.name for base in kind.__mro__ for p in _parameters(base) if p.kind is p.POSITIONAL_OR_KEYWORD}
     return sorted(found - _NOT_OURS)
 
 
 def _parameters(base: type) -> list[inspect.Parameter]:
-    """The arguments of a class's own constructor, without `self`."""
+    """Return the arguments of a class's own constructor, without `self`."""
     own = vars(base).get("__init__")
     return [] if base in (nn.Module, object) or own is None else list(inspect.signature(own).parameters.values())[1:]
 
 
-def _made(name: str, kind: type[nn.Module], options: dict[str, Any]) -> nn.Module:
-    """The loss, once it has been seen to make a number of a few vectors."""
+def _build(name: str, kind: type[nn.Module], options: dict[str, Any]) -> nn.Module:
+    """Build the loss, and check that it accepts a small batch."""
     known = _options(kind)
     wrong = [option for option in options if option not in known]
     if wrong:
@@ -111,7 +116,7 @@ def _made(name: str, kind: type[nn.Module], options: dict[str, Any]) -> nn.Modul
             made = kind(**options)
             vectors = torch.eye(4, 8).repeat(2, 1) + torch.linspace(-0.1, 0.1, 64).view(8, 8)
             made(nn.functional.normalize(vectors, dim=1), torch.arange(4).repeat(2))
-    except Exception as error:  # whatever the library makes of options or vectors
+    except Exception as error:  # the library raises many types of exceptions
         line = " ".join(str(error).split())
         raise ConfigError(
             f"loss: {name} of pytorch-metric-learning cannot be used with {options or 'its defaults'}"

@@ -1,4 +1,7 @@
-"""Progress that a person can follow: bars with rate and time left on a terminal, plain lines elsewhere, or silence."""
+"""Progress reports.
+
+Bars with rate and time left on a terminal, plain lines elsewhere, or nothing.
+"""
 
 from __future__ import annotations
 
@@ -26,34 +29,41 @@ _LINE_SECONDS = 15.0
 
 
 class Task(Protocol):
-    """One piece of work under way."""
+    """A task in progress."""
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        """So much more is done; `note` replaces the words behind the bar."""
+        """Report `amount` more units. `note` replaces the text behind the bar."""
 
 
 class Progress(Protocol):
-    """Where work reports to."""
+    """Where functions report their progress."""
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line."""
 
     def task(
         self, name: str, total: int | None, unit: str, *, quiet: bool = False
     ) -> contextlib.AbstractContextManager[Task]:
-        """A piece of work of `total` units, or of a size that is not known; `told` where who does it says a line on its end."""
+        """Start a task of `total` units, or of unknown size.
+
+        Args:
+            name: The name of the task.
+            total: The number of units. None is unknown.
+            unit: The plural of the unit.
+            quiet: Whether the caller prints its own summary line at the end.
+        """
 
 
 @runtime_checkable
 class Recorder(Protocol):
-    """What a progress may be as well: something that keeps figures for machines."""
+    """An optional method of a progress: records values for machines."""
 
     def record(self, event: str, figures: Mapping[str, Any]) -> None:
-        """An event, such as an epoch, with its figures."""
+        """Record an event, such as an epoch, with its values."""
 
 
 def record(progress: Progress, event: str, **figures: Any) -> None:
-    """Give figures to a progress that keeps them; nothing to one that only shows."""
+    """Record values, if the progress is a `Recorder`."""
     if isinstance(progress, Recorder):
         progress.record(event, figures)
 
@@ -71,18 +81,18 @@ class _Silent:
 
 
 silent: Progress = _Silent()
-"""Says nothing."""
+"""Reports nothing."""
 
 Reporting: TypeAlias = Progress | bool | None
-"""What a `progress=` argument may be. None shows bars on a terminal and in a notebook, and nothing elsewhere; True shows lines
-elsewhere too; False shows nothing; a `Progress` is reported to."""
+"""The type of `progress=`. None shows bars on a terminal and in a notebook, and nothing elsewhere.
+True shows lines elsewhere too, False nothing. A `Progress` receives the reports."""
 
 
 def as_progress(given: Reporting) -> Progress:
-    """The progress that an argument stands for.
+    """Return the progress that a `progress=` argument stands for.
 
     Raises:
-        ConfigError: something else.
+        ConfigError: The argument is invalid.
     """
     if given is None:
         return _Bars() if _interactive() else silent
@@ -96,13 +106,13 @@ def as_progress(given: Reporting) -> Progress:
 
 
 def console_progress() -> Progress:
-    """Bars on a terminal or in a notebook; plain lines every quarter of a minute elsewhere."""
+    """Return bars on a terminal or in a notebook, and lines every 15 seconds elsewhere."""
     return _Bars() if _interactive() else _Lines()
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
-    ipython = sys.modules.get("IPython")  # a kernel has imported it; nobody else need
+    """Return whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")  # a kernel has imported it already
     shell = ipython.get_ipython() if ipython is not None else None
     return type(shell).__name__ == "ZMQInteractiveShell"
 
@@ -112,7 +122,10 @@ def _interactive() -> bool:
 
 
 def _show(line: str) -> None:
-    """A line on standard error; work goes on where nobody reads it any more, as after a closed pipe."""
+    """A line on standard error.
+
+    Work goes on where nobody reads it any more, as after a closed pipe.
+    """
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr, flush=True)
 
@@ -140,12 +153,12 @@ class _Line:
         self.note = note or self.note
         if time.monotonic() - self.reported >= _LINE_SECONDS:
             self.reported = time.monotonic()
-            self._tell()
+            self._report()
 
     def close(self) -> None:
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         seconds = time.monotonic() - self.began
         rate = self.done / seconds if seconds else 0.0
         of = f" of {self.total:,}" if self.total else ""

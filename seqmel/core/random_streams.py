@@ -1,4 +1,4 @@
-"""Named random streams: every random decision draws from a generator of its own, derived from the one seed."""
+"""Named random streams: each random decision has a generator of its own, derived from one seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Stream", "generator"]
 
 
 class Stream(IntEnum):
-    """What a stream is for. The numbers are part of what makes a run reproducible: never renumber or reuse one."""
+    """The purpose of a stream. Numbers are part of reproducibility: never renumber or reuse one."""
 
     SPLIT = 0
     VIEWS = 1
@@ -34,12 +34,12 @@ def generator(seed: int, stream: Stream, *parts: int) -> torch.Generator:
     """Return the generator of one stream.
 
     Args:
-        seed: the seed of the run.
-        stream: what the numbers are for.
-        *parts: what distinguishes this use, such as the epoch and the rank.
+        seed: The seed of the run.
+        stream: The purpose.
+        *parts: Further distinctions, such as the epoch and the rank.
 
     Returns:
-        A CPU generator; equal arguments always give the same numbers.
+        A generator on the CPU. Equal arguments give the same numbers.
 
     Examples:
         >>> first, again = generator(0, Stream.VIEWS, 3), generator(0, Stream.VIEWS, 3)

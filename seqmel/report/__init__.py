@@ -1,1 +1,4 @@
-"""`seqmel report`: one HTML page to look at a model, its events and its embeddings with; it needs no network."""
+"""The report.
+
+One HTML page about a model, its events and its embeddings, which needs no network.
+"""

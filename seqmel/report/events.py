@@ -1,4 +1,4 @@
-"""What the events are like, counted over all of them in bounded memory: lengths, gaps, and each column by the vocabulary."""
+"""Summary of the events in bounded memory: lengths, gaps, and each column of the vocabulary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import CLIP, FIRST, NULL, UNSEEN, NumericScales, Vocabulary
 from seqmel.inference.embed import token_batches
-from seqmel.report.page import Bar, Column, Events
+from seqmel.report.page import Bar, Column, EventSummary
 
 __all__ = ["category_names", "decoded", "describe", "moment"]
 
@@ -29,24 +29,26 @@ _GAPS = {
     "under 6 h": 21_600.0, "under 1 day": 86_400.0, "under 3 days": 259_200.0, "under 1 week": 604_800.0,
     "under 30 days": 2_592_000.0, "under 90 days": 7_776_000.0, "under 1 year": 31_536_000.0,
 }  # fmt: skip
-"""Name -> upper end in seconds, which does not belong to it; each about three times the one before."""
+"""Name -> exclusive upper bound in seconds. Each is about three times the previous one."""
 
 
-def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor) -> Events:
-    """Count everything.
+def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor) -> EventSummary:
+    """Summarise all events.
 
     Args:
-        sequences: of all clients, encoded with the vocabulary.
-        vocabulary: decodes them.
+        sequences: The sequences of all clients.
+        vocabulary: The vocabulary of the sequences.
         sample: (S,) int64, positions of the clients whose numbers give the quantiles.
     """
     codes = {name: np.zeros(c.size, np.int64) for name, c in vocabulary.categorical.items()}
     missing, clipped = (dict.fromkeys(vocabulary.numeric, 0) for _ in range(2))
     gaps = np.zeros(len(_GAPS) + 1, np.int64)
-    low, high = np.iinfo(np.int64).max, np.iinfo(np.int64).min
+    low = np.iinfo(np.int64).max
+    high = np.iinfo(np.int64).min
     for batch in _batches(sequences, torch.arange(len(sequences))):
         gaps += _gap_counts(batch)
-        low, high = min(low, int(batch.time.min())), max(high, int(batch.time.max()))
+        low = min(low, int(batch.time.min()))
+        high = max(high, int(batch.time.max()))
         for name, counts in codes.items():
             counts += np.bincount(batch.columns[name].numpy(), minlength=len(counts))
         for name in missing:
@@ -60,11 +62,11 @@ def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor
         for name in missing
     ]
     first, last = (moment(t) if events else "" for t in (low, high))
-    return Events(len(sequences), events, first, last, length_bars(sequences.lengths), gap_bars(gaps), columns)
+    return EventSummary(len(sequences), events, first, last, length_bars(sequences.lengths), gap_bars(gaps), columns)
 
 
 def moment(microseconds: int) -> str:
-    """A time since 1970 in words, or as a number where no calendar has it."""
+    """Format a time since 1970, or a number if it is out of the calendar's range."""
     try:
         return (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=int(microseconds))).isoformat(" ", "minutes")
     except OverflowError:
@@ -72,7 +74,7 @@ def moment(microseconds: int) -> str:
 
 
 def _batches(sequences: EncodedSequences, clients: Tensor) -> Iterator[SequenceBatch]:
-    """All events of these clients that have any, some at a time."""
+    """Yield all events of these clients in batches."""
     clients = clients[sequences.lengths[clients] > 0]
     for part in token_batches(sequences.lengths[clients], _BATCH_EVENTS):
         lengths = sequences.lengths[clients[part]]
@@ -80,7 +82,7 @@ def _batches(sequences: EncodedSequences, clients: Tensor) -> Iterator[SequenceB
 
 
 def length_bars(lengths: Tensor) -> list[Bar]:
-    """How many clients have how many events; the bars get wider by and by, and empty ones at both ends are left out."""
+    """Return a histogram of events per client, with growing bins. Empty bins at the ends are cut."""
     place = np.searchsorted(_LENGTHS, lengths.numpy(), side="right") - 1
     counts = np.bincount(place, minlength=len(_LENGTHS))
     names = [f"{a:,}" if b == a + 1 else f"{a:,}–{b - 1:,}" for a, b in itertools.pairwise(_LENGTHS)] + [
@@ -90,7 +92,7 @@ def length_bars(lengths: Tensor) -> list[Bar]:
 
 
 def _gap_counts(batch: SequenceBatch) -> npt.NDArray[np.int64]:
-    """Counts of `_GAPS`, and of the gaps longer than all of them."""
+    """Count gaps by the bins of `_GAPS`, and longer gaps in one more bin."""
     within = torch.ones(batch.events, dtype=torch.bool)
     within[batch.offsets[:-1]] = False
     seconds = batch.time.diff(prepend=batch.time[:1])[within].numpy() / 1e6
@@ -99,7 +101,7 @@ def _gap_counts(batch: SequenceBatch) -> npt.NDArray[np.int64]:
 
 
 def gap_bars(counts: npt.NDArray[np.int64]) -> list[Bar]:
-    """The counts with their names."""
+    """Return the counts with the names of their bins."""
     return _trimmed([*_GAPS, "a year and more"], counts)
 
 
@@ -111,12 +113,14 @@ def _trimmed(names: list[str], counts: npt.NDArray[np.int64]) -> list[Bar]:
 
 
 def category_names(vocabulary: Vocabulary, column: str) -> list[str]:
-    """What each code stands for."""
+    """Return the name of each code."""
     return ["null", "unseen or rare", *vocabulary.categorical[column].values]
 
 
 def _categorical(name: str, counts: npt.NDArray[np.int64], vocabulary: Vocabulary) -> Column:
-    codes, names, events = vocabulary.categorical[name], category_names(vocabulary, name), max(1, counts.sum())
+    codes = vocabulary.categorical[name]
+    names = category_names(vocabulary, name)
+    events = max(1, counts.sum())
     known = counts[FIRST:]
     order = np.argsort(-known, kind="stable")[:_TOP]
     top = [Bar(names[FIRST + i], int(known[i])) for i in order if known[i]]
@@ -163,7 +167,7 @@ def _quantiles_of(numbers: npt.NDArray[np.floating[Any]]) -> list[float]:
 
 
 def decoded(batch: SequenceBatch, column: str, scales: NumericScales) -> npt.NDArray[np.float64]:
-    """(E,) the numbers as they came, but for those that were clipped; NaN where missing."""
+    """Return (E,) original numbers. Clipped numbers stay clipped, missing ones are NaN."""
     z = batch.columns[column].numpy().astype(np.float64)
     if scales.by is None:
         each = [scales.overall]

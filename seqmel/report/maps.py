@@ -1,4 +1,4 @@
-"""The map: clients on a plane by their embeddings, and what they can be coloured by."""
+"""The map: clients in two dimensions by their embeddings, and their colours."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from seqmel.report.page import Colouring, Layout, Map
 
 __all__ = ["colouring", "draw_map"]
 
-_MOST_CLASSES = 8
-_DIRECTIONS = 30  # what t-SNE and UMAP look at: the rest is noise to them, and costs time
-_FEWEST = 10
+_MAX_CLASSES = 8
+_DIRECTIONS = 30  # principal components for t-SNE and UMAP; the others are noise and cost time
+_MIN_CLIENTS = 10
 
 Floats = npt.NDArray[np.float64]
 
 
 def draw_map(vectors: npt.NDArray[np.float32], colourings: list[Colouring], *, seed: int) -> Map | None:
-    """PCA always, t-SNE, and UMAP where it is installed; None for fewer than ten clients.
+    """Compute the layouts: PCA, t-SNE, and UMAP if it is installed.
 
     Args:
-        vectors: (S, D) the embeddings.
-        colourings: what the points can be coloured by.
-        seed: of t-SNE and UMAP.
+        vectors: (S, D) embeddings.
+        colourings: What the points can be coloured by.
+        seed: The seed of t-SNE and UMAP.
+
+    Returns:
+        The map, or None for fewer than ten clients.
     """
-    if len(vectors) < _FEWEST:
+    if len(vectors) < _MIN_CLIENTS:
         return None
-    points, shares = _principal(vectors)
-    noted = f"two principal components, {shares[0]:.0%} and {shares[1]:.0%} of the variance of the standardised vectors"
+    points, fractions = _principal(vectors)
+    noted = f"two principal components, {fractions[0]:.0%} and {fractions[1]:.0%} of the variance of the standardised vectors"
     layouts = [_layout("PCA", noted, points[:, :2])]
     layouts.append(_layout("t-SNE", "neighbours stay near; distances between groups mean little", _tsne(points, seed)))
     missing = []
@@ -48,9 +51,10 @@ def draw_map(vectors: npt.NDArray[np.float32], colourings: list[Colouring], *, s
 
 
 def _principal(vectors: npt.NDArray[np.float32]) -> tuple[Floats, list[float]]:
-    """(S, up to 30) principal components of the standardised vectors, and the first two's shares of the variance.
+    """Return (S, up to 30) principal components, and the fractions of variance of the first two.
 
-    Each axis points to where its largest weight is positive, so that the same vectors give the same map.
+    Vectors are standardised. The largest weight of each component is positive, so that the same
+    vectors give the same map.
     """
     centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
     spread = centred.std(0)
@@ -69,7 +73,7 @@ def _tsne(points: Floats, seed: int) -> Floats:
 
     perplexity = min(30.0, (len(points) - 1) / 3)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where all points are equal it divides by their spread
+        warnings.simplefilter("ignore")  # if all points are equal it divides by zero
         fitted = TSNE(2, perplexity=perplexity, init="random", random_state=seed).fit_transform(points)
     return np.asarray(fitted, np.float64)
 
@@ -77,13 +81,13 @@ def _tsne(points: Floats, seed: int) -> Floats:
 def _umap(points: Floats, seed: int) -> Floats:
     umap: Any = importlib.import_module("umap")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that a seed costs it its threads
+        warnings.simplefilter("ignore")  # a seed disables its threads
         fitted = umap.UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed).fit_transform(points)
     return np.asarray(fitted, np.float64)
 
 
 def _layout(name: str, note: str, points: Floats) -> Layout:
-    """To 0 ... 1000 on the longer axis; the same scale on both, since a distance is a distance."""
+    """Scale points to 0 ... 1000 on the longer axis, with the same scale on both axes."""
     points = np.nan_to_num(points)
     low, high = points.min(0), points.max(0)
     scale = float((high - low).max()) or 1.0
@@ -92,26 +96,27 @@ def _layout(name: str, note: str, points: Floats) -> Layout:
 
 
 def colouring(name: str, values: pd.Series[Any]) -> Colouring:
-    """Classes for text, booleans and few whole numbers, in their natural order; else a quantity.
+    """Colour by classes, for text, booleans and few distinct numbers, or else by a quantity.
 
-    Of more classes than there are colours the commonest have one, and come first.
+    Classes are in their natural order. If there are more classes than colours, the most frequent
+    ones have a colour and come first.
 
     Args:
-        name: of the label.
-        values: one a client, NaN or None where there is none.
+        name: The name of the label.
+        values: The labels by client. NaN or None is missing.
     """
     known = values.dropna()
     named = any(isinstance(value, (str, bool, np.bool_)) for value in known)
-    quantity = not named and known.nunique() > _MOST_CLASSES
+    quantity = not named and known.nunique() > _MAX_CLASSES
     if quantity:
         return Colouring(name, [], [None if pd.isna(v) else float(f"{float(v):.4g}") for v in values])
     texts = known.map(_plain)
     counts = texts.value_counts()
     order = sorted(counts.index, key=lambda text: (-counts[text], text))
-    if len(order) <= _MOST_CLASSES:
+    if len(order) <= _MAX_CLASSES:
         classes = order = sorted(order, key=_natural)
     else:
-        classes = [*order[: _MOST_CLASSES - 1], "all others"]
+        classes = [*order[: _MAX_CLASSES - 1], "all others"]
     place = {text: min(i, len(classes) - 1) for i, text in enumerate(order)}
     return Colouring(name, classes, [None if pd.isna(v) else float(place[_plain(v)]) for v in values])
 

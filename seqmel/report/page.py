@@ -1,7 +1,7 @@
-"""The page: what stands on it, as plain data, and how it becomes one HTML file that asks nobody for anything.
+"""The content of the page as plain data, and its rendering as one self-contained HTML file.
 
-The data is JSON in a block that no browser runs, and the script puts it into the page as text only. Style and script are
-allowed by their hashes; the page's own policy forbids everything else.
+The data is JSON in a block that browsers do not execute. The script inserts it as text only. Style
+and script are allowed by their hashes, and the content security policy forbids everything else.
 """
 
 from __future__ import annotations
@@ -15,8 +15,22 @@ from importlib.resources import files
 from typing import Any
 
 __all__ = [
-    "Bar", "Client", "Colouring", "Column", "Events", "Explorer", "Fact", "Layout", "Map", "Page", "Quality", "Run",
-    "ScoreRow", "Search", "Tone", "render",
+    "Bar",
+    "Client",
+    "ColourScale",
+    "Colouring",
+    "Column",
+    "EventSummary",
+    "Explorer",
+    "Fact",
+    "Layout",
+    "Map",
+    "Page",
+    "Quality",
+    "ScoreRow",
+    "Search",
+    "TrainingRun",
+    "render",
 ]  # fmt: skip
 
 _UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -24,20 +38,20 @@ _UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing to know, in words."""
+    """A fact in words."""
 
     name: str
     value: str
 
 
 @dataclass(frozen=True)
-class Run:
-    """The training.
+class TrainingRun:
+    """The training run.
 
     Attributes:
-        history: one row an epoch, as in `metrics.json`.
-        best: the epoch whose weights were kept, None where none is known.
-        collapsed: epochs after which the embeddings used fewer than three directions.
+        history: One row per epoch, as in `metrics.json`.
+        best: The epoch whose weights were kept, if known.
+        collapsed: Epochs whose embeddings use fewer than three directions.
     """
 
     history: list[dict[str, float]]
@@ -47,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of a histogram, or one value of a category."""
+    """A bar of a histogram, or a value of a category."""
 
     name: str
     count: int
@@ -55,17 +69,18 @@ class Bar:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the events, as the model's vocabulary sees it.
+    """A column of the events, as the vocabulary encodes it.
 
     Attributes:
-        role: "categorical" or "numeric", with "within ..." where a number is scaled within a category.
-        known: how many values have a code; 0 for a number.
-        top: the commonest values with their counts; empty for a number.
-        others: events of the known values that are not among `top`.
-        unseen: share of events whose value training did not see or saw too rarely.
-        nulls: share of null or missing values; None where training saw no null category, since then it counts as unseen.
-        clipped: share of numbers beyond ten robust standard deviations.
-        quantiles: of the sampled clients' numbers: 5, 25, 50, 75, 95 %.
+        name: The name of the column.
+        role: "categorical" or "numeric", with "within ..." if a number is scaled within a category.
+        known: Number of values with a code. 0 for numbers.
+        top: The most frequent values with their counts. Empty for numbers.
+        others: Number of events with known values outside `top`.
+        unseen: Fraction of events whose value was rare or absent in training.
+        nulls: Fraction of nulls. None if training had no nulls, so that they count as unseen.
+        clipped: Fraction of numbers beyond ten robust standard deviations.
+        quantiles: 5, 25, 50, 75 and 95 % quantiles of the sampled clients' numbers.
     """
 
     name: str
@@ -80,8 +95,8 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Events:
-    """The events that were given; everything but the quantiles counts all of them."""
+class EventSummary:
+    """The given events. All but the quantiles are computed from all events."""
 
     clients: int
     events: int
@@ -94,7 +109,7 @@ class Events:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One set of features: for each metric mean, half of the 95 % interval, and both as text."""
+    """Scores of a set of features: mean, half of the 95 % interval, and text for each metric."""
 
     features: str
     means: list[float]
@@ -104,7 +119,7 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class Quality:
-    """The scores of one target."""
+    """The scores of a target."""
 
     target: str
     caption: str
@@ -114,7 +129,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each sampled client is on a map, each axis from 0 to 1,000."""
+    """Positions of the sampled clients on a map, from 0 to 1,000 on each axis."""
 
     name: str
     note: str
@@ -124,11 +139,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Colouring:
-    """What the sampled clients are coloured by: a class (its number among `classes`), or a quantity.
+    """Colours of the sampled clients: by class (an index into `classes`), or by quantity.
 
     Attributes:
-        classes: their names; empty for a quantity.
-        values: one a client, None where it has no label.
+        name: The name of the label.
+        classes: Names of the classes. Empty for a quantity.
+        values: The value of each client. None is missing.
     """
 
     name: str
@@ -138,7 +154,7 @@ class Colouring:
 
 @dataclass(frozen=True)
 class Map:
-    """The sampled clients on a plane."""
+    """The sampled clients in two dimensions."""
 
     layouts: list[Layout]
     colourings: list[Colouring]
@@ -146,8 +162,8 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Tone:
-    """The column that the marks of a timeline are coloured by, and its values, the commonest first."""
+class ColourScale:
+    """The column that colours the events of a timeline, and its values by descending frequency."""
 
     column: str
     values: list[str]
@@ -159,13 +175,14 @@ class Client:
     """A sampled client.
 
     Attributes:
-        length: events in all.
-        times: minutes between its last events, the first one since the beginning of all.
-        tones: place of each event's category among the tone's values; one past the end for all others.
-        heights: its number, scaled, times ten; None where missing.
-        numbers: its number as it came, to four digits.
-        near: places of the nearest other clients among the sampled, the nearest first.
-        likeness: their cosines.
+        id: The client id as text.
+        length: Total number of events.
+        times: Minutes between its last events. The first one counts from the first event of all.
+        tones: Position of each event's category in the colour scale, or one past its end.
+        heights: Scaled number of each event, times ten. None is missing.
+        numbers: Original number of each event, to four digits.
+        near: Positions of the nearest other sampled clients, the nearest first.
+        likeness: Their cosines.
     """
 
     id: str
@@ -180,14 +197,16 @@ class Client:
 
 @dataclass(frozen=True)
 class Search:
-    """One slice looked for among all others.
+    """A search of one slice among all others.
 
     Attributes:
-        client: whose it is (a place among the sampled).
-        rank: at which place the other slice of the same client came, from 1.
-        first: whose the nearest slice was that is not of this client.
-        own, other: distance to the other slice of the same client, and to that one.
-        asked, wanted: minutes from the beginning of all to the first and last event of the two slices.
+        client: Position of its client among the sampled clients.
+        rank: Rank of the other slice of the same client, from 1.
+        first: The client of the nearest slice of another client.
+        own: Distance to the other slice of the same client.
+        other: Distance to the nearest slice of another client.
+        asked: Minutes from the first event of all to the first and last event of this slice.
+        wanted: The same for the other slice of the client.
     """
 
     client: int
@@ -201,7 +220,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Explorer:
-    """Who is near whom, and whether a client is found by a part of its events."""
+    """Nearest neighbours, and searches of slices."""
 
     facts: list[Fact]
     note: str
@@ -211,24 +230,24 @@ class Explorer:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on the page, in its order; a part that is None says which option gives it."""
+    """The content of the page, in its order. A part that is None names the option that adds it."""
 
     title: str
     facts: list[Fact]
     options: list[Fact]
     sample: str
     begins: str
-    run: Run
-    data: Events
+    run: TrainingRun
+    data: EventSummary
     quality: list[Quality]
     map: Map | None
     explorer: Explorer | None
-    tone: Tone
+    tone: ColourScale
     clients: list[Client]
 
 
 def render(page: Page) -> str:
-    """The HTML file. The same page gives the same text."""
+    """Render the HTML file. It is deterministic."""
     here = files("seqmel.report")
     parts = {name: (here / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
     data = json.dumps(_finite(asdict(page)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -247,7 +266,7 @@ def _hash(text: str) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
+    """Replace NaN and infinity, which JSON lacks, by null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Quality: the files that `seqmel evaluate --json` wrote, as tables with intervals."""
+"""Tables with intervals from files of `seqmel evaluate --json`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["read_scores", "tables"]
 
 
 def read_scores(path: str | Path) -> list[Scores]:
-    """What `seqmel evaluate --json` wrote to a file: the scores of one or more targets.
+    """Read a file of `seqmel evaluate --json`: the scores of one or more targets.
 
     Raises:
-        InputError: no such file, or not one of these.
+        InputError: There is no such file, or it has other content.
     """
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -47,12 +47,12 @@ def _scores(entry: dict) -> Scores:  # type: ignore[type-arg]
         classes={str(name): int(n) for name, n in entry["classes"].items()},
         seed=int(entry["seed"]), trees=int(entry["trees"]),
     )  # fmt: skip
-    found.markdown()  # raises where a set lacks a metric, or a metric is not known
+    found.markdown()  # raises if a set lacks a metric, or a metric is unknown
     return found
 
 
 def tables(found: Sequence[Scores]) -> list[Quality]:
-    """One table a target: a row a set of features, a cell a metric, the primary metric first."""
+    """Return one table per target, with a row per set of features and a column per metric."""
     return [_table(scores) for scores in found]
 
 

@@ -1,4 +1,7 @@
-"""The retrieval explorer: is a client found by a slice of its events, who is near whom, and what did they do."""
+"""The retrieval explorer.
+
+Is a client found by a slice of its events, and who are its neighbours.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from seqmel.data.views import RandomSlices
 from seqmel.data.vocabulary import FIRST, Vocabulary
 from seqmel.model import Model
 from seqmel.report.events import category_names, decoded
-from seqmel.report.page import Client, Explorer, Fact, Search, Tone
+from seqmel.report.page import Client, ColourScale, Explorer, Fact, Search
 from seqmel.training.batches import HeldOutBatches
 
 __all__ = ["explore", "nearest", "timelines"]
@@ -24,20 +27,22 @@ __all__ = ["explore", "nearest", "timelines"]
 NEIGHBOURS = 5
 _LISTED = 12
 _MINUTE_US = 60_000_000
-_TONES = 7  # colours that the page has for the values of a category
-_NAMED = 3_000  # values that it knows by name; which of them have a colour depends on the clients shown
+_TONES = 7  # colours of the page for values of a category
+# Values with a name on the page. The clients shown decide which of them have a colour.
+_NAMED = 3_000
 _TIMELINE_EVENTS = 120_000
-"""Events of all timelines: with their categories and numbers about 2 MB of the page."""
+"""Maximum number of events in all timelines, about 2 MB of the page."""
 
 
 @dataclass(frozen=True)
 class _Slices:
-    """V slices of sampled clients, two a client, which stand together.
+    """V slices of sampled clients. The two slices of a client are consecutive.
 
     Attributes:
         vectors: (V, D).
-        clients: (V,) places among the sampled.
-        first, last: (V,) microseconds, the times of their first and last event.
+        clients: (V,) positions among the sampled clients.
+        first: (V,) microseconds, the time of the first event.
+        last: (V,) microseconds, the time of the last event.
     """
 
     vectors: Tensor
@@ -54,41 +59,45 @@ def explore(
     device: torch.device,
     held_out: EncodedSequences | None = None,
 ) -> Explorer | None:
-    """Search every slice among all others; None where fewer than two clients have two events.
+    """Search every slice among all others.
 
-    The slices and the figures are those that training watches its held-out clients by.
+    Slices and metrics are those that training uses to validate.
 
     Args:
-        model: on `device`.
-        sequences: of the sampled clients.
-        begins: microseconds, the beginning of all.
-        device: where to compute.
-        held_out: of the clients that training held out, where they are known: then the figures are theirs.
+        model: A model on `device`.
+        sequences: The sequences of the sampled clients.
+        begins: Microseconds, the time of the first event of all.
+        device: Where to compute.
+        held_out: The sequences of the validation clients of training, if they are known. The
+            metrics are then theirs.
+
+    Returns:
+        The explorer, or None if fewer than two clients have two events.
     """
     slices = _slices(model, sequences, device)
     if len(slices.clients) < 4:
         return None
-    watched = slices if held_out is None else _slices(model, held_out, device)
-    figures = embedding_metrics(watched.vectors, watched.clients)
+    measured = slices if held_out is None else _slices(model, held_out, device)
+    metrics = embedding_metrics(measured.vectors, measured.clients)
     found = _searches(slices, begins)
     ranks = [search.rank for search in found]
     facts = [
-        Fact("recall@1", f"{figures['recall_at_1']:.3f}"),
-        Fact("recall@10", f"{figures['recall_at_10']:.3f}"),
+        Fact("recall@1", f"{metrics['recall_at_1']:.3f}"),
+        Fact("recall@10", f"{metrics['recall_at_10']:.3f}"),
         Fact("median rank", f"{float(np.median(ranks)):,.4g} of {len(found) - 1:,}"),
-        Fact("effective rank", f"{figures['effective_rank']:.0f}"),
+        Fact("effective rank", f"{metrics['effective_rank']:.0f}"),
     ]
     views = model.config.views
-    clients = len(watched.clients) // 2
-    whose = (
+    clients = len(measured.clients) // 2
+    caveat = (
         "Recall and effective rank are of these clients, and the model may have been trained on them."
         if held_out is None
-        else f"Recall and effective rank are of the {clients:,} clients that training held out, as its epochs have them."
+        else f"Recall and effective rank are of the {clients:,} clients that training held out."
     )
     note = (
-        f"Two random slices of {views.min_length} to {views.max_length} events (of a short client: from half of its events"
-        f" on) of each of {len(found) // 2:,} clients; they may overlap. Each slice is looked for among the other"
-        f" {len(found) - 1:,}. {whose}"
+        f"Two random slices of {views.min_length} to {views.max_length} events (shorter for short clients) of each of"
+        f" {len(found) // 2:,} clients, possibly overlapping. Each slice is searched among the other"
+        f" {len(found) - 1:,}. {caveat}"
     )
     ordered = sorted(found, key=lambda s: (s.rank, s.own - s.other))
     return Explorer(facts, note, best=_distinct(ordered), worst=_distinct(ordered[::-1]))
@@ -97,18 +106,16 @@ def explore(
 @torch.inference_mode()
 def _slices(model: Model, sequences: EncodedSequences, device: torch.device) -> _Slices:
     clients = RandomSlices.eligible(sequences.lengths).nonzero()[:, 0]
-    vectors, whose, first, last = (
-        [torch.zeros(0, model.encoder.vector_size)],
-        [clients[:0]],
-        [clients[:0]],
-        [clients[:0]],
-    )
+    vectors = [torch.zeros(0, model.encoder.vector_size)]
+    owners = [clients[:0]]
+    first = [clients[:0]]
+    last = [clients[:0]]
     for batch in HeldOutBatches(sequences, clients, model.config):
         vectors.append(model.encoder.encode(batch.sequences.to(device)).float().cpu())
-        whose.append(batch.clients)
+        owners.append(batch.clients)
         first.append(batch.sequences.time[batch.sequences.offsets[:-1]])
         last.append(batch.sequences.time[batch.sequences.offsets[1:] - 1])
-    return _Slices(torch.cat(vectors), torch.cat(whose), torch.cat(first), torch.cat(last))
+    return _Slices(torch.cat(vectors), torch.cat(owners), torch.cat(first), torch.cat(last))
 
 
 def _searches(slices: _Slices, begins: int) -> list[Search]:
@@ -133,7 +140,7 @@ def _searches(slices: _Slices, begins: int) -> list[Search]:
 
 
 def _distinct(ordered: list[Search]) -> list[Search]:
-    """The first few, one a client."""
+    """Return the first few searches with different clients."""
     first: dict[int, Search] = {}
     for search in ordered:
         first.setdefault(search.client, search)
@@ -141,7 +148,7 @@ def _distinct(ordered: list[Search]) -> list[Search]:
 
 
 def nearest(vectors: npt.NDArray[np.float32]) -> tuple[list[list[int]], list[list[float]]]:
-    """For each client the places of its nearest others, by the cosine after the mean vector is taken off, and these."""
+    """Return the nearest other clients of each client, and their cosines after centring."""
     centred = torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32))
     unit = F.normalize(centred - centred.mean(0), dim=1)
     places, cosines = [], []
@@ -156,26 +163,28 @@ def nearest(vectors: npt.NDArray[np.float32]) -> tuple[list[list[int]], list[lis
 
 def timelines(
     sequences: EncodedSequences, vocabulary: Vocabulary, vectors: npt.NDArray[np.float32], names: list[str], begins: int
-) -> tuple[Tone, list[Client]]:
-    """The sampled clients with their last events, which fit the page together, and their neighbours.
+) -> tuple[ColourScale, list[Client]]:
+    """Return the sampled clients with their last events and their neighbours.
+
+    All clients have the same maximum number of events, so that the page has a bounded size.
 
     Args:
-        sequences: of the S sampled clients.
-        vocabulary: decodes their events.
+        sequences: The sequences of the S sampled clients.
+        vocabulary: The vocabulary of the sequences.
         vectors: (S, D) their embeddings.
-        names: their ids as text.
-        begins: microseconds, the beginning of all.
+        names: Their ids as text.
+        begins: Microseconds, the time of the first event of all.
 
     Returns:
-        What the colours mean: the column whose commonest seven values tell most (have the largest entropy), with its values, the
-        commonest first; and the clients.
+        The colour scale and the clients. Events are coloured by the column whose seven most
+        frequent values have the largest entropy.
     """
-    most = _most_events(sequences.lengths)
+    most = _max_events(sequences.lengths)
     batch = sequences.gather_last(torch.arange(len(sequences)), max_events=most)
-    column, codes = _telling(batch.columns, vocabulary)
+    column, codes = _most_informative(batch.columns, vocabulary)
     number = next(iter(sorted(vocabulary.numeric, key=lambda name: "amount" not in name.casefold())), "")
-    tone = Tone(column, [category_names(vocabulary, column)[c] for c in codes] if column else [], number)
-    tones = _places(batch.columns[column], codes) if column else torch.zeros(batch.events, dtype=torch.int64)
+    tone = ColourScale(column, [category_names(vocabulary, column)[c] for c in codes] if column else [], number)
+    tones = _code_positions(batch.columns[column], codes) if column else torch.zeros(batch.events, dtype=torch.int64)
     heights = (batch.columns[number] * 10).round().tolist() if number else []
     numbers = decoded(batch, number, vocabulary.numeric[number]).tolist() if number else []
     minutes = (batch.time - begins) // _MINUTE_US
@@ -200,30 +209,34 @@ def timelines(
     return tone, clients
 
 
-def _most_events(lengths: Tensor) -> int:
-    """The most events of a client so that all together are no more than the page holds; at least one."""
+def _max_events(lengths: Tensor) -> int:
+    """Return the largest number of events per client with which all timelines fit the page."""
     low, high = 1, int(lengths.max()) if len(lengths) else 1
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if int(lengths.clamp(max=middle).sum()) <= _TIMELINE_EVENTS else (low, middle - 1)
+        fits = int(lengths.clamp(max=middle).sum()) <= _TIMELINE_EVENTS
+        low, high = (middle, high) if fits else (low, middle - 1)
     return max(1, low)
 
 
-def _telling(columns: dict[str, Tensor], vocabulary: Vocabulary) -> tuple[str, list[int]]:
-    """The column whose commonest codes, with all others as one, have the largest entropy; and its codes by how common they are."""
+def _most_informative(columns: dict[str, Tensor], vocabulary: Vocabulary) -> tuple[str, list[int]]:
+    """Return the column whose most frequent codes have the largest entropy, and its codes.
+
+    All other codes count as one. The codes are sorted by frequency.
+    """
     found: list[tuple[float, str, list[int]]] = []
     for name, codes in vocabulary.categorical.items():
         counts = torch.bincount(columns[name].long(), minlength=codes.size).double()
         known = [int(c) for c in counts.argsort(descending=True, stable=True)[:_NAMED] if counts[c] > 0]
         top = known[:_TONES]
-        shares = torch.cat([counts[top], (counts.sum() - counts[top].sum()).view(1)]) / counts.sum().clamp(min=1)
-        found.append((float(torch.special.entr(shares.clamp(0, 1)).sum()), name, known))
+        fractions = torch.cat([counts[top], (counts.sum() - counts[top].sum()).view(1)]) / counts.sum().clamp(min=1)
+        found.append((float(torch.special.entr(fractions.clamp(0, 1)).sum()), name, known))
     _, name, codes_ = max(found, key=lambda entry: entry[0], default=(0.0, "", []))
     return name, codes_
 
 
-def _places(values: Tensor, codes: list[int]) -> Tensor:
-    """The place of each code among these; one past the end for all others."""
+def _code_positions(values: Tensor, codes: list[int]) -> Tensor:
+    """Return the position of each value among the codes, and one past the end for all others."""
     table = torch.full((max([FIRST, *codes, int(values.max()) if len(values) else 0]) + 1,), len(codes))
     table[torch.tensor(codes, dtype=torch.int64)] = torch.arange(len(codes))
     return table[values.long()]

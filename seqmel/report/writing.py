@@ -1,4 +1,4 @@
-"""`seqmel report`: gather what the page shows, and write it as one HTML file."""
+"""Collect the content of the report, and write it as one HTML file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from seqmel.inference.embed import embed_sequences
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.report.events import describe, moment
 from seqmel.report.maps import colouring, draw_map
-from seqmel.report.page import Colouring, Fact, Page, Run, render
+from seqmel.report.page import Colouring, Fact, Page, TrainingRun, render
 from seqmel.report.quality import read_scores, tables
 from seqmel.report.searches import explore, timelines
 from seqmel.training.batches import split_clients
@@ -56,34 +56,38 @@ def write_report(
     overwrite: bool = False,
     progress: Reporting = None,
 ) -> int:
-    """Write one HTML page about a model and the embeddings of some events: it opens from disk and needs no network.
+    """Write one HTML page about a model and the embeddings of some events.
 
-    The same input, options and seed give the same file.
+    It opens from disk and needs no network. The same input, options and seed give the same file.
 
     Args:
-        model: a model folder, or a `Model` as `load_model` gives it.
-        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
-        output: the HTML file to write.
-        embeddings: vectors to show instead of those that the model gives; see `read_embeddings`.
-        labels: a table with one row a client, whose columns `targets` colour the map.
-        targets: columns of `labels`.
-        client: the client column of the labels; where None, that of the events if there is one, else by its name.
-        scores: files that `seqmel evaluate --json` wrote.
-        clients: how many clients the map and the explorer show at most, at least 2; they are drawn by `seed`.
-        seed: of that sample, of t-SNE and of UMAP.
-        title: what to call the model, such as its folder.
-        written: when the report was made; not said where None.
-        device: where to compute.
-        overwrite: replace what is there.
-        progress: where to report to.
+        model: A model folder, or a `Model`.
+        events: See `open_events`, or sequences prepared with this model's vocabulary.
+        output: The HTML file to write.
+        embeddings: Vectors to show instead of those of the model, see `read_embeddings`.
+        labels: A table with one row per client, whose columns `targets` colour the map.
+        targets: Columns of `labels`.
+        client: The client column of the labels. None uses the name of the events' client column if
+            the labels have it, else recognises it by name.
+        scores: Files written by `seqmel evaluate --json`.
+        clients: Maximum number of clients on the map and in the explorer, at least 2. They are
+            sampled.
+        seed: The seed of the sample, of t-SNE and of UMAP.
+        title: The name of the model, such as its folder.
+        written: The time of the report. None leaves it out.
+        device: Where to compute.
+        overwrite: Replace existing output.
+        progress: Where to report progress.
 
     Returns:
         The size of the file in bytes.
 
     Raises:
-        InputError: events, embeddings, labels or scores that cannot be read, or have no client in common.
-        ConfigError: labels without targets, or targets without labels; clients out of range.
-        OutputError: the output exists, or cannot be written.
+        InputError: Events, embeddings, labels or scores cannot be read, or have no client in
+            common.
+        ConfigError: Labels without targets, or targets without labels, or `clients` is out of
+            range.
+        OutputError: The output exists or cannot be written.
 
     Examples:
         >>> import seqmel
@@ -93,7 +97,9 @@ def write_report(
         >>> size > 10_000
         True
     """
-    model, output, progress = as_model(model), Path(output), as_progress(progress)
+    model = as_model(model)
+    output = Path(output)
+    progress = as_progress(progress)
     _check_options(labels, targets, clients)
     if output.is_dir():
         raise ConfigError(f"{output} is a folder. Name an HTML file to write, such as {output / 'report.html'}.")
@@ -107,15 +113,15 @@ def write_report(
         ids = pd.Index(sequences.client_ids.to_pandas())
         client = client or (likely_client(labels, model.schema.client) if labels is not None else None)
         read = {target: read_labels(labels, target, client=client) for target in targets}
-        wanted = {target: _by_place(values, ids) for target, values in read.items()}
-        vectors_at = _by_place(given, ids) if given is not None else None
+        wanted = {target: _by_position(values, ids) for target, values in read.items()}
+        vectors_at = _by_position(given, ids) if given is not None else None
         sample = draw_sample(len(ids) if vectors_at is None else vectors_at.index, clients, seed)
         data = describe(sequences, model.vocabulary, sample)
         progress.say(f"counted {data.events:,} events of {data.clients:,} clients; {len(sample):,} are shown")
         shown = sequences.subset(sample)
         vectors = _vectors(model, shown, vectors_at, sample, placed)
         names = [_text(i) for i in ids[sample.numpy()].tolist()]
-        begins = _begins(shown)
+        begins = _first_time(shown)
         tone, people = timelines(shown, model.vocabulary, vectors, names, begins)
         explorer = explore(model, shown, begins, device=placed, held_out=_held_out(model, sequences))
         progress.say("found neighbours; drawing the map")
@@ -150,7 +156,7 @@ def _check_options(labels: Table | None, targets: Sequence[str], clients: int) -
 
 
 def _sequences(model: Model, events: Events, scratch: Path, progress: Progress) -> EncodedSequences:
-    """All events encoded and sorted, in a file that is mapped rather than read."""
+    """Return all events encoded and sorted, in a memory-mapped file."""
     if not is_prepared(events):
         prepared = prepare(events, scratch / "sequences", config=model.config, model=model, progress=progress)
         return prepared.sequences
@@ -164,7 +170,7 @@ def _sequences(model: Model, events: Events, scratch: Path, progress: Progress) 
 
 
 def _held_out(model: Model, sequences: EncodedSequences) -> EncodedSequences | None:
-    """The clients that training held out; None where these are not the events of the training, or nobody was held out."""
+    """Return the validation clients of training. None if there are none, or with other events."""
     known = (model.metrics.get("clients"), model.metrics.get("events"))
     if model.heads is not None or known != (len(sequences), sequences.events):
         return None
@@ -172,8 +178,8 @@ def _held_out(model: Model, sequences: EncodedSequences) -> EncodedSequences | N
     return sequences.subset(clients) if len(clients) else None
 
 
-def _by_place(values: Any, ids: pd.Index[Any]) -> Any:
-    """Labels or vectors of the clients that have events, indexed by the client's place among the ids."""
+def _by_position(values: Any, ids: pd.Index[Any]) -> Any:
+    """Index labels or vectors by the position of the client among the ids."""
     places = pd.DataFrame({"place": np.arange(len(ids))}, index=ids)
     keys = values if isinstance(values, pd.Series) else values.index.to_series()
     found, placed = match(keys, places)
@@ -181,13 +187,13 @@ def _by_place(values: Any, ids: pd.Index[Any]) -> Any:
     return chosen.set_axis(placed["place"].to_numpy(), axis=0)
 
 
-def draw_sample(places: int | pd.Index[Any], most: int, seed: int) -> Tensor:
-    """(S,) int64, rising: positions of `most` random clients, or of all where there are no more."""
+def draw_sample(places: int | pd.Index[Any], max_clients: int, seed: int) -> Tensor:
+    """Return (S,) int64, sorted positions of at most `max_clients` random clients."""
     able = torch.arange(places) if isinstance(places, int) else torch.from_numpy(np.sort(places.to_numpy(np.int64)))
     if len(able) < 2:
         raise InputError(f"Only {len(able)} client has events. A report compares clients: give it at least two.")
     mixed = able[torch.randperm(len(able), generator=generator(seed, Stream.REPORT_CLIENTS))]
-    return mixed[:most].sort().values
+    return mixed[:max_clients].sort().values
 
 
 def _vectors(
@@ -199,8 +205,8 @@ def _vectors(
     return embed_sequences(encoder, shown, model.config, device=device).numpy()
 
 
-def _begins(sequences: EncodedSequences) -> int:
-    """Microseconds, the first event of all."""
+def _first_time(sequences: EncodedSequences) -> int:
+    """Return the time of the first event of all, in microseconds."""
     first = sequences.gather(*(x[sequences.lengths > 0] for x in _first_events(sequences))).time
     return int(first.min()) if len(first) else 0
 
@@ -218,7 +224,8 @@ def _colourings(wanted: dict[str, pd.Series[Any]], sample: Tensor, lengths: Tens
 def _facts(model: Model, written: dt.datetime | None) -> list[Fact]:
     from seqmel.core.version import __version__
 
-    config, metrics = model.config, model.metrics
+    config = model.config
+    metrics = model.metrics
     objective = " + ".join(part.name for part in config.objective)
     return [
         Fact("encoder", f"{config.encoder.name}, pooling {' + '.join(config.pooling)}"),
@@ -233,7 +240,7 @@ def _facts(model: Model, written: dt.datetime | None) -> list[Fact]:
 
 
 def _options(model: Model) -> list[Fact]:
-    """All options, flat, under the names that `--set` knows."""
+    """Return all options as a flat list, with the names of `--set`."""
 
     def flat(value: Any, name: str) -> list[Fact]:
         if isinstance(value, dict) and value:
@@ -243,11 +250,11 @@ def _options(model: Model) -> list[Fact]:
     return flat(model.config.to_dict(), "")
 
 
-def _run(model: Model) -> Run:
+def _run(model: Model) -> TrainingRun:
     history = model.metrics["history"]
     kept = kept_epoch(history)
     best = int(kept["epoch"]) if kept else None
-    return Run(history, best, [int(row["epoch"]) for row in history if collapsed(row)])
+    return TrainingRun(history, best, [int(row["epoch"]) for row in history if collapsed(row)])
 
 
 def _sample_words(shown: int, clients: int, seed: int, given: bool) -> str:

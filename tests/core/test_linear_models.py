@@ -31,13 +31,13 @@ def test_the_search_ends_where_weaker_penalties_no_longer_help(monkeypatch: pyte
     x, y = drawn(60, 400)
     found = logistic(x, y, np.ones(60), 2, seed=0)
     tried: list[float] = []
-    solved = linear._solved
+    solved = linear._fit
 
     def counted(*arguments: object) -> object:
         tried.append(float(arguments[3]))  # type: ignore[arg-type]
         return solved(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(linear, "_solved", counted)
+    monkeypatch.setattr(linear, "_fit", counted)
     again = logistic(x, y, np.ones(60), 2, seed=0)
     assert max(tried) < 0.01
     np.testing.assert_array_equal(found[0], again[0])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from seqmel.data.tables.targets import Target
-from seqmel.training.finetuning.finetune_metrics import calibrated, label_loss, label_metrics
+from seqmel.training.finetuning.finetune_metrics import calibrate, label_loss, label_metrics
 from seqmel.training.finetuning.labelled import Labelled
 
 TARGETS = (Target(name="g", classes=("a", "b", "c")), Target(name="x", center=10.0, scale=2.0))
@@ -80,7 +80,7 @@ def test_calibration_finds_the_temperature_and_lowers_the_log_loss(factor: float
     labelled = Labelled(TARGETS[:1], torch.arange(4000), codes[:, None].float(), torch.ones(4000, 1))
     stretched = [outputs * factor]
     before = label_metrics(stretched, labelled)
-    targets = calibrated(TARGETS[:1], stretched, labelled)
+    targets = calibrate(TARGETS[:1], stretched, labelled)
     after = label_metrics(stretched, Labelled(targets, labelled.clients, labelled.values, labelled.weights))
     assert targets[0].temperature == pytest.approx(factor, rel=0.1)
     assert after["log_loss"] < before["log_loss"] - 0.02
@@ -90,4 +90,4 @@ def test_calibration_finds_the_temperature_and_lowers_the_log_loss(factor: float
 def test_a_few_clients_that_are_all_right_do_not_make_it_certain() -> None:
     outputs = torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
     few = Labelled(TARGETS[:1], torch.arange(3), torch.tensor([[0.0], [1.0], [2.0]]), torch.ones(3, 1))
-    assert 0.6 < calibrated(TARGETS[:1], [outputs], few)[0].temperature < 1
+    assert 0.6 < calibrate(TARGETS[:1], [outputs], few)[0].temperature < 1

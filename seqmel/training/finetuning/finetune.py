@@ -1,4 +1,4 @@
-"""`seqmel finetune`: a model, events and labels in, a model that predicts out."""
+"""Fine-tune a model on labels: model, events and labels in, a model that predicts out."""
 
 from __future__ import annotations
 
@@ -51,46 +51,56 @@ def finetune(
     overwrite: bool = False,
     progress: Reporting = None,
 ) -> Path:
-    """Learn targets on top of a model, or from scratch, and write the folder of a model that predicts them.
+    """Train heads for targets on top of a model, or from scratch, and write the folder of the new
+    model.
 
     Args:
-        model: a folder or a `Model` whose encoder, schema and vocabulary are taken; it is left as it is. None starts from scratch.
-        events: of the labelled clients, and of others, which do no harm; see `open_events`.
-        labels: a table with one row a client. A client may lack some of the targets.
-        output: the model folder to write.
-        targets: the columns to predict: classes or quantities. Several are learnt at once.
-        task: of all targets; "auto" takes a number with more than 20 different values as a quantity, all else as classes.
-        weight: a column of the labels that says how much each client counts.
-        client: the client column of the labels; where None, that of the events if there is one, else by its name.
-        config: with a model its `finetuning`, `seed`, `device` and `precision` count, and what else it says must be so in
-            the model; from scratch all but what only training without labels needs.
-        resume: go on with an interrupted run where there is one; a finished model is left as it is.
-        overwrite: replace a model that is there, or an unfinished run.
-        progress: where to report to.
+        model: A folder or a `Model` that gives encoder, schema and vocabulary. It is not modified.
+            None trains from scratch.
+        events: The events of the labelled clients, and possibly of others. See `open_events`.
+        labels: A table with one row per client. A client may lack some of the targets.
+        output: The model folder to write.
+        targets: The columns to predict: classes or quantities. Several are trained together.
+        task: The task of all targets. "auto" takes numbers with more than 20 distinct values as
+            quantities, and all else as classes.
+        weight: A column of the labels with the weight of each client.
+        client: The client column of the labels. None uses the name of the events' client column if
+            the labels have it, else recognises it by name.
+        config: With a model, its `finetuning`, `seed`, `device` and `precision` are used, and all
+            else must equal the model's. From scratch, all options are used but those of training
+            without labels.
+        resume: Resume an interrupted run if there is one. A finished model is not changed.
+        overwrite: Replace an existing model or unfinished run.
+        progress: Where to report progress.
 
     Returns:
         The model folder.
 
     Raises:
-        SeqmelError: whatever is wrong with the input, the options or the output.
+        SeqmelError: The input, the options or the output are invalid.
     """
     from seqmel.core.device import resolve_device
 
     model = None if model is None else as_model(model)
-    output, config = Path(output), config_for(model, as_config(config))
+    output = Path(output)
+    config = config_for(model, as_config(config))
     resolve_device(config.device)
     progress = as_progress(progress)
     if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):
         return output
     check_output(output, overwrite=overwrite, folder=True, reads=(events, labels))
-    _once(targets)
+    _check_targets(targets)
     client = client or config.schema.client
     client = client or (likely_client(labels, model.schema.client) if model else None)
     series = {name: read_labels(labels, name, client=client) for name in targets}
     for y in series.values():
         _check_learnable(y, task)
     weights = read_labels(labels, weight, client=client, options=("--client", "--weight")) if weight else None
-    wanted = {"config": config.to_dict(), "model": _fingerprint(model), "labels": _of_labels(series, weights, task)}
+    wanted = {
+        "config": config.to_dict(),
+        "model": _fingerprint(model),
+        "labels": _label_fingerprints(series, weights, task),
+    }
     with unfinished_run(output, wanted, events, resume=resume, overwrite=overwrite) as work:
         prepared = prepared_in(work, events, config, model, progress)
         made = finetuned_model(
@@ -113,14 +123,20 @@ def finetuned_model(
     checkpoints: Path | None = None,
     progress: Reporting = None,
 ) -> Model:
-    """The same in memory: prepared sequences and labels in, a model with heads out.
+    """Fine-tune in memory: prepared sequences and labels in, a model with heads out.
 
     Args:
-        model, task, config, progress: see `finetune`.
-        prepared: sequences with their schema and vocabulary, the model's where there is one.
-        labels: target -> one label a client, indexed by client id; a null is a label that is missing.
-        weights: how much each client counts, indexed by client id.
-        checkpoints: a folder for checkpoints; where it holds some, training goes on from the last.
+        model: See `finetune`.
+        prepared: Sequences with their schema and vocabulary, which are the model's if there is one.
+        labels: Target -> labels indexed by client id. A null is a missing label.
+        weights: Weights indexed by client id.
+        task: See `finetune`.
+        config: See `finetune`.
+        checkpoints: A folder for checkpoints. Training resumes from the last one in it.
+        progress: See `finetune`.
+
+    Returns:
+        The model with heads.
     """
     import copy
 
@@ -131,7 +147,8 @@ def finetuned_model(
     from seqmel.training.finetuning.labelled import label
     from seqmel.training.ppmi_init import new_encoder
 
-    began, progress = time.monotonic(), as_progress(progress)
+    began = time.monotonic()
+    progress = as_progress(progress)
     config = config_for(model, as_config(config))
     sequences = prepared.sequences.in_memory() if config.training.storage == "memory" else prepared.sequences
     labelled = label(sequences, labels, weights=weights, task=task)
@@ -141,9 +158,9 @@ def finetuned_model(
         without = labels[target.name].count() - len(labelled.known(column))
         left_out = f"; {without:,} more have a label, but {lacking}" if without else ""
         progress.say(f"{target.name}: {_contents(labelled, column)}{left_out}")
-    for name, alone in labelled.alone().items():
+    for name, single in labelled.single_client_classes().items():
         progress.say(
-            f"{name}: classes with one client ({shown(map(str, alone))}) are learnt from and never held out: no figure tells"
+            f"{name}: classes with one client ({shown(map(str, single))}) are learnt from and never held out: no figure tells"
             " of them"
         )
     asked = config.finetuning.unfreeze
@@ -179,23 +196,24 @@ def finetuned_model(
 
 
 def config_for(model: Model | None, config: Config) -> Config:
-    """The options of a fine-tuning: the model's, with those that fine-tuning is free to choose from `config`.
+    """Return the options of a fine-tuning run: the model's, with the free ones from `config`.
 
     Raises:
-        ConfigError: `config` says something that is otherwise in the model.
+        ConfigError: `config` contradicts the model.
     """
     if model is None:
-        return config.model_copy(update={"matryoshka": ()})  # nothing here trains beginnings of the vector
-    for field, said in config.schema:
-        if said is not None and field in config.schema.model_fields_set:
+        # Labels do not train prefixes of the vector.
+        return config.model_copy(update={"matryoshka": ()})
+    for field, wanted in config.schema:
+        if wanted is not None and field in config.schema.model_fields_set:
             there = getattr(model.schema if field != "ignore" else model.config.schema, field)
-            _check_equal(said, there, f"schema.{field}")
+            _check_equal(wanted, there, f"schema.{field}")
     for name in config.model_fields_set - {*_FREE, *UNREAD, "schema"}:
         _check_equal(getattr(config, name), getattr(model.config, name), name)
     return model.config.model_copy(update={name: getattr(config, name) for name in _FREE})
 
 
-def _once(targets: Sequence[str]) -> None:
+def _check_targets(targets: Sequence[str]) -> None:
     twice = sorted({name for name in targets if list(targets).count(name) > 1})
     if not targets or twice:
         raise ConfigError(
@@ -204,7 +222,10 @@ def _once(targets: Sequence[str]) -> None:
 
 
 def _check_learnable(y: pd.Series[Any], task: Task) -> None:
-    """What labels alone show is refused before any event is read: the clients that have events can only be fewer."""
+    """Refuse labels that cannot be learnt before any event is read.
+
+    Fewer clients can remain later, but not more.
+    """
     if Target.of(y, task).classes and y.is_unique:
         raise InputError(
             f"The target {y.name!r} has another class for each of {len(y):,} clients, such as"
@@ -226,7 +247,8 @@ def _check_equal(wanted: Any, there: Any, name: str) -> None:
 
 
 def _contents(labelled: Labelled, column: int) -> str:
-    target, known = labelled.targets[column], labelled.known(column)
+    target = labelled.targets[column]
+    known = labelled.known(column)
     if not target.classes:
         return f"{len(known):,} clients with a quantity, {target.center:.4g} on average"
     counts = labelled.values[known, column].long().bincount(minlength=target.size).tolist()
@@ -243,8 +265,10 @@ def _fingerprint(model: Model | None) -> str | None:
     return digest.hexdigest()
 
 
-def _of_labels(series: Mapping[str, pd.Series[Any]], weights: pd.Series[Any] | None, task: Task) -> dict[str, Any]:
-    """What tells one set of labels from another."""
+def _label_fingerprints(
+    series: Mapping[str, pd.Series[Any]], weights: pd.Series[Any] | None, task: Task
+) -> dict[str, Any]:
+    """Return fingerprints of the labels."""
     columns = {**series} | ({} if weights is None else {"the weights": weights})
     return {"task": task} | {
         name: f"{len(y):,} with hash {pd.util.hash_pandas_object(y).sum()}" for name, y in columns.items()
@@ -252,7 +276,7 @@ def _of_labels(series: Mapping[str, pd.Series[Any]], weights: pd.Series[Any] | N
 
 
 def save_finetuned(folder: Path, model: Model) -> None:
-    """Write the folder of a model with heads, its card and curves."""
+    """Write the folder of a model with heads, with its card and curves."""
     from seqmel.training.card import draw_curves, finetuned_card
 
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""How well outputs fit labels: the loss that is learnt, the figures that are shown, and the temperature that calibrates."""
+"""Loss, validation metrics and calibration of outputs for labels."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
 from seqmel.training.finetuning.labelled import Labelled
 
-__all__ = ["HeldOut", "calibrated", "label_loss", "label_metrics"]
+__all__ = ["HeldOut", "calibrate", "label_loss", "label_metrics"]
 
-_SPREAD = 0.5  # of the logarithm of a temperature, before it is fitted
+_SPREAD = 0.5  # prior standard deviation of the logarithm of a temperature
 
 
 def label_loss(
@@ -34,15 +34,19 @@ def label_loss(
     *,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The mean over targets of cross-entropy for classes, and squared error of the standardised number for quantities.
+    """Mean over targets of cross-entropy for classes, and squared error of standardised quantities.
 
     Args:
-        outputs: of the heads: for each target (B, size).
+        outputs: Outputs of the heads: (B, size) for each target.
         values: (B, T), see `Labelled`.
-        weights: (B, T); a label of weight 0 does not count, and a target without any label in the batch adds nothing.
-        targets: what the T targets are.
-        class_weights: (T, K), how much each class counts.
-        label_smoothing: share of the probability that is spread over all classes.
+        weights: (B, T). Labels of weight 0 are ignored. A target without labels in the batch adds
+            nothing.
+        targets: The T targets.
+        class_weights: (T, K), the weight of each class.
+        label_smoothing: Probability that is spread over all classes.
+
+    Returns:
+        A scalar.
     """
     total = values.new_zeros(())
     for column, (target, out) in enumerate(zip(targets, outputs, strict=True)):
@@ -58,35 +62,45 @@ def label_loss(
 
 
 def label_metrics(outputs: Sequence[Tensor], labelled: Labelled) -> dict[str, float]:
-    """Figures of the clients whose labels are known: accuracy, AUROC (one against the rest) and log-loss of classes, R2
-    and RMSE (in the unit of the target) of quantities. Where there are several targets, each name has its target before it.
+    """Compute metrics of the clients with known labels.
 
-    AUROC is left out where a class is missing among these clients; all of it where they are none.
+    These are accuracy, AUROC (one against the rest) and log-loss of classes, and R2 and RMSE (in
+    the unit of the target) of quantities. With several targets each name begins with its target.
+    AUROC is omitted if these clients lack a class. All metrics are omitted if there are no clients.
     """
     found: dict[str, float] = {}
     for column, (target, out) in enumerate(zip(labelled.targets, outputs, strict=True)):
         known = labelled.known(column)
         if len(known):
-            numbers, values = out[known].double().numpy(), labelled.values[known, column].numpy()
-            figures = _of_classes if target.classes else _of_quantity
-            before = f"{target.name} " if len(labelled.targets) > 1 else ""
-            found |= {before + name: figure for name, figure in figures(target, numbers, values).items()}
+            numbers = out[known].double().numpy()
+            values = labelled.values[known, column].numpy()
+            metrics = _class_metrics if target.classes else _quantity_metrics
+            prefix = f"{target.name} " if len(labelled.targets) > 1 else ""
+            found |= {prefix + name: value for name, value in metrics(target, numbers, values).items()}
     return found
 
 
-def _of_classes(target: Target, outputs: npt.NDArray[np.float64], values: npt.NDArray[np.float32]) -> dict[str, float]:
+def _class_metrics(
+    target: Target, outputs: npt.NDArray[np.float64], values: npt.NDArray[np.float32]
+) -> dict[str, float]:
     from sklearn.metrics import roc_auc_score
 
-    codes, shares = values.astype(np.int64), target.probabilities(outputs)
-    right = shares[np.arange(len(codes)), codes]
-    found = {"accuracy": float((shares.argmax(1) == codes).mean()), "log_loss": float(-np.log(right + 1e-12).mean())}
+    codes = values.astype(np.int64)
+    probabilities = target.probabilities(outputs)
+    right = probabilities[np.arange(len(codes)), codes]
+    found = {
+        "accuracy": float((probabilities.argmax(1) == codes).mean()),
+        "log_loss": float(-np.log(right + 1e-12).mean()),
+    }
     if len(np.unique(codes)) == len(target.classes):
-        ranked = shares[:, 1] if len(target.classes) == 2 else shares
+        ranked = probabilities[:, 1] if len(target.classes) == 2 else probabilities
         found["auroc"] = float(roc_auc_score(codes, ranked, multi_class="ovr"))
     return found
 
 
-def _of_quantity(target: Target, outputs: npt.NDArray[np.float64], values: npt.NDArray[np.float32]) -> dict[str, float]:
+def _quantity_metrics(
+    target: Target, outputs: npt.NDArray[np.float64], values: npt.NDArray[np.float32]
+) -> dict[str, float]:
     error = outputs[:, 0] - values
     spread = np.mean((values - values.mean()) ** 2)
     found = {"rmse": float(np.sqrt(np.mean(error**2)) * target.scale)}
@@ -95,13 +109,13 @@ def _of_quantity(target: Target, outputs: npt.NDArray[np.float64], values: npt.N
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The clients held out, and what encoder and heads make of them, computed as a prediction is.
+    """The validation clients, and their outputs, computed like predictions.
 
     Attributes:
-        sequences: of these clients, in the order of their labels.
-        labelled: their labels.
-        class_weights: (T, K), those that training uses.
-        config: gives the most events of a sequence.
+        sequences: Their sequences, in the order of `labelled`.
+        labelled: Their labels.
+        class_weights: (T, K), the weights used in training.
+        config: Gives the maximum number of events of a sequence.
     """
 
     sequences: EncodedSequences
@@ -114,10 +128,12 @@ class HeldOut:
 
     @torch.no_grad()
     def outputs(self, encoder: SequenceEncoder, heads: Heads, device: torch.device) -> tuple[Tensor, ...]:
-        """For each target (L, size), on the CPU. Both modules must be on `device`; they keep their mode.
+        """Return (L, size) for each target, on the CPU.
+
+        Both modules must be on `device`. Their mode is restored.
 
         Raises:
-            TrainingError: vectors that are not finite.
+            TrainingError: Vectors are not finite.
         """
         training = encoder.training
         encoder.eval(), heads.eval()
@@ -129,11 +145,11 @@ class HeldOut:
         encoder.train(training), heads.train(training)
         return found
 
-    def figures(self, outputs: Sequence[Tensor]) -> dict[str, float]:
-        """The validation loss, which decides which epoch is best, and the figures of `label_metrics`.
+    def metrics(self, outputs: Sequence[Tensor]) -> dict[str, float]:
+        """Return the validation loss, which decides which epoch is best, and `label_metrics`.
 
         Raises:
-            TrainingError: outputs that are not finite.
+            TrainingError: Outputs are not finite.
         """
         labelled = self.labelled
         if not all(out.isfinite().all() for out in outputs):
@@ -148,11 +164,11 @@ class HeldOut:
         )
 
 
-def calibrated(targets: Sequence[Target], outputs: Sequence[Tensor], labelled: Labelled) -> tuple[Target, ...]:
-    """The targets with the temperature that gives the labels the lowest log-loss (Guo et al., ICML 2017, arXiv 1706.04599).
+def calibrate(targets: Sequence[Target], outputs: Sequence[Tensor], labelled: Labelled) -> tuple[Target, ...]:
+    """Calibrate by the temperature of lowest log-loss (Guo et al., ICML 2017, arXiv 1706.04599).
 
-    One number a target: probabilities become as sure as they are right, and which class is the likeliest stays. Its
-    logarithm has a normal prior, so that a few clients held out, all of them right, do not make it certain.
+    It is one number per target, and does not change which class is most likely. Its logarithm has a
+    normal prior. So a small validation split without errors does not make predictions certain.
     """
     from scipy.optimize import minimize_scalar
 
@@ -160,7 +176,8 @@ def calibrated(targets: Sequence[Target], outputs: Sequence[Tensor], labelled: L
     for column, (target, out) in enumerate(zip(targets, outputs, strict=True)):
         known = labelled.known(column)
         if target.classes and len(known):
-            numbers, codes = out[known].double(), labelled.values[known, column].long()
+            numbers = out[known].double()
+            codes = labelled.values[known, column].long()
             best = minimize_scalar(
                 lambda log, x=numbers, y=codes: (
                     float(F.cross_entropy(x / np.exp(log), y, reduction="sum")) + (log / _SPREAD) ** 2 / 2

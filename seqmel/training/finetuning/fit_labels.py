@@ -1,4 +1,4 @@
-"""Fit heads, and the encoder below them, to labels: heads solved exactly first, then gentle steps of all that learns."""
+"""Fit heads to labels, first exactly with a frozen encoder, and then fine-tune all together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from seqmel.data.tables.targets import Target
 from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
-from seqmel.training.finetuning.finetune_metrics import HeldOut, calibrated, label_loss
+from seqmel.training.finetuning.finetune_metrics import HeldOut, calibrate, label_loss
 from seqmel.training.finetuning.labelled import Labelled, LabelledBatch, LabelledBatches, class_weights, hold_out
 from seqmel.training.finetuning.linear_heads import solve_heads
 from seqmel.training.fit import EpochReport, MonitoredMetric, make_trainer, restore, run_trainer, silence_lightning
@@ -33,23 +33,26 @@ from seqmel.training.module import RunningMeans, one_cycle
 __all__ = ["Finetuned", "encoder_parts", "fit_labels", "settle_finetuning"]
 
 _MONITOR = "validation_loss"
-_STEPS, _LEAST_EPOCHS, _MOST_EPOCHS = 600, 3, 10
-_ENOUGH = 1_000  # labelled clients to tune a trained encoder with: docs/results.md, fine-tuning
-_MANY = 2_500  # to tune it as fast as a new one: the same place
-_SLOWER = 2.6  # each part nearer to the events, as in ULMFiT (Howard, Ruder, arXiv 1801.06146)
+_STEPS = 600  # aimed at, within these numbers of epochs
+_MIN_EPOCHS = 3
+_MAX_EPOCHS = 10
+_ENOUGH = 1_000  # labelled clients to fine-tune a pretrained encoder: docs/results.md, fine-tuning
+_MANY = 2_500  # labelled clients to fine-tune it at full learning rate: the same section
+_SLOWER = 2.6  # per part nearer to the events, as in ULMFiT (Howard, Ruder, arXiv 1801.06146)
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What fine-tuning gives.
+    """The result of fine-tuning.
 
     Attributes:
-        encoder, heads: in evaluation mode, on the CPU.
-        targets: calibrated where that was asked for.
-        frozen: figures of the clients held out, with the encoder as it was; empty if none were held out.
-        held_out: the same at the end.
-        history: one row an epoch.
-        clients: how many were learnt from, and how many held out.
+        encoder: In evaluation mode on the CPU.
+        heads: In evaluation mode on the CPU.
+        targets: The targets, calibrated if the options ask for it.
+        frozen: Validation metrics before the encoder was tuned. Empty without a validation split.
+        held_out: Validation metrics at the end.
+        history: One row per epoch.
+        clients: Numbers of training and of validation clients.
     """
 
     encoder: SequenceEncoder
@@ -62,21 +65,25 @@ class Finetuned:
 
 
 def settle_finetuning(config: Config, clients: int, *, new: bool) -> Config:
-    """The config with what learns, the number of epochs and the encoder's rate filled in.
+    """Resolve which parts are trained, the number of epochs, and the encoder's learning rate scale.
 
-    What learns, where it is "auto": the heads alone where the encoder was trained, fewer than 1,000 clients are labelled,
-    and neither epochs nor the encoder's rate ask for more; else the encoder too. With fewer labels the clients held out are
-    too few to tell a better epoch from a worse one.
+    `unfreeze: auto` trains the heads alone if the encoder is pretrained, fewer than 1,000 clients
+    have labels, and neither epochs nor the encoder's learning rate are given. A validation split of
+    fewer clients could not distinguish better epochs from worse ones.
 
     Args:
-        config: all options.
-        clients: how many are labelled.
-        new: the encoder was never trained.
+        config: All options.
+        clients: The number of labelled clients.
+        new: Whether the encoder is new rather than pretrained.
     """
     options = config.finetuning
     steps = max(1, -(-round(clients * (1 - options.validation_fraction)) // options.batch_size))
-    epochs = min(_MOST_EPOCHS, max(_LEAST_EPOCHS, -(-_STEPS // steps))) if options.epochs is None else options.epochs
-    rate = (1.0 if new or clients >= _MANY else 0.1) if options.encoder_lr_scale is None else options.encoder_lr_scale
+    epochs = options.epochs
+    if epochs is None:
+        epochs = min(_MAX_EPOCHS, max(_MIN_EPOCHS, -(-_STEPS // steps)))
+    rate = options.encoder_lr_scale
+    if rate is None:
+        rate = 1.0 if new or clients >= _MANY else 0.1
     asked = options.epochs is not None or options.encoder_lr_scale is not None
     auto = "head" if clients < _ENOUGH and not new and not asked else "all"
     unfreeze = auto if options.unfreeze == "auto" else options.unfreeze
@@ -94,56 +101,61 @@ def fit_labels(
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> Finetuned:
-    """Learn labels on top of an encoder, which is changed in place; the best epoch by validation loss is kept.
+    """Train heads, and the encoder in place. Keeps the best epoch by validation loss.
 
-    The heads on the encoder as it was count as an epoch too: where tuning does not help, it changes nothing. Where only
-    heads learn, nothing is chosen by the clients held out, so that once measured they are learnt from too (but not where
-    they calibrate).
+    The heads on the frozen encoder count as an epoch too. So if fine-tuning does not help, it
+    changes nothing. If only heads are trained, the validation split decides nothing, so the heads
+    are trained on all clients after it has been measured (unless it is used to calibrate).
 
     Args:
-        encoder: trained, or new.
-        sequences: of all clients, encoded with the encoder's vocabulary.
-        labelled: from `label`.
-        config: all options, settled.
-        checkpoints: a folder for checkpoints; where it holds some, training goes on from the last.
-        progress: where to report to.
+        encoder: A pretrained or new encoder. It is modified.
+        sequences: The sequences of all clients, with the encoder's vocabulary.
+        labelled: The labels, from `label`.
+        config: All options, resolved.
+        checkpoints: A folder for checkpoints. Training resumes from the last one in it.
+        progress: Where to report progress.
+
+    Returns:
+        The encoder and the heads, with their metrics.
 
     Raises:
-        TrainingError: a loss that is out of all bounds.
-        ConfigError: a device that is not there.
+        TrainingError: Training has diverged.
+        ConfigError: The device does not exist.
     """
-    device, options = resolve_device(config.device), config.finetuning
+    device = resolve_device(config.device)
+    options = config.finetuning
     tune_malloc()
     limit_onednn_cache(recurrent=config.recurrent)
-    placed = sequences.to(device) if config.training.storage == "device" else sequences
+    on_device = sequences.to(device) if config.training.storage == "device" else sequences
     training, validation = hold_out(labelled, options.validation_fraction, seed=config.seed)
     counts = class_weights(training) if options.class_weight else torch.ones_like(class_weights(training))
-    held_out = HeldOut(placed.subset(validation.clients), validation, counts, config)
+    held_out = HeldOut(on_device.subset(validation.clients), validation, counts, config)
     with torch.random.fork_rng(), silence_lightning():
         torch.manual_seed(config.seed)
         encoder = encoder.to(device).eval()
-        heads = _solved(encoder, placed, training, counts, config, device)
-        frozen = _look(encoder, heads, held_out, device)
+        heads = _fit_heads(encoder, on_device, training, counts, config, device)
+        frozen = _validate(encoder, heads, held_out, device)
         watched = f" ({len(held_out):,} clients held out)" if len(held_out) else ""
-        progress.say(f"heads on the encoder as it is{_words(frozen)}{watched}")
+        progress.say(f"heads on the encoder as it is{_metric_words(frozen)}{watched}")
         history = []
         heads_alone = options.unfreeze == "head" or not options.epochs
         if heads_alone and len(held_out) and not options.calibrate:
             everyone = class_weights(labelled) if options.class_weight else counts
-            heads = _solved(encoder, placed, labelled, everyone, config, device)
+            heads = _fit_heads(encoder, on_device, labelled, everyone, config, device)
         elif not heads_alone:
-            history = _tune(encoder, heads, placed, training, held_out, frozen, checkpoints, progress)
-    encoder, heads = encoder.cpu().eval().requires_grad_(True), heads.cpu().eval()
+            history = _tune(encoder, heads, on_device, training, held_out, frozen, checkpoints, progress)
+    encoder = encoder.cpu().eval().requires_grad_(True)
+    heads = heads.cpu().eval()
     targets = labelled.targets
     if options.calibrate and len(held_out):
-        targets = calibrated(targets, held_out.outputs(encoder, heads, torch.device("cpu")), validation)
+        targets = calibrate(targets, held_out.outputs(encoder, heads, torch.device("cpu")), validation)
         validation = Labelled(targets, validation.clients, validation.values, validation.weights)
         held_out = HeldOut(sequences.subset(validation.clients), validation, counts, config)
-    found = frozen if heads_alone else _look(encoder, heads, held_out, torch.device("cpu"))
+    found = frozen if heads_alone else _validate(encoder, heads, held_out, torch.device("cpu"))
     return Finetuned(encoder, heads, targets, frozen, found, history, (len(training), len(validation)))
 
 
-def _solved(
+def _fit_heads(
     encoder: SequenceEncoder,
     sequences: EncodedSequences,
     training: Labelled,
@@ -151,7 +163,7 @@ def _solved(
     config: Config,
     device: torch.device,
 ) -> Heads:
-    """Heads on `device`, solved on the vectors of the encoder as it is."""
+    """Return heads on `device`, fitted to the vectors of the encoder as it is."""
     chosen = (
         torch.randperm(len(training), generator=generator(config.seed, Stream.PROBE_CLIENTS))[:MAX_CLIENTS]
         .sort()
@@ -167,8 +179,8 @@ def _solved(
     return heads.to(device)
 
 
-def _look(encoder: SequenceEncoder, heads: Heads, held_out: HeldOut, device: torch.device) -> dict[str, float]:
-    return held_out.figures(held_out.outputs(encoder, heads, device)) if len(held_out) else {}
+def _validate(encoder: SequenceEncoder, heads: Heads, held_out: HeldOut, device: torch.device) -> dict[str, float]:
+    return held_out.metrics(held_out.outputs(encoder, heads, device)) if len(held_out) else {}
 
 
 def _tune(
@@ -181,10 +193,10 @@ def _tune(
     checkpoints: Path | None,
     progress: Progress,
 ) -> list[dict[str, float]]:
-    """Tune both in place, and go back to the best epoch, or to where it began."""
+    """Fine-tune both in place, and restore the best epoch or the initial state."""
     config = held_out.config
     options = config.finetuning
-    report = EpochReport(progress, options, words=_words)
+    report = EpochReport(progress, options, words=_metric_words)
     module = _Module(encoder, heads, training.targets, held_out, on_epoch=report.report_epoch)
     before = {name: value.cpu().clone() for name, value in module.state_dict().items()}
     with contextlib.ExitStack() as stack:
@@ -203,18 +215,20 @@ def _tune(
     return module.history
 
 
-def _words(row: dict[str, float]) -> str:
-    """The held-out figures of a row, for a line."""
-    shown = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if name not in _NO_WORDS]
+def _metric_words(row: dict[str, float]) -> str:
+    """Format the validation metrics of a row."""
+    shown = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if name not in _NOT_SHOWN]
     return "".join(f", {words}" for words in shown)
 
 
-_NO_WORDS = ("epoch", "steps", "loss", "learning_rate")
+_NOT_SHOWN = ("epoch", "steps", "loss", "learning_rate")
 
 
 def encoder_parts(encoder: nn.Module) -> list[list[nn.Parameter]]:
-    """The weights of an encoder in parts, from the vector down to the events: what pools and projects, the sequence
-    encoder, the network of an event, and its embeddings. Parts without weights are left out.
+    """Split the weights of an encoder into parts, from the vector down to the events.
+
+    The parts are pooling and projection, the sequence encoder, the event network, and the event
+    embeddings. Parts without weights are left out.
     """
     parts: list[list[nn.Parameter]] = [[], [], [], []]
     for name, weight in encoder.named_parameters():
@@ -230,7 +244,7 @@ def _depth(name: str) -> int:
 
 
 class _Module(lightning.LightningModule):
-    """Encoder and heads, learning together; `on_epoch` is told of each row of the history."""
+    """Trains encoder and heads. `on_epoch` is called with each row of the history."""
 
     def __init__(
         self,
@@ -256,7 +270,7 @@ class _Module(lightning.LightningModule):
         self._rate = 0.0
 
     def on_train_epoch_start(self) -> None:
-        """Dropout draws from torch's own state; after a resume it has to be where it would have been."""
+        """Re-seed every epoch, so that a resumed run is identical to an uninterrupted one."""
         torch.manual_seed(generator(self.seed, Stream.FINETUNE_DROPOUT, self.current_epoch).initial_seed())
         self.losses.clear()
         for depth, part in enumerate(encoder_parts(self.encoder)):
@@ -265,10 +279,9 @@ class _Module(lightning.LightningModule):
                 weight.requires_grad_(learns)
 
     def training_step(self, batch: LabelledBatch, _: int) -> Tensor:
-        """The loss of a batch; behind the encoder in float32."""
-        self._rate = float(
-            self.trainer.optimizers[0].param_groups[0]["lr"]
-        )  # the scheduler steps before the epoch ends
+        """Return the loss of a batch. The heads compute in float32."""
+        # Read here, because the scheduler steps before the epoch ends.
+        self._rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         vectors = self.encoder.embed(batch.sequences)
         with torch.autocast(vectors.device.type, enabled=False):
             loss = label_loss(
@@ -279,24 +292,24 @@ class _Module(lightning.LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Look at the clients held out, and add the epoch to the history."""
+        """Compute the validation metrics, and add the epoch to the history."""
         loss = self.losses.values()["loss"]
-        figures = _look(self.encoder, self.heads, self.held_out, self.device)
-        self.log_dict({"loss": loss} | figures)
+        metrics = _validate(self.encoder, self.heads, self.held_out, self.device)
+        self.log_dict({"loss": loss} | metrics)
         done = {"epoch": self.current_epoch + 1, "steps": self.global_step}
-        self.history.append(done | {"loss": loss, "learning_rate": self._rate} | figures)
+        self.history.append(done | {"loss": loss, "learning_rate": self._rate} | metrics)
         self.on_epoch(self.history[-1])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The history belongs to the state."""
+        """Save the training history."""
         checkpoint["history"] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """And comes back with it."""
+        """Restore the training history."""
         self.history = list(checkpoint["history"])
 
     def configure_optimizers(self) -> Any:
-        """AdamW on one cycle: up over the first tenth of the steps, then down along a cosine; a rate for each part."""
+        """Return AdamW with a one-cycle schedule, and a learning rate for each part."""
         optimizer = torch.optim.AdamW(list(self._groups()), weight_decay=self.options.weight_decay)
         return one_cycle(optimizer, int(self.trainer.estimated_stepping_batches))
 
@@ -309,5 +322,5 @@ class _Module(lightning.LightningModule):
             yield {"params": part, "lr": options.learning_rate * options.encoder_lr_scale / slower}
 
     def transfer_batch_to_device(self, batch: LabelledBatch, device: torch.device, _: int) -> LabelledBatch:
-        """Batches know how to move themselves."""
+        """Move a batch, for Lightning."""
         return batch.to(device)

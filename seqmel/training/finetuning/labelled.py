@@ -1,4 +1,4 @@
-"""What fine-tuning sees: the labelled clients, which of them are held out, and the batches of an epoch."""
+"""Labelled clients, their validation split, and the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from seqmel.data.tables.targets import Target
 
 __all__ = ["Labelled", "LabelledBatch", "LabelledBatches", "class_weights", "hold_out", "label"]
 
-_LEAST_CLIENTS = 4
-_MOST_HELD_OUT = 20_000  # more clients would make the figures hardly sharper, and cost time after every epoch
+_MIN_CLIENTS = 4
+_MAX_HELD_OUT = 20_000  # more clients hardly improve the metrics, and cost time after every epoch
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,11 @@ class Labelled:
     """L clients with labels for T targets.
 
     Attributes:
-        targets: what the columns of the next two are.
-        clients: (L,) int64, their positions in the sequences.
-        values: (L, T) float32: codes of classes, or standardised quantities; 0 where the label is missing.
-        weights: (L, T) float32: how much a label counts; 0 where it is missing.
+        targets: The T targets.
+        clients: (L,) int64, positions in the sequences.
+        values: (L, T) float32, codes of classes or standardised quantities. 0 if the label is
+            missing.
+        weights: (L, T) float32, weights of the labels. 0 if the label is missing.
     """
 
     targets: tuple[Target, ...]
@@ -46,17 +47,17 @@ class Labelled:
         return len(self.clients)
 
     def __getitem__(self, places: Tensor) -> Labelled:
-        """Some of the clients."""
+        """Select clients."""
         return replace(
             self, clients=self.clients[places], values=self.values[places], weights=self.weights[places]
         )  # fmt: skip
 
     def known(self, target: int) -> Tensor:
-        """Places of the clients whose label of a target counts."""
+        """Return the positions of the clients with a label for a target."""
         return (self.weights[:, target] > 0).nonzero()[:, 0]
 
-    def alone(self) -> dict[str, list[Any]]:
-        """Target -> its classes that one client has; only targets with such classes."""
+    def single_client_classes(self) -> dict[str, list[Any]]:
+        """Return the classes with a single client: target -> classes."""
         found = {}
         for column, target in enumerate(self.targets):
             if target.classes:
@@ -74,7 +75,7 @@ class LabelledBatch:
     weights: Tensor
 
     def to(self, device: torch.device | str) -> LabelledBatch:
-        """The same batch on another device."""
+        """Copy the batch to a device."""
         return LabelledBatch(
             self.sequences.to(device),
             to_device_async(self.values, device),
@@ -89,17 +90,22 @@ def label(
     weights: pd.Series[Any] | None = None,
     task: Task = "auto",
 ) -> Labelled:
-    """Bring labels and sequences together by client id.
+    """Join labels and sequences by client id.
 
     Args:
-        sequences: of all clients, labelled or not.
-        labels: target -> one label a client, indexed by client id, as from `read_labels`. A client may lack some.
-        weights: how much each client counts, indexed by client id; equally where None.
-        task: of all targets; "auto" looks at each.
+        sequences: The sequences of all clients, labelled or not.
+        labels: Target -> labels indexed by client id, as from `read_labels`. A client may lack
+            some.
+        weights: Weights indexed by client id. None gives equal weights.
+        task: The task of all targets. "auto" infers it for each.
+
+    Returns:
+        The labelled clients.
 
     Raises:
-        InputError: no client in common, a target that cannot be learnt, or weights that are missing or negative.
-        TrainingError: fewer than four clients with a label.
+        InputError: No client has a label, a target cannot be learnt, or weights are missing or
+            negative.
+        TrainingError: Fewer than four clients have a label.
     """
     ids = pd.Index(sequences.client_ids.to_pandas())
     values = torch.zeros(len(ids), len(labels))
@@ -109,23 +115,26 @@ def label(
         y = y.dropna().rename(name)
         place = find(y.index, ids, of="events")
         counts = _weights(weights, y[place >= 0]) if weights is not None else np.ones((place >= 0).sum())
-        y, at, counts = y[place >= 0][counts > 0], place[place >= 0][counts > 0], counts[counts > 0]
+        counted = counts > 0
+        y = y[place >= 0][counted]
+        at = place[place >= 0][counted]
+        counts = counts[counted]
         if not len(y):
             raise InputError(f"No client with a label of {name!r} has a weight above zero.")
         targets.append(Target.of(y, task))
         values[at, column] = torch.from_numpy(targets[-1].encode(y))
         known[at, column] = torch.from_numpy(counts).float()
     clients = (known > 0).any(1).nonzero()[:, 0]
-    if len(clients) < _LEAST_CLIENTS:
+    if len(clients) < _MIN_CLIENTS:
         raise TrainingError(
-            f"Only {len(clients)} clients have a label, events and a weight above zero; at least {_LEAST_CLIENTS} are needed."
+            f"Only {len(clients)} clients have a label, events and a weight above zero; at least {_MIN_CLIENTS} are needed."
         )
     return Labelled(tuple(targets), clients, values[clients], known[clients])
 
 
 def _weights(weights: pd.Series[Any], y: pd.Series[Any]) -> npt.NDArray[np.float64]:
     found = pd.to_numeric(weights, errors="coerce").reindex(y.index)
-    wrong = found.index[~(found >= 0)]  # also where it is missing, or no number
+    wrong = found.index[~(found >= 0)]  # also true for NaN
     if len(wrong):
         client = wrong[:1].tolist()[0]
         raise InputError(
@@ -134,13 +143,21 @@ def _weights(weights: pd.Series[Any], y: pd.Series[Any]) -> npt.NDArray[np.float
     return found.to_numpy(np.float64)
 
 
-def hold_out(labelled: Labelled, share: float, *, seed: int) -> tuple[Labelled, Labelled]:
-    """Clients to learn from, and a share held out with the labels in their proportions.
+def hold_out(labelled: Labelled, fraction: float, *, seed: int) -> tuple[Labelled, Labelled]:
+    """Split off validation clients, stratified by their labels.
 
-    Clients are ordered by their labels, at random among equals, and every so many-th is held out: so classes are
-    stratified, and quantities too. What every class needs to be learnt from stays: its last client is not held out.
+    Clients are sorted by their labels, with ties in random order, and every n-th is held out. This
+    stratifies classes and quantities. The last training client of a class is never held out.
+
+    Args:
+        labelled: The labelled clients.
+        fraction: The fraction to hold out.
+        seed: The seed of the split.
+
+    Returns:
+        The training clients and the validation clients.
     """
-    count = min(round(len(labelled) * share), _MOST_HELD_OUT)
+    count = min(round(len(labelled) * fraction), _MAX_HELD_OUT)
     if count < 2:
         return labelled, labelled[torch.zeros(0, dtype=torch.int64)]
     random = generator(seed, Stream.FINETUNE_SPLIT)
@@ -160,9 +177,9 @@ def hold_out(labelled: Labelled, share: float, *, seed: int) -> tuple[Labelled, 
 
 
 def class_weights(labelled: Labelled) -> Tensor:
-    """(T, K): n / (K n_k) for each class, so that all count the same; 1 for quantities, and up to the most classes."""
-    most = max(target.size for target in labelled.targets)
-    found = torch.ones(len(labelled.targets), most)
+    """Return (T, K) inverse frequency weights n / (K n_k) of the classes, and 1 elsewhere."""
+    max_size = max(target.size for target in labelled.targets)
+    found = torch.ones(len(labelled.targets), max_size)
     for column, target in enumerate(labelled.targets):
         if target.classes:
             known = labelled.known(column)
@@ -172,9 +189,9 @@ def class_weights(labelled: Labelled) -> Tensor:
 
 
 class LabelledBatches:
-    """The batches of an epoch: all clients in random order, in parts of nearly the same size.
+    """The batches of an epoch: all clients in random order, in batches of nearly equal size.
 
-    Of a sequence longer than `max_events` a random contiguous part is drawn, another one in each epoch.
+    Sequences longer than `max_events` are cropped at random in each epoch.
     """
 
     def __init__(
@@ -198,7 +215,7 @@ class LabelledBatches:
 
     @property
     def clients(self) -> int:
-        """How many an epoch goes through."""
+        """Number of clients per epoch."""
         return len(self.labelled)
 
     def __iter__(self) -> Iterator[LabelledBatch]:

@@ -1,8 +1,10 @@
-"""Heads solved exactly on the vectors of a frozen encoder: logistic regression for classes, ridge for quantities.
+"""Heads fitted exactly to the vectors of a frozen encoder: logistic regression and ridge
+regression.
 
-Fine-tuning begins there rather than at random heads, whose first gradients would distort what the encoder knows (linear
-probing, then fine-tuning: Kumar et al., ICLR 2022, arXiv 2202.10054), held down as far as it helps (see `linear`): hence
-no collapse with few labels.
+Fine-tuning starts from these heads. Gradients of random heads would distort the encoder's features
+(linear probing, then fine-tuning: Kumar et al., ICLR 2022, arXiv 2202.10054). The regularisation
+strength is chosen by cross-validation (see `seqmel.core.linear_models`), so they work with few
+labels.
 """
 
 from __future__ import annotations
@@ -23,17 +25,18 @@ def solve_heads(heads: Heads, vectors: Tensor, labelled: Labelled, *, seed: int)
     """Fit the standardisation, then the weights of each target.
 
     Args:
-        heads: on the CPU; changed in place.
-        vectors: (L, D) float32, of the clients of `labelled`.
-        labelled: what to learn, weights included.
-        seed: of the folds.
+        heads: Heads on the CPU. They are modified.
+        vectors: (L, D) float32, the vectors of the clients of `labelled`.
+        labelled: The labels and their weights.
+        seed: The seed of the folds.
     """
     heads.fit_scale(vectors)
     standardised = heads.standardise(vectors).numpy()
     begin = 0
     for column, target in enumerate(labelled.targets):
         known = labelled.known(column)
-        x, y = standardised[known.numpy()], labelled.values[known, column].numpy()
+        x = standardised[known.numpy()]
+        y = labelled.values[known, column].numpy()
         w = labelled.weights[known, column].double().numpy()
         w = w / w.mean()
         if target.classes:
