@@ -24,7 +24,7 @@ a phase of its own that never varies, such as the offset of its time zone: peopl
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -115,19 +115,27 @@ def address_cycles(sequences: EncodedSequences, scale: TimeScale, *, seed: int =
     able = (sequences.lengths >= 2).nonzero()[:, 0]
     random = generator(seed, Stream.CYCLES)
     chosen = able[torch.randperm(len(able), generator=random)[:_MOST_CLIENTS]].sort().values
-    clients = list(_sampled(sequences, chosen, random))
+    clients = _sampled(sequences, chosen, random)
     return tuple(cycle.name for cycle in cycles_of(scale) if cycle_likeness(clients, cycle).address)
 
 
-def _sampled(sequences: EncodedSequences, clients: Tensor, random: torch.Generator) -> Iterator[Tensor]:
-    """The times of some events of each client."""
-    for times in torch.split(sequences.times(clients), sequences.lengths[clients].tolist()):
-        yield (
-            times if len(times) <= _MOST_EVENTS else times[torch.randperm(len(times), generator=random)[:_MOST_EVENTS]]
-        )
+def _sampled(sequences: EncodedSequences, clients: Tensor, random: torch.Generator) -> tuple[Tensor, ...]:
+    """The times of some different events of each client; no others are read."""
+    places = [_places(n, random) for n in sequences.lengths[clients].tolist()]
+    counts = torch.tensor([len(own) for own in places], dtype=torch.int64)
+    none = torch.zeros(0, dtype=torch.int64)
+    times = sequences.gather(clients, torch.zeros_like(clients), counts, torch.cat([none, *places])).time.cpu()
+    return torch.split(times, counts.tolist())
 
 
-def cycle_likeness(clients: list[Tensor], cycle: Cycle) -> CycleLikeness:
+def _places(events: int, random: torch.Generator) -> Tensor:
+    if events <= _MOST_EVENTS:
+        return torch.arange(events)
+    drawn = torch.randint(events, (_MOST_EVENTS,), generator=random).unique()
+    return drawn if len(drawn) > 1 else torch.arange(2)
+
+
+def cycle_likeness(clients: Sequence[Tensor], cycle: Cycle) -> CycleLikeness:
     """What the times of some clients say of a cycle.
 
     Args:

@@ -11,7 +11,16 @@ import torch
 from small import batch_of, vocabulary_of
 from torch import Tensor
 
-from seqmel.data.cycles import CYCLES, Cycle, CycleLikeness, address_cycles, cycle_likeness, cycles_of, drawn_shifts
+from seqmel.data.cycles import (
+    CYCLES,
+    Cycle,
+    CycleLikeness,
+    _sampled,
+    address_cycles,
+    cycle_likeness,
+    cycles_of,
+    drawn_shifts,
+)
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import TimeScale
 from seqmel.nn.decoder import EventDecoder
@@ -154,6 +163,15 @@ def test_visits_at_any_time_make_addresses_of_week_month_and_year_but_not_of_a_s
     assert address_cycles(encoded(clients), SCALE) == ("week", "month", "year")
     assert address_cycles(encoded(clients), SCALE.model_copy(update={"span_days": 20.0})) == ("week",)
     assert address_cycles(encoded(drawn(one_weekday)), SCALE) == ()
+
+
+def test_of_a_long_sequence_some_different_events_are_looked_at() -> None:
+    clients = [torch.arange(n) * DAY for n in (2, 48, 5_000)]
+    found = _sampled(encoded(clients), torch.tensor([2, 0, 1]), torch.Generator().manual_seed(0))
+    assert torch.equal(found[1], clients[0])
+    assert torch.equal(found[2], clients[1])
+    assert 40 < len(found[0]) == len(found[0].unique()) <= 48
+    assert float(found[0].double().mean()) == pytest.approx(2_500 * DAY, rel=0.25)
 
 
 def test_the_decision_hangs_on_the_seed_alone() -> None:
