@@ -32,7 +32,7 @@ def broken(*_: object) -> None:
 
 def describe(cause: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(card_events(3), tmp_path / "events.parquet")
-    monkeypatch.setattr("seqmel.data.fitting.schema_inference.infer_schema", cause)
+    monkeypatch.setattr("seqmel.data.fitting.schema_inference.explain_schema", cause)
     monkeypatch.setattr(sys, "argv", ["seqmel", "describe", str(tmp_path / "events.parquet")])
     main()
 
@@ -58,7 +58,7 @@ def test_memory_that_is_not_there_is_one_line_with_what_to_do(
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("seqmel: Not enough memory (")
-    assert "Lower preparation.memory_limit" in line
+    assert "Lower preparation.memory_limit (--set NAME=VALUE)" in line
 
 
 def test_memory_that_is_not_there_is_not_taken_for_a_broken_file(
@@ -80,3 +80,17 @@ def test_memory_that_is_not_there_is_not_taken_for_a_broken_file(
 def test_another_error_of_torch_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         describe(broken, tmp_path, monkeypatch)
+
+
+def test_the_advice_is_what_the_user_of_the_command_can_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model's options cannot be changed when it embeds, so the advice names none of them."""
+    monkeypatch.setattr("seqmel.cli.main.app", lambda: np.empty(TOO_MUCH, np.uint8))
+    for command, words in (("embed", "--shard"), ("predict", "--shard"), ("train", "training.batch_size")):
+        monkeypatch.setattr(sys, "argv", ["seqmel", command])
+        with pytest.raises(SystemExit):
+            main()
+        line = capsys.readouterr().err
+        assert words in line
+        assert ("--set" in line) == (command == "train")

@@ -1,4 +1,4 @@
-"""The arguments that commands share, and what is made of their text."""
+"""The arguments that commands share, and how their text is parsed."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def with_threads(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def read_options(path: Path | None, settings: list[str] | None, **flags: object) -> Config:
-    """The configuration of a file, `--set` and flags, the last winning; a flag of None was not given."""
+    """The config from a file, then `--set`, then flags; later ones override. None means not given."""
     from seqmel.config import read_config
 
     flags = {("schema." + k if k in ("client", "time", "time_format") else k): v for k, v in flags.items()}
@@ -102,7 +102,7 @@ def read_options(path: Path | None, settings: list[str] | None, **flags: object)
 
 
 def device_option(name: str | None) -> str:
-    """A device's name, checked before any work starts."""
+    """The name of a device, checked before any work starts."""
     from seqmel.config import Config
 
     return Config.from_dict({"device": name or "auto"}, source="--device").device
@@ -115,14 +115,14 @@ def flag(name: str) -> str:
 
 
 def not_given(what: str, **options: object) -> None:
-    """A `ConfigError` where an option is given that says nothing here."""
+    """Raise a `ConfigError` if an option is given that has no effect here."""
     for name, value in options.items():
         if value is not None:
-            raise ConfigError(f"--{name.replace('_', '-')} has no meaning for {what}. Leave it out.")
+            raise ConfigError(f"--{name.replace('_', '-')} has no effect for {what}. Leave it out.")
 
 
 def one_of(option: str, value: str, *allowed: str) -> str:
-    """`value` where it is allowed; the nearest that is, in words, where it is not."""
+    """Return `value` if it is allowed; otherwise raise a `ConfigError` with the nearest allowed one."""
     if value not in allowed:
         raise ConfigError(
             f"--{option} cannot be {value!r}. Expected one of: {', '.join(allowed)}.{did_you_mean(value, allowed)}"

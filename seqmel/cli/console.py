@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import io
 import os
 import sys
 import unicodedata
+from typing import TextIO
 
 __all__ = ["PLAIN", "say", "silence", "tolerate_any_console"]
 
@@ -30,12 +33,13 @@ def say(line: str) -> None:
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:
-        silence(sys.stderr.fileno())
+        silence(sys.stderr)
 
 
-def silence(descriptor: int) -> None:
-    """Let a closed or full stream go nowhere, so that the end of the program does not fail to write what is left."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+def silence(stream: TextIO) -> None:
+    """Send a closed or full stream to nowhere, so that flushing it at exit does not fail; no effect without a descriptor."""
+    with contextlib.suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:

@@ -21,7 +21,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
-    help="Embeddings of event sequences: train on the events of clients, embed clients, score what it is worth.",
+    help="Embeddings of event sequences: train a model on events, embed clients, evaluate the embeddings.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 
@@ -48,31 +48,35 @@ app.command()(commands.config)
 app.command()(commands.version)
 
 
-def _told(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
         commands.version()
         raise typer.Exit
 
 
 @app.callback()
-def _before(
+def _root_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_told, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """What stands before a command."""
+    """Options before the command."""
 
 
-_SPARING = (
-    "Lower preparation.memory_limit where events are read and sorted, training.batch_size or views.max_length where a model"
-    " learns, embedding.batch_events where it embeds."
-)
+_MEMORY_ADVICE = {
+    "train": "Lower preparation.memory_limit, training.batch_size or views.max_length (--set NAME=VALUE).",
+    "finetune": "Lower finetuning.batch_size or finetuning.max_events (--set NAME=VALUE).",
+    "embed": "Embed one shard of the clients after the other (--shard 1/4), or use a device with more memory.",
+    "predict": "Predict one shard of the clients after the other (--shard 1/4), or use a device with more memory.",
+}
+"""Command -> what its user can do about too little memory; the options of a model cannot be changed any more."""
+_READ_LESS = "Lower preparation.memory_limit (--set NAME=VALUE) if the command takes it, or give it fewer events."
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Python's and Arrow's error, torch's for a GPU, and torch's for the host, which has no class of its own."""
-    told = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or told
+    """Whether the host or a GPU is out of memory; torch has no class of its own for the host."""
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or of_torch
 
 
 def _show_renames() -> None:
@@ -104,19 +108,20 @@ def main() -> None:
         say(f"seqmel: {error}")
         sys.exit(2)
     except BrokenPipeError:
-        silence(sys.stdout.fileno())
+        silence(sys.stdout)
         sys.exit(1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        silence(sys.stdout.fileno())
+        silence(sys.stdout)
         say(f"seqmel: The disk is full ({error.filename or error}). Free space and run it again.")
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise
-        told = one_line(f"{error}\n".splitlines()[0]) or type(error).__name__
-        say(f"seqmel: Not enough memory ({told}). {_SPARING}")
+        reason = one_line(f"{error}\n".splitlines()[0]) or type(error).__name__
+        advice = _MEMORY_ADVICE.get(sys.argv[1] if len(sys.argv) > 1 else "", _READ_LESS)
+        say(f"seqmel: Not enough memory ({reason}). {advice}")
         sys.exit(2)
     except KeyboardInterrupt:
         say("seqmel: stopped; no unfinished result was put in place")

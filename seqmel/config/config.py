@@ -57,34 +57,50 @@ class Config(Options):
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Random seed of everything in training."""
     schema: SchemaOptions = SchemaOptions()  # type: ignore[assignment]  # see `Options`
+    """Which column has which role; see EventSchema."""
     preparation: PreparationOptions = PreparationOptions()
+    """How raw events become encoded sequences."""
     objective: ObjectivesOptions = (CoLESOptions(), EventPredictionOptions())
-    """One part, or several that are learnt together."""
+    """One part, or several that are trained together."""
     views: ViewsOptions = RandomSlicesOptions()
+    """Augmentations: the parts of a sequence that are compared."""
     event_encoder: EventEncoderOptions = EventEncoderOptions()
+    """The network that embeds one event."""
     encoder: EncoderOptions = NoEncoderOptions()
+    """The network over the sequence of events."""
     pooling: PoolingOptions = ("mean", "std", "max", "log_sum", "category_mean")
+    """How the states of a sequence become one vector: one pooling, or several concatenated."""
     category_mean: CategoryMeanOptions = CategoryMeanOptions()
-    """Options of the pooling `category_mean`."""
+    """Options of the pooling category_mean."""
     embedding_dim: Positive | None = None
-    """Width of the vector; null takes the pooled states as they are."""
+    """Dimension of the embedding; null takes the pooled states without projection."""
     matryoshka: tuple[Positive, ...] = ()
-    """Sizes of beginnings of the vector that are trained to be of use alone, such as [16, 64], below embedding_dim."""
+    """Prefix lengths that are trained to be usable embeddings, such as [16, 64]; needs
+    embedding_dim."""
     recency_features: bool = True
-    """Three numbers more at the end of the vector, which are not learnt: how many events, how long ago the first and the
-    last one. Only where embedding_dim is null."""
+    """Append three fixed features: log number of events, days since the first and since the
+    last. Only without embedding_dim."""
     loss: LossOptions = InfoNCEOptions()
+    """The loss of the objective coles."""
     miner: MinerOptions = None
+    """The miner of the loss; null for losses that take the whole batch."""
     sampler: SamplerOptions = RandomOptions()
-    """Which clients make a batch."""
+    """How clients are drawn into batches."""
     training: TrainingOptions = TrainingOptions()
+    """Pre-training."""
     finetuning: FinetuningOptions = FinetuningOptions()
+    """Fine-tuning on labels."""
     embedding: EmbeddingOptions = EmbeddingOptions()
+    """How a trained model is run."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|gpu|mps|cuda:\d+)$")
+    """auto, cpu, cuda, cuda:1 or mps."""
     devices: Positive = 1
-    """How many devices of this host train together, each on its share of every batch; on several hosts torchrun says it."""
+    """Number of local devices that train together, each on its shard of every batch; several
+    hosts are started by torchrun."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """Floating point precision of training."""
 
     @model_validator(mode="before")
     @classmethod

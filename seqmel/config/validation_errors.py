@@ -48,7 +48,8 @@ def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
         hint = _method_elsewhere(found, root) or did_you_mean(found, expected.split(", "))
         return f"{source}: {name} cannot be {_SHORT.repr(found)}. Expected one of: {expected}.{hint}"
     if first["type"] == "string_pattern_mismatch":
-        example = {"preparation.memory_limit": "such as 4GB", "device": "auto, cpu, cuda, cuda:1, gpu or mps"}[name]
+        examples = {"preparation.memory_limit": "such as 4GB", "device": "auto, cpu, cuda, cuda:1, gpu or mps"}
+        example = examples.get(name, f"text that matches {context['pattern']}")
         return f"{source}: {name} cannot be {_SHORT.repr(first['input'])}. Expected {example}."
     if first["type"] in SHAPES:
         return f"{source}: {name} is {_SHORT.repr(first['input'])}. Expected {SHAPES[first['type']]}."

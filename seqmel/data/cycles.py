@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from seqmel.core.random_streams import Stream, generator
+from seqmel.core.units import DAY_US
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import TimeScale
 
@@ -45,7 +46,6 @@ __all__ = [
     "shifts_of",
 ]
 
-_DAY_US = 86_400_000_000
 _MOST_CLIENTS, _MOST_EVENTS = 2_000, 48  # a million pairs
 _LEAST_LIKENESS = 0.05
 """Less than this beyond chance hardly tells clients apart."""
@@ -71,10 +71,10 @@ class Cycle:
 
 
 CYCLES = (
-    Cycle("day", _DAY_US, 3, 0.0),
-    Cycle("week", 7 * _DAY_US, 3, 14.0),
-    Cycle("month", round(30.436875 * _DAY_US), 2, 60.0),
-    Cycle("year", round(365.2425 * _DAY_US), 2, 400.0),
+    Cycle("day", DAY_US, 3, 0.0),
+    Cycle("week", 7 * DAY_US, 3, 14.0),
+    Cycle("month", round(30.436875 * DAY_US), 2, 60.0),
+    Cycle("year", round(365.2425 * DAY_US), 2, 400.0),
 )
 
 

@@ -58,7 +58,7 @@ class SequenceEmbedder(SequenceTransformer):
         views, loss, miner: how to learn; the miner "auto" is the one that the loss wants.
         sampler: which clients make a batch, "random", "category_balanced" or "offline_hard".
         epochs, batch_size, learning_rate, weight_decay, schedule, step_epochs, step_factor, gradient_clip, min_events,
-            validation_fraction, patience, storage: see `seqmel.config.TrainingOptions`; `epochs` of None makes about 1,000 steps of it.
+            validation_fraction, patience, storage: see `seqmel.config.options.training.TrainingOptions`.
         preparation, embedding: options of those sections of a config.
         events: where to look up client ids, for an X of client ids; a path or table is read anew by each fit and
             transform, `EventSequences` are not.

@@ -293,7 +293,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         unfreeze: what learns: "head" (seconds), "gradual", "discriminative" or "all"; "auto" is "head" where a pretrained
             encoder has fewer than 1,000 labelled rows and neither epochs nor encoder_lr_scale is given, else "all".
         epochs, batch_size, learning_rate, encoder_lr_scale, validation_fraction, patience, dropout, label_smoothing, calibrate: see
-            `seqmel.config.FinetuningOptions`.
+            `seqmel.config.options.training.FinetuningOptions`.
         class_weight: "balanced", or a dict from class to weight (one target), which multiplies sample_weight.
         config: the same as sections of a config, such as `{"encoder": "gru"}`; parameters go over it.
         events: where to look up client ids, for an X of client ids.

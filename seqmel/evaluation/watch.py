@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from seqmel.core.units import DAY_US
 from seqmel.data.fitting.statistics import Statistics, count_events
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import TimeScale
@@ -22,7 +23,7 @@ __all__ = ["InputWatch"]
 _CHUNK_EVENTS = 10_000
 _FEWEST_CLIENTS = 30
 _PSI, _UNSEEN, _ELSEWHERE = 1.0, 0.2, 0.2
-_YEAR_US, _DAY_US = 365 * 86_400_000_000, 86_400_000_000
+_YEAR_US = 365 * DAY_US
 _INT64 = torch.iinfo(torch.int64)
 
 
@@ -50,7 +51,7 @@ class InputWatch:
         for name, found in counts.items():
             self.counts[name] += found
         if self.time.end_us is not None and len(sample):
-            length = int(self.time.span_days * _DAY_US)
+            length = int(self.time.span_days * DAY_US)
             around = max(_YEAR_US, length)
             begin = max(self.time.end_us - length - around, _INT64.min)
             end = min(self.time.end_us + around, _INT64.max)

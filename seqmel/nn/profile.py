@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from seqmel.core.units import DAY_US
 from seqmel.data.sequences.batch import SequenceBatch
 
 __all__ = ["PROFILE_SIZE", "first_and_last", "profile"]
 
 PROFILE_SIZE = 3
-_DAY_US = 86_400_000_000
 
 
 def first_and_last(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ def profile(count: Tensor, first: Tensor, last: Tensor, now: Tensor) -> Tensor:
         count: (B,) events; all three numbers are 0 where there are none.
         first, last, now: (B,) int64 microseconds.
     """
-    days = (now.unsqueeze(1) - torch.stack([first, last], dim=1)).double() / _DAY_US
+    days = (now.unsqueeze(1) - torch.stack([first, last], dim=1)).double() / DAY_US
     ago = (days.sign() * days.abs().log1p()).float()
     some = (count > 0).unsqueeze(1)
     return torch.cat([count.unsqueeze(1).float().log1p(), torch.where(some, ago, 0.0)], dim=1)

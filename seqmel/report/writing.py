@@ -16,7 +16,7 @@ from torch import Tensor
 from seqmel.core.atomic_files import atomic_write, check_output, scratch_folder
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.embedding_metrics import collapsed
-from seqmel.core.errors import ConfigError, InputError, ModelError
+from seqmel.core.errors import ConfigError, InputError
 from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -160,13 +160,7 @@ def _sequences(model: Model, events: Events, scratch: Path, progress: Progress) 
     if not is_prepared(events):
         prepared = prepare(events, scratch / "sequences", config=model.config, model=model, progress=progress)
         return prepared.sequences
-    prepared = open_prepared(events)
-    if prepared.vocabulary.fingerprint() != model.vocabulary.fingerprint():
-        raise ModelError(
-            f"The sequences in {events} were prepared with another vocabulary than the model's."
-            " Prepare them for it: seqmel prepare EVENTS -o SEQUENCES --model MODEL"
-        )
-    return prepared.sequences
+    return open_prepared(events, vocabulary=model.vocabulary).sequences
 
 
 def _held_out(model: Model, sequences: EncodedSequences) -> EncodedSequences | None:
@@ -230,7 +224,7 @@ def _facts(model: Model, written: dt.datetime | None) -> list[Fact]:
     return [
         Fact("encoder", f"{config.encoder.name}, pooling {' + '.join(config.pooling)}"),
         Fact("objective", f"{objective}, loss {config.loss.name}"),
-        Fact("vector", f"{metrics['embedding_dim']:,} numbers"),
+        Fact("vector", f"{model.encoder.output_size:,} numbers"),
         Fact("weights", f"{metrics['parameters']:,}"),
         Fact("trained on", f"{metrics['events']:,} events of {metrics['clients']:,} clients"),
         Fact("training", f"{metrics['seconds']:,.0f} s, {len(metrics['history'])} epochs, seed {config.seed}"),

@@ -28,7 +28,7 @@ def model_card(model: Model) -> str:
     which = f"epoch {best['epoch']:.0f} of {len(history)}, which was kept" if best else "not trained"
     return f"""# Embeddings of `{model.schema.client}` by seqmel {__version__}
 
-Embeddings have {metrics["embedding_dim"]} dimensions. They come from {metrics["events"]:,} events of {metrics["clients"]:,} clients.
+Embeddings have {model.encoder.output_size} dimensions. They come from {metrics["events"]:,} events of {metrics["clients"]:,} clients.
 
     seqmel embed <this folder> EVENTS -o embeddings.parquet
 

@@ -401,7 +401,7 @@ def _fit_model(
     metrics = {
         "clients": len(sequences),
         "events": sequences.events,
-        "embedding_dim": encoder.output_size,
+        "dimensions": encoder.output_size,
         "parameters": sum(p.numel() for p in encoder.parameters()),
         "seconds": round(time.monotonic() - began, 1),
         "history": history,
@@ -409,7 +409,5 @@ def _fit_model(
     if time_alone is not None:
         metrics["time_alone"] = time_alone.to_json()
     statistics = fit_statistics(sequences, prepared.vocabulary)
-    record(
-        progress, "counted", **{name: metrics[name] for name in ("clients", "events", "embedding_dim", "parameters")}
-    )
+    record(progress, "counted", **{name: metrics[name] for name in ("clients", "events", "dimensions", "parameters")})
     return Model(resolved, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics)

@@ -15,7 +15,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"training": {"epoch": 1}}, r"unknown option 'training\.epoch'\. Did you mean 'epochs' or 'step_epochs'\?"),
     ({"hidden_size": 9}, r"unknown option 'hidden_size'\. It is an option of: event_encoder\.hidden_size"),
     ({"encoder": {"name": "gru", "heads": 2}}, r"unknown option 'encoder\.heads'"),
-    ({"encoder": {"hiden_size": 2}}, r"unknown option 'encoder\.hiden_size'\. Did you mean 'hidden_size'\?"),
+    ({"encoder": {"hiden_size": 2}}, r"unknown option 'encoder\.hiden_size'\. Did you mean 'hidden_size'"),
     (
         {"encoder": "grru"},
         r"encoder cannot be 'grru'\. Expected one of: none, gru, lstm, transformer\. Did you mean 'gru'\?",

@@ -1,4 +1,4 @@
-"""One file a command: its arguments, its help, and the one call that does the work. Nothing heavy is imported before that."""
+"""One file per command: its arguments, its help and what it does. Heavy libraries are imported when a command runs."""
 
 from seqmel.cli.commands.config import config
 from seqmel.cli.commands.demo import demo

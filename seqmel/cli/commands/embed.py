@@ -1,4 +1,4 @@
-"""`seqmel embed`: a model and events in, vectors out."""
+"""`seqmel embed`: a model and events in, embeddings out."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ __all__ = ["embed"]
 
 
 def embed(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
     events: Events,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
-    layout: Annotated[str, typer.Option(help="columns (emb_0000 ...) or list (one column `embedding`).")] = "columns",
-    dtype: Annotated[str, typer.Option(help="float32, float16, int8 or binary (one bit a number).")] = "float32",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    layout: Annotated[
+        str, typer.Option(help="columns (emb_0000 ...) or list (one list column `embedding`).")
+    ] = "columns",
+    dtype: Annotated[str, typer.Option(help="float32, float16, int8 or binary (one bit per dimension).")] = "float32",
     dim: Annotated[
-        int | None, typer.Option(help="Only so many first numbers, of a model that was trained with matryoshka.")
+        int | None, typer.Option(help="Truncate embeddings to this dimension, for models trained with matryoshka.")
     ] = None,
     quantization_from: Annotated[
-        Path | None, typer.Option(help="An earlier file of the same int8 or binary, whose scales are to be used again.")
+        Path | None, typer.Option(help="Reuse the scales of this earlier file of the same dtype, int8 or binary.")
     ] = None,
     as_of: AsOf = None,
     state: Annotated[
         Path | None,
-        typer.Option(
-            help="What is kept of the clients: EVENTS are those since last time, and only their clients come out."
-        ),
+        typer.Option(help="State file for incremental updates: EVENTS holds only the events since the last run."),
     ] = None,
     history: Annotated[
         str | None,
-        typer.Option(help="With --state: all events up to now, to compute clients with late events anew."),
+        typer.Option(help="With --state: all events so far, to recompute clients with late events."),
     ] = None,
     skipped: Annotated[
         Path | None,
-        typer.Option(help="With --state: a Parquet file for the ids of the clients that were skipped for late events."),
+        typer.Option(help="With --state: Parquet file to write the ids of clients skipped because of late events to."),
     ] = None,
     shard: Shard = None,
     engine: Engine = "duckdb",
@@ -59,7 +59,7 @@ def embed(
     overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
-    """Write one vector a client, or one a client and moment; or bring vectors up to date from new events."""
+    """Write one vector per client, or per client and time; or bring vectors up to date from new events."""
     from seqmel.api.embedding import check_together
     from seqmel.api.model import load
     from seqmel.cli.log import logged

@@ -1,4 +1,4 @@
-"""`seqmel export`: a model as ONNX."""
+"""`seqmel export`: write a model as ONNX."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ __all__ = ["export"]
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model as ONNX: raw values of events go in, vectors come out."""
+    """Write a model as ONNX, from raw event values to embeddings."""
     from seqmel.export import export_onnx
     from seqmel.model import load_model
 
     export_onnx(load_model(model), output, overwrite=overwrite)
-    typer.echo(
-        f"{output}, {output.stat().st_size / 1e6:.1f} MB; its inputs and outputs are described in its doc_string"
-    )
+    typer.echo(f"{output}, {output.stat().st_size / 1e6:.1f} MB; inputs and outputs are described in its doc_string")

@@ -1,4 +1,4 @@
-"""`seqmel methods`: every name that an option knows."""
+"""`seqmel methods`: every method by name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import typer
 __all__ = ["methods"]
 
 
-def methods(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """List every objective, view, encoder, pooling, loss, miner and sampler, and what changes them, with a line each."""
+def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List all objectives, views, encoders, poolings, losses, miners, samplers and modifiers, with a line each."""
     import json
 
     from seqmel.config import methods as known

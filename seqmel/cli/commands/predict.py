@@ -1,4 +1,4 @@
-"""`seqmel predict`: what a fine-tuned model says."""
+"""`seqmel predict`: a fine-tuned model and events in, predictions out."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["predict"]
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder that seqmel finetune wrote.")],
+    model: Annotated[Path, typer.Argument(help="Fine-tuned model folder.")],
     events: Events,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     as_of: AsOf = None,
     shard: Shard = None,
     device: Device = None,

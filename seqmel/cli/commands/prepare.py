@@ -1,4 +1,4 @@
-"""`seqmel prepare`: events encoded once for re-use."""
+"""`seqmel prepare`: encode events once, for repeated use."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ __all__ = ["prepare"]
 
 def prepare(
     events: Events,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")],
-    model: Annotated[Path | None, typer.Option(help="Encode with this model's vocabulary, to embed with it.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Use the vocabulary of this model, to embed with it later.")
+    ] = None,
     client: Client = None,
     time: Time = None,
     time_format: TimeFormat = None,
@@ -38,7 +40,7 @@ def prepare(
     overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
-    """Encode, sort and group events once, for re-use by train and embed."""
+    """Encode, sort and group events once, for repeated use by train and embed."""
     from seqmel.cli.log import logged
     from seqmel.inference.spark.run import prepare_spark
     from seqmel.model import load_model

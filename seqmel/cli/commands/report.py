@@ -1,4 +1,4 @@
-"""`seqmel report`: one page to look at."""
+"""`seqmel report`: one HTML page on a model."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ from typing import Annotated
 
 import typer
 
-from seqmel.cli.arguments import Client, Device, Events, Overwrite, device_option, not_given
+from seqmel.cli.arguments import Device, Events, LabelsClient, Overwrite, device_option, not_given
 
 __all__ = ["report"]
 
 
 def report(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
     events: Events,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")],
-    embeddings: Annotated[str | None, typer.Option(help="Show these vectors, not those that the model gives.")] = None,
-    labels: Annotated[str | None, typer.Option(help="A table with one row a client, to colour the map by.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="A column of the labels. Repeatable.")] = None,
-    client: Client = None,
-    scores: Annotated[
-        list[str] | None, typer.Option(help="A file that evaluate wrote with --json. Repeatable.")
-    ] = None,
-    clients: Annotated[int, typer.Option(help="How many clients to show at most.", min=2, max=5_000)] = 2_000,
-    seed: Annotated[int, typer.Option(help="Of the sample and the map.", min=0)] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
+    embeddings: Annotated[str | None, typer.Option(help="Show these embeddings instead of computing them.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Table with one row per client, to colour the map by.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Column of the labels. Repeatable.")] = None,
+    client: LabelsClient = None,
+    scores: Annotated[list[str] | None, typer.Option(help="File written by evaluate --json. Repeatable.")] = None,
+    clients: Annotated[int, typer.Option(help="Maximum number of clients to show.", min=2, max=5_000)] = 2_000,
+    seed: Annotated[int, typer.Option(help="Seed of the sample and the map.", min=0)] = 0,
     device: Device = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write one HTML page to look at: the run, the data, the scores, a map, who is near whom."""
+    """Write one HTML page: the training run, the data, the scores, a map of clients, nearest neighbours."""
     if labels is None:
         not_given("a report without labels", client=client)
     import datetime as dt

@@ -14,7 +14,7 @@ __all__ = ["score"]
 
 def score(
     predictions: Annotated[str, typer.Argument(help="A table of predictions, such as `seqmel predict` writes.")],
-    labels: Annotated[str, typer.Argument(help="A table with one row a client: Parquet or CSV.")],
+    labels: Annotated[str, typer.Argument(help="A table with one row per client: Parquet or CSV.")],
     target: Annotated[list[str], typer.Option(help="The column of LABELS that is predicted. Repeatable.")],
     client: Client = None,
     column: Annotated[

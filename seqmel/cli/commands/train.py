@@ -29,19 +29,19 @@ __all__ = ["train"]
 
 def train(
     events: Events,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
     client: Client = None,
     time: Time = None,
     time_format: TimeFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    epochs: Annotated[int | None, typer.Option(help="How often to go through all clients.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Clients a batch.")] = None,
-    embedding_dim: Annotated[int | None, typer.Option(help="Numbers a client.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over all clients.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clients per batch.")] = None,
+    embedding_dim: Annotated[int | None, typer.Option(help="Embedding dimension.")] = None,
     encoder: Annotated[str | None, typer.Option(help="gru, lstm, transformer or none.")] = None,
     seed: Seed = None,
     device: Device = None,
-    devices: Annotated[int | None, typer.Option(help="So many devices of this host share every batch.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Number of local devices that share each batch.")] = None,
     precision: Precision = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
@@ -63,7 +63,7 @@ def train(
         with logged(log, "train", options) as progress:
             run(events, output, config=checked, resume=resume, overwrite=overwrite, progress=progress)
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; nothing is lost: the same command with --resume goes on ({output}.partial)", err=True)
+        typer.echo(f"\nstopped; the same command with --resume continues ({output}.partial)", err=True)
         raise typer.Exit(130) from None
     if first_process():
         typer.echo(f"model in {output}; next: seqmel embed {output} {events} -o embeddings.parquet")

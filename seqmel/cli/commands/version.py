@@ -1,4 +1,4 @@
-"""`seqmel version`: which one this is."""
+"""`seqmel version`: print the version."""
 
 from __future__ import annotations
 

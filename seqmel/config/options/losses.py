@@ -39,15 +39,20 @@ class _PairLoss(_Loss):
 
 
 class ContrastiveOptions(_PairLoss):
-    """Pairs: distance squared for positives, max(0, margin - distance) squared for mined negatives."""
+    """Pairs: squared distance for positives, max(0, margin - distance) squared for mined negatives."""
 
     name: Literal["contrastive"]
     margin: Margin = 0.5
+    """Distance beyond which negatives cost nothing."""
     margin_start: Annotated[float, Field(ge=0, le=2)] | None = None
-    """The margin grows from this over the training; null keeps it as it is. So in other losses."""
+    """Margin at the start of training, increased to margin during training; null keeps the
+    margin constant."""
     positive_margin: Annotated[float, Field(ge=0, lt=2)] = 0.0
+    """Distance below which positives cost nothing."""
     power: Literal[1, 2] = 2
+    """Exponent of the distances."""
     reduction: Literal["mean", "sum"] = "mean"
+    """mean over active pairs, or sum."""
 
 
 class BinomialDevianceOptions(_PairLoss):
@@ -55,8 +60,11 @@ class BinomialDevianceOptions(_PairLoss):
 
     name: Literal["binomial_deviance"]
     alpha: Above = 2.0
+    """Slope."""
     beta: Annotated[float, Field(ge=-1, le=1)] = 0.5
+    """Similarity at the decision boundary."""
     negative_cost: Above = 10.0
+    """Slope factor of negatives."""
 
 
 class MarginOptions(_PairLoss):
@@ -65,10 +73,16 @@ class MarginOptions(_PairLoss):
     default_miner: ClassVar[str | None] = "distance_weighted"
     name: Literal["margin"]
     margin: Margin = 0.2
+    """Half-width of the margin around the boundary."""
     margin_start: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Margin at the start of training, increased to margin during training; null keeps the
+    margin constant."""
     beta: Annotated[float, Field(ge=0, le=2)] = 1.2
+    """Initial distance of the boundary."""
     learn_beta: bool = True
+    """Whether the boundary is learnt."""
     beta_weight: NotNegative = 0.0
+    """Regularisation of a learnt boundary."""
 
     @model_validator(mode="after")
     def _weight_has_a_use(self, info: ValidationInfo) -> Any:
@@ -78,110 +92,142 @@ class MarginOptions(_PairLoss):
 
 
 class TripletOptions(_Loss):
-    """Triplets: the negative farther away than the positive by a margin."""
+    """Triplets: the negative is farther away than the positive by a margin."""
 
     takes: ClassVar[Literal["pairs", "triplets", "batch"]] = "triplets"
     default_miner: ClassVar[str | None] = "semi_hard"
     name: Literal["triplet"]
     margin: Margin = 0.3
+    """Margin between the distances."""
     margin_start: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Margin at the start of training, increased to margin during training; null keeps the
+    margin constant."""
     reduction: Literal["mean", "active"] = "mean"
+    """mean over all triplets, or over the active ones."""
 
 
 class InfoNCEOptions(_Loss):
-    """Softmax over all views of the batch; takes no miner, since it weighs all negatives by their nearness."""
+    """Softmax over all views of the batch, for each positive pair; takes no miner."""
 
     name: Literal["infonce"] = "infonce"
     temperature: Above = 0.1
+    """Softmax temperature."""
 
 
 class SupConOptions(_Loss):
-    """Supervised contrastive: softmax over all other views, the client's own among them."""
+    """Supervised contrastive: softmax over all other views, with all positives in the numerator."""
 
     name: Literal["supcon"]
     temperature: Above = 0.1
+    """Softmax temperature."""
 
 
 class HistogramOptions(_Loss):
-    """The chance that a negative pair is more alike than a positive one, by histograms of all pairs."""
+    """Probability that a negative pair is more similar than a positive one, from histograms of all pairs."""
 
     name: Literal["histogram"]
     bins: Annotated[int, Field(ge=3, le=10_000)] = 100
+    """Histogram bins."""
 
 
 class NPairOptions(_Loss):
-    """Softmax over dot products of one pair of views against others."""
+    """Softmax over dot products of one pair of views against those of other clients."""
 
     name: Literal["n_pair"]
     length_weight: NotNegative = 0.002
+    """Regularisation of the length of embeddings."""
 
 
 class QuadrupletOptions(_Loss):
-    """A triplet part, and one with negatives of two further clients."""
+    """A triplet term, and one with negatives of two further clients."""
 
     name: Literal["quadruplet"]
     margin: Annotated[float, Field(gt=0, le=4)] = 0.5
+    """Margin of the triplet term."""
     margin_start: Annotated[float, Field(ge=0, le=4)] | None = None
+    """Margin at the start of training, increased to margin during training; null keeps the
+    margin constant."""
     other_margin: Annotated[float, Field(gt=0, le=4)] = 0.25
+    """Margin of the second term."""
 
 
 class TripletCenterOptions(_Loss):
-    """The own center of the batch nearer than any other, by a margin."""
+    """The centre of the client's views is nearer than any other centre by a margin."""
 
     name: Literal["triplet_center"]
     margin: Margin = 0.3
+    """Margin between the distances."""
     margin_start: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Margin at the start of training, increased to margin during training; null keeps the
+    margin constant."""
 
 
 class LiftedStructureOptions(_Loss):
-    """Each positive pair against all negatives of both."""
+    """Each positive pair against all negatives of both its views."""
 
     name: Literal["lifted_structure"]
     margin: Margin = 1.0
+    """Margin."""
     margin_start: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Margin at the start of training, increased to margin during training; null keeps the
+    margin constant."""
 
 
 class MultiSimilarityOptions(_Loss):
-    """Positives and negatives weighed by how alike they are, to the anchor and among themselves."""
+    """Pairs weighted by their similarity, and by that of other pairs of the anchor."""
 
     name: Literal["multi_similarity"]
     alpha: Above = 2.0
+    """Slope of positives."""
     beta: Above = 50.0
+    """Slope of negatives."""
     threshold: Annotated[float, Field(ge=-1, le=1)] = 0.5
+    """Similarity at the decision boundary."""
     epsilon: NotNegative | None = 0.1
+    """Margin of the pair selection; null keeps all pairs."""
 
 
 class CosFaceOptions(_Loss):
-    """Softmax with a margin over the clients of the batch, each by its mean direction."""
+    """Softmax with a margin over the clients of the batch, each represented by its mean direction."""
 
     name: Literal["cosface"]
     margin: Margin = 0.2
+    """Margin on the cosine."""
     margin_start: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Margin at the start of training, increased to margin during training; null keeps the
+    margin constant."""
     scale: Above = 16.0
+    """Scale of the cosine."""
 
 
 class CircleOptions(_Loss):
-    """Each similarity pulled the harder the farther it is from where it should be."""
+    """Each similarity is weighted by its distance from its optimum."""
 
     name: Literal["circle"]
     margin: Annotated[float, Field(gt=-1, lt=1)] = 0.25
+    """Relaxation margin."""
     scale: Above = 80.0
+    """Scale."""
 
 
 class VICRegOptions(_Loss):
-    """Two views near, every dimension varied, none a repetition; without negatives."""
+    """Variance, invariance and covariance regularisation of two views; without negatives."""
 
     name: Literal["vicreg"]
     invariance: NotNegative = 25.0
+    """Weight of the distance between views."""
     variance: NotNegative = 25.0
+    """Weight of the variance term."""
     covariance: NotNegative = 1.0
+    """Weight of the covariance term."""
 
 
 class BarlowTwinsOptions(_Loss):
-    """Each dimension correlated across two views, and with no other; without negatives."""
+    """The cross-correlation matrix of two views is pulled towards the identity; without negatives."""
 
     name: Literal["barlow_twins"]
     redundancy: NotNegative = 0.005
+    """Weight of the off-diagonal elements."""
 
 
 Plain: TypeAlias = bool | int | float | str | None
@@ -192,9 +238,9 @@ class PMLOptions(_Loss):
 
     name: Literal["pml"]
     loss: str = Field(min_length=1)
-    """The name of its class."""
+    """Class name in pytorch-metric-learning."""
     options: dict[str, Plain] = {}
-    """Its arguments."""
+    """Arguments of the class."""
 
 
 def _of_library(value: Any) -> Any:

@@ -15,7 +15,7 @@ class _Miner(Options):
     gives: ClassVar[Literal["pairs", "triplets"]] = "pairs"
     """What the miner gives to the loss, which has to take it."""
     memory: Annotated[int, Field(ge=0)] = 0
-    """So many embeddings of earlier batches are compared with as well."""
+    """Number of embeddings of earlier batches to compare with as well (cross-batch memory)."""
 
 
 class _TripletMiner(_Miner):
@@ -27,8 +27,9 @@ class HardNegativesOptions(_Miner):
 
     name: Literal["hard_negatives"]
     k: Positive = 5
+    """Negatives per anchor."""
     skip_hardest: Annotated[int, Field(ge=0)] = 0
-    """Pass over the very nearest."""
+    """Skip this many of the nearest negatives; they may be duplicates of the client."""
 
 
 class RandomNegativesOptions(_Miner):
@@ -36,16 +37,21 @@ class RandomNegativesOptions(_Miner):
 
     name: Literal["random_negatives"]
     k: Positive = 5
+    """Negatives per anchor."""
 
 
 class DistanceWeightedOptions(_Miner):
-    """Random negatives, so drawn that all distances come about equally often."""
+    """Random negatives, weighted so that all distances are about equally frequent."""
 
     name: Literal["distance_weighted"]
     k: Positive = 5
+    """Negatives per anchor."""
     cutoff: Annotated[float, Field(gt=0, lt=2)] = 0.5
+    """Smaller distances are weighted as this one."""
     nonzero_loss_cutoff: Annotated[float, Field(gt=0, lt=2)] = 1.4
+    """More distant negatives are drawn only if there are no others."""
     skip_hardest: Annotated[int, Field(ge=0)] = 0
+    """Skip this many of the nearest negatives."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Any:
@@ -59,13 +65,15 @@ class AllNegativesOptions(_Miner):
 
     name: Literal["all_negatives"]
     max_pairs: Positive = 500_000
+    """Maximum number of pairs per batch; beyond it, a random subset per anchor."""
 
 
 class BatchAllOptions(_TripletMiner):
-    """All triplets."""
+    """All triplets of the batch."""
 
     name: Literal["batch_all"]
     max_triplets: Positive = 500_000
+    """Maximum number of triplets per batch; beyond it, a random subset per anchor."""
 
 
 class BatchHardOptions(_TripletMiner):
@@ -73,14 +81,17 @@ class BatchHardOptions(_TripletMiner):
 
     name: Literal["batch_hard"]
     skip_hardest: Annotated[int, Field(ge=0)] = 0
+    """Skip this many of the nearest negatives."""
 
 
 class BatchWeightedOptions(_TripletMiner):
-    """Far positives and near negatives more often than others."""
+    """Random positives and negatives, far positives and near negatives more often."""
 
     name: Literal["batch_weighted"]
     k: Positive = 5
+    """Triplets per anchor."""
     temperature: Above = 0.1
+    """Lower values prefer harder ones."""
 
 
 class SemiHardOptions(_TripletMiner):
@@ -90,11 +101,13 @@ class SemiHardOptions(_TripletMiner):
 
 
 class EasyPositiveOptions(_TripletMiner):
-    """The nearest positive of each anchor."""
+    """The nearest positive of each anchor, with a semi-hard or the hardest negative."""
 
     name: Literal["easy_positive"]
     negative: Literal["semi_hard", "hard"] = "semi_hard"
+    """Which negative."""
     skip_hardest: Annotated[int, Field(ge=0)] = 0
+    """With hard: skip this many of the nearest negatives."""
 
     @model_validator(mode="after")
     def _skips_hard_ones(self) -> Any:

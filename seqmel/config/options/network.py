@@ -15,18 +15,22 @@ __all__ = [
 
 
 class EventEncoderOptions(Options):
-    """The network that sees one event."""
+    """The network that embeds one event."""
 
     hidden_size: Positive = 256
+    """Width of an embedded event."""
     layers: Layers = 2
+    """Number of layers."""
     dropout: Share = 0.0
+    """Dropout between layers."""
     category_dropout: Share = 0.01
+    """Probability of replacing a category by "unseen or rare" in training."""
     noise: NotNegative = 0.0
-    """Standard deviation of the noise that training adds to the embedded features of an event."""
+    """Standard deviation of the Gaussian noise added to embedded features in training."""
     category_init: Literal["ppmi"] | None = None
-    """How embeddings of categories begin: null at random; ppmi so that codes which stand near the same others are near."""
+    """Initialisation of category embeddings: null random, ppmi from co-occurrence."""
     category_init_window: Positive = 5
-    """Codes at most so many events apart stand near each other."""
+    """Maximum distance of co-occurring events, for ppmi."""
 
     @model_validator(mode="after")
     def _window_has_a_use(self, info: ValidationInfo) -> EventEncoderOptions:
@@ -47,13 +51,13 @@ StatePoolingOptions: TypeAlias = Annotated[
 
 
 class NoEncoderOptions(Options):
-    """No sequence encoder: events are pooled as they are, and order shows only in the time features."""
+    """No sequence encoder: events are pooled directly; order shows only in the time features."""
 
     name: Literal["none"] = "none"
 
 
 class RecurrentOptions(Options):
-    """GRU or LSTM."""
+    """A GRU or LSTM."""
 
     lines: ClassVar[dict[str, str]] = {
         "gru": "Gated recurrent unit: a state that each event brings up to date.",
@@ -62,9 +66,11 @@ class RecurrentOptions(Options):
 
     name: Literal["gru", "lstm"] = "gru"
     hidden_size: Positive = 256
+    """Width of the state."""
     layers: Layers = 1
+    """Number of layers."""
     dropout: Share = 0.0
-    """Between layers."""
+    """Dropout between layers."""
     input_size: Positive | None = None
     """Width that the encoded events are projected to before the recurrence; null feeds them as they are."""
     pooling: StatePoolingOptions | None = None
@@ -79,15 +85,19 @@ class RecurrentOptions(Options):
 
 
 class TransformerOptions(Options):
-    """Transformer with rotary positions."""
+    """Pre-norm Transformer with rotary positions."""
 
     name: Literal["transformer"] = "transformer"
     causal: bool = False
-    """Whether an event sees only those before it."""
+    """Whether an event attends only to earlier events."""
     hidden_size: Positive = 256
+    """Width of the model, a multiple of 2 * heads."""
     layers: Layers = 2
+    """Number of layers."""
     heads: Positive = 4
+    """Number of attention heads."""
     dropout: Share = 0.0
+    """Dropout."""
 
     @model_validator(mode="after")
     def _divisible(self) -> TransformerOptions:
@@ -103,15 +113,15 @@ EncoderOptions: TypeAlias = Annotated[
 
 
 class CategoryMeanOptions(Options):
-    """The poolings category_mean, category_recent and transitions: events of one kind by themselves."""
+    """Options of the pooling category_mean: a mean per value of one categorical column."""
 
     column: str | None = None
-    """The categorical column whose values are the kinds; null takes the one that numbers are scaled within, or else the one with
-    the most values that all have a place."""
+    """Categorical column; null takes the one that numbers are scaled within, else the largest
+    whose values all fit."""
     values: Positive = 40
-    """How many of its values have a place of their own, the most frequent first."""
+    """Number of most frequent values with a slot of their own."""
     size: Positive = 8
-    """How many numbers are learnt of an event of any kind."""
+    """Dimensions per slot, a learnt projection of an event."""
 
 
 PoolingName: TypeAlias = Literal[

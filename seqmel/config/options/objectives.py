@@ -38,108 +38,121 @@ OTHER_OBJECTIVE_NAMES = {
 
 class _ObjectiveOptions(Options):
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """What the loss counts beside those of other parts."""
+    """Loss weight of this part of the objective."""
 
 
 class CoLESOptions(_ObjectiveOptions):
-    """Contrastive learning for event sequences: views of one client together, views of others apart."""
+    """Contrastive learning for event sequences: views of one client are pulled together, views of others apart."""
 
     name: Literal["coles"] = "coles"
     head_size: Positive | None = 128
-    """Width of the projection head, which exists in training only; null has none: the loss compares the vectors themselves."""
+    """Width of the projection head, used in training only; null compares the embeddings
+    themselves."""
 
 
 class EventPredictionOptions(_ObjectiveOptions):
-    """From the vector of one view, the events of another view of the same client."""
+    """Predicts the events of one view from the embedding of another view of the same client."""
 
     name: Literal["event_prediction"] = "event_prediction"
     head_size: Positive = 256
+    """Width of the hidden layer of the decoder."""
 
 
 class NextEventOptions(_ObjectiveOptions):
-    """From the state after each event, the next one and how soon it comes; for encoders that look back only."""
+    """Predicts the next event and the time to it from the state after each event; for causal encoders."""
 
     name: Literal["next_event"] = "next_event"
     head_size: Positive = 256
+    """Width of the hidden layer of the decoder."""
     views: Positive | None = None
-    """Views of each client that are learnt from; null takes all."""
+    """Views per client to learn from; null takes all."""
     max_events: Positive = 4096
-    """Events of a batch that are predicted at most."""
+    """Maximum number of target events per batch."""
 
 
 class MaskedEventsOptions(_ObjectiveOptions):
-    """Hidden events, from the rest of their view; for encoders that see more than one event."""
+    """Predicts masked events from the rest of their view; for encoders with context."""
 
     name: Literal["masked_events"] = "masked_events"
     head_size: Positive = 256
+    """Width of the hidden layer of the decoder."""
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Share of the events that is hidden."""
+    """Fraction of events that are masked."""
 
 
 class CPCOptions(_ObjectiveOptions):
-    """From the state after an event, which of many events comes some steps later; for encoders that look back only."""
+    """Contrastive predictive coding: picks the event that comes some steps later among many; for causal encoders."""
 
     name: Literal["cpc"] = "cpc"
     head_size: Positive = 128
+    """Width in which states and events are compared."""
     steps: Annotated[int, Field(ge=1, le=100)] = 3
-    """How many events ahead is looked."""
+    """Number of steps to look ahead."""
     temperature: Above = 0.1
+    """Softmax temperature."""
     negatives: Literal["batch", "others"] = "batch"
-    """What the right event is told from: all events that are looked for in the batch, or those of other clients alone."""
+    """Negatives: all target events of the batch, or only those of other clients."""
     max_events: Annotated[int, Field(ge=2)] = 1024
-    """Places of a batch that are looked ahead from at most, for each step."""
+    """Maximum number of anchor positions per batch and step."""
 
 
 class ReplacedTokenOptions(_ObjectiveOptions):
-    """Which events had features swapped for those of others; for encoders that see more than one event."""
+    """Detects events whose features were replaced by those of other events; for encoders with context."""
 
     name: Literal["replaced_token"] = "replaced_token"
     head_size: Positive = 256
+    """Width of the hidden layer of the classifier."""
     corrupt_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Share of the events that are given features of others."""
+    """Fraction of events that are corrupted."""
     feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Chance of each feature of such an event to be swapped; one always is."""
+    """Probability that a feature of such an event is replaced; at least one is."""
 
 
 class SequenceOrderOptions(_ObjectiveOptions):
-    """Of the two halves of a view, which came first."""
+    """Predicts which half of a view came first."""
 
     name: Literal["sequence_order"] = "sequence_order"
     head_size: Positive = 256
+    """Width of the hidden layer of the classifier."""
 
 
 class NextSequenceOptions(_ObjectiveOptions):
-    """Whether a part of a sequence follows on another one, or is of another client."""
+    """Predicts whether one part of a sequence follows another, or is of another client."""
 
     name: Literal["next_sequence"] = "next_sequence"
     head_size: Positive = 256
+    """Width of the hidden layer of the classifier."""
 
 
 class LabelledOptions(_ObjectiveOptions):
-    """What a part has that learns from labels for some of the clients."""
+    """Options of objectives that learn from labels of some clients."""
 
     labels: Annotated[str, Field(min_length=1)]
-    """A table with one row a client."""
+    """Table with one row per client."""
     target: Annotated[str, Field(min_length=1)]
-    """Its column with the classes."""
+    """Column of the labels with the class."""
 
 
 class SupervisedContrastiveOptions(LabelledOptions):
-    """Views of clients of one class together, of others apart, with labels for some of the clients."""
+    """Views of clients of one class are pulled together, of other classes apart; labels for some clients."""
 
     name: Literal["supervised_contrastive"] = "supervised_contrastive"
     head_size: Positive = 128
+    """Width of the projection head."""
     temperature: Above = 0.1
+    """Softmax temperature."""
 
 
 class ClassificationOptions(LabelledOptions):
-    """The class of a client from the vector of each of its views, with labels for some of the clients."""
+    """Predicts the class of a client from each of its views; labels for some clients."""
 
     name: Literal["classification"] = "classification"
     head_size: Positive = 128
+    """Width of the hidden layer of the classifier."""
     label_smoothing: Share = 0.0
+    """Label smoothing."""
     class_weight: Literal["balanced"] | None = None
-    """balanced: a class counts as much as another, however rare it is."""
+    """balanced: weight classes by inverse frequency."""
 
 
 def _parts(value: Any) -> Any:

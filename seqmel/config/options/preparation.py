@@ -12,22 +12,22 @@ __all__ = ["EmbeddingOptions", "PreparationOptions"]
 
 
 class PreparationOptions(Options):
-    """How events become sequences."""
+    """How raw events become encoded sequences."""
 
     memory_limit: str = Field("2GB", pattern=r"^\d+(\.\d+)?\s*([KMGT]i?)?B$")
-    """What the engine that sorts may hold in memory before it goes to disk."""
+    """Memory limit of DuckDB, which sorts the events; it spills to disk beyond."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """How many threads it uses; all cores where null."""
+    """Threads of DuckDB; null takes all cores."""
     min_count: Positive = 5
-    """A category value seen fewer times than this is rare."""
+    """Category values that are rarer than this share the code of rare values."""
     max_categories: Positive = 20_000
-    """Most values of a column that have a code of their own."""
+    """Maximum number of codes per categorical column."""
 
 
 class EmbeddingOptions(Options):
-    """How vectors are computed once the model is trained."""
+    """How a trained model is run."""
 
     max_events: Positive = 4096
-    """Of longer sequences only the last so many events are looked at."""
+    """Longer sequences are truncated to their last events."""
     batch_events: Positive = 32_768
-    """Events a batch; up to four times as many with a GRU or LSTM of 512 or less, which is faster with more sequences side by side."""
+    """Events per batch; up to four times as many with a GRU or LSTM of width 512 or less."""

@@ -12,31 +12,31 @@ __all__ = ["AnySamplerOptions", "RandomOptions", "SamplerOptions"]
 
 
 class RandomOptions(Options):
-    """Any clients make a batch."""
+    """Batches of random clients."""
 
     name: Literal["random"] = "random"
 
 
 class CategoryBalancedOptions(Options):
-    """A batch of clients of a few segments, by their most frequent value of a column: negatives are hard."""
+    """Batches from a few segments of clients with the same most frequent category: harder negatives."""
 
     name: Literal["category_balanced"]
     column: str | None = None
-    """A categorical column; the first one where null."""
+    """Categorical column; null takes the first."""
     segments: Positive = 4
-    """Segments of a batch."""
+    """Segments per batch."""
 
 
 class OfflineHardOptions(Options):
-    """Offline mining: a batch of groups of clients that lie near each other among all, by the model of some epochs ago."""
+    """Offline mining: batches of groups of clients whose embeddings were near some epochs ago."""
 
     name: Literal["offline_hard"]
     refresh_every: Positive = 1
-    """All clients are embedded again after so many epochs; the first epoch is random."""
+    """Epochs between updates of the groups; the first epoch is random."""
     group: Annotated[int, Field(ge=2, lt=2**31)] = 8
-    """Clients a group."""
+    """Clients per group."""
     pool_size: Annotated[int, Field(ge=2, lt=2**31)] = 32_768
-    """Neighbours are looked for among so many clients at a time."""
+    """Number of clients to search for neighbours at a time."""
 
 
 AnySamplerOptions: TypeAlias = RandomOptions | CategoryBalancedOptions | OfflineHardOptions

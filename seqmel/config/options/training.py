@@ -12,30 +12,36 @@ __all__ = ["FinetuningOptions", "TrainingOptions"]
 
 
 class TrainingOptions(Options):
-    """How long and how fast to learn, and on what."""
+    """Pre-training."""
 
     epochs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    """How often to go through all clients; null makes about 1,000 steps of it, from 3 to 30 epochs; 0 trains nothing."""
+    """Passes over all clients; null chooses 3 to 30 epochs, about 1,000 steps; 0 trains
+    nothing."""
     batch_size: Annotated[int, Field(ge=2, lt=2**31)] = 64
-    """Clients a batch."""
+    """Clients per batch."""
     learning_rate: Above = 1e-3
+    """Peak learning rate of AdamW."""
     weight_decay: NotNegative = 1e-4
+    """Weight decay."""
     schedule: Literal["one_cycle", "constant", "step"] = "one_cycle"
-    """One cycle: up over the first tenth of the steps, then down along a cosine. step: times step_factor after every
-    step_epochs epochs."""
+    """one_cycle: warm-up over the first tenth of the steps, then cosine decay. step: multiply
+    by step_factor every step_epochs epochs."""
     step_epochs: Positive | None = None
+    """Epochs per step of the schedule step."""
     step_factor: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Of the schedule step, which needs both; the published presets have 0.9025 every 30 or 10 epochs."""
+    """Factor per step of the schedule step; the published presets use 0.9025 every 30 or 10
+    epochs."""
     gradient_clip: Above | None = 1.0
-    """Longest that a step's gradient may be; null leaves it as it is."""
+    """Maximum norm of the gradient; null does not clip."""
     min_events: Annotated[int, Field(ge=2)] = 2
-    """Clients with fewer events are not trained on; they are embedded like all others."""
+    """Clients with fewer events are left out of training; they are embedded like all others."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.9)] = 0.05
-    """Share of the clients held out to watch the training."""
+    """Fraction of clients in the validation split."""
     patience: Positive | None = None
-    """Stop after so many epochs without a better validation recall; null never stops early."""
+    """Early stopping: epochs without a better validation recall; null never stops early."""
     storage: Literal["memory", "memory_map", "device"] = "memory_map"
-    """Where the sequences lie: read into memory, mapped from disk, or on the device that trains."""
+    """Where sequences are kept in training: in memory, memory-mapped from disk, or on the
+    device."""
 
     @model_validator(mode="after")
     def _steps_are_given_for_their_schedule(self) -> TrainingOptions:
@@ -54,34 +60,41 @@ class TrainingOptions(Options):
 
 
 class FinetuningOptions(Options):
-    """How labels are learnt on top of an encoder, be it trained without labels or new."""
+    """Fine-tuning on labels, of a pretrained or a new encoder."""
 
     unfreeze: Literal["auto", "head", "gradual", "discriminative", "all"] = "auto"
-    """What learns. auto: head where a trained encoder has fewer than 1,000 labelled clients, unless epochs or encoder_lr_scale are
-    given; else all. head: the heads alone, solved exactly. all: the encoder too. discriminative: the encoder too, each part
-    nearer to the events 2.6 times slower. gradual: the parts of the encoder one more an epoch, from the vector down."""
+    """What is trained. auto: head below 1,000 labelled clients unless epochs or
+    encoder_lr_scale is set, else all. head: only the heads, solved exactly. all: the
+    encoder too. discriminative: all, each encoder part closer to the input at a 2.6 times
+    lower rate. gradual: one more encoder part per epoch, from the output down."""
     epochs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    """How often to go through all labelled clients; null makes about 600 steps of it, from 3 to 10 epochs."""
+    """Passes over the labelled clients; null chooses 3 to 10 epochs, about 600 steps."""
     batch_size: Annotated[int, Field(ge=2, lt=2**31)] = 64
+    """Clients per batch."""
     learning_rate: Above = 1e-3
-    """Of the heads, at the top of one cycle."""
+    """Peak learning rate of the heads."""
     encoder_lr_scale: Annotated[float, Field(gt=0, le=10)] | None = None
-    """The encoder's rate as a share of that; null takes 0.1 for a trained encoder with fewer than 2,500 labelled clients, else 1."""
+    """Learning rate of the encoder relative to the heads; null takes 0.1 for a pretrained
+    encoder with fewer than 2,500 labelled clients, else 1."""
     weight_decay: NotNegative = 1e-4
+    """Weight decay."""
     gradient_clip: Above = 1.0
+    """Maximum norm of the gradient."""
     dropout: Share = 0.1
-    """Share of the vector's numbers that training hides from the heads."""
+    """Dropout on the embedding in training."""
     label_smoothing: Share = 0.0
+    """Label smoothing."""
     class_weight: Literal["balanced"] | None = None
-    """balanced: a class counts as much as another, however rare it is."""
+    """balanced: weight classes by inverse frequency."""
     max_events: Positive = 512
-    """Of longer sequences training sees a random contiguous part of so many events, drawn afresh each epoch."""
+    """In training, longer sequences are cut to a random slice of this length, a new one each
+    epoch."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
-    """Share of the labelled clients held out, with all classes in their proportions, to find the best epoch."""
+    """Fraction of labelled clients in the validation split, stratified by class."""
     patience: Positive | None = 3
-    """Stop after so many epochs without a lower validation loss; null never stops early."""
+    """Early stopping: epochs without a lower validation loss; null never stops early."""
     calibrate: bool = False
-    """Scale the outputs of classes by one temperature for each target, fitted on the clients held out."""
+    """Fit a temperature per classification target on the validation split."""
 
     @model_validator(mode="after")
     def _calibration_has_clients(self) -> FinetuningOptions:

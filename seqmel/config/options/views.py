@@ -19,16 +19,17 @@ CycleName: TypeAlias = Literal["day", "week", "month", "year"]
 
 class _Views(Options):
     count: Annotated[int, Field(ge=2)] = 5
-    """Views a client."""
+    """Views per client."""
     min_length: Positive | None = None
+    """Minimum number of events per view; null derives it from the data."""
     max_length: Positive | None = None
-    """Events a view. Lengths that are not given come from the data."""
+    """Maximum number of events per view; null derives it from the data."""
     event_dropout: Share = 0.0
-    """Share of a view's events that are left out."""
+    """Probability of dropping each event of a view; one always stays."""
     day_dropout: Share = 0.0
-    """Share of a view's days that are left out."""
+    """Probability of dropping each day of a view; one always stays."""
     shuffle: bool = False
-    """Mix the order of a view's events in training, for an ablation; they keep their times."""
+    """Shuffle the events of a view in training, as an ablation; their times stay."""
 
     shift_clock: tuple[CycleName, ...] | None = None
     """Cycles (day, week, month, year) whose phase is shifted at random in training, for each view by itself, so that it
@@ -49,28 +50,29 @@ class _Views(Options):
 
 
 class RandomSlicesOptions(_Views):
-    """Contiguous random parts of a client's sequence."""
+    """Random contiguous slices of a client's sequence."""
 
     name: Literal["random_slices"] = "random_slices"
 
 
 class RandomSamplesOptions(_Views):
-    """Random subsets of a client's events, in their order."""
+    """Random subsets of a client's events, in time order."""
 
     name: Literal["random_samples"]
 
 
 class RandomDisjointSamplesOptions(_Views):
-    """A client's events dealt into subsets, in their order."""
+    """A random partition of a client's events into subsets, in time order."""
 
     name: Literal["random_disjoint_samples"]
 
 
 class TimeWindowsOptions(_Views):
-    """All events within so many days from a random moment on."""
+    """All events within a number of days from a random time on."""
 
     name: Literal["time_windows"]
     days: Above = 30.0
+    """Length of the window in days."""
 
 
 class CalendarWindowsOptions(_Views):
@@ -78,10 +80,11 @@ class CalendarWindowsOptions(_Views):
 
     name: Literal["calendar_windows"]
     unit: Literal["day", "week", "month"] = "week"
+    """Length of the window."""
 
 
 class LastKOptions(_Views):
-    """The last events, of several lengths."""
+    """The last events, in several lengths."""
 
     name: Literal["last_k"]
 
@@ -101,7 +104,7 @@ class LastKOptions(_Views):
 
 
 class NearestTimeOptions(_Views):
-    """The events nearest in time to a random moment."""
+    """The events nearest in time to a random time."""
 
     name: Literal["nearest_time"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seqmel.core.errors import InputError, SchemaError, shown
+from seqmel.core.units import DAY_US
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.source import EventSource, ident, is_integer, is_real
 from seqmel.data.sources.times import text_time_sql
@@ -24,7 +25,6 @@ __all__ = [
     "times_of",
 ]
 
-DAY_US = 86_400_000_000
 FARTHEST_US = 2**62
 _COARSE = ("TIMESTAMP_S", "TIMESTAMP_MS")
 _US = {"day": DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1, "nanosecond": 1e-3}

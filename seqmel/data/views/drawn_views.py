@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["DAY_US", "Views", "distinct", "random_rank", "segment_positions", "select_clients"]
+from seqmel.core.units import DAY_US
 
-DAY_US = 86_400_000_000
+__all__ = ["DAY_US", "Views", "distinct", "random_rank", "segment_positions", "select_clients"]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from seqmel.core.units import DAY_US
 from seqmel.data.fitting.vocabulary_fitting import (
     category_codes,
     category_counts_sql,
@@ -31,7 +32,6 @@ from seqmel.inference.spark.source import SparkEvents
 __all__ = ["Counted", "count_events", "fit_vocabulary_spark"]
 
 _BATCH = 100_000
-_DAY_US = 86_400_000_000
 _FACTS = pa.schema(
     [("kind", pa.int32()), ("value", pa.string()), ("n", pa.int64()), ("low", pa.int64()), ("high", pa.int64())]
 )
@@ -127,7 +127,7 @@ def _facts_sql(part: EventSource, schema: EventSchema, categories: tuple[tuple[i
     """SQL for what is counted of a part, as `_FACTS` says."""
     none = "NULL::BIGINT, NULL::BIGINT"
     numbers = (
-        f"SELECT count(*) AS n, count(*) FILTER (t % {_DAY_US} <> 0) AS within, min(t) AS low, max(t) AS high FROM"
+        f"SELECT count(*) AS n, count(*) FILTER (t % {DAY_US} <> 0) AS within, min(t) AS low, max(t) AS high FROM"
         f" (SELECT {time_sql(part, schema)} AS t FROM events)"
     )
     no_client, no_time, not_a_time, example = "abcd"

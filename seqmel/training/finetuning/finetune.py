@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -98,7 +97,7 @@ def finetune(
     weights = read_labels(labels, weight, client=client, options=("--client", "--weight")) if weight else None
     wanted = {
         "config": config.to_dict(),
-        "model": _fingerprint(model),
+        "model": model.fingerprint() if model else None,
         "labels": _label_fingerprints(series, weights, task),
     }
     with unfinished_run(output, wanted, events, resume=resume, overwrite=overwrite) as work:
@@ -181,7 +180,7 @@ def finetuned_model(
     metrics = {
         "clients": found.clients[0],
         "clients_held_out": found.clients[1],
-        "embedding_dim": found.encoder.output_size,
+        "dimensions": found.encoder.output_size,
         "parameters": sum(p.numel() for p in (*found.encoder.parameters(), *found.heads.parameters())),
         "seconds": round(time.monotonic() - began, 1),
         "frozen": found.frozen,
@@ -254,15 +253,6 @@ def _contents(labelled: Labelled, column: int) -> str:
     counts = labelled.values[known, column].long().bincount(minlength=target.size).tolist()
     words = (f"{name}: {count:,}" for name, count in zip(target.classes, counts, strict=True))
     return f"{len(known):,} clients ({shown(words)})"
-
-
-def _fingerprint(model: Model | None) -> str | None:
-    if model is None:
-        return None
-    digest = hashlib.sha256(model.vocabulary.fingerprint().encode())
-    for value in model.encoder.state_dict().values():
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _label_fingerprints(
