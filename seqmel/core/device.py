@@ -108,8 +108,7 @@ def limit_onednn_cache(*, recurrent: bool) -> None:
 
 
 def with_own_defaults(function: Callable[P, R]) -> Callable[P, R]:
-    """Run a function with torch's own defaults, float32 on the CPU, whatever the program around it
-    has set.
+    """Run a function with torch's own defaults: float32 on the CPU.
 
     The weights of a model are float32; new tensors of a program that works in float64 would not fit
     them. What a generator yields is computed under these defaults too, and the program has its own

@@ -133,8 +133,7 @@ def rank_zero_first() -> Iterator[None]:
 
 @contextlib.contextmanager
 def raise_on_all_ranks() -> Iterator[None]:
-    """Wait at the end of the block for all ranks, and raise a `SeqmelError` of one rank on all
-    ranks.
+    """Wait for all ranks at the end, and raise an error of one rank on all ranks.
 
     Raises:
         OutputError: A process died within the block.
@@ -199,8 +198,7 @@ def all_gather_with_grad(rows: Tensor) -> Tensor:
 
 
 def all_reduce_mean(total: Tensor, count: int) -> Tensor:
-    """Divide the sum of all totals by the sum of all counts (at least 1): the same scalar on all
-    ranks.
+    """Divide the sum of all totals by the sum of all counts, on all ranks.
 
     The gradient of this rank's total is multiplied by the number of ranks, see
     `all_gather_with_grad`.

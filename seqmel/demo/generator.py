@@ -1,10 +1,12 @@
 """Card-like clients and transactions with a planted age and gender signal.
 
-A client is a lifestyle, own tastes, own hours, own places, regular payments and habits. Part of age and gender is in
-WHAT the client buys (shares and amounts: aggregates see it), part only in ORDER AND TIMING: which stop of a trip comes
-first, how soon clothes go back, whether nights out come in bursts. Aggregates cannot see that part, sequences show it.
+A client is a lifestyle, own tastes, own hours, own places, regular payments and habits. Part of age
+and gender is in WHAT the client buys (shares and amounts: aggregates see it), part only in ORDER
+AND TIMING: which stop of a trip comes first, how soon clothes go back, whether nights out come in
+bursts. Aggregates cannot see that part, sequences show it.
 
-From top to bottom: the strengths, the clients, their outings, second stops, refunds and regular payments, the tables.
+From top to bottom: the strengths, the clients, their outings, second stops, refunds and regular
+payments, the tables.
 """
 
 from __future__ import annotations
@@ -51,25 +53,27 @@ from seqmel.demo.rhythms import (
 __all__ = ["TARGETS", "CardData", "generate_card_data"]
 
 TARGETS = ("gender", "age", "age_group")
-"""What is known of the clients."""
+"""The labels of the clients."""
 
 Bools = npt.NDArray[np.bool_]
 
-# How firmly a client's tastes and habits follow gender and age; the rest of each is noise of unit variance. Tuned with
-# benchmarks/demo_calibration.py so that boosting on aggregates scores what is published for real card data (gender
-# AUROC 0.87, age_group accuracy 0.63), and clearly more once it is also shown the order and timing.
+# How strongly a client's tastes and habits depend on gender and age. The rest is noise of unit
+# variance. Tuned with benchmarks/demo_calibration.py so that boosting on aggregates scores like
+# published results on real card data (gender AUROC 0.87, age_group accuracy 0.63), and clearly
+# higher with order and timing.
 GENDER_IN_SHARES = 1.4
 AGE_IN_SHARES = 4.0
 GENDER_IN_ORDER = 0.65
 AGE_IN_ORDER = 1.7
 
-# How far one standard deviation of a leaning moves a log share, times the merchant's own `female` or `old`.
+# The change of a log share per standard deviation of gender or age, times the merchant's `female`
+# or `old`.
 GENDER_TILT, AGE_TILT = 0.6, 1.2
-OWN_TASTE = 40.0  # Dirichlet concentration: the smaller, the more a client keeps to few kinds of merchant
-HABIT_FIRMNESS = 2.5  # habits near 0 or 1 rather than 1/2: a client does it the same way all year
-BUSY_MEDIAN, BUSY_SPREAD, BUSY_RANGE = 158.0, 0.66, (5.0, 800.0)  # events a year, lognormal
-SECOND_CARD = 0.06  # share of clients who hardly use this card
-REFUNDED = 0.09  # share of clothes purchases that go back, about one event in a hundred
+OWN_TASTE = 40.0  # Dirichlet concentration: a smaller one concentrates clients on fewer merchants
+HABIT_FIRMNESS = 2.5  # makes habits near 0 or 1: a client acts the same way all year
+BUSY_MEDIAN, BUSY_SPREAD, BUSY_RANGE = 158.0, 0.66, (5.0, 800.0)  # events per year, lognormal
+SECOND_CARD = 0.06  # fraction of clients who hardly use this card
+REFUNDED = 0.09  # fraction of clothes purchases that are returned, about one event in a hundred
 BURST_GROUPS = ("dining", "night")
 
 GROUP_OF = np.array([GROUPS.index(m.group) for m in MERCHANTS])
@@ -80,7 +84,7 @@ HABIT_LEAN = np.array([*((t.female, t.old) for t in TRIPS), (0.0, -1.0), (0.0, -
 
 @dataclass(frozen=True)
 class CardData:
-    """Transactions in time order, and one row of labels for each client.
+    """Transactions in time order, and one row of labels per client.
 
     Attributes:
         events: one row per transaction.
@@ -105,11 +109,11 @@ class CardData:
 
 
 def generate_card_data(clients: int = 3000, *, seed: int = 0) -> CardData:
-    """One year of card transactions of so many made-up clients; the same seed gives the same tables.
+    """Generate one year of card transactions. The same seed gives the same tables.
 
     Args:
-        clients: how many; each has some hundred transactions.
-        seed: of everything that is random.
+        clients: The number of clients. Each has some hundred transactions.
+        seed: The seed of all random numbers.
 
     Returns:
         The transactions, and one row of labels per client.
@@ -136,23 +140,24 @@ def generate_card_data(clients: int = 3000, *, seed: int = 0) -> CardData:
     return CardData(events, _clients_table(people, ids))
 
 
-# ---- clients -------------------------------------------------------------------------------------------------------
+# ---- clients
+# -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _People:
-    """One entry (or row) for each client."""
+    """One entry (or row) per client."""
 
     gender: Floats  # +1 woman, -1 man
     age: Ints
     taste: Floats  # cumulative shares of the merchants
-    habits: Floats  # chance of the first form of each habit
+    habits: Floats  # probability of the first form of each habit
     wealth: Floats  # factor on amounts
-    hours: Floats  # own clock: hours later than others
+    hours: Floats  # shift of the daily rhythm
     payday: Ints  # day of month, plus PAYDAYS for those paid twice a month
-    busy: Floats  # events wanted in the year
-    online: Floats  # how readily the client buys online, around 1
-    contactless: Floats  # chance that a small payment is contactless
+    busy: Floats  # target number of events in the year
+    online: Floats  # tendency to buy online, around 1
+    contactless: Floats  # probability that a small payment is contactless
 
     def __len__(self) -> int:
         return len(self.age)
@@ -181,12 +186,12 @@ def _draw_people(n: int, rng: np.random.Generator) -> _People:
 
 
 def _draw_tastes(woman: Floats, mature: Floats, rng: np.random.Generator) -> Floats:
-    """Dirichlet shares of the merchants around a lifestyle's, leaning with the client's gender and age."""
+    """Draw Dirichlet shares of the merchants, by lifestyle, gender and age."""
     female, old, share = (np.array([getattr(m, name) for m in MERCHANTS]) for name in ("female", "old", "share"))
     lifestyles = np.array([[style.get(m.group, 1.0) for m in MERCHANTS] for style in LIFESTYLES])
     weights = share * lifestyles[rng.integers(0, len(LIFESTYLES), len(woman))]
     weights *= np.exp(GENDER_TILT * np.outer(woman, female) + AGE_TILT * np.outer(mature, old))
-    # Children cost money in the middle of life: a bump that no straight leaning gives.
+    # Spending on children peaks in the middle of life, which a linear effect of age cannot give.
     weights *= np.where(_in_groups(np.arange(len(MERCHANTS)), "kids"), np.exp(0.5 - mature**2)[:, None], 1.0)
     weights /= weights.sum(axis=1, keepdims=True)
     return cumulative(rng.standard_gamma(OWN_TASTE * weights))
@@ -200,12 +205,13 @@ def _sigmoid(x: Floats) -> Floats:
     return 1 / (1 + np.exp(-x))
 
 
-# ---- events --------------------------------------------------------------------------------------------------------
+# ---- events
+# --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Events in the making: client and merchant by index, seconds since the start of the year."""
+    """Events: client and merchant by index, seconds since the start of the year."""
 
     client: Ints
     merchant: Ints
@@ -219,18 +225,23 @@ def _join(*parts: _Rows) -> _Rows:
 
 
 def _outings(people: _People, regular: _Rows, rng: np.random.Generator) -> _Rows:
-    """The free choices: as many as the regular payments leave room for, what by taste, when by the group's rhythm."""
-    room = (people.busy - np.bincount(regular.client, minlength=len(people))) / 1.15  # some get a second stop
+    """Draw free purchases: merchants by taste, times by the rhythm of the group.
+
+    Their number fills the client's target beside the regular payments.
+    """
+    # Some outings get a second stop.
+    room = (people.busy - np.bincount(regular.client, minlength=len(people))) / 1.15
     client = np.repeat(np.arange(len(people)), np.maximum(room, BUSY_RANGE[0]).astype(np.int64))
     merchant = pick(people.taste, client, rng.random(len(client)))
     share = np.array([m.online for m in MERCHANTS])[merchant]
-    online = rng.random(len(client)) < share ** (1 / people.online[client])  # a power: 0 and 1 stay as they are
+    # A power keeps 0 and 1.
+    online = rng.random(len(client)) < share ** (1 / people.online[client])
     when = DAY * _days(people, client, merchant, rng) + _seconds(people, client, merchant, rng)
     return _Rows(client, merchant, when, _amounts(people, client, merchant, rng), online)
 
 
 def _days(people: _People, client: Ints, merchant: Ints, rng: np.random.Generator) -> Floats:
-    """Days by week, season and payday. In bursts or evenly spread, the season is the same: only the dice differ."""
+    """Draw days by weekday, season and payday. Bursts have the same seasons as even spending."""
     dice = rng.random(len(client))
     centres = rng.random((len(people), len(GROUPS), 4))
     group = GROUP_OF[merchant]
@@ -241,14 +252,17 @@ def _days(people: _People, client: Ints, merchant: Ints, rng: np.random.Generato
 
 
 def _seconds(people: _People, client: Ints, merchant: Ints, rng: np.random.Generator) -> Floats:
-    """Second of the day: the peaks of the group's rhythm, moved by the client's own clock."""
+    """Draw seconds of the day: the peaks of the group's rhythm, shifted by the client."""
     quarter = pick(quarter_hour_table(), GROUP_OF[merchant], rng.random(len(client)))
     hours = (quarter + rng.random(len(client))) / 4
     return ((hours + people.hours[client]) % 24) * 3600
 
 
 def _amounts(people: _People, client: Ints, merchant: Ints, rng: np.random.Generator) -> Floats:
-    """Lognormal by merchant and wealth; spending is negative, a third of the transfers come in."""
+    """Draw lognormal amounts by merchant and wealth.
+
+    Spending is negative, a third of transfers positive.
+    """
     median, spread = (np.array([getattr(m, name) for m in MERCHANTS])[merchant] for name in ("amount", "spread"))
     amount = median * people.wealth[client] * np.exp(spread * rng.normal(size=len(client)))
     amount = np.where(merchant == INDEX[CASH_MCC], np.ceil(amount / 10) * 10, amount)
@@ -261,10 +275,10 @@ def _second_stops(people: _People, outings: _Rows, rng: np.random.Generator) -> 
 
 
 def _second_stop(people: _People, outings: _Rows, trip: Trip, habit: int, rng: np.random.Generator) -> _Rows:
-    """A second purchase on some outings. The trip has two moments; the habit only says which purchase takes which.
+    """Add a second purchase to some outings, at two times. The habit decides only their order.
 
-    So merchants, amounts, hours and gaps are the same either way, and no aggregate of them tells the habit. The outing
-    is moved in place where it comes second.
+    So merchants, amounts, hours and gaps have the same distribution either way, and their
+    aggregates do not reveal the habit. An outing that comes second is moved in place.
     """
     asked = (outings.merchant == INDEX[trip.first]) & ~outings.online
     chosen = np.flatnonzero(asked & (rng.random(len(asked)) < trip.chance))
@@ -281,7 +295,7 @@ def _second_stop(people: _People, outings: _Rows, trip: Trip, habit: int, rng: n
 
 
 def _refunds(people: _People, outings: _Rows, rng: np.random.Generator) -> _Rows:
-    """Clothes that go back, in whole or in part: within days or after weeks, by habit."""
+    """Draw refunds of clothes, in full or in part, within days or after weeks by habit."""
     clothes = _in_groups(outings.merchant, "clothes")
     back = np.flatnonzero(clothes & (rng.random(len(clothes)) < REFUNDED))
     client = outings.client[back]
@@ -297,14 +311,17 @@ def _regular_payments(people: _People, rng: np.random.Generator) -> _Rows:
 
 
 def _regular_payment(people: _People, plan: Plan, rng: np.random.Generator) -> _Rows:
-    """One plan: owners with an own price, day and hour each. The busier the card, the likelier it carries the plan."""
+    """Draw one plan.
+
+    Owners with their own price, day and hour. Busy cards are more likely to have it.
+    """
     owner = np.flatnonzero(rng.random(len(people)) < plan.owners * np.clip(people.busy / 150 - 0.3, 0, 1.5))
     days = _plan_days(plan, people.payday[owner], rng)
     client = np.repeat(owner, days.shape[1])
     merchant = np.full(len(owner), INDEX[plan.mcc])
     price = np.repeat(_amounts(people, owner, merchant, rng), days.shape[1])
     clock = np.repeat(_seconds(people, owner, merchant, rng), days.shape[1]) + rng.normal(0, 600, len(client))
-    when = np.clip(clock, 0, DAY - 1)  # the own day is kept
+    when = np.clip(clock, 0, DAY - 1)  # stays on the same day
     when += DAY * days.ravel()
     amount = price * np.exp(plan.wobble * rng.normal(size=len(client))) * (-1 if plan.mcc == PAY_MCC else 1)
     kept = (days.ravel() >= 0) & (rng.random(len(client)) < plan.kept)
@@ -313,7 +330,7 @@ def _regular_payment(people: _People, plan: Plan, rng: np.random.Generator) -> _
 
 
 def _plan_days(plan: Plan, payday: Ints, rng: np.random.Generator) -> Ints:
-    """Days of the year, one row for each owner; -1 where there is none."""
+    """Return days of the year, one row per owner. -1 is no payment."""
     if plan.every == "payday":
         half = np.where(payday[:, None] >= PAYDAYS, MONTH_START + (payday[:, None] + 15) % PAYDAYS, -1)
         return np.concatenate([MONTH_START + payday[:, None] % PAYDAYS, half], axis=1)
@@ -324,11 +341,13 @@ def _plan_days(plan: Plan, payday: Ints, rng: np.random.Generator) -> Ints:
     return np.tile(np.flatnonzero(WEEKDAY < 5), (len(payday), 1))
 
 
-# ---- tables --------------------------------------------------------------------------------------------------------
+# ---- tables
+# --------------------------------------------------------------------------------------------------------
 
 
 def _events_table(people: _People, ids: Ints, rows: _Rows, rng: np.random.Generator) -> pa.Table:
-    """All events in the order of a bank's log; what falls after the year is not in it."""
+    """Build the table of all events in time order. Events after the year are dropped."""
+
     order = np.argsort(rows.when, kind="stable")
     order = order[: np.searchsorted(rows.when[order], DAYS * DAY)]
     rows = _Rows(*(getattr(rows, f.name)[order] for f in fields(_Rows)))
@@ -345,7 +364,10 @@ def _events_table(people: _People, ids: Ints, rows: _Rows, rng: np.random.Genera
 
 
 def _cities(n: int, rows: _Rows, rng: np.random.Generator) -> pa.Array:
-    """One city a day: home, on some days a second one, on a few journeys a third. Online shops mostly have none."""
+    """One city a day.
+
+    Home, on some days a second one, on a few journeys a third. Online shops mostly have none.
+    """
     season = np.array(RHYTHMS["travel"].year)[MONTH]
     weights = np.array(list(CITIES.values()))
     journeys = np.where(weights == 0, 4, 1)  # abroad more often than to any one city at home

@@ -1,7 +1,8 @@
-"""The constants of the demo data: merchant categories, lifestyles, two-stop trips, regular payments and cities.
+"""Constants of the demo data: merchants, lifestyles, trips, payments, cities.
 
-Nothing here is taken from real clients. Codes and names follow ISO 18245; shares and amounts (in pounds) are plausible
-round figures; the leanings to gender and age are what the demo plants (see `generator` for their strengths).
+Nothing here is taken from real clients. Codes and names follow ISO 18245; shares and amounts (in
+pounds) are plausible round figures; the leanings to gender and age are what the demo plants (see
+`generator` for their strengths).
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from typing import NamedTuple
 
 
 class Merchant(NamedTuple):
-    """One merchant category. `female` and `old` say how far its share leans to women and to older clients."""
+    """One merchant category.
+
+    `female` and `old` say how far its share leans to women and to older clients.
+    """
 
     mcc: int
     name: str
@@ -23,9 +27,11 @@ class Merchant(NamedTuple):
     old: float = 0.0
 
 
-# 5411, 5912, 5814, 4111 and 4121 lean to no gender, so that the trips below differ between genders in order alone.
+# 5411, 5912, 5814, 4111 and 4121 lean to no gender, so that the trips below differ between genders
+# in order alone.
 MERCHANTS = (
-    #        mcc   name                               group      share amount spread online female old
+    #        mcc   name                               group      share amount spread online female
+    # old
     Merchant(5411, "grocery stores, supermarkets", "food", 16.0, 22, 0.8, 0.04),
     Merchant(5499, "convenience stores", "food", 5.0, 7, 0.6, 0.0, -0.1, -0.3),
     Merchant(5422, "butchers, frozen meat", "food", 0.6, 18, 0.5, 0.0, 0.0, 0.6),
@@ -109,8 +115,8 @@ MERCHANTS = (
 CASH_MCC, TRANSFER_MCC, PAY_MCC = 6011, 4829, 6012
 
 
-# Lifestyles: how many times its usual share a group gets. Independent of gender and age: they make clients differ
-# from each other, and hide part of what gender and age do to the shares.
+# Lifestyles: factors on the shares of groups. They are independent of gender and age, so they make
+# clients differ from each other, and hide part of the effect of gender and age.
 LIFESTYLES: tuple[dict[str, float], ...] = (
     {"kids": 4.0, "food": 1.3, "clothes": 1.3, "night": 0.4},  # family
     {"auto": 2.6, "home": 1.5, "transit": 0.2, "snack": 0.8},  # driver
@@ -123,9 +129,12 @@ LIFESTYLES: tuple[dict[str, float], ...] = (
 
 
 class Trip(NamedTuple):
-    """Two stops that some outings have: the habit says which comes first (with `by_amount`: the smaller one or not).
+    """Two stops of an outing.
 
-    `female` and `old` lean the habit "first stop first" (or "smaller first") to women and to older clients.
+    The habit decides which comes first (with `by_amount`: the smaller or not).
+
+    `female` and `old` make the habit "first stop first" (or "smaller first") more likely for women
+    and for older clients.
     """
 
     first: int
@@ -148,7 +157,10 @@ TRIPS = (
 
 
 class Plan(NamedTuple):
-    """A regular payment: `every` is "month" (own day), "payday", "week" (own weekday) or "workday" (own time)."""
+    """A regular payment.
+
+    `every` is "month" (own day), "payday", "week" (own weekday) or "workday".
+    """
 
     mcc: int
     every: str
@@ -157,7 +169,8 @@ class Plan(NamedTuple):
     wobble: float
 
 
-# `owners`: chance that a client has it; `kept`: chance that one date happens; `wobble`: spread of its log amount.
+# `owners`: probability that a client has it; `kept`: that a date happens; `wobble`: spread of its
+# log amount.
 PLANS = (
     Plan(PAY_MCC, "payday", 0.70, 1.00, 0.03),
     Plan(6513, "month", 0.25, 1.00, 0.00),
@@ -170,7 +183,7 @@ PLANS = (
     Plan(5814, "workday", 0.22, 0.30, 0.15),
 )
 
-# Home cities by rough population; the last six are where people only travel to.
+# Home cities by approximate population. The last six are only travelled to.
 CITIES = {
     "London": 30.0,
     "Birmingham": 9.0,

@@ -1,4 +1,4 @@
-"""The picture that `seqmel demo` ends with: a map of the clients, and what their embeddings are worth."""
+"""The plot of `seqmel demo`: a map of the clients, and the scores of their embeddings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def draw_demo(
     labels: Sequence[pd.Series[Any]],
     history: list[dict[str, float]],
 ) -> None:
-    """Two maps (one a label), a bar chart a target, and recall by epoch, as a PNG."""
+    """Draw a PNG: two maps by label, a bar chart per target, and metrics by epoch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -40,12 +40,12 @@ def draw_demo(
         _draw_scores(axis, scores, named=axis is axes[1, 0])
     _draw_curve(axes[0, 2], history, "recall_at_1", "recall@1 on held-out clients")
     _draw_curve(axes[1, 2], history, "loss", "training loss")
-    figure.suptitle("Each point a client, placed by its embedding (two principal components)", fontsize=11)
+    figure.suptitle("Each point is a client, placed by its embedding (two principal components)", fontsize=11)
     figure.savefig(path, format="png", dpi=110)
 
 
 def _map(embeddings: pd.DataFrame) -> pd.DataFrame:
-    """The first two principal components of the standardised embeddings."""
+    """Return the first two principal components of the standardised embeddings."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
@@ -76,7 +76,7 @@ def _draw_map(axis: Any, places: pd.DataFrame, y: pd.Series[Any]) -> None:
 
 
 def _colours(count: int, *, ordered: bool) -> list[str]:
-    """One a class; along a scale where the classes are numbers."""
+    """Return one colour per class. Numeric classes have a colour scale."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 

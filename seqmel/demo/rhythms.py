@@ -1,4 +1,4 @@
-"""When things are bought: the calendar, and for each group of merchants its hours, week and seasons."""
+"""When clients buy: the calendar, and hours, weekdays and seasons of each group of merchants."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAYDAYS = 28
 
 
 class Rhythm(NamedTuple):
-    """When a group is used: (hour, width, weight) peaks, weights of Monday..Sunday and January..December."""
+    """The times of a group: (hour, width, weight) peaks, and weights of weekdays and months."""
 
     hours: tuple[tuple[float, float, float], ...]
     week: tuple[float, ...]
@@ -60,13 +60,13 @@ GROUPS = list(RHYTHMS)
 
 
 def cumulative(weights: Floats) -> Floats:
-    """Rows of weights as rows of cumulative shares, for `pick`."""
+    """Convert rows of weights to cumulative fractions, for `pick`."""
     total: Floats = np.cumsum(weights, axis=-1)
     return total / total[..., -1:]
 
 
 def pick(cumulative: Floats, row: Ints, uniform: Floats) -> Ints:
-    """For each entry of `row`, the column that `uniform` falls on in that row: one search for all of them."""
+    """Sample a column of each `row` by inverse transform of `uniform`, with a single search."""
     rows, columns = cumulative.shape
     flat = (cumulative + np.arange(rows)[:, None]).ravel()
     found = np.searchsorted(flat, row + uniform, side="right") - row * columns
@@ -75,7 +75,7 @@ def pick(cumulative: Floats, row: Ints, uniform: Floats) -> Ints:
 
 
 def day_table() -> Floats:
-    """Cumulative weights of the days of the year: one row for each group of merchants and payday."""
+    """Return cumulative weights of the days of the year, one row per group and payday."""
     week = np.array([RHYTHMS[g].week for g in GROUPS])[:, WEEKDAY]
     year = np.array([RHYTHMS[g].year for g in GROUPS])[:, MONTH]
     since = (np.arange(DAYS) - MONTH_START[MONTH] - np.arange(PAYDAYS)[:, None]) % 30
@@ -86,7 +86,7 @@ def day_table() -> Floats:
 
 
 def quarter_hour_table() -> Floats:
-    """Cumulative weights of the quarter hours of the day: one row for each group of merchants."""
+    """Return cumulative weights of the quarter hours of the day, a row per group of merchants."""
     quarter = np.arange(96) / 4
     table = np.zeros((len(GROUPS), 96))
     for row, group in enumerate(GROUPS):

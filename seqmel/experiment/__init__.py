@@ -1,4 +1,7 @@
-"""Tables of a comparison: rows of options, data sets, targets, folds and seeds, run once and never again."""
+"""Experiments.
+
+Compare rows of options on data sets, targets, folds and seeds. Each cell runs once.
+"""
 
 from seqmel.experiment.plan import Plan, read_plan
 from seqmel.experiment.run import run_experiment

@@ -1,7 +1,7 @@
-"""Scores of rows whose training sees labels: fold by fold, on the clients and folds of the rows whose training does not.
+"""Scores, fold by fold, of rows whose training uses labels.
 
-Each fold trains on the labels of its own training part; of the test part only events are seen. To find the best epoch
-fine-tuning holds out a share of the training part.
+Each fold trains on the labels of its own training split, and uses only the events of its test
+split. Fine-tuning takes its validation split from the training split.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Fold:
     """A fold of a problem.
 
     Attributes:
-        problem: what is predicted.
-        number: of the fold.
-        y: the labels of all clients that are scored.
-        places: where in `y` the labels lie that may be seen.
+        problem: What is predicted.
+        number: The number of the fold.
+        y: The labels of all scored clients.
+        places: Positions in `y` of the labels that training may use.
     """
 
     problem: Problem
@@ -47,19 +47,19 @@ class Fold:
 
     @property
     def seen(self) -> pd.Series[Any]:
-        """The labels that may be seen: of the training part, or a share of these."""
+        """The labels that training may use: those of the training split, or a fraction of them."""
         return self.y.iloc[self.places]
 
     @property
     def tested(self) -> pd.Index[Any]:
-        """The clients of the test part."""
+        """The clients of the test split."""
         clients: pd.Index[Any] = self.y.index[self.problem.splits[self.number][1]]
         return clients
 
 
 Answer: TypeAlias = Callable[[Fold], tuple[dict[str, Floats], Cost]]
-"""What a row predicts for a fold's test part, by set of features: (tested, classes) probabilities, or (tested,) quantities; and what
-its training cost."""
+"""Trains on a fold. Returns its predictions for the test split by set of features, which are
+(tested, classes) probabilities or (tested,) quantities, and the cost of training."""
 
 
 def score_by_fold(
@@ -70,20 +70,20 @@ def score_by_fold(
     folds: int,
     shares: Sequence[float] = (1.0,),
 ) -> dict[str, Any]:
-    """Measure what is answered of each fold's test part.
+    """Score a row on each fold.
 
     Args:
-        y: one label a client, indexed by client id.
-        clients: tables indexed by client id; the clients that all have are scored.
-        answer: trains on what a fold may see.
-        folds: how many.
-        shares: of the training labels; one draw of each where they are not all.
+        y: Labels indexed by client id.
+        clients: Tables indexed by client id. The clients that all tables have are scored.
+        answer: Trains on a fold and predicts its test split.
+        folds: The number of folds.
+        shares: Fractions of the training labels. A fraction below 1 is drawn once.
 
     Returns:
-        target, primary and scores, as `Scores.to_json` has them, with the cost of each.
+        Target, primary metric and scores, like `Scores.to_json`, with the cost of each.
 
     Raises:
-        SeqmelError: what `score` and the training raise.
+        SeqmelError: See `score`. Training can raise it too.
     """
     problem, scored, _ = posed(y, clients, "auto", folds, FOLD_SEED, None)
     found: list[dict[str, Any]] = []
@@ -104,7 +104,7 @@ def score_by_fold(
 def by_finetuning(
     name: str, prepared: PreparedSequences, model_for: Callable[[pd.Series[Any]], Model | None], config: Config
 ) -> Answer:
-    """Fine-tune on the labels that may be seen, from the model for them; from scratch where that is None."""
+    """Fine-tune on the labels of a fold, from the model for them or from scratch (None)."""
 
     def answer(fold: Fold) -> tuple[dict[str, Floats], Cost]:
         from seqmel.training.finetuning.finetune import finetuned_model
@@ -123,12 +123,15 @@ def by_features(
     threads: int | None,
     kept: Path,
 ) -> Answer:
-    """Train LightGBM on the features that the labels that may be seen give, and with all labels of the training part the probe
-    and the average that `score` has.
+    """Train LightGBM on features that depend on the labels of a fold.
+
+    With all labels of the training split, the linear probe and the average of `score` are added.
 
     Args:
-        features_for: sets of features by their names, and what they cost.
-        trees, threads, kept: see `score`.
+        features_for: Returns sets of features by name, and their cost.
+        trees: See `score`.
+        threads: See `score`.
+        kept: See `score`.
     """
 
     def answer(fold: Fold) -> tuple[dict[str, Floats], Cost]:
@@ -150,7 +153,7 @@ def by_features(
 
 
 def _predicted(model: Model, prepared: PreparedSequences, clients: pd.Index[Any]) -> Floats:
-    """(clients, classes) probabilities, or (clients,) quantities."""
+    """Return (clients, classes) probabilities, or (clients,) quantities."""
     import torch
 
     from seqmel.core.device import resolve_device

@@ -1,4 +1,4 @@
-"""What the rows of an experiment cost, and which of them are not on the budget of the others."""
+"""The cost of the rows of an experiment, and rows with another training budget."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from seqmel.experiment.plan import Plan, option_names
 __all__ = ["Cost", "budgets", "cost", "cost_table", "with_cost"]
 
 Cost: TypeAlias = tuple[float, int]
-"""Seconds and optimiser steps of a training."""
+"""Seconds and optimiser steps of training."""
 
 _BUDGET = ("training.epochs", "training.batch_size", "views")
 
 
 def cost(metrics: Mapping[str, Any]) -> Cost:
-    """Seconds and optimiser steps of a training, with those of the one that it began from.
+    """Return seconds and optimiser steps of training, including pretraining.
 
     Args:
-        metrics: of a model: its seconds and its history, and in `pretraining` the metrics of the model before, if any.
+        metrics: The metrics of a model: its seconds and history, and the metrics of its pretrained
+            model in `pretraining`, if any.
     """
     before = cost(metrics["pretraining"]) if metrics.get("pretraining") else (0.0, 0)
     steps = metrics["history"][-1]["steps"] if metrics["history"] else 0
@@ -31,17 +32,20 @@ def cost(metrics: Mapping[str, Any]) -> Cost:
 
 
 def with_cost(scores: Iterable[dict[str, Any]], costs: Sequence[Cost]) -> list[dict[str, Any]]:
-    """Scores as `Score.to_json` has them, each with what the training behind every fold cost."""
-    seconds, steps = map(list, zip(*costs, strict=True))
+    """Add the cost of training each fold to scores as from `Score.to_json`."""
+    seconds = [spent[0] for spent in costs]
+    steps = [spent[1] for spent in costs]
     return [score | {"seconds": seconds, "steps": steps} for score in scores]
 
 
 def cost_table(plan: Plan, results: pd.DataFrame) -> str:
-    """Seconds and steps of one model of each row, medians over seeds, targets and folds; empty where nothing is known.
+    """Return a table of seconds and steps per model, medians over seeds, targets and folds.
+
+    It is empty if no cost is known.
 
     Args:
-        plan: the rows; one that learns labels costs what it does with the largest share of them.
-        results: as from `long_results`.
+        plan: The plan. A row that uses labels counts with its largest fraction of them.
+        results: As from `long_results`.
     """
     known = results.dropna(subset=["seconds", "steps"])
     if known.empty:
@@ -67,7 +71,7 @@ def _cells(medians: tuple[float, float] | None) -> tuple[str, str]:
 
 
 def budgets(plan: Plan) -> str:
-    """A sentence that names the rows whose epochs, batch size or views are their own, and not those of the other rows."""
+    """Return a sentence that names the rows with their own epochs, batch size or views."""
     apart: dict[str, dict[str, list[str]]] = {}
     for data in plan.data:
         for row, words in _apart(plan, data):
@@ -82,7 +86,7 @@ def budgets(plan: Plan) -> str:
 
 
 def _apart(plan: Plan, data: str) -> Iterator[tuple[str, str]]:
-    """Rows, and what their budget has that those have not which leave it to the base; the first row, where none does."""
+    """Yield rows, and how their budget differs from that of rows that use the base options."""
     flat = {row: _flat(plan.config(row, data, 0).to_dict()) for row in plan.rows}
     for option in _BUDGET:
         own = [row for row, options in plan.rows.items() if option in option_names(options)]
@@ -95,7 +99,7 @@ def _apart(plan: Plan, data: str) -> Iterator[tuple[str, str]]:
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted name -> value."""
+    """Flatten options: dotted name -> value."""
     found: dict[str, Any] = {}
     for name, value in options.items():
         found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}

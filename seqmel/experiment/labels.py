@@ -1,4 +1,4 @@
-"""The labels of a data set: read, and looked at before any work. What would end a scoring is found before a row is trained."""
+"""Read the labels of a data set, and check them before any row is trained."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from seqmel.experiment.plan import Plan
 __all__ = ["FOLD_SEED", "check_labels", "labels_of", "with_share"]
 
 FOLD_SEED = 0
-"""Of the folds, which are the same in all cells."""
+"""The seed of the folds, which are the same in all cells."""
 
 
 def labels_of(plan: Plan, data: str, file: Path) -> list[pd.Series[Any]]:
-    """One label a client for each target of a data set, from its file of labels.
+    """Read the labels of each target of a data set.
 
     Raises:
-        SchemaError, InputError: see `read_labels`.
+        SchemaError: See `read_labels`.
+        InputError: See `read_labels`.
     """
-    client, named = plan.data[data].columns.get("client"), ("the plan's schema", "the plan's targets")
+    client = plan.data[data].columns.get("client")
+    named = ("the plan's schema", "the plan's targets")
     return [read_labels(file, target, client=client, options=named) for target in plan.data[data].targets]
 
 
 def check_labels(plan: Plan, data: str, labels: Sequence[pd.Series[Any]], clients: pd.Index[Any] | None = None) -> None:
-    """Raise what scoring would raise: of labels alone, or with the ids of the clients that have events.
+    """Raise the errors of scoring, for labels alone, or with the ids of clients with events.
 
     Raises:
-        InputError: too few clients, or too few of a class, for the folds or for a share of the labels; a quantity, where an
-            objective learns classes.
+        InputError: There are too few clients, or too few of a class, for the folds or for a
+            fraction of the labels, or the target is a quantity and an objective needs classes.
     """
     for y in labels:
         scored = pd.DataFrame(index=y.index if clients is None else clients)
@@ -57,5 +59,5 @@ def _check_classes(plan: Plan, data: str, target: str) -> None:
 
 
 def with_share(name: str, share: float) -> str:
-    """What a row is called with a share of the labels."""
+    """Return the name of a row with a fraction of the labels."""
     return name if share == 1 else f"{name}, {share:.3g} of the labels"

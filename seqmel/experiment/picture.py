@@ -1,4 +1,7 @@
-"""The picture of an experiment: a point and a bar a row, or a curve across the number that each row sets or the shares of the labels."""
+"""The plot of an experiment.
+
+Points with intervals, or a curve over an option or label fractions.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,11 @@ _KINDS = {"trees": "embeddings", "finetuned": "fine-tuned", "scratch": "from scr
 
 
 def picture(plan: Plan, results: pd.DataFrame) -> bytes:
-    """A PNG with a panel a data set and target.
+    """Draw a PNG with one panel per data set and target.
 
     Args:
-        plan: with or without a curve.
-        results: as from `long_results`.
+        plan: A plan with or without a curve.
+        results: As from `long_results`.
     """
     figure = _points(results) if plan.curve is None else draw_panels(curve_panels(plan, results))
     drawn = io.BytesIO()
@@ -35,9 +38,10 @@ def picture(plan: Plan, results: pd.DataFrame) -> bytes:
 
 
 def curve_panels(plan: Plan, results: pd.DataFrame) -> list[Panel]:
-    """The curve of each data set and target: a line a kind of score, or a set of features where it goes across shares.
+    """Return the curves of each data set and target: one line per kind of score or set of features.
 
-    A kind that is scored at one of several places, such as the linear probe with all labels, makes no line.
+    A kind that is scored at a single position, such as the linear probe with all labels, has no
+    line.
     """
     across = "share of the labels" if plan.curve == LABEL_FRACTIONS else str(plan.curve)
     places = {name: (line, at) for name, line, at in _places(plan)}
@@ -54,7 +58,10 @@ def curve_panels(plan: Plan, results: pd.DataFrame) -> list[Panel]:
 
 
 def _places(plan: Plan) -> Iterator[tuple[str, str, float | None]]:
-    """Each set of features that there may be, the line that it is on, and where; None for aggregates, which are of no row."""
+    """Yield each possible set of features, its line and its position.
+
+    Aggregates have no position.
+    """
     for row in (AGGREGATES, *plan.rows):
         for name, kind in _kinds(plan, row).items():
             for share in plan.label_fractions:
@@ -66,7 +73,7 @@ def _places(plan: Plan) -> Iterator[tuple[str, str, float | None]]:
 
 
 def _kinds(plan: Plan, row: str) -> dict[str, str]:
-    """The sets of features of a row, and what each is in all rows."""
+    """Return the sets of features of a row, and their kinds."""
     if row == AGGREGATES:
         return {name: name for name in BASELINES}
     probes, averages = standard_rows((row, *BASELINES))
@@ -75,7 +82,7 @@ def _kinds(plan: Plan, row: str) -> dict[str, str]:
 
 
 def _line(name: str, grid_at: Mapping[float | None, npt.NDArray[np.float64]]) -> Line:
-    """The means and intervals of a line, by its places."""
+    """Return a line with means and intervals by position."""
     places = sorted(at for at in grid_at if at is not None)
     of = [grid_at[at] for at in places] or list(grid_at.values())
     means, halves = [float(grid.mean()) for grid in of], [half_width(grid) for grid in of]
@@ -84,7 +91,7 @@ def _line(name: str, grid_at: Mapping[float | None, npt.NDArray[np.float64]]) ->
 
 
 def _points(results: pd.DataFrame) -> Any:
-    """A figure with means and intervals as points with bars."""
+    """Draw means and intervals as points with bars."""
     from matplotlib.figure import Figure
 
     of = grids(results)

@@ -1,7 +1,7 @@
 """What an experiment compares: a YAML file that names data sets, rows, seeds and folds.
 
     data:
-      retail: {events: online_retail/events.parquet, labels: online_retail/clients.parquet, targets: [buys_in_holdout]}
+      retail: {events: retail/events.parquet, labels: retail/clients.parquet, targets: [buys]}
     base: {training: {epochs: 5}}
     rows:
       CoLES: {}
@@ -9,22 +9,29 @@
       untrained: {training: {epochs: 0}}
     seeds: [0, 1, 2]
 
-A row is the base with its own options laid over it, so that rows differ in what they name and in nothing else. `scored` is
-the one key of a row that is no option of a config: `trees` (the default) trains LightGBM on the embeddings, `finetuned` tunes
-the encoder and a head on the labels of each fold's training part, `scratch` does so with an encoder that was not trained before.
-All rows share the prepared data, so that `preparation` and `schema` belong into the base.
-A data set may say its `role`, choose or confirm, for the table. It may lay `options` over the base for itself, such as its number of epochs, may have `seeds` of its own, and may be made
-rather than read: `cards: {generated: 3000, targets: [gender]}` is the card data of `seqmel demo` with so many clients.
-A row whose objective learns labels (`supervised_contrastive`, `classification`; without `labels` and `target`) is trained once a fold
-and target, on all events and the labels of the fold's training part.
-With `label_fractions: [0.05, 0.2, 1]` every row is scored with these shares of the training labels. `published` puts figures that
-others reported into a column of their own, by row:
+A row is the base with its own options on top, so rows differ only in the options that they name.
+`scored` is the one key of a row that is not an option of a config: `trees` (the default) trains
+LightGBM on the embeddings, `finetuned` fine-tunes the encoder and a head on the labels of each
+fold's training split, `scratch` does so with a new encoder. All rows share the prepared data, so
+`preparation` and `schema` belong in the base.
+
+A data set may have a `role` in the table, choose or
+confirm. It may have `options` on top of the base, such as its number of epochs, and `seeds` of its
+own. It may be generated rather than read: `cards: {generated: 3000, targets: [gender]}` is the card
+data of `seqmel demo` with so many clients.
+
+A row whose objective learns labels
+(`supervised_contrastive`, `classification`; without `labels` and `target`) is trained once per fold
+and target, on all events and the labels of the fold's training split. With `label_fractions: [0.05,
+0.2, 1]` every row is scored with these fractions of the training labels. `published` adds a column
+with published results, by row:
 
     published:
       - {figures: "age accuracy, arXiv 2002.08232", rows: {CoLES: 0.639}}
 
-Where each row sets one option to a number of its own, `curve: embedding_dim` makes the picture a curve across it; in a section it
-is `curve: loss.temperature`. `curve: label_fractions` goes across the shares of the labels.
+If each row sets an option to a number of its own, `curve: embedding_dim` plots a curve over it. In
+a section it is `curve: loss.temperature`. `curve: label_fractions` plots a curve over the fractions
+of labels.
 """
 
 from __future__ import annotations
@@ -63,16 +70,16 @@ __all__ = [
 ]
 
 SCORED = ("trees", "finetuned", "scratch")
-"""What a row's `scored` may be."""
+"""Possible values of a row's `scored`."""
 
 LABEL_FRACTIONS = "label_fractions"
-"""The curve that goes across the shares of the labels, and not across an option."""
+"""The name of the curve over label fractions rather than an option."""
 
 _Thing = TypeVar("_Thing")
 
 
-def _each_once(values: tuple[_Thing, ...]) -> tuple[_Thing, ...]:
-    """What is there twice would count twice, and narrow the intervals."""
+def _unique(values: tuple[_Thing, ...]) -> tuple[_Thing, ...]:
+    """Refuse duplicates, which would count twice and narrow the intervals."""
     twice = next((value for place, value in enumerate(values) if value in values[:place]), None)
     if twice is not None:
         raise ValueError(f"{twice!r} is there twice, and would count as two. Leave one of them out")
@@ -80,17 +87,17 @@ def _each_once(values: tuple[_Thing, ...]) -> tuple[_Thing, ...]:
 
 
 _Name = Annotated[str, Field(min_length=1)]
-_Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_each_once)]
-_Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1), AfterValidator(_each_once)]
-_Targets = Annotated[tuple[_Name, ...], Field(min_length=1), AfterValidator(_each_once)]
+_Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_unique)]
+_Fractions = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1), AfterValidator(_unique)]
+_Targets = Annotated[tuple[_Name, ...], Field(min_length=1), AfterValidator(_unique)]
 
 
-_OF_FOLD = {"labels": "those of the training part", "target": "the one that is scored"}
-"""What a config says of the labels of an objective; the training is handed them."""
+_FOLD_LABELS = {"labels": "those of the training part", "target": "the one that is scored"}
+"""Placeholders for the labels of an objective. Training gets the actual labels."""
 
 
 def _mapping(value: Any) -> dict[str, Any]:
-    """A copy; empty where it is no mapping, which the types refuse."""
+    """Copy a mapping. Other values give an empty one, and are refused by the types."""
     return dict(value) if isinstance(value, Mapping) else {}
 
 
@@ -103,21 +110,21 @@ class _Part(BaseModel):
 
 
 class DataSet(_Part):
-    """Events and labels, read or generated; paths are relative to the folder of data that the run names."""
+    """Events and labels, read or generated. Paths are relative to the data folder of the run."""
 
     events: _Name | None = None
     labels: _Name | None = None
     generated: Annotated[int, Field(ge=200)] | None = None
-    """So many made-up clients in place of events and labels; see `seqmel.generate_card_data`."""
+    """Number of generated clients, see `seqmel.generate_card_data`. Replaces events and labels."""
     targets: _Targets
     role: Literal["choose", "confirm"] | None = None
-    """Whether defaults are chosen on this set, or a choice that was made on others is confirmed on it; the table says so."""
+    """Whether defaults are chosen on this set, or choices made on others are confirmed on it."""
     columns: dict[str, Any] = Field({}, alias="schema")
     """Options of the schema, as in a config."""
     options: dict[str, Any] = {}
-    """Of a config, laid over the plan's base on this data set; a row's own come on top."""
+    """Options of a config for this data set, on top of the plan's base and below those of a row."""
     seeds: _Seeds | None = None
-    """Of the training on this data set; the plan's where null."""
+    """Seeds of training on this data set. Null uses the plan's."""
 
     @model_validator(mode="before")
     @classmethod
@@ -133,7 +140,7 @@ class DataSet(_Part):
 
     @model_validator(mode="after")
     def _has_its_targets(self) -> DataSet:
-        """Those of files are known when they are read."""
+        """Check the targets of generated data. Those of files are checked when they are read."""
         unknown = [name for name in self.targets if self.generated is not None and name not in TARGETS]
         if unknown:
             raise ValueError(
@@ -143,55 +150,55 @@ class DataSet(_Part):
         return self
 
     def files(self, data: Path, made: Path) -> tuple[Path, Path]:
-        """Where the events and the labels lie: in the folder of data, or where they were generated."""
+        """Return the paths of the events and the labels."""
         if self.events is None or self.labels is None:
             return made / "events.parquet", made / "clients.parquet"
         return data / self.events, data / self.labels
 
     def settings(self) -> dict[str, Any]:
-        """Which data these are, without how they are used."""
+        """Return what identifies the data, without how they are used."""
         return self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude={"options", "seeds", "role"})
 
 
 class Published(_Part):
-    """Figures that others reported, shown beside ours."""
+    """Published results, shown beside ours."""
 
     figures: _Name
-    """What they are, and whose."""
+    """Their name and source."""
     rows: Annotated[dict[_Name, str | float], Field(min_length=1)]
-    """Row of the table -> figure, as it is to be read."""
+    """Row of the table -> result, as it is shown."""
     data: str | None = None
     target: str | None = None
-    """Only beside this data set, this target; beside all where null."""
+    """Only beside this data set and target. Null is all."""
 
     def beside(self, data: str, target: str) -> bool:
-        """Whether the figures belong beside the table of this data set and target."""
+        """Return whether the results belong beside the table of this data set and target."""
         return self.data in (None, data) and self.target in (None, target)
 
 
 class Plan(_Part):
-    """See the module's text."""
+    """The plan of an experiment, see `seqmel.experiment.plan` for its keys."""
 
     data: Annotated[dict[_Name, DataSet], Field(min_length=1)]
     base: dict[str, Any] = {}
     rows: Annotated[dict[_Name, dict[str, Any]], Field(min_length=1)]
     aggregates: bool = True
-    """Whether the hand-crafted aggregates, plain and with order, are rows too, and each row is scored beside them as well."""
-    label_fractions: _Shares = (1.0,)
-    """Shares of the training labels that each row is scored with, on the same test parts."""
+    """Whether to add the hand-crafted aggregates as rows, alone and combined with each row."""
+    label_fractions: _Fractions = (1.0,)
+    """Fractions of the training labels that each row is scored with, on the same test splits."""
     seeds: _Seeds = (0,)
     folds: Annotated[int, Field(ge=2)] = 5
     trees: Annotated[int, Field(ge=1)] = 500
     clients: Annotated[int, Field(ge=2)] | None = None
-    """Only so many clients of each data set, the first ones; all where null."""
+    """Number of clients of each data set, the first ones. Null uses all."""
     published: tuple[Published, ...] = ()
     curve: _Name | None = None
-    """An option that each row sets to a number of its own, or `label_fractions`: what the picture is a curve across; null for points."""
+    """The x-axis of the plot: an option that all rows set, or `label_fractions`. Null for points."""
 
     @model_validator(mode="before")
     @classmethod
     def _by_new_names(cls, values: Any) -> Any:
-        """Options by their new names, so that what lies over the base is found there."""
+        """Rename old options, so that layers override each other."""
         found = rename_keys(_mapping(values), {"label_shares": LABEL_FRACTIONS})
         if "base" in found:
             found["base"] = _new_names(found["base"])
@@ -203,16 +210,16 @@ class Plan(_Part):
         return found or values
 
     def config(self, row: str, data: str, seed: int) -> Config:
-        """All options of a row on a data set."""
+        """Return all options of a row on a data set."""
         own = {name: value for name, value in self.rows[row].items() if name != "scored"}
         layers = (self.base, self.data[data].options, own)
-        options = functools.reduce(_laid_over, (*layers, {"schema": self.data[data].columns, "seed": seed}))
+        options = functools.reduce(_overlay, (*layers, {"schema": self.data[data].columns, "seed": seed}))
         if "objective" in options:
             options["objective"] = _with_labels(options["objective"], row)
         return Config.from_dict(options, source=f"row {row!r}", said=last_said(*layers))
 
     def prepared_with(self, row: str, data: str) -> dict[str, dict[str, Any]]:
-        """The options of the preparation and the schema that decide what sequences there are, without defaults."""
+        """Return the non-default options that determine the prepared sequences."""
         config = self.config(row, data, 0)
         resources = {"memory_limit", "threads"}
         return {
@@ -221,17 +228,17 @@ class Plan(_Part):
         }
 
     def seeds_of(self, data: str) -> tuple[int, ...]:
-        """The seeds of the training on a data set."""
+        """Return the seeds of training on a data set."""
         return self.data[data].seeds or self.seeds
 
     def place(self, row: str) -> float:
-        """The number that a row sets the option of the curve to.
+        """Return the number that a row sets the option of the curve to.
 
         Raises:
-            ConfigError: it does not, or it is no number.
+            ConfigError: The row does not set it, or not to a number.
         """
         assert self.curve is not None, "there is a curve"
-        said = _within(self.rows[row], self.curve)
+        said = _lookup(self.rows[row], self.curve)
         if said is None:
             known = [LABEL_FRACTIONS, *(name for options in self.rows.values() for name in option_names(options))]
             raise ConfigError(
@@ -239,7 +246,7 @@ class Plan(_Part):
                 " every row a number there, or name another option, or label_fractions."
             )
         if isinstance(said, str):  # such as 1e-4, which YAML takes for text
-            said = _within(self.config(row, next(iter(self.data)), 0).to_dict(), self.curve)
+            said = _lookup(self.config(row, next(iter(self.data)), 0).to_dict(), self.curve)
         if isinstance(said, bool) or not isinstance(said, (int, float)) or not math.isfinite(said):
             raise ConfigError(
                 f"row {row!r}: {self.curve} is {said!r}, and a curve goes across numbers. Name another option."
@@ -247,13 +254,13 @@ class Plan(_Part):
         return said
 
     def scored(self, row: str) -> str:
-        """One of `SCORED`; trees for the aggregates."""
+        """Return one of `SCORED`, which is "trees" for aggregates."""
         return "trees" if row == AGGREGATES else str(self.rows[row].get("scored", "trees"))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training and its scores; of the aggregates there is one a data set, without a seed of training."""
+    """One training run and its scores. Aggregates have one cell per data set."""
 
     row: str
     data: str
@@ -261,7 +268,7 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The name of its file: readable, and different for different names."""
+        """The name of its file, readable and unique."""
         digest = hashlib.sha256(f"{self.row}\0{self.data}".encode()).hexdigest()[:8]
         plain = "".join(c if c.isalnum() else "-" for c in f"{self.data}-{self.row}")
         return f"{plain[:80]}-{digest}-{self.seed}"
@@ -275,15 +282,17 @@ def smaller_plan(
     seeds: Sequence[int] | None = None,
     trees: int | None = None,
 ) -> str:
-    """The text of a plan with less to run: for a quick look, or a test.
+    """Return the text of a smaller plan, for a quick look or a test.
 
     Args:
-        path: the plan's file.
-        only: the data sets to keep; all where None.
-        clients, seeds, trees: in place of the plan's own, and of those of its data sets.
+        path: The file of the plan.
+        only: The data sets to keep. None keeps all.
+        clients: Replaces the plan's `clients`.
+        seeds: Replaces the seeds of the plan and of its data sets.
+        trees: Replaces the plan's `trees`.
 
     Raises:
-        ConfigError: the plan is not valid, or has no such data set.
+        ConfigError: The plan is invalid, or has no such data set.
     """
     plan = read_plan(path)
     unknown = next((name for name in only or () if name not in plan.data), None)
@@ -302,10 +311,11 @@ def smaller_plan(
 
 
 def read_plan(path: str | Path) -> Plan:
-    """Read a plan and check every row of it.
+    """Read a plan and check all its rows.
 
     Raises:
-        ConfigError: no such file, not YAML, or an option that is unknown or out of range, in whichever row.
+        ConfigError: There is no such file, it is not YAML, or an option of a row is unknown or out
+            of range.
     """
     path = Path(path)
     try:
@@ -333,7 +343,7 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def _check_curve(plan: Plan) -> None:
-    """A curve has places, and one row of a kind at each."""
+    """Check that a curve has at least two positions, with one row of each kind at each."""
     if plan.curve == LABEL_FRACTIONS and len(plan.label_fractions) < 2:
         raise ConfigError(
             "A curve across label_fractions needs two shares or more, such as label_fractions: [0.1, 0.3, 1]."
@@ -352,7 +362,7 @@ def _check_curve(plan: Plan) -> None:
 
 
 def _check_share(plan: Plan, data: str) -> None:
-    """A data set is prepared once, for all rows."""
+    """Check that all rows share the options of preparation, because data is prepared once."""
     first, *others = plan.rows
     wanted = plan.prepared_with(first, data)
     for row in others:
@@ -365,7 +375,7 @@ def _check_share(plan: Plan, data: str) -> None:
 
 
 def _check_names(plan: Plan, path: Path) -> None:
-    """No row is called as the aggregates are, which would be scored in its place, or as a row that the table has beside another."""
+    """Refuse rows with names of aggregates or of rows that the table adds."""
     for row in plan.rows:
         beside = [beside_aggregates(row), *itertools.chain(*standard_rows((row, *BASELINES)))]
         for name in (*BASELINES, *beside):
@@ -376,7 +386,7 @@ def _check_names(plan: Plan, path: Path) -> None:
 
 
 def _check_published(plan: Plan, path: Path) -> None:
-    """Figures beside a row, a data set or a target that is not there would be shown nowhere."""
+    """Refuse published results for rows, data sets or targets that do not exist."""
     rows = [*plan.rows, *BASELINES, *map(beside_aggregates, plan.rows)]
     for part in plan.published:
         targets = [t for name, data in plan.data.items() if part.data in (None, name) for t in data.targets]
@@ -406,20 +416,20 @@ def _explain(error: ValidationError, path: Path) -> str:
     return f"{path}: {place or 'the file'}: {said[0].lower()}{said[1:]}."
 
 
-def _laid_over(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections are merged, all else is replaced; a part with another name replaces the one of the base."""
+def _overlay(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge sections, and replace all else. A part with another name replaces that of the base."""
     merged = dict(base)
     for key, value in row.items():
         below = merged.get(key)
         same = (
             isinstance(below, Mapping) and isinstance(value, Mapping) and value.get("name") in (None, below.get("name"))
         )
-        merged[key] = _laid_over(below, value) if same and isinstance(below, Mapping) else value
+        merged[key] = _overlay(below, value) if same and isinstance(below, Mapping) else value
     return merged
 
 
 def _with_labels(objective: Any, row: str) -> list[Any]:
-    """The parts of an objective; those that learn labels have what the plan gives them, fold by fold."""
+    """Return the parts of an objective, with placeholders for labels, which come from the fold."""
     parts = []
     for part in objective if isinstance(objective, list) else [objective]:
         name = part.get("name") if isinstance(part, Mapping) else part
@@ -427,23 +437,23 @@ def _with_labels(objective: Any, row: str) -> list[Any]:
             parts.append(part)
             continue
         options = dict(part) if isinstance(part, Mapping) else {"name": part}
-        if options.keys() & _OF_FOLD.keys():
+        if options.keys() & _FOLD_LABELS.keys():
             raise ConfigError(
                 f"row {row!r}: the objective {name} learns the labels of each fold's training part, so that those it is"
                 " scored by are not seen. Leave out its labels and target."
             )
-        parts.append(options | _OF_FOLD)
+        parts.append(options | _FOLD_LABELS)
     return parts
 
 
-def _within(options: Any, name: str) -> Any:
-    """What a dotted name stands for in nested options; None where it is not there."""
+def _lookup(options: Any, name: str) -> Any:
+    """Return the value of a dotted name in nested options, or None."""
     for part in name.split("."):
         options = options.get(part) if isinstance(options, Mapping) else None
     return options
 
 
 def option_names(options: Mapping[str, Any]) -> list[str]:
-    """The dotted names of all that nested options set, sections among them."""
+    """Return the dotted names of all nested options, including sections."""
     below = {key: option_names(value) if isinstance(value, Mapping) else [] for key, value in options.items()}
     return [name for key, names in below.items() for name in (key, *(f"{key}.{n}" for n in names))]

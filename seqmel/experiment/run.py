@@ -1,11 +1,11 @@
-"""Run an experiment: each cell (row, data set, seed) once; what is done already is read, not done again.
+"""Run an experiment: each cell (row, data set, seed) once. Finished cells are read, not run again.
 
-RESULTS/generated/<data>     events and labels of a data set that is made rather than read
-RESULTS/prepared/<data>      sequences and aggregates, made once, and in <data>.source.json what of
-RESULTS/predictions/         what LightGBM predicts from the aggregates, on which every row is beside them
-RESULTS/cells/*.json         the scores of a cell and what its training cost, one file each, with the options that it ran with
-RESULTS/results.parquet      one line a data set, target, row, seed, fold and metric
-RESULTS/table.md, table.png  what came out
+RESULTS/generated/<data>     events and labels of a generated data set
+RESULTS/prepared/<data>      sequences and aggregates, made once; <data>.source.json has their inputs
+RESULTS/predictions/         predictions from the aggregates, the baseline of every row
+RESULTS/cells/*.json         scores, cost and options of each cell
+RESULTS/results.parquet      one row per data set, target, row, seed, fold and metric
+RESULTS/table.md, table.png  the results for people
 """
 
 from __future__ import annotations
@@ -65,23 +65,29 @@ def run_experiment(
     trees: int | None = None,
     progress: Reporting = None,
 ) -> Path:
-    """Run what is missing and write the tables.
+    """Run the missing cells and write the tables.
 
     Args:
-        plan: the YAML file, see `seqmel.experiment.plan`.
-        output: the folder of results; one that is there is gone on with.
-        data: the folder that the plan's paths are relative to; the plan's own where None.
-        jobs: how many cells run side by side, each in a process with its share of the cores.
-        only, clients, seeds, trees: less than the plan says, see `smaller_plan`; plan.yaml in the output then has what was run.
-        progress: where to report to.
+        plan: The YAML file, see `seqmel.experiment.plan`.
+        output: The folder of results. Existing results are resumed.
+        data: The folder that the plan's paths are relative to. None uses the plan's folder.
+        jobs: Number of parallel processes. They divide the cores.
+        only: Data sets to keep, see `smaller_plan`. The output then has the reduced plan as
+            plan.yaml.
+        clients: See `smaller_plan`.
+        seeds: See `smaller_plan`.
+        trees: See `smaller_plan`.
+        progress: Where to report progress.
 
     Returns:
         The Markdown file with the table.
 
     Raises:
-        SeqmelError: the plan, the data or a training; cells that were done before it stay done.
+        SeqmelError: The plan or the data are invalid, or training failed. Finished cells are kept.
     """
-    plan, output, progress = Path(plan), Path(output), as_progress(progress)
+    plan = Path(plan)
+    output = Path(output)
+    progress = as_progress(progress)
     if output.is_file():
         raise OutputError(f"{output} is a file, and a folder is what is written. Name another output.")
     root = Path(data) if data is not None else plan.parent
@@ -117,13 +123,13 @@ def _cells(plan: Plan) -> Iterator[Cell]:
 
 
 def read_cell(cell: Cell, output: Path) -> list[dict[str, Any]]:
-    """The scores of a cell, one entry a target."""
+    """Read the scores of a cell, one entry per target."""
     stored = json.loads((output / "cells" / f"{cell.key}.json").read_text(encoding="utf-8"))
     return list(stored["scores"])
 
 
 def _settings(plan: Plan, cell: Cell) -> dict[str, Any]:
-    """All that decides a cell's scores; a cell that was run with other settings is not done."""
+    """Return all that determines a cell's scores. A cell with other settings is not finished."""
     options = {} if cell.row == AGGREGATES else plan.config(cell.row, cell.data, cell.seed).to_dict()
     folds = {
         "folds": plan.folds,
@@ -150,7 +156,7 @@ def _is_done(plan: Plan, cell: Cell, output: Path) -> bool:
 
 
 def _with_newer_options(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a cell that was run before there were some options, with the defaults of these, which change nothing."""
+    """Add the defaults of options that are newer than a cell. They do not change its scores."""
     try:
         return settings | (
             {"config": Config.from_dict(settings["config"], lenient=True).to_dict()} if settings["config"] else {}
@@ -160,7 +166,7 @@ def _with_newer_options(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_first(plan: Plan, name: str, root: Path, output: Path) -> None:
-    """What is wrong with the files and the labels of a data set that are still to be read, before there is a folder."""
+    """Check the files and labels of a data set that are still to be read, before any output."""
     if plan.data[name].generated is not None:
         return
     if not is_prepared(output / "prepared" / name):
@@ -171,7 +177,7 @@ def _check_first(plan: Plan, name: str, root: Path, output: Path) -> None:
 
 
 def _check_scorable(plan: Plan, name: str, root: Path, output: Path) -> None:
-    """Before any row is trained: whether the clients that are there can be scored by the labels."""
+    """Check before any training that the clients can be scored with the labels."""
     if _is_missing_cells(plan, name, output):
         clients = pd.Index(open_prepared(output / "prepared" / name).sequences.client_ids.to_pandas())
         labels = labels_of(plan, name, _files(plan, name, root, output)[1])
@@ -184,9 +190,11 @@ def _is_missing_cells(plan: Plan, name: str, output: Path) -> bool:
 
 
 def _check_source(plan: Plan, name: str, root: Path, output: Path) -> None:
-    """Refuse what was made of other data or with other options; before anything is made, note what it will be made of.
+    """Refuse results that were made from other data or options.
 
-    A folder of an earlier version, which noted nothing, is taken as it is.
+    Before any are made, record the source.
+
+    Folders of versions that recorded no source are accepted.
     """
     kept = output / "prepared" / f"{name}.source.json"
     source = _source(plan, name, root, output)
@@ -206,7 +214,7 @@ def _check_source(plan: Plan, name: str, root: Path, output: Path) -> None:
 
 
 def _source(plan: Plan, name: str, root: Path, output: Path) -> dict[str, Any]:
-    """What decides the prepared data and the labels; null for files that are gone, which only those who read them miss."""
+    """Return what determines the prepared data and the labels. Missing files are null."""
     options: dict[str, Any] = plan.prepared_with(next(iter(plan.rows)), name)
     made = plan.data[name].generated
     if made is not None:
@@ -216,7 +224,7 @@ def _source(plan: Plan, name: str, root: Path, output: Path) -> dict[str, Any]:
 
 
 def _state(path: Path, root: Path) -> list[list[str | int]] | None:
-    """Path, size and time of change of each file that a path names."""
+    """Return path, size and modification time of the files of a path, or None."""
     try:
         files = event_files(str(path))
     except InputError:
@@ -225,7 +233,7 @@ def _state(path: Path, root: Path) -> list[list[str | int]] | None:
 
 
 def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress) -> None:
-    """Sequences and aggregates of a data set, once; its events and labels too, where they are made."""
+    """Prepare sequences and aggregates of a data set once, after generating it if needed."""
     from seqmel.training.run import prepare
 
     folder = output / "prepared" / name
@@ -249,7 +257,7 @@ def _aggregates_file(output: Path, name: str, baseline: str) -> Path:
 
 
 def _files(plan: Plan, name: str, root: Path, output: Path) -> tuple[Path, Path]:
-    """The events and the labels of a data set."""
+    """Return the paths of the events and the labels of a data set."""
     return plan.data[name].files(root, output / "generated" / name)
 
 
@@ -274,7 +282,7 @@ def _in_process(plan: Path, root: Path, output: Path, cell: Cell, jobs: int) -> 
     began = time.monotonic()
     threads = str(max(1, thread_count() // jobs))
     words = [str(plan), str(root), str(output), cell.row, cell.data, str(cell.seed)]
-    read, write = os.pipe()  # its end tells the cell that this process is gone
+    read, write = os.pipe()  # tells the cell when this process has ended
     try:
         done = subprocess.run(
             [sys.executable, "-m", "seqmel.experiment.run", *words], env=os.environ | {"OMP_NUM_THREADS": threads},
@@ -308,9 +316,12 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
 def _scores_of_row(
     plan: Plan, cell: Cell, labels: list[pd.Series[Any]], output: Path, threads: int | None
 ) -> list[dict[str, Any]]:
-    """The scores of a row that is trained, for each target, with what the training cost."""
-    prepared, config = _prepared(plan, cell, output), plan.config(cell.row, cell.data, cell.seed)
-    aggregates, kept, scored = _aggregates(plan, cell, output), output / "predictions", plan.scored(cell.row)
+    """Return the scores of a trained row for each target, with the cost of training."""
+    prepared = _prepared(plan, cell, output)
+    config = plan.config(cell.row, cell.data, cell.seed)
+    aggregates = _aggregates(plan, cell, output)
+    kept = output / "predictions"
+    scored = plan.scored(cell.row)
     if scored == "trees" and not config.labelled:
         model = _trained(prepared, config)
         sets = with_both({cell.row: _vectors(prepared, model)}, aggregates)
@@ -332,7 +343,10 @@ def _scores_of_row(
 
 
 def _begins_from(scored: str, prepared: PreparedSequences, config: Config) -> Callable[[pd.Series[Any]], Model | None]:
-    """The model that fine-tuning begins from, by the labels that it may have seen: none, or one for all where it sees none."""
+    """Return the initial model of fine-tuning by the labels that it may use.
+
+    None is from scratch.
+    """
     if scored == "scratch":
         return lambda seen: None
     if config.labelled:
@@ -344,7 +358,7 @@ def _begins_from(scored: str, prepared: PreparedSequences, config: Config) -> Ca
 def _by_trees(
     plan: Plan, cell: Cell, y: pd.Series[Any], sets: dict[str, pd.DataFrame], kept: Path, threads: int | None
 ) -> dict[str, Any]:
-    """The scores of each set of features with all labels, and of LightGBM on them with shares of the labels."""
+    """Score each set of features with all labels, and LightGBM with fractions of the labels."""
     found: list[dict[str, Any]] = []
     about: dict[str, Any] = {}
     shares = [share for share in plan.label_fractions if share < 1]
@@ -364,14 +378,14 @@ def _by_trees(
 
 
 def _aggregates(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFrame]:
-    """The aggregates of the cell's clients, plain and with order; nothing where the plan wants none."""
+    """Return the aggregates of the cell's clients, or nothing if the plan has none."""
     baselines = BASELINES if plan.aggregates else ()
     files = {baseline: _aggregates_file(output, cell.data, baseline) for baseline in baselines}
     return {baseline: pd.read_parquet(file).iloc[: plan.clients] for baseline, file in files.items()}
 
 
 def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
-    """The sequences of a cell's clients."""
+    """Return the sequences of a cell's clients."""
     import torch
 
     prepared = open_prepared(output / "prepared" / cell.data)
@@ -382,7 +396,7 @@ def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
 
 
 def _trained(prepared: PreparedSequences, config: Config, seen: pd.Series[Any] | None = None) -> Model:
-    """A model trained on all events; where parts of its objective learn labels, on those that may be seen."""
+    """Train a model on all events, and on labels if parts of its objective need them."""
     from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
     from seqmel.training.fit import fit
 
@@ -397,11 +411,12 @@ def _trained(prepared: PreparedSequences, config: Config, seen: pd.Series[Any] |
 
 
 def _vectors(prepared: PreparedSequences, model: Model) -> pd.DataFrame:
-    """The vectors of all clients, by client id."""
+    """Return the vectors of all clients, indexed by client id."""
     from seqmel.core.device import resolve_device
     from seqmel.inference.embed import embed_sequences
 
-    sequences, device = prepared.sequences, resolve_device(model.config.device)
+    sequences = prepared.sequences
+    device = resolve_device(model.config.device)
     vectors = embed_sequences(model.encoder.to(device), sequences, model.config, device=device)
     names = [f"emb_{i:04d}" for i in range(vectors.shape[1])]
     ids = pd.Index(sequences.client_ids.to_pandas(), name=sequences.client)
@@ -410,7 +425,7 @@ def _vectors(prepared: PreparedSequences, model: Model) -> pd.DataFrame:
 
 
 def _end_with_parent() -> None:
-    """A cell whose experiment was killed ends too: run again, it would be at the same file beside the new one."""
+    """End this cell when its experiment is killed. A new run would write the same file."""
 
     def wait() -> None:
         os.read(0, 1)

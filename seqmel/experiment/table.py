@@ -1,4 +1,4 @@
-"""What an experiment found: long results for programs, a table with intervals for people."""
+"""Results of an experiment: a long table for programs, and a table with intervals for people."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["long_results", "markdown", "write_results"]
 
 
 def long_results(cells: Mapping[Cell, list[dict[str, Any]]]) -> pd.DataFrame:
-    """One line a data set, target, set of features, seed, fold and metric; `primary` marks the metric to look at first.
+    """Return one row per data set, target, set of features, seed, fold and metric.
 
-    `seconds` and `steps` of the optimiser are those of the training that the score rests on: null of aggregates, and where a
-    cell was run by a version that did not count.
+    `primary` marks the primary metric. `seconds` and `steps` are the cost of the training behind a
+    score. They are null for aggregates, and for cells of versions that did not record them.
     """
     lines = [
         {"data": cell.data, "target": scores["target"], "metric": row["metric"], "features": row["features"],
@@ -37,7 +37,7 @@ def long_results(cells: Mapping[Cell, list[dict[str, Any]]]) -> pd.DataFrame:
 
 
 def write_results(plan: Plan, cells: Mapping[Cell, list[dict[str, Any]]], output: Path) -> Path:
-    """Write results.parquet, table.md and table.png; gives the path of the table."""
+    """Write results.parquet, table.md and table.png. Return the path of table.md."""
     results = long_results(cells)
     with atomic_write(output / "results.parquet") as partial:
         results.to_parquet(partial, index=False)
@@ -49,8 +49,12 @@ def write_results(plan: Plan, cells: Mapping[Cell, list[dict[str, Any]]], output
 
 
 def markdown(plan: Plan, results: pd.DataFrame) -> str:
-    """A table a data set and target: rows as in the plan, mean and interval, the difference to the aggregates or else the first row, and figures
-    that others published. Then what the rows cost, and which are not on the budget of the others."""
+    """Return the tables of an experiment as Markdown.
+
+    There is one table per data set and target, with the rows of the plan: mean and interval, the
+    difference to the aggregates or the first row, and published results. Then follow the costs of
+    the rows, and rows with another budget.
+    """
     parts = [
         f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % interval over folds and seeds."
     ]
@@ -59,7 +63,7 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
         parts.append(f"Defaults are chosen on some sets and confirmed on others: {roles}.")
     if plan.published:
         parts.append(
-            "Published figures are of other data, or other runs, than ours: what can be compared is the order of rows."
+            "Published results are of other data or other runs than ours: only the order of rows can be compared."
         )
     for (data, target, metric), sets in grids(results).items():
         first = reference(sets) or next(iter(sets))
@@ -68,7 +72,7 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
         heads = [f"{data}: {target}", metric, f"minus {first}", *(f"published: {part.figures}" for part in published)]
         lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for name, grid in sets.items():
-            apart = grid - base  # of one seed against several, each is compared with the one
+            apart = grid - base  # broadcasts if only one of them has several seeds
             difference = "" if name == first else f"{apart.mean():+.3f} ± {half_width(apart):.3f}"
             theirs = [str(part.rows.get(name, "")) for part in published]
             cells = [name, f"{grid.mean():.3f} ± {half_width(grid):.3f}", difference, *theirs]
@@ -77,8 +81,8 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
     costs = cost_table(plan, results)
     if costs:
         parts.append(
-            "What one model of a row costs: seconds of training, and steps of the optimiser; of rows that learn labels,"
-            " those before and those of the fold. Medians over seeds, targets and folds."
+            "Cost of one model of a row: seconds of training, and steps of the optimiser. Rows that use labels include"
+            " pretraining and the training on the fold. Medians over seeds, targets and folds."
         )
         parts.append(costs)
     parts.append(budgets(plan))
@@ -86,7 +90,7 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
 
 
 def _seeds(plan: Plan) -> str:
-    """The seeds of the training in words, by data set where they differ."""
+    """Format the seeds of training, by data set if they differ."""
     words = {}
     for data in plan.data:
         seeds = plan.seeds_of(data)

@@ -1,4 +1,4 @@
-"""An ONNX graph in the making, and what every part of it needs to know of the clients' events."""
+"""A builder of ONNX graphs, and the indices of the clients' events."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ __all__ = ["Clients", "Graph"]
 
 
 class Graph:
-    """Nodes and constants in the making; values are known by name, those in between by one that begins with a slash."""
+    """Collects nodes and constants.
+
+    Values are referred to by name, intermediate ones start with "/".
+    """
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def op(self, kind: str, *inputs: str, out: str | None = None, count: int = 1, domain: str = "", **how: Any) -> str:
-        """Add a node; gives the name of its (first) output."""
+        """Add a node. Returns the name of its (first) output."""
         from onnx import helper
 
         names = [out or f"/v{len(self.nodes)}"] + [f"/v{len(self.nodes)}_{i}" for i in range(1, count)]
@@ -27,7 +30,7 @@ class Graph:
         return names[0]
 
     def const(self, value: npt.ArrayLike, dtype: type[np.generic] | None = None) -> str:
-        """A constant tensor."""
+        """Add a constant tensor."""
         from onnx import numpy_helper
 
         name = f"/c{len(self.constants)}"
@@ -35,6 +38,7 @@ class Graph:
         return name
 
     def weight(self, tensor: Tensor) -> str:
+        """Add a constant from a tensor in float32."""
         return self.const(tensor.detach().cpu().float().numpy())
 
     def cast(self, value: str, dtype: type[np.generic]) -> str:
@@ -51,29 +55,33 @@ class Graph:
 
 
 class Clients:
-    """Where the events of the B clients lie; all by name.
+    """Indices of the E events of B clients, all by name.
 
     Attributes:
-        lengths, begins: (B,) int64, events a client and its first one.
-        last: (B,) its last event, the one before the first where it has none.
-        which: (E,) which client an event is of.
-        place: (E,) its place among the client's events.
-        clients, events: (1,) B and E.
+        lengths: (B,) int64, number of events per client.
+        begins: (B,) int64, the first event of each client.
+        last: (B,) the last event of each client, or the event before `begins` if it has none.
+        which: (E,) the client of each event.
+        place: (E,) the position of each event within its client.
+        clients: (1,) B.
+        events: (1,) E.
     """
 
     def __init__(self, graph: Graph, time: str) -> None:
-        g, one = graph, graph.const([1], np.int64)
+        g = graph
+        one = graph.const([1], np.int64)
         self.begins = g.op("Slice", "offsets", g.const([0], np.int64), g.const([-1], np.int64))
         ends = g.op("Slice", "offsets", one, g.const([2**62], np.int64))
         self.lengths = g.op("Sub", ends, self.begins)
-        self.clients, self.events = g.op("Shape", self.lengths), g.op("Shape", time)
+        self.clients = g.op("Shape", self.lengths)
+        self.events = g.op("Shape", time)
         self.which = self._which(g)
         row = g.op("Range", g.const(0, np.int64), g.op("Squeeze", self.events), g.const(1, np.int64))
         self.place = g.op("Sub", row, g.op("Gather", self.begins, self.which))
         self.last = g.op("Sub", ends, one)
 
     def _which(self, g: Graph) -> str:
-        """One is added where each but the first client begins."""
+        """Count the begins of later clients up to each event."""
         inner = g.op("Slice", "offsets", g.const([1], np.int64), g.const([-1], np.int64))
         size = g.op("Add", self.events, g.const([1], np.int64))
         zeros = g.op("Expand", g.const([0], np.int64), size)

@@ -1,17 +1,18 @@
-"""A model as one ONNX file: raw values of events go in, vectors come out; vocabulary and scales are part of the graph.
+"""Export of a model as one ONNX file: from original values of events to vectors, vocabulary included.
 
-Inputs, for the E events of B clients, each client's events together and in order of time:
+Inputs, for the E events of B clients, client by client in the order of time:
 
-    <categorical column>   (E,) string    the value as text, whole numbers without a decimal point; "" is null
+    <categorical column>   (E,) string    the value as text, integers without a decimal point; "" is null
     <numeric column>       (E,) double    NaN is null
-    <time column>          (E,) int64     microseconds since 1970 (UTC), or the unit's number times its microseconds
-    offsets                (B + 1,) int64 client b is events offsets[b] : offsets[b + 1]
+    <time column>          (E,) int64     microseconds since 1970 (UTC), or the number times its unit in microseconds
+    offsets                (B + 1,) int64 client b has the events offsets[b] : offsets[b + 1]
 
-Outputs: embedding (B, D) float; and of a fine-tuned model for each target, under its name, (B, classes) float probabilities, or (B,)
-float for a quantity. The metadata of the file say which columns the inputs are, which classes the probabilities have, which version
-of seqmel wrote it and the fingerprint of the model. A column or target that is named like another input or output has `_` behind
-its name. The graph is written out node by node rather than traced, so that what it computes can be
-read here beside the module that it mirrors; a test holds the two together. Encoders none, gru and lstm.
+Outputs: embedding (B, D) float. A fine-tuned model has one more output per target, under its name:
+(B, classes) float probabilities, or (B,) float for a quantity. The metadata of the file give the columns
+of the inputs, the classes of the probabilities, the version of seqmel and the fingerprint of the model.
+A column or target with the name of another input or output gets a `_` after its name. The graph is
+written node by node rather than traced, so that it can be read beside the module that it mirrors. A test
+compares the two. Encoders none, gru and lstm can be exported.
 """
 
 from __future__ import annotations
@@ -54,13 +55,15 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
     """Write the model as an ONNX file.
 
     Args:
-        model: a model folder or a `Model`, with encoder none, gru or lstm, and without "attention" among its poolings.
-        output: the file to write.
-        overwrite: replace what is there.
+        model: A model folder or a `Model`, with encoder none, gru or lstm, and without attention
+            pooling.
+        output: The file to write.
+        overwrite: Replace existing output.
 
     Raises:
-        ModelError: an encoder or pooling that has no counterpart here, or the package onnx is not installed.
-        OutputError: the output exists or cannot be written.
+        ModelError: The encoder or a pooling cannot be exported, or the package onnx is not
+            installed.
+        OutputError: The output exists or cannot be written.
 
     Examples:
         >>> import seqmel
@@ -68,7 +71,8 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
         >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
         >>> seqmel.export_onnx(model, "model.onnx")
     """
-    model, output = as_model(model), Path(output)
+    model = as_model(model)
+    output = Path(output)
     check_output(output, overwrite=overwrite, folder=False)
     content = build(model).SerializeToString()
     with atomic_write(output) as partial:
@@ -77,7 +81,7 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
 
 @with_own_defaults
 def build(model: Model) -> onnx.ModelProto:
-    """The graph, checked."""
+    """Build and check the graph."""
     try:
         import onnx
         from onnx import TensorProto, helper
@@ -88,7 +92,9 @@ def build(model: Model) -> onnx.ModelProto:
         raise ModelError("An ONNX file holds models with encoder none, gru or lstm; this one has a transformer.")
     if "attention" in model.encoder.pooling.names:
         raise ModelError("An ONNX file holds all poolings but attention, which this model has.")
-    graph, schema, size = Graph(), model.schema, model.encoder.output_size
+    graph = Graph()
+    schema = model.schema
+    size = model.encoder.output_size
     named = _names((schema.time, *schema.features, *(f"target {target.name}" for target in model.targets)))
     graph.op("Identity", _Export(model, graph, named).embedding(), out="embedding")
     inputs = [helper.make_tensor_value_info(named[schema.time], TensorProto.INT64, ["events"])]
@@ -126,11 +132,11 @@ def build(model: Model) -> onnx.ModelProto:
 
 
 def _names(wanted: Sequence[str]) -> dict[str, str]:
-    """Column, or "target" and the target -> the name of its input or output: its own, unless another one has it."""
+    """Return unique names of inputs and outputs: column, or "target" and the target -> name."""
     found: dict[str, str] = {}
     for key in wanted:
         name = key.removeprefix("target ")
-        name = f"_{name}" if name.startswith("/") else name  # as the values in between do
+        name = f"_{name}" if name.startswith("/") else name  # intermediate values start with "/"
         while name in ("offsets", "embedding", *found.values()):
             name += "_"
         found[key] = name
@@ -138,7 +144,7 @@ def _names(wanted: Sequence[str]) -> dict[str, str]:
 
 
 def _heads(g: Graph, model: Model) -> list[str]:
-    """What `Target` makes of the outputs of the heads: (B, classes) probabilities of each target, or (B,) its quantity."""
+    """Build the outputs of `Target`: (B, classes) probabilities or (B,) quantities."""
     if model.heads is None:
         return []
     heads = model.heads
@@ -149,7 +155,9 @@ def _heads(g: Graph, model: Model) -> list[str]:
         g.const(-CLIP_OF_HEADS, np.float32),
         g.const(CLIP_OF_HEADS, np.float32),
     )
-    out, begin, found = g.linear(inputs, heads.linear), 0, []
+    out = g.linear(inputs, heads.linear)
+    begin = 0
+    found: list[str] = []
     for target in model.targets:
         bounds = (g.const([begin], np.int64), g.const([begin + target.size], np.int64), g.const([1], np.int64))
         part = g.op("Slice", out, *bounds)
@@ -163,7 +171,7 @@ def _heads(g: Graph, model: Model) -> list[str]:
 
 
 class _Export:
-    """The encoder, in the order of `SequenceEncoder.embed`."""
+    """Builds the encoder in the order of `SequenceEncoder.embed`."""
 
     def __init__(self, model: Model, graph: Graph, named: Mapping[str, str]) -> None:
         self.model = model
@@ -196,7 +204,7 @@ class _Export:
         return vectors if encoder.end_us is None else g.op("Concat", vectors, self._profile(encoder.end_us), axis=1)
 
     def _profile(self, end_us: int) -> str:
-        """(B, 3), as `seqmel.nn.profile` has it, looked at from the end of the training."""
+        """Build `seqmel.nn.profile`, as of the end of training: (B, 3)."""
         g = self.g
         some = g.op("Greater", self.of.lengths, g.const(0, np.int64))
         padded = g.op("Concat", self.time, g.const([0], np.int64), axis=0)
@@ -211,7 +219,7 @@ class _Export:
         return g.op("Concat", *(g.unsqueeze(part, 1) for part in parts), axis=1)
 
     def _features(self) -> str:
-        """(E, H) weighted sums of rows of the table."""
+        """Build the weighted sums of rows of the table: (E, H)."""
         g, events = self.g, self.model.encoder.events
         codes = self.codes
         table = g.weight(events.table)
@@ -233,7 +241,7 @@ class _Export:
         )  # fmt: skip
 
     def _curve(self, name: str, table: str, code: str | None) -> list[str]:
-        """A number between the rows of the knots left and right of it; the last row of its curve where it is missing."""
+        """Interpolate a number between the rows of its knots. A missing number has the last row."""
         g, events = self.g, self.model.encoder.events
         knots = events.knots.numpy()
         missing, number = g.op("IsNaN", self.named[name]), self.numbers[name]
@@ -260,7 +268,7 @@ class _Export:
         )
 
     def _scaled(self, name: str, scales: NumericScales, code: str | None, missing: str) -> str:
-        """(E,) float on the robust scale; zero where missing."""
+        """Build (E,) float on the robust scale, zero if missing."""
         g = self.g
         size = len(scales.within) if code is not None else 1
         each = [scales.of_code(i) for i in range(size)] if code is not None else [scales.overall]
@@ -274,14 +282,14 @@ class _Export:
         return g.op("Where", missing, g.const(0.0, np.float32), g.cast(clipped, np.float32))
 
     def _of_code(self, scales: list[NumericScale], field: str, code: str | None) -> str:
-        """(E,) or a scalar: that field of each event's scale; NaN for a log_unit that is None."""
+        """Build (E,) or a scalar: a field of each event's scale, NaN for a missing log unit."""
         values = [math.nan if getattr(s, field) is None else getattr(s, field) for s in scales]
         if code is None:
             return self.g.const(values[0], np.float64)
         return self.g.op("Gather", self.g.const(values, np.float64), code)
 
     def _gaps(self) -> tuple[str, str]:
-        """(E,) float each: the scaled gap before each event, and 1 where there is none."""
+        """Build (E,) float: the scaled gap before each event, and 1 if it is zero."""
         g, scale = self.g, self.model.encoder.events.time.scale
         before = g.op(
             "Gather", self.time, g.op("Max", g.op("Sub", self._rows(), g.const(1, np.int64)), g.const(0, np.int64))
@@ -296,7 +304,7 @@ class _Export:
         return g.op("Clip", scaled, g.const(-5.0, np.float32), g.const(5.0, np.float32)), same_time
 
     def _time_features(self) -> str:
-        """(E, T), as `TimeFeatures` has them."""
+        """Build `TimeFeatures`: (E, T)."""
         g, features = self.g, self.model.encoder.events.time
         parts = [self.gap, self.same_time]
         for period, harmonics in features.cycles_us:
@@ -322,7 +330,7 @@ class _Export:
         return value
 
     def _recurrent(self, events: str, recurrent: Recurrent) -> str:
-        """(E, H): ONNX's own GRU and LSTM, over sequences side by side and padded, with their lengths."""
+        """Build ONNX's GRU or LSTM over padded sequences with lengths: (E, H)."""
         g, size = self.g, recurrent.output_size
         longest = g.op("ReduceMax", g.op("Concat", self.of.lengths, g.const([1], np.int64), axis=0), keepdims=1)
         where = g.op("Concat", g.unsqueeze(self.of.place, 1), g.unsqueeze(self.of.which, 1), axis=1)
@@ -332,9 +340,8 @@ class _Export:
             width = g.const([w_in.shape[1]], np.int64)
             shape = g.op("Concat", longest, self.of.clients, width, axis=0)
             padded = g.op("ScatterND", g.op("Expand", g.const(0.0, np.float32), shape), where, events)
-            order = (
-                [1, 0, 2] if recurrent.kind == "gru" else [0, 3, 1, 2]
-            )  # torch: r z n, i f g o; ONNX: z r n, i o f c
+            # Gates of torch: r z n, and i f g o. Gates of ONNX: z r n, and i o f c.
+            order = [1, 0, 2] if recurrent.kind == "gru" else [0, 3, 1, 2]
             w, u, bi, bs = (_reordered(t, order, size) for t in (w_in, w_state, b_in, b_state))
             weights = [g.const(w[None]), g.const(u[None]), g.const(np.concatenate([bi, bs])[None])]
             how: dict[str, Any] = {"linear_before_reset": 1} if recurrent.kind == "gru" else {}
@@ -344,6 +351,6 @@ class _Export:
 
 
 def _reordered(weights: Tensor, order: list[int], size: int) -> npt.NDArray[np.float32]:
-    """The blocks of the gates in another order."""
+    """Reorder the blocks of the gates."""
     blocks = torch.split(weights.detach().cpu().float(), size)
     return np.concatenate([blocks[i].numpy() for i in order])

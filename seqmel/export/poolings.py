@@ -13,14 +13,15 @@ __all__ = ["pooled"]
 
 
 def pooled(g: Graph, of: Clients, pooling: Pooling, states: str, size: int, codes: dict[str, str]) -> list[str]:
-    """(B, ...) each, in the order of the pooling's names.
+    """Build poolings, (B, ...) each, in the order of their names.
 
     Args:
-        g: the graph, to which nodes are added.
-        of: whose events they are.
-        pooling: which poolings.
-        states: (E, size), by name.
-        codes: category -> (E,) int64, by name.
+        g: The graph that nodes are added to.
+        of: The indices of the events.
+        pooling: The poolings.
+        states: The name of (E, size) states.
+        size: Width of the states.
+        codes: Category -> the name of (E,) int64 codes.
     """
     width = g.const([size], np.int64)
     shape = g.op("Concat", of.clients, width, axis=0)
@@ -66,7 +67,10 @@ def pooled(g: Graph, of: Clients, pooling: Pooling, states: str, size: int, code
 
 
 def _by_category(g: Graph, of: Clients, pooling: ByCategory | None, states: str, codes: dict[str, str]) -> str:
-    """(B, slots * (size + 1)), as `seqmel.nn.by_category` has it: sums and counts, added at the place of client and kind."""
+    """Build `seqmel.nn.by_category`.
+
+    Sums and counts by client and category, (B, slots * (size + 1)).
+    """
     assert pooling is not None
     slots, width = (g.const(n, np.int64) for n in (pooling.slots, pooling.size + 1))
     code = codes[pooling.column]
@@ -74,11 +78,12 @@ def _by_category(g: Graph, of: Clients, pooling: ByCategory | None, states: str,
     place = g.unsqueeze(g.op("Add", g.op("Mul", of.which, slots), kind), 1)
     inner = g.linear(states, pooling.inner)
     one = g.op("Expand", g.const(1.0, np.float32), g.op("Concat", of.events, g.const([1], np.int64), axis=0))
-    told = g.op("Concat", inner, one, axis=1)
+    inner_and_one = g.op("Concat", inner, one, axis=1)
     rows = g.op("Mul", of.clients, g.op("Reshape", slots, g.const([1], np.int64)))
     shape = g.op("Concat", rows, g.op("Reshape", width, g.const([1], np.int64)), axis=0)
-    zeros, index = g.op("Expand", g.const(0.0, np.float32), shape), g.op("Expand", place, g.op("Shape", told))
-    sums = g.op("ScatterElements", zeros, index, told, axis=0, reduction="add")
+    zeros = g.op("Expand", g.const(0.0, np.float32), shape)
+    index = g.op("Expand", place, g.op("Shape", inner_and_one))
+    sums = g.op("ScatterElements", zeros, index, inner_and_one, axis=0, reduction="add")
     parts = g.op("Reshape", sums, g.const([-1, pooling.slots, pooling.size + 1], np.int64))
     total, count = (
         g.op("Slice", parts, g.const([begin], np.int64), g.const([end], np.int64), g.const([2], np.int64))

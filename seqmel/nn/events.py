@@ -57,8 +57,7 @@ def scaled_gaps(seconds: Tensor, scale: TimeScale) -> Tensor:
 
 
 class TimeFeatures(nn.Module):
-    """Features of the time of an event: cycles as sine and cosine, and the gap to the previous
-    event.
+    """Features of the time of an event: cycles, and the gap before it.
 
     Cycles are used as far as the data shows them: the time of day unless all times are whole days,
     the day of the week from two weeks of data on, the day of the month from two months, the day of

@@ -17,8 +17,9 @@ __all__ = ["CPC"]
 
 
 class CPC(nn.Module):
-    """Contrastive predictive coding (van den Oord, Li, Vinyals, arXiv 1807.03748, equations 3 and
-    4).
+    """Contrastive predictive coding (van den Oord, Li, Vinyals, arXiv 1807.03748).
+
+    Source: equations 3 and 4.
 
     With c_t the state after event t of a view, z_j the embeddings of single events, a linear map
     W_k for each step, and f_k(c, z) = cos(W_k c, V z) / T,

@@ -14,8 +14,9 @@ __all__ = ["SequenceOrder"]
 
 
 class SequenceOrder(nn.Module):
-    """Sentence-order prediction on event sequences (Lan et al., ALBERT, arXiv 1909.11942, section
-    3.1).
+    """Sentence-order prediction on event sequences (ALBERT, arXiv 1909.11942).
+
+    Source: Lan et al., ICLR 2020, section 3.1.
 
     With a and b the vectors of the first and the second half, each encoded alone, and g a small
     network on both side by side,

@@ -14,8 +14,9 @@ __all__ = ["SupervisedContrastive"]
 
 
 class SupervisedContrastive(LabelledPart):
-    """Pulls views of one class together (Khosla et al., NeurIPS 2020, arXiv 2004.11362, equation
-    2).
+    """Pulls views of one class together (Khosla et al., arXiv 2004.11362).
+
+    Source: NeurIPS 2020, equation 2.
 
     With s the cosine similarity of projected vectors divided by the temperature, and P(i) the other
     labelled views of the class of view i, including those of its own client,

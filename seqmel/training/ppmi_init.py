@@ -116,8 +116,7 @@ def ppmi(counts: Any) -> Any:
 
 
 def factorise(matrix: Any, max_size: int) -> npt.NDArray[np.float64]:
-    """Return U S^(1/2) of the singular value decomposition: (codes, at most `max_size`), largest
-    first.
+    """Return U S^(1/2) of the singular value decomposition, largest first.
 
     It is deterministic.
     """

@@ -1,5 +1,4 @@
-"""Prepared sequences: a folder with encoded sequences, and the schema and vocabulary of the
-encoding.
+"""Prepared sequences: encoded sequences with their schema and vocabulary.
 
 prepared.json      format, version of seqmel, numbers of clients and events
 schema.json        role of each column

@@ -1,5 +1,6 @@
-"""Read CSV files into the view or table `raw`. The type of a column is inferred from all its
-values.
+"""Read CSV files into the view or table `raw`.
+
+The type of a column is inferred from all its values.
 
 DuckDB also guesses date formats, for each file by itself: 04/12/2023 becomes 4 December, and
 04/12/23 becomes 23 December 2004. So dates are read as text here. A column of ISO 8601 text only
@@ -118,8 +119,7 @@ def _typed(name: str, kind: str) -> str:
 def read_as_text(
     connection: duckdb.DuckDBPyConnection, files: Sequence[str], texts: Mapping[str, str], table: str
 ) -> dict[str, str] | None:
-    """Read CSV files as text into a new table, and infer the types of its columns if they are
-    clear.
+    """Read CSV files as text into a new table, and infer clear types.
 
     DuckDB's own inference over all rows takes ten times as long as reading. It is only needed if
     values may or may not be numbers, or may be quoted in an unusual way.
@@ -256,8 +256,7 @@ _TYPE = f"CASE WHEN {_BOOLEAN} THEN 'BOOLEAN' WHEN {_CLOCK} THEN 'TIME' WHEN {_M
 def _types(
     connection: duckdb.DuckDBPyConnection, rows: str, texts: Mapping[str, str], names: Sequence[str] | None = None
 ) -> dict[str, str]:
-    """Infer the types of columns of text: ISO 8601, booleans, numbers with markers of missing
-    values.
+    """Infer the types of columns of text: ISO 8601, booleans, and numbers.
 
     The types in `texts` are inferred too. What the first rows rule out is not tested on the others.
 

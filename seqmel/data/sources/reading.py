@@ -122,8 +122,7 @@ def open_unread(
     categories: Categories | None = None,
     memory_limit: str | None = None,
 ) -> EventSource:
-    """Open events like `open_events` without reading them: CSV files stay files, lists are not
-    compared.
+    """Open events without reading them: CSV files stay files.
 
     For events that are read elsewhere in parts (`seqmel.data.sources.parts`).
     """
@@ -453,8 +452,9 @@ def _folder_keys(file: str) -> set[str]:
 
 
 def partitioned(path: str, files: list[str]) -> bool:
-    """Return whether folders `key=value` add columns. A column of the files themselves has
-    precedence.
+    """Return whether folders `key=value` add columns.
+
+    A column of the files themselves has precedence.
 
     Raises:
         SchemaError: The files have some of the keys as columns and lack others.

@@ -16,8 +16,7 @@ __all__ = ["CalendarWindows"]
 
 @dataclass(frozen=True, kw_only=True)
 class CalendarWindows(ViewSampler):
-    """K different days, weeks (from Monday) or months of each client, among those with events, in
-    UTC.
+    """K different days, weeks (from Monday) or months of each client, in UTC.
 
     Windows with too few events (see `ViewSampler`) are drawn only if a client would have fewer than
     two views otherwise. A window with more than max_length events is truncated to its first ones. A

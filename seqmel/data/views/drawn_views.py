@@ -14,8 +14,9 @@ __all__ = ["DAY_US", "Views", "distinct", "random_rank", "segment_positions", "s
 
 @dataclass(frozen=True)
 class Views:
-    """S views. View s has `lengths[s]` events of client `clients[s]`, from its event `starts[s]`
-    on.
+    """S views.
+
+    View s has `lengths[s]` events of client `clients[s]`, from its event `starts[s]` on.
 
     Attributes:
         clients: (S,) int64.

@@ -19,8 +19,9 @@ def drop_events(views: Views, *, probability: float, generator: torch.Generator)
 def drop_days(
     views: Views, clients: Tensor, lengths: Tensor, times: Tensor, *, probability: float, generator: torch.Generator
 ) -> Views:
-    """Drop each day (UTC) of a view with all its events with probability `probability`. One day
-    stays.
+    """Drop each day (UTC) of a view with all its events with probability `probability`.
+
+    One day stays.
 
     Args:
         views: The views, in the order of time.

@@ -15,8 +15,7 @@ __all__ = ["RandomDisjointSamples"]
 
 @dataclass(frozen=True, kw_only=True)
 class RandomDisjointSamples(ViewSampler):
-    """The events of each client, split at random into K disjoint subsets of equal size, in their
-    order.
+    """The events of each client, split at random into K disjoint subsets.
 
     A client with fewer than K * min_length events is split into fewer subsets, but at least two. A
     subset with more than max_length events is reduced to so many at random.

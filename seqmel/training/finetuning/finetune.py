@@ -50,8 +50,7 @@ def finetune(
     overwrite: bool = False,
     progress: Reporting = None,
 ) -> Path:
-    """Train heads for targets on top of a model, or from scratch, and write the folder of the new
-    model.
+    """Train heads for targets on top of a model, or from scratch.
 
     Args:
         model: A folder or a `Model` that gives encoder, schema and vocabulary. It is not modified.

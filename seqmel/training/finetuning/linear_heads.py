@@ -1,5 +1,4 @@
-"""Heads fitted exactly to the vectors of a frozen encoder: logistic regression and ridge
-regression.
+"""Heads fitted exactly to the vectors of a frozen encoder.
 
 Fine-tuning starts from these heads. Gradients of random heads would distort the encoder's features
 (linear probing, then fine-tuning: Kumar et al., ICLR 2022, arXiv 2202.10054). The regularisation
