@@ -28,8 +28,9 @@ _asked: int | None = None
 def usable_cores() -> int:
     """The cores that this process may run on: its affinity, within what its control groups grant; at least 1.
 
-    >>> usable_cores() >= 1
-    True
+    Examples:
+        >>> usable_cores() >= 1
+        True
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, _granted(_CGROUPS)))
@@ -75,10 +76,11 @@ def solver_threads(numbers: int) -> Iterator[None]:
 
     In smaller ones the threads mostly wait for each other, and beside other work they do so for minutes.
 
-    >>> import numpy as np
-    >>> with solver_threads(4):
-    ...     float(np.linalg.solve(np.eye(2), np.ones(2)).sum())
-    2.0
+    Examples:
+        >>> import numpy as np
+        >>> with solver_threads(4):
+        ...     float(np.linalg.solve(np.eye(2), np.ones(2)).sum())
+        2.0
     """
     from threadpoolctl import threadpool_limits
 

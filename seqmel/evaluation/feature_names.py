@@ -29,8 +29,9 @@ def name_part(text: str, otherwise: str) -> str:
 def feature_name(*parts: str) -> str:
     """The parts that are not empty with underscores between, at most 63 characters, a letter first.
 
-    >>> feature_name("amount_sum", "mcc_5411")
-    'amount_sum_mcc_5411'
+    Examples:
+        >>> feature_name("amount_sum", "mcc_5411")
+        'amount_sum_mcc_5411'
     """
     name = "_".join(part for part in parts if part)
     return (name if name[0].isalpha() else f"f_{name}")[:_LONGEST]
@@ -39,8 +40,9 @@ def feature_name(*parts: str) -> str:
 def unique_names(names: Iterable[str]) -> list[str]:
     """Number the names that come again; SQL does not tell capitals from small letters, so neither does this.
 
-    >>> unique_names(["fast_food", "Fast_food", "fast_food_2"])
-    ['fast_food', 'Fast_food_2', 'fast_food_2_2']
+    Examples:
+        >>> unique_names(["fast_food", "Fast_food", "fast_food_2"])
+        ['fast_food', 'Fast_food_2', 'fast_food_2_2']
     """
     seen: dict[str, str] = {}
     for name in names:

@@ -128,13 +128,14 @@ def regression_metrics(y: Floats, predicted: Floats) -> dict[str, float]:
 def top_recall(y: npt.NDArray[np.intp], score: Floats, top: float) -> float:
     """Which part of the second class is among the clients with the highest scores.
 
-    >>> top_recall(np.array([1, 0, 0, 1]), np.array([0.9, 0.8, 0.2, 0.1]), top=0.5)
-    0.5
-
     Args:
         y: (clients,) codes 0 and 1, with at least one 1.
         score: (clients,); of clients with the same score at the edge an equal part of each counts.
         top: the part of all clients that is looked at; at least one client.
+
+    Examples:
+        >>> top_recall(np.array([1, 0, 0, 1]), np.array([0.9, 0.8, 0.2, 0.1]), top=0.5)
+        0.5
     """
     count = _count_at(top, len(y))
     edge = np.partition(score, len(score) - count)[len(score) - count]
