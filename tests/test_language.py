@@ -11,9 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 CLEAN = [
     "CONTRIBUTING.md",
-    "seqmel/cli/arguments.py",
-    "seqmel/cli/commands",
-    "seqmel/cli/renamed_flags.py",
+    "seqmel/cli",
     "seqmel/config",
     "seqmel/core/renames.py",
     "seqmel/core/units.py",

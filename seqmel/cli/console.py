@@ -1,4 +1,4 @@
-"""What is printed gets through to any console: marks that its encoding lacks have a plain form, and a closed one ends nothing."""
+"""Output for any console: characters that its encoding lacks are replaced, a closed stream is no error."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PLAIN = {
     "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u2022": "*", "\u2265": ">=", "\u2264": "<=", "\u2248": "~", "\u221e": "inf",
     "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " ", "\u202f": " ",
 }  # fmt: skip
-"""Marks that seqmel or rich prints -> the same in ASCII; lines of tables are told by their Unicode names."""
+"""Characters that seqmel or rich prints -> ASCII; lines of tables are recognised by their Unicode names."""
 
 
 def tolerate_any_console() -> None:
-    """Have both streams write a plain form of what their encoding lacks, instead of ending the program."""
+    """Let both streams replace characters that their encoding lacks instead of raising."""
     codecs.register_error("seqmel.plain", _plainly)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -29,7 +29,7 @@ def tolerate_any_console() -> None:
 
 
 def say(line: str) -> None:
-    """A last line on standard error; nothing where that is closed or full."""
+    """Print a last line on standard error; do nothing if it is closed or full."""
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:
@@ -43,7 +43,7 @@ def silence(stream: TextIO) -> None:
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:
-    """An error handler of codecs: the plain form of each mark, and all else as Python escapes it."""
+    """Error handler for codecs: the ASCII form of each character, or a Python escape."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_plain, error.object[error.start : error.end])), error.end

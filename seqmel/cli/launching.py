@@ -1,4 +1,4 @@
-"""The same command again in several processes of this host, as `torchrun` would start it; fails as the first of them fails."""
+"""Run the command in several processes on this host, as `torchrun` does; if one fails, all end with its exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GRACE_SECONDS = 10.0  # for the others to say what went wrong, once one has fai
 
 
 def launch_others(devices: int | None) -> None:
-    """Where several devices are asked for and this is no process of several yet: run this very command in each, and end as they do."""
+    """If several devices are asked for, and no launcher has started this process, run the command once per device and exit."""
     from seqmel.core.distributed import is_launched
 
     if (devices or 1) > 1 and not is_launched():
@@ -29,12 +29,12 @@ def launch_others(devices: int | None) -> None:
 
 
 def first_process() -> bool:
-    """Whether this process is the one that talks and logs: the only one, or the first of several."""
+    """Whether this process prints and logs: rank 0, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def launch(count: int, arguments: Sequence[str]) -> int:
-    """Run `seqmel` with these arguments `count` times, each told its rank; returns the exit code.
+    """Run `seqmel` with these arguments `count` times, one per rank; return the exit code.
 
     What the first prints is shown. Of the others only what was said by one that failed while the first had nothing to say.
     """
@@ -72,7 +72,7 @@ def _free_port() -> int:
 
 
 def _ended(processes: list[subprocess.Popen[bytes]]) -> list[int | None]:
-    """The exit codes; None of a process that had to be ended since another one failed."""
+    """Return the exit codes; None for a process that was ended because another one failed."""
     while any(p.poll() is None for p in processes) and not any(p.returncode for p in processes):
         time.sleep(0.05)
     until = time.monotonic() + _GRACE_SECONDS

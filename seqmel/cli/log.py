@@ -1,4 +1,4 @@
-"""A run's log: one JSON object a line, for machines that look after runs.
+"""The log of a run: one JSON object per line, for monitoring.
 
 {"time": ..., "event": "started", "command": "train", "options": {...}, "seqmel": ..., "process": ...}
 {"time": ..., "event": "said" | "task" | "epoch", ...}
@@ -28,7 +28,7 @@ __all__ = ["RunLog", "logged"]
 
 
 class RunLog:
-    """A progress that also writes what it is told to a file."""
+    """A `Progress` that also appends every report to a file."""
 
     def __init__(self, path: Path, shown: Progress) -> None:
         self.path = path
@@ -36,13 +36,13 @@ class RunLog:
         self.counts: dict[str, Any] = {}
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Show and record a line."""
         self.shown.say(line)
         self.record("said", {"line": line})
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
-        """A piece of work; it is written when it is done."""
+        """Show a task; record it when it is done."""
         began = time.monotonic()
         with self.shown.task(name, total, unit, quiet=quiet) as task:
             counted = _Counted(task)
@@ -50,7 +50,7 @@ class RunLog:
         self.record("task", {"name": name, "done": counted.done, "unit": unit, "seconds": _seconds(began)})
 
     def record(self, event: str, figures: Mapping[str, Any]) -> None:
-        """Append an event; what is "counted" is kept for the end."""
+        """Append an event; counts are kept for the last line."""
         if event == "counted":
             self.counts |= figures
             return
@@ -78,7 +78,7 @@ class _Counted:
 
 @contextlib.contextmanager
 def logged(path: Path | None, command: str, options: Mapping[str, Any]) -> Iterator[Progress]:
-    """The progress of a command, which also writes a log where a file is named.
+    """Return the progress of a command; it also writes a log if a file is named.
 
     Args:
         path: the log, which is appended to.
@@ -120,7 +120,7 @@ def _seconds(began: float) -> float:
 
 
 def _peak_memory_mb() -> float | None:
-    """The most memory that this process held; None where the system does not say."""
+    """Peak memory of this process; None if the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -130,7 +130,7 @@ def _peak_memory_mb() -> float | None:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: a number that is not finite is null, what it does not know is text."""
+    """Return a value for JSON: null for non-finite numbers, text for unknown types."""
     if isinstance(value, Mapping):
         return {str(name): _plain(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

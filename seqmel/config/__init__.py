@@ -15,5 +15,5 @@ __all__ = ["LABELLED", "Config", "as_config", "config_with", "last_said", "metho
 
 
 def methods() -> dict[str, dict[str, str]]:
-    """Section of the config -> name of each method it can be -> a line on it; see `methods_of`."""
+    """Return section -> method -> a line about it; see `methods_of`."""
     return methods_of(Config)

@@ -1,4 +1,4 @@
-"""The options of a training together, and what of them does not go together."""
+"""All options of a training run, and the checks across sections."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Config(Options):
         return self
 
     def _objectives_fit(self, parts: Iterable[str]) -> None:
-        """A part of the objective that could not be learnt by this encoder is refused."""
+        """Raise if the encoder cannot train a part of the objective."""
         looks_back = self.recurrent or getattr(self.encoder, "causal", False)
         for part in parts:
             if part in ("next_event", "cpc") and not looks_back:
@@ -159,13 +159,13 @@ class Config(Options):
                 raise ValueError(f"the objective {part} needs an encoder: gru, lstm or transformer; found none")
 
     def _views_fit(self, parts: Iterable[str]) -> None:
-        """A part of the objective that asks for the order of events has views in their order."""
+        """Raise if views are shuffled and a part of the objective needs the order of events."""
         for part in parts:
             if part in ("cpc", "next_event", "sequence_order", "next_sequence") and self.views.shuffle:
                 raise ValueError(f"the objective {part} asks for the order of events; set views.shuffle to false")
 
     def _states_learn(self, parts: Sequence[str]) -> None:
-        """States that are pooled by themselves are trained by some part of the objective."""
+        """Raise if states are pooled separately and no part of the objective trains them."""
         if self.state_pooling and self.embedding_dim is None and _FROM_STATES.isdisjoint(parts):
             raise ValueError(
                 f"encoder.pooling needs a part of the objective that predicts from states: {', '.join(sorted(_FROM_STATES))};"
@@ -205,12 +205,12 @@ class Config(Options):
 
     @property
     def state_pooling(self) -> tuple[str, ...]:
-        """How the states of a GRU or LSTM are pooled by themselves; nothing where they are pooled beside the events."""
+        """The separate pooling of the states of a GRU or LSTM; empty if they are pooled with the events."""
         return (self.encoder.pooling or ()) if isinstance(self.encoder, RecurrentOptions) else ()
 
     @property
     def events_at_a_time(self) -> int:
-        """How many events are embedded at a time: four times `batch_events` with a GRU or LSTM of 256 or less, twice with one of 512."""
+        """Events per batch when embedding: 4 times `batch_events` for a GRU or LSTM up to width 256, twice up to 512."""
         most = self.embedding.batch_events
         if isinstance(self.encoder, RecurrentOptions):
             return most * max(1, min(4, _SIDE_BY_SIDE // self.encoder.hidden_size))
@@ -230,12 +230,12 @@ class Config(Options):
 
     @property
     def compares(self) -> bool:
-        """Whether a part of the objective compares clients by `loss` and `miner`; without one these do nothing."""
+        """Whether a part of the objective uses `loss` and `miner`."""
         return any(isinstance(part, CoLESOptions) for part in self.objective)
 
     @property
     def labelled(self) -> dict[str, LabelledOptions]:
-        """The parts of the objective that learn from labels, by their names."""
+        """The parts of the objective that learn from labels, by name."""
         return {part.name: part for part in self.objective if isinstance(part, LabelledOptions)}
 
     @classmethod
@@ -247,7 +247,7 @@ class Config(Options):
         lenient: bool = False,
         said: Container[str] | None = None,
     ) -> Config:
-        """Check options; the first that is wrong raises a `ConfigError` of one line, with the nearest name that exists.
+        """Check options and return the config.
 
         Args:
             options: by the names of a config file.
@@ -272,12 +272,12 @@ class Config(Options):
         return cls.from_dict(options, **more)
 
     def to_dict(self) -> dict[str, Any]:
-        """All options, with their defaults, as JSON holds them."""
+        """All options, including defaults, as JSON values."""
         return self.model_dump(mode="json")
 
 
 def as_config(config: Config | Mapping[str, Any] | None) -> Config:
-    """A config, or the options of one by the names of a config file; the defaults where None.
+    """Return a config as it is, or check options in the form of a config file; None gives the defaults.
 
     Raises:
         ConfigError: something else, or options that are wrong.
@@ -293,8 +293,7 @@ def as_config(config: Config | Mapping[str, Any] | None) -> Config:
 
 
 def _check_idle(config: Config, said: Container[str], source: str) -> None:
-    """What is said, and is not what stands there by default, is used: a loss or a miner by a part of the objective, options of the
-    pooling category_mean by the pooling."""
+    """Raise if an option that was set explicitly, to another value than its default, has no effect."""
     by_kind = {"category_mean", "category_recent", "transitions"} & set(config.pooling)
     idle = not by_kind and config.category_mean != CategoryMeanOptions()
     if "category_mean" in said and idle:
@@ -315,7 +314,7 @@ def _check_idle(config: Config, said: Container[str], source: str) -> None:
 
 
 def _check_library(loss: AnyLossOptions, source: str) -> None:
-    """A loss of pytorch-metric-learning is one that it has, with options that it takes; it is imported for no other loss."""
+    """Check that the loss exists in pytorch-metric-learning and takes these arguments; import it only if it is used."""
     if isinstance(loss, PMLOptions):
         from seqmel.core.metric_learning_library import check_loss
 

@@ -1,4 +1,4 @@
-"""Options from a file and from what is said beside it."""
+"""Options from a YAML file, `--set` and flags."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--set wants name=value, such as event_encoder.hidden_size=512; found {setting!r}.")
+            raise ConfigError(f"--set expects name=value, such as event_encoder.hidden_size=512; found {setting!r}.")
         try:
             names = new_path(name.strip().split("."))
             put(options, names, parse_yaml(value))
@@ -60,7 +60,7 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
 
 
 def last_said(*layers: Iterable[str]) -> set[str]:
-    """The options that were set together with what decides on their use or after it, of layers of which each goes over those before.
+    """Return the options that were set in the same layer as the option that activates them, or in a later one.
 
     A loss that only an objective of a later layer leaves without use is a preset's, and no mistake.
     """
@@ -69,7 +69,7 @@ def last_said(*layers: Iterable[str]) -> set[str]:
 
 
 def parse_yaml(text: str) -> Any:
-    """What YAML holds: plain values only, no Python objects.
+    """Parse YAML into plain values; never into Python objects.
 
     Raises:
         yaml.YAMLError, ValueError: it is not YAML, names an object, has a name twice or a date that is none, or is nested too
@@ -85,10 +85,10 @@ def parse_yaml(text: str) -> Any:
 
 
 class _EachNameOnce(yaml.SafeLoader):
-    """As safe, but does not pass over the first of two options, or of two rows of a plan, of one name."""
+    """The safe loader, but a name that stands twice in a mapping is an error."""
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        """Before `<<` merges in what may be said anew."""
+        """Check the names before `<<` merges in others, which may be overridden."""
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, str], int] = {}
         for key, _ in node.value:
@@ -119,7 +119,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def put(options: dict[str, Any], names: list[str], value: Any) -> None:
-    """Set a dotted option; a part that was only named (`encoder: gru`) becomes a name with options."""
+    """Set a dotted option; a part given by name alone (`encoder: gru`) becomes a mapping with that name."""
     for name in names[:-1]:
         part = named(options.get(name))
         options[name] = dict(part) if isinstance(part, Mapping) else {}

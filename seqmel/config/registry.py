@@ -1,4 +1,4 @@
-"""What there is: the sections of a config, the methods that each may name, and the names of their options.
+"""The sections of a config, the methods of each section, and the names of their options.
 
 `root` is the model of the whole config in all of them.
 """
@@ -22,7 +22,7 @@ _OTHER_NAMES = {"loss": OTHER_LOSS_NAMES, "objective": OTHER_OBJECTIVE_NAMES, "v
 
 
 def methods_of(root: type[BaseModel]) -> dict[str, dict[str, str]]:
-    """Section of the config -> name of each method it can be -> a line on it, with the other names that it has.
+    """Return section -> method -> a line about it, with its other names.
 
     At the end sections of options that change what the others do; there the names are options of the config, see `CHANGES`.
     """
@@ -39,7 +39,7 @@ def methods_of(root: type[BaseModel]) -> dict[str, dict[str, str]]:
 
 
 def sections(root: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
-    """(name in the config, its model), once for each model that a part may be."""
+    """Return (section, options model), once per method of the section."""
     found = []
     for name, field in root.model_fields.items():
         for model in _models(field.annotation):
@@ -48,14 +48,14 @@ def sections(root: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """All models that stand in the type of an option."""
+    """Return all models in the type of an option."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
 def names_at(root: type[BaseModel], path: list[str]) -> list[str]:
-    """The options at a place: all sections at no place; those of one of its methods where the place names it."""
+    """Return the options at a path: all sections for the empty path; those of one method if the path names it."""
     if not path:
         return [field.alias or name for name, field in root.model_fields.items()]
     models = [model for name, model in sections(root) if name == path[0]]
@@ -64,15 +64,15 @@ def names_at(root: type[BaseModel], path: list[str]) -> list[str]:
 
 
 def kinds(union: Any) -> tuple[Any, ...]:
-    """The models of a union."""
+    """Return the models of a union."""
     return get_args(union)
 
 
 def method_name(model: type[BaseModel]) -> str:
-    """What a method is called in the config; the first where it has several names."""
+    """Return the name of a method in the config; the first one if it has several."""
     return str(get_args(model.model_fields["name"].annotation)[0])
 
 
 def is_of(model: type[BaseModel], value: Any) -> bool:
-    """Whether a value is, or names, options of this model."""
+    """Whether a value is an instance of the model, or a mapping with its name."""
     return isinstance(value, model) or (isinstance(value, Mapping) and value.get("name") == method_name(model))

@@ -1,4 +1,4 @@
-"""What is wrong with options, in one line."""
+"""Errors of pydantic as one line for the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHAPES = {
     "dict_type": "options by their names: {a: 1, b: 2}, or {} for none",
     "model_type": "options by their names: {a: 1, b: 2}",
 }
-"""What pydantic says of a value that is no list, or no options -> what is expected instead, in the words of YAML."""
+"""pydantic error type -> expected YAML syntax."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel = 2
@@ -26,7 +26,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100  # a small file with a
 
 
 def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
-    """One line on the first thing that is wrong, with the nearest name that exists.
+    """Describe the first error in one line, with the nearest existing name.
 
     Args:
         error: what pydantic says.
@@ -57,13 +57,13 @@ def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
 
 
 def _method_elsewhere(name: str, root: type[BaseModel]) -> str:
-    """Where a method of this name belongs, if there is one."""
+    """Say to which section a method of this name belongs, if there is one."""
     places = [section for section, names in methods_of(root).items() if name in names]
     return f" {name} belongs to another option: {places[0]}={name}." if places else ""
 
 
 def _unknown(place: list[str], source: str, root: type[BaseModel]) -> str:
-    """An option that does not exist: offer the nearest name in its section, or say where that name lives."""
+    """Describe an unknown option: the nearest name in its section, or the section that has the name."""
     *path, wrong = place
     known = names_at(root, path)
     elsewhere = _elsewhere(wrong, path, root)
@@ -73,7 +73,7 @@ def _unknown(place: list[str], source: str, root: type[BaseModel]) -> str:
 
 
 def _elsewhere(wrong: str, path: list[str], root: type[BaseModel]) -> list[str]:
-    """Where an option of this name is: in other sections, or in this one for other methods."""
+    """Find options of this name in other sections, or for other methods of this section."""
     here = path[0] if path else ""
     having = [(name, model) for name, model in sections(root) if wrong in model.model_fields]
     others = dict.fromkeys(f"{name}.{wrong}" for name, _ in having if name != here)
@@ -81,6 +81,6 @@ def _elsewhere(wrong: str, path: list[str], root: type[BaseModel]) -> list[str]:
 
 
 def _without_kind(place: list[str], root: type[BaseModel]) -> list[str]:
-    """A place as the user wrote it: pydantic adds which method of several was named."""
+    """Return the path as the user wrote it, without the method that pydantic adds."""
     several = len(place) > 1 and sum(name == place[0] for name, _ in sections(root)) > 1
     return [place[0], *place[2:]] if several else place

@@ -395,7 +395,7 @@ def test_preparing_for_a_model_that_is_not_there(command: str, refused: Run, tmp
         (("--set", "training.batch_size=1"), ("training.batch_size = 1", "greater than or equal to 2")),
         (("--set", "training.learning_rate=-1"), ("training.learning_rate = -1", "greater than 0")),
         (("--set", "encoder=rnn"), ("encoder cannot be 'rnn'", "Expected one of: none, gru, lstm, transformer")),
-        (("--set", "epochs"), ("--set wants name=value", "'epochs'")),
+        (("--set", "epochs"), ("--set expects name=value", "'epochs'")),
         (("--config", "nowhere.yaml"), ("No such config file: nowhere.yaml",)),
     ],
 )

@@ -1,4 +1,4 @@
-"""The options of the methods that a training is put together from; `seqmel.config` holds the rest and checks that they fit.
+"""The options of each section and method; `seqmel.config` checks them together.
 
 Each method is a model of its own with its `name`; what stands beside the name are the arguments of the class that it names.
 """

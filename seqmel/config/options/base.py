@@ -1,4 +1,4 @@
-"""What all options share: they cannot be changed, an option that does not exist is refused, a name alone stands for defaults."""
+"""The base of all options: immutable, unknown names are errors, a name alone means defaults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _NotInherited:
 
 
 class Options(BaseModel):
-    """Options of a part."""
+    """Options of one section or method."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,17 +44,17 @@ class Options(BaseModel):
 
 
 def is_lenient(info: ValidationInfo) -> bool:
-    """Whether options are those of a model that is there, and so may be what later versions refuse; see `Config.from_dict`."""
+    """Whether options come from an existing model, and may be what this version refuses; see `Config.from_dict`."""
     return bool((info.context or {}).get("lenient"))
 
 
 def named(value: Any) -> Any:
-    """A name alone is a name with default options."""
+    """Return a name alone as a mapping with that name."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def also_named(others: Mapping[str, str]) -> Callable[[Any], Any]:
-    """Other names that the literature has for a method stand for its own."""
+    """Return a validator that maps other names of a method in the literature to its own."""
 
     def resolved(value: Any) -> Any:
         value = named(value)
@@ -65,7 +65,7 @@ def also_named(others: Mapping[str, str]) -> Callable[[Any], Any]:
 
 
 def named_or(default: str) -> Callable[[Any], Any]:
-    """Options without a name belong to the default one."""
+    """Return a validator that gives options without a name the default one."""
 
     def complete(value: Any) -> Any:
         value = named(value)

@@ -1,4 +1,4 @@
-"""The options of the losses; what they mean is said at length in `seqmel.objectives.losses`."""
+"""The options of the losses; see `seqmel.objectives.losses` for the methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the miners; what they mean is said at length in `seqmel.objectives.miners`."""
+"""The options of the miners; see `seqmel.objectives.miners` for the methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network from events to a vector: what sees one event, the encoder of their sequence, and how states are pooled."""
+"""The options of the network: event encoder, sequence encoder, pooling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done with all events outside of training: they are prepared, and embedded."""
+"""The options of preparation and embedding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the samplers; what they mean is said at length in `seqmel.data.samplers`."""
+"""The options of the samplers; see `seqmel.data.samplers` for the methods."""
 
 from __future__ import annotations
 

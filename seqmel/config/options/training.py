@@ -1,4 +1,4 @@
-"""How an encoder is trained, and how labels are learnt on top of it."""
+"""The options of pre-training and fine-tuning."""
 
 from __future__ import annotations
 

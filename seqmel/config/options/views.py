@@ -1,4 +1,4 @@
-"""The options of the views; what they mean is said at length in `seqmel.data.views`."""
+"""The options of the views; see `seqmel.data.views` for the methods."""
 
 from __future__ import annotations
 
