@@ -15,16 +15,15 @@ LightGBM on the embeddings, `finetuned` fine-tunes the encoder and a head on the
 fold's training split, `scratch` does so with a new encoder. All rows share the prepared data, so
 `preparation` and `schema` belong in the base.
 
-A data set may have a `role` in the table, choose or
-confirm. It may have `options` on top of the base, such as its number of epochs, and `seeds` of its
-own. It may be generated rather than read: `cards: {generated: 3000, targets: [gender]}` is the card
-data of `seqmel demo` with so many clients.
+A data set may have a `role` in the table, choose or confirm. It may have `options` on top of the
+base, such as its number of epochs, and `seeds` of its own. It may be generated rather than read:
+`cards: {generated: 3000, targets: [gender]}` is the card data of `seqmel demo` with so many
+clients.
 
-A row whose objective learns labels
-(`supervised_contrastive`, `classification`; without `labels` and `target`) is trained once per fold
-and target, on all events and the labels of the fold's training split. With `label_fractions: [0.05,
-0.2, 1]` every row is scored with these fractions of the training labels. `published` adds a column
-with published results, by row:
+A row whose objective learns labels (`supervised_contrastive`, `classification`; without `labels`
+and `target`) is trained once per fold and target, on all events and the labels of the fold's
+training split. With `label_fractions: [0.05, 0.2, 1]` every row is scored with these fractions of
+the training labels. `published` adds a column with published results, by row:
 
     published:
       - {figures: "age accuracy, arXiv 2002.08232", rows: {CoLES: 0.639}}

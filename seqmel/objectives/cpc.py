@@ -24,15 +24,13 @@ class CPC(nn.Module):
     With c_t the state after event t of a view, z_j the embeddings of single events, a linear map
     W_k for each step, and f_k(c, z) = cos(W_k c, V z) / T,
 
-        L_k = mean over t of  -log( exp f_k(c_t, z_(t+k)) / sum over events j of exp f_k(c_t, z_j)
-        ).
+        L_k = mean over t of  -log( exp f_k(c_t, z_(t+k)) / sum_j exp f_k(c_t, z_j) ).
 
     The loss is the mean of L_k over the steps k = 1 .. K that have events. Cosines divided by a
     temperature replace the paper's dot products, as in later work (Chen et al., arXiv 2002.05709),
     so the scale of the states does not matter. Events j are the targets of all other anchor
     positions of the batch. The same event in another view of the client is not a negative. The
-    encoder must be
-    causal: one that sees event t + k has nothing to predict.
+    encoder must be causal: one that sees event t + k has nothing to predict.
 
     Args:
         event_size: Width of the event encoder.

@@ -21,9 +21,8 @@ class SupervisedContrastive(LabelledPart):
     With s the cosine similarity of projected vectors divided by the temperature, and P(i) the other
     labelled views of the class of view i, including those of its own client,
 
-        L = mean over labelled i of
-            -1 / |P(i)| * sum over p in P(i) of ( s(i, p) - log sum over labelled k != i of exp s(i,
-            k) ).
+        L = mean over labelled i of  -1 / |P(i)| * sum over p in P(i) of ( s(i, p) - S(i) ),
+        S(i) = log sum over labelled k != i of exp s(i, k).
 
     Views without a label are neither positives nor negatives. They need another part, such as
     `coles`.

@@ -26,12 +26,10 @@ class OfflineHard(Sampler):
     10.1109/ICCVW.2017.226), so it works with any loss and miner.
 
     Every `refresh_every` epochs all clients are embedded and grouped within random pools of
-    `pool_size`
-    clients: a random client, and the G - 1 remaining clients nearest to it by cosine. An epoch is a
-        random
-    order of the groups, cut into batches. Each client appears at most once. It shares the batch
-    with its G - 1 neighbours, unless its group was formed from the rest of a pool, or crosses the
-    border of two batches. Batches of the first epoch are random.
+    `pool_size` clients: a random client, and the G - 1 remaining clients nearest to it by cosine.
+    An epoch is a random order of the groups, cut into batches. Each client appears at most once. It
+    shares the batch with its G - 1 neighbours, unless its group was formed from the rest of a pool,
+    or crosses the border of two batches. Batches of the first epoch are random.
 
     The training loop calls `mine` before each epoch that is `due`, and sets `pool` to the result.
 
