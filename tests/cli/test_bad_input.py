@@ -109,7 +109,7 @@ def test_a_parquet_file_with_a_damaged_page(command: str, refused: Run, tmp_path
     says(refused(command, path), "Cannot read", "events.parquet")
 
 
-@EVERY
+@LEARNING
 @pytest.mark.parametrize("table", [EVENTS.slice(0, 0), NESTED.slice(0, 0)], ids=["flat", "nested"])
 def test_events_without_rows(command: str, table: pa.Table, refused: Run, tmp_path: Path) -> None:
     says(refused(command, stored(table, tmp_path)), "has no rows", "Expected one row an event, or one row a client")
