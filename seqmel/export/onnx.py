@@ -166,7 +166,12 @@ def _heads(g: Graph, model: Model) -> list[str]:
             found.append(g.op("Softmax", g.op("Div", part, g.const(target.temperature, np.float32)), axis=1))
         else:
             scaled = g.op("Mul", g.op("Squeeze", part, g.const([1], np.int64)), g.const(target.scale, np.float32))
-            found.append(g.op("Add", scaled, g.const(target.center, np.float32)))
+            quantity = g.op("Add", scaled, g.const(target.center, np.float32))
+            if target.log:
+                power = g.op("Exp", g.op("Max", quantity, g.const(0.0, np.float32)))
+                less = g.op("Sub", power, g.const(1.0, np.float32))
+                quantity = g.op("Mul", less, g.const(target.factor, np.float32))
+            found.append(quantity)
     return found
 
 

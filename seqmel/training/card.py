@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -142,6 +143,8 @@ def _held_out_words(*, heads_alone: bool, calibrated: bool) -> str:
 
 def _target_words(target: Target) -> str:
     if not target.classes:
+        if target.log:
+            return f"a quantity with a heavy tail, learnt as log(1 + y), {math.expm1(target.center):.4g} in the middle"
         return f"a quantity, {target.center:.4g} on average"
     sure = f"; probabilities calibrated with temperature {target.temperature:.3g}" if target.temperature != 1 else ""
     return f"one of {shown(map(str, target.classes))}{sure}"

@@ -67,3 +67,24 @@ def test_columns_of_predictions_must_differ() -> None:
     for targets, client in (((one, other), "client"), ((one, one), "client"), ((one,), "a")):
         with pytest.raises(SchemaError, match="two columns named 'a"):
             check_names(targets, client)
+
+
+def test_money_is_learnt_by_its_logarithm_and_never_predicted_below_zero() -> None:
+    y = pd.Series(np.exp(np.random.default_rng(0).normal(5, 1.2, 2_000)), name="spent")
+    target = Target.of(y, "regression")
+    assert target.log
+    coded = target.encode(y).astype(np.float64)
+    np.testing.assert_allclose([coded.mean(), coded.std()], [0, 1], atol=1e-6)
+    np.testing.assert_allclose(target.predicted(coded[:, None]), y, rtol=1e-4)
+    assert (target.predicted(np.array([[-50.0], [-5.0]])) == 0).all()
+    assert np.isfinite(target.predicted(np.array([[1e9]]))).all()
+    assert Targets.model_validate_json(Targets(targets=(target,)).model_dump_json()).targets[0] == target
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda r: r.normal(50, 10, 2_000), lambda r: r.exponential(9, 2_000), lambda r: r.standard_t(2, 2_000)],
+    ids=["normal", "exponential", "heavy on both sides"],
+)  # fmt: skip
+def test_other_quantities_are_learnt_as_they_are(draw: Any) -> None:
+    target = Target.of(pd.Series(draw(np.random.default_rng(0)), name="y"), "regression")
+    assert (target.log, target.factor) == (False, 1.0)

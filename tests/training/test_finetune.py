@@ -458,3 +458,19 @@ def test_the_card_says_what_the_clients_held_out_decided_and_whether_they_were_l
     assert (everyone in card) == (unfreeze == "head" and not calibrate)
     assert ("chose the epoch" in card) == (unfreeze == "all")
     assert ("chose the temperature" in card) == calibrate
+
+
+def test_predictions_of_money_have_the_mean_of_the_labels_and_none_is_negative(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    spent = LABELS.assign(spent=np.exp(random.normal(4, 1.5, len(LABELS))).round(2))
+    made = finetune(pretrained, EVENTS, spent, tmp_path / "model", targets=["spent"], config=options(unfreeze="head"))
+    model = load_model(made)
+    (target,) = model.targets
+    assert target.log
+    assert target.factor > 1
+    found = predicted(model)["spent"].to_numpy()
+    assert (found >= 0).all()
+    assert found.mean() == pytest.approx(spent["spent"].mean(), rel=0.4)
+    assert "learnt as log(1 + y)" in (Path(made) / "README.md").read_text()

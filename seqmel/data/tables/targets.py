@@ -18,6 +18,10 @@ Classes = tuple[StrictBool, ...] | tuple[StrictInt, ...] | tuple[StrictFloat, ..
 _MOST_CLASSES = 1_000
 
 
+_HEAVY_TAIL = 5.0  # from the median to the 99th percentile, in interquartile ranges
+_LARGEST_LOG = 700.0  # beyond, exp is infinite
+
+
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,6 +33,8 @@ class Target(_Data):
         name: the column of the labels.
         classes: their values, sorted; empty for a quantity.
         center, scale: mean and deviation of a quantity, taken off before it is learnt.
+        log: a quantity is learnt as log(1 + y): one that is never negative and has a heavy tail, such as money.
+        factor: what a quantity that is learnt by its logarithm is multiplied by, so that predictions have the mean of the labels.
         temperature: what the outputs of classes are divided by before they become probabilities; 1 if not calibrated.
     """
 
@@ -36,6 +42,8 @@ class Target(_Data):
     classes: Classes = ()
     center: float = 0.0
     scale: float = 1.0
+    log: bool = False
+    factor: float = 1.0
     temperature: float = 1.0
 
     @classmethod
@@ -47,7 +55,9 @@ class Target(_Data):
         """
         if (recognise_task(y) if task == "auto" else task) == "regression":
             numbers = to_quantities(y)
-            return cls(name=str(y.name), center=float(numbers.mean()), scale=float(numbers.std()))
+            log = _has_heavy_tail(numbers)
+            numbers = np.log1p(numbers) if log else numbers
+            return cls(name=str(y.name), center=float(numbers.mean()), scale=float(numbers.std()), log=log)
         check_classes(y)
         values = np.unique(y.to_numpy()).tolist()
         if len(values) > _MOST_CLASSES:
@@ -75,7 +85,9 @@ class Target(_Data):
     def encode(self, y: pd.Series[Any]) -> npt.NDArray[np.float32]:
         """(clients,) codes of classes, or standardised quantities."""
         if not self.classes:
-            return ((y.to_numpy(np.float64) - self.center) / self.scale).astype(np.float32)
+            numbers = y.to_numpy(np.float64)
+            numbers = np.log1p(numbers.clip(min=0)) if self.log else numbers
+            return ((numbers - self.center) / self.scale).astype(np.float32)
         return np.asarray(pd.Index(self.classes).get_indexer(pd.Index(y)), np.float32)
 
     def probabilities(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -84,11 +96,25 @@ class Target(_Data):
         shares = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
+    def quantities(self, standardised: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        """(clients,) standardised numbers in their own unit, without the factor."""
+        numbers = standardised.astype(np.float64) * self.scale + self.center
+        return np.expm1(numbers.clip(0, _LARGEST_LOG)) if self.log else np.asarray(numbers)
+
     def predicted(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         """(clients, size) outputs of the head -> (clients,) the likeliest class, or the quantity in its own unit."""
         if not self.classes:
-            return np.asarray(outputs[:, 0] * self.scale + self.center)
+            return np.asarray(self.quantities(outputs[:, 0]) * self.factor)
         return np.asarray(np.asarray(self.classes)[outputs.argmax(axis=1)])
+
+
+def _has_heavy_tail(numbers: npt.NDArray[np.float64]) -> bool:
+    """Whether numbers are never negative and their last percent lies far out: the ratio is 2 of a normal distribution, 3.5 of
+    an exponential and 6 of a log-normal one."""
+    if numbers.min() < 0:
+        return False
+    low, middle, high, last = np.quantile(numbers, [0.25, 0.5, 0.75, 0.99])
+    return bool(last - middle > _HEAVY_TAIL * (high - low))
 
 
 class Targets(_Data):

@@ -248,6 +248,8 @@ def _contents(labelled: Labelled, column: int) -> str:
     target = labelled.targets[column]
     known = labelled.known(column)
     if not target.classes:
+        if target.log:
+            return f"{len(known):,} clients with a quantity that has a heavy tail, learnt as log(1 + y)"
         return f"{len(known):,} clients with a quantity, {target.center:.4g} on average"
     counts = labelled.values[known, column].long().bincount(minlength=target.size).tolist()
     words = (f"{name}: {count:,}" for name, count in zip(target.classes, counts, strict=True))

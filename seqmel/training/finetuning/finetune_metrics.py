@@ -20,7 +20,7 @@ from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
 from seqmel.training.finetuning.labelled import Labelled
 
-__all__ = ["HeldOut", "calibrate", "label_loss", "label_metrics"]
+__all__ = ["HeldOut", "calibrate", "label_loss", "label_metrics", "unbiased"]
 
 _SPREAD = 0.5  # prior standard deviation of the logarithm of a temperature
 
@@ -101,9 +101,10 @@ def _class_metrics(
 def _quantity_metrics(
     target: Target, outputs: npt.NDArray[np.float64], values: npt.NDArray[np.float32]
 ) -> dict[str, float]:
-    error = outputs[:, 0] - values
-    spread = np.mean((values - values.mean()) ** 2)
-    found = {"rmse": float(np.sqrt(np.mean(error**2)) * target.scale)}
+    actual = target.quantities(values)
+    error = target.predicted(outputs) - actual
+    spread = np.mean((actual - actual.mean()) ** 2)
+    found = {"rmse": float(np.sqrt(np.mean(error**2)))}
     return found | ({"r2": float(1 - np.mean(error**2) / spread)} if spread else {})
 
 
@@ -162,6 +163,33 @@ class HeldOut:
             "The outputs for the clients held out are no longer finite. Lower finetuning.learning_rate"
             f" (it is {self.config.finetuning.learning_rate:g})."
         )
+
+
+def unbiased(targets: Sequence[Target], outputs: Sequence[Tensor], labelled: Labelled) -> tuple[Target, ...]:
+    """Scale quantities learned by their logarithm, so that predictions have the mean of the labels.
+
+    The exponential of a mean of logarithms is below the mean (Duan, JASA 1983, estimates the same
+    factor in another way).
+
+    Args:
+        targets: The T targets.
+        outputs: The outputs of the heads: for each target (L, size).
+        labelled: The labels of these training clients.
+
+    Returns:
+        The targets with their factors.
+    """
+    found = []
+    for column, (target, out) in enumerate(zip(targets, outputs, strict=True)):
+        if target.log:
+            known, weights = labelled.known(column).numpy(), labelled.weights[:, column].double().numpy()
+            actual = target.quantities(labelled.values[:, column].numpy())
+            predicted = target.quantities(out[:, 0].double().numpy())
+            label_sum, prediction_sum = (float((x * weights)[known].sum()) for x in (actual, predicted))
+            factor = label_sum / prediction_sum if prediction_sum > 0 else 1.0
+            target = target.model_copy(update={"factor": factor})
+        found.append(target)
+    return tuple(found)
 
 
 def calibrate(targets: Sequence[Target], outputs: Sequence[Tensor], labelled: Labelled) -> tuple[Target, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from seqmel.data.tables.targets import Target
 from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
-from seqmel.training.finetuning.finetune_metrics import HeldOut, calibrate, label_loss
+from seqmel.training.finetuning.finetune_metrics import HeldOut, calibrate, label_loss, unbiased
 from seqmel.training.finetuning.labelled import Labelled, LabelledBatch, LabelledBatches, class_weights, hold_out
 from seqmel.training.finetuning.linear_heads import solve_heads
 from seqmel.training.fit import EpochReport, MonitoredMetric, make_trainer, restore, run_trainer, silence_lightning
@@ -38,6 +38,7 @@ _MIN_EPOCHS = 3
 _MAX_EPOCHS = 10
 _ENOUGH = 1_000  # labelled clients to fine-tune a pretrained encoder: docs/results.md, fine-tuning
 _MANY = 2_500  # labelled clients to fine-tune it at full learning rate: the same section
+_FACTOR_CLIENTS = 2_000  # training clients that the factor of a log-scaled quantity is estimated from
 _SLOWER = 2.6  # per part nearer to the events, as in ULMFiT (Howard, Ruder, arXiv 1801.06146)
 
 
@@ -134,6 +135,12 @@ def fit_labels(
         torch.manual_seed(config.seed)
         encoder = encoder.to(device).eval()
         heads = _fit_heads(encoder, on_device, training, counts, config, device)
+        if any(target.log for target in labelled.targets):
+            some = training[torch.arange(min(len(training), _FACTOR_CLIENTS))]
+            outputs = HeldOut(on_device.subset(some.clients), some, counts, config).outputs(encoder, heads, device)
+            labelled = replace(labelled, targets=unbiased(labelled.targets, outputs, some))
+            training, validation = (replace(part, targets=labelled.targets) for part in (training, validation))
+            held_out = HeldOut(on_device.subset(validation.clients), validation, counts, config)
         frozen = _validate(encoder, heads, held_out, device)
         watched = f" ({len(held_out):,} clients held out)" if len(held_out) else ""
         progress.say(f"heads on the encoder as it is{_metric_words(frozen)}{watched}")
@@ -152,6 +159,12 @@ def fit_labels(
         validation = Labelled(targets, validation.clients, validation.values, validation.weights)
         held_out = HeldOut(sequences.subset(validation.clients), validation, counts, config)
     found = frozen if heads_alone else _validate(encoder, heads, held_out, torch.device("cpu"))
+    for name, value in found.items():
+        if name.split(" ")[-1] == "r2" and value < 0:
+            what = name.removesuffix("r2").strip() or targets[0].name
+            progress.say(
+                f"warning: {what} is predicted worse than by its mean (R2 {value:.2f} on the clients held out)"
+            )
     return Finetuned(encoder, heads, targets, frozen, found, history, (len(training), len(validation)))
 
 
