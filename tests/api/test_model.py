@@ -47,6 +47,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_metrics_call_the_width_of_the_vector_dimensions(trained: seqmel.Model) -> None:
+    assert trained.metrics["dimensions"] == trained.encoder.output_size
+    assert "embedding_dim" not in trained.metrics
+
+
 def by_command(trained: seqmel.Model, files: Path, output: Path, *flags: str) -> pd.DataFrame:
     """What the command writes, unread."""
     command = ["embed", str(trained.folder), str(files / "events.parquet"), "-o", str(output), *flags]

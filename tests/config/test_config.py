@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field, ValidationError
 
 from seqmel.config import Config, as_config, methods, read_config
+from seqmel.config.options.base import Options
+from seqmel.config.validation_errors import explain
 from seqmel.core.errors import ConfigError
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -370,3 +373,12 @@ def test_options_by_their_names_stand_for_a_config() -> None:
         as_config({"epochs": 3})
     with pytest.raises(ConfigError, match=r"config is a str\. Expected a Config or options, such as .* read_config"):
         as_config("config.yaml")  # type: ignore[arg-type]
+
+
+def test_any_option_with_a_pattern_that_does_not_match_is_a_line() -> None:
+    class Root(Options):
+        code: str = Field("a", pattern=r"^[a-c]$")
+
+    with pytest.raises(ValidationError) as raised:
+        Root(code="x")
+    assert explain(raised.value, "my.yaml", Root) == "my.yaml: code cannot be 'x'. Expected text that matches ^[a-c]$."
