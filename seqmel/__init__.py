@@ -14,6 +14,7 @@ from seqmel.core.version import __version__ as __version__
 __all__ = [
     "AggregateFeatures",
     "AggregatePlan",
+    "Batches",
     "CardData",
     "Config",
     "ConfigError",
@@ -34,6 +35,7 @@ __all__ = [
     "SequenceRegressor",
     "TrainingError",
     "Vocabulary",
+    "batches",
     "compression_curve",
     "drift",
     "embed",
@@ -58,6 +60,11 @@ __all__ = [
     "read_config",
     "read_embeddings",
     "read_labels",
+    "register_encoder",
+    "register_loss",
+    "register_miner",
+    "register_objective",
+    "register_view",
     "score",
     "train",
     "update_embeddings",
@@ -65,7 +72,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from seqmel.api.batches import Batches, batches
     from seqmel.api.model import Model, finetune, load, load_model, train
+    from seqmel.api.parts import register_encoder, register_loss, register_miner, register_objective, register_view
     from seqmel.config import Config, read_config
     from seqmel.core.errors import (
         ConfigError,
@@ -106,6 +115,7 @@ if TYPE_CHECKING:
 _HOME = {
     "AggregateFeatures": "estimators.aggregates",
     "AggregatePlan": "evaluation.aggregates",
+    "Batches": "api.batches",
     "CardData": "demo.generator",
     "Config": "config",
     "ConfigError": "core.errors",
@@ -150,7 +160,13 @@ _HOME = {
     "read_config": "config",
     "read_embeddings": "data.tables.labels",
     "read_labels": "data.tables.labels",
+    "register_encoder": "api.parts",
+    "register_loss": "api.parts",
+    "register_miner": "api.parts",
+    "register_objective": "api.parts",
+    "register_view": "api.parts",
     "score": "evaluation.scoring",
+    "batches": "api.batches",
     "compression_curve": "evaluation.curves",
     "train": "api.model",
     "write_report": "report.writing",
@@ -171,6 +187,10 @@ def __getattr__(name: str) -> Any:
 
         warn_renamed(f"seqmel.{name}", f"seqmel.{_RENAMED[name]}", stacklevel=2)
         name = _RENAMED[name]
+    if name in ("losses", "miners"):
+        from importlib import import_module
+
+        return import_module(f"seqmel.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'seqmel' has no attribute {name!r}")
     from importlib import import_module

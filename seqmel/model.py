@@ -22,11 +22,12 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 
 from pydantic import ValidationError
 
 from seqmel.config import Config
+from seqmel.config.registry import options_of
 from seqmel.core.checksums import digest, digest_of_json, parse_json, read_files
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ConfigError, ModelError, shown
@@ -162,6 +163,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     changed = [name for name, content in files.items() if digest(content) != sums.get(name)]
     if changed:
         raise _damaged(folder, changed)
+    _check_parts(folder, described["config"])
     try:
         config = Config.from_dict(described["config"], source=str(folder / _CONFIG), lenient=True)
         schema = EventSchema.model_validate_json(files["schema.json"])
@@ -179,6 +181,23 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     encoder = _load_encoder(folder, files, config, vocabulary)
     heads = _load_heads(folder, files, encoder, targets) if finetuned else None
     return Model(config, schema, vocabulary, encoder, metrics, heads, targets, statistics)
+
+
+def _check_parts(folder: Path, options: Mapping[str, Any]) -> None:
+    """A `ModelError` that says what to do where the model has a part that is not registered: no folder names code to import."""
+    for section in ("encoder", "loss", "miner", "objective", "views"):
+        known = {
+            name for kind in options_of(Config, section) for name in get_args(kind.model_fields["name"].annotation)
+        }
+        given = options.get(section)
+        for part in given if isinstance(given, list) else [given]:
+            name = part.get("name") if isinstance(part, Mapping) else None
+            if isinstance(name, str) and name not in known:
+                raise ModelError(
+                    f"The model in {folder} has the {section} {name!r}, which seqmel does not have. If it is a part of your"
+                    " own, import the file that registers it first (on the command line: seqmel --import FILE.py ...); else"
+                    " update seqmel."
+                )
 
 
 def _line(error: Exception) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,3 +35,12 @@ def model(model_folder: Path) -> Model:
     from seqmel.model import load_model
 
     return load_model(model_folder)
+
+
+@pytest.fixture(autouse=True)
+def _no_parts_of_ones_own_are_left() -> Iterator[None]:
+    """What a test registers is gone after it."""
+    yield
+    parts = sys.modules.get("seqmel.api.parts")
+    if parts is not None:
+        parts.forget_parts()

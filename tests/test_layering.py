@@ -27,7 +27,7 @@ LAYERS: dict[str, str] = {
     "evaluation": "core data model inference",
     "export": "core data nn model",
     "demo": "core evaluation",
-    "api": "core data config model inference training evaluation export",
+    "api": "core data config nn objectives model inference training evaluation export",
     "estimators": "core data config model inference training evaluation api",
     "report": "core data model inference training evaluation",
     "experiment": "core data config model inference training evaluation demo",

@@ -23,6 +23,7 @@ from seqmel.api.embedding import (
     write_embeddings,
     write_predictions,
 )
+from seqmel.api.parts import named_parts
 from seqmel.config import Config, config_with
 from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.distributed import is_launched
@@ -461,6 +462,8 @@ def train(
     config: Config | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    callbacks: Sequence[Any] = (),
+    loggers: Sequence[Any] = (),
     progress: Reporting = None,
     **options: Any,
 ) -> Model:
@@ -474,8 +477,11 @@ def train(
         config: all options, as a `Config` or by the names of a config file.
         resume: continue an interrupted run where there is one; a finished model is left as it is.
         overwrite: replace a model that is there, or an unfinished run.
+        callbacks: `pytorch_lightning.Callback` objects, beside those that seqmel has.
+        loggers: `pytorch_lightning.loggers.Logger` objects, which get the losses and validation metrics of each epoch.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
-        **options: options of the config by their names: a section (`encoder="gru"`, `loss={"name": "infonce"}`,
+        **options: options of the config by their names: a section (`encoder="gru"`, `loss={"name": "infonce"}`, or a
+            `torch.nn.Module` of your own as loss or encoder, see `register_loss`;
             `event_encoder={"hidden_size": 64}`), an option of the section training (`epochs=3`), or one of the schema
             (`client="client_id"`).
 
@@ -496,12 +502,16 @@ def train(
         (20, 8)
     """
     from seqmel.training import run
+    from seqmel.training.hooks import Hooks
 
-    config = config_with(config, options, section="training", source="train")
+    hooks = Hooks(callbacks, loggers)
+    config = config_with(_named(config), named_parts(options), section="training", source="train")
     if output is None:
         _in_memory_only(resume=resume, overwrite=overwrite)
-        return Model.of(run.train_model(events, config=config, progress=progress))
-    return load(run.train(events, output, config=config, resume=resume, overwrite=overwrite, progress=progress))
+        return Model.of(run.train_model(events, config=config, hooks=hooks, progress=progress))
+    return load(
+        run.train(events, output, config=config, resume=resume, overwrite=overwrite, hooks=hooks, progress=progress)
+    )
 
 
 def finetune(
@@ -564,7 +574,7 @@ def finetune(
         target = options.pop("targets")
     if target is None:
         raise ConfigError("No target is named. Give the column of the labels to predict: target=...")
-    config = config_with(config, options, section="finetuning", source="finetune")
+    config = config_with(_named(config), named_parts(options), section="finetuning", source="finetune")
     targets = [target] if isinstance(target, str) else list(target)
     given: dict[str, Any] = {
         "targets": targets, "task": task, "weight": weight, "client": client, "config": config, "progress": progress,
@@ -574,6 +584,10 @@ def finetune(
     _in_memory_only(resume=resume, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
         return replace(load(finetuning.finetune(model, events, labels, Path(folder) / "model", **given)), folder=None)
+
+
+def _named(config: Config | Mapping[str, Any] | None) -> Config | Mapping[str, Any] | None:
+    return named_parts(config) if isinstance(config, Mapping) else config
 
 
 def _in_memory_only(*, resume: bool, overwrite: bool) -> None:

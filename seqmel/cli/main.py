@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,7 @@ from seqmel.cli.console import say, silence, tolerate_any_console
 from seqmel.cli.launching import first_process
 from seqmel.cli.renamed_flags import CommandWithOldFlags
 from seqmel.core.errors import SeqmelError, one_line
+from seqmel.core.own_files import import_file
 from seqmel.core.renames import RenamedWarning
 
 __all__ = ["app", "main"]
@@ -56,11 +59,30 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _root_options(
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="A Python file that registers parts of your own. Repeatable."),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Options before the command."""
+    for file in files or ():
+        import_file(file)
+
+
+def _imports_first(words: list[str]) -> list[str]:
+    """The words of the command line with every `--import FILE` before the command, where typer takes it."""
+    first: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--import" or word.startswith("--import="):
+            first += [word] if "=" in word else [word, *itertools.islice(rest, 1)]
+        else:
+            others.append(word)
+    return first + others
 
 
 _MEMORY_ADVICE = {
@@ -101,7 +123,7 @@ def main() -> None:
         with warnings.catch_warnings():
             _show_renames()
             try:
-                app()
+                app(_imports_first(sys.argv[1:]))
             finally:
                 sys.stdout.flush()  # here, where what goes wrong has words
     except SeqmelError as error:

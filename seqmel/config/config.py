@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from seqmel.config.options.base import Options, Positive, is_lenient, named
 from seqmel.config.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
-from seqmel.config.options.miners import AnyMinerOptions, MinerOptions
+from seqmel.config.options.miners import MinerOptions
 from seqmel.config.options.network import (
     RECENT_POOLINGS,
     CategoryMeanOptions,
@@ -24,7 +24,7 @@ from seqmel.config.options.preparation import EmbeddingOptions, PreparationOptio
 from seqmel.config.options.samplers import RandomOptions, SamplerOptions
 from seqmel.config.options.training import FinetuningOptions, TrainingOptions
 from seqmel.config.options.views import RandomSlicesOptions, ViewsOptions
-from seqmel.config.registry import is_of, kinds, method_name
+from seqmel.config.registry import is_of, method_name, options_of
 from seqmel.config.renames import RENAMED_OPTIONS, with_new_names
 from seqmel.config.validation_errors import explain
 from seqmel.core.errors import ConfigError
@@ -110,7 +110,7 @@ class Config(Options):
             return values
         values = with_new_names(values, quiet=is_lenient(info))
         loss = named(values.get("loss"))
-        default = next((o.default_miner for o in kinds(AnyLossOptions) if is_of(o, loss)), None)
+        default = next((o.default_miner for o in options_of(cls, "loss") if is_of(o, loss)), None)
         miner = values.get("miner", default)
         if default is not None and isinstance(miner, Mapping):
             miner = {"name": default, **miner}
@@ -134,7 +134,7 @@ class Config(Options):
             self._states_learn(parts)
         self._check_matryoshka()
         loss, miner = self.loss, self.miner
-        fitting = ", ".join(method_name(o) for o in kinds(AnyMinerOptions) if o.gives == loss.takes)
+        fitting = ", ".join(method_name(o) for o in options_of(Config, "miner") if o.gives == loss.takes)
         if loss.takes == "batch" and miner is not None:
             raise ValueError(f"the loss {loss.name} takes no miner, found {miner.name}; set miner to null")
         if loss.takes != "batch" and miner is None:

@@ -16,7 +16,7 @@ from seqmel.config.options.network import POOLINGS
 from seqmel.config.options.objectives import OTHER_OBJECTIVE_NAMES
 from seqmel.config.options.views import OTHER_VIEW_NAMES
 
-__all__ = ["is_of", "kinds", "method_name", "methods_of", "names_at", "sections"]
+__all__ = ["is_of", "method_name", "methods_of", "names_at", "options_of", "sections"]
 
 _OTHER_NAMES = {"loss": OTHER_LOSS_NAMES, "objective": OTHER_OBJECTIVE_NAMES, "views": OTHER_VIEW_NAMES}
 
@@ -63,9 +63,9 @@ def names_at(root: type[BaseModel], path: list[str]) -> list[str]:
     return sorted({n for model in tagged for n in model.model_fields})
 
 
-def kinds(union: Any) -> tuple[Any, ...]:
-    """Return the models of a union."""
-    return get_args(union)
+def options_of(root: type[BaseModel], section: str) -> list[Any]:
+    """The models that a section of the config may be."""
+    return [model for name, model in sections(root) if name == section]
 
 
 def method_name(model: type[BaseModel]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from seqmel.api.parts import named_parts
 from seqmel.config import Config
 from seqmel.config.options.training import TrainingOptions
 from seqmel.config.renames import new_path
@@ -64,7 +65,7 @@ def config_of(parameters: Mapping[str, Any], *, seed: int, source: str) -> Confi
 
 def sections_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The sections of a config that parameters stand for; the options of the section training lie in it."""
-    given = {name: _plain(value) for name, value in parameters.items()}
+    given = {name: _plain(value) for name, value in named_parts(parameters).items()}
     options: dict[str, Any] = {name: given[name] for name in _FLAT if name in given}
     options |= {s: given[name] for name, s in PARTS.items() if name in given and _is_said(name, given[name])}
     for section, model in (("training", TrainingOptions), ("schema", SchemaOptions)):
@@ -103,7 +104,7 @@ def options_of_part(name: str, value: Any) -> dict[str, Any]:
 
     A part that cannot be (an unknown name) has the options that it was given; the complaint comes when it is used.
     """
-    if not _is_said(name, value):
+    if not _is_said(name, value) or not isinstance(value, (str, Mapping)):
         return {}
     try:
         section = Config.from_dict({PARTS[name]: _plain(value)}, lenient=True).model_dump()[PARTS[name]]
@@ -175,7 +176,7 @@ def _short(part: BaseModel | None) -> dict[str, Any] | None:
 def _as_options(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    return {"name": value} if isinstance(value, str) and value != _AUTO else {}
+    return {"name": value} if isinstance(value, type) or (isinstance(value, str) and value != _AUTO) else {}
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,7 @@ import pandas as pd
 from seqmel.config import Config
 from seqmel.core.atomic_files import atomic_write, file_stamps
 from seqmel.core.errors import ConfigError, InputError, OutputError, SeqmelError
+from seqmel.core.own_files import import_file, imported_files
 from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.core.threads import thread_count
 from seqmel.data.fitting.schema_inference import infer_schema
@@ -281,7 +282,7 @@ def _run_all(todo: list[Cell], plan: Path, root: Path, output: Path, jobs: int) 
 def _in_process(plan: Path, root: Path, output: Path, cell: Cell, jobs: int) -> float:
     began = time.monotonic()
     threads = str(max(1, thread_count() // jobs))
-    words = [str(plan), str(root), str(output), cell.row, cell.data, str(cell.seed)]
+    words = [str(plan), str(root), str(output), cell.row, cell.data, str(cell.seed), *imported_files()]
     read, write = os.pipe()  # tells the cell when this process has ended
     try:
         done = subprocess.run(
@@ -437,6 +438,8 @@ def _end_with_parent() -> None:
 if __name__ == "__main__":
     _end_with_parent()
     try:
+        for own_file in sys.argv[7:]:
+            import_file(own_file)
         plan_file, root, output = map(Path, sys.argv[1:4])
         run_cell(plan_file, root, output, Cell(sys.argv[4], sys.argv[5], int(sys.argv[6])))
     except SeqmelError as error:

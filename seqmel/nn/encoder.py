@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from seqmel.nn.recent import RecentEvents
 from seqmel.nn.recurrent import Recurrent
 from seqmel.nn.transformer import Transformer
 
-__all__ = ["SequenceEncoder"]
+__all__ = ["OWN_ENCODERS", "SequenceEncoder"]
 
 
 class SequenceEncoder(nn.Module):
@@ -80,7 +81,15 @@ class SequenceEncoder(nn.Module):
 
     def parts(self, events: Tensor, batch: SequenceBatch) -> list[Tensor]:
         """The columns of the states: the encoded events, and what the sequence encoder makes of them."""
-        return [events] if self.sequence is None else [events, self.sequence(events, batch)]
+        if self.sequence is None:
+            return [events]
+        states = self.sequence(events, batch)
+        if states.shape != (len(events), self.sequence.output_size):
+            raise ConfigError(
+                f"The encoder {type(self.sequence).__name__} returned states of shape {tuple(states.shape)}. Expected"
+                f" ({len(events)}, {self.sequence.output_size}): one per event, of its output_size."
+            )
+        return [events, states]
 
     @property
     def compares_events_alone(self) -> bool:
@@ -138,9 +147,9 @@ class SequenceEncoder(nn.Module):
             ModelError: the encoder is a Transformer, which has to see all events at once.
         """
         events = self.events(batch)
-        if isinstance(self.sequence, Transformer):
+        if self.sequence is not None and not hasattr(self.sequence, "advance"):
             raise ModelError(
-                "The model's encoder is a transformer: it has to see all events of a client at once, so there is no state"
+                f"The model's encoder is a {type(self.sequence).__name__.lower()}: it has to see all events of a client at once, so there is no state"
                 " to go on from. Train a model with encoder none, gru or lstm, or embed all events."
             )
         recent = {} if self.recent is None else self.recent.summarise(batch)
@@ -219,7 +228,12 @@ def _recent(config: Config, vocabulary: Vocabulary) -> RecentEvents | None:
     return RecentEvents(names, vocabulary, column=column, slots=slots)
 
 
-def _sequence_encoder(config: Config, input_size: int) -> Recurrent | Transformer | None:
+OWN_ENCODERS: dict[str, Callable[..., Any]] = {}
+"""Name -> the class of a registered sequence encoder."""
+
+
+def _sequence_encoder(config: Config, input_size: int) -> Any:
+    """The module between events and pooling: (E, input_size) events and their batch -> (E, output_size) states, or None."""
     match config.encoder:
         case RecurrentOptions(name=kind, hidden_size=size, layers=layers, dropout=dropout, input_size=projected):
             return Recurrent(
@@ -229,3 +243,11 @@ def _sequence_encoder(config: Config, input_size: int) -> Recurrent | Transforme
             return Transformer(input_size, hidden_size=size, layers=layers, heads=heads, dropout=dropout, causal=causal)
         case NoEncoderOptions():
             return None
+        case options:
+            own = OWN_ENCODERS[options.name](input_size=input_size, **options.model_dump(exclude={"name"}))
+            if not isinstance(getattr(own, "output_size", None), int):
+                raise ConfigError(
+                    f"The encoder {options.name} has no whole number output_size. Set self.output_size to the width of its"
+                    " states in its constructor."
+                )
+            return own

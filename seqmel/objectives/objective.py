@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,11 +39,41 @@ from seqmel.objectives.masked_events import MaskedEvents
 from seqmel.objectives.matryoshka import Matryoshka
 from seqmel.objectives.next_event import NextEvent
 from seqmel.objectives.next_sequence import NextSequence
+from seqmel.objectives.own import OWN_OBJECTIVES, OwnObjective
 from seqmel.objectives.replaced_token import ReplacedToken
 from seqmel.objectives.sequence_order import SequenceOrder
 from seqmel.objectives.supervised_contrastive import SupervisedContrastive
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "ViewSource"]
+
+
+class ViewSource:
+    """Draws the views of batches of clients, and gathers their events.
+
+    Args:
+        config: names the views and their options; settled, so that the slices have lengths.
+    """
+
+    def __init__(self, config: Config) -> None:
+        assert config.views.min_length is not None, "resolve_auto_options() comes before"
+        self.views = VIEWS[config.views.name](**config.views.model_dump(exclude={"name", "shift_clock"}))
+        self.shifted = config.views.shift_clock or ()
+
+    def draw(self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator) -> ViewBatch:
+        """Draw and gather the views of a batch of clients (positions, int64).
+
+        In distributed training each rank draws the views of all clients and gathers those of its
+        shard.
+        """
+        times = sequences.times(clients) if self.views.needs_times else None
+        drawn = self.views.draw(clients, sequences.lengths[clients], generator, times)
+        own = local_shard(clients)
+        views = select_clients(drawn, own)
+        batch = sequences.gather(views.clients, views.starts, views.lengths, views.events)
+        if self.shifted:
+            shifts = drawn_shifts(len(drawn.clients), self.shifted, generator)
+            batch = batch.with_shifted_clock(shifts[torch.isin(drawn.clients, own)])
+        return ViewBatch.of(batch, views.clients)
 
 
 class Objective(nn.Module):
@@ -67,9 +98,7 @@ class Objective(nn.Module):
         codes: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
-        assert config.views.min_length is not None, "resolve_auto_options() comes before"
-        self.views = VIEWS[config.views.name](**config.views.model_dump(exclude={"name", "shift_clock"}))
-        self.shifted = config.views.shift_clock or ()
+        self.source = ViewSource(config)
         self.progress = 0.0
         self.parts = nn.ModuleDict(
             {o.name: _part(o, config, vocabulary, encoder, codes or {}) for o in config.objective}
@@ -77,20 +106,8 @@ class Objective(nn.Module):
         self.weights: dict[str, float] = {options.name: options.weight for options in config.objective}
 
     def draw(self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator) -> ViewBatch:
-        """Draw and gather the views of a batch of clients (positions, int64).
-
-        In distributed training each rank draws the views of all clients and gathers those of its
-        shard.
-        """
-        times = sequences.times(clients) if self.views.needs_times else None
-        drawn = self.views.draw(clients, sequences.lengths[clients], generator, times)
-        own = local_shard(clients)
-        views = select_clients(drawn, own)
-        batch = sequences.gather(views.clients, views.starts, views.lengths, views.events)
-        if self.shifted:
-            shifts = drawn_shifts(len(drawn.clients), self.shifted, generator)
-            batch = batch.with_shifted_clock(shifts[torch.isin(drawn.clients, own)])
-        return ViewBatch.of(batch, views.clients)
+        """Draw and gather the views of a batch of clients, see `ViewSource`."""
+        return self.source.draw(sequences, clients, generator)
 
     def seed(self, number: int, device: torch.device | str) -> None:
         """Seed the random mining identically on all ranks, see `CoLES.seed`."""
@@ -148,6 +165,24 @@ def _part(
             return SupervisedContrastive(codes[options.name], **vectors, **own)
         case ClassificationOptions():
             return Classification(codes[options.name], **vectors, **own)
+        case _:
+            return _own_part(OWN_OBJECTIVES[options.name], config, vocabulary, encoder, own)
+
+
+def _own_part(
+    kind: Callable[..., nn.Module],
+    config: Config,
+    vocabulary: Vocabulary,
+    encoder: SequenceEncoder,
+    options: Mapping[str, Any],
+) -> nn.Module:
+    """A registered part, given its options and those of the sizes that its constructor asks for."""
+    asked = inspect.signature(kind).parameters
+    sizes = {"state_size": encoder.state_size, "event_size": encoder.events.output_size, "vocabulary": vocabulary}
+    given = {name: value for name, value in sizes.items() if name in asked} | dict(options)
+    if "embedding_size" not in asked:
+        return OwnObjective(kind(**given))
+    return _nested(config, encoder, lambda size: OwnObjective(kind(embedding_size=size, **given)))
 
 
 def _nested(config: Config, encoder: SequenceEncoder, part: Callable[[int], nn.Module]) -> nn.Module:

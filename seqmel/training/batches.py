@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqmel.config import Config
+from seqmel.config.options.views import LastKOptions
 from seqmel.core.errors import TrainingError
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.cycles import address_cycles
@@ -18,6 +19,7 @@ from seqmel.data.views import RandomSlices
 from seqmel.data.views.watched import watched_numbers, watched_slices
 from seqmel.data.vocabulary import TimeScale, Vocabulary
 from seqmel.objectives import Objective, ViewBatch
+from seqmel.objectives.objective import ViewSource
 
 __all__ = [
     "ClientSplit",
@@ -77,7 +79,7 @@ def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
     longest = views.max_length or max(views.min_length or 0, min(200, max(20, round(0.75 * median))))
     shortest = views.min_length or min(longest, max(5, longest // 8))
     one_given = None in (views.min_length, views.max_length)
-    if views.name == "last_k" and one_given and views.same(shortest, longest):
+    if isinstance(views, LastKOptions) and one_given and views.same(shortest, longest):
         shortest, longest = (shortest, 2 * shortest) if views.min_length else ((longest + 1) // 2, longest)
     steps = max(1, int(len(sequences) * (1 - training.validation_fraction)) // training.batch_size)
     epochs = training.epochs
@@ -109,7 +111,7 @@ class TrainingBatches:
         sequences: The sequences of all clients.
         vocabulary: The vocabulary of the sequences.
         clients: Positions of the training clients.
-        objective: Draws the views.
+        objective: Draws the views: an `Objective` or a `ViewSource`.
         config: Names the sampler and the batch size.
         epoch: Returns the number of the current epoch.
 
@@ -122,7 +124,7 @@ class TrainingBatches:
         sequences: EncodedSequences,
         vocabulary: Vocabulary,
         clients: Tensor,
-        objective: Objective,
+        objective: Objective | ViewSource,
         config: Config,
         epoch: Callable[[], int],
     ) -> None:

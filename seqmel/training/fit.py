@@ -41,6 +41,7 @@ from seqmel.training.batches import (
     resolve_clock_shifts,
     split_clients,
 )
+from seqmel.training.hooks import NO_HOOKS, Hooks
 from seqmel.training.label_codes import label_codes
 from seqmel.training.module import MONITOR, TrainingModule
 from seqmel.training.offline import OfflineMining
@@ -62,6 +63,7 @@ def fit(
     initial: SequenceEncoder | None = None,
     labels: Mapping[str, pd.Series[Any]] | None = None,
     checkpoints: Path | None = None,
+    hooks: Hooks = NO_HOOKS,
     progress: Progress = silent,
 ) -> tuple[SequenceEncoder, list[dict[str, float]]]:
     """Train an encoder. Keeps the weights of the best epoch by validation recall, else the last.
@@ -76,6 +78,7 @@ def fit(
             name. None reads those that the config names.
         checkpoints: A folder for checkpoints. Training resumes from the last one in it. None saves
             none.
+        hooks: Callbacks and loggers of the user.
         progress: Where to report progress.
 
     Returns:
@@ -109,7 +112,9 @@ def fit(
         mining = (
             [OfflineMining(sampler, on_device, encoder, config, device)] if isinstance(sampler, OfflineHard) else []
         )
-        trainer, best = make_trainer(config, config.training, report, checkpoints, monitored, mining)
+        trainer, best = make_trainer(
+            config, config.training, report, checkpoints, monitored, [*mining, *hooks.callbacks], hooks.loggers
+        )
         if config.training.epochs:
             run_trainer(trainer, module, batches, HeldOutBatches(on_device, split.validation, config), checkpoints)
     if best is not None and best.best_model_path and current_rank().first:
@@ -162,6 +167,7 @@ def make_trainer(
     checkpoints: Path | None,
     monitored: MonitoredMetric | None,
     others: Sequence[lightning.Callback] = (),
+    loggers: Sequence[Any] = (),
 ) -> tuple[lightning.Trainer, ModelCheckpoint | None]:
     """Build the trainer, which keeps the best and the last epoch in `checkpoints`.
 
@@ -189,7 +195,7 @@ def make_trainer(
         precision=resolve_precision(config.precision, device),
         gradient_clip_val=options.gradient_clip,
         callbacks=callbacks,
-        logger=False,
+        logger=list(loggers) or False,
         enable_checkpointing=checkpoints is not None,
         enable_progress_bar=False,
         enable_model_summary=False,

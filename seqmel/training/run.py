@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqmel.config import Config, as_config
 from seqmel.config.renames import with_new_names
@@ -35,8 +35,22 @@ from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
 from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
 from seqmel.data.sources.reading import Events, event_files, is_paths, open_events
 from seqmel.model import AnyModel, Model, as_model, save_model
+from seqmel.training.hooks import NO_HOOKS, Hooks
 
-__all__ = ["already_trained", "prepare", "prepared_in", "train", "train_model", "unfinished_run", "write_model"]
+if TYPE_CHECKING:
+    from seqmel.data.sequences.encoded_sequences import EncodedSequences
+    from seqmel.nn.encoder import SequenceEncoder
+
+__all__ = [
+    "already_trained",
+    "model_of",
+    "prepare",
+    "prepared_in",
+    "train",
+    "train_model",
+    "unfinished_run",
+    "write_model",
+]
 
 
 @with_own_defaults
@@ -124,6 +138,7 @@ def train(
     config: Config | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    hooks: Hooks = NO_HOOKS,
     progress: Reporting = None,
 ) -> Path:
     """Train a model on events and write its folder.
@@ -136,6 +151,7 @@ def train(
         config: All options, as a Config or a mapping like a config file.
         resume: Resume an interrupted run if there is one. A finished model is not changed.
         overwrite: Replace an existing model or unfinished run.
+        hooks: Callbacks and loggers of the user.
         progress: Where to report progress.
 
     Returns:
@@ -147,6 +163,7 @@ def train(
     output = Path(output)
     config = as_config(config)
     _check_options(config)
+    hooks.check()
     from seqmel.core.device import resolve_device
 
     device = resolve_device(config.device)
@@ -155,7 +172,8 @@ def train(
             f"devices is {config.devices}, and this is one process. Start several: seqmel train --devices, or torchrun."
         )
     with process_group(device) as rank:
-        return _train(events, output, config, resume, overwrite, as_progress(progress) if rank.first else silent)
+        shown = as_progress(progress) if rank.first else silent
+        return _train(events, output, config, resume, overwrite, hooks, shown)
 
 
 def already_trained(output: Path, *, resume: bool, overwrite: bool, progress: Progress) -> bool:
@@ -166,7 +184,9 @@ def already_trained(output: Path, *, resume: bool, overwrite: bool, progress: Pr
     return finished
 
 
-def _train(events: Events, output: Path, config: Config, resume: bool, overwrite: bool, progress: Progress) -> Path:
+def _train(
+    events: Events, output: Path, config: Config, resume: bool, overwrite: bool, hooks: Hooks, progress: Progress
+) -> Path:
     """Train as one of several ranks or alone. Rank 0 prepares and writes."""
     if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):
         return output
@@ -174,7 +194,7 @@ def _train(events: Events, output: Path, config: Config, resume: bool, overwrite
     def train_in(work: Path) -> Model:
         with rank_zero_first():
             prepared = prepared_in(work, events, config, None, progress)
-        return _fit_model(work, prepared, config, None, progress)
+        return _fit_model(work, prepared, config, None, hooks, progress)
 
     if current_rank().first:
         check_output(output, overwrite=overwrite, folder=True, reads=(events,))
@@ -194,6 +214,7 @@ def train_model(
     *,
     config: Config | Mapping[str, Any] | None = None,
     initial: Model | None = None,
+    hooks: Hooks = NO_HOOKS,
     progress: Reporting = None,
 ) -> Model:
     """Train a model and return it. It equals the model that `train` writes.
@@ -205,6 +226,7 @@ def train_model(
         config: All options, as a Config or a mapping like a config file.
         initial: A model to continue from: its schema and vocabulary are kept, and its weights are
             the initial weights.
+        hooks: Callbacks and loggers of the user.
         progress: Where to report progress.
 
     Returns:
@@ -217,6 +239,7 @@ def train_model(
     config = as_config(config)
     progress = as_progress(progress)
     _check_options(config)
+    hooks.check()
     if initial is not None:
         _check_same_shape(initial, config)
     with (
@@ -224,7 +247,7 @@ def train_model(
         translate_disk_full(Path(folder), "train again"),
     ):
         work = Path(folder)
-        return _fit_model(work, prepared_in(work, events, config, initial, progress), config, initial, progress)
+        return _fit_model(work, prepared_in(work, events, config, initial, progress), config, initial, hooks, progress)
 
 
 def _check_options(config: Config) -> None:
@@ -382,7 +405,12 @@ def prepared_in(
 
 
 def _fit_model(
-    work: Path, prepared: PreparedSequences, config: Config, initial: Model | None, progress: Progress
+    work: Path,
+    prepared: PreparedSequences,
+    config: Config,
+    initial: Model | None,
+    hooks: Hooks,
+    progress: Progress,
 ) -> Model:
     from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
     from seqmel.training.fit import fit
@@ -396,18 +424,42 @@ def _fit_model(
     began = time.monotonic()
     encoder, history = fit(
         sequences, prepared.vocabulary, resolved, initial=initial.encoder if initial else None,
-        checkpoints=work / "checkpoints", progress=progress,
+        checkpoints=work / "checkpoints", hooks=hooks, progress=progress,
     )  # fmt: skip
+    model = model_of(prepared, sequences, resolved, encoder, history, seconds=time.monotonic() - began)
+    if time_alone is not None:
+        model.metrics["time_alone"] = time_alone.to_json()
+    names = ("clients", "events", "dimensions", "parameters")
+    record(progress, "counted", **{name: model.metrics[name] for name in names})
+    return model
+
+
+def model_of(
+    prepared: PreparedSequences,
+    sequences: EncodedSequences,
+    config: Config,
+    encoder: SequenceEncoder,
+    history: list[dict[str, float]],
+    *,
+    seconds: float,
+) -> Model:
+    """The model of an encoder that was trained on these sequences.
+
+    Args:
+        prepared: Names schema and vocabulary.
+        sequences: Its sequences, as they were trained on.
+        config: All options, with all automatic options resolved.
+        encoder: In evaluation mode, on the CPU.
+        history: One row per epoch.
+        seconds: Duration of the training.
+    """
     metrics = {
         "clients": len(sequences),
         "events": sequences.events,
         "dimensions": encoder.output_size,
         "parameters": sum(p.numel() for p in encoder.parameters()),
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(seconds, 1),
         "history": history,
     }
-    if time_alone is not None:
-        metrics["time_alone"] = time_alone.to_json()
     statistics = fit_statistics(sequences, prepared.vocabulary)
-    record(progress, "counted", **{name: metrics[name] for name in ("clients", "events", "dimensions", "parameters")})
-    return Model(resolved, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics)
+    return Model(config, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics)

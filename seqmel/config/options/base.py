@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
@@ -14,6 +17,7 @@ __all__ = [
     "Options",
     "Positive",
     "Share",
+    "all_of",
     "also_named",
     "is_lenient",
     "named",
@@ -41,6 +45,15 @@ class Options(BaseModel):
 
     if not TYPE_CHECKING:
         schema: ClassVar[Any] = _NotInherited()
+
+
+def all_of(base: type[Options]) -> Any:
+    """The union of the options of all methods in the module of `base` that are derived from it, in the order of the file."""
+    there = vars(sys.modules[base.__module__]).values()
+    found = [
+        kind for kind in there if isinstance(kind, type) and issubclass(kind, base) and "name" in kind.model_fields
+    ]
+    return functools.reduce(operator.or_, found)
 
 
 def is_lenient(info: ValidationInfo) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from seqmel.config.options.base import Above, NotNegative, Options, also_named, is_lenient, named, named_or
+from seqmel.config.options.base import Above, NotNegative, Options, all_of, also_named, is_lenient, named, named_or
 
-__all__ = ["OTHER_LOSS_NAMES", "AnyLossOptions", "InfoNCEOptions", "LossOptions", "PMLOptions"]
+__all__ = ["OTHER_LOSS_NAMES", "AnyLossOptions", "InfoNCEOptions", "LossBase", "LossOptions", "PMLOptions"]
 
 OTHER_LOSS_NAMES = {"nt_xent": "infonce", "supervised_contrastive": "supcon"}
 """Other name -> ours."""
@@ -18,7 +18,12 @@ Margin: TypeAlias = Annotated[float, Field(gt=0, le=2)]
 """Unit vectors are at most 2 apart."""
 
 
-class _Loss(Options):
+class LossBase(Options):
+    """Options of a loss."""
+
+    if TYPE_CHECKING:
+        name: str
+
     takes: ClassVar[Literal["pairs", "triplets", "batch"]] = "batch"
     """What the loss is given; a miner has to give the same, and a loss that takes the whole batch has none."""
     default_miner: ClassVar[str | None] = None
@@ -33,7 +38,7 @@ class _Loss(Options):
         return self
 
 
-class _PairLoss(_Loss):
+class _PairLoss(LossBase):
     takes: ClassVar[Literal["pairs", "triplets", "batch"]] = "pairs"
     default_miner: ClassVar[str | None] = "hard_negatives"
 
@@ -91,7 +96,7 @@ class MarginOptions(_PairLoss):
         return self
 
 
-class TripletOptions(_Loss):
+class TripletOptions(LossBase):
     """Triplets: the negative is farther away than the positive by a margin."""
 
     takes: ClassVar[Literal["pairs", "triplets", "batch"]] = "triplets"
@@ -106,7 +111,7 @@ class TripletOptions(_Loss):
     """mean over all triplets, or over the active ones."""
 
 
-class InfoNCEOptions(_Loss):
+class InfoNCEOptions(LossBase):
     """Softmax over all views of the batch, for each positive pair; takes no miner."""
 
     name: Literal["infonce"] = "infonce"
@@ -114,7 +119,7 @@ class InfoNCEOptions(_Loss):
     """Softmax temperature."""
 
 
-class SupConOptions(_Loss):
+class SupConOptions(LossBase):
     """Supervised contrastive: softmax over all other views, with all positives in the numerator."""
 
     name: Literal["supcon"]
@@ -122,7 +127,7 @@ class SupConOptions(_Loss):
     """Softmax temperature."""
 
 
-class HistogramOptions(_Loss):
+class HistogramOptions(LossBase):
     """Probability that a negative pair is more similar than a positive one, from histograms of all pairs."""
 
     name: Literal["histogram"]
@@ -130,7 +135,7 @@ class HistogramOptions(_Loss):
     """Histogram bins."""
 
 
-class NPairOptions(_Loss):
+class NPairOptions(LossBase):
     """Softmax over dot products of one pair of views against those of other clients."""
 
     name: Literal["n_pair"]
@@ -138,7 +143,7 @@ class NPairOptions(_Loss):
     """Regularisation of the length of embeddings."""
 
 
-class QuadrupletOptions(_Loss):
+class QuadrupletOptions(LossBase):
     """A triplet term, and one with negatives of two further clients."""
 
     name: Literal["quadruplet"]
@@ -151,7 +156,7 @@ class QuadrupletOptions(_Loss):
     """Margin of the second term."""
 
 
-class TripletCenterOptions(_Loss):
+class TripletCenterOptions(LossBase):
     """The centre of the client's views is nearer than any other centre by a margin."""
 
     name: Literal["triplet_center"]
@@ -162,7 +167,7 @@ class TripletCenterOptions(_Loss):
     margin constant."""
 
 
-class LiftedStructureOptions(_Loss):
+class LiftedStructureOptions(LossBase):
     """Each positive pair against all negatives of both its views."""
 
     name: Literal["lifted_structure"]
@@ -173,7 +178,7 @@ class LiftedStructureOptions(_Loss):
     margin constant."""
 
 
-class MultiSimilarityOptions(_Loss):
+class MultiSimilarityOptions(LossBase):
     """Pairs weighted by their similarity, and by that of other pairs of the anchor."""
 
     name: Literal["multi_similarity"]
@@ -187,7 +192,7 @@ class MultiSimilarityOptions(_Loss):
     """Margin of the pair selection; null keeps all pairs."""
 
 
-class CosFaceOptions(_Loss):
+class CosFaceOptions(LossBase):
     """Softmax with a margin over the clients of the batch, each represented by its mean direction."""
 
     name: Literal["cosface"]
@@ -200,7 +205,7 @@ class CosFaceOptions(_Loss):
     """Scale of the cosine."""
 
 
-class CircleOptions(_Loss):
+class CircleOptions(LossBase):
     """Each similarity is weighted by its distance from its optimum."""
 
     name: Literal["circle"]
@@ -210,7 +215,7 @@ class CircleOptions(_Loss):
     """Scale."""
 
 
-class VICRegOptions(_Loss):
+class VICRegOptions(LossBase):
     """Variance, invariance and covariance regularisation of two views; without negatives."""
 
     name: Literal["vicreg"]
@@ -222,7 +227,7 @@ class VICRegOptions(_Loss):
     """Weight of the covariance term."""
 
 
-class BarlowTwinsOptions(_Loss):
+class BarlowTwinsOptions(LossBase):
     """The cross-correlation matrix of two views is pulled towards the identity; without negatives."""
 
     name: Literal["barlow_twins"]
@@ -233,7 +238,7 @@ class BarlowTwinsOptions(_Loss):
 Plain: TypeAlias = bool | int | float | str | None
 
 
-class PMLOptions(_Loss):
+class PMLOptions(LossBase):
     """A loss of pytorch-metric-learning by its name there, such as pml/CircleLoss; with the extra seqmel[pml]."""
 
     name: Literal["pml"]
@@ -253,25 +258,10 @@ def _of_library(value: Any) -> Any:
     return {"name": "pml", "loss": name.removeprefix("pml/"), "options": options}
 
 
-AnyLossOptions: TypeAlias = (
-    ContrastiveOptions
-    | BinomialDevianceOptions
-    | MarginOptions
-    | TripletOptions
-    | InfoNCEOptions
-    | SupConOptions
-    | HistogramOptions
-    | NPairOptions
-    | QuadrupletOptions
-    | TripletCenterOptions
-    | LiftedStructureOptions
-    | MultiSimilarityOptions
-    | CosFaceOptions
-    | CircleOptions
-    | VICRegOptions
-    | BarlowTwinsOptions
-    | PMLOptions
-)
+if TYPE_CHECKING:
+    AnyLossOptions: TypeAlias = LossBase
+else:
+    AnyLossOptions = all_of(LossBase)
 LossOptions: TypeAlias = Annotated[
     Annotated[AnyLossOptions, Field(discriminator="name")],
     BeforeValidator(named_or("infonce")),

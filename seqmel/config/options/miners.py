@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from seqmel.config.options.base import Above, Options, Positive, named
+from seqmel.config.options.base import Above, Options, Positive, all_of, named
 
-__all__ = ["AnyMinerOptions", "MinerOptions"]
+__all__ = ["AnyMinerOptions", "MinerBase", "MinerOptions"]
 
 
-class _Miner(Options):
+class MinerBase(Options):
+    """Options of a miner."""
+
+    if TYPE_CHECKING:
+        name: str
+
     gives: ClassVar[Literal["pairs", "triplets"]] = "pairs"
     """What the miner gives to the loss, which has to take it."""
     memory: Annotated[int, Field(ge=0)] = 0
     """Number of embeddings of earlier batches to compare with as well (cross-batch memory)."""
 
 
-class _TripletMiner(_Miner):
+class _TripletMiner(MinerBase):
     gives: ClassVar[Literal["pairs", "triplets"]] = "triplets"
 
 
-class HardNegativesOptions(_Miner):
+class HardNegativesOptions(MinerBase):
     """The nearest negatives of each anchor."""
 
     name: Literal["hard_negatives"]
@@ -32,7 +37,7 @@ class HardNegativesOptions(_Miner):
     """Skip this many of the nearest negatives; they may be duplicates of the client."""
 
 
-class RandomNegativesOptions(_Miner):
+class RandomNegativesOptions(MinerBase):
     """Random negatives of each anchor."""
 
     name: Literal["random_negatives"]
@@ -40,7 +45,7 @@ class RandomNegativesOptions(_Miner):
     """Negatives per anchor."""
 
 
-class DistanceWeightedOptions(_Miner):
+class DistanceWeightedOptions(MinerBase):
     """Random negatives, weighted so that all distances are about equally frequent."""
 
     name: Literal["distance_weighted"]
@@ -60,7 +65,7 @@ class DistanceWeightedOptions(_Miner):
         return self
 
 
-class AllNegativesOptions(_Miner):
+class AllNegativesOptions(MinerBase):
     """All negatives of each anchor."""
 
     name: Literal["all_negatives"]
@@ -118,17 +123,10 @@ class EasyPositiveOptions(_TripletMiner):
         return self
 
 
-AnyMinerOptions: TypeAlias = (
-    HardNegativesOptions
-    | RandomNegativesOptions
-    | DistanceWeightedOptions
-    | AllNegativesOptions
-    | BatchAllOptions
-    | BatchHardOptions
-    | BatchWeightedOptions
-    | SemiHardOptions
-    | EasyPositiveOptions
-)
+if TYPE_CHECKING:
+    AnyMinerOptions: TypeAlias = MinerBase
+else:
+    AnyMinerOptions = all_of(MinerBase)
 MinerOptions: TypeAlias = Annotated[
     Annotated[AnyMinerOptions, Field(discriminator="name")] | None, BeforeValidator(named)
 ]

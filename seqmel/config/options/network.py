@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from seqmel.config.options.base import Layers, NotNegative, Options, Positive, Share, is_lenient, named_or
+from seqmel.config.options.base import Layers, NotNegative, Options, Positive, Share, all_of, is_lenient, named_or
 
 __all__ = [
-    "POOLINGS", "RECENT_POOLINGS", "CategoryMeanOptions", "EncoderOptions", "EventEncoderOptions", "NoEncoderOptions", "PoolingOptions", "RecurrentOptions",
+    "POOLINGS",
+    "RECENT_POOLINGS",
+    "AnyEncoderOptions",
+    "CategoryMeanOptions",
+    "EncoderBase",
+    "EncoderOptions",
+    "EventEncoderOptions",
+    "NoEncoderOptions",
+    "PoolingOptions",
+    "RecurrentOptions",
     "TransformerOptions",
 ]  # fmt: skip
 
@@ -50,13 +59,20 @@ StatePoolingOptions: TypeAlias = Annotated[
 """One way of pooling states or several, side by side."""
 
 
-class NoEncoderOptions(Options):
+class EncoderBase(Options):
+    """Options of a sequence encoder."""
+
+    if TYPE_CHECKING:
+        name: str
+
+
+class NoEncoderOptions(EncoderBase):
     """No sequence encoder: events are pooled directly; order shows only in the time features."""
 
     name: Literal["none"] = "none"
 
 
-class RecurrentOptions(Options):
+class RecurrentOptions(EncoderBase):
     """A GRU or LSTM."""
 
     lines: ClassVar[dict[str, str]] = {
@@ -84,7 +100,7 @@ class RecurrentOptions(Options):
         return self
 
 
-class TransformerOptions(Options):
+class TransformerOptions(EncoderBase):
     """Pre-norm Transformer with rotary positions."""
 
     name: Literal["transformer"] = "transformer"
@@ -106,8 +122,12 @@ class TransformerOptions(Options):
         return self
 
 
+if TYPE_CHECKING:
+    AnyEncoderOptions: TypeAlias = EncoderBase
+else:
+    AnyEncoderOptions = all_of(EncoderBase)
 EncoderOptions: TypeAlias = Annotated[
-    Annotated[NoEncoderOptions | RecurrentOptions | TransformerOptions, Field(discriminator="name")],
+    Annotated[AnyEncoderOptions, Field(discriminator="name")],
     BeforeValidator(named_or("gru")),
 ]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from seqmel.config.options.base import Above, Options, Positive, Share, also_named, named_or
+from seqmel.config.options.base import Above, Options, Positive, Share, all_of, also_named, named_or
 
 __all__ = [
     "OTHER_OBJECTIVE_NAMES",
@@ -19,6 +19,7 @@ __all__ = [
     "MaskedEventsOptions",
     "NextEventOptions",
     "NextSequenceOptions",
+    "ObjectiveBase",
     "ObjectiveOptions",
     "ObjectivesOptions",
     "ReplacedTokenOptions",
@@ -36,12 +37,17 @@ OTHER_OBJECTIVE_NAMES = {
 """Other name -> ours."""
 
 
-class _ObjectiveOptions(Options):
+class ObjectiveBase(Options):
+    """Options of a part of the objective."""
+
+    if TYPE_CHECKING:
+        name: str
+
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Loss weight of this part of the objective."""
 
 
-class CoLESOptions(_ObjectiveOptions):
+class CoLESOptions(ObjectiveBase):
     """Contrastive learning for event sequences: views of one client are pulled together, views of others apart."""
 
     name: Literal["coles"] = "coles"
@@ -50,7 +56,7 @@ class CoLESOptions(_ObjectiveOptions):
     themselves."""
 
 
-class EventPredictionOptions(_ObjectiveOptions):
+class EventPredictionOptions(ObjectiveBase):
     """Predicts the events of one view from the embedding of another view of the same client."""
 
     name: Literal["event_prediction"] = "event_prediction"
@@ -58,7 +64,7 @@ class EventPredictionOptions(_ObjectiveOptions):
     """Width of the hidden layer of the decoder."""
 
 
-class NextEventOptions(_ObjectiveOptions):
+class NextEventOptions(ObjectiveBase):
     """Predicts the next event and the time to it from the state after each event; for causal encoders."""
 
     name: Literal["next_event"] = "next_event"
@@ -70,7 +76,7 @@ class NextEventOptions(_ObjectiveOptions):
     """Maximum number of target events per batch."""
 
 
-class MaskedEventsOptions(_ObjectiveOptions):
+class MaskedEventsOptions(ObjectiveBase):
     """Predicts masked events from the rest of their view; for encoders with context."""
 
     name: Literal["masked_events"] = "masked_events"
@@ -80,7 +86,7 @@ class MaskedEventsOptions(_ObjectiveOptions):
     """Fraction of events that are masked."""
 
 
-class CPCOptions(_ObjectiveOptions):
+class CPCOptions(ObjectiveBase):
     """Contrastive predictive coding: picks the event that comes some steps later among many; for causal encoders."""
 
     name: Literal["cpc"] = "cpc"
@@ -96,7 +102,7 @@ class CPCOptions(_ObjectiveOptions):
     """Maximum number of anchor positions per batch and step."""
 
 
-class ReplacedTokenOptions(_ObjectiveOptions):
+class ReplacedTokenOptions(ObjectiveBase):
     """Detects events whose features were replaced by those of other events; for encoders with context."""
 
     name: Literal["replaced_token"] = "replaced_token"
@@ -108,7 +114,7 @@ class ReplacedTokenOptions(_ObjectiveOptions):
     """Probability that a feature of such an event is replaced; at least one is."""
 
 
-class SequenceOrderOptions(_ObjectiveOptions):
+class SequenceOrderOptions(ObjectiveBase):
     """Predicts which half of a view came first."""
 
     name: Literal["sequence_order"] = "sequence_order"
@@ -116,7 +122,7 @@ class SequenceOrderOptions(_ObjectiveOptions):
     """Width of the hidden layer of the classifier."""
 
 
-class NextSequenceOptions(_ObjectiveOptions):
+class NextSequenceOptions(ObjectiveBase):
     """Predicts whether one part of a sequence follows another, or is of another client."""
 
     name: Literal["next_sequence"] = "next_sequence"
@@ -124,7 +130,7 @@ class NextSequenceOptions(_ObjectiveOptions):
     """Width of the hidden layer of the classifier."""
 
 
-class LabelledOptions(_ObjectiveOptions):
+class LabelledOptions(ObjectiveBase):
     """Options of objectives that learn from labels of some clients."""
 
     labels: Annotated[str, Field(min_length=1)]
@@ -159,18 +165,10 @@ def _parts(value: Any) -> Any:
     return [value] if isinstance(value, (str, Mapping, BaseModel)) else value
 
 
-ObjectiveOptions: TypeAlias = (
-    CoLESOptions
-    | EventPredictionOptions
-    | NextEventOptions
-    | MaskedEventsOptions
-    | CPCOptions
-    | ReplacedTokenOptions
-    | SequenceOrderOptions
-    | NextSequenceOptions
-    | SupervisedContrastiveOptions
-    | ClassificationOptions
-)
+if TYPE_CHECKING:
+    ObjectiveOptions: TypeAlias = ObjectiveBase
+else:
+    ObjectiveOptions = all_of(ObjectiveBase)
 ObjectivesOptions: TypeAlias = Annotated[
     tuple[
         Annotated[

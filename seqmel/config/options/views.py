@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from seqmel.config.options.base import Above, Options, Positive, Share, also_named, is_lenient, named_or
+from seqmel.config.options.base import Above, Options, Positive, Share, all_of, also_named, is_lenient, named_or
 
-__all__ = ["OTHER_VIEW_NAMES", "AnyViewsOptions", "RandomSlicesOptions", "ViewsOptions"]
+__all__ = ["OTHER_VIEW_NAMES", "AnyViewsOptions", "LastKOptions", "RandomSlicesOptions", "ViewsBase", "ViewsOptions"]
 
 OTHER_VIEW_NAMES = {"weeks": "calendar_windows"}
 """Other name -> ours."""
@@ -17,7 +17,12 @@ OTHER_VIEW_NAMES = {"weeks": "calendar_windows"}
 CycleName: TypeAlias = Literal["day", "week", "month", "year"]
 
 
-class _Views(Options):
+class ViewsBase(Options):
+    """Options of views."""
+
+    if TYPE_CHECKING:
+        name: str
+
     count: Annotated[int, Field(ge=2)] = 5
     """Views per client."""
     min_length: Positive | None = None
@@ -49,25 +54,25 @@ class _Views(Options):
         return self
 
 
-class RandomSlicesOptions(_Views):
+class RandomSlicesOptions(ViewsBase):
     """Random contiguous slices of a client's sequence."""
 
     name: Literal["random_slices"] = "random_slices"
 
 
-class RandomSamplesOptions(_Views):
+class RandomSamplesOptions(ViewsBase):
     """Random subsets of a client's events, in time order."""
 
     name: Literal["random_samples"]
 
 
-class RandomDisjointSamplesOptions(_Views):
+class RandomDisjointSamplesOptions(ViewsBase):
     """A random partition of a client's events into subsets, in time order."""
 
     name: Literal["random_disjoint_samples"]
 
 
-class TimeWindowsOptions(_Views):
+class TimeWindowsOptions(ViewsBase):
     """All events within a number of days from a random time on."""
 
     name: Literal["time_windows"]
@@ -75,7 +80,7 @@ class TimeWindowsOptions(_Views):
     """Length of the window in days."""
 
 
-class CalendarWindowsOptions(_Views):
+class CalendarWindowsOptions(ViewsBase):
     """All events of a random day, week or month."""
 
     name: Literal["calendar_windows"]
@@ -83,7 +88,7 @@ class CalendarWindowsOptions(_Views):
     """Length of the window."""
 
 
-class LastKOptions(_Views):
+class LastKOptions(ViewsBase):
     """The last events, in several lengths."""
 
     name: Literal["last_k"]
@@ -103,21 +108,16 @@ class LastKOptions(_Views):
         return shortest == longest and not self.event_dropout and not self.day_dropout
 
 
-class NearestTimeOptions(_Views):
+class NearestTimeOptions(ViewsBase):
     """The events nearest in time to a random time."""
 
     name: Literal["nearest_time"]
 
 
-AnyViewsOptions: TypeAlias = (
-    RandomSlicesOptions
-    | RandomSamplesOptions
-    | RandomDisjointSamplesOptions
-    | TimeWindowsOptions
-    | CalendarWindowsOptions
-    | LastKOptions
-    | NearestTimeOptions
-)
+if TYPE_CHECKING:
+    AnyViewsOptions: TypeAlias = ViewsBase
+else:
+    AnyViewsOptions = all_of(ViewsBase)
 ViewsOptions: TypeAlias = Annotated[
     Annotated[AnyViewsOptions, Field(discriminator="name")],
     BeforeValidator(named_or("random_slices")),

@@ -1,7 +1,10 @@
 """Losses know only tensors: embeddings (N, D), and pairs, triplets, or whose each embedding is. See `seqmel.objectives.losses.base`."""
 
 from collections.abc import Callable
+from typing import get_args
 
+from seqmel.config.options.losses import AnyLossOptions, PMLOptions
+from seqmel.config.registry import method_name
 from seqmel.objectives.losses.barlow_twins import BarlowTwinsLoss
 from seqmel.objectives.losses.base import MetricLoss
 from seqmel.objectives.losses.binomial_deviance import BinomialDevianceLoss
@@ -42,21 +45,8 @@ __all__ = [
 ]
 
 LOSSES: dict[str, Callable[..., MetricLoss]] = {
-    "barlow_twins": BarlowTwinsLoss,
-    "binomial_deviance": BinomialDevianceLoss,
-    "circle": CircleLoss,
-    "contrastive": ContrastiveLoss,
-    "cosface": CosFaceLoss,
-    "histogram": HistogramLoss,
-    "infonce": InfoNCELoss,
-    "lifted_structure": LiftedStructureLoss,
-    "margin": MarginLoss,
-    "multi_similarity": MultiSimilarityLoss,
-    "n_pair": NPairLoss,
-    "quadruplet": QuadrupletLoss,
-    "supcon": SupConLoss,
-    "triplet": TripletLoss,
-    "triplet_center": TripletCenterLoss,
-    "vicreg": VICRegLoss,
+    method_name(options): globals()[options.__name__.removesuffix("Options") + "Loss"]
+    for options in get_args(AnyLossOptions)
+    if options is not PMLOptions
 }
-"""Name in the config -> the loss; the options of the config are its arguments."""
+"""Name in the config -> the loss; the options of the config are its arguments. `CircleOptions` are those of `CircleLoss`."""

@@ -1,7 +1,10 @@
 """Miners choose the pairs or triplets that a loss looks at. They see embeddings without gradient. See `seqmel.objectives.miners.base`."""
 
 from collections.abc import Callable
+from typing import get_args
 
+from seqmel.config.options.miners import AnyMinerOptions
+from seqmel.config.registry import method_name
 from seqmel.objectives.miners.all_negatives import AllNegatives
 from seqmel.objectives.miners.base import Miner, PairMiner, TripletMiner
 from seqmel.objectives.miners.batch_all import BatchAll
@@ -32,14 +35,7 @@ __all__ = [
 ]
 
 MINERS: dict[str, Callable[..., Miner]] = {
-    "all_negatives": AllNegatives,
-    "batch_all": BatchAll,
-    "batch_hard": BatchHard,
-    "batch_weighted": BatchWeighted,
-    "distance_weighted": DistanceWeighted,
-    "easy_positive": EasyPositive,
-    "hard_negatives": HardNegatives,
-    "random_negatives": RandomNegatives,
-    "semi_hard": SemiHard,
+    method_name(options): globals()[options.__name__.removesuffix("Options")] for options in get_args(AnyMinerOptions)
 }
-"""Name in the config -> the miner; the options of the config, besides `memory`, are its arguments."""
+"""Name in the config -> the miner; the options of the config, besides `memory`, are its arguments. `BatchHardOptions` are those of
+`BatchHard`."""

@@ -1,0 +1,152 @@
+"""Ragged batches for a training loop of one's own: the views, the samplers and the vocabulary of seqmel, the loop of the user."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqmel.api.model import Model
+from seqmel.api.parts import named_parts
+from seqmel.config import Config, as_config, config_with
+from seqmel.core.errors import ConfigError
+from seqmel.core.progress import Reporting, as_progress
+from seqmel.data.samplers import OfflineHard
+from seqmel.data.schema import EventSchema
+from seqmel.data.sequences.prepared import PreparedSequences
+from seqmel.data.sources.reading import Events
+from seqmel.data.vocabulary import Vocabulary
+from seqmel.nn.encoder import SequenceEncoder
+from seqmel.objectives import ViewBatch
+from seqmel.objectives.objective import ViewSource
+from seqmel.training.batches import TrainingBatches, resolve_auto_options, resolve_clock_shifts, split_clients
+from seqmel.training.ppmi_init import new_encoder
+from seqmel.training.run import model_of, prepared_in
+
+__all__ = ["Batches", "batches"]
+
+
+class Batches:
+    """The batches of an epoch; every iteration is another epoch with fresh views. Made by `seqmel.batches`.
+
+    A batch is a `ViewBatch`: `batch.sequences` holds S views without padding (`columns`: feature -> (E,) values of all events;
+    `time`: (E,) microseconds; `offsets`: (S + 1,), view s is events offsets[s] to offsets[s + 1]), `batch.clients` (S,) the client
+    of each view; `batch.to(device)` moves it.
+
+    Args:
+        prepared: the encoded events.
+        config: all options; what was automatic is settled by the events.
+
+    Attributes:
+        schema: which column is what.
+        vocabulary: category codes and numeric scales.
+        config: the options, settled.
+        epoch: how many epochs were begun.
+
+    Examples:
+        >>> import seqmel
+        >>> found = seqmel.batches(seqmel.generate_card_data(20).events, batch_size=8)
+        >>> len(found), found.epoch, found.schema.client
+        (2, 0, 'client_id')
+    """
+
+    def __init__(self, prepared: PreparedSequences, config: Config) -> None:
+        self._prepared = prepared
+        self._sequences = prepared.sequences.in_memory()
+        self._began = time.monotonic()
+        self.schema: EventSchema = prepared.schema
+        self.vocabulary: Vocabulary = prepared.vocabulary
+        self.config = resolve_clock_shifts(
+            resolve_auto_options(config, self._sequences), self._sequences, prepared.vocabulary.time
+        )
+        self.epoch = 0
+        self._clients = split_clients(self._sequences, self.config).training
+        self._batches = TrainingBatches(
+            self._sequences,
+            self.vocabulary,
+            self._clients,
+            ViewSource(self.config),
+            self.config,
+            lambda: self.epoch - 1,
+        )
+        if isinstance(self._batches.sampler, OfflineHard):
+            raise ConfigError("The sampler offline_hard embeds all clients as training goes on. Name another sampler.")
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        self.epoch += 1
+        return iter(self._batches)
+
+    def encoder(self) -> SequenceEncoder:
+        """A new encoder for these events, as the config shapes it; `encoder.embed(batch.sequences)` gives (S, D) vectors."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.config.seed)
+            return new_encoder(self.config, self.vocabulary, self._sequences, self._clients)
+
+    def model(self, encoder: SequenceEncoder) -> Model:
+        """The model of an encoder that was trained on these batches: to embed with, to save, to fine-tune.
+
+        Args:
+            encoder: what `encoder` gave; it is moved to the CPU, into evaluation mode.
+        """
+        seconds = time.monotonic() - self._began
+        found = model_of(self._prepared, self._sequences, self.config, encoder.cpu().eval(), [], seconds=seconds)
+        return Model.of(found)
+
+
+def batches(
+    events: Events,
+    *,
+    config: Config | Mapping[str, Any] | None = None,
+    progress: Reporting = None,
+    **options: Any,
+) -> Batches:
+    """Ragged batches of views of clients, for a training loop of your own.
+
+    Args:
+        events: as `train` takes them; they are encoded and held in memory.
+        config: options, as a `Config` or by the names of a config file.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
+        **options: options of the config by their names, as `train` takes them: `views={"name": "random_slices", "count": 2}`,
+            `batch_size=64`, `sampler`, `seed`, `encoder`. All clients with two events or more are in the batches unless
+            `validation_fraction` says otherwise.
+
+    Returns:
+        The batches, to be iterated once per epoch.
+
+    Raises:
+        ConfigError: an option that does not exist or is out of range.
+        InputError, SchemaError: events that cannot be read, or columns that cannot be used.
+        TrainingError: fewer than two clients.
+
+    Examples:
+        >>> import seqmel, torch
+        >>> data = seqmel.generate_card_data(20)
+        >>> found = seqmel.batches(data.events, views={"count": 2}, encoder="gru", batch_size=8)
+        >>> encoder = found.encoder()
+        >>> optimizer = torch.optim.Adam(encoder.parameters())
+        >>> loss = seqmel.losses.InfoNCELoss()
+        >>> for batch in found:
+        ...     vectors = torch.nn.functional.normalize(encoder.embed(batch.sequences), dim=1)
+        ...     loss(vectors, batch.clients).backward()
+        ...     optimizer.step()
+        ...     optimizer.zero_grad()
+        >>> found.model(encoder).embed(data.events).shape[0]
+        20
+    """
+    given = as_config(None if config is None else _named(config))
+    if config is None or "validation_fraction" not in given.training.model_fields_set:
+        options = {"validation_fraction": 0.0} | options
+    checked = config_with(given, named_parts(options), section="training", source="batches")
+    with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
+        return Batches(prepared_in(Path(folder), events, checked, None, as_progress(progress)), checked)
+
+
+def _named(config: Config | Mapping[str, Any]) -> Config | Mapping[str, Any]:
+    return named_parts(config) if isinstance(config, Mapping) else config
