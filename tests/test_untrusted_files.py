@@ -83,7 +83,7 @@ def test_a_pickle_among_prepared_sequences_is_refused_unexecuted(
 ) -> None:
     copy = Path(shutil.copytree(prepared, tmp_path / "copy"))
     (copy / name).write_bytes(pickle.dumps(Bomb(mark)))
-    with pytest.raises(InputError, match="is no whole folder of prepared sequences"):
+    with pytest.raises(InputError, match="is not a complete folder of prepared sequences"):
         open_prepared(copy)
     assert not mark.exists()
 
@@ -184,7 +184,7 @@ def test_prepared_sequences_that_are_cut_off_are_refused(bytes_left: float, prep
     path = Path(shutil.copytree(prepared, tmp_path / "copy")) / "sequences.arrow"
     content = path.read_bytes()
     path.write_bytes(content[: int(bytes_left * len(content)) if isinstance(bytes_left, float) else bytes_left])
-    with pytest.raises(InputError, match="is no whole folder of prepared sequences") as refused:
+    with pytest.raises(InputError, match="is not a complete folder of prepared sequences") as refused:
         open_prepared(tmp_path / "copy")
     assert "\n" not in str(refused.value)
 
@@ -197,7 +197,7 @@ def test_prepared_sequences_with_a_head_or_foot_of_nonsense_are_refused(
     content = bytearray(path.read_bytes())
     content[slice(0, 64) if part == "head" else slice(-300, None)] = b"\xa5" * (64 if part == "head" else 300)
     path.write_bytes(content)
-    with pytest.raises(InputError, match="is no whole folder of prepared sequences"):
+    with pytest.raises(InputError, match="is not a complete folder of prepared sequences"):
         open_prepared(tmp_path / "copy")
 
 

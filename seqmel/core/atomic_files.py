@@ -72,7 +72,7 @@ def check_output(
     if path.exists() and path.is_dir() != folder:
         there = "a folder" if path.is_dir() else "a file"
         made = "a file" if path.is_dir() else "a folder"
-        raise OutputError(f"{path} is {there}, and {made} is what is written. Name another output.")
+        raise OutputError(f"{path} is {there}, and the output is {made}. Name another output.")
     check_not_input(path, *reads)
     around = path.parent
     while not around.exists():

@@ -179,9 +179,7 @@ def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: 
     ids, index = _ids(X, client or sequences.client)
     nulls = int(pd.isna(ids.to_numpy()).sum())
     if nulls:
-        raise InputError(
-            f"{nulls:,} of {len(ids):,} rows of X have no client: the id is null. Drop or mend these rows."
-        )
+        raise InputError(f"{nulls:,} of {len(ids):,} rows of X have no client: the id is null. Drop or fix these rows.")
     place = places(ids, sequences.client_ids)
     absent = place < 0
     if absent.all():

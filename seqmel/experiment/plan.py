@@ -241,8 +241,8 @@ class Plan(_Part):
         if said is None:
             known = [LABEL_FRACTIONS, *(name for options in self.rows.values() for name in option_names(options))]
             raise ConfigError(
-                f"row {row!r} sets no {self.curve}, which the curve goes across.{did_you_mean(self.curve, known)} Give"
-                " every row a number there, or name another option, or label_fractions."
+                f"row {row!r} sets no {self.curve}, which the curve goes across.{did_you_mean(self.curve, known)} Set it"
+                " to a number in every row, or name another option, or label_fractions."
             )
         if isinstance(said, str):  # such as 1e-4, which YAML takes for text
             said = _lookup(self.config(row, next(iter(self.data)), 0).to_dict(), self.curve)
@@ -355,7 +355,7 @@ def _check_curve(plan: Plan) -> None:
         other = there.setdefault((plan.scored(row), place), row)
         if other != row:
             raise ConfigError(
-                f"rows {other!r} and {row!r} have the same {plan.curve}, {place:g}: a curve has one row a number. Put one"
+                f"rows {other!r} and {row!r} have the same {plan.curve}, {place:g}: a curve has one row per number. Put one"
                 " into another plan."
             )
 

@@ -90,7 +90,7 @@ def run_experiment(
     output = Path(output)
     progress = as_progress(progress)
     if output.is_file():
-        raise OutputError(f"{output} is a file, and a folder is what is written. Name another output.")
+        raise OutputError(f"{output} is a file, and the output is a folder. Name another output.")
     root = Path(data) if data is not None else plan.parent
     if any(asked is not None for asked in (only, clients, seeds, trees)):
         text = smaller_plan(plan, only=only, clients=clients, seeds=seeds, trees=trees)

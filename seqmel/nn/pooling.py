@@ -58,7 +58,7 @@ class Pooling(nn.Module):
     sequence gives zeros.
 
     Pooling goes through a summary, and summaries of the earlier and the later part of a sequence can be merged, so that
-    a client's vector can be brought up to date from its new events alone.
+    a client's vector can be updated from its new events alone.
     """
 
     def __init__(self, names: Sequence[str], *, size: int, by_category: ByCategory | None = None) -> None:

@@ -359,7 +359,7 @@ def _clients_of(trainer: lightning.Trainer) -> int:
 
 
 def _metric_words(row: dict[str, float]) -> str:
-    mined = f", {row['active']:.0%} of what is mined active" if "active" in row else ""
+    mined = f", {row['active']:.0%} of mined tuples active" if "active" in row else ""
     if MONITOR not in row:
         return mined
     return (

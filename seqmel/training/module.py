@@ -143,7 +143,7 @@ class TrainingModule(lightning.LightningModule):
         self.history = list(checkpoint["history"])
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW with a one-cycle schedule per step, a step schedule per epoch, or none."""
+        """Return AdamW with a one-cycle schedule per step, a decay per epochs, or no schedule."""
         options = self.config.training
         optimizer = torch.optim.AdamW(self.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         if options.schedule == "constant":

@@ -325,9 +325,7 @@ def _work_folder(output: Path, wanted: dict[str, Any], input_files: Any, *, resu
     work = partial_path(output)
     options, events = work / "options.json", work / "events.json"
     if work.exists() and not resume and not overwrite:
-        raise OutputError(
-            f"An unfinished run lies in {work}. Go on with it with --resume, or discard it with --overwrite."
-        )
+        raise OutputError(f"An unfinished run lies in {work}. Resume it with --resume, or discard it with --overwrite.")
     if work.exists() and not resume:
         shutil.rmtree(work)
     try:

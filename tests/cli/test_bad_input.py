@@ -112,7 +112,7 @@ def test_a_parquet_file_with_a_damaged_page(command: str, refused: Run, tmp_path
 @LEARNING
 @pytest.mark.parametrize("table", [EVENTS.slice(0, 0), NESTED.slice(0, 0)], ids=["flat", "nested"])
 def test_events_without_rows(command: str, table: pa.Table, refused: Run, tmp_path: Path) -> None:
-    says(refused(command, stored(table, tmp_path)), "has no rows", "Expected one row an event, or one row a client")
+    says(refused(command, stored(table, tmp_path)), "has no rows", "Expected one row per event, or one row per client")
 
 
 @EVERY
@@ -207,14 +207,14 @@ def test_a_client_or_time_that_is_null(command: str, name: str, what: str, refus
     values = EVENTS[name].to_pylist()
     values[3] = values[8] = None
     path = stored(put(EVENTS, name, pa.array(values, EVENTS.field(name).type)), tmp_path)
-    says(refused(command, path), "2 events", f"have no {what}", f"column '{name}' is null", "Drop or mend these rows")
+    says(refused(command, path), "2 events", f"have no {what}", f"column '{name}' is null", "Drop or fix these rows")
 
 
 @EVERY
 def test_a_nested_client_that_is_null(command: str, refused: Run, tmp_path: Path) -> None:
     clients = pa.array([None, *NESTED["client_id"].to_pylist()[1:]], pa.int32())
     line = refused(command, stored(put(NESTED, "client_id", clients), tmp_path))
-    says(line, "no client", "column 'client_id' is null", "Drop or mend these rows")
+    says(line, "no client", "column 'client_id' is null", "Drop or fix these rows")
 
 
 @EVERY
@@ -241,7 +241,7 @@ def test_text_that_is_named_as_a_number(command: str, refused: Run, tmp_path: Pa
 
 def test_text_where_the_model_learnt_numbers(refused: Run, tmp_path: Path) -> None:
     path = stored(put(EVENTS, "amount", pa.array(["much"] * len(EVENTS))), tmp_path)
-    says(refused("embed", path), "column 'amount'", "events.parquet", "are no numbers, such as 'much'", "as 1234.50")
+    says(refused("embed", path), "column 'amount'", "events.parquet", "are not numbers, such as 'much'", "as 1234.50")
 
 
 def with_commas(folder: Path, *, values: int) -> Path:
@@ -298,7 +298,7 @@ def test_list_columns_of_unequal_length_within_a_client(command: str, refused: R
 @EVERY
 def test_clients_with_two_rows_in_the_nested_layout(command: str, refused: Run, tmp_path: Path) -> None:
     line = refused(command, stored(pa.concat_tables([NESTED, NESTED.slice(0, 1)]), tmp_path))
-    says(line, f"Client {NESTED['client_id'][0].as_py()} has 2 rows", "Expected one row a client")
+    says(line, f"Client {NESTED['client_id'][0].as_py()} has 2 rows", "Expected one row per client")
 
 
 # ------------------------------------------------------------------------------------------------- outputs

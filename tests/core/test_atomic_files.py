@@ -151,7 +151,7 @@ def test_a_file_and_a_folder_are_not_replaced_by_each_other(
 ) -> None:
     path = tmp_path / "out"
     path.touch() if folder else path.mkdir()
-    with pytest.raises(OutputError, match=f"out is {there}, and {made} is what is written"):
+    with pytest.raises(OutputError, match=f"out is {there}, and the output is {made}"):
         check_output(path, overwrite=True, folder=folder)
 
 

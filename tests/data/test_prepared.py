@@ -47,7 +47,7 @@ def test_a_damaged_folder_is_refused_in_one_line(folder: Path, name: str, damage
     (folder / name).unlink()
     if damage != "missing":
         (folder / name).write_bytes({"empty": b"", "cut": content[: len(content) // 2], "noise": b"\xff" * 99}[damage])
-    with pytest.raises(InputError, match="is no whole folder of prepared sequences") as caught:
+    with pytest.raises(InputError, match="is not a complete folder of prepared sequences") as caught:
         open_prepared(folder)
     assert "\n" not in str(caught.value)
 

@@ -200,7 +200,7 @@ def test_nested_clients_without_events_are_kept() -> None:
 def test_values_of_a_client_are_no_event_columns_in_the_nested_layout() -> None:
     table = pa.table({"client": [1], "born": [1990], "day": [[1, 2]], "size": [[1.0, 2.0]]})
     source = open_events(table)
-    assert source.left_out == {"born": "one value a client, not an event"}
+    assert source.left_out == {"born": "one value per client, not per event"}
     assert list(source.columns) == ["client", "day", "size"]
 
 

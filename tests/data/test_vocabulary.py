@@ -252,7 +252,7 @@ def test_a_feature_without_values_is_refused(schema: EventSchema, columns: dict[
 def test_text_where_the_model_learnt_numbers_is_refused() -> None:
     vocabulary = fitted(one_client(size=[1.0, 2.0]), SIZE)
     source = open_events(one_client(size=["1", "much"]))
-    with pytest.raises(InputError, match=r"1 values in column 'size' .* are no numbers, such as 'much'"):
+    with pytest.raises(InputError, match=r"1 values in column 'size' .* are not numbers, such as 'much'"):
         list(encode(source, SIZE, vocabulary))
 
 

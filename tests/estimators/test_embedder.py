@@ -214,7 +214,7 @@ def test_clients_of_whom_none_has_events_are_told_of(train: EventSequences, fitt
 def test_a_client_id_that_is_null_is_refused(ids: Any, train: EventSequences, fitted: SequenceEmbedder) -> None:
     embedder = clone_of(fitted).set_params(events=train)
     for ask in (embedder.transform, clone(embedder).fit):
-        with pytest.raises(InputError, match=r"1 of 2 rows of X have no client: the id is null\. Drop or mend"):
+        with pytest.raises(InputError, match=r"1 of 2 rows of X have no client: the id is null\. Drop or fix"):
             ask(ids)
 
 
@@ -255,7 +255,7 @@ def test_an_x_that_contradicts_the_parameters_is_refused(train: EventSequences, 
 
 def test_two_rows_of_one_client_in_a_table_of_lists_are_no_training_data(tiny: SequenceEmbedder) -> None:
     table = nested(EVENTS, "client_id")
-    with pytest.raises(SchemaError, match="Expected one row a client"):
+    with pytest.raises(SchemaError, match="Expected one row per client"):
         tiny.fit(pa.concat_tables([table, table.slice(0, 1)]))
 
 

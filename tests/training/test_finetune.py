@@ -178,7 +178,7 @@ def test_with_few_labels_the_default_is_the_heads_alone_and_says_so(
     assert changed(pretrained, tuned) == set()
     assert tuned.config.finetuning.unfreeze == "head"
     said = capsys.readouterr().err
-    assert "40 labelled clients are few: the encoder stays as it is" in said
+    assert "40 labelled clients are few: the encoder stays frozen" in said
     assert " (8 clients held out)\n" in said
 
 
@@ -411,7 +411,7 @@ def test_classes_with_one_client_are_told_of_and_nothing_is_warned_of(
     finetuned_model(pretrained, prepared, told, config=options(unfreeze="head"), progress=console_progress())
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "one client" in line)
     assert line.startswith("rare: classes with one client (n177, n184, ")
-    assert line.endswith(" and 17 more) are learnt from and never held out: no figure tells of them")
+    assert line.endswith(" and 17 more) are only used in training, so no metric covers them")
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,6 @@ def _open(folder: Path) -> PreparedSequences:
             raise MemoryError(f"{folder} cannot be mapped") from None
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{folder} is no whole folder of prepared sequences ({line}). Prepare the events again."
+            f"{folder} is not a complete folder of prepared sequences ({line}). Prepare the events again."
         ) from None
     return PreparedSequences(schema, vocabulary, sequences)

@@ -73,7 +73,7 @@ def check_events(source: EventSource, schema: EventSchema) -> None:
         odd = no_numbers(source, column)
         if odd is not None:
             raise InputError(
-                f"{odd[0]:,} values in column {column!r} of {source.label} are no numbers, such as {odd[1]!r}, and the model"
+                f"{odd[0]:,} values in column {column!r} of {source.label} are not numbers, such as {odd[1]!r}, and the model"
                 " was trained with numbers there. Write them as 1234.50: a point before the decimals, and nothing else."
             )
 
@@ -186,7 +186,7 @@ def missing(count: int, column: str, what: str, label: str, source: EventSource 
                 " of one table, or give the column one name."
             )
     return InputError(
-        f"{count:,} events in {label} have no {what} (column {column!r} is null). Drop or mend these rows."
+        f"{count:,} events in {label} have no {what} (column {column!r} is null). Drop or fix these rows."
     )
 
 

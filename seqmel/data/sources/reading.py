@@ -147,7 +147,9 @@ def _opened(
         columns = _columns(connection, "raw")
         no_rows = not columns or connection.execute("SELECT 1 FROM raw LIMIT 1").fetchone() is None
         if no_rows and not (empty and columns):
-            raise InputError(f"{label} has no rows. Expected one row an event, or one row a client with list columns.")
+            raise InputError(
+                f"{label} has no rows. Expected one row per event, or one row per client with list columns."
+            )
     # DuckDB also gives one column if lines of a CSV file differ in their number of fields.
     if len(columns) == 1:
         raise InputError(
@@ -542,7 +544,7 @@ def _unfold(
     if check:
         _check_nested(connection, label, client, lists)
     unnested = ", ".join(f"unnest({ident(name)}) AS {ident(name)}" for name in lists)
-    left_out |= {name: "one value a client, not an event" for name in single if name != client}
+    left_out |= {name: "one value per client, not per event" for name in single if name != client}
     kinds = {client: single[client]} | {name: _element(columns[name]) for name in lists}
     connection.execute(
         f"CREATE VIEW events AS SELECT {nan_as_null(kinds)}, row_number() OVER () AS {ROW}"
@@ -562,8 +564,8 @@ def check_even(connection: duckdb.DuckDBPyConnection, label: str, client: str, l
         if uneven:
             raise SchemaError(
                 f"List columns of unequal length in {label}: client {uneven[0]!r} has {uneven[1]} values of {first!r}"
-                f" and {uneven[2]} of {other!r}. Expected one value an event in every list column; one that is something else"
-                " is left out with schema.ignore."
+                f" and {uneven[2]} of {other!r}. Expected one value per event in every list column. Leave out other lists"
+                " with schema.ignore."
             )
 
 
@@ -602,12 +604,12 @@ def only_clients(source: EventSource, client: str, ids: pa.Table) -> EventSource
 
 def nameless_rows(count: int, client: str, label: str) -> InputError:
     """Build the error for rows with list columns and no client."""
-    return InputError(f"{count:,} rows in {label} have no client (column {client!r} is null). Drop or mend these rows.")
+    return InputError(f"{count:,} rows in {label} have no client (column {client!r} is null). Drop or fix these rows.")
 
 
 def client_twice(client: object, count: int, label: str) -> SchemaError:
     """Build the error for a client with several rows of list columns."""
     return SchemaError(
-        f"Client {client!r} has {count} rows in {label}, which has list columns. Expected one row a client:"
-        " join its lists, or give one row an event."
+        f"Client {client!r} has {count} rows in {label}, which has list columns. Expected one row per client:"
+        " join its lists, or give one row per event."
     )

@@ -120,7 +120,7 @@ def infer_time_format(
     (other,) = source.row(f"SELECT min({name}) FROM events WHERE {text_time_sql(name, likelier)} IS NULL")
     raise InputError(
         f"{fit:,} of {known:,} times in column {time!r} of {source.label} are written as {likelier!r}, the others are not,"
-        f" such as {other!r}. Mend them, or say another format ({option})."
+        f" such as {other!r}. Fix them, or give another format ({option})."
     )
 
 

@@ -395,7 +395,7 @@ def _open(table: Table, client: str | None = None, *, read: bool = True) -> Even
         connection.execute("CREATE VIEW events AS FROM raw")
         columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE events").fetchall()}
         if not connection.execute("SELECT 1 FROM events LIMIT 1").fetchall():
-            raise InputError(f"{label} has no rows. Expected one row a client.")
+            raise InputError(f"{label} has no rows. Expected one row per client.")
     return EventSource(connection, label, columns)
 
 
@@ -471,7 +471,7 @@ def _ids(keys: pa.Table, label: str) -> pd.Index[Any]:
     for what, name, column in zip(("client", "moment"), keys.column_names, keys.columns, strict=False):
         if column.null_count:
             raise InputError(
-                f"{column.null_count:,} rows of {label} have no {what} (column {name!r} is null). Drop or mend them."
+                f"{column.null_count:,} rows of {label} have no {what} (column {name!r} is null). Drop or fix them."
             )
     parts = [
         pd.Index(column.to_pandas(), name=name) for name, column in zip(keys.column_names, keys.columns, strict=True)

@@ -158,15 +158,15 @@ def finetuned_model(
         progress.say(f"{target.name}: {_contents(labelled, column)}{left_out}")
     for name, single in labelled.single_client_classes().items():
         progress.say(
-            f"{name}: classes with one client ({shown(map(str, single))}) are learnt from and never held out: no figure tells"
-            " of them"
+            f"{name}: classes with one client ({shown(map(str, single))}) are only used in training, so no metric"
+            " covers them"
         )
     asked = config.finetuning.unfreeze
     config = settle_finetuning(config, len(labelled), new=model is None)
     if asked == "auto" and config.finetuning.unfreeze == "head":
         progress.say(
-            f"{len(labelled):,} labelled clients are few: the encoder stays as it is, the heads alone learn"
-            " (unfreeze: all tunes it too)"
+            f"{len(labelled):,} labelled clients are few: the encoder stays frozen, only the heads are trained"
+            " (unfreeze: all fine-tunes it too)"
         )
     if model is None:
         config = resolve_auto_options(config, sequences)

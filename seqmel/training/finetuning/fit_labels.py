@@ -143,7 +143,7 @@ def fit_labels(
             held_out = HeldOut(on_device.subset(validation.clients), validation, counts, config)
         frozen = _validate(encoder, heads, held_out, device)
         watched = f" ({len(held_out):,} clients held out)" if len(held_out) else ""
-        progress.say(f"heads on the encoder as it is{_metric_words(frozen)}{watched}")
+        progress.say(f"heads on the frozen encoder{_metric_words(frozen)}{watched}")
         history = []
         heads_alone = options.unfreeze == "head" or not options.epochs
         if heads_alone and len(held_out) and not options.calibrate:
@@ -223,7 +223,7 @@ def _tune(
         if best is not None and best.best_model_path:
             restore(module, Path(best.best_model_path))
     if watched and min(row[_MONITOR] for row in module.history) >= frozen[_MONITOR]:
-        progress.say("no epoch is better than the encoder as it was, which is kept")
+        progress.say("no epoch improves on the frozen encoder, which is kept")
         module.load_state_dict(before)
     return module.history
 
