@@ -11,6 +11,7 @@ from seqmel.config.options.base import Options, Positive, is_lenient, named
 from seqmel.config.options.losses import AnyLossOptions, InfoNCEOptions, LossOptions, PMLOptions
 from seqmel.config.options.miners import MinerOptions
 from seqmel.config.options.network import (
+    DEFAULT_POOLING,
     RECENT_POOLINGS,
     CategoryMeanOptions,
     EncoderOptions,
@@ -70,10 +71,10 @@ class Config(Options):
     """The network that embeds one event."""
     encoder: EncoderOptions = NoEncoderOptions()
     """The network over the sequence of events."""
-    pooling: PoolingOptions = ("mean", "std", "max", "log_sum", "category_mean")
+    pooling: PoolingOptions = DEFAULT_POOLING
     """How the states of a sequence become one vector: one pooling, or several concatenated."""
     category_mean: CategoryMeanOptions = CategoryMeanOptions()
-    """Options of the pooling category_mean."""
+    """Options of the poolings category_mean, category_recent and transitions."""
     embedding_dim: Positive | None = None
     """Dimension of the embedding; null takes the pooled states without projection."""
     matryoshka: tuple[Positive, ...] = ()

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from seqmel.api.model import Model as WithVerbs
 from seqmel.config import Config
+from seqmel.config.options.network import DEFAULT_POOLING
 from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.progress import console_progress, silent
 from seqmel.core.renames import renamed_keywords
@@ -94,7 +95,7 @@ class SequenceEmbedder(SequenceTransformer):
         *,
         encoder: Part = "none",
         embedding_dim: int | None = None,
-        pooling: str | Sequence[str] = ("mean", "std", "max", "log_sum", "category_mean"),
+        pooling: str | Sequence[str] = DEFAULT_POOLING,
         category_mean: Mapping[str, Any] | None = None,
         matryoshka: Sequence[int] = (),
         recency_features: bool = True,

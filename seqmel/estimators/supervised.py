@@ -15,6 +15,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 
 from seqmel.api.model import Model as WithVerbs
 from seqmel.config import Config
+from seqmel.config.options.network import DEFAULT_POOLING
 from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.errors import ConfigError, InputError, ModelError, shown
 from seqmel.core.progress import console_progress, silent
@@ -55,7 +56,7 @@ class _Supervised(SequenceEstimator):
         pretrained: Pretrained | None = None,
         encoder: Part = "none",
         embedding_dim: int | None = None,
-        pooling: str | Sequence[str] = ("mean", "std", "max", "log_sum", "category_mean"),
+        pooling: str | Sequence[str] = DEFAULT_POOLING,
         category_mean: Mapping[str, Any] | None = None,
         recency_features: bool = True,
         event_encoder: Mapping[str, Any] | None = None,

@@ -32,7 +32,7 @@ def test_days_are_logarithms_with_a_sign_and_nothing_is_zero() -> None:
 @pytest.mark.parametrize(("options", "more"), [({}, 3), ({"recency_features": False}, 0), ({"embedding_dim": 7}, 0)])
 def test_it_stands_at_the_end_of_the_vector_and_learns_nothing(options: dict[str, int], more: int) -> None:
     torch.manual_seed(0)
-    encoder = SequenceEncoder(tiny_config(**options), vocabulary_of()).eval()
+    encoder = SequenceEncoder(tiny_config(pooling="mean", **options), vocabulary_of()).eval()
     batch = batch_of([5, 2])
     vectors = encoder.embed(batch)
     assert vectors.shape == (2, encoder.output_size)

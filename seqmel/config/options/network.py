@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from seqmel.config.options.base import Layers, NotNegative, Options, Positive, Share, all_of, is_lenient, named_or
 
 __all__ = [
+    "DEFAULT_POOLING",
     "POOLINGS",
     "RECENT_POOLINGS",
     "AnyEncoderOptions",
@@ -149,6 +150,9 @@ PoolingName: TypeAlias = Literal[
 ]
 PoolingOptions: TypeAlias = Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)]
 """One way or several, side by side."""
+DEFAULT_POOLING: tuple[PoolingName, ...] = (
+    "mean", "std", "max", "log_sum", "category_mean", "recent", "category_recent", "transitions",
+)  # fmt: skip
 RECENT_POOLINGS = ("recent", "category_recent", "transitions")
 """These see the events themselves and learn nothing. They stand beside the vector, as the profile does, where embedding_dim is null."""
 POOLINGS = {
