@@ -121,10 +121,10 @@ class Config(Options):
     def _fits_together(self, info: ValidationInfo) -> Config:
         for section, names in (("pooling", self.pooling), ("encoder.pooling", self.state_pooling)):
             if len(set(names)) < len(names):
-                raise ValueError(f"{section} names one way twice: {', '.join(names)}")
+                raise ValueError(f"{section} names one pooling twice: {', '.join(names)}")
         if not set(self.pooling) - set(RECENT_POOLINGS):
             raise ValueError(
-                f"pooling is {', '.join(self.pooling)} alone, which learns nothing; add one that pools what is learnt, such as mean"
+                f"pooling is {', '.join(self.pooling)} alone, which has no trainable states; add another pooling, such as mean"
             )
         parts: list[str] = [part.name for part in self.objective]
         if len(set(parts)) < len(parts):
@@ -153,7 +153,7 @@ class Config(Options):
         for part in parts:
             if part in ("next_event", "cpc") and not looks_back:
                 raise ValueError(
-                    f"the objective {part} needs an encoder that looks back only: gru, lstm, or transformer with"
+                    f"the objective {part} needs a causal encoder: gru, lstm, or transformer with"
                     f" causal: true; found {self.encoder.name}"
                 )
             if part in ("masked_events", "replaced_token") and self.encoder.name == "none":
@@ -163,7 +163,7 @@ class Config(Options):
         """Raise if views are shuffled and a part of the objective needs the order of events."""
         for part in parts:
             if part in ("cpc", "next_event", "sequence_order", "next_sequence") and self.views.shuffle:
-                raise ValueError(f"the objective {part} asks for the order of events; set views.shuffle to false")
+                raise ValueError(f"the objective {part} needs the order of events; set views.shuffle to false")
 
     def _states_learn(self, parts: Sequence[str]) -> None:
         """Raise if states are pooled separately and no part of the objective trains them."""
@@ -179,17 +179,14 @@ class Config(Options):
             return
         if self.embedding_dim is None:
             raise ValueError(
-                "matryoshka needs embedding_dim, such as 256: without it the vector is pooled statistics side by side, whose"
-                " beginning is no smaller vector"
+                "matryoshka needs embedding_dim, such as 256: a prefix of concatenated poolings is not an embedding"
             )
         if list(sizes) != sorted(set(sizes)) or sizes[-1] >= self.embedding_dim:
             raise ValueError(
                 f"matryoshka is {list(sizes)}; expected growing sizes below embedding_dim, which is {self.embedding_dim}"
             )
         if not {"coles", "event_prediction"} & {part.name for part in self.objective}:
-            raise ValueError(
-                "matryoshka needs a part of the objective that learns from vectors: coles, event_prediction"
-            )
+            raise ValueError("matryoshka needs a part of the objective that trains embeddings: coles, event_prediction")
 
     if not TYPE_CHECKING:
 
@@ -287,8 +284,8 @@ def as_config(config: Config | Mapping[str, Any] | None) -> Config:
         return config
     if config is not None and not isinstance(config, Mapping):
         raise ConfigError(
-            f"config is a {type(config).__name__}. Expected a Config or options, such as {{'encoder': 'gru'}}; read_config reads"
-            " a file."
+            f"config is a {type(config).__name__}. Expected a Config or a mapping of options, such as {{'encoder': 'gru'}};"
+            " read_config reads a file."
         )
     return Config.from_dict(config or {})
 
@@ -299,7 +296,7 @@ def _check_idle(config: Config, said: Container[str], source: str) -> None:
     idle = not by_kind and config.category_mean != CategoryMeanOptions()
     if "category_mean" in said and idle:
         raise ConfigError(
-            f"{source}: category_mean would do nothing: pooling ({', '.join(config.pooling)}) does not name it."
+            f"{source}: category_mean has no effect: pooling ({', '.join(config.pooling)}) does not name it."
             " Leave it out, or add category_mean to pooling."
         )
     if config.compares:
@@ -309,7 +306,7 @@ def _check_idle(config: Config, said: Container[str], source: str) -> None:
         if section in said and part not in (None, Config.model_fields[section].default):
             parts = ", ".join(option.name for option in config.objective)
             raise ConfigError(
-                f"{source}: the {section} {part.name} would do nothing: no part of the objective ({parts}) compares clients."
+                f"{source}: the {section} {part.name} has no effect: no part of the objective ({parts}) compares clients."
                 f" Leave {section} out, or add coles to the objective."
             )
 

@@ -31,11 +31,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ),
     ({"miner": "semi_hrad"}, r"miner cannot be 'semi_hrad'.*Did you mean 'semi_hard'"),
     ({"pooling": "median"}, r"cannot be 'median'\. Expected one of: last, mean"),
-    ({"pooling": ["mean", "mean"]}, "pooling names one way twice"),
+    ({"pooling": ["mean", "mean"]}, "pooling names one pooling twice"),
     ({"pooling": []}, r"pooling = \[\]"),
     (
         {"pooling": ["recent"]},
-        "pooling is recent alone, which learns nothing; add one that pools what is learnt, such as mean",
+        "pooling is recent alone, which has no trainable states; add another pooling, such as mean",
     ),
     ({"precision": "16"}, r"precision cannot be '16'"),
     ({"device": "tpu"}, r"device cannot be 'tpu'\. Expected auto, cpu, cuda"),
@@ -50,7 +50,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"embedding_dim": 0}, r"embedding_dim = 0"),
     ({"views": {"count": 1}}, r"views\.count = 1: .*greater than or equal to 2"),
     ({"views": {"min_length": 9, "max_length": 3}}, r"views: min_length 9 is larger than max_length 3"),
-    ({"encoder": {"name": "transformer", "hidden_size": 10}}, r"hidden_size 10 is no multiple of 2 \* heads = 8"),
+    ({"encoder": {"name": "transformer", "hidden_size": 10}}, r"hidden_size 10 is not a multiple of 2 \* heads = 8"),
     ({"loss": "infonce", "miner": "hard_negatives"}, "the loss infonce takes no miner"),
     (
         {"loss": "contrastive", "miner": None},
@@ -79,19 +79,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"loss": {"name": "triplet", "margin": 3}}, r"loss\.margin = 3: .*less than or equal to 2"),
     (
         {"loss": {"name": "contrastive", "margin_start": 0.7}},
-        r"loss: margin_start 0\.7 is larger than margin 0\.5, and the margin grows",
+        r"loss: margin_start 0\.7 is larger than margin 0\.5; the margin increases",
     ),
     (
         {"objective": "cpc", "encoder": "gru", "loss": "triplet"},
-        r"the loss triplet would do nothing: no part of the objective \(cpc\) compares clients\. Leave loss out, or add coles",
+        r"the loss triplet has no effect: no part of the objective \(cpc\) compares clients\. Leave loss out, or add coles",
     ),
     (
         {"objective": ["next_event", "masked_events"], "encoder": "gru", "loss": {"temperature": 0.2}},
-        r"the loss infonce would do nothing: no part of the objective \(next_event, masked_events\) compares clients",
+        r"the loss infonce has no effect: no part of the objective \(next_event, masked_events\) compares clients",
     ),
     (
         {"pooling": ["mean", "max"], "category_mean": {"size": 4}},
-        r"category_mean would do nothing: pooling \(mean, max\) does not name it\. Leave it out, or add category_mean to pooling",
+        r"category_mean has no effect: pooling \(mean, max\) does not name it\. Leave it out, or add category_mean to pooling",
     ),
     (
         {"event_encoder": {"category_init_window": 3}},
@@ -100,11 +100,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"encoder": {"name": "lstm", "dropout": 0.1}}, r"encoder: dropout 0\.1 is between layers, and layers is 1"),
     (
         {"loss": {"name": "margin", "learn_beta": False, "beta_weight": 0.5}},
-        r"loss: beta_weight 0\.5 draws a learnt beta down, and learn_beta is false",
+        r"loss: beta_weight 0\.5 regularises a learnt beta, and learn_beta is false",
     ),
     (
         {"training": {"patience": 3, "validation_fraction": 0}},
-        r"training: patience 3 watches clients held out; validation_fraction is 0",
+        r"training: patience 3 needs a validation split; validation_fraction is 0",
     ),
     ({"loss": {"name": "contrastive", "power": 3}}, r"loss\.power cannot be '3'\. Expected one of: 1, 2"),
     (
@@ -214,7 +214,7 @@ def test_the_loss_of_a_preset_is_taken_where_a_setting_asks_for_another_objectiv
     preset = tmp_path / "my.yaml"
     preset.write_text("encoder: gru\nobjective: coles\nloss: triplet\nminer: batch_hard\n")
     assert read_config(preset, ["objective=cpc"]).loss.name == "triplet"
-    refused = r"my\.yaml: the {} would do nothing: no part of the objective \(cpc\) compares clients"
+    refused = r"my\.yaml: the {} has no effect: no part of the objective \(cpc\) compares clients"
     for said, part in (("loss.margin=0.4", "loss triplet"), ("miner=semi_hard", "miner semi_hard")):
         with pytest.raises(ConfigError, match=refused.format(part)):
             read_config(preset, ["objective=cpc", said])
@@ -240,7 +240,7 @@ def test_category_mean_of_a_preset_is_taken_where_a_setting_asks_for_another_poo
     preset.write_text("pooling: [mean, category_mean]\ncategory_mean: {size: 4}\nobjective: coles\n")
     assert read_config(preset, ["pooling=mean"]).category_mean.size == 4
     assert read_config(preset, ["objective=event_prediction"]).category_mean.size == 4
-    with pytest.raises(ConfigError, match=r"my\.yaml: category_mean would do nothing"):
+    with pytest.raises(ConfigError, match=r"my\.yaml: category_mean has no effect"):
         read_config(preset, ["pooling=mean", "category_mean.size=3"])
 
 
@@ -371,7 +371,9 @@ def test_options_by_their_names_stand_for_a_config() -> None:
     assert as_config({"training": {"epochs": 3}}) == as_config(Config.from_dict({"training": {"epochs": 3}}))
     with pytest.raises(ConfigError, match="unknown option 'epochs'"):
         as_config({"epochs": 3})
-    with pytest.raises(ConfigError, match=r"config is a str\. Expected a Config or options, such as .* read_config"):
+    with pytest.raises(
+        ConfigError, match=r"config is a str\. Expected a Config or a mapping of options, such as .* read_config"
+    ):
         as_config("config.yaml")  # type: ignore[arg-type]
 
 

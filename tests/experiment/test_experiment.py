@@ -53,7 +53,7 @@ def test_the_loss_of_the_base_is_taken_in_a_row_of_another_objective_and_that_of
     plan = PLAN | {"base": PLAN["base"] | {"loss": "triplet"}, "rows": {"ours": {}, "cpc": cpc}}
     assert read_plan(write(folder, plan)).config("cpc", "cards", 0).loss.name == "triplet"
     plan["rows"]["cpc"] = cpc | {"loss": "contrastive"}
-    with pytest.raises(ConfigError, match="row 'cpc': the loss contrastive would do nothing"):
+    with pytest.raises(ConfigError, match="row 'cpc': the loss contrastive has no effect"):
         read_plan(write(folder, plan))
 
 

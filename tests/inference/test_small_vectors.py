@@ -113,7 +113,7 @@ def test_a_beginning_that_was_not_trained_is_refused(nested: Model, model: Model
         ({"matryoshka": [0, 2], "embedding_dim": 12}, "matryoshka = 0"),
         (
             {"matryoshka": [3], "embedding_dim": 12, "objective": "next_event", "encoder": "gru"},
-            "matryoshka needs a part of the objective that learns from vectors",
+            "matryoshka needs a part of the objective that trains embeddings",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_states_that_nothing_trains_are_refused() -> None:
 @pytest.mark.parametrize(
     ("pooling", "words"),
     [
-        (["last", "last"], r"encoder\.pooling names one way twice"),
+        (["last", "last"], r"encoder\.pooling names one pooling twice"),
         (["category_mean"], r"encoder\.pooling.*category_mean"),
     ],
 )

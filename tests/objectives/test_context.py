@@ -302,18 +302,18 @@ def test_cpc_looks_ahead_from_no_more_places_than_it_may() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"objective": "cpc", "encoder": "none"}, "the objective cpc needs an encoder that looks back only.*found none"),
+    ({"objective": "cpc", "encoder": "none"}, "the objective cpc needs a causal encoder.*found none"),
     ({"objective": ["coles", "cpc"], "encoder": "transformer"}, r"cpc needs .* causal: true; found transformer"),
     ({"objective": "replaced_token"}, "replaced_token needs an encoder: gru, lstm or transformer; found none"),
     (
         {"objective": "sequence_order", "views": {"shuffle": True}},
-        r"sequence_order asks .* set views\.shuffle to false",
+        r"sequence_order needs .* set views\.shuffle to false",
     ),
-    ({"objective": "next_sequence", "views": {"shuffle": True}}, r"next_sequence asks for the order"),
-    ({"objective": "cpc", "encoder": "gru", "views": {"shuffle": True}}, "cpc asks for the order of events"),
+    ({"objective": "next_sequence", "views": {"shuffle": True}}, r"next_sequence needs the order"),
+    ({"objective": "cpc", "encoder": "gru", "views": {"shuffle": True}}, "cpc needs the order of events"),
     (
         {"objective": ["coles", "next_event"], "encoder": "gru", "views": {"shuffle": True}},
-        r"next_event asks for the order of events; set views\.shuffle to false",
+        r"next_event needs the order of events; set views\.shuffle to false",
     ),
     ({"objective": {"name": "cpc", "negatives": "all"}}, "negatives cannot be 'all'. Expected one of: batch, others"),
     ({"objective": {"name": "cpc", "steps": 0}}, "steps = 0"),

@@ -33,7 +33,7 @@ class LossBase(Options):
         start, end = getattr(self, "margin_start", None), getattr(self, "margin", None)
         if start is not None and end is not None and start > end and not is_lenient(info):
             raise ValueError(
-                f"margin_start {start} is larger than margin {end}, and the margin grows from one to the other"
+                f"margin_start {start} is larger than margin {end}; the margin increases from margin_start to margin"
             )
         return self
 
@@ -92,7 +92,7 @@ class MarginOptions(_PairLoss):
     @model_validator(mode="after")
     def _weight_has_a_use(self, info: ValidationInfo) -> Any:
         if self.beta_weight and not self.learn_beta and not is_lenient(info):
-            raise ValueError(f"beta_weight {self.beta_weight:g} draws a learnt beta down, and learn_beta is false")
+            raise ValueError(f"beta_weight {self.beta_weight:g} regularises a learnt beta, and learn_beta is false")
         return self
 
 

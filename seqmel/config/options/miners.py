@@ -118,7 +118,7 @@ class EasyPositiveOptions(_TripletMiner):
     def _skips_hard_ones(self) -> Any:
         if self.skip_hardest and self.negative != "hard":
             raise ValueError(
-                f"skip_hardest is for negative: hard, found {self.negative}, which passes over the hardest by itself"
+                f"skip_hardest is for negative: hard, found {self.negative}, which never takes the hardest"
             )
         return self
 

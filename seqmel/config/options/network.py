@@ -119,7 +119,7 @@ class TransformerOptions(EncoderBase):
     @model_validator(mode="after")
     def _divisible(self) -> TransformerOptions:
         if self.hidden_size % (2 * self.heads):
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of 2 * heads = {2 * self.heads}")
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of 2 * heads = {2 * self.heads}")
         return self
 
 

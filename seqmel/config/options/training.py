@@ -55,7 +55,7 @@ class TrainingOptions(Options):
     @model_validator(mode="after")
     def _patience_has_clients(self, info: ValidationInfo) -> TrainingOptions:
         if self.patience is not None and not self.validation_fraction and not is_lenient(info):
-            raise ValueError(f"patience {self.patience} watches clients held out; validation_fraction is 0")
+            raise ValueError(f"patience {self.patience} needs a validation split; validation_fraction is 0")
         return self
 
 
@@ -99,5 +99,5 @@ class FinetuningOptions(Options):
     @model_validator(mode="after")
     def _calibration_has_clients(self) -> FinetuningOptions:
         if self.calibrate and not self.validation_fraction:
-            raise ValueError("calibrate needs clients held out; validation_fraction is 0")
+            raise ValueError("calibrate needs a validation split; validation_fraction is 0")
         return self
