@@ -87,7 +87,7 @@ def test_without_a_model_it_starts_from_scratch(run: Run) -> None:
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--set", "encoder.hidden_size=8"],
          ["encoder.hidden_size cannot be changed by fine-tuning: the model has 16"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--calibrate", "--set",
-          "finetuning.validation_fraction=0"], ["calibrate needs clients held out"]),
+          "finetuning.validation_fraction=0"], ["calibrate needs a validation split"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--task", "ranking"], ["--task cannot be"]),
     ],
 )  # fmt: skip
