@@ -1,7 +1,8 @@
-"""How many threads this process may use, and how to keep small work in one of them.
+"""The number of threads that this process may use, and a limit for small problems.
 
-A container or a batch system often grants fewer cores than the machine has. A library that starts a thread for each core of
-the machine then makes its threads wait for each other, spinning: hundreds of times slower, with the same result.
+Containers and batch systems often grant fewer cores than the machine has. A library with one thread
+per core of the machine then lets its threads spin and wait for each other. The result is the same,
+but hundreds of times slower.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _asked: int | None = None
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on: its affinity, within what its control groups grant; at least 1.
+    """Return the number of cores that affinity and control groups grant this process, at least 1.
 
     Examples:
         >>> usable_cores() >= 1
@@ -37,16 +38,16 @@ def usable_cores() -> int:
 
 
 def asked_threads() -> int | None:
-    """What `set_threads` was given."""
+    """Return the argument of `set_threads`."""
     return _asked
 
 
 def thread_count(asked: int | None = None) -> int:
-    """How many threads to compute with.
+    """Return the number of threads to compute with.
 
     Args:
-        asked: as the caller wants; else what `set_threads` was given, else the usable cores, or OMP_NUM_THREADS where that is
-            fewer.
+        asked: The caller's choice. None uses that of `set_threads`, else the usable cores, limited
+            by OMP_NUM_THREADS.
     """
     wanted = asked or _asked
     if wanted:
@@ -56,13 +57,13 @@ def thread_count(asked: int | None = None) -> int:
 
 
 def set_threads(count: int | None) -> None:
-    """Compute with so many threads from now on, in DuckDB, LightGBM, BLAS and torch; None for what `thread_count` says."""
+    """Set the number of threads of DuckDB, LightGBM, BLAS and torch. None restores the default."""
     global _asked
     _asked = count
 
 
 def limit_torch_threads() -> None:
-    """Keep torch within `thread_count`; fewer threads that it was given elsewhere stay."""
+    """Limit torch to `thread_count`. A lower limit set elsewhere is kept."""
     import torch
 
     count = thread_count()
@@ -72,9 +73,9 @@ def limit_torch_threads() -> None:
 
 @contextlib.contextmanager
 def solver_threads(numbers: int) -> Iterator[None]:
-    """Within, BLAS and OpenMP solve in one thread where a problem has fewer than 20 million numbers, else in `thread_count`.
+    """Let BLAS and OpenMP use one thread for small problems, else `thread_count`.
 
-    In smaller ones the threads mostly wait for each other, and beside other work they do so for minutes.
+    Below 20 million numbers, threads mostly wait for each other, for minutes on a busy machine.
 
     Examples:
         >>> import numpy as np
@@ -89,10 +90,13 @@ def solver_threads(numbers: int) -> Iterator[None]:
 
 
 def _granted(root: Path) -> int:
-    """The cores that control groups of version 2 or 1 grant, rounded up; very many where they grant without a limit."""
+    """Return the cores granted by control groups of version 1 or 2, rounded up.
+
+    Unlimited is 2^20.
+    """
     cores = 1 << 20
     for folder in _groups(root):
-        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+        with contextlib.suppress(OSError, ValueError):  # missing, or "max"
             quota, period = map(int, (folder / "cpu.max").read_text().split())
             cores = min(cores, -(-quota // period))
         with contextlib.suppress(OSError, ValueError):
@@ -102,7 +106,8 @@ def _granted(root: Path) -> int:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of the control groups that this process is in, from its own up to the root."""
+    """Yield the control group folders of this process, from its own up to the root."""
+
     own = [""]
     with contextlib.suppress(OSError):
         lines = Path("/proc/self/cgroup").read_text().splitlines()

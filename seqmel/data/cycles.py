@@ -1,24 +1,26 @@
-"""The cycles of the calendar, and which of them are an address in time rather than behaviour.
+"""Cycles of the calendar: behaviour, or an address in time that identifies a client.
 
-Two slices of one client share its hour, weekday, month and season wherever clients are active at different times. A
-contrastive loss takes that gift: it learns when clients were there instead of what they are like. But the calendar is
-behaviour too, such as shopping on Saturdays. The data tells the two apart. For events of one client at times s and t,
-and a cycle of period P with H harmonics, let
+If clients are active at different times, two slices of a client share hour, weekday, month and
+season. A contrastive loss exploits this: it learns when clients were active instead of what they
+are like. But the calendar is behaviour too, such as shopping on Saturdays. The data shows which of
+the two it is. For events of one client at times s and t, and a cycle of period P with H harmonics,
+let
 
     a(s, t) = mean over h = 1 ... H of cos(2 pi h (s - t) / P).
 
     likeness(client)  mean of a over all pairs of its events
-    habit(client)     mean of a over those pairs that are one period or more, and less than n periods apart, where n is the
-                      number of whole periods between its first and its last event
+    habit(client)     mean of a over pairs at least one period and less than n periods apart, with n
+                      the number of whole periods between its first and its last event
     chance            mean of a over pairs of events of two different clients
 
-All three are U-statistics: no event is paired with itself, so that a client of few events is not taken for one of strong
-habits. Over whole periods the lags of steady activity have no phase, so that it is not taken for a habit either. The
-likeness beyond chance, averaged over clients, is what a contrastive loss can use. The habit beyond chance is how much of
-it returns after a whole period; a client that is active for less than two periods has shown no habit and counts as zero.
+All three are U-statistics: no event is paired with itself, so clients with few events do not seem
+to have strong habits. Over whole periods, the lags of steady activity have no phase, so it does not
+seem to be a habit either. The likeness beyond chance, averaged over clients, is what a contrastive
+loss can exploit. The habit beyond chance is how much of it recurs after a whole period. A client
+that is active for less than two periods shows no habit and counts as zero.
 
-A cycle is an address where less than half of the likeness beyond chance is habit. It is one too where each client has
-a phase of its own that never varies, such as the offset of its time zone: people do not keep time so well.
+A cycle is an address if less than half of the likeness beyond chance is habit. It is an address too
+if each client has a constant phase of its own, such as the offset of its time zone.
 """
 
 from __future__ import annotations
@@ -48,9 +50,9 @@ __all__ = [
 
 _MOST_CLIENTS, _MOST_EVENTS = 2_000, 48  # a million pairs
 _LEAST_LIKENESS = 0.05
-"""Less than this beyond chance hardly tells clients apart."""
+"""A likeness beyond chance below this hardly distinguishes clients."""
 _CONSTANT = 0.95
-"""A likeness of more than this, chance included, is that of a phase that never varies."""
+"""A likeness above this, including chance, is that of a constant phase."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,10 @@ class Cycle:
     """A cycle of the calendar.
 
     Attributes:
-        name: as options name it.
-        period_us: microseconds.
-        harmonics: how many sines and cosines describe it.
-        least_span_days: it is seen in data from that span on.
+        name: The name in options.
+        period_us: Period in microseconds.
+        harmonics: Number of sines and cosines that describe it.
+        least_span_days: Minimum span of the data to use it.
     """
 
     name: str
@@ -79,18 +81,21 @@ CYCLES = (
 
 
 def cycles_of(scale: TimeScale) -> tuple[Cycle, ...]:
-    """The cycles that data of this span shows; no time of day where all times are whole days."""
+    """Return the cycles that data of this span shows.
+
+    The day is excluded if times are whole days.
+    """
     return tuple(c for c in CYCLES if scale.span_days >= c.least_span_days and not (scale.daily and c.name == "day"))
 
 
 @dataclass(frozen=True)
 class CycleLikeness:
-    """How alike the phases of a cycle are within clients, beyond chance; see the module's text.
+    """Similarity of the phases of a cycle within clients, beyond chance. See `seqmel.data.cycles`.
 
     Attributes:
-        likeness: over all pairs of events of a client.
-        habit: over pairs whole periods apart.
-        chance: over pairs of events of two clients, which is taken off the other two.
+        likeness: Over all pairs of events of a client.
+        habit: Over pairs whole periods apart.
+        chance: Over pairs of events of two clients. It is subtracted from the other two.
     """
 
     likeness: float
@@ -99,18 +104,18 @@ class CycleLikeness:
 
     @property
     def address(self) -> bool:
-        """Whether the cycle says when a client was there rather than what it is like."""
+        """Whether the cycle shows when a client was active rather than what it is like."""
         constant = self.likeness + self.chance > _CONSTANT
         return self.likeness >= _LEAST_LIKENESS and (constant or self.habit < self.likeness / 2)
 
 
 def address_cycles(sequences: EncodedSequences, scale: TimeScale, *, seed: int = 0) -> tuple[str, ...]:
-    """The names of the cycles that are an address in time, measured on a sample of clients.
+    """Return the names of the cycles that are an address, measured on a sample of clients.
 
     Args:
-        sequences: the training clients.
-        scale: which cycles the data shows.
-        seed: of the sample.
+        sequences: The sequences of the training clients.
+        scale: Gives the span of the data.
+        seed: The seed of the sample.
     """
     able = (sequences.lengths >= 2).nonzero()[:, 0]
     random = generator(seed, Stream.CYCLES)
@@ -120,7 +125,7 @@ def address_cycles(sequences: EncodedSequences, scale: TimeScale, *, seed: int =
 
 
 def _sampled(sequences: EncodedSequences, clients: Tensor, random: torch.Generator) -> tuple[Tensor, ...]:
-    """The times of some different events of each client; no others are read."""
+    """Sample the times of some distinct events of each client, without reading others."""
     places = [_places(n, random) for n in sequences.lengths[clients].tolist()]
     counts = torch.tensor([len(own) for own in places], dtype=torch.int64)
     none = torch.zeros(0, dtype=torch.int64)
@@ -136,14 +141,14 @@ def _places(events: int, random: torch.Generator) -> Tensor:
 
 
 def cycle_likeness(clients: Sequence[Tensor], cycle: Cycle) -> CycleLikeness:
-    """What the times of some clients say of a cycle.
+    """Measure a cycle on the times of some clients.
 
     Args:
-        clients: the times of each, int64, microseconds; two or more of each.
-        cycle: which one.
+        clients: The times of each client, int64 microseconds, at least two per client.
+        cycle: The cycle.
 
     Returns:
-        Zeros for fewer than two clients.
+        The measures. They are zero for fewer than two clients.
     """
     if len(clients) < 2:
         return CycleLikeness(0.0, 0.0, 0.0)
@@ -167,10 +172,10 @@ def cycle_likeness(clients: Sequence[Tensor], cycle: Cycle) -> CycleLikeness:
 
 
 def drawn_shifts(views: int, names: Container[str], random: torch.Generator) -> Tensor:
-    """(views, C) int64 microseconds, see `shifts_of`."""
+    """Draw (views, C) int64 microseconds, see `shifts_of`."""
     return shifts_of(torch.rand(views, len(CYCLES), generator=random, dtype=torch.float64), names)
 
 
-def shifts_of(shares: Tensor, names: Container[str]) -> Tensor:
-    """(V, C) int64 microseconds: these shares of the periods of the `CYCLES` that are named, 0 for the others."""
-    return (shares * torch.tensor([cycle.period_us if cycle.name in names else 0 for cycle in CYCLES])).long()
+def shifts_of(fractions: Tensor, names: Container[str]) -> Tensor:
+    """Return (V, C) int64 microseconds: fractions of the periods of the named cycles, else 0."""
+    return (fractions * torch.tensor([cycle.period_us if cycle.name in names else 0 for cycle in CYCLES])).long()

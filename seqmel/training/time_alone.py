@@ -1,6 +1,6 @@
-"""How well clients are recognised by when they were active, and by nothing else.
+"""How well clients are recognised by the times of their activity alone.
 
-Where that is high, recall says little of what the embeddings know: see `seqmel.data.cycles`.
+If that is high, recall says little about the embeddings, see `seqmel.data.cycles`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _HIGH = 0.2
 
 @dataclass(frozen=True)
 class TimeAlone:
-    """Recall@1 of held-out clients by the mean phase of each view.
+    """Recall@1 of validation clients by the mean phase of each view.
 
     Attributes:
-        recall_at_1: with the times as they are.
-        shifted_recall_at_1: with each view's clock shifted as in training.
-        chance: recall@1 of vectors that say nothing.
-        clients: how many.
-        cycles: names of all cycles that the data shows.
-        shifted: names of those that are shifted.
+        recall_at_1: With the original times.
+        shifted_recall_at_1: With the clock of each view shifted as in training.
+        chance: Recall@1 of random vectors.
+        clients: Number of clients.
+        cycles: Names of all cycles that the data shows.
+        shifted: Names of the shifted cycles.
     """
 
     recall_at_1: float
@@ -44,7 +44,7 @@ class TimeAlone:
     shifted: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return all fields as plain values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -62,15 +62,15 @@ class TimeAlone:
 
 @torch.inference_mode()
 def measure_time_alone(sequences: EncodedSequences, scale: TimeScale, config: Config) -> TimeAlone | None:
-    """Search the views of the held-out clients by the means of their time features.
+    """Search the views of the validation clients by the means of their time features.
 
     Args:
-        sequences: all clients of the training.
-        scale: which cycles the data shows.
-        config: of the training, settled.
+        sequences: The sequences of all training clients.
+        scale: Gives the cycles that the data shows.
+        config: The config of training, resolved.
 
     Returns:
-        None where no clients are held out, or the data shows no cycle.
+        The result, or None without validation clients or cycles.
     """
     clients = split_clients(sequences, config).validation
     cycles = tuple(cycle.name for cycle in cycles_of(scale))
@@ -87,7 +87,9 @@ def _with_shifts(config: Config, shifted: tuple[str, ...]) -> Config:
 
 
 def _recall(sequences: EncodedSequences, clients: torch.Tensor, scale: TimeScale, config: Config) -> float:
-    features, means, owners = TimeFeatures(scale), [], []
+    features = TimeFeatures(scale)
+    means: list[torch.Tensor] = []
+    owners: list[torch.Tensor] = []
     for batch in HeldOutBatches(sequences, clients, config):
         events = batch.sequences
         phases = features(events)[:, 2:]  # without the gaps

@@ -1,4 +1,4 @@
-"""The components of transitions: the directions in which the training clients differ most, from one pass before training."""
+"""Fit the components of transitions: directions in which training clients differ most."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from seqmel.nn.transitions import Transitions
 
 __all__ = ["fit_transitions"]
 
-_MOST_CLIENTS = 16_384  # the components of more differ little
+_MAX_CLIENTS = 16_384  # more hardly change the components
 _CLIENTS_AT_ONCE = 512
-_MOST_EVENTS = 10_000  # of a client
+_MAX_EVENTS = 10_000  # per client
 
 
 def fit_transitions(module: Transitions, sequences: EncodedSequences, clients: Tensor) -> None:
-    """Set the components to the first principal ones of some clients, each with its largest weight above zero.
+    """Set the principal components of some clients. The largest weight of each is positive.
 
     Args:
-        module: whose table is set.
-        sequences: the encoded events.
-        clients: (N,) positions; where there are many, that many spread evenly over them.
+        module: The module whose components are set.
+        sequences: The encoded events.
+        clients: (N,) positions. Of more than 16,384 clients, so many are taken at even steps.
     """
-    clients = clients[torch.linspace(0, len(clients) - 1, min(len(clients), _MOST_CLIENTS)).round().long()]
+    clients = clients[torch.linspace(0, len(clients) - 1, min(len(clients), _MAX_CLIENTS)).round().long()]
     pairs = module.slots * (module.slots - 1) // 2
-    squares, total = torch.zeros(pairs, pairs, dtype=torch.float64), torch.zeros(pairs, dtype=torch.float64)
+    squares = torch.zeros(pairs, pairs, dtype=torch.float64)
+    total = torch.zeros(pairs, dtype=torch.float64)
     for some in clients.split(_CLIENTS_AT_ONCE):
-        rows = module.antisymmetric(sequences.gather_last(some, max_events=_MOST_EVENTS).to("cpu"))
+        rows = module.antisymmetric(sequences.gather_last(some, max_events=_MAX_EVENTS).to("cpu"))
         squares += rows.T @ rows
         total += rows.sum(0)
     mean = total / max(1, len(clients))
