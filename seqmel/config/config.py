@@ -223,7 +223,13 @@ class Config(Options):
     def reading(self) -> dict[str, Any]:
         """All keywords of `open_events` for events that no model knows yet: columns and resources."""
         schema = self.schema
-        columns = {"client": schema.client, "time": schema.time, "skip": schema.skips, "categories": schema.categories}
+        columns = {
+            "client": schema.client,
+            "time": schema.time,
+            "skip": schema.skips,
+            "decimal": schema.decimal,
+            "categories": schema.categories,
+        }
         return columns | self.resources
 
     @property

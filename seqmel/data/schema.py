@@ -74,6 +74,7 @@ class EventSchema(BaseModel):
         time_unit: "timestamp" for dates, timestamps and ISO strings; for plain numbers the unit that they count.
         time_format: how text of times is written where it is not ISO 8601, in codes of strptime (%d.%m.%Y %H:%M); what is
             written as ISO 8601, and timestamps and dates, are understood all the same.
+        decimal: the mark before the decimals of numbers in CSV files; 12,50 and 1.234,5 have a comma.
         categorical: columns whose values are names, also when they are written as numbers (MCC).
         numeric: columns whose values are quantities.
         numeric_by: numeric column -> the categorical column within which it is scaled and embedded, for numbers that
@@ -93,6 +94,7 @@ class EventSchema(BaseModel):
     time: str
     time_unit: TimeUnit = "timestamp"
     time_format: TimeFormat | None = None
+    decimal: Literal[".", ","] = "."
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     numeric_by: dict[str, str] = {}
@@ -131,6 +133,7 @@ class SchemaOptions(BaseModel):
     time: str | None = None
     time_unit: TimeUnit | None = None
     time_format: TimeFormat | None = None
+    decimal: Literal[".", ","] | None = None
     categorical: tuple[str, ...] | None = None
     numeric: tuple[str, ...] | None = None
     numeric_by: dict[str, str] | None = None

@@ -80,7 +80,7 @@ def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:
     Raises:
         ConfigError: see `config_of`.
     """
-    options = {name: _plain(parameters[name]) for name in SchemaOptions.model_fields}
+    options = {name: _plain(parameters[name]) for name in SchemaOptions.model_fields if name in parameters}
     return Config.from_dict({"schema": options}, source=source).schema
 
 
@@ -95,7 +95,7 @@ def parameters_of(config: Config) -> dict[str, Any]:
     }
     flat = {name: settled[name] for name in _FLAT if _differ(config, default, name)}
     training = {n: v for n, v in settled["training"].items() if v != getattr(default.training, n)}
-    columns = {n: v for n, v in settled["schema"].items() if v != getattr(default.schema, n)}
+    columns = {n: v for n, v in settled["schema"].items() if n != "decimal" and v != getattr(default.schema, n)}
     return parts | flat | training | columns | {"random_state": config.seed}
 
 

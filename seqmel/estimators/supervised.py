@@ -185,7 +185,7 @@ class _Supervised(SequenceEstimator):
         return {
             name: value
             for name in (*_SHAPING, *SchemaOptions.model_fields)
-            if name not in ("client", "time") and (value := getattr(self, name)) != usual[name].default
+            if name not in ("client", "time", "decimal") and (value := getattr(self, name)) != usual[name].default
         }
 
     def fit(self: Supervised, X: Any, y: Any, sample_weight: Any = None) -> Supervised:  # noqa: N803

@@ -219,6 +219,7 @@ def open_events_for(
         time=model.schema.time,
         skip=model.schema.skips,
         empty=empty,
+        decimal="," if model.schema.decimal == "," else None,
         categories=model.vocabulary.categorical,
         **model.config.resources,
         temp_folder=temp_folder,

@@ -107,6 +107,7 @@ def _prepare_into(folder: Path, events: Events, config: Config, model: Model | N
         client=model.schema.client if model else config.schema.client,
         time=model.schema.time if model else config.schema.time,
         skip=model.schema.skips if model else config.schema.skips,
+        decimal=("," if model.schema.decimal == "," else None) if model else config.schema.decimal,
         categories=model.vocabulary.categorical if model else config.schema.categories,
         **config.resources,
         temp_folder=folder / "sorting",

@@ -19,6 +19,8 @@ from small import card_events, tiny_config
 
 from seqmel import AggregateFeatures, EventSequences, SequenceEmbedder
 from seqmel.core.errors import InputError
+from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.schema import SchemaOptions
 from seqmel.data.sources import csv_files
 from seqmel.data.sources.checking import category_text
 from seqmel.data.sources.csv_files import Categories
@@ -316,3 +318,38 @@ def test_a_category_that_is_known_keeps_its_text(tmp_path: Path) -> None:
     path = lines(tmp_path / "events.csv", "client_id,code", "1,NA", "2,12", "2,1.50")
     source = open_events(path, categories={"code": CategoryCodes(values=("12", "NA", "1.50"), null=False)})
     assert source.rows("SELECT code FROM events ORDER BY __row") == [("NA",), ("12",), ("1.50",)]
+
+
+COMMAS = (
+    "client;when;amount;kind\n1;24.12.2023;12,50;a\n1;25.12.2023;1.234,5;b\n2;31.01.2024;-7;a\n2;01.02.2024;1.234;b\n"
+)
+
+
+def amounts(path: Path, **options: Any) -> list[float]:
+    source = open_events(path, client="client", **options)
+    return [amount for (amount,) in source.rows("SELECT amount FROM events ORDER BY __row")]
+
+
+def test_decimal_commas_beside_semicolons_and_day_first_dates_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "bank.csv").write_text(COMMAS)
+    assert amounts(tmp_path / "bank.csv") == [12.5, 1234.5, -7.0, 1234.0]
+    schema = infer_schema(open_events(tmp_path / "bank.csv", client="client"), SchemaOptions(numeric=("amount",)))
+    assert (schema.decimal, schema.time_format, schema.numeric) == (",", "%d.%m.%Y", ("amount",))
+
+
+def test_a_model_of_decimal_commas_reads_thousands_of_a_day_without_commas(tmp_path: Path) -> None:
+    (tmp_path / "day.csv").write_text("client;when;amount;kind\n1;24.12.2023;1.234;a\n2;25.12.2023;2.500;b\n")
+    assert amounts(tmp_path / "day.csv") == [1.234, 2.5]
+    assert amounts(tmp_path / "day.csv", decimal=",") == [1234.0, 2500.0]
+
+
+def test_a_comma_that_may_stand_between_thousands_is_no_decimal_mark_unless_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("client;when;amount;kind\n1;2023-12-24;1,234;a\n2;2023-12-25;2,500;b\n")
+    assert amounts(tmp_path / "e.csv") == ["1,234", "2,500"]
+    assert amounts(tmp_path / "e.csv", decimal=",") == [1.234, 2.5]
+    assert amounts(tmp_path / "e.csv", decimal=".") == ["1,234", "2,500"]
+
+
+def test_points_are_not_taken_for_thousands_where_nothing_says_so(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("client,when,amount,kind\n1,2023-12-24,1.234,a\n2,2023-12-25,NA,b\n")
+    assert amounts(tmp_path / "e.csv") == [1.234, None]

@@ -173,7 +173,7 @@ def explain_schema(source: EventSource, options: SchemaOptions | None = None) ->
         numeric_by = infer_within(source, kinds, [n for n in numeric if facts[n].low != facts[n].high])
     unit, time_format = _infer_kind_of_time(source, time, options)
     schema = EventSchema(
-        client=client, time=time, time_unit=unit, time_format=time_format, categorical=categorical, numeric=numeric,
+        client=client, time=time, time_unit=unit, time_format=time_format, decimal=options.decimal or source.decimal, categorical=categorical, numeric=numeric,
         numeric_by=numeric_by, left_out=left_out,
     )  # fmt: skip
     return schema, {c: reasons[c] for c in schema.features}

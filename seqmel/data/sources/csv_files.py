@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -24,13 +24,16 @@ from seqmel.data.sources.source import ident, literal
 from seqmel.data.sources.times import iso_type_sql
 from seqmel.data.vocabulary import CategoryCodes
 
-__all__ = ["CSV", "Categories", "csv_sql", "read_as_text", "register_csv", "with_texts"]
+__all__ = ["CSV", "Categories", "Decimal", "csv_sql", "read_as_text", "register_csv", "with_texts"]
 
 CSV = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
 """Suffixes of CSV files."""
 
 Categories: TypeAlias = Mapping[str, CategoryCodes | None]
 """Columns known to be categories, with their codes if a model has them."""
+
+Decimal: TypeAlias = Literal[".", ","]
+"""Decimal mark of numbers in CSV files."""
 
 _NUMBERS = "auto_type_candidates = ['BIGINT', 'HUGEINT', 'DOUBLE', 'VARCHAR']"
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -65,8 +68,9 @@ def register_csv(
     *,
     client: str | None = None,
     categories: Categories | None = None,
+    decimal: Decimal | None = None,
     read: bool,
-) -> None:
+) -> Decimal:
     """Create `raw` from CSV files: a table that is parsed once if `read`, else a view of the files.
 
     Args:
@@ -74,7 +78,12 @@ def register_csv(
         files: The CSV files.
         client: The client column. None recognises it by name.
         categories: Columns whose text is kept, see `open_events`.
+        decimal: The decimal mark. None recognises a comma from the values, such as 12,50 or 1.234,5.
+            If all have three digits after the comma, it may separate thousands, and they stay text.
         read: Whether the files are read now.
+
+    Returns:
+        The decimal mark of the files.
 
     Raises:
         duckdb.Error: The files cannot be read.
@@ -82,18 +91,28 @@ def register_csv(
     """
     _check_encoding(files)
     texts = _texts(connection, files, client, categories or {})
+    everything = f"SELECT * FROM read_csv({_listed(files)}, all_varchar = true)"
+    if decimal == ",":  # then 1.234 is no fraction, which only its text tells
+        names = (name for name, *_ in connection.execute(f"DESCRIBE {everything}").fetchall())
+        texts |= {name: _TYPE_BESIDE_COMMAS for name in names if name not in texts}
     rows = csv_sql(files, list(texts))
     if not read:
-        found = _types(connection, rows, texts)
+        found = _types(connection, rows, texts, commas=decimal is None)
         typed = ", ".join(f"{_typed(name, kind)} AS {ident(name)}" for name, kind in found.items())
         connection.execute(f"CREATE VIEW raw AS SELECT *{f' REPLACE ({typed})' if typed else ''} FROM {rows}")
-        return
-    kinds = read_as_text(connection, files, texts, "raw")
+        return _mark_of(found, decimal)
+    kinds = read_as_text(connection, files, texts, "raw", commas=decimal is None)
     if kinds is None:
         connection.execute(f"CREATE OR REPLACE TABLE raw AS FROM {rows}")
-        kinds = _types(connection, "raw", texts)
+        kinds = _types(connection, "raw", texts, commas=decimal is None)
     for name, kind in kinds.items():
-        connection.execute(f"ALTER TABLE raw ALTER COLUMN {ident(name)} TYPE {kind} USING {_typed(name, kind)}")
+        as_type = "DOUBLE" if kind == _COMMA else kind
+        connection.execute(f"ALTER TABLE raw ALTER COLUMN {ident(name)} TYPE {as_type} USING {_typed(name, kind)}")
+    return _mark_of(kinds, decimal)
+
+
+def _mark_of(kinds: Mapping[str, str], decimal: Decimal | None) -> Decimal:
+    return decimal or ("," if _COMMA in kinds.values() else ".")
 
 
 def _check_encoding(files: Sequence[str]) -> None:
@@ -113,11 +132,19 @@ def _check_encoding(files: Sequence[str]) -> None:
 def _typed(name: str, kind: str) -> str:
     """Return SQL that casts a column of text to a type. Markers of missing numbers become null."""
     text = ident(name)
+    if kind == _COMMA:
+        plain = f"replace(replace(replace({text}, ' ', ''), '.', ''), ',', '.')"
+        return f"CASE WHEN {text} NOT IN {_NULL_TEXTS} THEN {plain}::DOUBLE END"
     return f"CASE WHEN {text} NOT IN {_NULL_TEXTS} THEN {text}::DOUBLE END" if kind == "DOUBLE" else f"{text}::{kind}"
 
 
 def read_as_text(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[str], texts: Mapping[str, str], table: str
+    connection: duckdb.DuckDBPyConnection,
+    files: Sequence[str],
+    texts: Mapping[str, str],
+    table: str,
+    *,
+    commas: bool = False,
 ) -> dict[str, str] | None:
     """Read CSV files as text into a new table, and infer clear types.
 
@@ -149,7 +176,7 @@ def read_as_text(
             return None
         kinds = {name: _POSSIBLE_TYPES[kind] for name, kind in found.items()}
     typed = {name: kind for name, kind in found.items() if kind != "VARCHAR"}
-    return typed | _types(connection, table, texts, [name for name in names if name not in typed])
+    return typed | _types(connection, table, texts, [name for name in names if name not in typed], commas=commas)
 
 
 _CLEAR_TYPE = {
@@ -252,9 +279,22 @@ _CATEGORY_TYPE = (
 _MARKED = f"bool_or({_PLAIN_NUMBER}) AND bool_and({_PLAIN_NUMBER} OR {{0}} IN {_NULL_TEXTS})"
 _TYPE = f"CASE WHEN {_BOOLEAN} THEN 'BOOLEAN' WHEN {_CLOCK} THEN 'TIME' WHEN {_MARKED} THEN 'DOUBLE' END"
 
+_COMMA = "COMMA"
+"""Stands for numbers with a decimal comma, which become DOUBLE."""
+_COMMA_NUMBER = "regexp_full_match({0}, '[-+]?([0-9]+|[0-9]{{1,3}}([. ][0-9]{{3}})+)(,[0-9]+)?')"
+_MOSTLY = f"bool_or({_COMMA_NUMBER}) AND bool_and({_COMMA_NUMBER} OR {{0}} IN {_NULL_TEXTS})"
+_CLEAR_COMMA = f"CASE WHEN {_MOSTLY} AND bool_or(regexp_matches({{0}}, ',([0-9]{{{{1,2}}}}|[0-9]{{{{4,}}}})$')) THEN '{_COMMA}' END"
+_TYPE_BESIDE_COMMAS = f"CASE WHEN {_ROUND_TRIP} THEN 'BIGINT' WHEN {_MOSTLY} THEN '{_COMMA}' ELSE {_TYPE} END"
+"""The type of a column if commas are known to be decimal marks: 1.234 is a number of thousands."""
+
 
 def _types(
-    connection: duckdb.DuckDBPyConnection, rows: str, texts: Mapping[str, str], names: Sequence[str] | None = None
+    connection: duckdb.DuckDBPyConnection,
+    rows: str,
+    texts: Mapping[str, str],
+    names: Sequence[str] | None = None,
+    *,
+    commas: bool = False,
 ) -> dict[str, str]:
     """Infer the types of columns of text: ISO 8601, booleans, and numbers.
 
@@ -269,7 +309,11 @@ def _types(
     asked = {
         name: [texts[name].format(ident(name))]
         if name in texts
-        else [iso_type_sql(ident(name)), _TYPE.format(ident(name))]
+        else [
+            iso_type_sql(ident(name)),
+            _TYPE.format(ident(name)),
+            *([_CLEAR_COMMA.format(ident(name))] if commas else ()),
+        ]
         for name in names
     }
     if not asked:

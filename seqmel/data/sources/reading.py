@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
 from seqmel.data.schema import AS_ASKED, may_be_time, recognise_client
 from seqmel.data.sources.arrow_tables import PERIOD, arrow_table, engine_table
-from seqmel.data.sources.csv_files import CSV, Categories, register_csv, with_texts
+from seqmel.data.sources.csv_files import CSV, Categories, Decimal, register_csv, with_texts
 from seqmel.data.sources.folders import check_plain, is_meds, meds_folder
 from seqmel.data.sources.source import (
     RESERVED,
@@ -75,6 +75,7 @@ def open_events(
     time: str | None = None,
     skip: Callable[[str], bool] | None = None,
     empty: bool = False,
+    decimal: Decimal | None = None,
     categories: Categories | None = None,
     memory_limit: str | None = None,
     threads: int | None = None,
@@ -91,6 +92,7 @@ def open_events(
         time: The time column. It is needed here to distinguish lists of events from a list in each
             event.
         skip: Returns whether a column is ignored. Its lists may have other lengths.
+        decimal: The decimal mark of CSV files. None recognises a comma from the values.
         empty: Whether events with columns and no rows are accepted.
         categories: Columns known to be categories, with their codes if a model has them. CSV files
             keep their text.
@@ -112,7 +114,9 @@ def open_events(
         ['client_id', 'event_time']
     """
     connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
-    return _opened(connection, events, client, categories, time=time, skip=skip, read=True, empty=empty)
+    return _opened(
+        connection, events, client, categories, time=time, skip=skip, read=True, empty=empty, decimal=decimal
+    )
 
 
 def open_unread(
@@ -139,8 +143,9 @@ def _opened(
     skip: Callable[[str], bool] | None = None,
     read: bool,
     empty: bool = False,
+    decimal: Decimal | None = None,
 ) -> EventSource:
-    label, left_out, placed = _register(connection, events, client, categories, read=read)
+    label, left_out, placed = _register(connection, events, client, categories, read=read, decimal=decimal)
     # EventSequences name their columns.
     named = getattr(events, "__event_columns__", (None, None, None))
     with reading(label):
@@ -159,7 +164,9 @@ def _opened(
     lists = [name for name, kind in columns.items() if _is_list(kind)]
     if lists and not _one_row_an_event(connection, label, columns, client or named[0], time or named[1]):
         unfolded = _unfold(connection, label, columns, left_out, client or named[0], skip, check=read)
-        return replace(unfolded, client=named[0] or unfolded.client, time=named[1], time_format=named[2])
+        return replace(
+            unfolded, client=named[0] or unfolded.client, time=named[1], time_format=named[2], decimal=placed.decimal
+        )
     left_out |= dict.fromkeys(lists, "a list in each event") | placed.odd
     static = _static_rows(connection, label, columns)
     connection.execute(
@@ -170,6 +177,7 @@ def _opened(
     return EventSource(
         connection, label, columns, left_out=left_out, unreadable=placed.odd, notes=notes, whole=placed.whole,
         files=placed.files,
+        decimal=placed.decimal,
     )  # fmt: skip
 
 
@@ -226,6 +234,7 @@ class _Placed:
     partitioned: bool = False
     odd: dict[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    decimal: Decimal = "."
 
 
 def _register(
@@ -235,6 +244,7 @@ def _register(
     categories: Categories | None = None,
     *,
     read: bool,
+    decimal: Decimal | None = None,
 ) -> tuple[str, dict[str, str], _Placed]:
     """Create the view `raw`, or a table from CSV files that are read now.
 
@@ -247,7 +257,7 @@ def _register(
         table = _other_format(path, files)
         if table is not None:
             return path, {}, _register_table(connection, table, path)
-        placed = _register_files(connection, path, files, client, categories, read=read)
+        placed = _register_files(connection, path, files, client, categories, read=read, decimal=decimal)
         keys = sorted(_folder_keys(files[0])) if placed.partitioned else ()
         return path, dict.fromkeys(keys, "partition key of the folder"), placed
     label = f"the given {type(events).__name__}"
@@ -410,14 +420,15 @@ def _register_files(
     categories: Categories | None,
     *,
     read: bool,
+    decimal: Decimal | None = None,
 ) -> _Placed:
     """Create `raw` from files: a table of CSV files that are read now, else a view."""
     if _are_csv(files):
         with reading(path):
-            register_csv(connection, files, client=client, categories=categories, read=read)
+            mark = register_csv(connection, files, client=client, categories=categories, decimal=decimal, read=read)
         if read:
-            return _Placed("raw", row_of_table(connection, "raw"), "raw", files=tuple(files))
-        return _Placed("raw", _COUNTED, files=tuple(files))
+            return _Placed("raw", row_of_table(connection, "raw"), "raw", files=tuple(files), decimal=mark)
+        return _Placed("raw", _COUNTED, files=tuple(files), decimal=mark)
     for file in files:
         _check_parquet(file)
     with reading(path):

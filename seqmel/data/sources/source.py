@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
@@ -62,6 +62,7 @@ class EventSource:
         time_format: The format of times in text, if the input has it.
         whole: The input, if it has one row per event and Arrow and DuckDB read the same from it:
             Parquet files, a table, or the name of a table in DuckDB.
+        decimal: The decimal mark of CSV files.
         files: The Parquet or CSV files of the events.
         checked: Cached results of checks.
     """
@@ -76,6 +77,7 @@ class EventSource:
     client: str | None = None
     time: str | None = None
     time_format: str | None = None
+    decimal: Literal[".", ","] = "."
     whole: tuple[str, ...] | pa.Table | str | None = field(default=None, repr=False, compare=False)
     files: tuple[str, ...] = field(default=(), repr=False, compare=False)
     checked: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
