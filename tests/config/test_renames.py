@@ -62,11 +62,11 @@ def _with(old: str, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("old", RENAMED_OPTIONS)
 def test_an_old_name_means_the_new_one_and_warns(old: str) -> None:
     new = RENAMED_OPTIONS[old]
-    expected = Config.of(_with(old, new))
+    expected = Config.from_dict(_with(old, new))
     with pytest.warns(RenamedWarning, match=rf"{old.split('.')[-1]} is now called .*{new}\."):
-        found = Config.of(_with(old, old.split(".")[-1]))
+        found = Config.from_dict(_with(old, old.split(".")[-1]))
     assert found == expected
-    assert found != Config.of(dict(BESIDE.get(old, {})) or {})
+    assert found != Config.from_dict(dict(BESIDE.get(old, {})) or {})
 
 
 @pytest.mark.parametrize("old", RENAMED_OPTIONS)
@@ -74,7 +74,7 @@ def test_an_old_name_in_a_file_and_in_a_setting_means_the_new_one(old: str, tmp_
     path = tmp_path / "my.yaml"
     path.write_text(yaml.safe_dump(_with(old, old.split(".")[-1])))
     with pytest.warns(RenamedWarning):
-        assert read_config(path) == Config.of(_with(old, RENAMED_OPTIONS[old]))
+        assert read_config(path) == Config.from_dict(_with(old, RENAMED_OPTIONS[old]))
     section, *_, name = old.split(".") if "." in old else ("", old)
     if not section:
         return
@@ -84,7 +84,7 @@ def test_an_old_name_in_a_file_and_in_a_setting_means_the_new_one(old: str, tmp_
     )
     with pytest.warns(RenamedWarning):
         found = read_config(path, [f"{section}.{name}={VALUES[RENAMED_OPTIONS[old]]}"])
-    assert found == Config.of(_with(old, RENAMED_OPTIONS[old]))
+    assert found == Config.from_dict(_with(old, RENAMED_OPTIONS[old]))
 
 
 def test_a_setting_by_an_old_name_lies_over_a_file_with_the_new_one(tmp_path: Path) -> None:
@@ -100,24 +100,26 @@ def test_a_setting_by_an_old_name_lies_over_a_file_with_the_new_one(tmp_path: Pa
 def test_the_options_of_an_earlier_model_are_read_silently(old: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert Config.of(_with(old, old.split(".")[-1]), lenient=True) == Config.of(_with(old, RENAMED_OPTIONS[old]))
+        assert Config.from_dict(_with(old, old.split(".")[-1]), lenient=True) == Config.from_dict(
+            _with(old, RENAMED_OPTIONS[old])
+        )
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED_POOLINGS.items())
 def test_an_old_pooling_means_the_new_one_and_warns(old: str, new: str) -> None:
     for given in (old, ["mean", old]):
         with pytest.warns(RenamedWarning, match=f"the pooling {old} is now called {new}"):
-            assert Config.of({"pooling": given}).pooling[-1] == new
+            assert Config.from_dict({"pooling": given}).pooling[-1] == new
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert Config.of({"pooling": old}, lenient=True).pooling == (new,)
+        assert Config.from_dict({"pooling": old}, lenient=True).pooling == (new,)
 
 
 def test_an_option_by_both_of_its_names_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"training\.data and training\.storage are both given.*Leave training\.data out"
     ):
-        Config.of({"training": {"data": "memory", "storage": "device"}})
+        Config.from_dict({"training": {"data": "memory", "storage": "device"}})
 
 
 @pytest.mark.parametrize("old", RENAMED_OPTIONS)
