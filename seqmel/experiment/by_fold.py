@@ -23,7 +23,7 @@ from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Measured, Problem, feature_matrix, posed, summarised
 from seqmel.evaluation.splits import Places
 from seqmel.experiment.cost import Cost, cost, with_cost
-from seqmel.experiment.labels import FOLD_SEED, with_share
+from seqmel.experiment.labels import FOLD_SEED, with_fraction
 from seqmel.model import Model
 
 __all__ = ["Fold", "by_features", "by_finetuning", "score_by_fold"]
@@ -68,7 +68,7 @@ def score_by_fold(
     answer: Answer,
     *,
     folds: int,
-    shares: Sequence[float] = (1.0,),
+    fractions: Sequence[float] = (1.0,),
 ) -> dict[str, Any]:
     """Score a row on each fold.
 
@@ -77,7 +77,7 @@ def score_by_fold(
         clients: Tables indexed by client id. The clients that all tables have are scored.
         answer: Trains on a fold and predicts its test split.
         folds: The number of folds.
-        shares: Fractions of the training labels. A fraction below 1 is drawn once.
+        fractions: Fractions of the training labels. A fraction below 1 is drawn once.
 
     Returns:
         Target, primary metric and scores, like `Scores.to_json`, with the cost of each.
@@ -87,17 +87,17 @@ def score_by_fold(
     """
     problem, scored, _ = posed(y, clients, "auto", folds, FOLD_SEED, None)
     found: list[dict[str, Any]] = []
-    for share in shares:
+    for fraction in fractions:
         measured: dict[str, list[Measured]] = {}
         costs = []
         for number in range(folds):
-            places = label_draws(problem, number, share, FOLD_SEED)[0]
+            places = label_draws(problem, number, fraction, FOLD_SEED)[0]
             predictions, spent = answer(Fold(problem, number, scored, places))
             for name, predicted in predictions.items():
                 measured.setdefault(name, []).append(problem.measure(predicted, number))
             costs.append(spent)
         for name, of_folds in measured.items():
-            found += with_cost([s.to_json() for s in summarised(with_share(name, share), of_folds)], costs)
+            found += with_cost([s.to_json() for s in summarised(with_fraction(name, fraction), of_folds)], costs)
     return {"target": str(y.name), "primary": problem.primary, "scores": found}
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from seqmel.experiment.labels import with_share
+from seqmel.experiment.labels import with_fraction
 from seqmel.experiment.plan import Plan, option_names
 
 __all__ = ["Cost", "budgets", "cost", "cost_table", "with_cost"]
@@ -57,7 +57,7 @@ def cost_table(plan: Plan, results: pd.DataFrame) -> str:
     heads = ["one model", *(f"{data}: {what}" for data in plan.data for what in ("seconds", "steps"))]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in plan.rows:
-        name = with_share(row, max(plan.label_fractions))
+        name = with_fraction(row, max(plan.label_fractions))
         cells = [cell for data in plan.data for cell in _cells(medians.get((data, name)))]
         lines.append(f"| {' | '.join([row, *cells])} |")
     return "\n".join(lines)

@@ -14,13 +14,13 @@ from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.problem import posed
 from seqmel.experiment.plan import Plan
 
-__all__ = ["FOLD_SEED", "check_labels", "labels_of", "with_share"]
+__all__ = ["FOLD_SEED", "check_labels", "read_plan_labels", "with_fraction"]
 
 FOLD_SEED = 0
 """The seed of the folds, which are the same in all cells."""
 
 
-def labels_of(plan: Plan, data: str, file: Path) -> list[pd.Series[Any]]:
+def read_plan_labels(plan: Plan, data: str, file: Path) -> list[pd.Series[Any]]:
     """Read the labels of each target of a data set.
 
     Raises:
@@ -44,9 +44,9 @@ def check_labels(plan: Plan, data: str, labels: Sequence[pd.Series[Any]], client
         problem, _, _ = posed(y, {"events": scored}, "auto", plan.folds, FOLD_SEED, None)
         if problem.task == "regression":
             _check_classes(plan, data, str(y.name))
-        for share in plan.label_fractions:
+        for fraction in plan.label_fractions:
             for fold in range(plan.folds):
-                label_draws(problem, fold, share, FOLD_SEED)
+                label_draws(problem, fold, fraction, FOLD_SEED)
 
 
 def _check_classes(plan: Plan, data: str, target: str) -> None:
@@ -58,6 +58,6 @@ def _check_classes(plan: Plan, data: str, target: str) -> None:
             )
 
 
-def with_share(name: str, share: float) -> str:
+def with_fraction(name: str, fraction: float) -> str:
     """Return the name of a row with a fraction of the labels."""
-    return name if share == 1 else f"{name}, {share:.3g} of the labels"
+    return name if fraction == 1 else f"{name}, {fraction:.3g} of the labels"

@@ -16,7 +16,7 @@ import pandas as pd
 from seqmel.evaluation.feature_sets import AGGREGATES, BASELINES, beside_aggregates, standard_rows
 from seqmel.evaluation.picture import Line, Panel, draw_panels
 from seqmel.experiment.intervals import grids, half_width
-from seqmel.experiment.labels import with_share
+from seqmel.experiment.labels import with_fraction
 from seqmel.experiment.plan import LABEL_FRACTIONS, Plan
 
 __all__ = ["curve_panels", "picture"]
@@ -43,7 +43,7 @@ def curve_panels(plan: Plan, results: pd.DataFrame) -> list[Panel]:
     A kind that is scored at a single position, such as the linear probe with all labels, has no
     line.
     """
-    across = "share of the labels" if plan.curve == LABEL_FRACTIONS else str(plan.curve)
+    across = "fraction of the labels" if plan.curve == LABEL_FRACTIONS else str(plan.curve)
     places = {name: (line, at) for name, line, at in _places(plan)}
     panels = []
     for (data, target, metric), sets in grids(results).items():
@@ -64,12 +64,12 @@ def _places(plan: Plan) -> Iterator[tuple[str, str, float | None]]:
     """
     for row in (AGGREGATES, *plan.rows):
         for name, kind in _kinds(plan, row).items():
-            for share in plan.label_fractions:
+            for fraction in plan.label_fractions:
                 if plan.curve == LABEL_FRACTIONS:
-                    yield with_share(name, share), name, share
+                    yield with_fraction(name, fraction), name, fraction
                 else:
                     at = None if row == AGGREGATES else plan.place(row)
-                    yield with_share(name, share), with_share(kind, share), at
+                    yield with_fraction(name, fraction), with_fraction(kind, fraction), at
 
 
 def _kinds(plan: Plan, row: str) -> dict[str, str]:

@@ -345,7 +345,7 @@ def _check_curve(plan: Plan) -> None:
     """Check that a curve has at least two positions, with one row of each kind at each."""
     if plan.curve == LABEL_FRACTIONS and len(plan.label_fractions) < 2:
         raise ConfigError(
-            "A curve across label_fractions needs two shares or more, such as label_fractions: [0.1, 0.3, 1]."
+            "A curve across label_fractions needs two fractions or more, such as label_fractions: [0.1, 0.3, 1]."
         )
     if plan.curve in (None, LABEL_FRACTIONS):
         return

@@ -46,7 +46,7 @@ from seqmel.evaluation.feature_sets import (
 from seqmel.evaluation.scoring import score
 from seqmel.experiment.by_fold import by_features, by_finetuning, score_by_fold
 from seqmel.experiment.cost import Cost, cost, with_cost
-from seqmel.experiment.labels import check_labels, labels_of, with_share
+from seqmel.experiment.labels import check_labels, read_plan_labels, with_fraction
 from seqmel.experiment.plan import Cell, Plan, read_plan, smaller_plan
 from seqmel.experiment.table import write_results
 from seqmel.model import Model
@@ -174,14 +174,14 @@ def _check_first(plan: Plan, name: str, root: Path, output: Path) -> None:
         for path in _files(plan, name, root, output):
             event_files(str(path))
     if _is_missing_cells(plan, name, output):
-        check_labels(plan, name, labels_of(plan, name, _files(plan, name, root, output)[1]))
+        check_labels(plan, name, read_plan_labels(plan, name, _files(plan, name, root, output)[1]))
 
 
 def _check_scorable(plan: Plan, name: str, root: Path, output: Path) -> None:
     """Check before any training that the clients can be scored with the labels."""
     if _is_missing_cells(plan, name, output):
         clients = pd.Index(open_prepared(output / "prepared" / name).sequences.client_ids.to_pandas())
-        labels = labels_of(plan, name, _files(plan, name, root, output)[1])
+        labels = read_plan_labels(plan, name, _files(plan, name, root, output)[1])
         check_labels(plan, name, labels, clients[: plan.clients])
 
 
@@ -303,7 +303,7 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     plan = read_plan(plan_file)
     threads = thread_count()
     _, clients = _files(plan, cell.data, root, output)
-    labels = labels_of(plan, cell.data, clients)
+    labels = read_plan_labels(plan, cell.data, clients)
     if cell.row == AGGREGATES:
         sets = _aggregates(plan, cell, output)
         found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]
@@ -340,7 +340,7 @@ def _scores_of_row(
         clients |= aggregates
     else:
         answer = by_finetuning(cell.row, prepared, _begins_from(scored, prepared, config), config)
-    return [score_by_fold(y, clients, answer, folds=plan.folds, shares=plan.label_fractions) for y in labels]
+    return [score_by_fold(y, clients, answer, folds=plan.folds, fractions=plan.label_fractions) for y in labels]
 
 
 def _begins_from(scored: str, prepared: PreparedSequences, config: Config) -> Callable[[pd.Series[Any]], Model | None]:
@@ -362,19 +362,19 @@ def _by_trees(
     """Score each set of features with all labels, and LightGBM with fractions of the labels."""
     found: list[dict[str, Any]] = []
     about: dict[str, Any] = {}
-    shares = [share for share in plan.label_fractions if share < 1]
+    fractions = [fraction for fraction in plan.label_fractions if fraction < 1]
     if 1 in plan.label_fractions:
         probes, averages = standard_rows(sets)
         about = score(
             y, sets, probes=probes, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads, kept=kept
         ).to_json()
         found = [row for row in about["scores"] if cell.row == AGGREGATES or row["features"] not in BASELINES]
-    if shares:
+    if fractions:
         alone = {name: table for name, table in sets.items() if cell.row == AGGREGATES or name not in BASELINES}
-        curve = label_curve(y, alone, shares, folds=plan.folds, trees=plan.trees, threads=threads)
+        curve = label_curve(y, alone, fractions, folds=plan.folds, trees=plan.trees, threads=threads)
         about = about or {"target": curve.target, "primary": curve.primary}
         for point in curve.points:
-            found += [s.to_json() | {"features": with_share(point.features, point.at)} for s in point.scores]
+            found += [s.to_json() | {"features": with_fraction(point.features, point.at)} for s in point.scores]
     return about | {"scores": found}
 
 

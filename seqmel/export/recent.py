@@ -18,14 +18,15 @@ __all__ = ["recent_events"]
 def recent_events(
     g: Graph, of: Clients, module: RecentEvents, codes: Mapping[str, str], numbers: Mapping[str, str], gap: str
 ) -> list[str]:
-    """(B, ...) each, in the order of `RecentEvents`.
+    """Build the statistics, (B, ...) each, in the order of `RecentEvents`.
 
     Args:
-        g: the graph, to which nodes are added.
-        of: whose events they are.
-        module: what is to be computed.
-        codes, numbers: column -> (E,) int64 codes, and float scaled numbers with 0 for the missing, by name.
-        gap: (E,) float, the scaled gap before each event, by name.
+        g: The graph that nodes are added to.
+        of: The indices of the events.
+        module: The statistics.
+        codes: Column -> the name of (E,) int64 codes.
+        numbers: Column -> the name of (E,) float scaled numbers, 0 if missing.
+        gap: The name of (E,) float, the scaled gap before each event.
     """
     found = []
     if module.plain is not None and module.recent is not None:
@@ -39,7 +40,7 @@ def recent_events(
 
 
 def _plain(g: Graph, events: PlainEvents, codes: Mapping[str, str], numbers: Mapping[str, str], gap: str) -> str:
-    """(E, D)."""
+    """Build the plain numbers of the events: (E, D)."""
     parts = []
     for name, (first, size) in events.codes.items():
         known = g.op("Less", codes[name], g.const(first + size, np.int64))
@@ -51,7 +52,7 @@ def _plain(g: Graph, events: PlainEvents, codes: Mapping[str, str], numbers: Map
 
 
 class _Recent:
-    """The statistics of `Recent`, in its order."""
+    """Builds the statistics of `Recent`, in its order."""
 
     def __init__(self, g: Graph, of: Clients, module: Recent) -> None:
         self.g, self.of, self.module = g, of, module
@@ -78,7 +79,7 @@ class _Recent:
         return [*found, *self._runs(codes, g.op("Max", before_last, one))] if self.module.columns else found
 
     def _reduced(self, values: str, size: int, how: str = "add") -> str:
-        """(E, size) -> (B, size), zeros or more."""
+        """Reduce (E, size) to (B, size), with zeros as the initial values."""
         g = self.g
         shape = g.op("Concat", self.of.clients, g.const([size], np.int64), axis=0)
         zeros = g.op("Expand", g.const(0.0, np.float32), shape)
@@ -86,7 +87,7 @@ class _Recent:
         return g.op("ScatterElements", zeros, index, values, axis=0, reduction=how)
 
     def _last(self, plain: str) -> str:
-        """(B, events * D), the last event first."""
+        """Build (B, events * D), the last event first."""
         g, of, size = self.g, self.of, self.module.size
         padded = g.op("Concat", plain, g.const(np.zeros((1, size)), np.float32), axis=0)
         found = []
@@ -97,7 +98,7 @@ class _Recent:
         return g.op("Concat", *found, axis=1) if len(found) > 1 else found[0]
 
     def _runs(self, codes: Mapping[str, str], at_least_one: str) -> list[str]:
-        """(B, categories) each: ln(1 + the run at the end), and the fraction of changes."""
+        """Build (B, categories) each: ln(1 + the last run), and the fraction of changes."""
         g, of, columns = self.g, self.of, self.module.columns
         all_codes = g.op("Concat", *(g.unsqueeze(codes[name], 1) for name in columns), axis=1)
         row = g.op("Add", of.place, g.op("Gather", of.begins, of.which))
@@ -113,7 +114,7 @@ class _Recent:
 def _by_category(
     g: Graph, of: Clients, module: RecentByCategory, codes: Mapping[str, str], numbers: Mapping[str, str]
 ) -> list[str]:
-    """Events since, then the last numbers, then these less their means; each at the place of client and kind."""
+    """Build recencies, last numbers, and their differences from the means, by client and value."""
     slots, one = g.const(module.slots, np.int64), g.const(1.0, np.float32)
     code = codes[module.column]
     kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
@@ -143,14 +144,15 @@ def _by_category(
         values.append(g.op("Gather", padded, row))
         change.append(g.op("Sub", values[-1], g.op("Div", by_client(reduced(numbers[name], 0.0, "add")), count)))
     width = g.const([-1, module.slots * len(module.numbers)], np.int64)
-    for parts in (values, change):  # the numbers of one kind stand together
+    for parts in (values, change):  # grouped by category value
         beside = g.op("Concat", *(g.unsqueeze(part, 2) for part in parts), axis=2)
         found.append(g.op("Reshape", beside, width))
     return found
 
 
 def _transitions(g: Graph, of: Clients, module: Transitions, code: str) -> str:
-    """(B, components): a row of the table for each pair of neighbours, added up by client."""
+    """Sum the rows of the table for each pair of neighbours by client: (B, components)."""
+
     slots = g.const(module.slots, np.int64)
     kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
     row = g.op("Add", of.place, g.op("Gather", of.begins, of.which))

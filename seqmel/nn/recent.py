@@ -1,19 +1,21 @@
-"""The recent events: what a client did last, how that differs from what it usually does, and what it repeats.
+"""Recent events: the last events of a client, how they differ from its usual ones, and repetitions.
 
-A mean over all events does not know their order. Here the order is kept as an analyst would keep it, in numbers that are not
-learnt and stand beside the vector, as the profile does: a contrastive objective has to overlook them, since two slices of one
-client end differently. They are made of plain numbers of each event: its codes one-hot, its scaled numbers, its gap. With x_i
-these numbers of event i = 0 .. n - 1 and m their mean,
+A mean over all events loses their order. These statistics keep it, as an analyst would. They are
+not trained, and stand beside the vector like the recency features: two slices of a client end
+differently, so a contrastive objective would ignore them. They are computed from plain numbers of
+each event: one-hot codes, scaled numbers, and the gap. With x_i these numbers of event i = 0 .. n -
+1, and m their mean,
 
-    last       x_(n-1), x_(n-2), ...                                   as many as fit into `LAST_NUMBERS`, at most `LAST_EVENTS`
-    trend      sum_i q^(n-1-i) x_i / sum_i q^(n-1-i) - m               q = 2^(-1 / HALF_LIFE)
-    drift      4 / n^2 sum_i (i - (n-1)/2) x_i                         late minus early: above 0 where x rises
-    runs       of each category: ln(length of the run of equal codes at the end), and the fraction of changes
+    last       x_(n-1), x_(n-2), ...                        at most `LAST_NUMBERS` and `LAST_EVENTS`
+    trend      sum_i q^(n-1-i) x_i / sum_i q^(n-1-i) - m    q = 2^(-1 / HALF_LIFE)
+    drift      4 / n^2 sum_i (i - (n-1)/2) x_i              late minus early: positive if x rises
+    runs       per category: ln(1 + length of the last run of equal codes), and the fraction of
+    changes
 
-`RecentByCategory` says of each kind how long ago it was last seen, 1 / (1 + events since) and 0 for never, and of each number the
-last one of the kind, and that one less their mean.
+`RecentByCategory` has for each category value its recency, 1 / (1 + events since) or 0 for never,
+and for each number the last one with this value, and its difference from their mean.
 
-All are sums or copies, so summaries of an earlier and a later part merge.
+All are sums or copies, so summaries of an earlier and a later part can be merged.
 """
 
 from __future__ import annotations
@@ -35,20 +37,21 @@ from seqmel.nn.transitions import Transitions
 __all__ = ["PlainEvents", "Recent", "RecentByCategory", "RecentEvents", "one_hot_sizes"]
 
 CODES, NUMBERS = 32, 24
-"""One-hot codes of an event, of all its categories together, and numeric columns: the first ones of a wide table."""
+"""Maximum numbers of one-hot codes of all categories, and of numeric columns (the first ones)."""
 LAST_NUMBERS, LAST_EVENTS = 64, 8
 HALF_LIFE = 4.0
 """In events."""
 KIND_NUMBERS = 128
-"""Of `RecentByCategory` at most, while numeric columns are added to it."""
+"""Maximum size of `RecentByCategory`, while numeric columns are added to it."""
 
 
 def one_hot_sizes(sizes: Sequence[int], most: int = CODES) -> list[int]:
-    """How many codes of each category are one-hot: all of a small one, and of the others an equal share of what is left.
+    """Divide a budget of one-hot codes: small categories get all, the others equal parts of the
+    rest.
 
     Args:
-        sizes: how many codes each category has.
-        most: how many there may be in all. Each of the first most / 2 categories has two at least, the others none.
+        sizes: Number of codes of each category.
+        most: The budget. Each of the first most / 2 categories gets at least two, the others none.
 
     >>> one_hot_sizes([3, 100, 200], most=23)
     [3, 10, 10]
@@ -62,9 +65,9 @@ def one_hot_sizes(sizes: Sequence[int], most: int = CODES) -> list[int]:
 
 
 class PlainEvents(nn.Module):
-    """(E, output_size): the codes of each event one-hot, the rarest taken with the unseen, its scaled numbers, and its gap.
+    """Plain numbers of events (E, output_size): one-hot codes, scaled numbers, and the gap.
 
-    A missing number is 0, the centre of its scale.
+    The rarest codes share a column with the unseen. A missing number is 0, the centre of its scale.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -77,7 +80,7 @@ class PlainEvents(nn.Module):
         self.output_size = sum(sizes) + len(self.numbers) + 1
 
     def forward(self, batch: SequenceBatch) -> Tensor:
-        """Of the events of a batch."""
+        """Compute the plain numbers of the events of a batch: (E, output_size)."""
         parts = []
         for name, (first, size) in self.codes.items():
             code = batch.columns[name].unsqueeze(1)
@@ -88,7 +91,7 @@ class PlainEvents(nn.Module):
 
 
 class Recent(nn.Module):
-    """(E, D) plain numbers of events -> (B, output_size): last, trend, drift and runs; see the module's text."""
+    """Last, trend, drift and runs of plain numbers: (E, D) -> (B, output_size)."""
 
     def __init__(self, events: PlainEvents) -> None:
         super().__init__()
@@ -98,11 +101,11 @@ class Recent(nn.Module):
         self.output_size = (self.events + 2) * self.size + 2 * len(self.columns)
 
     def summarise(self, numbers: Tensor, batch: SequenceBatch) -> Summary:
-        """What is kept of the events of each sequence, each (B, ...) float32; zeros for an empty one.
+        """Summarise the events of each sequence, (B, ...) float32 each, zeros for an empty one.
 
         Args:
-            numbers: (E, D), as `PlainEvents` gives them.
-            batch: whose events they are.
+            numbers: (E, D), from `PlainEvents`.
+            batch: The sequences of the events.
         """
         count = batch.offsets.diff()
         place = batch.positions()
@@ -113,16 +116,17 @@ class Recent(nn.Module):
         return found | self._runs(batch, place, count.unsqueeze(1))
 
     def _last(self, numbers: Tensor, batch: SequenceBatch) -> Tensor:
-        """(B, events * D), the last event first."""
+        """Return (B, events * D), the last event first."""
         back = torch.arange(1, self.events + 1, device=batch.device)
         rows = batch.offsets[1:].unsqueeze(1) - back
         there = rows >= batch.offsets[:-1].unsqueeze(1)
-        padded = torch.cat([numbers, numbers.new_zeros(1, self.size)])  # what is not there is the row after the last
+        # A missing event is the row after the last.
+        padded = torch.cat([numbers, numbers.new_zeros(1, self.size)])
         rows = torch.where(there, rows, batch.events)
         return padded.index_select(0, rows.flatten()).view(len(batch), self.events * self.size)
 
     def _runs(self, batch: SequenceBatch, place: Tensor, count: Tensor) -> Summary:
-        """(B, categories) each: the run of equal codes at the end, the changes, the first and the last code."""
+        """Return (B, categories) each: last run of equal codes, changes, first and last code."""
         if not self.columns:
             return {}
         if not batch.events:
@@ -142,7 +146,7 @@ class Recent(nn.Module):
         }
 
     def read(self, summary: Summary, count: Tensor) -> Tensor:
-        """(B, output_size), from what `summarise` gave of sequences with `count` (B, 1) events."""
+        """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
         some = count.clamp(min=1)
         mean = summary["total"] / some
         weight = torch.expm1(-some * _RATE) / math.expm1(-_RATE)  # the sum of q^0 ... q^(n - 1)
@@ -154,10 +158,10 @@ class Recent(nn.Module):
         return torch.cat(parts, dim=1)
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:
-        """The summary of two parts of the same sequences, of `before` and `new` (B, 1) events, one after the other."""
+        """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
         ends = torch.cat([later["last"], earlier["last"]], dim=1)
         back = torch.arange(self.events, device=new.device)
-        # of the new events as many as there are, then the earlier ones
+        # The new events come first, then the earlier ones.
         rows = torch.where(back < new, back, back - new.long().clamp(max=self.events) + self.events)
         shape = (len(new), self.events, self.size)
         last = ends.view(len(new), 2 * self.events, self.size).gather(1, rows.unsqueeze(2).expand(shape)).flatten(1)
@@ -190,12 +194,13 @@ def _decay(events: Tensor) -> Tensor:
 
 
 class RecentByCategory(nn.Module):
-    """(B, slots * (1 + 2 numbers)): of each kind how long ago it was, its last numbers, and these less their means.
+    """Recency, last numbers and their changes for each category value: (B, slots * (1 + 2
+    numbers)).
 
     Args:
-        vocabulary: tells which numbers are scaled within the column; these come first.
-        column: whose values are the kinds.
-        slots: how many codes have a place; the others are taken with the unseen.
+        vocabulary: The vocabulary. Numbers that are scaled within the column come first.
+        column: The categorical column.
+        slots: Number of codes with a slot. The others share that of the unseen.
     """
 
     def __init__(self, vocabulary: Vocabulary, column: str, slots: int) -> None:
@@ -206,7 +211,10 @@ class RecentByCategory(nn.Module):
         self.output_size = slots * (1 + 2 * len(self.numbers))
 
     def summarise(self, batch: SequenceBatch) -> Summary:
-        """What is kept of each kind, (B, ...) float32: events since (-1 for never), how many, sums and last numbers."""
+        """Summarise each value, (B, ...) float32.
+
+        Events since (-1 is never), count, sums, last numbers.
+        """
         shape = (len(batch), self.slots)
         code = batch.columns[self.column].long()
         cell = batch.sequence_index * self.slots + torch.where(code < self.slots, code, UNSEEN)
@@ -224,7 +232,7 @@ class RecentByCategory(nn.Module):
         return found | {"sums": sums[:, :, 1:].flatten(1), "values": last} if self.numbers else found
 
     def read(self, summary: Summary) -> Tensor:
-        """(B, output_size), from what `summarise` gave."""
+        """Compute (B, output_size) from a summary."""
         ago = summary["ago"]
         since = torch.where(ago < 0, 0.0, 1 / (1 + ago.clamp(min=0)))
         if not self.numbers:
@@ -235,7 +243,7 @@ class RecentByCategory(nn.Module):
         return torch.cat([since, values.flatten(1), change.flatten(1)], dim=1)
 
     def merge(self, earlier: Summary, later: Summary, new: Tensor) -> Summary:
-        """The summary of two parts of the same sequences, the later one of `new` (B, 1) events."""
+        """Merge summaries of consecutive parts, the later one with `new` (B, 1) events."""
         again = later["ago"] >= 0
         waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + new)
         merged = {"ago": torch.where(again, later["ago"], waited), "seen": earlier["seen"] + later["seen"]}
@@ -247,13 +255,13 @@ class RecentByCategory(nn.Module):
 
 
 class RecentEvents(nn.Module):
-    """The poolings that see the events themselves, side by side: (B, output_size), zeros for an empty sequence.
+    """Poolings of the events themselves: (B, output_size), zeros for an empty sequence.
 
     Args:
-        names: of `RECENT_POOLINGS`.
-        vocabulary: of the events.
-        column: whose values are the kinds; without one there is neither `category_recent` nor `transitions`.
-        slots: how many of its codes have a place.
+        names: Names of `RECENT_POOLINGS`.
+        vocabulary: The vocabulary of the events.
+        column: The categorical column of `category_recent` and `transitions`. None disables both.
+        slots: Number of its codes with a slot.
     """
 
     def __init__(self, names: Sequence[str], vocabulary: Vocabulary, *, column: str | None, slots: int = 0) -> None:
@@ -270,11 +278,11 @@ class RecentEvents(nn.Module):
         self.output_size = sum(part.output_size for part in parts if part is not None)
 
     def forward(self, batch: SequenceBatch) -> Tensor:
-        """Of the events of each sequence."""
+        """Compute the poolings of each sequence: (B, output_size)."""
         return self.read(self.summarise(batch), batch.offsets.diff().unsqueeze(1).float())
 
     def summarise(self, batch: SequenceBatch) -> Summary:
-        """What is kept of the events of each sequence, each (B, ...) float32."""
+        """Summarise the events of each sequence, (B, ...) float32 each."""
         numbers = self.plain(batch) if self.plain is not None else torch.zeros(batch.events, 1, device=batch.device)
         if batch.device.type != "cpu" or not batch.events:
             return self._summarise(numbers, batch)
@@ -303,7 +311,7 @@ class RecentEvents(nn.Module):
         return torch.cat(parts, dim=1)
 
     def merge(self, earlier: Summary, later: Summary, before: Tensor, new: Tensor) -> Summary:
-        """The summary of two parts of the same sequences, of `before` and `new` (B, 1) events, one after the other."""
+        """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
 
         def both(prefix: str) -> tuple[Summary, Summary]:
             return _named(earlier, prefix), _named(later, prefix)

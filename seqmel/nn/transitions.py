@@ -1,14 +1,16 @@
-"""Who follows whom: for each pair of kinds whether a comes before b more often than b before a.
+"""Transitions: for each pair of category values, whether a comes before b more often than after it.
 
-With N_ab how often kind b is the next event after kind a in a sequence of n events, and K kinds,
+With N_ab the number of times that value b directly follows value a in a sequence of n events,
 
-    A_ab = (N_ab - N_ba) / sqrt(n),        a < b,
+    A_ab = (N_ab - N_ba) / sqrt(n),        a < b.
 
-are K (K - 1) / 2 numbers that no bag of events knows: the antisymmetric second level of a path signature (Lyons: Rough paths,
-signatures and the modelling of functions on streams, arXiv 1405.4537), of neighbouring events alone. That many columns dilute what
-stands beside them, so they are compressed without labels: to their first principal components over the training clients.
+A bag of events does not contain these K (K - 1) / 2 numbers of K values. They are the antisymmetric
+second level of a path signature (Lyons: Rough paths, signatures and the modelling of functions on
+streams, arXiv 1405.4537), restricted to neighbouring events. So many columns would dilute the others,
+so they are reduced without labels to their first principal components over the training clients.
 
-A component is linear in N, so each pair of neighbours adds one row of a table, and parts of a sequence add up.
+A component is linear in N. So each pair of neighbours adds one row of a table, and parts of a sequence
+can be added.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ COMPONENTS = 16
 
 
 class Transitions(nn.Module):
-    """(B, output_size): the components of the transitions of each sequence; zeros where the table was not fitted.
+    """Components of the transitions of each sequence: (B, output_size), zeros before they are fitted.
 
     Args:
-        column: the categorical column whose values are the kinds.
-        slots: how many of its codes have a place, at least two; the others are taken with the unseen.
+        column: The categorical column.
+        slots: Number of its codes with a slot, at least two. The others share that of the unseen.
     """
 
     table: Tensor
@@ -42,12 +44,12 @@ class Transitions(nn.Module):
         self.register_buffer("table", torch.zeros(slots * slots, self.output_size))
 
     def kinds(self, batch: SequenceBatch) -> Tensor:
-        """(E,) int64: the kind of each event."""
+        """Return (E,) int64, the slot of each event."""
         code = batch.columns[self.column].long()
         return torch.where(code < self.slots, code, UNSEEN)
 
     def antisymmetric(self, batch: SequenceBatch) -> Tensor:
-        """(B, slots * (slots - 1) / 2): A_ab of each sequence, which the table compresses."""
+        """Return (B, slots * (slots - 1) / 2), the A_ab of each sequence, which the table compresses."""
         kinds, size = self.kinds(batch), self.slots
         inner = (batch.positions() > 0).nonzero()[:, 0]
         cell = (batch.sequence_index[inner] * size + kinds[inner - 1]) * size + kinds[inner]
@@ -57,20 +59,20 @@ class Transitions(nn.Module):
         return away[:, first, second] / batch.lengths.clamp(min=1).sqrt().unsqueeze(1)
 
     def set_components(self, components: Tensor) -> None:
-        """Compress by these, (slots * (slots - 1) / 2, output_size)."""
+        """Set the components, (slots * (slots - 1) / 2, output_size)."""
         first, second = torch.triu_indices(self.slots, self.slots, 1)
         table = torch.zeros(self.slots, self.slots, self.output_size, dtype=components.dtype)
         table[first, second], table[second, first] = components, -components
         self.table.copy_(table.flatten(0, 1))
 
     def summarise(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        """What is kept of the events of each sequence, each (B, ...) float32: the sum, and the first and the last kind."""
+        """Summarise each sequence, (B, ...) float32 each: the sum, and the first and last slot."""
         if not batch.events:
             nothing = torch.zeros(len(batch), 1, device=batch.device)
             return {"sum": nothing.expand(len(batch), self.output_size), "first": nothing, "final": nothing}
         kinds = self.kinds(batch)
         before = torch.cat([kinds[:1], kinds[:-1]])
-        # of a first event the pair with itself, whose row is zero
+        # A first event is paired with itself, which has a row of zeros.
         before = torch.where(batch.positions() > 0, before, kinds)
         found = {"sum": segment_sum(self.table.index_select(0, before * self.slots + kinds), batch)}
         some = batch.offsets.diff() > 0
@@ -80,13 +82,13 @@ class Transitions(nn.Module):
         return found
 
     def read(self, summary: dict[str, Tensor], count: Tensor) -> Tensor:
-        """(B, output_size), from what `summarise` gave of sequences with `count` (B, 1) events."""
+        """Compute (B, output_size) from summaries of sequences with `count` (B, 1) events."""
         return summary["sum"] / count.clamp(min=1).sqrt()
 
     def merge(
         self, earlier: dict[str, Tensor], later: dict[str, Tensor], before: Tensor, new: Tensor
     ) -> dict[str, Tensor]:
-        """The summary of two parts of the same sequences, of `before` and `new` (B, 1) events, one after the other."""
+        """Merge summaries of consecutive parts with `before` and `new` (B, 1) events."""
         between = (earlier["final"] * self.slots + later["first"]).long()[:, 0]
         joined = torch.where((before > 0) & (new > 0), self.table.index_select(0, between), 0.0)
         return {

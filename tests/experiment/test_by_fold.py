@@ -72,13 +72,13 @@ def test_such_a_row_is_scored_as_the_others_are_and_costs_one_training_of_each_f
 def test_a_fold_of_it_is_what_training_and_scoring_by_hand_give(folder: Path) -> None:
     from seqmel.evaluation.problem import posed
     from seqmel.evaluation.scoring import score
-    from seqmel.experiment.labels import FOLD_SEED, labels_of
+    from seqmel.experiment.labels import FOLD_SEED, read_plan_labels
     from seqmel.experiment.run import _prepared, _trained, _vectors
 
     plan = read_plan(write(folder, SEEING | {"aggregates": False}))
     run_experiment(folder / "plan.yaml", folder / "out")
     cell = Cell("with labels", "cards", 0)
-    (y,) = labels_of(plan, "cards", folder / "labels.parquet")
+    (y,) = read_plan_labels(plan, "cards", folder / "labels.parquet")
     prepared, config = _prepared(plan, cell, folder / "out"), plan.config("with labels", "cards", 0)
     problem, scored, _ = posed(y, {"y": y.to_frame()}, "auto", 2, FOLD_SEED, None)
     seen = scored.iloc[problem.splits[1][0]]

@@ -95,7 +95,7 @@ def test_a_number_may_lie_in_a_section_and_be_written_as_yaml_reads_text(folder:
             {"rows": SIZES | {"again": {"embedding_dim": 16, "recency_features": False}}},
             "rows '16 numbers' and 'again' have the same embedding_dim, 16",
         ),
-        ({"curve": "label_fractions"}, "label_fractions.*two shares or more"),
+        ({"curve": "label_fractions"}, "label_fractions.*two fractions or more"),
         ({"curve": "label_fraction"}, "Did you mean 'label_fractions'"),
         ({"curve": ["embedding_dim"]}, "curve: input should be a valid string"),
     ],

@@ -21,7 +21,7 @@ from seqmel.inference.embed import embed
 from seqmel.inference.predict import predict
 from seqmel.model import Model, load_model
 from seqmel.training.finetuning.finetune import finetune, finetuned_model
-from seqmel.training.finetuning.fit_labels import encoder_parts, settle_finetuning
+from seqmel.training.finetuning.fit_labels import encoder_parts, resolve_finetuning_options
 from seqmel.training.run import prepare, train
 
 EVENTS = card_events(40)
@@ -155,7 +155,7 @@ def test_head_only_leaves_the_encoder_as_it_is_to_the_bit(pretrained: Model, pre
 def test_what_learns_follows_from_the_number_of_labels_unless_it_is_said(
     clients: int, new: bool, said: dict[str, Any], learns: str
 ) -> None:
-    settled = settle_finetuning(tiny_config(finetuning=said), clients, new=new)
+    settled = resolve_finetuning_options(tiny_config(finetuning=said), clients, new=new)
     assert settled.finetuning.unfreeze == learns
 
 
@@ -166,7 +166,7 @@ def test_what_learns_follows_from_the_number_of_labels_unless_it_is_said(
 def test_the_rate_of_the_encoder_follows_from_the_number_of_labels_unless_it_is_said(
     clients: int, new: bool, said: float | None, rate: float
 ) -> None:
-    settled = settle_finetuning(tiny_config(finetuning={"encoder_lr_scale": said}), clients, new=new)
+    settled = resolve_finetuning_options(tiny_config(finetuning={"encoder_lr_scale": said}), clients, new=new)
     assert settled.finetuning.encoder_lr_scale == rate
 
 

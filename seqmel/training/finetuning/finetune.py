@@ -141,7 +141,7 @@ def finetuned_model(
     import torch
 
     from seqmel.training.batches import resolve_auto_options
-    from seqmel.training.finetuning.fit_labels import fit_labels, settle_finetuning
+    from seqmel.training.finetuning.fit_labels import fit_labels, resolve_finetuning_options
     from seqmel.training.finetuning.labelled import label
     from seqmel.training.ppmi_init import new_encoder
 
@@ -162,7 +162,7 @@ def finetuned_model(
             " covers them"
         )
     asked = config.finetuning.unfreeze
-    config = settle_finetuning(config, len(labelled), new=model is None)
+    config = resolve_finetuning_options(config, len(labelled), new=model is None)
     if asked == "auto" and config.finetuning.unfreeze == "head":
         progress.say(
             f"{len(labelled):,} labelled clients are few: the encoder stays frozen, only the heads are trained"

@@ -30,7 +30,7 @@ from seqmel.training.finetuning.linear_heads import solve_heads
 from seqmel.training.fit import EpochReport, MonitoredMetric, make_trainer, restore, run_trainer, silence_lightning
 from seqmel.training.module import RunningMeans, one_cycle
 
-__all__ = ["Finetuned", "encoder_parts", "fit_labels", "settle_finetuning"]
+__all__ = ["Finetuned", "encoder_parts", "fit_labels", "resolve_finetuning_options"]
 
 _MONITOR = "validation_loss"
 _STEPS = 600  # aimed at, within these numbers of epochs
@@ -65,7 +65,7 @@ class Finetuned:
     clients: tuple[int, int]
 
 
-def settle_finetuning(config: Config, clients: int, *, new: bool) -> Config:
+def resolve_finetuning_options(config: Config, clients: int, *, new: bool) -> Config:
     """Resolve which parts are trained, the number of epochs, and the encoder's learning rate scale.
 
     `unfreeze: auto` trains the heads alone if the encoder is pretrained, fewer than 1,000 clients
@@ -328,7 +328,7 @@ class _Module(lightning.LightningModule):
 
     def _groups(self) -> Iterator[dict[str, Any]]:
         options = self.options
-        assert options.encoder_lr_scale is not None, "settle_finetuning() comes before"
+        assert options.encoder_lr_scale is not None, "resolve_finetuning_options() comes before"
         yield {"params": list(self.heads.parameters()), "lr": options.learning_rate}
         for depth, part in enumerate(encoder_parts(self.encoder)):
             slower = _SLOWER**depth if options.unfreeze == "discriminative" else 1.0
