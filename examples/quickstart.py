@@ -1,4 +1,4 @@
-"""Events in, one vector a client out, and what the vectors are worth.
+"""Events in, one vector per client out, and what the vectors are worth.
 
     python examples/quickstart.py
 
@@ -7,29 +7,25 @@ Writes events.parquet, clients.parquet, model/ and embeddings.parquet into the c
 
 from __future__ import annotations
 
-import pyarrow.parquet as pq
-
-from seqmel import Config, embed_to_parquet, generate_card_data, load_model, read_embeddings, read_labels, score, train
+import seqmel
 
 
 def main() -> None:
     """Train, embed, score."""
-    # Two tables: events (one row an event) and labels (one row a client). Yours come from elsewhere.
-    data = generate_card_data(200, seed=0)
-    pq.write_table(data.events, "events.parquet")
-    pq.write_table(data.clients, "clients.parquet")
+    # Two tables: events (one row per event) and labels (one row per client). Yours come from elsewhere.
+    seqmel.generate_card_data(200, seed=0).write(".")
 
     # Columns are recognised. The options here only make it quick; without them: train("events.parquet", "model").
-    config = Config.from_dict({"event_encoder": {"hidden_size": 32}, "training": {"epochs": 3}})
-    train("events.parquet", "model", config=config, overwrite=True)
-    clients, numbers = embed_to_parquet(load_model("model"), "events.parquet", "embeddings.parquet", overwrite=True)
-    print(f"{clients} clients x {numbers} numbers")
+    options = {"epochs": 3, "event_encoder": {"hidden_size": 32}}
+    model = seqmel.train("events.parquet", "model", overwrite=True, **options)
+    done = model.embed("events.parquet", "embeddings.parquet", overwrite=True)
+    print(f"{done.rows} clients x {done.dimensions} numbers")
 
     # Vectors and labels are joined by client id.
-    vectors = read_embeddings("embeddings.parquet")
-    age_group = read_labels("clients.parquet", "age_group")
-    scores = score(age_group, {"embeddings": vectors}, folds=3, trees=50)
-    print(f"AUROC {next(row for row in scores.rows if row.metric == 'auroc').mean:.3f}")
+    scores = model.evaluate(
+        "clients.parquet", target="age_group", events="events.parquet", aggregates=False, folds=3, trees=50
+    )
+    print(f"AUROC {scores.score('embeddings', 'auroc').mean:.3f}")
 
 
 if __name__ == "__main__":

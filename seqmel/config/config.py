@@ -52,9 +52,6 @@ class Config(Options):
         >>> config = Config.from_dict({"encoder": "gru", "training": {"epochs": 3}})
         >>> config.encoder.hidden_size, config.training.epochs
         (256, 3)
-        >>> Config.from_dict({"encodr": "gru"})
-        Traceback (most recent call last):
-        seqmel.core.errors.ConfigError: the config: unknown option 'encodr'. Did you mean 'encoder'? ...
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
