@@ -54,7 +54,9 @@ class Sums(nn.Module):
         states = self.layer(events)
         total = states.cumsum(0)
         before = torch.cat([torch.zeros_like(total[:1]), total])[batch.offsets[:-1]]
-        return (total - before[batch.sequence_index]) / (1 + batch.places().unsqueeze(1))
+        return (total - before[batch.sequence_index]) / (
+            1 + (torch.arange(len(events)) - batch.offsets[batch.sequence_index]).unsqueeze(1)
+        )
 
 
 def trained(**options: Any) -> seqmel.Model:
