@@ -107,7 +107,6 @@ def _granted(root: Path) -> int:
 
 def _groups(root: Path) -> Iterator[Path]:
     """Yield the control group folders of this process, from its own up to the root."""
-
     own = [""]
     with contextlib.suppress(OSError):
         lines = Path("/proc/self/cgroup").read_text().splitlines()

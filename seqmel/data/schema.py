@@ -191,6 +191,7 @@ def may_be_time(name: str, kind: str) -> bool:
 
 
 def recognise_time(columns: dict[str, str], label: str) -> str:
+    """Return the time column: the only one with dates, or the one with a known name."""
     dated = [c for c, kind in columns.items() if kind.startswith(("TIMESTAMP", "DATE"))]
     if len(dated) == 1:
         return dated[0]

@@ -347,7 +347,6 @@ def _plan_days(plan: Plan, payday: Ints, rng: np.random.Generator) -> Ints:
 
 def _events_table(people: _People, ids: Ints, rows: _Rows, rng: np.random.Generator) -> pa.Table:
     """Build the table of all events in time order. Events after the year are dropped."""
-
     order = np.argsort(rows.when, kind="stable")
     order = order[: np.searchsorted(rows.when[order], DAYS * DAY)]
     rows = _Rows(*(getattr(rows, f.name)[order] for f in fields(_Rows)))

@@ -42,14 +42,17 @@ class Graph:
         return self.const(tensor.detach().cpu().float().numpy())
 
     def cast(self, value: str, dtype: type[np.generic]) -> str:
+        """Cast a value to a dtype."""
         from onnx import helper
 
         return self.op("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def unsqueeze(self, value: str, axis: int) -> str:
+        """Insert an axis of length 1."""
         return self.op("Unsqueeze", value, self.const([axis], np.int64))
 
     def linear(self, value: str, layer: nn.Linear) -> str:
+        """Apply a linear layer."""
         product = self.op("MatMul", value, self.weight(layer.weight.t()))
         return self.op("Add", product, self.weight(layer.bias))
 

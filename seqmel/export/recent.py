@@ -152,7 +152,6 @@ def _by_category(
 
 def _transitions(g: Graph, of: Clients, module: Transitions, code: str) -> str:
     """Sum the rows of the table for each pair of neighbours by client: (B, components)."""
-
     slots = g.const(module.slots, np.int64)
     kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
     row = g.op("Add", of.place, g.op("Gather", of.begins, of.which))

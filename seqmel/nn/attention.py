@@ -48,7 +48,7 @@ def nested(batch: SequenceBatch, *, causal: bool) -> Attend:
     offsets = to_device_async(F.pad(lengths.cumsum(0), (1, 0)), batch.device)
 
     def sequences(events: Tensor) -> Tensor:
-        """(S, heads, ragged, d)"""
+        """View (E, heads, d) events as a nested tensor (S, heads, ragged, d)."""
         return torch.nested.nested_tensor_from_jagged(
             events, offsets, min_seqlen=shortest, max_seqlen=longest
         ).transpose(1, 2)

@@ -46,8 +46,9 @@ KIND_NUMBERS = 128
 
 
 def one_hot_sizes(sizes: Sequence[int], most: int = CODES) -> list[int]:
-    """Divide a budget of one-hot codes: small categories get all, the others equal parts of the
-    rest.
+    """Divide a budget of one-hot codes over categories.
+
+    Small categories get all their codes, the others equal parts of the rest.
 
     Args:
         sizes: Number of codes of each category.
@@ -194,8 +195,7 @@ def _decay(events: Tensor) -> Tensor:
 
 
 class RecentByCategory(nn.Module):
-    """Recency, last numbers and their changes for each category value: (B, slots * (1 + 2
-    numbers)).
+    """Recency, last numbers and their changes for each category value.
 
     Args:
         vocabulary: The vocabulary. Numbers that are scaled within the column come first.

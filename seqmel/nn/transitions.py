@@ -6,11 +6,12 @@ With N_ab the number of times that value b directly follows value a in a sequenc
 
 A bag of events does not contain these K (K - 1) / 2 numbers of K values. They are the antisymmetric
 second level of a path signature (Lyons: Rough paths, signatures and the modelling of functions on
-streams, arXiv 1405.4537), restricted to neighbouring events. So many columns would dilute the others,
-so they are reduced without labels to their first principal components over the training clients.
+streams, arXiv 1405.4537), restricted to neighbouring events. So many columns would dilute the
+others, so they are reduced without labels to their first principal components over the training
+clients.
 
-A component is linear in N. So each pair of neighbours adds one row of a table, and parts of a sequence
-can be added.
+A component is linear in N. So each pair of neighbours adds one row of a table, and parts of a
+sequence can be added.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ COMPONENTS = 16
 
 
 class Transitions(nn.Module):
-    """Components of the transitions of each sequence: (B, output_size), zeros before they are fitted.
+    """Components of the transitions of each sequence, zeros before they are fitted.
 
     Args:
         column: The categorical column.
@@ -49,7 +50,7 @@ class Transitions(nn.Module):
         return torch.where(code < self.slots, code, UNSEEN)
 
     def antisymmetric(self, batch: SequenceBatch) -> Tensor:
-        """Return (B, slots * (slots - 1) / 2), the A_ab of each sequence, which the table compresses."""
+        """Return (B, slots * (slots - 1) / 2), the A_ab of each sequence."""
         kinds, size = self.kinds(batch), self.slots
         inner = (batch.positions() > 0).nonzero()[:, 0]
         cell = (batch.sequence_index[inner] * size + kinds[inner - 1]) * size + kinds[inner]

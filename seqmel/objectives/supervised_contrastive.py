@@ -41,7 +41,6 @@ class SupervisedContrastive(LabelledPart):
 
     def loss(self, outputs: Tensor, codes: Tensor) -> Tensor:
         """Compute the loss, see `LabelledPart.loss`. It is zero if no class has two views."""
-
         vectors = F.normalize(outputs, dim=1)
         similarity = vectors @ vectors.t() / self.temperature
         known = codes >= 0

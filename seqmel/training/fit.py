@@ -293,6 +293,7 @@ class EpochReport(lightning.Callback):
         self._first: float | None = None
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Open the bar of the epoch."""
         self._began = time.monotonic()
         self._open = contextlib.ExitStack()
         name = f"epoch {trainer.current_epoch + 1}/{self.options.epochs}"
@@ -300,10 +301,12 @@ class EpochReport(lightning.Callback):
         self._task = self._open.enter_context(task)
 
     def on_train_batch_start(self, trainer: lightning.Trainer, module: Any, batch: Any, index: int) -> None:
+        """Note the number of clients of the batch."""
         clients, batches = _clients_of(trainer), int(trainer.num_training_batches)
         self._clients = clients * (index + 1) // batches - clients * index // batches
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        """Advance the bar, and check that the loss is finite."""
         assert self._task is not None, "an epoch began before its batches"
         if index % 20 == 0:  # reading the loss waits for the device
             loss = float(outputs["loss"])
@@ -333,6 +336,7 @@ class EpochReport(lightning.Callback):
         )
 
     def on_validation_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Close the bar before validation."""
         self._close()
 
     def report_epoch(self, row: dict[str, float]) -> None:
@@ -344,6 +348,7 @@ class EpochReport(lightning.Callback):
         self.progress.say(f"{name}: {words}")
 
     def on_exception(self, trainer: lightning.Trainer, module: Any, exception: BaseException) -> None:
+        """Close the bar."""
         self._close()
 
     def _close(self) -> None:

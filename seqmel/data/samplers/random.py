@@ -15,5 +15,4 @@ class RandomClients(Sampler):
 
     def order(self, generator: torch.Generator) -> Tensor:
         """Return (N,) all clients in random order."""
-
         return self.clients[torch.randperm(len(self.clients), generator=generator)]

@@ -157,6 +157,7 @@ def read_as_text(
         texts: Column -> SQL aggregate of its type, see `_texts`. The types of the others are
             inferred.
         table: The name of the new table.
+        commas: Whether numbers with decimal commas are recognised too.
 
     Returns:
         Column -> type, for columns that do not stay text. None if a type is not clear; the table

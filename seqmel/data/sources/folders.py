@@ -62,5 +62,4 @@ def meds_folder(path: str) -> str:
 
 def is_meds(columns: Sequence[str]) -> bool:
     """Return whether these are the columns of MEDS, where rows without a time are static facts."""
-
     return set(columns) >= _MEDS_COLUMNS
