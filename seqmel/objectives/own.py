@@ -32,7 +32,8 @@ class OwnLoss(MetricLoss):
     def set_progress(self, share: float) -> None:
         """Pass the progress of the training on, in [0, 1]."""
         if hasattr(self.inner, "set_progress"):
-            self.inner.set_progress(share)
+            advance: Any = self.inner.set_progress
+            advance(share)
 
     @precisely
     def forward(self, embeddings: Tensor, *chosen: Any) -> Tensor:
