@@ -454,7 +454,7 @@ def test_the_card_says_what_the_clients_held_out_decided_and_whether_they_were_l
         config=options(unfreeze=unfreeze, calibrate=calibrate),
     )
     card = (Path(made) / "README.md").read_text()
-    everyone = "Learnt from 40 labelled clients; the figures are of 8 of them, by heads that had not seen these"
+    everyone = "Trained on 40 labelled clients; the metrics are of 8 of them, by heads that had not seen these"
     assert (everyone in card) == (unfreeze == "head" and not calibrate)
     assert ("chose the epoch" in card) == (unfreeze == "all")
     assert ("chose the temperature" in card) == calibrate
