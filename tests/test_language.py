@@ -24,6 +24,7 @@ CLEAN = [
     "seqmel/experiment",
     "seqmel/export",
     "seqmel/nn",
+    "seqmel/objectives/losses",
     "seqmel/report",
     "seqmel/training",
 ]

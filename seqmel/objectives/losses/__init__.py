@@ -1,4 +1,7 @@
-"""Losses know only tensors: embeddings (N, D), and pairs, triplets, or whose each embedding is. See `seqmel.objectives.losses.base`."""
+"""Losses are functions of tensors: embeddings (N, D), and pairs, triplets or client indices.
+
+See `seqmel.objectives.losses.base`.
+"""
 
 from collections.abc import Callable
 from typing import get_args
@@ -49,4 +52,7 @@ LOSSES: dict[str, Callable[..., MetricLoss]] = {
     for options in get_args(AnyLossOptions)
     if options is not PMLOptions
 }
-"""Name in the config -> the loss; the options of the config are its arguments. `CircleOptions` are those of `CircleLoss`."""
+"""Name in the config -> loss class.
+
+The options of the config are its arguments; `CircleOptions` are those of `CircleLoss`.
+"""

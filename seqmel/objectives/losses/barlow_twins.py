@@ -17,21 +17,23 @@ __all__ = ["BarlowTwinsLoss"]
 class BarlowTwinsLoss(MetricLoss):
     """Barlow Twins.
 
-    Zbontar, Jing, Misra, LeCun, Deny: Barlow Twins (ICML 2021, arXiv 2103.03230, equations 1 and 2): for the two sides of n
-    pairs of views of one client each, every dimension brought to mean 0 and variance 1 over the n, and C the (D, D) matrix of
-    their correlations across the sides
+    Zbontar, Jing, Misra, LeCun, Deny: Barlow Twins (ICML 2021, arXiv 2103.03230, equations 1 and
+    2): for n pairs of views, each pair of one client, standardise every dimension of each side over
+    the n pairs. With C the (D, D) cross-correlation matrix of the two sides,
 
         L = sum over i of (1 - C_ii)^2  +  w * sum over i != j of C_ij^2.
 
-    No negatives: each dimension has to say the same of both views, and no two dimensions the same. So the embeddings must not
-    be unit vectors. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views per client it is the paper's loss.
-    It wants more pairs in a batch than a few, or the correlations are noise.
+    There are no negatives. Each dimension should agree across views, and different dimensions
+    should be uncorrelated. Embeddings must not be unit vectors. A client's views 0, 1, 2 make the
+    pairs (0, 1) and (1, 2); with two views per client, this is the loss of the paper. With few
+    pairs per batch, the correlations are noise.
 
     Args:
-        redundancy: w.
+        redundancy: w, the weight of the off-diagonal terms.
 
     Shapes:
-        embeddings (N, D) of any length, not normalised; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D), not normalised; clients (N,) int64, the client of each embedding; the
+        loss is a scalar.
 
     Examples:
         >>> import torch
@@ -53,11 +55,11 @@ class BarlowTwinsLoss(MetricLoss):
         """The loss of a batch.
 
         Args:
-            embeddings: (N, D), of any length.
+            embeddings: (N, D), not normalised.
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar; zero, with zero gradient, where there are fewer than two pairs of views.
+            A scalar. It is zero with zero gradient if there are fewer than two pairs of views.
         """
         first, second, real = neighbouring_views(clients)
         weight = real.to(embeddings.dtype).unsqueeze(1)
@@ -70,7 +72,10 @@ class BarlowTwinsLoss(MetricLoss):
 
 
 def _standardised(side: Tensor, weight: Tensor) -> Tensor:
-    """(n, D) mean 0 and variance 1 over the pairs that count; zero for those that do not."""
+    """Standardise each dimension of (n, D) over the pairs that count.
+
+    Pairs that do not count become zero.
+    """
     count = weight.sum().clamp(min=1)
     centred = (side - (side * weight).sum(0) / count) * weight
     return centred * (centred.square().sum(0) / count + 1e-5).rsqrt()

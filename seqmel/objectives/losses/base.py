@@ -1,13 +1,13 @@
-"""What all metric losses share: what they say of themselves, the numbers they compute in, and margins that grow.
+"""The interface of all metric losses, their precision, and margins that grow during training.
 
-Three kinds, told apart by `takes`, which is also what a miner `gives`:
+There are three kinds. `takes` names the kind, and equals what a fitting miner `gives`:
 
     "pairs"     loss(embeddings, positives, negatives)    two `Pairs`
     "triplets"  loss(embeddings, triplets)                `Triplets`
-    "batch"     loss(embeddings, clients)                 whose each embedding is; no miner
+    "batch"     loss(embeddings, clients)                 client indices (N,); no miner
 
-All shapes are fixed by the shapes of the input: what does not count is masked and not left out, so that no step waits
-for a GPU to tell a number.
+Output shapes depend on input shapes only. Pairs that do not count are masked instead of filtered,
+so no step synchronises with the GPU.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ _Self = TypeVar("_Self")
 
 
 class MetricLoss(nn.Module):
-    """A loss over embeddings of several clients, a scalar; zero with zero gradient where there is nothing to compare.
+    """A loss over embeddings of several clients.
+
+    It is a scalar. It is zero with zero gradient if there is nothing to compare.
 
     Attributes:
-        takes: what it is given besides the embeddings; see the module's text.
-        unit: whether the embeddings have to be unit vectors.
-        statistics: what is worth watching of the batch that the loss has seen last, scalars without gradient: where pairs or
-            triplets are mined, by a miner or by the loss, the loss itself says little. `active` is the share of the negatives
-            or triplets that cost something, `mined_positive_distance` and `mined_negative_distance` the mean distances of
-            those that were chosen.
+        takes: the kind of its arguments besides the embeddings; see the module docstring.
+        unit: whether the embeddings must be unit vectors.
+        statistics: scalars without gradient about the last batch. With mining, by a miner or by the
+            loss, the loss alone says little about progress. `active` is the fraction of the
+            negatives or triplets with non-zero loss. `mined_positive_distance` and
+            `mined_negative_distance` are the mean distances of the chosen pairs.
     """
 
     takes: ClassVar[Takes] = "batch"
@@ -47,15 +49,18 @@ class MetricLoss(nn.Module):
         self.statistics: dict[str, Tensor] = {}
 
     def set_progress(self, share: float) -> None:
-        """Told before each step how much of the training is done, 0 to 1; for losses that change on the way."""
+        """Called before each step with the training progress in [0, 1].
+
+        Override it to anneal hyperparameters.
+        """
 
 
 class GrowingMargin(MetricLoss):
-    """A loss with a margin, which may grow linearly over the training: easy at first, then harder.
+    """A loss with a margin that may grow linearly during training, from easy to hard.
 
     Args:
-        margin: its size, at the end of the training where it grows.
-        margin_start: its size at the beginning; None keeps it as it is.
+        margin: the margin, or its value at the end of training if it grows.
+        margin_start: the margin at the start of training; None keeps it constant.
     """
 
     def __init__(self, *, margin: float, margin_start: float | None = None) -> None:
@@ -64,7 +69,7 @@ class GrowingMargin(MetricLoss):
         self._ends = (self.margin, margin)
 
     def set_progress(self, share: float) -> None:
-        """Set the margin for this share of the training."""
+        """Set the margin for the training progress in [0, 1]."""
         start, end = self._ends
         self.margin = start + (end - start) * min(1.0, max(0.0, share))
 
@@ -72,9 +77,9 @@ class GrowingMargin(MetricLoss):
 def precisely(
     forward: Callable[Concatenate[_Self, Tensor, _Rest], Tensor],
 ) -> Callable[Concatenate[_Self, Tensor, _Rest], Tensor]:
-    """Let a loss compute in float32, or in float64 where it is given that, whatever autocast says around it.
+    """Make a loss compute in float32, or in float64 if its input is, even under autocast.
 
-    Similarities in bfloat16 have two or three digits: too coarse to learn from.
+    Similarities in bfloat16 have two or three digits, which is too coarse for training.
     """
 
     @functools.wraps(forward)

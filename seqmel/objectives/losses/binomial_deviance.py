@@ -23,21 +23,25 @@ __all__ = ["BinomialDevianceLoss"]
 class BinomialDevianceLoss(MetricLoss):
     """Binomial deviance over pairs.
 
-    Yi, Lei, Li: Deep metric learning for practical person re-identification (arXiv 1407.4979, section 3.3), in the form of
-    Ustinova, Lempitsky (arXiv 1611.00822, section 4): with s the cosine similarity of a pair
+    Yi, Lei, Li: Deep metric learning for practical person re-identification (arXiv 1407.4979,
+    section 3.3), in the form of Ustinova, Lempitsky (arXiv 1611.00822, section 4): with s the
+    cosine similarity of a pair
 
-        L = mean over positive pairs of softplus(-a (s - b))  +  mean over negative pairs of softplus(a c (s - b)).
+        L = mean over positive pairs of softplus(-a (s - b))
+            + mean over negative pairs of softplus(a c (s - b)).
 
-    This is the logistic regression of "same client" on the similarity: smooth, with no margin beyond which nothing is learnt.
-    Every pair contributes; `active` counts the negatives with a similarity above b.
+    This is the logistic regression of "same client" on the similarity: it is smooth and has no
+    margin, so every pair has a gradient. `active` is the fraction of negatives with a similarity
+    above b.
 
     Args:
-        alpha: a; how steep the cost is around the threshold.
-        beta: b; the similarity that tells positives from negatives.
-        negative_cost: c; how much steeper it is for negatives.
+        alpha: a; the slope around the threshold.
+        beta: b; the similarity that separates positives from negatives.
+        negative_cost: c; a further factor of the slope for negatives.
 
     Shapes:
-        embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the loss is a scalar.
+        embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the
+        loss is a scalar.
 
     Examples:
         >>> import torch
@@ -63,11 +67,11 @@ class BinomialDevianceLoss(MetricLoss):
 
         Args:
             embeddings: (N, D), unit vectors.
-            positives: P pairs of one client each.
-            negatives: Q pairs of two clients each.
+            positives: P pairs; both embeddings of a pair belong to one client.
+            negatives: Q pairs; the embeddings of a pair belong to two clients.
 
         Returns:
-            A scalar; zero, with zero gradient, where there is no pair at all.
+            A scalar. It is zero with zero gradient if there are no pairs.
         """
         alike = similarities(embeddings, positives.first, positives.second) - self.beta
         unlike = similarities(embeddings, negatives.first, negatives.second) - self.beta

@@ -1,8 +1,9 @@
-"""Losses over many pairs, some at a time.
+"""Compute losses over many pairs in blocks of rows.
 
-A small batch is one block. Of a large one every block is computed again for its gradient (Chen et al.: Training deep nets with
-sublinear memory cost, arXiv 1604.06174), so that no matrix of all pairs is ever held: twice the products of the forward pass,
-and memory that grows with the batch and not with its square.
+A small batch is one block. For a large batch, every block is recomputed in the backward pass (Chen
+et al.: Training deep nets with sublinear memory cost, arXiv 1604.06174). The matrix of all pairs is
+never held in memory. This doubles the forward computation; memory grows linearly with the batch
+instead of quadratically.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ from torch.utils.checkpoint import checkpoint
 
 __all__ = ["mean_over_rows", "over_rows", "summed_over_rows"]
 
-_CELLS = 2**22  # rows times columns that are looked at together: 16 MB a matrix, of which a loss needs some ten
+# Cells (rows times columns) per block: 16 MB per matrix. A loss needs about ten matrices.
+_CELLS = 2**22
 
 
 def over_rows(
     part: Callable[[Tensor, slice], tuple[Tensor, ...]], embeddings: Tensor, rows: int, *, columns: int | None = None
 ) -> list[tuple[Tensor, ...]]:
-    """What `part(embeddings, rows)` gives for each block of rows.
+    """Return `part(embeddings, rows)` for each block of rows.
 
     Args:
-        part: tensors from all embeddings and some rows; without randomness, since it may be called twice.
+        part: computes tensors from all embeddings and a block of rows. It must be deterministic,
+            since it may be called twice.
         embeddings: (N, D).
-        rows: how many there are in all.
-        columns: numbers that a row needs; N where None.
+        rows: total number of rows.
+        columns: numbers needed per row; N if None.
     """
     size = max(1, _CELLS // max(1, len(embeddings) if columns is None else columns))
     if rows <= size:
@@ -38,7 +41,7 @@ def over_rows(
 def summed_over_rows(
     part: Callable[[Tensor, slice], tuple[Tensor, ...]], embeddings: Tensor, rows: int
 ) -> tuple[Tensor, ...]:
-    """The tensors that `part` gives, each summed over all blocks; see `over_rows`."""
+    """Return the tensors of `part`, each summed over all blocks; see `over_rows`."""
     first, *others = over_rows(part, embeddings, rows)
     for other in others:
         first = tuple(one + more for one, more in zip(first, other, strict=True))
@@ -46,6 +49,9 @@ def summed_over_rows(
 
 
 def mean_over_rows(part: Callable[[Tensor, slice], tuple[Tensor, Tensor]], embeddings: Tensor, rows: int) -> Tensor:
-    """Of the sums and counts that `part` gives, all sums over all counts; zero where nothing is counted; see `over_rows`."""
+    """Return the mean over all blocks, for a `part` that returns sums and counts.
+
+    It is zero if nothing is counted; see `over_rows`.
+    """
     total, count = summed_over_rows(part, embeddings, rows)
     return total / count.clamp(min=1)

@@ -15,20 +15,23 @@ __all__ = ["CircleLoss"]
 class CircleLoss(MetricLoss):
     """Circle loss.
 
-    Sun et al.: Circle loss, a unified perspective of pair similarity optimization (CVPR 2020, arXiv 2002.10857, equations 4 to
-    8): with s_p, s_n the cosine similarities of an anchor's positives and negatives and g the scale
+    Sun et al.: Circle loss, a unified perspective of pair similarity optimization (CVPR 2020, arXiv
+    2002.10857, equations 4 to 8): with s_p, s_n the cosine similarities of an anchor's positives
+    and negatives and g the scale
 
-        l = log( 1 + sum over n of exp(g a_n (s_n - m)) * sum over p of exp(-g a_p (s_p - (1 - m))) ),
+        l = log( 1 + sum over n of exp(g a_n (s_n - m))
+                     * sum over p of exp(-g a_p (s_p - (1 - m))) ),
         a_p = max(0, 1 + m - s_p),  a_n = max(0, s_n + m)   (weights without gradient),
 
     and the mean over anchors. Each similarity is weighted by its distance from its optimum.
 
     Args:
-        margin: m; negatives are to be less alike than m, positives more than 1 - m.
-        scale: g.
+        margin: m; negatives should have a similarity below m, positives above 1 - m.
+        scale: g, the factor of the similarities.
 
     Shapes:
-        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
+        is a scalar.
 
     Examples:
         >>> import torch
@@ -53,7 +56,8 @@ class CircleLoss(MetricLoss):
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar, the mean over anchors with a positive and a negative; zero, with zero gradient, where none has both.
+            A scalar: the mean over anchors with a positive and a negative. It is zero with zero
+            gradient if no anchor has both.
         """
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:

@@ -16,25 +16,29 @@ __all__ = ["ContrastiveLoss"]
 class ContrastiveLoss(GrowingMargin):
     """Contrastive loss over pairs.
 
-    Hadsell, Chopra, LeCun: Dimensionality reduction by learning an invariant mapping (CVPR 2006), as CoLES uses it
-    (arXiv 2002.08232, section 3.3): with d the Euclidean distance of two unit vectors and m the margin,
+    Hadsell, Chopra, LeCun: Dimensionality reduction by learning an invariant mapping (CVPR 2006),
+    as CoLES uses it (arXiv 2002.08232, section 3.3): with d the Euclidean distance of two unit
+    vectors and m the margin,
 
         L = mean over positive pairs of d^2  +  mean over mined negative pairs of max(0, m - d)^2.
 
-    With two margins (`positive_margin` p above zero, and `power` 1 where it is to be linear) a positive costs
-    max(0, d - p)^power: views of one client need not fall on one point.
+    With `positive_margin` p above zero, a positive costs max(0, d - p)^power. Views of one client
+    need not collapse to one point. With `power` 1 the costs are linear.
 
-    With `reduction="sum"` both are sums, which is the MeLES preset; its scale then grows with the batch.
+    With `reduction="sum"`, as in the MeLES preset, both terms are sums. The loss then grows with
+    the batch.
 
     Args:
-        margin: m; negatives farther apart than this cost nothing. Unit vectors are at most 2 apart.
-        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
-        positive_margin: positives nearer than this cost nothing.
-        power: of what a distance is too far or too near: 2 as published, or 1.
+        margin: m; negatives at a larger distance have zero loss. Unit vectors are at most 2 apart.
+        margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
+            constant.
+        positive_margin: p; positives at a smaller distance have zero loss.
+        power: exponent of the excess over a margin: 2 as published, or 1.
         reduction: "mean" over the pairs of each kind, or "sum".
 
     Shapes:
-        embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the loss is a scalar.
+        embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the
+        loss is a scalar.
 
     Examples:
         >>> import torch
@@ -68,14 +72,15 @@ class ContrastiveLoss(GrowingMargin):
 
         Args:
             embeddings: (N, D), unit vectors.
-            positives: P pairs of one client each.
-            negatives: Q pairs of two clients each.
+            positives: P pairs; both embeddings of a pair belong to one client.
+            negatives: Q pairs; the embeddings of a pair belong to two clients.
 
         Returns:
-            A scalar; zero, with zero gradient, where there is no pair at all.
+            A scalar. It is zero with zero gradient if there are no pairs.
         """
         first, second = (torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True))
-        apart, of_one = distances(embeddings, first, second), len(positives.first)  # all by one product
+        # One product for both kinds of pairs.
+        apart, of_one = distances(embeddings, first, second), len(positives.first)
         pull, push = apart[:of_one] - self.positive_margin, self.margin - apart[of_one:]
         self.statistics = mining_statistics(
             mined_sums(push > 0, negatives.real, apart[:of_one], positives.real, apart[of_one:], negatives.real)

@@ -17,22 +17,28 @@ __all__ = ["CosFaceLoss"]
 class CosFaceLoss(GrowingMargin):
     """CosFace over the clients of a batch.
 
-    Wang et al.: CosFace, large margin cosine loss (CVPR 2018, arXiv 1801.09414, equation 4): with cos(x, w_j) the cosine of an
-    embedding with the prototype of client j
+    Wang et al.: CosFace, large margin cosine loss (CVPR 2018, arXiv 1801.09414, equation 4): with
+    cos(x, w_j) the cosine of an embedding with the prototype of client j, and w the prototype of
+    the client of x,
 
-        L = mean over embeddings x of  -log( exp(s (cos(x, w) - m)) / (exp(s (cos(x, w) - m)) + sum over others j of exp(s cos(x, w_j))) ).
+        L = mean over embeddings x of
+                -log( e(x) / (e(x) + sum over others j of exp(s cos(x, w_j))) ),
+        e(x) = exp(s (cos(x, w) - m)).
 
-    The paper learns a weight for each class. Here the prototype of a client is the direction of the mean of its embeddings in
-    the batch, each other client of the batch once, and the own prototype leaves out the embedding itself: a softmax over the
-    clients of the batch, not of all clients.
+    The paper learns a weight for each class. Here, the prototype of a client is the direction of
+    the mean of its embeddings in the batch. Each other client of the batch counts once. The
+    prototype of the own client leaves out the embedding itself. So this is a softmax over the
+    clients of the batch, not over all clients.
 
     Args:
-        margin: m; by so much the own cosine is made smaller.
-        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
+        margin: m; subtracted from the cosine with the own prototype.
+        margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
+            constant.
         scale: s; the inverse of a temperature.
 
     Shapes:
-        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
+        is a scalar.
 
     Examples:
         >>> import torch
@@ -56,7 +62,8 @@ class CosFaceLoss(GrowingMargin):
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar, the mean over embeddings that have a positive; zero, with zero gradient, where none has.
+            A scalar: the mean over embeddings with a positive. It is zero with zero gradient if
+            none has one.
         """
         own, centers, counts = batch_centers(embeddings, clients)
         same = self.scale * ((embeddings * F.normalize(own, dim=1)).sum(1) - self.margin)
@@ -64,7 +71,7 @@ class CosFaceLoss(GrowingMargin):
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor]:
             _, other = same_client(clients, rows)
-            # a client of c embeddings stands in c columns: each counts for 1 / c of it
+            # A client with c embeddings has c columns, so each column counts as 1 / c.
             return (masked_logsumexp(self.scale * (x[rows] @ directions.t()) - counts.log(), other),)
 
         others = torch.cat([found for (found,) in over_rows(part, embeddings, len(clients))])

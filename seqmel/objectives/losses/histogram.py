@@ -13,27 +13,29 @@ from seqmel.objectives.losses.pairs import same_client
 
 __all__ = ["HistogramLoss"]
 
-_STRIPS = 16  # each with sums of its own, which a GPU adds up side by side
+_STRIPS = 16  # Partial sums, which a GPU accumulates in parallel.
 
 
 class HistogramLoss(MetricLoss):
     """Histogram loss over all pairs of a batch.
 
-    Ustinova, Lempitsky: Learning deep embeddings with histogram loss (NIPS 2016, arXiv 1611.00822, equations 1 to 4). The
-    cosine similarities of all positive pairs, and of all negative pairs, are each put into a histogram over [-1, 1] whose
-    bins share a similarity linearly between their two nodes. The loss is the estimated chance that a random negative pair
-    is more alike than a random positive one:
+    Ustinova, Lempitsky: Learning deep embeddings with histogram loss (NIPS 2016, arXiv 1611.00822,
+    equations 1 to 4). The cosine similarities of positive pairs and those of negative pairs each
+    form a histogram over [-1, 1]. A similarity is distributed linearly over the two nearest nodes.
+    The loss estimates the probability that a random negative pair is more similar than a random
+    positive one:
 
         L = sum over nodes r of h-(r) * sum over nodes q <= r of h+(q).
 
-    O(N^2): all pairs, not all triplets. Rounding makes cosines a little larger than 1; they are clamped to [-1, 1].
-    It needs many pairs of each kind for its histograms, so it takes no miner.
+    Its cost is O(N^2): all pairs, not all triplets. Cosines are clamped to [-1, 1], because
+    rounding can exceed 1. The histograms need many pairs of each kind, so the loss takes no miner.
 
     Args:
-        bins: nodes of a histogram; from 50 on their number matters little.
+        bins: number of nodes of a histogram; above 50 it matters little.
 
     Shapes:
-        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
+        is a scalar.
 
     Examples:
         >>> import torch
@@ -57,7 +59,8 @@ class HistogramLoss(MetricLoss):
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar from 0 to 1; zero, with zero gradient, without positive or without negative pairs.
+            A scalar in [0, 1]. It is zero with zero gradient if there are no positive or no
+            negative pairs.
         """
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, ...]:
@@ -69,11 +72,12 @@ class HistogramLoss(MetricLoss):
             return own, positive.sum(), others, negative.sum()
 
         own, pairs, others, other_pairs = summed_over_rows(part, embeddings, len(clients))
-        up_to = torch.ones(self.bins, self.bins, dtype=own.dtype, device=own.device).tril()  # each node
+        # Cumulative sum up to each node.
+        up_to = torch.ones(self.bins, self.bins, dtype=own.dtype, device=own.device).tril()
         return (others / other_pairs.clamp(min=1) * (up_to @ own) / pairs.clamp(min=1)).sum()
 
     def _histogram(self, left: Tensor, share: Tensor, counted: Tensor) -> Tensor:
-        """(bins,) how many of the pairs that are counted lie at each node."""
+        """Return (bins,): the number of counted pairs at each node."""
         weight = counted.to(share.dtype)
         parts = torch.stack([(1 - share) * weight, share * weight], 2).view(-1, 2)
         strip = torch.arange(len(parts), device=left.device) % _STRIPS

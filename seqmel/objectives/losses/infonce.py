@@ -15,19 +15,23 @@ __all__ = ["InfoNCELoss"]
 class InfoNCELoss(MetricLoss):
     """InfoNCE over the views of a batch.
 
-    van den Oord, Li, Vinyals: Representation learning with contrastive predictive coding (arXiv 1807.03748); in the form
-    of NT-Xent (Chen et al., SimCLR, arXiv 2002.05709, equation 1) for any number of views per client: with s the cosine
-    similarity divided by the temperature, for every ordered positive pair (i, j)
+    van den Oord, Li, Vinyals: Representation learning with contrastive predictive coding (arXiv
+    1807.03748); in the form of NT-Xent (Chen et al., SimCLR, arXiv 2002.05709, equation 1) for any
+    number of views per client: with s the cosine similarity divided by the temperature, for every
+    ordered positive pair (i, j)
 
-        l(i, j) = -s(i, j) + log( exp s(i, j) + sum over embeddings k of other clients of exp s(i, k) ),
+        l(i, j) = -s(i, j) + log( exp s(i, j)
+                                  + sum over embeddings k of other clients of exp s(i, k) ),
 
-    and the mean over all such pairs. Other positives of i are not in the sum: they are no negatives.
+    and the mean over all such pairs. The sum leaves out the other positives of i, because they are
+    not negatives.
 
     Args:
-        temperature: what similarities are divided by; smaller looks harder at the nearest negatives.
+        temperature: divisor of the similarities. Small values weight the nearest negatives more.
 
     Shapes:
-        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
+        is a scalar.
 
     Examples:
         >>> import torch
@@ -51,7 +55,7 @@ class InfoNCELoss(MetricLoss):
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar; zero, with zero gradient, where no client has two embeddings.
+            A scalar. It is zero with zero gradient if no client has two embeddings.
         """
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:

@@ -15,20 +15,24 @@ __all__ = ["LiftedStructureLoss"]
 class LiftedStructureLoss(GrowingMargin):
     """Lifted structure loss.
 
-    Oh Song, Xiang, Jegelka, Savarese: Deep metric learning via lifted structured feature embedding (CVPR 2016, arXiv
-    1511.06452, equation 4): with d the Euclidean distance, for every positive pair (i, j)
+    Oh Song, Xiang, Jegelka, Savarese: Deep metric learning via lifted structured feature embedding
+    (CVPR 2016, arXiv 1511.06452, equation 4): with d the Euclidean distance, for every positive
+    pair (i, j)
 
-        J(i, j) = d(i, j) + log( sum over negatives k of i of exp(m - d(i, k)) + sum over negatives l of j of exp(m - d(j, l)) ),
+        J(i, j) = d(i, j) + log( sum over negatives k of i of exp(m - d(i, k))
+                               + sum over negatives l of j of exp(m - d(j, l)) ),
         L = mean over positive pairs of max(0, J)^2 / 2.
 
-    The log of the sum of exponentials is the smooth form of the nearest negative, which the paper optimises as well.
+    The log-sum-exp is the smooth form of the nearest negative. The paper optimises it too.
 
     Args:
         margin: m.
-        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
+        margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
+            constant.
 
     Shapes:
-        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
+        is a scalar.
 
     Examples:
         >>> import torch
@@ -51,7 +55,8 @@ class LiftedStructureLoss(GrowingMargin):
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar; zero, with zero gradient, where no client has two embeddings or there is one client only.
+            A scalar. It is zero with zero gradient if no client has two embeddings, or if there is
+            only one client.
         """
 
         def nearness(x: Tensor, rows: slice) -> tuple[Tensor]:

@@ -16,23 +16,28 @@ __all__ = ["MarginLoss"]
 class MarginLoss(GrowingMargin):
     """Margin loss with a learnt boundary.
 
-    Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv 1706.07567, equation 6):
-    with d the Euclidean distance of two unit vectors and b the boundary between near and far
+    Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv
+    1706.07567, equation 6): with d the Euclidean distance of two unit vectors and b the boundary
+    between near and far
 
-        positives cost max(0, d - b + a),  negatives max(0, b - d + a),  L = their sum / how many cost something  +  nu b.
+        positives cost max(0, d - b + a),  negatives cost max(0, b - d + a),
+        L = sum of the costs / number of non-zero costs  +  nu b.
 
-    b is a weight and learnt with the others; it has a meaning only with negatives of all distances, so the miner
-    distance_weighted is its own. The boundary is the objective's and not the encoder's: it is dropped with the head.
+    b is a parameter, trained with the weights. It is meaningful only with negatives of all
+    distances, so use the miner `distance_weighted`. The boundary belongs to the objective, not to
+    the encoder, and is discarded after training.
 
     Args:
-        margin: a; how far from the boundary a pair has to be to cost nothing.
-        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
-        beta: b, or where it begins when it is learnt.
+        margin: a; a pair at least this far on its side of the boundary has zero loss.
+        margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
+            constant.
+        beta: b, or its initial value if it is learnt.
         learn_beta: learn the boundary.
-        beta_weight: nu; above zero draws the boundary down.
+        beta_weight: nu; a positive value pulls the boundary down.
 
     Shapes:
-        embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the loss is a scalar.
+        embeddings (N, D) unit vectors; `Pairs` of P positives and Q negatives from a miner; the
+        loss is a scalar.
 
     Examples:
         >>> import torch
@@ -65,11 +70,11 @@ class MarginLoss(GrowingMargin):
 
         Args:
             embeddings: (N, D), unit vectors.
-            positives: P pairs of one client each.
-            negatives: Q pairs of two clients each.
+            positives: P pairs; both embeddings of a pair belong to one client.
+            negatives: Q pairs; the embeddings of a pair belong to two clients.
 
         Returns:
-            A scalar; zero, with zero gradient, where there is no pair at all.
+            A scalar. It is zero with zero gradient if there are no pairs.
         """
         pull = distances(embeddings, positives.first, positives.second)
         push = distances(embeddings, negatives.first, negatives.second)

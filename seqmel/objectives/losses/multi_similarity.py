@@ -23,24 +23,26 @@ __all__ = ["MultiSimilarityLoss"]
 class MultiSimilarityLoss(MetricLoss):
     """Multi-similarity loss.
 
-    Wang, Han, Huang, Dong, Scott: Multi-similarity loss with general pair weighting (CVPR 2019, arXiv 1904.06627, equations
-    7, 8 and 10): with s the cosine similarity and l a threshold
+    Wang, Han, Huang, Dong, Scott: Multi-similarity loss with general pair weighting (CVPR 2019,
+    arXiv 1904.06627, equations 7, 8 and 10): with s the cosine similarity and l a threshold
 
         L = mean over i of  1/a * log( 1 + sum over positives p of exp(-a (s(i, p) - l)) )
                           + 1/b * log( 1 + sum over negatives n of exp( b (s(i, n) - l)) ).
 
-    Its own mining keeps of each i the negatives that are more alike than its least alike positive less epsilon, and the
-    positives that are less alike than its most alike negative plus epsilon. Only these cost something: they are what is mined, and
-    active is their share among the negatives.
+    The loss mines by itself. For each i it keeps the negatives with a similarity above that of the
+    least similar positive minus epsilon, and the positives with a similarity below that of the most
+    similar negative plus epsilon. Only these contribute. `active` is the fraction of the negatives
+    that are kept.
 
     Args:
-        alpha: a; how much the less alike positives weigh more than others.
-        beta: b; how much the more alike negatives weigh more than others.
-        threshold: l.
-        epsilon: the slack of the mining; None keeps all pairs.
+        alpha: a; larger values weight dissimilar positives more.
+        beta: b; larger values weight similar negatives more.
+        threshold: l, a cosine similarity.
+        epsilon: slack of the mining, in cosine similarity; None keeps all pairs.
 
     Shapes:
-        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
+        is a scalar.
 
     Examples:
         >>> import torch
@@ -69,7 +71,8 @@ class MultiSimilarityLoss(MetricLoss):
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar, the mean over embeddings that have a positive and a negative; zero, with zero gradient, where none has.
+            A scalar: the mean over embeddings with a positive and a negative. It is zero with zero
+            gradient if no embedding has both.
         """
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, ...]:

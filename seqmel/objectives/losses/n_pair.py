@@ -19,20 +19,24 @@ __all__ = ["NPairLoss"]
 class NPairLoss(MetricLoss):
     """N-pair loss.
 
-    Sohn: Improved deep metric learning with multi-class N-pair loss objective (NIPS 2016, equations 6 and 7): for pairs
-    (a_i, p_i) of one client each, with dot products of vectors that are not normalised,
+    Sohn: Improved deep metric learning with multi-class N-pair loss objective (NIPS 2016, equations
+    6 and 7): for pairs (a_i, p_i), each of one client, and dot products of vectors that are not
+    normalised,
 
-        L = mean over pairs i of log( 1 + sum over pairs j of other clients of exp(a_i . p_j - a_i . p_i) )
+        L = mean over pairs i of
+                log( 1 + sum over pairs j of other clients of exp(a_i . p_j - a_i . p_i) )
             + w * mean squared length of the embeddings.
 
-    The paper has one pair per client. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views it is the paper's.
-    Nothing but w bounds the lengths of the vectors.
+    The paper has one pair per client. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2);
+    with two views per client, this is the loss of the paper. Only w limits the norms of the
+    vectors.
 
     Args:
-        length_weight: w.
+        length_weight: w, the weight of the squared norms.
 
     Shapes:
-        embeddings (N, D) of any length, not normalised; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D), not normalised; clients (N,) int64, the client of each embedding; the
+        loss is a scalar.
 
     Examples:
         >>> import torch
@@ -54,11 +58,11 @@ class NPairLoss(MetricLoss):
         """The loss of a batch.
 
         Args:
-            embeddings: (N, D), of any length.
+            embeddings: (N, D), not normalised.
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar; zero, with zero gradient, where no client has two embeddings.
+            A scalar. It is zero with zero gradient if no client has two embeddings.
         """
         first, second, real = neighbouring_views(clients)
 

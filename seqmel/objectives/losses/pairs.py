@@ -1,4 +1,4 @@
-"""Which embeddings are compared, and how far apart they are."""
+"""Index pairs and triplets of embeddings, and compute their distances."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ __all__ = [
 
 
 class Pairs(NamedTuple):
-    """P pairs of embeddings: pair p is of `first[p]` and `second[p]`, int64, and counts where `real[p]` is true."""
+    """P pairs of embeddings: `first[p]` with `second[p]`, int64.
+
+    Pair p counts if `real[p]` is true.
+    """
 
     first: Tensor
     second: Tensor
@@ -42,7 +45,10 @@ class Pairs(NamedTuple):
 
 
 class Triplets(NamedTuple):
-    """T triplets: an anchor, one of the same client, one of another; int64, and those that count are `real`."""
+    """T triplets of an anchor, a positive and a negative, int64.
+
+    Triplet t counts if `real[t]` is true.
+    """
 
     anchor: Tensor
     positive: Tensor
@@ -51,16 +57,17 @@ class Triplets(NamedTuple):
 
 
 def positives_of(clients: Tensor, *, anchors: int | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
-    """The other embeddings of each anchor's client, in the order in which they stand.
+    """Return the other embeddings of each anchor's client, in index order.
 
     Args:
-        clients: (N,) whose the embeddings are.
-        anchors: A, only the first so many are anchors; all where None.
-        most: at most so many embeddings of one client are looked at; counted where None, which waits for a GPU.
+        clients: (N,) int64, the client of each embedding.
+        anchors: A; only the first A embeddings are anchors. None makes all of them anchors.
+        most: maximum number of embeddings per client to consider. None counts them, which
+            synchronises with a GPU.
 
     Returns:
-        (A, most - 1) int64 places, at least one column, and (A, most - 1) bool: which of them are there. Others are any
-        valid place.
+        (A, most - 1) int64 indices, at least one column, and an (A, most - 1) bool mask of those
+        that exist. Masked entries are any valid index.
     """
     own = clients[:anchors]
     order = torch.argsort(clients, stable=True)
@@ -78,16 +85,20 @@ def positives_of(clients: Tensor, *, anchors: int | None = None, most: int | Non
 
 
 def positive_pairs(clients: Tensor, *, anchors: int | None = None, most: int | None = None) -> Pairs:
-    """All unordered pairs of different embeddings of one client; the arguments are those of `positives_of`."""
+    """Return all unordered pairs of different embeddings of one client.
+
+    The arguments are those of `positives_of`.
+    """
     others, there = positives_of(clients, anchors=anchors, most=most)
     first = torch.arange(len(others), device=others.device).unsqueeze(1).expand_as(others)
     return Pairs(first.reshape(-1), others.reshape(-1), (there & (others > first)).reshape(-1))
 
 
 def neighbouring_views(clients: Tensor) -> Pairs:
-    """Each embedding with the next of its client: the views of a client 0, 1, 2 give the pairs (0, 1) and (1, 2).
+    """Pair each embedding with the next of its client: views 0, 1, 2 give (0, 1) and (1, 2).
 
-    For losses that are defined on two views a client; with two views these are the pairs of the paper.
+    This is for losses defined on two views per client. With two views, these are the pairs of the
+    paper.
     """
     order = torch.argsort(clients, stable=True)
     ordered = clients[order]
@@ -95,14 +106,17 @@ def neighbouring_views(clients: Tensor) -> Pairs:
 
 
 def same_client(clients: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
-    """(R, N) bool, for some rows or all: of one client but not the same embedding, and of two clients."""
+    """Return two (R, N) masks, for some rows or all.
+
+    The first marks other embeddings of the same client, the second those of other clients.
+    """
     same = clients[rows].unsqueeze(1) == clients.unsqueeze(0)
     place = torch.arange(len(clients), device=clients.device)
     return same & (place[rows].unsqueeze(1) != place), ~same
 
 
 def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """(P,) Euclidean distances of pairs. The gradient at distance zero is zero, not NaN."""
+    """Return (P,) Euclidean distances of pairs. The gradient at distance zero is zero, not NaN."""
     if _all_at_once(embeddings, first):
         squared = gather_2d(cross_distances(embeddings), first, second)
     else:
@@ -111,7 +125,7 @@ def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def similarities(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """(P,) dot products of pairs: the cosine, of unit vectors."""
+    """Return (P,) dot products of pairs: cosines, for unit vectors."""
     if _all_at_once(embeddings, first):
         return gather_2d(embeddings @ embeddings.t(), first, second)
     return _of_pairs(torch.mul, embeddings, first, second)
@@ -120,7 +134,7 @@ def similarities(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
 def _of_pairs(
     compared: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor, first: Tensor, second: Tensor
 ) -> Tensor:
-    """(P,) sums over the numbers of each pair compared; of many pairs some at a time."""
+    """Return (P,) sums over the dimensions of each compared pair; many pairs in chunks."""
 
     def part(x: Tensor, rows: slice) -> tuple[Tensor]:
         return (compared(take_rows(x, first[rows]), take_rows(x, second[rows])).sum(1),)
@@ -130,17 +144,20 @@ def _of_pairs(
 
 
 def _all_at_once(embeddings: Tensor, first: Tensor) -> bool:
-    """Whether the matrix of all pairs is smaller by far than the vectors of the chosen ones."""
+    """Return whether the matrix of all pairs is much smaller than the gathered vectors."""
     return first.numel() * embeddings.shape[1] > 8 * len(embeddings) ** 2
 
 
 def distances_of_cosines(cosines: Tensor) -> Tensor:
-    """Euclidean distances of unit vectors with these cosines, of the same shape."""
+    """Return the Euclidean distances of unit vectors from their cosines, in the same shape."""
     return root((2 - 2 * cosines).clamp(min=0))
 
 
 def cross_distances(embeddings: Tensor, others: Tensor | None = None) -> Tensor:
-    """(N, M) squared Euclidean distances to others, or of all to all, by one matrix product."""
+    """Return (N, M) squared Euclidean distances to `others`, or (N, N) of all to all.
+
+    They take one matrix product.
+    """
     if others is None:
         found: Tensor = _AllToAll.apply(embeddings)
         return found
@@ -149,8 +166,9 @@ def cross_distances(embeddings: Tensor, others: Tensor | None = None) -> Tensor:
 
 
 class _AllToAll(torch.autograd.Function):
-    """Squared distances of all to all. Each counts for two embeddings, so that one product gives the gradient too:
+    """Squared distances of all to all.
 
+    Each distance depends on two embeddings symmetrically, so one product gives the gradient too:
     with W the gradient plus its transpose, dL/dx_k = 2 (sum_j W_kj x_k - sum_j W_kj x_j).
     """
 
@@ -169,24 +187,27 @@ class _AllToAll(torch.autograd.Function):
 
 
 def root(squared: Tensor) -> Tensor:
-    """Square roots of numbers that are not negative; the gradient at zero is zero, not infinite."""
+    """Return square roots of non-negative numbers. The gradient at zero is zero, not infinite."""
     return torch.where(squared > 0, squared.clamp(min=1e-12).sqrt(), 0.0)
 
 
 def distances_of_rows(embeddings: Tensor, rows: slice) -> Tensor:
-    """(R, N) squared distances of some rows to all embeddings; all rows by the one product of `cross_distances`."""
+    """Return (R, N) squared distances of some rows to all embeddings.
+
+    If the rows are all rows, `cross_distances` computes them in one product.
+    """
     some = embeddings[rows]
     return cross_distances(embeddings) if len(some) == len(embeddings) else cross_distances(some, embeddings)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the values where the mask is true; zero where it nowhere is."""
+    """Return the mean of the values where the mask is true; zero if it is true nowhere."""
     total, count = masked_sum(values, mask)
     return total / count.clamp(min=1)
 
 
 def masked_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of the values where the mask is true, and how many these are."""
+    """Return the sum of the values where the mask is true, and their number."""
     return torch.where(mask, values, 0.0).sum(), mask.sum()
 
 
@@ -194,27 +215,29 @@ def masked_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 def mined_sums(
     costs: Tensor, among: Tensor, near: Tensor, near_real: Tensor, far: Tensor, far_real: Tensor
 ) -> tuple[Tensor, ...]:
-    """Sums and counts of what `mining_statistics` gives the means of; those of several blocks may be added up.
+    """Return sums and counts from which `mining_statistics` computes means.
+
+    Those of several blocks can be added.
 
     Args:
-        costs, among: bool of one shape: what costs something, and what counts.
-        near, near_real: distances of positives, and which of them count, of one shape.
-        far, far_real: those of negatives.
+        costs, among: bool, one shape: non-zero loss, and counted.
+        near, near_real: distances of positives, and a mask of those that count, one shape.
+        far, far_real: the same for negatives.
     """
     active, pull, push = masked_sum(costs, among), masked_sum(near, near_real), masked_sum(far, far_real)
     return *active, *pull, *push
 
 
 def mining_statistics(sums: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """The figures of a loss over what was mined, see `MetricLoss`; from `mined_sums`."""
+    """Return the statistics of a loss over mined pairs from `mined_sums`; see `MetricLoss`."""
     names = ("active", "mined_positive_distance", "mined_negative_distance")
     means = (total / count.clamp(min=1) for total, count in zip(sums[::2], sums[1::2], strict=True))
     return dict(zip(names, means, strict=True))
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
-    """(R, C) -> (R,): log of the sum of exp over the columns where the mask is true; -1e4 where it nowhere is.
+    """Return (R, C) -> (R,) log-sum-exp over the columns where the mask is true.
 
-    Not minus infinity: that would make NaN of the gradient of what is computed from it.
+    It is -1e4 for a row without such columns. Minus infinity would make later gradients NaN.
     """
     return values.masked_fill(~mask, -torch.inf).logsumexp(1).clamp(min=-1e4)

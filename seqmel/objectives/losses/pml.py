@@ -1,9 +1,10 @@
-"""Losses of pytorch-metric-learning by their name there (Musgrave, Belongie, Lim, arXiv 2008.09164): `loss: pml/CircleLoss`.
+"""Losses of pytorch-metric-learning under their names there: `loss: pml/CircleLoss`.
 
-The library comes with the extra `seqmel[pml]` and is imported only where such a loss is named: a config that names one is read with it, a
-model that was trained with one is loaded without. A loss of it takes embeddings
-and whose each is; wrappers around other losses, and those that learn a vector for each of a fixed set of classes, do not fit,
-since the clients of a batch are no fixed classes.
+Musgrave, Belongie, Lim: PyTorch Metric Learning (arXiv 2008.09164). The extra `seqmel[pml]`
+installs the library. It is imported only to build such a loss: reading a config or loading a model
+that names one does not need it. A loss must take embeddings and labels. Wrappers of other losses do
+not fit. Losses that learn a vector for each of a fixed set of classes do not fit either, because
+the clients of a batch are not fixed classes.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from seqmel.objectives.losses.base import MetricLoss, precisely
 __all__ = ["PMLLoss"]
 
 _EQUAL_VIEWS = {"SmoothAPLoss"}
-"""Losses that want as many embeddings of each client."""
+"""Losses that need equally many embeddings per client."""
 
 
 class PMLLoss(MetricLoss):
-    """A loss of the library over unit vectors, with the client for the label.
+    """A loss of pytorch-metric-learning over unit vectors, with the client as the label.
 
     Args:
         loss: the name of its class, such as CircleLoss.
         options: its arguments.
 
     Raises:
-        ConfigError: the library is not installed, has no such loss, or the loss does not take these options or a batch of
-            embeddings with labels.
+        ConfigError: the library is not installed, does not have the loss, or the loss rejects these
+            options or a batch of embeddings with labels.
     """
 
     def __init__(self, *, loss: str, options: dict[str, Any]) -> None:
@@ -46,13 +47,14 @@ class PMLLoss(MetricLoss):
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are.
+            clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar, as the library reduces it.
+            A scalar, reduced by the library.
 
         Raises:
-            TrainingError: the library refuses this batch, as some losses do where clients have unequal numbers of views.
+            TrainingError: the library rejects this batch. Some losses do if clients have different
+                numbers of views.
         """
         if self.name in _EQUAL_VIEWS:
             kept = _equally_many(clients)
@@ -70,7 +72,7 @@ class PMLLoss(MetricLoss):
 
 
 def _detach_state(module: nn.Module) -> None:
-    """Cut what a loss keeps from batch to batch, such as a histogram, from the graph of this one."""
+    """Detach the state that a loss carries across batches, such as a histogram, from the graph."""
     for part in module.modules():
         for name, value in list(vars(part).items()):
             if isinstance(value, Tensor) and value.grad_fn is not None:
@@ -78,7 +80,10 @@ def _detach_state(module: nn.Module) -> None:
 
 
 def _equally_many(clients: Tensor) -> Tensor:
-    """The rows of as many views of each client, the first ones; clients with a single view have none."""
+    """Return the rows of the first views of each client, equally many per client.
+
+    Clients with one view are left out.
+    """
     _, which, counts = torch.unique(clients, return_inverse=True, return_counts=True)
     several = counts[counts > 1]
     least = int(several.min()) if len(several) else 0

@@ -1,4 +1,4 @@
-"""The centers of the clients of a batch, for losses that compare an embedding with clients and not with embeddings."""
+"""Centers of the clients of a batch, for losses that compare embeddings with clients."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["batch_centers"]
 
 
 def batch_centers(embeddings: Tensor, clients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Means of the embeddings of each client, once for each embedding, so that shapes are known without counting.
+    """Return client means, repeated for each embedding, so that shapes do not depend on counts.
 
     Args:
         embeddings: (N, D).
-        clients: (N,) whose they are.
+        clients: (N,) int64, the client of each embedding.
 
     Returns:
-        (N, D) the mean of the client's other embeddings, or zero where there are none; (N, D) the mean of all of the
-        client's embeddings; (N,) how many these are.
+        (N, D) the mean of the other embeddings of the client, zero if there are none; (N, D) the
+        mean of all embeddings of the client; (N,) their number.
     """
 
     def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:

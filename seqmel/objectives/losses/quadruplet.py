@@ -24,22 +24,25 @@ __all__ = ["QuadrupletLoss"]
 class QuadrupletLoss(GrowingMargin):
     """Quadruplet loss.
 
-    Chen, Chen, Zhang, Huang: Beyond triplet loss (CVPR 2017, arXiv 1704.01719, equation 6): for an anchor a, a positive p, and
-    negatives n and k of two further clients, with squared distances
+    Chen, Chen, Zhang, Huang: Beyond triplet loss (CVPR 2017, arXiv 1704.01719, equation 6): for an
+    anchor a, a positive p, and negatives n and k of two further clients, with squared distances
 
-        L = mean of max(0, d(a, p)^2 - d(a, n)^2 + m1)  +  mean of max(0, d(a, p)^2 - d(n, k)^2 + m2).
+        L = mean of max(0, d(a, p)^2 - d(a, n)^2 + m1)
+            + mean of max(0, d(a, p)^2 - d(n, k)^2 + m2).
 
-    The second part holds clients apart that are not the anchor's. Which negatives: n is the nearest negative of a, and k is
-    the one nearest to n that is of neither client; every positive of a is taken. So it mines by itself and takes no miner.
-    Its figures are those of the triplets (a, p, n).
+    The second term separates clients other than the anchor's. The loss mines by itself and takes no
+    miner: p is every positive of a, n is the nearest negative of a, and k is the embedding nearest
+    to n of a third client. Its statistics describe the triplets (a, p, n).
 
     Args:
-        margin: m1, the larger.
-        margin_start: m1 at the start of training, from which it grows linearly; None keeps it constant.
-        other_margin: m2.
+        margin: m1, the larger margin, in squared distance.
+        margin_start: m1 at the start of training; it grows linearly to `margin`. None keeps it
+            constant.
+        other_margin: m2, the margin of the second term, in squared distance.
 
     Shapes:
-        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
+        is a scalar.
 
     Examples:
         >>> import torch
@@ -63,7 +66,8 @@ class QuadrupletLoss(GrowingMargin):
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar; a part without negatives, or without a third client, is zero with zero gradient.
+            A scalar. A term without negatives, or without a third client, is zero with zero
+            gradient.
         """
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, ...]:

@@ -15,18 +15,22 @@ __all__ = ["SupConLoss", "costs_of_rows"]
 class SupConLoss(MetricLoss):
     """Supervised contrastive loss, the client being the class.
 
-    Khosla et al.: Supervised contrastive learning (NeurIPS 2020, arXiv 2004.11362, equation 2, the sum outside the log):
-    with s the cosine similarity divided by the temperature and P(i) the other embeddings of i's client
+    Khosla et al.: Supervised contrastive learning (NeurIPS 2020, arXiv 2004.11362, equation 2, the
+    sum outside the log): with s the cosine similarity divided by the temperature and P(i) the other
+    embeddings of i's client
 
-        L = mean over i of  -1 / |P(i)| * sum over p in P(i) of ( s(i, p) - log sum over all k != i of exp s(i, k) ).
+        L = mean over i of  -1 / |P(i)| * sum over p in P(i) of
+                ( s(i, p) - log sum over all k != i of exp s(i, k) ).
 
-    Unlike in InfoNCE the other positives of i are in the sum too, so it does not reach zero with more than two views per client.
+    Unlike in InfoNCE, the sum includes the other positives of i. So the loss cannot reach zero with
+    more than two views per client.
 
     Args:
-        temperature: what similarities are divided by; smaller looks harder at the nearest negatives.
+        temperature: divisor of the similarities. Small values weight the nearest negatives more.
 
     Shapes:
-        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
+        is a scalar.
 
     Examples:
         >>> import torch
@@ -50,7 +54,8 @@ class SupConLoss(MetricLoss):
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar, the mean over embeddings that have a positive; zero, with zero gradient, where none has.
+            A scalar: the mean over embeddings with a positive. It is zero with zero gradient if
+            none has one.
         """
 
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
@@ -62,12 +67,12 @@ class SupConLoss(MetricLoss):
 
 
 def costs_of_rows(similarity: Tensor, positive: Tensor, compared: Tensor) -> tuple[Tensor, Tensor]:
-    """(R,) the cost of each row, its mean over the positives, and (R,) bool: which rows have a positive.
+    """Return (R,) costs, means over the positives of a row, and an (R,) mask of rows with any.
 
     Args:
         similarity: (R, N), divided by the temperature.
         positive: (R, N) bool, P(i).
-        compared: (R, N) bool, what the sum of exponentials is over.
+        compared: (R, N) bool, the terms in the sum of exponentials.
     """
     costs = masked_logsumexp(similarity, compared).unsqueeze(1) - similarity
     counts = positive.sum(1)

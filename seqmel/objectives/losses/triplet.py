@@ -15,18 +15,21 @@ __all__ = ["TripletLoss"]
 class TripletLoss(GrowingMargin):
     """Triplet loss.
 
-    Schroff, Kalenichenko, Philbin: FaceNet (CVPR 2015, arXiv 1503.03832), with plain distances as in Hermans, Beyer, Leibe:
-    In defense of the triplet loss (arXiv 1703.07737, equation 2): for an anchor a, a positive p and a negative n
+    Schroff, Kalenichenko, Philbin: FaceNet (CVPR 2015, arXiv 1503.03832), with plain distances as
+    in Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 2): for an
+    anchor a, a positive p and a negative n
 
         L = mean over triplets of max(0, d(a, p) - d(a, n) + m).
 
-    The sign matters: a widely copied text has the two distances swapped, which pushes the views of a client apart.
-    Once most triplets cost nothing the mean over all fades; `reduction="active"` takes it over those that cost something.
+    The sign matters: swapping the two distances, a common error, pushes the views of a client
+    apart. Once most triplets have zero loss, the mean over all of them vanishes.
+    `reduction="active"` averages over those with non-zero loss.
 
     Args:
-        margin: m; by so much the negative has to be farther away than the positive.
-        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
-        reduction: "mean" over all triplets, or over the "active" ones, which cost something.
+        margin: m; a negative must be farther away than the positive by this distance.
+        margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
+            constant.
+        reduction: "mean" over all triplets, or over the "active" ones with non-zero loss.
 
     Shapes:
         embeddings (N, D) unit vectors; T `Triplets` from a miner; the loss is a scalar.
@@ -62,7 +65,7 @@ class TripletLoss(GrowingMargin):
             triplets: T triplets.
 
         Returns:
-            A scalar; zero, with zero gradient, where there is no triplet.
+            A scalar. It is zero with zero gradient if there are no triplets.
         """
         pull = distances(embeddings, triplets.anchor, triplets.positive)
         push = distances(embeddings, triplets.anchor, triplets.negative)

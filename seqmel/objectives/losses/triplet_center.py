@@ -16,21 +16,25 @@ __all__ = ["TripletCenterLoss"]
 class TripletCenterLoss(GrowingMargin):
     """Triplet-center loss with the centers of the batch.
 
-    He, Zhou, Zhou, Bai, Bai: Triplet-center loss for multi-view 3D object retrieval (CVPR 2018, arXiv 1803.06189, equation 4):
-    with D half the squared distance, c the center of an embedding's own client and c_j those of others
+    He, Zhou, Zhou, Bai, Bai: Triplet-center loss for multi-view 3D object retrieval (CVPR 2018,
+    arXiv 1803.06189, equation 4): with D half the squared distance, c the center of an embedding's
+    own client and c_j those of others
 
         L = mean over embeddings x of max(0, D(x, c) - min over j of D(x, c_j) + m).
 
-    The paper learns a center for each class. Clients without labels are as many as the data has, each seen once per epoch,
-    so learnt centers make no sense: a center here is the mean of the client's embeddings in the batch. The own center leaves
-    out the embedding itself, which would otherwise be drawn to itself.
+    The paper learns a center for each class. Here the classes are clients: there are many, each
+    seen once per epoch, too seldom to learn centers. So a center is the mean of the embeddings of
+    the client in the batch. The own center leaves out the embedding itself, which would otherwise
+    be attracted to itself.
 
     Args:
         margin: m; D of unit vectors is at most 2.
-        margin_start: margin at the start of training, from which it grows linearly; None keeps it constant.
+        margin_start: margin at the start of training; it grows linearly to `margin`. None keeps it
+            constant.
 
     Shapes:
-        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D) unit vectors; clients (N,) int64, the client of each embedding; the loss
+        is a scalar.
 
     Examples:
         >>> import torch
@@ -53,7 +57,8 @@ class TripletCenterLoss(GrowingMargin):
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar; zero, with zero gradient, where no client has two embeddings or there is one client only.
+            A scalar. It is zero with zero gradient if no client has two embeddings, or if there is
+            only one client.
         """
         own, centers, counts = batch_centers(embeddings, clients)
         pull = (embeddings - own).square().sum(1) / 2

@@ -17,27 +17,29 @@ __all__ = ["VICRegLoss"]
 class VICRegLoss(MetricLoss):
     """VICReg: variance, invariance, covariance.
 
-    Bardes, Ponce, LeCun: VICReg (ICLR 2022, arXiv 2105.04906, equations 1 to 6 but for the first term): for the two sides
-    Z, Z' (n, D) of n pairs of views of one client each
+    Bardes, Ponce, LeCun: VICReg (ICLR 2022, arXiv 2105.04906, equations 1 to 6 but for the first
+    term): for the two sides Z, Z' (n, D) of n pairs of views, each pair of one client,
 
         L = i * mean squared distance of a pair / D
             + v * [v(Z) + v(Z')],  v(Z) = mean over dimensions of max(0, 1 - sqrt(var + 1e-4))
-            + c * [c(Z) + c(Z')],  c(Z) = sum of the squared covariances of different dimensions / D.
+            + c * [c(Z) + c(Z')],  c(Z) = sum of squared covariances of different dimensions / D.
 
-    Equation 5 does not divide the squared distance by D; the paper's Algorithm 1 does, as a mean over all numbers, and its weights
-    are for that. So do we.
+    Equation 5 does not divide the squared distance by D. Algorithm 1 of the paper does: it takes
+    the mean over all elements, and its weights are meant for it. This class follows
+    Algorithm 1.
 
-    No negatives: the embeddings cannot collapse because every dimension has to vary and none may repeat another. So the
-    embeddings must not be unit vectors. A client's views 0, 1, 2 make the pairs (0, 1) and (1, 2); with two views per client
-    it is that of Algorithm 1.
+    There are no negatives. Collapse is prevented because every dimension must vary and dimensions
+    must not be correlated. Embeddings must not be unit vectors. A client's views 0, 1, 2 make the
+    pairs (0, 1) and (1, 2); with two views per client, this is Algorithm 1.
 
     Args:
-        invariance: i.
-        variance: v.
-        covariance: c.
+        invariance: i, the weight of the squared distances.
+        variance: v, the weight of the variance hinge.
+        covariance: c, the weight of the squared covariances.
 
     Shapes:
-        embeddings (N, D) of any length, not normalised; clients (N,) int64, the client of each embedding; the loss is a scalar.
+        embeddings (N, D), not normalised; clients (N,) int64, the client of each embedding; the
+        loss is a scalar.
 
     Examples:
         >>> import torch
@@ -61,11 +63,11 @@ class VICRegLoss(MetricLoss):
         """The loss of a batch.
 
         Args:
-            embeddings: (N, D), of any length.
+            embeddings: (N, D), not normalised.
             clients: (N,) int64, the client of each embedding.
 
         Returns:
-            A scalar; zero, with zero gradient, where there are fewer than two pairs of views.
+            A scalar. It is zero with zero gradient if there are fewer than two pairs of views.
         """
         first, second, real = neighbouring_views(clients)
         weight = real.to(embeddings.dtype).unsqueeze(1)
@@ -76,7 +78,7 @@ class VICRegLoss(MetricLoss):
         return torch.where(count > 1, self.invariance * near + spread, 0.0)
 
     def _spread(self, side: Tensor, weight: Tensor) -> Tensor:
-        """The variance and covariance terms of one side of the pairs."""
+        """Return the variance and covariance terms of one side of the pairs."""
         count = weight.sum()
         centred = (side - (side * weight).sum(0) / count.clamp(min=1)) * weight
         covariances = centred.t() @ centred / (count - 1).clamp(min=1)
