@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 CLEAN = [
     "CONTRIBUTING.md",
+    "seqmel/api",
     "seqmel/cli",
     "seqmel/config",
     "seqmel/core",

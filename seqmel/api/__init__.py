@@ -1,1 +1,1 @@
-"""What users of Python hold: a model with its verbs, and what makes one."""
+"""The public API: a model with its methods, and the functions that make one."""

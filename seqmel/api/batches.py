@@ -1,4 +1,4 @@
-"""Ragged batches for a training loop of one's own: the views, the samplers and the vocabulary of seqmel, the loop of the user."""
+"""Ragged batches for a user's own training loop, with seqmel's views, samplers and vocabulary."""
 
 from __future__ import annotations
 
@@ -31,21 +31,29 @@ __all__ = ["Batches", "batches"]
 
 
 class Batches:
-    """The batches of an epoch; every iteration is another epoch with fresh views. Made by `seqmel.batches`.
+    """The batches of an epoch. Every iteration is a new epoch with new views.
 
-    A batch is a `ViewBatch`: `batch.sequences` holds S views without padding (`columns`: feature -> (E,) values of all events;
-    `time`: (E,) microseconds; `offsets`: (S + 1,), view s is events offsets[s] to offsets[s + 1]), `batch.clients` (S,) the client
-    of each view; `batch.to(device)` moves it.
+    `seqmel.batches` makes one. A batch is a `ViewBatch` of S views with E events in all:
+
+    - `batch.sequences` holds the views without padding. `columns` maps each feature to its (E,)
+      values, `time` is (E,) in microseconds, and `offsets` is (S + 1,): view s is the events from
+      offsets[s] up to offsets[s + 1].
+    - `batch.clients` is (S,), the client of each view.
+    - `batch.to(device)` moves the batch.
 
     Args:
         prepared: the encoded events.
-        config: all options; what was automatic is settled by the events.
+        config: all options; "auto" values are resolved from the events.
 
     Attributes:
-        schema: which column is what.
+        schema: the role of each column of the events.
         vocabulary: category codes and numeric scales.
-        config: the options, settled.
-        epoch: how many epochs were begun.
+        config: the options, with "auto" values resolved.
+        epoch: number of epochs begun.
+
+    Raises:
+        ConfigError: the sampler is "offline_hard", which needs seqmel's own training loop.
+        TrainingError: fewer than two clients.
 
     Examples:
         >>> import seqmel
@@ -84,16 +92,24 @@ class Batches:
         return iter(self._batches)
 
     def encoder(self) -> SequenceEncoder:
-        """A new encoder for these events, as the config shapes it; `encoder.embed(batch.sequences)` gives (S, D) vectors."""
+        """Create an untrained encoder for these events, as configured.
+
+        Returns:
+            The encoder; `encoder.embed(batch.sequences)` gives (S, D) vectors.
+        """
         with torch.random.fork_rng():
             torch.manual_seed(self.config.seed)
             return new_encoder(self.config, self.vocabulary, self._sequences, self._clients)
 
     def model(self, encoder: SequenceEncoder) -> Model:
-        """The model of an encoder that was trained on these batches: to embed with, to save, to fine-tune.
+        """Wrap an encoder trained on these batches in a `Model`, to embed, save or fine-tune.
 
         Args:
-            encoder: what `encoder` gave; it is moved to the CPU, into evaluation mode.
+            encoder: an encoder made by `encoder`. It is moved to the CPU and set to evaluation
+                mode.
+
+        Returns:
+            The model, in memory only.
         """
         seconds = time.monotonic() - self._began
         found = model_of(self._prepared, self._sequences, self.config, encoder.cpu().eval(), [], seconds=seconds)
@@ -107,22 +123,25 @@ def batches(
     progress: Reporting = None,
     **options: Any,
 ) -> Batches:
-    """Ragged batches of views of clients, for a training loop of your own.
+    """Make ragged batches of client views for your own training loop.
 
     Args:
-        events: as `train` takes them; they are encoded and held in memory.
-        config: options, as a `Config` or by the names of a config file.
-        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
-        **options: options of the config by their names, as `train` takes them: `views={"name": "random_slices", "count": 2}`,
-            `batch_size=64`, `sampler`, `seed`, `encoder`. All clients with two events or more are in the batches unless
-            `validation_fraction` says otherwise.
+        events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table,
+            `EventSequences`, or a folder of prepared sequences. They are encoded and held in
+            memory.
+        config: options, as a `Config` or as a dict with the names of a config file.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False
+            nowhere; or a `Progress`.
+        **options: options of the config by name, such as `batch_size=64`, `sampler`, `seed`,
+            `encoder`, or `views={"name": "random_slices", "count": 2}`. All clients with at least
+            two events are in the batches, unless `validation_fraction` is set.
 
     Returns:
         The batches, to be iterated once per epoch.
 
     Raises:
-        ConfigError: an option that does not exist or is out of range.
-        InputError, SchemaError: events that cannot be read, or columns that cannot be used.
+        ConfigError: an option does not exist or is out of range.
+        InputError, SchemaError: the events cannot be read, or their columns cannot be used.
         TrainingError: fewer than two clients.
 
     Examples:

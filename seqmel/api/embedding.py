@@ -1,4 +1,7 @@
-"""The ways to embed and to predict, behind one call each: all events, as of a moment, incrementally, by Spark, by several devices."""
+"""One entry point each for embedding and prediction, which picks the way to run.
+
+The ways: all events at once, as of a moment, incrementally, on Spark, or on several devices.
+"""
 
 from __future__ import annotations
 
@@ -51,15 +54,15 @@ Moments: TypeAlias = Events | dt.date | int
 
 @dataclass(frozen=True)
 class Written:
-    """A Parquet file that was written; it stands wherever the path of the file is accepted.
+    """A Parquet file that was written. It is accepted wherever the path of the file is.
 
     Attributes:
-        path: the file.
-        rows: one per client, or one per client and moment.
-        dimensions: of the vectors; None for predictions.
-        new_clients: of an update, clients that the state did not know.
-        known_clients: of an update, clients that the state knows now.
-        skipped: of an update, the ids of the clients that were skipped for late events.
+        path: the path of the file.
+        rows: number of rows: one per client, or one per client and moment.
+        dimensions: number of dimensions of the vectors; None for predictions.
+        new_clients: after an update, the number of clients that are new in the state; else None.
+        known_clients: after an update, the number of clients in the state; else None.
+        skipped: after an update, the ids of clients skipped because of late events.
     """
 
     path: Path
@@ -82,12 +85,18 @@ def check_together(
     several: bool = False,
     spelled: Callable[[str], str] = str,
 ) -> None:
-    """Raise a `ConfigError` for options that do not go together.
+    """Raise if two of the given options exclude each other.
 
     Args:
-        as_of, state, shard, engine: see `Model.embed`.
+        as_of: a moment or a table of moments, or None.
+        state: a state file for incremental updates, or None.
+        shard: (k, n), or None.
+        engine: "duckdb" or "spark".
         several: whether several processes embed together.
-        spelled: how the user writes the name of an option.
+        spelled: maps the name of an option to the user's spelling of it, such as `--as-of`.
+
+    Raises:
+        ConfigError: an unknown engine, or options that exclude each other.
     """
     if engine not in ("duckdb", "spark"):
         raise ConfigError(
@@ -121,7 +130,7 @@ def write_embeddings(
     skipped: str | Path | None = None,
     engine: Engine = "duckdb",
 ) -> Written:
-    """Write a file of vectors in the way that was asked for; see `Model.embed`."""
+    """Write a file of vectors; the implementation of `Model.embed` with `output`."""
     check_together(as_of=as_of, state=state, shard=options.shard, engine=engine, several=is_launched())
     if state is None and (history is not None or skipped is not None):
         raise ConfigError("history and skipped belong to a state: they are for clients with late events.")
@@ -153,7 +162,7 @@ def embedded(
     skipped: str | Path | None = None,
     engine: Engine = "duckdb",
 ) -> pd.DataFrame:
-    """The same as a DataFrame, indexed by client id (and moment)."""
+    """Embed into a (clients, D) DataFrame, indexed by client id (and moment)."""
     _no_overwrite(options)
     if as_of is None and state is history is skipped is None and engine == "duckdb":
         check_together(several=False)
@@ -174,7 +183,7 @@ def embedded(
 def write_predictions(
     model: Model, events: Events, output: str | Path, options: EmbedOptions, *, as_of: Moments | None = None
 ) -> Written:
-    """Write a file of predictions; see `Model.predict`."""
+    """Write a file of predictions; the implementation of `Model.predict` with `output`."""
     check_together(as_of=as_of, several=is_launched())
     given = {name: value for name, value in options.given.items() if name not in OF_VECTORS}
     if as_of is not None:
@@ -184,7 +193,7 @@ def write_predictions(
 
 
 def predicted(model: Model, events: Events, options: EmbedOptions, *, as_of: Moments | None = None) -> pd.DataFrame:
-    """The same as a DataFrame, indexed by client id (and moment)."""
+    """Predict into a DataFrame, indexed by client id (and moment)."""
     _no_overwrite(options)
     if as_of is None:
         tables = predict(model, events, shard=options.shard, device=options.device, progress=options.progress)
@@ -211,7 +220,7 @@ def _in_memory(model: Model, events: Events, options: EmbedOptions) -> pd.DataFr
 
 @contextmanager
 def _watched(model: Model, events: Events, options: EmbedOptions) -> Iterator[Callable[..., object] | None]:
-    """What is shown the sequences as they are embedded; warns in the end where they are not like those of the training."""
+    """Yield a callback for the embedded sequences; warn at the end if they drift from training."""
     watch = InputWatch(model.statistics, model.vocabulary.time) if model.statistics else None
     yield watch.see if watch else None
     warning = watch.warning() if watch else None
@@ -231,14 +240,14 @@ def _no_overwrite(options: EmbedOptions) -> None:
 
 
 def _moments(as_of: Moments) -> Events:
-    """A moment as the text that is read as one; a table as it is."""
+    """Turn a date or number into the text of a moment; return a table unchanged."""
     if isinstance(as_of, dt.date):  # also datetime and pandas' Timestamp
         return as_of.isoformat()
     return str(as_of) if isinstance(as_of, (int, np.integer)) else as_of
 
 
 def _frame(table: pa.Table, *, keys: int) -> pd.DataFrame:
-    """A table whose first columns become the index."""
+    """Convert an Arrow table to pandas, with its first `keys` columns as the index."""
     names = table.column_names[:keys]
     frame: pd.DataFrame = table.drop_columns(names).to_pandas()
     frame.index = _index(table.select(names))

@@ -1,4 +1,4 @@
-"""The object to hold: a trained model with its verbs (embed, predict, finetune, evaluate, export, save), and what makes one."""
+"""The public model with its methods, and the functions that train, fine-tune and load one."""
 
 from __future__ import annotations
 
@@ -47,23 +47,24 @@ __all__ = ["Model", "finetune", "load", "load_model", "train"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model(Artefact):
-    """A trained model. `seqmel.train` and `seqmel.load` give one; its methods are what one does with it.
+    """A trained model, as `seqmel.train` and `seqmel.load` return it.
 
         model = seqmel.load("model")
-        vectors = model.embed("events.parquet")        # a DataFrame indexed by client id, columns emb_0000 ...
+        vectors = model.embed("events.parquet")  # DataFrame indexed by client id: emb_0000, ...
 
-    A model that was saved or loaded stands wherever the path of its folder is accepted.
+    A saved or loaded model is accepted wherever the path of its folder is.
 
     Attributes:
-        config: all options that it was trained with.
-        schema: which column of the events is what.
+        config: all options of the training.
+        schema: the role of each column of the events.
         vocabulary: category codes and numeric scales, fitted in training.
-        encoder: the network, a `torch.nn.Module` in evaluation mode on the CPU; `encoder.embed(batch)` gives (B, D) vectors.
-        metrics: what it was trained on, and one row per epoch under "history".
-        heads: of a fine-tuned model; else None.
-        targets: what a fine-tuned model predicts.
-        statistics: how the training events were distributed; None in a model of format 1.
-        folder: where it lies; None while it is in memory only.
+        encoder: the network, a `torch.nn.Module` in evaluation mode on the CPU;
+            `encoder.embed(batch)` gives (B, D) vectors.
+        metrics: facts about the training data, and one row per epoch under "history".
+        heads: prediction heads of a fine-tuned model; else None.
+        targets: targets of a fine-tuned model.
+        statistics: distribution of the training events; None in a model of format 1.
+        folder: the model folder; None while the model is in memory only.
 
     Examples:
         >>> import seqmel
@@ -79,7 +80,13 @@ class Model(Artefact):
 
     @classmethod
     def of(cls, model: AnyModel) -> Model:
-        """The same model with its verbs.
+        """Return a model with these methods.
+
+        Args:
+            model: a model folder, or a model of either class.
+
+        Returns:
+            The model; its `folder` is set if it was loaded from one.
 
         Raises:
             ModelError: the folder holds no model.
@@ -90,7 +97,7 @@ class Model(Artefact):
         folder = Path(model) if isinstance(model, (str, os.PathLike)) else None
         return cls(**{field.name: getattr(found, field.name) for field in fields(Artefact)}, folder=folder)
 
-    # ---------------------------------------------------------------------------------------------- embed, predict
+    # ------------------------------------------------------------------------------- embed, predict
 
     @overload
     def embed(
@@ -127,38 +134,43 @@ class Model(Artefact):
         overwrite: bool = False,
         progress: Reporting = None,
     ) -> pd.DataFrame | Written:
-        """Embed clients: one vector per client, the same numbers to the bit as `seqmel embed`.
+        """Embed clients: one vector per client, bit-identical to those of `seqmel embed`.
 
         Args:
-            events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table, `EventSequences`, or sequences that
-                `prepare` wrote with this model's vocabulary.
+            events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table,
+                `EventSequences`, or sequences that `prepare` wrote with this model's vocabulary.
             output: a Parquet file to write in bounded memory; None returns the vectors.
-            as_of: embed only the events before a moment: a date such as "2024-01-31", or a table of clients and moments, one
-                row of output per row.
-            state: a file with what is known of each client, for incremental updates: `events` are then only those since the
-                last update, and clients with new events come out. The file is created where it is not there.
-            history: with `state`, all events up to now: clients with an event earlier than their last one are computed anew from
-                it. Without it they are skipped and keep their state; the others go on.
-            skipped: with `state`, a Parquet file for the ids of the clients that are skipped.
-            engine: "duckdb", on this machine; or "spark", for events that outgrow it.
+            as_of: embed only the events before a moment: a date such as "2024-01-31", or a table of
+                clients and moments, which gives one row of output per row of the table.
+            state: state file for incremental updates. `events` then holds only the events since the
+                last update, and only clients with new events are returned. A missing file is
+                created.
+            history: with `state`, all events up to now. Clients with late events (earlier than
+                their last one) are recomputed from it. Without it they are skipped and keep their
+                state.
+            skipped: with `state`, a Parquet file for the ids of skipped clients.
+            engine: "duckdb" runs on this machine; "spark" is for events too large for one machine.
             layout: "columns" for one column per dimension; "list" for one list column `embedding`.
-            dtype: float32, float16, int8 or binary. The last two are codes; `read_embeddings` decodes a file of them.
-            dim: keep only the first `dim` dimensions, of a model that was trained with `matryoshka`.
-            quantization_from: an earlier file of int8 or binary whose scales are used again.
+            dtype: "float32", "float16", "int8" or "binary". The last two are quantized codes;
+                `read_embeddings` decodes a file of them.
+            dim: keep only the first `dim` dimensions of a model trained with `matryoshka`.
+            quantization_from: reuse the scales of this earlier int8 or binary file.
             shard: (k, n) embeds only the k-th of n disjoint sets of clients.
-            device: "auto", "cpu", "cuda", "cuda:1", "mps".
-            overwrite: replace an output that is there.
-            progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            overwrite: replace an existing output.
+            progress: None shows progress on a terminal and in a notebook, True everywhere, False
+                nowhere; or a `Progress`.
 
         Returns:
-            Without `output` a DataFrame with D columns, indexed by client id (and moment), clients in the order of the events.
-            With it what was written, see `Written`.
+            Without `output` a DataFrame with D columns, indexed by client id (and moment), clients
+            in the order of the events. With `output` a `Written`: the path, the number of rows and
+            dimensions, and the client counts of an update.
 
         Raises:
-            ConfigError: an option out of range, or options that do not go together.
-            InputError: events that cannot be read, or lack a column that the model was trained with.
-            ModelError: `state` with a Transformer, or a state of another model.
-            OutputError: the output exists, or cannot be written.
+            ConfigError: an option is out of range, or two options exclude each other.
+            InputError: the events cannot be read, or lack a column that the model was trained with.
+            ModelError: `state` with a Transformer, or with the state of another model.
+            OutputError: the output exists or cannot be written.
 
         Examples:
             >>> import seqmel
@@ -202,18 +214,32 @@ class Model(Artefact):
         overwrite: bool = False,
         progress: Reporting = None,
     ) -> pd.DataFrame | Written:
-        """Predict the targets of a fine-tuned model: for classes one probability per class (`churn=yes`) and the most likely
-        class (`churn`), for a quantity the quantity.
+        """Predict the targets of a fine-tuned model.
+
+        Classification gives one probability per class (`churn=yes`) and the most likely class
+        (`churn`). Regression gives the predicted quantity.
 
         Args:
-            events, output, as_of, shard, device, overwrite, progress: see `embed`.
+            events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table,
+                `EventSequences`, or sequences that `prepare` wrote with this model's vocabulary.
+            output: a Parquet file to write in bounded memory; None returns the predictions.
+            as_of: use only the events before a moment: a date such as "2024-01-31", or a table of
+                clients and moments, which gives one row of output per row of the table.
+            shard: (k, n) predicts only for the k-th of n disjoint sets of clients.
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            overwrite: replace an existing output.
+            progress: None shows progress on a terminal and in a notebook, True everywhere, False
+                nowhere; or a `Progress`.
 
         Returns:
-            Without `output` a DataFrame indexed by client id (and moment); with it what was written, see `Written`.
+            Without `output` a DataFrame indexed by client id (and moment). With `output` a
+            `Written`: the path and the number of rows.
 
         Raises:
             ModelError: the model has not been fine-tuned.
-            ConfigError, InputError, OutputError: see `embed`.
+            ConfigError: an option is out of range, or two options exclude each other.
+            InputError: the events cannot be read, or lack a column that the model was trained with.
+            OutputError: the output exists or cannot be written.
 
         Examples:
             >>> import seqmel
@@ -231,13 +257,16 @@ class Model(Artefact):
 
     @contextmanager
     def _kept_on_cpu(self) -> Iterator[None]:
-        """The encoder is back on the CPU afterwards, so that the model can be pickled, or used where there is no GPU."""
+        """Move the encoder back to the CPU afterwards.
+
+        The model can then be pickled, and used on a machine without a GPU.
+        """
         try:
             yield
         finally:
             self.encoder.cpu()
 
-    # ------------------------------------------------------------------------------------------ finetune, evaluate
+    # --------------------------------------------------------------------------- finetune, evaluate
 
     def finetune(
         self,
@@ -248,21 +277,25 @@ class Model(Artefact):
         target: str | Sequence[str],
         **options: Any,
     ) -> Model:
-        """Learn to predict labels on top of this model, which is left as it is.
+        """Fine-tune this model to predict labels. The model itself is not changed.
 
         Args:
-            events: of the labelled clients; others do no harm.
+            events: events of the labelled clients; other clients are ignored.
             labels: a table with one row per client.
             output: the model folder to write; None keeps the model in memory.
             target: the column or columns of the labels to predict: classes or quantities.
-            **options: see `seqmel.finetune`: task, weight, client, resume, overwrite, progress, and the options of fine-tuning,
-                such as epochs, learning_rate, unfreeze.
+            **options: other arguments of `seqmel.finetune`: task, weight, client, resume,
+                overwrite, progress, and options of fine-tuning such as epochs, learning_rate and
+                unfreeze.
 
         Returns:
             The fine-tuned model, with `predict`.
 
         Raises:
-            SeqmelError: see `seqmel.finetune`.
+            ConfigError: an option does not exist, is out of range, or is fixed by this model.
+            InputError, SchemaError: events or labels cannot be read, or do not match.
+            TrainingError: the training diverges.
+            OutputError: the output exists or cannot be written.
 
         Examples:
             >>> import seqmel
@@ -290,25 +323,35 @@ class Model(Artefact):
         device: str = "auto",
         progress: Reporting = None,
     ) -> Scores:
-        """Cross-validate what the vectors are worth to LightGBM and a linear probe, as `seqmel evaluate` does.
+        """Cross-validate the vectors as features for LightGBM and a linear probe.
+
+        `seqmel evaluate` does the same.
 
         Args:
             labels: a table with one row per client.
             target: the column to predict: classes or quantities.
             events: the events of the labelled clients.
-            aggregates: score hand-crafted aggregates of the events too, alone and beside the vectors.
-            client: the client column of the labels; where None, that of the events if there is one, else by its name.
-            task: "auto" takes a number with more than 20 different values as a quantity, all else as classes.
-            folds, trees, seed, split: see `seqmel.score`.
-            device: where to embed.
-            progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
+            aggregates: also score hand-crafted aggregates of the events, alone and joined with the
+                vectors.
+            client: the client column of the labels. None uses that of the events if the labels have
+                it, else recognises it by name.
+            task: "classification", "regression" or "auto", which treats a number with more than 20
+                distinct values as a quantity and all else as classes.
+            folds: number of cross-validation folds.
+            trees: number of LightGBM trees.
+            seed: seed of the folds and of the models.
+            split: `GroupFolds` or `OutOfTime`; None draws random folds, stratified by class.
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            progress: None shows progress on a terminal and in a notebook, True everywhere, False
+                nowhere; or a `Progress`.
 
         Returns:
-            The scores, with the sets of features "aggregates", "aggregates with order", "embeddings" and
-            "embeddings + aggregates with order".
+            The scores, with the feature sets "embeddings", "aggregates", "aggregates with order"
+            and their combinations.
 
         Raises:
-            SeqmelError: labels or events that cannot be read or have too few clients in common; an option out of range.
+            SeqmelError: labels or events cannot be read or share too few clients, or an option is
+                out of range.
 
         Examples:
             >>> import seqmel
@@ -334,20 +377,20 @@ class Model(Artefact):
             progress=progress,
         )  # fmt: skip
 
-    # ----------------------------------------------------------------------------------------------- save, export
+    # --------------------------------------------------------------------------------- save, export
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Model:
         """Write the model folder, which `seqmel.load` and all commands read.
 
         Args:
-            folder: where.
-            overwrite: replace a model that is there.
+            folder: the folder to write.
+            overwrite: replace an existing model.
 
         Returns:
             The model, with `folder` set.
 
         Raises:
-            OutputError: something is there, or it cannot be written.
+            OutputError: the folder exists or cannot be written.
 
         Examples:
             >>> import seqmel
@@ -366,17 +409,18 @@ class Model(Artefact):
         return replace(self, folder=folder)
 
     def export(self, output: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the model as one ONNX file: raw values of events go in, vectors come out.
+        """Write the model as one ONNX file, from raw event values to vectors.
 
         Args:
             output: the file to write.
-            overwrite: replace what is there.
+            overwrite: replace an existing file.
 
         Returns:
-            The file.
+            The path of the file.
 
         Raises:
-            ModelError: an encoder or pooling that ONNX has no counterpart for, or the package onnx is not installed.
+            ModelError: the encoder or pooling has no counterpart in ONNX, or the package onnx is
+                not installed.
             OutputError: the output exists or cannot be written.
 
         Examples:
@@ -397,13 +441,17 @@ class Model(Artefact):
         return str(self.folder)
 
     def __truediv__(self, name: str) -> Path:
-        """A file of the folder."""
+        """Path of a file in the model folder.
+
+        Raises:
+            ModelError: the model is in memory only.
+        """
         return Path(self) / name
 
-    # ------------------------------------------------------------------------------------------------------- shown
+    # ---------------------------------------------------------------------------------------- shown
 
     def _facts(self) -> dict[str, str]:
-        """What it is, for people."""
+        """Facts for the printed forms of the model: label -> text."""
         config, metrics = self.config, self.metrics
         learnt = metrics.get("pretraining") or metrics
         facts = {
@@ -438,7 +486,8 @@ def load(model: AnyModel) -> Model:
         The model.
 
     Raises:
-        ModelError: no model there, a file missing or changed, or a newer format.
+        ModelError: the folder holds no model or has a newer format, or a file is missing or
+            changed.
 
     Examples:
         >>> import seqmel
@@ -452,7 +501,7 @@ def load(model: AnyModel) -> Model:
 
 
 load_model = load
-"""The earlier name of `load`."""
+"""Alias of `load`."""
 
 
 def train(
@@ -470,29 +519,33 @@ def train(
     """Train a model on events, without labels.
 
     Args:
-        events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table, `EventSequences`, or a folder of
-            prepared sequences.
-        output: the model folder to write. While it runs, everything lies in `<output>.partial`; only a finished model is moved
-            to `output`. None keeps the model in memory; `Model.save` writes it.
-        config: all options, as a `Config` or by the names of a config file.
-        resume: continue an interrupted run where there is one; a finished model is left as it is.
-        overwrite: replace a model that is there, or an unfinished run.
-        callbacks: `pytorch_lightning.Callback` objects, beside those that seqmel has.
-        loggers: `pytorch_lightning.loggers.Logger` objects, which get the losses and validation metrics of each epoch.
-        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
-        **options: options of the config by their names: a section (`encoder="gru"`, `loss={"name": "infonce"}`, or a
-            `torch.nn.Module` of your own as loss or encoder, see `register_loss`;
-            `event_encoder={"hidden_size": 64}`), an option of the section training (`epochs=3`), or one of the schema
-            (`client="client_id"`).
+        events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table,
+            `EventSequences`, or a folder of prepared sequences.
+        output: the model folder to write. The run writes to `<output>.partial` and moves it to
+            `output` when the model is finished. None keeps the model in memory; `Model.save` writes
+            it.
+        config: all options, as a `Config` or as a dict with the names of a config file.
+        resume: continue an interrupted run, if there is one. A finished model is left unchanged.
+        overwrite: replace an existing model or an unfinished run.
+        callbacks: `pytorch_lightning.Callback` objects, added to seqmel's own.
+        loggers: `pytorch_lightning.loggers.Logger` objects. They receive the losses and validation
+            metrics of each epoch.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False
+            nowhere; or a `Progress`.
+        **options: options of the config by name: a section (`encoder="gru"`,
+            `loss={"name": "infonce"}`, `event_encoder={"hidden_size": 64}`), an option of the
+            section training (`epochs=3`), or one of the schema (`client="client_id"`). `loss` and
+            `encoder` also take your own `torch.nn.Module`; `register_loss` and `register_encoder`
+            describe what it is called with.
 
     Returns:
-        The model.
+        The trained model.
 
     Raises:
-        ConfigError: an option that does not exist, is out of range, or does nothing.
-        InputError, SchemaError: events that cannot be read, or columns that cannot be used.
-        TrainingError: too few clients, or a training that diverges.
-        OutputError: the output exists, or cannot be written.
+        ConfigError: an option does not exist, is out of range, or has no effect.
+        InputError, SchemaError: the events cannot be read, or their columns cannot be used.
+        TrainingError: too few clients, or the training diverges.
+        OutputError: the output exists or cannot be written.
 
     Examples:
         >>> import seqmel
@@ -530,34 +583,39 @@ def finetune(
     progress: Reporting = None,
     **options: Any,
 ) -> Model:
-    """Learn to predict labels on top of a model, or from scratch.
+    """Fine-tune a model to predict labels, or train a supervised model from scratch.
 
     Args:
-        model: a folder or a `Model` whose encoder, schema and vocabulary are taken; it is left as it is. None starts from
-            scratch.
-        events: of the labelled clients; others do no harm.
+        model: a model folder or a `Model` to start from, with its encoder, schema and vocabulary.
+            It is not changed. None starts from scratch.
+        events: events of the labelled clients; other clients are ignored.
         labels: a table with one row per client. A client may lack some of the targets.
         output: the model folder to write; None keeps the model in memory.
-        target: the column or columns of the labels to predict: classes or quantities. Several are learnt together.
-        task: of all targets; "auto" takes a number with more than 20 different values as a quantity, all else as classes.
-        weight: a column of the labels that says how much each client counts.
-        client: the client column of the labels; where None, that of the events if there is one, else by its name.
-        config: with a model its `finetuning`, `seed`, `device` and `precision` count, and what else it says must be so in the
-            model; from scratch all but what only training without labels needs.
-        resume: continue an interrupted run where there is one; a finished model is left as it is.
-        overwrite: replace a model that is there, or an unfinished run.
-        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
-        **options: options of the config by their names: an option of the section finetuning (`epochs=3`, `unfreeze="head"`),
-            a section (`encoder="gru"`, from scratch), or one of the schema.
+        target: the column or columns of the labels to predict: classes or quantities. Several
+            targets are learnt together.
+        task: "classification" or "regression", for all targets; "auto" treats a number with more
+            than 20 distinct values as a quantity and all else as classes.
+        weight: a column of the labels with the sample weight of each client.
+        client: the client column of the labels. None uses that of the events if the labels have it,
+            else recognises it by name.
+        config: options, as a `Config` or a dict. With a model, `finetuning`, `seed`, `device` and
+            `precision` are used, and all other options must agree with the model. From scratch all
+            options are used, except those that only training without labels needs.
+        resume: continue an interrupted run, if there is one. A finished model is left unchanged.
+        overwrite: replace an existing model or an unfinished run.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False
+            nowhere; or a `Progress`.
+        **options: options of the config by name: an option of the section finetuning (`epochs=3`,
+            `unfreeze="head"`), a section (`encoder="gru"`, from scratch), or one of the schema.
 
     Returns:
         The fine-tuned model, with `predict`.
 
     Raises:
-        ConfigError: an option that does not exist, is out of range, or that the model fixes.
-        InputError, SchemaError: events or labels that cannot be read, or do not fit together.
-        TrainingError: a training that diverges.
-        OutputError: the output exists, or cannot be written.
+        ConfigError: an option does not exist, is out of range, or is fixed by the model.
+        InputError, SchemaError: events or labels cannot be read, or do not match.
+        TrainingError: the training diverges.
+        OutputError: the output exists or cannot be written.
 
     Examples:
         >>> import seqmel
@@ -591,7 +649,7 @@ def _named(config: Config | Mapping[str, Any] | None) -> Config | Mapping[str, A
 
 
 def _in_memory_only(*, resume: bool, overwrite: bool) -> None:
-    """Raise for what a model that is not written cannot have."""
+    """Raise if an option needs an output folder, which a model in memory does not have."""
     for name, given in (("resume", resume), ("overwrite", overwrite)):
         if given:
             raise ConfigError(f"{name} is for an output folder, and none is named. Leave it out, or give output.")

@@ -1,9 +1,13 @@
-"""Doors for a user's own parts: losses, miners, sequence encoders, views and parts of the objective, under names of their own.
+"""Registration of a user's own losses, miners, sequence encoders, views and objectives.
 
-A part is registered in a user's own file, and then stands wherever a part of seqmel does: in keywords, in a config file, and on the command
-line and in experiments with `--import FILE`. Its options are the arguments of its constructor, by their types and defaults; they are
-checked like all others. A model folder holds names and options only, never code: to load a model with an encoder of your own, import
-the file that registers it first.
+A registered part is used by its name like any part of seqmel: in keyword arguments, in a config
+    file,
+and with `--import FILE` on the command line and in experiments. Its options are the arguments of
+its constructor, with their types and defaults, and are checked like all other options. A model
+folder
+holds names and options, never code: to load a model with your own encoder, first import the file
+    that
+registers it.
 """
 
 from __future__ import annotations
@@ -35,26 +39,29 @@ _GIVEN: dict[Section, tuple[str, ...]] = {
     "objective": ("embedding_size", "state_size", "event_size", "vocabulary"),
     "views": (),
 }
-"""Arguments that the training passes to a part."""
+"""Section -> the constructor arguments that training passes, which are therefore no options."""
 
 
 def register_loss(name: str, *, options: type[Any] | None = None) -> Callable[[Part], Part]:
     """Register a loss: a `torch.nn.Module` called with the vectors of a batch of views.
 
-    The class may have these attributes: `takes`, what it is called with besides the embeddings ("batch", the default: the clients;
-    "pairs" or "triplets": what a miner chose), `default_miner`, the miner's name where it takes one, and `unit` (True, the default:
-    the embeddings are unit vectors).
+    The class may set three attributes:
+
+    - `takes`: what `forward` receives after the (N, D) embeddings. "batch" (the default) passes the
+      (N,) clients; "pairs" and "triplets" pass what the miner chose.
+    - `default_miner`: the name of the miner, if the loss takes pairs or triplets.
+    - `unit`: whether the embeddings are scaled to unit length. True by default.
 
     Args:
         name: its name in a config.
-        options: a subclass of `seqmel.config.options.losses.LossBase` with `name: Literal[name]`; None reads the options from the
-            constructor, whose arguments then need types.
+        options: a subclass of `seqmel.config.options.losses.LossBase` with `name: Literal[name]`.
+            None reads the options from the constructor; its arguments then need type annotations.
 
     Returns:
-        The decorator, which returns the class as it is.
+        A decorator that returns the class unchanged.
 
     Raises:
-        ConfigError: the name is taken by a loss of seqmel, or an argument of the constructor has no type.
+        ConfigError: a loss of seqmel has this name, or a constructor argument has no type.
 
     Examples:
         >>> import seqmel, torch
@@ -76,17 +83,20 @@ def register_loss(name: str, *, options: type[Any] | None = None) -> Callable[[P
 
 
 def register_miner(name: str, *, options: type[Any] | None = None) -> Callable[[Part], Part]:
-    """Register a miner: a subclass of `seqmel.miners.PairMiner` or `TripletMiner` with the method `choose(block)`.
+    """Register a miner: a subclass of `seqmel.miners.PairMiner` or `seqmel.miners.TripletMiner`.
+
+    The class implements `choose(block)`.
 
     Args:
         name: its name in a config.
-        options: a subclass of `seqmel.config.options.miners.MinerBase`; None reads the options from the constructor.
+        options: a subclass of `seqmel.config.options.miners.MinerBase`. None reads the options from
+            the constructor; its arguments then need type annotations.
 
     Returns:
-        The decorator, which returns the class as it is.
+        A decorator that returns the class unchanged.
 
     Raises:
-        ConfigError: the name is taken, or an argument of the constructor has no type.
+        ConfigError: the name is taken, or a constructor argument has no type.
 
     Examples:
         >>> import seqmel
@@ -104,20 +114,23 @@ def register_miner(name: str, *, options: type[Any] | None = None) -> Callable[[
 def register_encoder(name: str, *, options: type[Any] | None = None) -> Callable[[Part], Part]:
     """Register a sequence encoder: a `torch.nn.Module` between the encoded events and the pooling.
 
-    Its constructor takes `input_size`, the width of an encoded event, besides its options, and sets `output_size`, the width of
-    a state. It is called with the (E, input_size) events of a batch and the `SequenceBatch` that says which event is of which sequence
-    (`batch.offsets`, `batch.sequence_index`), and returns (E, output_size) states. `causal = True` says that a state depends on no
-    later event, which some objectives need. For incremental updates it may have `memory_size` and `advance(events, batch, memory)`.
+    The constructor takes `input_size`, the width of an encoded event, and the options. It sets
+    `output_size`, the width of a state. `forward` receives the (E, input_size) events of a batch
+    and its `SequenceBatch`, where `offsets` and `sequence_index` map events to sequences. It
+    returns (E, output_size) states. Set `causal = True` if no state depends on a later event; some
+    objectives need that. Incremental updates need `memory_size` and `advance(events, batch,
+    memory)`.
 
     Args:
         name: its name in a config.
-        options: a subclass of `seqmel.config.options.network.EncoderBase`; None reads the options from the constructor.
+        options: a subclass of `seqmel.config.options.network.EncoderBase`. None reads the options
+            from the constructor; its arguments then need type annotations.
 
     Returns:
-        The decorator, which returns the class as it is.
+        A decorator that returns the class unchanged.
 
     Raises:
-        ConfigError: the name is taken, or an argument of the constructor has no type.
+        ConfigError: the name is taken, or a constructor argument has no type.
 
     Examples:
         >>> import seqmel, torch
@@ -137,14 +150,17 @@ def register_encoder(name: str, *, options: type[Any] | None = None) -> Callable
 
 
 def register_view(name: str, *, options: type[Any] | None = None) -> Callable[[Part], Part]:
-    """Register views: a subclass of `seqmel.data.views.ViewSampler`, a frozen dataclass, with the method `choose`.
+    """Register a view sampler: a subclass of `seqmel.data.views.ViewSampler`.
+
+    The class is a frozen dataclass that implements `choose`.
 
     Args:
         name: its name in a config.
-        options: a subclass of `seqmel.config.options.views.ViewsBase`; None reads the options from the fields.
+        options: a subclass of `seqmel.config.options.views.ViewsBase`. None reads the options from
+            the fields of the dataclass.
 
     Returns:
-        The decorator, which returns the class as it is.
+        A decorator that returns the class unchanged.
 
     Raises:
         ConfigError: the name is taken, or a field has no type.
@@ -167,21 +183,23 @@ def register_view(name: str, *, options: type[Any] | None = None) -> Callable[[P
 
 
 def register_objective(name: str, *, options: type[Any] | None = None) -> Callable[[Part], Part]:
-    """Register a part of the objective: a `torch.nn.Module` called with the encoded views of a batch.
+    """Register an objective: a `torch.nn.Module` called with the encoded views of a batch.
 
-    Its constructor may take, besides its options, `embedding_size` (width of the vectors), `state_size` and `event_size` (width of
-    the states and of the encoded events) and `vocabulary`. It is called with an `Encoded`: `encoded.vectors` (S, D), `encoded.states`,
-    `encoded.batch.sequences` and `encoded.batch.clients` (S,), and returns a scalar.
+    Besides its options the constructor may take `embedding_size` (width of the vectors),
+    `state_size` and `event_size` (width of the states and of the encoded events) and `vocabulary`.
+    `forward` receives an `Encoded` with `encoded.vectors` (S, D), `encoded.states`,
+    `encoded.batch.sequences` and `encoded.batch.clients` (S,). It returns a scalar.
 
     Args:
         name: its name in a config.
-        options: a subclass of `seqmel.config.options.objectives.ObjectiveBase`; None reads the options from the constructor.
+        options: a subclass of `seqmel.config.options.objectives.ObjectiveBase`. None reads the
+            options from the constructor; its arguments then need type annotations.
 
     Returns:
-        The decorator, which returns the class as it is.
+        A decorator that returns the class unchanged.
 
     Raises:
-        ConfigError: the name is taken, or an argument of the constructor has no type.
+        ConfigError: the name is taken, or a constructor argument has no type.
 
     Examples:
         >>> import seqmel, torch
@@ -199,17 +217,24 @@ def register_objective(name: str, *, options: type[Any] | None = None) -> Callab
 
 
 def forget_parts() -> None:
-    """Undo all registrations, such as between tests."""
+    """Undo all registrations, for example between tests."""
     for section, name in remove_options():
         _table(section).pop(name, None)
 
 
 def named_parts(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options in which a class or a `torch.nn.Module` stands for a name, with that part registered under the name of its class.
+    """Register the classes and modules given in options, and replace each by its name.
 
     Args:
-        options: by the names of a config; `loss` and `encoder`, and the name within their options, may be a class, and a loss an
-            instance.
+        options: options by the names of a config. `loss` and `encoder`, or the `name` within their
+            options, may be a class; a loss may also be an instance.
+
+    Returns:
+        The options, with names only.
+
+    Raises:
+        ConfigError: an encoder is an instance, the name is taken, or a constructor argument has no
+            type.
     """
     found = dict(options)
     for section in ("encoder", "loss"):
@@ -222,7 +247,7 @@ def named_parts(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _named(section: Section, part: Any) -> str:
-    """Register a class, or an instance of which each training gets a copy, by the name of the class."""
+    """Register a class or instance by its class name; each training copies an instance."""
     if isinstance(part, type):
         _register(section, part.__name__, part, None)
         return part.__name__
@@ -244,7 +269,7 @@ def _named(section: Section, part: Any) -> str:
 
 
 def _is_module(value: Any) -> bool:
-    torch = sys.modules.get("torch")  # where nobody imported it, nobody has a module
+    torch = sys.modules.get("torch")  # not imported yet: the value cannot be a module
     if torch is None:
         return False
     return isinstance(value, torch.nn.Module) or (isinstance(value, type) and issubclass(value, torch.nn.Module))
@@ -266,7 +291,7 @@ def _register(section: Section, name: str, part: Any, options: type[Any] | None)
 
 
 def _check_kind(section: Section, part: Any) -> None:
-    """What the training will call is there."""
+    """Raise a `ConfigError` if the part is not of the class that training expects."""
     if section in ("miner", "views"):
         from seqmel.data.views import ViewSampler
         from seqmel.objectives.miners import Miner
@@ -289,7 +314,7 @@ def _as_loss(part: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _table(section: Section) -> MutableMapping[str, Any]:
-    """Where the classes of a section are looked up."""
+    """The table in which the classes of a section are looked up."""
     from seqmel.data.views import VIEWS
     from seqmel.nn.encoder import OWN_ENCODERS
     from seqmel.objectives.losses import LOSSES
