@@ -1,17 +1,19 @@
-"""A trained model and its folder: data, not code. JSON and safetensors only; nothing is ever unpickled.
+"""A trained model and its folder.
 
-config.json          format, seqmel's version, all options, a checksum of each other file and of itself
-schema.json          which column of the events is what
+The folder holds data and no code: JSON and safetensors only. Nothing is ever unpickled.
+
+config.json          format, seqmel's version, all options, checksums of all files, itself included
+schema.json          the role of each column of the events
 vocabulary.json      category codes and numeric scales
-model.safetensors    the weights of the encoder
-targets.json         what a fine-tuned model predicts
-heads.safetensors    the weights of its heads
-metrics.json         one row an epoch, and what the model was trained on
-statistics.json      how the values of each column were spread in training (since format 2)
-curves.png           the same as a picture
+model.safetensors    encoder weights
+targets.json         prediction targets of a fine-tuned model
+heads.safetensors    weights of its heads
+metrics.json         one row per epoch, and facts about the training data
+statistics.json      distribution of each column in training (format 2)
+curves.png           plot of the rows of metrics.json
 README.md            the model card
 
-Format 1 had no statistics and no checksum of config.json itself; it is read without them.
+Format 1 has no statistics and no checksum of config.json itself; it is read without them.
 """
 
 from __future__ import annotations
@@ -53,17 +55,17 @@ _CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class Model:
-    """Everything that embedding and prediction need.
+    """All that embedding and prediction need.
 
     Attributes:
-        config: all options it was trained with, settled.
-        schema: which column is what.
-        vocabulary: as fitted in training.
-        encoder: in evaluation mode, on the CPU.
-        metrics: what `metrics.json` holds.
-        heads: of a fine-tuned model, in evaluation mode, on the CPU; else None.
-        targets: what it predicts, in the order of the heads' outputs.
-        statistics: how the training events were spread; None in a model of format 1.
+        config: all options of the training, with "auto" values resolved.
+        schema: the role of each column of the events.
+        vocabulary: category codes and numeric scales, fitted in training.
+        encoder: the network, in evaluation mode on the CPU.
+        metrics: the contents of `metrics.json`.
+        heads: prediction heads of a fine-tuned model, in evaluation mode on the CPU; else None.
+        targets: targets of a fine-tuned model, in the order of the outputs of `heads`.
+        statistics: distribution of the training events; None in a model of format 1.
     """
 
     config: Config
@@ -76,7 +78,10 @@ class Model:
     statistics: Statistics | None = None
 
     def fingerprint(self) -> str:
-        """A digest of vocabulary and weights: what was computed by one model is not gone on with by another."""
+        """Digest of vocabulary and weights, as 16 hexadecimal digits.
+
+        State files and caches store it, so that they are used with this model only.
+        """
         digest = hashlib.sha256(self.vocabulary.fingerprint().encode())
         for name, weights in sorted(self.encoder.state_dict().items()):
             digest.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
@@ -84,15 +89,21 @@ class Model:
 
 
 AnyModel: TypeAlias = Model | str | os.PathLike[str]
-"""A model, or the folder that it is in."""
+"""A model, or the path of its folder."""
 
 
 def as_model(model: AnyModel) -> Model:
-    """A model as it is, or the one of a folder.
+    """Return a model unchanged, or load it from its folder.
+
+    Args:
+        model: a `Model` or the path of a model folder.
+
+    Returns:
+        The model.
 
     Raises:
-        ModelError: see `load_model`.
-        ConfigError: something else.
+        ModelError: the folder holds no valid model.
+        ConfigError: `model` is neither a `Model` nor a path.
     """
     if not isinstance(model, Model) and isinstance(model, (str, os.PathLike)):
         return load_model(model)
@@ -105,7 +116,14 @@ def as_model(model: AnyModel) -> Model:
 
 
 def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -> None:
-    """Write a model folder; `config.json`, which names all others, comes last."""
+    """Write a model folder. `config.json` is written last, because it lists all other files.
+
+    Args:
+        folder: the folder to write; created if it does not exist.
+        model: the model.
+        card: text of the model card, Markdown.
+        curves: the training curves as a PNG file; None writes none.
+    """
     from seqmel.core.version import __version__
 
     files = {
@@ -136,7 +154,7 @@ def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -
 
 
 def _own_digest(described: Mapping[str, Any]) -> str:
-    """The checksum of `config.json`: of all that it says but this checksum."""
+    """Checksum of `config.json` over its contents without this checksum."""
     others = {name: value for name, value in described["sha256"].items() if name != _CONFIG}
     return digest_of_json({**described, "sha256": others})
 
@@ -151,8 +169,15 @@ def _weights(module: nn.Module) -> bytes:
 def load_model(path: str | os.PathLike[str]) -> Model:
     """Load a model folder.
 
+    Args:
+        path: the folder.
+
+    Returns:
+        The model, on the CPU and in evaluation mode.
+
     Raises:
-        ModelError: no model there, a file missing, changed or linked from elsewhere, or a newer format.
+        ModelError: the folder holds no model or has a newer format, or a file is missing, changed
+            or a link to elsewhere.
     """
     folder = Path(path)
     described = _read_config(folder)
@@ -184,7 +209,10 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 
 
 def _check_parts(folder: Path, options: Mapping[str, Any]) -> None:
-    """A `ModelError` that says what to do where the model has a part that is not registered: no folder names code to import."""
+    """Raise a `ModelError` for an unregistered part, with advice.
+
+    A model folder never names code to import, so the user has to import the file of the part.
+    """
     for section in ("encoder", "loss", "miner", "objective", "views"):
         known = {
             name for kind in options_of(Config, section) for name in get_args(kind.model_fields["name"].annotation)
@@ -234,7 +262,11 @@ def _load_heads(
 
 
 def _built(folder: Path, weights: bytes, build: Callable[[], nn.Module], what: str) -> nn.Module:
-    """The module with these weights. It is made without memory first: options may ask for more than there is."""
+    """Build a module and load its weights.
+
+    The shapes are checked on the meta device first: a damaged or hostile config may ask for more
+    memory than there is.
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load

@@ -24,6 +24,7 @@ CLEAN = [
     "seqmel/demo",
     "seqmel/experiment",
     "seqmel/export",
+    "seqmel/model.py",
     "seqmel/nn",
     "seqmel/objectives/losses",
     "seqmel/report",
