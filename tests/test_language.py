@@ -27,6 +27,7 @@ CLEAN = [
     "seqmel/model.py",
     "seqmel/nn",
     "seqmel/objectives/losses",
+    "seqmel/objectives/miners",
     "seqmel/report",
     "seqmel/training",
 ]

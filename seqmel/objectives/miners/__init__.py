@@ -1,4 +1,7 @@
-"""Miners choose the pairs or triplets that a loss looks at. They see embeddings without gradient. See `seqmel.objectives.miners.base`."""
+"""Miners choose the pairs or triplets that a loss compares.
+
+They see embeddings without gradient. See `seqmel.objectives.miners.base`.
+"""
 
 from collections.abc import Callable
 from typing import get_args
@@ -37,5 +40,8 @@ __all__ = [
 MINERS: dict[str, Callable[..., Miner]] = {
     method_name(options): globals()[options.__name__.removesuffix("Options")] for options in get_args(AnyMinerOptions)
 }
-"""Name in the config -> the miner; the options of the config, besides `memory`, are its arguments. `BatchHardOptions` are those of
-`BatchHard`."""
+"""Name in the config -> miner class.
+
+The options of the config, except `memory`, are its arguments; `BatchHardOptions` are those of
+`BatchHard`.
+"""

@@ -14,12 +14,16 @@ class AllNegatives(PairMiner):
     """Every pair of two clients, up to a bound.
 
     Args:
-        max_pairs: upper bound on the pairs; above it each anchor gets equally many random negatives, at least one.
-        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
-        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+        max_pairs: maximum number of pairs. Above it, each anchor gets equally many random
+            negatives, at least one.
+        views: maximum number of embeddings per client used as positives; None counts them, which
+            synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
+            cells.
 
     Shapes:
-        mine((N, D) unit vectors, (N,) int64 client of each) gives two `Pairs`: all positives, and the chosen negatives.
+        mine((N, D) unit vectors, (N,) int64 client of each) returns two `Pairs`: all positives, and
+        the chosen negatives.
 
     Examples:
         >>> import torch
@@ -36,5 +40,5 @@ class AllNegatives(PairMiner):
         self.max_pairs = max_pairs
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor]:
-        """(R, K) all embeddings with those masked that are no negatives, or some negatives."""
+        """Return (R, K) embeddings and a mask of the negatives; random ones above the bound."""
         return block.all_negatives(max(1, self.max_pairs // block.anchors))

@@ -1,12 +1,13 @@
-"""What all miners share: they look at some anchors at a time, so that no matrix of all distances is ever held.
+"""The interface of all miners, which process anchors in blocks to bound memory.
 
-A miner is of one of two kinds, told apart by `gives`, which is what a loss `takes`:
+There are two kinds. `gives` names the kind, and equals what a fitting loss `takes`:
 
     "pairs"     mine(embeddings, clients) -> (positives, negatives)    two `Pairs`
     "triplets"  mine(embeddings, clients) -> (triplets,)               `Triplets`
 
-All positives are given to a pair loss; what is chosen are the negatives. Shapes are fixed by the shapes of the input,
-what is not there is masked: mining never waits for a GPU. What is random comes from `Miner.random`.
+A pair loss gets all positives; only negatives are chosen. Output shapes depend on input shapes
+only, and what does not exist is masked. So mining never synchronises with a GPU. Random numbers
+come from `Miner.random`.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from seqmel.objectives.losses.pairs import Pairs, Triplets, cross_distances, pos
 __all__ = ["NOBODY", "Block", "Gives", "Miner", "PairMiner", "TripletMiner"]
 
 NOBODY = -1
-"""The client of an embedding that is none: it is nobody's positive or negative."""
+"""Client id of an empty memory slot; never a positive or a negative."""
 
 Gives = Literal["pairs", "triplets"]
 
-_CELLS = 2**22  # anchors times embeddings that are looked at together: 16 MB of distances, some 100 MB with the masks
+# Cells (anchors times embeddings) per block: 16 MB of distances, about 100 MB with masks.
+_CELLS = 2**22
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,12 @@ class Block:
 
     Attributes:
         embeddings: (G, D) without gradient.
-        rows: where the anchors stand among them.
-        anchors: how many anchors there are in all blocks.
-        positives: (R, P) int64, the other embeddings of the anchor's client, as far as they are `there`, (R, P) bool.
+        rows: the slice of the anchors among them.
+        anchors: number of anchors in all blocks.
+        positives: (R, P) int64, indices of the other embeddings of the anchor's client.
+        there: (R, P) bool, which of the positives exist.
         negative: (R, G) bool, the embeddings of other clients.
-        random: where chance comes from, see `Miner`.
+        random: the random generator; see `Miner`.
     """
 
     embeddings: Tensor
@@ -64,9 +67,9 @@ class Block:
         return self.apart.gather(1, self.positives)
 
     def nearest_negatives(self, count: int, *, skip: int = 0) -> tuple[Tensor, Tensor]:
-        """(R, count) the nearest negatives, and which of them are there.
+        """Return (R, count) indices of the nearest negatives, and a mask of those that exist.
 
-        The `skip` nearest are passed over, but not so many that fewer than `count` would be left.
+        The `skip` nearest are passed over as long as `count` negatives are left.
         """
         most = self.negative.shape[1]
         found = self.apart.masked_fill(~self.negative, torch.inf).topk(min(count + skip, most), dim=1, largest=False)
@@ -75,41 +78,49 @@ class Block:
         return found.indices.gather(1, place.clamp(max=found.indices.shape[1] - 1)), place < available
 
     def random_negatives(self, count: int) -> tuple[Tensor, Tensor]:
-        """(R, count) different random negatives, all equally likely, and which of them are there."""
+        """Return (R, count) uniformly drawn distinct negatives, and a mask of those that exist."""
         return self.weighted_negatives(torch.zeros((), device=self.negative.device), count)
 
     def all_negatives(self, most: int) -> tuple[Tensor, Tensor]:
-        """(R, K) all embeddings and which of them are negatives; or random negatives where K has to be at most `most`."""
+        """Return (R, K) embeddings and a mask of the negatives.
+
+        If there are more than `most` embeddings, return random negatives instead, with K = `most`.
+        """
         if self.negative.shape[1] > most:
             return self.random_negatives(most)
         return torch.arange(self.negative.shape[1], device=self.negative.device).expand_as(self.negative), self.negative
 
     def weighted_negatives(self, log_weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """(R, count) different negatives, drawn in proportion to weights (R, G), and which of them are there.
+        """Draw (R, count) distinct negatives in proportion to weights, and a mask.
+        The largest log-weights plus Gumbel noise are a draw without replacement (Vieira's trick;
+        Efraimidis, Spirakis: Weighted random sampling with a reservoir, 2006).
 
-        The largest of the log-weights plus Gumbel noise are a draw without replacement (Vieira's trick; Efraimidis,
-        Spirakis: Weighted random sampling with a reservoir, 2006).
+        Args:
+            log_weights: broadcastable to (R, G).
+            count: number of negatives per anchor.
         """
         keys = log_weights + self.gumbel(self.negative.shape)
         drawn = keys.masked_fill(~self.negative, -torch.inf).topk(min(count, self.negative.shape[1]), dim=1)
         return drawn.indices, drawn.values > -torch.inf
 
     def gumbel(self, shape: tuple[int, ...]) -> Tensor:
-        """Standard Gumbel noise, always finite."""
+        """Draw standard Gumbel noise. It is always finite."""
         drawn = torch.empty(shape, device=self.negative.device).exponential_(generator=self.random)
         return -drawn.clamp(min=1e-30).log()
 
 
 class Miner(ABC):
-    """Chooses what a loss looks at.
+    """Base class of miners: chooses what a loss compares.
 
     Args:
-        views: at most so many embeddings of one client are looked at as positives; counted where None, which waits for a
-            GPU.
-        chunk_rows: so many anchors are looked at together; None takes as many as make a block of 4 million cells.
+        views: maximum number of embeddings per client used as positives; None counts them, which
+            synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
+            cells.
 
     Attributes:
-        random: where chance comes from, on the device of the embeddings; torch's own state where None.
+        random: the random generator, on the device of the embeddings; None uses the global state of
+            torch.
     """
 
     gives: ClassVar[Gives]
@@ -121,16 +132,21 @@ class Miner(ABC):
 
     @abstractmethod
     def mine(self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None) -> tuple[Any, ...]:
-        """What a loss takes after the embeddings.
+        """Return the arguments that a loss takes after the embeddings.
 
         Args:
             embeddings: (N, D), unit vectors.
-            clients: (N,) whose they are, not negative; `NOBODY` among those that are no anchors is passed over.
-            anchors: only the first so many are anchors, the others are remembered from earlier batches; all where None.
+            clients: (N,) int64, the client of each embedding, not negative. After the anchors,
+                `NOBODY` marks empty slots, which are ignored.
+            anchors: only the first `anchors` embeddings are anchors; the others come from earlier
+                batches. None makes all of them anchors.
+
+        Returns:
+            Two `Pairs` (positives, negatives), or one `Triplets`, as a tuple.
         """
 
     def blocks(self, embeddings: Tensor, clients: Tensor, anchors: int) -> Iterator[Block]:
-        """All anchors, some at a time."""
+        """Yield all anchors in blocks."""
         embeddings = embeddings.detach().float()
         positives, there = positives_of(clients, anchors=anchors, most=self.views)
         size = self.chunk_rows or max(1, _CELLS // len(clients))
@@ -142,8 +158,11 @@ class Miner(ABC):
 
 
 def _joined(parts: Iterator[tuple[Tensor, ...]], rows: int) -> tuple[Tensor, ...]:
-    """The columns of all blocks, one below the other: copied into place, because small tensors that stay, each between two
-    blocks, keep the large ones that were given back from being used again."""
+    """Concatenate the columns of all blocks, copying each block into preallocated tensors.
+
+    Small tensors that stay alive between blocks would fragment memory: the allocator could not
+    reuse the large blocks freed between them.
+    """
     whole: tuple[Tensor, ...] = ()
     begin = 0
     for part in parts:
@@ -155,13 +174,13 @@ def _joined(parts: Iterator[tuple[Tensor, ...]], rows: int) -> tuple[Tensor, ...
 
 
 class PairMiner(Miner):
-    """All positive pairs, and the negatives that the kind of miner chooses."""
+    """A miner of all positive pairs and chosen negatives."""
 
     gives: ClassVar[Gives] = "pairs"
 
     @torch.no_grad()
     def mine(self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None) -> tuple[Pairs, Pairs]:
-        """Positive and negative pairs; see `Miner.mine`."""
+        """Return positive and negative pairs; see `Miner.mine`."""
         anchors = len(clients) if anchors is None else anchors
         negatives, real = _joined(map(self.choose, self.blocks(embeddings, clients, anchors)), anchors)
         rows = torch.arange(anchors, device=clients.device).unsqueeze(1).expand_as(negatives)
@@ -170,17 +189,17 @@ class PairMiner(Miner):
 
     @abstractmethod
     def choose(self, block: Block) -> tuple[Tensor, Tensor]:
-        """(R, K) negatives of each anchor, and which of them are there."""
+        """Return (R, K) negatives of each anchor, and a mask of those that exist."""
 
 
 class TripletMiner(Miner):
-    """The triplets that the kind of miner chooses."""
+    """A miner of triplets."""
 
     gives: ClassVar[Gives] = "triplets"
 
     @torch.no_grad()
     def mine(self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None) -> tuple[Triplets]:
-        """Triplets; see `Miner.mine`."""
+        """Return triplets; see `Miner.mine`."""
         anchors = len(clients) if anchors is None else anchors
         positive, negative, real = _joined(map(self.choose, self.blocks(embeddings, clients, anchors)), anchors)
         rows = torch.arange(anchors, device=clients.device).unsqueeze(1).expand_as(positive)
@@ -188,4 +207,4 @@ class TripletMiner(Miner):
 
     @abstractmethod
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, T) positives, negatives, and which of these triplets are there."""
+        """Return (R, T) positives, (R, T) negatives, and a mask of the triplets that exist."""

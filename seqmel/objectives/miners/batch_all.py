@@ -13,16 +13,19 @@ __all__ = ["BatchAll"]
 class BatchAll(TripletMiner):
     """Every triplet of the batch, up to a bound.
 
-    Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 6). Above the bound each anchor gets equally
-    many random negatives, the same for all of its positives.
+    Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 6). Above the
+    bound, each anchor gets equally many random negatives, the same for all of its positives.
 
     Args:
-        max_triplets: upper bound on the triplets; at least one per positive of an anchor.
-        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
-        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+        max_triplets: maximum number of triplets; each positive of an anchor keeps at least one.
+        views: maximum number of embeddings per client used as positives; None counts them, which
+            synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
+            cells.
 
     Shapes:
-        mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
+        mine((N, D) unit vectors, (N,) int64 client of each) returns `Triplets` of anchor, positive
+        and negative.
 
     Examples:
         >>> import torch
@@ -39,7 +42,10 @@ class BatchAll(TripletMiner):
         self.max_triplets = max_triplets
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, P * K) triplets: for each positive all embeddings with those masked that are no negatives, or some negatives."""
+        """Return (R, P * K) triplets of each positive with all negatives, or with random ones.
+
+        Embeddings that are not negatives are masked.
+        """
         rows, width = block.positives.shape
         negatives, real = block.all_negatives(max(1, self.max_triplets // max(1, block.anchors * width)))
         shape = (rows, width, negatives.shape[1])

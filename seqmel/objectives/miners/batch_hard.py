@@ -13,16 +13,20 @@ __all__ = ["BatchHard"]
 class BatchHard(TripletMiner):
     """For each anchor its farthest positive and its nearest negative: one triplet per anchor.
 
-    Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 5). Early in training it can collapse all
-    embeddings to one point; a larger batch makes it harder still.
+    Hermans, Beyer, Leibe: In defense of the triplet loss (arXiv 1703.07737, equation 5). Early in
+    training it can collapse all embeddings to one point; a larger batch makes this more likely.
 
     Args:
-        skip_hardest: pass over this many of the nearest negatives, as far as one is left: they may be the same person twice.
-        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
-        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+        skip_hardest: number of nearest negatives to skip, as long as one is left: they may be the
+            same person under another id.
+        views: maximum number of embeddings per client used as positives; None counts them, which
+            synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
+            cells.
 
     Shapes:
-        mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
+        mine((N, D) unit vectors, (N,) int64 client of each) returns `Triplets` of anchor, positive
+        and negative.
 
     Examples:
         >>> import torch
@@ -39,7 +43,7 @@ class BatchHard(TripletMiner):
         self.skip_hardest = skip_hardest
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, 1) triplets."""
+        """Return (R, 1) triplets."""
         which = block.positives_apart.masked_fill(~block.there, -1.0).argmax(1, keepdim=True)
         negative, real = block.nearest_negatives(1, skip=self.skip_hardest)
         return block.positives.gather(1, which), negative, block.there.any(1, keepdim=True) & real

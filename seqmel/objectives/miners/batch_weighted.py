@@ -15,19 +15,23 @@ __all__ = ["BatchWeighted"]
 class BatchWeighted(TripletMiner):
     """Far positives and near negatives are drawn more often than others.
 
-    Ristani, Tomasi: Features for multi-target multi-camera tracking and re-identification (CVPR 2018, arXiv 1803.10859,
-    section 4.1): positives are weighted in proportion to exp(d / t), negatives to exp(-d / t). Here the weights are the
-    probabilities of being drawn, without replacement for negatives. Unit vectors are at most 2 apart, so plain exponentials
-    would weight all nearly alike: distances are divided by a temperature t.
+    Ristani, Tomasi: Features for multi-target multi-camera tracking and re-identification (CVPR
+    2018, arXiv 1803.10859, section 4.1): positives are weighted in proportion to exp(d / t),
+    negatives to exp(-d / t). Here the weights are sampling probabilities, without replacement for
+    negatives. Unit vectors are at most 2 apart, so plain exponentials would weight all of them
+    nearly equally. Hence the temperature t.
 
     Args:
-        k: triplets per anchor; fewer where there are fewer negatives.
-        temperature: t; 1 is as published, smaller comes nearer to batch hard.
-        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
-        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+        k: number of triplets per anchor; fewer if there are fewer negatives.
+        temperature: t; 1 is as published. Smaller values approach batch hard mining.
+        views: maximum number of embeddings per client used as positives; None counts them, which
+            synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
+            cells.
 
     Shapes:
-        mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
+        mine((N, D) unit vectors, (N,) int64 client of each) returns `Triplets` of anchor, positive
+        and negative.
 
     Examples:
         >>> import torch
@@ -47,7 +51,7 @@ class BatchWeighted(TripletMiner):
         self.temperature = temperature
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, k) triplets."""
+        """Return (R, k) triplets."""
         negatives, real = block.weighted_negatives(-root(block.apart) / self.temperature, self.k)
         far = root(block.positives_apart) / self.temperature
         keys = far.unsqueeze(1) + block.gumbel((len(far), negatives.shape[1], far.shape[1]))

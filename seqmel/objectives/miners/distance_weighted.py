@@ -11,30 +11,36 @@ from seqmel.objectives.miners.base import Block, PairMiner
 
 __all__ = ["DistanceWeighted"]
 
-_LAST = -1e6  # log-weight below any other, yet finite
+_LAST = -1e6  # A log-weight below any other, yet finite.
 
 
 class DistanceWeighted(PairMiner):
     """Random negatives, drawn so that all distances are about equally frequent.
 
-    Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv 1706.07567, section 4):
-    distances d of random points on the unit sphere in D dimensions have the density
+    Wu, Manmatha, Smola, Krähenbühl: Sampling matters in deep embedding learning (ICCV 2017, arXiv
+    1706.07567, section 4): distances d of random points on the unit sphere in D dimensions have the
+    density
 
         q(d) = d^(D - 2) * (1 - d^2 / 4)^((D - 3) / 2),
 
-    nearly all of it at sqrt(2). Negatives are drawn in proportion to 1 / q(max(d, cutoff)): harder than random ones, without
-    the noise of the hardest.
+    concentrated at sqrt(2). Negatives are drawn in proportion to 1 / q(max(d, cutoff)). They are
+    harder than random ones, without the noise of the hardest.
 
     Args:
-        k: negatives per anchor; fewer where there are not so many.
-        cutoff: distances below this are weighted as if they were this.
-        nonzero_loss_cutoff: beyond this distance, below 2, negatives are drawn only where there are no others.
-        skip_hardest: this many of the nearest are drawn only where there are no others: they may be the same person twice.
-        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
-        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+        k: number of negatives per anchor; fewer if fewer exist.
+        cutoff: smaller distances are weighted like this distance.
+        nonzero_loss_cutoff: negatives beyond this distance, below 2, are drawn only if there are no
+            others.
+        skip_hardest: number of nearest negatives that are drawn only if there are no others: they
+            may be the same person under another id.
+        views: maximum number of embeddings per client used as positives; None counts them, which
+            synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
+            cells.
 
     Shapes:
-        mine((N, D) unit vectors, (N,) int64 client of each) gives two `Pairs`: all positives, and the chosen negatives.
+        mine((N, D) unit vectors, (N,) int64 client of each) returns two `Pairs`: all positives, and
+        the chosen negatives.
 
     Examples:
         >>> import torch
@@ -63,7 +69,7 @@ class DistanceWeighted(PairMiner):
         self.skip_hardest = skip_hardest
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor]:
-        """(R, k) negatives."""
+        """Return (R, k) negatives."""
         size = block.embeddings.shape[1]
         apart = root(block.apart)
         d = apart.clamp(self.cutoff, self.nonzero_loss_cutoff)

@@ -15,18 +15,24 @@ __all__ = ["EasyPositive"]
 
 
 class EasyPositive(TripletMiner):
-    """Each anchor with its nearest positive only, so that the views of a client may stay spread out.
+    """Each anchor with its nearest positive only, so that views of a client may stay spread out.
 
-    Xuan, Stylianou, Pless: Improved embeddings with easy positive triplet mining (WACV 2020, arXiv 1904.04370).
+    Xuan, Stylianou, Pless: Improved embeddings with easy positive triplet mining (WACV 2020, arXiv
+    1904.04370).
 
     Args:
-        negative: "semi_hard", the nearest that is farther than the positive, or "hard", the nearest.
-        skip_hardest: for "hard": pass over this many of the nearest, as far as one is left: they may be the same person twice.
-        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
-        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+        negative: "semi_hard", the nearest negative farther away than the positive, or "hard", the
+            nearest.
+        skip_hardest: with "hard", number of nearest negatives to skip, as long as one is left: they
+            may be the same person under another id.
+        views: maximum number of embeddings per client used as positives; None counts them, which
+            synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
+            cells.
 
     Shapes:
-        mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
+        mine((N, D) unit vectors, (N,) int64 client of each) returns `Triplets` of anchor, positive
+        and negative.
 
     Examples:
         >>> import torch
@@ -51,7 +57,7 @@ class EasyPositive(TripletMiner):
         self.skip_hardest = skip_hardest
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, 1) triplets."""
+        """Return (R, 1) triplets."""
         nearest = block.positives_apart.masked_fill(~block.there, torch.inf).min(1, keepdim=True)
         positive = block.positives.gather(1, nearest.indices)
         if self.negative == "hard":

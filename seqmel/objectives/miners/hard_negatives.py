@@ -16,13 +16,17 @@ class HardNegatives(PairMiner):
     Babaev et al.: CoLES (SIGMOD 2022, arXiv 2002.08232, section 3.4).
 
     Args:
-        k: negatives per anchor; fewer where there are not so many.
-        skip_hardest: pass over this many of the nearest, as far as `k` are left: they may be the same person twice.
-        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
-        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+        k: number of negatives per anchor; fewer if fewer exist.
+        skip_hardest: number of nearest negatives to skip, as long as `k` are left: they may be the
+            same person under another id.
+        views: maximum number of embeddings per client used as positives; None counts them, which
+            synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
+            cells.
 
     Shapes:
-        mine((N, D) unit vectors, (N,) int64 client of each) gives two `Pairs`: all positives, and the chosen negatives.
+        mine((N, D) unit vectors, (N,) int64 client of each) returns two `Pairs`: all positives, and
+        the chosen negatives.
 
     Examples:
         >>> import torch
@@ -42,5 +46,5 @@ class HardNegatives(PairMiner):
         self.skip_hardest = skip_hardest
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor]:
-        """(R, k) negatives, nearest first."""
+        """Return (R, k) negatives, nearest first."""
         return block.nearest_negatives(self.k, skip=self.skip_hardest)

@@ -1,12 +1,12 @@
-"""Cross-batch memory: embeddings of earlier batches that are compared with as well.
+"""Cross-batch memory: embeddings of earlier batches as further positives and negatives.
 
-Wang, Zhang, Huang, Scott: Cross-batch memory for embedding learning (CVPR 2020, arXiv 1912.06798): an encoder changes
-slowly, so embeddings of some batches ago are still good to compare with. They give a small batch as many negatives as a
-large one would, for the price of keeping them.
+Wang, Zhang, Huang, Scott: Cross-batch memory for embedding learning (CVPR 2020, arXiv 1912.06798):
+an encoder changes slowly, so embeddings of recent batches are still useful to compare with. They
+give a small batch as many negatives as a large one, at the cost of storing them.
 
-A client that comes again is remembered anew, and its embeddings of an epoch ago are forgotten: they are the stalest there are, and
-so no more than the views of one batch are ever remembered of a client, all of which are its positives. A memory larger
-than an epoch keeps empty places.
+If a client appears again, its new embeddings replace the old ones, which are an epoch old and the
+stalest in the memory. So the memory holds the views of at most one batch per client, all of them
+positives. A memory larger than an epoch has empty slots.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ __all__ = ["MemoryBank"]
 
 
 class MemoryBank(nn.Module):
-    """The last `size` embeddings and whose they are, of each client those of its last batch; a part of the checkpoint, so
-    that a resumed training goes on with them.
+    """A bank of the last `size` embeddings and their clients.
 
-    A remembered embedding of an anchor's client is one of its positives. Places that are still empty belong to `NOBODY`.
+    It keeps only the last batch of each client. It is a part of the checkpoint, so a resumed
+    training continues with it. A stored embedding of an anchor's client is a positive. Empty slots
+    belong to `NOBODY`.
 
     Args:
-        size: embeddings that are kept; the oldest go first.
-        width: D, numbers an embedding.
+        size: number of embeddings to keep; the oldest are replaced first.
+        width: D, the embedding dimension.
     """
 
     def __init__(self, *, size: int, width: int) -> None:
@@ -40,13 +41,28 @@ class MemoryBank(nn.Module):
         self.register_buffer("next", torch.zeros((), dtype=torch.int64))
 
     def beside(self, embeddings: Tensor, clients: Tensor) -> tuple[Tensor, Tensor]:
-        """The embeddings of a batch, (N, D) and (N,), with the remembered ones, which have no gradient, after them."""
+        """Append the stored embeddings, without gradient, to those of a batch.
+
+        Args:
+            embeddings: (N, D).
+            clients: (N,) int64, the client of each embedding.
+
+        Returns:
+            (N + size, D) embeddings and (N + size,) clients; the batch comes first.
+        """
         kept = self.embeddings.to(embeddings.dtype)
         return torch.cat([embeddings, kept]), torch.cat([clients, self.clients])
 
     @torch.no_grad()
     def remember(self, embeddings: Tensor, clients: Tensor) -> None:
-        """Keep the embeddings of a batch, or its last `size` where it is larger, in place of older ones of its clients."""
+        """Store the embeddings of a batch, replacing older ones of its clients.
+
+        Of a batch larger than `size`, the last `size` embeddings are stored.
+
+        Args:
+            embeddings: (N, D).
+            clients: (N,) int64, the client of each embedding.
+        """
         size = len(self.clients)
         embeddings, clients = embeddings.detach()[-size:], clients[-size:]
         again = torch.cat([clients, clients.new_full((1,), NOBODY)]).sort().values

@@ -14,12 +14,15 @@ class RandomNegatives(PairMiner):
     """Random negatives of each anchor, all equally likely: the ablation of mining.
 
     Args:
-        k: negatives per anchor; fewer where there are not so many.
-        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
-        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+        k: number of negatives per anchor; fewer if fewer exist.
+        views: maximum number of embeddings per client used as positives; None counts them, which
+            synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
+            cells.
 
     Shapes:
-        mine((N, D) unit vectors, (N,) int64 client of each) gives two `Pairs`: all positives, and the chosen negatives.
+        mine((N, D) unit vectors, (N,) int64 client of each) returns two `Pairs`: all positives, and
+        the chosen negatives.
 
     Examples:
         >>> import torch
@@ -36,5 +39,5 @@ class RandomNegatives(PairMiner):
         self.k = k
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor]:
-        """(R, k) negatives; the distances do not matter."""
+        """Return (R, k) negatives, independent of distances."""
         return block.random_negatives(self.k)

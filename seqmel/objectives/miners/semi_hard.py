@@ -1,4 +1,4 @@
-"""For each anchor and each of its positives the nearest negative that is farther away than the positive."""
+"""For each anchor and positive, the nearest negative farther away than the positive."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ __all__ = ["SemiHard", "semi_hard_negative"]
 
 
 class SemiHard(TripletMiner):
-    """For each anchor and each of its positives the nearest negative that is farther away than the positive.
+    """For each anchor and positive, the nearest negative farther away than the positive.
 
-    Schroff, Kalenichenko, Philbin: FaceNet (CVPR 2015, arXiv 1503.03832, section 3.2). Where no negative is farther, the
-    farthest is taken. Nearer negatives, which may collapse all embeddings early in training, are left alone.
+    Schroff, Kalenichenko, Philbin: FaceNet (CVPR 2015, arXiv 1503.03832, section 3.2). If no
+    negative is farther away, the farthest is taken. Nearer negatives are avoided, because they can
+    collapse all embeddings early in training.
 
     Args:
-        views: at most this many embeddings per client are positives; None counts them, which synchronises with a GPU.
-        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million cells.
+        views: maximum number of embeddings per client used as positives; None counts them, which
+            synchronises with a GPU.
+        chunk_rows: anchors per block of the distance matrix; None bounds a block to 4 million
+            cells.
 
     Shapes:
-        mine((N, D) unit vectors, (N,) int64 client of each) gives `Triplets` of anchor, positive and negative.
+        mine((N, D) unit vectors, (N,) int64 client of each) returns `Triplets` of anchor, positive
+        and negative.
 
     Examples:
         >>> import torch
@@ -33,14 +37,19 @@ class SemiHard(TripletMiner):
     """
 
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """(R, P) triplets."""
+        """Return (R, P) triplets."""
         columns = range(block.positives.shape[1])
         negatives = torch.cat([semi_hard_negative(block, block.positives_apart[:, i : i + 1]) for i in columns], dim=1)
         return block.positives, negatives, block.there & block.negative.any(1, keepdim=True)
 
 
 def semi_hard_negative(block: Block, limit: Tensor) -> Tensor:
-    """(R, 1) the nearest negative farther than `limit`, (R, 1) squared distances, or else the farthest."""
+    """Return (R, 1) the nearest negative beyond `limit`, or the farthest if there is none.
+
+    Args:
+        block: R anchors.
+        limit: (R, 1) squared distances.
+    """
     farther = block.negative & (block.apart > limit)
     nearest = block.apart.masked_fill(~farther, torch.inf).min(1, keepdim=True)
     farthest = block.apart.masked_fill(~block.negative, -1.0).argmax(1, keepdim=True)
