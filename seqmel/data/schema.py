@@ -1,4 +1,7 @@
-"""Which column is what: the client, the time, the categories, the numbers. Given, recognised by name, or inferred."""
+"""Roles of columns: client, time, categorical or numeric.
+
+Roles are given, recognised by name, or inferred.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ __all__ = [
 ]
 
 AS_ASKED, NOT_NAMED = "as asked", "not among the columns named"
-"""Why a column is left out where the user wanted it so."""
+"""Reasons why a column is left out on the user's request."""
 
 Role: TypeAlias = Literal["categorical", "numeric"]
 TimeUnit: TypeAlias = Literal["timestamp", "day", "second", "millisecond", "microsecond", "nanosecond"]
@@ -42,7 +45,7 @@ _DIRECTIVES = set("dmYybBjHIMSfgnpzaA%")
 
 
 def _checked_format(text: str) -> str:
-    """The format, where it says a day, and says it in one way only."""
+    """Return the format if it includes a day, and exactly once."""
     codes = [found[1] for found in _DIRECTIVE.finditer(text)]
     unknown = next((code for code in codes if code not in _DIRECTIVES or not code), None)
     if unknown is not None:
@@ -62,24 +65,24 @@ def _checked_format(text: str) -> str:
 
 
 TimeFormat: TypeAlias = Annotated[str, AfterValidator(_checked_format)]
-"""How times are written, in codes of strptime."""
+"""A format of times, in strptime codes."""
 
 
 class EventSchema(BaseModel):
-    """The columns that a model learns from, and what each of them is.
+    """The columns that a model learns from, and their roles.
 
     Attributes:
-        client: whose event it is; any type that can be compared.
-        time: when it happened.
-        time_unit: "timestamp" for dates, timestamps and ISO strings; for plain numbers the unit that they count.
-        time_format: how text of times is written where it is not ISO 8601, in codes of strptime (%d.%m.%Y %H:%M); what is
-            written as ISO 8601, and timestamps and dates, are understood all the same.
-        decimal: the mark before the decimals of numbers in CSV files; 12,50 and 1.234,5 have a comma.
-        categorical: columns whose values are names, also when they are written as numbers (MCC).
-        numeric: columns whose values are quantities.
-        numeric_by: numeric column -> the categorical column within which it is scaled and embedded, for numbers that
-            mean something only together with their kind (`value` by `parameter`).
-        left_out: column -> why the model does not see it.
+        client: the client column; any comparable type.
+        time: the time column.
+        time_unit: "timestamp" for dates, timestamps and ISO strings; for plain numbers, their unit.
+        time_format: the format of times given as text that is not ISO 8601, in strptime codes
+            (%d.%m.%Y %H:%M). ISO 8601, timestamps and dates are understood in any case.
+        decimal: the decimal mark of numbers in CSV files; 12,50 and 1.234,5 have a comma.
+        categorical: columns of names, even if they are written as numbers (MCC).
+        numeric: columns of quantities.
+        numeric_by: numeric column -> the categorical column within which it is scaled and embedded.
+            It is for numbers that are comparable only within a category (`value` by `parameter`).
+        left_out: column -> the reason why the model does not see it.
 
     Examples:
         >>> import seqmel
@@ -102,29 +105,31 @@ class EventSchema(BaseModel):
 
     @property
     def time_kind(self) -> str:
-        """What the times are, in words."""
+        """The kind of the times, in words."""
         return f"{self.time_unit}, {self.time_format}" if self.time_format else self.time_unit
 
     @property
     def left_out_words(self) -> str:
-        """The columns that are left out though nobody said so, and why; empty where there are none."""
+        """The columns left out without a request, with reasons; empty if there are none."""
         unsaid = (f"{c} ({why})" for c, why in self.left_out.items() if why not in (AS_ASKED, NOT_NAMED))
         return f"left out: {names}" if (names := shown(unsaid)) else ""
 
     def skips(self, column: str) -> bool:
-        """Whether the model does not look at a column."""
+        """Return whether the model ignores a column."""
         return column not in (self.client, self.time, *self.features)
 
     @property
     def features(self) -> tuple[str, ...]:
-        """All columns that become features, categories first."""
+        """All feature columns, categories first."""
         return self.categorical + self.numeric
 
 
 class SchemaOptions(BaseModel):
-    """What a user says of the columns. Whatever is not said is inferred; `ignore` leaves columns out.
+    """The user's options for the columns.
 
-    A list of columns replaces the inferred one, `categorical: [mcc, city]`; names with a plus add to it, `categorical: [+is_cancel]`.
+    Whatever is not set is inferred; `ignore` leaves columns out. A list of columns replaces the
+    inferred one: `categorical: [mcc, city]`. Names with a plus add to it: `categorical:
+    [+is_cancel]`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -150,12 +155,15 @@ class SchemaOptions(BaseModel):
         return self
 
     def named(self, role: Role) -> tuple[str, ...]:
-        """The columns that are said to be of a role."""
+        """Return the columns that the user gave this role."""
         names: tuple[str, ...] | None = getattr(self, role)
         return tuple(name.removeprefix("+") for name in names or ())
 
     def is_open(self, role: Role) -> bool:
-        """Whether columns that are not named may be of a role too: none are named, or all with a plus (`[+mcc]`)."""
+        """Return whether further columns may get this role.
+
+        That is the case if no column is named, or all are named with a plus (`[+mcc]`).
+        """
         names: tuple[str, ...] | None = getattr(self, role)
         return names is None or (bool(names) and names[0].startswith("+"))
 
@@ -168,25 +176,36 @@ class SchemaOptions(BaseModel):
         return self
 
     def skips(self, column: str) -> bool:
-        """Whether a column is not looked at: it is ignored, or all that are to be used are named and it is not among them."""
+        """Return whether a column is skipped.
+
+        It is if it is ignored, or if the user named all columns to use and it is not among them.
+        """
         every = not self.is_open("categorical") and not self.is_open("numeric") and self.time is not None
         named = (*self.named("numeric"), *(self.numeric_by or {}), self.client, self.time)
         return column in self.ignore or (every and column not in (*named, *self.categories))
 
     @property
     def categories(self) -> dict[str, None]:
-        """The columns that are said to be categories; their codes are not known yet."""
+        """Return the columns that the user made categorical. Their codes are not known yet."""
         return dict.fromkeys((*self.named("categorical"), *(self.numeric_by or {}).values()))
 
 
 def recognise_client(columns: Iterable[str], label: str) -> str:
-    """The one column that is named like a client id; a `SchemaError` where there is none, or more than one."""
+    """Return the only column with a name of a client id.
+
+    Args:
+        columns: names of all columns.
+        label: name of the input, for the message.
+
+    Raises:
+        SchemaError: there is no such column, or more than one.
+    """
     pattern = re.compile(rf"^({'|'.join(_CLIENT_NAMES)})[ _-]?(id|uid|no|nr|key|number)?$|^uid$", re.IGNORECASE)
     return _only([c for c in columns if pattern.match(c)], columns, label, "client")
 
 
 def may_be_time(name: str, kind: str) -> bool:
-    """Whether a column may be the time, by its DuckDB type or its name."""
+    """Return whether a column may be the time, by its DuckDB type or its name."""
     return kind.startswith(("TIMESTAMP", "DATE")) or name.casefold() in _TIME_NAMES
 
 

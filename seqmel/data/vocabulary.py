@@ -1,9 +1,14 @@
-"""The vocabulary: category codes and numeric scales, fitted once on the training events, then never changed.
+"""The vocabulary: category codes and numeric scales.
 
-Codes: 0 is null, 1 is "unseen or rare", 2 and on are the values by falling frequency. Null has its own code only where
-training saw nulls; where it did not, a null is as unseen as any other new value and gets code 1.
-Numbers: robustly scaled, after a signed logarithm where the tail is heavy; null and NaN stay missing (NaN), infinities
-are clipped like any other extreme. Within a category (`numeric_by`) every category has a scale of its own.
+It is fitted once on the training events, then never changed.
+
+Codes: 0 is null, 1 is "unseen or rare", and from 2 on come the values by falling frequency. Null
+has a code of its own only if training saw nulls. Otherwise a null is as unseen as any new value and
+gets code 1.
+
+Numbers are scaled robustly, after a signed logarithm if the tail is heavy. Null and NaN stay
+missing (NaN). Infinities are clipped like any other extreme value. Within a category
+(`numeric_by`), every category has a scale of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ NULL = 0
 UNSEEN = 1
 FIRST = 2
 CLIP = 10.0
-"""Scaled numbers lie in [-CLIP, CLIP]: ten robust standard deviations."""
+"""Scaled numbers lie in [-CLIP, CLIP], in robust standard deviations."""
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -33,7 +38,10 @@ class _Data(BaseModel):
 
 
 class CategoryCodes(_Data):
-    """The known values of one column, most frequent first, in text form (5411 and 5411.0 are both "5411")."""
+    """The known values of one column, most frequent first.
+
+    They are in text form: 5411 and 5411.0 are both "5411".
+    """
 
     values: tuple[str, ...]
     null: bool
@@ -57,7 +65,10 @@ class CategoryCodes(_Data):
 
 
 class NumericScale(_Data):
-    """z = clip((y - center) / scale), where y is x, or sign(x) ln(1 + |x| / log_unit) for a heavy tail."""
+    """The scale z = clip((y - center) / scale).
+
+    Here y is x, or sign(x) ln(1 + |x| / log_unit) for a heavy tail.
+    """
 
     log_unit: AboveZero | None
     center: Finite
@@ -65,25 +76,30 @@ class NumericScale(_Data):
 
 
 class NumericScales(_Data):
-    """The scale of one numeric column; with `by`, one for each code of that column, and `overall` for codes too rare."""
+    """The scales of one numeric column.
+
+    With `by`, there is one for each code of that column, and `overall` for codes that are too rare.
+    """
 
     overall: NumericScale
     by: str | None = None
     within: tuple[NumericScale | None, ...] = ()
 
     def of_code(self, code: int) -> NumericScale:
-        """The scale used for events with this code of the column `by`."""
+        """Return the scale used for events with this code of the column `by`."""
         return self.within[code] or self.overall
 
 
 class TimeScale(_Data):
-    """What the times can tell: their cycles, and the usual size of a gap.
+    """Cycles and typical gap of the times.
 
     Attributes:
-        daily: True when every time is a whole day, so that there is no time of day.
-        span_days: from the first to the last event of all.
-        end_us: the last event of all, microseconds; None in a vocabulary that was fitted before it was kept.
-        gap_center, gap_scale: median and robust deviation of ln(1 + gap in seconds) over gaps that are not zero.
+        daily: whether every time is a whole day, so there is no time of day.
+        span_days: days from the first to the last of all events.
+        end_us: time of the last of all events, in microseconds; None if an older vocabulary lacks
+            it.
+        gap_center, gap_scale: median and robust deviation of ln(1 + gap in seconds) over non-zero
+            gaps.
     """
 
     daily: bool
@@ -94,7 +110,7 @@ class TimeScale(_Data):
 
 
 class Vocabulary(_Data):
-    """All that was fitted on the training events.
+    """Everything that was fitted on the training events.
 
     Examples:
         >>> import seqmel
@@ -117,18 +133,22 @@ class Vocabulary(_Data):
         return self
 
     def check_fits(self, schema: EventSchema) -> None:
-        """A `ValueError` where it was not fitted on the columns of this schema."""
+        """Check that the vocabulary was fitted on the columns of this schema.
+
+        Raises:
+            ValueError: it was not.
+        """
         by = {name: scales.by for name, scales in self.numeric.items() if scales.by is not None}
         names = (tuple(self.categorical), tuple(self.numeric), by)
         if names != (schema.categorical, schema.numeric, schema.numeric_by):
             raise ValueError("the vocabulary was fitted on other columns than the schema names")
 
     def fingerprint(self) -> str:
-        """A digest that tells two vocabularies apart."""
+        """Return a digest that identifies the vocabulary."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     def describe(self) -> dict[str, Any]:
-        """Column -> a few words for people."""
+        """Return column -> a short description for people."""
         words: dict[str, Any] = {
             name: f"{len(codes.values):,} categories" + (", nulls" if codes.null else "")
             for name, codes in self.categorical.items()
