@@ -1,4 +1,4 @@
-"""Read labels and embeddings, and bring them together by client id, never by position."""
+"""Read labels and embeddings, and join them by client id, never by position."""
 
 from __future__ import annotations
 
@@ -43,11 +43,14 @@ __all__ = [
 ]
 
 Table: TypeAlias = Any
-"""A path (str or Path) to Parquet or CSV, or a table: pandas, polars, pyarrow, or anything with an Arrow stream."""
+"""A path (str or Path) to Parquet or CSV, or a table.
+
+A table is pandas, polars, pyarrow, or anything with an Arrow stream.
+"""
 
 Task: TypeAlias = Literal["auto", "classification", "regression"]
 
-_MOST_CLASSES = 20  # a number with more different values than this is a quantity
+_MOST_CLASSES = 20  # A number with more distinct values than this is a quantity.
 _TEXT = re.compile(r"VARCHAR|ENUM.*|UUID")
 _WHOLE = re.compile(r"U?(TINY|SMALL|BIG)?INT(EGER)?|BOOLEAN")
 _NUMBER = re.compile(rf"{_WHOLE.pattern}|U?HUGEINT|FLOAT|DOUBLE|DECIMAL.*")
@@ -65,22 +68,25 @@ def read_labels(
     time_column: str | None = None,
     options: tuple[str, str] = ("--client", "--target"),
 ) -> pd.Series[Any]:
-    """Read one label a client, or one a client and moment.
+    """Read one label per client, or one per client and time.
 
     Args:
-        labels: a table with one row a client, or one a client and moment.
+        labels: a table with one row per client, or one per client and time.
         target: the column to predict: classes (text, booleans, whole numbers) or quantities.
-        client: the client column; recognised by name where None.
-        time_column: the column of the moments, where a client has a row for each of several.
-        options: how a user names another client column and target, for the message when one is not there.
+        client: the client column; None recognises it by name.
+        time_column: the time column, if clients have labels for several times.
+        options: how a user names another client column and target, for the message about a missing
+            column.
 
     Returns:
-        The target, named as its column, indexed by client id (and moment) in the order of the table. Rows whose target is null,
-        NaN or infinite are left out. Text, booleans and whole numbers keep their kind; other numbers become float64.
+        The target, named as its column, indexed by client id (and time), in the order of the table.
+        Rows with a target that is null, NaN or infinite are left out. Text, booleans and whole
+        numbers keep their type; other numbers become float64.
 
     Raises:
-        SchemaError: no such column, or the target is neither text nor boolean nor a number.
-        InputError: not readable, no label at all, a client without an id, or a client (and moment) with two labels.
+        SchemaError: a column is missing, or the target is neither text nor boolean nor a number.
+        InputError: the table cannot be read or has no labels, an id is missing, or a client (and
+            time) has two labels.
 
     Examples:
         >>> import seqmel
@@ -103,12 +109,14 @@ def read_labels(
 def read_column(
     labels: Table, column: str, *, option: str, client: str | None = None, time_column: str | None = None
 ) -> pd.Series[Any]:
-    """Read another column of the labels, of any type, as `read_labels` reads the target: to split the clients by it.
+    """Read another column of the labels, of any type, as `read_labels` reads the target.
+
+    It serves to split the clients.
 
     Args:
         labels, client, time_column: see `read_labels`.
         column: its name.
-        option: how a user names another column, for the message when it is not there.
+        option: how a user names another column, for the message about a missing column.
 
     Raises:
         SchemaError, InputError: see `read_labels`.
@@ -122,7 +130,7 @@ def read_column(
 def _series(
     source: EventSource, name: str, value: str, client: str, time_column: str | None, what: str
 ) -> pd.Series[Any]:
-    """What an SQL expression gives, without its nulls, by client (and moment)."""
+    """Return the values of an SQL expression, without nulls, by client (and time)."""
     keys = _keys(source, client, time_column)
     read = source.stream(
         f"SELECT * FROM (SELECT {value} AS __value, {', '.join(keys)} FROM events) WHERE __value IS NOT NULL",
@@ -136,17 +144,17 @@ def _series(
 
 
 def likely_client(labels: Table, name: str) -> str | None:
-    """`name` where the table has such a column, so that it is the client's; else None."""
+    """Return `name` if the table has such a column, which is then the client column; else None."""
     return name if has_column(labels, name) else None
 
 
 def has_column(table: Table, name: str) -> bool:
-    """Whether the table has a column of that name."""
+    """Return whether the table has a column of that name."""
     return name in _open(table, read=False).columns
 
 
 def named_client(labels: Table) -> str | None:
-    """The one column that is named like a client id; None where none or several are."""
+    """Return the only column with a name of a client id; None if there are none or several."""
     try:
         return recognise_client(_open(labels, read=False).columns, "")
     except SchemaError:
@@ -154,10 +162,12 @@ def named_client(labels: Table) -> str | None:
 
 
 def read_ids(table: Table, *, client: str | None = None) -> list[str]:
-    """The ids of the clients of a table, as text; of a table of one column that column is theirs.
+    """Read the client ids of a table, as text.
+
+    If the table has one column, that column holds the ids.
 
     Raises:
-        SchemaError: no such column, or none that is recognised.
+        SchemaError: the column is missing, or none is recognised.
     """
     source = _open(table, client)
     if client is None:
@@ -173,17 +183,18 @@ def read_ids(table: Table, *, client: str | None = None) -> list[str]:
 
 
 def client_of_embeddings(embeddings: Table, likely: str | None = None) -> str:
-    """The client column of a table of embeddings: `likely`, else what the table itself shows.
+    """Return the client column of a table of embeddings: `likely`, or what the table shows.
 
-    That is the column beside `emb_0000 ...` or `embedding`; the index that pandas wrote; the one that is named like a client id;
-    or the first, if it holds text or whole numbers and no other column does.
+    The table shows it by the column beside `emb_0000 ...` or `embedding`, by the index that pandas
+    wrote, by a column with a name of a client id, or by the first column, if it alone holds text or
+    whole numbers.
 
     Args:
         embeddings: see `read_embeddings`.
-        likely: the client column of the labels or events; taken where the table has it.
+        likely: the client column of the labels or events; used if the table has it.
 
     Raises:
-        SchemaError: nothing tells the client from the numbers.
+        SchemaError: nothing distinguishes the client column from the vector.
     """
     return _client_among(_open(embeddings, read=False), embeddings, likely)
 
@@ -210,7 +221,7 @@ def _client_among(source: EventSource, embeddings: Table, likely: str | None) ->
 
 
 def _pandas_index(embeddings: Table) -> list[str]:
-    """The columns of a Parquet file or an Arrow table that were the index of a DataFrame."""
+    """Return the columns of a Parquet file or Arrow table that were the index of a DataFrame."""
     schema = getattr(embeddings, "schema", None)
     if is_paths(embeddings):
         with contextlib.suppress(OSError, pa.ArrowException):
@@ -223,22 +234,27 @@ def _pandas_index(embeddings: Table) -> list[str]:
 def read_embeddings(
     embeddings: Table, *, client: str | None = None, time_column: str | None = None, likely: str | None = None
 ) -> pd.DataFrame:
-    """Read one vector a client, or one a client and moment.
+    """Read one vector per client, or one per client and time.
 
     Args:
-        embeddings: a table with one row a client (and moment), the vector in columns `emb_0000 ...`, or in one list column
-            `embedding`; without either, all columns but the client's are the vector. Of int8 and binary that `seqmel embed`
-            wrote, the numbers are read back with the scales in the file (or Arrow table); a bit becomes 0 or 1.
-        client: the client column; seen from the table where None (`client_of_embeddings`).
-        time_column: the column of the moments, as `embed_as_of` writes it, where a client has a row for each of several.
-        likely: the client column where the table has it and `client` is None, such as that of the labels.
+        embeddings: a table with one row per client (and time). The vector is in columns `emb_0000
+            ...`, or in one list column `embedding`; without either, it is in all columns except the
+            client column. Vectors that `seqmel embed` wrote as int8 or binary are decoded with the
+            scales in the file (or Arrow table); a bit becomes 0 or 1.
+        client: the client column; None recognises it (`client_of_embeddings`).
+        time_column: the time column, as `embed_as_of` writes it, if clients have vectors for
+            several times.
+        likely: the client column if `client` is None and the table has it, such as that of the
+            labels.
 
     Returns:
-        float32, one row a client in the order of the table, indexed by client id (and moment).
+        A DataFrame of float32, one row per client in the order of the table, indexed by client id
+        (and time).
 
     Raises:
-        SchemaError: no such column, or one that holds no numbers.
-        InputError: not readable, no rows, vectors of different lengths, a client without an id, or a client twice.
+        SchemaError: a column is missing or not numeric.
+        InputError: the table cannot be read or has no rows, vectors differ in length, a client id
+            is missing, or a client occurs twice.
 
     Examples:
         >>> import seqmel
@@ -251,7 +267,8 @@ def read_embeddings(
     source = _open(embeddings, client)
     if client is None:
         client = _client_among(source, embeddings, likely)
-        if source.columns[client] not in ("VARCHAR", "BIGINT"):  # of CSV perhaps, whose ids stay as they are written
+        # Perhaps a CSV file, where ids stay as they are written.
+        if source.columns[client] not in ("VARCHAR", "BIGINT"):
             source = _open(embeddings, client)
     source.require(client, "Name the client column with --client.")
     keys = _keys(source, client, time_column)
@@ -280,7 +297,7 @@ def read_embeddings(
 
 
 def _scales(embeddings: Table, label: str) -> Scales | None:
-    """What the file or Arrow table says that its numbers mean."""
+    """Return the scales in the file or Arrow table."""
     if is_paths(embeddings):
         return scales_of(event_files(embeddings), label)
     schema = getattr(embeddings, "schema", None)
@@ -296,16 +313,20 @@ def _check_size(scales: Scales, frame: pd.DataFrame, label: str) -> None:
 
 
 def match(labels: pd.Series[Any], features: pd.DataFrame) -> tuple[pd.Series[Any], pd.DataFrame]:
-    """The clients that both have, by id, in the order of `labels` and under its ids.
+    """Align labels and features by client id.
 
-    Ids of another type ("12" for 12) are matched through their text where none matches as it is.
+    Ids of another type ("12" for 12) are matched through their text if none matches directly.
 
     Args:
-        labels: one value a client, indexed by client id.
-        features: one row a client, indexed by client id.
+        labels: one value per client, indexed by client id.
+        features: one row per client, indexed by client id.
+
+    Returns:
+        The rows of the clients that both have, in the order of `labels` and with its ids.
 
     Raises:
-        InputError: no client is in both; it says how many ids each side has, and shows some.
+        InputError: no client is in both. The message gives the number of ids on each side, and
+            examples.
     """
     _once(features.index, "the features")
     place = find(labels.index, features.index, of="features")
@@ -316,17 +337,20 @@ def match(labels: pd.Series[Any], features: pd.DataFrame) -> tuple[pd.Series[Any
 
 
 def find(labelled: pd.Index[Any], clients: pd.Index[Any], *, of: str) -> npt.NDArray[np.intp]:
-    """Where each labelled client is among the clients that have something; -1 where it is not.
+    """Return the position of each labelled client among `clients`; -1 if it is missing.
 
-    Ids of another type ("12" for 12) are matched through their text where none matches as it is.
+    Ids of another type ("12" for 12) are matched through their text if none matches directly.
 
     Args:
-        labelled: (N,) ids, each once.
-        clients: (M,) ids, each once.
+        labelled: (N,) unique ids.
+        clients: (M,) unique ids.
         of: what the clients have, for the message: "features".
 
+    Returns:
+        (N,) positions in `clients`.
+
     Raises:
-        InputError: none is found; it says how many ids each side has, and shows some.
+        InputError: none is found. The message gives the number of ids on each side, and examples.
     """
     _once(labelled, "the labels")
     place = places(labelled, clients)
@@ -339,13 +363,13 @@ def find(labelled: pd.Index[Any], clients: pd.Index[Any], *, of: str) -> npt.NDA
 
 
 def recognise_task(y: pd.Series[Any]) -> Task:
-    """A number with more than 20 different values is a quantity ("regression"), all else is classes."""
+    """Return "regression" for a number with more than 20 distinct values, else "classification"."""
     number = pd.api.types.is_numeric_dtype(y) and not pd.api.types.is_bool_dtype(y)
     return "regression" if number and y.nunique() > _MOST_CLASSES else "classification"
 
 
 def to_quantities(y: pd.Series[Any]) -> npt.NDArray[np.float64]:
-    """(clients,) the labels as numbers.
+    """Return the labels as (clients,) float64.
 
     Raises:
         InputError: the target is text, or the same for all clients.
@@ -359,7 +383,11 @@ def to_quantities(y: pd.Series[Any]) -> npt.NDArray[np.float64]:
 
 
 def check_classes(y: pd.Series[Any]) -> None:
-    """An `InputError` unless there are two classes or more."""
+    """Check that there are at least two classes.
+
+    Raises:
+        InputError: there is only one.
+    """
     if y.nunique() < 2:
         raise InputError(
             f"The target {y.name!r} has one class only, {y.tolist()[0]!r}, among the {len(y):,} clients that can be used."
@@ -368,9 +396,10 @@ def check_classes(y: pd.Series[Any]) -> None:
 
 
 def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """The features of both tables for the clients that both have, by id, in the order of `a` and under its ids.
+    """Join the features of two tables for the clients that both have.
 
-    A column of `b` that has the name of one of `a` gets "_2" behind it.
+    Rows are in the order of `a` and have its ids. A column of `b` with the name of one of `a` gets
+    the suffix "_2".
 
     Raises:
         InputError: no client is in both.
@@ -382,7 +411,11 @@ def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 
 def _open(table: Table, client: str | None = None, *, read: bool = True) -> EventSource:
-    """The table as a source: `open_events` without its reading of list columns as events, and perhaps of CSV at all."""
+    """Open the table as a source.
+
+    Unlike `open_events`, it does not read list columns as events, and may leave CSV values
+    unparsed.
+    """
     connection = connect()
     if is_paths(table):
         label, *_ = _register(connection, table, client, read=read)
@@ -400,7 +433,7 @@ def _open(table: Table, client: str | None = None, *, read: bool = True) -> Even
 
 
 def _without_float16(table: pa.Table) -> pa.Table:
-    """DuckDB reads float16 from Parquet, but not from Arrow."""
+    """Cast float16 columns. DuckDB reads them from Parquet, but not from Arrow."""
     return table.cast(pa.schema([field.with_type(_wider(field.type)) for field in table.schema], table.schema.metadata))
 
 
@@ -426,7 +459,7 @@ def _target_sql(target: str, source: EventSource) -> str:
 
 
 def _keys(source: EventSource, client: str, time_column: str | None) -> list[str]:
-    """SQL of what names a row: the client, and the moment, of which all kinds of times become one."""
+    """Return SQL of the keys of a row: the client, and the time, converted to one type."""
     if time_column is None:
         return [ident(client)]
     source.require(time_column, "Name the column of the moments with --time-column.")
@@ -454,7 +487,7 @@ def _vector_columns(source: EventSource, client: str, time_column: str | None, *
 
 
 def _vectors(column: pa.ChunkedArray, ids: pd.Index[Any], label: str) -> npt.NDArray[np.float32]:
-    """Lists of equal length as a matrix, (clients, dimensions)."""
+    """Return lists of equal length as a (clients, dimensions) matrix."""
     lengths = pc.list_value_length(column).fill_null(0).to_numpy()
     uneven = np.flatnonzero(lengths != lengths[0])
     if len(uneven) or not lengths[0]:
@@ -492,16 +525,16 @@ def _once(ids: pd.Index[Any], label: str) -> None:
 
 
 def places(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
-    """Where each wanted id is among the ids, which are all different; -1 where it is not.
+    """Return the position of each wanted id among unique ids; -1 if it is missing.
 
-    Where none is there as it is, they are compared as text, so that "12" finds 12.
+    If none is found directly, ids are compared as text, so that "12" finds 12.
     """
     place = np.asarray(ids.get_indexer(wanted), np.intp)
     return _places_by_text(wanted, ids) if (place < 0).all() else place
 
 
 def _places_by_text(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
-    """Where each wanted id is among the ids, compared as text; -1 where it is not."""
+    """Return the position of each wanted id among the ids as text; -1 if it is missing."""
     place: dict[str, int] = {}
     for i, client in enumerate(ids):
         place.setdefault(_plain(client), i)

@@ -1,7 +1,8 @@
-"""Smaller numbers for vectors: float16, 256 steps a dimension (int8), or one bit a dimension (binary).
+"""Quantization of vectors: float16, int8 (256 levels) or binary (one bit per dimension).
 
-What int8 and binary mean is said by `Scales`, one set for all vectors that are to be compared. Files of embeddings carry
-theirs; what a smaller type costs is measured with the same `Scales`, on what is read back from it.
+`Scales` define the meaning of int8 and binary. Vectors that are to be compared need the same
+scales. Files of embeddings carry theirs. Evaluation measures the cost of a smaller type with the
+same `Scales`, on decoded vectors.
 """
 
 from __future__ import annotations
@@ -27,18 +28,21 @@ META = b"seqmel_scales"
 
 _BITS = {"float32": 32, "float16": 16, "int8": 8, "binary": 1}
 _LEVELS, _LOWEST = 255, -128
-_TAIL = 0.001  # of the rows lies beyond each end of the int8 range: one outlier must not widen every step
+# Fraction of rows beyond each end of the int8 range. One outlier must not widen every step.
+_TAIL = 0.001
 _HALF = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
 class Scales:
-    """How the numbers of D dimensions are stored.
+    """The storage format of D dimensions.
 
     Attributes:
-        number_type: float32 and float16 need no scales; `low` and `step` are then of length D all the same.
-        low: (D,) float32: of int8 the number that the lowest code stands for; of binary the threshold.
-        step: (D,) float32: of int8 what one code more stands for.
+        number_type: float32, float16, int8 or binary. The first two need no scales, but `low` and
+            `step` have length D in any case.
+        low: (D,) float32. For int8, the number that the lowest code represents; for binary, the
+            threshold.
+        step: (D,) float32. For int8, the difference between two codes.
     """
 
     number_type: NumberType
@@ -47,7 +51,11 @@ class Scales:
 
     @classmethod
     def fit(cls, rows: Matrix, number_type: NumberType) -> Scales:
-        """From (N, D) vectors: the .001 and .999 quantile of each dimension for int8, its mean for binary."""
+        """Fit scales on (N, D) vectors.
+
+        For int8, the range of each dimension is from its 0.001 to its 0.999 quantile. For binary,
+        the threshold is its mean.
+        """
         low, step = np.zeros(rows.shape[1], np.float32), np.ones(rows.shape[1], np.float32)
         if not len(rows):
             return cls(number_type, low, step)
@@ -60,11 +68,14 @@ class Scales:
 
     @property
     def size(self) -> int:
-        """D."""
+        """D, the number of dimensions."""
         return len(self.low)
 
     def encode(self, x: Matrix) -> npt.NDArray[Any]:
-        """(M, D) float32 -> (M, D) float32, float16, int8 or bool. Beyond the range of float16 and int8 is cut off."""
+        """Encode (M, D) float32 as (M, D) float32, float16, int8 or bool.
+
+        Numbers beyond the range of float16 and int8 are clipped.
+        """
         if self.number_type == "float16":
             return np.asarray(np.clip(x, -_HALF, _HALF).astype(np.float16))
         if self.number_type == "int8":
@@ -73,14 +84,14 @@ class Scales:
         return np.asarray(x > self.low) if self.number_type == "binary" else x
 
     def decode(self, stored: npt.NDArray[Any]) -> Matrix:
-        """The other way round, to float32; a bit becomes 0 or 1."""
+        """Decode to float32, the inverse of `encode`; a bit becomes 0 or 1."""
         numbers = stored.astype(np.float32)
         if self.number_type == "int8":
             return np.asarray(self.low + self.step * (numbers - _LOWEST), np.float32)
         return numbers
 
     def to_metadata(self) -> dict[bytes, bytes]:
-        """For a schema; nothing for the types that need no scales."""
+        """Return metadata for a schema; empty for types without scales."""
         if self.number_type not in ("int8", "binary"):
             return {}
         said = {"number_type": self.number_type, "low": self.low.tolist(), "step": self.step.tolist()}
@@ -88,10 +99,10 @@ class Scales:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None, label: str) -> Scales | None:
-        """What a schema says; None where it says nothing.
+        """Read scales from the metadata of a schema; None if it has none.
 
         Raises:
-            InputError: scales that this version cannot read.
+            InputError: the scales are of a format that this version cannot read.
         """
         if not metadata or META not in metadata:
             return None
@@ -107,12 +118,16 @@ class Scales:
 
 
 def stored_bytes(size: int, number_type: NumberType) -> int:
-    """Bytes of one vector of `size` numbers, without the scales, which are one set a file."""
+    """Return the bytes of one vector of `size` numbers, without the scales stored once per file."""
     return math.ceil(size * _BITS[number_type] / 8)
 
 
 def check_number_types(names: tuple[str, ...]) -> None:
-    """A `ConfigError` for a number type that there is not."""
+    """Check the names of number types.
+
+    Raises:
+        ConfigError: a number type does not exist.
+    """
     known = get_args(NumberType)
     for name in names:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Targets: what a fine-tuned model predicts, and how labels become the numbers that it learns."""
+"""Targets of fine-tuned models, and the encoding of labels for training."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Classes = tuple[StrictBool, ...] | tuple[StrictInt, ...] | tuple[StrictFloat, ..
 _MOST_CLASSES = 1_000
 
 
-_HEAVY_TAIL = 5.0  # from the median to the 99th percentile, in interquartile ranges
-_LARGEST_LOG = 700.0  # beyond, exp is infinite
+_HEAVY_TAIL = 5.0  # Distance of the 99th percentile from the median, in interquartile ranges.
+_LARGEST_LOG = 700.0  # Above this, exp overflows.
 
 
 class _Data(BaseModel):
@@ -27,15 +27,17 @@ class _Data(BaseModel):
 
 
 class Target(_Data):
-    """One column that is predicted: one of several classes, or a quantity.
+    """A column to predict: a class or a quantity.
 
     Attributes:
         name: the column of the labels.
-        classes: their values, sorted; empty for a quantity.
-        center, scale: mean and deviation of a quantity, taken off before it is learnt.
-        log: a quantity is learnt as log(1 + y): one that is never negative and has a heavy tail, such as money.
-        factor: what a quantity that is learnt by its logarithm is multiplied by, so that predictions have the mean of the labels.
-        temperature: what the outputs of classes are divided by before they become probabilities; 1 if not calibrated.
+        classes: the sorted class values; empty for a quantity.
+        center, scale: mean and standard deviation of a quantity, for standardising.
+        log: whether a quantity is trained as log(1 + y). It is if it is never negative and has a
+            heavy tail, such as money.
+        factor: correction of a quantity that is trained as a logarithm, so that predictions have
+            the mean of the labels.
+        temperature: divisor of the class logits before the softmax; 1 if not calibrated.
     """
 
     name: str
@@ -48,10 +50,11 @@ class Target(_Data):
 
     @classmethod
     def of(cls, y: pd.Series[Any], task: Task = "auto") -> Target:
-        """The target that these labels have.
+        """Create the target for these labels.
 
         Raises:
-            InputError: one class only, too many classes, a constant, or text where a quantity was asked for.
+            InputError: there is one class only, too many classes, a constant, or text where a
+                quantity was requested.
         """
         if (recognise_task(y) if task == "auto" else task) == "regression":
             numbers = to_quantities(y)
@@ -74,16 +77,16 @@ class Target(_Data):
 
     @property
     def size(self) -> int:
-        """Outputs of its head: one a class, or one."""
+        """Number of outputs of the head: one per class, or one for a quantity."""
         return len(self.classes) or 1
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What a prediction has for it: `gender=F`, `gender=M` and `gender`, or `age` alone."""
+        """Names of the prediction columns: `gender=F`, `gender=M` and `gender`, or only `age`."""
         return (*(f"{self.name}={value}" for value in self.classes), self.name)
 
     def encode(self, y: pd.Series[Any]) -> npt.NDArray[np.float32]:
-        """(clients,) codes of classes, or standardised quantities."""
+        """Return (clients,) class codes or standardised quantities."""
         if not self.classes:
             numbers = y.to_numpy(np.float64)
             numbers = np.log1p(numbers.clip(min=0)) if self.log else numbers
@@ -91,26 +94,31 @@ class Target(_Data):
         return np.asarray(pd.Index(self.classes).get_indexer(pd.Index(y)), np.float32)
 
     def probabilities(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """(clients, size) outputs of the head -> (clients, classes), each row summing to one."""
+        """Return (clients, classes) probabilities from (clients, size) outputs of the head."""
         scaled = outputs / self.temperature
         shares = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
     def quantities(self, standardised: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-        """(clients,) standardised numbers in their own unit, without the factor."""
+        """Return (clients,) quantities in their original unit, without the factor."""
         numbers = standardised.astype(np.float64) * self.scale + self.center
         return np.expm1(numbers.clip(0, _LARGEST_LOG)) if self.log else np.asarray(numbers)
 
     def predicted(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-        """(clients, size) outputs of the head -> (clients,) the likeliest class, or the quantity in its own unit."""
+        """Return (clients,) predictions from (clients, size) outputs of the head.
+
+        They are the most likely class, or the quantity in its original unit.
+        """
         if not self.classes:
             return np.asarray(self.quantities(outputs[:, 0]) * self.factor)
         return np.asarray(np.asarray(self.classes)[outputs.argmax(axis=1)])
 
 
 def _has_heavy_tail(numbers: npt.NDArray[np.float64]) -> bool:
-    """Whether numbers are never negative and their last percent lies far out: the ratio is 2 of a normal distribution, 3.5 of
-    an exponential and 6 of a log-normal one."""
+    """Return whether numbers are non-negative with a heavy tail.
+
+    The ratio is about 2 for a normal, 3.5 for an exponential and 6 for a log-normal distribution.
+    """
     if numbers.min() < 0:
         return False
     low, middle, high, last = np.quantile(numbers, [0.25, 0.5, 0.75, 0.99])
@@ -118,13 +126,17 @@ def _has_heavy_tail(numbers: npt.NDArray[np.float64]) -> bool:
 
 
 class Targets(_Data):
-    """All targets of a model, in the order of its outputs; `targets.json` holds them."""
+    """All targets of a model, in the order of its outputs, as stored in `targets.json`."""
 
     targets: tuple[Target, ...]
 
 
 def check_names(targets: tuple[Target, ...], *keys: str) -> None:
-    """A `SchemaError` where two columns of the predictions, behind those that say whose they are, would have one name."""
+    """Check that the names of the prediction columns are unique, apart from the key columns.
+
+    Raises:
+        SchemaError: two prediction columns would have the same name.
+    """
     names = [*keys, *(name for target in targets for name in target.columns)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

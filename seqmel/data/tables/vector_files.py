@@ -1,4 +1,4 @@
-"""Files of embeddings: whose they are, then the numbers, in columns or one list, in any number type."""
+"""Files of embeddings: key columns, then vectors in columns or one list column, of any dtype."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ _MODEL = b"seqmel_model"
 
 @dataclass(frozen=True)
 class VectorLayout:
-    """How vectors lie in a file.
+    """The layout of vectors in a file.
 
     Attributes:
-        layout: "columns" for one column a dimension, `emb_0000` ...; "list" for one fixed-size list column `embedding`,
-            which for binary is one column of packed bytes, the first dimension in the highest bit.
-        dtype: of the numbers; a binary column is boolean.
-        dim: only so many first numbers of each vector; None takes all.
-        scales: of int8 and binary; None takes them from the vectors themselves.
-        model: the fingerprint of the model that made them, which the file keeps; None where nobody knows.
+        layout: "columns" for one column per dimension, `emb_0000` ...; "list" for one fixed-size
+            list column `embedding`. For binary, "list" is one column of packed bytes, with the
+            first dimension in the highest bit.
+        dtype: number type; a binary column is boolean.
+        dim: number of leading dimensions to keep; None keeps all.
+        scales: scales of int8 and binary; None fits them on the vectors.
+        model: fingerprint of the model that computed them, stored in the file; None if unknown.
     """
 
     layout: Layout = "columns"
@@ -52,16 +53,16 @@ class VectorLayout:
         return self.scales is not None or self.dtype not in ("int8", "binary")
 
     def fitted(self, vectors: npt.NDArray[np.float32]) -> VectorLayout:
-        """The same with scales, taken from (N, D) vectors where they are not given."""
+        """Return the layout with scales, fitted on (N, D) vectors if they are not given."""
         return replace(self, scales=self.scales or Scales.fit(vectors[:, : self.dim], self.dtype))
 
     def encode(self, vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
-        """(N, D) vectors as (N, dim) numbers of the dtype."""
+        """Return (N, D) vectors as (N, dim) numbers of the dtype."""
         kept = np.ascontiguousarray(vectors[:, : self.dim])
         return (self.scales or Scales.fit(kept, self.dtype)).encode(kept)
 
     def table(self, keys: pa.Table, vectors: npt.NDArray[np.float32]) -> pa.Table:
-        """(N, K) keys and (N, D) vectors side by side."""
+        """Return a table of (N, K) keys and (N, D) vectors."""
         scales = self.scales or Scales.fit(vectors[:, : self.dim], self.dtype)
         columns = _as_columns(scales.encode(np.ascontiguousarray(vectors[:, : self.dim])), self.layout)
         taken = next((name for name in keys.column_names if name in columns), None)
@@ -76,13 +77,13 @@ class VectorLayout:
 
 
 def write_vectors(path: Path, keys: pa.Table, vectors: npt.NDArray[np.float32], layout: VectorLayout) -> None:
-    """Write N vectors beside the columns that say whose they are, some rows at a time.
+    """Write key columns and N vectors in chunks of rows.
 
     Args:
         path: the Parquet file.
-        keys: (N, K) columns.
-        vectors: (N, D), in memory or mapped from a file.
-        layout: how.
+        keys: (N, K) key columns.
+        vectors: (N, D), in memory or memory-mapped.
+        layout: the layout of the file.
     """
     layout = layout.fitted(vectors)
     begins = range(0, max(1, len(vectors)), _ROWS)
@@ -91,7 +92,11 @@ def write_vectors(path: Path, keys: pa.Table, vectors: npt.NDArray[np.float32], 
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table], *, keys: int = 1) -> int:
-    """Write tables, which are made one by one, to a Parquet file; returns its rows. The first columns are the keys."""
+    """Write an iterable of tables to a Parquet file. The first columns are the keys.
+
+    Returns:
+        The number of rows.
+    """
     rows, writer = 0, None
     with contextlib.ExitStack() as stack:
         for table in tables:
@@ -106,15 +111,15 @@ def write_tables(path: Path, tables: Iterable[pa.Table], *, keys: int = 1) -> in
 
 
 def read_scales(path: str | Path, *, dtype: NumberType, size: int) -> Scales:
-    """The scales of an earlier file of embeddings, for vectors whose numbers are to mean the same.
+    """Read the scales of an earlier file of embeddings, to encode comparable vectors.
 
     Args:
         path: a Parquet file that was written with `dtype`.
         dtype: int8 or binary.
-        size: numbers a vector.
+        size: embedding dimension.
 
     Raises:
-        InputError: no such file, no Parquet, or of another type or size.
+        InputError: the file does not exist, is not Parquet, or has another type or dimension.
     """
     try:
         found = Scales.from_metadata(pq.read_schema(path).metadata, str(path))
@@ -127,10 +132,10 @@ def read_scales(path: str | Path, *, dtype: NumberType, size: int) -> Scales:
 
 
 def scales_of(files: Sequence[str], label: str) -> Scales | None:
-    """The scales that files of embeddings share; None where they have none, or are no Parquet.
+    """Return the scales that files of embeddings share; None if they have none, or are not Parquet.
 
     Raises:
-        InputError: files with different scales, whose numbers do not mean the same.
+        InputError: the files have different scales, so that their vectors cannot be compared.
     """
     found = _said(files, META)
     if len(found) > 1:
@@ -144,12 +149,12 @@ def scales_of(files: Sequence[str], label: str) -> Scales | None:
 
 
 def models_of(files: Sequence[str]) -> set[str]:
-    """The fingerprints of the models that made the vectors of these files; nothing of a file that does not say."""
+    """Return the fingerprints of the models of these files, as far as the files name one."""
     return {said.decode() for said in _said(files, _MODEL) if said is not None}
 
 
 def _said(files: Sequence[str], key: bytes) -> dict[bytes | None, str]:
-    """What the metadata of Parquet files say under a key, each with a file that says it."""
+    """Return the values of a metadata key in Parquet files, each with a file that has it."""
     found = {}
     for file in files:
         with contextlib.suppress(OSError, pa.ArrowException):
@@ -158,7 +163,7 @@ def _said(files: Sequence[str], key: bytes) -> dict[bytes | None, str]:
 
 
 def _as_columns(numbers: npt.NDArray[np.generic], layout: Layout) -> dict[str, pa.Array]:
-    """(N, D) numbers as columns of a table."""
+    """Return (N, D) numbers as columns of a table."""
     if layout == "list" and numbers.dtype == bool:
         packed = np.packbits(numbers.astype(bool), axis=1)
         kind = pa.binary(packed.shape[1])
@@ -172,5 +177,5 @@ def _as_columns(numbers: npt.NDArray[np.generic], layout: Layout) -> dict[str, p
 
 
 def vector_columns(size: int) -> list[str]:
-    """What the numbers of a vector are called: emb_0000, emb_0001, ..."""
+    """Return the column names of a vector: emb_0000, emb_0001, ..."""
     return [f"emb_{i:04d}" for i in range(size)]
