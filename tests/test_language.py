@@ -18,6 +18,7 @@ CLEAN = [
     "seqmel/data/__init__.py",
     "seqmel/data/cycles.py",
     "seqmel/data/encoding",
+    "seqmel/data/fitting",
     "seqmel/data/samplers",
     "seqmel/data/sequences",
     "seqmel/data/schema.py",

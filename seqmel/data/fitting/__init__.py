@@ -1,1 +1,1 @@
-"""Fitting: the schema is inferred and the vocabulary (category codes, numeric scales) is fitted once."""
+"""Fitting: infer the schema, then fit the vocabulary (category codes, numeric scales) once."""

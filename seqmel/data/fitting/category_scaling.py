@@ -1,4 +1,7 @@
-"""Which numbers mean something only within their category: its values are different quantities, as parameters measured are."""
+"""Infer which numbers are comparable only within the values of a category.
+
+An example is the measured `value` of a `parameter`.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +14,34 @@ from seqmel.data.sources.source import EventSource, ident
 
 __all__ = ["infer_within"]
 
-_SHARE = 0.5  # of the variance of a number's ranks that has to lie between the categories
-_ABOUT_AS_GOOD = 0.05  # a column with fewer values is taken where it explains nearly as much
-_VARYING = 0.5  # of the events have to be of categories within which the number varies
-_ROWS = 200_000  # looked at where there are few columns
-_FEWEST_ROWS = 5_000  # looked at of any table
-_CELLS = 1_000_000  # rows times columns that are held at once
-_FEW_VALUES = 1_000  # numbers with fewer among these rows are looked for further down
+_SHARE = 0.5  # Minimum fraction of the variance of a number's ranks that lies between categories.
+# A column with fewer values is preferred if it explains at most this much less.
+_ABOUT_AS_GOOD = 0.05
+_VARYING = 0.5  # Minimum fraction of events in categories within which the number varies.
+_ROWS = 200_000  # Maximum number of sampled rows, if there are few columns.
+_FEWEST_ROWS = 5_000  # Minimum number of sampled rows.
+_CELLS = 1_000_000  # Rows times columns in memory at once.
+# Numbers with fewer values than this in the sample are searched for in later rows.
+_FEW_VALUES = 1_000
 
 Codes = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.float64]
 
 
 def infer_within(source: EventSource, kinds: list[str], numbers: list[str]) -> dict[str, str]:
-    """For each number the category whose values are different quantities, where there is one.
+    """Return number -> the category within which it is scaled, for numbers that need one.
 
-    The category has to explain more than half of the variance of the number's ranks (epsilon squared of Kruskal and Wallis,
-    which owes nothing to how many values there are), and the number has to vary within most of its values: a price that each
-    product has one of is a property of the product. Among categories that explain about as much, the one with the fewest
-    values is taken. Looks at the first rows in one scan, and in one more at the first that have the numbers that are rare.
+    The category must explain more than half of the variance of the ranks of the number (epsilon
+    squared of Kruskal and Wallis, which is adjusted for the number of values). The number must also
+    vary within most values of the category: a price that is constant per product is a property of
+    the product. Among categories that explain about the same, the one with the fewest values is
+    taken. The first rows are read in one scan. A second scan reads the first rows that have the
+    rare numbers.
 
     Args:
         source: the events.
-        kinds: the categories, each with some thousand different values at most.
-        numbers: columns with more than one value.
+        kinds: the categorical columns, each with at most a few thousand distinct values.
+        numbers: numeric columns with more than one value.
     """
     if not kinds or not numbers:
         return {}
@@ -58,7 +65,7 @@ def _within(sample: pa.Table, kinds: list[str], numbers: list[str]) -> dict[str,
         return {}
     ranks = np.stack([_ranks(sample[number]) for number in numbers], axis=1)
     codes = [_codes(sample[kind]) for kind in kinds]
-    shares = np.stack([_explained(of_kind, ranks) for of_kind in codes])  # (kinds, numbers)
+    shares = np.stack([_explained(of_kind, ranks) for of_kind in codes])  # (kinds, numbers).
     for i, j in np.argwhere(shares > _SHARE):
         if not _varies(codes[i], ranks[:, j]):
             shares[i, j] = 0.0
@@ -72,7 +79,7 @@ def _within(sample: pa.Table, kinds: list[str], numbers: list[str]) -> dict[str,
 
 
 def _ranks(column: pa.ChunkedArray) -> Numbers:
-    """(rows,): ranks of the values about their mean, equal values with one rank; NaN where missing."""
+    """Return (rows,) centered ranks of the values, ties with one rank; NaN if missing."""
     values = np.asarray(pc.cast(column, pa.float64(), safe=False).fill_null(np.nan))
     known = ~np.isnan(values)
     ranks = np.full(len(values), np.nan)
@@ -83,14 +90,14 @@ def _ranks(column: pa.ChunkedArray) -> Numbers:
 
 
 def _codes(column: pa.ChunkedArray) -> Codes:
-    """The values by number, null as one of them."""
+    """Return integer codes of the values; null has a code too."""
     encoded = pa.chunked_array([column.combine_chunks()]).dictionary_encode(null_encoding="encode")
     indices = encoded.combine_chunks().indices
     return np.asarray(indices.fill_null(len(encoded.chunk(0).dictionary) if len(encoded) else 0), dtype=np.int32)
 
 
 def _explained(codes: Codes, ranks: Numbers) -> Numbers:
-    """(N,) the share of each number's variance that the category explains."""
+    """Return (N,) fractions of the variance of each number that the category explains."""
     order = np.argsort(codes, kind="stable")
     begins = np.flatnonzero(np.r_[True, np.diff(codes[order]) != 0])
     missing = np.isnan(ranks)
@@ -108,7 +115,7 @@ def _explained(codes: Codes, ranks: Numbers) -> Numbers:
 
 
 def _varies(codes: Codes, ranks: Numbers) -> bool:
-    """Whether most events are of values of the category within which the number varies."""
+    """Return whether most events have a value of the category within which the number varies."""
     known = ~np.isnan(ranks)
     order = np.lexsort((ranks[known], codes[known]))
     codes, ranks = codes[known][order], ranks[known][order]

@@ -1,7 +1,8 @@
-"""Does the order of a column's values mean something? Evidence from a sample of the events, whatever the column is called.
+"""Evidence, from a sample of the events, whether the order of a column's values has a meaning.
 
-Codes only name things: the value beside another in order is like it by chance alone. Of counts, scores, ages and amounts,
-neighbours are alike: in the other columns of their events, in what the client does next, and in how frequent they are.
+It does not use the name of the column. For codes, a value is similar to the next one by chance
+only. For counts, scores, ages and amounts, neighbouring values are similar: in the other columns of
+their events, in the next event of the client, and in their frequency.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from seqmel.data.sources.source import EventSource, ident, is_integer, is_real
 
 __all__ = ["OrderEvidence", "Sample", "order_evidence", "read_sample"]
 
-_ROWS = 50_000  # looked at where there are few columns
+_ROWS = 50_000  # Sampled rows, if there are few columns.
 _FEWEST_ROWS = 5_000
-_CELLS = 2_000_000  # rows times columns that are held at once
-_BESIDE = 24  # so many features of the other columns are enough to tell whether values are alike
-_COMMONEST = 4  # values of a category that are features
-_FEW_CLIENTS = 20  # fewer cannot be split into two halves that speak for themselves
-_BLOCKS = 200  # of values that hardly ever come twice, neighbours are taken together
+_CELLS = 2_000_000  # Rows times columns in memory at once.
+_BESIDE = 24  # Maximum number of features of the other columns.
+_COMMONEST = 4  # Number of values of a category that become features.
+_FEW_CLIENTS = 20  # Fewer clients cannot be split into two independent halves.
+_BLOCKS = 200  # If values rarely repeat, neighbouring ones are grouped into this many blocks.
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -34,12 +35,13 @@ class Sample:
     """The first rows of the events.
 
     Attributes:
-        columns: column -> its values as float64, NaN where missing, or the codes of its values; only what can be compared.
+        columns: column -> (rows,) values as float64, NaN if missing, or codes; only comparable
+            columns.
         features: (rows, F) float32, each with mean 0 and variance 1.
-        owner: of each feature, the column that it was made of.
-        client: (rows,) a number for each client.
-        half: (rows,) bool, which half of the clients an event belongs to.
-        before, after: (P,) places of two successive events of one client.
+        owner: (F,) the source column of each feature.
+        client: (rows,) client index.
+        half: (rows,) bool, the half of the clients that an event belongs to.
+        before, after: (P,) row indices of two successive events of one client.
     """
 
     columns: dict[str, Floats]
@@ -53,19 +55,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class OrderEvidence:
-    """What a sample says of the order of a column's values.
+    """Evidence about the order of a column's values.
 
     Attributes:
-        distinct: how many values there are in the sample.
-        alike: how much of what sets a value apart from the others it shares with its neighbours: about 0 for names, 1 for
-            numbers.
+        distinct: number of distinct values in the sample.
+        alike: how much of what distinguishes a value is shared with its neighbours: about 0 for
+            codes, 1 for numbers.
         certainty: `alike` in standard errors.
-        smooth: correlation of how frequent a value is (logarithm) with how frequent its neighbour is.
-        ranked: correlation of the order of the values with their order by falling frequency: 1 where codes were given by
-            frequency, so that `smooth` says nothing.
-        dense: share of the whole numbers between the quartiles that occur.
-        tail: the greatest absolute value over the median.
-        spread: the interquartile range over the range: 0.5 where all numbers are equally frequent.
+        smooth: correlation of the log-frequency of a value with that of its neighbour.
+        ranked: correlation of the order of the values with their order by falling frequency. It is
+            1 if codes were assigned by frequency; then `smooth` is no evidence.
+        dense: fraction of the integers between the quartiles that occur.
+        tail: maximum absolute value divided by the median.
+        spread: interquartile range divided by the range: 0.5 for a uniform distribution.
     """
 
     distinct: int
@@ -79,12 +81,12 @@ class OrderEvidence:
 
     @property
     def even(self) -> bool:
-        """Whether all parts of the range are about as frequent, as with running numbers."""
+        """Whether the distribution is about uniform over its range, as for running numbers."""
         return self.spread > 0.25 and self.tail < 20
 
 
 def read_sample(source: EventSource, client: str, columns: list[str]) -> Sample:
-    """Look at the first rows once: 50,000, of more than forty columns fewer."""
+    """Read the first rows once: 50,000, or fewer if there are more than forty columns."""
     rows = min(_ROWS, max(_FEWEST_ROWS, _CELLS // max(1, len(columns))))
     names = ", ".join(map(ident, dict.fromkeys([client, *columns])))
     table = source.stream(f"SELECT {names} FROM events LIMIT {rows}", rows).read_all()
@@ -123,7 +125,7 @@ def read_sample(source: EventSource, client: str, columns: list[str]) -> Sample:
 
 
 def order_evidence(sample: Sample, column: str) -> OrderEvidence:
-    """What the sample says of the order of the values of a column of whole numbers."""
+    """Return the evidence about the order of the values of an integer column."""
     x = sample.columns[column]
     known = ~np.isnan(x)
     values, place, counts = np.unique(x[known], return_inverse=True, return_counts=True)
@@ -143,9 +145,10 @@ def order_evidence(sample: Sample, column: str) -> OrderEvidence:
 
 
 def _neighbours(sample: Sample, x: Floats) -> npt.NDArray[np.float32]:
-    """(rows, 2): the rank of the next and of the previous value of the client, where it is another one; else 0.
+    """Return (rows, 2): ranks of the next and the previous value of the client, 0 if equal.
 
-    Less the mean rank of all other values, which falls as the rank of the value itself grows, of names too.
+    The mean rank of all other values is subtracted. It falls as the rank of the value grows, even
+    for codes.
     """
     ranks = _ranks(x)
     known = ~np.isnan(x)
@@ -162,11 +165,15 @@ def _neighbours(sample: Sample, x: Floats) -> npt.NDArray[np.float32]:
 def _alike(
     place: Codes, values: int, features: npt.NDArray[np.float32], half: npt.NDArray[np.bool_]
 ) -> tuple[float, float]:
-    """How far the mean features of a value in one half of the clients are those of its neighbours in the other half.
+    """Measure how similar values of one half of the clients are to neighbours of the other half.
 
-    As a share of how far they are those of the same value in the other half. Both are covariances of independent halves, so
-    that chance adds nothing to either. The features of the other columns and the column's own neighbours in time speak
-    together and apart; what is most certain counts.
+    Similarity is between mean features. It is relative to the similarity with the same value in the
+    other half. Both are covariances of independent halves, so chance has expectation zero. The
+    features of the other columns and the neighbours in time are tried jointly and separately; the
+    most certain result counts.
+
+    Returns:
+        The relative similarity, and its value in standard errors.
     """
     if values < 3 or features.shape[1] == 0:
         return 0.0, 0.0
@@ -201,7 +208,7 @@ def _alike(
 def _by_value(
     place: Codes, values: int, features: npt.NDArray[np.float32], half: npt.NDArray[np.bool_]
 ) -> tuple[Floats, Floats]:
-    """(2, V) how many events of each value there are in each half; (2, V, F) sums of their features about the mean of the half."""
+    """Return (2, V) event counts per half and value, and (2, V, F) sums of centered features."""
     group = place + values * half
     order = np.argsort(group, kind="stable")
     counts = np.bincount(group, minlength=2 * values).astype(float)
@@ -216,7 +223,7 @@ def _by_value(
 
 
 def _histogram(values: Floats, counts: Codes) -> tuple[float, float]:
-    """See `smooth` and `ranked` of `OrderEvidence`."""
+    """Return `smooth` and `ranked` of `OrderEvidence`."""
     if len(values) < 4 or counts.min() == counts.max():
         return 0.0, 0.0
     logs = np.log(counts)
@@ -230,7 +237,7 @@ def _histogram(values: Floats, counts: Codes) -> tuple[float, float]:
 
 
 def _ranks(x: Floats) -> Floats:
-    """Ranks about their mean, equal values with one rank; 0 where missing."""
+    """Return centered ranks, ties with one rank; 0 if missing."""
     known = ~np.isnan(x)
     _, place, counts = np.unique(x[known], return_inverse=True, return_counts=True)
     ranks = np.zeros(len(x))

@@ -1,4 +1,7 @@
-"""What events hold: counts, lengths, gaps, and the role and contents of each column. `seqmel describe` prints it."""
+"""Describe events: counts, lengths, gaps, and role and contents of each column.
+
+`seqmel describe` prints it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _IDS = 3
 
 
 def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
-    """Counts, lengths, gaps, and each column's role and contents, as JSON holds them."""
+    """Return counts, lengths, gaps, and role and contents of each column, as JSON types."""
     check_events(source, schema)
     client, moment = ident(schema.client), time_sql(source, schema)
     quantiles = f"quantile_disc(n, {list(_QUANTILES)})"

@@ -1,4 +1,4 @@
-"""Infer what the columns of the events are: categories, numbers, or nothing to learn from."""
+"""Infer the roles of the columns of events: categorical, numeric, or left out."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ from seqmel.data.sources.times import DATE_TEXT, DAY_OR_MONTH_FIRST, ISO_DATE, i
 __all__ = ["ColumnFacts", "explain_schema", "find_time", "infer_schema"]
 
 _SCAN_ROWS = 2_000_000
-_ID_SHARE = 0.9  # a value that nearly always belongs to one client tells nothing about another
-_WITHIN_CATEGORIES = 1_000  # a number may lie within one of so many values
+_ID_SHARE = 0.9  # A column is an id if this fraction of its values belongs to one client each.
+# Maximum number of values of a category within which numbers are scaled.
+_WITHIN_CATEGORIES = 1_000
 _LOOKED_AT = 10_000
-_MOST_FILES = 64  # are opened to see whether they are of one table
+_MOST_FILES = 64  # Maximum number of files opened to check that they are of one table.
 _FIRST_ROWS = 1_000
-_FIRST_YMD, _LAST_YMD = 19_000_101, 21_001_231  # as seconds or days they would all lie in 1970, or beyond 50,000
+# As seconds or days, these would all lie in 1970 or beyond the year 50,000.
+_FIRST_YMD, _LAST_YMD = 19_000_101, 21_001_231
 _UNITS: tuple[tuple[float, TimeUnit, float], ...] = (
     (1e5, "day", 1.0),
     (1e11, "second", 1 / 86_400),
@@ -41,16 +43,17 @@ _UNITS: tuple[tuple[float, TimeUnit, float], ...] = (
     (1e17, "microsecond", 1e-6 / 86_400),
     (math.inf, "nanosecond", 1e-9 / 86_400),
 )
-"""Numbers below this in size count this unit, if nobody says otherwise; how many days it is."""
+"""(bound, unit, days per unit): times below the bound in absolute value have this unit."""
 _LAST_DAY = 47_482  # 2100-01-01, in days since 1970
 _FREE_TEXT_VALUES = 200
 _AN_ID = "an id: nearly every value belongs to one client"
-_MISSING = -1  # often stands for a missing code
-_FEW = 9  # so few values have too few neighbours
-_FEWEST = 5  # fewer are in order by chance too often
+_MISSING = -1  # A frequent mark of missing codes.
+_FEW = 9  # With so few distinct values, there are too few neighbours.
+_FEWEST = 5  # Fewer values are in order by chance too often.
 _MANY = 200
 _RANKED = 0.93
-_DECIMALS_AS_TEXT = 100  # so many different texts that are all numbers, some with a fraction: amounts, not names
+# With this many distinct texts that are all numbers, some with fractions, they are amounts.
+_DECIMALS_AS_TEXT = 100
 _CODE_WORDS = set(
     "code mcc type kind group category categorie class channel currency id terminal store shop dept segment status".split()
 )
@@ -67,7 +70,7 @@ _DECIMALS = _NUMBERS + " AND bool_or({0} SIMILAR TO '.*[.,].*')"
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """What one scan says of a column: how many values, how many of them different, with how many clients each."""
+    """Facts of one scan about a column, such as the number of values and of distinct values."""
 
     kind: str
     known: int
@@ -100,17 +103,18 @@ class ColumnFacts:
 
 
 def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> EventSchema:
-    """Complete what the user said of the columns by what the data shows.
+    """Infer the roles of the columns that the user did not set.
 
     Args:
         source: opened events.
-        options: what is known of the columns; the rest is recognised by name, type and values.
+        options: the roles that the user set; the others are inferred from names, types and values.
 
     Returns:
-        The role of each column, and why others are left out.
+        The role of each column, and the reasons why others are left out.
 
     Raises:
-        SchemaError: a named column is missing, has the wrong kind or only nulls, or nothing is left to learn from.
+        SchemaError: a named column is missing, has the wrong type or only nulls, or no feature is
+            left.
 
     Examples:
         >>> import seqmel
@@ -122,7 +126,7 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
 
 
 def explain_schema(source: EventSource, options: SchemaOptions | None = None) -> tuple[EventSchema, dict[str, str]]:
-    """The schema that `infer_schema` gives, and for each of its features why it is a category or a number.
+    """Return the schema of `infer_schema`, and feature -> why it is a category or a number.
 
     Raises:
         SchemaError: see `infer_schema`.
@@ -145,7 +149,8 @@ def explain_schema(source: EventSource, options: SchemaOptions | None = None) ->
     seen = _seen(source, [*given])
     for column in given:
         _check_given(source, column, given[column], seen)
-    counted = given if options.numeric_by is None else {}  # to find out which numbers lie within which category
+    # To infer within which category a number is scaled.
+    counted = given if options.numeric_by is None else {}
     facts = _facts(source, client, [*counted, *open_columns])
     reasons = dict.fromkeys(given, "as asked")
     evidence = _evidence(source, client, facts)
@@ -180,10 +185,10 @@ def explain_schema(source: EventSource, options: SchemaOptions | None = None) ->
 
 
 def find_time(source: EventSource) -> str:
-    """The time column: by type or name, else the one column of text that holds nothing but timestamps.
+    """Return the time column: by type or name, else the only text column of timestamps only.
 
     Raises:
-        SchemaError: none, or more than one.
+        SchemaError: there is none, or more than one.
     """
     try:
         return recognise_time(source.columns, source.label)
@@ -201,7 +206,11 @@ def find_time(source: EventSource) -> str:
 
 
 def _check_one_table(source: EventSource) -> None:
-    """Raise a `SchemaError` that names two files where the files have different columns, which may be two tables."""
+    """Check that all files have the same columns.
+
+    Raises:
+        SchemaError: two files have different columns, and may be two tables.
+    """
     first, *others = (set(source.columns_of(file)) for file in source.files[:_MOST_FILES]) if source.files else [set()]
     other = next((i for i, names in enumerate(others, 1) if names != first), None)
     if other is not None:
@@ -244,7 +253,7 @@ def _given(source: EventSource, options: SchemaOptions, client: str, time: str) 
 
 
 def _seen(source: EventSource, columns: list[str]) -> set[str]:
-    """Those of the columns that have a value in the first rows, found with one look at them."""
+    """Return the columns that have a value in the first rows, in one query."""
     if not columns:
         return set()
     names = [ident(column) for column in columns]
@@ -269,7 +278,10 @@ def _check_given(source: EventSource, column: str, role: str, seen: set[str]) ->
 
 
 def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, ColumnFacts]:
-    """One scan over the first rows, all columns at once; what is slow to find out only where the answer is open."""
+    """Scan the first rows of all columns once.
+
+    Slow statistics are computed only for columns with an open role.
+    """
     if not columns:
         return {}
     numbers, dates = _like_numbers_and_dates(source, [c for c in columns if source.columns[c] == "VARCHAR"])
@@ -308,13 +320,13 @@ def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, Co
 
 
 def _like_numbers_and_dates(source: EventSource, texts: list[str]) -> tuple[set[str], set[str]]:
-    """Those of the columns of text that hold nothing but numbers, and nothing but dates, as far as the first rows show."""
+    """Return the text columns that hold only numbers, and only dates, in the first rows."""
     if not texts:
         return set(), set()
     parts = [_NUMBERS.format(ident(c)) for c in texts]
     parts += [f"bool_and(regexp_matches({ident(c)}, {literal(DATE_TEXT)}))" for c in texts]
     found = source.row(f"SELECT {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_LOOKED_AT})")
-    numbers, dates = found[: len(texts)], found[len(texts) :]  # None where there are only nulls
+    numbers, dates = found[: len(texts)], found[len(texts) :]  # None if there are only nulls.
     open_for = [
         {c for c, all_are in zip(texts, alike, strict=True) if all_are is not False} for alike in (numbers, dates)
     ]
@@ -322,7 +334,7 @@ def _like_numbers_and_dates(source: EventSource, texts: list[str]) -> tuple[set[
 
 
 def _evidence(source: EventSource, client: str, facts: dict[str, ColumnFacts]) -> dict[str, OrderEvidence]:
-    """Of each column of whole numbers, what a sample says of their order."""
+    """Return the evidence about the order of each integer column, from a sample."""
     asked = [c for c in facts if facts[c].known and facts[c].whole and (facts[c].integer or facts[c].real)]
     if not asked:
         return {}
@@ -331,7 +343,7 @@ def _evidence(source: EventSource, client: str, facts: dict[str, ColumnFacts]) -
 
 
 def _infer_role(column: str, facts: ColumnFacts, evidence: OrderEvidence | None) -> tuple[Role | None, str]:
-    """The role of a column, None where it is left out, and why."""
+    """Return the role of a column, None if it is left out, and the reason."""
     if facts.known == 0:
         return None, "only nulls"
     if facts.low == facts.high and facts.known == facts.rows:
@@ -362,14 +374,14 @@ def _infer_role(column: str, facts: ColumnFacts, evidence: OrderEvidence | None)
 
 
 def _is_id(facts: ColumnFacts) -> bool:
-    """Few clients share a value."""
+    """Return whether few clients share a value."""
     return facts.distinct > 100 and facts.distinct >= _ID_SHARE * facts.pairs
 
 
 def _is_number(column: str, facts: ColumnFacts, evidence: OrderEvidence) -> tuple[bool, str]:
-    """Whether the order of whole numbers means something, and what speaks for it or against it.
+    """Return whether the order of integers has a meaning, and the evidence.
 
-    Points for and against are added up; two make a number. The name is one sign among others.
+    Points for and against are added; two points make a number. The name is one sign among others.
     """
     least = float(facts.low or 0)
     if least < 0 and least != _MISSING:
@@ -383,13 +395,14 @@ def _is_number(column: str, facts: ColumnFacts, evidence: OrderEvidence) -> tupl
 
 
 def _signs(column: str, e: OrderEvidence) -> list[tuple[int, str]]:
-    """Points for a number, less than zero for a code, each with its words."""
+    """Return points for a number, negative for a code, each with an explanation."""
     signs = []
     by_frequency = e.ranked > _RANKED
     named = _is_called(column)
     if named is not None:
         signs.append((3, "named like a number") if named == "number" else (-2, "named like a code"))
-    certain = e.certainty >= min(3.0, 0.7 * e.distinct**0.5)  # of V values that agree, V ** 0.5
+    # V ** 0.5 is what V values that agree can reach.
+    certain = e.certainty >= min(3.0, 0.7 * e.distinct**0.5)
     if e.distinct < _FEW:
         signs.append((-1, f"only {e.distinct} values"))
         if e.distinct >= _FEWEST and e.alike >= 0.5 and certain:
@@ -420,7 +433,10 @@ def _signs(column: str, e: OrderEvidence) -> list[tuple[int, str]]:
 
 
 def _is_called(column: str) -> Literal["code", "number"] | None:
-    """What the name says: by its last word, else by the words before it (price_cents, n_items), else by its ending."""
+    """Return what the name suggests.
+
+    Its last word decides, else earlier words (price_cents, n_items), else its ending.
+    """
     words = [w.casefold() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", column)]
     words = [w if w in _NUMBER_WORDS | _CODE_WORDS else w.removesuffix("s") for w in words]
     if not words:
@@ -446,10 +462,13 @@ def _infer_kind_of_time(source: EventSource, time: str, options: SchemaOptions) 
 
 
 def _infer_unit(source: EventSource, time: str) -> TimeUnit:
-    """Numbers count days up to 100,000, then seconds, milliseconds, microseconds and nanoseconds of our century.
+    """Infer the unit of numeric times.
+
+    Numbers up to 100,000 are days, then seconds, milliseconds, microseconds and nanoseconds of the
+    present century.
 
     Raises:
-        SchemaError: no time at all, or none between 1970 and 2100 in the unit that is likeliest.
+        SchemaError: there are no times, or none between 1970 and 2100 in the most likely unit.
     """
     kind = source.columns[time]
     if kind.startswith(("TIMESTAMP", "DATE", "VARCHAR")):
@@ -477,7 +496,7 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
 
 
 def _all_dates(source: EventSource, time: str) -> bool:
-    """Whether all whole numbers are days of the calendar, 20240131."""
+    """Return whether all integers are calendar days such as 20240131."""
     (strange,) = source.row(
         f"SELECT count(*) FROM events WHERE try_strptime(({ident(time)}::BIGINT)::VARCHAR, '%Y%m%d') IS NULL"
     )

@@ -1,7 +1,8 @@
-"""How the values of each column are spread: counts of events in bins, fitted in training and compared with later events.
+"""Histograms of the columns, fitted in training and compared with later events for drift.
 
-A category has a bin for null, one for unseen or rare, one for each of its most frequent values and one for all others. A number has
-bins that end at the quantiles of its scaled values, and one for missing. So each column is a short list of counts, whatever it holds.
+A category has one bin for null, one for unseen or rare, one for each of its most frequent values,
+and one for all others. A number has bins between quantiles of its scaled values, and one for
+missing. So each column is a short list of counts.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ class _Data(BaseModel):
 
 
 class ColumnBins(_Data):
-    """The bins of a column and how many training events fell into each.
+    """The bins of a column and their counts of training events.
 
     Attributes:
-        edges: of a number, ascending, on its scale; None for a category.
-        counts: of a category: null, unseen or rare, its first values, all others; of a number: its bins, then missing.
+        edges: for a number, the ascending edges in scaled units; None for a category.
+        counts: for a category: null, unseen or rare, its first values, all others; for a number:
+            its bins, then missing.
     """
 
     edges: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None
@@ -52,7 +54,7 @@ class ColumnBins(_Data):
         return self
 
     def count(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """(bins,) how many of (E,) codes or scaled numbers fall into each bin."""
+        """Return (bins,) counts of (E,) codes or scaled numbers."""
         size = len(self.counts)
         if self.edges is None:
             return np.bincount(np.minimum(values.astype(np.int64), size - 1), minlength=size)
@@ -61,10 +63,10 @@ class ColumnBins(_Data):
 
 
 class Statistics(_Data):
-    """How the events of the training were spread.
+    """Histograms of the training events.
 
     Attributes:
-        clients, events: that were counted; of large data a sample of whole clients.
+        clients, events: the numbers counted; for large data, those of a sample of whole clients.
         columns: feature -> its bins.
     """
 
@@ -73,14 +75,21 @@ class Statistics(_Data):
     columns: dict[str, ColumnBins]
 
     def check_fits(self, vocabulary: Vocabulary) -> None:
-        """A `ValueError` where these are not the columns of the vocabulary."""
+        """Check that these are the columns of the vocabulary.
+
+        Raises:
+            ValueError: they are not.
+        """
         kinds = {name: bins.edges is None for name, bins in self.columns.items()}
         if kinds != dict.fromkeys(vocabulary.categorical, True) | dict.fromkeys(vocabulary.numeric, False):
             raise ValueError("the statistics are of other columns than the vocabulary's")
 
 
 def fit_statistics(sequences: EncodedSequences, vocabulary: Vocabulary) -> Statistics:
-    """The statistics of the training events, from at most about two million of them: every k-th client with all its events."""
+    """Compute the statistics of the training events.
+
+    At most about two million events are counted: every k-th client with all its events.
+    """
     step = max(1, math.ceil(sequences.events / _SAMPLE_EVENTS))
     sample = sequences.subset(torch.arange(0, len(sequences), step)) if step > 1 else sequences
     edges: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in vocabulary.numeric}
@@ -102,7 +111,11 @@ def fit_statistics(sequences: EncodedSequences, vocabulary: Vocabulary) -> Stati
 def count_events(
     statistics: Statistics, chunks: Iterable[EncodedSequences]
 ) -> tuple[int, int, dict[str, npt.NDArray[np.int64]]]:
-    """Clients, events, and column -> (bins,) counts of these sequences, in the bins of the statistics."""
+    """Count sequences in the bins of the statistics.
+
+    Returns:
+        The number of clients, the number of events, and column -> (bins,) counts.
+    """
     clients = events = 0
     counts = {name: np.zeros(len(bins.counts), np.int64) for name, bins in statistics.columns.items()}
     for sequences in chunks:
@@ -114,12 +127,12 @@ def count_events(
 
 
 def _size(codes: int) -> int:
-    """Bins of a category of so many codes: the last is for all values beyond the first ones."""
+    """Return the number of bins of a category; the last is for all values beyond the first ones."""
     return min(codes, FIRST + _TOP + 1)
 
 
 def _edges(values: npt.NDArray[Any]) -> tuple[float, ...]:
-    """Quantiles of the values; one that fills more than a bin has a bin of its own."""
+    """Return quantiles of the values; a value more frequent than a bin has a bin of its own."""
     if not len(values):
         return ()
     quantiles = np.quantile(values, np.arange(1, _BINS) / _BINS, method="inverted_cdf").astype(np.float32)
@@ -129,7 +142,7 @@ def _edges(values: npt.NDArray[Any]) -> tuple[float, ...]:
 
 
 def _parts(sequences: EncodedSequences) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """All events, some clients at a time: column -> (E,) codes or scaled numbers."""
+    """Yield all events in chunks of clients: column -> (E,) codes or scaled numbers."""
     part = sequences.lengths.cumsum(0) // _PART_EVENTS
     for clients in torch.split(
         torch.arange(len(sequences)), torch.unique_consecutive(part, return_counts=True)[1].tolist()

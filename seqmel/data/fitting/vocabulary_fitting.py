@@ -1,6 +1,8 @@
-"""Fit the vocabulary: the codes of categories on all events, the scales of numbers and gaps on a sample of whole clients.
+"""Fit the vocabulary.
 
-What is counted over all events adds up over parts of them, so that an engine with many machines can fit the same.
+Category codes are fitted on all events, scales of numbers and gaps on a sample of whole clients.
+Counts over all events are sums over partitions, so that a distributed engine can fit the same
+vocabulary.
 """
 
 from __future__ import annotations
@@ -31,37 +33,44 @@ __all__ = [
     "time_scale",
 ]
 
-_SAMPLE_ROWS = 400_000  # scales are quantiles; a sample of whole clients of this size gives them to two digits and more
-_SAMPLE_ROWS_WITHIN = 2_000_000  # where numbers have a scale for each category, of which some are rare
-_GAP_ROWS = 100_000  # of the sample are sorted for the usual gap, which is two numbers
+# Scales are quantiles. A sample of whole clients of this size gives at least two digits.
+_SAMPLE_ROWS = 400_000
+# The sample if numbers have a scale per category, because some categories are rare.
+_SAMPLE_ROWS_WITHIN = 2_000_000
+_GAP_ROWS = 100_000  # Sampled events that are sorted for the gap scale, which is two numbers.
 _SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _FARTHEST = sys.float_info.max
-_MIN_WITHIN = 20  # fewer values of a category than this give no scale of their own
+_MIN_WITHIN = 20  # Categories with fewer values get no scale of their own.
 _HEAVY_TAIL = (
-    10.0  # (p99 - median) over the interquartile range is 1.7 for a normal, 3.7 for an exponential distribution
+    # (p99 - median) / interquartile range is 1.7 for a normal, 3.7 for an exponential distribution.
+    10.0
 )
 
 
 def fit_vocabulary(
     source: EventSource, schema: EventSchema, *, min_count: int = 5, max_categories: int = 20_000
 ) -> Vocabulary:
-    """Fit category codes and numeric scales on all events.
+    """Fit category codes and numeric scales on the training events.
 
     Args:
         source: the training events.
-        schema: which column is what.
-        min_count: a category value seen fewer times than this is rare: it shares code 1 with the unseen.
-        max_categories: of the rest, how many at most have a code of their own.
+        schema: the roles of the columns.
+        min_count: categorical values with fewer events are rare and share code 1 with unseen ones.
+        max_categories: maximum number of values per column with a code of their own.
+
+    Returns:
+        The vocabulary.
 
     Raises:
-        InputError, SchemaError: see `check_events`; also for a feature with only nulls.
+        InputError: see `check_events`.
+        SchemaError: see `check_events`; also if a feature has only nulls.
     """
     columns = whole_columns(source, schema)
     times = times_of(source, schema)
     if columns is not None:
         return _fit_on_columns(source, schema, columns, times, min_count=min_count, max_categories=max_categories)
     categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
-    for share in (one_in(times.events, schema), 1):  # few clients may have no one among so many
+    for share in (one_in(times.events, schema), 1):  # With few clients, the sample may be empty.
         source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, share)}")
         if source.rows("SELECT 1 FROM sample LIMIT 1"):
             break
@@ -81,7 +90,7 @@ def _fit_on_columns(
     min_count: int,
     max_categories: int,
 ) -> Vocabulary:
-    """What `fit_vocabulary` fits on the table `sample`, on the same sample of whole columns."""
+    """Fit as `fit_vocabulary` does with the table `sample`, on the same sample, but in memory."""
     with ThreadPoolExecutor(columns.threads) as pool:
         counted = {c: pool.submit(_frequent, x, min_count, max_categories) for c, x in columns.categories.items()}
         sample, for_gaps = _samples(source, schema, columns)
@@ -114,12 +123,12 @@ def _fit_on_columns(
 
 
 def _frequent(category: Category, least: int, most: int) -> tuple[list[str], int]:
-    """See `Category.frequent`, and `Category.nulls`."""
+    """See `Category.frequent` and `Category.nulls`."""
     return category.frequent(least, most), category.nulls
 
 
 def _samples(source: EventSource, schema: EventSchema, columns: EventColumns) -> tuple[EventColumns, EventColumns]:
-    """The samples that the scales of numbers and of gaps are fitted on, of the same clients as SQL chooses."""
+    """Return the samples for the scales of numbers and of gaps, with the same clients as in SQL."""
     share = one_in(len(columns.time), schema)
     if share == 1 and not _one_in_of_gaps(len(columns.time)):
         return columns, columns
@@ -134,7 +143,10 @@ def _samples(source: EventSource, schema: EventSchema, columns: EventColumns) ->
 
 
 def category_counts_sql(source: EventSource, column: str) -> str:
-    """SQL for the values of a category in text form and how often they come; those of parts of the events add up."""
+    """Return SQL of the values of a category as text, and their counts.
+
+    Counts of partitions of the events can be added.
+    """
     counts = f"(SELECT {ident(column)}, count(*) AS __n FROM events GROUP BY 1)"
     return f"SELECT {category_text(source, column)} AS value, sum(__n)::BIGINT AS n FROM {counts} GROUP BY 1"
 
@@ -151,10 +163,10 @@ def _fit_categories(source: EventSource, column: str, min_count: int, max_catego
 
 
 def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, label: str) -> CategoryCodes:
-    """The codes of a column: its values most frequent first, and among equals in the order of their bytes.
+    """Return the codes of a column: values by falling frequency, ties in byte order.
 
     Raises:
-        SchemaError: no value is known.
+        SchemaError: there are no values.
     """
     if not known:
         raise SchemaError(f"Column {column!r} of {label} holds only nulls. Leave it out of schema.categorical.")
@@ -162,14 +174,16 @@ def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, 
 
 
 def one_in(rows: int, schema: EventSchema) -> int:
-    """One in how many clients is in the sample that the scales are fitted on."""
+    """Return k such that one in k clients is in the sample for the scales."""
     return max(1, -(-rows // (_SAMPLE_ROWS_WITHIN if schema.numeric_by else _SAMPLE_ROWS)))
 
 
 def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
-    """SQL for the events of whole clients, chosen by their hash: the same on every run, in any order and part of the rows.
+    """Return SQL of the events of whole clients, chosen by hash.
 
-    Columns: __client, __time, the row, the numbers under their names, and the text of categories that numbers lie within.
+    The choice is deterministic and does not depend on the order or partition of the rows. Columns:
+    __client, __time, the row, the numbers under their names, and the text of categories within
+    which numbers are scaled.
     """
     columns = ", ".join(f"{ident(c)}" for c in schema.numeric)
     texts = ", ".join(
@@ -184,19 +198,19 @@ def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
 
 
 def _in_sample_sql(client: str, one_in: int) -> str:
-    """SQL for whether a client is in the sample; empty where all are."""
+    """Return SQL of whether a client is in the sample; empty if all are."""
     return f"hash({client}::VARCHAR) % {one_in} = 0" if one_in > 1 else ""
 
 
 def text_name(schema: EventSchema, column: str) -> str:
-    """What the text of a category is called in the sample: no name that a column of the events can have."""
+    """Return the name of a category's text in the sample, which no column of events can have."""
     return f"__text_{schema.categorical.index(column)}"
 
 
 def fit_scales(
     source: EventSource, schema: EventSchema, categorical: dict[str, CategoryCodes]
 ) -> dict[str, NumericScales]:
-    """The scales of all numbers, from the table `sample`."""
+    """Fit the scales of all numbers on the table `sample`."""
     return {c: _fit_scales(source, c, schema, categorical) for c in schema.numeric}
 
 
@@ -232,7 +246,7 @@ def _numeric_scales(
     groups: dict[str | None, NumericScale],
     categorical: dict[str, CategoryCodes],
 ) -> NumericScales:
-    """The scales of a column, `groups` by the text of the category that it lies within."""
+    """Return the scales of a column; `groups` are by the text of the category."""
     if overall is None:
         raise SchemaError(f"Column {column!r} of {label} holds no finite number. Leave it out of schema.numeric.")
     if by is None:
@@ -243,7 +257,10 @@ def _numeric_scales(
 
 
 def _group_scales(source: EventSource, rows: str, smallest: int) -> dict[str | None, NumericScale]:
-    """Scales by `key` of the numbers `x` of some SQL, of keys with so many finite ones; the key None is null."""
+    """Fit one scale per `key` of the numbers `x` of an SQL query.
+
+    Keys with fewer than `smallest` finite values are skipped. The key None is null.
+    """
     found = source.rows(
         f"SELECT key, count(*), median(abs(x)) FILTER (x <> 0), {_quantiles_sql('x')}"
         f" FROM ({rows}) WHERE isfinite(x) GROUP BY key"
@@ -252,9 +269,9 @@ def _group_scales(source: EventSource, rows: str, smallest: int) -> dict[str | N
 
 
 def _scale_of(q: list[float], unit: float | None) -> NumericScale:
-    """The scale that fits these quantiles: of the logarithm in units of `unit` where they have a heavy tail.
+    """Return the scale for these quantiles, with a logarithm in units of `unit` for a heavy tail.
 
-    The logarithm grows with the number, so its quantiles are the logarithms of the quantiles.
+    The logarithm is monotonic, so its quantiles are the logarithms of the quantiles.
     """
     if not unit or not _is_heavy(q):
         return _scale(q, None)
@@ -267,20 +284,21 @@ def _is_heavy(q: list[float]) -> bool:
 
 
 def _scale(q: list[float], log_unit: float | None) -> NumericScale:
-    """Median and the widest interquantile range that is not zero, in units of a normal's standard deviation.
+    """Return median and scale.
 
-    What lies between numbers further apart than a double can say is as far as it can.
+    The scale is the first non-zero range of 25-75, 5-95 and 1-99 %, in standard deviations of a
+    normal distribution. Infinite ranges are clipped.
     """
     q = [max(-_FARTHEST, min(_FARTHEST, x)) for x in q]
     widths = ((q[4] - q[2]) / 1.349, (q[5] - q[1]) / 3.290, (q[6] - q[0]) / 4.653)
-    center = q[3] + 0.0  # of -0.0 and 0.0 either may come first
+    center = q[3] + 0.0  # -0.0 and 0.0 sort in any order; always return 0.0.
     return NumericScale(
         log_unit=log_unit, center=center, scale=next((min(w, _FARTHEST) for w in widths if w > 1e-12), 1.0)
     )
 
 
 def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> TimeScale:
-    """What the times can tell: first and last event of all (microseconds), and gaps from the table `sample`."""
+    """Fit the time scale from the first and last event (microseconds) and gaps in `sample`."""
     (rows,) = source.row("SELECT count(*) FROM sample")
     fewer = _one_in_of_gaps(rows)
     where = f" WHERE hash(__client::VARCHAR) // 1_024 % {fewer} = 0" if fewer else ""
@@ -289,12 +307,12 @@ def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> Time
 
 
 def _one_in_of_gaps(rows: int) -> int:
-    """One in how many clients of a sample of so many events is looked at for gaps; 0 where all are."""
+    """Return the subsampling factor of clients for gaps; 0 if all clients are used."""
     return -(-rows // _GAP_ROWS) if rows > 2 * _GAP_ROWS else 0
 
 
 def _time_scale(q: list[float] | None, daily: bool, low: int, high: int) -> TimeScale:
-    """From quantiles of gaps, in microseconds; None where there are none."""
+    """Return the time scale; `q` are quantiles of gaps in microseconds, or None without gaps."""
     usual = (
         _scale([math.log1p(gap / 1e6) for gap in q], None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
     )
@@ -308,7 +326,10 @@ def _time_scale(q: list[float] | None, daily: bool, low: int, high: int) -> Time
 
 
 def _gap_quantiles(source: EventSource, where: str) -> list[float] | None:
-    """Of the gaps above zero between the events of clients of the sample, in microseconds; None where there are none."""
+    """Return quantiles of the positive gaps of sampled clients, in microseconds.
+
+    It is None if there are no such gaps.
+    """
     (q,) = source.row(
         f"SELECT {_quantiles_sql('gap')} FROM (SELECT __time - lag(__time) OVER"
         f" (PARTITION BY __client ORDER BY __time, {ROW}) AS gap FROM sample{where}) WHERE gap > 0"
