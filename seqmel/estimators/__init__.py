@@ -1,1 +1,1 @@
-"""The scikit-learn face: event sequences that splitters cut by client, and transformers that turn them into columns."""
+"""scikit-learn estimators, and event sequences that scikit-learn's splitters separate by client."""

@@ -1,4 +1,4 @@
-"""Hand-crafted aggregates as a scikit-learn transformer: the baseline with the same interface as the embedder."""
+"""Hand-crafted aggregates as a scikit-learn transformer, the baseline for embeddings."""
 
 from __future__ import annotations
 
@@ -21,28 +21,38 @@ __all__ = ["AggregateFeatures"]
 
 
 class AggregateFeatures(SequenceTransformer):
-    """Hand-crafted features of each client's events: the baseline that embeddings are compared with.
+    """Hand-crafted features of each client's events: the baseline for embeddings.
 
-    Counts, statistics, shares, gaps and times; with `order`, also what depends on the order of the events: the first and
-    last three, slopes, late against early events, sums that decay, transitions, runs, days since each kind.
+    The features are counts, statistics, fractions, gaps and times. With `order` they include
+    features
+    of the event order: the first and last three events, slopes, differences between late and early
+    events, decayed sums, transitions, runs, and days since each kind of event.
 
-    Names are letters, digits and underscores, so that LightGBM, XGBoost, CatBoost, Parquet and SQL all take them;
-    `feature_descriptions_` says what they mean. Statistics that are not defined, such as the mean of no number, are NaN:
-    gradient boosting takes them as they are; for other models put a `SimpleImputer(keep_empty_features=True)` between.
+    Feature names consist of letters, digits and underscores, so LightGBM, XGBoost, CatBoost,
+    Parquet and SQL all accept them. An undefined statistic, such as the mean of no values, is NaN.
+    Gradient boosting handles NaN; for other models put `SimpleImputer(keep_empty_features=True)` in
+    between.
 
     Args:
-        most_categories: how many values of a categorical column at most get columns of their own.
-        order: whether to add what depends on the order of the events.
-        most_order_columns: how many columns that may be; with more, fewer values and transitions take part.
-        events: where to look up client ids, for an X of client ids; a path or table is read anew by each fit and
-            transform, `EventSequences` are not.
-        client, time, time_unit, time_format, categorical, numeric, numeric_by, ignore: what the columns are, as in the section
-            `schema` of a config; whatever is not said is inferred.
+        most_categories: maximum number of values of a categorical column with their own features.
+        order: whether to add features of the event order.
+        most_order_columns: maximum number of such features. Above it, fewer values and transitions
+            get features.
+        events: where to look up the client ids, if X holds client ids. A path or table is read
+            again by each fit and transform; `EventSequences` are not.
+        client: the column with the client id; None infers it.
+        time: the column with the time; None infers it.
+        time_unit: unit of numeric times; None infers it.
+        time_format: format of times that are text, such as "%d.%m.%Y"; None infers it.
+        categorical: the categorical columns; None infers them.
+        numeric: the numeric columns; None infers them.
+        numeric_by: numeric column -> categorical column by whose values it is scaled.
+        ignore: columns to leave out.
 
     Attributes:
         plan_: the fitted `AggregatePlan`.
-        feature_descriptions_: name of each column -> what it means.
-        schema_: which column is what.
+        feature_descriptions_: name of each feature -> its meaning.
+        schema_: the role of each column of the events.
 
     Examples:
         >>> import pandas as pd
@@ -88,15 +98,19 @@ class AggregateFeatures(SequenceTransformer):
         self.ignore = ignore
 
     def fit(self, X: Any, y: Any = None) -> AggregateFeatures:  # noqa: N803
-        """Choose the columns by the frequency of the categories; labels are not looked at.
+        """Choose the features by the frequency of the categories. Labels are not used.
 
         Args:
-            X: see `transform`.
+            X: `EventSequences`, a table with one row per client and list columns, or client ids if
+                `events` is set.
             y: ignored.
+
+        Returns:
+            The fitted transformer.
 
         Raises:
             InputError, SchemaError: X or its columns cannot be used.
-            ConfigError: a parameter out of range.
+            ConfigError: a parameter is out of range.
         """
         options = schema_of(self.get_params(deep=False), source=type(self).__name__)
         rows = self._rows(X, learning=True)
@@ -127,7 +141,7 @@ class AggregateFeatures(SequenceTransformer):
 
 
 def _known(plan: AggregatePlan) -> dict[str, CategoryCodes]:
-    """The categories that have columns, so that CSV keeps their text."""
+    """The categories that have features; a CSV reader keeps their text as it is written."""
     coded = plan.order.values if plan.order else plan.values
     known = {name: tuple(v for v in values if v is not None) for name, values in coded.items()}
     return {name: CategoryCodes(values=values, null=False) for name, values in known.items()}

@@ -1,4 +1,4 @@
-"""What all estimators on event sequences share: their X, their names, their tags, and what is asked before a fit."""
+"""Base classes of the estimators on event sequences: parameters, feature names, tags and checks."""
 
 from __future__ import annotations
 
@@ -23,19 +23,28 @@ Estimator = TypeVar("Estimator", bound="SequenceEstimator")
 
 
 class NotFittedModelError(ModelError, NotFittedError):  # type: ignore[misc]
-    """An estimator that was asked for something before it was fitted; scikit-learn's `NotFittedError` too."""
+    """Raised when an estimator is used before `fit`. It is also scikit-learn's `NotFittedError`."""
 
 
 class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
-    """An estimator whose X is one sequence of events a row; see `client_rows` for what X may be.
+    """Base class of estimators with one event sequence per row of X.
 
-    A subclass has the parameters `events`, `client` and `time`, and sets the attribute named by `_fitted` in `fit`.
+    X is `EventSequences`, a table with one row per client and list columns, or client ids that are
+    looked up in the parameter `events`. A subclass has the parameters `events`, `client` and
+    `time`, and its `fit` sets the attribute that `_fitted` names.
     """
 
     _fitted: str
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters; `deep` adds the options of the parts, such as `encoder__hidden_size`."""
+        """Return the parameters.
+
+        Args:
+            deep: whether to add the options of the parts, such as `encoder__hidden_size`.
+
+        Returns:
+            Name -> value.
+        """
         parameters: dict[str, Any] = super().get_params(deep=False)
         if not deep:
             return parameters
@@ -48,10 +57,17 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         return parameters | nested
 
     def set_params(self: Estimator, **params: Any) -> Estimator:
-        """Change parameters; `encoder__hidden_size=64` changes one option of a part, where there are any, and leaves its others.
+        """Change parameters.
+
+        Args:
+            **params: new values by name. `encoder__hidden_size=64` changes one option of a part and
+                keeps its other options. `fit` checks the values.
+
+        Returns:
+            The estimator.
 
         Raises:
-            ConfigError: no such parameter. Values are checked in `fit`.
+            ConfigError: no such parameter, or a part without options.
         """
         for name, value in changed(self.get_params(deep=False), params, source=type(self).__name__).items():
             setattr(self, name, value)
@@ -65,7 +81,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         )
 
     def _remember_columns(self, X: Any) -> None:  # noqa: N803
-        """What scikit-learn wants to know of the X that was fitted on, where X has named columns."""
+        """Set scikit-learn's attributes for the columns of X, if X has named columns."""
         names = getattr(X, "columns", None)
         for attribute in ("feature_names_in_", "n_features_in_"):
             if hasattr(self, attribute):
@@ -82,7 +98,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         return hasattr(self, self._fitted)
 
     def __sklearn_tags__(self) -> Any:
-        """X is no matrix of numbers, so scikit-learn's checks that fit on random numbers do not apply."""
+        """Tags for scikit-learn.
+
+        X is not a numeric matrix, so checks that fit on random numbers do not apply.
+        """
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.one_d_array = self.events is not None  # an array of client ids
@@ -93,30 +112,32 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
 
 
 class SequenceTransformer(TransformerMixin, SequenceEstimator):  # type: ignore[misc]
-    """A `SequenceEstimator` that turns each sequence into float32 columns."""
+    """Base class of transformers: each sequence becomes one row of float32 features."""
 
     def _features(self, rows: ClientRows) -> npt.NDArray[np.float32]:
-        """(rows, features), row by row; implemented by the subclass."""
+        """Return the (rows, features) values. Subclasses implement it."""
         raise NotImplementedError
 
     def _names(self) -> list[str]:
-        """The names of the features; implemented by the subclass."""
+        """Return the names of the features. Subclasses implement it."""
         raise NotImplementedError
 
     def transform(self, X: Any) -> pd.DataFrame:  # noqa: N803
-        """One row of float32 columns for each row of X; nothing is fitted again.
+        """Compute one row of float32 features per row of X.
 
         Args:
-            X: EventSequences; or a table with one row a client and list columns; or client ids, where `events` is set. A
-                client that comes twice gets two rows, and an id without events the row of an empty sequence.
+            X: `EventSequences`, a table with one row per client and list columns, or client ids if
+                `events` is set. A client that occurs twice gets two rows. An id without events gets
+                the features of an empty sequence.
 
         Returns:
-            A DataFrame indexed by client id; for a pandas X by the index of X, so that it can stand beside other columns
-            of X. `set_output(transform="polars")` gives a polars DataFrame.
+            A (rows, features) DataFrame. Its index is that of a pandas X, so that the features can
+            be joined with other columns of X; else it is the client id.
+            `set_output(transform="polars")` gives a polars DataFrame.
 
         Raises:
-            InputError, SchemaError: X is none of these, or lacks a column that was there in `fit`.
-            ModelError: not fitted yet; it is scikit-learn's `NotFittedError` too.
+            InputError, SchemaError: X is none of these, or lacks a column that `fit` had.
+            ModelError: not fitted yet. It is also scikit-learn's `NotFittedError`.
         """
         self._check_fitted()
         rows = self._rows(X)
@@ -124,7 +145,13 @@ class SequenceTransformer(TransformerMixin, SequenceEstimator):  # type: ignore[
         return frame
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
-        """The names of the columns that `transform` gives; those of the input do not matter.
+        """Return the names of the columns of `transform`.
+
+        Args:
+            input_features: ignored.
+
+        Returns:
+            (features,) names.
 
         Raises:
             ModelError: not fitted yet.
@@ -133,22 +160,30 @@ class SequenceTransformer(TransformerMixin, SequenceEstimator):  # type: ignore[
         return np.array(self._names(), dtype=object)
 
     def __sklearn_tags__(self) -> Any:
-        """Whatever goes in, float32 comes out."""
+        """Tags for scikit-learn: the output is float32 for any input."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
 
 
 Pretrained: TypeAlias = str | Path | Model | SequenceEstimator
-"""What an estimator may go on from: a model folder, a `Model`, or a fitted estimator that has one."""
+"""A model to start from: a model folder, a `Model`, or a fitted estimator with a model."""
 
 
 def checked_pretrained(given: Any) -> str | Path | Model:
-    """The folder or the `Model`; of a fitted estimator its model, since scikit-learn's clones of it have none.
+    """Return a model folder or `Model` unchanged, and the model of a fitted estimator.
+
+    An estimator is replaced by its model because scikit-learn's clones of it are not fitted.
+
+    Args:
+        given: a model folder, a `Model`, or a fitted estimator with a model.
+
+    Returns:
+        The folder or the model.
 
     Raises:
-        ModelError: an estimator that is not fitted; it is scikit-learn's `NotFittedError` too.
-        ConfigError: something else.
+        ModelError: the estimator is not fitted. It is also scikit-learn's `NotFittedError`.
+        ConfigError: `given` is none of these.
     """
     if isinstance(given, (str, Path, Model)):
         return given

@@ -1,4 +1,4 @@
-"""The embedder as a scikit-learn transformer: events in, one vector a client out, learnt without labels."""
+"""The embedder as a scikit-learn transformer: one vector per client, learnt without labels."""
 
 from __future__ import annotations
 
@@ -34,50 +34,78 @@ Embedder = TypeVar("Embedder", bound="SequenceEmbedder")
 
 
 class SequenceEmbedder(SequenceTransformer):
-    """Learn to embed clients from their events, and embed them: `seqmel train` and `seqmel embed` as a transformer.
+    """Learn embeddings of clients from their events, as `seqmel train` and `seqmel embed` do.
 
         train = EventSequences.read("events.parquet", client="client_id", time="event_time")
         embedder = SequenceEmbedder(encoder="gru", embedding_dim=256, random_state=0).fit(train)
-        vectors = embedder.transform(train)    # a DataFrame indexed by client id, columns emb_0000 ...
+        vectors = embedder.transform(train)  # DataFrame indexed by client id: emb_0000, ...
 
-    The parameters are the options of a training, with the same defaults, checked when `fit` is called. A part is a name
-    or a dict of options, `encoder={"name": "gru", "hidden_size": 64}`; its options are parameters too, under names like
-    `encoder__hidden_size`, for `set_params` and for a grid search.
+    The parameters are the options of training, with the same defaults. `fit` checks them. A part is
+    a name or a dict of options, such as `encoder={"name": "gru", "hidden_size": 64}`. Its options
+    are parameters too, under names like `encoder__hidden_size`, for `set_params` and grid search.
 
-    A clone is not fitted. To have an embedder that is already trained inside a pipeline that is cloned, such as in
-    cross-validation, wrap it in scikit-learn's `FrozenEstimator`; or let every clone go on from it with `pretrained`.
+    A clone is not fitted. To use a trained embedder in a pipeline that is cloned, as in
+    cross-validation, wrap it in scikit-learn's `FrozenEstimator`. To train every clone further,
+    pass the model as `pretrained`.
 
     Args:
-        encoder: "none", "gru", "lstm" or "transformer".
-        embedding_dim: width of the vector; None takes the pooled states as they are.
-        pooling: one or several of "last", "mean", "max", "std", "log_sum", "attention", "category_mean".
-        category_mean: options of the last of these, such as {"column": "mcc", "values": 100}.
-        matryoshka: sizes of beginnings of the vector that are to be of use alone; needs embedding_dim.
-        recency_features: whether the vector ends with events, and days since the first and last; only without embedding_dim.
-        event_encoder: options of the network that sees one event (the section `events` of a config).
-        objective: a part or several that are learnt together, each a name or a dict of options.
-        views, loss, miner: how to learn; the miner "auto" is the one that the loss wants.
-        sampler: which clients make a batch, "random", "category_balanced" or "offline_hard".
-        epochs, batch_size, learning_rate, weight_decay, schedule, step_epochs, step_factor, gradient_clip, min_events,
-            validation_fraction, patience, storage: see `seqmel.config.options.training.TrainingOptions`.
-        preparation, embedding: options of those sections of a config.
-        events: where to look up client ids, for an X of client ids; a path or table is read anew by each fit and
-            transform, `EventSequences` are not.
-        client, time, time_unit, time_format, categorical, numeric, numeric_by, ignore: what the columns are; whatever is not said is
-            inferred.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        precision: "auto", "32-true", "bf16-mixed" or "16-mixed"; of the training.
-        pretrained: a model folder, a `Model` or a fitted `SequenceEmbedder` that every fit goes on from, with its vocabulary.
-        warm_start: a further `fit` goes on from the weights and the vocabulary of the last one.
-        random_state: None, a whole number (the same number gives the same model), or a numpy RandomState.
-        verbose: tell of the progress on standard error.
+        encoder: "none", "gru", "lstm", "transformer", a registered name, or a class of your own.
+        embedding_dim: number of dimensions; None uses the pooled states without a projection.
+        pooling: one or several of "last", "mean", "max", "std", "log_sum", "attention" and
+            "category_mean".
+        category_mean: options of the pooling "category_mean", such as
+            {"column": "mcc", "values": 100}.
+        matryoshka: Matryoshka sizes: prefixes of the vector that are trained to be usable
+            embeddings. Needs `embedding_dim`.
+        recency_features: whether to append the number of events and the days since the first and
+            the last event to the vector. Without `embedding_dim` only.
+        event_encoder: options of the network that encodes one event.
+        objective: one objective or several that are learnt together, each a name or a dict.
+        views: how the views of a client are drawn.
+        loss: the contrastive loss.
+        miner: the miner of pairs or triplets; "auto" uses the default of the loss, None uses no miner.
+        sampler: how clients are drawn into batches: "random", "category_balanced" or
+            "offline_hard".
+        epochs: passes over all clients; None chooses 3 to 30 epochs, about 1,000 steps.
+        batch_size: clients per batch.
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: weight decay.
+        schedule: "one_cycle", "constant" or "step".
+        step_epochs: with "step", epochs between two changes of the learning rate.
+        step_factor: with "step", the factor of each change.
+        gradient_clip: maximum norm of the gradient; None does not clip.
+        min_events: clients with fewer events are left out of training.
+        validation_fraction: fraction of the clients in the validation split.
+        patience: early stopping: epochs without a better validation recall; None never stops early.
+        storage: where the encoded events are during training: "memory", "memory_map" or "device".
+        preparation: options of the section preparation of a config.
+        embedding: options of the section embedding of a config.
+        events: where to look up the client ids, if X holds client ids. A path or table is read
+            again by each fit and transform; `EventSequences` are not.
+        client: the column with the client id; None infers it.
+        time: the column with the time; None infers it.
+        time_unit: unit of numeric times; None infers it.
+        time_format: format of times that are text, such as "%d.%m.%Y"; None infers it.
+        categorical: the categorical columns; None infers them.
+        numeric: the numeric columns; None infers them.
+        numeric_by: numeric column -> categorical column by whose values it is scaled.
+        ignore: columns to leave out.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: precision of training: "auto", "32-true", "bf16-mixed" or "16-mixed".
+        pretrained: a model folder, a `Model` or a fitted `SequenceEmbedder`. Every fit starts from
+            its weights and vocabulary.
+        warm_start: whether another `fit` starts from the weights and vocabulary of the last one.
+        random_state: an int gives the same model on every fit; a numpy RandomState is sampled; None
+            draws a random seed.
+        verbose: whether to show progress on standard error.
 
     Attributes:
         model_: the trained `Model`.
-        schema_: which column is what.
-        vocabulary_: category codes and scales.
-        history_: one row an epoch of the last fit.
-        feature_names_in_, n_features_in_: the columns of the X that was fitted on, where it has names.
+        schema_: the role of each column of the events.
+        vocabulary_: category codes and numeric scales.
+        history_: metrics of the last fit, one row per epoch.
+        feature_names_in_: the column names of the X of `fit`, if it has any.
+        n_features_in_: their number.
 
     Examples:
         >>> import seqmel
@@ -177,31 +205,41 @@ class SequenceEmbedder(SequenceTransformer):
         self.random_state = random_state
         self.verbose = verbose
 
-    # ------------------------------------------------------------------------------------------ parameters
+    # ----------------------------------------------------------------------------------- parameters
 
     def config(self) -> Config:
-        """The parameters as a `Config`, as `fit` would use them; for a random_state that is no number, with another seed.
+        """Return the `Config` that `fit` would use.
+
+        Its seed equals that of `fit` only if `random_state` is an int.
+
+        Returns:
+            The config.
 
         Raises:
-            ConfigError: an option that does not exist, or a value out of range.
+            ConfigError: an option does not exist or is out of range.
         """
         source = type(self).__name__
         seed = seed_of(self.random_state, source=source)
         return config_of(self.get_params(deep=False), seed=seed, source=source)
 
-    # ---------------------------------------------------------------------------------------- fit, transform
+    # ------------------------------------------------------------------------------- fit, transform
 
     def fit(self: Embedder, X: Any, y: Any = None) -> Embedder:  # noqa: N803
-        """Train on the clients of X; labels are not looked at. A client that X has twice is trained on once.
+        """Train on the clients of X. Labels are not used. A client that occurs twice counts once.
 
         Args:
-            X: see `transform`.
+            X: `EventSequences`, a table with one row per client and list columns, or client ids if
+                `events` is set.
             y: ignored.
+
+        Returns:
+            The fitted embedder.
 
         Raises:
             InputError, SchemaError: X or its columns cannot be used.
-            ConfigError: an option that does not exist, is out of range, or does not fit the model to go on from.
-            TrainingError: too few clients, or a loss that is out of all bounds.
+            ConfigError: an option does not exist, is out of range, or conflicts with the model to
+                start from.
+            TrainingError: too few clients, or the training diverges.
         """
         config = self.config()
         initial = self._initial()
@@ -220,7 +258,7 @@ class SequenceEmbedder(SequenceTransformer):
         return self
 
     def _initial(self) -> Model | None:
-        """The model to go on from."""
+        """The model to start from, if any."""
         if self.warm_start and hasattr(self, "model_"):
             return self.model_
         return _loaded(self.pretrained) if self.pretrained is not None else None
@@ -237,24 +275,27 @@ class SequenceEmbedder(SequenceTransformer):
                 v.numpy() for _, v in embed(self.model_, rows.to_transform(self.schema_.client), device=self.device)
             ]
         finally:
-            self.model_.encoder.cpu()  # so that it can be pickled here and used where there is no GPU
+            self.model_.encoder.cpu()  # a pickle of it then loads on machines without a GPU
         return np.concatenate(parts)
 
     def _names(self) -> list[str]:
         return vector_columns(self.model_.encoder.output_size)
 
-    # ---------------------------------------------------------------------------------------- save, load
+    # ----------------------------------------------------------------------------------- save, load
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the model folder that `seqmel train` writes, so that `seqmel embed` and `load` read it.
+        """Write a model folder like that of `seqmel train`, for `seqmel embed` and `load`.
 
         Args:
             path: the folder to write.
-            overwrite: replace a model that is there.
+            overwrite: replace an existing model.
+
+        Returns:
+            The path of the folder.
 
         Raises:
             ModelError: not fitted yet.
-            OutputError: something is there, or it cannot be written.
+            OutputError: the folder exists or cannot be written.
         """
         self._check_fitted()
         path = Path(path)
@@ -265,24 +306,36 @@ class SequenceEmbedder(SequenceTransformer):
 
     @classmethod
     def load(cls: type[Embedder], path: str | Path) -> Embedder:
-        """The fitted embedder of a model folder, with the parameters that it was trained with; `device` is "auto".
+        """Load a fitted embedder from a model folder.
+
+        Args:
+            path: the folder.
+
+        Returns:
+            The embedder with the parameters of its training, except that `device` is "auto".
 
         Raises:
-            ModelError: no model there, a file missing or changed, or a newer format.
+            ModelError: the folder holds no model or has a newer format, or a file is missing or
+                changed.
         """
         return cls._of_model(load_model(path))
 
     @classmethod
     def from_pretrained(cls: type[Embedder], model: Pretrained, **params: Any) -> Embedder:
-        """A fitted embedder that also keeps the model as `pretrained`: every fit, also that of a clone, goes on from it.
+        """Make a fitted embedder that also keeps the model as `pretrained`.
+
+        Every further fit starts from that model, including the fit of a clone.
 
         Args:
             model: a model folder, a `Model`, or a fitted `SequenceEmbedder`.
-            params: parameters that are to differ from those that the model was trained with, such as `epochs=1`.
+            **params: parameters that differ from those of the model's training, such as `epochs=1`.
+
+        Returns:
+            The fitted embedder.
 
         Raises:
-            ModelError: see `load`; or the embedder is not fitted.
-            ConfigError: no such parameter, or a model that is none of these.
+            ModelError: the folder holds no valid model, or the embedder is not fitted.
+            ConfigError: no such parameter, or `model` is none of these.
         """
         given = checked_pretrained(model)
         return cls._of_model(_loaded(given)).set_params(pretrained=given, **params)
@@ -295,7 +348,7 @@ class SequenceEmbedder(SequenceTransformer):
 
 
 def _loaded(given: Pretrained) -> Model:
-    """A model of its own, so that to move its encoder to a device changes nobody else's."""
+    """Load or deep-copy a model, so that moving it to a device does not affect other holders."""
     model = checked_pretrained(given)
     if not isinstance(model, Model):
         return load_model(model)

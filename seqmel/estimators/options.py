@@ -1,4 +1,7 @@
-"""Constructor parameters <-> `Config`: the flat ones, and the parts that are a name or a name with options."""
+"""Conversion between constructor parameters and a `Config`.
+
+Parameters are flat options, or parts given as a name or as a dict of options.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ PARTS = {
     "preparation": "preparation",
     "embedding": "embedding",
 }
-"""Parameter -> section of the config, for those with options of their own (`encoder__hidden_size`)."""
+"""Parameter -> section of the config, for parameters with options (`encoder__hidden_size`)."""
 
 RENAMED_PARAMETERS = {
     "by_category": "category_mean",
@@ -55,16 +58,31 @@ _FLAT = ("objective", "pooling", "embedding_dim", "matryoshka", "recency_feature
 
 
 def config_of(parameters: Mapping[str, Any], *, seed: int, source: str) -> Config:
-    """The config that parameters stand for; what is no option of a training (`verbose`) is passed over.
+    """Build a config from parameters.
+
+    Args:
+        parameters: name -> value. Parameters that are no options, such as `verbose`, are ignored.
+        seed: seed of the training.
+        source: name of the estimator, for messages.
+
+    Returns:
+        The config.
 
     Raises:
-        ConfigError: an option that does not exist, or a value out of range; `source` says whose.
+        ConfigError: an option does not exist or is out of range.
     """
     return Config.from_dict({"seed": seed} | sections_of(parameters), source=source)
 
 
 def sections_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The sections of a config that parameters stand for; the options of the section training lie in it."""
+    """Group parameters into the sections of a config.
+
+    Args:
+        parameters: name -> value, by the names of an estimator.
+
+    Returns:
+        Section -> options, as nested dicts that `Config.from_dict` accepts.
+    """
     given = {name: _plain(value) for name, value in named_parts(parameters).items()}
     options: dict[str, Any] = {name: given[name] for name in _FLAT if name in given}
     options |= {s: given[name] for name, s in PARTS.items() if name in given and _is_said(name, given[name])}
@@ -75,17 +93,31 @@ def sections_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:
-    """What the parameters say of the columns.
+    """Build the schema options from parameters.
+
+    Args:
+        parameters: name -> value; parameters of other sections are ignored.
+        source: name of the estimator, for messages.
+
+    Returns:
+        The roles of the columns, as far as they are given.
 
     Raises:
-        ConfigError: see `config_of`.
+        ConfigError: an option is out of range.
     """
     options = {name: _plain(parameters[name]) for name in SchemaOptions.model_fields if name in parameters}
     return Config.from_dict({"schema": options}, source=source).schema
 
 
 def parameters_of(config: Config) -> dict[str, Any]:
-    """The parameters that give this config; only those that differ from the defaults and do something."""
+    """Convert a config to parameters.
+
+    Args:
+        config: all options.
+
+    Returns:
+        Name -> value, for parameters that differ from their defaults and have an effect.
+    """
     default, settled = Config(), config.model_dump()
     idle = () if config.compares else ("loss", "miner")
     by_kind = {"category_mean", "category_recent", "transitions"} & set(config.pooling)
@@ -100,9 +132,15 @@ def parameters_of(config: Config) -> dict[str, Any]:
 
 
 def options_of_part(name: str, value: Any) -> dict[str, Any]:
-    """The options of a part with the values that they have, also those left at their default.
+    """Return all options of a part, including those left at their defaults.
 
-    A part that cannot be (an unknown name) has the options that it was given; the complaint comes when it is used.
+    Args:
+        name: a key of `PARTS`.
+        value: the name of the part, or its options.
+
+    Returns:
+        Option -> value. For an unknown part these are the given options only; `fit` raises the
+        error.
     """
     if not _is_said(name, value) or not isinstance(value, (str, Mapping)):
         return {}
@@ -114,10 +152,18 @@ def options_of_part(name: str, value: Any) -> dict[str, Any]:
 
 
 def changed(parameters: Mapping[str, Any], changes: Mapping[str, Any], *, source: str) -> dict[str, Any]:
-    """The values that parameters take when `changes` are made, where `part__option` changes one option of a part.
+    """Apply changes to parameters, where `part__option` changes one option of a part.
+
+    Args:
+        parameters: name -> current value.
+        changes: name -> new value.
+        source: name of the estimator, for messages.
+
+    Returns:
+        Name -> new value, for the changed parameters only.
 
     Raises:
-        ConfigError: no such parameter, or one without options of its own.
+        ConfigError: no such parameter, or a parameter without options.
     """
     renames = {old: new for old, new in RENAMED_PARAMETERS.items() if new in parameters}
     changes = rename_keys(changes, renames, stacklevel=3)
@@ -137,7 +183,14 @@ def changed(parameters: Mapping[str, Any], changes: Mapping[str, Any], *, source
 
 
 def seed_of(random_state: Any, *, source: str) -> int:
-    """An int stands for itself; a RandomState gives its next number; None one that nobody chose.
+    """Turn `random_state` into a seed.
+
+    Args:
+        random_state: an int is used as it is; a RandomState is sampled; None draws a random seed.
+        source: name of the estimator, for messages.
+
+    Returns:
+        The seed, from 0 to 2**32 - 1.
 
     Raises:
         ConfigError: none of these, or an int out of range.
@@ -157,7 +210,7 @@ def seed_of(random_state: Any, *, source: str) -> int:
 
 
 def _is_said(name: str, value: Any) -> bool:
-    """Whether a part is given, rather than left to the config. No miner at all is something that can be said."""
+    """Whether a part is set explicitly. For the miner, None is an explicit choice: no miner."""
     return not (isinstance(value, str) and value == _AUTO) if name == "miner" else value is not None
 
 
@@ -166,7 +219,7 @@ def _differ(config: Config, other: Config, section: str) -> bool:
 
 
 def _short(part: BaseModel | None) -> dict[str, Any] | None:
-    """The name of a part, and its options that differ from the defaults."""
+    """The name of a part and its options that differ from the defaults."""
     if part is None:
         return None
     name = {"name": part.name} if hasattr(part, "name") else {}
@@ -180,7 +233,7 @@ def _as_options(value: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Numpy's numbers and arrays, such as a search draws, as Python's own."""
+    """Convert numpy values, as a parameter search draws them, to Python values."""
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     if isinstance(value, Mapping):

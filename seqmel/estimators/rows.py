@@ -1,8 +1,8 @@
-"""What X may be, brought to one form: a row of X is a client, and each row has its sequence of events.
+"""Conversion of X to one form: each row is a client with a sequence of events.
 
-X is one of three things: `EventSequences`; a table with one row a client and list columns, or a list of dictionaries of
-sequences; or a table, column or array of client ids, where the estimator was given the events to look them up in. Whatever
-it is, row i of the result belongs to row i of X.
+X is `EventSequences`, or a table with one row per client and list columns (or a list of dicts of
+sequences), or a table, column or array of client ids if the estimator has events to look them up
+in. Row i of the result always belongs to row i of X.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ _WANTED = (
 
 @dataclass(frozen=True)
 class ClientRows:
-    """The clients of X, row by row.
+    """The clients of X, one per row.
 
     Attributes:
-        table: one row for each row of X: the client id, and list columns; null lists where a client has no events.
-        client, time: the columns that hold them; a time of None is to be recognised.
-        index: (rows,) what a result is indexed by: the index of a pandas X, the client ids of any other.
-        resampled: whether rows with equal ids are the same client drawn again, rather than an error in X.
-        time_format: how times are written, where that is known.
-        texts: see `EventSequences`.
+        table: one row per row of X: the client id and list columns. The lists of a client without
+            events are null.
+        client: the column with the client id.
+        time: the column with the time; None if it is still to be recognised.
+        index: (rows,) the index of results: that of a pandas X, else the client ids.
+        resampled: whether rows with equal ids are the same client drawn again, and no error in X.
+        time_format: format of the times, if known.
+        texts: the original CSV text of some columns, as list columns; None if there is none.
     """
 
     table: pa.Table
@@ -60,20 +62,32 @@ class ClientRows:
 
     @property
     def ids(self) -> pd.Index[Any]:
-        """(rows,) the client ids, also of clients without events."""
+        """(rows,) the client ids, including those of clients without events."""
         if self.index.name == self.client:
             return self.index
         ids: pd.Index[Any] = pd.Index(self.table.column(self.client).to_pandas())
         return ids
 
     def to_learn_from(self) -> Events:
-        """Each client once, under its id: a client that was drawn twice is not another one to tell it from."""
+        """Return the events to train on, with each client once.
+
+        A client drawn twice must not become two clients, which training would push apart.
+        """
         if not self.resampled or self.time is None:
             return self.table
         return EventSequences(self.table, self.client, self.time, self.time_format, self.texts).distinct()
 
     def to_transform(self, client: str) -> Events:
-        """Every row, numbered from 0 in a column `client` in place of its id, so that ids may come twice or be absent."""
+        """Return the events of every row, with row numbers in place of client ids.
+
+        Ids may occur twice or have no events; row numbers are unique.
+
+        Args:
+            client: name of the column with the row numbers.
+
+        Returns:
+            The events, with rows numbered from 0.
+        """
         place = self.table.column_names.index(self.client)
         numbered = self.table.set_column(place, client, pa.array(np.arange(len(self))))
         if self.texts is None or self.time is None:
@@ -90,18 +104,22 @@ def client_rows(
     time_format: str | None = None,
     learning: bool = False,
 ) -> ClientRows:
-    """Bring X to one form.
+    """Convert X to `ClientRows`.
 
     Args:
-        X: see the module's text.
-        events: where to look up client ids; None where X holds the sequences itself.
-        client: the column of X that holds the client id; recognised where None.
-        time: the time column of list columns.
-        time_format: how text of times is written.
-        learning: leave out clients without events, and refuse an X of which no client has any.
+        X: `EventSequences`; a table with one row per client and list columns, or a list of dicts of
+            sequences; or a table, column or array of client ids to look up in `events`.
+        events: where to look up client ids; None if X holds the sequences itself.
+        client: the column of X with the client id; None recognises it.
+        time: the list column with the times; None recognises it later.
+        time_format: format of times that are text.
+        learning: leave out clients without events, and raise if no client has any.
+
+    Returns:
+        One row per row of X; with `learning`, one per row whose client has events.
 
     Raises:
-        InputError, SchemaError: X is none of the three, or its columns do not fit.
+        InputError, SchemaError: X is none of these, or its columns cannot be used.
     """
     if events is not None:
         if not isinstance(events, EventSequences) and not isinstance(X, EventSequences):
@@ -139,7 +157,7 @@ def _of_lists(X: Any, client: str | None, time: str | None) -> ClientRows:  # no
 
 
 def _client_column(columns: list[str], client: str | None, index: pd.Index[Any] | None, label: str) -> str:
-    """The column with the ids, by its name; or the name that the ids of the index get as a column."""
+    """The name of the id column, or the name that the ids of the index get as a column."""
     if client is not None:
         if client in columns or (index is not None and index.name in (client, None)):
             return client
@@ -156,7 +174,10 @@ def _client_column(columns: list[str], client: str | None, index: pd.Index[Any] 
 
 
 def _typed(table: pa.Table) -> pa.Table:
-    """Lists without any value have no type; as text they mean the same, nothing, to every kind of column."""
+    """Cast lists of nulls to lists of text, because some readers need a type.
+
+    They hold no value, so the type does not matter.
+    """
     fields = [
         field.with_type(pa.list_(pa.string()))
         if _is_list(field.type) and pa.types.is_null(field.type.value_type)
@@ -196,7 +217,7 @@ def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: 
 
 
 def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N803
-    """The client ids in X, one a row, and what a result is indexed by."""
+    """(rows,) the client ids in X, and the (rows,) index of results."""
     if isinstance(X, pd.Series):
         return pd.Index(X), X.index
     if isinstance(X, pd.DataFrame):

@@ -1,7 +1,8 @@
-"""The events of N clients in memory, as they came: what is split, learnt from and embedded from Python.
+"""The raw events of N clients in memory, for splitting, training and embedding in Python.
 
-One row a client with list columns, as `open_events` reads it; so it is also an input to `train`, `embed` and all else
-that takes events. It is indexed by client: scikit-learn's splitters cut clients, never the events of a client.
+They are stored as one row per client with list columns. `open_events` reads that form, so the
+sequences are accepted wherever events are. They are indexed by client: scikit-learn's splitters
+separate clients, never the events of one client.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ Labels = TypeVar("Labels", "pd.Series[Any]", pd.DataFrame)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EventSequences:
-    """The raw events of N clients, each client's in time order. Made by `EventSequences.read`; never changed.
+    """The raw events of N clients, in time order within each client.
+
+    `EventSequences.read` makes them. They are immutable.
 
         train = EventSequences.read("events.parquet", client="client_id", time="event_time")
         train[:100]                            # the first hundred clients
@@ -46,11 +49,12 @@ class EventSequences:
     Copies and clones share the events. `len` and `shape[0]` are the number of clients.
 
     Attributes:
-        table: one row a client: its id, and a list column for each column of the events.
-        client, time: the names of the columns that hold the client and the time.
-        time_format: how the times are written, where they are text other than ISO 8601.
-        texts: list columns, of CSV only: the text of columns of the table of which the values do not give it back (1.50, True),
-            for a model that knows such a column as a category.
+        table: one row per client: its id, and one list column per column of the events.
+        client: the column with the client id.
+        time: the column with the time.
+        time_format: format of the times, if they are text other than ISO 8601.
+        texts: for events from CSV, the original text of columns whose values do not determine it
+            (1.50, True), as list columns. A model may treat such a column as categorical.
 
     Examples:
         >>> import seqmel
@@ -76,20 +80,25 @@ class EventSequences:
         memory_limit: str | None = None,
         threads: int | None = None,
     ) -> EventSequences:
-        """Read events of any kind that `open_events` takes; clients in order of first appearance, ids in their own type.
+        """Read events into memory.
 
         Args:
-            events: a Parquet or CSV file, a folder, a glob, or a pandas, polars or Arrow table; one row an event, or one
-                row a client with list columns.
-            client, time: the columns that hold them; recognised by name where None.
-            time_format: how text of times is written that is not ISO 8601 (%d.%m.%Y); seen from the column where None.
-            memory_limit: what sorting may hold in memory, such as "4GB", before it goes to disk; the events themselves
-                are in memory at the end.
-            threads: how many threads it may use; all cores where None.
+            events: a Parquet or CSV file, a folder, a glob, or a pandas, polars or Arrow table,
+                with one row per event, or one row per client and list columns.
+            client: the column with the client id; None recognises it by name.
+            time: the column with the time; None recognises it by name.
+            time_format: format of times that are text other than ISO 8601, such as "%d.%m.%Y"; None
+                infers it from the values.
+            memory_limit: memory that sorting may use before it spills to disk, such as "4GB". The
+                events themselves must fit into memory.
+            threads: maximum number of threads; None uses all cores.
+
+        Returns:
+            The sequences. Clients are in order of first appearance, ids keep their type.
 
         Raises:
-            InputError: nothing there, not readable, no rows, or an event without a client.
-            SchemaError: no such column, or none that is recognised.
+            InputError: no such file, unreadable events, no rows, or an event without a client.
+            SchemaError: no such column, or no column that is recognised.
         """
         source = open_events(events, client=client, time=time, memory_limit=memory_limit, threads=threads)
         client = client or source.client or recognise_client(source.columns, source.label)
@@ -109,35 +118,43 @@ class EventSequences:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(clients, columns with that of the client)."""
+        """(clients, columns), including the client column."""
         return len(self), self.table.num_columns
 
     @property
     def columns(self) -> list[str]:
-        """The names of all columns, that of the client first."""
+        """The names of all columns; the client column is the first."""
         return list(self.table.column_names)
 
     @property
     def client_ids(self) -> pd.Index[Any]:
-        """(N,) the ids in their own type, named as their column."""
+        """(N,) the client ids in their own type, named like their column."""
         ids: pd.Index[Any] = pd.Index(self.table.column(self.client).to_pandas(), name=self.client)
         return ids
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """(N,) events a client."""
+        """(N,) number of events per client."""
         lengths = pc.list_value_length(self.table.column(self.time)).fill_null(0)
         return np.asarray(lengths.to_numpy(), np.int64)
 
     @property
     def events(self) -> int:
-        """Events of all clients."""
+        """Number of events of all clients."""
         return int(self.lengths.sum())
 
     def __getitem__(self, key: Any) -> EventSequences:
-        """Some of the clients, by position: an int, a slice, or an array, list or Series of ints or booleans.
+        """Select clients by position.
 
-        The result is always sequences, also for an int. (key, ...) is what scikit-learn asks for.
+        Args:
+            key: an int, a slice, or an array, list or Series of ints or booleans. scikit-learn
+                passes (key, ...).
+
+        Returns:
+            The sequences of these clients, also for an int.
+
+        Raises:
+            IndexError: a position out of range.
         """
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
             key = key[0]
@@ -146,45 +163,61 @@ class EventSequences:
         return self.take(np.atleast_1d(np.arange(len(self))[key]))
 
     def __iter__(self) -> Iterator[EventSequences]:
-        """One client after the other, each as sequences of one."""
+        """Iterate over the clients, each as `EventSequences` of length one."""
         return (self.take(np.array([i])) for i in range(len(self)))
 
     def take(self, rows: npt.ArrayLike) -> EventSequences:
-        """The clients at these positions, in this order; a client may come several times."""
+        """Select clients by position, in the given order.
+
+        Args:
+            rows: (R,) positions; a position may occur several times.
+
+        Returns:
+            The sequences of these R clients.
+        """
         return self._take(pa.array(np.asarray(rows, np.int64)))
 
     def _take(self, rows: pa.Array) -> EventSequences:
-        """The same for an Arrow array; where it is null, the id and the lists are."""
+        """`take` for an Arrow array. A null position gives a null id and null lists."""
         texts = self.texts.take(rows) if self.texts is not None else None
         return replace(self, table=self.table.take(rows), texts=texts)
 
     def select(self, client_ids: Any) -> EventSequences:
-        """The clients with these ids, in this order.
+        """Select clients by id, in the given order.
+
+        Args:
+            client_ids: the ids; an id may occur several times.
+
+        Returns:
+            The sequences of these clients.
 
         Raises:
-            InputError: an id that is not here.
+            InputError: an id is not among these sequences.
         """
         return self.take(self._places(pd.Index(client_ids), "are not among these sequences"))
 
     def of(self, client_ids: Any) -> EventSequences:
-        """The old name of `select`."""
+        """Deprecated alias of `select`."""
         warn_renamed("EventSequences.of", "EventSequences.select", stacklevel=2)
         return self.select(client_ids)
 
     def distinct(self) -> EventSequences:
-        """Every client once, where resampling drew some again."""
+        """Return each client once, after resampling that drew some clients several times."""
         again = self.client_ids.duplicated()
         return self[~again] if again.any() else self
 
     def align(self, labels: Labels) -> Labels:
-        """Labels in the order of the clients, by client id.
+        """Bring labels into the order of the clients, by client id.
 
         Args:
-            labels: a Series or DataFrame whose index is the client id, each id once; or a DataFrame with the ids in a
-                column named as that of the client, which then is left out of the result.
+            labels: a Series or DataFrame indexed by unique client ids, or a DataFrame with the ids
+                in a column named like the client column. The result leaves that column out.
+
+        Returns:
+            One row per client, indexed by client id.
 
         Raises:
-            InputError: no Series or DataFrame, an id twice, or a client without a label.
+            InputError: `labels` is no Series or DataFrame, has an id twice, or lacks a client.
         """
         if not isinstance(labels, (pd.Series, pd.DataFrame)):
             raise InputError(
@@ -217,27 +250,27 @@ class EventSequences:
         return InputError(f"{len(absent):,} of {len(wanted):,} clients {lack}, such as {examples}.{advice}")
 
     def to_arrow(self) -> pa.Table:
-        """One row a client, with list columns."""
+        """Return one row per client, with list columns."""
         return self.table
 
     def to_pandas(self) -> pd.DataFrame:
-        """One row a client, indexed by client id; each cell is an array of the client's values."""
+        """Return one row per client, indexed by client id; each cell holds the client's values."""
         frame: pd.DataFrame = self.table.drop_columns([self.client]).to_pandas()
         frame.index = self.client_ids
         return frame
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """The table, for whatever reads Arrow streams."""
+        """The table, for readers of Arrow streams."""
         return self.table.__arrow_c_stream__(requested_schema)
 
     @property
     def __event_columns__(self) -> tuple[str, str, str | None]:
-        """What `open_events` asks for: the client and the time column, and how times are written."""
+        """The client column, the time column and the time format, for `open_events`."""
         return self.client, self.time, self.time_format
 
     @property
     def __event_texts__(self) -> pa.Table | None:
-        """What `open_events` asks for: the text of columns that a model may want as it was."""
+        """The original text of some columns, for `open_events`."""
         return self.texts
 
     def __array__(self, *_: Any, **__: Any) -> npt.NDArray[Any]:
@@ -268,7 +301,7 @@ class EventSequences:
 
 
 def _time_format(source: EventSource, time: str, given: str | None) -> str | None:
-    """How the times are written: as is said, as the events say of themselves, or as the column shows."""
+    """The format of the times: as given, as the events declare it, or inferred from the values."""
     if given is not None:
         return Config.from_dict({"schema": {"time_format": given}}, source="EventSequences.read").schema.time_format
     if source.time_format is not None or source.columns[time] != "VARCHAR":

@@ -1,4 +1,4 @@
-"""Classifier and regressor: fine-tuning as scikit-learn estimators, on top of a model or from scratch."""
+"""Fine-tuning as scikit-learn estimators, from a model or from scratch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SHAPING = (
 
 
 class _Supervised(SequenceEstimator):
-    """What classifier and regressor share; see `SequenceClassifier`."""
+    """Base class of `SequenceClassifier` and `SequenceRegressor`."""
 
     _fitted = "model_"
     _task: ClassVar[Literal["classification", "regression"]]
@@ -125,24 +125,36 @@ class _Supervised(SequenceEstimator):
 
     @classmethod
     def from_pretrained(cls: type[Supervised], model: Pretrained, **params: Any) -> Supervised:
-        """An estimator whose every fit goes on from the encoder of a model.
+        """Make an estimator that starts every fit from the encoder of a model.
 
         Args:
             model: a model folder, a `Model`, or a fitted `SequenceEmbedder`.
-            params: other parameters.
+            **params: other parameters.
+
+        Returns:
+            The estimator, not fitted.
 
         Raises:
             ModelError: the embedder is not fitted.
-            ConfigError: none of these, or no such parameter.
+            ConfigError: `model` is none of these, or no such parameter.
         """
         return cls().set_params(pretrained=checked_pretrained(model), **params)
 
     @classmethod
     def load(cls: type[Supervised], path: str | Path) -> Supervised:
-        """The fitted estimator of a folder that `save` or `seqmel finetune` wrote; a further `fit` goes on from its encoder.
+        """Load a fitted estimator from a folder that `save` or `seqmel finetune` wrote.
+
+        A further `fit` starts from its encoder.
+
+        Args:
+            path: the folder.
+
+        Returns:
+            The fitted estimator.
 
         Raises:
-            ModelError: no model there, a file missing or changed, a newer format, or a model without such targets.
+            ModelError: the folder holds no model or has a newer format, a file is missing or
+                changed, or the targets are not of this kind.
         """
         model = load_model(path)
         others = [target.name for target in model.targets if target.task != cls._task]
@@ -167,7 +179,7 @@ class _Supervised(SequenceEstimator):
 
     def _options(self) -> Config:
         source = type(self).__name__
-        by_class = isinstance(self.class_weight, Mapping)  # these go by the rows, see `fit`
+        by_class = isinstance(self.class_weight, Mapping)  # `fit` turns these into sample weights
         finetuning = {
             "unfreeze": self.unfreeze, "epochs": self.epochs, "batch_size": self.batch_size,
             "learning_rate": self.learning_rate, "encoder_lr_scale": self.encoder_lr_scale,
@@ -180,7 +192,7 @@ class _Supervised(SequenceEstimator):
         return Config.from_dict(given | {"finetuning": finetuning} | said, source=source)
 
     def _shaping(self) -> dict[str, Any]:
-        """The parameters that shape the encoder, where they are not the defaults: a pretrained model has its own."""
+        """The non-default parameters that shape the encoder; a pretrained model fixes them."""
         usual = inspect.signature(type(self)).parameters
         return {
             name: value
@@ -189,18 +201,24 @@ class _Supervised(SequenceEstimator):
         }
 
     def fit(self: Supervised, X: Any, y: Any, sample_weight: Any = None) -> Supervised:  # noqa: N803
-        """Learn labels of the clients of X; each row of X once, whatever client it is.
+        """Fit the model to labels. Every row of X is one sample, even if its client occurs twice.
 
         Args:
-            X: see `SequenceEmbedder.transform`.
-            y: (rows,) labels, or (rows, targets) for several at once, in the order of X. A missing one (NaN, None, an
-                infinite number) is not learnt from. A Series or DataFrame gives the targets their names; where its index
-                holds just the client ids of X, each once and in another order, it is brought into that of X by id.
-            sample_weight: (rows,) how much each row counts, in the order of X or indexed like y.
+            X: `EventSequences`, a table with one row per client and list columns, or client ids if
+                `events` is set.
+            y: (rows,) labels, or (rows, targets) for several targets, in the order of X. Missing
+                labels (NaN, None, infinite) are ignored. A Series or DataFrame names the targets.
+                If its index holds the client ids of X in another order, each once, it is matched by
+                id.
+            sample_weight: (rows,) weight of each row, in the order of X or indexed like y.
+
+        Returns:
+            The fitted estimator.
 
         Raises:
-            InputError: as many labels as rows are needed, and two classes or more.
-            ConfigError: an option out of range, or one that the pretrained model fixes.
+            InputError: X and y have different numbers of rows, or y has fewer than two classes.
+            ConfigError: an option is out of range, or is fixed by the pretrained model.
+            TrainingError: the training diverges.
         """
         config = self._options()
         rows = self._rows(X)
@@ -235,7 +253,7 @@ class _Supervised(SequenceEstimator):
         return self._rows(X)
 
     def _outputs(self, rows: ClientRows) -> list[npt.NDArray[np.float64]]:
-        """Of each target the (rows, size) outputs of its head."""
+        """The (rows, size) outputs of the head of each target."""
         heads = self.model_.heads
         assert heads is not None, "fit made heads"
         events = rows.to_transform(self.model_.schema.client)
@@ -246,10 +264,19 @@ class _Supervised(SequenceEstimator):
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """(rows,) the likeliest class or the quantity; (rows, targets) where y had several columns, of objects if of mixed types.
+        """Predict the most likely class or the quantity.
 
         Args:
-            X: see `fit`; an id without events is predicted from an empty sequence.
+            X: `EventSequences`, a table with one row per client and list columns, or client ids if
+                `events` is set. An id without events is predicted from an empty sequence.
+
+        Returns:
+            (rows,) predictions, or (rows, targets) if y had several columns. The dtype is object if
+            the targets have different types.
+
+        Raises:
+            InputError, SchemaError: X cannot be used, or lacks a column that `fit` had.
+            ModelError: not fitted yet. It is also scikit-learn's `NotFittedError`.
         """
         found = list(self._predicted(self._rows_to_predict(X)).values())
         if not self._several:
@@ -259,16 +286,23 @@ class _Supervised(SequenceEstimator):
         return np.stack([column.astype(object) for column in found], axis=1)
 
     def _predicted(self, rows: ClientRows) -> dict[str, npt.NDArray[Any]]:
-        """Target -> (rows,) what `predict` says of it, in its own type."""
+        """Target -> (rows,) predictions, in the type of its labels."""
         outputs = self._outputs(rows)
         return {target.name: target.predicted(out) for target, out in zip(self.targets_, outputs, strict=True)}
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the model folder that `seqmel finetune` writes; `seqmel predict` and `seqmel embed` read it.
+        """Write a model folder like that of `seqmel finetune`, for `seqmel predict` and `embed`.
+
+        Args:
+            path: the folder to write.
+            overwrite: replace an existing model.
+
+        Returns:
+            The path of the folder.
 
         Raises:
             ModelError: not fitted yet.
-            OutputError: something is there, or it cannot be written.
+            OutputError: the folder exists or cannot be written.
         """
         self._check_fitted()
         path = Path(path)
@@ -279,34 +313,67 @@ class _Supervised(SequenceEstimator):
 
 
 class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
-    """Predict classes of clients from their events: `seqmel finetune` and `seqmel predict` as an estimator.
+    """Predict classes of clients from their events, as `seqmel finetune` and `seqmel predict` do.
 
-        classifier = SequenceClassifier.from_pretrained("model", random_state=0).fit(train, train.align(gender))
+        classifier = SequenceClassifier.from_pretrained("model", random_state=0)
+        classifier.fit(train, train.align(gender))
         probabilities = classifier.predict_proba(test)
 
-    The labelled clients are embedded, a linear head a target is solved exactly on the standardised vectors, then (from 1,000
-    labelled rows on, see `unfreeze`) heads and encoder learn on together; the epoch with the lowest loss on the clients held out is kept (see `seqmel.finetune`).
+    Fitting has two steps. First the labelled clients are embedded, and one linear head per target
+    is solved exactly on the standardised vectors. Then, depending on `unfreeze`, heads and encoder
+    are trained together. The epoch with the lowest loss on the validation split is kept.
 
     Args:
-        pretrained: a model folder, a `Model` or a fitted `SequenceEmbedder` whose encoder, columns and vocabulary are taken; None starts from scratch.
-        encoder, embedding_dim, pooling, category_mean, recency_features, event_encoder, preparation, embedding: the network and its input
-            from scratch, with the meaning and the defaults that `SequenceEmbedder` has; a pretrained model has its own.
-        unfreeze: what learns: "head" (seconds), "gradual", "discriminative" or "all"; "auto" is "head" where a pretrained
-            encoder has fewer than 1,000 labelled rows and neither epochs nor encoder_lr_scale is given, else "all".
-        epochs, batch_size, learning_rate, encoder_lr_scale, validation_fraction, patience, dropout, label_smoothing, calibrate: see
-            `seqmel.config.options.training.FinetuningOptions`.
-        class_weight: "balanced", or a dict from class to weight (one target), which multiplies sample_weight.
-        config: the same as sections of a config, such as `{"encoder": "gru"}`; parameters go over it.
-        events: where to look up client ids, for an X of client ids.
-        client, time, time_unit, time_format, categorical, numeric, numeric_by, ignore: the columns of X or `events`; recognised
-            where they are not given.
-        device, precision, random_state, verbose: see `SequenceEmbedder`.
+        pretrained: a model folder, a `Model` or a fitted `SequenceEmbedder` that gives the encoder,
+            schema and vocabulary. None starts from scratch.
+        encoder: from scratch: "none", "gru", "lstm" or "transformer".
+        embedding_dim: from scratch: number of dimensions; None uses the pooled states.
+        pooling: from scratch: one or several of "last", "mean", "max", "std", "log_sum",
+            "attention" and "category_mean".
+        category_mean: from scratch: options of the pooling "category_mean".
+        recency_features: from scratch: whether to append the number of events and the days since
+            the first and the last event to the vector.
+        event_encoder: from scratch: options of the network that encodes one event.
+        preparation: from scratch: options of the section preparation of a config.
+        embedding: from scratch: options of the section embedding of a config.
+        unfreeze: what is trained: "head", "gradual", "discriminative" or "all". "auto" is "head" if
+            a pretrained encoder has fewer than 1,000 labelled rows and neither `epochs` nor
+            `encoder_lr_scale` is given; else it is "all".
+        epochs: passes over the labelled clients; None chooses 3 to 10 epochs, about 600 steps.
+        batch_size: clients per batch.
+        learning_rate: peak learning rate of the heads.
+        encoder_lr_scale: learning rate of the encoder relative to the heads. None takes 0.1 for a
+            pretrained encoder with fewer than 2,500 labelled clients, else 1.
+        validation_fraction: fraction of the labelled rows in the validation split, stratified by
+            class.
+        patience: early stopping: epochs without a lower validation loss; None never stops early.
+        dropout: dropout on the vector in training.
+        label_smoothing: label smoothing.
+        class_weight: "balanced", or class -> weight (one target only); multiplied by
+            `sample_weight`.
+        calibrate: whether to fit one temperature per classification target on the validation split.
+        config: options as sections of a config, such as `{"encoder": "gru"}`; parameters override
+            it.
+        events: where to look up the client ids, if X holds client ids.
+        client: the column with the client id; None infers it.
+        time: the column with the time; None infers it.
+        time_unit: unit of numeric times; None infers it.
+        time_format: format of times that are text, such as "%d.%m.%Y"; None infers it.
+        categorical: the categorical columns; None infers them.
+        numeric: the numeric columns; None infers them.
+        numeric_by: numeric column -> categorical column by whose values it is scaled.
+        ignore: columns to leave out.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: precision of training: "auto", "32-true", "bf16-mixed" or "16-mixed".
+        random_state: an int gives the same model on every fit; a numpy RandomState is sampled; None
+            draws a random seed.
+        verbose: whether to show progress on standard error.
 
     Attributes:
         model_: the fine-tuned `Model`, with heads.
-        targets_: what is predicted, in the order of the columns of y.
-        classes_: the classes; of several targets a list.
-        history_: one row an epoch.
+        targets_: the targets, in the order of the columns of y.
+        classes_: the sorted classes; a list of arrays for several targets.
+        history_: metrics of the fit, one row per epoch.
 
     Examples:
         >>> import seqmel
@@ -322,25 +389,46 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 
     @property
     def classes_(self) -> npt.NDArray[Any] | list[npt.NDArray[Any]]:
-        """The classes, sorted; of several targets one array each."""
+        """(classes,) the sorted classes; a list of arrays for several targets."""
         self._check_fitted()
         found = [np.asarray(target.classes) for target in self.targets_]
         return found if self._several else found[0]
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]:  # noqa: N803
-        """(rows, classes) probabilities, in the order of `classes_`; of several targets a list."""
+        """Predict the probability of each class.
+
+        Args:
+            X: `EventSequences`, a table with one row per client and list columns, or client ids if
+                `events` is set. An id without events is predicted from an empty sequence.
+
+        Returns:
+            (rows, classes) probabilities in the order of `classes_`; a list of them for several
+            targets.
+
+        Raises:
+            InputError, SchemaError: X cannot be used, or lacks a column that `fit` had.
+            ModelError: not fitted yet. It is also scikit-learn's `NotFittedError`.
+        """
         outputs = self._outputs(self._rows_to_predict(X))
         found = [target.probabilities(out) for target, out in zip(self.targets_, outputs, strict=True)]
         return found if self._several else found[0]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """Share of the labelled rows whose class is predicted right; of several targets the mean.
+        """Compute the accuracy on the labelled rows, averaged over targets.
 
         Args:
-            X, y, sample_weight: see `fit`.
+            X: `EventSequences`, a table with one row per client and list columns, or client ids if
+                `events` is set.
+            y: (rows,) labels, or (rows, targets) for several targets. Missing labels are ignored.
+            sample_weight: (rows,) weight of each row.
+
+        Returns:
+            The accuracy, from 0 to 1.
 
         Raises:
-            InputError: another number of rows or of targets than X and `fit` had, or a target without a label.
+            InputError: the number of rows differs from X or the number of targets from `fit`, or a
+                target has no labels.
+            ModelError: not fitted yet. It is also scikit-learn's `NotFittedError`.
         """
         from sklearn.metrics import accuracy_score
 
@@ -349,7 +437,9 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 
 
 class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
-    """Predict quantities of clients from their events; parameters and attributes as of `SequenceClassifier`.
+    """Predict quantities of clients from their events, as `seqmel finetune` and `predict` do.
+
+    The parameters and attributes are those of `SequenceClassifier`, without `classes_`.
 
     Examples:
         >>> import seqmel
@@ -364,7 +454,22 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
     _task = "regression"
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
-        """R2 of the prediction in the labelled rows; of several targets the mean; see `SequenceClassifier.score`."""
+        """Compute R2 on the labelled rows, averaged over targets.
+
+        Args:
+            X: `EventSequences`, a table with one row per client and list columns, or client ids if
+                `events` is set.
+            y: (rows,) quantities, or (rows, targets) for several targets. Missing ones are ignored.
+            sample_weight: (rows,) weight of each row.
+
+        Returns:
+            R2, at most 1.
+
+        Raises:
+            InputError: the number of rows differs from X or the number of targets from `fit`, or a
+                target has no labels.
+            ModelError: not fitted yet. It is also scikit-learn's `NotFittedError`.
+        """
         from sklearn.metrics import r2_score
 
         rows = self._rows_to_predict(X)
@@ -377,7 +482,7 @@ def _base(pretrained: Pretrained | None) -> Model | None:
 
 
 def _labels(y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
-    """Target -> its labels, numbered like the rows; under the names that y has."""
+    """Target -> (rows,) its labels, by position; the names of the targets are those in y."""
     frame = y.to_frame() if isinstance(y, pd.Series) else y
     if not isinstance(frame, pd.DataFrame):
         values = np.asarray(y)
@@ -393,7 +498,7 @@ def _labels(y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
 
 
 def _in_order(given: Frame, rows: ClientRows, name: str) -> Frame:
-    """In the order of X: by id where the index holds just its client ids, else as it is."""
+    """Reorder by client id if the index is a permutation of the ids of X; else return unchanged."""
     found, ids = given.index, rows.ids
     if isinstance(found, pd.RangeIndex) or found.equals(rows.index) or found.equals(ids):
         return given
@@ -412,7 +517,7 @@ def _in_order(given: Frame, rows: ClientRows, name: str) -> Frame:
 
 
 def _usable(values: pd.Series[Any]) -> pd.Series[Any]:
-    """As `read_labels` reads them: numbers that are objects, such as Decimal, as float64; an infinite one is missing."""
+    """Convert like `read_labels`: Decimal objects to float64, infinite values to missing."""
     if pd.api.types.infer_dtype(values, skipna=True) in ("decimal", "floating", "mixed-integer-float"):
         values = pd.to_numeric(values.astype(object))
     return values.replace([np.inf, -np.inf], np.nan) if pd.api.types.is_float_dtype(values) else values
@@ -431,7 +536,7 @@ def _no_quantities(labels: Mapping[str, pd.Series[Any]]) -> None:
 
 
 def _by_class(weights: Mapping[Any, float], labels: Mapping[str, pd.Series[Any]]) -> pd.Series[Any]:
-    """(rows,) the weight of each row's class, 1 for a class that is not named."""
+    """(rows,) the weight of each row's class; 1 for a class without a weight."""
     if len(labels) > 1:
         raise ConfigError("class_weight by class is for one target. For several use 'balanced', or sample_weight.")
     (values,) = labels.values()
@@ -457,7 +562,7 @@ def _numbered(values: Any, name: str, rows: ClientRows) -> pd.Series[Any]:
 def _mean_score(
     measure: Any, predicted: dict[str, npt.NDArray[Any]], rows: ClientRows, y: Any, sample_weight: Any
 ) -> float:
-    """Over the targets, of each over the rows that have a label."""
+    """Average a measure over the targets, each measured on the rows that have its label."""
     labels = _labels(y, rows)
     weights = (
         np.ones(len(rows)) if sample_weight is None else _numbered(sample_weight, "sample_weight", rows).to_numpy()
@@ -474,7 +579,7 @@ def _mean_score(
             raise InputError(
                 f"The target {name!r} has no label to compare with. Leave it out, or give rows that have one."
             )
-        wanted = np.asarray(values[known].tolist())  # in the type of the labels, also where y is of objects
+        wanted = np.asarray(values[known].tolist())  # the type of the labels, even if y has dtype object
         if (wanted.dtype.kind == "U") != (found.dtype.kind == "U"):
             raise InputError(
                 f"The target {name!r} has labels such as {wanted[0].item()!r}; predicted are such as {found[0].item()!r}."
