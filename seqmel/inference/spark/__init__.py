@@ -1,5 +1,6 @@
-"""Spark as the engine of preparation and embedding, for events that outgrow one machine (extra `seqmel[spark]`).
+"""Spark as the engine of preparation and embedding, for events that exceed one machine.
 
-Spark splits the reading, brings the events of a client together and sorts them; what is done to the events of a part is
-the code of the embedded engine, run on each part. So there is one definition of the preparation.
+It needs the extra `seqmel[spark]`. Spark partitions the input, groups events by client and sorts
+them. Each partition is then processed by the code of the embedded engine. So preparation is defined
+only once.
 """

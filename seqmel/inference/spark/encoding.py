@@ -1,4 +1,4 @@
-"""Encode events in parts, bring the events of each client together, sort them, and group them into sequences."""
+"""Encode partitions of events, then group them by client, sort them, and build sequences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seqmel.inference.spark.source import SparkEvents
 __all__ = ["SequenceWork", "encode_spark", "sequence_batches"]
 
 SequenceWork = Callable[[pa.RecordBatch], pa.RecordBatch]
-"""What is done to encoded sequences, one row a client as `sequence_schema` says."""
+"""A function of encoded sequences, with one row per client as in `sequence_schema`."""
 
 _CHUNK_EVENTS = 1_000_000
 _CARRIED = (pa.string(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.date32())
@@ -29,18 +29,19 @@ _CARRIED = (pa.string(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.date3
 def encode_spark(
     events: SparkEvents, source: EventSource, schema: EventSchema, vocabulary: Vocabulary, *, rows: int, ordered: bool
 ) -> tuple[Any, pa.Schema]:
-    """One row a client: the id, the place of its first event among all, its encoded events as lists.
+    """Return one row per client: id, position of its first event, and encoded events as lists.
 
     Args:
-        events: in parts; checked.
-        source: as `open_spark` gave it beside the events.
-        schema: which column is what.
-        vocabulary: as fitted in training.
-        rows: how many events there are, about.
-        ordered: whether clients are to come in the order of their first event, across all partitions.
+        events: checked events in partitions.
+        source: the source from `open_spark` for the events.
+        schema: the roles of the columns.
+        vocabulary: the vocabulary fitted in training.
+        rows: approximate number of events.
+        ordered: sort clients by their first event, across all partitions.
 
     Returns:
-        The DataFrame, to be read by `sequence_batches`, and what that yields, as `sequence_schema` says.
+        The DataFrame, to be read by `sequence_batches`, and the schema of these batches; see
+        `sequence_schema`.
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -81,7 +82,7 @@ def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _markers(clients: pa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """A row without a time for each client that has no events."""
+    """Yield a row without a time for each client that has no events."""
     for batch in clients.to_batches():
         ids, places = batch.columns
         empty = [pa.nulls(len(batch), field.type) for field in list(schema)[3:]]
@@ -89,7 +90,7 @@ def _markers(clients: pa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 def _grouped(batches: Iterator[pa.RecordBatch], out: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Cut a stream that is sorted by client and time into batches of whole clients with list columns."""
+    """Group a stream sorted by client and time into batches of whole clients with list columns."""
     held, count, enough = list[pa.RecordBatch](), 0, _CHUNK_EVENTS
     for batch in batches:
         held.append(batch)
@@ -97,7 +98,7 @@ def _grouped(batches: Iterator[pa.RecordBatch], out: pa.Schema) -> Iterator[pa.R
         if count < enough:
             continue
         table = pa.Table.from_batches(held).combine_chunks()
-        whole = int(_begins(table.column(0))[-1])  # the last client's events may go on in the next batch
+        whole = int(_begins(table.column(0))[-1])  # The last client may continue in the next batch.
         enough = _CHUNK_EVENTS if whole else 2 * enough
         if whole:
             yield _lists(table.slice(0, whole), out)
@@ -108,7 +109,7 @@ def _grouped(batches: Iterator[pa.RecordBatch], out: pa.Schema) -> Iterator[pa.R
 
 
 def _begins(clients: pa.ChunkedArray) -> Any:
-    """Where each client begins."""
+    """Return the first row of each client."""
     changes = pc.not_equal(clients.slice(1), clients.slice(0, len(clients) - 1)).to_numpy()
     return np.concatenate([[0], np.flatnonzero(changes) + 1])
 
@@ -126,13 +127,16 @@ def _lists(flat: pa.Table, out: pa.Schema) -> pa.RecordBatch:
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece."""
+    """Return a column as one contiguous array."""
     combined = column.combine_chunks()
     return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined
 
 
 def sequence_batches(batches: Iterator[pa.RecordBatch], out: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows of `encode_spark` in batches of about a million events, with the names and types of `sequence_schema`."""
+    """Yield the rows of `encode_spark` in batches of about a million events.
+
+    Names and types are those of `sequence_schema`.
+    """
     held, count = list[pa.RecordBatch](), 0
     for batch in batches:
         held.append(batch)

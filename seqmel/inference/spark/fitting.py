@@ -1,5 +1,8 @@
-"""Fit the vocabulary on events in parts: counts of the parts are added up by Spark, and scales are fitted on the same
-sample of whole clients as the embedded engine takes, which is small enough for the driver."""
+"""Fit the vocabulary on partitions of events.
+
+Spark adds the counts of the partitions. Scales are fitted on the same sample of whole clients as in
+the embedded engine, which is small enough for the driver.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +38,18 @@ _BATCH = 100_000
 _FACTS = pa.schema(
     [("kind", pa.int32()), ("value", pa.string()), ("n", pa.int64()), ("low", pa.int64()), ("high", pa.int64())]
 )
-_ROWS, _NO_CLIENT, _NO_TIME, _NOT_A_TIME, _TIMES, _NAMELESS, _CLIENT = range(-7, 0)  # categories are kinds from 0 on
+# Kinds of counts; from 0 on they are categories.
+_ROWS, _NO_CLIENT, _NO_TIME, _NOT_A_TIME, _TIMES, _NAMELESS, _CLIENT = range(-7, 0)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What one pass over the events counted; `frame` is kept by Spark while the context is open.
+    """Counts of one pass over the events. Spark keeps `frame` while the context is open.
 
     Attributes:
-        rows: how many events there are.
-        within_days: how many of them are not at midnight.
-        low, high: first and last time, microseconds.
+        rows: number of events.
+        within_days: number of events that are not at midnight.
+        low, high: first and last time, in microseconds.
         frame: a DataFrame (kind, value, n) of the values of categories.
     """
 
@@ -60,10 +64,11 @@ class Counted:
 def count_events(
     events: SparkEvents, source: EventSource, schema: EventSchema, *, categories: bool
 ) -> Iterator[Counted]:
-    """Count events, and the values of categories if wanted; what `check_events` refuses is refused.
+    """Count events, and optionally the values of categories, with the checks of `check_events`.
 
     Raises:
-        InputError, SchemaError: see `check_events` and `open_events`.
+        InputError: see `check_events` and `open_events`.
+        SchemaError: see `check_events` and `open_events`.
     """
     from pyspark.sql import functions as F
 
@@ -89,7 +94,7 @@ def count_events(
 
 
 def _merged(merged: Any, schema: EventSchema, source: EventSource) -> Counted:
-    """The numbers of all parts together, checked."""
+    """Return the checked counts of all partitions together."""
     from pyspark.sql import functions as F
 
     sums = [
@@ -115,7 +120,7 @@ def _merged(merged: Any, schema: EventSchema, source: EventSource) -> Counted:
 
 
 class _Plain(str):
-    """Text that is shown without quotes."""
+    """Text shown without quotes."""
 
     __slots__ = ()
 
@@ -124,7 +129,7 @@ class _Plain(str):
 
 
 def _facts_sql(part: EventSource, schema: EventSchema, categories: tuple[tuple[int, str], ...]) -> str:
-    """SQL for what is counted of a part, as `_FACTS` says."""
+    """Return SQL of the counts of a partition; see `_FACTS`."""
     none = "NULL::BIGINT, NULL::BIGINT"
     numbers = (
         f"SELECT count(*) AS n, count(*) FILTER (t % {DAY_US} <> 0) AS within, min(t) AS low, max(t) AS high FROM"
@@ -160,17 +165,21 @@ def fit_vocabulary_spark(
     min_count: int,
     max_categories: int,
 ) -> Vocabulary:
-    """The vocabulary that `fit_vocabulary` fits on the same events.
+    """Fit the same vocabulary as `fit_vocabulary` on the same events.
 
     Args:
-        events: in parts.
-        source: as `open_spark` gave it beside the events.
-        schema: which column is what.
-        counted: what `count_events` counted of them, with categories.
+        events: the events in partitions.
+        source: the source from `open_spark` for the events.
+        schema: the roles of the columns.
+        counted: their counts from `count_events`, with categories.
         min_count, max_categories: see `fit_vocabulary`.
 
+    Returns:
+        The vocabulary.
+
     Raises:
-        InputError, SchemaError: see `fit_vocabulary`.
+        InputError: see `fit_vocabulary`.
+        SchemaError: see `fit_vocabulary`.
     """
     with spark_errors(source.label):
         codes = _codes(counted, schema, min_count, max_categories)
@@ -190,7 +199,7 @@ def fit_vocabulary_spark(
 def _codes(
     counted: Counted, schema: EventSchema, min_count: int, max_categories: int
 ) -> list[tuple[list[str], int, int]]:
-    """For each category its frequent values, most frequent first, and how many nulls and known values there are."""
+    """Return frequent values (most frequent first), nulls and known values of each category."""
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
@@ -207,7 +216,7 @@ def _codes(
 
 
 def _sample(events: SparkEvents, source: EventSource, schema: EventSchema, share: int) -> pa.Table:
-    """The table `sample` of `fit_vocabulary`; its columns go through Spark under plain names."""
+    """Return the table `sample` of `fit_vocabulary`. Its columns have plain names within Spark."""
     texts = [text_name(schema, c) for c in sorted(set(schema.numeric_by.values()))]
     names = ["__client", "__time", ROW, *schema.numeric, *texts]
     kinds = [

@@ -1,4 +1,4 @@
-"""Prepare and embed with Spark: the same results as without it, from events that one machine could not take."""
+"""Prepare and embed with Spark, with the same results as without it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from seqmel.model import AnyModel, Model, as_model
 __all__ = ["embed_spark", "embed_spark_to_parquet", "prepare_spark"]
 
 _broadcast: dict[tuple[str, str], Any] = {}
-"""(Spark application, fingerprint of a model) -> the model as the workers have it."""
+"""(Spark application, model fingerprint) -> the broadcast model."""
 
 
 def prepare_spark(
@@ -44,19 +44,21 @@ def prepare_spark(
     overwrite: bool = False,
     progress: Reporting = None,
 ) -> PreparedSequences:
-    """What `seqmel.prepare` does, by Spark: the same folder, with clients and events in the same order.
+    """Prepare sequences with Spark.
+
+    The result equals that of `seqmel.prepare`, including its order.
 
     Args:
-        events: a path, folder or glob that the driver and all workers see, a URL of Parquet that Spark can read, or a Spark
-            DataFrame; its columns as `open_events` takes them. Events of a DataFrame at the same time keep the order
-            that Spark has them in.
+        events: a path, folder or glob that the driver and all workers can access, a URL of Parquet
+            that Spark can read, or a Spark DataFrame, with columns as in `open_events`.
+            Simultaneous events of a DataFrame keep the order of Spark.
         output, config, model, overwrite, progress: see `seqmel.prepare`.
 
     Returns:
         The prepared sequences.
 
     Raises:
-        SeqmelError: what `seqmel.prepare` raises.
+        SeqmelError: see `seqmel.prepare`.
         ConfigError: pyspark or Java is missing.
 
     Examples:
@@ -97,19 +99,20 @@ def embed_spark(
     events: Any,
     **options: Any,
 ) -> Any:
-    """A Spark DataFrame with one row per client: the id, then the vector; in no order. Nothing is written.
+    """Return a Spark DataFrame with one row per client, unordered: the id, then the vector.
 
     Args:
-        model: a model folder, or a `Model` as `load_model` gives it; it goes to each executor once.
+        model: a model folder, or a `Model` from `load_model`. It is broadcast to each executor
+            once.
         events: see `prepare_spark`.
-        **options: layout, dtype, dim, scales, device: see `EmbedOptions`. Spark has no float16, it comes as float32; int8 and
-            binary need the scales of an earlier file.
+        **options: layout, dtype, dim, scales, device: see `EmbedOptions`. Spark has no float16, so
+            it becomes float32. int8 and binary need the scales of an earlier file.
 
     Returns:
         The Spark DataFrame.
 
     Raises:
-        InputError: events that cannot be read, or lack a column that the model was trained with.
+        InputError: the events cannot be read, or lack a column that the model was trained with.
 
     Examples:
         >>> import seqmel
@@ -145,19 +148,21 @@ def embed_spark_to_parquet(
     output: str | Path,
     **options: Any,
 ) -> tuple[int, int]:
-    """What `embed_to_parquet` does, by Spark: the same file, clients in the same order. The driver writes it in pieces.
+    """Embed with Spark into the same file as `embed_to_parquet`, in the same order of clients.
+
+    The driver writes it in chunks.
 
     Args:
         model, events: see `embed_spark`.
         output: the Parquet file to write.
-        **options: layout, dtype, dim, scales, device, overwrite, progress: see `EmbedOptions`; int8 and binary need the
-            scales of an earlier file.
+        **options: layout, dtype, dim, scales, device, overwrite, progress: see `EmbedOptions`; int8
+            and binary need the scales of an earlier file.
 
     Returns:
-        Number of clients and of dimensions.
+        The number of clients and the embedding dimension.
 
     Raises:
-        ConfigError: int8 or binary without scales, which all vectors together would have to say.
+        ConfigError: int8 or binary lack scales. Fitting them would need all vectors at once.
 
     Examples:
         >>> import seqmel
@@ -185,7 +190,7 @@ def embed_spark_to_parquet(
 def _embedding(
     model: Model, events: Any, how: VectorLayout, device: str, *, ordered: bool
 ) -> tuple[Any, pa.Schema, SequenceWork]:
-    """Encoded sequences as a DataFrame, what they are, and what makes vectors of them in a worker."""
+    """Return a DataFrame of encoded sequences, their schema, and the function that embeds them."""
     resolve_device(device)
     spark, schema = spark_session(), model.schema
     opened, source = open_spark(
@@ -211,8 +216,11 @@ def _embedding(
 
 
 def _collected(frame: Any, out: pa.Schema, work: SequenceWork) -> Iterator[pa.RecordBatch]:
-    """What `work` makes of sequences, in the order of the frame: all made first, kept on the workers' disks, then fetched a
-    partition at a time, each batch as the bytes of an Arrow stream."""
+    """Yield the results of `work` on sequences, in the order of the frame.
+
+    All are computed first and kept on the workers' disks. Then they are fetched one partition at a
+    time, each batch as the bytes of an Arrow stream.
+    """
     from pyspark import StorageLevel
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -241,7 +249,7 @@ def _streamed(how: VectorLayout) -> VectorLayout:
 
 
 def _spark_numbers(kind: pa.DataType) -> pa.DataType:
-    """The type of a vector's column that Spark has: no float16, no lists of a fixed size, no binary of one."""
+    """Return the Spark type of a vector column: Spark has no float16 and no fixed-size types."""
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(_spark_numbers(kind.value_type))
     if pa.types.is_fixed_size_binary(kind):
@@ -250,7 +258,7 @@ def _spark_numbers(kind: pa.DataType) -> pa.DataType:
 
 
 def _spark_kind(kind: pa.DataType) -> pa.DataType:
-    """The type of an id that Spark has: it knows no unsigned integers, and one size of text."""
+    """Return the Spark type of an id: Spark has no unsigned integers and one text type."""
     if kind == pa.uint64():
         return pa.decimal128(20, 0)
     return pa.int64() if pa.types.is_unsigned_integer(kind) else kind

@@ -1,4 +1,4 @@
-"""The Spark session, and Spark's errors in one line."""
+"""The Spark session, and one-line errors from Spark."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _OURS = re.compile(r"^seqmel\.core\.errors\.(\w+): (.*)$", re.MULTILINE)
 
 
 def spark_session() -> Any:
-    """The session that is active, or a new one: as `spark-submit` or the environment says, else on all cores here.
+    """Return the active session, or create one.
+
+    A new one is configured by `spark-submit` or the environment, else it uses all local cores.
 
     Raises:
         ConfigError: pyspark or Java is missing.
@@ -34,11 +36,12 @@ def spark_session() -> Any:
     if active is not None:
         return active
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # it is not used here
+    # This package does not use pandas on Spark.
+    warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
     builder = SparkSession.builder.appName("seqmel").config("spark.ui.showConsoleProgress", "false")
     try:
         session = builder.getOrCreate()
-        session.sparkContext.setLogLevel("OFF")  # what goes wrong is raised
+        session.sparkContext.setLogLevel("OFF")  # Errors are raised instead.
         return session
     except PySparkException as error:
         raise ConfigError(f"Spark does not start ({_first_line(error)}). It needs Java 17 or newer.") from None
@@ -46,7 +49,7 @@ def spark_session() -> Any:
 
 @contextlib.contextmanager
 def spark_errors(label: str) -> Iterator[None]:
-    """What goes wrong in a worker as it would have been raised here; what Spark itself cannot do as an `InputError`."""
+    """Raise errors of workers as if they were local, and Spark's own errors as `InputError`."""
     from pyspark.errors import PySparkException
 
     try:
@@ -60,7 +63,7 @@ def spark_errors(label: str) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    """The first line, and what a worker's Python ended with, where it did: the rest is how it came there."""
+    """Return the first line, and the last line of a worker's traceback if there is one."""
     first = next(iter(str(error).strip().splitlines()), type(error).__name__)
     raised = _RAISED.findall(str(error))
     return f"{first} {raised[-1]}" if raised else first

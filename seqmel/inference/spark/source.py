@@ -1,4 +1,4 @@
-"""Events as Spark sees them: parts that are opened where the work is done."""
+"""Events in partitions, which are opened on the workers."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from seqmel.inference.spark.session import spark_errors
 __all__ = ["PartWork", "SparkEvents", "open_spark"]
 
 PART_ROWS = 1_000_000
-"""Events that a worker looks at together; for rows with list columns a thousandth of it."""
+"""Maximum number of events per partition.
 
-_SCAN_ROWS = 2_000_000  # what the roles of columns are inferred from
+For rows with list columns, it is a thousandth of that.
+"""
+
+_SCAN_ROWS = 2_000_000  # Rows for inferring the roles of columns.
 
 PartWork = Callable[[PartReader], Callable[[EventSource], Iterator[pa.RecordBatch]]]
-"""What is begun once for many parts; and then done to each: its events in, Arrow batches out."""
+"""Called once per worker task; the result maps the events of a partition to Arrow batches."""
 
 
 @dataclass(frozen=True)
 class SparkEvents:
-    """Events in parts.
+    """Events in partitions.
 
     Attributes:
         spark: the session.
-        shape: of all parts.
-        frame: a Spark DataFrame: either the events with `__row`, or one row a part of a file.
-        of_files: which of the two.
-        memory_limit: of the engine in a worker.
+        shape: the common format of all partitions.
+        frame: a Spark DataFrame: the events with `__row`, or one row per part of a file.
+        of_files: whether `frame` has parts of files.
+        memory_limit: memory limit of the engine in a worker.
     """
 
     spark: Any
@@ -45,7 +48,12 @@ class SparkEvents:
     memory_limit: str
 
     def map(self, work: PartWork, schema: pa.Schema) -> Any:
-        """A DataFrame of what `work` makes of each part, with the columns of `schema`."""
+        """Return a DataFrame of the output of `work` on each partition.
+
+        Args:
+            work: is called once per worker task, and its result once per partition.
+            schema: the columns of the output.
+        """
         from pyspark.sql.pandas.types import from_arrow_schema
 
         shape, of_files, limit = self.shape, self.of_files, self.memory_limit
@@ -78,18 +86,20 @@ def _opened(reader: PartReader, batches: Iterator[pa.RecordBatch], *, of_files: 
 def open_spark(
     spark: Any, events: Any, *, client: str | None, categories: Categories, memory_limit: str, scan: bool
 ) -> tuple[SparkEvents, EventSource]:
-    """Open files or a Spark DataFrame; a path with a scheme, such as s3://, is read by Spark as Parquet.
+    """Open files or a Spark DataFrame. Spark reads URLs such as s3:// as Parquet.
 
     Args:
         spark: the session.
-        events: a path, folder or glob that the driver and all workers see, or a Spark DataFrame.
-        client: the client column, where it is known.
+        events: a path, folder or glob that the driver and all workers can access, or a Spark
+            DataFrame.
+        client: the client column, if known.
         categories: see `open_events`.
-        memory_limit: of the engine in a worker, and here.
-        scan: whether the events are to be looked at here, to infer a schema.
+        memory_limit: memory limit of the engine on workers and driver.
+        scan: read events on the driver, to infer a schema.
 
     Returns:
-        The events in parts, and a source on the driver that has their columns, and of a DataFrame the first rows.
+        The events in partitions, and a source on the driver with their columns; for a DataFrame, it
+        also has the first rows.
     """
     if isinstance(events, (str, os.PathLike)) and "://" not in os.fspath(events):
         path = os.fspath(events)
