@@ -39,6 +39,7 @@ CLEAN = [
     "seqmel/experiment",
     "seqmel/export",
     "seqmel/model.py",
+    "seqmel/inference",
     "seqmel/nn",
     "seqmel/objectives/losses",
     "seqmel/objectives/miners",

@@ -1,1 +1,1 @@
-"""Running a trained model: embed, embed as of a moment, update incrementally, predict, shard, Spark."""
+"""Run a trained model: embed, embed as of a time, update incrementally, predict, shard, Spark."""

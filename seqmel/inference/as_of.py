@@ -1,7 +1,8 @@
-"""As-of embeddings: the vector of what was known of a client at a moment, from the events before it and no others.
+"""As-of embeddings: vectors from the events before a given time only.
 
-For training sets that look ahead (did the client leave in the month after?): each row is a client and a moment, the same
-client may come at many moments, and nothing of what happened at the moment or after it is in the vector.
+They serve training sets with labels of the future (did the client leave in the next month?). Each
+row is a client and a time. A client may have several rows. No event at or after the time affects
+the vector.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ _ROWS = 65_536
 
 @dataclass(frozen=True)
 class Moments:
-    """R rows of a client and a moment.
+    """R rows of a client and a time.
 
     Attributes:
-        table: (R, 2) the client and time columns as they came.
-        time_us: (R,) int64, the moments in microseconds, as the model counts time.
-        label: what to call them in a message.
+        table: (R, 2) the client and time columns as given.
+        time_us: (R,) int64 times in microseconds, in the time scale of the model.
+        label: their name in messages.
     """
 
     table: pa.Table
@@ -63,16 +64,19 @@ class Moments:
         return len(self.time_us)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Moments:
-        """Only these rows, in this order."""
+        """Return these rows, in this order."""
         return Moments(self.table.take(rows), self.time_us[rows], self.label)
 
 
 def read_moments(moments: Events, schema: EventSchema, **resources: Any) -> Moments:
-    """Read a table of clients and moments: columns named as the client and time columns of the events, others ignored.
+    """Read a table of clients and times.
+
+    Its columns are named as the client and time columns of the events; others are ignored.
 
     Raises:
-        SchemaError: a column is missing, or the time column is of another kind than the events'.
-        InputError: not readable, no rows, or a client or moment is null or not to be understood.
+        SchemaError: a column is missing, or the time column differs in kind from that of the
+            events.
+        InputError: the table cannot be read or has no rows, or a client or time is null or invalid.
     """
     source = open_events(moments, client=schema.client, **resources)
     rows_schema = EventSchema(
@@ -93,24 +97,25 @@ def embed_as_of(
     output: str | Path,
     **options: Any,
 ) -> tuple[int, int]:
-    """Write one vector per row of `moments`, in their order: client, moment, then the numbers.
+    """Write one vector per row of `moments`, in their order: client, time, vector.
 
-    A client that has no event before the moment has the vector of an empty sequence.
+    A client without events before the time has the vector of an empty sequence.
 
     Args:
         model: a model folder or a `Model`.
-        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
-        moments: a table with a client and a time column, named and written as those of the events; or one moment for
-            all clients: text such as "2024-01-31", a datetime, date or timestamp of Python, pandas or numpy, or, where time is
-            counted in numbers, 365 or "365".
+        events: see `open_events`; or a folder of sequences prepared with this model's vocabulary.
+        moments: a table with a client and a time column, in the names and formats of the events; or
+            one time for all clients. One time is text such as "2024-01-31", a datetime, date or
+            timestamp of Python, pandas or numpy, or, for numeric times, 365 or "365".
         output: the Parquet file to write.
-        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`.
+        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see
+            `EmbedOptions`.
 
     Returns:
-        Number of rows and of dimensions.
+        The number of rows and the embedding dimension.
 
     Raises:
-        SeqmelError: whatever is wrong with the input or the output; no client of the moments has events.
+        SeqmelError: the input or the output is invalid, or no client of `moments` has events.
 
     Examples:
         >>> import seqmel
@@ -141,7 +146,9 @@ def vectors_as_of(
     device: str,
     progress: Progress,
 ) -> Iterator[tuple[pa.Table, npt.NDArray[np.float32]]]:
-    """Yield (R, 2) clients and moments and their (R, D) vectors, which lie in a file beside the output until then.
+    """Yield (R, 2) clients and times, and their (R, D) vectors.
+
+    All vectors are first computed into a temporary file beside the output.
 
     Args:
         model, events, moments, output, shard, device, progress: see `embed_as_of`.
@@ -163,7 +170,7 @@ def vectors_as_of(
 
 
 def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | None:
-    """The moment that a text says, when it is no path, or that a date or timestamp is."""
+    """Return the single time given as text, date or timestamp; None for a path or a table."""
     if is_moment(moments):
         if schema.time_unit != "timestamp":
             raise InputError(
@@ -189,7 +196,7 @@ def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | Non
 
 
 def _every_client(model: Model, events: Events, moment: dt.datetime | int) -> pa.Table:
-    """All clients of the events with this moment, in the order of the events."""
+    """Return all clients of the events with this time, in the order of the events."""
     client = model.schema.client
     if is_prepared(events):
         ids = open_prepared(events).sequences.client_ids
@@ -210,7 +217,7 @@ def _fill(
     device: torch.device,
     progress: Progress,
 ) -> None:
-    """Vectors come in the order in which the clients' events do, and lie in that of the moments."""
+    """Compute vectors in the order of the events, and store them in the order of the rows."""
     vectors[:] = _of_nothing(model, device)
     ids = wanted.table.column(0).to_pandas()
     seen, wanted_ids = np.zeros(len(wanted), bool), None
@@ -235,7 +242,7 @@ def _fill(
 
 
 def _ids_like(wanted: Moments, sequences: EncodedSequences) -> pd.Series[Any]:
-    """The ids of the moments in the type of those of the events, where each keeps its text; else as they came."""
+    """Convert ids to the id type of the events if that keeps their text, else leave them."""
     ids = wanted.table.column(0)
     with contextlib.suppress(ValueError):
         ids = ids_as(ids, sequences.client_ids.type)
@@ -245,7 +252,7 @@ def _ids_like(wanted: Moments, sequences: EncodedSequences) -> pd.Series[Any]:
 
 @torch.inference_mode()
 def _of_nothing(model: Model, device: torch.device) -> npt.NDArray[np.float32]:
-    """The vector of an empty sequence; it needs a model and the names of the columns, but no event."""
+    """Return the vector of an empty sequence."""
     types = {name: pa.int32() for name in model.schema.categorical}
     types |= {name: pa.float32() for name in model.schema.numeric} | {model.schema.time: pa.int64()}
     row = {model.schema.client: pa.array([0])} | {n: pa.array([[]], pa.list_(t)) for n, t in types.items()}
@@ -277,12 +284,12 @@ def _embed_rows(
 
 
 def events_before(sequences: EncodedSequences, clients: Any, time_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(R,) how many events each client has before a moment; an event at the very moment is not before it.
+    """Return (R,) the number of events of each client before a time, excluding events at that time.
 
     Args:
         sequences: the events.
-        clients: (R,) int64 tensor, positions of clients; a client may come several times.
-        time_us: (R,) microseconds.
+        clients: (R,) int64 tensor of client positions, not necessarily unique.
+        time_us: (R,) times in microseconds.
     """
     distinct, which = torch.unique(clients, return_inverse=True)
     lengths = sequences.lengths[distinct]
@@ -290,7 +297,7 @@ def events_before(sequences: EncodedSequences, clients: Any, time_us: npt.NDArra
     owner = np.concatenate([np.repeat(np.arange(len(distinct)), lengths.numpy()), which.numpy()])
     moment = np.concatenate([times, time_us])
     is_event = np.arange(len(owner)) < len(times)
-    order = np.lexsort((is_event, moment, owner))  # of equal times the asked moments come before the events
+    order = np.lexsort((is_event, moment, owner))  # At equal times, queries sort before events.
     counted = np.empty(len(owner), np.int64)
     counted[order] = np.cumsum(is_event[order])
     begins = (lengths.cumsum(0) - lengths).numpy()

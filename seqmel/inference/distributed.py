@@ -1,9 +1,10 @@
-"""Embedding and prediction by several processes, each of its share of the clients; one file comes out, or none.
+"""Embedding and prediction by several processes, each with its share of the clients.
 
-The first process encodes the events into a folder beside the output, once. Then all map it, and each embeds a run of neighbouring
-clients with about as many events as the runs of the others, into a file of its own in that folder. The first joins these in order and
-writes the result, which is the one that a single process writes. Whatever happens to any of them, nothing half-written lies under the
-output's name. Processes are started as for training; see `seqmel.core.distributed`.
+Rank 0 encodes the events once, into a folder beside the output. All ranks map it into memory. Each
+embeds a contiguous range of clients, with about equal numbers of events, into its own file in that
+folder. Rank 0 concatenates these files in order and writes the result, which equals that of a
+single process. If any rank fails, no output is written. Processes are started as for training; see
+`seqmel.core.distributed`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ from seqmel.model import Model
 __all__ = ["embed_shared_to_parquet", "predict_shared_to_parquet", "shares"]
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
-Writer: TypeAlias = Callable[[Path, pa.ChunkedArray, Vectors], object]  # the file, (N,) ids, (N, D) vectors
+# (file, (N,) ids, (N, D) vectors).
+Writer: TypeAlias = Callable[[Path, pa.ChunkedArray, Vectors], object]
 
 
 @with_own_defaults
@@ -60,19 +62,20 @@ def embed_shared_to_parquet(
     output: str | Path,
     **options: Any,
 ) -> tuple[int, int]:
-    """What `embed_to_parquet` does, by all processes that were started together; every one of them calls this.
+    """Distributed `embed_to_parquet`. All processes must call it.
 
     Args:
-        model: whose vectors.
-        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
-        output: the Parquet file to write, in a folder that all processes see.
-        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`.
+        model: a model folder or a `Model`.
+        events: see `open_events`; or a folder of sequences prepared with this model's vocabulary.
+        output: the Parquet file to write, in a folder that all processes can access.
+        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see
+            `EmbedOptions`.
 
     Returns:
-        Number of clients and of dimensions, on every process.
+        The number of clients and the embedding dimension, on every process.
 
     Raises:
-        SeqmelError: what any of the processes met, on all of them; or that one of them has ended.
+        SeqmelError: any process failed or ended; it is raised on all of them.
     """
     asked = EmbedOptions.of(options)
     how = asked.vector_layout(model)
@@ -90,7 +93,7 @@ def predict_shared_to_parquet(
     output: str | Path,
     **options: Any,
 ) -> int:
-    """What `predict_to_parquet` does, by all processes that were started together; every one of them calls this.
+    """Distributed `predict_to_parquet`. All processes must call it.
 
     Args:
         model: a fine-tuned model.
@@ -98,11 +101,11 @@ def predict_shared_to_parquet(
         **options: shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
-        Number of clients, on every process.
+        The number of clients, on every process.
 
     Raises:
-        ModelError: the model has not been fine-tuned.
-        SeqmelError: what any of the processes met, on all of them; or that one of them has ended.
+        ModelError: the model is not fine-tuned.
+        SeqmelError: any process failed or ended; it is raised on all of them.
     """
     heads_of(model)
     asked = EmbedOptions.of(options, without=OF_VECTORS)
@@ -114,11 +117,14 @@ def predict_shared_to_parquet(
 
 
 def shares(weights: Tensor, count: int) -> list[int]:
-    """(count + 1) bounds that cut N neighbouring clients into `count` runs of about equal weight; a run may be empty.
+    """Split N clients into contiguous ranges of about equal weight; a range may be empty.
 
     Args:
-        weights: (N,) int64, above 0.
-        count: of runs.
+        weights: (N,) int64, positive.
+        count: number of ranges.
+
+    Returns:
+        The `count + 1` bounds.
     """
     ends = weights.cumsum(0)
     wanted = weights.sum() * torch.arange(1, count) / count
@@ -132,7 +138,7 @@ def _shared(
     write: Writer,
     asked: EmbedOptions,
 ) -> int:
-    """Encode, embed and write together; returns the number of clients."""
+    """Encode, embed and write together, and return the number of clients."""
     placed, scratch = resolve_device(asked.device), scratch_path(output)
     shard = asked.shard and check_shard(asked.shard)
     with contextlib.ExitStack() as stack:
@@ -154,7 +160,7 @@ def _shared(
 
 
 def _encode_into(folder: Path, model: Model, events: Events, shard: Shard | None) -> None:
-    """The events as all processes will read them; sequences that were prepared before stay where they are."""
+    """Encode the events for all processes. Sequences that were prepared before are not copied."""
     if is_prepared(events):
         return
     source = open_events_for(model, events, folder / "sorting")
@@ -170,7 +176,7 @@ def _opened(folder: Path, model: Model, events: Events, shard: Shard | None) -> 
 def _embed_share(
     folder: Path, model: Model, sequences: EncodedSequences, device: torch.device, progress: Progress
 ) -> None:
-    """Write this process's vectors, (n, D) float32 one after the other, to its file."""
+    """Write the vectors of this rank, (n, D) float32, to its file."""
     rank = current_rank()
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", rank.local_index)
@@ -187,7 +193,7 @@ def _embed_share(
 
 
 def _joined(folder: Path, size: int, clients: int) -> Vectors:
-    """(N, D) the vectors of all processes, in the order of the clients, mapped from one file."""
+    """Return (N, D) vectors of all ranks in client order, memory-mapped from one file."""
     first, *others = (folder / f"vectors-{index}" for index in range(current_rank().count))
     with first.open("ab") as file:
         for other in others:

@@ -1,4 +1,4 @@
-"""`seqmel embed`: events in, one vector a client out, in bounded memory, with the ids that came in."""
+"""Embed events: one vector per client, with its id, in bounded memory."""
 
 from __future__ import annotations
 
@@ -46,15 +46,21 @@ __all__ = [
 ]
 
 CHUNK_CLIENTS = 16_384
-"""Clients whose vectors are in memory at a time: of a thousand numbers each 64 MB, a few times over until they are in the file."""
+"""Clients with vectors in memory at a time.
+
+With 1,000 dimensions these take 64 MB, times a few copies until they are written.
+"""
 
 
 def token_batches(lengths: Tensor, batch_events: int) -> Iterator[Tensor]:
-    """Positions of clients, in batches of like length with at most `batch_events` events, or one client.
+    """Yield positions of clients in batches of similar length.
 
     Args:
-        lengths: (N,) int64.
-        batch_events: the budget; a client with more events than that is a batch of its own.
+        lengths: (N,) int64, events per client.
+        batch_events: maximum number of events per batch. A longer client is a batch of its own.
+
+    Yields:
+        (n,) int64 positions.
     """
     order = torch.argsort(lengths, stable=True)
     begin, held = 0, 0
@@ -72,13 +78,16 @@ def token_batches(lengths: Tensor, batch_events: int) -> Iterator[Tensor]:
 def embed_sequences(
     encoder: SequenceEncoder, sequences: EncodedSequences, config: Config, *, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """(N, D) float32 on the CPU: the vectors of N clients, in their order.
+    """Embed N clients.
 
     Args:
         encoder: on `device`, in evaluation mode.
-        sequences: encoded with the encoder's vocabulary.
-        config: gives the most events of a sequence and of a batch.
-        device: where to compute.
+        sequences: encoded with the vocabulary of the encoder.
+        config: gives the maximum number of events per sequence and per batch.
+        device: the device to compute on.
+
+    Returns:
+        (N, D) float32 on the CPU, in the order of `sequences`.
 
     Raises:
         ModelError: a vector is not finite.
@@ -93,7 +102,11 @@ def embed_sequences(
 
 
 def finite(vectors: Tensor) -> Tensor:
-    """The vectors as they are; a `ModelError` where one is not finite, which only weights out of all bounds can give."""
+    """Return the vectors unchanged if all are finite.
+
+    Raises:
+        ModelError: one is not, which only extreme weights cause.
+    """
     if not bool(torch.isfinite(vectors).all()):
         odd = int((~torch.isfinite(vectors)).any(dim=1).sum())
         raise ModelError(
@@ -113,24 +126,26 @@ def embed(
     progress: Reporting = None,
     watch: Callable[[EncodedSequences], object] | None = None,
 ) -> Iterator[tuple[pa.Array, Tensor]]:
-    """Embed clients a chunk at a time: yields their ids and their (n, D) vectors, clients in the order of the input.
+    """Embed clients in chunks, in the order of the input.
 
     Args:
-        model: a model folder, or a `Model` as `load_model` gives it.
-        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
-        shard: only the clients of one share, such as (3, 8) for the third of eight: those whose id's text has such a hash,
-            whatever else there is, so that several hosts embed one set side by side. Each client is in one share.
-        device: where to compute.
-        progress: where to report to.
-        watch: is shown the sequences of each chunk, and says what is odd in them; without it a column that the model does not
-            know at all is warned of (`EventsWarning`).
+        model: a model folder, or a `Model` from `load_model`.
+        events: see `open_events`; or a folder of sequences prepared with this model's vocabulary.
+        shard: only clients of one shard, such as (3, 8) for the third of eight. The shard of a
+            client depends only on a hash of its id, so several hosts can embed one data set in
+            parallel.
+        device: the device to compute on; "auto" prefers a GPU.
+        progress: where to report progress; see `EmbedOptions`.
+        watch: called with the sequences of each chunk, to check them. If None, an `EventsWarning`
+            is issued for columns with only unseen values.
 
     Yields:
-        (n,) Arrow array of client ids and (n, D) float32 tensor of their vectors, of at most 16,384 clients at a time.
+        (n,) Arrow array of client ids and (n, D) float32 tensor of their vectors, of at most 16,384
+        clients at a time.
 
     Raises:
-        ConfigError: a share that there is not.
-        InputError: events that cannot be read, or lack a column that the model was trained with.
+        ConfigError: the shard index is out of range.
+        InputError: the events cannot be read, or lack a column that the model was trained with.
 
     Examples:
         >>> import seqmel
@@ -158,7 +173,13 @@ def embed(
 def sequence_chunks(
     model: Model, events: Events, temp_folder: Path | None = None, *, shard: Shard | None = None, empty: bool = False
 ) -> tuple[int | None, Iterator[EncodedSequences]]:
-    """How many clients there are in the share, and their sequences a chunk at a time; one of no client for no rows, if `empty`."""
+    """Return the number of clients in the shard, None if unknown, and their sequences in chunks.
+
+    Args:
+        model, events, shard: see `embed`.
+        temp_folder: for sorting on disk.
+        empty: accept events without rows, as one chunk without clients.
+    """
     shard = shard and check_shard(shard)
     if is_prepared(events):
         sequences = open_prepared_for(model, events, shard)
@@ -172,11 +193,7 @@ def sequence_chunks(
 
 
 def no_sequences(source: EventSource, schema: EventSchema) -> EncodedSequences:
-    """The sequences of events that have the columns of the schema and no rows.
-
-    Raises:
-        SchemaError: a column is missing.
-    """
+    """Return empty sequences for events that have the columns of the schema but no rows."""
     for column in (schema.client, schema.time, *schema.features):
         source.require(column, "The model was trained with that column; name the columns as they were then.")
     batch = pa.RecordBatch.from_pylist([], schema=sequence_schema(source, schema))
@@ -184,16 +201,16 @@ def no_sequences(source: EventSource, schema: EventSchema) -> EncodedSequences:
 
 
 def client_chunks(sequences: EncodedSequences) -> Iterator[EncodedSequences]:
-    """Not too many clients at a time, however few events they have."""
+    """Split sequences into chunks of at most `CHUNK_CLIENTS` clients."""
     return (sequences.subset(part) for part in torch.arange(len(sequences)).split(CHUNK_CLIENTS))
 
 
 def open_prepared_for(model: Model, folder: str | Path, shard: Shard | None = None) -> EncodedSequences:
-    """Open sequences that were prepared for a model; of a share, where one is asked for.
+    """Open sequences that were prepared for a model, or a shard of them.
 
     Args:
-        model: with whose vocabulary they were encoded.
-        folder: of prepared sequences.
+        model: the model with the vocabulary they were encoded with.
+        folder: the folder of prepared sequences.
         shard: see `embed`.
     """
     sequences = open_prepared(folder, vocabulary=model.vocabulary).sequences
@@ -205,13 +222,13 @@ def open_prepared_for(model: Model, folder: str | Path, shard: Shard | None = No
 def open_events_for(
     model: Model, events: Events, temp_folder: Path | None = None, *, empty: bool = False
 ) -> EventSource:
-    """Open events to be encoded for a model, with the limits that its preparation had.
+    """Open events to encode them for a model, with the resource limits of its preparation.
 
     Args:
-        model: names the client column, and knows the categories.
+        model: gives the client column and the categories.
         events: see `open_events`.
-        temp_folder: where to sort what memory does not hold.
-        empty: no rows are no error.
+        temp_folder: for sorting on disk what exceeds memory.
+        empty: accept events without rows.
     """
     return open_events(
         events,
@@ -235,22 +252,26 @@ def embed_to_parquet(
     watch: Callable[[EncodedSequences], object] | None = None,
     **options: Any,
 ) -> tuple[int, int]:
-    """Write one vector per client: the client id under its own name and type, then `emb_0000` ... or one list column.
+    """Write one vector per client.
+
+    The client id keeps its name and type. The vector follows in columns `emb_0000` ..., or in one
+    list column.
 
     Args:
         model: a model folder or a `Model`.
-        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
+        events: see `open_events`; or a folder of sequences prepared with this model's vocabulary.
         output: the Parquet file to write.
         watch: called with the sequences of each chunk.
-        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`.
+        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see
+            `EmbedOptions`.
 
     Returns:
-        Number of clients and of dimensions.
+        The number of clients and the embedding dimension.
 
     Raises:
-        ConfigError: an option that does not exist, is out of range, or does not fit the model.
-        InputError: events that cannot be read, or lack a column that the model was trained with.
-        OutputError: the output exists, or cannot be written.
+        ConfigError: an option does not exist, is out of range, or does not fit the model.
+        InputError: the events cannot be read, or lack a column that the model was trained with.
+        OutputError: the output exists or cannot be written.
 
     Examples:
         >>> import seqmel
@@ -280,10 +301,14 @@ def embed_to_parquet(
 
 
 def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: bool = False) -> int:
-    """Write tables, which are made one by one, to a Parquet file beside and move it into place; returns its rows.
+    """Write an iterable of tables to a Parquet file atomically.
+
+    Returns:
+        The number of rows.
 
     Raises:
-        OutputError: it exists, or cannot be written; before the first table is made.
+        OutputError: the output exists or cannot be written. It is raised before the first table is
+            computed.
     """
     output = Path(output)
     check_output(output, overwrite=overwrite, folder=False)

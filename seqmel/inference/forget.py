@@ -1,6 +1,7 @@
-"""Delete clients from what has been written of them: states, embeddings, predictions, prepared sequences.
+"""Delete clients from state files, embeddings, predictions and prepared sequences.
 
-A model holds no client by itself; its vocabulary has values and scales of all of them together. Model folders are left as they are.
+Model folders are left unchanged. A model stores no single client; its vocabulary has values and
+scales of all clients together.
 """
 
 from __future__ import annotations
@@ -26,19 +27,22 @@ _ROWS = 65_536
 
 
 def forget(clients: Any, paths: Sequence[str | Path], *, client: str | None = None) -> dict[str, int]:
-    """Delete all rows of some clients from files, each of which is replaced as a whole.
+    """Delete all rows of some clients from files. Each file is replaced atomically.
 
     Args:
-        clients: their ids: a list, a Series or an index. They are compared as text, so that "12" is 12.
-        paths: states, embeddings and predictions (Parquet files that seqmel wrote), and folders of prepared sequences.
-        client: the client column; seen from each file where None.
+        clients: their ids: a list, a Series or an index. They are compared as text, so "12" matches
+            12.
+        paths: state files, embeddings and predictions (Parquet files that seqmel wrote), and
+            folders of prepared sequences.
+        client: the client column; None recognises it in each file.
 
     Returns:
-        Path -> number of rows (of prepared sequences clients) that were deleted.
+        Path -> number of deleted rows, or of deleted clients for prepared sequences.
 
     Raises:
-        InputError: no ids, or a path that is neither such a file nor such a folder; before any is changed.
-        SchemaError: a file in which nothing tells the client column.
+        InputError: there are no ids, or a path is neither such a file nor such a folder. It is
+            raised before any file is changed.
+        SchemaError: the client column of a file cannot be recognised.
 
     Examples:
         >>> import pandas as pd, tempfile
@@ -66,7 +70,7 @@ def _client_of(path: Path) -> str:
             f"{path} is neither a Parquet file nor a folder of prepared sequences. Clients are deleted from states, embeddings,"
             " predictions and prepared sequences."
         ) from None
-    if b"seqmel" in (schema.metadata or {}):  # a state, whose first column it is
+    if b"seqmel" in (schema.metadata or {}):  # A state file: its first column is the client.
         return str(schema.names[0])
     try:
         return recognise_client(schema.names, str(path))
@@ -79,7 +83,7 @@ def _kept(ids: pa.Array | pa.ChunkedArray, forgotten: pa.Array) -> Any:
 
 
 def _from_table(path: Path, column: str, forgotten: pa.Array) -> int:
-    """Rewrite a Parquet file without the rows of these clients; its schema and metadata stay."""
+    """Rewrite a Parquet file without the rows of these clients; keep its schema and metadata."""
     deleted = 0
     with pq.ParquetFile(path) as file:
         place = file.schema_arrow.get_field_index(column)
@@ -97,7 +101,10 @@ def _from_table(path: Path, column: str, forgotten: pa.Array) -> int:
 
 
 def _from_prepared(folder: Path, forgotten: pa.Array) -> int:
-    """Rewrite a folder of prepared sequences without these clients; the vocabulary stays, which is of all of them together."""
+    """Rewrite a folder of prepared sequences without these clients.
+
+    The vocabulary stays, because it is about all clients together.
+    """
     prepared = open_prepared(folder)
     deleted = 0
 

@@ -1,4 +1,4 @@
-"""The keywords that all ways to embed share: how vectors are written, which clients, where to compute, where to report."""
+"""The keyword options of all functions that embed: format, clients, device, progress."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ from seqmel.model import Model
 __all__ = ["OF_VECTORS", "EmbedOptions"]
 
 OF_VECTORS = ("layout", "dtype", "dim", "quantization_from")
-"""Options that say how vectors are written; predictions have none of them."""
+"""Options of the format of vectors, which predictions do not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions:
-    """What `Model.embed` and every function that embeds take as keywords.
+    """The keyword options of `Model.embed` and of every function that embeds.
 
     Attributes:
-        layout: "columns" for one column per dimension, `emb_0000` ...; "list" for one fixed-size list column `embedding`.
-        dtype: number type: float32, float16, int8 (256 steps within each dimension) or binary (one bit per dimension). The
-            scales of the last two are in the metadata of the file; `read_embeddings` decodes them.
-        dim: keep only the first `dim` dimensions, one of the `matryoshka` sizes that the model was trained with.
-        quantization_from: an earlier file of the same dtype whose scales are used, so that equal codes mean the same in both
-            files. None takes them from these vectors.
-        shard: (k, n) embeds only the k-th of n disjoint sets of clients, by a hash of the client id, so that several hosts
-            embed one set of events side by side. int8 and binary then need `quantization_from`.
-        device: where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
-        overwrite: replace an output that is there.
-        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
+        layout: "columns" for one column per dimension, `emb_0000` ...; "list" for one fixed-size
+            list column `embedding`.
+        dtype: number type: float32, float16, int8 (256 steps within each dimension) or binary (one
+            bit per dimension). The scales of the last two are in the metadata of the file;
+            `read_embeddings` decodes them.
+        dim: keep only the first `dim` dimensions, one of the `matryoshka` sizes that the model was
+            trained with.
+        quantization_from: an earlier file of the same dtype whose scales are used, so that equal
+            codes mean the same in both files. None fits them on these vectors.
+        shard: (k, n) embeds only the k-th of n disjoint sets of clients, by a hash of the client
+            id, so that several hosts can embed one data set in parallel. int8 and binary then need
+            `quantization_from`.
+        device: the device to compute on: "auto", "cpu", "cuda", "cuda:1", "mps".
+        overwrite: replace an existing output.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False
+            nowhere; or a `Progress`.
     """
 
     layout: Layout = "columns"
@@ -50,14 +55,14 @@ class EmbedOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, without: Container[str] = ()) -> EmbedOptions:
-        """The options of a call.
+        """Return the options of a call.
 
         Args:
             options: its keywords.
-            without: options that would do nothing there.
+            without: options that have no effect there.
 
         Raises:
-            ConfigError: no such option.
+            ConfigError: an option does not exist.
         """
         known = [field.name for field in fields(cls) if field.name not in without]
         options = rename_keys(options, {"scales": "quantization_from"}, stacklevel=3)
@@ -70,21 +75,22 @@ class EmbedOptions:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The options as keywords."""
+        """Return the options as keywords."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def reporter(self) -> Progress:
-        """Where to report to."""
+        """The progress reporter."""
         return as_progress(self.progress)
 
     def vector_layout(self, model: Model) -> VectorLayout:
-        """How the vectors of a model lie in a file, checked before any work starts.
+        """Return the file layout of a model's vectors, after checking it.
 
         Raises:
-            ConfigError: an unknown layout or number type; a shard index out of range, or a shard of int8 or binary without
-                scales; a `dim` that the model was not trained for; scales of a type that has none.
-            InputError: scales that are not there, or are of another type or size.
+            ConfigError: the layout or number type is unknown; the shard index is out of range; a
+                shard of int8 or binary lacks scales; the model was not trained for `dim`; or the
+                number type has no scales.
+            InputError: the scales do not exist, or are of another type or dimension.
         """
         if self.layout not in LAYOUTS:
             raise ConfigError(f"layout cannot be {self.layout!r}. Expected one of: {', '.join(LAYOUTS)}.")

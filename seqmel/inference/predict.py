@@ -1,4 +1,4 @@
-"""`seqmel predict`: events in, what a fine-tuned model says of each client out, in bounded memory, with the ids that came in."""
+"""Predict with a fine-tuned model: one row per client, with its id, in bounded memory."""
 
 from __future__ import annotations
 
@@ -45,25 +45,26 @@ def predict(
     device: str = "auto",
     progress: Reporting = None,
 ) -> Iterator[pa.Table]:
-    """Predict clients a chunk at a time: yields tables, clients in the order of the input.
+    """Predict clients in chunks, in the order of the input.
 
-    A table has the client id under its own name and type, then for each target of classes one column of probabilities a
-    class (`gender=F`, `gender=M`) and the likeliest class (`gender`), and for a quantity the quantity (`age`).
+    A table has the client id under its own name and type, then the targets. A classification target
+    has one probability column per class (`gender=F`, `gender=M`) and the most likely class
+    (`gender`). A regression target has one column (`age`).
 
     Args:
-        model: a model folder that `finetune` wrote, or its `Model`.
-        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
-        shard: only the clients of one share, such as (3, 8); see `embed`.
-        device: where to compute.
-        progress: where to report to.
+        model: a model folder from `finetune`, or its `Model`.
+        events: see `open_events`; or a folder of sequences prepared with this model's vocabulary.
+        shard: only clients of one shard, such as (3, 8); see `embed`.
+        device: the device to compute on; "auto" prefers a GPU.
+        progress: where to report progress; see `EmbedOptions`.
 
     Yields:
         Tables with one row per client.
 
     Raises:
-        ModelError: the model has not been fine-tuned.
-        ConfigError: a share that there is not.
-        InputError: events that cannot be read, or lack a column that the model was trained with.
+        ModelError: the model is not fine-tuned.
+        ConfigError: the shard index is out of range.
+        InputError: the events cannot be read, or lack a column that the model was trained with.
 
     Examples:
         >>> import seqmel
@@ -86,21 +87,21 @@ def predict_to_parquet(
     output: str | Path,
     **options: Any,
 ) -> int:
-    """Write the predictions, with the columns that `predict` names.
+    """Write predictions in the columns that `predict` documents.
 
     Args:
-        model: a model folder that `finetune` wrote, or its `Model`.
-        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
+        model: a model folder from `finetune`, or its `Model`.
+        events: see `open_events`; or a folder of sequences prepared with this model's vocabulary.
         output: the Parquet file to write.
         **options: shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
-        Number of clients.
+        The number of clients.
 
     Raises:
-        ModelError: the model has not been fine-tuned.
-        InputError: events that cannot be read, or lack a column that the model was trained with.
-        OutputError: the output exists, or cannot be written.
+        ModelError: the model is not fine-tuned.
+        InputError: the events cannot be read, or lack a column that the model was trained with.
+        OutputError: the output exists or cannot be written.
 
     Examples:
         >>> import seqmel
@@ -124,20 +125,21 @@ def predict_as_of(
     output: str | Path,
     **options: Any,
 ) -> int:
-    """Write what the model says of each client at a moment, from the events before it: client, moment, then as `predict`.
+    """Write predictions from the events before a given time: client, time, predictions.
 
     Args:
-        model: a model folder that `finetune` wrote, or its `Model`.
-        events: see `open_events`, or sequences that were prepared with this model's vocabulary.
-        moments: a table of clients and moments, or one moment for all clients; see `embed_as_of`.
+        model: a model folder from `finetune`, or its `Model`.
+        events: see `open_events`; or a folder of sequences prepared with this model's vocabulary.
+        moments: a table of clients and times, or one time for all clients; see `embed_as_of`.
         output: the Parquet file to write.
         **options: shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
-        Number of rows.
+        The number of rows.
 
     Raises:
-        SeqmelError: what `predict` and `embed_as_of` raise; a target that is named as the time column.
+        SeqmelError: see `predict` and `embed_as_of`; also if a target has the name of the time
+            column.
 
     Examples:
         >>> import seqmel
@@ -161,25 +163,32 @@ def predict_as_of(
 @with_own_defaults
 @torch.inference_mode()
 def predict_outputs(heads: Heads, vectors: Tensor) -> list[npt.NDArray[np.float64]]:
-    """The outputs of each target, (N, size), for the (N, D) vectors of `embed`; `Target` makes predictions of them."""
+    """Return the outputs of each head, (N, size), for (N, D) vectors from `embed`.
+
+    `Target` converts them to predictions.
+    """
     return [out.double().numpy() for out in heads(vectors)]
 
 
 def prediction_tables(model: Model, parts: Iterable[tuple[pa.Table, Tensor]]) -> Iterator[pa.Table]:
-    """The tables of `predict`, for (n, K) columns that say whose they are, and (n, D) vectors."""
+    """Yield the tables of `predict` for chunks of (n, K) key columns and (n, D) vectors."""
     heads = heads_of(model)
     return (_table(model, keys, predict_outputs(heads, vectors)) for keys, vectors in parts)
 
 
 def prediction_tables_of(model: Model, keys: pa.Table, vectors: npt.NDArray[np.float32]) -> Iterator[pa.Table]:
-    """The same for (N, K) and (N, D) in memory or mapped from a file, a part at a time."""
+    """Yield the tables of `predict` for (N, K) keys and (N, D) vectors, in chunks."""
     begins = range(0, max(1, len(keys)), CHUNK_CLIENTS)
     parts = ((b, torch.from_numpy(np.array(vectors[b : b + CHUNK_CLIENTS]))) for b in begins)
     return prediction_tables(model, ((keys.slice(b, CHUNK_CLIENTS), part) for b, part in parts))
 
 
 def heads_of(model: Model) -> Heads:
-    """The heads of a fine-tuned model; a `ModelError` where it has none."""
+    """Return the heads of a fine-tuned model.
+
+    Raises:
+        ModelError: it has none.
+    """
     if model.heads is None:
         raise ModelError(
             "The model cannot predict: it was trained without labels. Fine-tune it first:"

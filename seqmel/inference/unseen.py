@@ -1,4 +1,4 @@
-"""A warning where a whole column of the events tells the model nothing: values that the training never saw, or none at all."""
+"""Warn if a whole column of the events has only values unseen in training, or none."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from seqmel.model import Model
 __all__ = ["EventsWarning", "UnseenColumns"]
 
 _CHUNK_EVENTS = 10_000
-_FEWEST = 20  # events; of fewer all may be unseen by chance
-_WHOLE, _USUAL = 0.9, 0.5  # from which fraction on a column is unseen; at which the training itself was like that
+_FEWEST = 20  # With fewer events, all may be unseen by chance.
+# Fraction of unseen events for a warning; fraction in training from which it is normal.
+_WHOLE, _USUAL = 0.9, 0.5
 
 
 class EventsWarning(UserWarning):
-    """The events are clearly not written like those of the training."""
+    """A column of the events differs in format from that of the training events."""
 
 
 class UnseenColumns:
-    """Sees sequences as they are embedded, and counts the values that the model does not know."""
+    """Counts the values that the model does not know while sequences are embedded."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -33,7 +34,7 @@ class UnseenColumns:
         self.lost = dict.fromkeys(model.schema.features, 0)
 
     def see(self, sequences: EncodedSequences) -> None:
-        """Count about ten thousand events of a chunk."""
+        """Count a sample of about ten thousand events of a chunk."""
         step = max(1, math.ceil(sequences.events / _CHUNK_EVENTS))
         clients = torch.arange(0, len(sequences), step)
         for name in self.lost:
@@ -43,7 +44,7 @@ class UnseenColumns:
         self.events += int(sequences.lengths[clients].sum())
 
     def words(self) -> str | None:
-        """What to say of such columns; None where there are none."""
+        """Return the warning about unseen columns; None if there are none."""
         if self.events < _FEWEST:
             return None
         names = [n for n, lost in self.lost.items() if lost >= _WHOLE * self.events and not self._is_usual(n)]
@@ -55,7 +56,7 @@ class UnseenColumns:
         return f"{shown(found)}. Is it written as in the training (5411, not 5411.0 or 05411)?" if found else None
 
     def warn(self, *, stacklevel: int = 2) -> None:
-        """Warn of such columns."""
+        """Warn about unseen columns."""
         words = self.words()
         if words is not None:
             warnings.warn(words, EventsWarning, stacklevel=stacklevel + 1)

@@ -1,11 +1,13 @@
-"""Vectors brought up to date from new events alone: what is kept of each client, and how it goes on.
+"""Incremental updates: compute vectors from stored states and new events only.
 
-The state of a client is what pooling and the recurrence have made of its events so far, about as many numbers as the
-vector has; so a nightly run reads the events of one day, not of all years, and embeds just the clients that had any. The
-vectors equal those of embedding all events at once, up to rounding.
+The state of a client summarises its events up to now: what pooling and the recurrence need, about
+as many numbers as the vector has. So a nightly run reads the events of one day instead of all
+years, and embeds only the clients with new events. The vectors equal those of embedding all events
+at once, up to rounding.
 
-A state is a Parquet file, one row per client: the id, `events`, `first_time` and `last_time` (timestamps, null where there was no
-event), and a list column for each part of the summary. Its metadata names the model that it belongs to, and has a digest of the events of each update.
+A state file is Parquet with one row per client: the id, `events`, `first_time` and `last_time`
+(timestamps, null if there are no events), and a list column for each part of the summary. Its
+metadata has the fingerprint of the model and a digest of the events of each update.
 """
 
 from __future__ import annotations
@@ -50,21 +52,24 @@ FORMAT = 2
 _TIME = pa.timestamp("us")
 _META = b"seqmel"
 _ROWS = 8_192
-_MOST_UPDATES = 4_096  # have their digests kept
-_MIX, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)  # of the golden ratio, as in splitmix
+_MOST_UPDATES = 4_096  # Maximum number of updates with a stored digest.
+# Derived from the golden ratio, as in splitmix.
+_MIX, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 
 
 @dataclass(frozen=True)
 class Updated:
-    """What an update did.
+    """The result of an update.
 
     Attributes:
-        clients: had events, and have a row in the output.
-        new: of these, the ones that the state did not know.
-        known: clients that the state knows now.
-        dimensions: numbers per vector.
-        recomputed: of `clients`, those with events earlier than their last one, computed anew from the history.
-        skipped: the ids of the clients that were left as they were, since they have such events and no history.
+        clients: number of clients with events, which have a row in the output.
+        new: number of these that were not in the state before.
+        known: number of clients in the state after the update.
+        dimensions: embedding dimension.
+        recomputed: number of `clients` with late events, earlier than their last one, that were
+            recomputed from the history.
+        skipped: ids of the clients that were left unchanged, because they have late events and no
+            full history.
     """
 
     clients: int
@@ -76,7 +81,7 @@ class Updated:
 
     @property
     def words(self) -> str:
-        """What is to be said of clients with late events; empty where there are none."""
+        """A message about clients with late events; empty if there are none."""
         again = (
             f"{self.recomputed:,} clients with late events were computed anew from the history"
             if self.recomputed
@@ -95,7 +100,7 @@ class Updated:
 
 @dataclass(frozen=True)
 class _State:
-    """What is kept of n clients."""
+    """The states of n clients."""
 
     ids: pa.Array
     events: Tensor
@@ -126,33 +131,38 @@ def update_embeddings(
     skipped: str | Path | None = None,
     **options: Any,
 ) -> Updated:
-    """Bring the state up to date with new events, and write the vectors of the clients that had any.
+    """Update the state with new events, and write the vectors of the clients with new events.
 
-    A client with events earlier than its last one cannot go on from its state. It is computed anew where its `history` is
-    given; else it is skipped and keeps its state, and the others go on.
+    A client with late events, earlier than its last one, cannot be updated from its state. It is
+    recomputed if its `history` is given. Otherwise it is skipped and keeps its state; other clients
+    are updated.
 
-    The output is put in place first and the state last, each as a whole: after a crash the same command, with
-    `overwrite` where the output is there already, does what is left and counts no event twice.
+    The output is written first and the state last, both atomically. After a crash, run the same
+    command again, with `overwrite` if the output exists. No event is counted twice.
 
     Args:
         model: a model folder or a `Model`, with encoder none, gru or lstm.
-        events: only those since the last update; see `open_events`. All of them where there is no state yet.
-        state: the file to go on from and to replace; where it is not there, it is begun.
+        events: the events since the last update; see `open_events`. All events if there is no state
+            yet.
+        state: the state file to update; it is created if it does not exist.
         output: the Parquet file to write.
-        history: all events up to now, the new ones included; only those of clients with late events are used. A client of whom it
-            has fewer events than the state and the new ones have together is skipped.
-        skipped: a Parquet file for the ids of the clients that are skipped; not written where None.
-        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see `EmbedOptions`. Each shard has a state
-            of its own.
+        history: all events up to now, including the new ones. It is used only for clients with late
+            events. A client is skipped if its history has fewer events than the state and the new
+            events together.
+        skipped: a Parquet file to write the ids of skipped clients to; None writes none.
+        **options: layout, dtype, dim, scales, shard, device, overwrite, progress: see
+            `EmbedOptions`. Each shard needs its own state.
 
     Returns:
-        How many clients had events, how many of them are new, and how many the state knows now.
+        The numbers of clients with events, of new clients, and of clients in the state; see
+        `Updated`.
 
     Raises:
-        ModelError: the encoder is a Transformer, or the state is that of another model.
-        ConfigError: a share that there is not.
-        InputError: a state of another share; events that cannot be read, or are those of an earlier update and no history
-            is given; ids that the state's type of id does not have.
+        ModelError: the encoder is a Transformer, or the state belongs to another model.
+        ConfigError: the shard index is out of range.
+        InputError: the state belongs to another shard; the events cannot be read; they are those of
+            an earlier update and no history is given; or their ids cannot be converted to the id
+            type of the state.
 
     Examples:
         >>> import seqmel
@@ -211,7 +221,12 @@ def update_embeddings(
 
 @dataclass(frozen=True)
 class _Late:
-    """Clients of the new events whom the state has seen at a later time: their rows, and how many events it has of each."""
+    """Clients of the new events with later events in the state.
+
+    Attributes:
+        rows: (L,) their positions among the new sequences.
+        events: (L,) their numbers of events in the state.
+    """
 
     rows: npt.NDArray[np.int64]
     events: npt.NDArray[np.int64]
@@ -219,7 +234,7 @@ class _Late:
     def enough(
         self, anew: EncodedSequences | None, sequences: EncodedSequences, *, again: bool
     ) -> npt.NDArray[np.bool_]:
-        """(L,) whether the history has all events that the state and the new ones have of a client."""
+        """Return (L,) whether the history has all events of the state and of the new events."""
         if anew is None:
             return np.zeros(len(self.rows), np.bool_)
         ids = sequences.client_ids.take(pa.array(self.rows)).to_pandas()
@@ -233,12 +248,12 @@ _NOBODY = _Late(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
 def _late(sequences: EncodedSequences, state: Path, *, all_known: bool) -> _Late:
-    """The clients whose first new event is earlier than the last one that the state has seen, or all that it knows.
+    """Return the clients with late events: before the last one in the state.
 
     Args:
         sequences: the new events.
-        state: the file.
-        all_known: the state has counted these events before, so that none of its clients can go on.
+        state: the state file.
+        all_known: the state has already counted these events, so every client in it is late.
     """
     some = (sequences.lengths > 0).nonzero()[:, 0]
     first = torch.full((len(sequences),), 2**63 - 1)
@@ -260,7 +275,7 @@ def _late(sequences: EncodedSequences, state: Path, *, all_known: bool) -> _Late
 def _history_of(
     model: Model, history: Events | None, sequences: EncodedSequences, late: _Late, folder: Path, shard: Shard | None
 ) -> EncodedSequences | None:
-    """All events of the late clients, under the ids of the new ones; None where there is no history."""
+    """Return all events of the late clients, with ids of the new events; None without history."""
     if history is None:
         return None
     source = open_events_for(model, history, folder)
@@ -275,7 +290,7 @@ def _history_of(
 def _nothing_new(
     model: Model, source: EventSource, state: Path, output: Path, how: VectorLayout, shard: Shard | None
 ) -> Updated:
-    """An output without rows and the state as it is: nobody had an event."""
+    """Write an output without rows, and leave the state unchanged."""
     kept = _kept(state, model, shard)
     keys = pa.table({model.schema.client: no_sequences(source, model.schema).client_ids})
     if kept is not None:
@@ -288,13 +303,13 @@ def _nothing_new(
 
 
 def _encoded(model: Model, source: EventSource, path: Path, shard: Shard | None) -> EncodedSequences:
-    """Events, encoded to a file: their clients come in the order of the state, not in their own."""
+    """Encode events to a file. Their clients are needed in the order of the state."""
     write_sequences(path, encode(source, model.schema, model.vocabulary, shard=shard))
     return EncodedSequences.open(path, time=model.schema.time)
 
 
 class _Update:
-    """One pass over the old state and then over the clients that it does not know."""
+    """One pass over the old state, then over the clients that are not in it."""
 
     def __init__(
         self,
@@ -321,7 +336,7 @@ class _Update:
             self.anew = _Update(model, anew, np.empty(size, np.float32), device, shard, seen)
 
     def write(self, path: Path, before: Path, task: Task) -> int:
-        """Write the new state; gives the number of clients in it."""
+        """Write the new state, and return its number of clients."""
         pending = np.ones(len(self.sequences), bool)
         known = 0
         nothing = self._advanced(self._fresh(torch.empty(0, dtype=torch.int64)), torch.empty(0, dtype=torch.int64))
@@ -343,7 +358,10 @@ class _Update:
         return known
 
     def _compute_anew(self, state: _State, place: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-        """(n,) which clients of the state have been replaced by what their whole history gives; `place` is that of each here."""
+        """Replace states of late clients by those of their history; return an (n,) mask of them.
+
+        `place` has the position of each client among the new sequences.
+        """
         if self.anew is None:
             return np.zeros(len(place), np.bool_)
         there = self.anew.places.get_indexer(state.ids.to_pandas())
@@ -362,14 +380,14 @@ class _Update:
         return len(state.events)
 
     def _fresh(self, clients: Tensor) -> _State:
-        """Clients of whom nothing is known yet."""
+        """Return empty states for new clients."""
         n = len(clients)
         ids = self.sequences.subset(clients).client_ids.combine_chunks()
         return _State(ids, torch.zeros(n, dtype=torch.int64), torch.full((n,), NO_TIME), torch.full((n,), NO_TIME), {})
 
     @torch.inference_mode()
     def _advanced(self, state: _State, clients: Tensor) -> _State:
-        """The state after the new events of these clients; their vectors are noted."""
+        """Return the states after the new events of these clients, and store their vectors."""
         lengths = self.sequences.lengths[clients]
         parts, order = [], []
         for rows in token_batches(lengths, self.model.config.events_at_a_time) if len(clients) else [clients]:
@@ -392,7 +410,7 @@ class _Update:
 
     @staticmethod
     def _times(state: _State, rows: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """First and last time of these clients, their new events counted; NO_TIME where there was never an event."""
+        """Return first and last time of these clients, new events included; NO_TIME without events."""
         new_first, new_last = (x.cpu() for x in first_and_last(batch))
         some, old = batch.lengths > 0, state.first_time[rows]
         first = torch.where(some & (old == NO_TIME), new_first, old)
@@ -400,7 +418,10 @@ class _Update:
 
 
 def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
-    """The columns of the state to go on from, checked to be one of this model and share; None where it is to be begun."""
+    """Return the columns of the state file, checked to be of this model and shard.
+
+    It is None if the file does not exist.
+    """
     if not path.exists():
         return None
     try:
@@ -421,7 +442,10 @@ def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
 
 
 def _digest(path: Path) -> str:
-    """Of encoded events, in whatever order they came: a sum over all events of what mixes the client and all values of one."""
+    """Return a digest of encoded events that is independent of their order.
+
+    It is the sum over events of a hash of client and values.
+    """
     total = np.zeros(1, np.uint64)
     with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
         for number in range(reader.num_record_batches):
@@ -437,10 +461,12 @@ def _digest(path: Path) -> str:
 
 
 def _seen_with(kept: pa.Schema | None, new: str, path: Path, *, history: bool) -> tuple[list[str], bool]:
-    """The digests of the updates, this one the last, and whether it was there before, which times that are days do not tell.
+    """Return the digests of all updates, this one last, and whether it occurred before.
+
+    Comparing times would miss a repeated update if times are whole days.
 
     Raises:
-        InputError: it was, and there is no history to compute its clients anew from.
+        InputError: it occurred before, and there is no history to recompute its clients from.
     """
     seen: list[str] = json.loads(kept.metadata[_META]).get("updates", []) if kept is not None else []
     if new in seen and not history:
@@ -455,7 +481,10 @@ def _share(shard: Shard | None) -> str | None:
 
 
 def _with_ids_of(kept: pa.Schema, sequences: EncodedSequences, path: Path) -> EncodedSequences:
-    """The new events under ids of the state's type: of CSV the ids of one day may look like numbers, and not those of another."""
+    """Convert the ids of the new events to the id type of the state.
+
+    CSV ids of one day may look like numbers, and those of another may not.
+    """
     kind = kept.field(0).type
     try:
         return replace(sequences, client_ids=ids_as(sequences.client_ids, kind))
@@ -477,7 +506,7 @@ def _read(path: Path, schema: pa.Schema) -> Iterator[_State]:
 
 
 def _of_this_format(schema: pa.Schema) -> pa.Schema:
-    """Format 1 had microseconds where there are timestamps now."""
+    """Convert a schema of format 1, which had microseconds instead of timestamps."""
     for name in ("first_time", "last_time"):
         place = schema.get_field_index(name)
         if place > 0 and schema.field(place).type == pa.int64():
@@ -486,7 +515,7 @@ def _of_this_format(schema: pa.Schema) -> pa.Schema:
 
 
 def _micros(times: pa.Array) -> Tensor:
-    """(n,) int64 microseconds of a column of a state, NO_TIME where there is none."""
+    """Return (n,) int64 microseconds of a time column of a state; NO_TIME if null."""
     return torch.from_numpy(times.cast(pa.int64()).fill_null(NO_TIME).to_numpy().copy())
 
 
@@ -500,7 +529,8 @@ def _table(client: str, state: _State) -> pa.Table:
         "first_time": _timestamps(state.first_time),
         "last_time": _timestamps(state.last_time),
     }
-    client = f"client {client}" if client in numbers or client.startswith("state_") else client  # read by its place
+    # Only its position is used.
+    client = f"client {client}" if client in numbers or client.startswith("state_") else client
     columns = {client: state.ids} | numbers
     for name, values in state.summary.items():
         if name != "count":
