@@ -20,6 +20,7 @@ __all__ = [
     "AsOf",
     "Client",
     "ConfigFile",
+    "Decimal",
     "Device",
     "Devices",
     "Engine",
@@ -52,6 +53,10 @@ LabelsClient = Annotated[
 Time = Annotated[str | None, typer.Option(help="Time column of the events; recognised by its name by default.")]
 TimeFormat = Annotated[
     str | None, typer.Option(help="Format of times in text that is not ISO 8601, such as %d.%m.%Y %H:%M.")
+]
+Decimal = Annotated[
+    str | None,
+    typer.Option(help="Decimal mark of numbers in CSV: , or the point; recognised from the values by default."),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with options; see seqmel config.")]
 Settings = Annotated[
@@ -93,11 +98,14 @@ def with_threads(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+_OF_THE_SCHEMA = ("client", "time", "time_format", "decimal")
+
+
 def read_options(path: Path | None, settings: list[str] | None, **flags: object) -> Config:
     """The config from a file, then `--set`, then flags; later ones override. None means not given."""
     from seqmel.config import read_config
 
-    flags = {("schema." + k if k in ("client", "time", "time_format") else k): v for k, v in flags.items()}
+    flags = {("schema." + k if k in _OF_THE_SCHEMA else k): v for k, v in flags.items()}
     return read_config(path, settings or (), **flags)
 
 

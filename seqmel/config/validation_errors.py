@@ -42,10 +42,12 @@ def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
     if first["type"] == "value_error":
         return f"{source}: {name + ': ' if name else ''}{context['error']}."
     if first["type"] in ("union_tag_invalid", "literal_error"):
-        expected = str(context.get("expected_tags", context.get("expected", ""))).replace(" or ", ", ").replace("'", "")
+        quoted = str(context.get("expected_tags", context.get("expected", ""))).replace(" or ", ", ")
+        names = quoted.replace("'", "")
+        expected = names if any(map(str.isalnum, names)) else quoted  # marks alone cannot be told from punctuation
         value = first["input"].get("name") if isinstance(first["input"], Mapping) else first["input"]
         found = value if isinstance(value, str) else _SHORT.repr(value)
-        hint = _method_elsewhere(found, root) or did_you_mean(found, expected.split(", "))
+        hint = _method_elsewhere(found, root) or did_you_mean(found, names.split(", "))
         return f"{source}: {name} cannot be {_SHORT.repr(found)}. Expected one of: {expected}.{hint}"
     if first["type"] == "string_pattern_mismatch":
         examples = {"preparation.memory_limit": "such as 4GB", "device": "auto, cpu, cuda, cuda:1, gpu or mps"}

@@ -65,7 +65,7 @@ def put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 def test_columns_are_not_named_beside_a_model_that_names_them(refused: Run, model_folder: Path, tmp_path: Path) -> None:
-    for option in ("--client", "--time", "--time-format"):
+    for option in ("--client", "--time", "--time-format", "--decimal"):
         line = refused("prepare", stored(EVENTS, tmp_path), "--model", str(model_folder), option, "x")
         says(line, f"{option} has no meaning for a model, which names its columns. Leave it out.")
 
@@ -272,6 +272,12 @@ def test_training_tells_of_decimal_commas_that_it_leaves_out(
         main()
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("left out"))
     assert line.startswith("left out: amount (numbers written as text, such as '0,50': write them as 1234.50, or name")
+
+
+@LEARNING
+def test_a_decimal_mark_that_is_none(command: str, refused: Run, tmp_path: Path) -> None:
+    line = refused(command, with_commas(tmp_path, values=7), "--decimal", ";")
+    says(line, "schema.decimal cannot be ';'. Expected one of: '.', ','.")
 
 
 @LEARNING

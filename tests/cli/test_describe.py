@@ -132,3 +132,19 @@ def test_the_format_of_the_times_is_shown_and_can_be_said(
     for form, period in (("%d.%m.%Y", "2023-05-04 to 2023-09-08"), ("%m.%d.%Y", "2023-04-05 to 2023-08-09")):
         text, _ = described(table, "--time", "day", "--time-format", form)
         assert f"time: day (timestamp, {form}), {period}" in text
+
+
+def test_the_decimal_mark_of_csv_is_asked_for_where_it_is_open_and_can_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, facts = tmp_path / "events.csv", tmp_path / "facts.json"
+    path.write_text("client_id;day;amount;kind\n1;2023-12-24;1,234;a\n1;2023-12-25;2,500;b\n2;2023-12-26;3,250;a\n")
+    words = ["seqmel", "describe", str(path), "--json", str(facts)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert "--decimal ," in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(sys, "argv", [*words, "--decimal", ","])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert json.loads(facts.read_text())["columns"]["amount"]["quantiles"]["1.0"] == 3.25

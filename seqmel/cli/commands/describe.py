@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Client, ConfigFile, Events, Settings, Time, TimeFormat, read_options
+from seqmel.cli.arguments import Client, ConfigFile, Decimal, Events, Settings, Time, TimeFormat, read_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,12 +25,13 @@ def describe(
     client: Client = None,
     time: Time = None,
     time_format: TimeFormat = None,
+    decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the description to this JSON file.")] = None,
 ) -> None:
     """Show what a model would learn from: columns and their roles, sequence lengths, gaps between events."""
-    checked = read_options(config, settings, client=client, time=time, time_format=time_format)
+    checked = read_options(config, settings, client=client, time=time, time_format=time_format, decimal=decimal)
     import json
 
     from rich.console import Console

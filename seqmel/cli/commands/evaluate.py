@@ -11,6 +11,7 @@ import typer
 
 from seqmel.cli.arguments import (
     ConfigFile,
+    Decimal,
     LabelsClient,
     Settings,
     Time,
@@ -45,6 +46,7 @@ def evaluate(
     client: LabelsClient = None,
     time: Time = None,
     time_format: TimeFormat = None,
+    decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
     task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
@@ -87,8 +89,8 @@ def evaluate(
     if time_split is None:
         not_given("folds", test_fraction=test_fraction)
     if events is None:
-        not_given("embeddings alone", time=time, time_format=time_format)
-    checked = read_options(config, settings, client=client, time=time, time_format=time_format)
+        not_given("embeddings alone", time=time, time_format=time_format, decimal=decimal)
+    checked = read_options(config, settings, client=client, time=time, time_format=time_format, decimal=decimal)
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     from seqmel.core.progress import console_progress
 

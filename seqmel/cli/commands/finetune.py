@@ -10,6 +10,7 @@ import typer
 
 from seqmel.cli.arguments import (
     ConfigFile,
+    Decimal,
     Device,
     LabelsClient,
     Log,
@@ -52,6 +53,7 @@ def finetune(
     client: LabelsClient = None,
     time: Time = None,
     time_format: TimeFormat = None,
+    decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the labelled clients.")] = None,
@@ -68,7 +70,9 @@ def finetune(
         "finetuning.unfreeze": unfreeze, "finetuning.epochs": epochs, "finetuning.batch_size": batch_size,
         "finetuning.calibrate": calibrate or None, "seed": seed, "device": device, "precision": precision,
     }  # fmt: skip
-    of_events = {"time": time, "time_format": time_format} | ({"client": client} if from_scratch else {})
+    of_events = {"time": time, "time_format": time_format, "decimal": decimal} | (
+        {"client": client} if from_scratch else {}
+    )
     checked = read_options(config, settings, **of_events, **flags)
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     model, events, labels = _inputs(inputs, from_scratch=from_scratch)

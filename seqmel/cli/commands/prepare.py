@@ -10,6 +10,7 @@ import typer
 from seqmel.cli.arguments import (
     Client,
     ConfigFile,
+    Decimal,
     Engine,
     Events,
     Log,
@@ -34,6 +35,7 @@ def prepare(
     client: Client = None,
     time: Time = None,
     time_format: TimeFormat = None,
+    decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
     engine: Engine = "duckdb",
@@ -47,9 +49,11 @@ def prepare(
     from seqmel.training.run import prepare as on_this_machine
 
     if model is not None:
-        not_given("a model, which names its columns", client=client, time=time, time_format=time_format)
+        not_given(
+            "a model, which names its columns", client=client, time=time, time_format=time_format, decimal=decimal
+        )
     run = prepare_spark if one_of("engine", engine, "duckdb", "spark") == "spark" else on_this_machine
-    checked = read_options(config, settings, client=client, time=time, time_format=time_format)
+    checked = read_options(config, settings, client=client, time=time, time_format=time_format, decimal=decimal)
     options = {"events": events, "output": output, "model": model, "config": checked.to_dict()}
     with logged(log, "prepare", options) as progress:
         loaded = load_model(model) if model else None

@@ -10,6 +10,7 @@ import typer
 from seqmel.cli.arguments import (
     Client,
     ConfigFile,
+    Decimal,
     Device,
     Events,
     Log,
@@ -33,6 +34,7 @@ def train(
     client: Client = None,
     time: Time = None,
     time_format: TimeFormat = None,
+    decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over all clients.")] = None,
@@ -53,7 +55,9 @@ def train(
         "encoder.name": encoder, "seed": seed, "device": device, "precision": precision,
         "devices": devices,
     }  # fmt: skip
-    checked = read_options(config, settings, client=client, time=time, time_format=time_format, **flags)
+    checked = read_options(
+        config, settings, client=client, time=time, time_format=time_format, decimal=decimal, **flags
+    )
     from seqmel.cli.log import logged
     from seqmel.training.run import train as run
 

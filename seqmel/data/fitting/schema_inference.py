@@ -354,9 +354,10 @@ def _infer_role(column: str, facts: ColumnFacts, evidence: OrderEvidence | None)
         return None, "a second time column"
     if facts.text and facts.decimals and (facts.comma or facts.distinct > _DECIMALS_AS_TEXT):
         example = facts.comma or facts.high
+        mark = ", say that a comma stands before decimals (--decimal ,)" if facts.comma else ""
         return (
             None,
-            f"numbers written as text, such as {example!r}: write them as 1234.50, or name the column categorical",
+            f"numbers written as text, such as {example!r}: write them as 1234.50{mark}, or name the column categorical",
         )
     if facts.text and facts.distinct > _FREE_TEXT_VALUES and facts.words >= 3:
         return None, "free text"
