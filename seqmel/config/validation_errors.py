@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from seqmel.config.registry import method_name, methods_of, names_at, sections
-from seqmel.core.errors import did_you_mean, shown
+from seqmel.core.errors import did_you_mean, plain, shown
 
 __all__ = ["SHAPES", "explain"]
 
@@ -20,7 +20,15 @@ SHAPES = {
 }
 """pydantic error type -> expected YAML syntax."""
 
-_SHORT = reprlib.Repr()
+
+class _Short(reprlib.Repr):
+    """Shortens values of options, with numpy scalars as plain values."""
+
+    def repr1(self, x: Any, level: int) -> str:
+        return super().repr1(plain(x), level)
+
+
+_SHORT = _Short()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100  # a small file with aliases can hold a value of gigabytes
 

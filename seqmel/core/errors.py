@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "ConfigError",
@@ -27,6 +28,7 @@ __all__ = [
     "TrainingError",
     "did_you_mean",
     "one_line",
+    "plain",
     "shown",
 ]
 
@@ -75,6 +77,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if not near:
         return ""
     return " Did you mean " + " or ".join(repr(folded[n]) for n in near) + "?"
+
+
+def plain(value: Any) -> Any:
+    """Return a numpy scalar as the Python value that a message shows: 12347, not np.int64(12347)."""
+    if type(value).__module__ != "numpy" or getattr(value, "shape", None) != ():
+        return value
+    return str(value) if value.dtype.kind in "mM" else value.item()  # nanoseconds would become an int
 
 
 def shown(names: Iterable[str], most: int = 12) -> str:

@@ -15,7 +15,7 @@ from seqmel.api.parts import named_parts
 from seqmel.config import Config
 from seqmel.config.options.training import TrainingOptions
 from seqmel.config.renames import new_path
-from seqmel.core.errors import ConfigError, did_you_mean, shown
+from seqmel.core.errors import ConfigError, did_you_mean, plain, shown
 from seqmel.core.renames import rename_keys
 from seqmel.data.schema import SchemaOptions
 
@@ -205,7 +205,7 @@ def seed_of(random_state: Any, *, source: str) -> int:
         return int(check_random_state(random_state).randint(2**31 - 1))
     except ValueError:
         raise ConfigError(
-            f"{source}: random_state is {random_state!r}. Expected None, a whole number or a numpy RandomState."
+            f"{source}: random_state is {plain(random_state)!r}. Expected None, a whole number or a numpy RandomState."
         ) from None
 
 

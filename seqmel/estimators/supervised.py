@@ -17,7 +17,7 @@ from seqmel.api.model import Model as WithVerbs
 from seqmel.config import Config
 from seqmel.config.options.network import DEFAULT_POOLING
 from seqmel.core.atomic_files import atomic_write, check_output
-from seqmel.core.errors import ConfigError, InputError, ModelError, shown
+from seqmel.core.errors import ConfigError, InputError, ModelError, plain, shown
 from seqmel.core.progress import console_progress, silent
 from seqmel.core.renames import renamed_keywords
 from seqmel.data.schema import SchemaOptions, TimeUnit
@@ -543,10 +543,10 @@ def _by_class(weights: Mapping[Any, float], labels: Mapping[str, pd.Series[Any]]
     unknown = [label for label in weights if not (values == label).any()]
     if unknown:
         known = shown([repr(label) for label in values.dropna().unique().tolist()])
-        raise ConfigError(f"class_weight has {unknown[0]!r}, which is no class of y. Its classes: {known}.")
+        raise ConfigError(f"class_weight has {plain(unknown[0])!r}, which is no class of y. Its classes: {known}.")
     negative = [weight for weight in weights.values() if not 0 <= weight < np.inf]
     if negative:
-        raise ConfigError(f"class_weight has {negative[0]!r}. Expected numbers from 0 on.")
+        raise ConfigError(f"class_weight has {plain(negative[0])!r}. Expected numbers from 0 on.")
     by_row = [float(weights.get(label, 1.0)) for label in values]
     return pd.Series(by_row, name="class_weight")
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from seqmel.core.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError, plain
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.core.renames import renamed_keywords
 from seqmel.data.tables.number_types import NumberType, check_number_types, stored_bytes
@@ -224,7 +224,9 @@ def compression_curve(
     """
     check_number_types(tuple(dtypes))
     if not dims or not dtypes or any(size is not None and size < 1 for size in dims):
-        raise ConfigError(f"Cannot measure the sizes {list(dims)}. Expected numbers from 1 on, or full: 16,64,full.")
+        raise ConfigError(
+            f"Cannot measure the sizes {[plain(size) for size in dims]}. Expected numbers from 1 on, or full: 16,64,full."
+        )
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     primary = problem.chosen(metric)

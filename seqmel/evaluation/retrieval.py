@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.embedding_metrics import unit_vectors
-from seqmel.core.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError, plain
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
@@ -248,7 +248,7 @@ def _check(clients: int, parts: str, min_events: int, at: Sequence[int], seed: i
         if value < least:
             raise ConfigError(f"{name} is {value}. Expected {least} or more.")
     if not at or min(at) < 1:
-        raise ConfigError(f"Cannot measure recall at {list(at)}. Expected numbers from 1 on.")
+        raise ConfigError(f"Cannot measure recall at {[plain(k) for k in at]}. Expected numbers from 1 on.")
 
 
 def _views(

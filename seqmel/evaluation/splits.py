@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqmel.core.errors import ConfigError, InputError
+from seqmel.core.errors import ConfigError, InputError, plain
 from seqmel.core.renames import renamed_fields
 from seqmel.data.sources.times import DAY_OR_MONTH_FIRST
 
@@ -66,7 +66,7 @@ class GroupFolds:
         if several.any():
             raise InputError(
                 f"{int(several.sum()):,} clients are in several groups of {self.groups.name!r}, such as"
-                f" {several.idxmax()!r}, and could be trained on and tested. Name a column that is one value a client."
+                f" {plain(several.idxmax())!r}, and could be trained on and tested. Name a column that is one value a client."
             )
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         places = tuple(splitter.split(strata, strata, codes))
@@ -120,7 +120,7 @@ class OutOfTime:
         shared = client_ids(rows[test]).unique().intersection(client_ids(rows[train]))
         if len(shared) and not self.allow_client_overlap:
             raise InputError(
-                f"{len(shared):,} clients, such as {shared[0]!r}, have rows before {values[cut]} and from then on, and would"
+                f"{len(shared):,} clients, such as {plain(shared[0])!r}, have rows before {values[cut]} and from then on, and would"
                 " be trained on and tested. Leave out one side of them, or pass --allow-client-overlap if they are meant to be."
             )
         about = {

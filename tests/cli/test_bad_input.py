@@ -67,7 +67,7 @@ def put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
 def test_columns_are_not_named_beside_a_model_that_names_them(refused: Run, model_folder: Path, tmp_path: Path) -> None:
     for option in ("--client", "--time", "--time-format", "--decimal"):
         line = refused("prepare", stored(EVENTS, tmp_path), "--model", str(model_folder), option, "x")
-        says(line, f"{option} has no meaning for a model, which names its columns. Leave it out.")
+        says(line, f"{option} has no effect for a model, which names its columns. Leave it out.")
 
 
 EVERY = pytest.mark.parametrize("command", ["describe", "prepare", "train", "embed"])
@@ -236,7 +236,7 @@ def test_a_feature_that_is_all_null(command: str, role: str, refused: Run, tmp_p
 @LEARNING
 def test_text_that_is_named_as_a_number(command: str, refused: Run, tmp_path: Path) -> None:
     line = refused(command, stored(EVENTS, tmp_path), "--set", "schema.numeric=[city]")
-    says(line, "Column 'city'", "is VARCHAR, not a number", "schema.categorical")
+    says(line, "Column 'city'", "holds text, not numbers", "schema.categorical")
 
 
 def test_text_where_the_model_learnt_numbers(refused: Run, tmp_path: Path) -> None:
@@ -245,25 +245,27 @@ def test_text_where_the_model_learnt_numbers(refused: Run, tmp_path: Path) -> No
 
 
 def with_commas(folder: Path, *, values: int) -> Path:
-    """CSV whose amounts have a decimal comma, with so many different values."""
-    amounts = pa.array([f"{i % values},50" for i in range(len(EVENTS))])
+    """CSV whose amounts have a comma that may be a decimal mark, with so many different values."""
+    amounts = pa.array([f"{i % values},500" for i in range(len(EVENTS))])
     put(EVENTS, "amount", amounts).to_pandas().to_csv(folder / "events.csv", sep=";", index=False)
     return folder / "events.csv"
 
 
-def test_decimal_commas_where_the_model_learnt_numbers(refused: Run, tmp_path: Path) -> None:
+def test_commas_of_unknown_meaning_where_the_model_learnt_numbers(refused: Run, tmp_path: Path) -> None:
     line = refused("embed", with_commas(tmp_path, values=7))
-    says(line, f"{len(EVENTS)} values in column 'amount'", "such as '0,50'", "the model was trained with numbers there")
+    says(
+        line, f"{len(EVENTS)} values in column 'amount'", "such as '0,500'", "the model was trained with numbers there"
+    )
     says(line, "Write them as 1234.50: a point before the decimals, and nothing else.")
 
 
 @LEARNING
-def test_decimal_commas_that_are_named_as_numbers(command: str, refused: Run, tmp_path: Path) -> None:
+def test_commas_of_unknown_meaning_that_are_named_as_numbers(command: str, refused: Run, tmp_path: Path) -> None:
     line = refused(command, with_commas(tmp_path, values=7), "--set", "schema.numeric=[amount]")
-    says(line, "Column 'amount'", "not a number, such as '0,50'. Write numbers as 1234.50")
+    says(line, "Column 'amount'", "not numbers, such as '0,500'. Write numbers as 1234.50, pass --decimal ,")
 
 
-def test_training_tells_of_decimal_commas_that_it_leaves_out(
+def test_training_names_commas_of_unknown_meaning_that_it_leaves_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["train", with_commas(tmp_path, values=7), "-o", tmp_path / "model", "--epochs", "0", "--device", "cpu"]
@@ -271,7 +273,7 @@ def test_training_tells_of_decimal_commas_that_it_leaves_out(
     with pytest.raises(SystemExit, match="0"):
         main()
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("left out"))
-    assert line.startswith("left out: amount (numbers written as text, such as '0,50': write them as 1234.50, or name")
+    assert line.startswith("left out: amount (numbers written as text, such as '0,500': write them as 1234.50, say")
 
 
 @LEARNING

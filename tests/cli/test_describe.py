@@ -59,7 +59,7 @@ def test_counts_roles_and_reasons_are_shown(described: Callable[..., tuple[str, 
     [
         (pa.array([7, 7, 12, 3, 9]), "whole numbers", "7, 12, 3"),
         (pa.array(["007", "007", "[b]", "3", "9"]), "text", "'007', '[b]', '3'"),
-        (pa.array([0.5, 0.5, 2.0, 3.0, 4.0]), "double", "0.5, 2.0, 3.0"),
+        (pa.array([0.5, 0.5, 2.0, 3.0, 4.0]), "numbers", "0.5, 2.0, 3.0"),
     ],
 )
 def test_client_ids_are_shown_with_their_type(

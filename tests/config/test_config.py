@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import Field, ValidationError
 
@@ -41,6 +42,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"device": "tpu"}, r"device cannot be 'tpu'\. Expected auto, cpu, cuda"),
     ({"preparation": {"memory_limit": "lots"}}, r"memory_limit cannot be 'lots'\. Expected such as 4GB"),
     ({"training": {"epochs": -1}}, r"training\.epochs = -1: .*greater than or equal to 0"),
+    ({"training": {"epochs": np.int64(-1)}}, r"training\.epochs = -1: "),
     ({"training": {"epochs": "ten"}}, r"training\.epochs = 'ten': .*valid integer"),
     ({"training": {"batch_size": 1}}, r"training\.batch_size = 1: .*greater than or equal to 2"),
     ({"training": {"learning_rate": 0}}, r"training\.learning_rate = 0: .*greater than 0"),

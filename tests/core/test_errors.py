@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from seqmel.core import errors
-from seqmel.core.errors import did_you_mean, shown
+from seqmel.core.errors import did_you_mean, plain, shown
 
 
 def test_every_error_is_a_seqmel_error_and_stands_in_the_tree_of_the_docstring() -> None:
@@ -39,3 +40,20 @@ def test_a_name_with_line_ends_and_escapes_stays_in_one_line_that_a_terminal_pri
     assert str(errors.InputError("No column 'a\nb\x1b[31m\u202e' in Größe 💥.")) == (
         "No column 'a\\nb\\x1b[31m\\u202e' in Größe 💥."
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "shown_as"),
+    [
+        (np.int64(12347), "12347"),
+        (np.float32(0.5), "0.5"),
+        (np.str_("c1"), "'c1'"),
+        (np.bool_(True), "True"),
+        (np.datetime64("2024-01-31T00:00:00.000000000"), "'2024-01-31T00:00:00.000000000'"),
+        ("c1", "'c1'"),
+        ([1, 2], "[1, 2]"),
+        (None, "None"),
+    ],
+)
+def test_numpy_scalars_are_shown_as_plain_values(value: object, shown_as: str) -> None:
+    assert repr(plain(value)) == shown_as

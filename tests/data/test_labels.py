@@ -83,7 +83,7 @@ def test_a_target_that_is_the_client_or_a_date_is_refused() -> None:
     frame = pd.DataFrame({"client_id": [1], "born": [pd.Timestamp("2000-01-01")]})
     with pytest.raises(SchemaError, match="is the client column"):
         read_labels(frame, "client_id")
-    with pytest.raises(SchemaError, match="is of type TIMESTAMP"):
+    with pytest.raises(SchemaError, match="holds timestamps"):
         read_labels(frame, "born")
 
 
@@ -163,7 +163,7 @@ def test_embeddings_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=message):
             read_embeddings(pa.table(table))
-    with pytest.raises(SchemaError, match=r"columns without numbers: city \(VARCHAR\)"):
+    with pytest.raises(SchemaError, match=r"columns without numbers: city \(text\)"):
         read_embeddings(pa.table({"uid": [1], "city": ["x"]}))
     with pytest.raises(SchemaError, match="no column"):
         read_embeddings(pa.table({"uid": [1]}))
@@ -206,7 +206,7 @@ def test_a_client_that_comes_twice_cannot_be_matched() -> None:
 def test_features_are_put_beside_each_other_by_id() -> None:
     joined = beside(_frame([1, 2, 3], x=[1, 2, 3]), _frame(["3", "1"], x=[30, 10], z=[33, 11]))
     assert joined.index.tolist() == [1, 3]
-    assert joined.columns.tolist() == ["x", "x (2)", "z"]
+    assert joined.columns.tolist() == ["x", "x_2", "z"]
     assert joined.loc[3].tolist() == [3, 30, 33]
 
 

@@ -144,7 +144,7 @@ def test_numbers_of_days_are_read_where_it_is_said() -> None:
         infer_schema(open_events(numbers))
     schema = infer_schema(open_events(numbers), SchemaOptions(time_format="%Y%m%d"))
     assert times_of(open_events(numbers), schema) == {"2023-04-05", "2023-12-11"}
-    with pytest.raises(SchemaError, match=r"is BIGINT, which is not written as '%d%m%Y'"):
+    with pytest.raises(SchemaError, match=r"holds whole numbers, which are not written as '%d%m%Y'"):
         times(numbers, schema.model_copy(update={"time_format": "%d%m%Y"}))
 
 

@@ -77,6 +77,16 @@ def test_a_client_in_several_groups_is_refused() -> None:
         Problem.of(y, "auto", 3, 0, GroupFolds(_named(np.arange(120) % 4, rows)))
 
 
+def test_clients_are_named_as_they_stand_in_the_labels_where_ids_are_numbers() -> None:
+    ids = np.repeat(np.arange(7, 47), 3)
+    rows = pd.MultiIndex.from_arrays([ids, np.tile(np.arange(3), 40)], names=["client_id", "month"])
+    y, months = _named(ids % 2, rows, "left"), _named(rows.get_level_values(1), rows, "month")
+    with pytest.raises(InputError, match="40 clients, such as 7, have rows before"):
+        Problem.of(y, "auto", 5, 0, OutOfTime(months))
+    with pytest.raises(InputError, match="40 clients are in several groups of 'month', such as 7, and"):
+        Problem.of(y, "auto", 3, 0, GroupFolds(months))
+
+
 # ---------------------------------------------------------------------------------------------------- time
 
 

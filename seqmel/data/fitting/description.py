@@ -9,7 +9,7 @@ from typing import Any
 
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import check_events, time_sql
-from seqmel.data.sources.source import ROW, EventSource, ident, is_integer
+from seqmel.data.sources.source import ROW, EventSource, ident, type_in_words
 
 __all__ = ["describe_source"]
 
@@ -44,7 +44,7 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
         "events_a_client": dict(zip(map(str, _QUANTILES), lengths, strict=True)),
         "gap_seconds": dict(zip(map(str, _QUANTILES), gaps, strict=True)) if gaps else None,
         "client_ids": {
-            "type": "whole numbers" if is_integer(kind) else "text" if kind == "VARCHAR" else kind.lower(),
+            "type": type_in_words(kind),
             "first": [client for (client,) in ids],
         },
         "schema": schema.model_dump(mode="json"),

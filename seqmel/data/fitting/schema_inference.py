@@ -22,7 +22,7 @@ from seqmel.data.schema import (
     recognise_time,
 )
 from seqmel.data.sources.checking import no_numbers
-from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, literal
+from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, literal, type_in_words
 from seqmel.data.sources.times import DATE_TEXT, DAY_OR_MONTH_FIRST, ISO_DATE, infer_time_format, text_time_sql
 
 __all__ = ["ColumnFacts", "explain_schema", "find_time", "infer_schema"]
@@ -271,9 +271,10 @@ def _check_given(source: EventSource, column: str, role: str, seen: set[str]) ->
     if role == "numeric" and not (is_integer(kind) or is_real(kind) or kind == "BOOLEAN"):
         odd = no_numbers(source, column)
         example = f", such as {odd[1]!r}" if odd else ""
+        mark = ", pass --decimal , if commas stand before decimals" if odd and "," in odd[1] else ""
         raise SchemaError(
-            f"Column {column!r} of {source.label} is {kind}, not a number{example}. Write numbers as 1234.50, or name the"
-            " column in schema.categorical."
+            f"Column {column!r} of {source.label} holds {type_in_words(kind)}, not numbers{example}. Write numbers as"
+            f" 1234.50{mark}, or name the column in schema.categorical."
         )
 
 
@@ -364,7 +365,7 @@ def _infer_role(column: str, facts: ColumnFacts, evidence: OrderEvidence | None)
     if facts.text:
         return (None, _AN_ID) if _is_id(facts) else ("categorical", "text")
     if not (facts.integer or facts.real):
-        return None, f"a {facts.kind} column cannot be used"
+        return None, f"a column of {type_in_words(facts.kind)} cannot be used"
     if not facts.whole:
         return "numeric", "has fractions"
     assert evidence is not None
@@ -476,7 +477,8 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
         return "timestamp"
     if not (is_integer(kind) or is_real(kind)):
         raise SchemaError(
-            f"The time column {time!r} of {source.label} is {kind}. Expected a timestamp, a date, text or a number."
+            f"The time column {time!r} of {source.label} holds {type_in_words(kind)}. Expected timestamps, dates, text or"
+            " numbers."
         )
     low, high = source.row(f"SELECT min({ident(time)}::DOUBLE), max({ident(time)}::DOUBLE) FROM events")
     low, high = low or 0, high or 0

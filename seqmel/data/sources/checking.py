@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from seqmel.core.errors import InputError, SchemaError, shown
 from seqmel.core.units import DAY_US
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.source import EventSource, ident, is_integer, is_real
+from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, type_in_words
 from seqmel.data.sources.times import text_time_sql
 
 __all__ = [
@@ -196,7 +196,7 @@ def _check_time_kind(source: EventSource, schema: EventSchema) -> None:
         _check_formatted(source, schema, kind)
     if schema.time_unit != "timestamp" and not (kind == "VARCHAR" or is_integer(kind) or is_real(kind)):
         raise SchemaError(
-            f"The time column {schema.time!r} of {source.label} is {kind}. Expected numbers that count {schema.time_unit}s,"
+            f"The time column {schema.time!r} of {source.label} holds {type_in_words(kind)}. Expected numbers that count {schema.time_unit}s,"
             " as schema.time_unit says; for dates and timestamps it is 'timestamp'."
         )
 
@@ -208,8 +208,8 @@ def _check_formatted(source: EventSource, schema: EventSchema, kind: str) -> Non
     """
     if is_real(kind) or (is_integer(kind) and not str(schema.time_format).startswith("%Y%m")):
         raise SchemaError(
-            f"The time column {schema.time!r} of {source.label} is {kind}, which is not written as {schema.time_format!r}"
-            " (schema.time_format). Expected text, timestamps, dates, or whole numbers such as 20240131 and '%Y%m%d'."
+            f"The time column {schema.time!r} of {source.label} holds {type_in_words(kind)}, which are not written as"
+            f" {schema.time_format!r} (schema.time_format). Expected text, timestamps, dates, or whole numbers such as 20240131 and '%Y%m%d'."
         )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ __all__ = [
     "no_column",
     "reading",
     "row_of_table",
+    "type_in_words",
 ]
 
 RESERVED = re.compile(
@@ -111,7 +112,8 @@ class EventSource:
     def require(self, column: str, option: str) -> None:
         """Raise a `SchemaError` if the column is missing. `option` says how to name another one."""
         if column not in self.columns:
-            raise no_column(column, self.columns, self.label, option)
+            others = [name for name in (*self.columns, *self.left_out) if name != column]
+            raise no_column(column, others, self.label, option)
         if column in self.unreadable:
             raise SchemaError(f"Column {column!r} of {self.label} cannot be used: {self.unreadable[column]}.")
 
@@ -156,14 +158,42 @@ def is_real(kind: str) -> bool:
     return kind in ("FLOAT", "DOUBLE") or kind.startswith("DECIMAL")
 
 
+def type_in_words(kind: str) -> str:
+    """Return what a column of a DuckDB type holds, for messages."""
+    if is_integer(kind):
+        return "whole numbers"
+    if is_real(kind):
+        return "numbers"
+    if kind.endswith("]"):
+        return f"lists of {type_in_words(kind[: kind.rindex('[')])}"
+    return next((words for name, words in _TYPES_IN_WORDS.items() if kind.startswith(name)), kind.lower())
+
+
+_TYPES_IN_WORDS = {
+    "VARCHAR": "text",
+    "ENUM": "text",
+    "BOOLEAN": "booleans",
+    "TIMESTAMP": "timestamps",
+    "DATE": "dates",
+    "TIME": "times of day",
+    "INTERVAL": "durations",
+    "BLOB": "bytes",
+    "STRUCT": "structures",
+    "MAP": "maps",
+    "UNION": "values of several types",
+}
+"""Start of a DuckDB type -> what a column of it holds."""
+
+
 def row_of_table(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     """Return SQL for the position of a row in a table. A column `rowid` hides DuckDB's own."""
     names = (name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall())
     return "row_number() OVER () - 1" if any(name.casefold() == "rowid" for name in names) else "rowid"
 
 
-def no_column(column: str, columns: dict[str, str], label: str, option: str) -> SchemaError:
+def no_column(column: str, columns: Iterable[str], label: str, option: str) -> SchemaError:
     """Build the error for a column that does not exist."""
+    columns = list(columns)
     return SchemaError(
         f"No column {column!r} in {label}.{did_you_mean(column, columns)} It has: {shown(columns)}. {option}"
     )

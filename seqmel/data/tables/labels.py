@@ -19,7 +19,7 @@ from seqmel.core.renames import renamed_keywords
 from seqmel.data.schema import recognise_client
 from seqmel.data.sources.arrow_tables import arrow_table, engine_table
 from seqmel.data.sources.reading import _register, event_files, is_paths
-from seqmel.data.sources.source import EventSource, connect, ident, reading
+from seqmel.data.sources.source import EventSource, connect, ident, reading, type_in_words
 from seqmel.data.tables.number_types import Scales
 from seqmel.data.tables.vector_files import scales_of
 
@@ -454,7 +454,8 @@ def _target_sql(target: str, source: EventSource) -> str:
     if _NUMBER.fullmatch(kind):
         return f"CASE WHEN isfinite({ident(target)}::DOUBLE) THEN {ident(target)}::DOUBLE END"
     raise SchemaError(
-        f"The target {target!r} of {source.label} is of type {kind}. Expected text or booleans (classes), or numbers."
+        f"The target {target!r} of {source.label} holds {type_in_words(kind)}. Expected text or booleans (classes), or"
+        " numbers."
     )
 
 
@@ -476,7 +477,7 @@ def _vector_columns(source: EventSource, client: str, time_column: str | None, *
         return ["embedding"]
     others = [name for name in columns if name not in (client, time_column)]
     names = [name for name in others if re.fullmatch(r"emb_\d+", name)] or others
-    wrong = [f"{name} ({columns[name]})" for name in names if not _NUMBER.fullmatch(columns[name])]
+    wrong = [f"{name} ({type_in_words(columns[name])})" for name in names if not _NUMBER.fullmatch(columns[name])]
     if wrong or not names:
         raise SchemaError(
             f"Cannot take vectors from {source.label}: beside the client column {client!r} it has"
