@@ -1,5 +1,5 @@
-"""Score embeddings against labels: LightGBM on embeddings, on hand-crafted aggregates, and on both, on the same folds.
+"""Evaluation of embeddings: downstream scores against labels, drift and retrieval.
 
-`aggregates` makes the baseline, `labels` reads and matches by client id, `scoring` compares. LightGBM and scikit-learn
-are imported when a score is computed, not before.
+`aggregates` computes the hand-crafted baseline, `scoring` compares feature sets on the same folds.
+LightGBM and scikit-learn are imported only when a score is computed.
 """

@@ -1,4 +1,4 @@
-"""The parts that aggregates are made of: events in order as one table of DuckDB, and queries that group them by client."""
+"""Building blocks of the aggregates: a table of ordered events, and queries grouped by client."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _FLOAT32 = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Statistic:
-    """What is computed of the events of a client, or of those of a client at one place.
+    """A statistic of the events of a client, or of the client's events at one place.
 
     Attributes:
-        name: the feature's name, or the first part of it where there are places.
+        name: name of the feature, or its first part if there are places.
         sql: an aggregate over the table of `order_events`.
-        words: what it means.
-        absent: its value where there are no events.
+        words: description of the statistic.
+        absent: its value if there are no events.
     """
 
     name: str
@@ -50,7 +50,12 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Place:
-    """A part of the events, such as those with one value of a category or in one hour of the day."""
+    """A subset of the events, such as those with one category value or in one hour of the day.
+
+    Attributes:
+        name: part of the name of the feature.
+        words: description, appended to that of the statistic.
+    """
 
     name: str = ""
     words: str = ""
@@ -58,13 +63,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Block:
-    """Features that one query computes: for every place the same statistics.
+    """Features that one query computes: the same statistics for every place.
 
     Attributes:
-        statistics: what is computed.
-        places: the parts of the events; one that is all of them where they are not divided.
-        number: SQL for the number of an event's place.
-        events: SQL for the table of the events that take part.
+        statistics: the statistics.
+        places: the subsets of the events; a single one holds all events.
+        number: SQL expression for the index of an event's place.
+        events: SQL for the table of the events to aggregate.
     """
 
     statistics: tuple[Statistic, ...]
@@ -74,19 +79,24 @@ class Block:
 
     @property
     def names(self) -> list[str]:
-        """All names of the first place, then those of the second, and so on; not yet unique."""
+        """The names of the features, place by place; not yet unique."""
         return [feature_name(s.name, place.name) for place in self.places for s in self.statistics]
 
     @property
     def words(self) -> list[str]:
-        """What the features mean, in the same order."""
+        """The descriptions of the features, in the order of `names`."""
         return [f"{s.words}{place.words}" for place in self.places for s in self.statistics]
 
     def __len__(self) -> int:
         return len(self.places) * len(self.statistics)
 
     def fill(self, out: npt.NDArray[np.float32], source: EventSource) -> None:
-        """Write the features to `out`, (clients, features); `order_events` has made the table."""
+        """Compute the features. `order_events` must have created the table.
+
+        Args:
+            out: (clients, features) array to write to.
+            source: the events.
+        """
         width = len(self.statistics)
         out[:] = np.tile(np.array([s.absent for s in self.statistics], np.float32), len(self.places))
         values = ", ".join(f"({s.sql})::DOUBLE" for s in self.statistics)
@@ -101,17 +111,28 @@ class Block:
 
 
 def category_parts(schema: EventSchema) -> list[tuple[str, str]]:
-    """The categorical columns, each with its part of the names of features."""
+    """The categorical columns, each with its part of the feature names."""
     return [(column, name_part(column, f"category{i + 1}")) for i, column in enumerate(schema.categorical)]
 
 
 def number_parts(schema: EventSchema) -> list[tuple[str, str]]:
-    """The numeric columns, each with its part of the names of features."""
+    """The numeric columns, each with its part of the feature names."""
     return [(column, name_part(column, f"number{i + 1}")) for i, column in enumerate(schema.numeric)]
 
 
 def value_block(statistics: Sequence[Statistic], i: int, column: str, part: str, values: Sequence[str | None]) -> Block:
-    """The same statistics of the events with each of these values of category `i`, whose codes are 0, 1, ... ."""
+    """Make a block with one place per value of a categorical column.
+
+    Args:
+        statistics: the statistics of the events with each value.
+        i: index of the column among the categorical ones.
+        column: its name.
+        part: its part of the feature names.
+        values: the values; their codes are 0, 1, ...
+
+    Returns:
+        The block.
+    """
     places = (
         Place(f"{part}_{value_name(values, code)}", f" with {value_words(column, value)}")
         for code, value in enumerate(values)
@@ -121,29 +142,41 @@ def value_block(statistics: Sequence[Statistic], i: int, column: str, part: str,
 
 
 def value_name(values: Sequence[str | None], code: int) -> str:
-    """A value of a category as part of the names of features."""
+    """The part of the feature names for the category value with this code."""
     value = values[code]
     return "null" if value is None else name_part(value, f"value{code + 1}")
 
 
 def value_words(column: str, value: str | None) -> str:
-    """Which value of a category it is."""
+    """Description of a category value."""
     return f"{column} = null" if value is None else f"{column} = {value!r}"
 
 
 def order_events(source: EventSource, schema: EventSchema, values: Sequence[Sequence[str | None]]) -> None:
-    """Make the table `aggregate_events` from the events and the table `aggregate_clients`; DuckDB spills it where it is large.
+    """Create the table `aggregate_events` from the events and the table `aggregate_clients`.
 
-    Its columns: client_index; `n`, the events of the client; `t` in microseconds; `p`, the place from 1 on in order of time;
-    `back`, the events that follow; `quarter`, a quarter of `n`, rounded up; `age` in days until the moment, or until the last
-    event; `gap`, ln(1 + seconds since the event before). For each category the text `c0`, the code `k0` (place among `values`, -1
-    for others), that of the event before `b0`, whether the text differs from it `d0` and the length of the run of equal texts so
-    far `r0`. For each number the finite value `x0`.
+    DuckDB spills the table to disk if it is large. It has these columns, where the digit 0 stands
+    for the index of a categorical or numeric column:
+
+    client_index   index of the client
+    n              number of events of the client
+    t              time in microseconds
+    p              position in time order, from 1
+    back           number of later events
+    quarter        a quarter of `n`, rounded up
+    age            days until the moment, or until the last event
+    gap            ln(1 + seconds since the previous event)
+    c0             category as text
+    k0             category code: index in `values`, or -1 for other values
+    b0             category code of the previous event
+    d0             whether the category differs from that of the previous event
+    r0             length so far of the run of equal categories
+    x0             finite numeric value
 
     Args:
         source: the events, with `aggregate_clients` registered.
-        schema: which column is what.
-        values: for each category, the values that have a code.
+        schema: the role of each column of the events.
+        values: per categorical column, the values that have a code.
     """
     categories = range(len(schema.categorical))
     coded = "".join(_coded(i, values[i]) for i in categories if values[i])
@@ -168,13 +201,13 @@ def order_events(source: EventSource, schema: EventSchema, values: Sequence[Sequ
 
 
 def _coded(i: int, values: Sequence[str | None]) -> str:
-    """A join that gives the values of a category their codes."""
+    """A join that maps the values of a category to their codes."""
     rows = ", ".join(f"({'NULL' if v is None else literal(v)}::VARCHAR, {code})" for code, v in enumerate(values))
     return f" LEFT JOIN (VALUES {rows}) AS v{i}(value, code) ON c{i} IS NOT DISTINCT FROM v{i}.value"
 
 
 def _flat_sql(source: EventSource, schema: EventSchema) -> str:
-    """One row an event before the moment of its row in `aggregate_clients`, or one of all where that is null."""
+    """SQL with one row per event before the moment of its client; all events if that is null."""
     time = time_sql(source, schema)
     texts = [f"{category_text(source, c)} AS c{i}" for i, c in enumerate(schema.categorical)]
     numbers = [f"{_finite(ident(c) + '::DOUBLE')} AS x{i}" for i, c in enumerate(schema.numeric)]

@@ -1,9 +1,10 @@
-"""Hand-crafted aggregates: what LightGBM gets without any embedding, one row per client.
+"""Hand-crafted aggregates, one row per client: the features of LightGBM without any embedding.
 
-Counts; sum, mean, std, min and max of the numbers, overall and within each frequent category value; shares of the
-values; gaps and times. That is the hand-crafted baseline of CoLES (Babaev et al., arXiv 2002.08232) and somewhat more.
-`order_blocks` adds what depends on the order of the events. DuckDB groups by (client, value), and the long result is
-scattered into one float32 matrix while it streams: what is held in memory is the result.
+They are counts; sum, mean, standard deviation, minimum and maximum of the numeric columns, overall
+and per frequent category value; fractions of the category values; gaps and times. This extends the
+hand-crafted baseline of CoLES (Babaev et al., arXiv 2002.08232). `order_blocks` adds features of
+the event order. DuckDB groups by (client, value), and the result is streamed into one float32
+matrix, so only that matrix is held in memory.
 """
 
 from __future__ import annotations
@@ -55,15 +56,16 @@ _OF_NUMBER = {"sum": ("coalesce(sum({x}), 0)", "sum")} | _SPREAD
 
 @dataclass(frozen=True)
 class AggregatePlan:
-    """Which columns there are; fitted on events without labels, so that other clients get the same columns.
+    """The choice of features. It is fitted without labels; other clients then get the same columns.
 
     Attributes:
-        schema: which column of the events is what.
-        values: categorical column -> its most frequent values as text, None for null; these have columns of their own.
-        origin_us: the earliest event, from which the days of first and last event are counted.
+        schema: the role of each column of the events.
+        values: categorical column -> its most frequent values as text, None for null. Each of these
+            values has its own features.
+        origin_us: time of the earliest event in microseconds, the origin of day features.
         hours: whether events have a time of day.
-        weekdays: whether the events span two weeks, so that a weekday is more than a date.
-        order: what is computed of the order of the events; None for nothing.
+        weekdays: whether the events span at least two weeks, so that weekdays are informative.
+        order: the features of the event order; None for none.
 
     Examples:
         >>> import seqmel
@@ -90,19 +92,23 @@ class AggregatePlan:
         order: bool = False,
         most_order_columns: int = 2_000,
     ) -> AggregatePlan:
-        """Choose the columns by frequency.
+        """Choose the features by the frequency of the category values.
 
         Args:
             source: the events.
-            schema: which column is what.
-            most_categories: how many values of a categorical column at most get columns of their own; fewer where
-                there are so many numbers and categories that they would make more than 5,000 columns.
-            order: whether to add what depends on the order of the events; see `OrderPlan`.
-            most_order_columns: how many columns these may be.
+            schema: the role of each column of the events.
+            most_categories: maximum number of values of a categorical column with their own
+                features. Fewer are chosen if that would make more than 5,000 features.
+            order: whether to add features of the event order.
+            most_order_columns: maximum number of these features.
+
+        Returns:
+            The plan.
 
         Raises:
-            ConfigError: `most_categories` or `most_order_columns` below 1.
-            InputError, SchemaError: a column is missing, or a client or a time is null or not to be understood.
+            ConfigError: `most_categories` or `most_order_columns` is below 1.
+            InputError, SchemaError: a column is missing, or a client id or time is null or cannot
+                be read.
         """
         for option, given in (("most_categories", most_categories), ("most_order_columns", most_order_columns)):
             if given < 1:
@@ -123,21 +129,23 @@ class AggregatePlan:
         return cls(schema, values, first, not daily, last - first >= _TWO_WEEKS_US, found)
 
     def compute(self, source: EventSource, moments: Moments | None = None) -> pd.DataFrame:
-        """The aggregates of every client of `source`, also of those with no events.
+        """Compute the aggregates of every client of `source`, including clients without events.
 
         Args:
             source: the events.
-            moments: clients and moments, as `read_moments` gives them: one row for each, from the client's events
-                before the moment and no others. Every client with all events where None.
+            moments: clients and moments, as `read_moments` returns them. Each gets one row,
+                computed from the client's events before the moment. None computes one row per
+                client from all events.
 
         Returns:
-            float32, one row per client in order of first appearance; the index is the client id, named as in the schema;
-            with `moments`, one row for each of these, by client and moment. `descriptions` says what the columns mean.
-            A count, sum or share of nothing is 0; any other statistic that is not defined is NaN. Numbers that are
-            null, NaN or infinite do not take part; results beyond float32 are cut to its range.
+            (clients, features) float32, in order of first appearance, indexed by client id; with
+            `moments` in their order, indexed by client id and moment. A count, sum or fraction of
+            no events is 0, other undefined statistics are NaN. Null, NaN and infinite numbers are
+            ignored. Results are clipped to the range of float32.
 
         Raises:
-            InputError, SchemaError: see `fit`.
+            InputError, SchemaError: a column is missing, or a client id or time is null or cannot
+                be read.
         """
         check_events(source, self.schema)
         index = _register_clients(source, self.schema, moments)
@@ -155,17 +163,17 @@ class AggregatePlan:
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns that `compute` gives, in their order: letters, digits and underscores."""
+        """The names of the columns of `compute`: letters, digits and underscores."""
         return unique_names(itertools.chain(*(block.names for block in self._blocks())))
 
     @property
     def plain_columns(self) -> list[str]:
-        """Those of `columns` that do not depend on the order of the events; they come first."""
+        """The columns that do not depend on the event order; they come first in `columns`."""
         return self.columns[: sum(map(len, self._plain_blocks()))]
 
     @property
     def descriptions(self) -> dict[str, str]:
-        """What each column means."""
+        """Name of each column -> its meaning."""
         words = itertools.chain(*(block.words for block in self._blocks()))
         return dict(zip(self.columns, words, strict=True))
 
@@ -183,7 +191,11 @@ def _frequent(source: EventSource, column: str, most: int) -> tuple[str | None, 
 
 
 def _register_clients(source: EventSource, schema: EventSchema, moments: Moments | None = None) -> pd.Index[Any]:
-    """The table `aggregate_clients`, whose names no event column has, and what names its rows, in their order."""
+    """Create the table `aggregate_clients` and return the index of its rows.
+
+    Its column names start with two underscores, so that they do not clash with columns of the
+    events.
+    """
     if moments is not None:
         client, moment = moments.table.columns
         rows = pa.table({"client": client, "moment": pa.array(moments.time_us), "row": pa.array(range(len(moments)))})
@@ -213,7 +225,7 @@ def _of_numbers(schema: EventSchema) -> list[Statistic]:
 
 
 def _overall(plan: AggregatePlan) -> Block:
-    """Counts, days and the numbers over all events of a client."""
+    """Counts, days and statistics of the numeric columns, over all events of a client."""
     from_origin = "in days from the earliest event that the aggregates were fitted on"
     counts = [Statistic("events", "count(*)", "number of events", 0.0)]
     counts += [
@@ -233,7 +245,7 @@ def _overall(plan: AggregatePlan) -> Block:
 
 
 def _gaps() -> Block:
-    """The time between successive events, as log(1 + seconds): it spans seconds to years."""
+    """Statistics of log(1 + seconds) between events; the log because gaps span seconds to years."""
     return Block(
         tuple(
             Statistic(f"gap_log_{name}", sql.format(x="gap"), f"{words} of log(1 + seconds between events)")
@@ -243,7 +255,7 @@ def _gaps() -> Block:
 
 
 def _within_values(plan: AggregatePlan) -> list[Block]:
-    """For each frequent value of a category: how many events have it, and the numbers over these events."""
+    """Per frequent category value: the number of its events, and the numeric columns over them."""
     count = Statistic("count", "count(*)", "number of events", 0.0)
     return [
         value_block((count, _SHARE, *_of_numbers(plan.schema)), i, column, part, plan.values[column])
@@ -252,7 +264,7 @@ def _within_values(plan: AggregatePlan) -> list[Block]:
 
 
 def _cycles(plan: AggregatePlan) -> list[Block]:
-    """The share of a client's events in each hour of the day (UTC) and on each weekday."""
+    """The fraction of a client's events in each hour of the day (UTC) and on each weekday."""
     blocks = []
     if plan.hours:
         hours = tuple(Place(f"hour_{hour:02}", f" in hour {hour} of the day (UTC)") for hour in range(24))
@@ -264,5 +276,8 @@ def _cycles(plan: AggregatePlan) -> list[Block]:
 
 
 def _phase(t: str, period: int, part: int) -> str:
-    """Which part of the period a time falls in, also before 1970, where the remainder is negative."""
+    """SQL for the part of the period that a time falls in.
+
+    The sum with the period handles times before 1970, whose remainder is negative.
+    """
     return f"((({t}) % {period} + {period}) % {period}) // {part}"

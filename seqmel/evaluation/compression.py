@@ -1,6 +1,6 @@
-"""Fewer numbers by principal components, and smaller numbers, each learned from training rows only.
+"""Compression of vectors by principal components and by quantization, fitted on training rows only.
 
-What a compressed vector is worth is measured on what is read back from it, so all of this works on float32 in and out.
+A compressed vector is scored after decompression, so all functions take and return float32.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Matrix: TypeAlias = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Components:
-    """The principal components of training rows, the one with the most variance first.
+    """The principal components of training rows, in order of decreasing variance.
 
     Attributes:
-        mean: (D,) of the training rows.
-        axes: (D, K) orthonormal.
+        mean: (D,) mean of the training rows.
+        axes: (D, K) orthonormal components.
     """
 
     mean: npt.NDArray[np.float64]
@@ -32,26 +32,42 @@ class Components:
 
     @classmethod
     def fit(cls, training: Matrix) -> Components:
-        """From (N, D) training rows; K is the smaller of N and D."""
+        """Fit the components.
+
+        Args:
+            training: (N, D) training rows.
+
+        Returns:
+            K = min(N, D) components.
+        """
         x = training.astype(np.float64)
         mean = x.mean(0)
         return cls(mean, np.linalg.svd(x - mean, full_matrices=False)[2].T)
 
     def project(self, x: Matrix, size: int) -> Matrix:
-        """(M, D) -> (M, size)."""
+        """Project onto the first components.
+
+        Args:
+            x: (M, D) vectors.
+            size: number of components.
+
+        Returns:
+            (M, size) float32.
+        """
         return np.asarray((x - self.mean) @ self.axes[:, :size], np.float32)
 
 
 def read_back(x: Matrix, training: Matrix, number_type: NumberType) -> Matrix:
-    """What is read back when `x` is stored in a smaller number type whose scales come from the training rows.
+    """Quantize vectors and dequantize them again.
 
-    float16 cuts what is beyond its range. int8 has 256 equal steps between the .001 and .999 quantile of each dimension,
-    and cuts what is beyond. binary keeps on which side of its mean each number is.
+    float16 clips to its range. int8 has 256 equal steps between the .001 and .999 quantile of each
+    dimension, and clips values outside. binary keeps whether a value is above the mean of its
+    dimension.
 
     Args:
-        x: (M, D).
-        training: (N, D), the rows that scales and means are taken from.
-        number_type: float32, float16, int8 or binary.
+        x: (M, D) vectors.
+        training: (N, D) rows that the scales and means are fitted on.
+        number_type: "float32", "float16", "int8" or "binary".
 
     Returns:
         (M, D) float32.

@@ -1,7 +1,7 @@
-"""Curves: quality against the share of labelled clients, and against the bytes of a vector.
+"""Curves of quality against the fraction of labelled clients, and against the bytes per vector.
 
-The clients and the test parts are those of `score`. Only the training parts become smaller, and what compresses the
-vectors is fitted on the training parts alone.
+Clients and test parts are those of `score`. Only the training parts shrink, and compression is
+fitted on the training parts alone.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _FEW_LABELS = 1_000
 
 @dataclass(frozen=True)
 class Point:
-    """One place of a curve.
+    """One point of a curve.
 
     Attributes:
-        features: the name of the set.
-        at: the share of the labelled training clients, or the bytes of a vector.
-        settings: what this place is made of: share, clients and draws; or size, number_type and bytes.
-        scores: one a metric.
+        features: name of the feature set.
+        at: the fraction of labelled training clients, or the bytes per vector.
+        settings: share, clients and draws; or size, number_type and bytes.
+        scores: one score per metric.
     """
 
     features: str
@@ -52,20 +52,27 @@ class Point:
     scores: tuple[Score, ...]
 
     def score(self, metric: str) -> Score:
-        """The score by that metric."""
+        """Return the score of one metric.
+
+        Args:
+            metric: name of the metric.
+
+        Returns:
+            The score.
+        """
         return next(score for score in self.scores if score.metric == metric)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Quality against something that costs.
+    """Quality against a cost.
 
     Attributes:
-        target: the name of the target.
-        over: "label_fraction" or "bytes".
-        primary: the metric to look at first.
-        points: set after set, in the order asked for.
-        note: what the figures rest on, for people.
+        target: name of the target.
+        over: the cost: "label_fraction" or "bytes".
+        primary: the primary metric.
+        points: the points, one feature set after the other.
+        note: a sentence about the split and the intervals.
     """
 
     target: str
@@ -75,7 +82,11 @@ class Curve:
     note: str
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One object a point: features, the settings, primary, mean, half_width, interval, and all scores."""
+        """Return one JSON object per point.
+
+        Returns:
+            Dicts with features, the settings, primary, mean, half_width, interval and scores.
+        """
         rows = []
         for point in self.points:
             primary = point.score(self.primary).to_json()
@@ -87,7 +98,7 @@ class Curve:
         return rows
 
     def table(self) -> Table:
-        """For a terminal: one row a point."""
+        """Return a table for a terminal, with one row per point."""
         from rich.table import Table
 
         settings = self.points[0].settings
@@ -114,25 +125,40 @@ def label_curve(
     metric: str | None = None,
     progress: Reporting = None,
 ) -> Curve:
-    """Score with only a share of the training clients labelled, on the same test parts.
+    """Score feature sets with only a fraction of the training clients labelled.
 
-    A share is drawn at random, with at least one client of each class. It is drawn `min(5, ceil(1 / share))` times, the same
-    clients for every set of features; a fold's value is the mean over its draws, the interval is over the folds (or the test
-    clients), and so holds little of the luck of the draw where there is one test part.
+    The test parts do not change. Labelled clients are drawn at random, with at least one client per
+    class, and are the same for all feature sets. Each fraction is drawn `min(5, ceil(1 /
+    fraction))` times, and the value of a fold is the mean over its draws. The interval is over the
+    folds, or over the test clients if there is one test part. In that case it hardly covers the
+    variance of the draws.
 
     Args:
-        y, features, task, folds, seed, trees, threads, split, metric: see `score`.
-        fractions: shares above 0, up to 1.
-        probes: name -> set of features that a linear probe learns from too, where at most 1,000 clients are labelled: with few
-            labels logistic or ridge regression is often the better model.
-        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
+        y: one label per client, indexed by client id (or client id and moment). Null labels are
+            left out.
+        features: name -> one row of numbers per client, indexed like y.
+        fractions: label fractions, above 0 and at most 1.
+        probes: name -> feature set for a linear probe, which is scored where at most 1,000 clients
+            are labelled. With few labels logistic or ridge regression is often the better model.
+        task: "classification", "regression" or "auto", which treats a number with more than 20
+            distinct values as a quantity and all else as classes.
+        folds: number of cross-validation folds.
+        seed: seed of the folds, the draws and the models.
+        trees: number of LightGBM trees.
+        threads: maximum number of threads of all models together; None uses all cores.
+        split: `GroupFolds` or `OutOfTime`; None draws random folds.
+        metric: the primary metric; None takes AUROC for two classes, accuracy for more, R2 for a
+            quantity.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False
+            nowhere; or a `Progress`.
 
     Returns:
-        One point per set of features and fraction.
+        One point per feature set and fraction.
 
     Raises:
-        ConfigError: a share out of range, and what `score` raises.
-        InputError: a share that leaves fewer clients than classes, or than two; and what `score` raises.
+        ConfigError: a fraction or another option is out of range, or there are no features.
+        InputError: a fraction leaves fewer clients than classes, or fewer than two; or labels,
+            features and split do not fit together.
 
     Examples:
         >>> import numpy as np, pandas as pd
@@ -194,24 +220,36 @@ def compression_curve(
     metric: str | None = None,
     progress: Reporting = None,
 ) -> Curve:
-    """Score vectors that were made smaller: by principal components, by smaller numbers, and by both.
+    """Score compressed vectors: principal components, quantization, and both.
 
     Components, scales and means are fitted on the training part of each fold.
 
     Args:
-        y, features, task, folds, seed, trees, threads, split, metric: see `score`; the features are embeddings, all
-            numbers finite.
-        dims: numbers a vector; None for the vector as it is.
-        dtypes: float32, float16, int8 (256 steps within each dimension), binary (one bit a dimension).
-        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
+        y: one label per client, indexed by client id (or client id and moment). Null labels are
+            left out.
+        features: name -> one finite vector per client, indexed like y.
+        dims: numbers of principal components; None keeps the full vector.
+        dtypes: "float32", "float16", "int8" (256 steps per dimension) or "binary" (one bit per
+            dimension).
+        task: "classification", "regression" or "auto", which treats a number with more than 20
+            distinct values as a quantity and all else as classes.
+        folds: number of cross-validation folds.
+        seed: seed of the folds and the models.
+        trees: number of LightGBM trees.
+        threads: maximum number of threads of all models together; None uses all cores.
+        split: `GroupFolds` or `OutOfTime`; None draws random folds.
+        metric: the primary metric; None takes AUROC for two classes, accuracy for more, R2 for a
+            quantity.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False
+            nowhere; or a `Progress`.
 
     Returns:
-        One point per set of features, size and number type.
+        One point per feature set, size and number type.
 
     Raises:
-        ConfigError: a size below 1 or an unknown number type, and what `score` raises.
-        InputError: a size that is not below that of the vectors or above the number of training clients, numbers that are
-            not finite, and what `score` raises.
+        ConfigError: a size is below 1, a number type is unknown, or another option is out of range.
+        InputError: a size is not below that of the vectors or is above the number of training
+            clients, a number is not finite, or labels, features and split do not fit together.
 
     Examples:
         >>> import numpy as np, pandas as pd
@@ -280,7 +318,20 @@ def _check_sizes(x: Floats, name: str, sizes: Sequence[int | None], training: in
 
 
 def label_draws(problem: Problem, fold: int, fraction: float, seed: int) -> list[Places]:
-    """The training parts of one share: the same for every set of features; see `label_curve`."""
+    """Draw the training parts of one label fraction.
+
+    Args:
+        problem: the problem with its splits.
+        fold: index of the fold.
+        fraction: the label fraction, above 0 and at most 1.
+        seed: seed of the draws.
+
+    Returns:
+        `min(5, ceil(1 / fraction))` arrays of positions, the same for all feature sets.
+
+    Raises:
+        InputError: the fraction leaves fewer clients than classes, or fewer than two.
+    """
     whole = problem.splits[fold][0]
     count = round(fraction * len(whole))
     if count < max(2, len(problem.classes)):
@@ -295,7 +346,7 @@ def label_draws(problem: Problem, fold: int, fraction: float, seed: int) -> list
 
 
 def _draw(problem: Problem, whole: Places, count: int, random: np.random.Generator) -> Places:
-    """`count` places; with classes, one of each, and the rest at random, which keeps their shares but for chance."""
+    """Draw `count` positions: one of each class, if there are classes, and the rest at random."""
     mixed = random.permutation(whole)
     if problem.classes:
         firsts = np.unique(problem.target[mixed], return_index=True)[1]

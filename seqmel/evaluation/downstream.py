@@ -1,7 +1,8 @@
-"""The models that are trained on the features: LightGBM, and a linear probe.
+"""The downstream models: LightGBM and a linear probe.
 
-A booster splits one column at a time, which suits columns that mean something each, as aggregates do. What a vector of an
-encoder knows lies across its columns; with some thousand labels a linear model reads it better (docs/results.md).
+Trees split one column at a time, which suits columns with a meaning of their own, such as
+aggregates. The information in an embedding is spread across its columns. With a few thousand labels
+a linear model uses it better (docs/results.md).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from seqmel.evaluation.metrics import Floats
 __all__ = ["Booster", "Downstream", "Kept", "LinearProbe", "side_by_side", "spread", "spread_boosters"]
 
 _MANY_NUMBERS = 50_000_000
-_WORK_OF_A_PROCESS = 2e9  # some seconds; a process takes two to start
+_WORK_OF_A_PROCESS = 2e9  # takes some seconds; starting a process takes about two
 _Found = TypeVar("_Found")
 
 _MIN_IN_LEAF = 50
@@ -38,22 +39,22 @@ _PARAMETERS = {
     "lambda_l1": 1.0,
     "lambda_l2": 1.0,
     "deterministic": True,
-    "force_col_wise": True,  # which way is faster is else found by trial, and the two differ in the last digits
+    "force_col_wise": True,  # LightGBM else picks by timing, and the two ways differ in the last digits
     "verbosity": -1,
 }
 
 
 class Downstream(Protocol):
-    """What learns from features."""
+    """A model that is trained on features and predicts a target."""
 
     def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
         """Train on (x, y) and predict for `tested`.
 
         Args:
-            x: (rows, features) float32, NaN where missing.
-            y: (rows,) codes of the classes, or quantities.
-            tested: (tested, features).
-            classes: how many there are; 0 for a quantity.
+            x: (rows, features) float32; NaN is missing.
+            y: (rows,) class codes or quantities.
+            tested: (tested, features) float32.
+            classes: number of classes; 0 for a quantity.
 
         Returns:
             (tested, classes) probabilities, or (tested,) quantities.
@@ -63,14 +64,23 @@ class Downstream(Protocol):
 
 @dataclass(frozen=True)
 class Booster:
-    """LightGBM: how many trees it grows, its seed, and how many threads it may use (None for all that may be used)."""
+    """LightGBM.
+
+    Attributes:
+        trees: number of trees.
+        seed: seed of the row and column sampling.
+        threads: number of threads; None uses all available ones.
+    """
 
     trees: int
     seed: int
     threads: int | None
 
     def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
-        """See `Downstream`; leaves are smaller where clients are few, or there would be no split."""
+        """Train on (x, y) and predict for `tested`, as `Downstream.predict` describes.
+
+        With few clients the minimum leaf size is reduced; else no split would be possible.
+        """
         import lightgbm
 
         parameters: dict[str, object] = {"objective": "binary" if classes else "regression"}
@@ -87,19 +97,20 @@ class Booster:
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """Logistic or ridge regression on standardised columns, as strongly held down as folds of the training part say.
+    """Logistic or ridge regression on standardised columns.
 
-    A missing number counts as the column's mean. Of more than 50,000 rows so many are drawn. The usual way to ask what a vector knows (Alain and Bengio, 2016, arXiv
-    1610.01644).
+    This is the linear probe of Alain and Bengio (2016, arXiv 1610.01644). The L2 penalty is chosen
+    by cross-validation within the training part. Missing values are replaced by the mean of the
+    column. At most 50,000 rows are used; more are subsampled.
 
     Attributes:
-        seed: of those folds, and of what is drawn.
+        seed: seed of the folds and the subsample.
     """
 
     seed: int
 
     def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
-        """See `Downstream`."""
+        """Train on (x, y) and predict for `tested`, as `Downstream.predict` describes."""
         if len(x) > MAX_CLIENTS:
             drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MAX_CLIENTS])
             x, y = x[drawn], y[drawn]
@@ -123,13 +134,18 @@ class LinearProbe:
 
 @dataclass(frozen=True)
 class Kept:
-    """A model whose predictions are kept in a folder: asked again about the same numbers, it reads them there."""
+    """A model with a cache of its predictions on disk.
+
+    Attributes:
+        model: the model.
+        folder: folder of the cache; created if it does not exist.
+    """
 
     model: Downstream
     folder: Path
 
     def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
-        """See `Downstream`."""
+        """Return cached predictions for the same inputs, else train and cache them."""
         told = hashlib.sha256(repr((self.model, classes, x.shape, y.dtype)).encode())
         for numbers in (x, y, tested):
             told.update(np.ascontiguousarray(numbers).data)
@@ -138,22 +154,26 @@ class Kept:
             return np.asarray(np.load(path, allow_pickle=False))
         found = self.model.predict(x, y, tested, classes)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder) as own:  # another process may be at the same numbers
+        with tempfile.TemporaryDirectory(dir=self.folder) as own:  # another process may write the same file
             np.save(Path(own) / path.name, found, allow_pickle=False)
             os.replace(Path(own) / path.name, path)
         return found
 
 
 def spread(threads: int | None, numbers: int, work: float) -> tuple[int, int]:
-    """How many models are trained at a time, each by a process of its own, and on how many threads each.
+    """Choose the number of parallel processes, with one model each, and the threads per process.
 
-    With few numbers LightGBM's threads mostly wait for each other, and with other work on the machine they do so for minutes:
-    then one model a core. With many, which every process would hold, one model on all cores. The models are the same.
+    On small matrices LightGBM's threads mostly wait for each other, for minutes if the machine is
+    busy; then each core trains its own model. On large matrices, of which every process would hold
+    a copy, one model uses all cores. The models are the same either way.
 
     Args:
-        threads: in all; None for all that may be used, see `thread_count`.
-        numbers: of the largest matrix of features.
-        work: numbers times trees, of all models together.
+        threads: total number of threads; None uses all available ones.
+        numbers: size of the largest feature matrix.
+        work: matrix size times trees, summed over all models.
+
+    Returns:
+        (processes, threads per process).
     """
     threads = thread_count(threads)
     if numbers > _MANY_NUMBERS:
@@ -164,17 +184,36 @@ def spread(threads: int | None, numbers: int, work: float) -> tuple[int, int]:
 def spread_boosters(
     threads: int | None, matrices: Collection[Floats], trainings: int, *, trees: int, seed: int
 ) -> tuple[Booster, int]:
-    """LightGBM for so many trainings on each matrix of features, and how many of them at a time; see `spread`."""
+    """Make the LightGBM model for a set of trainings, and choose how many run in parallel.
+
+    Args:
+        threads: total number of threads; None uses all available ones.
+        matrices: the feature matrices.
+        trainings: number of trainings per matrix.
+        trees: number of trees.
+        seed: seed of LightGBM.
+
+    Returns:
+        The model and the number of parallel processes.
+    """
     sizes = [matrix.size for matrix in matrices]
     workers, threads_each = spread(threads, max(sizes), float(trees) * trainings * sum(sizes))
     return Booster(trees, seed, threads_each), workers
 
 
 def side_by_side(train: Callable[..., _Found], jobs: Iterable[tuple[Any, ...]], workers: int) -> Iterator[_Found]:
-    """What `train(*job)` gives for each job, in their order, `workers` at a time, each process on one thread.
+    """Run `train(*job)` for each job, in parallel processes of one thread each.
 
-    Processes, since LightGBM keeps its number of threads in one place a process, and two trainings there can end in a
-    segmentation fault.
+    Threads would not do: LightGBM has one global thread count per process, and two trainings in one
+    process can end in a segmentation fault.
+
+    Args:
+        train: the function.
+        jobs: its arguments, per job.
+        workers: number of processes; 1 runs all jobs in this process.
+
+    Yields:
+        The results, in the order of the jobs.
     """
     if workers == 1:
         yield from (train(*job) for job in jobs)

@@ -1,9 +1,10 @@
-"""Drift between two sets of embeddings: each dimension by PSI, all of them together by MMD.
+"""Drift between two sets of embeddings, by PSI per dimension and by MMD over all dimensions.
 
-The population stability index (PSI) of a dimension is sum((c - r) * ln(c / r)) over bins that hold equal shares of the
-reference (Yurdakul and Naranjo, 2020, give its distribution without drift: chi-square times 1 / n + 1 / m). By custom below
-0.1 is read as stable, 0.1 to 0.25 as a moderate shift, above as a large one. The maximum mean discrepancy (MMD; Gretton,
-Borgwardt, Rasch, Schölkopf and Smola, JMLR 2012, equation 3) also sees shifts that no single dimension shows.
+The population stability index (PSI) of a dimension is sum((c - r) * ln(c / r)) over bins with equal
+fractions of the reference. Without drift it is distributed as chi-square times (1 / n + 1 / m)
+(Yurdakul and Naranjo, 2020). By convention a PSI below 0.1 is stable, 0.1 to 0.25 a moderate shift,
+and above a large one. The maximum mean discrepancy (MMD; Gretton, Borgwardt, Rasch, Schölkopf and
+Smola, JMLR 2012, equation 3) also detects shifts that no single dimension shows.
 """
 
 from __future__ import annotations
@@ -27,25 +28,26 @@ __all__ = ["Drift", "drift", "mmd", "psi", "psi_by_chance", "psi_of_counts"]
 Matrix: TypeAlias = npt.NDArray[np.floating[Any]]
 
 _SHOWN = 10
-_FALSE_ALARM = 0.01  # of the threshold by chance, over all dimensions together
+_FALSE_ALARM = 0.01  # false alarm rate of the chance threshold, over all dimensions together
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far the current vectors are from the reference.
+    """Drift of the current vectors from the reference.
 
     Attributes:
-        psi: dimension -> its index, in the order of the columns.
-        psi_threshold: from which index on a dimension counts as moved.
-        psi_by_chance: the index that without any drift some dimension exceeds in 1 % of cases, with so many clients;
-            a dimension counts as moved only above this too.
-        mmd2: the unbiased estimate of MMD squared; around 0, also below, without drift.
-        p_value: share of random re-divisions of the pooled vectors with an MMD at least as large.
-        alpha: at or below which p-value the whole counts as moved.
-        bandwidth: of the kernel: the median distance of the pooled sample.
-        reference, current: how many vectors there are.
-        sampled: how many of each the MMD looked at.
-        by_client: whether both sides are the vectors of the same clients.
+        psi: dimension -> PSI, in the order of the columns.
+        psi_threshold: PSI threshold for drift of a dimension.
+        psi_by_chance: the PSI that, without drift and with this number of vectors, the largest of
+            the dimensions exceeds in 1 % of cases. A dimension must reach this threshold too.
+        mmd2: unbiased estimate of the squared MMD; about 0 without drift, and possibly negative.
+        p_value: fraction of random permutations of the pooled vectors with at least this MMD.
+        alpha: significance level of the MMD test.
+        bandwidth: bandwidth of the kernel: the median distance within the pooled sample.
+        reference: number of reference vectors.
+        current: number of current vectors.
+        sampled: numbers of reference and current vectors in the sample of the MMD.
+        by_client: whether the vectors of the same clients were compared.
     """
 
     psi: dict[str, float]
@@ -62,23 +64,26 @@ class Drift:
 
     @property
     def too_few(self) -> bool:
-        """Whether chance alone moves a dimension further than twice the threshold, so that nothing found is no good news."""
+        """Whether there are too few vectors to rule out drift.
+
+        That is so if `psi_by_chance` is more than twice `psi_threshold`.
+        """
         return self.psi_by_chance > 2 * self.psi_threshold
 
     @property
     def moved(self) -> tuple[str, ...]:
-        """The dimensions whose index is at or above both thresholds, the worst first."""
+        """The dimensions with a PSI at or above both thresholds, in decreasing order of PSI."""
         limit = max(self.psi_threshold, self.psi_by_chance)
         return tuple(name for name, value in self._worst() if value >= limit)
 
     @property
     def drifted(self) -> bool:
-        """Whether a dimension has moved, or the p-value is at or below its threshold."""
+        """Whether any dimension has drifted, or the p-value is at most `alpha`."""
         return bool(self.moved) or self.p_value <= self.alpha
 
     @property
     def verdict(self) -> str:
-        """One line for people."""
+        """A one-line summary."""
         (name, value), *_ = self._worst()
         word = "Drift" if self.drifted else "Too few vectors to tell" if self.too_few else "No drift"
         return (
@@ -88,7 +93,7 @@ class Drift:
         )
 
     def table(self) -> Table:
-        """For a terminal: the dimensions with the largest index."""
+        """Return a table for a terminal, with the dimensions of largest PSI."""
         from rich.table import Table
 
         table = Table("dimension", "PSI", "reading", caption="below 0.1: stable; 0.1 to 0.25: moderate; above: large")
@@ -98,7 +103,7 @@ class Drift:
         return table
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Return all results as values for JSON."""
         names = (
             "psi_threshold",
             "psi_by_chance",
@@ -137,26 +142,30 @@ def drift(
     seed: int = 0,
     by_client: bool | None = None,
 ) -> Drift:
-    """Compare two sets of embeddings of one model, of two periods, or of two groups of clients.
+    """Compare two sets of embeddings of one model: of two periods, or of two groups of clients.
 
     Args:
-        reference: one row per client, one column per dimension, indexed by client id, as from `read_embeddings`.
-        current: the same columns.
-        bins: how many the reference is cut into for the PSI.
-        psi_threshold: from which PSI on a dimension counts as moved.
-        alpha: at or below which p-value of the MMD the whole counts as moved.
-        sample: how many vectors of each side at most the MMD looks at: its cost grows with the square.
-        permutations: of the test; the smallest p-value is 1 / (permutations + 1).
-        seed: of the sample and the permutations.
-        by_client: compare the vectors of the clients that both sides have, so that a day's active clients are not compared
-            with all clients; None does so where half of the smaller side or more are in both.
+        reference: (N, D) table, one row per client, indexed by client id, as from
+            `read_embeddings`.
+        current: (M, D) table with the same columns.
+        bins: number of bins of the PSI.
+        psi_threshold: PSI threshold for drift of a dimension.
+        alpha: significance level of the MMD test.
+        sample: maximum number of vectors of each side in the MMD; its cost is quadratic.
+        permutations: number of permutations of the test. The smallest p-value is
+            1 / (permutations + 1).
+        seed: seed of the sample and the permutations.
+        by_client: whether to compare only clients that are on both sides, so that the active
+            clients of a day are not compared with all clients. None does so if at least half of the
+            clients of the smaller side are on both.
 
     Returns:
-        The PSI of each dimension, the MMD with its p-value, and a verdict; see `Drift`.
+        The PSI of each dimension, the MMD with its p-value, and a verdict.
 
     Raises:
-        ConfigError: an option out of range.
-        InputError: other columns, fewer than two vectors, or numbers that are missing or infinite.
+        ConfigError: an option is out of range.
+        InputError: the columns differ, there are fewer than two vectors, or a number is missing or
+            infinite.
 
     Examples:
         >>> import numpy as np, pandas as pd
@@ -200,7 +209,7 @@ def drift(
 def _joined(
     reference: pd.DataFrame, current: pd.DataFrame, by_client: bool | None
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Both sides of the clients that both have, in one order; None where the sides are to be compared as they are."""
+    """Both tables, restricted to their common clients in one order; None to compare all rows."""
     numbered = isinstance(reference.index, pd.RangeIndex) and isinstance(current.index, pd.RangeIndex)
     if by_client is False or (by_client is None and numbered):
         return None
@@ -212,31 +221,37 @@ def _joined(
 
 
 def psi(reference: Matrix, current: Matrix, *, bins: int = 10) -> npt.NDArray[np.float64]:
-    """The population stability index of each dimension.
+    """Compute the population stability index (PSI) of each dimension.
 
-    Bins end at the quantiles of the reference; a value that fills more than one bin is a bin of its own. Half a vector is
-    added to each bin, so that an empty one gives no infinity.
+    The bin edges are quantiles of the reference. A value that would fill more than one bin gets its
+    own bin. Half a count is added to each bin, so that an empty bin does not give an infinite PSI.
 
     Args:
-        reference, current: (N, D) and (M, D).
-        bins: how many.
+        reference: (N, D) vectors.
+        current: (M, D) vectors.
+        bins: number of bins.
 
     Returns:
-        (D,).
+        (D,) PSI per dimension.
     """
     return np.array([_psi(r, c, bins) for r, c in zip(reference.T, current.T, strict=True)])
 
 
 def mmd(a: Matrix, b: Matrix, *, permutations: int, random: np.random.Generator) -> tuple[float, float, float]:
-    """The unbiased MMD squared with a Gaussian kernel, exp(-|x - y|^2 / (2 s^2)), its p-value, and s.
+    """Compute the unbiased squared MMD with a Gaussian kernel, and its p-value.
 
-    s is the median distance of the pooled vectors (Gretton et al., section 8). The p-value is (1 + k) / (1 + P), where k of P
-    random divisions of the pooled vectors have an MMD at least as large.
+    The kernel is exp(-|x - y|^2 / (2 s^2)), where the bandwidth s is the median distance of the
+    pooled vectors (Gretton et al., section 8). The p-value is (1 + k) / (1 + P), where k of P
+    random permutations of the pooled vectors have at least this MMD.
 
     Args:
-        a, b: (N, D) and (M, D), at least two of each.
+        a: (N, D) vectors, N >= 2.
+        b: (M, D) vectors, M >= 2.
         permutations: P.
-        random: where these come from.
+        random: random generator of the permutations.
+
+    Returns:
+        The squared MMD, the p-value and the bandwidth.
     """
     pooled = np.concatenate([a, b]).astype(np.float64)
     squared = _squared_distances(pooled)
@@ -251,7 +266,14 @@ def mmd(a: Matrix, b: Matrix, *, permutations: int, random: np.random.Generator)
 
 
 def _mmd2(kernel: Matrix, in_a: Matrix, n: int, m: int) -> Matrix:
-    """(P,) for P divisions, (P, N + M) of 1 for the first side; `kernel` has zeros on its diagonal."""
+    """The (P,) squared MMD of P divisions.
+
+    Args:
+        kernel: (N + M, N + M) kernel matrix with a zero diagonal.
+        in_a: (P, N + M), 1 for vectors of the first side and 0 for the others.
+        n: N, the size of the first side.
+        m: M, the size of the second side.
+    """
     to_a = in_a @ kernel
     within_a, total = (to_a * in_a).sum(1), kernel.sum()
     between = to_a.sum(1) - within_a
@@ -275,13 +297,31 @@ def _psi(reference: Matrix, current: Matrix, bins: int) -> float:
 
 
 def psi_of_counts(reference: npt.NDArray[np.int64], current: npt.NDArray[np.int64]) -> float:
-    """The index of (bins,) counts; half a one is added to each, so that an empty bin gives no infinity."""
+    """Compute the PSI of counts. Half a count is added to each bin, so that it is always finite.
+
+    Args:
+        reference: (bins,) counts.
+        current: (bins,) counts.
+
+    Returns:
+        The PSI.
+    """
     r, c = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (reference, current))
     return float(((c - r) * np.log(c / r)).sum())
 
 
 def psi_by_chance(n: int, m: int, bins: int, dimensions: int) -> float:
-    """The index that one of so many dimensions exceeds in 1 % of cases where n and m are drawn from the same."""
+    """Compute the PSI that chance alone exceeds in 1 % of cases.
+
+    Args:
+        n: size of the reference sample.
+        m: size of the current sample, drawn from the same distribution.
+        bins: number of bins.
+        dimensions: number of dimensions; the largest PSI of them is compared.
+
+    Returns:
+        The threshold.
+    """
     from scipy.stats import chi2
 
     return float(chi2.ppf(1 - _FALSE_ALARM / dimensions, bins - 1) * (1 / n + 1 / m))

@@ -1,4 +1,7 @@
-"""Names of features that LightGBM, XGBoost, CatBoost, Parquet and SQL all take: ASCII letters, digits and underscores."""
+"""Feature names that LightGBM, XGBoost, CatBoost, Parquet and SQL all accept.
+
+They consist of ASCII letters, digits and underscores.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,37 @@ from collections.abc import Iterable
 __all__ = ["feature_name", "name_part", "unique_names"]
 
 _LONGEST = 63
-"""Characters of a name; PostgreSQL cuts longer ones."""
+"""Maximum length of a name; PostgreSQL truncates longer ones."""
 _LONGEST_PART = 32
-"""Characters of a part that is a value of a category, so that what stands behind it is not cut off."""
+"""Maximum length of the part for a category value, so that the parts after it are not truncated."""
 
 
 def name_part(text: str, otherwise: str) -> str:
-    """A text as part of a name: accents are dropped, each run of other characters becomes one underscore.
+    """Turn a text into part of a name.
+
+    Accents are dropped, and each run of other characters becomes one underscore.
 
     Args:
-        text: a name of a column or a value of a category.
-        otherwise: the part where nothing of the text is left, as of one in Cyrillic letters.
+        text: a column name or a category value.
+        otherwise: the part to use if no character is left, for example of Cyrillic text.
+
+    Returns:
+        The part, at most 32 characters of the text.
     """
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9]+", "_", ascii_text).strip("_")[:_LONGEST_PART].strip("_") or otherwise
 
 
 def feature_name(*parts: str) -> str:
-    """The parts that are not empty with underscores between, at most 63 characters, a letter first.
+    """Join the non-empty parts with underscores to a name of at most 63 characters.
+
+    A name that would not start with a letter gets the prefix `f_`.
+
+    Args:
+        *parts: the parts.
+
+    Returns:
+        The name.
 
     Examples:
         >>> feature_name("amount_sum", "mcc_5411")
@@ -38,7 +54,13 @@ def feature_name(*parts: str) -> str:
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """Number the names that come again; SQL does not tell capitals from small letters, so neither does this.
+    """Number repeated names. Case is ignored, as in SQL.
+
+    Args:
+        names: the names.
+
+    Returns:
+        The names in their order, repeated ones with the suffix _2, _3, ...
 
     Examples:
         >>> unique_names(["fast_food", "Fast_food", "fast_food_2"])

@@ -1,4 +1,4 @@
-"""The sets of features that are compared: hand-crafted aggregates, vectors, and both beside each other; and their names."""
+"""The feature sets that are compared, and their names: aggregates, vectors, and both joined."""
 
 from __future__ import annotations
 
@@ -28,21 +28,29 @@ __all__ = [
 ]
 
 AGGREGATES = "aggregates"
-"""Hand-crafted aggregates that no permutation of a client's events changes."""
+"""Hand-crafted aggregates that do not depend on the event order."""
 
 WITH_ORDER = "aggregates with order"
-"""The same with hand-crafted features of the order of events: what vectors are compared with."""
+"""The aggregates with hand-crafted features of the event order: the baseline for vectors."""
 
 BASELINES = (AGGREGATES, WITH_ORDER)
 
 
 def aggregate_sets(source: EventSource, schema: EventSchema, moments: Moments | None = None) -> dict[str, pd.DataFrame]:
-    """The aggregates of every client, plain and with the order of events.
+    """Compute the aggregates of every client, without and with features of the event order.
 
     Args:
         source: the events.
-        schema: which column is what.
-        moments: clients and moments, for aggregates of the events before these; see `AggregatePlan.compute`.
+        schema: the role of each column of the events.
+        moments: clients and moments. Each gets one row, computed from the client's events before
+            the moment. None computes one row per client from all events.
+
+    Returns:
+        Name of the feature set -> (clients, features) table.
+
+    Raises:
+        InputError, SchemaError: a column is missing, or a client id or time is null or cannot be
+            read.
     """
     from seqmel.evaluation.aggregates import AggregatePlan
 
@@ -52,12 +60,27 @@ def aggregate_sets(source: EventSource, schema: EventSchema, moments: Moments | 
 
 
 def reference(sets: Collection[str]) -> str | None:
-    """The set of features that the others are compared with: the best of the baselines that is there, if any."""
+    """Return the feature set that others are compared with.
+
+    Args:
+        sets: names of the feature sets.
+
+    Returns:
+        "aggregates with order" if it is among them, else "aggregates", else None.
+    """
     return next((name for name in reversed(BASELINES) if name in sets), None)
 
 
 def with_both(vectors: Mapping[str, pd.DataFrame], aggregates: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The aggregates, each set of vectors, and each of these beside the aggregates, with order where these have it."""
+    """Combine vectors and aggregates into the feature sets to score.
+
+    Args:
+        vectors: name -> (clients, dimensions) table.
+        aggregates: name -> (clients, features) table.
+
+    Returns:
+        The aggregates, each set of vectors, and each set of vectors joined with the best baseline.
+    """
     sets = dict(aggregates)
     baseline = reference(aggregates)
     for name, table in vectors.items():
@@ -68,27 +91,41 @@ def with_both(vectors: Mapping[str, pd.DataFrame], aggregates: Mapping[str, pd.D
 
 
 def beside_aggregates(name: str, baseline: str = WITH_ORDER) -> str:
-    """The name of a set of features that has the columns of a baseline too."""
+    """The name of a feature set joined with a baseline."""
     return f"{name} + {baseline}"
 
 
 def vectors_alone(sets: Collection[str]) -> list[str]:
-    """Those sets of features that are vectors without aggregates beside."""
+    """The names of the feature sets that hold vectors only."""
     behind = tuple(beside_aggregates("", baseline) for baseline in BASELINES)
     return [name for name in sets if name not in BASELINES and not name.endswith(behind)]
 
 
 def few_label_probes(sets: Collection[str]) -> dict[str, str]:
-    """The linear probes of a label curve: of vectors alone, and of the aggregates that they are compared with."""
+    """The linear probes of a label curve, on vectors alone and on the reference aggregates.
+
+    Args:
+        sets: names of the feature sets.
+
+    Returns:
+        Name of the probe -> feature set, the `probes` of `label_curve`.
+    """
     baseline = reference(sets)
     return {f"{name}: linear": name for name in (*([baseline] if baseline else []), *vectors_alone(sets))}
 
 
 def standard_rows(sets: Collection[str]) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
-    """What is scored of vectors besides LightGBM on each set: `probes` and `averages`, as `score` takes them.
+    """The standard probes and averages, scored besides LightGBM on each feature set.
 
-    Every set of vectors alone is read by a linear probe; where there are aggregates, that probe is averaged with LightGBM
-    on the best of these: each set is read by the model that suits it.
+    Every set of vectors alone gets a linear probe. If there are aggregates, the predictions of the
+    probe are also averaged with those of LightGBM on the best aggregates, so that each set is read
+    by the model that suits it.
+
+    Args:
+        sets: names of the feature sets.
+
+    Returns:
+        `probes` and `averages`, as `score` takes them.
     """
     vectors, baseline = vectors_alone(sets), reference(sets)
     probes = {f"{name}: linear": name for name in vectors}

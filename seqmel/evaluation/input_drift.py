@@ -1,7 +1,9 @@
-"""Drift of the events themselves: each column's values, later against in training, by the statistics that a model keeps.
+"""Drift of the events: the values of each column, compared with the statistics of training.
 
-The index is the population stability index of `seqmel.evaluation.drift`, over the bins of `seqmel.data.fitting.statistics`; a category has in
-addition the share of its values that the model does not know. A model is not told of either: unseen values all count as one.
+Each column gets the population stability index (PSI) of `seqmel.evaluation.drift`, over the bins of
+`seqmel.data.fitting.statistics`. A categorical column also gets the fraction of values that the
+model does not know. The model cannot detect this drift by itself, because it maps all unseen values
+to one code.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ __all__ = ["ColumnDrift", "InputDrift", "drift_of_counts", "input_drift"]
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """How far a column's values have moved.
+    """Drift of the values of one column.
 
     Attributes:
-        psi: over its bins.
-        missing: share of events without a value, in training and now.
-        unseen: share of events with a value that is unseen or rare, in training and now; None for a number.
+        psi: PSI over the bins of the column.
+        missing: fractions of events without a value, in training and now.
+        unseen: fractions of events with an unseen or rare value, in training and now; None for a
+            numeric column.
     """
 
     psi: float
@@ -41,15 +44,17 @@ class ColumnDrift:
 
 @dataclass(frozen=True)
 class InputDrift:
-    """The columns of some events against those that a model was trained on.
+    """Drift of the columns of events from those of training.
 
     Attributes:
-        columns: feature -> how far it moved, in the order of the model.
-        psi_threshold: from which index on a column counts as moved.
-        psi_by_chance: the index that without any drift some column exceeds in 1 % of cases; a column counts as moved only above this
-            too. It takes clients as what is drawn, since the events of one are alike.
-        unseen_threshold: from which rise of the share of unseen values on a category counts as moved.
-        clients, events: (in training, now).
+        columns: column -> its drift, in the order of the model.
+        psi_threshold: PSI threshold for drift of a column.
+        psi_by_chance: the PSI that, without drift, the largest of the columns exceeds in 1 % of
+            cases. A column must reach this threshold too. The sample size is the number of clients,
+            because the events of one client are correlated.
+        unseen_threshold: threshold for the rise of the fraction of unseen values.
+        clients: numbers of clients, in training and now.
+        events: numbers of events, in training and now.
     """
 
     columns: dict[str, ColumnDrift]
@@ -61,17 +66,17 @@ class InputDrift:
 
     @property
     def moved(self) -> tuple[str, ...]:
-        """The columns that moved, the worst first."""
+        """The columns that have drifted, in decreasing order of PSI."""
         return tuple(name for name in self._worst() if self._reasons(name))
 
     @property
     def drifted(self) -> bool:
-        """Whether a column has moved."""
+        """Whether any column has drifted."""
         return bool(self.moved)
 
     @property
     def verdict(self) -> str:
-        """One line for people."""
+        """A one-line summary."""
         if not self.drifted:
             worst = self._worst()[0]
             return f"No drift: none of {len(self.columns):,} columns has moved (largest PSI: {worst}, {self.columns[worst].psi:.3f})."
@@ -80,7 +85,7 @@ class InputDrift:
         return f"Drift: {len(self.moved):,} of {len(self.columns):,} columns have moved ({found}{more})."
 
     def table(self) -> Table:
-        """For a terminal: one row a column, the worst first."""
+        """Return a table for a terminal, with one row per column in decreasing order of PSI."""
         from rich.table import Table
 
         table = Table("column", "PSI", "missing, training → now", "unseen, training → now", "reading")
@@ -92,7 +97,7 @@ class InputDrift:
         return table
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Return all results as values for JSON."""
         names = ("psi_threshold", "psi_by_chance", "unseen_threshold", "clients", "events")
         columns = {n: {"psi": c.psi, "missing": c.missing, "unseen": c.unseen} for n, c in self.columns.items()}
         return {
@@ -122,14 +127,18 @@ def input_drift(
     """Compare events with those that a model was trained on.
 
     Args:
-        statistics: what the model keeps of its training.
-        chunks: the events, encoded with the model's vocabulary, some clients at a time; read once.
-        psi_threshold: from which PSI on a column counts as moved.
-        unseen_threshold: from which rise of the share of unseen values on a category counts as moved.
+        statistics: distribution of the training events, kept in the model.
+        chunks: the events in chunks of clients, encoded with the model's vocabulary; read once.
+        psi_threshold: PSI threshold for drift of a column.
+        unseen_threshold: threshold for the rise of the fraction of unseen values of a categorical
+            column.
+
+    Returns:
+        The drift of each column, and a verdict.
 
     Raises:
-        ConfigError: a threshold out of range.
-        InputError: no events.
+        ConfigError: a threshold is out of range.
+        InputError: there are no events.
     """
     if psi_threshold <= 0 or not 0 < unseen_threshold <= 1:
         raise ConfigError(
@@ -153,7 +162,19 @@ def drift_of_counts(
     psi_threshold: float,
     unseen_threshold: float,
 ) -> InputDrift:
-    """The same from what `count_events` found: clients, events, and column -> (bins,) counts."""
+    """Compute the drift from the counts of `count_events`.
+
+    Args:
+        statistics: distribution of the training events, kept in the model.
+        clients: number of clients.
+        events: number of events.
+        counts: column -> (bins,) counts.
+        psi_threshold: PSI threshold for drift of a column.
+        unseen_threshold: threshold for the rise of the fraction of unseen values.
+
+    Returns:
+        The drift of each column, and a verdict.
+    """
     columns = {}
     for name, bins in statistics.columns.items():
         before, now = np.array(bins.counts), counts[name]

@@ -1,4 +1,4 @@
-"""What a prediction is worth: how well it ranks, how right its probabilities are, how near its quantities come."""
+"""Metrics of predictions: ranking, calibration and regression error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 
 TOP_FRACTIONS = (0.01, 0.05, 0.1)
-"""The parts of the clients at the top of a ranking that lift and recall are taken at."""
+"""Fractions of top-ranked clients at which lift and recall are measured."""
 
 _BINS = 10
 _OF_CLASSES = ("accuracy", "auroc", "log_loss", "balanced_accuracy", "brier", "calibration_error")
@@ -31,7 +31,14 @@ _OF_QUANTITIES = ("r2", "rmse", "mae", "spearman")
 
 
 def metric_names(classes: int) -> tuple[str, ...]:
-    """The metrics of so many classes, or of a quantity where there are none."""
+    """Return the names of the metrics of a target.
+
+    Args:
+        classes: number of classes; 0 for a quantity.
+
+    Returns:
+        The names.
+    """
     if not classes:
         return _OF_QUANTITIES
     at_the_top = (f"{name}_at_{_percent(top)}" for top in TOP_FRACTIONS for name in ("lift", "recall"))
@@ -39,14 +46,17 @@ def metric_names(classes: int) -> tuple[str, ...]:
 
 
 def classification_metrics(y: npt.NDArray[np.intp], probabilities: Floats) -> dict[str, float]:
-    """The metrics of `metric_names`.
+    """Compute the classification metrics of `metric_names`.
 
-    AUROC of several classes is that of one against the rest, averaged over the classes. Of two classes, average precision,
-    lift, recall, Gini (2 AUROC - 1) and KS are of the second.
+    With more than two classes AUROC is one-vs-rest, averaged over the classes. With two classes,
+    average precision, lift, recall, Gini (2 AUROC - 1) and KS are those of the second class.
 
     Args:
-        y: (clients,) codes, each class at least once.
-        probabilities: (clients, classes).
+        y: (clients,) class codes; each class occurs at least once.
+        probabilities: (clients, classes) predicted probabilities.
+
+    Returns:
+        Metric -> value.
     """
     classes = probabilities.shape[1]
     right = probabilities.argmax(1) == y
@@ -73,14 +83,15 @@ def classification_metrics(y: npt.NDArray[np.intp], probabilities: Floats) -> di
 
 @dataclass(frozen=True)
 class Ranking:
-    """How clients of a class and others lie from the highest score to the lowest, at each different score.
+    """The ROC and precision of a score at its T distinct values, in decreasing order.
 
-    What resamples of the clients ask hundreds of times, from one sort; scikit-learn's functions give the same numbers.
+    One sort serves all ranking metrics, since the bootstrap computes them hundreds of times. The
+    values equal those of scikit-learn.
 
     Attributes:
-        hits: (T,) share of the class with at least that score.
-        false_alarms: (T,) share of the others.
-        precision: (T,) share of the class among all with at least that score.
+        hits: (T,) true positive rate at each threshold.
+        false_alarms: (T,) false positive rate at each threshold.
+        precision: (T,) precision at each threshold.
     """
 
     hits: Floats
@@ -89,7 +100,15 @@ class Ranking:
 
     @classmethod
     def of(cls, there: npt.NDArray[np.bool_], score: Floats) -> Ranking:
-        """From (clients,) whether a client is of the class, with at least one that is and one that is not, and its score."""
+        """Compute the ranking.
+
+        Args:
+            there: (clients,) whether a client belongs to the class; at least one of each kind.
+            score: (clients,) scores.
+
+        Returns:
+            The ranking.
+        """
         order = np.argsort(-score, kind="stable")
         last = np.flatnonzero(np.diff(score[order], append=np.nan) != 0)
         hits = np.cumsum(there[order])[last]
@@ -97,23 +116,31 @@ class Ranking:
 
     @property
     def auroc(self) -> float:
-        """The area under the curve of hits over false alarms."""
+        """The area under the ROC curve."""
         wide, high = np.diff(self.false_alarms, prepend=0), np.r_[0, self.hits[:-1]] + self.hits
         return float((wide * high).sum() / 2)
 
     @property
     def average_precision(self) -> float:
-        """The precision at each score, weighted by the hits that it adds."""
+        """The precision at each threshold, weighted by the increase in recall."""
         return float((np.diff(self.hits, prepend=0) * self.precision).sum())
 
     @property
     def ks(self) -> float:
-        """The largest distance between the distributions of the scores of the class and of the others, 0 to 1."""
+        """The Kolmogorov-Smirnov distance between the class and the others, from 0 to 1."""
         return float(np.abs(self.hits - self.false_alarms).max())
 
 
 def regression_metrics(y: Floats, predicted: Floats) -> dict[str, float]:
-    """Both (clients,), at least two of them."""
+    """Compute R2, RMSE, MAE and Spearman's rank correlation.
+
+    Args:
+        y: (clients,) quantities, at least two.
+        predicted: (clients,) predictions.
+
+    Returns:
+        Metric -> value.
+    """
     from sklearn.metrics import r2_score
 
     error = predicted - y
@@ -126,12 +153,15 @@ def regression_metrics(y: Floats, predicted: Floats) -> dict[str, float]:
 
 
 def top_recall(y: npt.NDArray[np.intp], score: Floats, top: float) -> float:
-    """Which part of the second class is among the clients with the highest scores.
+    """Compute the recall of the second class among the clients with the highest scores.
 
     Args:
         y: (clients,) codes 0 and 1, with at least one 1.
-        score: (clients,); of clients with the same score at the edge an equal part of each counts.
-        top: the part of all clients that is looked at; at least one client.
+        score: (clients,) scores. Clients tied at the threshold count fractionally.
+        top: fraction of top-ranked clients; at least one client is taken.
+
+    Returns:
+        The recall, from 0 to 1.
 
     Examples:
         >>> top_recall(np.array([1, 0, 0, 1]), np.array([0.9, 0.8, 0.2, 0.1]), top=0.5)
@@ -145,13 +175,18 @@ def top_recall(y: npt.NDArray[np.intp], score: Floats, top: float) -> float:
 
 
 def calibration_error(y: npt.NDArray[np.intp], probabilities: Floats) -> float:
-    """The expected calibration error (Guo et al., 2017, arXiv 1706.04599): how far probabilities are from frequencies.
+    """Compute the expected calibration error (Guo et al., 2017, arXiv 1706.04599).
 
-    Of two classes it is that of the second; of several, that of the most probable one. Ten bins of equal width.
+    It compares predicted probabilities with observed frequencies in ten bins of equal width. With
+    two classes the probability is that of the second class, with more that of the most probable
+    class.
 
     Args:
-        y: (clients,) codes.
-        probabilities: (clients, classes).
+        y: (clients,) class codes.
+        probabilities: (clients, classes) predicted probabilities.
+
+    Returns:
+        The error, from 0 to 1.
     """
     of_two = probabilities.shape[1] == 2
     said = probabilities[:, 1] if of_two else probabilities.max(1)
@@ -176,14 +211,14 @@ def _log_loss(y: npt.NDArray[np.intp], probabilities: Floats) -> float:
 
 
 def _brier(y: npt.NDArray[np.intp], probabilities: Floats) -> float:
-    """The mean squared error of the probability of the second of two classes, or the sum over several classes."""
+    """Mean squared error of the second class's probability; with more than two, summed over all."""
     if probabilities.shape[1] == 2:
         return float(np.mean((probabilities[:, 1] - y) ** 2))
     return float(np.mean(((probabilities - np.eye(probabilities.shape[1])[y]) ** 2).sum(1)))
 
 
 def _spearman(a: Floats, b: Floats) -> float:
-    """Rank correlation; 0 where one side is constant, since it then orders nothing."""
+    """Rank correlation; 0 if one side is constant, where it is undefined."""
     from scipy.stats import rankdata
 
     ranks = rankdata(a), rankdata(b)

@@ -1,8 +1,10 @@
-"""Hand-crafted features of the order of events: what no permutation of a client's events would leave as it is.
+"""Hand-crafted features of the event order, which change under a permutation of a client's events.
 
-The end: the last events as they are, days since each kind. Trends: slopes, a client's late events against its early ones,
-sums that decay with age, overall and by kind. Succession: which kind follows which, changes and runs. An analyst who thinks
-of order adds these to plain aggregates, and embeddings are compared with both.
+- Ends: the values of the first and last events, and the days since each kind of event.
+- Trends: slopes, late against early events, and decayed sums, overall and per kind.
+- Succession: transitions between kinds, changes and runs.
+
+An analyst would add these to plain aggregates, so embeddings are compared with both.
 """
 
 from __future__ import annotations
@@ -26,22 +28,23 @@ from seqmel.evaluation.aggregate_blocks import (
 
 __all__ = ["OrderPlan"]
 
-_ENDS = 3  # how many of the first and of the last events stand as they are
+_ENDS = 3  # number of first and of last events whose values are features
 _TRANSITIONS = 60
-_HALF_LIVES = 8  # in a client's median span
-_RECENT_EVENTS = 3.0  # after so many events the weight is half
+_HALF_LIVES = 8  # half-lives in the median time span of a client
+_RECENT_EVENTS = 3.0  # half-life in events
 _ORDINALS = ("", "second ", "third ")
 
 
 @dataclass(frozen=True)
 class OrderPlan:
-    """Which features of the order there are.
+    """The choice of features of the event order.
 
     Attributes:
-        values: categorical column -> its most frequent values, whose places are their codes.
-        kinds: categorical column -> how many of these, from the first on, have features of their own.
-        transitions: categorical column -> its most frequent pairs of codes of successive events; -1 is a value without a code.
-        half_life_days: after so many days the weight of an event is half, in sums that decay.
+        values: categorical column -> its most frequent values. The code of a value is its index.
+        kinds: categorical column -> the number of most frequent values with their own features.
+        transitions: categorical column -> its most frequent pairs of codes of successive events; -1
+            is a value without a code.
+        half_life_days: half-life of the weights in decayed sums, in days.
     """
 
     values: dict[str, tuple[str | None, ...]]
@@ -57,9 +60,13 @@ class OrderPlan:
 
         Args:
             source: the events, with `aggregate_clients` registered.
-            schema: which column is what.
+            schema: the role of each column of the events.
             values: categorical column -> its most frequent values.
-            most_columns: fewer kinds and transitions are taken where they would make more columns.
+            most_columns: maximum number of features; fewer kinds and transitions are chosen above
+                it.
+
+        Returns:
+            The plan.
         """
         order_events(source, schema, list(values.values()))
         half_life = source.row(
@@ -96,7 +103,7 @@ def _frequent_pairs(source: EventSource, i: int) -> tuple[tuple[int, int], ...]:
 
 
 def _ends(schema: EventSchema) -> list[Statistic]:
-    """The first and the last events as they are."""
+    """The values of the first and the last events."""
     found = []
     for k in range(_ENDS):
         for end, place, word in (("last", f"back = {k}", "last"), ("first", f"p = {k + 1}", "first")):
@@ -116,7 +123,7 @@ def _ends(schema: EventSchema) -> list[Statistic]:
 
 
 def _trends(schema: EventSchema, half_life_days: float) -> list[Statistic]:
-    """How the numbers and the gaps go: last and first value, early and late mean, slope, means that decay."""
+    """Trends of numbers and gaps: end values, early and late means, slopes, decayed means."""
     found = []
     gap = ("log(1 + seconds between events)", "gap_log")
     columns = [*((f"x{i}", *c) for i, c in enumerate(number_parts(schema))), ("gap", *gap)]
@@ -155,7 +162,7 @@ def _runs(schema: EventSchema) -> list[Statistic]:
 
 
 def _of_kind(half_life_days: float) -> list[Statistic]:
-    """When events of one kind come: early or late, how long ago, how regularly."""
+    """Timing of the events of one kind: early or late, time since the last one, regularity."""
     late = "count(*) FILTER (back < quarter) / any_value(quarter)"
     early = "count(*) FILTER (p <= quarter) / any_value(quarter)"
     decayed, recent = _weight(f"age / {half_life_days}"), _weight(f"back / {_RECENT_EVENTS}")
@@ -175,7 +182,7 @@ def _of_kind(half_life_days: float) -> list[Statistic]:
 
 
 def _within_kind(schema: EventSchema) -> list[Statistic]:
-    """How the numbers of events of one kind go."""
+    """Trends of the numeric columns over the events of one kind."""
     return [
         Statistic(f"{part}_{name}", sql.format(x=f"x{i}", last=f"arg_max(x{i}, p)"), words.format(column))
         for i, (column, part) in enumerate(number_parts(schema))
@@ -193,7 +200,7 @@ def _within_kind(schema: EventSchema) -> list[Statistic]:
 def _transitions(
     i: int, column: str, part: str, values: tuple[str | None, ...], pairs: tuple[tuple[int, int], ...]
 ) -> Block:
-    """How often an event of one kind comes right after one of another."""
+    """Counts of events of one kind directly after one of another kind."""
 
     def named(code: int) -> tuple[str, str]:
         return (

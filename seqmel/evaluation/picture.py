@@ -1,4 +1,4 @@
-"""Curves as a picture: a panel a curve, a line a set of features, the 95 % interval as bars."""
+"""Plots of curves: one panel per curve, one line per feature set, 95 % intervals as error bars."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ _MOST_TICKS, _MOST_COLUMNS = 8, 3
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a panel, with the ends of its bars.
+    """A line of a panel, with error bars.
 
     Attributes:
-        name: for the legend; the same in another panel has the same colour.
-        at: its places, growing; empty for a score that holds at every place, which is drawn level.
-        mean, low, high: one number a place, or one in all.
+        name: label in the legend. Lines of the same name have the same colour in all panels.
+        at: increasing x values; empty for a constant score, which is drawn as a horizontal line.
+        mean: y values, one per x value; a single one for a constant score.
+        low: lower ends of the error bars.
+        high: upper ends of the error bars.
     """
 
     name: str
@@ -39,7 +41,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines over one axis, whose name is `across`."""
+    """Lines on common axes.
+
+    Attributes:
+        title: title of the panel.
+        across: label of the x axis.
+        lines: the lines.
+    """
 
     title: str
     across: str
@@ -47,12 +55,24 @@ class Panel:
 
 
 def draw_curves(path: Path, curves: Sequence[Curve]) -> None:
-    """Write a PNG with one panel a curve."""
+    """Write a PNG file with one panel per curve.
+
+    Args:
+        path: the file to write.
+        curves: the curves.
+    """
     draw_panels([_panel(curve) for curve in curves]).savefig(path, format="png", dpi=130)
 
 
 def draw_panels(panels: Sequence[Panel]) -> Any:
-    """A matplotlib figure, at most three panels in a row; one legend where all have the same lines."""
+    """Draw panels, at most three in a row. They share one legend if all have the same lines.
+
+    Args:
+        panels: the panels.
+
+    Returns:
+        The `matplotlib.figure.Figure`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -139,13 +159,13 @@ def _draw_line(axis: Any, line: Line, at: list[float], colour: str) -> None:
 
 
 def _evenness(places: Sequence[float]) -> float:
-    """The least gap between neighbours as a share of the largest."""
+    """Ratio of the smallest to the largest gap between neighbours."""
     gaps = [b - a for a, b in itertools.pairwise(places)]
     return min(gaps) / max(gaps) if gaps else 1.0
 
 
 def _beside(at: Sequence[float], places: Sequence[float], log: bool, step: float) -> list[float]:
-    """Places moved by a small part of the least gap between neighbours, so that bars of several lines can be told apart."""
+    """Shift x values by a fraction of the smallest gap, so that error bars do not overlap."""
     to, back = (math.log, math.exp) if log else (float, float)
     gaps = [to(b) - to(a) for a, b in itertools.pairwise(places)]
     return [back(to(place) + 0.05 * min(gaps, default=0.0) * step) for place in at]

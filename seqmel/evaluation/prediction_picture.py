@@ -1,4 +1,8 @@
-"""Pictures of predictions: ROC, precision and recall, calibration of classes; predicted against true quantities."""
+"""Plots of predictions.
+
+Classes get ROC, precision-recall and calibration curves; quantities get predicted against true
+values.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +24,11 @@ _MOST_POINTS = 5_000
 
 
 def draw_predictions(path: Path, found: ScoredPredictions) -> None:
-    """Draw to a PNG file: three panels for classes, two for a quantity.
+    """Write a PNG file with three panels for classes, or two for a quantity.
 
     Args:
         path: the file to write.
-        found: of more than six classes, the most frequent six are drawn.
+        found: the scored predictions. At most the six most frequent classes are drawn.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -45,7 +49,7 @@ def draw_predictions(path: Path, found: ScoredPredictions) -> None:
 
 
 def _draw_classes(axes: Any, found: ScoredPredictions) -> None:
-    """Of two classes the second, of several each against the rest."""
+    """Draw the second of two classes; of more classes each against the rest."""
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     roc, precision_recall, calibration = axes
@@ -76,13 +80,13 @@ def _draw_classes(axes: Any, found: ScoredPredictions) -> None:
 
 
 def _frequencies(there: npt.NDArray[np.bool_], probability: Floats) -> tuple[list[float], list[float]]:
-    """Mean probability and frequency of clients in bins of equal size, by probability."""
+    """Mean probability and observed frequency, in bins of equal size by probability."""
     bins = np.array_split(np.argsort(probability, kind="stable"), min(_BINS, len(probability)))
     return [float(probability[b].mean()) for b in bins], [float(there[b].mean()) for b in bins]
 
 
 def _draw_quantity(axes: Any, found: ScoredPredictions) -> None:
-    """Predicted against true, and the mean of both in bins of equal size."""
+    """Draw predicted against true values, per client and as means of bins of equal size."""
     points, bins = axes
     some = np.random.default_rng(0).permutation(len(found.y))[:_MOST_POINTS]
     points.scatter(found.predicted[some], found.y[some], s=6, alpha=0.4, color=_COLOURS[0], lw=0)

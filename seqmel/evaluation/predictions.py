@@ -1,4 +1,4 @@
-"""Score predictions that are there already, such as last month's: metrics with intervals, and pictures of them."""
+"""Scores of existing predictions, such as last month's: metrics with intervals."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["ScoredPredictions", "read_predictions", "score_predictions"]
 
 @dataclass(frozen=True)
 class ScoredPredictions:
-    """What predictions of one target are worth.
+    """The scores of predictions of one target.
 
     Attributes:
-        target: the name of the target.
-        classes: their names; empty for a quantity.
-        scores: a score for each metric; the interval is that of 500 resamples of the clients.
-        y: (clients,) codes of the classes, or quantities.
+        target: name of the target.
+        classes: names of the classes; empty for a quantity.
+        scores: one score per metric; its interval is from 500 bootstrap resamples of the clients.
+        y: (clients,) class codes or quantities.
         predicted: (clients, classes) probabilities, or (clients,) quantities.
     """
 
@@ -41,12 +41,12 @@ class ScoredPredictions:
     predicted: Floats
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: target, classes, clients, and the mean and interval of each metric."""
+        """Return values for JSON: target, classes, clients, and value and interval per metric."""
         found = {score.metric: {"value": score.mean, "interval": list(score.interval)} for score in self.scores}
         return {"target": self.target, "classes": list(self.classes), "clients": len(self.y), "metrics": found}
 
     def table(self) -> Table:
-        """For a terminal: a row for each metric."""
+        """Return a table for a terminal, with one row per metric."""
         from rich.table import Table
 
         of = f"; the metrics of ranking are of {self.classes[1]!r}" if len(self.classes) == 2 else ""
@@ -59,7 +59,7 @@ class ScoredPredictions:
 
     @property
     def remarks(self) -> list[str]:
-        """What is odd about the scores, a sentence each."""
+        """Warnings about the scores, one sentence each."""
         r2 = next((score.mean for score in self.scores if score.metric == "r2"), 0.0)
         return (
             [f"The predictions are worse than the mean of the target for every client (R2 {r2:.3f})."] if r2 < 0 else []
@@ -74,22 +74,25 @@ def read_predictions(
     client: str | None = None,
     column: str | None = None,
 ) -> pd.DataFrame:
-    """The predictions of one target, by client.
+    """Read the predictions of one target.
 
     Args:
-        predictions: a table with a row for each client: what `seqmel predict` writes, with the columns `gender=F`, `gender=M` for
-            classes and `age` for a quantity; or one column of scores.
-        y: the labels, named as the target, which say which classes there are.
-        task: see `score_predictions`.
-        client: the client column; recognised by its name where None.
-        column: the column that predicts the target, where it is not named as `seqmel predict` names it: a quantity, or the
-            probability of the second of two classes.
+        predictions: a table with one row per client, as `seqmel predict` writes it (columns
+            `gender=F` and `gender=M` for classes, `age` for a quantity), or with one column of
+            scores.
+        y: the labels, with the name of the target. They define the classes.
+        task: "classification", "regression" or "auto", which treats a number with more than 20
+            distinct values as a quantity and all else as classes.
+        client: the client column; None recognises it by name.
+        column: the column of predictions, if it is not named as by `seqmel predict`. It holds the
+            quantity, or the probability of the second of two classes.
 
     Returns:
-        A column for each class, or one for a quantity.
+        A table indexed by client id, with one column per class, or one column for a quantity.
 
     Raises:
-        SchemaError, InputError: no such columns, or what they hold is no number.
+        SchemaError, InputError: a column is missing, or holds values that are missing or no
+            numbers.
     """
     target = str(y.name)
     quantity = (recognise_task(y) if task == "auto" else task) == "regression"
@@ -111,16 +114,21 @@ def read_predictions(
 def score_predictions(
     y: pd.Series[Any], predictions: pd.DataFrame, *, task: Task = "auto", seed: int = 0
 ) -> ScoredPredictions:
-    """Measure predictions against labels, client by client.
+    """Compare predictions with labels, matched by client id.
 
     Args:
-        y: the labels, one a client, named as the target, indexed by client id.
-        predictions: as from `read_predictions`.
-        task: "auto" takes a number with more than 20 different values as a quantity and all else as classes.
-        seed: of the resamples.
+        y: one label per client, with the name of the target, indexed by client id.
+        predictions: a table as `read_predictions` returns it.
+        task: "classification", "regression" or "auto", which treats a number with more than 20
+            distinct values as a quantity and all else as classes.
+        seed: seed of the bootstrap.
+
+    Returns:
+        One score per metric, and the matched labels and predictions.
 
     Raises:
-        InputError: no client in common, one class only, or probabilities that are none.
+        InputError: no common client, fewer than two classes, or probabilities outside 0 to 1 or
+            that do not sum to 1.
     """
     y = y.dropna()
     place = find(y.index, predictions.index, of="predictions")
@@ -135,7 +143,10 @@ def score_predictions(
 
 
 def _probabilities(values: Floats, classes: tuple[str, ...], target: str) -> Floats:
-    """(clients, classes), each row summing to one; a single column is that of the second of two classes."""
+    """Check (clients, classes) probabilities, and make each row sum to 1.
+
+    A single column is taken as the probability of the second of two classes.
+    """
     if values.shape[1] == 1:
         if len(classes) != 2:
             raise InputError(

@@ -1,6 +1,6 @@
-"""One prediction problem: a target, the parts that are trained on and tested, and the measures.
+"""A prediction problem: a target, its training and test parts, and its metrics.
 
-Everything that compares features (`scoring`, `curves`) asks here, so that all use the same clients, folds and measures.
+`scoring` and `curves` both use it, so that all comparisons share clients, folds and metrics.
 """
 
 from __future__ import annotations
@@ -23,22 +23,25 @@ from seqmel.evaluation.splits import GroupFolds, OutOfTime, Places, Split, clien
 __all__ = ["Measured", "Problem", "Task", "check_counts", "feature_matrix", "posed", "summarised"]
 
 Measured: TypeAlias = dict[str, npt.NDArray[np.float64]]
-"""Metric -> (1 + R,): its value on the test part, then on R resamples of the test clients (R = 0 with folds)."""
+"""Metric -> (1 + R,) values: on the test part, then on R bootstrap resamples of its clients.
+
+R is 0 if there are several folds.
+"""
 
 _RESAMPLES = 500
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is predicted, and on which parts.
+    """A target with its training and test parts.
 
     Attributes:
-        target: (rows,) codes of the classes, or quantities.
-        classes: their names by code; empty for a quantity.
-        splits: for each fold the places to train on and to test on; a single one is out of time.
-        owners: (rows,) codes of the clients, which are what the bootstrap draws.
-        about: what to say of the split.
-        seed: of the folds and the bootstrap.
+        target: (rows,) class codes or quantities.
+        classes: names of the classes by code; empty for a quantity.
+        splits: training and test positions of each fold; a single one is an out-of-time split.
+        owners: (rows,) codes of the clients, the units of the bootstrap.
+        about: description of the split, for reports.
+        seed: seed of the folds and the bootstrap.
     """
 
     target: npt.NDArray[Any]
@@ -50,14 +53,24 @@ class Problem:
 
     @classmethod
     def of(cls, y: pd.Series[Any], task: Task, folds: int, seed: int, split: Split | None = None) -> Problem:
-        """Pose the problem of one target.
+        """Build the problem of one target.
 
         Args:
-            y: one value a row that is scored.
-            task: see `score`.
-            folds: how many, where the split is not out of time.
-            seed: of the folds.
-            split: None for random folds; rows that are clients and moments are then kept together by client.
+            y: one label per row.
+            task: "classification", "regression" or "auto", which treats a number with more than 20
+                distinct values as a quantity and all else as classes.
+            folds: number of folds, unless the split is out of time.
+            seed: seed of the folds and the bootstrap.
+            split: None draws random folds. If rows are clients and moments, all rows of a client
+                stay in one fold.
+
+        Returns:
+            The problem.
+
+        Raises:
+            ConfigError: the split has an option out of range.
+            InputError: a class is too rare, a part lacks a class, or the split does not fit the
+                rows.
         """
         target, classes = _target(y, task)
         owners = np.asarray(pd.factorize(client_ids(y.index))[0], np.intp)
@@ -80,12 +93,19 @@ class Problem:
 
     @classmethod
     def of_predictions(cls, y: pd.Series[Any], task: Task, seed: int) -> Problem:
-        """The problem whose one test part is all of `y`: for predictions that are there already.
+        """Build the problem with all of `y` as its test part, to score existing predictions.
 
         Args:
-            y: one value a client.
-            task: see `score`.
-            seed: of the resamples.
+            y: one label per client.
+            task: "classification", "regression" or "auto", which treats a number with more than 20
+                distinct values as a quantity and all else as classes.
+            seed: seed of the bootstrap.
+
+        Returns:
+            The problem.
+
+        Raises:
+            InputError: fewer than two classes.
         """
         target, classes = _target(y, task)
         everyone = np.arange(len(y))
@@ -93,17 +113,25 @@ class Problem:
 
     @property
     def task(self) -> Task:
+        """The task: "classification" or "regression"."""
         return "classification" if self.classes else "regression"
 
     @property
     def primary(self) -> str:
+        """The default metric: auroc for two classes, accuracy for more, r2 for a quantity."""
         return ("auroc" if len(self.classes) == 2 else "accuracy") if self.classes else "r2"
 
     def chosen(self, metric: str | None) -> str:
-        """The metric to look at first: the one that was asked for, or `primary`.
+        """Return the primary metric: the given one, or the default of the target.
+
+        Args:
+            metric: name of a metric; None takes the default.
+
+        Returns:
+            The name of the metric.
 
         Raises:
-            ConfigError: not a metric of such a target.
+            ConfigError: the target has no such metric.
         """
         known = metric_names(len(self.classes))
         if metric is not None and metric not in known:
@@ -116,10 +144,17 @@ class Problem:
 
     @property
     def class_counts(self) -> dict[str, int]:
+        """Class -> number of rows; empty for a quantity."""
         return {name: int((self.target == code).sum()) for code, name in enumerate(self.classes)}
 
     def predict(self, x: Floats, fold: int, model: Downstream, train: Places | None = None) -> Floats:
-        """Train on a fold's training part, or on the places of it that are named, and predict its test part.
+        """Train on the training part of a fold, and predict its test part.
+
+        Args:
+            x: (rows, features) float32.
+            fold: index of the fold.
+            model: the model to train.
+            train: positions to train on; None takes the whole training part.
 
         Returns:
             (tested, classes) probabilities, or (tested,) quantities.
@@ -129,14 +164,29 @@ class Problem:
         return model.predict(x[train], self.target[train], x[test], len(self.classes))
 
     def average(self, predictions: Sequence[Floats]) -> Floats:
-        """Of several models' predictions of the same rows one: the geometric mean of probabilities, or the mean."""
+        """Average the predictions of several models for the same rows.
+
+        Args:
+            predictions: per model (tested, classes) probabilities, or (tested,) quantities.
+
+        Returns:
+            The normalised geometric mean of the probabilities, or the mean of the quantities.
+        """
         if not self.classes:
             return np.asarray(np.mean(predictions, axis=0))
         shares = np.exp(np.mean([np.log(np.clip(p, 1e-7, 1)) for p in predictions], axis=0))
         return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
     def measure(self, predicted: Floats, fold: int) -> Measured:
-        """How good predictions of a fold's test part are, on it and on resamples of it."""
+        """Measure the predictions of the test part of a fold.
+
+        Args:
+            predicted: (tested, classes) probabilities, or (tested,) quantities.
+            fold: index of the fold.
+
+        Returns:
+            The metrics on the test part, and on its resamples if there is a single fold.
+        """
         test = self.splits[fold][1]
         found = {name: [value] for name, value in self._metrics(test, predicted).items()}
         for places in self._resamples(test):
@@ -151,11 +201,14 @@ class Problem:
         return classification_metrics(self.target[places], predicted)
 
     def _measurable(self, places: Places) -> bool:
-        """A resample without a class has no AUROC, one without differences no R2."""
+        """Whether all metrics are defined: AUROC needs every class, R2 at least two values."""
         return len(np.unique(self.target[places])) >= max(2, len(self.classes))
 
     def _resamples(self, test: Places) -> list[Places]:
-        """Places within the test part: its clients drawn with replacement, each with all its rows; none with folds."""
+        """Bootstrap resamples, as positions within the test part; none if there are several folds.
+
+        Clients are drawn with replacement, each with all its rows.
+        """
         if len(self.splits) > 1:
             return []
         random = np.random.default_rng(self.seed)
@@ -166,7 +219,7 @@ class Problem:
         return [order[_runs(first[clients], count[clients])] for clients in drawn]
 
     def _check_parts(self, name: str) -> None:
-        """Groups and times can leave a part with one class, or with none of another."""
+        """Raise if a part lacks a class or has a constant target, as groups and times may cause."""
         for fold, parts in enumerate(self.splits):
             for part, places in zip(("training", "test"), parts, strict=True):
                 y = self.target[places]
@@ -186,10 +239,23 @@ class Problem:
 def posed(
     y: pd.Series[Any], features: Mapping[str, pd.DataFrame], task: Task, folds: int, seed: int, split: Split | None
 ) -> tuple[Problem, pd.Series[Any], dict[str, pd.DataFrame]]:
-    """The problem, its labels, and for every set the labelled rows it has, which may be more than are scored.
+    """Check the inputs of a comparison, and build its problem.
+
+    Args:
+        y: one label per row, indexed by client id (or client id and moment).
+        features: name -> one row of numbers per client, indexed like y.
+        task: "classification", "regression" or "auto".
+        folds: number of folds.
+        seed: seed of the folds and the bootstrap.
+        split: `GroupFolds` or `OutOfTime`; None draws random folds.
+
+    Returns:
+        The problem; the labels of the scored rows; and the rows of each feature set that have a
+        label, which may be more than are scored.
 
     Raises:
-        ConfigError, InputError: see `score`.
+        ConfigError: no features, an unknown task, or an option out of range.
+        InputError: too few clients have a label and all features, or the split does not fit.
     """
     if not features:
         raise ConfigError("No features to score. Give embeddings, or events for the hand-crafted aggregates.")
@@ -203,14 +269,29 @@ def posed(
 
 
 def check_counts(**given: tuple[int | None, int]) -> None:
-    """Each option is None or a whole number from its least value on."""
+    """Raise a `ConfigError` if an option is below its minimum.
+
+    Args:
+        **given: name -> (value or None, minimum).
+    """
     for name, (value, least) in given.items():
         if value is not None and not least <= value < 2**31:
             raise ConfigError(f"{name} is {value}. Expected {least} or more, below 2**31.")
 
 
 def feature_matrix(table: pd.DataFrame, name: str) -> Floats:
-    """(rows, features) float32; an `InputError` where a column holds no numbers."""
+    """Convert a feature table to a matrix.
+
+    Args:
+        table: (rows, features) numeric columns.
+        name: name of the feature set, for messages.
+
+    Returns:
+        (rows, features) float32.
+
+    Raises:
+        InputError: there are no columns, or a column is not numeric.
+    """
     wrong = [str(c) for c, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
     if wrong or table.columns.empty:
         found = f"columns that hold no numbers: {shown(wrong)}" if wrong else "no columns"
@@ -219,7 +300,15 @@ def feature_matrix(table: pd.DataFrame, name: str) -> Floats:
 
 
 def summarised(name: str, measured: list[Measured]) -> list[Score]:
-    """One score a metric, from what was measured on each fold."""
+    """Collect the measurements of all folds into one score per metric.
+
+    Args:
+        name: name of the feature set.
+        measured: the measurements of each fold.
+
+    Returns:
+        One score per metric.
+    """
     return [
         Score(name, metric, tuple(float(fold[metric][0]) for fold in measured), tuple(measured[0][metric][1:].tolist()))
         for metric in measured[0]
@@ -227,7 +316,7 @@ def summarised(name: str, measured: list[Measured]) -> list[Score]:
 
 
 def _common(y: pd.Series[Any], matched: Mapping[str, pd.DataFrame], folds: int) -> pd.Index[Any]:
-    """The clients that every set has, ordered by their text, so that the order of the rows changes nothing."""
+    """The clients of all feature sets, sorted by their text so that the row order has no effect."""
     in_all = np.logical_and.reduce([y.index.isin(table.index) for table in matched.values()])
     clients = y.index[in_all]
     if len(clients) < 2 * folds:
@@ -260,11 +349,11 @@ def _check_rare(y: pd.Series[Any], folds: int) -> None:
 
 
 def _fifths(quantities: Floats) -> Places:
-    """Quantities as five classes of about equal size, by rank, to stratify by."""
+    """Bin quantities by rank into five classes of about equal size, for stratification."""
     return np.asarray(np.argsort(np.argsort(quantities, kind="stable"), kind="stable") * 5 // len(quantities), np.intp)
 
 
 def _runs(first: Places, count: Places) -> Places:
-    """first[0], first[0] + 1, ... (count[0] of them), then those of first[1], and so on."""
+    """Concatenate the ranges first[i], first[i] + 1, ..., each of length count[i]."""
     ends = np.cumsum(count)
     return np.asarray(np.arange(ends[-1]) + np.repeat(first - (ends - count), count), np.intp)

@@ -1,4 +1,4 @@
-"""What scoring found: a value a fold, means with intervals, differences; as a table for people and JSON for programs."""
+"""Results of scoring: values per fold, means with intervals and differences, as tables and JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TITLES", "Score", "Scores"]
 
-TITLES = {  # metric -> what people call it; an arrow where less is better
+TITLES = {  # metric -> title in tables; the arrow marks metrics where lower is better
     "accuracy": "accuracy", "auroc": "AUROC", "log_loss": "log-loss ↓",
     "r2": "R2", "rmse": "RMSE ↓", "mae": "MAE ↓", "spearman": "Spearman",
     "average_precision": "average precision", "gini": "Gini", "ks": "KS", "balanced_accuracy": "balanced accuracy",
@@ -26,20 +26,20 @@ TITLES = {  # metric -> what people call it; an arrow where less is better
     "recall_at_1": "recall at 1 %", "recall_at_5": "recall at 5 %", "recall_at_10": "recall at 10 %",
 }  # fmt: skip
 _SHOWN = ("accuracy", "auroc", "log_loss", "r2", "mae", "spearman")
-_MOST_SHOWN = 3  # with their intervals, so many columns beside the names fit into a terminal of 80
+_MOST_SHOWN = 3  # columns with intervals that fit into a terminal of 80 characters
 _IN_UNITS_OF_TARGET = ("rmse", "mae")
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one set of features, or its difference between two sets.
+    """One metric of one feature set, or its difference between two feature sets.
 
     Attributes:
-        features: the name of the set.
-        metric: one of `TITLES`.
-        folds: its value on the test part of each fold.
-        resamples: where there is one test part, its value on resamples of the clients there, NaN where it has none;
-            empty with several folds.
+        features: name of the feature set.
+        metric: a key of `TITLES`.
+        folds: value on the test part of each fold.
+        resamples: values on bootstrap resamples of the test clients, if there is one test part. NaN
+            where the metric is undefined; empty if there are several folds.
     """
 
     features: str
@@ -49,15 +49,17 @@ class Score:
 
     @property
     def mean(self) -> float:
+        """The mean over the folds."""
         return float(np.mean(self.folds))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval: of the mean by Student's t over the folds, or the middle 95 % of the resamples.
+        """The 95 % interval.
 
-        The training parts of the folds overlap, so the former is somewhat too narrow (Bengio and Grandvalet, 2004). The
-        latter is the percentile bootstrap over the test clients (Efron and Tibshirani, 1993). Neither says anything of
-        what another seed of the encoder would give.
+        With several folds it is Student's t interval of the mean over the folds. It is somewhat too
+        narrow, because the training parts overlap (Bengio and Grandvalet, 2004). With one test part
+        it is the percentile bootstrap over the test clients (Efron and Tibshirani, 1993). Neither
+        covers the variance over seeds of the encoder.
         """
         if self.resamples:
             low, high = np.nanpercentile(self.resamples, [2.5, 97.5])
@@ -70,12 +72,12 @@ class Score:
 
     @property
     def half_width(self) -> float:
-        """Half of the width of `interval`."""
+        """Half the width of `interval`."""
         low, high = self.interval
         return (high - low) / 2
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: features, metric, mean, half_width, interval, folds."""
+        """Return values for JSON: features, metric, mean, half_width, interval and folds."""
         return {
             "features": self.features,
             "metric": self.metric,
@@ -92,7 +94,10 @@ class Score:
 
 
 def _in_units(mean: float, half: float) -> str:
-    """A figure in units of the target, to as many places as two digits of its interval have: 3,435 ± 2,000, 0.0120 ± 0.0034."""
+    """Format a value in units of the target, rounded to two digits of the half-width.
+
+    Examples are 3,435 ± 2,000 and 0.0120 ± 0.0034.
+    """
     if not math.isfinite(half) or half <= 0 or not 1e-6 < half < 1e12:
         return f"{mean:.4g} ± {half:.2g}"
     places = max(0, 1 - math.floor(math.log10(half)))
@@ -101,21 +106,21 @@ def _in_units(mean: float, half: float) -> str:
 
 @dataclass(frozen=True, repr=False)
 class Scores:
-    """The scores of all sets of features on one target, all on the same clients and folds.
+    """The scores of all feature sets on one target, on the same clients and folds.
 
     Attributes:
-        target: the name of the target.
+        target: name of the target.
         task: "classification" or "regression".
-        primary: the metric to look at first, of which the differences are made: the one that was asked for, or auroc for two
+        primary: the primary metric, which the differences use: the given one, else auroc for two
             classes, accuracy for more, r2 for a quantity.
-        rows: one score a set and metric.
-        clients: how many clients were scored: those with a label and with every set of features.
-        labelled: how many clients have a label.
-        matched: name of a set -> how many of the labelled clients it has.
-        classes: class -> how many of the scored clients are of it; empty for a quantity.
-        seed: of folds and LightGBM.
-        trees: how many LightGBM grew.
-        split: its kind (folds, groups or out_of_time) and what else there is to say of it.
+        rows: one score per feature set and metric.
+        clients: number of scored clients, which have a label and all features.
+        labelled: number of clients with a label.
+        matched: name of a feature set -> number of labelled clients that it has.
+        classes: class -> number of scored clients; empty for a quantity.
+        seed: seed of the folds and of LightGBM.
+        trees: number of LightGBM trees.
+        split: kind of the split (folds, groups or out_of_time) and its details.
 
     Examples:
         >>> import numpy as np, pandas as pd
@@ -140,7 +145,18 @@ class Scores:
     split: dict[str, Any] = field(default_factory=dict)
 
     def score(self, features: str, metric: str | None = None) -> Score:
-        """One score; the primary metric where none is named. A `ConfigError` for a set or metric that is not there."""
+        """Return one score.
+
+        Args:
+            features: name of the feature set.
+            metric: name of the metric; None takes the primary one.
+
+        Returns:
+            The score.
+
+        Raises:
+            ConfigError: no such feature set or metric was scored.
+        """
         metric = metric or self.primary
         metrics = list(dict.fromkeys(row.metric for row in self.rows))
         for name, known, what in ((features, list(self.matched), "features"), (metric, metrics, "metric")):
@@ -151,7 +167,21 @@ class Scores:
         return next(row for row in self.rows if (row.features, row.metric) == (features, metric))
 
     def difference(self, a: str, b: str, metric: str | None = None) -> Score:
-        """How much more `a` has than `b`, fold by fold: sharper than two intervals side by side, as folds are shared."""
+        """Compute the paired difference between two feature sets.
+
+        Folds and resamples are shared, so its interval is tighter than two separate ones suggest.
+
+        Args:
+            a: name of the first feature set.
+            b: name of the feature set that is subtracted.
+            metric: name of the metric; None takes the primary one.
+
+        Returns:
+            The difference, per fold and resample.
+
+        Raises:
+            ConfigError: no such feature set or metric was scored.
+        """
         left, right = self.score(a, metric), self.score(b, metric)
         folds = tuple(x - y for x, y in zip(left.folds, right.folds, strict=True))
         resamples = tuple(x - y for x, y in zip(left.resamples, right.resamples, strict=True))
@@ -159,17 +189,27 @@ class Scores:
 
     @property
     def reference(self) -> str:
-        """The set of features that the others are compared with: aggregates, with order where they are; else the first."""
+        """The feature set to compare with: the best aggregates, else the first set."""
         return reference(self.matched) or next(iter(self.matched))
 
     def differences(self, metric: str | None = None) -> list[Score]:
-        """How much more each other set has than `reference`."""
+        """Compute the difference of each other feature set from `reference`.
+
+        Args:
+            metric: name of the metric; None takes the primary one.
+
+        Returns:
+            One difference per feature set.
+
+        Raises:
+            ConfigError: no such metric was scored.
+        """
         others = [name for name in self.matched if name != self.reference]
         return [self.difference(name, self.reference, metric) for name in others]
 
     @property
     def shown(self) -> list[str]:
-        """The metrics that tables show: `primary` and two of the usual ones; `to_json` has all."""
+        """The metrics in tables: `primary` and two standard ones. `to_json` has all metrics."""
         there = {row.metric for row in self.rows}
         usual = [metric for metric in _SHOWN if metric in there]
         if self.primary in usual:
@@ -178,7 +218,7 @@ class Scores:
 
     @property
     def remarks(self) -> list[str]:
-        """What is odd about the scores, a sentence each."""
+        """Warnings about the scores, one sentence each."""
         below = [name for name in self.matched if self.task == "regression" and self.score(name, "r2").mean < 0]
         return [
             f"{name} is worse than the mean of the target for every client (R2 {self.score(name, 'r2').mean:.3f}). A target"
@@ -187,7 +227,10 @@ class Scores:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain values; `differences` are those of the primary metric to `reference`."""
+        """Return all results as values for JSON.
+
+        `differences` are those of the primary metric from `reference`.
+        """
         return {
             "target": self.target,
             "task": self.task,
@@ -205,7 +248,10 @@ class Scores:
         }
 
     def table(self) -> Table:
-        """For a terminal: a row for each set, a column for each of `shown`, mean ± half of the 95 % interval."""
+        """Return a table for a terminal, with one row per feature set and one column per metric.
+
+        Cells are the mean ± half the width of the 95 % interval; `shown` lists the metrics.
+        """
         from rich.table import Column, Table
 
         header, *rows = self._cells()
@@ -216,7 +262,7 @@ class Scores:
         return table
 
     def markdown(self) -> str:
-        """The same table in Markdown, with the caption below."""
+        """Return the table in Markdown, followed by the caption."""
         header, *rows = self._cells()
         lines = [header, ["---"] * len(header), *rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{self.caption}\n"
@@ -234,7 +280,7 @@ class Scores:
 
     @property
     def caption(self) -> str:
-        """What the table rests on: clients, classes, split, interval."""
+        """Caption of the tables: clients, classes, split and interval."""
         classes = f" ({shown(f'{name}: {n:,}' for name, n in self.classes.items())})" if self.classes else ""
         without = self.labelled - self.clients
         left_out = f" {without:,} more have a label, but no features in one of the sets." if without else ""

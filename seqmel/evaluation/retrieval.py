@@ -1,6 +1,7 @@
-"""Retrieval on events: two disjoint parts of each client are embedded, and the one is searched for by the other.
+"""Client retrieval: two disjoint parts of each client are embedded, one to find the other.
 
-Which clients these are is for the user to say: figures of clients that a model was trained on are too good.
+Figures on clients that the model was trained on are too optimistic, so the user should name the
+training events.
 """
 
 from __future__ import annotations
@@ -39,19 +40,20 @@ Parts: TypeAlias = Literal["views", "halves", "slices"]
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What retrieval and verification gave.
+    """Results of retrieval and verification.
 
     Attributes:
-        parts: "views": two random slices, each of which is searched for among all others, as training measures recall;
-            "halves": the earlier half is the gallery, the later the query; "slices": two random disjoint slices.
-        clients: how many were looked at.
-        too_short: clients left out for too few events.
-        trained_on: clients left out because the model was trained on them.
-        held_out: True when the training clients were named and left out, False when these are the very events that the
-            model was trained on, None when it is not known.
+        parts: "views", two random slices, each searched for among all others, as training measures
+            recall; "halves", with the earlier half as gallery and the later half as query; or
+            "slices", two random disjoint slices.
+        clients: number of clients in the evaluation.
+        too_short: number of clients left out because they have too few events.
+        trained_on: number of clients left out because the model was trained on them.
+        held_out: True if the training clients were left out, False if the events are those of
+            training, None if it is unknown.
         figures: recall@k, precision@k, cmc@k and map.
-        verification: same client or not.
-        seed: of the choice of clients, the slices, the halves of the clients and the bootstrap.
+        verification: results of deciding whether two vectors belong to the same client.
+        seed: seed of the choice of clients, the slices, the calibration split and the bootstrap.
     """
 
     parts: Parts
@@ -65,7 +67,7 @@ class Retrieval:
 
     @property
     def whose(self) -> str:
-        """A line that says whether the model knows these clients."""
+        """A line about whether the model was trained on these clients."""
         if self.held_out:
             return f"Held-out clients: {self.trained_on:,} that the model was trained on were left out."
         if self.held_out is None:
@@ -73,7 +75,7 @@ class Retrieval:
         return "TRAINING CLIENTS: these are the events that the model was trained on; the figures are too good."
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Return all results as values for JSON."""
         names = ("parts", "clients", "too_short", "trained_on", "held_out", "seed")
         return {
             **{name: getattr(self, name) for name in names},
@@ -96,25 +98,40 @@ def evaluate_retrieval(
     device: str = "auto",
     progress: Reporting = None,
 ) -> Retrieval:
-    """Embed two disjoint parts of each client and search for the one by the other, by cosine similarity after centring.
+    """Embed two disjoint parts of each client, and retrieve one part by the other.
+
+    The similarity is the cosine of the centred vectors.
 
     Args:
-        model, events, device, progress: see `embed`.
-        clients: how many at most, drawn at random. Recall depends on how many there are: compare equal numbers.
-        parts: "views", the slices by which training watches clients; "halves" of the sequence in time; or two random
-            disjoint "slices" of the lengths of training. Of the first each slice is searched for among all others, of the
-            last two one part among the other parts. Only the first is the recall that training and report name.
-        min_events: clients with fewer are left out; None is as in training for views, and 20 for the others.
-        trained_on: the events the model was trained on; their clients are left out.
-        at: the k of recall, precision and CMC; those above the number of clients are left out.
-        seed: of all that is random.
+        model: a model folder or a `Model`.
+        events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table,
+            `EventSequences`, or sequences that `prepare` wrote with this model's vocabulary.
+        clients: maximum number of clients, drawn at random. Recall depends on this number, so
+            compare results for equal numbers only.
+        parts: "views", the validation slices of training; "halves", the earlier and the later half
+            of the sequence; or "slices", two random disjoint slices with the lengths of training
+            views. With "views" each slice is searched for among all others; this is the recall of
+            training and reports. With the other two, one part is searched for among the other
+            parts.
+        min_events: clients with fewer events are left out; None takes the value of training for
+            "views", and 20 for the others.
+        trained_on: the events that the model was trained on; their clients are left out.
+        at: the values of k of recall, precision and CMC; values above the number of clients are
+            ignored.
+        seed: seed of all random choices.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False
+            nowhere; or a `Progress`.
 
     Returns:
-        Recall, precision and CMC at each k, and the error rates of verification; see `Retrieval`.
+        Recall, precision and CMC at each k, mean average precision, and the error rates of
+        verification.
 
     Raises:
-        ConfigError: an option out of range.
-        InputError: fewer than four clients are left, and what `embed` raises.
+        ConfigError: an option is out of range.
+        InputError: fewer than four clients are left, or the events cannot be read or lack a column
+            that the model was trained with.
+        ModelError: the folder holds no valid model.
 
     Examples:
         >>> import seqmel
@@ -180,11 +197,16 @@ def evaluate_retrieval(
 
 
 def halves(clients: Tensor, lengths: Tensor) -> tuple[Views, Views]:
-    """The later and the earlier half of each client's events; the later has one more of an odd number.
+    """Split the events of each client into a later and an earlier half.
+
+    With an odd number of events the later half has one more.
 
     Args:
-        clients: (B,) positions.
-        lengths: (B,) events of each, two or more.
+        clients: (B,) positions of the clients.
+        lengths: (B,) numbers of events, at least two.
+
+    Returns:
+        The later and the earlier halves, B views each.
     """
     earlier = lengths // 2
     return Views(clients, earlier, lengths - earlier), Views(clients, torch.zeros_like(earlier), earlier)
@@ -193,13 +215,17 @@ def halves(clients: Tensor, lengths: Tensor) -> tuple[Views, Views]:
 def two_slices(
     clients: Tensor, lengths: Tensor, *, min_length: int, max_length: int, generator: torch.Generator
 ) -> tuple[Views, Views]:
-    """Two random slices of each client that share no event, in random order.
+    """Draw two disjoint random slices per client, in random order.
 
     Args:
-        clients: (B,) positions.
-        lengths: (B,) events of each, two or more.
-        min_length, max_length: of a slice; at most half of the client's events each.
-        generator: the source of randomness, on the CPU.
+        clients: (B,) positions of the clients.
+        lengths: (B,) numbers of events, at least two.
+        min_length: minimum length of a slice, capped at half of the client's events.
+        max_length: maximum length of a slice, capped at half of the client's events.
+        generator: random generator on the CPU.
+
+    Returns:
+        The first and the second slices, B views each.
     """
     longest = (lengths // 2).clamp(max=max_length)
     shortest = longest.clamp(max=min_length)
@@ -216,7 +242,7 @@ def two_slices(
 
 
 class _Drawn:
-    """The clients with the smallest random keys so far: a uniform sample of a stream of unknown length."""
+    """A uniform sample of a stream of unknown length: the clients with the smallest keys."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -224,20 +250,30 @@ class _Drawn:
         self.parts: tuple[Tensor, ...] = ()
 
     def wanted(self, keys: Tensor, able: Tensor) -> Tensor:
-        """Positions of the clients of a chunk that belong to the sample as it now stands, rising."""
+        """The increasing positions of the clients of a chunk that enter the current sample.
+
+        Args:
+            keys: (N,) random keys of the clients.
+            able: (N,) bool, whether a client may be drawn.
+        """
         limit = float(self.keys.max()) if len(self.keys) == self.most else torch.inf
         positions = (able & (keys < limit)).nonzero()[:, 0]
         return positions[keys[positions].argsort()[: self.most]].sort().values
 
     def add(self, keys: Tensor, *parts: Tensor) -> None:
-        """Take them in, and drop those that they displace."""
+        """Add clients, and drop those with the largest keys above the size of the sample.
+
+        Args:
+            keys: (S,) random keys of the clients.
+            *parts: (S, D) vectors of each part.
+        """
         keys = torch.cat([self.keys, keys])
         joined = parts if not self.parts else tuple(torch.cat(pair) for pair in zip(self.parts, parts, strict=True))
         keep = keys.argsort()[: self.most].sort().values
         self.keys, self.parts = keys[keep], tuple(part[keep] for part in joined)
 
     def unit_parts(self) -> list[npt.NDArray[np.float32]]:
-        """The parts as unit vectors, after the mean of all of them is taken off."""
+        """The parts as unit vectors, after centring on the mean of all vectors."""
         return [part.numpy() for part in unit_vectors(torch.cat(self.parts)).chunk(len(self.parts))]
 
 
@@ -265,7 +301,7 @@ def _views(
 def _embed_watched(
     model: Model, sequences: EncodedSequences, clients: Tensor, numbers: Tensor, device: torch.device
 ) -> list[Tensor]:
-    """Twice (S, D) float32 on the CPU: the two slices by which training would watch each of these clients."""
+    """The vectors of the two validation slices of each client: two (S, D) float32 on the CPU."""
     encoder = model.encoder.to(device).eval()
     vectors = torch.empty(2, len(clients), encoder.vector_size)
     lengths = sequences.lengths[clients].clamp(max=model.config.views.max_length or 1) * 2
@@ -278,7 +314,7 @@ def _embed_watched(
 
 @torch.inference_mode()
 def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device: torch.device) -> Tensor:
-    """(S, D) float32 on the CPU; of longer parts the last events."""
+    """(S, D) float32 vectors of views, on the CPU; long views are cut to their last events."""
     most = model.config.embedding.max_events
     encoder = model.encoder.to(device).eval()
     lengths = views.lengths.clamp(max=most)
@@ -291,7 +327,7 @@ def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device
 
 
 def _client_texts(events: Events, model: Model) -> pa.Array:
-    """The ids of the clients of some events, as text, so that 12 and "12" are one."""
+    """The client ids of events as text, so that 12 and "12" match."""
     if is_prepared(events):
         ids = open_prepared(events).sequences.client_ids
     else:
@@ -303,13 +339,13 @@ def _client_texts(events: Events, model: Model) -> pa.Array:
 
 
 def _among(sequences: EncodedSequences, known: pa.Array | None) -> Tensor:
-    """(N,) bool: the clients that are among the known ones."""
+    """(N,) bool, whether each client is among the known ones."""
     if known is None:
         return torch.zeros(len(sequences), dtype=torch.bool)
     return torch.from_numpy(pc.is_in(sequences.client_ids.cast(pa.string()), value_set=known).to_numpy())
 
 
 def _not_the_same(model: Model, counts: dict[str, int]) -> bool | None:
-    """False when the events have as many clients and events as the model was trained on; else nothing is known."""
+    """False if the numbers of clients and events equal those of training; else None, unknown."""
     same = all(model.metrics.get(name) == counts[name] for name in ("clients", "events"))
     return False if same else None

@@ -1,7 +1,7 @@
-"""Can a client be found, and told from others, by its vector: retrieval and verification figures, a chunk at a time.
+"""Retrieval and verification metrics: can a client be recognised by its vector?
 
-All similarities are inner products of unit vectors, see `_alike`. Nothing here holds more than a chunk of the query-gallery
-matrix.
+All similarities are inner products of unit vectors, computed by `_alike`. Only a chunk of the
+query-gallery matrix is in memory at a time.
 """
 
 from __future__ import annotations
@@ -22,20 +22,26 @@ Whole: TypeAlias = npt.NDArray[np.int64]
 
 _CHUNK = 512
 _RESAMPLES = 500
-_LEAST_FALSE = 10  # impostor pairs that a threshold has to let through in calibration for its rate to mean anything
+_LEAST_FALSE = 10  # minimum number of false accepts in calibration; with fewer a rate is mere noise
 _ROC_POINTS = 200
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean over clients with the 95 % interval of the percentile bootstrap over them."""
+    """A mean over clients with its 95 % interval.
+
+    Attributes:
+        mean: the mean.
+        low: lower end of the percentile bootstrap interval over clients.
+        high: upper end of the interval.
+    """
 
     mean: float
     low: float
     high: float
 
     def to_json(self) -> dict[str, float]:
-        """Plain values."""
+        """Return values for JSON."""
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
     def __str__(self) -> str:
@@ -44,13 +50,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Operating:
-    """Verification at one rate of false accepts.
+    """Verification at one false accept rate.
 
     Attributes:
-        far: the rate that the threshold was calibrated for, on the one half of the clients.
-        threshold: similarities above it are accepted; None where there are too few pairs to calibrate.
-        tar: share of same-client pairs accepted on the other half; its interval takes the threshold as fixed.
-        measured_far: share of pairs of two clients accepted on that other half.
+        far: the false accept rate that the threshold was calibrated for, on half of the clients.
+        threshold: pairs with a higher similarity are accepted; None if there are too few pairs for
+            calibration.
+        tar: true accept rate on the other half: the fraction of same-client pairs that are
+            accepted. Its interval treats the threshold as fixed.
+        measured_far: false accept rate on the other half: the fraction of different-client pairs
+            that are accepted.
     """
 
     far: float
@@ -59,20 +68,23 @@ class Operating:
     measured_far: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return values for JSON."""
         tar = self.tar.to_json() if self.tar else None
         return {"far": self.far, "threshold": self.threshold, "tar": tar, "measured_far": self.measured_far}
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether two parts are of one client, on the half of the clients that no threshold was calibrated on.
+    """Results of deciding whether two parts belong to one client.
+
+    They are measured on the half of the clients that is not used for calibration.
 
     Attributes:
-        auroc: the chance that a same-client pair is more alike than a pair of two clients, ties counted half.
-        roc: (false accept rate, true accept rate), by falling threshold; at most 200 of the points.
-        points: one a rate of false accepts.
-        calibration_pairs: pairs of two clients that thresholds were calibrated on.
+        auroc: probability that a same-client pair is more similar than a different-client pair;
+            ties count half.
+        roc: (false accept rate, true accept rate) by decreasing threshold, at most 200 points.
+        points: one operating point per false accept rate.
+        calibration_pairs: number of different-client pairs in calibration.
     """
 
     auroc: float
@@ -81,7 +93,7 @@ class Verification:
     calibration_pairs: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return values for JSON."""
         return {
             "auroc": self.auroc,
             "calibration_pairs": self.calibration_pairs,
@@ -93,22 +105,24 @@ class Verification:
 def relevant_ranks(
     query: Matrix, gallery: Matrix, query_clients: Whole, gallery_clients: Whole, *, without_itself: bool = False
 ) -> Whole:
-    """At which places of the gallery, ordered by similarity, the items of a query's own client stand.
+    """Rank the gallery by similarity to each query, and return the ranks of the relevant items.
 
-    A tie with another client's item counts as lost, so that equal vectors find nothing.
+    The relevant items are those of the query's client. An item of another client with the same
+    similarity is ranked first, so that collapsed vectors retrieve nothing.
 
     Args:
         query: (Q, D) unit vectors.
         gallery: (G, D) unit vectors.
-        query_clients: (Q,) whose they are; each has an item in the gallery.
-        gallery_clients: (G,) whose they are.
-        without_itself: whether the gallery is the queries themselves, and each is searched for among the others.
+        query_clients: (Q,) client of each query; each has an item in the gallery.
+        gallery_clients: (G,) client of each gallery item.
+        without_itself: whether the gallery is the set of queries, so that a query must not find
+            itself.
 
     Returns:
-        (Q, R) ranks from 1 on, rising; 0 behind them for a client with fewer than R items.
+        (Q, R) increasing ranks from 1, padded with 0 for clients with fewer than R items.
 
     Raises:
-        InputError: a query without an item of its client in the gallery.
+        InputError: a query has no item of its client in the gallery.
     """
     most = max(1, int(np.unique(gallery_clients, return_counts=True)[1].max()) - without_itself)
     ranks = np.zeros((len(query), most), np.int64)
@@ -133,18 +147,23 @@ def relevant_ranks(
 
 
 def retrieval_figures(ranks: Whole, at: Sequence[int], *, seed: int = 0, queries: int = 1) -> dict[str, Figure]:
-    """Recall, precision and CMC at k, and mean average precision, as means over queries.
+    """Compute recall, precision and CMC at k, and mean average precision, as means over queries.
 
-    With R items of its client in the gallery and r_1 < ... < r_R their ranks, a query has: recall@k, the share of them with
-    r_j <= k; precision@k, their number with r_j <= k, over k; CMC@k, whether r_1 <= k; average precision, the mean of
-    j / r_j (Manning, Raghavan and Schütze, 2008, chapter 8). With R = 1 recall and CMC are one, and average precision is
-    the reciprocal rank.
+    Let r_1 < ... < r_R be the ranks of the R relevant items of a query. Then:
+
+    - recall@k is the fraction of the items with r_j <= k.
+    - precision@k is the number of items with r_j <= k, divided by k.
+    - CMC@k is whether r_1 <= k.
+    - Average precision is the mean of j / r_j (Manning, Raghavan and Schütze, 2008, chapter 8).
+
+    With R = 1 recall equals CMC, and average precision is the reciprocal rank.
 
     Args:
-        ranks: (Q, R) as from `relevant_ranks`.
+        ranks: (Q, R) ranks as `relevant_ranks` returns them.
         at: the values of k.
-        seed: of the bootstrap over clients; the gallery is taken as fixed.
-        queries: queries per client: first one of each client, then another of each in the same order, and so on.
+        seed: seed of the bootstrap over clients; the gallery is treated as fixed.
+        queries: number of queries per client. The first query of every client comes first, then the
+            second of every client in the same order, and so on.
 
     Returns:
         recall@k, precision@k and cmc@k for each k, and map.
@@ -165,13 +184,19 @@ def retrieval_figures(ranks: Whole, at: Sequence[int], *, seed: int = 0, queries
 def verification(
     query: Matrix, gallery: Matrix, *, fars: Sequence[float] = (1e-2, 1e-3, 1e-4), seed: int = 0
 ) -> Verification:
-    """Same client or not: thresholds from one half of the clients, their true and false accepts on the other.
+    """Decide for pairs of vectors whether they belong to the same client.
+
+    Thresholds are calibrated on one half of the clients and measured on the other.
 
     Args:
-        query, gallery: (N, D) unit vectors; row i of both is of client i.
-        fars: the rates of false accepts to calibrate thresholds for. A rate that fewer than ten pairs of the calibration
-            half would make has no threshold.
-        seed: of the halves and the bootstrap.
+        query: (N, D) unit vectors.
+        gallery: (N, D) unit vectors; row i of both belongs to client i.
+        fars: false accept rates to calibrate thresholds for. A rate that corresponds to fewer than
+            ten pairs of the calibration half gets no threshold.
+        seed: seed of the calibration split and the bootstrap.
+
+    Returns:
+        AUROC, ROC and one operating point per false accept rate.
 
     Raises:
         InputError: fewer than four clients.
@@ -202,18 +227,20 @@ def _operating(
 
 
 def _alike(query: Matrix, gallery: Matrix) -> Matrix:
-    """(Q, G) similarities, summed in float64 and rounded to float32: equal pairs of vectors are equally alike, in whatever
-    order a product of another shape sums them."""
+    """(Q, G) similarities, summed in float64 and rounded to float32.
+
+    Equal pairs of vectors then get equal similarities, whatever the order of summation.
+    """
     return np.asarray(query.astype(np.float64) @ gallery.T.astype(np.float64), np.float32)
 
 
 def _own(query: Matrix, gallery: Matrix) -> Matrix:
-    """(N,) similarities of each client's two parts, as `_alike` has them."""
+    """(N,) similarities of the two parts of each client, equal to those of `_alike`."""
     return np.asarray((query.astype(np.float64) * gallery).sum(1), np.float32)
 
 
 def _impostors(query: Matrix, gallery: Matrix) -> Iterator[Matrix]:
-    """The similarities of all pairs of two clients, some rows at a time, flat."""
+    """Yield the similarities of all different-client pairs, flat, in chunks of queries."""
     for begin in range(0, len(query), _CHUNK):
         alike = _alike(query[begin : begin + _CHUNK], gallery)
         rows = np.arange(len(alike))
@@ -223,7 +250,7 @@ def _impostors(query: Matrix, gallery: Matrix) -> Iterator[Matrix]:
 
 
 def _thresholds(query: Matrix, gallery: Matrix, fars: Sequence[float]) -> list[float]:
-    """For each rate the (k + 1)-th greatest similarity, above which k pairs are, the most that the rate allows."""
+    """Per rate the (k + 1)-th greatest similarity, where k is the number of pairs it allows."""
     if not fars:
         return []
     pairs = len(query) * (len(query) - 1)
@@ -238,10 +265,16 @@ def _thresholds(query: Matrix, gallery: Matrix, fars: Sequence[float]) -> list[f
 
 
 def _impostors_beyond(query: Matrix, gallery: Matrix, own: Matrix) -> tuple[Whole, Whole]:
-    """(N,) how many pairs of two clients are more alike than each of N rising similarities, and how many as alike or more."""
+    """(N,) numbers of different-client pairs above, and at or above, each of N similarities.
+
+    Args:
+        query: (N, D) unit vectors.
+        gallery: (N, D) unit vectors.
+        own: (N,) increasing similarities.
+    """
     left, right = np.zeros((2, len(own) + 1), np.int64)
     for alike in _impostors(query, gallery):
-        alike.sort()  # a sorted look-up stays in the cache
+        alike.sort()  # sorted look-ups are cache-friendly
         left += np.bincount(np.searchsorted(own, alike, side="left"), minlength=len(left))
         right += np.bincount(np.searchsorted(own, alike, side="right"), minlength=len(right))
     return _from_each_on(left)[1:], _from_each_on(right)[1:]
@@ -252,14 +285,14 @@ def _from_each_on(counts: Whole) -> Whole:
 
 
 def _roc(far: npt.NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
-    """From the false accept rate at each same-client similarity, rising."""
+    """ROC points, from the false accept rate at each same-client similarity, in rising order."""
     n = len(far)
     kept = np.unique(np.linspace(0, n - 1, min(n, _ROC_POINTS)).astype(int))[::-1]
     return tuple((float(far[i]), (n - int(i)) / n) for i in kept)
 
 
 def _figures(values: npt.NDArray[np.float64], seed: int) -> list[Figure]:
-    """(N, M) values of N clients -> M means with intervals."""
+    """M means with intervals, from (N, M) values of N clients."""
     random = np.random.default_rng(seed)
     count = len(values)
     means = np.stack([values[random.integers(0, count, count)].mean(0) for _ in range(_RESAMPLES)])

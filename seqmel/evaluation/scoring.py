@@ -1,7 +1,8 @@
-"""Score sets of features against one target: the same clients and the same folds for every set and every model.
+"""Scores of feature sets on one target, with the same clients and folds for all sets and models.
 
-The protocol is that of CoLES (Babaev et al., arXiv 2002.08232): stratified folds, gradient boosting on the vector as it
-is, mean over the folds with a 95 % interval. Since the folds are shared, two sets are compared by their difference.
+The protocol is that of CoLES (Babaev et al., arXiv 2002.08232): stratified folds, gradient boosting
+on the vectors, and the mean over the folds with a 95 % interval. The folds are shared, so two sets
+are compared by their paired difference.
 """
 
 from __future__ import annotations
@@ -39,36 +40,42 @@ def score(
     kept: Path | None = None,
     progress: Reporting = None,
 ) -> Scores:
-    """Cross-validate LightGBM on every set of features, and a linear probe on those that are named.
+    """Cross-validate LightGBM on every feature set, and linear probes on some.
 
     Args:
-        y: one label a client, indexed by client id, as from `read_labels`; clients whose label is null are left out.
-            The index may have clients and moments, where the features have them too; folds then keep a client together.
-        features: name -> one row a client, numbers only, indexed by client id; NaN is missing. A client that one set
-            lacks is left out of all.
-        probes: name -> set of features that a linear probe learns from: logistic or ridge regression.
-        averages: name -> sets of features, or probes, whose own models are averaged, with no further training: the
-            geometric mean of their probabilities, or the mean of their quantities.
-        task: "auto" takes a number with more than 20 different values as a quantity and all else as classes.
-        folds: how many; stratified by class.
-        seed: of the folds and of the models: the same seed and clients give the same scores, in any order of the rows.
-        trees: how many trees LightGBM grows.
-        threads: how many threads the models may use, together; all cores where None.
-        split: `GroupFolds` or `OutOfTime` where random folds are not wanted; out of time there is one test part, and
-            the 95 % interval is that of 500 resamples of its clients.
-        metric: the metric that differences are made of, such as average_precision, ks or lift_at_5; AUROC, accuracy or R2
-            where None.
-        kept: a folder for what LightGBM predicts from the aggregates; scored again beside other vectors, they are read there.
-        progress: None shows progress on a terminal and in a notebook, True everywhere, False nowhere; or a `Progress`.
+        y: one label per client, indexed by client id, as from `read_labels`. Null labels are left
+            out. The index may hold clients and moments, if the features do too; all rows of a
+            client are then in one fold.
+        features: name -> one row of numbers per client, indexed like y; NaN is missing. A client
+            that is missing in one feature set is left out of all.
+        probes: name -> feature set for a linear probe (logistic or ridge regression).
+        averages: name -> feature sets or probes to average, without further training: the geometric
+            mean of their predicted probabilities, or the mean of their predicted quantities.
+        task: "classification", "regression" or "auto", which treats a number with more than 20
+            distinct values as a quantity and all else as classes.
+        folds: number of folds, stratified by class.
+        seed: seed of the folds and the models. Scores are deterministic, and do not depend on the
+            order of the rows.
+        trees: number of LightGBM trees.
+        threads: maximum number of threads of all models together; None uses all cores.
+        split: `GroupFolds` or `OutOfTime`; None draws random folds. `OutOfTime` has one test part,
+            with a 95 % interval from 500 bootstrap resamples of its clients.
+        metric: the primary metric, such as "average_precision", "ks" or "lift_at_5". None takes
+            AUROC for two classes, accuracy for more, R2 for a quantity.
+        kept: cache folder for the predictions of LightGBM on the aggregates, for scoring them again
+            with other vectors.
+        progress: None shows progress on a terminal and in a notebook, True everywhere, False
+            nowhere; or a `Progress`.
 
     Returns:
-        One score per set of features and metric: a value per fold, the mean and a 95 % interval.
+        One score per feature set and metric: a value per fold, the mean and a 95 % interval.
 
     Raises:
-        ConfigError: no features, an unknown task or metric, folds below 2, trees or threads below 1, a negative seed.
-        InputError: no client in common, fewer than two clients a fold, one class, a class with fewer clients than
-            folds, a part of the split with one class, a client on both sides, or a target or feature that is not
-            numeric where it has to be.
+        ConfigError: no features, an unknown task or metric, `folds` below 2, `trees` or `threads`
+            below 1, or a negative seed.
+        InputError: no common client, fewer than two clients per fold, fewer than two classes, a
+            class with fewer clients than folds, a part that lacks a class, a client in both parts,
+            or a target or feature that should be numeric and is not.
 
     Examples:
         >>> import numpy as np, pandas as pd

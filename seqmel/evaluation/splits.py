@@ -1,6 +1,7 @@
-"""Which clients are trained on and which are tested: random folds, folds of whole groups, or earlier against later.
+"""Splits into training and test parts: random folds, folds of whole groups, or out of time.
 
-A split is a list of (training, test) places. Whatever would let a test client be known from training is refused.
+A split is a list of (training, test) positions. A split with a client in both parts is rejected,
+unless the user allows it.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ _Folds: TypeAlias = tuple[tuple[Places, Places], ...]
 
 @dataclass(frozen=True)
 class GroupFolds:
-    """Cross-validation that keeps all rows of a group (a country, a branch, a household) in one fold.
+    """Cross-validation that keeps all rows of a group in one fold.
+
+    A group is a country, a branch or a household, for example.
 
     Attributes:
-        groups: one value a row of the labels, indexed as they are; its name says what it is in messages.
+        groups: one value per row of the labels, with the same index. Messages use its name.
 
     Examples:
         >>> import pandas as pd
@@ -42,16 +45,20 @@ class GroupFolds:
     groups: pd.Series[Any]
 
     def folds(self, rows: pd.Index[Any], strata: Places, folds: int, seed: int) -> tuple[_Folds, dict[str, Any]]:
-        """The places of each fold, and what to say of the split.
+        """Compute the folds.
 
         Args:
-            rows: the clients, or clients and moments, that are scored.
-            strata: (rows,) codes that are to be as frequent in each fold, as far as groups allow.
-            folds: how many.
-            seed: of the shuffling.
+            rows: the scored clients, or clients and moments.
+            strata: (rows,) codes to stratify by, as far as the groups allow.
+            folds: number of folds.
+            seed: seed of the shuffling.
+
+        Returns:
+            Training and test positions of each fold, and a description of the split.
 
         Raises:
-            InputError: a row without a group, fewer groups than folds, or a client in several groups.
+            InputError: a row has no group, a client is in several groups, or there are fewer groups
+                than folds.
         """
         from sklearn.model_selection import StratifiedGroupKFold
 
@@ -77,12 +84,14 @@ class GroupFolds:
 @renamed_fields(same_clients="allow_client_overlap", test_fraction="test_fraction")
 @dataclass(frozen=True)
 class OutOfTime:
-    """Train on the earlier rows and test on the later ones, as in use: what comes later is not known yet.
+    """A split that trains on earlier rows and tests on later ones, as in production.
 
     Attributes:
-        times: one value a row of the labels, indexed as they are: times, numbers, or text that sorts by time.
-        test_fraction: of the rows that are tested; the cut is between two values, as near to this as there is one.
-        allow_client_overlap: let a client of the training part come again in the test part.
+        times: one value per row of the labels, with the same index: times, numbers, or text that
+            sorts by time.
+        test_fraction: fraction of rows in the test part. Rows with equal times stay together, so
+            the actual fraction is the nearest possible one.
+        allow_client_overlap: whether a client may be in both parts.
 
     Examples:
         >>> import pandas as pd
@@ -98,11 +107,18 @@ class OutOfTime:
     allow_client_overlap: bool = False
 
     def folds(self, rows: pd.Index[Any]) -> tuple[_Folds, dict[str, Any]]:
-        """One fold, and what to say of the split.
+        """Compute the split.
+
+        Args:
+            rows: the scored clients, or clients and moments.
+
+        Returns:
+            Training and test positions of the single fold, and a description of the split.
 
         Raises:
-            ConfigError: a share that is not between 0 and 1.
-            InputError: a row without a time, only one time, text that does not sort by time, or a client on both sides that is not asked for.
+            ConfigError: `test_fraction` is not between 0 and 1.
+            InputError: a row has no time, all times are equal, text does not sort by time, or a
+                client is in both parts without `allow_client_overlap`.
         """
         if not 0 < self.test_fraction < 1:
             raise ConfigError(f"test_fraction is {self.test_fraction}. Expected a share between 0 and 1, such as 0.3.")
@@ -113,7 +129,7 @@ class OutOfTime:
                 f"Column {self.times.name!r} is {values[0]} in all rows that can be scored, so that none is later."
                 " Name a column with different times."
             )
-        tested = np.cumsum(np.bincount(codes)[::-1])[::-1] / len(codes)  # share at each value or later
+        tested = np.cumsum(np.bincount(codes)[::-1])[::-1] / len(codes)  # fraction at each time or later
         cut = 1 + int(np.abs(tested[1:] - self.test_fraction).argmin())
         later = codes >= cut
         train, test = np.flatnonzero(~later), np.flatnonzero(later)
@@ -136,11 +152,21 @@ class OutOfTime:
 
 
 Split: TypeAlias = GroupFolds | OutOfTime
-"""How to split where random folds of clients are not wanted."""
+"""A split other than random folds of clients."""
 
 
 def random_folds(strata: Places | None, count: int, folds: int, seed: int) -> _Folds:
-    """Shuffled folds of `count` rows, stratified where there are strata."""
+    """Compute shuffled folds.
+
+    Args:
+        strata: (count,) codes to stratify by; None does not stratify.
+        count: number of rows.
+        folds: number of folds.
+        seed: seed of the shuffling.
+
+    Returns:
+        Training and test positions of each fold.
+    """
     from sklearn.model_selection import KFold, StratifiedKFold
 
     if strata is None:
@@ -149,13 +175,20 @@ def random_folds(strata: Places | None, count: int, folds: int, seed: int) -> _F
 
 
 def client_ids(rows: pd.Index[Any]) -> pd.Index[Any]:
-    """The client of each row, where rows are clients, or clients and moments."""
+    """Return the client of each row.
+
+    Args:
+        rows: (rows,) clients, or clients and moments.
+
+    Returns:
+        (rows,) client ids.
+    """
     ids: pd.Index[Any] = rows.get_level_values(0) if rows.nlevels > 1 else rows
     return ids
 
 
 def _check_sorts(values: Any, column: str) -> None:
-    """Text with the day or the month first sorts by letters, and not by time."""
+    """Raise for dates as text with the day or month first, which do not sort by time."""
     odd = next((v for v in values if isinstance(v, str) and re.match(DAY_OR_MONTH_FIRST, v)), None)
     if odd is not None:
         raise InputError(

@@ -1,7 +1,7 @@
-"""Whether events that are being embedded are clearly not like those of the training: a glance at a few of them, for a warning.
+"""A warning during embedding if the events clearly differ from those of training.
 
-`input_drift` compares all events and calls small moves drift as well; here some thousands of events of each chunk are counted, and only what
-is far off is worth a line.
+`input_drift` compares all events and reports small shifts too. This check samples some thousand
+events per chunk and reports only large shifts.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _INT64 = torch.iinfo(torch.int64)
 
 
 class InputWatch:
-    """Sees sequences as they are embedded, and counts the events of every k-th client.
+    """Count the events of every k-th client while sequences are embedded.
 
     Args:
-        statistics: what the model keeps of its training.
-        time: of the model's vocabulary.
+        statistics: distribution of the training events, kept in the model.
+        time: the time scale of the model's vocabulary.
     """
 
     def __init__(self, statistics: Statistics, time: TimeScale) -> None:
@@ -43,7 +43,11 @@ class InputWatch:
         }
 
     def see(self, sequences: EncodedSequences) -> None:
-        """Count some clients of a chunk: about ten thousand events, or one client."""
+        """Count a sample of the clients of a chunk, about 10,000 events or at least one client.
+
+        Args:
+            sequences: the chunk, encoded with the model's vocabulary.
+        """
         step = max(1, math.ceil(sequences.events / _CHUNK_EVENTS))
         sample = sequences.subset(torch.arange(step // 2 % max(1, len(sequences)), len(sequences), step))
         clients, events, counts = count_events(self.statistics, [sample])
@@ -59,7 +63,12 @@ class InputWatch:
             self.elsewhere += int(((times < begin) | (times > end)).sum())
 
     def warning(self) -> str | None:
-        """What is clearly off, for people; None where nothing is, or where fewer than 30 clients were seen."""
+        """Describe the large shifts.
+
+        Returns:
+            A phrase for a warning; None if there is no large shift or fewer than 30 clients were
+            sampled.
+        """
         if self.clients < _FEWEST_CLIENTS or not self.events or not self.statistics.events:
             return None
         found = drift_of_counts(
