@@ -52,7 +52,7 @@ def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
     if first["type"] in ("union_tag_invalid", "literal_error"):
         quoted = str(context.get("expected_tags", context.get("expected", ""))).replace(" or ", ", ")
         names = quoted.replace("'", "")
-        expected = names if any(map(str.isalnum, names)) else quoted  # marks alone cannot be told from punctuation
+        expected = names if any(map(str.isalnum, names)) else quoted  # marks alone look like punctuation
         value = first["input"].get("name") if isinstance(first["input"], Mapping) else first["input"]
         found = value if isinstance(value, str) else _SHORT.repr(value)
         hint = _method_elsewhere(found, root) or did_you_mean(found, names.split(", "))
