@@ -52,6 +52,9 @@ class MetricLoss(nn.Module):
         """Called before each step with the training progress in [0, 1].
 
         Override it to anneal hyperparameters.
+
+        Args:
+            share: fraction of the training steps that are done.
         """
 
 
@@ -69,7 +72,11 @@ class GrowingMargin(MetricLoss):
         self._ends = (self.margin, margin)
 
     def set_progress(self, share: float) -> None:
-        """Set the margin for the training progress in [0, 1]."""
+        """Set the margin for the training progress in [0, 1].
+
+        Args:
+            share: fraction of the training steps that are done.
+        """
         start, end = self._ends
         self.margin = start + (end - start) * min(1.0, max(0.0, share))
 
@@ -80,6 +87,12 @@ def precisely(
     """Make a loss compute in float32, or in float64 if its input is, even under autocast.
 
     Similarities in bfloat16 have two or three digits, which is too coarse for training.
+
+    Args:
+        forward: the `forward` method of a loss.
+
+    Returns:
+        The method, with autocast disabled.
     """
 
     @functools.wraps(forward)

@@ -41,7 +41,13 @@ def over_rows(
 def summed_over_rows(
     part: Callable[[Tensor, slice], tuple[Tensor, ...]], embeddings: Tensor, rows: int
 ) -> tuple[Tensor, ...]:
-    """Return the tensors of `part`, each summed over all blocks; see `over_rows`."""
+    """Return the tensors of `part`, each summed over all blocks; see `over_rows`.
+
+    Args:
+        part: as in `over_rows`; returns tensors of fixed shapes.
+        embeddings: (N, D).
+        rows: total number of rows.
+    """
     first, *others = over_rows(part, embeddings, rows)
     for other in others:
         first = tuple(one + more for one, more in zip(first, other, strict=True))
@@ -52,6 +58,14 @@ def mean_over_rows(part: Callable[[Tensor, slice], tuple[Tensor, Tensor]], embed
     """Return the mean over all blocks, for a `part` that returns sums and counts.
 
     It is zero if nothing is counted; see `over_rows`.
+
+    Args:
+        part: as in `over_rows`; returns a sum and a count, both scalars.
+        embeddings: (N, D).
+        rows: total number of rows.
+
+    Returns:
+        A scalar.
     """
     total, count = summed_over_rows(part, embeddings, rows)
     return total / count.clamp(min=1)

@@ -99,6 +99,12 @@ def neighbouring_views(clients: Tensor) -> Pairs:
 
     This is for losses defined on two views per client. With two views, these are the pairs of the
     paper.
+
+    Args:
+        clients: (N,) int64, the client of each embedding.
+
+    Returns:
+        N - 1 pairs; those of one client count.
     """
     order = torch.argsort(clients, stable=True)
     ordered = clients[order]
@@ -109,6 +115,10 @@ def same_client(clients: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Ten
     """Return two (R, N) masks, for some rows or all.
 
     The first marks other embeddings of the same client, the second those of other clients.
+
+    Args:
+        clients: (N,) int64, the client of each embedding.
+        rows: a slice of R rows.
     """
     same = clients[rows].unsqueeze(1) == clients.unsqueeze(0)
     place = torch.arange(len(clients), device=clients.device)
@@ -116,7 +126,12 @@ def same_client(clients: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Ten
 
 
 def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Return (P,) Euclidean distances of pairs. The gradient at distance zero is zero, not NaN."""
+    """Return (P,) Euclidean distances of pairs. The gradient at distance zero is zero, not NaN.
+
+    Args:
+        embeddings: (N, D).
+        first, second: (P,) int64, the indices of each pair.
+    """
     if _all_at_once(embeddings, first):
         squared = gather_2d(cross_distances(embeddings), first, second)
     else:
@@ -125,7 +140,12 @@ def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def similarities(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Return (P,) dot products of pairs: cosines, for unit vectors."""
+    """Return (P,) dot products of pairs: cosines, for unit vectors.
+
+    Args:
+        embeddings: (N, D).
+        first, second: (P,) int64, the indices of each pair.
+    """
     if _all_at_once(embeddings, first):
         return gather_2d(embeddings @ embeddings.t(), first, second)
     return _of_pairs(torch.mul, embeddings, first, second)
@@ -157,6 +177,10 @@ def cross_distances(embeddings: Tensor, others: Tensor | None = None) -> Tensor:
     """Return (N, M) squared Euclidean distances to `others`, or (N, N) of all to all.
 
     They take one matrix product.
+
+    Args:
+        embeddings: (N, D).
+        others: (M, D); `embeddings` if None.
     """
     if others is None:
         found: Tensor = _AllToAll.apply(embeddings)
@@ -195,19 +219,33 @@ def distances_of_rows(embeddings: Tensor, rows: slice) -> Tensor:
     """Return (R, N) squared distances of some rows to all embeddings.
 
     If the rows are all rows, `cross_distances` computes them in one product.
+
+    Args:
+        embeddings: (N, D).
+        rows: a slice of R rows.
     """
     some = embeddings[rows]
     return cross_distances(embeddings) if len(some) == len(embeddings) else cross_distances(some, embeddings)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of the values where the mask is true; zero if it is true nowhere."""
+    """Return the mean of the values where the mask is true; zero if it is true nowhere.
+
+    Args:
+        values: any shape.
+        mask: bool, the same shape.
+    """
     total, count = masked_sum(values, mask)
     return total / count.clamp(min=1)
 
 
 def masked_sum(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum of the values where the mask is true, and their number."""
+    """Return the sum of the values where the mask is true, and their number.
+
+    Args:
+        values: any shape.
+        mask: bool, the same shape.
+    """
     return torch.where(mask, values, 0.0).sum(), mask.sum()
 
 
@@ -239,5 +277,9 @@ def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
     """Return (R, C) -> (R,) log-sum-exp over the columns where the mask is true.
 
     It is -1e4 for a row without such columns. Minus infinity would make later gradients NaN.
+
+    Args:
+        values: (R, C).
+        mask: (R, C) bool.
     """
     return values.masked_fill(~mask, -torch.inf).logsumexp(1).clamp(min=-1e4)
