@@ -70,6 +70,10 @@ class Block:
         """Return (R, count) indices of the nearest negatives, and a mask of those that exist.
 
         The `skip` nearest are passed over as long as `count` negatives are left.
+
+        Args:
+            count: number of negatives per anchor.
+            skip: number of nearest negatives to pass over.
         """
         most = self.negative.shape[1]
         found = self.apart.masked_fill(~self.negative, torch.inf).topk(min(count + skip, most), dim=1, largest=False)
@@ -78,13 +82,20 @@ class Block:
         return found.indices.gather(1, place.clamp(max=found.indices.shape[1] - 1)), place < available
 
     def random_negatives(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return (R, count) uniformly drawn distinct negatives, and a mask of those that exist."""
+        """Return (R, count) uniformly drawn distinct negatives, and a mask of those that exist.
+
+        Args:
+            count: number of negatives per anchor.
+        """
         return self.weighted_negatives(torch.zeros((), device=self.negative.device), count)
 
     def all_negatives(self, most: int) -> tuple[Tensor, Tensor]:
         """Return (R, K) embeddings and a mask of the negatives.
 
         If there are more than `most` embeddings, return random negatives instead, with K = `most`.
+
+        Args:
+            most: maximum number K of columns.
         """
         if self.negative.shape[1] > most:
             return self.random_negatives(most)
@@ -146,7 +157,13 @@ class Miner(ABC):
         """
 
     def blocks(self, embeddings: Tensor, clients: Tensor, anchors: int) -> Iterator[Block]:
-        """Yield all anchors in blocks."""
+        """Yield all anchors in blocks.
+
+        Args:
+            embeddings: (N, D), unit vectors.
+            clients: (N,) int64, the client of each embedding.
+            anchors: number of anchors, which come first.
+        """
         embeddings = embeddings.detach().float()
         positives, there = positives_of(clients, anchors=anchors, most=self.views)
         size = self.chunk_rows or max(1, _CELLS // len(clients))
@@ -189,7 +206,11 @@ class PairMiner(Miner):
 
     @abstractmethod
     def choose(self, block: Block) -> tuple[Tensor, Tensor]:
-        """Return (R, K) negatives of each anchor, and a mask of those that exist."""
+        """Return (R, K) negatives of each anchor, and a mask of those that exist.
+
+        Args:
+            block: R anchors.
+        """
 
 
 class TripletMiner(Miner):
@@ -207,4 +228,8 @@ class TripletMiner(Miner):
 
     @abstractmethod
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (R, T) positives, (R, T) negatives, and a mask of the triplets that exist."""
+        """Return (R, T) positives, (R, T) negatives, and a mask of the triplets that exist.
+
+        Args:
+            block: R anchors.
+        """
