@@ -86,7 +86,16 @@ class OrderEvidence:
 
 
 def read_sample(source: EventSource, client: str, columns: list[str]) -> Sample:
-    """Read the first rows once: 50,000, or fewer if there are more than forty columns."""
+    """Read the first rows once: 50,000, or fewer if there are more than forty columns.
+
+    Args:
+        source: the events.
+        client: the client column.
+        columns: the columns to sample.
+
+    Returns:
+        The sample.
+    """
     rows = min(_ROWS, max(_FEWEST_ROWS, _CELLS // max(1, len(columns))))
     names = ", ".join(map(ident, dict.fromkeys([client, *columns])))
     table = source.stream(f"SELECT {names} FROM events LIMIT {rows}", rows).read_all()
@@ -125,7 +134,12 @@ def read_sample(source: EventSource, client: str, columns: list[str]) -> Sample:
 
 
 def order_evidence(sample: Sample, column: str) -> OrderEvidence:
-    """Return the evidence about the order of the values of an integer column."""
+    """Return the evidence about the order of the values of an integer column.
+
+    Args:
+        sample: the first rows.
+        column: an integer column of the sample.
+    """
     x = sample.columns[column]
     known = ~np.isnan(x)
     values, place, counts = np.unique(x[known], return_inverse=True, return_counts=True)

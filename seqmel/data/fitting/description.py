@@ -19,7 +19,12 @@ _IDS = 3
 
 
 def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
-    """Return counts, lengths, gaps, and role and contents of each column, as JSON types."""
+    """Return counts, lengths, gaps, and role and contents of each column, as JSON types.
+
+    Args:
+        source: opened events.
+        schema: the roles of the columns.
+    """
     check_events(source, schema)
     client, moment = ident(schema.client), time_sql(source, schema)
     quantiles = f"quantile_disc(n, {list(_QUANTILES)})"

@@ -128,6 +128,10 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
 def explain_schema(source: EventSource, options: SchemaOptions | None = None) -> tuple[EventSchema, dict[str, str]]:
     """Return the schema of `infer_schema`, and feature -> why it is a category or a number.
 
+    Args:
+        source: opened events.
+        options: as for `infer_schema`.
+
     Raises:
         SchemaError: see `infer_schema`.
     """
@@ -186,6 +190,9 @@ def explain_schema(source: EventSource, options: SchemaOptions | None = None) ->
 
 def find_time(source: EventSource) -> str:
     """Return the time column: by type or name, else the only text column of timestamps only.
+
+    Args:
+        source: opened events.
 
     Raises:
         SchemaError: there is none, or more than one.

@@ -54,7 +54,11 @@ class ColumnBins(_Data):
         return self
 
     def count(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Return (bins,) counts of (E,) codes or scaled numbers."""
+        """Return (bins,) counts of (E,) codes or scaled numbers.
+
+        Args:
+            values: (E,) codes or scaled numbers.
+        """
         size = len(self.counts)
         if self.edges is None:
             return np.bincount(np.minimum(values.astype(np.int64), size - 1), minlength=size)
@@ -89,6 +93,10 @@ def fit_statistics(sequences: EncodedSequences, vocabulary: Vocabulary) -> Stati
     """Compute the statistics of the training events.
 
     At most about two million events are counted: every k-th client with all its events.
+
+    Args:
+        sequences: the encoded training sequences.
+        vocabulary: their vocabulary.
     """
     step = max(1, math.ceil(sequences.events / _SAMPLE_EVENTS))
     sample = sequences.subset(torch.arange(0, len(sequences), step)) if step > 1 else sequences
@@ -112,6 +120,10 @@ def count_events(
     statistics: Statistics, chunks: Iterable[EncodedSequences]
 ) -> tuple[int, int, dict[str, npt.NDArray[np.int64]]]:
     """Count sequences in the bins of the statistics.
+
+    Args:
+        statistics: give the bins.
+        chunks: encoded sequences.
 
     Returns:
         The number of clients, the number of events, and column -> (bins,) counts.

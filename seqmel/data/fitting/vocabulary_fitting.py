@@ -165,6 +165,13 @@ def _fit_categories(source: EventSource, column: str, min_count: int, max_catego
 def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, label: str) -> CategoryCodes:
     """Return the codes of a column: values by falling frequency, ties in byte order.
 
+    Args:
+        column: name of the column.
+        frequent: the frequent values, most frequent first.
+        nulls: number of nulls.
+        known: number of events with a value.
+        label: name of the input, for the message.
+
     Raises:
         SchemaError: there are no values.
     """
@@ -174,7 +181,12 @@ def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, 
 
 
 def one_in(rows: int, schema: EventSchema) -> int:
-    """Return k such that one in k clients is in the sample for the scales."""
+    """Return k such that one in k clients is in the sample for the scales.
+
+    Args:
+        rows: number of events.
+        schema: the roles of the columns.
+    """
     return max(1, -(-rows // (_SAMPLE_ROWS_WITHIN if schema.numeric_by else _SAMPLE_ROWS)))
 
 
@@ -184,6 +196,11 @@ def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
     The choice is deterministic and does not depend on the order or partition of the rows. Columns:
     __client, __time, the row, the numbers under their names, and the text of categories within
     which numbers are scaled.
+
+    Args:
+        source: the events.
+        schema: the roles of the columns.
+        one_in: one in how many clients is in the sample.
     """
     columns = ", ".join(f"{ident(c)}" for c in schema.numeric)
     texts = ", ".join(
@@ -210,7 +227,16 @@ def text_name(schema: EventSchema, column: str) -> str:
 def fit_scales(
     source: EventSource, schema: EventSchema, categorical: dict[str, CategoryCodes]
 ) -> dict[str, NumericScales]:
-    """Fit the scales of all numbers on the table `sample`."""
+    """Fit the scales of all numbers on the table `sample`.
+
+    Args:
+        source: the events, with the table `sample`.
+        schema: the roles of the columns.
+        categorical: the fitted codes of the categories.
+
+    Returns:
+        Column -> its scales.
+    """
     return {c: _fit_scales(source, c, schema, categorical) for c in schema.numeric}
 
 
@@ -298,7 +324,13 @@ def _scale(q: list[float], log_unit: float | None) -> NumericScale:
 
 
 def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> TimeScale:
-    """Fit the time scale from the first and last event (microseconds) and gaps in `sample`."""
+    """Fit the time scale from the first and last event (microseconds) and gaps in `sample`.
+
+    Args:
+        source: the events, with the table `sample`.
+        daily: whether all times are whole days.
+        low, high: first and last time, in microseconds.
+    """
     (rows,) = source.row("SELECT count(*) FROM sample")
     fewer = _one_in_of_gaps(rows)
     where = f" WHERE hash(__client::VARCHAR) // 1_024 % {fewer} = 0" if fewer else ""
