@@ -118,6 +118,9 @@ def read_column(
         column: its name.
         option: how a user names another column, for the message about a missing column.
 
+    Returns:
+        The column, indexed by client id (and time).
+
     Raises:
         SchemaError, InputError: see `read_labels`.
     """
@@ -165,6 +168,10 @@ def read_ids(table: Table, *, client: str | None = None) -> list[str]:
     """Read the client ids of a table, as text.
 
     If the table has one column, that column holds the ids.
+
+    Args:
+        table: see `Table`.
+        client: the client column; None recognises it.
 
     Raises:
         SchemaError: the column is missing, or none is recognised.
@@ -363,13 +370,20 @@ def find(labelled: pd.Index[Any], clients: pd.Index[Any], *, of: str) -> npt.NDA
 
 
 def recognise_task(y: pd.Series[Any]) -> Task:
-    """Return "regression" for a number with more than 20 distinct values, else "classification"."""
+    """Return "regression" for a number with more than 20 distinct values, else "classification".
+
+    Args:
+        y: the labels.
+    """
     number = pd.api.types.is_numeric_dtype(y) and not pd.api.types.is_bool_dtype(y)
     return "regression" if number and y.nunique() > _MOST_CLASSES else "classification"
 
 
 def to_quantities(y: pd.Series[Any]) -> npt.NDArray[np.float64]:
     """Return the labels as (clients,) float64.
+
+    Args:
+        y: the labels.
 
     Raises:
         InputError: the target is text, or the same for all clients.
@@ -384,6 +398,9 @@ def to_quantities(y: pd.Series[Any]) -> npt.NDArray[np.float64]:
 
 def check_classes(y: pd.Series[Any]) -> None:
     """Check that there are at least two classes.
+
+    Args:
+        y: the labels.
 
     Raises:
         InputError: there is only one.
@@ -400,6 +417,9 @@ def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
     Rows are in the order of `a` and have its ids. A column of `b` with the name of one of `a` gets
     the suffix "_2".
+
+    Args:
+        a, b: one row per client, indexed by client id.
 
     Raises:
         InputError: no client is in both.
@@ -529,6 +549,13 @@ def places(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
     """Return the position of each wanted id among unique ids; -1 if it is missing.
 
     If none is found directly, ids are compared as text, so that "12" finds 12.
+
+    Args:
+        wanted: (N,) ids.
+        ids: (M,) unique ids.
+
+    Returns:
+        (N,) positions in `ids`.
     """
     place = np.asarray(ids.get_indexer(wanted), np.intp)
     return _places_by_text(wanted, ids) if (place < 0).all() else place

@@ -55,6 +55,10 @@ class Scales:
 
         For int8, the range of each dimension is from its 0.001 to its 0.999 quantile. For binary,
         the threshold is its mean.
+
+        Args:
+            rows: (N, D) float32.
+            number_type: the type to store.
         """
         low, step = np.zeros(rows.shape[1], np.float32), np.ones(rows.shape[1], np.float32)
         if not len(rows):
@@ -101,6 +105,10 @@ class Scales:
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None, label: str) -> Scales | None:
         """Read scales from the metadata of a schema; None if it has none.
 
+        Args:
+            metadata: the metadata of a Parquet or Arrow schema.
+            label: name of the file, for the message.
+
         Raises:
             InputError: the scales are of a format that this version cannot read.
         """
@@ -118,7 +126,12 @@ class Scales:
 
 
 def stored_bytes(size: int, number_type: NumberType) -> int:
-    """Return the bytes of one vector of `size` numbers, without the scales stored once per file."""
+    """Return the bytes of one vector of `size` numbers, without the scales stored once per file.
+
+    Args:
+        size: embedding dimension.
+        number_type: the stored type.
+    """
     return math.ceil(size * _BITS[number_type] / 8)
 
 

@@ -52,6 +52,13 @@ class Target(_Data):
     def of(cls, y: pd.Series[Any], task: Task = "auto") -> Target:
         """Create the target for these labels.
 
+        Args:
+            y: the labels of the training clients, named as their column.
+            task: "classification", "regression", or "auto", which infers it.
+
+        Returns:
+            The target, fitted on the labels.
+
         Raises:
             InputError: there is one class only, too many classes, a constant, or text where a
                 quantity was requested.
@@ -133,6 +140,10 @@ class Targets(_Data):
 
 def check_names(targets: tuple[Target, ...], *keys: str) -> None:
     """Check that the names of the prediction columns are unique, apart from the key columns.
+
+    Args:
+        targets: all targets of a model.
+        *keys: names of the key columns of predictions.
 
     Raises:
         SchemaError: two prediction columns would have the same name.

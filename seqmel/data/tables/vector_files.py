@@ -94,6 +94,11 @@ def write_vectors(path: Path, keys: pa.Table, vectors: npt.NDArray[np.float32], 
 def write_tables(path: Path, tables: Iterable[pa.Table], *, keys: int = 1) -> int:
     """Write an iterable of tables to a Parquet file. The first columns are the keys.
 
+    Args:
+        path: the Parquet file.
+        tables: computed one by one.
+        keys: number of key columns.
+
     Returns:
         The number of rows.
     """
@@ -134,6 +139,10 @@ def read_scales(path: str | Path, *, dtype: NumberType, size: int) -> Scales:
 def scales_of(files: Sequence[str], label: str) -> Scales | None:
     """Return the scales that files of embeddings share; None if they have none, or are not Parquet.
 
+    Args:
+        files: paths of Parquet files.
+        label: name of the input, for the message.
+
     Raises:
         InputError: the files have different scales, so that their vectors cannot be compared.
     """
@@ -149,7 +158,11 @@ def scales_of(files: Sequence[str], label: str) -> Scales | None:
 
 
 def models_of(files: Sequence[str]) -> set[str]:
-    """Return the fingerprints of the models of these files, as far as the files name one."""
+    """Return the fingerprints of the models of these files, as far as the files name one.
+
+    Args:
+        files: paths of Parquet files.
+    """
     return {said.decode() for said in _said(files, _MODEL) if said is not None}
 
 
