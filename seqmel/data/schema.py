@@ -205,12 +205,25 @@ def recognise_client(columns: Iterable[str], label: str) -> str:
 
 
 def may_be_time(name: str, kind: str) -> bool:
-    """Return whether a column may be the time, by its DuckDB type or its name."""
+    """Return whether a column may be the time, by its DuckDB type or its name.
+
+    Args:
+        name: the column.
+        kind: its DuckDB type.
+    """
     return kind.startswith(("TIMESTAMP", "DATE")) or name.casefold() in _TIME_NAMES
 
 
 def recognise_time(columns: dict[str, str], label: str) -> str:
-    """Return the time column: the only one with dates, or the one with a known name."""
+    """Return the time column: the only one with dates, or the one with a known name.
+
+    Args:
+        columns: column -> DuckDB type.
+        label: name of the input, for the message.
+
+    Raises:
+        SchemaError: there is no such column, or more than one.
+    """
     dated = [c for c, kind in columns.items() if kind.startswith(("TIMESTAMP", "DATE"))]
     if len(dated) == 1:
         return dated[0]
