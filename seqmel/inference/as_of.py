@@ -73,6 +73,14 @@ def read_moments(moments: Events, schema: EventSchema, **resources: Any) -> Mome
 
     Its columns are named as the client and time columns of the events; others are ignored.
 
+    Args:
+        moments: a path or a table, see `open_events`.
+        schema: the schema of the model.
+        **resources: limits of memory and threads, see `open_events`.
+
+    Returns:
+        The rows in their order.
+
     Raises:
         SchemaError: a column is missing, or the time column differs in kind from that of the
             events.

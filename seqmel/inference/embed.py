@@ -104,6 +104,9 @@ def embed_sequences(
 def finite(vectors: Tensor) -> Tensor:
     """Return the vectors unchanged if all are finite.
 
+    Args:
+        vectors: (N, D).
+
     Raises:
         ModelError: one is not, which only extreme weights cause.
     """
@@ -193,7 +196,12 @@ def sequence_chunks(
 
 
 def no_sequences(source: EventSource, schema: EventSchema) -> EncodedSequences:
-    """Return empty sequences for events that have the columns of the schema but no rows."""
+    """Return empty sequences for events that have the columns of the schema but no rows.
+
+    Args:
+        source: events without rows.
+        schema: the schema of the model.
+    """
     for column in (schema.client, schema.time, *schema.features):
         source.require(column, "The model was trained with that column; name the columns as they were then.")
     batch = pa.RecordBatch.from_pylist([], schema=sequence_schema(source, schema))
@@ -212,6 +220,9 @@ def open_prepared_for(model: Model, folder: str | Path, shard: Shard | None = No
         model: the model with the vocabulary they were encoded with.
         folder: the folder of prepared sequences.
         shard: see `embed`.
+
+    Returns:
+        The sequences of the clients in the shard.
     """
     sequences = open_prepared(folder, vocabulary=model.vocabulary).sequences
     if shard is None:
@@ -229,6 +240,9 @@ def open_events_for(
         events: see `open_events`.
         temp_folder: for sorting on disk what exceeds memory.
         empty: accept events without rows.
+
+    Returns:
+        The opened events.
     """
     return open_events(
         events,
@@ -302,6 +316,11 @@ def embed_to_parquet(
 
 def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: bool = False) -> int:
     """Write an iterable of tables to a Parquet file atomically.
+
+    Args:
+        output: the Parquet file.
+        tables: computed one by one while writing.
+        overwrite: replace an existing output.
 
     Returns:
         The number of rows.

@@ -86,6 +86,9 @@ class EmbedOptions:
     def vector_layout(self, model: Model) -> VectorLayout:
         """Return the file layout of a model's vectors, after checking it.
 
+        Args:
+            model: the model that embeds.
+
         Raises:
             ConfigError: the layout or number type is unknown; the shard index is out of range; a
                 shard of int8 or binary lacks scales; the model was not trained for `dim`; or the

@@ -166,18 +166,33 @@ def predict_outputs(heads: Heads, vectors: Tensor) -> list[npt.NDArray[np.float6
     """Return the outputs of each head, (N, size), for (N, D) vectors from `embed`.
 
     `Target` converts them to predictions.
+
+    Args:
+        heads: the heads of a fine-tuned model.
+        vectors: (N, D) embeddings.
     """
     return [out.double().numpy() for out in heads(vectors)]
 
 
 def prediction_tables(model: Model, parts: Iterable[tuple[pa.Table, Tensor]]) -> Iterator[pa.Table]:
-    """Yield the tables of `predict` for chunks of (n, K) key columns and (n, D) vectors."""
+    """Yield the tables of `predict` for chunks of (n, K) key columns and (n, D) vectors.
+
+    Args:
+        model: a fine-tuned model.
+        parts: chunks of n key rows and n vectors.
+    """
     heads = heads_of(model)
     return (_table(model, keys, predict_outputs(heads, vectors)) for keys, vectors in parts)
 
 
 def prediction_tables_of(model: Model, keys: pa.Table, vectors: npt.NDArray[np.float32]) -> Iterator[pa.Table]:
-    """Yield the tables of `predict` for (N, K) keys and (N, D) vectors, in chunks."""
+    """Yield the tables of `predict` for (N, K) keys and (N, D) vectors, in chunks.
+
+    Args:
+        model: a fine-tuned model.
+        keys: (N, K) key columns.
+        vectors: (N, D), in memory or memory-mapped.
+    """
     begins = range(0, max(1, len(keys)), CHUNK_CLIENTS)
     parts = ((b, torch.from_numpy(np.array(vectors[b : b + CHUNK_CLIENTS]))) for b in begins)
     return prediction_tables(model, ((keys.slice(b, CHUNK_CLIENTS), part) for b, part in parts))

@@ -34,7 +34,11 @@ class UnseenColumns:
         self.lost = dict.fromkeys(model.schema.features, 0)
 
     def see(self, sequences: EncodedSequences) -> None:
-        """Count a sample of about ten thousand events of a chunk."""
+        """Count a sample of about ten thousand events of a chunk.
+
+        Args:
+            sequences: encoded sequences of a chunk of clients.
+        """
         step = max(1, math.ceil(sequences.events / _CHUNK_EVENTS))
         clients = torch.arange(0, len(sequences), step)
         for name in self.lost:
@@ -56,7 +60,11 @@ class UnseenColumns:
         return f"{shown(found)}. Is it written as in the training (5411, not 5411.0 or 05411)?" if found else None
 
     def warn(self, *, stacklevel: int = 2) -> None:
-        """Warn about unseen columns."""
+        """Warn about unseen columns.
+
+        Args:
+            stacklevel: as in `warnings.warn`, counted from the caller.
+        """
         words = self.words()
         if words is not None:
             warnings.warn(words, EventsWarning, stacklevel=stacklevel + 1)

@@ -410,7 +410,7 @@ class _Update:
 
     @staticmethod
     def _times(state: _State, rows: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """Return first and last time of these clients, new events included; NO_TIME without events."""
+        """Return first and last time of these clients, with new events; NO_TIME without any."""
         new_first, new_last = (x.cpu() for x in first_and_last(batch))
         some, old = batch.lengths > 0, state.first_time[rows]
         first = torch.where(some & (old == NO_TIME), new_first, old)

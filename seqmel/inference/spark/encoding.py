@@ -136,6 +136,10 @@ def sequence_batches(batches: Iterator[pa.RecordBatch], out: pa.Schema) -> Itera
     """Yield the rows of `encode_spark` in batches of about a million events.
 
     Names and types are those of `sequence_schema`.
+
+    Args:
+        batches: batches of the DataFrame of `encode_spark`.
+        out: the schema that `encode_spark` returns.
     """
     held, count = list[pa.RecordBatch](), 0
     for batch in batches:

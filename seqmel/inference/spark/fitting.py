@@ -66,6 +66,15 @@ def count_events(
 ) -> Iterator[Counted]:
     """Count events, and optionally the values of categories, with the checks of `check_events`.
 
+    Args:
+        events: the events in partitions.
+        source: the source from `open_spark` for the events.
+        schema: the roles of the columns.
+        categories: count the values of categories too.
+
+    Yields:
+        The counts. Spark frees `frame` when the context closes.
+
     Raises:
         InputError: see `check_events` and `open_events`.
         SchemaError: see `check_events` and `open_events`.

@@ -49,7 +49,15 @@ def spark_session() -> Any:
 
 @contextlib.contextmanager
 def spark_errors(label: str) -> Iterator[None]:
-    """Raise errors of workers as if they were local, and Spark's own errors as `InputError`."""
+    """Raise errors of workers as if they were local, and Spark's own errors as `InputError`.
+
+    Args:
+        label: name of the input, for the message.
+
+    Raises:
+        SeqmelError: the same error that the worker raised.
+        InputError: Spark itself failed.
+    """
     from pyspark.errors import PySparkException
 
     try:
