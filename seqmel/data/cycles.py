@@ -84,6 +84,9 @@ def cycles_of(scale: TimeScale) -> tuple[Cycle, ...]:
     """Return the cycles that data of this span shows.
 
     The day is excluded if times are whole days.
+
+    Args:
+        scale: Gives the span and the resolution of the times.
     """
     return tuple(c for c in CYCLES if scale.span_days >= c.least_span_days and not (scale.daily and c.name == "day"))
 
@@ -172,10 +175,24 @@ def cycle_likeness(clients: Sequence[Tensor], cycle: Cycle) -> CycleLikeness:
 
 
 def drawn_shifts(views: int, names: Container[str], random: torch.Generator) -> Tensor:
-    """Draw (views, C) int64 microseconds, see `shifts_of`."""
+    """Draw (views, C) int64 microseconds, see `shifts_of`.
+
+    Args:
+        views: Number V of views.
+        names: The cycles to shift.
+        random: The random generator.
+
+    Returns:
+        (V, C) int64 microseconds, uniform over a period.
+    """
     return shifts_of(torch.rand(views, len(CYCLES), generator=random, dtype=torch.float64), names)
 
 
 def shifts_of(fractions: Tensor, names: Container[str]) -> Tensor:
-    """Return (V, C) int64 microseconds: fractions of the periods of the named cycles, else 0."""
+    """Return (V, C) int64 microseconds: fractions of the periods of the named cycles, else 0.
+
+    Args:
+        fractions: (V, C) float64 in [0, 1), C the number of cycles.
+        names: The cycles to shift.
+    """
     return (fractions * torch.tensor([cycle.period_us if cycle.name in names else 0 for cycle in CYCLES])).long()

@@ -86,7 +86,11 @@ class NumericScales(_Data):
     within: tuple[NumericScale | None, ...] = ()
 
     def of_code(self, code: int) -> NumericScale:
-        """Return the scale used for events with this code of the column `by`."""
+        """Return the scale used for events with this code of the column `by`.
+
+        Args:
+            code: a code of the category.
+        """
         return self.within[code] or self.overall
 
 
@@ -134,6 +138,9 @@ class Vocabulary(_Data):
 
     def check_fits(self, schema: EventSchema) -> None:
         """Check that the vocabulary was fitted on the columns of this schema.
+
+        Args:
+            schema: the roles of the columns.
 
         Raises:
             ValueError: it was not.
