@@ -209,7 +209,14 @@ def no_sequences(source: EventSource, schema: EventSchema) -> EncodedSequences:
 
 
 def client_chunks(sequences: EncodedSequences) -> Iterator[EncodedSequences]:
-    """Split sequences into chunks of at most `CHUNK_CLIENTS` clients."""
+    """Split sequences into chunks of at most `CHUNK_CLIENTS` clients.
+
+    Args:
+        sequences: sequences of any number of clients.
+
+    Yields:
+        Sequences of consecutive clients.
+    """
     return (sequences.subset(part) for part in torch.arange(len(sequences)).split(CHUNK_CLIENTS))
 
 

@@ -81,6 +81,9 @@ class Statistics(_Data):
     def check_fits(self, vocabulary: Vocabulary) -> None:
         """Check that these are the columns of the vocabulary.
 
+        Args:
+            vocabulary: the vocabulary of the model.
+
         Raises:
             ValueError: they are not.
         """
