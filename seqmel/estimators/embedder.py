@@ -63,7 +63,7 @@ class SequenceEmbedder(SequenceTransformer):
         objective: one objective or several that are learnt together, each a name or a dict.
         views: how the views of a client are drawn.
         loss: the contrastive loss.
-        miner: the miner of pairs or triplets; "auto" uses the default of the loss, None uses no miner.
+        miner: miner of pairs or triplets; "auto" is the default of the loss, None uses no miner.
         sampler: how clients are drawn into batches: "random", "category_balanced" or
             "offline_hard".
         epochs: passes over all clients; None chooses 3 to 30 epochs, about 1,000 steps.
