@@ -29,8 +29,8 @@ class NotFittedModelError(ModelError, NotFittedError):  # type: ignore[misc]
 class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     """Base class of estimators with one event sequence per row of X.
 
-    X is `EventSequences`, a table with one row per client and list columns, or client ids that are
-    looked up in the parameter `events`. A subclass has the parameters `events`, `client` and
+    X is `EventSequences`, a table of events (one row per event, or one row per client and list
+    columns), or client ids that are looked up in the parameter `events`. A subclass has the parameters `events`, `client` and
     `time`, and its `fit` sets the attribute that `_fitted` names.
     """
 
@@ -126,13 +126,14 @@ class SequenceTransformer(TransformerMixin, SequenceEstimator):  # type: ignore[
         """Compute one row of float32 features per row of X.
 
         Args:
-            X: `EventSequences`, a table with one row per client and list columns, or client ids if
-                `events` is set. A client that occurs twice gets two rows. An id without events gets
+            X: `EventSequences`, a table of events (one row per event, or one row per client and list
+                columns), or client ids if `events` is set. A client that occurs twice gets two rows. An id without events gets
                 the features of an empty sequence.
 
         Returns:
             A (rows, features) DataFrame. Its index is that of a pandas X, so that the features can
-            be joined with other columns of X; else it is the client id.
+            be joined with other columns of X; else it is the client id. If X has one row per event,
+            the rows are its clients, in order of first appearance.
             `set_output(transform="polars")` gives a polars DataFrame.
 
         Raises:

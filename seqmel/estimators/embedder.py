@@ -228,8 +228,8 @@ class SequenceEmbedder(SequenceTransformer):
         """Train on the clients of X. Labels are not used. A client that occurs twice counts once.
 
         Args:
-            X: `EventSequences`, a table with one row per client and list columns, or client ids if
-                `events` is set.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and list
+                columns), or client ids if `events` is set.
             y: ignored.
 
         Returns:
@@ -244,6 +244,7 @@ class SequenceEmbedder(SequenceTransformer):
         config = self.config()
         initial = self._initial()
         rows = self._rows(X, learning=True)
+        rows.check_matched(y, "y", ordered=True)
         said = config.schema
         named = {
             "client": rows.client, "time": rows.time or said.time, "time_format": rows.time_format or said.time_format,

@@ -2,14 +2,15 @@
 
 X is `EventSequences`, or a table with one row per client and list columns (or a list of dicts of
 sequences), or a table, column or array of client ids if the estimator has events to look them up
-in. Row i of the result always belongs to row i of X.
+in. Row i of the result always belongs to row i of X. X may also be a table with one row per event;
+then the rows are its clients in order of first appearance.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
-from seqmel.data.schema import recognise_client
+from seqmel.data.schema import may_be_time, recognise_client
 from seqmel.data.sources.arrow_tables import arrow_table
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.records import is_records
@@ -29,8 +30,8 @@ __all__ = ["ClientRows", "client_rows"]
 
 _UNNAMED = "client_id"
 _WANTED = (
-    "Expected EventSequences; or a table with one row a client and list columns; or client ids, with events=... set on"
-    " the estimator. A table with one row an event becomes one with EventSequences.read(table)."
+    "Expected EventSequences; or a table of events, with one row per event, or one row per client and list columns; or"
+    " client ids, with events=... set on the estimator."
 )
 
 
@@ -47,6 +48,7 @@ class ClientRows:
         resampled: whether rows with equal ids are the same client drawn again, and no error in X.
         time_format: format of the times, if known.
         texts: the original CSV text of some columns, as list columns; None if there is none.
+        grouped: whether X has one row per event, so that its rows are not the rows here.
     """
 
     table: pa.Table
@@ -56,6 +58,7 @@ class ClientRows:
     resampled: bool
     time_format: str | None = None
     texts: pa.Table | None = None
+    grouped: bool = False
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -67,6 +70,32 @@ class ClientRows:
             return self.index
         ids: pd.Index[Any] = pd.Index(self.table.column(self.client).to_pandas())
         return ids
+
+    def check_matched(self, given: Any, name: str, *, ordered: bool = False) -> None:
+        """Check that labels or weights cannot be matched to other clients than theirs.
+
+        Args:
+            given: labels or weights of any form; None if there are none.
+            name: what to call them.
+            ordered: whether they are used by position, so that their order counts.
+
+        Raises:
+            InputError: X has one row per event, and they are not indexed by its client ids.
+        """
+        if not self.grouped or given is None:
+            return
+        index, ids = getattr(given, "index", None), self.ids
+        same = isinstance(index, pd.Index) and index.equals(ids)
+        if not isinstance(index, pd.Index) or isinstance(index, pd.RangeIndex) or ordered:
+            matched = same
+        else:
+            matched = len(index) == len(ids) and set(index) == set(ids)
+        if not matched:
+            order = " in order of first appearance" if ordered else ""
+            raise InputError(
+                f"X has one row per event, so {name} cannot be matched to its clients by position. Index {name} by client"
+                f" id{order}; or give EventSequences.read(events) as X, and its align(...) of {name}."
+            )
 
     def to_learn_from(self) -> Events:
         """Return the events to train on, with each client once.
@@ -107,16 +136,17 @@ def client_rows(
     """Convert X to `ClientRows`.
 
     Args:
-        X: `EventSequences`; a table with one row per client and list columns, or a list of dicts of
-            sequences; or a table, column or array of client ids to look up in `events`.
+        X: `EventSequences`; a table with one row per event, or with one row per client and list
+            columns, or a list of dicts of sequences; or a table, column or array of client ids to look up in `events`.
         events: where to look up client ids; None if X holds the sequences itself.
         client: the column of X with the client id; None recognises it.
-        time: the list column with the times; None recognises it later.
+        time: the column with the times; None recognises it.
         time_format: format of times that are text.
         learning: leave out clients without events, and raise if no client has any.
 
     Returns:
-        One row per row of X; with `learning`, one per row whose client has events.
+        One row per row of X, or per client if X has one row per event; with `learning`, only those
+        with events.
 
     Raises:
         InputError, SchemaError: X is none of these, or its columns cannot be used.
@@ -130,7 +160,7 @@ def client_rows(
             if said not in (None, is_):
                 raise SchemaError(f"X has its {what} in {is_!r}, and {what}={said!r} is set. Leave {what} out.")
         return _of_sequences(X, X.client_ids)
-    return _of_lists(X, client, time)
+    return _of_table(X, client, time, time_format)
 
 
 def _of_sequences(sequences: EventSequences, index: pd.Index[Any]) -> ClientRows:
@@ -139,14 +169,14 @@ def _of_sequences(sequences: EventSequences, index: pd.Index[Any]) -> ClientRows
     )
 
 
-def _of_lists(X: Any, client: str | None, time: str | None) -> ClientRows:  # noqa: N803
+def _of_table(X: Any, client: str | None, time: str | None, time_format: str | None) -> ClientRows:  # noqa: N803
     if not hasattr(X, "__arrow_c_stream__") and not is_records(X):
         raise InputError(f"Cannot take sequences from a {type(X).__name__}. {_WANTED}")
     index = X.index if isinstance(X, (pd.DataFrame, pd.Series)) else None
     table = arrow_table(X.reset_index(drop=True) if index is not None else X)[0]
     single = [f.name for f in table.schema if not _is_list(f.type)]
-    if len(single) == table.num_columns:
-        raise InputError(f"No column of the given {type(X).__name__} holds lists. {_WANTED}")
+    if _one_row_per_event(table, single, client, time):
+        return _of_events(X, client, time, time_format)
     name = _client_column(single, client, index, type(X).__name__)
     if name not in single:
         ids = index.to_numpy() if index is not None else np.arange(len(table))
@@ -154,6 +184,35 @@ def _of_lists(X: Any, client: str | None, time: str | None) -> ClientRows:  # no
     if index is None:
         index = pd.Index(table.column(name).to_pandas(), name=name)
     return ClientRows(_typed(table), name, time, index, resampled=False)
+
+
+def _one_row_per_event(table: pa.Table, single: list[str], client: str | None, time: str | None) -> bool:
+    """Return whether the rows are events. With lists, such as tags, the times or repeated clients tell."""
+    if len(single) == table.num_columns:
+        return True
+    if time in table.column_names:
+        return time in single
+    times = [field.name for field in table.schema if may_be_time(field.name, _type_name(field.type))]
+    if not times or not set(times) <= set(single):
+        return False
+    try:
+        ids = table.column(client or recognise_client(single, ""))
+    except (SchemaError, KeyError):
+        return False
+    return len(ids.unique()) < len(ids)
+
+
+def _type_name(kind: pa.DataType) -> str:
+    value = kind.value_type if _is_list(kind) else kind
+    return "TIMESTAMP" if pa.types.is_timestamp(value) or pa.types.is_date(value) else str(value)
+
+
+def _of_events(X: Any, client: str | None, time: str | None, time_format: str | None) -> ClientRows:  # noqa: N803
+    try:
+        sequences = EventSequences.read(X, client=client, time=time, time_format=time_format)
+    except SchemaError as error:
+        raise SchemaError(f"{error} {_WANTED}") from None
+    return replace(_of_sequences(sequences, sequences.client_ids), grouped=True)
 
 
 def _client_column(columns: list[str], client: str | None, index: pd.Index[Any] | None, label: str) -> str:

@@ -204,8 +204,8 @@ class _Supervised(SequenceEstimator):
         """Fit the model to labels. Every row of X is one sample, even if its client occurs twice.
 
         Args:
-            X: `EventSequences`, a table with one row per client and list columns, or client ids if
-                `events` is set.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and list
+                columns), or client ids if `events` is set.
             y: (rows,) labels, or (rows, targets) for several targets, in the order of X. Missing
                 labels (NaN, None, infinite) are ignored. A Series or DataFrame names the targets.
                 If its index holds the client ids of X in another order, each once, it is matched by
@@ -267,8 +267,8 @@ class _Supervised(SequenceEstimator):
         """Predict the most likely class or the quantity.
 
         Args:
-            X: `EventSequences`, a table with one row per client and list columns, or client ids if
-                `events` is set. An id without events is predicted from an empty sequence.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and list
+                columns), or client ids if `events` is set. An id without events is predicted from an empty sequence.
 
         Returns:
             (rows,) predictions, or (rows, targets) if y had several columns. The dtype is object if
@@ -398,8 +398,8 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         """Predict the probability of each class.
 
         Args:
-            X: `EventSequences`, a table with one row per client and list columns, or client ids if
-                `events` is set. An id without events is predicted from an empty sequence.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and list
+                columns), or client ids if `events` is set. An id without events is predicted from an empty sequence.
 
         Returns:
             (rows, classes) probabilities in the order of `classes_`; a list of them for several
@@ -417,8 +417,8 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         """Compute the accuracy on the labelled rows, averaged over targets.
 
         Args:
-            X: `EventSequences`, a table with one row per client and list columns, or client ids if
-                `events` is set.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and list
+                columns), or client ids if `events` is set.
             y: (rows,) labels, or (rows, targets) for several targets. Missing labels are ignored.
             sample_weight: (rows,) weight of each row.
 
@@ -457,8 +457,8 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
         """Compute R2 on the labelled rows, averaged over targets.
 
         Args:
-            X: `EventSequences`, a table with one row per client and list columns, or client ids if
-                `events` is set.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and list
+                columns), or client ids if `events` is set.
             y: (rows,) quantities, or (rows, targets) for several targets. Missing ones are ignored.
             sample_weight: (rows,) weight of each row.
 
@@ -493,6 +493,7 @@ def _labels(y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
         frame = pd.DataFrame(dict(zip(names, columns.T, strict=True)))
     if len(frame) != len(rows):
         raise InputError(f"y has {len(frame):,} rows and X has {len(rows):,}. Expected one label a row of X.")
+    rows.check_matched(y, "y")
     frame = _in_order(frame, rows, "y").reset_index(drop=True)
     return {str(name) if name is not None else "target": _usable(frame[name]) for name in frame.columns}
 
@@ -552,6 +553,7 @@ def _by_class(weights: Mapping[Any, float], labels: Mapping[str, pd.Series[Any]]
 
 
 def _numbered(values: Any, name: str, rows: ClientRows) -> pd.Series[Any]:
+    rows.check_matched(values, name)
     values = _in_order(values, rows, name) if isinstance(values, pd.Series) else values
     found = np.asarray(values, np.float64)
     if found.shape != (len(rows),):

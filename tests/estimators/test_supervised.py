@@ -14,6 +14,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
+from small import card_events
 
 from seqmel import SequenceClassifier, SequenceEmbedder, SequenceRegressor, load_model
 from seqmel.core.errors import ConfigError, InputError, ModelError, OutputError
@@ -69,7 +70,7 @@ def test_it_is_the_model_of_the_commands(classifier: SequenceClassifier, train: 
 
 def test_a_pretrained_encoder_stays_as_it_is_with_the_head_alone(train: EventSequences, habit: pd.Series) -> None:
     embedder = SequenceEmbedder(
-        event_encoder=SHAPE["events"], preparation=SHAPE["preparation"], epochs=1, batch_size=8, device="cpu",
+        event_encoder=SHAPE["event_encoder"], preparation=SHAPE["preparation"], epochs=1, batch_size=8, device="cpu",
         precision="32-true", random_state=0,
     ).fit(train)  # fmt: skip
     options = {name: value for name, value in TINY.items() if name != "config"}
@@ -91,9 +92,21 @@ def test_a_parameter_that_does_not_exist_is_refused_with_the_nearest(
         kind.from_pretrained(model_folder, epoch=3)
     with pytest.raises(ConfigError, match=message):
         kind().set_params(epoch=3)
-    with pytest.raises(ConfigError, match="has no parameter 'encoder__hidden_size'"):
-        kind().set_params(encoder__hidden_size=8)
+    with pytest.raises(ConfigError, match="has no parameter 'views__count'"):
+        kind().set_params(views__count=8)
     assert kind.from_pretrained(model_folder, epochs=3).epochs == 3
+
+
+def test_labels_of_a_table_of_events_are_matched_by_client_id(train: EventSequences, habit: pd.Series) -> None:
+    flat = card_events(24).to_pandas()
+    fitted = SequenceClassifier(**TINY).fit(flat, habit[::-1])
+    expected = SequenceClassifier(**TINY).fit(train, habit)
+    assert (fitted.predict_proba(flat) == expected.predict_proba(train)).all()
+    assert fitted.score(flat, habit[::-1]) == expected.score(train, habit)
+    with pytest.raises(InputError, match="X has one row per event, so y cannot be matched"):
+        fitted.score(flat, habit.to_numpy())
+    with pytest.raises(InputError, match="so sample_weight cannot be matched"):
+        clone(fitted).fit(flat, habit, sample_weight=np.ones(24))
 
 
 def test_several_targets_with_missing_labels(train: EventSequences, habit: pd.Series) -> None:
