@@ -195,8 +195,8 @@ def test_a_row_is_the_base_with_its_own_options_over_it(folder: Path) -> None:
     base = {"event_encoder": {"hidden_size": 32}, "encoder": {"name": "gru", "hidden_size": 64}}
     plan = read_plan(write(folder, PLAN | {"base": base, "rows": rows}))
     a, b = plan.config("a", "cards", 3), plan.config("b", "cards", 4)
-    assert (a.events.hidden_size, a.events.layers, a.encoder.name, a.seed) == (32, 1, "gru", 3)
-    assert (b.events.hidden_size, b.events.layers, b.encoder.name, b.seed) == (32, 2, "transformer", 4)
+    assert (a.event_encoder.hidden_size, a.event_encoder.layers, a.encoder.name, a.seed) == (32, 1, "gru", 3)
+    assert (b.event_encoder.hidden_size, b.event_encoder.layers, b.encoder.name, b.seed) == (32, 2, "transformer", 4)
 
 
 def test_a_data_set_has_its_own_options_and_seeds_between_the_base_and_the_rows(folder: Path) -> None:
@@ -436,7 +436,7 @@ def test_rows_can_be_fine_tuned_and_scored_with_shares_of_the_labels_on_the_same
             assert counts[target, name] == counts[target, f"{name}, 0.5 of the labels"] == 2
     habit = results[(results["target"] == "habit") & (results["metric"] == "log_loss")]
     assert np.isfinite(habit["value"]).all()
-    tuned, scratch = (habit.loc[habit["features"] == name, "value"].tolist() for name in names[3:])
+    tuned, scratch = (habit.loc[habit["features"] == name, "value"].tolist() for name in names[4:])
     assert tuned != scratch
 
 
@@ -470,7 +470,7 @@ def test_a_cell_that_was_run_before_there_was_an_option_is_done_where_the_option
     run_experiment(write(folder, plan), folder / "out")
     (cell,) = (folder / "out" / "cells").glob("*.json")
     stored = json.loads(cell.read_text())
-    del stored["settings"]["config"]["events"]["noise"]
+    del stored["settings"]["config"]["event_encoder"]["noise"]
     cell.write_text(json.dumps(stored))
     before = cell.read_bytes()
     run_experiment(folder / "plan.yaml", folder / "out")
