@@ -88,7 +88,8 @@ def test_views_of_every_kind_are_trained_on(name: str, modifiers: dict[str, Any]
 def arguments(options: type[Options]) -> dict[str, Any]:
     """The options of a method with their defaults, but for its name and the memory, which is the objective's."""
     fields = options.model_fields.items()
-    return {name: field.default for name, field in fields if name not in ("name", "memory")}
+    elsewhere = ("name", "memory", "shift_clock")  # `CoLES` and `Objective` read these themselves
+    return {name: field.default for name, field in fields if name not in elsewhere}
 
 
 UNIONS = {"losses": (AnyLossOptions, LOSSES), "miners": (AnyMinerOptions, MINERS), "views": (AnyViewsOptions, VIEWS)}
