@@ -72,8 +72,8 @@ def with_new_names(options: Mapping[str, Any], *, quiet: bool = False) -> dict[s
 
 
 def _in_section(section: str, part: Any, quiet: bool) -> Any:
-    if isinstance(part, (list, tuple)):
-        return [_in_section(section, one, quiet) for one in part]
+    if isinstance(part, (list, tuple)):  # one level: YAML aliases can nest lists without end
+        return [_in_section(section, one, quiet) if isinstance(one, Mapping) else one for one in part]
     if not isinstance(part, Mapping):
         return part
     name = part.get("name")
@@ -84,7 +84,7 @@ def _in_section(section: str, part: Any, quiet: bool) -> Any:
 
 def _pooling(value: Any, quiet: bool) -> Any:
     if isinstance(value, (list, tuple)):
-        return [_pooling(one, quiet) for one in value]
+        return [_pooling(one, quiet) if isinstance(one, str) else one for one in value]
     if not isinstance(value, str) or value not in RENAMED_POOLINGS:
         return value
     if not quiet:
