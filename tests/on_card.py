@@ -7,6 +7,7 @@ exits 1 if there is one. With DEVICE, such as cuda, the same on a real one, twic
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from small import CHANGED, SCHEMA, WITH_LABELS, card_events, fitted, sequences, 
 from torch import Tensor, nn
 
 from seqmel.config import Config, methods
+from seqmel.config.options.network import RECENT_POOLINGS
 from seqmel.core.embedding_metrics import embedding_metrics
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
@@ -66,6 +68,8 @@ def cases(section: str) -> Iterator[tuple[str, Config]]:
             options = CHANGED[name]
         elif name == "pml":
             continue  # the other library's losses wait as they like
+        elif name in RECENT_POOLINGS:
+            options = {"pooling": ["mean", name]}
         else:
             options = {section: name}
         yield name, tiny_config(**{"encoder": "none"} | options)
@@ -103,7 +107,7 @@ def trained(
         raise RuntimeError("may differ from run to run: " + "; ".join(sorted(set(card.unordered))))
     encoder.eval()
     with torch.no_grad():  # without inference mode, which wants to know of tensors what those of the card do not tell
-        found["vectors"] = embed_sequences.__wrapped__(encoder, placed, config, device=device)
+        found["vectors"] = inspect.unwrap(embed_sequences)(encoder, placed, config, device=device)
         drawn = next(iter(batches)).to(device)
         figures = embedding_metrics(encoder.encode(drawn.sequences), drawn.clients)
     return found | {name: torch.tensor(value) for name, value in figures.items()}

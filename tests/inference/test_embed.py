@@ -187,6 +187,7 @@ def test_only_clients_without_events_can_be_embedded(encoder: str) -> None:
     assert all(np.isfinite(vector).all() for vector in found.values())
 
 
+@pytest.mark.filterwarnings("ignore:.* has (values that the training|no numbers)")  # asked for here
 def test_an_unseen_category_gives_the_vector_of_a_rare_one() -> None:
     city = EVENTS["city"].to_pylist()
     trained = EVENTS.set_column(3, "city", pa.array(["Vadsø" if i == 0 else c for i, c in enumerate(city)]))
@@ -201,12 +202,14 @@ def test_an_unseen_category_gives_the_vector_of_a_rare_one() -> None:
     assert max(np.abs(of("Oslo")[c] - v).max() for c, v in of("Vadsø").items()) > 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:.* has (values that the training|no numbers)")  # asked for here
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), -float("inf"), 1e300])
 def test_missing_and_extreme_numbers_give_finite_vectors(value: float | None) -> None:
     odd = EVENTS.set_column(4, "amount", pa.array([value] * len(EVENTS), pa.float64()))
     assert all(np.isfinite(vector).all() for vector in vectors(untrained("gru"), odd).values())
 
 
+@pytest.mark.filterwarnings("ignore:.* has (values that the training|no numbers)")  # asked for here
 def test_null_and_nan_give_the_same_vector_and_another_than_zero() -> None:
     null, nan, zero = (
         vectors(untrained("gru"), EVENTS.set_column(4, "amount", pa.array([x] * len(EVENTS), pa.float64())))

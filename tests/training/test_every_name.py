@@ -19,6 +19,7 @@ import pytest
 from small import CHANGED, WITH_LABELS, card_events, tiny_config
 
 from seqmel.config import methods
+from seqmel.config.options.network import RECENT_POOLINGS
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
@@ -66,6 +67,8 @@ def chosen(section: str, name: str, labels: Path) -> dict[str, Any]:
         return {"loss": "pml/CircleLoss"}
     if name in CHANGED:
         return CHANGED[name]
+    if name in RECENT_POOLINGS:  # these need a pooling whose states are trained beside them
+        return {"pooling": ["mean", name]}
     return {section: name}
 
 
