@@ -268,7 +268,7 @@ def test_two_devices_that_were_killed_and_resumed_train_the_model_of_one_that_wa
     done = command(tmp_path, *arguments, "--resume")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("model in") == 1
-    assert 0 < done.stderr.count("recall@1") < EPOCHS
+    assert 0 < done.stderr.count(", recall@1") < EPOCHS
     train(tmp_path / "events.parquet", tmp_path / "one", config=read_config(None, options(epochs=EPOCHS)))
     one, two = (load_file(str(tmp_path / name / "model.safetensors")) for name in ("one", "two"))
     for name, weights in one.items():

@@ -8,6 +8,7 @@ their events, in the next event of the client, and in their frequency.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -241,13 +242,13 @@ def _histogram(values: Floats, counts: Codes) -> tuple[float, float]:
     if len(values) < 4 or counts.min() == counts.max():
         return 0.0, 0.0
     logs = np.log(counts)
-    ranked = -np.corrcoef(np.arange(len(values)), _ranks(logs))[0, 1]
+    ranked = -_correlation(np.arange(len(values)), _ranks(logs))
     span = values[-1] - values[0] + 1
     if span <= 2 * len(values):
         grid = np.full(int(span), np.log(0.5))
         grid[(values - values[0]).astype(np.int64)] = logs
         logs = grid
-    return float(np.corrcoef(logs[1:], logs[:-1])[0, 1]), float(ranked)
+    return _correlation(logs[1:], logs[:-1]), ranked
 
 
 def _ranks(x: Floats) -> Floats:
@@ -269,3 +270,10 @@ def _codes(column: pa.ChunkedArray) -> Codes:
     encoded = pa.chunked_array([column.combine_chunks()]).dictionary_encode(null_encoding="encode")
     indices = encoded.combine_chunks().indices
     return np.asarray(indices.fill_null(len(encoded.chunk(0).dictionary) if len(encoded) else 0), dtype=np.int64)
+
+
+def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """Return the correlation of two columns; 0 where one is constant and orders nothing."""
+    a, b = a - a.mean(), b - b.mean()
+    size = np.sqrt((a * a).sum() * (b * b).sum())
+    return float((a * b).sum() / size) if size > 1e-12 else 0.0
