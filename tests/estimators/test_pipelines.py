@@ -74,7 +74,7 @@ def test_embeddings_stand_beside_static_features_in_a_column_transformer(
     found = beside.fit_transform(table)
     assert beside.named_transformers_["events"].events is train
     numbers = found.to_numpy() if container == "pandas" else found
-    assert numbers.shape == (25, 204)
+    assert numbers.shape == (25, 354)
     assert numbers[:, -1].tolist() == table["age"].tolist()
     vectors = tiny.fit(train.select(table["client_id"][:24])).transform(train)
     for row, client in enumerate(table["client_id"][:24]):
