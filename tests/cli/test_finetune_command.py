@@ -83,7 +83,7 @@ def test_without_a_model_it_starts_from_scratch(run: Run) -> None:
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--unfreeze", "heads"],
          ["finetuning.unfreeze cannot be 'heads'", "Did you mean 'head'"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--set", "training.epochs=3"],
-         ["about training without labels", "finetuning.*"]),
+         ["training is for training without labels", "finetuning.*"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--set", "encoder.hidden_size=8"],
          ["encoder.hidden_size cannot be changed by fine-tuning: the model has 16"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--calibrate", "--set",
