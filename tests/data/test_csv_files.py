@@ -287,7 +287,7 @@ def table_of(files: list[str], categories: Categories | None, *, as_text: bool) 
     connection = connect()
     with pytest.MonkeyPatch.context() as patch:
         if not as_text:
-            patch.setattr(csv_files, "read_as_text", lambda *_: None)
+            patch.setattr(csv_files, "read_as_text", lambda *_, **__: None)
         try:
             csv_files.register_csv(connection, files, client="c0", categories=categories, read=True)
         except duckdb.Error as error:
