@@ -43,7 +43,7 @@ def slow_groups(vectors: Tensor, group: int) -> list[int]:
 def test_a_group_is_the_first_that_is_left_and_the_nearest_to_it(
     products: int, count: int, group: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_PRODUCTS", products)
+    monkeypatch.setattr(module, "_MAX_PRODUCTS", products)
     assert near_groups(unit(count), group).tolist() == slow_groups(unit(count), group)
 
 
