@@ -138,7 +138,10 @@ def test_a_share_with_nobody_in_it_is_an_empty_file(model: Model, tmp_path: Path
     embed_to_parquet(model, EVENTS, whole, **scales, device="cpu")
     assert embed_to_parquet(model, EVENTS, tmp_path / "a", shard=shard, device="cpu")[0] == 0
     assert embed_to_parquet(model, prepared(model, tmp_path), tmp_path / "b", shard=shard, device="cpu")[0] == 0
-    assert embed_to_parquet(model, EVENTS, tmp_path / "c", shard=shard, scales=whole, **scales, device="cpu")[0] == 0
+    assert (
+        embed_to_parquet(model, EVENTS, tmp_path / "c", shard=shard, quantization_from=whole, **scales, device="cpu")[0]
+        == 0
+    )
     updated = update_embeddings(model, EVENTS, tmp_path / "state", tmp_path / "d", shard=shard, device="cpu")
     assert (updated.clients, updated.known) == (0, 0)
     embed_as_of(model, EVENTS, "2024-01-10", tmp_path / "e", shard=shard, device="cpu")
@@ -154,7 +157,13 @@ def test_codes_of_a_share_need_the_scales_of_an_earlier_file(model: Model, tmp_p
         embed_to_parquet(model, EVENTS, tmp_path / "1.parquet", shard=(1, COUNT), dtype="int8", device="cpu")
     for share in range(1, COUNT + 1):
         embed_to_parquet(
-            model, EVENTS, tmp_path / f"{share}.parquet", shard=(share, COUNT), dtype="int8", scales=whole, device="cpu"
+            model,
+            EVENTS,
+            tmp_path / f"{share}.parquet",
+            shard=(share, COUNT),
+            dtype="int8",
+            quantization_from=whole,
+            device="cpu",
         )
     one, other = (t.sort_by("client_id").to_pandas() for t in (pa.concat_tables(files(tmp_path)), pq.read_table(whole)))
     assert one["client_id"].tolist() == other["client_id"].tolist()
