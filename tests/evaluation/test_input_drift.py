@@ -164,7 +164,7 @@ def test_an_option_that_says_nothing_of_events_is_refused(
     option: tuple[str, object], model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, model_folder, "events.parquet", *option) == 2
-    assert f"{option[0]} has no meaning for a model and events" in capsys.readouterr().err
+    assert f"{option[0]} has no effect for a model and events" in capsys.readouterr().err
 
 
 def test_a_model_without_statistics_says_what_to_do(
