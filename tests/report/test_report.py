@@ -480,4 +480,4 @@ def test_a_client_column_without_labels_is_refused(
     with pytest.raises(SystemExit) as stopped:
         command_line.main()
     assert stopped.value.code == 2
-    assert capsys.readouterr().err == "seqmel: --client has no meaning for a report without labels. Leave it out.\n"
+    assert capsys.readouterr().err == "seqmel: --client has no effect for a report without labels. Leave it out.\n"
