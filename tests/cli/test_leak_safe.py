@@ -138,8 +138,11 @@ def test_curves_are_printed_written_and_drawn(folder: Path) -> None:
 
 
 def test_drift_of_a_file_from_itself_is_none_and_a_moved_dimension_is_named(folder: Path) -> None:
-    calm = seqmel("drift", folder / "vectors.parquet", folder / "vectors.parquet", "--fail-on-drift")
-    assert (calm.exit_code, "No drift: 0 of 4 dimensions" in calm.stdout) == (0, True)
+    vectors = pd.read_parquet(folder / "vectors.parquet")
+    pd.concat([vectors, vectors.assign(client_id=vectors["client_id"] + 90)]).to_parquet(folder / "twice.parquet")
+    for file, verdict in (("vectors.parquet", "Too few vectors to tell"), ("twice.parquet", "No drift")):
+        calm = seqmel("drift", folder / file, folder / file, "--fail-on-drift")
+        assert (calm.exit_code, f"{verdict}: 0 of 4 dimensions" in calm.stdout) == (0, True)
     sides = folder / "vectors.parquet", folder / "moved.parquet"
     assert seqmel("drift", *sides, "--json", folder / "d.json").exit_code == 0
     assert json.loads((folder / "d.json").read_text())["moved"] == ["emb_0001"]
@@ -171,8 +174,8 @@ def test_retrieval_prints_both_tables_and_whose_figures_they_are(model_folder: P
         (["--group", "half"], "3 folds of whole groups need 3 groups; 'half' has 2"),
         (["--time-split", "day", "--group", "branch"], "two ways to split"),
         (["--time-split", "day", "--test-fraction", "1.2"], "test_fraction is 1.2"),
-        (["--test-fraction", "0.2"], "--test-fraction has no meaning for folds"),
-        (["--time-format", "%d"], "--time-format has no meaning for embeddings alone"),
+        (["--test-fraction", "0.2"], "--test-fraction has no effect for folds"),
+        (["--time-format", "%d"], "--time-format has no effect for embeddings alone"),
         (["--time-split", "left"], "training part .* has no client of class '1'"),
         (["--allow-client-overlap"], "--allow-client-overlap belongs to --time-split"),
         (["--label-fractions", "0.1,2"], "fraction 2 is out of range"),
