@@ -139,7 +139,9 @@ def test_curves_are_printed_written_and_drawn(folder: Path) -> None:
 
 def test_drift_of_a_file_from_itself_is_none_and_a_moved_dimension_is_named(folder: Path) -> None:
     vectors = pd.read_parquet(folder / "vectors.parquet")
-    pd.concat([vectors, vectors.assign(client_id=vectors["client_id"] + 90)]).to_parquet(folder / "twice.parquet")
+    pd.concat([vectors, vectors.assign(client_id=vectors["client_id"] + 90)]).to_parquet(
+        folder / "twice.parquet", index=False
+    )
     for file, verdict in (("vectors.parquet", "Too few vectors to tell"), ("twice.parquet", "No drift")):
         calm = seqmel("drift", folder / file, folder / file, "--fail-on-drift")
         assert (calm.exit_code, f"{verdict}: 0 of 4 dimensions" in calm.stdout) == (0, True)
