@@ -94,6 +94,7 @@ def test_a_parameter_that_does_not_exist_is_refused_with_the_nearest(
         kind().set_params(epoch=3)
     with pytest.raises(ConfigError, match="has no parameter 'views__count'"):
         kind().set_params(views__count=8)
+    assert kind().set_params(encoder__hidden_size=8).encoder["hidden_size"] == 8
     assert kind.from_pretrained(model_folder, epochs=3).epochs == 3
 
 
