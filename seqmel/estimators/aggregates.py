@@ -24,9 +24,8 @@ class AggregateFeatures(SequenceTransformer):
     """Hand-crafted features of each client's events: the baseline for embeddings.
 
     The features are counts, statistics, fractions, gaps and times. With `order` they include
-    features
-    of the event order: the first and last three events, slopes, differences between late and early
-    events, decayed sums, transitions, runs, and days since each kind of event.
+    features of the event order: the first and last three events, slopes, differences between late
+    and early events, decayed sums, transitions, runs, and days since each kind of event.
 
     Feature names consist of letters, digits and underscores, so LightGBM, XGBoost, CatBoost,
     Parquet and SQL all accept them. An undefined statistic, such as the mean of no values, is NaN.
@@ -56,6 +55,7 @@ class AggregateFeatures(SequenceTransformer):
 
     Examples:
         >>> import pandas as pd
+        >>> from seqmel import AggregateFeatures
         >>> days = pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-09"])
         >>> events = pd.DataFrame({"client": [7, 7, 7], "time": days, "amount": [1.0, 2.0, 6.0]})
         >>> features = AggregateFeatures(events=events).fit([7])
