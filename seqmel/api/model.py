@@ -346,8 +346,8 @@ class Model(Artefact):
                 nowhere; or a `Progress`.
 
         Returns:
-            The scores, with the feature sets "embeddings", "aggregates", "aggregates with order"
-            and their combinations.
+            The scores of the feature sets "aggregates", "aggregates with order", "embeddings" and
+            "embeddings + aggregates with order"; of "embeddings" alone without the aggregates.
 
         Raises:
             SeqmelError: labels or events cannot be read or share too few clients, or an option is
@@ -358,8 +358,8 @@ class Model(Artefact):
             >>> data = seqmel.generate_card_data(20)
             >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
             >>> scores = model.evaluate(data.clients, target="gender", events=data.events, folds=2, trees=5)
-            >>> list(scores.matched)[:3]
-            ['embeddings', 'aggregates', 'embeddings + aggregates']
+            >>> list(scores.matched)[:4]
+            ['aggregates', 'aggregates with order', 'embeddings', 'embeddings + aggregates with order']
         """
         from seqmel.evaluation.feature_sets import aggregate_sets, standard_rows, with_both
         from seqmel.evaluation.scoring import score
