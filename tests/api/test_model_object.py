@@ -254,9 +254,10 @@ def test_finetune_predict_and_evaluate_are_verbs_of_the_model(trained: seqmel.Mo
 def test_evaluate_scores_the_vectors_beside_the_aggregates(trained: seqmel.Model) -> None:
     scores = trained.evaluate(LABELS, target="habit", events=EVENTS, folds=2, trees=5)
     assert [name for name in scores.matched if ":" not in name] == [
-        "embeddings",
         "aggregates",
-        "embeddings + aggregates",
+        "aggregates with order",
+        "embeddings",
+        "embeddings + aggregates with order",
     ]
     assert scores.clients == 24
     alone = trained.evaluate(LABELS, target="habit", events=EVENTS, aggregates=False, folds=2, trees=5)
