@@ -14,7 +14,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 SAYS: dict[str, str] = {
-    "quickstart": r"200 clients x 509 numbers\nAUROC 0\.\d{3}\n",
+    "quickstart": r"200 clients x 759 numbers\nAUROC 0\.\d{3}\n",
     "sklearn_pipeline": r"(?s).*(embeddings|aggregates|both) +AUROC [01]\.\d{3}.*\nboth +AUROC [01]\.\d{3}.*",
     "grid_search": r"(AUROC 0\.\d{3}  \{.*\}\n){4}\d+ of 150 clients are taken for 45 or older\n",
     "few_labels": r"AUROC 0\.[5-9]\d\d on 200 clients without a label\n",
