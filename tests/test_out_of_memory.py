@@ -86,7 +86,7 @@ def test_the_advice_is_what_the_user_of_the_command_can_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A model's options cannot be changed when it embeds, so the advice names none of them."""
-    monkeypatch.setattr("seqmel.cli.main.app", lambda: np.empty(TOO_MUCH, np.uint8))
+    monkeypatch.setattr("seqmel.cli.main.app", lambda _words: np.empty(TOO_MUCH, np.uint8))
     for command, words in (("embed", "--shard"), ("predict", "--shard"), ("train", "training.batch_size")):
         monkeypatch.setattr(sys, "argv", ["seqmel", command])
         with pytest.raises(SystemExit):
