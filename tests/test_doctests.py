@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def test_the_examples_of_spark_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed")
     if shutil.which("java") is None:
         pytest.skip("Java is not installed")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)  # not whatever python3 is in the path
     builder = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
     session = builder.config("spark.sql.shuffle.partitions", "2").config("spark.driver.memory", "1g").getOrCreate()
     session.sparkContext.setLogLevel("OFF")
