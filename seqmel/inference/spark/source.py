@@ -105,7 +105,8 @@ def open_spark(
         path = os.fspath(events)
         looked_at = open_unread(path, client=client, categories=categories, memory_limit=memory_limit)
         rows = PART_ROWS // (1_000 if looked_at.nested else 1)
-        parts = [vars(part) for part in parts_of(path, rows)]
+        # Workers may run in another folder than the driver.
+        parts = [vars(part) for part in parts_of(os.path.abspath(path), rows)]
         frame = spark.createDataFrame(parts, "number long, file string, begin long, end long").repartition(len(parts))
         return _events(spark, looked_at, client, frame, memory_limit, of_files=True), looked_at
     from pyspark.sql import functions as F
