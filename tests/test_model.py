@@ -130,7 +130,8 @@ OF_MODELS = sorted(
 def called(name: str, model: object) -> None:
     """A function of a model, with some other arguments; of an iterator the first step."""
     function = getattr(seqmel, name)
-    needed = {p.name: "." for p in signature(function).parameters.values() if p.default is p.empty}
+    parameters = [p for p in signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    needed = {p.name: "." for p in parameters if p.default is p.empty or p.name == "target"}
     found = function(**needed | {"model": model})
     if isinstance(found, Iterator):
         next(found)
