@@ -361,7 +361,7 @@ def test_what_the_model_fixes_cannot_be_changed(pretrained: Model, prepared: Pre
         ),
         (
             {"event_encoder": {"hidden_size": 32}},
-            r"events\.hidden_size cannot be changed .* has 16, the options say 32",
+            r"event_encoder\.hidden_size cannot be changed .* has 16, the options say 32",
         ),
         ({"schema": {"categorical": ["mcc"]}}, r"schema\.categorical cannot be changed"),
     ):
