@@ -241,6 +241,16 @@ def test_the_client_column_of_embeddings_is_found_wherever_it_stands(layout: str
     assert found.shape == (3, 1 if layout == "text first" else 2)
 
 
+def test_row_numbers_that_pandas_wrote_are_neither_client_nor_vector(tmp_path: Path) -> None:
+    path = tmp_path / "own.parquet"
+    _own(client_id=[30, 10, 20]).iloc[[2, 0]].to_parquet(path)  # row numbers 2 and 0 are written too
+    found = read_embeddings(path)
+    assert found.index.tolist() == [20, 30]
+    assert found.columns.tolist() == ["a", "b"]
+    _own().set_index(pd.Index([30, 10, 20])).to_parquet(path)  # an index of clients without a name
+    assert read_embeddings(path).index.tolist() == [30, 10, 20]
+
+
 def test_embeddings_of_which_nothing_tells_the_client_are_refused(tmp_path: Path) -> None:
     for frame in (_own(who=[30, 10, 20]), pd.DataFrame({"b": [0.5, 0.25], "who": [1, 2]})):
         frame.to_parquet(tmp_path / "own.parquet")

@@ -55,6 +55,7 @@ _TEXT = re.compile(r"VARCHAR|ENUM.*|UUID")
 _WHOLE = re.compile(r"U?(TINY|SMALL|BIG)?INT(EGER)?|BOOLEAN")
 _NUMBER = re.compile(rf"{_WHOLE.pattern}|U?HUGEINT|FLOAT|DOUBLE|DECIMAL.*")
 _BATCH_ROWS = 100_000
+_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 _FRACTION = re.compile(r"FLOAT|DOUBLE|DECIMAL.*|.*\[\d*\]|BLOB|BOOLEAN")
 _VECTOR = re.compile(r"(FLOAT|DOUBLE|TINYINT)\[\d*\]")
 
@@ -212,13 +213,17 @@ def _client_among(source: EventSource, embeddings: Table, likely: str | None) ->
         return str(likely)
     vectors = {name for name in columns if re.fullmatch(r"emb_\d+|embedding", name)}
     others = [name for name in columns if name not in vectors]
+    named = [name for name in others if not _UNNAMED_INDEX.fullmatch(name)]
     if vectors and len(others) == 1:
         return others[0]
-    index = [name for name in _pandas_index(embeddings) if name in columns]
+    index = [name for name in _pandas_index(embeddings) if name in named]
     if len(index) == 1:
         return index[0]
     with contextlib.suppress(SchemaError):
-        return recognise_client(others, source.label)
+        return recognise_client(named, source.label)
+    unnamed = [name for name in _pandas_index(embeddings) if name in others]
+    if len(unnamed) == 1:  # of a DataFrame indexed by client; row numbers beside a client column are not
+        return unnamed[0]
     ids = [name for name in others if not _FRACTION.fullmatch(columns[name])]
     if ids == others[:1] or (vectors and others and others[0] in ids):
         return ids[0]
@@ -495,7 +500,7 @@ def _vector_columns(source: EventSource, client: str, time_column: str | None, *
     kind = columns.get("embedding", "")
     if _VECTOR.fullmatch(kind) or (packed and kind == "BLOB"):
         return ["embedding"]
-    others = [name for name in columns if name not in (client, time_column)]
+    others = [n for n in columns if n not in (client, time_column) and not _UNNAMED_INDEX.fullmatch(n)]
     names = [name for name in others if re.fullmatch(r"emb_\d+", name)] or others
     wrong = [f"{name} ({type_in_words(columns[name])})" for name in names if not _NUMBER.fullmatch(columns[name])]
     if wrong or not names:
