@@ -124,7 +124,7 @@ def test_a_time_that_cannot_be_understood_is_refused_with_an_example(times: list
 
 
 def test_dates_where_days_are_counted_are_refused() -> None:
-    with pytest.raises(SchemaError, match=r"is DATE\. Expected numbers that count days"):
+    with pytest.raises(SchemaError, match=r"holds dates\. Expected numbers that count days"):
         timed([dt.date(2020, 1, 1)], unit="day")
 
 

@@ -487,7 +487,10 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
             f"The time column {time!r} of {source.label} holds {type_in_words(kind)}. Expected timestamps, dates, text or"
             " numbers."
         )
-    low, high = source.row(f"SELECT min({ident(time)}::DOUBLE), max({ident(time)}::DOUBLE) FROM events")
+    # An infinite time says nothing about the unit; reading refuses it in a line.
+    low, high = source.row(
+        f"SELECT min(x), max(x) FROM (SELECT {ident(time)}::DOUBLE AS x FROM events) WHERE isfinite(x)"
+    )
     low, high = low or 0, high or 0
     if low >= _FIRST_YMD and high <= _LAST_YMD and _all_dates(source, time):
         raise SchemaError(
