@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
 import textwrap
@@ -73,6 +74,7 @@ def _as_yaml(value: Any) -> str:
     return str(value)
 
 
+@functools.cache
 def _lines(model: type[BaseModel]) -> dict[str, str]:
     """Field -> the text that stands under it in the source of the model or of a model it extends."""
     found: dict[str, str] = {}

@@ -16,7 +16,9 @@ from seqmel.core.errors import SchemaError, shown
 __all__ = [
     "AS_ASKED",
     "NOT_NAMED",
+    "UNNAMED_INDEX",
     "EventSchema",
+    "Role",
     "SchemaOptions",
     "TimeFormat",
     "TimeUnit",
@@ -27,6 +29,9 @@ __all__ = [
 
 AS_ASKED, NOT_NAMED = "as asked", "not among the columns named"
 """Reasons why a column is left out on the user's request."""
+
+UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
+"""The name under which pandas writes an index that has none."""
 
 Role: TypeAlias = Literal["categorical", "numeric"]
 TimeUnit: TypeAlias = Literal["timestamp", "day", "second", "millisecond", "microsecond", "nanosecond"]

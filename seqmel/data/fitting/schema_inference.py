@@ -13,6 +13,7 @@ from seqmel.data.fitting.column_order import OrderEvidence, order_evidence, read
 from seqmel.data.schema import (
     AS_ASKED,
     NOT_NAMED,
+    UNNAMED_INDEX,
     EventSchema,
     Role,
     SchemaOptions,
@@ -145,7 +146,7 @@ def explain_schema(source: EventSource, options: SchemaOptions | None = None) ->
     given = _given(source, options, client, time)
     open_columns = [c for c in source.columns if c not in given and c not in (client, time, *options.ignore)]
     left_out = {c: why for c, why in source.left_out.items() if c not in given}
-    left_out |= {c: "an index that pandas wrote" for c in open_columns if re.fullmatch(r"__index_level_\d+__", c)}
+    left_out |= {c: "an index that pandas wrote" for c in open_columns if UNNAMED_INDEX.fullmatch(c)}
     left_out |= {c: AS_ASKED for c in options.ignore if c in source.columns}
     if not options.is_open("categorical") and not options.is_open("numeric"):
         left_out |= {c: NOT_NAMED for c in open_columns if c not in left_out}

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from seqmel.core.errors import InputError, SchemaError, shown
 from seqmel.core.renames import renamed_keywords
-from seqmel.data.schema import recognise_client
+from seqmel.data.schema import UNNAMED_INDEX, recognise_client
 from seqmel.data.sources.arrow_tables import arrow_table, engine_table
 from seqmel.data.sources.reading import _register, event_files, is_paths
 from seqmel.data.sources.source import EventSource, connect, ident, reading, type_in_words
@@ -55,7 +55,6 @@ _TEXT = re.compile(r"VARCHAR|ENUM.*|UUID")
 _WHOLE = re.compile(r"U?(TINY|SMALL|BIG)?INT(EGER)?|BOOLEAN")
 _NUMBER = re.compile(rf"{_WHOLE.pattern}|U?HUGEINT|FLOAT|DOUBLE|DECIMAL.*")
 _BATCH_ROWS = 100_000
-_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 _FRACTION = re.compile(r"FLOAT|DOUBLE|DECIMAL.*|.*\[\d*\]|BLOB|BOOLEAN")
 _VECTOR = re.compile(r"(FLOAT|DOUBLE|TINYINT)\[\d*\]")
 
@@ -213,7 +212,7 @@ def _client_among(source: EventSource, embeddings: Table, likely: str | None) ->
         return str(likely)
     vectors = {name for name in columns if re.fullmatch(r"emb_\d+|embedding", name)}
     others = [name for name in columns if name not in vectors]
-    named = [name for name in others if not _UNNAMED_INDEX.fullmatch(name)]
+    named = [name for name in others if not UNNAMED_INDEX.fullmatch(name)]
     if vectors and len(others) == 1:
         return others[0]
     index = [name for name in _pandas_index(embeddings) if name in named]
@@ -500,7 +499,7 @@ def _vector_columns(source: EventSource, client: str, time_column: str | None, *
     kind = columns.get("embedding", "")
     if _VECTOR.fullmatch(kind) or (packed and kind == "BLOB"):
         return ["embedding"]
-    others = [n for n in columns if n not in (client, time_column) and not _UNNAMED_INDEX.fullmatch(n)]
+    others = [n for n in columns if n not in (client, time_column) and not UNNAMED_INDEX.fullmatch(n)]
     names = [name for name in others if re.fullmatch(r"emb_\d+", name)] or others
     wrong = [f"{name} ({type_in_words(columns[name])})" for name in names if not _NUMBER.fullmatch(columns[name])]
     if wrong or not names:
