@@ -1,10 +1,10 @@
 """Set up seqmel in a virtual environment of its own (.venv here) and run something in it. Needs only Python >= 3.10.
 
-python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores after the install
-python3 bootstrap.py test      the tests; with those of Spark where there is a Java
-python3 bootstrap.py check     lint, format and types, as CI runs them
-python3 bootstrap.py docs      the documentation site, strictly, into build/site
-python3 bootstrap.py audit     whether a known vulnerability is in what is installed; asks PyPI
+python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores
+after the install python3 bootstrap.py test      the tests; with those of Spark where there is a
+Java python3 bootstrap.py check     lint, format and types, as CI runs them python3 bootstrap.py
+docs      the documentation site, strictly, into build/site python3 bootstrap.py audit     whether a
+known vulnerability is in what is installed; asks PyPI
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ TORCH = "torch==2.13.0"  # first, alone and exact: a range may bring gigabytes o
 TASKS = {
     "demo": [["-m", "seqmel", "demo", "--overwrite"]],
     "test": [["-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]],
-    "check": [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]],
+    "check": [
+        ["-m", "ruff", "check", "."],
+        ["-m", "ruff", "format", "--check", "."],
+        ["-m", "mypy"],
+    ],
     "docs": [["-m", "mkdocs", "build", "--strict", "--quiet"]],
     "audit": [["-m", "pip_audit", "--local", "--progress-spinner", "off"]],
 }
@@ -45,7 +49,10 @@ def install(extra: str) -> None:
             venv.create(ENVIRONMENT, with_pip=True)
         except subprocess.CalledProcessError:
             shutil.rmtree(ENVIRONMENT)
-            sys.exit("This Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv")
+            sys.exit(
+                "This Python cannot make a virtual environment. On Debian and Ubuntu: apt "
+                "install python3-venv"
+            )
     print("installing what seqmel needs, about 2 GB and some minutes the first time", flush=True)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", TORCH)
     run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--editable", f".{extra}")
@@ -54,14 +61,18 @@ def install(extra: str) -> None:
 def has_java() -> bool:
     """Whether Spark can run here: a `java` that starts; what a Mac has in its place before one is installed does not."""
     java = shutil.which("java")
-    return java is not None and subprocess.run([java, "-version"], capture_output=True).returncode == 0
+    return (
+        java is not None and subprocess.run([java, "-version"], capture_output=True).returncode == 0
+    )
 
 
 def main() -> None:
     """Install, then run the task that was named."""
     if sys.version_info < (3, 10):  # noqa: UP036 - it is also started by an older one
         sys.exit(
-            "seqmel needs Python 3.10 or newer; this is " + sys.version.split()[0] + ". Start it as python3.12, say."
+            "seqmel needs Python 3.10 or newer; this is "
+            + sys.version.split()[0]
+            + ". Start it as python3.12, say."
         )
     if len(sys.argv) != 2 or sys.argv[1] not in TASKS:
         sys.exit(f"usage: python3 bootstrap.py {' | '.join(TASKS)}")

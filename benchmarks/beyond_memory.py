@@ -1,14 +1,18 @@
 """More events than memory: prepare, train and embed, none of which gets more memory from the kernel than it may have.
 
-    python benchmarks/beyond_memory.py -o OUT [--events 20000000] [--events-a-client 200] [--columns 0] \
+    python benchmarks/beyond_memory.py -o OUT [--events 20000000] [--events-a-client 200] [--columns
+    0] \
       [--set OPTION=VALUE] [--limit-mb 2000] [--memory-limit 500MB]
 
-Made events in no order, written in pieces, with so many further numbers an event as `--columns` says. Each command of seqmel is
-a process of its own under RLIMIT_DATA: the kernel refuses it writable memory beyond the limit, also such as is reserved and never
-touched (for which Arrow is told to reserve none: ARROW_DEFAULT_MEMORY_POOL=system). Files that are mapped and read are page
-cache and do not count. Training is one epoch of a narrow network, changed by `--set`. Prints a table, and writes all figures to
-OUT/beyond_memory.json: seconds, the most that the kernel had granted and the most of it that was in use, looked at twenty times a
-second, and how it ended.
+Made events in no order, written in pieces, with so many further numbers an event as `--columns`
+says. Each command of seqmel is
+a process of its own under RLIMIT_DATA: the kernel refuses it writable memory beyond the limit, also
+    such as is reserved and never
+touched (for which Arrow is told to reserve none: ARROW_DEFAULT_MEMORY_POOL=system). Files that are
+mapped and read are page cache and do not count. Training is one epoch of a narrow network, changed
+by `--set`. Prints a table, and writes all figures to OUT/beyond_memory.json: seconds, the most that
+the kernel had granted and the most of it that was in use, looked at twenty times a second, and how
+it ended.
 """
 
 from __future__ import annotations
@@ -31,7 +35,12 @@ import pyarrow.parquet as pq
 
 CHUNK = 1_000_000
 YEAR = 365 * 86_400
-NARROW = ("event_encoder.hidden_size=32", "training.batch_size=256", "views.max_length=100", "embedding_dim=64")
+NARROW = (
+    "event_encoder.hidden_size=32",
+    "training.batch_size=256",
+    "views.max_length=100",
+    "embedding_dim=64",
+)
 
 
 def write_events(path: Path, events: int, clients: int, columns: int) -> None:
@@ -45,12 +54,17 @@ def write_events(path: Path, events: int, clients: int, columns: int) -> None:
             kind = (random.zipf(1.5, count) + client % 7) % 300
             values = {
                 "client_id": client,
-                "event_time": (random.integers(0, YEAR, count) + 1_672_531_200).astype("datetime64[s]"),
+                "event_time": (random.integers(0, YEAR, count) + 1_672_531_200).astype(
+                    "datetime64[s]"
+                ),
                 "mcc": 1_000 + kind,
                 "channel": np.array(["shop", "web", "app", "cash"])[random.integers(0, 4, count)],
                 "amount": np.exp(random.normal(3 + kind % 5, 1.0, count)).round(2),
             }
-            values |= {f"measure_{i}": random.normal(client % 3, 1.0, count).astype(np.float32) for i in range(columns)}
+            values |= {
+                f"measure_{i}": random.normal(client % 3, 1.0, count).astype(np.float32)
+                for i in range(columns)
+            }
             table = pa.table(values)
             writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
             writer.write_table(table, row_group_size=CHUNK)
@@ -59,9 +73,12 @@ def write_events(path: Path, events: int, clients: int, columns: int) -> None:
 def held_mb(pid: int) -> dict[str, int]:
     """Writable memory of a process that the kernel granted, and what of it is in use, in MB; nothing when it has ended."""
     with contextlib.suppress(OSError):
-        found = dict(re.findall(r"(VmData|RssAnon):\s+(\d+)", Path(f"/proc/{pid}/status").read_text()))
+        found = dict(
+            re.findall(r"(VmData|RssAnon):\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+        )
         return {
-            name: int(found.get(key, 0)) >> 10 for name, key in (("granted_mb", "VmData"), ("in_use_mb", "RssAnon"))
+            name: int(found.get(key, 0)) >> 10
+            for name, key in (("granted_mb", "VmData"), ("in_use_mb", "RssAnon"))
         }
     return {}
 
@@ -79,19 +96,29 @@ def run(log: Path, limit_mb: int, *arguments: object) -> dict[str, Any]:
         while process.poll() is None:
             peak |= {name: max(peak[name], seen) for name, seen in held_mb(process.pid).items()}
             time.sleep(0.05)
-    return {"seconds": round(time.monotonic() - began, 1), **peak, "ended": f"exit code {process.returncode}"}
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        **peak,
+        "ended": f"exit code {process.returncode}",
+    }
 
 
 def main() -> None:
     """Measure and write down."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--events", type=int, default=20_000_000)
     parser.add_argument("--events-a-client", type=int, default=200)
     parser.add_argument("--columns", type=int, default=0, help="further numbers an event")
     parser.add_argument("--limit-mb", type=int, default=2_000)
-    parser.add_argument("--memory-limit", default="500MB", help="of the engine that sorts, within the other limit")
-    parser.add_argument("--set", action="append", default=[], dest="further", help="of prepare and train")
+    parser.add_argument(
+        "--memory-limit", default="500MB", help="of the engine that sorts, within the other limit"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], dest="further", help="of prepare and train"
+    )
     options = parser.parse_args()
     out: Path = options.output
     out.mkdir(parents=True, exist_ok=True)
@@ -102,8 +129,22 @@ def main() -> None:
     settings = [word for setting in chosen for word in ("--set", setting)]
     commands = {
         "prepare": ("prepare", events, "-o", out / "sequences", *settings),
-        "train, one epoch": ("train", out / "sequences", "-o", out / "model", "--epochs", 1, *settings),
-        "embed, from unsorted events": ("embed", out / "model", events, "-o", out / "embeddings.parquet"),
+        "train, one epoch": (
+            "train",
+            out / "sequences",
+            "-o",
+            out / "model",
+            "--epochs",
+            1,
+            *settings,
+        ),
+        "embed, from unsorted events": (
+            "embed",
+            out / "model",
+            events,
+            "-o",
+            out / "embeddings.parquet",
+        ),
     }
     found: dict[str, Any] = {
         "events": options.events, "clients": clients, "columns": options.columns, "set": options.further,

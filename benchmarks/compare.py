@@ -1,12 +1,14 @@
 """Each stage of seqmel beside pytorch-lifestream and beside what the machine can do at best, in one run.
 
-    python benchmarks/compare.py --peer-python ptls/bin/python -o OUT [--stage slices ...] [--repeats 5]
+    python benchmarks/compare.py --peer-python ptls/bin/python -o OUT [--stage slices ...]
+    [--repeats 5]
 
-Every side is a process of its own that waits; they take turns (A B A B ...), so that whatever else the machine does
-falls on all of them. Prints a Markdown table of medians with the smallest and the largest, writes it with all figures
-and the machine to OUT (table.md, figures.json, ratios.png). Ratios are taken within a round, by the clock and by the CPU
-time of all threads; the latter holds also where others use the same cores. Without --peer-python only
-seqmel and the limits are measured. `--quick` is for seeing that everything runs: its figures mean nothing.
+Every side is a process of its own that waits; they take turns (A B A B ...), so that whatever else
+the machine does falls on all of them. Prints a Markdown table of medians with the smallest and the
+largest, writes it with all figures and the machine to OUT (table.md, figures.json, ratios.png).
+Ratios are taken within a round, by the clock and by the CPU time of all threads; the latter holds
+also where others use the same cores. Without --peer-python only seqmel and the limits are measured.
+`--quick` is for seeing that everything runs: its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -26,12 +28,21 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-PEER_FALLBACK = "lifestream-0.6.0"  # a folder in the peer's environment with the version whose preparation imports
+# a folder in the peer's environment with the version whose preparation imports
+PEER_FALLBACK = "lifestream-0.6.0"
 SIZES = {
     "clients": 6000, "count": 5, "shortest": 25, "longest": 200, "batch": 64, "hidden": 256, "event": 64, "views": 320,
     "width": 800, "steps": 6,
 }  # fmt: skip
-QUICK = {"clients": 150, "batch": 16, "hidden": 16, "event": 16, "views": 40, "width": 32, "steps": 1}
+QUICK = {
+    "clients": 150,
+    "batch": 16,
+    "hidden": 16,
+    "event": 16,
+    "views": 40,
+    "width": 32,
+    "steps": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,8 @@ class Comparison:
         title, unit: for the table.
         ours, theirs, limit: names of runs on the three sides.
         target: how many times faster than the other side seqmel is to be.
-        work: how the limit's rate becomes one in units of the row: "same", or the widths of the network whose
-            operations a unit costs, (event layers, encoder, training).
+        work: how the limit's rate becomes one in units of the row: "same", or the widths of the
+            network whose operations a unit costs, (event layers, encoder, training).
     """
 
     stage: str
@@ -61,29 +72,41 @@ COMPARISONS = (
     Comparison("prepare", "prepare", "events/s", "prepare", "prepare", "sort", 20),
     Comparison("slices", "slices + batch", "events/s", "slices", "slices", "gather", 20),
     Comparison(
-        "step", "training step, GRU, same widths, fp32", "clients/s", "step like fp32", "step", "product fp32", 3, (1, "gru", True)
+        "step", ("training step, GRU, same widths, "
+"fp32"), "clients/s", "step like fp32", "step", "product fp32", 3, (1, "gru", True)
     ),
     Comparison(
-        "step", "training step, GRU, same widths, bf16", "clients/s", "step like bf16", "step", "product bf16", None, (1, "gru", True)
+        "step", ("training step, GRU, same widths, "
+"bf16"), "clients/s", "step like bf16", "step", "product bf16", None, (1, "gru", True)
     ),
     Comparison(
-        "step", "training step, GRU in seqmel's network, fp32", "clients/s", "step own fp32", "step", "product fp32", None, (2, "gru", True)
+        "step", ("training step, GRU in seqmel's network, "
+"fp32"), "clients/s", "step own fp32", "step", "product fp32", None, (2, "gru", True)
     ),
     Comparison(
-        "step", "training step, seqmel's default, fp32", "clients/s", "step default fp32", "step", "product fp32", None, (2, "none", True)
+        "step", ("training step, seqmel's default, "
+"fp32"), "clients/s", "step default fp32", "step", "product fp32", None, (2, "none", True)
     ),
     Comparison(
-        "step", "training step, seqmel's default, bf16", "clients/s", "step default bf16", "step", "product bf16", None, (2, "none", True)
+        "step", ("training step, seqmel's default, "
+"bf16"), "clients/s", "step default bf16", "step", "product bf16", None, (2, "none", True)
     ),
     Comparison("loss", "loss and mining", "calls/s", "loss", "loss", "product loss", 50),
-    Comparison("embed", "embed, GRU, same widths", "events/s", "embed like", "embed", "product fp32", 6, (1, "gru", False)),
-    Comparison("embed", "embed, GRU, from unsorted events", "events/s", "embed events", "embed", "product fp32", None, (1, "gru", False)),
-    Comparison("embed", "embed, seqmel's default", "events/s", "embed default", "embed", "product fp32", None, (2, "none", False)),
+    Comparison("embed", ("embed, GRU, same "
+"widths"), "events/s", "embed like", "embed", "product fp32", 6, (1, "gru", False)),
+    Comparison("embed", ("embed, GRU, from unsorted "
+"events"), "events/s", "embed events", "embed", "product fp32", None, (1, "gru", False)),
+    Comparison("embed", ("embed, seqmel's "
+"default"), "events/s", "embed default", "embed", "product fp32", None, (2, "none", False)),
 )  # fmt: skip
 STARTS = {
     "seqmel --help": (sys.executable, ["-m", "seqmel", "--help"], 0.3),
     "import seqmel, a config": (sys.executable, ["-c", "from seqmel import Config; Config()"], 0.5),
-    "import of what trains": (sys.executable, ["-c", "import seqmel.training.run, seqmel.training.fit"], None),
+    "import of what trains": (
+        sys.executable,
+        ["-c", "import seqmel.training.run, seqmel.training.fit"],
+        None,
+    ),
     "limit: python alone": (sys.executable, ["-c", "pass"], None),
     "limit: import torch": (sys.executable, ["-c", "import torch"], None),
     "lifestream: import ptls.frames.coles": (None, ["-c", "import ptls.frames.coles"], None),
@@ -94,10 +117,17 @@ STAGES = (*dict.fromkeys(c.stage for c in COMPARISONS), "memory", "start")
 class Side:
     """A process that answers requests; None in the place of its Python is a side that is not there."""
 
-    def __init__(self, python: str | None, script: str, threads: int, *, path: Path | None = None) -> None:
+    def __init__(
+        self, python: str | None, script: str, threads: int, *, path: Path | None = None
+    ) -> None:
         self.python, self.script = python, script
-        self.environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
-        found = [str(path)] if path else [str(HERE.parent)] if script != "stages_lifestream.py" else []
+        self.environment = os.environ | {
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONWARNINGS": "ignore",
+        }
+        found = (
+            [str(path)] if path else [str(HERE.parent)] if script != "stages_lifestream.py" else []
+        )
         self.environment["PYTHONPATH"] = os.pathsep.join(found)
         self._process: subprocess.Popen[str] | None = None
 
@@ -113,10 +143,14 @@ class Side:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps({"stage": stage, "folder": str(folder), "group": group}) + "\n")
+            self._process.stdin.write(
+                json.dumps({"stage": stage, "folder": str(folder), "group": group}) + "\n"
+            )
             self._process.stdin.flush()
         line = self._process.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"error": f"{self.script} ended without an answer"}
+        answer: dict[str, Any] = (
+            json.loads(line) if line else {"error": f"{self.script} ended without an answer"}
+        )
         return answer
 
     def close(self) -> None:
@@ -192,36 +226,58 @@ def _able(sides: Sides, stage: str, run: str, folder: Path) -> tuple[Side, list[
     return (older, [f"{note}; measured with {PEER_FALLBACK}"]) if older else (sides.theirs, [note])
 
 
-def _row(c: Comparison, answers: dict[tuple[str, str], list[dict[str, Any]]], folder: Path) -> dict[str, Any]:
+def _row(
+    c: Comparison, answers: dict[tuple[str, str], list[dict[str, Any]]], folder: Path
+) -> dict[str, Any]:
     from stages_limits import flops_per_event
 
-    ours, theirs, limit = answers["ours", c.ours], answers["theirs", c.theirs], answers["limit", c.limit]
-    rates = {name: [a["units"] / a["seconds"] for a in part] for name, part in (("ours", ours), ("theirs", theirs))}
+    ours, theirs, limit = (
+        answers["ours", c.ours],
+        answers["theirs", c.theirs],
+        answers["limit", c.limit],
+    )
+    rates = {
+        name: [a["units"] / a["seconds"] for a in part]
+        for name, part in (("ours", ours), ("theirs", theirs))
+    }
     best = [a["units"] / a["seconds"] for a in limit]
     if c.work is not None:
         sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
         layers, encoder, training = c.work
         event = sizes["event"] if layers == 1 else 256
-        cost = flops_per_event(event, sizes["hidden"], layers=layers, encoder=encoder, training=training)
+        cost = flops_per_event(
+            event, sizes["hidden"], layers=layers, encoder=encoder, training=training
+        )
         events = statistics.mean(a.get("events", a["units"]) / a["units"] for a in ours)
         best = [rate / (cost * events) for rate in best]
     found: dict[str, Any] = {"stage": c.stage, "title": c.title, "unit": c.unit, "target": c.target}
-    found |= {"ours": spread(rates["ours"]), "limit": spread(best), "limit_is": c.limit, "peak_mb": ours[-1]["peak_mb"]}
+    found |= {
+        "ours": spread(rates["ours"]),
+        "limit": spread(best),
+        "limit_is": c.limit,
+        "peak_mb": ours[-1]["peak_mb"],
+    }
     found["share"] = found["ours"]["median"] / found["limit"]["median"]
     if theirs:
         ratios = [a / b for a, b in zip(rates["ours"], rates["theirs"], strict=True)]
         used = [
-            b["cpu_seconds"] / b["units"] / a["cpu_seconds"] * a["units"] for a, b in zip(ours, theirs, strict=True)
+            b["cpu_seconds"] / b["units"] / a["cpu_seconds"] * a["units"]
+            for a, b in zip(ours, theirs, strict=True)
         ]
         found["cpu_ratio"] = spread(used)
-        found |= {"theirs": spread(rates["theirs"]), "ratio": spread(ratios), "their_peak_mb": theirs[-1]["peak_mb"]}
+        found |= {
+            "theirs": spread(rates["theirs"]),
+            "ratio": spread(ratios),
+            "their_peak_mb": theirs[-1]["peak_mb"],
+        }
     return found
 
 
 def start_up(peer: str | None, repeats: int) -> list[dict[str, Any]]:
     """Seconds from the call of a process to its end, by the clock and of the CPU."""
     rows = [
-        {"title": title, "target": target, "seconds": [], "cpu_seconds": []} for title, (_, _, target) in STARTS.items()
+        {"title": title, "target": target, "seconds": [], "cpu_seconds": []}
+        for title, (_, _, target) in STARTS.items()
     ]
     for turn in range(1 + repeats):
         for row in rows:
@@ -231,7 +287,10 @@ def start_up(peer: str | None, repeats: int) -> list[dict[str, Any]]:
             environment = os.environ | {"PYTHONPATH": str(HERE.parent) if python else ""}
             began = time.perf_counter()
             process = subprocess.Popen(
-                [program, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+                [program, *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=environment,
             )
             _, status, usage = os.wait4(process.pid, 0)
             if turn and not status:
@@ -239,7 +298,12 @@ def start_up(peer: str | None, repeats: int) -> list[dict[str, Any]]:
                 row["cpu_seconds"].append(usage.ru_utime + usage.ru_stime)
     summed = {"load": os.getloadavg()[0]}
     return [
-        {**row, "seconds": spread(row["seconds"]), "cpu_seconds": spread(row["cpu_seconds"]), **summed}
+        {
+            **row,
+            "seconds": spread(row["seconds"]),
+            "cpu_seconds": spread(row["cpu_seconds"]),
+            **summed,
+        }
         for row in rows
         if row["seconds"]
     ]
@@ -270,7 +334,9 @@ def machine(threads: int) -> dict[str, Any]:
 
     info = Path("/proc/cpuinfo")
     names = (
-        [x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x] if info.exists() else []
+        [x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x]
+        if info.exists()
+        else []
     )
     return {
         "cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "threads": threads,
@@ -289,7 +355,11 @@ def quantity(value: float) -> str:
 
 
 def _cell(found: dict[str, float] | None) -> str:
-    return f"{quantity(found['median'])} ({quantity(found['low'])}..{quantity(found['high'])})" if found else "-"
+    return (
+        f"{quantity(found['median'])} ({quantity(found['low'])}..{quantity(found['high'])})"
+        if found
+        else "-"
+    )
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -302,7 +372,10 @@ def table(figures: dict[str, Any]) -> str:
 
 def _tables(figures: dict[str, Any]) -> Iterator[str]:
     if figures["rows"]:
-        yield "| stage | unit | pytorch-lifestream | seqmel | ratio | by CPU time | to reach | limit | of it | load |"
+        yield (
+            "| stage | unit | pytorch-lifestream | seqmel | ratio | by CPU time | to reach | "
+            "limit | of it | load |"
+        )
         yield "|---" * 10 + "|"
     for row in figures["rows"]:
         target = f"{row['target']:g}x" if row["target"] else "-"
@@ -314,7 +387,9 @@ def _tables(figures: dict[str, Any]) -> Iterator[str]:
         yield f"\n{note}."
     if figures["memory"]:
         yield (
-            "\n| peak MB of embed | " + " | ".join(f"{int(n):,} events" for n in figures["memory"][0]["peak_mb"]) + " |"
+            "\n| peak MB of embed | "
+            + " | ".join(f"{int(n):,} events" for n in figures["memory"][0]["peak_mb"])
+            + " |"
         )
         yield "|---|---|---|"
     for row in figures["memory"]:
@@ -349,7 +424,9 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     axis.set_yticks(range(len(rows)), [row["title"] for row in rows])
     axis.set_xscale("log")
     axis.axvline(1, color="black", linewidth=0.8)
-    axis.set_xlabel("times as fast as pytorch-lifestream (line: smallest to largest; red: to reach)")
+    axis.set_xlabel(
+        "times as fast as pytorch-lifestream (line: smallest to largest; red: to reach)"
+    )
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
@@ -365,15 +442,28 @@ def write_down(figures: dict[str, Any], out: Path) -> None:
 
 def read_options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", help="Python of an environment with pytorch-lifestream 0.7.0; see README.md")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a folder for data and figures")
-    parser.add_argument("--stage", action="append", choices=STAGES, help="one stage, repeatable; all by default")
-    parser.add_argument("--clients", type=int, help="generated clients; 6,000 are about a million events")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--peer-python",
+        help="Python of an environment with pytorch-lifestream 0.7.0; see README.md",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="a folder for data and figures"
+    )
+    parser.add_argument(
+        "--stage", action="append", choices=STAGES, help="one stage, repeatable; all by default"
+    )
+    parser.add_argument(
+        "--clients", type=int, help="generated clients; 6,000 are about a million events"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="rounds that count")
     parser.add_argument("--steps", type=int, help="training steps a round; 6 by default")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: whether it runs, not how fast")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, one round: whether it runs, not how fast"
+    )
     options = parser.parse_args()
     options.threads = 1 if options.quick else options.threads
     options.peer_python = options.peer_python and os.path.abspath(
@@ -396,7 +486,8 @@ def main() -> None:
     sizes |= {name: value for name in ("clients", "steps") if (value := getattr(options, name))}
     if options.peer_python is None:
         print(
-            "No --peer-python: only seqmel and the limits are measured; benchmarks/README.md says how to add the peer."
+            "No --peer-python: only seqmel and the limits are measured; benchmarks/README.md "
+            "says how to add the peer."
         )
     figures: dict[str, Any] = {
         "machine": machine(options.threads),

@@ -1,6 +1,7 @@
 """Damage to model folders and config files, drawn from a seed, and what became of each.
 
-`tests/test_fuzz.py` tries some hundred, `python benchmarks/reliability.py --fuzz 2000` as many as asked for.
+`tests/test_fuzz.py` tries some hundred, `python benchmarks/reliability.py --fuzz 2000` as many as
+asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ import yaml
 from seqmel import Config, Model, SeqmelError, embed, load_model, read_config
 from seqmel.core.checksums import digest, digest_of_json
 
-FILES = ("config.json", "schema.json", "vocabulary.json", "metrics.json", "statistics.json", "model.safetensors")
+FILES = (
+    "config.json",
+    "schema.json",
+    "vocabulary.json",
+    "metrics.json",
+    "statistics.json",
+    "model.safetensors",
+)
 _DEEP, _LONG = "@deep@", "@long@"  # what json.dumps cannot write
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 7, 2**31, 2**63, -(2**63) - 1, 10**30, 10**400, 0.5, -0.0, 1e308, -1e308, 5e-324,
@@ -58,7 +66,9 @@ def damaged_values(content: Any, chance: random.Random) -> Any:
         return chance.choice(VALUES)
     for _ in range(chance.choice([1, 1, 1, 2, 5])):
         part, key = chance.choice(places)
-        if (isinstance(part, list) and key >= len(part)) or (isinstance(part, dict) and key not in part):
+        if (isinstance(part, list) and key >= len(part)) or (
+            isinstance(part, dict) and key not in part
+        ):
             continue
         match chance.choice(["value", "value", "value", "leave out", "rename", "double"]):
             case "value":
@@ -73,14 +83,26 @@ def damaged_values(content: Any, chance: random.Random) -> Any:
 
 
 def _places(content: Any) -> list[tuple[Any, Any]]:
-    keys = list(content) if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else []
-    return [(content, key) for key in keys] + [place for key in keys for place in _places(content[key])]
+    keys = (
+        list(content)
+        if isinstance(content, dict)
+        else range(len(content))
+        if isinstance(content, list)
+        else []
+    )
+    return [(content, key) for key in keys] + [
+        place for key in keys for place in _places(content[key])
+    ]
 
 
 def as_json(content: Any) -> bytes:
     """As `json.dumps`, and with what it cannot write."""
     text = json.dumps(content)
-    return text.replace(f'"{_DEEP}"', "[" * 50_000 + "]" * 50_000).replace(f'"{_LONG}"', "9" * 6_000).encode()
+    return (
+        text.replace(f'"{_DEEP}"', "[" * 50_000 + "]" * 50_000)
+        .replace(f'"{_LONG}"', "9" * 6_000)
+        .encode()
+    )
 
 
 def damage_folder(folder: Path, chance: random.Random) -> bool:
@@ -100,7 +122,11 @@ def damage_folder(folder: Path, chance: random.Random) -> bool:
 def _reseal(folder: Path) -> bool:
     try:
         described = json.loads((folder / "config.json").read_text())
-        sums = {name: digest((folder / name).read_bytes()) for name in described["sha256"] if name != "config.json"}
+        sums = {
+            name: digest((folder / name).read_bytes())
+            for name in described["sha256"]
+            if name != "config.json"
+        }
         described["sha256"] = sums
         described["sha256"] = {**sums, "config.json": digest_of_json(described)}
         (folder / "config.json").write_text(json.dumps(described))
@@ -109,7 +135,9 @@ def _reseal(folder: Path) -> bool:
     return True
 
 
-def try_folder(source: Path, scratch: Path, whole: Model, events: Any, chance: random.Random) -> str:
+def try_folder(
+    source: Path, scratch: Path, whole: Model, events: Any, chance: random.Random
+) -> str:
     """Damage a copy and load it: refused, equal, or (checksums made right) another model whose vectors are finite.
 
     Anything else is raised: an exception that is no `SeqmelError`, or an `AssertionError`.
@@ -165,7 +193,11 @@ def fuzz(
         chance = random.Random(f"{seed}-{number}")
         kind = "config" if number % 4 == 3 else "model folder"
         trial: Callable[[], str] = (
-            (lambda chance=chance: try_config(chance.choice(configs), scratch / "options.yaml", chance))
+            (
+                lambda chance=chance: try_config(
+                    chance.choice(configs), scratch / "options.yaml", chance
+                )
+            )
             if kind == "config"
             else (lambda chance=chance: try_folder(model, scratch / "model", whole, events, chance))
         )

@@ -1,16 +1,20 @@
 """What fine-tuning is worth by the number of labels: LightGBM on embeddings, fine-tuned, and from scratch.
 
-    python benchmarks/finetuning.py DATA_FOLDER -o OUT_FOLDER [--target physionet2012/gender ...] [--labels 100 --labels all]
+    python benchmarks/finetuning.py DATA_FOLDER -o OUT_FOLDER [--target physionet2012/gender ...]
+    [--labels 100 --labels all]
         [--draws 10] [--set finetuning.epochs=5 ...] [--methods ...]
 
-DATA_FOLDER holds physionet2012/ and online_retail/, each with events and clients as Parquet. A model is trained on the
-events of all clients, without labels, as `seqmel train` does by default; from scratch the same encoder begins untrained.
-In each draw a third of the clients is the test part, whose labels nobody sees; so many labels are drawn from the others,
-stratified, the same for every method; what is held out to find the best epoch is a share of them. Intervals are over draws:
-their test parts overlap, so that they tell of the luck of the draw, and are narrow as statements about other clients.
-"default" is `seqmel finetune` as it comes. What is in OUT_FOLDER/scores.jsonl is not made again: an interrupted run goes on.
+DATA_FOLDER holds physionet2012/ and online_retail/, each with events and clients as Parquet. A
+model is trained on the events of all clients, without labels, as `seqmel train` does by default;
+from scratch the same encoder begins untrained. In each draw a third of the clients is the test
+part, whose labels nobody sees; so many labels are drawn from the others, stratified, the same for
+every method; what is held out to find the best epoch is a share of them. Intervals are over draws:
+their test parts overlap, so that they tell of the luck of the draw, and are narrow as statements
+about other clients. "default" is `seqmel finetune` as it comes. What is in OUT_FOLDER/scores.jsonl
+is not made again: an interrupted run goes on.
 
-The default is online_retail with ten draws: about ten minutes on two idle cores, one of them for the model. physionet2012
+The default is online_retail with ten draws: about ten minutes on two idle cores, one of them for
+    the model. physionet2012
 has longer sequences and four times the clients: name it with --target, and with fewer --draws.
 """
 
@@ -39,8 +43,21 @@ from seqmel.inference.predict import predict_outputs
 from seqmel.model import Model
 from seqmel.training.finetuning.finetune import finetuned_model
 
-TARGETS = ["physionet2012/gender", "physionet2012/in_hospital_death", "online_retail/buys_in_holdout"]
-METHODS = ["lightgbm", "default", "head", "gradual", "discriminative", "all", "scratch", "scratch head"]
+TARGETS = [
+    "physionet2012/gender",
+    "physionet2012/in_hospital_death",
+    "online_retail/buys_in_holdout",
+]
+METHODS = [
+    "lightgbm",
+    "default",
+    "head",
+    "gradual",
+    "discriminative",
+    "all",
+    "scratch",
+    "scratch head",
+]
 TREES = {
     "objective": "binary", "learning_rate": 0.02, "max_depth": 6, "num_leaves": 31, "bagging_fraction": 0.75,
     "bagging_freq": 1, "feature_fraction": 0.25, "lambda_l1": 1.0, "lambda_l2": 1.0, "deterministic": True,
@@ -78,9 +95,15 @@ def auroc(
     options = {"finetuning.unfreeze": learns, "seed": seed}
     config = read_config(None, settings, **options)
     if scratch:  # the encoder's options as in the model
-        config = model.config.model_copy(update={n: getattr(config, n) for n in ("finetuning", "seed")})
+        config = model.config.model_copy(
+            update={n: getattr(config, n) for n in ("finetuning", "seed")}
+        )
     found = finetuned_model(
-        None if scratch else model, prepared, {"y": y.iloc[train_part]}, config=config, progress=console_progress()
+        None if scratch else model,
+        prepared,
+        {"y": y.iloc[train_part]},
+        config=config,
+        progress=console_progress(),
     )
     assert found.heads is not None
     test = prepared.sequences.subset(torch.from_numpy(place[test_part]))
@@ -99,18 +122,25 @@ def run(data: Path, out: Path, which: str, options: argparse.Namespace) -> None:
     done = {tuple(row[:4]) for row in scores(out)}
     for draw in range(options.draws):
         places = np.arange(len(y))
-        train_part, test_part = train_test_split(places, test_size=1 / 3, stratify=y, random_state=draw)
+        train_part, test_part = train_test_split(
+            places, test_size=1 / 3, stratify=y, random_state=draw
+        )
         for labels in options.labels:
             part = train_part
             if labels != "all":
                 part = train_test_split(
-                    train_part, train_size=int(labels), stratify=y.iloc[train_part], random_state=draw
+                    train_part,
+                    train_size=int(labels),
+                    stratify=y.iloc[train_part],
+                    random_state=draw,
                 )[0]
             for method in options.methods:
                 if (which, labels, method, draw) in done:
                     continue
                 began = time.monotonic()
-                value = auroc(method, model, prepared, vectors, y, (part, test_part), options.set, draw)
+                value = auroc(
+                    method, model, prepared, vectors, y, (part, test_part), options.set, draw
+                )
                 seconds = round(time.monotonic() - began, 1)
                 with (out / "scores.jsonl").open("a") as file:
                     file.write(json.dumps([which, labels, method, draw, value, seconds]) + "\n")
@@ -124,7 +154,9 @@ def scores(out: Path) -> list[list[Any]]:
 
 def table(out: Path) -> str:
     """Mean ± 95 % interval over the draws, a row a target and number of labels."""
-    rows = pd.DataFrame(scores(out), columns=["target", "labels", "method", "draw", "auroc", "seconds"])
+    rows = pd.DataFrame(
+        scores(out), columns=["target", "labels", "method", "draw", "auroc", "seconds"]
+    )
     methods = [method for method in METHODS if method in set(rows["method"])]
     lines = ["| target | labels | " + " | ".join(methods) + " |", "|---" * (len(methods) + 2) + "|"]
     for (target, labels), part in rows.groupby(["target", "labels"], sort=False):
@@ -143,14 +175,23 @@ def table(out: Path) -> str:
 
 def main() -> None:
     """Read the options and run the targets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument(
-        "--target", action="append", choices=TARGETS, help="a target, repeatable; the last of them by default"
+        "--target",
+        action="append",
+        choices=TARGETS,
+        help="a target, repeatable; the last of them by default",
     )
-    parser.add_argument("--labels", action="append", help="all, or so many; 100, 300, 1000 and all by default")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["lightgbm", "default", "all", "scratch"])
+    parser.add_argument(
+        "--labels", action="append", help="all, or so many; 100, 300, 1000 and all by default"
+    )
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=["lightgbm", "default", "all", "scratch"]
+    )
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--set", action="append", default=[], help="an option of the fine-tuning")
     options = parser.parse_args()

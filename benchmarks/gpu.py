@@ -1,11 +1,14 @@
 """The stages on a GPU, and what share of the card's measured peak they reach.
 
-    python benchmarks/gpu.py -o OUT [--clients 6000] [--batch 64 512 4096] [--repeats 5] [--device cuda]
+    python benchmarks/gpu.py -o OUT [--clients 6000] [--batch 64 512 4096] [--repeats 5] [--device
+    cuda]
 
-All events lie on the card (training.storage: device) and products are in bfloat16. For each batch size: slices, a training
-step of each variant (that with a Transformer also with padded attention, the default also compiled), its share of the product rate that the same
-run measures, and the memory that the card gave; then embedding, with the writing of the file. Steps run under `torch.cuda.set_sync_debug_mode("error")`: a step that
-waits for the card is an error, and the table says so. `--device cpu` runs the same functions without a GPU.
+All events lie on the card (training.storage: device) and products are in bfloat16. For each batch
+size: slices, a training step of each variant (that with a Transformer also with padded attention,
+the default also compiled), its share of the product rate that the same run measures, and the memory
+that the card gave; then embedding, with the writing of the file. Steps run under
+`torch.cuda.set_sync_debug_mode("error")`: a step that waits for the card is an error, and the table
+says so. `--device cpu` runs the same functions without a GPU.
 """
 
 from __future__ import annotations
@@ -34,7 +37,12 @@ from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.nn import transformer
 from seqmel.nn.attention import Attend, grouped
 
-VARIANTS = {"like": (1, "gru"), "own": (2, "gru"), "transformer": (2, "transformer"), "default": (2, "none")}
+VARIANTS = {
+    "like": (1, "gru"),
+    "own": (2, "gru"),
+    "transformer": (2, "transformer"),
+    "default": (2, "none"),
+}
 """Variant -> layers of the event network, and the encoder."""
 
 
@@ -60,7 +68,12 @@ def timed(run: Run, repeats: int) -> dict[str, float]:
         done = run()
         rates.append(done["units"] / (time.perf_counter() - began))
         events = done.get("events", done["units"]) / done["units"]
-    return {"median": statistics.median(rates), "low": min(rates), "high": max(rates), "events": events}
+    return {
+        "median": statistics.median(rates),
+        "low": min(rates),
+        "high": max(rates),
+        "events": events,
+    }
 
 
 def peak(device: str, repeats: int, rows: int) -> dict[str, float]:
@@ -73,15 +86,28 @@ def peak(device: str, repeats: int, rows: int) -> dict[str, float]:
 
 
 def measure_step(
-    folder: Path, variant: str, device: str, repeats: int, best: float, *, compiled: str | None = None
+    folder: Path,
+    variant: str,
+    device: str,
+    repeats: int,
+    best: float,
+    *,
+    compiled: str | None = None,
 ) -> dict[str, Any]:
     """A row for a training step; first without leave to wait, and where that fails again with it."""
     layers, encoder = VARIANTS[variant]
     sizes = sizes_of(folder)
-    row: dict[str, Any] = {"what": f"step {variant}", "batch": sizes["batch"], "unit": "clients/s", "waits": "no"}
+    row: dict[str, Any] = {
+        "what": f"step {variant}",
+        "batch": sizes["batch"],
+        "unit": "clients/s",
+        "waits": "no",
+    }
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
-    make = partial(step, folder, variant=variant, precision="bf16", device=device, compiled=compiled)
+    make = partial(
+        step, folder, variant=variant, precision="bf16", device=device, compiled=compiled
+    )
     try:
         make()()  # cuDNN, cuBLAS and a compiler may wait when they begin
         row["rate"] = timed(make(around=partial(without_waiting, device)), repeats)
@@ -95,9 +121,13 @@ def measure_step(
         row |= {"waits": str(error).splitlines()[0], "rate": timed(make(), repeats)}
     event = sizes["event"] if variant == "like" else 256
     length = (sizes["shortest"] + sizes["longest"]) / 2
-    cost = flops_per_event(event, sizes["hidden"], layers=layers, encoder=encoder, training=True, length=length)
+    cost = flops_per_event(
+        event, sizes["hidden"], layers=layers, encoder=encoder, training=True, length=length
+    )
     row["share"] = row["rate"]["median"] * row["rate"]["events"] * cost / best
-    row["card_mb"] = torch.cuda.max_memory_allocated(device) / 2**20 if device.startswith("cuda") else None
+    row["card_mb"] = (
+        torch.cuda.max_memory_allocated(device) / 2**20 if device.startswith("cuda") else None
+    )
     return row
 
 
@@ -116,7 +146,10 @@ def measure(
     try:
         for batch in batches:
             size = min(batch, asked["clients"])
-            sizes = asked | {"batch": size, "steps": max(1, min(asked["steps"], asked["clients"] // size))}
+            sizes = asked | {
+                "batch": size,
+                "steps": max(1, min(asked["steps"], asked["clients"] // size)),
+            }
             described.write_text(json.dumps(sizes), encoding="utf-8")
             rate = timed(slices(folder, device=device), repeats)
             rows.append({"what": "slices + batch", "batch": size, "unit": "events/s", "rate": rate})
@@ -128,7 +161,13 @@ def measure(
             rows.append(row | {"what": "step default, compiled"})
     finally:
         described.write_text(json.dumps(asked), encoding="utf-8")
-    rows.append({"what": "loss and mining", "unit": "calls/s", "rate": timed(loss(folder, device=device), repeats)})
+    rows.append(
+        {
+            "what": "loss and mining",
+            "unit": "calls/s",
+            "rate": timed(loss(folder, device=device), repeats),
+        }
+    )
     for variant in VARIANTS:
         rate = timed(embed(folder, variant=variant, device=device), repeats)
         rows.append({"what": f"embed {variant}", "unit": "events/s", "rate": rate})
@@ -139,46 +178,84 @@ def table(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     """All figures as Markdown."""
     lines = [
         f"{about['device']}, torch {about['torch']}; products: "
-        + ", ".join(f"{name} {rate / 1e12:.3g} TFLOP/s" for name, rate in about["products"].items()),
+        + ", ".join(
+            f"{name} {rate / 1e12:.3g} TFLOP/s" for name, rate in about["products"].items()
+        ),
         "",
-        "| what | clients a batch | unit | rate | share of the bf16 product | card MB | waits for the card |",
+        (
+            "| what | clients a batch | unit | rate | share of the bf16 product | card MB | waits "
+            "for the card |"
+        ),
         "|---" * 7 + "|",
     ]
     for row in rows:
         rate = row.get("rate")
-        shown = f"{quantity(rate['median'])} ({quantity(rate['low'])}..{quantity(rate['high'])})" if rate else "-"
+        shown = (
+            f"{quantity(rate['median'])} ({quantity(rate['low'])}..{quantity(rate['high'])})"
+            if rate
+            else "-"
+        )
         share = f"{row['share']:.2%}" if "share" in row else "-"
         card = f"{row['card_mb']:,.0f}" if row.get("card_mb") else "-"
         lines.append(
-            f"| {row['what']} | {row.get('batch', '-')} | {row['unit']} | {shown} | {share} | {card} | {row.get('waits', '-')} |"
+            f"| {row['what']} | {row.get('batch', '-')} | {row['unit']} | {shown} | {share} | "
+            f"{card} | {row.get('waits', '-')} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measure and write down."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--clients", type=int, help="generated clients; 6,000 are about a million events")
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 512, 4096], help="clients a batch")
+    parser.add_argument(
+        "--clients", type=int, help="generated clients; 6,000 are about a million events"
+    )
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[64, 512, 4096], help="clients a batch"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda")
     parser.add_argument(
-        "--compiler", default="inductor", help="torch.compile's backend; eager looks through the step alone"
+        "--compiler",
+        default="inductor",
+        help="torch.compile's backend; eager looks through the step alone",
     )
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: whether it runs, not how fast")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes: whether it runs, not how fast"
+    )
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
-        sys.exit("No CUDA GPU is here. Run this where there is one; --device cpu tries the same functions without.")
-    sizes = SIZES | (QUICK if options.quick else {"steps": 20}) | {"threads": torch.get_num_threads()}
+        sys.exit(
+            "No CUDA GPU is here. Run this where there is one; --device cpu tries the same "
+            "functions without."
+        )
+    sizes = (
+        SIZES | (QUICK if options.quick else {"steps": 20}) | {"threads": torch.get_num_threads()}
+    )
     sizes["clients"] = options.clients or sizes["clients"]
     folder = options.output / "data"
     write_data(folder, sizes)
     products = peak(options.device, options.repeats, 64 if options.quick else 8192)
-    name = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else options.device
-    about = {"device": name, "torch": torch.__version__, "products": products, "sizes": sizes_of(folder)}
-    rows = measure(folder, options.device, options.batch, options.repeats, products["bf16"], options.compiler)
-    (options.output / "gpu.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=1), encoding="utf-8")
+    name = (
+        torch.cuda.get_device_name(options.device)
+        if options.device.startswith("cuda")
+        else options.device
+    )
+    about = {
+        "device": name,
+        "torch": torch.__version__,
+        "products": products,
+        "sizes": sizes_of(folder),
+    }
+    rows = measure(
+        folder, options.device, options.batch, options.repeats, products["bf16"], options.compiler
+    )
+    (options.output / "gpu.json").write_text(
+        json.dumps({"machine": about, "rows": rows}, indent=1), encoding="utf-8"
+    )
     (options.output / "gpu.md").write_text(table(about, rows) + "\n", encoding="utf-8")
     print(table(about, rows))
 

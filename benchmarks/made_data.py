@@ -2,8 +2,8 @@
 
 events.parquet    card-like events of all clients in order of time, one row an event
 prepared/         what `seqmel prepare` makes of them
-records.parquet   the sequences of `prepared`, one row a client, in the types that the other library wants
-sizes.json        sizes and hyper-parameters
+records.parquet   the sequences of `prepared`, one row a client, in the types that the other library
+wants sizes.json        sizes and hyper-parameters
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ __all__ = ["CATEGORIES", "NUMBERS", "preparation_config", "repeat_clients", "wri
 CATEGORIES = ("mcc", "channel", "city")
 NUMBERS = ("amount",)
 _LEAST_EVENTS = 50  # of a shorter client the two libraries draw slices of different lengths
-_BASE_CLIENTS = 3_000  # more are these again under other ids: generating is slow, and nothing measured here can tell
+# more are these again under other ids: generating is slow, and nothing measured here can tell
+_BASE_CLIENTS = 3_000
 
 
 def write_data(folder: Path, sizes: dict[str, Any]) -> None:
@@ -42,7 +43,10 @@ def write_data(folder: Path, sizes: dict[str, Any]) -> None:
     known.unlink(missing_ok=True)
     _write_events(folder / "events.parquet", sizes["clients"])
     prepared = prepare(
-        folder / "events.parquet", folder / "prepared", config=preparation_config(sizes["threads"]), overwrite=True
+        folder / "events.parquet",
+        folder / "prepared",
+        config=preparation_config(sizes["threads"]),
+        overwrite=True,
     )
     categories = {name: codes.size for name, codes in prepared.vocabulary.categorical.items()}
     found = {
@@ -58,9 +62,17 @@ def write_data(folder: Path, sizes: dict[str, Any]) -> None:
 
 def preparation_config(threads: int) -> Config:
     """Columns named, as the other library needs them named too."""
-    columns = {"client": "client_id", "time": "event_time", "categorical": CATEGORIES, "numeric": NUMBERS}
+    columns = {
+        "client": "client_id",
+        "time": "event_time",
+        "categorical": CATEGORIES,
+        "numeric": NUMBERS,
+    }
     return Config.from_dict(
-        {"schema": {**columns, "numeric_by": {}}, "preparation": {"threads": threads, "min_count": 1}}
+        {
+            "schema": {**columns, "numeric_by": {}},
+            "preparation": {"threads": threads, "min_count": 1},
+        }
     )
 
 
@@ -79,7 +91,8 @@ def repeat_clients(base: pa.Table, path: Path, *, copies: int, clients: int) -> 
     connection = duckdb.connect()
     connection.register("base", base)
     connection.execute(
-        "CREATE TABLE numbered AS SELECT * REPLACE (dense_rank() OVER (ORDER BY client_id) - 1 AS client_id) FROM base"
+        "CREATE TABLE numbered AS SELECT * REPLACE (dense_rank() OVER (ORDER BY client_id) - 1 "
+        "AS client_id) FROM base"
     )
     (known,) = connection.execute("SELECT max(client_id) + 1 FROM numbered").fetchall()[0]
     connection.execute(
@@ -105,4 +118,6 @@ def _write_records(folder: Path) -> None:
 
 def _lists(column: pa.ChunkedArray, change: Any) -> pa.ChunkedArray:
     """The same lists of changed values."""
-    return pa.chunked_array([pa.ListArray.from_arrays(c.offsets, change(c.values)) for c in column.chunks])
+    return pa.chunked_array(
+        [pa.ListArray.from_arrays(c.offsets, change(c.values)) for c in column.chunks]
+    )

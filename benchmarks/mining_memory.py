@@ -2,9 +2,10 @@
 
     python benchmarks/mining_memory.py -o FOLDER --clients 4096 --views 5 --width 128
 
-Each case has a process of its own: unit vectors of so many clients, the pairs or triplets mined, the loss forward and
-backward, after a small round to load what is loaded once. Memory is the highest resident size less the size just before,
-so the vectors themselves do not count, their gradient does.
+Each case has a process of its own: unit vectors of so many clients, the pairs or triplets mined,
+    the loss forward and
+backward, after a small round to load what is loaded once. Memory is the highest resident size less
+the size just before, so the vectors themselves do not count, their gradient does.
 """
 
 from __future__ import annotations
@@ -55,7 +56,11 @@ def measure(case: str, clients: int, views: int, width: int) -> dict[str, float 
     step(clients)
     seconds = time.perf_counter() - begin["seconds"]
     kind = f"{case} + {LOSS_OF[miner.gives]}" if miner else case
-    return {"case": kind, "gigabytes": (resident("VmHWM") - begin["bytes"]) / 1e9, "seconds": seconds}
+    return {
+        "case": kind,
+        "gigabytes": (resident("VmHWM") - begin["bytes"]) / 1e9,
+        "seconds": seconds,
+    }
 
 
 def main() -> None:
@@ -64,7 +69,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=4096)
     parser.add_argument("--views", type=int, default=5)
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--case", action="append", help="a miner or a loss; all where none is named")
+    parser.add_argument(
+        "--case", action="append", help="a miner or a loss; all where none is named"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     sizes = (options.clients, options.views, options.width)
@@ -77,18 +84,39 @@ def main() -> None:
     batch = sorted(name for name, loss in LOSSES.items() if loss().takes == "batch")
     rows = []
     for case in options.case or [*sorted(MINERS), *batch]:
-        words = ["--one", case, "--clients", str(sizes[0]), "--views", str(sizes[1]), "--width", str(sizes[2])]
+        words = [
+            "--one",
+            case,
+            "--clients",
+            str(sizes[0]),
+            "--views",
+            str(sizes[1]),
+            "--width",
+            str(sizes[2]),
+        ]
         done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True)
         if done.returncode:
-            raise SystemExit(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{case} was killed")
+            raise SystemExit(
+                done.stderr.strip().splitlines()[-1]
+                if done.stderr.strip()
+                else f"{case} was killed"
+            )
         rows.append(json.loads(done.stdout))
-        print(f"{rows[-1]['case']:36s} {rows[-1]['gigabytes']:6.2f} GB {rows[-1]['seconds']:7.1f} s", flush=True)
+        print(
+            f"{rows[-1]['case']:36s} {rows[-1]['gigabytes']:6.2f} GB {rows[-1]['seconds']:7.1f} s",
+            flush=True,
+        )
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         found = {"clients": sizes[0], "views": sizes[1], "width": sizes[2], "rows": rows}
         (options.output / "memory.json").write_text(json.dumps(found, indent=1))
-        lines = [f"| {row['case']} | {row['gigabytes']:.2f} GB | {row['seconds']:.1f} s |" for row in rows]
-        (options.output / "memory.md").write_text("\n".join(["| what | memory | time |", "|---|---|---|", *lines, ""]))
+        lines = [
+            f"| {row['case']} | {row['gigabytes']:.2f} GB | {row['seconds']:.1f} s |"
+            for row in rows
+        ]
+        (options.output / "memory.md").write_text(
+            "\n".join(["| what | memory | time |", "|---|---|---|", *lines, ""])
+        )
 
 
 if __name__ == "__main__":

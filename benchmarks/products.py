@@ -2,9 +2,12 @@
 
     python benchmarks/products.py [-o OUT] [--threads 1]
 
-Rows times weights of a GRU of 256 (the steps of a recurrence, and many events at once), of the event network, and a weight
-gradient: torch.mm, which torch gives to MKL where it was built with it, and oneDNN with packed weights, as `seqmel.nn.products`
-uses it. Prints a Markdown table of GFLOP/s, medians of several turns in which both take part; writes it to OUT.
+Rows times weights of a GRU of 256 (the steps of a recurrence, and many events at once), of the
+event network, and a weight
+gradient: torch.mm, which torch gives to MKL where it was built with it, and oneDNN with packed
+    weights, as `seqmel.nn.products`
+uses it. Prints a Markdown table of GFLOP/s, medians of several turns in which both take part;
+writes it to OUT.
 """
 
 from __future__ import annotations
@@ -46,32 +49,56 @@ def compared(runs: tuple[Callable[[], object], ...], operations: float) -> list[
 
 def table() -> str:
     """The Markdown table."""
-    lines = ["| product | rows | inner | columns | torch.mm | here | ratio |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| product | rows | inner | columns | torch.mm | here | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
 
     def add(name: str, shape: tuple[int, int, int], found: list[float]) -> None:
-        numbers = [f"{n:,}" for n in shape] + [f"{value:.0f}" for value in found] + [f"{found[1] / found[0]:.2f}"]
+        numbers = (
+            [f"{n:,}" for n in shape]
+            + [f"{value:.0f}" for value in found]
+            + [f"{found[1] / found[0]:.2f}"]
+        )
         lines.append(f"| {name} | {' | '.join(numbers)} |")
 
     for name, rows, inner, columns in _SHAPES:
-        left, right, out = torch.randn(rows, inner), torch.randn(inner, columns), torch.zeros(rows, columns)
+        left, right, out = (
+            torch.randn(rows, inner),
+            torch.randn(inner, columns),
+            torch.zeros(rows, columns),
+        )
         product = Product(right, rows, None)
-        runs = (lambda a=left, b=right, o=out: o.addmm_(a, b), lambda p=product, a=left, o=out: p(o, a))
+        runs = (
+            lambda a=left, b=right, o=out: o.addmm_(a, b),
+            lambda p=product, a=left, o=out: p(o, a),
+        )
         add(name, (rows, inner, columns), compared(runs, 2.0 * rows * inner * columns))
     states, slopes, total = torch.randn(2048, 256), torch.randn(2048, 768), torch.zeros(256, 768)
-    gradient = (lambda: total.addmm_(states.t(), slopes), lambda: add_product(total, states.t(), slopes))
-    add("weight gradient of 2,048 events", (256, 2048, 768), compared(gradient, 2.0 * 256 * 2048 * 768))
+    gradient = (
+        lambda: total.addmm_(states.t(), slopes),
+        lambda: add_product(total, states.t(), slopes),
+    )
+    add(
+        "weight gradient of 2,048 events",
+        (256, 2048, 768),
+        compared(gradient, 2.0 * 256 * 2048 * 768),
+    )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     about = (
-        f"GFLOP/s, {arguments.threads} threads, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
+        f"GFLOP/s, {arguments.threads} threads, torch {torch.__version__}, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
     )
     text = f"{about}; here: {'oneDNN' if uses_onednn() else 'as torch does'}\n\n{table()}\n"
     print(text)

@@ -1,10 +1,12 @@
 """Vectors of seqmel and of pytorch-lifestream's CoLES, scored on the same clients and folds.
 
-    python benchmarks/quality.py DATA_FOLDER --peer-python ../ptls/bin/python -o OUT_FOLDER [--set berka ...] [--seed 0]
+    python benchmarks/quality.py DATA_FOLDER --peer-python ../ptls/bin/python -o OUT_FOLDER [--set
+    berka ...] [--seed 0]
 
-The peer has its published scenarios' settings (GRU, 5 slices, Adam, signed logarithms of numbers, the last state as the
-vector), slices and epochs by set. seqmel is measured as it is by default, and with that model and those slices: a GRU of
-the same width, contrastive loss, last state, the same epochs. What is there already is not made again.
+The peer has its published scenarios' settings (GRU, 5 slices, Adam, signed logarithms of numbers,
+the last state as the vector), slices and epochs by set. seqmel is measured as it is by default, and
+with that model and those slices: a GRU of the same width, contrastive loss, last state, the same
+epochs. What is there already is not made again.
 """
 
 from __future__ import annotations
@@ -49,15 +51,20 @@ def write_records(data: Path, folder: Path, asked: dict[str, Any]) -> dict[str, 
     schema, vocabulary = prepared.schema, prepared.vocabulary
     with pa.OSFile(str(folder / "prepared" / "sequences.arrow")) as file:
         coded = pa.ipc.open_file(file).read_all()
-    raw = pa.Table.from_batches(list(nest(open_events(data, client=schema.client), schema.client, schema.time)))
+    raw = pa.Table.from_batches(
+        list(nest(open_events(data, client=schema.client), schema.client, schema.time))
+    )
     assert coded[schema.client].equals(raw[schema.client])
     columns: dict[str, Any] = {"client_id": coded[schema.client]}
     columns["event_time"] = _lists(coded[schema.time], lambda x: pc.divide(x, 1_000_000))
     codes = {f"c{i}": name for i, name in enumerate(schema.categorical)}
     numbers = {f"n{i}": name for i, name in enumerate(schema.numeric)}
-    columns |= {short: _lists(coded[name], lambda x: x.cast(pa.int64())) for short, name in codes.items()}
     columns |= {
-        short: _lists(raw[name], lambda x: x.cast(pa.float32()).fill_null(0)) for short, name in numbers.items()
+        short: _lists(coded[name], lambda x: x.cast(pa.int64())) for short, name in codes.items()
+    }
+    columns |= {
+        short: _lists(raw[name], lambda x: x.cast(pa.float32()).fill_null(0))
+        for short, name in numbers.items()
     }
     keep = open_prepared(folder / "prepared").sequences.lengths.numpy() > 0
     pq.write_table(pa.table(columns).filter(pa.array(keep)), folder / "records.parquet")
@@ -69,13 +76,20 @@ def _lists(column: pa.ChunkedArray, change: Any) -> pa.ChunkedArray:
     column = column.combine_chunks() if column.num_chunks != 1 else column
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     return pa.chunked_array(
-        [pa.LargeListArray.from_arrays(c.offsets.cast(pa.int64()), change(c.values)) for c in chunks]
+        [
+            pa.LargeListArray.from_arrays(c.offsets.cast(pa.int64()), change(c.values))
+            for c in chunks
+        ]
     )
 
 
 def seqmel(*arguments: object) -> None:
     """Run a command."""
-    subprocess.run([sys.executable, "-m", "seqmel", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "seqmel", *map(str, arguments)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def run(data: Path, peer: str, folder: Path, name: str, seed: int) -> None:
@@ -96,16 +110,25 @@ def run(data: Path, peer: str, folder: Path, name: str, seed: int) -> None:
         "pooling=last", "event_encoder.layers=1", "loss=contrastive", "loss.reduction=sum", f"training.epochs={asked['epochs']}",
         f"views.min_length={asked['shortest']}", f"views.max_length={asked['longest']}", "training.batch_size=64",
     ]  # fmt: skip
-    for model, options in (("like", [x for option in like for x in ("--set", option)]), ("default", [])):
+    for model, options in (
+        ("like", [x for option in like for x in ("--set", option)]),
+        ("default", []),
+    ):
         if not (folder / f"{model}.parquet").exists():
             began = time.monotonic()
             seqmel("train", events, "-o", folder / model, "--seed", seed, "--overwrite", *options)
-            seqmel("embed", folder / model, events, "-o", folder / f"{model}.parquet", "--overwrite")
+            seqmel(
+                "embed", folder / model, events, "-o", folder / f"{model}.parquet", "--overwrite"
+            )
             seconds[f"seqmel, {model}"] = round(time.monotonic() - began)
     if seconds:
         (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
     sets = [("lifestream", "lifestream"), ("seqmel, same model", "like"), ("seqmel", "default")]
-    given = [x for label, file in sets for x in ("--embeddings", f"{label}={folder / (file + '.parquet')}")]
+    given = [
+        x
+        for label, file in sets
+        for x in ("--embeddings", f"{label}={folder / (file + '.parquet')}")
+    ]
     for target in asked["targets"]:
         labels = data / name / "clients.parquet"
         command = ["evaluate", labels, "--target", target, *given, "--events", events]
@@ -114,7 +137,9 @@ def run(data: Path, peer: str, folder: Path, name: str, seed: int) -> None:
 
 def main() -> None:
     """Read the options and run the sets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -128,7 +153,9 @@ def main() -> None:
             (scores,) = json.loads((folder / f"{target}.json").read_text(encoding="utf-8"))
             for score in scores["scores"]:
                 if score["metric"] == scores["primary"]:
-                    print(f"{name} {target} {score['features']}: {score['mean']:.3f} ± {score['half_width']:.3f}")
+                    print(
+                        f"{name} {target} {score['features']}: {score['mean']:.3f} ± {score['half_width']:.3f}"
+                    )
 
 
 if __name__ == "__main__":

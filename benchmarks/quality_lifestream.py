@@ -1,6 +1,7 @@
 """pytorch-lifestream's CoLES on sequences of records.parquet: trained as its scenarios do, vectors to lifestream.parquet.
 
-Runs under the Python of an environment of its own (README.md says how to make it); needs nothing of seqmel.
+Runs under the Python of an environment of its own (README.md says how to make it); needs nothing of
+seqmel.
 
     PYTHON benchmarks/quality_lifestream.py FOLDER
 """
@@ -45,10 +46,16 @@ def main() -> None:
     records = records_of(folder)
     slices = SampleSlices(split_count=5, cnt_min=asked["shortest"], cnt_max=asked["longest"])
     data = ColesDataset(MemoryMapDataset(records), slices)
-    loader = DataLoader(data, batch_size=64, shuffle=True, drop_last=True, collate_fn=data.collate_fn)
-    tables = {n: {"in": size, "out": 48 if size > 100 else 16} for n, size in asked["categories"].items()}
+    loader = DataLoader(
+        data, batch_size=64, shuffle=True, drop_last=True, collate_fn=data.collate_fn
+    )
+    tables = {
+        n: {"in": size, "out": 48 if size > 100 else 16} for n, size in asked["categories"].items()
+    }
     events = TrxEncoder(
-        embeddings=tables, numeric_values=dict.fromkeys(asked["numbers"], "log"), embeddings_noise=0.003
+        embeddings=tables,
+        numeric_values=dict.fromkeys(asked["numbers"], "log"),
+        embeddings_noise=0.003,
     )
     module = CoLESModule(
         seq_encoder=RnnSeqEncoder(trx_encoder=events, hidden_size=asked["hidden"], type="gru"),
@@ -56,9 +63,13 @@ def main() -> None:
         lr_scheduler_partial=partial(torch.optim.lr_scheduler.StepLR, step_size=30, gamma=0.9025),
     )
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = lightning.Trainer(max_epochs=asked["epochs"], accelerator="cpu", enable_checkpointing=False, **quiet)
+    trainer = lightning.Trainer(
+        max_epochs=asked["epochs"], accelerator="cpu", enable_checkpointing=False, **quiet
+    )
     trainer.fit(module, loader)
-    vectors = torch.vstack(trainer.predict(module, inference_data_loader(records, batch_size=512))).numpy()
+    vectors = torch.vstack(
+        trainer.predict(module, inference_data_loader(records, batch_size=512))
+    ).numpy()
     names = [f"emb_{i:04d}" for i in range(vectors.shape[1])]
     table = pd.DataFrame(vectors, columns=names)
     table.insert(0, "client_id", [record["client_id"] for record in records])

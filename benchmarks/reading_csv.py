@@ -2,8 +2,9 @@
 
     python benchmarks/reading_csv.py [--clients 6000] [--repeats 5] [--threads 2]
 
-DuckDB alone with types by the first rows (which makes 4.5 a 5 where these are whole numbers), seqmel, seqmel where it has DuckDB look at
-all rows for the types, as it does of values written in an unusual way, and `EventSequences.read`. Prints a Markdown table.
+DuckDB alone with types by the first rows (which makes 4.5 a 5 where these are whole numbers),
+seqmel, seqmel where it has DuckDB look at all rows for the types, as it does of values written in
+an unusual way, and `EventSequences.read`. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def ways(file: str, threads: int) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Read the options, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clients", type=int, default=6000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)

@@ -1,10 +1,11 @@
 """The main job on the real sets, through the commands that a user types: train, embed, evaluate, and an untrained encoder.
 
-    python benchmarks/real_data.py DATA_FOLDER -o OUT_FOLDER [--set physionet2012 ...] [--config FILE] [--seed 0]
+    python benchmarks/real_data.py DATA_FOLDER -o OUT_FOLDER [--set physionet2012 ...] [--config
+    FILE] [--seed 0]
 
-DATA_FOLDER holds physionet2012/, online_retail/ and berka/, each with events (or transactions) and clients as Parquet.
-Leaves models, embeddings, logs and one JSON file of scores a target in OUT_FOLDER; what is there already is not made
-again, so that an interrupted run goes on.
+DATA_FOLDER holds physionet2012/, online_retail/ and berka/, each with events (or transactions) and
+clients as Parquet. Leaves models, embeddings, logs and one JSON file of scores a target in
+OUT_FOLDER; what is there already is not made again, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def seqmel(log: Path, *arguments: object) -> None:
     with log.open("a") as file:
         file.write(f"$ seqmel {' '.join(map(str, arguments))}\n")
         file.flush()
-        code = subprocess.call([sys.executable, "-m", "seqmel", *map(str, arguments)], stdout=file, stderr=file)
+        code = subprocess.call(
+            [sys.executable, "-m", "seqmel", *map(str, arguments)], stdout=file, stderr=file
+        )
         file.write(f"[exit {code}, {time.monotonic() - began:.0f} s]\n\n")
     if code:
         sys.exit(f"seqmel {arguments[0]} failed; see {log}")
@@ -46,33 +49,55 @@ def run(data: Path, out: Path, name: str, extra: list[str]) -> None:
             seqmel(log, "train", events, "-o", out / model, "--resume", *extra, *epochs)
         if not (out / f"{model}.parquet").exists():
             seqmel(log, "embed", out / model, events, "-o", out / f"{model}.parquet")
-    trained, untrained = f"embeddings={out / 'model.parquet'}", f"untrained={out / 'untrained.parquet'}"
+    trained, untrained = (
+        f"embeddings={out / 'model.parquet'}",
+        f"untrained={out / 'untrained.parquet'}",
+    )
     for target in TARGETS[name]:
         for what, sets in (("trained", [trained, "--events", events]), ("untrained", [untrained])):
             scores = out / f"{target}-{what}.json"
             if not scores.exists():
-                command = ["evaluate", folder / "clients.parquet", "--target", target, "--embeddings", *sets]
+                command = [
+                    "evaluate",
+                    folder / "clients.parquet",
+                    "--target",
+                    target,
+                    "--embeddings",
+                    *sets,
+                ]
                 seqmel(log, *command, "--json", scores)
 
 
 def table(out: Path, name: str) -> str:
     """The scores of a set as Markdown: a row a target, a column a set of features, and both minus the aggregates."""
     columns = ["aggregates", "embeddings", "embeddings + aggregates", "untrained"]
-    lines = [f"| {name} | " + " | ".join(columns) + " | both - aggregates |", "|---" * (len(columns) + 2) + "|"]
+    lines = [
+        f"| {name} | " + " | ".join(columns) + " | both - aggregates |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
     for target in TARGETS[name]:
-        files = [json.loads((out / f"{target}-{what}.json").read_text())[0] for what in ("trained", "untrained")]
+        files = [
+            json.loads((out / f"{target}-{what}.json").read_text())[0]
+            for what in ("trained", "untrained")
+        ]
         primary = files[0]["primary"]
-        scores = {s["features"]: s for file in files for s in file["scores"] if s["metric"] == primary}
+        scores = {
+            s["features"]: s for file in files for s in file["scores"] if s["metric"] == primary
+        }
         gains = {d["features"]: d for d in files[0]["differences"]}
         cells = [f"{scores[c]['mean']:.3f} ± {scores[c]['half_width']:.3f}" for c in columns]
         gain = gains["embeddings + aggregates - aggregates"]
-        lines.append(f"| {target}, {primary} | {' | '.join(cells)} | {gain['mean']:+.3f} ± {gain['half_width']:.3f} |")
+        lines.append(
+            f"| {target}, {primary} | {' | '.join(cells)} | {gain['mean']:+.3f} ± {gain['half_width']:.3f} |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Read the options and run the sets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--set", action="append", choices=TARGETS, help="one set; all by default")

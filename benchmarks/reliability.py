@@ -1,16 +1,20 @@
 """Kill prepare, train, embed and experiment at random moments, run them again, and compare with a run that was left alone.
 
-    python benchmarks/reliability.py [--rounds 10] [--clients 400] [--seed 0] [--only embed experiment]
+    python benchmarks/reliability.py [--rounds 10] [--clients 400] [--seed 0] [--only embed
+    experiment]
 
-Each command is started, killed with SIGKILL after a random time, and started again the way a user would (train with
---resume, an experiment as it was, the others with --overwrite) until it comes through. After every kill what lies under the output's name must be
-whole or not there, of an experiment each file of its folder; in the end it must equal, byte for byte of its data, what the undisturbed run gave. Prints a Markdown table; the exit
-code is 1 where a result was half-written or differs.
+Each command is started, killed with SIGKILL after a random time, and started again the way a user
+would (train with --resume, an experiment as it was, the others with --overwrite) until it comes
+through. After every kill what lies under the output's name must be whole or not there, of an
+experiment each file of its folder; in the end it must equal, byte for byte of its data, what the
+undisturbed run gave. Prints a Markdown table; the exit code is 1 where a result was half-written or
+differs.
 
     python benchmarks/reliability.py --fuzz 2000 [--seed 0]
 
-damages a model folder and config files that often instead (bits, lengths, keys, types, huge numbers, depth; also with the checksums
-made right again) and prints what became of them: anything but a refusal in one line, or a model that gives finite vectors, is a bug.
+damages a model folder and config files that often instead (bits, lengths, keys, types, huge
+numbers, depth; also with the checksums made right again) and prints what became of them: anything
+but a refusal in one line, or a model that gives finite vectors, is a bug.
 """
 
 from __future__ import annotations
@@ -33,7 +37,14 @@ from damage import fuzz
 from seqmel import SeqmelError, generate_card_data, load_model
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 
-SMALL = ["--set", "event_encoder.hidden_size=32", "--set", "training.epochs=6", "--set", "training.batch_size=32"]
+SMALL = [
+    "--set",
+    "event_encoder.hidden_size=32",
+    "--set",
+    "training.epochs=6",
+    "--set",
+    "training.batch_size=32",
+]
 
 
 NAMES = ("prepare", "train", "embed", "experiment", "experiment --jobs 2")
@@ -72,7 +83,9 @@ class Job:
         for attempt in range(9):
             process = self.start(output, *(self.again if attempt else []))
             try:
-                code = process.wait(None if attempt == 8 else chance.uniform(0.05, 1.1) * self.seconds)
+                code = process.wait(
+                    None if attempt == 8 else chance.uniform(0.05, 1.1) * self.seconds
+                )
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -112,8 +125,14 @@ def _whole_experiment(path: Path) -> bool:
         for file in path.glob("cells/*.json"):
             json.loads(file.read_text(encoding="utf-8"))["scores"]
         tables = [*path.glob("*.parquet"), *path.glob("prepared/*.parquet")]
-        folders = [folder for folder in path.glob("prepared/*") if folder.is_dir() and folder.suffix != ".partial"]
-        return all(_whole_parquet(file) for file in tables) and all(_whole_prepared(folder) for folder in folders)
+        folders = [
+            folder
+            for folder in path.glob("prepared/*")
+            if folder.is_dir() and folder.suffix != ".partial"
+        ]
+        return all(_whole_parquet(file) for file in tables) and all(
+            _whole_prepared(folder) for folder in folders
+        )
     except (OSError, ValueError, KeyError):
         return False
 
@@ -160,7 +179,9 @@ def fuzzed(rounds: int, seed: int) -> None:
     configs = [path.read_text() for path in sorted((root / "configs").glob("*.yaml"))]
     model = root / "tests" / "formats" / "model_2"
     with tempfile.TemporaryDirectory() as name:
-        outcomes = fuzz(rounds, model, pq.read_table(model / "events.parquet"), configs, Path(name), seed)
+        outcomes = fuzz(
+            rounds, model, pq.read_table(model / "events.parquet"), configs, Path(name), seed
+        )
     print("| damaged | what became of it | times |\n|---|---|---|")
     for what, counts in outcomes.items():
         for outcome, times in counts.most_common():
@@ -170,18 +191,23 @@ def fuzzed(rounds: int, seed: int) -> None:
 
 def main() -> None:
     """Run all rounds and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--clients", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=NAMES, help="these commands; embed wants train too")
+    parser.add_argument(
+        "--only", nargs="+", choices=NAMES, help="these commands; embed wants train too"
+    )
     parser.add_argument("--fuzz", type=int, metavar="N")
     options = parser.parse_args()
     if options.fuzz:
         fuzzed(options.fuzz, options.seed)
     chance = random.Random(options.seed)
     print(
-        "| command | undisturbed, s | rounds | kills | half-written results | results that differ |\n|---|---|---|---|---|---|"
+        "| command | undisturbed, s | rounds | kills | half-written results | results that "
+        "differ |\n|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -198,7 +224,11 @@ def main() -> None:
                 f"| {job.name} | {job.seconds:.1f} | {options.rounds} | {job.kills} | {job.broken} | {job.different} |",
                 flush=True,
             )
-            left = [p.name for p in folder.rglob("*") if p.name.endswith((".partial", ".old", ".scratch", ".lock"))]
+            left = [
+                p.name
+                for p in folder.rglob("*")
+                if p.name.endswith((".partial", ".old", ".scratch", ".lock"))
+            ]
             if left:
                 sys.exit(f"left behind: {left}")
     sys.exit(any(job.broken or job.different for job in asked))

@@ -1,11 +1,13 @@
 """What a million clients cost: time and memory of prepare, train and embed for more and more clients.
 
-    python benchmarks/scaling.py -o OUT [--clients 10000 100000 [1000000]] [--train-up-to 100000] [--memory-limit 500MB]
+    python benchmarks/scaling.py -o OUT [--clients 10000 100000 [1000000]] [--train-up-to 100000]
+    [--memory-limit 500MB]
 
-Card-like events of 2,000 generated clients, again and again under new ids, rows in order of time and so mixed across
-clients; some 180 events a client. Each command of seqmel is a process of its own, its start included; time and peak
-memory are what the operating system accounts for it. Training is one epoch of the default model; embedding reads the
-unsorted events. Prints a table and writes it, with all figures, to OUT.
+Card-like events of 2,000 generated clients, again and again under new ids, rows in order of time
+and so mixed across clients; some 180 events a client. Each command of seqmel is a process of its
+own, its start included; time and peak memory are what the operating system accounts for it.
+Training is one epoch of the default model; embedding reads the unsorted events. Prints a table and
+writes it, with all figures, to OUT.
 """
 
 from __future__ import annotations
@@ -47,11 +49,16 @@ def write_events(path: Path, clients: int) -> None:
     repeat_clients(base, path, copies=-(-clients // BASE_CLIENTS), clients=clients)
 
 
-def measure(out: Path, clients: int, *, train: bool, memory_limit: str, settings: list[str]) -> list[dict[str, Any]]:
+def measure(
+    out: Path, clients: int, *, train: bool, memory_limit: str, settings: list[str]
+) -> list[dict[str, Any]]:
     """The rows for so many clients; events and outputs are removed when they are done with."""
     events, log, model = out / "events.parquet", out / "log.txt", out / "model"
-    # by a process of its own: the peak of one that is started later counts what this one held before
-    writer = multiprocessing.get_context("spawn").Process(target=write_events, args=(events, clients))
+    # by a process of its own: the peak of one that is started later counts what this one held
+    # before
+    writer = multiprocessing.get_context("spawn").Process(
+        target=write_events, args=(events, clients)
+    )
     writer.start()
     writer.join()
     if writer.exitcode:
@@ -61,13 +68,26 @@ def measure(out: Path, clients: int, *, train: bool, memory_limit: str, settings
     done = {"prepare": run(log, "prepare", events, "-o", out / "sequences", "--overwrite", *chosen)}
     if train or not model.exists():
         done["train, one epoch"] = run(
-            log, "train", out / "sequences", "-o", model, "--epochs", 1 if train else 0, "--overwrite", *chosen
+            log,
+            "train",
+            out / "sequences",
+            "-o",
+            model,
+            "--epochs",
+            1 if train else 0,
+            "--overwrite",
+            *chosen,
         )
         if not train:
             del done["train, one epoch"]
-    done["embed"] = run(log, "embed", model, events, "-o", out / "embeddings.parquet", "--overwrite")
+    done["embed"] = run(
+        log, "embed", model, events, "-o", out / "embeddings.parquet", "--overwrite"
+    )
     rows = pq.ParquetFile(events).metadata.num_rows
-    return [{"stage": stage, "clients": clients, "events": rows, **figures} for stage, figures in done.items()]
+    return [
+        {"stage": stage, "clients": clients, "events": rows, **figures}
+        for stage, figures in done.items()
+    ]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -88,10 +108,17 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure and write down."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--clients", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--train-up-to", type=int, default=100_000, help="beyond it the model trained before is used")
+    parser.add_argument(
+        "--train-up-to",
+        type=int,
+        default=100_000,
+        help="beyond it the model trained before is used",
+    )
     parser.add_argument("--memory-limit", default="500MB", help="of the engine that sorts")
     parser.add_argument("--set", action="append", default=[], help="an option for seqmel train")
     options = parser.parse_args()

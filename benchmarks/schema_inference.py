@@ -2,8 +2,10 @@
 
     python benchmarks/schema_inference.py [FOLDER]
 
-FOLDER holds a folder for each data set, each with events.parquet (or transactions.parquet); what is not there is passed over.
-Of each table one line: how many columns have the role that is right, how many numbers the category within which they are
+FOLDER holds a folder for each data set, each with events.parquet (or transactions.parquet); what is
+not there is passed over.
+Of each table one line: how many columns have the role that is right, how many numbers the category
+    within which they are
 scaled, and what differs.
 """
 
@@ -23,7 +25,8 @@ from seqmel.data.sources.reading import open_events
 ROWS = 200_000
 CODE, NUMBER, OUT = "a category", "a number", "left out"
 BASEBALL = (
-    "games gs innouts po a e dp bat_ab bat_r bat_h bat_hr bat_rbi bat_sb bat_cs bat_bb bat_so".split()
+    ("games gs innouts po a e dp bat_ab bat_r bat_h bat_hr bat_rbi bat_sb bat_cs bat_bb "
+"bat_so").split()
 )  # fmt: skip
 BY_HAND: dict[str, dict[str, str]] = {
     "physionet2012": {"parameter": CODE, "value": "parameter"},
@@ -51,16 +54,25 @@ def main(folder: Path) -> None:
     for name, events, expected in tables(folder):
         options = SchemaOptions(client="client_id", time="event_time")
         found = roles(infer_schema(open_events(events), options), expected)
-        wrong = [f"{c}: {found[c]}, by hand {role}" for c, role in expected.items() if found[c] != role]
+        wrong = [
+            f"{c}: {found[c]}, by hand {role}" for c, role in expected.items() if found[c] != role
+        ]
         right, columns = right + len(expected) - len(wrong), columns + len(expected)
-        print(f"{name:50s} {len(expected) - len(wrong):3d} of {len(expected):3d}  {'; '.join(wrong)}", flush=True)
+        print(
+            f"{name:50s} {len(expected) - len(wrong):3d} of {len(expected):3d}  {'; '.join(wrong)}",
+            flush=True,
+        )
     print(f"{'all':50s} {right:3d} of {columns:3d}")
 
 
 def roles(schema: EventSchema, columns: dict[str, str]) -> dict[str, str]:
     """Column -> its role as `BY_HAND` has it."""
     return {
-        c: CODE if c in schema.categorical else schema.numeric_by.get(c, NUMBER) if c in schema.numeric else OUT
+        c: CODE
+        if c in schema.categorical
+        else schema.numeric_by.get(c, NUMBER)
+        if c in schema.numeric
+        else OUT
         for c in columns
     }
 
@@ -69,7 +81,12 @@ def tables(folder: Path) -> Iterator[Table]:
     """The real tables, each followed by those that are made of it."""
     for name, by_hand in BY_HAND.items():
         path = next(
-            (p for p in (folder / name / f"{n}.parquet" for n in ("events", "transactions")) if p.exists()), None
+            (
+                p
+                for p in (folder / name / f"{n}.parquet" for n in ("events", "transactions"))
+                if p.exists()
+            ),
+            None,
         )
         if path is None:
             continue
@@ -114,7 +131,9 @@ def as_whole_numbers(table: Table) -> Table:
     events = events.copy()
     for column, role in by_hand.items():
         if role not in (CODE, OUT):
-            unit = 100 if events[column].abs().median() < 10 and (events[column] % 1 != 0).any() else 1
+            unit = (
+                100 if events[column].abs().median() < 10 and (events[column] % 1 != 0).any() else 1
+            )
             events[column] = (events[column] * unit).round().astype("Int64")
     return name, events, by_hand
 
@@ -124,7 +143,9 @@ def with_noise(table: Table) -> Table:
     name, events, by_hand = table
     draw, rows = np.random.default_rng(0), len(events)
     noise = {
-        f"n{i}": draw.normal(size=rows) if i % 3 == 0 else draw.integers(0, 40, rows).astype(int if i % 3 == 1 else str)
+        f"n{i}": draw.normal(size=rows)
+        if i % 3 == 0
+        else draw.integers(0, 40, rows).astype(int if i % 3 == 1 else str)
         for i in range(60)
     }
     return name, pd.concat([events.reset_index(drop=True), pd.DataFrame(noise)], axis=1), by_hand

@@ -1,6 +1,7 @@
 """One side of a comparison as a process that waits: a stage is asked for by a line of JSON, done once, and timed here.
 
-So that two libraries in two environments can take turns within one run, and neither pays for its imports again. This
+So that two libraries in two environments can take turns within one run, and neither pays for its
+imports again. This
 file needs the standard library only: it also runs under the other library's Python.
 """
 
@@ -33,9 +34,10 @@ def sizes_of(folder: Path) -> dict[str, Any]:
 def serve(stages: dict[str, Stage]) -> None:
     """Answer requests {"stage", "folder", "group"} on standard input until it ends.
 
-    What is made ready stays so for the next request of its group; another group lets it go. An answer has `seconds`,
-    `cpu_seconds` of all threads, `units`, what else the run says, and `peak_mb`, the largest memory of the process so
-    far; or `error`. Whatever a library prints goes to standard error, so that answers stay alone on their stream.
+    What is made ready stays so for the next request of its group; another group lets it go. An
+    answer has `seconds`, `cpu_seconds` of all threads, `units`, what else the run says, and
+    `peak_mb`, the largest memory of the process so far; or `error`. Whatever a library prints goes
+    to standard error, so that answers stay alone on their stream.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -46,17 +48,25 @@ def serve(stages: dict[str, Stage]) -> None:
         if request.get("group") != group:
             group = request.get("group")
             ready.clear()
-        answers.write(json.dumps(_answer(stages, ready, request["stage"], request["folder"])) + "\n")
+        answers.write(
+            json.dumps(_answer(stages, ready, request["stage"], request["folder"])) + "\n"
+        )
         answers.flush()
 
 
-def _answer(stages: dict[str, Stage], ready: dict[str, Run], stage: str, folder: str) -> dict[str, Any]:
+def _answer(
+    stages: dict[str, Stage], ready: dict[str, Run], stage: str, folder: str
+) -> dict[str, Any]:
     try:
         if stage not in ready:
             ready[stage] = stages[stage](Path(folder))
         began, used = time.perf_counter(), time.process_time()
         done = ready[stage]()
-        figures = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - used, **done}
+        figures = {
+            "seconds": time.perf_counter() - began,
+            "cpu_seconds": time.process_time() - used,
+            **done,
+        }
     except Exception as error:  # the others go on; the reason is told
         return {"error": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
     return {**figures, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}

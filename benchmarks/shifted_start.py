@@ -1,12 +1,14 @@
 """No shortcut through time: the same events, and with each client begun at a random minute of three years.
 
-    python benchmarks/shifted_start.py DATA_FOLDER -o OUT_FOLDER [--set physionet2012 ...] [--clients 4000] [--seed 0]
+    python benchmarks/shifted_start.py DATA_FOLDER -o OUT_FOLDER [--set physionet2012 ...]
+    [--clients 4000] [--seed 0]
 
-When a client was there says nothing more of it once its start is random, so a method without a shortcut through time
-loses nothing by it, but for what true starts were worth. DATA_FOLDER holds physionet2012/, berka/ and online_retail/, each with
-events (or transactions) and clients as Parquet; cards are generated. Each set is trained on as it is and shifted, with
-the default and with `views.shift_clock=[]`; a linear probe scores every target on the same folds. Prints a table and leaves it
-with all scores in OUT_FOLDER; what is there already is not trained again.
+When a client was there says nothing more of it once its start is random, so a method without a
+shortcut through time loses nothing by it, but for what true starts were worth. DATA_FOLDER holds
+physionet2012/, berka/ and online_retail/, each with events (or transactions) and clients as
+Parquet; cards are generated. Each set is trained on as it is and shifted, with the default and with
+`views.shift_clock=[]`; a linear probe scores every target on the same folds. Prints a table and
+leaves it with all scores in OUT_FOLDER; what is there already is not trained again.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def tables(data: Path, name: str, clients: int | None) -> tuple[pd.DataFrame, pd
     ids = np.sort(labels["client_id"].unique())
     if clients is not None and len(ids) > clients:
         ids = np.random.default_rng(0).choice(ids, clients, replace=False)
-    return pd.read_parquet(events, filters=[("client_id", "in", list(ids))]), labels[labels["client_id"].isin(ids)]
+    return pd.read_parquet(events, filters=[("client_id", "in", list(ids))]), labels[
+        labels["client_id"].isin(ids)
+    ]
 
 
 def _frame(table: Any) -> pd.DataFrame:
@@ -58,7 +62,9 @@ def shifted(events: pd.DataFrame, seed: int) -> pd.DataFrame:
     ids = pd.Index(np.sort(events["client_id"].unique()))
     minutes = np.random.default_rng(seed).integers(0, MINUTES, len(ids))
     by = pd.to_timedelta(minutes[ids.get_indexer(events["client_id"])], unit="min")
-    return events.assign(event_time=pd.to_datetime(events["event_time"]).astype("datetime64[us]") + by)
+    return events.assign(
+        event_time=pd.to_datetime(events["event_time"]).astype("datetime64[us]") + by
+    )
 
 
 def linear(vectors: pd.DataFrame, labels: pd.Series[Any]) -> float:
@@ -70,7 +76,11 @@ def linear(vectors: pd.DataFrame, labels: pd.Series[Any]) -> float:
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, max_iter=300))
         chances = probe.fit(x[train], y[train]).predict_proba(x[test])
         two = len(classes) == 2
-        scores.append(roc_auc_score(y[test], chances[:, 1]) if two else accuracy_score(y[test], chances.argmax(1)))
+        scores.append(
+            roc_auc_score(y[test], chances[:, 1])
+            if two
+            else accuracy_score(y[test], chances.argmax(1))
+        )
     return float(np.mean(scores))
 
 
@@ -82,11 +92,17 @@ def scores(
     if not found.exists():
         folder.mkdir(parents=True, exist_ok=True)
         columns = {"client": "client_id", "time": "event_time"}
-        seqmel.train(events, folder / "model", config={"schema": columns, **options}, overwrite=True)
-        seqmel.embed_to_parquet(folder / "model", events, folder / "vectors.parquet", overwrite=True)
+        seqmel.train(
+            events, folder / "model", config={"schema": columns, **options}, overwrite=True
+        )
+        seqmel.embed_to_parquet(
+            folder / "model", events, folder / "vectors.parquet", overwrite=True
+        )
         vectors = pd.read_parquet(folder / "vectors.parquet").set_index("client_id")
         by_client = labels.set_index("client_id")
-        found.write_text(json.dumps({target: linear(vectors, by_client[target]) for target in TARGETS[name]}))
+        found.write_text(
+            json.dumps({target: linear(vectors, by_client[target]) for target in TARGETS[name]})
+        )
     return dict(json.loads(found.read_text()))
 
 
@@ -100,7 +116,9 @@ def rows(data: Path, out: Path, name: str, options: argparse.Namespace) -> list[
     for method, own in METHODS.items():
         folder = out / name / method.replace(" ", "_")
         as_is = scores(folder / "as_is", events, labels, name, {**given, **own})
-        moved = scores(folder / "shifted", shifted(events, options.seed), labels, name, {**given, **own})
+        moved = scores(
+            folder / "shifted", shifted(events, options.seed), labels, name, {**given, **own}
+        )
         lines += [
             f"| {name} | {target} | {method} | {as_is[target]:.3f} | {moved[target]:.3f} | {moved[target] - as_is[target]:+.3f} |"
             for target in TARGETS[name]
@@ -110,15 +128,22 @@ def rows(data: Path, out: Path, name: str, options: argparse.Namespace) -> list[
 
 def main() -> None:
     """Read the options and run the sets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--set", action="append", choices=TARGETS, help="one set; all by default")
     parser.add_argument("--clients", type=int, help="so many clients of each set at most")
-    parser.add_argument("--epochs", type=int, help="of each training; by the data where it is not given")
+    parser.add_argument(
+        "--epochs", type=int, help="of each training; by the data where it is not given"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the starts and the training")
     options = parser.parse_args()
-    lines = ["| set | target | method | as is | shifted | difference |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| set | target | method | as is | shifted | difference |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in options.set or TARGETS:
         lines += rows(options.data, options.output, name, options)
     table = "\n".join(lines)

@@ -1,6 +1,7 @@
 """The stages in pytorch-lifestream, the way its own tutorials and published scenarios put it together.
 
-Runs under the Python of an environment of its own (README.md says how to make it); needs nothing of seqmel.
+Runs under the Python of an environment of its own (README.md says how to make it); needs nothing of
+seqmel.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def _records(folder: Path) -> list[dict[str, Any]]:
         column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         values = torch.from_numpy(column.values.to_numpy().copy())
         parts[name] = list(values.split(column.value_lengths().to_pylist()))
-    return [{"client_id": key, **{name: part[i] for name, part in parts.items()}} for i, key in enumerate(ids)]
+    return [
+        {"client_id": key, **{name: part[i] for name, part in parts.items()}}
+        for i, key in enumerate(ids)
+    ]
 
 
 def _loader(folder: Path) -> Any:
@@ -55,9 +59,13 @@ def _loader(folder: Path) -> Any:
     from torch.utils.data import DataLoader
 
     sizes = sizes_of(folder)
-    slices = SampleSlices(split_count=sizes["count"], cnt_min=sizes["shortest"], cnt_max=sizes["longest"])
+    slices = SampleSlices(
+        split_count=sizes["count"], cnt_min=sizes["shortest"], cnt_max=sizes["longest"]
+    )
     data = ColesDataset(MemoryMapDataset(_records(folder)), slices)
-    return DataLoader(data, batch_size=sizes["batch"], shuffle=True, drop_last=True, collate_fn=data.collate_fn)
+    return DataLoader(
+        data, batch_size=sizes["batch"], shuffle=True, drop_last=True, collate_fn=data.collate_fn
+    )
 
 
 def slices(folder: Path) -> Run:
@@ -79,8 +87,12 @@ def _module(folder: Path) -> Any:
 
     sizes = sizes_of(folder)
     names, numbers = sizes["categories"], sizes["numbers"]
-    width, more = divmod(sizes["event"] - len(numbers), len(names))  # side by side they are `event` wide
-    tables = {n: {"in": size, "out": width + (i < more)} for i, (n, size) in enumerate(names.items())}
+    width, more = divmod(
+        sizes["event"] - len(numbers), len(names)
+    )  # side by side they are `event` wide
+    tables = {
+        n: {"in": size, "out": width + (i < more)} for i, (n, size) in enumerate(names.items())
+    }
     events = TrxEncoder(embeddings=tables, numeric_values=dict.fromkeys(numbers, "identity"))
     return CoLESModule(
         seq_encoder=RnnSeqEncoder(trx_encoder=events, hidden_size=sizes["hidden"], type="gru"),
@@ -119,7 +131,9 @@ def loss(folder: Path) -> Run:
     sizes = sizes_of(folder)
     torch.manual_seed(0)
     views, clients = sizes["views"], torch.arange(sizes["views"]) // sizes["count"]
-    vectors = torch.nn.functional.normalize(torch.randn(views, sizes["width"]), dim=1).requires_grad_()
+    vectors = torch.nn.functional.normalize(
+        torch.randn(views, sizes["width"]), dim=1
+    ).requires_grad_()
     compute = ContrastiveLoss(margin=0.5, sampling_strategy=HardNegativePairSelector(neg_count=5))
 
     def run() -> dict[str, float]:
@@ -133,7 +147,8 @@ def loss(folder: Path) -> Run:
 def embed(folder: Path) -> Run:
     """Sequences in memory to a Parquet file of vectors; units are events.
 
-    As its tutorials do: `Trainer.predict`, and the ids put back by position, since its loader drops them.
+    As its tutorials do: `Trainer.predict`, and the ids put back by position, since its loader drops
+        them.
     """
     import pandas as pd
     import pytorch_lightning as lightning
@@ -147,9 +162,13 @@ def embed(folder: Path) -> Run:
             accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
             enable_checkpointing=False,
         )  # fmt: skip
-        vectors = torch.vstack(trainer.predict(module, inference_data_loader(records, batch_size=512))).numpy()
+        vectors = torch.vstack(
+            trainer.predict(module, inference_data_loader(records, batch_size=512))
+        ).numpy()
         names = [f"emb_{i:04d}" for i in range(vectors.shape[1])]
-        table = pd.DataFrame(vectors, columns=names, index=[record["client_id"] for record in records])
+        table = pd.DataFrame(
+            vectors, columns=names, index=[record["client_id"] for record in records]
+        )
         table.to_parquet(folder / "lifestream.parquet")
         return {"units": sizes["events"]}
 

@@ -34,16 +34,20 @@ def flops_per_event(
     encoders = {
         "none": 0.0,
         "gru": 2.0 * 3 * hidden * (event + hidden),
-        "transformer": 2.0 * event * hidden + 2 * (2.0 * 12 * hidden * hidden + 4.0 * hidden * length),
+        "transformer": 2.0 * event * hidden
+        + 2 * (2.0 * 12 * hidden * hidden + 4.0 * hidden * length),
     }
     forward = 2.0 * event * event * (layers - 1) + encoders[encoder]
     return forward * (3 if training else 1)
 
 
-def product(rows: int, inner: int, columns: int, *, dtype: torch.dtype, device: str = "cpu", times: int = 8) -> Run:
+def product(
+    rows: int, inner: int, columns: int, *, dtype: torch.dtype, device: str = "cpu", times: int = 8
+) -> Run:
     """(rows, inner) x (inner, columns), several times; units are floating-point operations.
 
-    On the CPU with packed weights by oneDNN where that is how `seqmel.nn.products` does it, and so few rows at a time that
+    On the CPU with packed weights by oneDNN where that is how `seqmel.nn.products` does it, and so
+    few rows at a time that
     they stay in the cache: the fastest way there is known to be.
     """
     left = torch.randn(rows, inner, device=device).to(dtype)
@@ -76,7 +80,9 @@ def _events_product(folder: Path, *, dtype: torch.dtype) -> Run:
 def _step_product(folder: Path) -> Run:
     """One step of the recurrence: all slices of a batch."""
     sizes = sizes_of(folder)
-    return product(sizes["views"], sizes["hidden"], 3 * sizes["hidden"], dtype=torch.float32, times=200)
+    return product(
+        sizes["views"], sizes["hidden"], 3 * sizes["hidden"], dtype=torch.float32, times=200
+    )
 
 
 def _loss_product(folder: Path) -> Run:
@@ -114,7 +120,9 @@ def sort(folder: Path) -> Run:
     def run() -> dict[str, float]:
         connection = duckdb.connect()
         connection.execute(f"SET threads = {sizes['threads']}; SET enable_progress_bar = false")
-        query = f"SELECT {columns} FROM '{folder / 'events.parquet'}' ORDER BY client_id, event_time"
+        query = (
+            f"SELECT {columns} FROM '{folder / 'events.parquet'}' ORDER BY client_id, event_time"
+        )
         rows = sum(len(batch) for batch in connection.sql(query).to_arrow_reader(1_000_000))
         connection.close()
         return {"units": rows}

@@ -1,8 +1,8 @@
 """The stages in seqmel, on any device: `compare.py` runs them on the CPU beside the incumbent, `gpu.py` on a GPU.
 
-"like" variants have the incumbent's widths: one layer of `event` numbers an event, GRU, last state, contrastive loss
-with hard negatives. "own" ones are seqmel's defaults with a GRU, "transformer" ones with a Transformer, "default" ones its
-defaults as they are.
+"like" variants have the incumbent's widths: one layer of `event` numbers an event, GRU, last state,
+contrastive loss with hard negatives. "own" ones are seqmel's defaults with a GRU, "transformer"
+ones with a Transformer, "default" ones its defaults as they are.
 """
 
 from __future__ import annotations
@@ -45,9 +45,15 @@ def variant_config(sizes: dict[str, Any], variant: str) -> Config:
     }
     own = {"encoder": {"name": "gru", "hidden_size": sizes["hidden"]}}
     transformer = {"encoder": {"name": "transformer", "hidden_size": sizes["hidden"]}}
-    views = {"count": sizes["count"], "min_length": sizes["shortest"], "max_length": sizes["longest"]}
+    views = {
+        "count": sizes["count"],
+        "min_length": sizes["shortest"],
+        "max_length": sizes["longest"],
+    }
     general = {"views": views, "training": {"batch_size": sizes["batch"], "epochs": 1}}
-    return Config.from_dict({"like": like, "own": own, "transformer": transformer, "default": {}}[variant] | general)
+    return Config.from_dict(
+        {"like": like, "own": own, "transformer": transformer, "default": {}}[variant] | general
+    )
 
 
 def prepare(folder: Path) -> Run:
@@ -85,7 +91,12 @@ def _batches(
     epochs = iter(range(1_000_000_000))
     config = variant_config(sizes, "like")
     return TrainingBatches(
-        sequences, vocabulary, torch.arange(len(sequences)), objective, config, epoch=lambda: next(epochs)
+        sequences,
+        vocabulary,
+        torch.arange(len(sequences)),
+        objective,
+        config,
+        epoch=lambda: next(epochs),
     )
 
 
@@ -111,7 +122,8 @@ def step(
         precision: "fp32" or "bf16", as autocast.
         device: where the sequences lie and the step runs.
         around: makes a context for the steps, such as one that forbids synchronisation.
-        compiled: the backend of torch.compile for encoder and pooling, once for batches of all sizes; None is as it is.
+        compiled: the backend of torch.compile for encoder and pooling, once for batches of all
+            sizes; None is as it is.
     """
     tune_malloc()
     limit_onednn_cache(recurrent=True)  # for all variants of this process
@@ -130,7 +142,10 @@ def step(
 
     def one(batch: ViewBatch) -> None:
         optimizer.zero_grad()
-        _ = batch.sequences.sequence_index, batch.sequences.first_events  # worked out here, where nothing is compiled
+        _ = (
+            batch.sequences.sequence_index,
+            batch.sequences.first_events,
+        )  # worked out here, where nothing is compiled
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
             value = objective.total(objective.losses(encoder, batch))
         value.backward()
@@ -170,7 +185,9 @@ def loss(folder: Path, *, device: str = "cpu", calls: int = 20) -> Run:
     objective.head = nn.Sequential()
     none = torch.zeros(0, dtype=torch.int64)
     clients = torch.arange(sizes["views"]) // sizes["count"]
-    batch = ViewBatch.of(SequenceBatch({}, none, torch.zeros(1, dtype=torch.int64), none), clients).to(device)
+    batch = ViewBatch.of(
+        SequenceBatch({}, none, torch.zeros(1, dtype=torch.int64), none), clients
+    ).to(device)
     given = _Given(torch.randn(sizes["views"], sizes["width"], device=device), batch)
 
     def run() -> dict[str, float]:
@@ -188,10 +205,18 @@ def embed(folder: Path, *, variant: str, device: str = "cpu", source: str = "pre
     sizes, prepared = sizes_of(folder), open_prepared(folder / "prepared")
     config = variant_config(sizes, variant)
     torch.manual_seed(0)
-    model = Model(config, prepared.schema, prepared.vocabulary, SequenceEncoder(config, prepared.vocabulary).eval(), {})
+    model = Model(
+        config,
+        prepared.schema,
+        prepared.vocabulary,
+        SequenceEncoder(config, prepared.vocabulary).eval(),
+        {},
+    )
 
     def run() -> dict[str, float]:
-        embed_to_parquet(model, folder / source, folder / "seqmel.parquet", device=device, overwrite=True)
+        embed_to_parquet(
+            model, folder / source, folder / "seqmel.parquet", device=device, overwrite=True
+        )
         return {"units": sizes["events"]}
 
     return run

@@ -1,6 +1,7 @@
 """What the prepare scripts share: find the raw files, read them, refuse what cannot be read, write Parquet.
 
-A script states three things and nothing else: the file names, the columns of each file, and one query per result.
+A script states three things and nothing else: the file names, the columns of each file, and one
+    query per result.
 All results of a run are complete before the first of them replaces an older file.
 """
 
@@ -21,7 +22,8 @@ import duckdb
 
 # Each raw file, as the names that it goes by.
 Files = Sequence[tuple[str, ...]]
-# Takes a connection and the path of each raw file; gives, by result name, the query for its rows in their final order.
+# Takes a connection and the path of each raw file; gives, by result name, the query for its rows in
+# their final order.
 Convert = Callable[..., Mapping[str, str]]
 
 
@@ -37,7 +39,9 @@ class Column(NamedTuple):
 
 
 # A cast alone would round '1.5' to 2, and take 'nan' for a number.
-INTEGER = Column(r"CASE WHEN regexp_full_match({0}, '-?\d+(\.0*)?') THEN try_cast({0} AS BIGINT) END")
+INTEGER = Column(
+    r"CASE WHEN regexp_full_match({0}, '-?\d+(\.0*)?') THEN try_cast({0} AS BIGINT) END"
+)
 NUMBER = Column("CASE WHEN isfinite(try_cast({0} AS DOUBLE)) THEN try_cast({0} AS DOUBLE) END")
 TEXT = Column("{0}")
 TEXT_OR_NULL = Column("{0}", may_be_empty=True)
@@ -54,7 +58,9 @@ def main(script: str, description: str | None, files: Files, convert: Convert) -
     return 0
 
 
-def load(con: duckdb.DuckDBPyConnection, table: str, path: Path, columns: Mapping[str, Column]) -> None:
+def load(
+    con: duckdb.DuckDBPyConnection, table: str, path: Path, columns: Mapping[str, Column]
+) -> None:
     """Read the named columns of a delimited file into a table whose rowid is the order of the file."""
     header, delimiter = _header(path)
     _require(columns, header, path)
@@ -88,17 +94,27 @@ def refuse_repeats(con: duckdb.DuckDBPyConnection, table: str, column: str, path
 
 
 def _arguments(description: str | None, default_out: Path) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("raw_folder", type=Path, metavar="RAW_FOLDER", help="folder of the raw files")
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "-o", "--out", type=Path, default=default_out, metavar="OUT_FOLDER", help="default: %(default)s"
+        "raw_folder", type=Path, metavar="RAW_FOLDER", help="folder of the raw files"
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=default_out,
+        metavar="OUT_FOLDER",
+        help="default: %(default)s",
     )
     return parser.parse_args()
 
 
 def _prepare(raw_files: list[Path], out: Path, convert: Convert) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    # Tables on disk and results beside their final place: no need for memory, and a move is then one step.
+    # Tables on disk and results beside their final place: no need for memory, and a move is then
+    # one step.
     with tempfile.TemporaryDirectory(dir=out, prefix=".prepare-") as work:
         with duckdb.connect(Path(work) / "raw.duckdb") as con:
             queries = convert(con, *raw_files)
@@ -139,7 +155,9 @@ def _header(path: Path) -> tuple[list[str], str]:
 def _require(columns: Mapping[str, Column], header: list[str], path: Path) -> None:
     missing = [name for name in columns if name not in header]
     if missing:
-        raise RawDataError(f"{path} has no column {', '.join(missing)}; it has: {', '.join(header) or 'nothing'}")
+        raise RawDataError(
+            f"{path} has no column {', '.join(missing)}; it has: {', '.join(header) or 'nothing'}"
+        )
 
 
 def _parsed(name: str, column: Column) -> str:

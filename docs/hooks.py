@@ -24,7 +24,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def _commands() -> str:
     group: Any = typer.main.get_command(app)
-    parts = ["# Commands\n", "Every command ends with exit code 0 when it is done, and with 2 and one line"]
+    parts = [
+        "# Commands\n",
+        "Every command ends with exit code 0 when it is done, and with 2 and one line",
+    ]
     parts += ["on standard error where the input is wrong.\n"]
     for name, command in group.commands.items():
         if command.hidden:
@@ -32,7 +35,9 @@ def _commands() -> str:
         usage = " ".join(_name(p) for p in command.params if _is_argument(p)) + " [OPTIONS]"
         parts += [f"\n## {name}\n", command.help or "", f"\n```text\nseqmel {name} {usage}\n```\n"]
         parts += ["| argument or option | default | meaning |", "|---|---|---|"]
-        parts += [_row(p) for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
+        parts += [
+            _row(p) for p in command.params if not getattr(p, "hidden", False) and p.name != "help"
+        ]
     return "\n".join(parts) + "\n"
 
 
@@ -45,7 +50,11 @@ def _configuration() -> str:
     for option in options():
         if option.path.split(".")[0] != section:
             section = option.path.split(".")[0]
-            parts += [f"\n## {section}\n", "| option | of | default | meaning |", "|---|---|---|---|"]
+            parts += [
+                f"\n## {section}\n",
+                "| option | of | default | meaning |",
+                "|---|---|---|---|",
+            ]
         line = option.line.replace("|", "\\|")
         parts.append(f"| `{option.path}` | {option.method or ''} | `{option.default}` | {line} |")
     return "\n".join(parts) + "\n"

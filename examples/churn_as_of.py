@@ -2,8 +2,9 @@
 
     python examples/churn_as_of.py
 
-A training set for churn looks ahead, so that each vector must be of the events before its own moment. The model of the
-vectors is trained on the events before the first moment; the churn model on the moments of spring, tested in autumn.
+A training set for churn looks ahead, so that each vector must be of the events before its own
+moment. The model of the vectors is trained on the events before the first moment; the churn model
+on the moments of spring, tested in autumn.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def labelled(events: pd.DataFrame, moment: pd.Timestamp) -> pd.DataFrame:
     before = events[(time >= moment - AHEAD) & (time < moment)].groupby("client_id").size()
     after = events[(time >= moment) & (time < moment + AHEAD)].groupby("client_id").size()
     quiet = after.reindex(before.index, fill_value=0) < before / 2
-    return pd.DataFrame({"client_id": before.index, "event_time": moment, "quiet": quiet.to_numpy()})
+    return pd.DataFrame(
+        {"client_id": before.index, "event_time": moment, "quiet": quiet.to_numpy()}
+    )
 
 
 def main() -> None:
@@ -37,7 +40,13 @@ def main() -> None:
 
     config = Config.from_dict({"event_encoder": {"hidden_size": 32}, "training": {"epochs": 2}})
     train(events[events["event_time"] < moments[0]], "model", config=config, overwrite=True)
-    embed_as_of(load_model("model"), events, rows[["client_id", "event_time"]], "as_of.parquet", overwrite=True)
+    embed_as_of(
+        load_model("model"),
+        events,
+        rows[["client_id", "event_time"]],
+        "as_of.parquet",
+        overwrite=True,
+    )
 
     # One row a client and moment; joined by both.
     vectors = read_embeddings("as_of.parquet", time_column="event_time")
@@ -47,7 +56,9 @@ def main() -> None:
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=1000))
     model.fit(vectors[~late], quiet[~late])
     risk = pd.Series(model.predict_proba(vectors[late])[:, 1], vectors.index[late], name="risk")
-    print(f"{(~late).sum()} rows learnt from, {late.sum()} later rows, {quiet[late].mean():.0%} of which go quiet")
+    print(
+        f"{(~late).sum()} rows learnt from, {late.sum()} later rows, {quiet[late].mean():.0%} of which go quiet"
+    )
     print(f"AUROC out of time {roc_auc_score(quiet[late], risk):.3f}")
 
 

@@ -25,7 +25,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from seqmel import Config, EventSequences, embed_to_parquet, generate_card_data, load_model, read_embeddings, train
+from seqmel import (
+    Config,
+    EventSequences,
+    embed_to_parquet,
+    generate_card_data,
+    load_model,
+    read_embeddings,
+    train,
+)
 
 
 def feature_dictionaries(count: int) -> list[dict[str, Any]]:
@@ -41,7 +49,8 @@ def feature_dictionaries(count: int) -> list[dict[str, Any]]:
         }
     )
     return [
-        {"client_id": client} | {name: torch.tensor(part[name].to_numpy()) for name in ("event_time", "mcc", "amount")}
+        {"client_id": client}
+        | {name: torch.tensor(part[name].to_numpy()) for name in ("event_time", "mcc", "amount")}
         for client, part in coded.groupby("client_id")
     ]
 
@@ -69,7 +78,10 @@ def main() -> None:
     sequences.to_pandas().reset_index().to_parquet("ptls.parquet")
     embed_to_parquet(load_model("model"), "ptls.parquet", "embeddings.parquet", overwrite=True)
     vectors = read_embeddings("embeddings.parquet")
-    print(f"{len(vectors)} clients x {vectors.shape[1]} numbers, ids {np.sort(vectors.index)[:2].tolist()} ...")
+    print(
+        f"{len(vectors)} clients x {vectors.shape[1]} numbers, ids "
+        f"{np.sort(vectors.index)[:2].tolist()} ..."
+    )
 
 
 if __name__ == "__main__":

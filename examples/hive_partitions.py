@@ -4,8 +4,8 @@
 
     lake/events/year=2023/month=1/part-0.parquet ...
 
-Partition keys say where rows lie, not what an event is, so they are left out. Files are read by DuckDB and sorted on disk
-where they do not fit into `preparation.memory_limit`.
+Partition keys say where rows lie, not what an event is, so they are left out. Files are read by
+DuckDB and sorted on disk where they do not fit into `preparation.memory_limit`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ def write_lake(folder: str) -> None:
         events = events.append_column(name, values)
     partitioning = ds.partitioning(pa.schema([(name, pa.int64()) for name in keys]), flavor="hive")
     ds.write_dataset(
-        events, folder, format="parquet", partitioning=partitioning, existing_data_behavior="delete_matching"
+        events,
+        folder,
+        format="parquet",
+        partitioning=partitioning,
+        existing_data_behavior="delete_matching",
     )
 
 
@@ -48,9 +52,15 @@ def main() -> None:
     train("lake/events", "model", config=config, overwrite=True)
 
     # Some partitions: a glob.
-    embed_to_parquet(load_model("model"), "lake/events/year=*/month=1[0-2]/*.parquet", "autumn.parquet", overwrite=True)
+    embed_to_parquet(
+        load_model("model"),
+        "lake/events/year=*/month=1[0-2]/*.parquet",
+        "autumn.parquet",
+        overwrite=True,
+    )
 
-    # In a bucket: the same through a pyarrow data set, for S3 with filesystem=pyarrow.fs.S3FileSystem(...).
+    # In a bucket: the same through a pyarrow data set, for S3 with
+    # filesystem=pyarrow.fs.S3FileSystem(...).
     bucket = ds.dataset("lake/events", format="parquet", partitioning="hive")
     print(EventSequences.read(bucket))
 

@@ -2,10 +2,12 @@
 
     python examples/nightly_scoring.py
 
-The profile counts days to the end of the training data, so what it says of a recent event is another number each month; a
-model for this job goes without it. The state counts all events of a client, however long ago.
+The profile counts days to the end of the training data, so what it says of a recent event is
+another number each month; a model for this job goes without it. The state counts all events of a
+client, however long ago.
 
-On the command line the same are `seqmel embed --state`, `seqmel drift --fail-on-drift` and `seqmel predict`.
+On the command line the same are `seqmel embed --state`, `seqmel drift --fail-on-drift` and `seqmel
+predict`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from seqmel import Config, drift, generate_card_data, load_model, read_embeddings, train, update_embeddings
+from seqmel import (
+    Config,
+    drift,
+    generate_card_data,
+    load_model,
+    read_embeddings,
+    train,
+    update_embeddings,
+)
 
 TONIGHT = pd.Timedelta(days=1)
 
@@ -26,7 +36,10 @@ TONIGHT = pd.Timedelta(days=1)
 def main() -> None:
     """Once: a model, a state, a downstream model. Then two nights."""
     data = generate_card_data(200, seed=0)
-    events, labels = data.events.to_pandas(), data.clients.to_pandas().set_index("client_id")["gender"]
+    events, labels = (
+        data.events.to_pandas(),
+        data.clients.to_pandas().set_index("client_id")["gender"],
+    )
     today = events["event_time"].max().normalize() - 2 * TONIGHT
     history = events[events["event_time"] < today]
 
@@ -35,7 +48,9 @@ def main() -> None:
     )
     train(history, "model", config=config, overwrite=True)
     model = load_model("model")
-    Path("state.parquet").unlink(missing_ok=True)  # a state that is there is gone on from; this one begins
+    Path("state.parquet").unlink(
+        missing_ok=True
+    )  # a state that is there is gone on from; this one begins
     update_embeddings(model, history, "state.parquet", "vectors.parquet", overwrite=True)
     vectors = read_embeddings("vectors.parquet")
     downstream = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=1000))

@@ -33,16 +33,29 @@ def main(count: int) -> None:
     clients, events = data.clients.to_pandas(), EventSequences.read(data.events)
     print(events)
 
-    embedder = SequenceEmbedder(events=events, event_encoder={"hidden_size": 64}, epochs=3, random_state=0)
+    embedder = SequenceEmbedder(
+        events=events, event_encoder={"hidden_size": 64}, epochs=3, random_state=0
+    )
     embeddings = ("embeddings", embedder, ["client_id"])
     aggregates = ("aggregates", AggregateFeatures(events=events, most_categories=20), ["client_id"])
-    sets = {"embeddings": [embeddings], "aggregates": [aggregates], "both": [embeddings, aggregates]}
+    sets = {
+        "embeddings": [embeddings],
+        "aggregates": [aggregates],
+        "both": [embeddings, aggregates],
+    }
     for name, features in sets.items():
         # In each fold the embedder is trained on the events of the training clients alone.
         scores = cross_val_score(
-            classifier(features), clients, clients["gender"], cv=3, scoring="roc_auc", error_score="raise"
+            classifier(features),
+            clients,
+            clients["gender"],
+            cv=3,
+            scoring="roc_auc",
+            error_score="raise",
         )
-        print(f"{name:<11} AUROC {scores.mean():.3f} (folds {', '.join(f'{score:.3f}' for score in scores)})")
+        print(
+            f"{name:<11} AUROC {scores.mean():.3f} (folds {', '.join(f'{score:.3f}' for score in scores)})"
+        )
 
 
 if __name__ == "__main__":

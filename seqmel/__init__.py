@@ -74,7 +74,13 @@ __all__ = [
 if TYPE_CHECKING:
     from seqmel.api.batches import Batches, batches
     from seqmel.api.model import Model, finetune, load, load_model, train
-    from seqmel.api.parts import register_encoder, register_loss, register_miner, register_objective, register_view
+    from seqmel.api.parts import (
+        register_encoder,
+        register_loss,
+        register_miner,
+        register_objective,
+        register_view,
+    )
     from seqmel.config import Config, read_config
     from seqmel.core.errors import (
         ConfigError,

@@ -183,7 +183,11 @@ def load_model(path: str | os.PathLike[str]) -> Model:
     described = _read_config(folder)
     sums = described["sha256"]
     finetuned = any(name in sums for name in _OF_HEADS)
-    names = (*_FILES, *(_OF_HEADS if finetuned else ()), *((_STATISTICS,) if _STATISTICS in sums else ()))
+    names = (
+        *_FILES,
+        *(_OF_HEADS if finetuned else ()),
+        *((_STATISTICS,) if _STATISTICS in sums else ()),
+    )
     files = read_files(folder, names)
     changed = [name for name, content in files.items() if digest(content) != sums.get(name)]
     if changed:
@@ -198,7 +202,9 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         if not isinstance(metrics, dict):
             raise ValueError("metrics.json holds no metrics")
         targets = Targets.model_validate_json(files["targets.json"]).targets if finetuned else ()
-        statistics = Statistics.model_validate_json(files[_STATISTICS]) if _STATISTICS in files else None
+        statistics = (
+            Statistics.model_validate_json(files[_STATISTICS]) if _STATISTICS in files else None
+        )
         if statistics is not None:
             statistics.check_fits(vocabulary)
     except (ConfigError, ValidationError, ValueError) as error:
@@ -215,7 +221,9 @@ def _check_parts(folder: Path, options: Mapping[str, Any]) -> None:
     """
     for section in ("encoder", "loss", "miner", "objective", "views"):
         known = {
-            name for kind in options_of(Config, section) for name in get_args(kind.model_fields["name"].annotation)
+            name
+            for kind in options_of(Config, section)
+            for name in get_args(kind.model_fields["name"].annotation)
         }
         given = options.get(section)
         for part in given if isinstance(given, list) else [given]:
@@ -231,23 +239,31 @@ def _check_parts(folder: Path, options: Mapping[str, Any]) -> None:
 def _line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_input=False, include_url=False)[0]
-        return f"{error.title} {'.'.join(map(str, first['loc']))}: {first['msg']}".replace("\n", " ")
+        return f"{error.title} {'.'.join(map(str, first['loc']))}: {first['msg']}".replace(
+            "\n", " "
+        )
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _damaged(folder: Path, names: list[str]) -> ModelError:
     return ModelError(
-        f"The model folder {folder} is damaged: {', '.join(names)} differ from what was saved. Copy it again, or train."
+        f"The model folder {folder} is damaged: {', '.join(names)} differ from what was saved. "
+        f"Copy it again, or train."
     )
 
 
-def _load_encoder(folder: Path, files: Mapping[str, bytes], config: Config, vocabulary: Vocabulary) -> SequenceEncoder:
+def _load_encoder(
+    folder: Path, files: Mapping[str, bytes], config: Config, vocabulary: Vocabulary
+) -> SequenceEncoder:
     from seqmel.nn.encoder import SequenceEncoder
 
     def build() -> nn.Module:
         return SequenceEncoder(config, vocabulary)
 
-    return cast(SequenceEncoder, _built(folder, files["model.safetensors"], build, "the model's config and vocabulary"))
+    return cast(
+        SequenceEncoder,
+        _built(folder, files["model.safetensors"], build, "the model's config and vocabulary"),
+    )
 
 
 def _load_heads(
@@ -258,7 +274,9 @@ def _load_heads(
     def build() -> nn.Module:
         return Heads(encoder.output_size, [target.size for target in targets])
 
-    return cast(Heads, _built(folder, files["heads.safetensors"], build, "the model's encoder and targets"))
+    return cast(
+        Heads, _built(folder, files["heads.safetensors"], build, "the model's encoder and targets")
+    )
 
 
 def _built(folder: Path, weights: bytes, build: Callable[[], nn.Module], what: str) -> nn.Module:
@@ -275,12 +293,22 @@ def _built(folder: Path, weights: bytes, build: Callable[[], nn.Module], what: s
         given = load(weights)
         with torch.device("meta"):
             wanted = {name: tensor.shape for name, tensor in build().state_dict().items()}
-        odd = sorted(name for name in wanted.keys() | given.keys() if _shape(given, name) != wanted.get(name))
+        odd = sorted(
+            name for name in wanted.keys() | given.keys() if _shape(given, name) != wanted.get(name)
+        )
         if odd:
             raise ValueError(f"{shown(odd, 3)}: other shapes, or only on one side")
         module = build()
         module.load_state_dict(given)
-    except (SafetensorError, RuntimeError, ValueError, OverflowError, KeyError, TypeError, MemoryError) as error:
+    except (
+        SafetensorError,
+        RuntimeError,
+        ValueError,
+        OverflowError,
+        KeyError,
+        TypeError,
+        MemoryError,
+    ) as error:
         raise ModelError(f"The weights in {folder} do not fit {what} ({_line(error)}).") from None
     if any(tensor.is_floating_point() and bool(tensor.isnan().any()) for tensor in given.values()):
         raise ModelError(f"The weights in {folder} are no numbers (NaN). Train again.")
@@ -297,7 +325,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"No model folder at {folder}. Train one: seqmel train EVENTS -o {folder}")
     if not path.is_file():
         raise ModelError(
-            f"{folder} is no model folder: config.json is missing. Train one: seqmel train EVENTS -o MODEL"
+            f"{folder} is no model folder: config.json is missing. Train one: seqmel train "
+            f"EVENTS -o MODEL"
         )
     content = read_files(folder, [_CONFIG])[_CONFIG]
     try:
@@ -316,7 +345,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(described.get("config"), dict) or not isinstance(sums, dict):
         raise _not_ours(path)
     try:
-        right = sums.get(_CONFIG) == _own_digest(described) or (version == 1 and _CONFIG not in sums)
+        right = sums.get(_CONFIG) == _own_digest(described) or (
+            version == 1 and _CONFIG not in sums
+        )
     except (RecursionError, ValueError):
         raise _not_ours(path) from None
     if not right:

@@ -1,11 +1,14 @@
 """A GPU that is not there: tensors that say they lie on a device, worked out on the CPU.
 
-What a real one would refuse is refused here: tensors on the card and on the host in one operation, a generator of the host for
-numbers on the card. And every operation that would make the host wait for the card is written down: what sends a number or a
-shape back, and a copy to the card that is not `non_blocking`. Values are those of the CPU, so that results can be compared.
-Speed, memory, and kernels of a real GPU are not shown by this.
+What a real one would refuse is refused here: tensors on the card and on the host in one operation,
+    a generator of the host for
+numbers on the card. And every operation that would make the host wait for the card is written down:
+    what sends a number or a
+shape back, and a copy to the card that is not `non_blocking`. Values are those of the CPU, so that
+results can be compared. Speed, memory, and kernels of a real GPU are not shown by this.
 
-Importing it names torch's spare device "card" for the whole process, so it is for processes of its own (`on_card.py`).
+Importing it names torch's spare device "card" for the whole process, so it is for processes of its
+own (`on_card.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
-from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+from torch.utils.backend_registration import (
+    _DummyBackendModule,
+    _setup_privateuseone_for_python_backend,
+)
 
 __all__ = ["CARD", "Card", "OnCard"]
 
@@ -101,23 +107,36 @@ class Card(TorchDispatchMode):
             return out
         return tree_map_only(Tensor, lambda x: own[id(x)] if id(x) in own else OnCard(x), out)
 
-    def _copy(self, name: Any, args: Any, kwargs: Any, held: list[Any], host: list[Any], on_card: bool) -> bool:
+    def _copy(
+        self, name: Any, args: Any, kwargs: Any, held: list[Any], host: list[Any], on_card: bool
+    ) -> bool:
         """Whether the result lies on the card."""
         if name is aten.copy_:
             target, source, *more = args
             on_card = isinstance(target, OnCard)
-            comes, goes = on_card and not isinstance(source, OnCard), not on_card and isinstance(source, OnCard)
+            comes, goes = (
+                on_card and not isinstance(source, OnCard),
+                not on_card and isinstance(source, OnCard),
+            )
             blocking = not (more and more[0])
         else:
-            comes, goes, blocking = on_card and bool(host), not on_card and bool(held), not kwargs.get("non_blocking")
+            comes, goes, blocking = (
+                on_card and bool(host),
+                not on_card and bool(held),
+                not kwargs.get("non_blocking"),
+            )
         if goes:
             self._wait("a copy to the host")
         elif comes and blocking:
             self._wait("a blocking copy to the card")
         return on_card
 
-    def _check(self, name: Any, args: Any, kwargs: Any, leaves: list[Any], host: list[Tensor]) -> None:
-        if name in _WAITING or (name is aten.repeat_interleave and kwargs.get("output_size") is None):
+    def _check(
+        self, name: Any, args: Any, kwargs: Any, leaves: list[Any], host: list[Tensor]
+    ) -> None:
+        if name in _WAITING or (
+            name is aten.repeat_interleave and kwargs.get("output_size") is None
+        ):
             self._wait(str(name))
         real = any(isinstance(x, OnCard) and x.is_floating_point() for x in leaves)
         if real and (name in _UNORDERED or (name in _INDEXING and True in args[3:4])):
@@ -131,17 +150,26 @@ class Card(TorchDispatchMode):
             host = [x for x in host if all(x is not i for i in indices)]
         if any(x.dim() for x in host):
             raise RuntimeError(
-                f"{name}: tensors on the card, and on the host of shape {[tuple(x.shape) for x in host]}"
+                f"{name}: tensors on the card, and on the host of shape "
+                f"{[tuple(x.shape) for x in host]}"
             )
         if any(isinstance(x, torch.Generator) for x in leaves):
             raise RuntimeError(f"{name}: a generator of the host for numbers on the card")
 
     def _wait(self, why: str, found: list[str] | None = None) -> None:
-        lines = [f"{f.filename}:{f.lineno}" for f in traceback.extract_stack() if "/seqmel/" in f.filename]
-        (self.waits if found is None else found).append(f"{why}, {lines[-1] if lines else 'of the gradient'}")
+        lines = [
+            f"{f.filename}:{f.lineno}"
+            for f in traceback.extract_stack()
+            if "/seqmel/" in f.filename
+        ]
+        (self.waits if found is None else found).append(
+            f"{why}, {lines[-1] if lines else 'of the gradient'}"
+        )
 
 
-def _gru(by_input: Tensor, by_state: Tensor, h: Tensor, b_in: Any = None, b_state: Any = None) -> tuple[Tensor, ...]:
+def _gru(
+    by_input: Tensor, by_state: Tensor, h: Tensor, b_in: Any = None, b_state: Any = None
+) -> tuple[Tensor, ...]:
     if b_in is not None:
         by_input, by_state = by_input + b_in, by_state + b_state
     (i_r, i_z, i_n), (h_r, h_z, h_n) = by_input.chunk(3, 1), by_state.chunk(3, 1)
@@ -155,10 +183,18 @@ def _gru_back(d: Tensor, kept: Tensor, bias: bool) -> tuple[Tensor | None, ...]:
     d_n = d * (1 - z) * (1 - n * n)
     d_r, d_z = d_n * h_n * r * (1 - r), d * (h - n) * z * (1 - z)
     by_input, by_state = torch.cat([d_r, d_z, d_n], 1), torch.cat([d_r, d_z, d_n * r], 1)
-    return by_input, by_state, d * z, by_input.sum(0) if bias else None, by_state.sum(0) if bias else None
+    return (
+        by_input,
+        by_state,
+        d * z,
+        by_input.sum(0) if bias else None,
+        by_state.sum(0) if bias else None,
+    )
 
 
-def _lstm(by_input: Tensor, by_state: Tensor, c: Tensor, b_in: Any = None, b_state: Any = None) -> tuple[Tensor, ...]:
+def _lstm(
+    by_input: Tensor, by_state: Tensor, c: Tensor, b_in: Any = None, b_state: Any = None
+) -> tuple[Tensor, ...]:
     gates = by_input + by_state + (0 if b_in is None else b_in + b_state)
     i, f, g, o = gates.chunk(4, 1)
     i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
@@ -172,7 +208,12 @@ def _lstm_back(
     i, f, g, o = kept.chunk(4, 1)
     d, t = torch.zeros_like(c) if d is None else d, after.tanh()
     d_c = d * o * (1 - t * t) + (0 if d_after is None else d_after)
-    gates = [d_c * g * i * (1 - i), d_c * c * f * (1 - f), d_c * i * (1 - g * g), d * t * o * (1 - o)]
+    gates = [
+        d_c * g * i * (1 - i),
+        d_c * c * f * (1 - f),
+        d_c * i * (1 - g * g),
+        d * t * o * (1 - o),
+    ]
     slopes = torch.cat(gates, 1)
     return slopes, d_c * f, slopes.sum(0) if bias else None
 

@@ -13,7 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from seqmel.model import Model
 
-if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # a share of the cores for each process, and for what it starts
+if (
+    "PYTEST_XDIST_WORKER_COUNT" in os.environ
+):  # a share of the cores for each process, and for what it starts
     share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 

@@ -1,7 +1,9 @@
 """python on_card.py SECTION [DEVICE]: two training steps with each method of a section, on the CPU and on a card that is not there.
 
-Prints a line for each that is not the same, makes the host wait for the card within a step, or has a sum without an order;
-exits 1 if there is one. With DEVICE, such as cuda, the same on a real one, twice: the same seed gives the same numbers.
+Prints a line for each that is not the same, makes the host wait for the card within a step, or has
+a sum without an order;
+exits 1 if there is one. With DEVICE, such as cuda, the same on a real one, twice: the same seed
+    gives the same numbers.
 """
 
 from __future__ import annotations
@@ -39,9 +41,14 @@ OTHERS: dict[str, dict[str, Any]] = {
         "objective": ["coles", {"name": "next_event", "views": 1}],
         "encoder": GRU | {"input_size": 8, "pooling": "last"},
     },
-    "masked events, Transformer": {"objective": ["coles", "masked_events"], "encoder": CAUSAL | {"causal": False}},
+    "masked events, Transformer": {
+        "objective": ["coles", "masked_events"],
+        "encoder": CAUSAL | {"causal": False},
+    },
     "nested sizes": {"embedding_dim": 32, "matryoshka": [8, 16]},
-    "noise": {"event_encoder": {"hidden_size": 16, "category_dropout": 0.1, "noise": 0.1, "dropout": 0.1}},
+    "noise": {
+        "event_encoder": {"hidden_size": 16, "category_dropout": 0.1, "noise": 0.1, "dropout": 0.1}
+    },
     "a schedule": {"loss": {"name": "contrastive", "margin_start": 0.1}},
     "events on the host": {"training": {"storage": "memory", "batch_size": 8, "epochs": 1}},
 }
@@ -76,17 +83,27 @@ def cases(section: str) -> Iterator[tuple[str, Config]]:
 
 
 def trained(
-    config: Config, held: EncodedSequences, vocabulary: Vocabulary, device: torch.device | str, card: Card | None
+    config: Config,
+    held: EncodedSequences,
+    vocabulary: Vocabulary,
+    device: torch.device | str,
+    card: Card | None,
 ) -> dict[str, Tensor]:
     """The losses of two steps, the vectors and the figures of validation after them."""
     config = resolve_auto_options(config, held)
     torch.manual_seed(0)
-    codes = {part.name: torch.arange(len(held)) % 3 for part in config.objective if part.name in WITH_LABELS}
+    codes = {
+        part.name: torch.arange(len(held)) % 3
+        for part in config.objective
+        if part.name in WITH_LABELS
+    }
     encoder = SequenceEncoder(config, vocabulary)
     objective = Objective(config, vocabulary, encoder, codes=codes)
     encoder, objective = encoder.to(device).train(), objective.to(device).train()
     placed = held if config.training.storage == "memory" else held.to(device)
-    batches = TrainingBatches(placed, vocabulary, torch.arange(len(placed)), objective, config, lambda: 0)
+    batches = TrainingBatches(
+        placed, vocabulary, torch.arange(len(placed)), objective, config, lambda: 0
+    )
     weights = [*encoder.parameters(), *objective.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=1e-3, foreach=False)
     found: dict[str, Tensor] = {}
@@ -94,7 +111,9 @@ def trained(
     if card is not None:
         card.waits.clear()
     for step, batch in zip(range(2), batches, strict=False):
-        with without_waiting(device) if step else contextlib.nullcontext():  # libraries may wait when they begin
+        with (
+            without_waiting(device) if step else contextlib.nullcontext()
+        ):  # libraries may wait when they begin
             optimizer.zero_grad()
             loss = objective.total(objective.losses(encoder, batch.to(device)))
             loss.backward()
@@ -106,7 +125,9 @@ def trained(
     if card is not None and card.unordered:
         raise RuntimeError("may differ from run to run: " + "; ".join(sorted(set(card.unordered))))
     encoder.eval()
-    with torch.no_grad():  # without inference mode, which wants to know of tensors what those of the card do not tell
+    with (
+        torch.no_grad()
+    ):  # without inference mode, which wants to know of tensors what those of the card do not tell
         found["vectors"] = inspect.unwrap(embed_sequences)(encoder, placed, config, device=device)
         drawn = next(iter(batches)).to(device)
         figures = embedding_metrics(encoder.encode(drawn.sequences), drawn.clients)
@@ -126,13 +147,20 @@ def without_waiting(device: torch.device | str) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def on_device(config: Config, held: EncodedSequences, vocabulary: Vocabulary, device: str | None) -> dict[str, Tensor]:
+def on_device(
+    config: Config, held: EncodedSequences, vocabulary: Vocabulary, device: str | None
+) -> dict[str, Tensor]:
     """What `trained` finds on a real device, or on the card that is not there."""
     if device is not None:
-        return {name: value.cpu() for name, value in trained(config, held, vocabulary, device, None).items()}
+        return {
+            name: value.cpu()
+            for name, value in trained(config, held, vocabulary, device, None).items()
+        }
     with Card() as card:
         found = trained(config, held, vocabulary, CARD, card)
-    return {name: value.value if isinstance(value, OnCard) else value for name, value in found.items()}
+    return {
+        name: value.value if isinstance(value, OnCard) else value for name, value in found.items()
+    }
 
 
 def main(section: str, device: str | None = None) -> int:
@@ -146,7 +174,9 @@ def main(section: str, device: str | None = None) -> int:
             expected = trained(config, held, vocabulary, "cpu", None)
             given = on_device(config, held, vocabulary, device)
             again = given if device is None else on_device(config, held, vocabulary, device)
-            if differing := [what for what, value in given.items() if not torch.equal(value, again[what])]:
+            if differing := [
+                what for what, value in given.items() if not torch.equal(value, again[what])
+            ]:
                 raise RuntimeError(f"with the same seed once more, {', '.join(differing)} differ")
             for what, value in given.items():
                 torch.testing.assert_close(

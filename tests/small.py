@@ -45,10 +45,14 @@ CHANGED: dict[str, dict[str, Any]] = {
     "views.day_dropout": {"views": {"day_dropout": 0.3}},
     "views.shuffle": {"views": {"shuffle": True}},
     "views.shift_clock": {"views": {"shift_clock": ["day"]}},
-    "event_encoder.category_dropout": {"event_encoder": {"hidden_size": 16, "category_dropout": 0.3}},
+    "event_encoder.category_dropout": {
+        "event_encoder": {"hidden_size": 16, "category_dropout": 0.3}
+    },
     "event_encoder.noise": {"event_encoder": {"hidden_size": 16, "noise": 0.1}},
     "miner.memory": {"loss": "contrastive", "miner": {"memory": 16}},
-    "event_encoder.category_init=ppmi": {"event_encoder": {"hidden_size": 16, "category_init": "ppmi"}},
+    "event_encoder.category_init=ppmi": {
+        "event_encoder": {"hidden_size": 16, "category_init": "ppmi"}
+    },
     "loss.margin_start": {"loss": {"name": "contrastive", "margin_start": 0.1}},
 }
 """What a config says to have each of the options that change what methods do."""
@@ -73,7 +77,9 @@ def card_events(clients: int = 24, *, seed: int = 0, most: int = 30) -> pa.Table
     amount = np.exp(random.normal(2 + habit, 1.0, events)).round(2)
     amount[random.random(events) < 0.05] = np.nan
     seconds = np.sort(random.choice(300 * 86_400, events, replace=False))
-    city = np.array(["Oslo", "Bergen", "Bodø", None], dtype=object)[random.choice(4, events, p=[0.5, 0.3, 0.15, 0.05])]
+    city = np.array(["Oslo", "Bergen", "Bodø", None], dtype=object)[
+        random.choice(4, events, p=[0.5, 0.3, 0.15, 0.05])
+    ]
     return pa.table(
         {
             "client_id": pa.array(client * 7 + 100, pa.int32()),
@@ -90,7 +96,9 @@ def nested(table: pa.Table, client: str) -> pa.Table:
     """One row a client, in order of first appearance, with list columns: a slow loop."""
     rows: dict[Any, dict[str, list[Any]]] = {}
     for event in table.to_pylist():
-        lists = rows.setdefault(event[client], {name: [] for name in table.column_names if name != client})
+        lists = rows.setdefault(
+            event[client], {name: [] for name in table.column_names if name != client}
+        )
         for name, values in lists.items():
             values.append(event[name])
     columns = {
@@ -105,7 +113,11 @@ def resealed(folder: Path) -> None:
     """Make the checksums of a model folder right again, as one would who changes it on purpose."""
     path = folder / "config.json"
     described = json.loads(path.read_text())
-    sums = {name: digest((folder / name).read_bytes()) for name in described["sha256"] if name != "config.json"}
+    sums = {
+        name: digest((folder / name).read_bytes())
+        for name in described["sha256"]
+        if name != "config.json"
+    }
     described["sha256"] = sums
     described["sha256"] = sums | {"config.json": digest_of_json(described)}
     path.write_text(json.dumps(described))
@@ -116,19 +128,29 @@ def days(*numbers: int) -> list[dt.datetime]:
     return [dt.datetime(2023, 1, 1) + dt.timedelta(days=number) for number in numbers]
 
 
-def fitted(events: Events, schema: EventSchema, *, min_count: int = 1, **options: Any) -> Vocabulary:
+def fitted(
+    events: Events, schema: EventSchema, *, min_count: int = 1, **options: Any
+) -> Vocabulary:
     """The vocabulary of these events."""
-    return fit_vocabulary(open_events(events, client=schema.client), schema, min_count=min_count, **options)
+    return fit_vocabulary(
+        open_events(events, client=schema.client), schema, min_count=min_count, **options
+    )
 
 
-def batches(events: Events, schema: EventSchema, vocabulary: Vocabulary, **options: Any) -> list[pa.RecordBatch]:
+def batches(
+    events: Events, schema: EventSchema, vocabulary: Vocabulary, **options: Any
+) -> list[pa.RecordBatch]:
     """What `encode` yields."""
     return list(encode(open_events(events, client=schema.client), schema, vocabulary, **options))
 
 
-def rows(events: Events, schema: EventSchema, vocabulary: Vocabulary, **options: Any) -> list[dict[str, Any]]:
+def rows(
+    events: Events, schema: EventSchema, vocabulary: Vocabulary, **options: Any
+) -> list[dict[str, Any]]:
     """One dict a client: its id, and the list of each column; NaN as the text "NaN", which is equal to itself."""
-    found = [row for batch in batches(events, schema, vocabulary, **options) for row in batch.to_pylist()]
+    found = [
+        row for batch in batches(events, schema, vocabulary, **options) for row in batch.to_pylist()
+    ]
     return [{name: _comparable(value) for name, value in row.items()} for row in found]
 
 
@@ -141,9 +163,13 @@ def column(events: Events, schema: EventSchema, vocabulary: Vocabulary, name: st
     return [value for row in rows(events, schema, vocabulary) for value in row[name]]
 
 
-def sequences(events: Events, schema: EventSchema, vocabulary: Vocabulary, **options: Any) -> EncodedSequences:
+def sequences(
+    events: Events, schema: EventSchema, vocabulary: Vocabulary, **options: Any
+) -> EncodedSequences:
     """The encoded sequences in memory."""
-    return EncodedSequences.from_batches(batches(events, schema, vocabulary, **options), time=schema.time)
+    return EncodedSequences.from_batches(
+        batches(events, schema, vocabulary, **options), time=schema.time
+    )
 
 
 def vocabulary_of(*, span_days: float = 500.0, daily: bool = False) -> Vocabulary:
@@ -153,9 +179,17 @@ def vocabulary_of(*, span_days: float = 500.0, daily: bool = False) -> Vocabular
         categorical={"kind": CategoryCodes(values=("a", "b", "c"), null=True)},
         numeric={
             "size": NumericScales(overall=scale),
-            "level": NumericScales(overall=scale, by="kind", within=(None, None, scale, scale, None)),
+            "level": NumericScales(
+                overall=scale, by="kind", within=(None, None, scale, scale, None)
+            ),
         },
-        time=TimeScale(daily=daily, span_days=span_days, gap_center=8.0, gap_scale=2.0, end_us=400 * 86_400_000_000),
+        time=TimeScale(
+            daily=daily,
+            span_days=span_days,
+            gap_center=8.0,
+            gap_scale=2.0,
+            end_us=400 * 86_400_000_000,
+        ),
     )
 
 

@@ -30,20 +30,36 @@ PUBLISHED = [  # hidden size, slices, clients a batch, rate, epochs between its 
 ]
 
 
-@pytest.mark.parametrize(("name", "size", "slices", "batch", "rate", "epochs"), PUBLISHED, ids=lambda v: str(v))
+@pytest.mark.parametrize(
+    ("name", "size", "slices", "batch", "rate", "epochs"), PUBLISHED, ids=lambda v: str(v)
+)
 def test_the_presets_are_as_published(
     name: str, size: int, slices: tuple[int, int, int], batch: int, rate: float, epochs: int
 ) -> None:
     config = read_config(Path(__file__).parents[1] / "configs" / f"{name}.yaml")
     assert config.encoder.model_dump()["hidden_size"] == size
     views, training = config.views, config.training
-    assert (views.name, views.count, views.min_length, views.max_length) == ("random_slices", *slices)
+    assert (views.name, views.count, views.min_length, views.max_length) == (
+        "random_slices",
+        *slices,
+    )
     assert (views.event_dropout, config.event_encoder.noise, config.seed) == (0.01, 0.003, 42)
-    assert (training.batch_size, training.learning_rate, training.epochs, training.min_events) == (batch, rate, 150, 25)
-    assert (training.schedule, training.step_epochs, training.step_factor) == ("step", epochs, 0.9025)
+    assert (training.batch_size, training.learning_rate, training.epochs, training.min_events) == (
+        batch,
+        rate,
+        150,
+        25,
+    )
+    assert (training.schedule, training.step_epochs, training.step_factor) == (
+        "step",
+        epochs,
+        0.9025,
+    )
     assert (training.weight_decay, training.gradient_clip) == (0, None)
     loss, miner = config.loss.model_dump(), config.miner
     assert (loss["name"], loss["margin"], loss["reduction"]) == ("contrastive", 0.5, "sum")
     assert miner is not None
     assert (miner.name, miner.model_dump()["k"]) == ("hard_negatives", 5)
-    assert [(part.name, part.model_dump()["head_size"]) for part in config.objective] == [("coles", None)]
+    assert [(part.name, part.model_dump()["head_size"]) for part in config.objective] == [
+        ("coles", None)
+    ]

@@ -45,7 +45,9 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(
 
 
 def test_every_page_with_python_is_run() -> None:
-    with_python = {str(p.relative_to(ROOT)) for p in WRITTEN if "```python" in p.read_text(encoding="utf-8")}
+    with_python = {
+        str(p.relative_to(ROOT)) for p in WRITTEN if "```python" in p.read_text(encoding="utf-8")
+    }
     assert with_python == set(PAGES)
 
 
@@ -55,14 +57,19 @@ def test_commands_and_flags_of_a_page_exist(page: Path) -> None:
     for command, flags in commands_on(page.read_text(encoding="utf-8")):
         assert command in group.commands, f"{page.name}: seqmel {command}"
         known = {name for parameter in group.commands[command].params for name in parameter.opts}
-        assert set(flags) <= known | {"--help"}, f"{page.name}: seqmel {command} {set(flags) - known}"
+        assert set(flags) <= known | {"--help"}, (
+            f"{page.name}: seqmel {command} {set(flags) - known}"
+        )
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     generated = {"commands.md", "configuration.md"}
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
-        if not target.startswith(("http:", "https:", "mailto:")) and Path(target).name not in generated:
+        if (
+            not target.startswith(("http:", "https:", "mailto:"))
+            and Path(target).name not in generated
+        ):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
@@ -71,7 +78,9 @@ def commands_on(text: str) -> list[tuple[str, list[str]]]:
     found = []
     for line in re.findall(r"^    (?:\S+ -m )?seqmel ((?:.*\\\n)*.*)$", text, re.MULTILINE):
         words = line.replace("\\\n", " ").split()
-        found.append((words[0], [word.split("=")[0] for word in words[1:] if re.match(r"--[a-z]", word)]))
+        found.append(
+            (words[0], [word.split("=")[0] for word in words[1:] if re.match(r"--[a-z]", word)])
+        )
     return found
 
 
@@ -82,7 +91,13 @@ def test_the_commands_at_the_top_of_the_readme_run_as_printed(
     text = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## What it reaches")[0]
     commands = re.findall(r"^    seqmel (.*)$", text, re.MULTILINE)
     commands += re.findall(r"`seqmel ((?:finetune|predict)\s.*?)`", text, re.DOTALL)
-    assert [command.split()[0] for command in commands] == ["train", "embed", "evaluate", "finetune", "predict"]
+    assert [command.split()[0] for command in commands] == [
+        "train",
+        "embed",
+        "evaluate",
+        "finetune",
+        "predict",
+    ]
     data = generate_card_data(40, seed=1)
     pq.write_table(data.events, tmp_path / "events.parquet")
     pq.write_table(data.clients, tmp_path / "clients.parquet")

@@ -47,7 +47,9 @@ def run_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(documented()) - set(SPARK)))
-def test_the_example_of_a_public_name_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_a_public_name_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if name in ONNX:
         pytest.importorskip("onnx", reason="onnx is not installed")
     monkeypatch.chdir(tmp_path)
@@ -62,7 +64,11 @@ def test_the_examples_of_spark_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.skip("Java is not installed")
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)  # not whatever python3 is in the path
     builder = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-    session = builder.config("spark.sql.shuffle.partitions", "2").config("spark.driver.memory", "1g").getOrCreate()
+    session = (
+        builder.config("spark.sql.shuffle.partitions", "2")
+        .config("spark.driver.memory", "1g")
+        .getOrCreate()
+    )
     session.sparkContext.setLogLevel("OFF")
     for name in SPARK:
         (tmp_path / name).mkdir()
@@ -79,7 +85,9 @@ def test_a_public_function_names_its_arguments_and_what_it_returns(name: str) ->
     if isinstance(thing, type):
         return
     for section in ("Args:", "Returns:" if "Yields:" not in doc else "Yields:"):
-        assert section in doc or (section == "Returns:" and _returns_nothing(thing)), f"{name} has no {section}"
+        assert section in doc or (section == "Returns:" and _returns_nothing(thing)), (
+            f"{name} has no {section}"
+        )
     for parameter in inspect.signature(thing).parameters:
         assert parameter in ("self",) or parameter in doc, f"{name} does not document {parameter}"
 

@@ -15,14 +15,23 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 SAYS: dict[str, str] = {
     "quickstart": r"200 clients x 759 numbers\nAUROC 0\.\d{3}\n",
-    "sklearn_pipeline": r"(?s).*(embeddings|aggregates|both) +AUROC [01]\.\d{3}.*\nboth +AUROC [01]\.\d{3}.*",
+    "sklearn_pipeline": (
+        r"(?s).*(embeddings|aggregates|both) +AUROC [01]\.\d{3}.*\nboth +AUROC "
+        r"[01]\.\d{3}.*"
+    ),
     "grid_search": r"(AUROC 0\.\d{3}  \{.*\}\n){4}\d+ of 150 clients are taken for 45 or older\n",
     "few_labels": r"AUROC 0\.[5-9]\d\d on 200 clients without a label\n",
-    "churn_as_of": r"\d+ rows learnt from, \d+ later rows, \d+% of which go quiet\nAUROC out of time 0\.\d{3}\n",
+    "churn_as_of": (
+        r"\d+ rows learnt from, \d+ later rows, \d+% of which go quiet\nAUROC out of "
+        r"time 0\.\d{3}\n"
+    ),
     "from_lifestream": r"120 clients x 67 numbers, ids \[\d+, \d+\] \.\.\.\n",
     "hive_partitions": r"client client_id, time event_time; left out: \{'month': .*, 'year': .*\}\n"
     r"EventSequences\(120 clients, [\d,]+ events: client_id, event_time, mcc, amount, city, channel\)\n",
-    "nightly_scoring": r"(2023-12-\d\d: \d+ events of \d+ clients\. Too few vectors to tell: .*\n){2}200 clients are known\n",
+    "nightly_scoring": (
+        r"(2023-12-\d\d: \d+ events of \d+ clients\. Too few vectors to tell: "
+        r".*\n){2}200 clients are known\n"
+    ),
 }
 """Example -> what it prints."""
 
@@ -32,7 +41,12 @@ LEAVES: dict[str, list[str]] = {
     "churn_as_of": ["model/config.json", "as_of.parquet"],
     "from_lifestream": ["model/config.json", "ptls.parquet", "embeddings.parquet"],
     "hive_partitions": ["model/config.json", "autumn.parquet"],
-    "nightly_scoring": ["model/config.json", "state.parquet", "scores-2023-12-29.parquet", "scores-2023-12-30.parquet"],
+    "nightly_scoring": [
+        "model/config.json",
+        "state.parquet",
+        "scores-2023-12-29.parquet",
+        "scores-2023-12-30.parquet",
+    ],
 }
 """Example -> files that it writes."""
 
@@ -43,10 +57,17 @@ def test_an_example_runs_and_leaves_what_it_says(name: str, tmp_path: Path) -> N
     small = ["60"] if name == "sklearn_pipeline" else []
     command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *small]
     path = os.pathsep.join([str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")])
-    runs = 2 if name == "nightly_scoring" else 1  # of what an earlier run left, the state is what could matter
+    runs = (
+        2 if name == "nightly_scoring" else 1
+    )  # of what an earlier run left, the state is what could matter
     for _ in range(runs):
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path},
         )
         assert done.returncode == 0, done.stderr
     assert re.fullmatch(SAYS[name], done.stdout), done.stdout
@@ -58,4 +79,6 @@ def test_an_example_runs_and_leaves_what_it_says(name: str, tmp_path: Path) -> N
 def test_every_example_is_run_and_is_in_the_index() -> None:
     files = {path.stem for path in EXAMPLES.glob("*.py")}
     assert files == set(SAYS)
-    assert files == set(re.findall(r"\[(\w+)\.py\]", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
+    assert files == set(
+        re.findall(r"\[(\w+)\.py\]", (EXAMPLES / "README.md").read_text(encoding="utf-8"))
+    )

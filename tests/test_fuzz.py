@@ -43,7 +43,9 @@ def test_a_damaged_model_folder_or_config_is_refused_in_a_line_or_loads_as_it_wa
     assert set(outcomes["model folder"]) <= {"refused", "equal", "another model"}, outcomes
     assert set(outcomes["config"]) <= {"refused", "read"}, outcomes
     assert outcomes["model folder"]["refused"] > ROUNDS // 3
-    assert outcomes["model folder"]["another model"] > 0  # the checksums were made right again: more than them is tried
+    assert (
+        outcomes["model folder"]["another model"] > 0
+    )  # the checksums were made right again: more than them is tried
     assert min(outcomes["config"].values()) > ROUNDS // 40
 
 

@@ -1,6 +1,7 @@
 """On a GPU: everything of a step lies there, nothing makes the host wait for it, and the numbers are those of the CPU.
 
-There need be no GPU for this, see `card.py`; where there is one, it is tried too. bfloat16 and speed are in benchmarks/gpu.py.
+There need be no GPU for this, see `card.py`; where there is one, it is tried too. bfloat16 and
+speed are in benchmarks/gpu.py.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ REAL = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here"
     "device", [pytest.param((), marks=STAND_IN, id="stand-in"), pytest.param(("cuda",), marks=REAL)]
 )
 @pytest.mark.parametrize("section", [*methods(), "others"])
-def test_a_step_with_each_method_is_that_of_the_cpu_and_never_waits(section: str, device: tuple[str, ...]) -> None:
+def test_a_step_with_each_method_is_that_of_the_cpu_and_never_waits(
+    section: str, device: tuple[str, ...]
+) -> None:
     folder = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, "on_card.py", section, *device],

@@ -63,13 +63,18 @@ def imported(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
-            names |= {f"seqmel.{alias.name}" for alias in node.names} if base == "seqmel" else {base}
+            names |= (
+                {f"seqmel.{alias.name}" for alias in node.names} if base == "seqmel" else {base}
+            )
     return names
 
 
 def files() -> dict[Path, str]:
     """Each file of the package but the front door, and its layer."""
-    found = {path: path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")}
+    found = {
+        path: path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for path in PACKAGE.rglob("*.py")
+    }
     del found[PACKAGE / "__init__.py"]
     return found
 
@@ -105,18 +110,26 @@ def test_a_layer_imports_what_it_is_allowed_and_nothing_is_allowed_in_vain(layer
 
 
 def test_imports_are_absolute() -> None:
-    assert [str(path) for path in files() if any(name.startswith(".") for name in imported(path))] == []
+    assert [
+        str(path) for path in files() if any(name.startswith(".") for name in imported(path))
+    ] == []
 
 
 @pytest.mark.parametrize("library", SPECIAL)
 def test_a_library_stays_with_the_job_it_was_chosen_for(library: str) -> None:
-    users = {layer for path, layer in files().items() if library in {name.split(".")[0] for name in imported(path)}}
+    users = {
+        layer
+        for path, layer in files().items()
+        if library in {name.split(".")[0] for name in imported(path)}
+    }
     assert users == set(SPECIAL[library].split())
 
 
 def test_no_module_of_a_layer_imports_another_in_a_circle() -> None:
     graph = {
-        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): imported(path)
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): imported(path)
         for path in files()
     }
     reached = {name: targets & set(graph) for name, targets in graph.items()}
@@ -127,7 +140,9 @@ def test_no_module_of_a_layer_imports_another_in_a_circle() -> None:
 
 
 def test_the_architecture_page_names_every_layer() -> None:
-    page = (Path(seqmel.__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (Path(seqmel.__file__).parents[1] / "docs" / "architecture.md").read_text(
+        encoding="utf-8"
+    )
     table = page.split("| part | its one job |")[1]
     named = [
         name

@@ -43,7 +43,9 @@ KNOWN = methods()
         ("Objectives", KNOWN["objective"]),
     ],
 )
-def test_the_page_has_a_row_for_each_name_and_no_other(section: str, classes: dict[str, object]) -> None:
+def test_the_page_has_a_row_for_each_name_and_no_other(
+    section: str, classes: dict[str, object]
+) -> None:
     assert set(rows(section)) == set(classes)
 
 
@@ -63,7 +65,11 @@ def test_the_command_lists_every_method_with_a_line() -> None:
     assert all(line.endswith(".") for section in KNOWN.values() for line in section.values())
     assert json.loads(CliRunner().invoke(app, ["methods", "--json"]).output) == KNOWN
     text = CliRunner().invoke(app, ["methods"]).output
-    assert all(name in text and line in text for section in KNOWN.values() for name, line in section.items())
+    assert all(
+        name in text and line in text
+        for section in KNOWN.values()
+        for name, line in section.items()
+    )
 
 
 @pytest.mark.parametrize("name", [name for names in CHANGES.values() for name in names])

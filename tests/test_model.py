@@ -119,11 +119,18 @@ def test_weights_that_do_not_fit_the_config_are_refused(folder: Path) -> None:
 
 
 def test_a_folder_holds_data_only(model_folder: Path) -> None:
-    assert {file.suffix for file in model_folder.iterdir()} == {".json", ".safetensors", ".md", ".png"}
+    assert {file.suffix for file in model_folder.iterdir()} == {
+        ".json",
+        ".safetensors",
+        ".md",
+        ".png",
+    }
 
 
 OF_MODELS = sorted(
-    name for name in seqmel.__all__ if isfunction(f := getattr(seqmel, name)) and "model" in signature(f).parameters
+    name
+    for name in seqmel.__all__
+    if isfunction(f := getattr(seqmel, name)) and "model" in signature(f).parameters
 )
 
 
@@ -147,7 +154,8 @@ def test_a_path_stands_for_its_model_in_every_function(name: str, tmp_path: Path
 @pytest.mark.parametrize("name", OF_MODELS)
 def test_what_is_no_model_is_refused_in_every_function(name: str) -> None:
     with pytest.raises(
-        ConfigError, match=r"model is a int. Expected a model folder or a Model, such as load_model gives"
+        ConfigError,
+        match=r"model is a int. Expected a model folder or a Model, such as load_model gives",
     ):
         called(name, 7)
 

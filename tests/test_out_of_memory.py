@@ -23,7 +23,9 @@ TOO_MUCH = 2**60
 
 
 def for_a_gpu(*_: object) -> None:
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee the documentation.")
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 20.00 GiB.\nSee the documentation."
+    )
 
 
 def broken(*_: object) -> None:
@@ -77,7 +79,9 @@ def test_memory_that_is_not_there_is_not_taken_for_a_broken_file(
         open_prepared(tmp_path / "prepared")
 
 
-def test_another_error_of_torch_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_of_torch_stays_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         describe(broken, tmp_path, monkeypatch)
 
@@ -87,7 +91,11 @@ def test_the_advice_is_what_the_user_of_the_command_can_do(
 ) -> None:
     """A model's options cannot be changed when it embeds, so the advice names none of them."""
     monkeypatch.setattr("seqmel.cli.main.app", lambda _words: np.empty(TOO_MUCH, np.uint8))
-    for command, words in (("embed", "--shard"), ("predict", "--shard"), ("train", "training.batch_size")):
+    for command, words in (
+        ("embed", "--shard"),
+        ("predict", "--shard"),
+        ("train", "training.batch_size"),
+    ):
         monkeypatch.setattr(sys, "argv", ["seqmel", command])
         with pytest.raises(SystemExit):
             main()

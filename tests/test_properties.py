@@ -33,7 +33,9 @@ from seqmel.nn.encoder import SequenceEncoder
 
 EXAMPLES = int(os.environ.get("SEQMEL_EXAMPLES", "40"))
 CONFIG = tiny_config(
-    event_encoder={"hidden_size": 4}, encoder={"name": "gru", "hidden_size": 4}, pooling=["mean", "max"]
+    event_encoder={"hidden_size": 4},
+    encoder={"name": "gru", "hidden_size": 4},
+    pooling=["mean", "max"],
 )
 
 TEXT = st.one_of(
@@ -41,11 +43,27 @@ TEXT = st.one_of(
     st.sampled_from(["", " ", "\0", "a\0b", "אבג", "\u202eabc", "💥", "é", "e\u0301", "NULL", "nan", "1", "1.0", "01", "'", '"', "x" * 5_000]),
 )  # fmt: skip
 WHOLE = st.one_of(
-    st.integers(-(2**63), 2**63 - 1), st.integers(-3, 3), st.sampled_from([-(2**63), 2**63 - 1, 2**53 + 1])
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(-3, 3),
+    st.sampled_from([-(2**63), 2**63 - 1, 2**53 + 1]),
 )
 REAL = st.one_of(
     st.floats(),
-    st.sampled_from([0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, -5e-324, 1.7e308, -1.7e308, 1e15, 1e16 + 2]),
+    st.sampled_from(
+        [
+            0.0,
+            -0.0,
+            math.inf,
+            -math.inf,
+            math.nan,
+            5e-324,
+            -5e-324,
+            1.7e308,
+            -1.7e308,
+            1e15,
+            1e16 + 2,
+        ]
+    ),
 )
 VALUES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "int64": (pa.int64(), WHOLE),
@@ -56,7 +74,13 @@ VALUES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "half": (pa.float16(), st.floats(width=16).map(np.float16)),
     "decimal": (
         pa.decimal128(38, 10),
-        st.decimals(-(Decimal(10) ** 27), Decimal(10) ** 27, places=10, allow_nan=False, allow_infinity=False),
+        st.decimals(
+            -(Decimal(10) ** 27),
+            Decimal(10) ** 27,
+            places=10,
+            allow_nan=False,
+            allow_infinity=False,
+        ),
     ),
     "text": (pa.string(), TEXT),
     "large text": (pa.large_string(), TEXT),
@@ -66,7 +90,10 @@ VALUES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "date": (pa.date32(), st.integers(-(2**31) + 1, 2**31 - 1)),
     "null": (pa.null(), st.none()),
 }
-IDS = {n: VALUES[n] for n in ("int64", "uint64", "decimal", "text", "dictionary", "bool", "binary", "double")}
+IDS = {
+    n: VALUES[n]
+    for n in ("int64", "uint64", "decimal", "text", "dictionary", "bool", "binary", "double")
+}
 IDS["date"] = (pa.date32(), st.integers(-700_000, 2_900_000))  # what Python's dates can say
 EXTREME = st.sampled_from([-(2**63) + 1, 2**63 - 1, -(2**62), 2**55])
 SECONDS = st.one_of(st.integers(-(10**9), 2 * 10**9), st.integers(-(2**33), 2**37))
@@ -88,12 +115,36 @@ PLAIN = (
 ).split()
 NAMES = st.one_of(
     st.sampled_from(
-        [*PLAIN, "Größe", 'a"b', "a'b", "a b", "é", "e\u0301", "💥", "שלום", "text kind", "client ", "time "]
+        [
+            *PLAIN,
+            "Größe",
+            'a"b',
+            "a'b",
+            "a b",
+            "é",
+            "e\u0301",
+            "💥",
+            "שלום",
+            "text kind",
+            "client ",
+            "time ",
+        ]
     ),
     TEXT.filter(lambda name: 0 < len(name) < 50 and "\0" not in name),
 )
 ODD_NAMES = st.sampled_from(
-    ["Amount", "amount", "AMOUNT", "__row", "__client", "__code", "__client_index", "__Key", "__text_0", ""]
+    [
+        "Amount",
+        "amount",
+        "AMOUNT",
+        "__row",
+        "__client",
+        "__code",
+        "__client_index",
+        "__Key",
+        "__text_0",
+        "",
+    ]
 )
 
 
@@ -106,19 +157,35 @@ def tables(draw: st.DrawFn) -> tuple[pa.Table, str, str, SchemaOptions]:
     time_type, times = draw(st.sampled_from(list(TIMES.values())))
     strange = draw(st.integers(0, 9)) == 0
     names = draw(
-        st.lists(st.one_of(NAMES, ODD_NAMES) if strange else NAMES, min_size=3, max_size=6, unique=not strange)
+        st.lists(
+            st.one_of(NAMES, ODD_NAMES) if strange else NAMES,
+            min_size=3,
+            max_size=6,
+            unique=not strange,
+        )
     )
-    columns = [_column(draw, id_type, st.sampled_from(pool), events), _column(draw, time_type, times, events)]
+    columns = [
+        _column(draw, id_type, st.sampled_from(pool), events),
+        _column(draw, time_type, times, events),
+    ]
     kinds = [draw(st.sampled_from(list(VALUES))) for _ in names[2:]]
     for name in kinds:
         kind, values = VALUES[name]
         some = draw(st.lists(values, min_size=2, max_size=4))
-        columns.append(_column(draw, kind, st.sampled_from([*some, None]) if draw(st.booleans()) else values, events))
+        columns.append(
+            _column(
+                draw,
+                kind,
+                st.sampled_from([*some, None]) if draw(st.booleans()) else values,
+                events,
+            )
+        )
     said: dict[str, Any] = {"client": names[0], "time": names[1]}
     if draw(st.booleans()):
         numbers = {"int64", "uint64", "int8", "double", "float", "half", "decimal"}
         roles = [
-            draw(st.sampled_from(["categorical", "numeric" if kind in numbers else "categorical"])) for kind in kinds
+            draw(st.sampled_from(["categorical", "numeric" if kind in numbers else "categorical"]))
+            for kind in kinds
         ]
         for role in ("categorical", "numeric"):
             said[role] = [n for n, r in zip(names[2:], roles, strict=True) if r == role]
@@ -129,7 +196,9 @@ def tables(draw: st.DrawFn) -> tuple[pa.Table, str, str, SchemaOptions]:
     return pa.table(columns, names=names), names[0], names[1], SchemaOptions(**said)
 
 
-def _column(draw: st.DrawFn, kind: pa.DataType, values: st.SearchStrategy[Any], size: int) -> pa.Array:
+def _column(
+    draw: st.DrawFn, kind: pa.DataType, values: st.SearchStrategy[Any], size: int
+) -> pa.Array:
     return pa.array(draw(st.lists(values, min_size=size, max_size=size)), kind)
 
 
@@ -146,7 +215,9 @@ def tiny_model(table: Any, columns: SchemaOptions) -> Model:
 def embedded(model: Model, table: Any) -> tuple[list[Any], np.ndarray]:  # type: ignore[type-arg]
     """Ids and vectors."""
     parts = list(embed(model, table, device="cpu"))
-    return [i for ids, _ in parts for i in ids.to_pylist()], torch.cat([vectors for _, vectors in parts]).numpy()
+    return [i for ids, _ in parts for i in ids.to_pylist()], torch.cat(
+        [vectors for _, vectors in parts]
+    ).numpy()
 
 
 def key(value: Any) -> Any:
@@ -179,7 +250,9 @@ def test_events_of_any_kind_give_a_finite_vector_a_client_or_are_refused(
     assert list(map(key, ids)) == given_ids
     assert vectors.shape == (len(given_ids), model.encoder.output_size)
     assert np.isfinite(vectors).all()
-    counted = [fit_statistics(chunk, model.vocabulary) for chunk in sequence_chunks(model, table)[1]]
+    counted = [
+        fit_statistics(chunk, model.vocabulary) for chunk in sequence_chunks(model, table)[1]
+    ]
     assert [(s.clients, s.events) for s in counted] == [(len(given_ids), len(table))]
     assert all(sum(bins.counts) == len(table) for bins in counted[0].columns.values())
     order = list(range(len(table)))
@@ -188,7 +261,9 @@ def test_events_of_any_kind_give_a_finite_vector_a_client_or_are_refused(
     assert set(map(key, shuffled_ids)) == set(given_ids)
     if _times_differ(model, table):
         again = {key(i): v for i, v in zip(shuffled_ids, shuffled, strict=True)}
-        np.testing.assert_allclose(np.stack([again[i] for i in given_ids]), vectors, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            np.stack([again[i] for i in given_ids]), vectors, rtol=1e-4, atol=1e-5
+        )
 
 
 def _times_differ(model: Model, table: pa.Table) -> bool:
@@ -205,14 +280,22 @@ def plain(**columns: Any) -> pa.Table:
     """Events of three clients with other columns."""
     size = len(next(iter(columns.values())))
     seconds = np.arange(size).astype("datetime64[s]")
-    return pa.table({"client": np.arange(size) % 3, "time": pa.array(seconds).cast(pa.timestamp("us")), **columns})
+    return pa.table(
+        {
+            "client": np.arange(size) % 3,
+            "time": pa.array(seconds).cast(pa.timestamp("us")),
+            **columns,
+        }
+    )
 
 
 def test_a_hundred_thousand_categories_are_encoded_and_the_rarest_share_a_code() -> None:
     values = [f"v{i}" for i in range(100_000)] + ["v7"] * 20
     table = plain(kind=values)
     source = open_events(table, client="client", threads=1)
-    schema = infer_schema(source, SchemaOptions(client="client", time="time", categorical=("kind",)))
+    schema = infer_schema(
+        source, SchemaOptions(client="client", time="time", categorical=("kind",))
+    )
     vocabulary = fit_vocabulary(source, schema, min_count=1, max_categories=90_000)
     assert vocabulary.categorical["kind"].values[0] == "v7"
     assert vocabulary.categorical["kind"].size == 90_002
@@ -236,7 +319,8 @@ def test_zero_and_negative_zero_are_one_number_and_one_category() -> None:
     model = tiny_model(plain(size=sizes, code=codes), columns)
     _, plus = embedded(model, plain(size=sizes, code=codes))
     _, minus = embedded(
-        model, plain(size=[-x if x == 0 else x for x in sizes], code=[-x if x == 0 else x for x in codes])
+        model,
+        plain(size=[-x if x == 0 else x for x in sizes], code=[-x if x == 0 else x for x in codes]),
     )
     np.testing.assert_array_equal(plus, minus)
 
@@ -255,16 +339,21 @@ def test_columns_that_differ_only_by_case_are_refused_by_name(
 
 @pytest.mark.parametrize("name", ["__row", "__Client", "__text_3"])
 def test_a_column_named_like_one_that_is_added_is_refused(name: str) -> None:
-    with pytest.raises(SchemaError, match=f"a column named '{name}', which seqmel keeps for itself"):
+    with pytest.raises(
+        SchemaError, match=f"a column named '{name}', which seqmel keeps for itself"
+    ):
         open_events(plain(**{name: [1, 2]}))
 
 
-@pytest.mark.parametrize(("kind", "value"), [("s", 2**60), ("ms", 2**62), ("us", 2**62 + 1), ("us", -(2**62) - 1)])
+@pytest.mark.parametrize(
+    ("kind", "value"), [("s", 2**60), ("ms", 2**62), ("us", 2**62 + 1), ("us", -(2**62) - 1)]
+)
 def test_a_time_that_is_too_far_away_is_refused(kind: str, value: int) -> None:
     times = pa.array([0, 1, value], pa.timestamp(kind))
     table = plain(kind=["a", "b", "a"]).set_column(1, "time", times)
     own_words = "the given Table: Could not convert Timestamp"  # of DuckDB 1.5
     with pytest.raises(
-        InputError, match=f"1 times in column 'time' of the given Table cannot be understood|{own_words}"
+        InputError,
+        match=f"1 times in column 'time' of the given Table cannot be understood|{own_words}",
     ):
         tiny_model(table, SchemaOptions(client="client", time="time"))

@@ -31,8 +31,12 @@ HEAVY = [
 
 def modules_after(statement: str) -> set[str]:
     """Which top-level modules a fresh Python holds after a statement."""
-    code = f"import sys\n{statement}\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    code = (
+        f"import sys\n{statement}\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 
@@ -55,17 +59,30 @@ def test_importing_seqmel_imports_nothing_heavy() -> None:
 
 def test_the_command_starts_without_torch() -> None:
     loaded = modules_after("import seqmel.cli.main")
-    assert loaded & {"torch", "pandas", "pytorch_lightning", "matplotlib", "lightgbm", "sklearn", "duckdb"} == set()
+    assert (
+        loaded
+        & {"torch", "pandas", "pytorch_lightning", "matplotlib", "lightgbm", "sklearn", "duckdb"}
+        == set()
+    )
 
 
 def test_a_config_is_checked_without_torch() -> None:
-    assert modules_after("from seqmel import Config; Config()") & {"torch", "pandas", "duckdb", "lightgbm"} == set()
+    assert (
+        modules_after("from seqmel import Config; Config()")
+        & {"torch", "pandas", "duckdb", "lightgbm"}
+        == set()
+    )
 
 
 def test_only_a_loss_of_the_other_library_imports_it_and_torch_where_a_config_is_read() -> None:
-    pytest.importorskip("pytorch_metric_learning", reason="pytorch-metric-learning is not installed")
+    pytest.importorskip(
+        "pytorch_metric_learning", reason="pytorch-metric-learning is not installed"
+    )
     both = {"torch", "pytorch_metric_learning"}
-    read = "import warnings; warnings.simplefilter('ignore'); from seqmel.config import read_config; read_config(None, ['loss={}'])"
+    read = (
+        "import warnings; warnings.simplefilter('ignore'); from seqmel.config import "
+        "read_config; read_config(None, ['loss={}'])"
+    )
     assert modules_after(read.format("triplet")) & both == set()
     assert modules_after(read.format("pml/CircleLoss")) & both == both
 
@@ -97,7 +114,11 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_all_errors_are_public() -> None:
     from seqmel.core import errors
 
-    kinds = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    kinds = {
+        kind.__name__
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    }
     assert kinds <= set(seqmel.__all__)
 
 

@@ -13,7 +13,16 @@ from seqmel.experiment import Plan, read_plan
 
 TABLES = Path(__file__).parents[1] / "configs" / "tables"
 PLANS = sorted(TABLES.glob("*.yaml"))
-KINDS = ("pairs", "losses", "negatives", "encoders", "methods", "sizes", "labelled_share", "leaderboard")
+KINDS = (
+    "pairs",
+    "losses",
+    "negatives",
+    "encoders",
+    "methods",
+    "sizes",
+    "labelled_share",
+    "leaderboard",
+)
 
 
 def options(plan: Plan, row: str, data: str) -> str:
@@ -21,7 +30,9 @@ def options(plan: Plan, row: str, data: str) -> str:
 
 
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
-def test_a_plan_is_valid_and_says_what_it_compares_how_to_run_it_and_how_long_it_takes(path: Path) -> None:
+def test_a_plan_is_valid_and_says_what_it_compares_how_to_run_it_and_how_long_it_takes(
+    path: Path,
+) -> None:
     plan = read_plan(path)
     first, second, *_ = text = path.read_text(encoding="utf-8").splitlines()
     assert first.startswith("# ")
@@ -44,20 +55,25 @@ def test_a_table_comes_small_and_full_with_the_same_rows(kind: str) -> None:
 def used(kind: str, section: str) -> set[str]:
     plan = read_plan(TABLES / f"{kind}.yaml")
     configs = [plan.config(row, next(iter(plan.data)), 0) for row in plan.rows]
-    return {getattr(config, section).name for config in configs if getattr(config, section) is not None}
+    return {
+        getattr(config, section).name for config in configs if getattr(config, section) is not None
+    }
 
 
 def methods_of(kind: str) -> set[tuple[tuple[str, ...], str]]:
     """The parts of the objective of each row, and how it is scored."""
     plan = read_plan(TABLES / f"{kind}.yaml")
     return {
-        (tuple(part.name for part in plan.config(row, "berka", 0).objective), plan.scored(row)) for row in plan.rows
+        (tuple(part.name for part in plan.config(row, "berka", 0).objective), plan.scored(row))
+        for row in plan.rows
     }
 
 
 def test_every_objective_without_labels_is_fine_tuned_too() -> None:
     found = methods_of("methods")
-    without_labels = {parts for parts, scored in found if scored == "trees" and not set(parts) & WITH_LABELS}
+    without_labels = {
+        parts for parts, scored in found if scored == "trees" and not set(parts) & WITH_LABELS
+    }
     assert without_labels == {parts for parts, scored in found if scored == "finetuned"}
 
 
@@ -71,6 +87,13 @@ def test_the_tables_have_every_method_that_they_are_about() -> None:
     assert {part for parts, _ in methods_of("methods") for part in parts} == set(known["objective"])
 
 
-@pytest.mark.parametrize(("kind", "across"), [("sizes", "embedding_dim"), ("labelled_share", "label_fractions")])
-def test_the_tables_whose_rows_or_shares_are_numbers_are_drawn_as_curves(kind: str, across: str) -> None:
-    assert [read_plan(TABLES / f"{kind}{end}.yaml").curve for end in ("_small", "")] == [across, across]
+@pytest.mark.parametrize(
+    ("kind", "across"), [("sizes", "embedding_dim"), ("labelled_share", "label_fractions")]
+)
+def test_the_tables_whose_rows_or_shares_are_numbers_are_drawn_as_curves(
+    kind: str, across: str
+) -> None:
+    assert [read_plan(TABLES / f"{kind}{end}.yaml").curve for end in ("_small", "")] == [
+        across,
+        across,
+    ]

@@ -120,14 +120,22 @@ def test_a_checkpoint_that_is_no_plain_data_is_refused_unexecuted(
     assert not mark.exists()
 
 
-def test_damaged_options_of_an_unfinished_run_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_options_of_an_unfinished_run_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (unfinished(tmp_path / "model", monkeypatch) / "options.json").write_text('{"seed"')
-    with pytest.raises(OutputError, match=r"options\.json of an unfinished run is damaged.*--overwrite"):
+    with pytest.raises(
+        OutputError, match=r"options\.json of an unfinished run is damaged.*--overwrite"
+    ):
         train(EVENTS, tmp_path / "model", config=tiny_config(), resume=True)
 
 
-@pytest.mark.parametrize("tag", ["!!python/object/apply:pathlib.Path.touch", "!!python/object/new:os.system"])
-def test_yaml_that_names_python_objects_is_refused_unexecuted(tag: str, tmp_path: Path, mark: Path) -> None:
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:pathlib.Path.touch", "!!python/object/new:os.system"]
+)
+def test_yaml_that_names_python_objects_is_refused_unexecuted(
+    tag: str, tmp_path: Path, mark: Path
+) -> None:
     path = tmp_path / "options.yaml"
     path.write_text(f"seed: {tag} ['{mark}']\n")
     for read in (read_config, read_plan):
@@ -140,7 +148,10 @@ def test_yaml_that_names_python_objects_is_refused_unexecuted(tag: str, tmp_path
 
 def test_yaml_that_grows_without_end_is_refused_in_a_short_line(tmp_path: Path) -> None:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in zip("abcdefghijkl", "bcdefghijklm", strict=True)]
+    lines += [
+        f"{b}: &{b} [{', '.join(['*' + a] * 9)}]"
+        for a, b in zip("abcdefghijkl", "bcdefghijklm", strict=True)
+    ]
     path = tmp_path / "options.yaml"
     for option in ("seed", "device", "encoder", "training", "pooling"):
         path.write_text("\n".join([*lines, f"{option}: *m"]))
@@ -149,7 +160,8 @@ def test_yaml_that_grows_without_end_is_refused_in_a_short_line(tmp_path: Path) 
         assert len(str(refused.value)) < 2_000
 
 
-# --------------------------------------------------------------------------------------------------- paths
+# ---------------------------------------------------------------------------------------------------
+# paths
 
 
 @pytest.mark.parametrize("name", MODEL_FILES)
@@ -165,7 +177,9 @@ def test_a_link_to_a_model_folder_is_followed(folder: Path, tmp_path: Path) -> N
     load_model(tmp_path / "latest")
 
 
-def test_a_file_that_the_checksums_name_is_read_from_nowhere_else(folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_the_checksums_name_is_read_from_nowhere_else(
+    folder: Path, tmp_path: Path
+) -> None:
     config = (folder / "config.json").read_text()
     (tmp_path / "schema.json").write_bytes((folder / "schema.json").read_bytes())
     (folder / "config.json").write_text(config.replace('"schema.json"', '"../schema.json"'))
@@ -176,15 +190,22 @@ def test_a_file_that_the_checksums_name_is_read_from_nowhere_else(folder: Path, 
         load_model(folder)
 
 
-# ---------------------------------------------------------------------------------------- prepared sequences
+# ---------------------------------------------------------------------------------------- prepared
+# sequences
 
 
 @pytest.mark.parametrize("bytes_left", [0, 7, 100, 0.5, -400, -9, -1])
-def test_prepared_sequences_that_are_cut_off_are_refused(bytes_left: float, prepared: Path, tmp_path: Path) -> None:
+def test_prepared_sequences_that_are_cut_off_are_refused(
+    bytes_left: float, prepared: Path, tmp_path: Path
+) -> None:
     path = Path(shutil.copytree(prepared, tmp_path / "copy")) / "sequences.arrow"
     content = path.read_bytes()
-    path.write_bytes(content[: int(bytes_left * len(content)) if isinstance(bytes_left, float) else bytes_left])
-    with pytest.raises(InputError, match="is not a complete folder of prepared sequences") as refused:
+    path.write_bytes(
+        content[: int(bytes_left * len(content)) if isinstance(bytes_left, float) else bytes_left]
+    )
+    with pytest.raises(
+        InputError, match="is not a complete folder of prepared sequences"
+    ) as refused:
         open_prepared(tmp_path / "copy")
     assert "\n" not in str(refused.value)
 
@@ -195,7 +216,9 @@ def test_prepared_sequences_with_a_head_or_foot_of_nonsense_are_refused(
 ) -> None:
     path = Path(shutil.copytree(prepared, tmp_path / "copy")) / "sequences.arrow"
     content = bytearray(path.read_bytes())
-    content[slice(0, 64) if part == "head" else slice(-300, None)] = b"\xa5" * (64 if part == "head" else 300)
+    content[slice(0, 64) if part == "head" else slice(-300, None)] = b"\xa5" * (
+        64 if part == "head" else 300
+    )
     path.write_bytes(content)
     with pytest.raises(InputError, match="is not a complete folder of prepared sequences"):
         open_prepared(tmp_path / "copy")
@@ -206,11 +229,14 @@ def test_sequences_of_another_preparation_are_refused(prepared: Path, tmp_path: 
     assert len(other.sequences) == 9
     copy = Path(shutil.copytree(prepared, tmp_path / "copy"))
     shutil.copy(tmp_path / "other" / "sequences.arrow", copy)
-    with pytest.raises(InputError, match=r"sequences\.arrow is not the one that was written with the other files"):
+    with pytest.raises(
+        InputError, match=r"sequences\.arrow is not the one that was written with the other files"
+    ):
         open_prepared(copy)
 
 
-# ------------------------------------------------------------------------------------------------ the source
+# ------------------------------------------------------------------------------------------------
+# the source
 
 FORBIDDEN = {
     "eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "yaml.load",
@@ -221,7 +247,10 @@ FORBIDDEN = {
 def calls(source: str) -> list[tuple[str, dict[str, str]]]:
     """(dotted name, its named arguments as text) of each call."""
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    return [(ast.unparse(n.func), {k.arg or "**": ast.unparse(k.value) for k in n.keywords}) for n in nodes]
+    return [
+        (ast.unparse(n.func), {k.arg or "**": ast.unparse(k.value) for k in n.keywords})
+        for n in nodes
+    ]
 
 
 def unsafe(source: str) -> list[str]:
@@ -240,16 +269,22 @@ def test_nothing_in_the_package_executes_what_a_file_says() -> None:
     files = list(Path(seqmel.__file__).parent.rglob("*.py"))
     assert len(files) > 100
     assert {
-        path.name: unsafe(path.read_text(encoding="utf-8")) for path in files if unsafe(path.read_text("utf-8"))
+        path.name: unsafe(path.read_text(encoding="utf-8"))
+        for path in files
+        if unsafe(path.read_text("utf-8"))
     } == {}
 
 
 def test_the_search_for_unsafe_calls_finds_them() -> None:
     source = (
-        "import torch, yaml\ntorch.load(p)\ntorch.load(p, weights_only=False)\nyaml.load(t)\neval('1')\nmodel.eval()"
+        "import torch, yaml\ntorch.load(p)\ntorch.load(p, "
+        "weights_only=False)\nyaml.load(t)\neval('1')\nmodel.eval()"
     )
     assert sorted(unsafe(source)) == ["eval", "torch.load", "torch.load", "yaml.load"]
 
 
 def test_every_refusal_here_is_one_that_a_command_prints() -> None:
-    assert all(issubclass(error, SeqmelError) for error in (ConfigError, InputError, ModelError, OutputError))
+    assert all(
+        issubclass(error, SeqmelError)
+        for error in (ConfigError, InputError, ModelError, OutputError)
+    )

@@ -1,6 +1,7 @@
 """Berka (PKDD'99 Discovery Challenge, Czech bank): raw files as published -> Parquet.
 
-Wanted in RAW_FOLDER, as .asc or .csv, plain or gzipped (data_berka.zip of the PKDD'99 Discovery Challenge has them):
+Wanted in RAW_FOLDER, as .asc or .csv, plain or gzipped (data_berka.zip of the PKDD'99 Discovery
+Challenge has them):
 
     trans    account_id, date, type, operation, amount, balance, k_symbol, bank
     disp     client_id, account_id, type
@@ -9,9 +10,11 @@ Wanted in RAW_FOLDER, as .asc or .csv, plain or gzipped (data_berka.zip of the P
 
 What comes out, in OUT_FOLDER; the client of an account is its OWNER:
 
-    events.parquet    client_id, event_time, amount (signed), balance, type, operation, k_symbol, bank; sorted by
+    events.parquet    client_id, event_time, amount (signed), balance, type, operation, k_symbol,
+    bank; sorted by
                       client and day, then as in the file
-    clients.parquet   client_id, gender, birth_date, age_on_1998_12_31, age_group, district_id, loan_status, loan_date
+    clients.parquet   client_id, gender, birth_date, age_on_1998_12_31, age_group, district_id,
+    loan_status, loan_date
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ FILES = [(f"{name}.asc", f"{name}.csv") for name in ("trans", "disp", "client", 
 # YYMMDD, all of it in the 1900s.
 DAY = Column("CASE WHEN length({0}) = 6 THEN try_strptime('19' || {0}, '%Y%m%d') END")
 
-# YYMMDD with month + 50 for a woman: in the first digit of the month a 5 or 6 then stands for 0 or 1.
+# YYMMDD with month + 50 for a woman: in the first digit of the month a 5 or 6 then stands for 0 or
+# 1.
 IS_WOMAN = "{0}[3] IN ('5', '6')"
 BIRTH_DATE = DAY.sql.format("({0}[:2] || translate({0}[3], '56', '01') || {0}[4:])")
 BIRTH_NUMBER = Column(f"CASE WHEN {BIRTH_DATE} IS NOT NULL THEN {{0}} END")
@@ -54,7 +58,8 @@ EVENTS = """
            operation, k_symbol, bank
     FROM trans JOIN owner USING (account_id) ORDER BY client_id, date, trans.rowid"""
 
-# On the last day of a year everybody has had the birthday of that year, so the years alone give the age.
+# On the last day of a year everybody has had the birthday of that year, so the years alone give the
+# age.
 CLIENTS = f"""
     SELECT client_id, if({IS_WOMAN.format("birth_number")}, 'F', 'M') AS gender,
            {BIRTH_DATE.format("birth_number")}::TIMESTAMP_MS AS birth_date,
@@ -65,7 +70,9 @@ CLIENTS = f"""
     FROM owner JOIN client USING (client_id) LEFT JOIN loan USING (account_id) ORDER BY client_id"""
 
 
-def convert(con: duckdb.DuckDBPyConnection, trans: Path, disp: Path, client: Path, loan: Path) -> dict[str, str]:
+def convert(
+    con: duckdb.DuckDBPyConnection, trans: Path, disp: Path, client: Path, loan: Path
+) -> dict[str, str]:
     load(con, "trans", trans, TRANS_COLUMNS)
     load(con, "disp", disp, DISP_COLUMNS)
     load(con, "client", client, CLIENT_COLUMNS)
@@ -75,7 +82,9 @@ def convert(con: duckdb.DuckDBPyConnection, trans: Path, disp: Path, client: Pat
     return {"events": EVENTS, "clients": CLIENTS}
 
 
-def _check_keys(con: duckdb.DuckDBPyConnection, trans: Path, disp: Path, client: Path, loan: Path) -> None:
+def _check_keys(
+    con: duckdb.DuckDBPyConnection, trans: Path, disp: Path, client: Path, loan: Path
+) -> None:
     """The joins must neither lose a row nor double one."""
     refuse_repeats(con, "owner", "account_id", disp)
     refuse_repeats(con, "owner", "client_id", disp)

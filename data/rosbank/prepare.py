@@ -2,16 +2,20 @@
 
 Wanted in RAW_FOLDER, plain or gzipped (the Hugging Face data set dllllb/rosbank-churn has it):
 
-    train.csv   cl_id, MCC, channel_type (may be empty), currency, TRDATETIME (such as 21OCT17:00:00:00), amount,
-                trx_category, target_flag (the same in all rows of a client); further columns are left out
+    train.csv   cl_id, MCC, channel_type (may be empty), currency, TRDATETIME (such as
+    21OCT17:00:00:00), amount,
+                trx_category, target_flag (the same in all rows of a client); further columns are
+                left out
 
 What comes out, in OUT_FOLDER:
 
-    events.parquet    client_id, event_time, mcc, channel_type, currency, amount, trx_category; sorted by client and
+    events.parquet    client_id, event_time, mcc, channel_type, currency, amount, trx_category;
+    sorted by client and
                       time, then as in the file
     clients.parquet   client_id, churn
 
-The target columns (target_flag, target_sum) are not in the events: a model would learn them by heart.
+The target columns (target_flag, target_sum) are not in the events: a model would learn them by
+heart.
 """
 
 from __future__ import annotations
@@ -42,7 +46,9 @@ EVENTS = """
            trx_category
     FROM trans ORDER BY cl_id, TRDATETIME, trans.rowid"""
 
-CLIENTS = "SELECT cl_id AS client_id, min(target_flag) AS churn FROM trans GROUP BY cl_id ORDER BY cl_id"
+CLIENTS = (
+    "SELECT cl_id AS client_id, min(target_flag) AS churn FROM trans GROUP BY cl_id ORDER BY cl_id"
+)
 
 TWO_TARGETS = """
     SELECT cl_id, min(target_flag), max(target_flag) FROM trans

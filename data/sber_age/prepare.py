@@ -1,14 +1,15 @@
 """Sberbank age group: raw CSV files as published -> Parquet.
 
-Wanted in RAW_FOLDER, plain or gzipped (the Hugging Face data set dllllb/age-group-prediction has them):
+Wanted in RAW_FOLDER, plain or gzipped (the Hugging Face data set dllllb/age-group-prediction has
+them):
 
     transactions_train.csv   client_id, trans_date (a day number), small_group, amount_rur
     train_target.csv         client_id, bins
 
 What comes out, in OUT_FOLDER:
 
-    events.parquet    client_id, event_day, small_group, amount; sorted by client and day, then as in the file
-    clients.parquet   client_id, age_group
+    events.parquet    client_id, event_day, small_group, amount; sorted by client and day, then as
+    in the file clients.parquet   client_id, age_group
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _common import INTEGER, NUMBER, load, main, refuse_repeats
 
 FILES = [("transactions_train.csv",), ("train_target.csv",)]
-EVENT_COLUMNS = {"client_id": INTEGER, "trans_date": INTEGER, "small_group": INTEGER, "amount_rur": NUMBER}
+EVENT_COLUMNS = {
+    "client_id": INTEGER,
+    "trans_date": INTEGER,
+    "small_group": INTEGER,
+    "amount_rur": NUMBER,
+}
 TARGET_COLUMNS = {"client_id": INTEGER, "bins": INTEGER}
 
 EVENTS = """

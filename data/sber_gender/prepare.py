@@ -1,13 +1,16 @@
 """Sberbank gender: raw CSV files as published -> Parquet.
 
-Wanted in RAW_FOLDER, plain or gzipped (the Hugging Face data set dllllb/transactions-gender has them):
+Wanted in RAW_FOLDER, plain or gzipped (the Hugging Face data set dllllb/transactions-gender has
+them):
 
-    transactions.csv   customer_id, tr_datetime ("day hh:mm:ss"), mcc_code, tr_type, amount, term_id (may be empty)
-    gender_train.csv   customer_id, gender (customers_gender_train.csv in the copy of the contest)
+    transactions.csv   customer_id, tr_datetime ("day hh:mm:ss"), mcc_code, tr_type, amount, term_id
+    (may be empty) gender_train.csv   customer_id, gender (customers_gender_train.csv in the copy of
+    the contest)
 
 What comes out, in OUT_FOLDER:
 
-    events.parquet    client_id, event_time, mcc_code, tr_type, amount, term_id; sorted by client and time, then as in
+    events.parquet    client_id, event_time, mcc_code, tr_type, amount, term_id; sorted by client
+    and time, then as in
                       the file
     clients.parquet   client_id, gender
 
@@ -27,7 +30,8 @@ from _common import INTEGER, NUMBER, TEXT_OR_NULL, Column, load, main, refuse_re
 
 FILES = [("transactions.csv",), ("gender_train.csv", "customers_gender_train.csv")]
 
-# Some rows say second 60. Seconds are added on their own, so that such a row lies at the start of the next minute.
+# Some rows say second 60. Seconds are added on their own, so that such a row lies at the start of
+# the next minute.
 TIME = Column(r"""
     CASE WHEN regexp_full_match({0}, '\d\d?\d?\d? \d\d:\d\d:([0-5]\d|60)')
          THEN try_strptime('2000-01-01 ' || split_part({0}, ' ', 2)[:5], '%Y-%m-%d %H:%M')

@@ -23,7 +23,12 @@ from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import ViewBatch
 from seqmel.objectives.objective import ViewSource
-from seqmel.training.batches import TrainingBatches, resolve_auto_options, resolve_clock_shifts, split_clients
+from seqmel.training.batches import (
+    TrainingBatches,
+    resolve_auto_options,
+    resolve_clock_shifts,
+    split_clients,
+)
 from seqmel.training.ppmi_init import new_encoder
 from seqmel.training.run import model_of, prepared_in
 
@@ -82,7 +87,10 @@ class Batches:
             lambda: self.epoch - 1,
         )
         if isinstance(self._batches.sampler, OfflineHard):
-            raise ConfigError("The sampler offline_hard embeds all clients as training goes on. Name another sampler.")
+            raise ConfigError(
+                "The sampler offline_hard embeds all clients as training goes on. Name another "
+                "sampler."
+            )
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -112,7 +120,9 @@ class Batches:
             The model, in memory only.
         """
         seconds = time.monotonic() - self._began
-        found = model_of(self._prepared, self._sequences, self.config, encoder.cpu().eval(), [], seconds=seconds)
+        found = model_of(
+            self._prepared, self._sequences, self.config, encoder.cpu().eval(), [], seconds=seconds
+        )
         return Model.of(found)
 
 
@@ -164,7 +174,9 @@ def batches(
         options = {"validation_fraction": 0.0} | options
     checked = config_with(given, named_parts(options), section="training", source="batches")
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
-        return Batches(prepared_in(Path(folder), events, checked, None, as_progress(progress)), checked)
+        return Batches(
+            prepared_in(Path(folder), events, checked, None, as_progress(progress)), checked
+        )
 
 
 def _named(config: Config | Mapping[str, Any]) -> Config | Mapping[str, Any]:

@@ -100,7 +100,8 @@ def check_together(
     """
     if engine not in ("duckdb", "spark"):
         raise ConfigError(
-            f"{spelled('engine')} cannot be {engine!r}. Expected one of: duckdb, spark.{did_you_mean(engine, ('duckdb', 'spark'))}"
+            f"{spelled('engine')} cannot be {engine!r}. Expected one of: duckdb, "
+            f"spark.{did_you_mean(engine, ('duckdb', 'spark'))}"
         )
     spark = "engine spark"
     given = {
@@ -112,10 +113,14 @@ def check_together(
     if several:
         for name in ("as_of", "state", spark):
             if given[name]:
-                raise ConfigError(f"Several devices do not go with {spelled(name)}. Leave one of them out.")
+                raise ConfigError(
+                    f"Several devices do not go with {spelled(name)}. Leave one of them out."
+                )
     for one, other in (("as_of", "state"), ("as_of", spark), ("state", spark), ("shard", spark)):
         if given[one] and given[other]:
-            raise ConfigError(f"{spelled(one)} does not go with {spelled(other)}. Leave one of them out.")
+            raise ConfigError(
+                f"{spelled(one)} does not go with {spelled(other)}. Leave one of them out."
+            )
 
 
 def write_embeddings(
@@ -131,19 +136,28 @@ def write_embeddings(
     engine: Engine = "duckdb",
 ) -> Written:
     """Write a file of vectors; the implementation of `Model.embed` with `output`."""
-    check_together(as_of=as_of, state=state, shard=options.shard, engine=engine, several=is_launched())
+    check_together(
+        as_of=as_of, state=state, shard=options.shard, engine=engine, several=is_launched()
+    )
     if state is None and (history is not None or skipped is not None):
-        raise ConfigError("history and skipped belong to a state: they are for clients with late events.")
+        raise ConfigError(
+            "history and skipped belong to a state: they are for clients with late events."
+        )
     path, given = Path(output), options.given
     if as_of is not None:
         rows, size = embed_as_of(model, events, _moments(as_of), path, **given)
         return Written(path, rows, size)
     if state is not None:
-        done = update_embeddings(model, events, state, path, history=history, skipped=skipped, **given)
+        done = update_embeddings(
+            model, events, state, path, history=history, skipped=skipped, **given
+        )
         return Written(path, done.clients, done.dimensions, done.new, done.known, done.skipped)
     if engine == "spark":
         return Written(
-            path, *embed_spark_to_parquet(model, events, path, **{k: given[k] for k in given if k != "shard"})
+            path,
+            *embed_spark_to_parquet(
+                model, events, path, **{k: given[k] for k in given if k != "shard"}
+            ),
         )
     if is_launched():
         return Written(path, *embed_shared_to_parquet(model, events, path, **given))
@@ -181,7 +195,12 @@ def embedded(
 
 
 def write_predictions(
-    model: Model, events: Events, output: str | Path, options: EmbedOptions, *, as_of: Moments | None = None
+    model: Model,
+    events: Events,
+    output: str | Path,
+    options: EmbedOptions,
+    *,
+    as_of: Moments | None = None,
 ) -> Written:
     """Write a file of predictions; the implementation of `Model.predict` with `output`."""
     check_together(as_of=as_of, several=is_launched())
@@ -192,11 +211,15 @@ def write_predictions(
     return Written(Path(output), run(model, events, output, **given))
 
 
-def predicted(model: Model, events: Events, options: EmbedOptions, *, as_of: Moments | None = None) -> pd.DataFrame:
+def predicted(
+    model: Model, events: Events, options: EmbedOptions, *, as_of: Moments | None = None
+) -> pd.DataFrame:
     """Predict into a DataFrame, indexed by client id (and moment)."""
     _no_overwrite(options)
     if as_of is None:
-        tables = predict(model, events, shard=options.shard, device=options.device, progress=options.progress)
+        tables = predict(
+            model, events, shard=options.shard, device=options.device, progress=options.progress
+        )
         return _frame(pa.concat_tables(tables), keys=1)
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "predictions.parquet"
@@ -207,7 +230,14 @@ def predicted(model: Model, events: Events, options: EmbedOptions, *, as_of: Mom
 def _in_memory(model: Model, events: Events, options: EmbedOptions) -> pd.DataFrame:
     how = options.vector_layout(model)
     with _watched(model, events, options) as watch:
-        parts = embed(model, events, shard=options.shard, device=options.device, progress=options.progress, watch=watch)
+        parts = embed(
+            model,
+            events,
+            shard=options.shard,
+            device=options.device,
+            progress=options.progress,
+            watch=watch,
+        )
         ids, vectors = zip(*((ids, part[:, : how.dim].numpy()) for ids, part in parts), strict=True)
     keys, numbers = pa.table({model.schema.client: pa.chunked_array(ids)}), np.concatenate(vectors)
     if how.layout == "list":
@@ -219,7 +249,9 @@ def _in_memory(model: Model, events: Events, options: EmbedOptions) -> pd.DataFr
 
 
 @contextmanager
-def _watched(model: Model, events: Events, options: EmbedOptions) -> Iterator[Callable[..., object] | None]:
+def _watched(
+    model: Model, events: Events, options: EmbedOptions
+) -> Iterator[Callable[..., object] | None]:
     """Yield a callback for the embedded sequences; warn at the end if they drift from training."""
     watch = InputWatch(model.statistics, model.vocabulary.time) if model.statistics else None
     yield watch.see if watch else None
@@ -236,7 +268,9 @@ def _watched(model: Model, events: Events, options: EmbedOptions) -> Iterator[Ca
 
 def _no_overwrite(options: EmbedOptions) -> None:
     if options.overwrite:
-        raise ConfigError("overwrite is for an output file, and none is named. Leave it out, or give output.")
+        raise ConfigError(
+            "overwrite is for an output file, and none is named. Leave it out, or give output."
+        )
 
 
 def _moments(as_of: Moments) -> Events:

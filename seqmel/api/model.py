@@ -95,7 +95,9 @@ class Model(Artefact):
             return model
         found = as_model(model)
         folder = Path(model) if isinstance(model, (str, os.PathLike)) else None
-        return cls(**{field.name: getattr(found, field.name) for field in fields(Artefact)}, folder=folder)
+        return cls(
+            **{field.name: getattr(found, field.name) for field in fields(Artefact)}, folder=folder
+        )
 
     # ------------------------------------------------------------------------------- embed, predict
 
@@ -188,8 +190,12 @@ class Model(Artefact):
         late: dict[str, Any] = {"history": history, "skipped": skipped}
         with self._kept_on_cpu():
             if output is None:
-                return embedded(self, events, options, as_of=as_of, state=state, **late, engine=engine)
-            return write_embeddings(self, events, output, options, as_of=as_of, state=state, **late, engine=engine)
+                return embedded(
+                    self, events, options, as_of=as_of, state=state, **late, engine=engine
+                )
+            return write_embeddings(
+                self, events, output, options, as_of=as_of, state=state, **late, engine=engine
+            )
 
     @overload
     def predict(
@@ -359,7 +365,8 @@ class Model(Artefact):
             >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
             >>> scores = model.evaluate(data.clients, target="gender", events=data.events, folds=2, trees=5)
             >>> list(scores.matched)[:4]
-            ['aggregates', 'aggregates with order', 'embeddings', 'embeddings + aggregates with order']
+            ['aggregates', 'aggregates with order', 'embeddings', 'embeddings + aggregates with
+            order']
         """
         from seqmel.evaluation.feature_sets import aggregate_sets, standard_rows, with_both
         from seqmel.evaluation.scoring import score
@@ -459,20 +466,32 @@ class Model(Artefact):
             "vector": f"{self.encoder.output_size:,} dimensions",
             "weights": f"{sum(p.numel() for p in self.encoder.parameters()):,}",
             "columns": ", ".join(
-                [self.schema.client, self.schema.time, *self.schema.categorical, *self.schema.numeric]
+                [
+                    self.schema.client,
+                    self.schema.time,
+                    *self.schema.categorical,
+                    *self.schema.numeric,
+                ]
             ),
         }
         if "events" in learnt:
             facts["trained on"] = f"{learnt['events']:,} events of {learnt['clients']:,} clients"
         if self.targets:
-            facts["predicts"] = ", ".join(f"{target.name} ({target.task})" for target in self.targets)
-        return facts | {"folder": str(self.folder) if self.folder is not None else "in memory, not saved"}
+            facts["predicts"] = ", ".join(
+                f"{target.name} ({target.task})" for target in self.targets
+            )
+        return facts | {
+            "folder": str(self.folder) if self.folder is not None else "in memory, not saved"
+        }
 
     def __repr__(self) -> str:
         return f"Model({'; '.join(f'{name}: {fact}' for name, fact in self._facts().items())})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{escape(n)}</td><td>{escape(fact)}</td></tr>" for n, fact in self._facts().items())
+        rows = "".join(
+            f"<tr><td>{escape(n)}</td><td>{escape(fact)}</td></tr>"
+            for n, fact in self._facts().items()
+        )
         return f"<b>Model</b><table>{rows}</table>"
 
 
@@ -563,7 +582,15 @@ def train(
         _in_memory_only(resume=resume, overwrite=overwrite)
         return Model.of(run.train_model(events, config=config, hooks=hooks, progress=progress))
     return load(
-        run.train(events, output, config=config, resume=resume, overwrite=overwrite, hooks=hooks, progress=progress)
+        run.train(
+            events,
+            output,
+            config=config,
+            resume=resume,
+            overwrite=overwrite,
+            hooks=hooks,
+            progress=progress,
+        )
     )
 
 
@@ -628,20 +655,33 @@ def finetune(
     from seqmel.training.finetuning import finetune as finetuning
 
     if target is None and "targets" in options:
-        warnings.warn("finetune(targets=...) is now finetune(target=...).", FutureWarning, stacklevel=2)
+        warnings.warn(
+            "finetune(targets=...) is now finetune(target=...).", FutureWarning, stacklevel=2
+        )
         target = options.pop("targets")
     if target is None:
-        raise ConfigError("No target is named. Give the column of the labels to predict: target=...")
-    config = config_with(_named(config), named_parts(options), section="finetuning", source="finetune")
+        raise ConfigError(
+            "No target is named. Give the column of the labels to predict: target=..."
+        )
+    config = config_with(
+        _named(config), named_parts(options), section="finetuning", source="finetune"
+    )
     targets = [target] if isinstance(target, str) else list(target)
     given: dict[str, Any] = {
         "targets": targets, "task": task, "weight": weight, "client": client, "config": config, "progress": progress,
     }  # fmt: skip
     if output is not None:
-        return load(finetuning.finetune(model, events, labels, output, resume=resume, overwrite=overwrite, **given))
+        return load(
+            finetuning.finetune(
+                model, events, labels, output, resume=resume, overwrite=overwrite, **given
+            )
+        )
     _in_memory_only(resume=resume, overwrite=overwrite)
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
-        return replace(load(finetuning.finetune(model, events, labels, Path(folder) / "model", **given)), folder=None)
+        return replace(
+            load(finetuning.finetune(model, events, labels, Path(folder) / "model", **given)),
+            folder=None,
+        )
 
 
 def _named(config: Config | Mapping[str, Any] | None) -> Config | Mapping[str, Any] | None:
@@ -652,6 +692,8 @@ def _in_memory_only(*, resume: bool, overwrite: bool) -> None:
     """Raise if an option needs an output folder, which a model in memory does not have."""
     for name, given in (("resume", resume), ("overwrite", overwrite)):
         if given:
-            raise ConfigError(f"{name} is for an output folder, and none is named. Leave it out, or give output.")
+            raise ConfigError(
+                f"{name} is for an output folder, and none is named. Leave it out, or give output."
+            )
     if is_launched():
         raise ConfigError("Several processes train together into a folder. Give output.")

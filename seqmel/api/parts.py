@@ -272,7 +272,9 @@ def _is_module(value: Any) -> bool:
     torch = sys.modules.get("torch")  # not imported yet: the value cannot be a module
     if torch is None:
         return False
-    return isinstance(value, torch.nn.Module) or (isinstance(value, type) and issubclass(value, torch.nn.Module))
+    return isinstance(value, torch.nn.Module) or (
+        isinstance(value, type) and issubclass(value, torch.nn.Module)
+    )
 
 
 def _registrar(section: Section, name: str, options: type[Any] | None) -> Callable[[Part], Part]:
@@ -298,7 +300,9 @@ def _check_kind(section: Section, part: Any) -> None:
 
         base = Miner if section == "miner" else ViewSampler
         if not (isinstance(part, type) and issubclass(part, base)):
-            raise ConfigError(f"A registered {section} is a subclass of {base.__name__}; found {part!r}.")
+            raise ConfigError(
+                f"A registered {section} is a subclass of {base.__name__}; found {part!r}."
+            )
     elif isinstance(part, type) and not _is_module(part):
         raise ConfigError(f"A registered {section} is a torch.nn.Module; found {part!r}.")
 

@@ -44,43 +44,73 @@ __all__ = [
 ]
 
 Events = Annotated[
-    str, typer.Argument(help="Events: a Parquet or CSV file, a folder, a glob pattern; or prepared sequences.")
+    str,
+    typer.Argument(
+        help="Events: a Parquet or CSV file, a folder, a glob pattern; or prepared sequences."
+    ),
 ]
-Client = Annotated[str | None, typer.Option(help="Client column of the events; recognised by its name by default.")]
+Client = Annotated[
+    str | None, typer.Option(help="Client column of the events; recognised by its name by default.")
+]
 LabelsClient = Annotated[
-    str | None, typer.Option("--client", help="Client column of the labels; recognised by its name by default.")
+    str | None,
+    typer.Option(
+        "--client", help="Client column of the labels; recognised by its name by default."
+    ),
 ]
-Time = Annotated[str | None, typer.Option(help="Time column of the events; recognised by its name by default.")]
+Time = Annotated[
+    str | None, typer.Option(help="Time column of the events; recognised by its name by default.")
+]
 TimeFormat = Annotated[
-    str | None, typer.Option(help="Format of times in text that is not ISO 8601, such as %d.%m.%Y %H:%M.")
+    str | None,
+    typer.Option(help="Format of times in text that is not ISO 8601, such as %d.%m.%Y %H:%M."),
 ]
 Decimal = Annotated[
     str | None,
-    typer.Option(help="Decimal mark of numbers in CSV: , or the point; recognised from the values by default."),
+    typer.Option(
+        help=(
+            "Decimal mark of numbers in CSV: , or the point; recognised from the values by default."
+        )
+    ),
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with options; see seqmel config.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file with options; see seqmel config.")
+]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Set one option: event_encoder.hidden_size=512. Repeatable.")
+    list[str] | None,
+    typer.Option("--set", help="Set one option: event_encoder.hidden_size=512. Repeatable."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed; the same seed gives the same model.")]
 Precision = Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Continue an interrupted run; start a new one if there is none.")
+    bool,
+    typer.Option("--resume", help="Continue an interrupted run; start a new one if there is none."),
 ]
-Log = Annotated[Path | None, typer.Option("--log", help="Append a log to this file: one JSON object per line.")]
+Log = Annotated[
+    Path | None, typer.Option("--log", help="Append a log to this file: one JSON object per line.")
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Devices = Annotated[int | None, typer.Option(min=1, help="Number of local devices to shard the clients across.")]
+Devices = Annotated[
+    int | None, typer.Option(min=1, help="Number of local devices to shard the clients across.")
+]
 AsOf = Annotated[
     str | None,
     typer.Option(help="Use only events before this time: a date, or a table of clients and times."),
 ]
 Shard = Annotated[
-    str | None, typer.Option(help="Only one shard of the clients, by a hash of their ids: 3/8 is the third of eight.")
+    str | None,
+    typer.Option(
+        help="Only one shard of the clients, by a hash of their ids: 3/8 is the third of eight."
+    ),
 ]
-Engine = Annotated[str, typer.Option(help="duckdb, on this machine; or spark, for events that do not fit on it.")]
+Engine = Annotated[
+    str, typer.Option(help="duckdb, on this machine; or spark, for events that do not fit on it.")
+]
 
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with; the usable cores otherwise.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads to compute with; the usable cores otherwise.")
+]
 
 
 def with_threads(command: Callable[..., None]) -> Callable[..., None]:
@@ -92,7 +122,9 @@ def with_threads(command: Callable[..., None]) -> Callable[..., None]:
         command(**options)
 
     signature = inspect.signature(command, eval_str=True)
-    option = inspect.Parameter("threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads)
+    option = inspect.Parameter(
+        "threads", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Threads
+    )
     run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
     run.__annotations__ = command.__annotations__ | {"threads": Threads}
     return run
@@ -133,6 +165,7 @@ def one_of(option: str, value: str, *allowed: str) -> str:
     """Return `value` if it is allowed; otherwise raise a `ConfigError` with the nearest allowed one."""
     if value not in allowed:
         raise ConfigError(
-            f"--{option} cannot be {value!r}. Expected one of: {', '.join(allowed)}.{did_you_mean(value, allowed)}"
+            f"--{option} cannot be {value!r}. Expected one of: "
+            f"{', '.join(allowed)}.{did_you_mean(value, allowed)}"
         )
     return value

@@ -36,7 +36,8 @@ def first_process() -> bool:
 def launch(count: int, arguments: Sequence[str]) -> int:
     """Run `seqmel` with these arguments `count` times, one per rank; return the exit code.
 
-    What the first prints is shown. Of the others only what was said by one that failed while the first had nothing to say.
+    What the first prints is shown. Of the others only what was said by one that failed while the
+    first had nothing to say.
     """
     with tempfile.TemporaryFile() as said:
         processes = [
@@ -58,9 +59,17 @@ def launch(count: int, arguments: Sequence[str]) -> int:
 
 
 def _environment(rank: int, count: int, port: int) -> dict[str, str]:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "GROUP_RANK": 0}
+    place = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": count,
+        "LOCAL_WORLD_SIZE": count,
+        "GROUP_RANK": 0,
+    }
     defaults = {"OMP_NUM_THREADS": str(max(1, (asked_threads() or usable_cores()) // count))}
-    defaults["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # torch advises on parameters that are unused in some objectives only
+    defaults["TORCH_CPP_LOG_LEVEL"] = (
+        "ERROR"  # torch advises on parameters that are unused in some objectives only
+    )
     master = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return defaults | os.environ | master | {name: str(value) for name, value in place.items()}
 

@@ -1,11 +1,12 @@
 """The log of a run: one JSON object per line, for monitoring.
 
-{"time": ..., "event": "started", "command": "train", "options": {...}, "seqmel": ..., "process": ...}
-{"time": ..., "event": "said" | "task" | "epoch", ...}
-{"time": ..., "event": "finished", "seconds": ..., "peak_memory_mb": ..., and what was counted}
-{"time": ..., "event": "failed" | "stopped", "error": the line of the message, ...}
+{"time": ..., "event": "started", "command": "train", "options": {...}, "seqmel": ..., "process":
+...} {"time": ..., "event": "said" | "task" | "epoch", ...} {"time": ..., "event": "finished",
+"seconds": ..., "peak_memory_mb": ..., and what was counted} {"time": ..., "event": "failed" |
+"stopped", "error": the line of the message, ...}
 
-A line is appended by one write, so that runs may share a file and a reader never sees half of one but at a full disk.
+A line is appended by one write, so that runs may share a file and a reader never sees half of one
+but at a full disk.
 """
 
 from __future__ import annotations
@@ -41,13 +42,17 @@ class RunLog:
         self.record("said", {"line": line})
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
+    def task(
+        self, name: str, total: int | None, unit: str, *, quiet: bool = False
+    ) -> Iterator[Task]:
         """Show a task; record it when it is done."""
         began = time.monotonic()
         with self.shown.task(name, total, unit, quiet=quiet) as task:
             counted = _Counted(task)
             yield counted
-        self.record("task", {"name": name, "done": counted.done, "unit": unit, "seconds": _seconds(began)})
+        self.record(
+            "task", {"name": name, "done": counted.done, "unit": unit, "seconds": _seconds(began)}
+        )
 
     def record(self, event: str, figures: Mapping[str, Any]) -> None:
         """Append an event; counts are kept for the last line."""
@@ -55,7 +60,9 @@ class RunLog:
             self.counts |= figures
             return
         moment = dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": moment, "event": event} | _plain(figures), ensure_ascii=False, allow_nan=False)
+        line = json.dumps(
+            {"time": moment, "event": event} | _plain(figures), ensure_ascii=False, allow_nan=False
+        )
         try:
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
@@ -63,7 +70,9 @@ class RunLog:
             finally:
                 os.close(file)
         except OSError as error:
-            raise OutputError(f"The log {self.path} cannot be written: {error.strerror}. Name another file.") from None
+            raise OutputError(
+                f"The log {self.path} cannot be written: {error.strerror}. Name another file."
+            ) from None
 
 
 class _Counted:
@@ -94,7 +103,10 @@ def logged(path: Path | None, command: str, options: Mapping[str, Any]) -> Itera
     from seqmel.core.version import __version__
 
     log, began = RunLog(path, console_progress()), time.monotonic()
-    log.record("started", {"command": command, "options": options, "seqmel": __version__, "process": os.getpid()})
+    log.record(
+        "started",
+        {"command": command, "options": options, "seqmel": __version__, "process": os.getpid()},
+    )
     try:
         yield log
     except SeqmelError as error:
@@ -106,7 +118,9 @@ def logged(path: Path | None, command: str, options: Mapping[str, Any]) -> Itera
     except Exception as error:  # a bug, which is reported as such elsewhere
         _ended(log, "failed", began, f"{type(error).__name__}: {error}")
         raise
-    log.record("finished", {"seconds": _seconds(began), "peak_memory_mb": _peak_memory_mb(), **log.counts})
+    log.record(
+        "finished", {"seconds": _seconds(began), "peak_memory_mb": _peak_memory_mb(), **log.counts}
+    )
 
 
 def _ended(log: RunLog, event: str, began: float, line: str) -> None:

@@ -24,7 +24,8 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
-    help="Embeddings of event sequences: train a model on events, embed clients, evaluate the embeddings.",
+    help=("Embeddings of event sequences: train a model on events, embed clients, evaluate the "
+"embeddings."),
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 
@@ -61,10 +62,15 @@ def _print_version(asked: bool) -> None:
 def _root_options(
     files: Annotated[
         list[Path] | None,
-        typer.Option("--import", help="A Python file that registers parts of your own. Repeatable."),
+        typer.Option(
+            "--import", help="A Python file that registers parts of your own. Repeatable."
+        ),
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Options before the command."""
@@ -86,13 +92,25 @@ def _imports_first(words: list[str]) -> list[str]:
 
 
 _MEMORY_ADVICE = {
-    "train": "Lower preparation.memory_limit, training.batch_size or views.max_length (--set NAME=VALUE).",
+    "train": (
+        "Lower preparation.memory_limit, training.batch_size or views.max_length (--set "
+        "NAME=VALUE)."
+    ),
     "finetune": "Lower finetuning.batch_size or finetuning.max_events (--set NAME=VALUE).",
-    "embed": "Embed one shard of the clients after the other (--shard 1/4), or use a device with more memory.",
-    "predict": "Predict one shard of the clients after the other (--shard 1/4), or use a device with more memory.",
+    "embed": (
+        "Embed one shard of the clients after the other (--shard 1/4), or use a device with "
+        "more memory."
+    ),
+    "predict": (
+        "Predict one shard of the clients after the other (--shard 1/4), or use a device "
+        "with more memory."
+    ),
 }
 """Command -> what its user can do about too little memory; the options of a model cannot be changed any more."""
-_READ_LESS = "Lower preparation.memory_limit (--set NAME=VALUE) if the command takes it, or give it fewer events."
+_READ_LESS = (
+    "Lower preparation.memory_limit (--set NAME=VALUE) if the command takes it, or give "
+    "it fewer events."
+)
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -106,7 +124,10 @@ def _show_renames() -> None:
     show, seen = warnings.showwarning, set[str]()
 
     def line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
-        if category.__name__ not in ("RenamedWarning", "EventsWarning"):  # the latter comes with torch
+        if category.__name__ not in (
+            "RenamedWarning",
+            "EventsWarning",
+        ):  # the latter comes with torch
             show(message, category, *place, **options)
         elif first_process() and str(message) not in seen:
             seen.add(str(message))

@@ -31,7 +31,9 @@ class CommandWithOldFlags(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments after each old flag has been replaced by the new one."""
-        return super().parse_args(ctx, _with_new_flags(args, RENAMED_FLAGS.get(self.name or "", {})))
+        return super().parse_args(
+            ctx, _with_new_flags(args, RENAMED_FLAGS.get(self.name or "", {}))
+        )
 
 
 def _with_new_flags(args: list[str], renames: dict[str, str]) -> list[str]:
@@ -43,7 +45,9 @@ def _with_new_flags(args: list[str], renames: dict[str, str]) -> list[str]:
         new = renames.get(flag, flag)
         if new != flag:
             if new in given:
-                raise ConfigError(f"{flag} is the old name of {new}, and both are given. Leave {flag} out.")
+                raise ConfigError(
+                    f"{flag} is the old name of {new}, and both are given. Leave {flag} out."
+                )
             warn_renamed(flag, new)
         found.append(f"{new}{equals}{value}")
     return found + args[end:]

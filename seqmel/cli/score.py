@@ -45,7 +45,9 @@ def score_files(
         found.append(score_predictions(y, table, task=task, seed=seed))
     if json_file is not None:
         with atomic_write(json_file) as partial:
-            partial.write_text(json.dumps([one.to_json() for one in found], indent=1), encoding="utf-8")
+            partial.write_text(
+                json.dumps([one.to_json() for one in found], indent=1), encoding="utf-8"
+            )
     if plot is not None:
         from seqmel.evaluation.prediction_picture import draw_predictions
 

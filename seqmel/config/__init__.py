@@ -1,6 +1,7 @@
 """All options of a training, checked before any work starts.
 
-A config file lists only what differs from the defaults. Views, encoder, objective, loss and miner are each a name, or a
+A config file lists only what differs from the defaults. Views, encoder, objective, loss and miner
+are each a name, or a
 name with options: `encoder: lstm`, or `encoder: {name: lstm, hidden_size: 512}`.
 """
 
@@ -11,7 +12,16 @@ from seqmel.config.files import last_said, parse_yaml, read_config
 from seqmel.config.keywords import config_with
 from seqmel.config.registry import methods_of
 
-__all__ = ["LABELLED", "Config", "as_config", "config_with", "last_said", "methods", "parse_yaml", "read_config"]
+__all__ = [
+    "LABELLED",
+    "Config",
+    "as_config",
+    "config_with",
+    "last_said",
+    "methods",
+    "parse_yaml",
+    "read_config",
+]
 
 
 def methods() -> dict[str, dict[str, str]]:

@@ -20,7 +20,12 @@ from seqmel.config.options.network import (
     PoolingOptions,
     RecurrentOptions,
 )
-from seqmel.config.options.objectives import CoLESOptions, EventPredictionOptions, LabelledOptions, ObjectivesOptions
+from seqmel.config.options.objectives import (
+    CoLESOptions,
+    EventPredictionOptions,
+    LabelledOptions,
+    ObjectivesOptions,
+)
 from seqmel.config.options.preparation import EmbeddingOptions, PreparationOptions
 from seqmel.config.options.samplers import RandomOptions, SamplerOptions
 from seqmel.config.options.training import FinetuningOptions, TrainingOptions
@@ -34,12 +39,16 @@ from seqmel.data.schema import SchemaOptions
 
 __all__ = ["LABELLED", "Config", "as_config"]
 
-_SIDE_BY_SIDE = 1024  # width of a recurrence times how many times as many events: what more memory it may take
+_SIDE_BY_SIDE = (
+    1024  # width of a recurrence times how many times as many events: what more memory it may take
+)
 
 _FROM_STATES = {"next_event", "cpc", "masked_events", "replaced_token"}
 
 LABELLED: tuple[str, ...] = tuple(
-    name for model in LabelledOptions.__subclasses__() for name in get_args(model.model_fields["name"].annotation)
+    name
+    for model in LabelledOptions.__subclasses__()
+    for name in get_args(model.model_fields["name"].annotation)
 )
 """The objectives that learn from labels."""
 
@@ -132,9 +141,13 @@ class Config(Options):
             self._states_learn(parts)
         self._check_matryoshka()
         loss, miner = self.loss, self.miner
-        fitting = ", ".join(method_name(o) for o in options_of(Config, "miner") if o.gives == loss.takes)
+        fitting = ", ".join(
+            method_name(o) for o in options_of(Config, "miner") if o.gives == loss.takes
+        )
         if loss.takes == "batch" and miner is not None:
-            raise ValueError(f"the loss {loss.name} takes no miner, found {miner.name}; set miner to null")
+            raise ValueError(
+                f"the loss {loss.name} takes no miner, found {miner.name}; set miner to null"
+            )
         if loss.takes != "batch" and miner is None:
             raise ValueError(f"the loss {loss.name} needs a miner: one of {fitting}")
         if miner is not None and miner.gives != loss.takes:
@@ -154,13 +167,20 @@ class Config(Options):
                     f" causal: true; found {self.encoder.name}"
                 )
             if part in ("masked_events", "replaced_token") and self.encoder.name == "none":
-                raise ValueError(f"the objective {part} needs an encoder: gru, lstm or transformer; found none")
+                raise ValueError(
+                    f"the objective {part} needs an encoder: gru, lstm or transformer; found none"
+                )
 
     def _views_fit(self, parts: Iterable[str]) -> None:
         """Raise if views are shuffled and a part of the objective needs the order of events."""
         for part in parts:
-            if part in ("cpc", "next_event", "sequence_order", "next_sequence") and self.views.shuffle:
-                raise ValueError(f"the objective {part} needs the order of events; set views.shuffle to false")
+            if (
+                part in ("cpc", "next_event", "sequence_order", "next_sequence")
+                and self.views.shuffle
+            ):
+                raise ValueError(
+                    f"the objective {part} needs the order of events; set views.shuffle to false"
+                )
 
     def _states_learn(self, parts: Sequence[str]) -> None:
         """Raise if states are pooled separately and no part of the objective trains them."""
@@ -183,7 +203,9 @@ class Config(Options):
                 f"matryoshka is {list(sizes)}; expected growing sizes below embedding_dim, which is {self.embedding_dim}"
             )
         if not {"coles", "event_prediction"} & {part.name for part in self.objective}:
-            raise ValueError("matryoshka needs a part of the objective that trains embeddings: coles, event_prediction")
+            raise ValueError(
+                "matryoshka needs a part of the objective that trains embeddings: coles, event_prediction"
+            )
 
     if not TYPE_CHECKING:
 

@@ -30,8 +30,8 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
         All options, checked.
 
     Raises:
-        ConfigError: no such file, not YAML, an option that is unknown or out of range, or a loss of a library that is not
-            installed or does not have it.
+        ConfigError: no such file, not YAML, an option that is unknown or out of range, or a loss of
+            a library that is not installed or does not have it.
 
     Examples:
         >>> import seqmel
@@ -44,7 +44,10 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--set expects name=value, such as event_encoder.hidden_size=512; found {setting!r}.")
+            raise ConfigError(
+                f"--set expects name=value, such as event_encoder.hidden_size=512; found "
+                f"{setting!r}."
+            )
         try:
             names = new_path(name.strip().split("."))
             put(options, names, parse_yaml(value))
@@ -64,7 +67,11 @@ def last_said(*layers: Iterable[str]) -> set[str]:
 
     A loss that only an objective of a later layer leaves without use is a preset's, and no mistake.
     """
-    last = {RENAMED_OPTIONS.get(name, name): place for place, layer in enumerate(layers) for name in layer}
+    last = {
+        RENAMED_OPTIONS.get(name, name): place
+        for place, layer in enumerate(layers)
+        for name in layer
+    }
     return {name for name, place in last.items() if place >= last.get(_DECIDED_BY.get(name, ""), 0)}
 
 
@@ -72,8 +79,8 @@ def parse_yaml(text: str) -> Any:
     """Parse YAML into plain values; never into Python objects.
 
     Raises:
-        yaml.YAMLError, ValueError: it is not YAML, names an object, has a name twice or a date that is none, or is nested too
-            deeply.
+        yaml.YAMLError, ValueError: it is not YAML, names an object, has a name twice or a date that
+            is none, or is nested too deeply.
     """
     loader = _EachNameOnce(text)
     try:
@@ -97,7 +104,8 @@ class _EachNameOnce(yaml.SafeLoader):
                 if (key.tag, key.value) in lines:
                     there = lines[key.tag, key.value]
                     raise ValueError(
-                        f"{key.value!r} is there twice, in line {there} and line {line}. Keep one of them."
+                        f"{key.value!r} is there twice, in line {there} and line {line}. Keep "
+                        f"one of them."
                     )
                 lines[key.tag, key.value] = line
         return node
@@ -108,13 +116,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         options = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         beside = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise ConfigError(f"No such config file: {path}.{did_you_mean(path.name, beside)}") from None
+        raise ConfigError(
+            f"No such config file: {path}.{did_you_mean(path.name, beside)}"
+        ) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
+        raise ConfigError(
+            f"{path} is not a readable YAML file: {' '.join(str(error).split())}"
+        ) from None
     if options is None:
         return {}
     if not isinstance(options, dict):
-        raise ConfigError(f"{path} holds a {type(options).__name__}. Expected options, such as `encoder: gru`.")
+        raise ConfigError(
+            f"{path} holds a {type(options).__name__}. Expected options, such as `encoder: gru`."
+        )
     return options
 
 

@@ -18,7 +18,10 @@ from seqmel.data.schema import SchemaOptions
 
 __all__ = ["config_with"]
 
-_SECTIONS: dict[str, type[BaseModel]] = {"training": TrainingOptions, "finetuning": FinetuningOptions}
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "training": TrainingOptions,
+    "finetuning": FinetuningOptions,
+}
 
 
 def config_with(
@@ -32,8 +35,8 @@ def config_with(
 
     Args:
         config: what to begin with; the defaults where None.
-        options: name -> value. A name is a section of the config (`encoder`, `loss`, `training`), an option of `section`
-            (`epochs`), or one of the schema (`client`).
+        options: name -> value. A name is a section of the config (`encoder`, `loss`, `training`),
+            an option of `section` (`epochs`), or one of the schema (`client`).
         section: the section whose options may be named without it.
         source: whose keywords these are, for the error line.
 
@@ -42,12 +45,16 @@ def config_with(
     """
     if not options:
         return as_config(config)
-    before: dict[str, Any] = config.to_dict() if isinstance(config, Config) else copy.deepcopy(dict(config or {}))
+    before: dict[str, Any] = (
+        config.to_dict() if isinstance(config, Config) else copy.deepcopy(dict(config or {}))
+    )
     earlier = [] if isinstance(config, Config) else list(before)
     paths = {name: _path(name, section, source) for name in options}
     for name, value in options.items():
         put(before, paths[name], value)
-    return Config.from_dict(before, source=source, said=last_said(earlier, (path[0] for path in paths.values())))
+    return Config.from_dict(
+        before, source=source, said=last_said(earlier, (path[0] for path in paths.values()))
+    )
 
 
 def _path(name: str, section: str, source: str) -> list[str]:
@@ -60,4 +67,7 @@ def _path(name: str, section: str, source: str) -> list[str]:
     if name in RENAMED_OPTIONS:
         return new_path([name])
     known = [*sections, *_SECTIONS[section].model_fields, *SchemaOptions.model_fields]
-    raise ConfigError(f"{source} has no option {name!r}.{did_you_mean(name, known)} There are: {shown(known, 99)}.")
+    raise ConfigError(
+        f"{source} has no option {name!r}.{did_you_mean(name, known)} There are: "
+        f"{shown(known, 99)}."
+    )

@@ -65,17 +65,24 @@ def options_from_signature(
                 f"The argument {argument.name!r} of {whose} has no type. Options are checked by their types: write"
                 f" {argument.name}: float = 1.0, or pass options=."
             )
-        fields[argument.name] = (hints[argument.name], ... if argument.default is argument.empty else argument.default)
+        fields[argument.name] = (
+            hints[argument.name],
+            ... if argument.default is argument.empty else argument.default,
+        )
     line = " ".join((part.__doc__ or f"{whose}, a part of your own.").split("\n\n")[0].split())
     try:
         return create_model(f"{whose}Options", __base__=base, __doc__=line, **fields)
     except PydanticUserError as error:
-        raise ConfigError(f"The arguments of {whose} cannot be options: {error.message.splitlines()[0]}") from None
+        raise ConfigError(
+            f"The arguments of {whose} cannot be options: {error.message.splitlines()[0]}"
+        ) from None
 
 
 def _hints(part: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(vars(part).get("__init__", part.__init__) if isinstance(part, type) else part)  # type: ignore[misc]
+        return typing.get_type_hints(
+            vars(part).get("__init__", part.__init__) if isinstance(part, type) else part
+        )  # type: ignore[misc]
     except NameError as error:
         raise ConfigError(f"A type in the signature of {part!r} is not known: {error}.") from None
 
@@ -84,22 +91,29 @@ def add_options(section: Section, name: str, options: type[BaseModel], part: obj
     """Let a section of the config be a part of this name, whose options these are. The same name again replaces the part.
 
     Raises:
-        ConfigError: a name that cannot be written in a config file, or that is taken by a part of seqmel; options of another base.
+        ConfigError: a name that cannot be written in a config file, or that is taken by a part of
+            seqmel; options of another base.
     """
     base = _BASES[section]
     if not re.fullmatch(r"[A-Za-z]\w*", name):
         raise ConfigError(
-            f"{name!r} cannot be the name of a part. Expected letters, digits and _, such as my_{section}."
+            f"{name!r} cannot be the name of a part. Expected letters, digits and _, such as "
+            f"my_{section}."
         )
     if not (isinstance(options, type) and issubclass(options, base)):
-        raise ConfigError(f"The options of {name} have to be a subclass of seqmel.config.{base.__name__}.")
-    if name not in get_args(options.model_fields["name"].annotation if "name" in options.model_fields else None):
+        raise ConfigError(
+            f"The options of {name} have to be a subclass of seqmel.config.{base.__name__}."
+        )
+    if name not in get_args(
+        options.model_fields["name"].annotation if "name" in options.model_fields else None
+    ):
         raise ConfigError(f"The options of {name} need the field name: Literal[{name!r}].")
     others = [kind for kind in options_of(Config, section) if kind is not _own.get((section, name))]
     taken = [own for kind in others for own in get_args(kind.model_fields["name"].annotation)]
     if name in taken:
         raise ConfigError(
-            f"seqmel has a part {name!r} in {section} already. Register yours under another name than {shown(taken, 99)}."
+            f"seqmel has a part {name!r} in {section} already. Register yours under another name "
+            f"than {shown(taken, 99)}."
         )
     for fact in _FACTS:
         if hasattr(part, fact):
@@ -114,7 +128,12 @@ def remove_options() -> list[tuple[Section, str]]:
     removed = list(_own)
     for section in {section for section, _ in removed}:
         own = [options for (of, _), options in _own.items() if of == section]
-        _rebuild(section, functools.reduce(operator.or_, [o for o in options_of(Config, section) if o not in own]))
+        _rebuild(
+            section,
+            functools.reduce(
+                operator.or_, [o for o in options_of(Config, section) if o not in own]
+            ),
+        )
     _own.clear()
     return removed
 
@@ -144,6 +163,7 @@ def _restored(section: Section, name: str, values: Mapping[str, Any]) -> Options
     """Options of a part of one's own in another process."""
     if (section, name) not in _own:
         raise ModelError(
-            f"The {section} {name!r} is not registered in this process. Import the file that registers it first."
+            f"The {section} {name!r} is not registered in this process. Import the file that "
+            f"registers it first."
         )
     return _own[section, name].model_validate(dict(values))

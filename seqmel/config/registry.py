@@ -18,21 +18,32 @@ from seqmel.config.options.views import OTHER_VIEW_NAMES
 
 __all__ = ["is_of", "method_name", "methods_of", "names_at", "options_of", "sections"]
 
-_OTHER_NAMES = {"loss": OTHER_LOSS_NAMES, "objective": OTHER_OBJECTIVE_NAMES, "views": OTHER_VIEW_NAMES}
+_OTHER_NAMES = {
+    "loss": OTHER_LOSS_NAMES,
+    "objective": OTHER_OBJECTIVE_NAMES,
+    "views": OTHER_VIEW_NAMES,
+}
 
 
 def methods_of(root: type[BaseModel]) -> dict[str, dict[str, str]]:
     """Return section -> method -> a line about it, with its other names.
 
-    At the end sections of options that change what the others do; there the names are options of the config, see `CHANGES`.
+    At the end sections of options that change what the others do; there the names are options of
+    the config, see `CHANGES`.
     """
     found: dict[str, dict[str, str]] = {}
     for section, model in sections(root):
-        names = get_args(model.model_fields["name"].annotation) if "name" in model.model_fields else ()
+        names = (
+            get_args(model.model_fields["name"].annotation) if "name" in model.model_fields else ()
+        )
         for name in names:
-            line = getattr(model, "lines", {}).get(name) or " ".join((model.__doc__ or "").split("\n\n")[0].split())
+            line = getattr(model, "lines", {}).get(name) or " ".join(
+                (model.__doc__ or "").split("\n\n")[0].split()
+            )
             others = [other for other, own in _OTHER_NAMES.get(section, {}).items() if own == name]
-            found.setdefault(section, {})[name] = f"{line} Also: {', '.join(others)}." if others else line
+            found.setdefault(section, {})[name] = (
+                f"{line} Also: {', '.join(others)}." if others else line
+            )
         if section == "encoder":
             found["pooling"] = POOLINGS
     return {section: dict(names) for section, names in (found | CHANGES).items()}
@@ -59,7 +70,11 @@ def names_at(root: type[BaseModel], path: list[str]) -> list[str]:
     if not path:
         return [field.alias or name for name, field in root.model_fields.items()]
     models = [model for name, model in sections(root) if name == path[0]]
-    tagged = [m for m in models if len(path) > 1 and path[1] in get_args(m.model_fields["name"].annotation)] or models
+    tagged = [
+        m
+        for m in models
+        if len(path) > 1 and path[1] in get_args(m.model_fields["name"].annotation)
+    ] or models
     return sorted({n for model in tagged for n in model.model_fields})
 
 
@@ -75,4 +90,6 @@ def method_name(model: type[BaseModel]) -> str:
 
 def is_of(model: type[BaseModel], value: Any) -> bool:
     """Whether a value is an instance of the model, or a mapping with its name."""
-    return isinstance(value, model) or (isinstance(value, Mapping) and value.get("name") == method_name(model))
+    return isinstance(value, model) or (
+        isinstance(value, Mapping) and value.get("name") == method_name(model)
+    )

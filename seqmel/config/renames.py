@@ -46,7 +46,11 @@ RENAMED_POOLINGS = {"total": "log_sum", "by_category": "category_mean"}
 def _renames_at(*place: str) -> dict[str, str]:
     """Old name -> new name of the options of a section, or of a method."""
     prefix = "".join(f"{name}." for name in place)
-    options = ((old.removeprefix(prefix), new) for old, new in RENAMED_OPTIONS.items() if old.startswith(prefix))
+    options = (
+        (old.removeprefix(prefix), new)
+        for old, new in RENAMED_OPTIONS.items()
+        if old.startswith(prefix)
+    )
     return {old: new for old, new in options if "." not in old}
 
 
@@ -61,7 +65,9 @@ def with_new_names(options: Mapping[str, Any], *, quiet: bool = False) -> dict[s
         ConfigError: an option is given by both of its names.
     """
     found = rename_keys(options, _renames_at(), quiet=quiet)
-    for section in {place.split(".")[0] for place in RENAMED_OPTIONS if "." in place} & found.keys():
+    for section in {
+        place.split(".")[0] for place in RENAMED_OPTIONS if "." in place
+    } & found.keys():
         found[section] = _in_section(section, found[section], quiet)
     if "pooling" in found:
         found["pooling"] = _pooling(found["pooling"], quiet)
@@ -73,7 +79,9 @@ def with_new_names(options: Mapping[str, Any], *, quiet: bool = False) -> dict[s
 
 def _in_section(section: str, part: Any, quiet: bool) -> Any:
     if isinstance(part, (list, tuple)):  # one level: YAML aliases can nest lists without end
-        return [_in_section(section, one, quiet) if isinstance(one, Mapping) else one for one in part]
+        return [
+            _in_section(section, one, quiet) if isinstance(one, Mapping) else one for one in part
+        ]
     if not isinstance(part, Mapping):
         return part
     name = part.get("name")

@@ -30,7 +30,9 @@ class _Short(reprlib.Repr):
 
 _SHORT = _Short()
 _SHORT.maxlevel = 2
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 100  # a small file with aliases can hold a value of gigabytes
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = (
+    100  # a small file with aliases can hold a value of gigabytes
+)
 
 
 def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
@@ -50,20 +52,36 @@ def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
     if first["type"] == "value_error":
         return f"{source}: {name + ': ' if name else ''}{context['error']}."
     if first["type"] in ("union_tag_invalid", "literal_error"):
-        quoted = str(context.get("expected_tags", context.get("expected", ""))).replace(" or ", ", ")
+        quoted = str(context.get("expected_tags", context.get("expected", ""))).replace(
+            " or ", ", "
+        )
         names = quoted.replace("'", "")
-        expected = names if any(map(str.isalnum, names)) else quoted  # marks alone look like punctuation
-        value = first["input"].get("name") if isinstance(first["input"], Mapping) else first["input"]
+        expected = (
+            names if any(map(str.isalnum, names)) else quoted
+        )  # marks alone look like punctuation
+        value = (
+            first["input"].get("name") if isinstance(first["input"], Mapping) else first["input"]
+        )
         found = value if isinstance(value, str) else _SHORT.repr(value)
         hint = _method_elsewhere(found, root) or did_you_mean(found, names.split(", "))
-        return f"{source}: {name} cannot be {_SHORT.repr(found)}. Expected one of: {expected}.{hint}"
+        return (
+            f"{source}: {name} cannot be {_SHORT.repr(found)}. Expected one of: {expected}.{hint}"
+        )
     if first["type"] == "string_pattern_mismatch":
-        examples = {"preparation.memory_limit": "such as 4GB", "device": "auto, cpu, cuda, cuda:1, gpu or mps"}
+        examples = {
+            "preparation.memory_limit": "such as 4GB",
+            "device": "auto, cpu, cuda, cuda:1, gpu or mps",
+        }
         example = examples.get(name, f"text that matches {context['pattern']}")
         return f"{source}: {name} cannot be {_SHORT.repr(first['input'])}. Expected {example}."
     if first["type"] in SHAPES:
-        return f"{source}: {name} is {_SHORT.repr(first['input'])}. Expected {SHAPES[first['type']]}."
-    return f"{source}: {name} = {_SHORT.repr(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
+        return (
+            f"{source}: {name} is {_SHORT.repr(first['input'])}. Expected {SHAPES[first['type']]}."
+        )
+    return (
+        f"{source}: {name} = {_SHORT.repr(first['input'])}: "
+        f"{first['msg'][0].lower()}{first['msg'][1:]}."
+    )
 
 
 def _method_elsewhere(name: str, root: type[BaseModel]) -> str:
@@ -77,9 +95,14 @@ def _unknown(place: list[str], source: str, root: type[BaseModel]) -> str:
     *path, wrong = place
     known = names_at(root, path)
     elsewhere = _elsewhere(wrong, path, root)
-    hint = did_you_mean(wrong, known) or (f" It is an option of: {shown(elsewhere)}." if elsewhere else "")
+    hint = did_you_mean(wrong, known) or (
+        f" It is an option of: {shown(elsewhere)}." if elsewhere else ""
+    )
     path = _without_kind(path, root)
-    return f"{source}: unknown option {'.'.join([*path, wrong])!r}.{hint} Known here: {shown(known, 20)}."
+    return (
+        f"{source}: unknown option {'.'.join([*path, wrong])!r}.{hint} Known here: "
+        f"{shown(known, 20)}."
+    )
 
 
 def _elsewhere(wrong: str, path: list[str], root: type[BaseModel]) -> list[str]:

@@ -46,12 +46,20 @@ def partial_path(path: Path) -> Path:
 
 def file_stamps(files: Iterable[str | Path], root: Path | None = None) -> list[list[str | int]]:
     """Return the fingerprint of files: name (relative to `root`), size and modification time."""
-    named = ((str(file).removeprefix(f"{root}{os.sep}") if root else Path(file).name, os.stat(file)) for file in files)
+    named = (
+        (str(file).removeprefix(f"{root}{os.sep}") if root else Path(file).name, os.stat(file))
+        for file in files
+    )
     return [[name, about.st_size, about.st_mtime_ns] for name, about in named]
 
 
 def check_output(
-    path: Path, *, overwrite: bool, folder: bool, reads: Iterable[object] = (), option: str = "--overwrite"
+    path: Path,
+    *,
+    overwrite: bool,
+    folder: bool,
+    reads: Iterable[object] = (),
+    option: str = "--overwrite",
 ) -> None:
     """Check before any work that a result can be written, and replaces nothing that it must not.
 
@@ -68,7 +76,10 @@ def check_output(
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists. Name another output, or pass {option}.")
     if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in _OWN):
-        raise OutputError(f"{path} is a folder that seqmel did not write; it will not replace it. Name another output.")
+        raise OutputError(
+            f"{path} is a folder that seqmel did not write; it will not replace it. Name another "
+            f"output."
+        )
     if path.exists() and path.is_dir() != folder:
         there = "a folder" if path.is_dir() else "a file"
         made = "a file" if path.is_dir() else "a folder"
@@ -86,11 +97,15 @@ def check_not_input(path: Path | None, *reads: object) -> None:
     if path is None or not path.exists():
         return
     whole = path.resolve()
-    for read in (part for one in reads for part in (one if isinstance(one, (list, tuple)) else (one,))):
+    for read in (
+        part for one in reads for part in (one if isinstance(one, (list, tuple)) else (one,))
+    ):
         if isinstance(read, str | os.PathLike) and os.path.exists(read):
             source = Path(read).resolve()
             if whole == source or whole in source.parents:
-                raise OutputError(f"{path} would replace {read}, which is read here. Name another output.")
+                raise OutputError(
+                    f"{path} would replace {read}, which is read here. Name another output."
+                )
 
 
 def check_parquet_name(path: Path) -> None:
@@ -99,7 +114,9 @@ def check_parquet_name(path: Path) -> None:
     while stem.suffix.lower() in _OTHER_FORMATS:
         stem = stem.with_suffix("")
     if stem != path:
-        raise OutputError(f"{path} is not a name for Parquet, which is what is written. Name it {stem}.parquet.")
+        raise OutputError(
+            f"{path} is not a name for Parquet, which is what is written. Name it {stem}.parquet."
+        )
 
 
 @contextlib.contextmanager
@@ -133,7 +150,10 @@ def exclusive_lock(part: Path, path: Path) -> Iterator[None]:
         part.parent.mkdir(parents=True, exist_ok=True)
         held = _hold(lock)
     if held is None:
-        raise OutputError(f"Another run is writing {path} just now. Wait until it has ended, or name another output.")
+        raise OutputError(
+            f"Another run is writing {path} just now. Wait until it has ended, or name another "
+            f"output."
+        )
     try:
         yield
     finally:
@@ -165,7 +185,9 @@ def translate_disk_full(path: Path, then: str = "run it again") -> Iterator[None
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"The disk is full; {path} was not written. Free space and {then}.") from None
+            raise OutputError(
+                f"The disk is full; {path} was not written. Free space and {then}."
+            ) from None
         raise
 
 
@@ -181,9 +203,13 @@ def allocate(path: Path, size: int) -> None:
             file.truncate(size)
 
 
-def map_vectors(path: Path, shape: tuple[int, int], mode: Literal["r", "r+"]) -> npt.NDArray[np.float32]:
+def map_vectors(
+    path: Path, shape: tuple[int, int], mode: Literal["r", "r+"]
+) -> npt.NDArray[np.float32]:
     """Map (N, D) float32 numbers of a file. An empty file cannot be mapped and gives an array."""
-    return np.memmap(path, np.float32, mode, shape=shape) if shape[0] else np.empty(shape, np.float32)
+    return (
+        np.memmap(path, np.float32, mode, shape=shape) if shape[0] else np.empty(shape, np.float32)
+    )
 
 
 def scratch_path(path: Path) -> Path:

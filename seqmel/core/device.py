@@ -46,10 +46,14 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} are" if torch.cuda.is_available() else "none is"
         raise ConfigError(
-            f"Device {name} was asked for, but no such CUDA GPU is here ({found}). Use --device cpu or auto."
+            f"Device {name} was asked for, but no such CUDA GPU is here ({found}). Use --device "
+            f"cpu or auto."
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(f"Device {name} was asked for, but this machine has no Metal GPU. Use --device cpu or auto.")
+        raise ConfigError(
+            f"Device {name} was asked for, but this machine has no Metal GPU. Use --device cpu "
+            f"or auto."
+        )
     return device
 
 

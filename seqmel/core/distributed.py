@@ -83,7 +83,8 @@ def current_rank() -> Rank:
         return Rank()
     count = dist.get_world_size()
     local = (
-        int(os.environ.get(name, default)) for name, default in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", str(count)))
+        int(os.environ.get(name, default))
+        for name, default in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", str(count)))
     )
     return Rank(dist.get_rank(), count, *local)
 
@@ -103,9 +104,12 @@ def process_group(device: torch.device) -> Iterator[Rank]:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         if device.type == "cuda" and local > torch.cuda.device_count():
             raise ConfigError(
-                f"{local} processes were started here for {torch.cuda.device_count()} GPUs. Start as many."
+                f"{local} processes were started here for {torch.cuda.device_count()} GPUs. "
+                f"Start as many."
             )
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT
+        )
     try:
         yield current_rank()
     finally:
@@ -239,7 +243,9 @@ class _Gather(torch.autograd.Function):
 class _Mean(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, total: Tensor, count: int) -> Tensor:
-        both = torch.stack([total.detach().double(), torch.full_like(total, count, dtype=torch.float64)])
+        both = torch.stack(
+            [total.detach().double(), torch.full_like(total, count, dtype=torch.float64)]
+        )
         dist.all_reduce(both)
         counted = both[1].clamp(min=1)
         ctx.factor = (dist.get_world_size() / counted).to(total.dtype)

@@ -17,7 +17,10 @@ _ENOUGH = 10  # clients; fewer vectors use few directions whatever the model is
 
 def collapsed(row: Mapping[str, float]) -> bool:
     """Return whether the metrics of an epoch show embeddings that hardly differ between clients."""
-    return row.get("effective_rank", _COLLAPSED) < _COLLAPSED and row.get("clients_held_out", _ENOUGH) >= _ENOUGH
+    return (
+        row.get("effective_rank", _COLLAPSED) < _COLLAPSED
+        and row.get("clients_held_out", _ENOUGH) >= _ENOUGH
+    )
 
 
 def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
@@ -41,7 +44,9 @@ def embedding_metrics(embeddings: Tensor, clients: Tensor) -> dict[str, float]:
     apart = torch.cdist(unit, unit)
     same = clients.unsqueeze(0) == clients.unsqueeze(1)
     itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    nearest = apart.masked_fill(itself, torch.inf).topk(min(10, len(unit) - 1), largest=False).indices
+    nearest = (
+        apart.masked_fill(itself, torch.inf).topk(min(10, len(unit) - 1), largest=False).indices
+    )
     hits = same.gather(1, nearest)
     return {
         "recall_at_1": float(hits[:, 0].float().mean()),

@@ -83,7 +83,9 @@ def plain(value: Any) -> Any:
     """Return a numpy scalar as the Python value that a message shows: 12347, not np.int64(12347)."""
     if type(value).__module__ != "numpy" or getattr(value, "shape", None) != ():
         return value
-    return str(value) if value.dtype.kind in "mM" else value.item()  # nanoseconds would become an int
+    return (
+        str(value) if value.dtype.kind in "mM" else value.item()
+    )  # nanoseconds would become an int
 
 
 def shown(names: Iterable[str], most: int = 12) -> str:

@@ -31,7 +31,9 @@ _PATIENCE = 2  # along the strengths the log-loss falls and then rises
 _ITERATIONS = 300
 
 
-def ridge(x: npt.NDArray[np.float32], y: npt.NDArray[np.floating[Any]], w: Floats) -> tuple[Floats, Floats]:
+def ridge(
+    x: npt.NDArray[np.float32], y: npt.NDArray[np.floating[Any]], w: Floats
+) -> tuple[Floats, Floats]:
     """Fit ridge regression. The strength is chosen by the leave-one-out error, in closed form.
 
     Args:
@@ -69,12 +71,20 @@ def logistic(
     weight = np.zeros((classes, x.shape[1]))
     bias = np.full(classes, -10.0)
     if classes == 2:  # sklearn gives the difference of the two logits
-        return np.concatenate([-solved.coef_, solved.coef_]) / 2, np.array([-1, 1]) * solved.intercept_[0] / 2
+        return np.concatenate([-solved.coef_, solved.coef_]) / 2, np.array(
+            [-1, 1]
+        ) * solved.intercept_[0] / 2
     weight[solved.classes_], bias[solved.classes_] = solved.coef_, solved.intercept_
     return weight, bias
 
 
-def _fit(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], w: Floats, strength: float, start: Any = None) -> Any:
+def _fit(
+    x: npt.NDArray[np.float32],
+    y: npt.NDArray[np.int64],
+    w: Floats,
+    strength: float,
+    start: Any = None,
+) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

@@ -43,7 +43,11 @@ def make_loss(loss: str, options: dict[str, Any]) -> nn.Module:
     """
     known = library_losses()
     if loss not in known:
-        asking = {name: ", ".join(sorted(_required(kind))) for name, kind in known.items() if _required(kind)}
+        asking = {
+            name: ", ".join(sorted(_required(kind)))
+            for name, kind in known.items()
+            if _required(kind)
+        }
         raise ConfigError(
             f"loss: pytorch-metric-learning has no loss {loss!r} that takes embeddings and labels."
             f"{did_you_mean(loss, known)} It has: {shown((n for n in known if n not in asking), 60)}."
@@ -69,7 +73,9 @@ def library_losses() -> dict[str, type[nn.Module]]:
     base: Any = losses.BaseMetricLossFunction
     offered: dict[str, Any] = dict(sorted(vars(losses).items()))
     found: dict[str, Any] = {
-        name: kind for name, kind in offered.items() if inspect.isclass(kind) and issubclass(kind, base)
+        name: kind
+        for name, kind in offered.items()
+        if inspect.isclass(kind) and issubclass(kind, base)
     }
     return {
         name: kind
@@ -83,7 +89,9 @@ def _required(kind: type[nn.Module]) -> set[str]:
     found: set[str] = set()
     for base in kind.__mro__:
         parameters = _parameters(base)
-        found |= {p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+        found |= {
+            p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+        }
         if "__init__" in vars(base) and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
             break
     return found
@@ -91,14 +99,23 @@ def _required(kind: type[nn.Module]) -> set[str]:
 
 def _options(kind: type[nn.Module]) -> list[str]:
     """Return all arguments of a loss, including those of its base classes."""
-    found = {p.name for base in kind.__mro__ for p in _parameters(base) if p.kind is p.POSITIONAL_OR_KEYWORD}
+    found = {
+        p.name
+        for base in kind.__mro__
+        for p in _parameters(base)
+        if p.kind is p.POSITIONAL_OR_KEYWORD
+    }
     return sorted(found - _NOT_OURS)
 
 
 def _parameters(base: type) -> list[inspect.Parameter]:
     """Return the arguments of a class's own constructor, without `self`."""
     own = vars(base).get("__init__")
-    return [] if base in (nn.Module, object) or own is None else list(inspect.signature(own).parameters.values())[1:]
+    return (
+        []
+        if base in (nn.Module, object) or own is None
+        else list(inspect.signature(own).parameters.values())[1:]
+    )
 
 
 def _build(name: str, kind: type[nn.Module], options: dict[str, Any]) -> nn.Module:

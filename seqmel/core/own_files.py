@@ -24,11 +24,16 @@ def import_file(path: str | Path) -> None:
     """
     file = Path(path).resolve()
     if not file.is_file() or file.suffix != ".py":
-        raise ConfigError(f"No Python file to import at {path}. Give the .py file that registers your parts.")
+        raise ConfigError(
+            f"No Python file to import at {path}. Give the .py file that registers your parts."
+        )
     if file in _files:
         return
     if file.stem in sys.modules:
-        raise ConfigError(f"{path} has the name of a module that is imported already, {file.stem!r}. Rename the file.")
+        raise ConfigError(
+            f"{path} has the name of a module that is imported already, {file.stem!r}. Rename "
+            f"the file."
+        )
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None, "a .py file has a loader"
     assert spec.loader is not None, "a .py file has a loader"

@@ -73,7 +73,9 @@ class _Silent:
         pass
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
+    def task(
+        self, name: str, total: int | None, unit: str, *, quiet: bool = False
+    ) -> Iterator[Task]:
         yield self
 
     def advance(self, amount: int = 1, note: str = "") -> None:
@@ -100,7 +102,8 @@ def as_progress(given: Reporting) -> Progress:
         return console_progress() if given else silent
     if not (callable(getattr(given, "say", None)) and callable(getattr(given, "task", None))):
         raise ConfigError(
-            f"progress is a {type(given).__name__}. Expected True, False, None, or an object with the methods say and task."
+            f"progress is a {type(given).__name__}. Expected True, False, None, or an object "
+            f"with the methods say and task."
         )
     return given
 
@@ -135,7 +138,9 @@ class _Lines:
         _show(line)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
+    def task(
+        self, name: str, total: int | None, unit: str, *, quiet: bool = False
+    ) -> Iterator[Task]:
         line = _Line(name, total, unit)
         yield line
         if not quiet:
@@ -163,7 +168,9 @@ class _Line:
         rate = self.done / seconds if seconds else 0.0
         of = f" of {self.total:,}" if self.total else ""
         left = (
-            f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate and self.done < self.total else ""
+            f", {(self.total - self.done) / rate:.0f} s left"
+            if self.total and rate and self.done < self.total
+            else ""
         )
         note = f", {self.note}" if self.note else ""
         line = f"{self.name}: {self.done:,}{of} {self.unit}, {seconds:.1f} s, {_rate(rate, self.unit)}{left}{note}"
@@ -184,8 +191,16 @@ class _Bars:
         self._console.print(line, highlight=False, markup=False)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    def task(
+        self, name: str, total: int | None, unit: str, *, quiet: bool = False
+    ) -> Iterator[Task]:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as RichProgress
 
         columns = (

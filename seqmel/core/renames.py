@@ -64,7 +64,8 @@ def rename_keys(
 def renamed_keywords(**renames: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a function take its old keywords too: `@renamed_keywords(old="new")`. Its signature shows only the new ones.
 
-    Renames whose new name the function does not take are ignored, so that a table of them can be shared.
+    Renames whose new name the function does not take are ignored, so that a table of them can be
+    shared.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

@@ -27,7 +27,11 @@ def take_rows(table: Tensor, index: Tensor) -> Tensor:
     Returns:
         (E, ...).
     """
-    return table.index_select(0, index) if table.device.type == "cpu" else _TakeRows.apply(table, index)
+    return (
+        table.index_select(0, index)
+        if table.device.type == "cpu"
+        else _TakeRows.apply(table, index)
+    )
 
 
 def gather_2d(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
@@ -83,7 +87,9 @@ class _TakeRows(torch.autograd.Function):
 
 class _SumRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, index: Tensor, count: int, begins: Tensor | None = None) -> Tensor:
+    def forward(
+        ctx: Any, values: Tensor, index: Tensor, count: int, begins: Tensor | None = None
+    ) -> Tensor:
         ctx.save_for_backward(index)
         return _sorted_sum(values, index, count, begins)
 

@@ -33,7 +33,9 @@ def usable_cores() -> int:
         >>> usable_cores() >= 1
         True
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, min(cores, _granted(_CGROUPS)))
 
 
@@ -53,7 +55,11 @@ def thread_count(asked: int | None = None) -> int:
     if wanted:
         return wanted
     environment = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return min(usable_cores(), int(environment) or usable_cores()) if environment.isdecimal() else usable_cores()
+    return (
+        min(usable_cores(), int(environment) or usable_cores())
+        if environment.isdecimal()
+        else usable_cores()
+    )
 
 
 def set_threads(count: int | None) -> None:
@@ -100,7 +106,9 @@ def _granted(root: Path) -> int:
             quota, period = map(int, (folder / "cpu.max").read_text().split())
             cores = min(cores, -(-quota // period))
         with contextlib.suppress(OSError, ValueError):
-            quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+            quota, period = (
+                int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period")
+            )
             cores = min(cores, -(-quota // period)) if quota > 0 else cores
     return cores
 

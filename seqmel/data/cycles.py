@@ -88,7 +88,11 @@ def cycles_of(scale: TimeScale) -> tuple[Cycle, ...]:
     Args:
         scale: Gives the span and the resolution of the times.
     """
-    return tuple(c for c in CYCLES if scale.span_days >= c.least_span_days and not (scale.daily and c.name == "day"))
+    return tuple(
+        c
+        for c in CYCLES
+        if scale.span_days >= c.least_span_days and not (scale.daily and c.name == "day")
+    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,9 @@ class CycleLikeness:
         return self.likeness >= _LEAST_LIKENESS and (constant or self.habit < self.likeness / 2)
 
 
-def address_cycles(sequences: EncodedSequences, scale: TimeScale, *, seed: int = 0) -> tuple[str, ...]:
+def address_cycles(
+    sequences: EncodedSequences, scale: TimeScale, *, seed: int = 0
+) -> tuple[str, ...]:
     """Return the names of the cycles that are an address, measured on a sample of clients.
 
     Args:
@@ -127,12 +133,16 @@ def address_cycles(sequences: EncodedSequences, scale: TimeScale, *, seed: int =
     return tuple(cycle.name for cycle in cycles_of(scale) if cycle_likeness(clients, cycle).address)
 
 
-def _sampled(sequences: EncodedSequences, clients: Tensor, random: torch.Generator) -> tuple[Tensor, ...]:
+def _sampled(
+    sequences: EncodedSequences, clients: Tensor, random: torch.Generator
+) -> tuple[Tensor, ...]:
     """Sample the times of some distinct events of each client, without reading others."""
     places = [_places(n, random) for n in sequences.lengths[clients].tolist()]
     counts = torch.tensor([len(own) for own in places], dtype=torch.int64)
     none = torch.zeros(0, dtype=torch.int64)
-    times = sequences.gather(clients, torch.zeros_like(clients), counts, torch.cat([none, *places])).time.cpu()
+    times = sequences.gather(
+        clients, torch.zeros_like(clients), counts, torch.cat([none, *places])
+    ).time.cpu()
     return torch.split(times, counts.tolist())
 
 
@@ -155,7 +165,9 @@ def cycle_likeness(clients: Sequence[Tensor], cycle: Cycle) -> CycleLikeness:
     """
     if len(clients) < 2:
         return CycleLikeness(0.0, 0.0, 0.0)
-    harmonics = torch.arange(1, cycle.harmonics + 1, dtype=torch.float64) * (2 * math.pi / cycle.period_us)
+    harmonics = torch.arange(1, cycle.harmonics + 1, dtype=torch.float64) * (
+        2 * math.pi / cycle.period_us
+    )
     alike, habit, far = torch.zeros(3, len(clients), dtype=torch.float64)
     means = torch.zeros(len(clients), 2 * cycle.harmonics, dtype=torch.float64)
     for i, times in enumerate(clients):
@@ -170,8 +182,12 @@ def cycle_likeness(clients: Sequence[Tensor], cycle: Cycle) -> CycleLikeness:
         alike[i], far[i] = pairs.mean(), bool(apart.any())
         habit[i] = pairs[apart].mean() if bool(apart.any()) else 0.0
     total, count = means.sum(0), len(clients)
-    chance = float((total.square().sum() - means.square().sum()) / (count * (count - 1) * cycle.harmonics))
-    return CycleLikeness(float((alike - chance).mean()), float(((habit - chance) * far).mean()), chance)
+    chance = float(
+        (total.square().sum() - means.square().sum()) / (count * (count - 1) * cycle.harmonics)
+    )
+    return CycleLikeness(
+        float((alike - chance).mean()), float(((habit - chance) * far).mean()), chance
+    )
 
 
 def drawn_shifts(views: int, names: Container[str], random: torch.Generator) -> Tensor:
@@ -195,4 +211,7 @@ def shifts_of(fractions: Tensor, names: Container[str]) -> Tensor:
         fractions: (V, C) float64 in [0, 1), C the number of cycles.
         names: The cycles to shift.
     """
-    return (fractions * torch.tensor([cycle.period_us if cycle.name in names else 0 for cycle in CYCLES])).long()
+    return (
+        fractions
+        * torch.tensor([cycle.period_us if cycle.name in names else 0 for cycle in CYCLES])
+    ).long()

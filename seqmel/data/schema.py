@@ -34,11 +34,14 @@ UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 """The name under which pandas writes an index that has none."""
 
 Role: TypeAlias = Literal["categorical", "numeric"]
-TimeUnit: TypeAlias = Literal["timestamp", "day", "second", "millisecond", "microsecond", "nanosecond"]
+TimeUnit: TypeAlias = Literal[
+    "timestamp", "day", "second", "millisecond", "microsecond", "nanosecond"
+]
 
 _CLIENT_NAMES = (
-    "client customer user cl account card patient person member player visitor household owner subject".split()
-)
+    "client customer user cl account card patient person member player visitor "
+    "household owner subject"
+).split()
 _TIME_NAMES = (
     "event_time timestamp datetime event_timestamp event_date transaction_time transaction_date trans_time trans_date"
     " tr_datetime trdatetime date time ts event_day day created_at"
@@ -55,16 +58,22 @@ def _checked_format(text: str) -> str:
     unknown = next((code for code in codes if code not in _DIRECTIVES or not code), None)
     if unknown is not None:
         raise ValueError(
-            f"{text!r} has %{unknown}, which is not known; expected codes of strptime, as in %d.%m.%Y %H:%M"
+            f"{text!r} has %{unknown}, which is not known; expected codes of strptime, as in "
+            f"%d.%m.%Y %H:%M"
         )
     dated = [code for code in codes if code in "YymbBdj"]
     year, month, day = ([code for code in dated if code in kind] for kind in ("Yy", "mbB", "d"))
-    whole = len(year) == 1 and ((len(month) == len(day) == 1 and len(dated) == 3) or dated in (["Y", "j"], ["j", "Y"]))
+    whole = len(year) == 1 and (
+        (len(month) == len(day) == 1 and len(dated) == 3) or dated in (["Y", "j"], ["j", "Y"])
+    )
     if not whole:
-        raise ValueError(f"{text!r} names no day; expected year, month and day, each once, as in %d.%m.%Y %H:%M")
+        raise ValueError(
+            f"{text!r} names no day; expected year, month and day, each once, as in %d.%m.%Y %H:%M"
+        )
     if dated[:2] in (["Y", "d"], ["Y", "j"]) and "m" in dated:
         raise ValueError(
-            f"{text!r} has the day before the month after the year; with the year first only %Y-%m-%d is read"
+            f"{text!r} has the day before the month after the year; with the year first only "
+            f"%Y-%m-%d is read"
         )
     return text
 
@@ -116,7 +125,9 @@ class EventSchema(BaseModel):
     @property
     def left_out_words(self) -> str:
         """The columns left out without a request, with reasons; empty if there are none."""
-        unsaid = (f"{c} ({why})" for c, why in self.left_out.items() if why not in (AS_ASKED, NOT_NAMED))
+        unsaid = (
+            f"{c} ({why})" for c, why in self.left_out.items() if why not in (AS_ASKED, NOT_NAMED)
+        )
         return f"left out: {names}" if (names := shown(unsaid)) else ""
 
     def skips(self, column: str) -> bool:
@@ -155,7 +166,8 @@ class SchemaOptions(BaseModel):
             added = [name for name in names or () if name.startswith("+")]
             if added and len(added) < len(names or ()):
                 raise ValueError(
-                    f"{role} names {added[0]}, which adds to what is inferred, beside names that replace it"
+                    f"{role} names {added[0]}, which adds to what is inferred, beside names that "
+                    f"replace it"
                 )
         return self
 
@@ -176,7 +188,8 @@ class SchemaOptions(BaseModel):
     def _one_kind_of_time(self) -> SchemaOptions:
         if self.time_format is not None and self.time_unit not in (None, "timestamp"):
             raise ValueError(
-                f"time_format is for text of dates, and time_unit: {self.time_unit} for numbers; leave one out"
+                f"time_format is for text of dates, and time_unit: {self.time_unit} for numbers; "
+                f"leave one out"
             )
         return self
 
@@ -185,7 +198,11 @@ class SchemaOptions(BaseModel):
 
         It is if it is ignored, or if the user named all columns to use and it is not among them.
         """
-        every = not self.is_open("categorical") and not self.is_open("numeric") and self.time is not None
+        every = (
+            not self.is_open("categorical")
+            and not self.is_open("numeric")
+            and self.time is not None
+        )
         named = (*self.named("numeric"), *(self.numeric_by or {}), self.client, self.time)
         return column in self.ignore or (every and column not in (*named, *self.categories))
 
@@ -205,7 +222,9 @@ def recognise_client(columns: Iterable[str], label: str) -> str:
     Raises:
         SchemaError: there is no such column, or more than one.
     """
-    pattern = re.compile(rf"^({'|'.join(_CLIENT_NAMES)})[ _-]?(id|uid|no|nr|key|number)?$|^uid$", re.IGNORECASE)
+    pattern = re.compile(
+        rf"^({'|'.join(_CLIENT_NAMES)})[ _-]?(id|uid|no|nr|key|number)?$|^uid$", re.IGNORECASE
+    )
     return _only([c for c in columns if pattern.match(c)], columns, label, "client")
 
 
@@ -240,6 +259,10 @@ def _only(found: list[str], columns: Iterable[str], label: str, what: str) -> st
     if len(found) == 1:
         return found[0]
     reason = (
-        f"Several columns could be the {what}: {shown(found)}." if found else f"Found no {what} column by its name."
+        f"Several columns could be the {what}: {shown(found)}."
+        if found
+        else f"Found no {what} column by its name."
     )
-    raise SchemaError(f"{reason} {label} has: {shown(columns)}. Name it with --{what} (schema.{what}).")
+    raise SchemaError(
+        f"{reason} {label} has: {shown(columns)}. Name it with --{what} (schema.{what})."
+    )

@@ -20,7 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from seqmel.data.schema import EventSchema
 
-__all__ = ["NULL", "UNSEEN", "CategoryCodes", "NumericScale", "NumericScales", "TimeScale", "Vocabulary"]
+__all__ = [
+    "NULL",
+    "UNSEEN",
+    "CategoryCodes",
+    "NumericScale",
+    "NumericScales",
+    "TimeScale",
+    "Vocabulary",
+]
 
 NULL = 0
 UNSEEN = 1
@@ -133,7 +141,9 @@ class Vocabulary(_Data):
         for name, scales in self.numeric.items():
             codes = self.categorical[scales.by].size if scales.by in self.categorical else 0
             if scales.by is not None and len(scales.within) != codes:
-                raise ValueError(f"{name} has {len(scales.within)} scales for {codes} codes of {scales.by}")
+                raise ValueError(
+                    f"{name} has {len(scales.within)} scales for {codes} codes of {scales.by}"
+                )
         return self
 
     def check_fits(self, schema: EventSchema) -> None:

@@ -187,12 +187,16 @@ def _draw_people(n: int, rng: np.random.Generator) -> _People:
 
 def _draw_tastes(woman: Floats, mature: Floats, rng: np.random.Generator) -> Floats:
     """Draw Dirichlet shares of the merchants, by lifestyle, gender and age."""
-    female, old, share = (np.array([getattr(m, name) for m in MERCHANTS]) for name in ("female", "old", "share"))
+    female, old, share = (
+        np.array([getattr(m, name) for m in MERCHANTS]) for name in ("female", "old", "share")
+    )
     lifestyles = np.array([[style.get(m.group, 1.0) for m in MERCHANTS] for style in LIFESTYLES])
     weights = share * lifestyles[rng.integers(0, len(LIFESTYLES), len(woman))]
     weights *= np.exp(GENDER_TILT * np.outer(woman, female) + AGE_TILT * np.outer(mature, old))
     # Spending on children peaks in the middle of life, which a linear effect of age cannot give.
-    weights *= np.where(_in_groups(np.arange(len(MERCHANTS)), "kids"), np.exp(0.5 - mature**2)[:, None], 1.0)
+    weights *= np.where(
+        _in_groups(np.arange(len(MERCHANTS)), "kids"), np.exp(0.5 - mature**2)[:, None], 1.0
+    )
     weights /= weights.sum(axis=1, keepdims=True)
     return cumulative(rng.standard_gamma(OWN_TASTE * weights))
 
@@ -221,7 +225,9 @@ class _Rows:
 
 
 def _join(*parts: _Rows) -> _Rows:
-    return _Rows(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Rows)))
+    return _Rows(
+        *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Rows))
+    )
 
 
 def _outings(people: _People, regular: _Rows, rng: np.random.Generator) -> _Rows:
@@ -245,8 +251,12 @@ def _days(people: _People, client: Ints, merchant: Ints, rng: np.random.Generato
     dice = rng.random(len(client))
     centres = rng.random((len(people), len(GROUPS), 4))
     group = GROUP_OF[merchant]
-    burst = _in_groups(merchant, *BURST_GROUPS) & (rng.random(len(client)) < people.habits[client, IN_BURSTS])
-    near = centres[client, group, rng.integers(0, 4, len(client))] + 0.008 * rng.normal(size=len(client))
+    burst = _in_groups(merchant, *BURST_GROUPS) & (
+        rng.random(len(client)) < people.habits[client, IN_BURSTS]
+    )
+    near = centres[client, group, rng.integers(0, 4, len(client))] + 0.008 * rng.normal(
+        size=len(client)
+    )
     row = group * 2 * PAYDAYS + people.payday[client]
     return pick(day_table(), row, np.where(burst, near % 1, dice)).astype(np.float64)
 
@@ -263,7 +273,9 @@ def _amounts(people: _People, client: Ints, merchant: Ints, rng: np.random.Gener
 
     Spending is negative, a third of transfers positive.
     """
-    median, spread = (np.array([getattr(m, name) for m in MERCHANTS])[merchant] for name in ("amount", "spread"))
+    median, spread = (
+        np.array([getattr(m, name) for m in MERCHANTS])[merchant] for name in ("amount", "spread")
+    )
     amount = median * people.wealth[client] * np.exp(spread * rng.normal(size=len(client)))
     amount = np.where(merchant == INDEX[CASH_MCC], np.ceil(amount / 10) * 10, amount)
     incoming = (merchant == INDEX[TRANSFER_MCC]) & (rng.random(len(client)) < 0.33)
@@ -271,10 +283,14 @@ def _amounts(people: _People, client: Ints, merchant: Ints, rng: np.random.Gener
 
 
 def _second_stops(people: _People, outings: _Rows, rng: np.random.Generator) -> _Rows:
-    return _join(*(_second_stop(people, outings, trip, habit, rng) for habit, trip in enumerate(TRIPS)))
+    return _join(
+        *(_second_stop(people, outings, trip, habit, rng) for habit, trip in enumerate(TRIPS))
+    )
 
 
-def _second_stop(people: _People, outings: _Rows, trip: Trip, habit: int, rng: np.random.Generator) -> _Rows:
+def _second_stop(
+    people: _People, outings: _Rows, trip: Trip, habit: int, rng: np.random.Generator
+) -> _Rows:
     """Add a second purchase to some outings, at two times. The habit decides only their order.
 
     So merchants, amounts, hours and gaps have the same distribution either way, and their
@@ -303,7 +319,9 @@ def _refunds(people: _People, outings: _Rows, rng: np.random.Generator) -> _Rows
     days = np.where(soon, rng.integers(1, 6, len(back)), rng.integers(12, 29, len(back)))
     part = np.where(rng.random(len(back)) < 0.7, 1.0, rng.uniform(0.3, 0.9, len(back)))
     when = outings.when[back] + DAY * days + rng.normal(0, 1800, len(back))
-    return _Rows(client, outings.merchant[back], when, -part * outings.amount[back], outings.online[back])
+    return _Rows(
+        client, outings.merchant[back], when, -part * outings.amount[back], outings.online[back]
+    )
 
 
 def _regular_payments(people: _People, rng: np.random.Generator) -> _Rows:
@@ -315,24 +333,40 @@ def _regular_payment(people: _People, plan: Plan, rng: np.random.Generator) -> _
 
     Owners with their own price, day and hour. Busy cards are more likely to have it.
     """
-    owner = np.flatnonzero(rng.random(len(people)) < plan.owners * np.clip(people.busy / 150 - 0.3, 0, 1.5))
+    owner = np.flatnonzero(
+        rng.random(len(people)) < plan.owners * np.clip(people.busy / 150 - 0.3, 0, 1.5)
+    )
     days = _plan_days(plan, people.payday[owner], rng)
     client = np.repeat(owner, days.shape[1])
     merchant = np.full(len(owner), INDEX[plan.mcc])
     price = np.repeat(_amounts(people, owner, merchant, rng), days.shape[1])
-    clock = np.repeat(_seconds(people, owner, merchant, rng), days.shape[1]) + rng.normal(0, 600, len(client))
+    clock = np.repeat(_seconds(people, owner, merchant, rng), days.shape[1]) + rng.normal(
+        0, 600, len(client)
+    )
     when = np.clip(clock, 0, DAY - 1)  # stays on the same day
     when += DAY * days.ravel()
-    amount = price * np.exp(plan.wobble * rng.normal(size=len(client))) * (-1 if plan.mcc == PAY_MCC else 1)
+    amount = (
+        price
+        * np.exp(plan.wobble * rng.normal(size=len(client)))
+        * (-1 if plan.mcc == PAY_MCC else 1)
+    )
     kept = (days.ravel() >= 0) & (rng.random(len(client)) < plan.kept)
     online = np.full(len(client), MERCHANTS[INDEX[plan.mcc]].online == 1)
-    return _Rows(client[kept], np.repeat(merchant, days.shape[1])[kept], when[kept], amount[kept], online[kept])
+    return _Rows(
+        client[kept],
+        np.repeat(merchant, days.shape[1])[kept],
+        when[kept],
+        amount[kept],
+        online[kept],
+    )
 
 
 def _plan_days(plan: Plan, payday: Ints, rng: np.random.Generator) -> Ints:
     """Return days of the year, one row per owner. -1 is no payment."""
     if plan.every == "payday":
-        half = np.where(payday[:, None] >= PAYDAYS, MONTH_START + (payday[:, None] + 15) % PAYDAYS, -1)
+        half = np.where(
+            payday[:, None] >= PAYDAYS, MONTH_START + (payday[:, None] + 15) % PAYDAYS, -1
+        )
         return np.concatenate([MONTH_START + payday[:, None] % PAYDAYS, half], axis=1)
     if plan.every == "month":
         return MONTH_START + rng.integers(0, PAYDAYS, (len(payday), 1))
@@ -381,8 +415,12 @@ def _cities(n: int, rows: _Rows, rng: np.random.Generator) -> pa.Array:
         city = np.where(away, where, city)
     codes = city[rows.client, (rows.when // DAY).astype(np.int64)]
     nowhere = rows.online & (rng.random(len(codes)) < 0.85)
-    codes = np.where(rows.online, np.int8(np.argmax(weights)), codes)  # the rest are booked at the head office
-    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=nowhere), list(CITIES)).cast(pa.string())
+    codes = np.where(
+        rows.online, np.int8(np.argmax(weights)), codes
+    )  # the rest are booked at the head office
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=nowhere), list(CITIES)).cast(
+        pa.string()
+    )
 
 
 def _channels(people: _People, rows: _Rows, rng: np.random.Generator) -> pa.Array:
@@ -399,4 +437,6 @@ def _clients_table(people: _People, ids: Ints) -> pa.Table:
     known = (
         np.where(people.gender > 0, "F", "M").tolist(), people.age, np.searchsorted(quarters, people.age, side="right"),
     )  # fmt: skip
-    return pa.table({"client_id": pa.array(ids)} | dict(zip(TARGETS, map(pa.array, known), strict=True)))
+    return pa.table(
+        {"client_id": pa.array(ids)} | dict(zip(TARGETS, map(pa.array, known), strict=True))
+    )

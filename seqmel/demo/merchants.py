@@ -147,9 +147,13 @@ class Trip(NamedTuple):
 
 
 TRIPS = (
-    Trip(5411, 5912, 0.30, 14, female=1.0),  # groceries, then the pharmacy (or the pharmacy, then groceries)
+    Trip(
+        5411, 5912, 0.30, 14, female=1.0
+    ),  # groceries, then the pharmacy (or the pharmacy, then groceries)
     Trip(5541, 5814, 0.45, 9, female=-1.0),  # fuel, then a coffee (or a coffee, then fuel)
-    Trip(5651, 5661, 0.60, 25, female=1.0, by_amount=True),  # clothes and shoes: the small purchase, then the large
+    Trip(
+        5651, 5661, 0.60, 25, female=1.0, by_amount=True
+    ),  # clothes and shoes: the small purchase, then the large
     Trip(5812, 4121, 0.35, 40, old=-1.0),  # restaurant, then a taxi home (or a taxi there)
     Trip(4111, 5814, 0.30, 12, old=1.0),  # train, then coffee (or coffee, then the train)
     Trip(5499, 5462, 0.35, 8, old=-1.0),  # convenience store, then the bakery (or the bakery first)

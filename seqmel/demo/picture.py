@@ -40,7 +40,9 @@ def draw_demo(
         _draw_scores(axis, scores, named=axis is axes[1, 0])
     _draw_curve(axes[0, 2], history, "recall_at_1", "recall@1 on held-out clients")
     _draw_curve(axes[1, 2], history, "loss", "training loss")
-    figure.suptitle("Each point is a client, placed by its embedding (two principal components)", fontsize=11)
+    figure.suptitle(
+        "Each point is a client, placed by its embedding (two principal components)", fontsize=11
+    )
     figure.savefig(path, format="png", dpi=110)
 
 
@@ -49,7 +51,9 @@ def _map(embeddings: pd.DataFrame) -> pd.DataFrame:
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
-    points = PCA(2, random_state=0).fit_transform(StandardScaler().fit_transform(embeddings.to_numpy(np.float64)))
+    points = PCA(2, random_state=0).fit_transform(
+        StandardScaler().fit_transform(embeddings.to_numpy(np.float64))
+    )
     return pd.DataFrame(points, index=embeddings.index, columns=["x", "y"])
 
 
@@ -57,7 +61,9 @@ def _draw_map(axis: Any, places: pd.DataFrame, y: pd.Series[Any]) -> None:
     shared = places.index.intersection(y.index)
     codes, names = pd.factorize(y.loc[shared], sort=True)
     points = places.loc[shared]
-    colours = np.array(_colours(len(names), ordered=pd.api.types.is_numeric_dtype(y) and len(names) > 2))
+    colours = np.array(
+        _colours(len(names), ordered=pd.api.types.is_numeric_dtype(y) and len(names) > 2)
+    )
     axis.scatter(points["x"], points["y"], c=colours[codes], s=6, alpha=0.6, linewidths=0)
     handles = [axis.scatter([], [], color=colour, s=25) for colour in colours]
     axis.legend(
@@ -81,7 +87,10 @@ def _colours(count: int, *, ordered: bool) -> list[str]:
     from matplotlib.colors import to_hex
 
     scale = colormaps["viridis"]
-    return [to_hex(scale(i / (count - 1))) if ordered else _CLASSES[i % len(_CLASSES)] for i in range(count)]
+    return [
+        to_hex(scale(i / (count - 1))) if ordered else _CLASSES[i % len(_CLASSES)]
+        for i in range(count)
+    ]
 
 
 def _draw_scores(axis: Any, scores: Scores, *, named: bool) -> None:
@@ -89,22 +98,41 @@ def _draw_scores(axis: Any, scores: Scores, *, named: bool) -> None:
     values = [scores.score(name) for name in names]
     kinds = [0 if name in BASELINES else 2 if BASELINES[0] in name else 1 for name in names]
     colours = [_COLOURS[kind] for kind in kinds]
-    axis.barh(names, [v.mean for v in values], xerr=[v.half_width for v in values], color=colours, height=0.6)
-    axis.set_yticks(range(len(names)), [fill(name, 18) for name in names] if named else [""] * len(names))
+    axis.barh(
+        names,
+        [v.mean for v in values],
+        xerr=[v.half_width for v in values],
+        color=colours,
+        height=0.6,
+    )
+    axis.set_yticks(
+        range(len(names)), [fill(name, 18) for name in names] if named else [""] * len(names)
+    )
     axis.invert_yaxis()
     chance = 0.5 if scores.primary == "auroc" else max(scores.classes.values()) / scores.clients
     axis.axvline(chance, color="#888", linewidth=1, linestyle=":")
     axis.set_xlabel("dotted: chance", fontsize=8)
     axis.set_xlim(max(0.0, chance - 0.05), 1.0)
     for place, value in enumerate(values):
-        axis.text(value.mean + value.half_width + 0.01, place, f"{value.mean:.3f}", va="center", fontsize=8)
+        axis.text(
+            value.mean + value.half_width + 0.01,
+            place,
+            f"{value.mean:.3f}",
+            va="center",
+            fontsize=8,
+        )
     axis.set_title(f"{scores.target}: {TITLES[scores.primary]}, 95 % interval", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
 
 
 def _draw_curve(axis: Any, history: list[dict[str, float]], name: str, title: str) -> None:
-    axis.plot([row["epoch"] for row in history], [row[name] for row in history], marker="o", color=_COLOURS[1])
+    axis.plot(
+        [row["epoch"] for row in history],
+        [row[name] for row in history],
+        marker="o",
+        color=_COLOURS[1],
+    )
     axis.set_title(title, fontsize=10)
     axis.set_xlabel("epoch", fontsize=8)
     axis.xaxis.get_major_locator().set_params(integer=True)

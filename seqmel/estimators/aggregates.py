@@ -101,8 +101,8 @@ class AggregateFeatures(SequenceTransformer):
         """Choose the features by the frequency of the categories. Labels are not used.
 
         Args:
-            X: `EventSequences`, a table of events (one row per event, or one row per client and list
-                columns), or client ids if `events` is set.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and
+                list columns), or client ids if `events` is set.
             y: ignored.
 
         Returns:
@@ -115,8 +115,13 @@ class AggregateFeatures(SequenceTransformer):
         options = schema_of(self.get_params(deep=False), source=type(self).__name__)
         rows = self._rows(X, learning=True)
         rows.check_matched(y, "y", ordered=True)
-        source = open_events(rows.to_learn_from(), client=rows.client, categories=options.categories)
-        named = {"time": rows.time or options.time, "time_format": rows.time_format or options.time_format}
+        source = open_events(
+            rows.to_learn_from(), client=rows.client, categories=options.categories
+        )
+        named = {
+            "time": rows.time or options.time,
+            "time_format": rows.time_format or options.time_format,
+        }
         options = options.model_copy(update={"client": rows.client} | named)
         plan = AggregatePlan.fit(
             source,
@@ -132,7 +137,9 @@ class AggregateFeatures(SequenceTransformer):
 
     def _features(self, rows: ClientRows) -> npt.NDArray[np.float32]:
         client = self.schema_.client
-        source = open_events(rows.to_transform(client), client=client, categories=_known(self.plan_))
+        source = open_events(
+            rows.to_transform(client), client=client, categories=_known(self.plan_)
+        )
         found = self.plan_.compute(source).to_numpy()
         source.connection.close()
         return found

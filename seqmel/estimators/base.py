@@ -16,7 +16,13 @@ from seqmel.estimators.options import PARTS, changed, options_of_part
 from seqmel.estimators.rows import ClientRows, client_rows
 from seqmel.model import Model
 
-__all__ = ["NotFittedModelError", "Pretrained", "SequenceEstimator", "SequenceTransformer", "checked_pretrained"]
+__all__ = [
+    "NotFittedModelError",
+    "Pretrained",
+    "SequenceEstimator",
+    "SequenceTransformer",
+    "checked_pretrained",
+]
 
 
 Estimator = TypeVar("Estimator", bound="SequenceEstimator")
@@ -30,8 +36,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     """Base class of estimators with one event sequence per row of X.
 
     X is `EventSequences`, a table of events (one row per event, or one row per client and list
-    columns), or client ids that are looked up in the parameter `events`. A subclass has the parameters `events`, `client` and
-    `time`, and its `fit` sets the attribute that `_fitted` names.
+    columns), or client ids that are looked up in the parameter `events`. A subclass has the
+    parameters `events`, `client` and `time`, and its `fit` sets the attribute that `_fitted` names.
     """
 
     _fitted: str
@@ -69,7 +75,9 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         Raises:
             ConfigError: no such parameter, or a part without options.
         """
-        for name, value in changed(self.get_params(deep=False), params, source=type(self).__name__).items():
+        for name, value in changed(
+            self.get_params(deep=False), params, source=type(self).__name__
+        ).items():
             setattr(self, name, value)
         return self
 
@@ -77,7 +85,12 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         known = getattr(self, "schema_", None) if not learning else None
         said = known.time_format if known is not None else getattr(self, "time_format", None)
         return client_rows(
-            X, events=self.events, client=self.client, time=self.time, time_format=said, learning=learning
+            X,
+            events=self.events,
+            client=self.client,
+            time=self.time,
+            time_format=said,
+            learning=learning,
         )
 
     def _remember_columns(self, X: Any) -> None:  # noqa: N803
@@ -92,7 +105,9 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _check_fitted(self) -> None:
         if not hasattr(self, self._fitted):
-            raise NotFittedModelError(f"This {type(self).__name__} is not fitted yet. Call fit first.")
+            raise NotFittedModelError(
+                f"This {type(self).__name__} is not fitted yet. Call fit first."
+            )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, self._fitted)
@@ -126,9 +141,9 @@ class SequenceTransformer(TransformerMixin, SequenceEstimator):  # type: ignore[
         """Compute one row of float32 features per row of X.
 
         Args:
-            X: `EventSequences`, a table of events (one row per event, or one row per client and list
-                columns), or client ids if `events` is set. A client that occurs twice gets two rows. An id without events gets
-                the features of an empty sequence.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and
+                list columns), or client ids if `events` is set. A client that occurs twice gets two
+                rows. An id without events gets the features of an empty sequence.
 
         Returns:
             A (rows, features) DataFrame. Its index is that of a pandas X, so that the features can
@@ -142,7 +157,9 @@ class SequenceTransformer(TransformerMixin, SequenceEstimator):  # type: ignore[
         """
         self._check_fitted()
         rows = self._rows(X)
-        frame: pd.DataFrame = pd.DataFrame(self._features(rows), index=rows.index, columns=self._names(), copy=False)
+        frame: pd.DataFrame = pd.DataFrame(
+            self._features(rows), index=rows.index, columns=self._names(), copy=False
+        )
         return frame
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
@@ -190,7 +207,8 @@ def checked_pretrained(given: Any) -> str | Path | Model:
         return given
     if not isinstance(given, SequenceEstimator) or given._fitted != "model_":
         raise ConfigError(
-            f"Cannot go on from a {type(given).__name__}. Expected a model folder, a Model, or a fitted SequenceEmbedder."
+            f"Cannot go on from a {type(given).__name__}. Expected a model folder, a Model, or a "
+            f"fitted SequenceEmbedder."
         )
     if not hasattr(given, given._fitted):
         raise NotFittedModelError(

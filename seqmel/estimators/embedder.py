@@ -228,8 +228,8 @@ class SequenceEmbedder(SequenceTransformer):
         """Train on the clients of X. Labels are not used. A client that occurs twice counts once.
 
         Args:
-            X: `EventSequences`, a table of events (one row per event, or one row per client and list
-                columns), or client ids if `events` is set.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and
+                list columns), or client ids if `events` is set.
             y: ignored.
 
         Returns:
@@ -273,7 +273,10 @@ class SequenceEmbedder(SequenceTransformer):
     def _features(self, rows: ClientRows) -> npt.NDArray[np.float32]:
         try:
             parts = [
-                v.numpy() for _, v in embed(self.model_, rows.to_transform(self.schema_.client), device=self.device)
+                v.numpy()
+                for _, v in embed(
+                    self.model_, rows.to_transform(self.schema_.client), device=self.device
+                )
             ]
         finally:
             self.model_.encoder.cpu()  # a pickle of it then loads on machines without a GPU

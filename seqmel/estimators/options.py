@@ -54,7 +54,15 @@ RENAMED_PARAMETERS = {
 """Old name of a parameter -> its new name; the old ones are accepted for one release."""
 
 _AUTO = "auto"
-_FLAT = ("objective", "pooling", "embedding_dim", "matryoshka", "recency_features", "device", "precision")
+_FLAT = (
+    "objective",
+    "pooling",
+    "embedding_dim",
+    "matryoshka",
+    "recency_features",
+    "device",
+    "precision",
+)
 
 
 def config_of(parameters: Mapping[str, Any], *, seed: int, source: str) -> Config:
@@ -85,7 +93,9 @@ def sections_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = {name: _plain(value) for name, value in named_parts(parameters).items()}
     options: dict[str, Any] = {name: given[name] for name in _FLAT if name in given}
-    options |= {s: given[name] for name, s in PARTS.items() if name in given and _is_said(name, given[name])}
+    options |= {
+        s: given[name] for name, s in PARTS.items() if name in given and _is_said(name, given[name])
+    }
     for section, model in (("training", TrainingOptions), ("schema", SchemaOptions)):
         found = {name: given[name] for name in model.model_fields if name in given}
         options |= {section: found} if found else {}
@@ -105,7 +115,9 @@ def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:
     Raises:
         ConfigError: an option is out of range.
     """
-    options = {name: _plain(parameters[name]) for name in SchemaOptions.model_fields if name in parameters}
+    options = {
+        name: _plain(parameters[name]) for name in SchemaOptions.model_fields if name in parameters
+    }
     return Config.from_dict({"schema": options}, source=source).schema
 
 
@@ -123,11 +135,17 @@ def parameters_of(config: Config) -> dict[str, Any]:
     by_kind = {"category_mean", "category_recent", "transitions"} & set(config.pooling)
     idle = idle if by_kind else (*idle, "category_mean")
     parts = {
-        name: _short(getattr(config, s)) for name, s in PARTS.items() if _differ(config, default, s) and s not in idle
+        name: _short(getattr(config, s))
+        for name, s in PARTS.items()
+        if _differ(config, default, s) and s not in idle
     }
     flat = {name: settled[name] for name in _FLAT if _differ(config, default, name)}
     training = {n: v for n, v in settled["training"].items() if v != getattr(default.training, n)}
-    columns = {n: v for n, v in settled["schema"].items() if n != "decimal" and v != getattr(default.schema, n)}
+    columns = {
+        n: v
+        for n, v in settled["schema"].items()
+        if n != "decimal" and v != getattr(default.schema, n)
+    }
     return parts | flat | training | columns | {"random_state": config.seed}
 
 
@@ -145,13 +163,17 @@ def options_of_part(name: str, value: Any) -> dict[str, Any]:
     if not _is_said(name, value) or not isinstance(value, (str, Mapping)):
         return {}
     try:
-        section = Config.from_dict({PARTS[name]: _plain(value)}, lenient=True).model_dump()[PARTS[name]]
+        section = Config.from_dict({PARTS[name]: _plain(value)}, lenient=True).model_dump()[
+            PARTS[name]
+        ]
     except ConfigError:
         return _as_options(value)
     return dict(section) if section is not None else {}
 
 
-def changed(parameters: Mapping[str, Any], changes: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+def changed(
+    parameters: Mapping[str, Any], changes: Mapping[str, Any], *, source: str
+) -> dict[str, Any]:
     """Apply changes to parameters, where `part__option` changes one option of a part.
 
     Args:
@@ -177,7 +199,8 @@ def changed(parameters: Mapping[str, Any], changes: Mapping[str, Any], *, source
             values[part] = {**_as_options(values.get(part, parameters[part])), option: value}
         elif name not in parameters:
             raise ConfigError(
-                f"{source} has no parameter {name!r}.{did_you_mean(name, parameters)} It has: {shown(parameters, 60)}."
+                f"{source} has no parameter {name!r}.{did_you_mean(name, parameters)} It has: "
+                f"{shown(parameters, 60)}."
             )
     return values
 
@@ -199,13 +222,16 @@ def seed_of(random_state: Any, *, source: str) -> int:
 
     if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
         if not 0 <= random_state < 2**32:
-            raise ConfigError(f"{source}: random_state is {random_state}. Expected 0 to {2**32 - 1}.")
+            raise ConfigError(
+                f"{source}: random_state is {random_state}. Expected 0 to {2**32 - 1}."
+            )
         return int(random_state)
     try:
         return int(check_random_state(random_state).randint(2**31 - 1))
     except ValueError:
         raise ConfigError(
-            f"{source}: random_state is {plain(random_state)!r}. Expected None, a whole number or a numpy RandomState."
+            f"{source}: random_state is {plain(random_state)!r}. Expected None, a whole number "
+            f"or a numpy RandomState."
         ) from None
 
 
@@ -229,7 +255,11 @@ def _short(part: BaseModel | None) -> dict[str, Any] | None:
 def _as_options(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    return {"name": value} if isinstance(value, type) or (isinstance(value, str) and value != _AUTO) else {}
+    return (
+        {"name": value}
+        if isinstance(value, type) or (isinstance(value, str) and value != _AUTO)
+        else {}
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -104,7 +104,9 @@ class ClientRows:
         """
         if not self.resampled or self.time is None:
             return self.table
-        return EventSequences(self.table, self.client, self.time, self.time_format, self.texts).distinct()
+        return EventSequences(
+            self.table, self.client, self.time, self.time_format, self.texts
+        ).distinct()
 
     def to_transform(self, client: str) -> Events:
         """Return the events of every row, with row numbers in place of client ids.
@@ -158,14 +160,22 @@ def client_rows(
     if isinstance(X, EventSequences):
         for what, said, is_ in (("client", client, X.client), ("time", time, X.time)):
             if said not in (None, is_):
-                raise SchemaError(f"X has its {what} in {is_!r}, and {what}={said!r} is set. Leave {what} out.")
+                raise SchemaError(
+                    f"X has its {what} in {is_!r}, and {what}={said!r} is set. Leave {what} out."
+                )
         return _of_sequences(X, X.client_ids)
     return _of_table(X, client, time, time_format)
 
 
 def _of_sequences(sequences: EventSequences, index: pd.Index[Any]) -> ClientRows:
     return ClientRows(
-        sequences.table, sequences.client, sequences.time, index, True, sequences.time_format, sequences.texts
+        sequences.table,
+        sequences.client,
+        sequences.time,
+        index,
+        True,
+        sequences.time_format,
+        sequences.texts,
     )
 
 
@@ -186,13 +196,17 @@ def _of_table(X: Any, client: str | None, time: str | None, time_format: str | N
     return ClientRows(_typed(table), name, time, index, resampled=False)
 
 
-def _one_row_per_event(table: pa.Table, single: list[str], client: str | None, time: str | None) -> bool:
+def _one_row_per_event(
+    table: pa.Table, single: list[str], client: str | None, time: str | None
+) -> bool:
     """Return whether the rows are events. With lists, such as tags, the times or repeated clients tell."""
     if len(single) == table.num_columns:
         return True
     if time in table.column_names:
         return time in single
-    times = [field.name for field in table.schema if may_be_time(field.name, _type_name(field.type))]
+    times = [
+        field.name for field in table.schema if may_be_time(field.name, _type_name(field.type))
+    ]
     if not times or not set(times) <= set(single):
         return False
     try:
@@ -215,7 +229,9 @@ def _of_events(X: Any, client: str | None, time: str | None, time_format: str | 
     return replace(_of_sequences(sequences, sequences.client_ids), grouped=True)
 
 
-def _client_column(columns: list[str], client: str | None, index: pd.Index[Any] | None, label: str) -> str:
+def _client_column(
+    columns: list[str], client: str | None, index: pd.Index[Any] | None, label: str
+) -> str:
     """The name of the id column, or the name that the ids of the index get as a column."""
     if client is not None:
         if client in columns or (index is not None and index.name in (client, None)):
@@ -247,7 +263,9 @@ def _typed(table: pa.Table) -> pa.Table:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: bool) -> ClientRows:  # noqa: N803
@@ -259,7 +277,9 @@ def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: 
     ids, index = _ids(X, client or sequences.client)
     nulls = int(pd.isna(ids.to_numpy()).sum())
     if nulls:
-        raise InputError(f"{nulls:,} of {len(ids):,} rows of X have no client: the id is null. Drop or fix these rows.")
+        raise InputError(
+            f"{nulls:,} of {len(ids):,} rows of X have no client: the id is null. Drop or fix these rows."
+        )
     place = places(ids, sequences.client_ids)
     absent = place < 0
     if absent.all():
@@ -269,7 +289,9 @@ def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: 
         )
         if learning:
             raise InputError(f"{told} Check that both name the same clients.")
-        warnings.warn(f"{told} Their vectors are those of empty sequences.", UserWarning, stacklevel=2)
+        warnings.warn(
+            f"{told} Their vectors are those of empty sequences.", UserWarning, stacklevel=2
+        )
     if learning:
         place, index, absent = place[~absent], index[~absent], absent[~absent]
     return _of_sequences(sequences._take(pa.array(place, mask=absent)), index)
@@ -285,8 +307,14 @@ def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N
         names = [str(name) for name in X.columns]
         return pd.Index(X.iloc[:, names.index(_only_column(names, client))]), X.index
     if hasattr(X, "__arrow_c_stream__") and not isinstance(X, (str, os.PathLike)):
-        table = arrow_table(X)[0] if hasattr(X, "columns") or isinstance(X, pa.Table) else pa.table({client: X})
-        ids = pd.Index(table.column(_only_column(table.column_names, client)).to_pandas(), name=client)
+        table = (
+            arrow_table(X)[0]
+            if hasattr(X, "columns") or isinstance(X, pa.Table)
+            else pa.table({client: X})
+        )
+        ids = pd.Index(
+            table.column(_only_column(table.column_names, client)).to_pandas(), name=client
+        )
         return ids, ids
     array: npt.NDArray[Any] = np.empty(()) if isinstance(X, (str, os.PathLike)) else np.asarray(X)
     if array.ndim == 2 and array.shape[1] == 1:

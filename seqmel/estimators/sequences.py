@@ -100,7 +100,9 @@ class EventSequences:
             InputError: no such file, unreadable events, no rows, or an event without a client.
             SchemaError: no such column, or no column that is recognised.
         """
-        source = open_events(events, client=client, time=time, memory_limit=memory_limit, threads=threads)
+        source = open_events(
+            events, client=client, time=time, memory_limit=memory_limit, threads=threads
+        )
         client = client or source.client or recognise_client(source.columns, source.label)
         time = time or source.time or find_time(source)
         source.require(client, "Name the client column: client=...")
@@ -221,13 +223,17 @@ class EventSequences:
         """
         if not isinstance(labels, (pd.Series, pd.DataFrame)):
             raise InputError(
-                f"Cannot align a {type(labels).__name__}. Expected a pandas Series or DataFrame indexed by client id."
+                f"Cannot align a {type(labels).__name__}. Expected a pandas Series or DataFrame "
+                f"indexed by client id."
             )
         if isinstance(labels, pd.DataFrame) and self.client in labels.columns:
             labels = labels.set_index(self.client)
         if labels.index.has_duplicates:
             again = labels.index[labels.index.duplicated()].tolist()[0]
-            raise InputError(f"Client {again!r} has several labels. Expected one a client: drop or join the others.")
+            raise InputError(
+                f"Client {again!r} has several labels. Expected one a client: drop or join the "
+                f"others."
+            )
         found = places(self.client_ids, labels.index)
         if (found < 0).any():
             raise self._absent(found, self.client_ids, "have no label", " Leave them out first.")
@@ -244,10 +250,14 @@ class EventSequences:
         return np.asarray(first[found], np.intp)
 
     @staticmethod
-    def _absent(found: npt.NDArray[np.intp], wanted: pd.Index[Any], lack: str, advice: str) -> InputError:
+    def _absent(
+        found: npt.NDArray[np.intp], wanted: pd.Index[Any], lack: str, advice: str
+    ) -> InputError:
         absent = wanted[found < 0]
         examples = shown([repr(i) for i in absent[:3].tolist()])
-        return InputError(f"{len(absent):,} of {len(wanted):,} clients {lack}, such as {examples}.{advice}")
+        return InputError(
+            f"{len(absent):,} of {len(wanted):,} clients {lack}, such as {examples}.{advice}"
+        )
 
     def to_arrow(self) -> pa.Table:
         """Return one row per client, with list columns."""
@@ -275,7 +285,8 @@ class EventSequences:
 
     def __array__(self, *_: Any, **__: Any) -> npt.NDArray[Any]:
         raise InputError(
-            "Event sequences are no matrix. Put a SequenceEmbedder or AggregateFeatures before what wants numbers."
+            "Event sequences are no matrix. Put a SequenceEmbedder or AggregateFeatures before "
+            "what wants numbers."
         )
 
     def __copy__(self) -> EventSequences:
@@ -303,7 +314,9 @@ class EventSequences:
 def _time_format(source: EventSource, time: str, given: str | None) -> str | None:
     """The format of the times: as given, as the events declare it, or inferred from the values."""
     if given is not None:
-        return Config.from_dict({"schema": {"time_format": given}}, source="EventSequences.read").schema.time_format
+        return Config.from_dict(
+            {"schema": {"time_format": given}}, source="EventSequences.read"
+        ).schema.time_format
     if source.time_format is not None or source.columns[time] != "VARCHAR":
         return source.time_format
     return infer_time_format(source, time, option="time_format=...")

@@ -159,7 +159,11 @@ class _Supervised(SequenceEstimator):
         model = load_model(path)
         others = [target.name for target in model.targets if target.task != cls._task]
         if others or not model.targets:
-            found = f"its targets of another kind are: {shown(others)}" if others else "it predicts nothing"
+            found = (
+                f"its targets of another kind are: {shown(others)}"
+                if others
+                else "it predicts nothing"
+            )
             raise ModelError(
                 f"{path} holds no model for {cls.__name__}: {found}. SequenceClassifier loads classes, SequenceRegressor"
                 " quantities, and `seqmel predict` both together."
@@ -188,7 +192,11 @@ class _Supervised(SequenceEstimator):
             "calibrate": self.calibrate,
         }  # fmt: skip
         given = dict(self.config or {}) | sections_of(self._shaping())
-        said = {"seed": seed_of(self.random_state, source=source), "device": self.device, "precision": self.precision}
+        said = {
+            "seed": seed_of(self.random_state, source=source),
+            "device": self.device,
+            "precision": self.precision,
+        }
         return Config.from_dict(given | {"finetuning": finetuning} | said, source=source)
 
     def _shaping(self) -> dict[str, Any]:
@@ -197,7 +205,8 @@ class _Supervised(SequenceEstimator):
         return {
             name: value
             for name in (*_SHAPING, *SchemaOptions.model_fields)
-            if name not in ("client", "time", "decimal") and (value := getattr(self, name)) != usual[name].default
+            if name not in ("client", "time", "decimal")
+            and (value := getattr(self, name)) != usual[name].default
         }
 
     def fit(self: Supervised, X: Any, y: Any, sample_weight: Any = None) -> Supervised:  # noqa: N803
@@ -258,7 +267,9 @@ class _Supervised(SequenceEstimator):
         assert heads is not None, "fit made heads"
         events = rows.to_transform(self.model_.schema.client)
         try:
-            parts = [predict_outputs(heads, v) for _, v in embed(self.model_, events, device=self.device)]
+            parts = [
+                predict_outputs(heads, v) for _, v in embed(self.model_, events, device=self.device)
+            ]
         finally:
             self.model_.encoder.cpu()
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
@@ -288,7 +299,10 @@ class _Supervised(SequenceEstimator):
     def _predicted(self, rows: ClientRows) -> dict[str, npt.NDArray[Any]]:
         """Target -> (rows,) predictions, in the type of its labels."""
         outputs = self._outputs(rows)
-        return {target.name: target.predicted(out) for target, out in zip(self.targets_, outputs, strict=True)}
+        return {
+            target.name: target.predicted(out)
+            for target, out in zip(self.targets_, outputs, strict=True)
+        }
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a model folder like that of `seqmel finetune`, for `seqmel predict` and `embed`.
@@ -410,7 +424,9 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
             ModelError: not fitted yet. It is also scikit-learn's `NotFittedError`.
         """
         outputs = self._outputs(self._rows_to_predict(X))
-        found = [target.probabilities(out) for target, out in zip(self.targets_, outputs, strict=True)]
+        found = [
+            target.probabilities(out) for target, out in zip(self.targets_, outputs, strict=True)
+        ]
         return found if self._several else found[0]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
@@ -487,15 +503,25 @@ def _labels(y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
     if not isinstance(frame, pd.DataFrame):
         values = np.asarray(y)
         if values.ndim not in (1, 2):
-            raise InputError(f"y has shape {values.shape}. Expected one label a row, or one a row and target.")
+            raise InputError(
+                f"y has shape {values.shape}. Expected one label a row, or one a row and target."
+            )
         columns = values[:, None] if values.ndim == 1 else values
-        names = ["target"] if columns.shape[1] == 1 else [f"target_{i}" for i in range(columns.shape[1])]
+        names = (
+            ["target"]
+            if columns.shape[1] == 1
+            else [f"target_{i}" for i in range(columns.shape[1])]
+        )
         frame = pd.DataFrame(dict(zip(names, columns.T, strict=True)))
     if len(frame) != len(rows):
-        raise InputError(f"y has {len(frame):,} rows and X has {len(rows):,}. Expected one label a row of X.")
+        raise InputError(
+            f"y has {len(frame):,} rows and X has {len(rows):,}. Expected one label a row of X."
+        )
     rows.check_matched(y, "y")
     frame = _in_order(frame, rows, "y").reset_index(drop=True)
-    return {str(name) if name is not None else "target": _usable(frame[name]) for name in frame.columns}
+    return {
+        str(name) if name is not None else "target": _usable(frame[name]) for name in frame.columns
+    }
 
 
 def _in_order(given: Frame, rows: ClientRows, name: str) -> Frame:
@@ -519,9 +545,15 @@ def _in_order(given: Frame, rows: ClientRows, name: str) -> Frame:
 
 def _usable(values: pd.Series[Any]) -> pd.Series[Any]:
     """Convert like `read_labels`: Decimal objects to float64, infinite values to missing."""
-    if pd.api.types.infer_dtype(values, skipna=True) in ("decimal", "floating", "mixed-integer-float"):
+    if pd.api.types.infer_dtype(values, skipna=True) in (
+        "decimal",
+        "floating",
+        "mixed-integer-float",
+    ):
         values = pd.to_numeric(values.astype(object))
-    return values.replace([np.inf, -np.inf], np.nan) if pd.api.types.is_float_dtype(values) else values
+    return (
+        values.replace([np.inf, -np.inf], np.nan) if pd.api.types.is_float_dtype(values) else values
+    )
 
 
 def _no_quantities(labels: Mapping[str, pd.Series[Any]]) -> None:
@@ -539,12 +571,16 @@ def _no_quantities(labels: Mapping[str, pd.Series[Any]]) -> None:
 def _by_class(weights: Mapping[Any, float], labels: Mapping[str, pd.Series[Any]]) -> pd.Series[Any]:
     """(rows,) the weight of each row's class; 1 for a class without a weight."""
     if len(labels) > 1:
-        raise ConfigError("class_weight by class is for one target. For several use 'balanced', or sample_weight.")
+        raise ConfigError(
+            "class_weight by class is for one target. For several use 'balanced', or sample_weight."
+        )
     (values,) = labels.values()
     unknown = [label for label in weights if not (values == label).any()]
     if unknown:
         known = shown([repr(label) for label in values.dropna().unique().tolist()])
-        raise ConfigError(f"class_weight has {plain(unknown[0])!r}, which is no class of y. Its classes: {known}.")
+        raise ConfigError(
+            f"class_weight has {plain(unknown[0])!r}, which is no class of y. Its classes: {known}."
+        )
     negative = [weight for weight in weights.values() if not 0 <= weight < np.inf]
     if negative:
         raise ConfigError(f"class_weight has {plain(negative[0])!r}. Expected numbers from 0 on.")
@@ -557,17 +593,25 @@ def _numbered(values: Any, name: str, rows: ClientRows) -> pd.Series[Any]:
     values = _in_order(values, rows, name) if isinstance(values, pd.Series) else values
     found = np.asarray(values, np.float64)
     if found.shape != (len(rows),):
-        raise ConfigError(f"{name} has shape {found.shape}. Expected ({len(rows)},), one number a row of X.")
+        raise ConfigError(
+            f"{name} has shape {found.shape}. Expected ({len(rows)},), one number a row of X."
+        )
     return pd.Series(found, name=name)
 
 
 def _mean_score(
-    measure: Any, predicted: dict[str, npt.NDArray[Any]], rows: ClientRows, y: Any, sample_weight: Any
+    measure: Any,
+    predicted: dict[str, npt.NDArray[Any]],
+    rows: ClientRows,
+    y: Any,
+    sample_weight: Any,
 ) -> float:
     """Average a measure over the targets, each measured on the rows that have its label."""
     labels = _labels(y, rows)
     weights = (
-        np.ones(len(rows)) if sample_weight is None else _numbered(sample_weight, "sample_weight", rows).to_numpy()
+        np.ones(len(rows))
+        if sample_weight is None
+        else _numbered(sample_weight, "sample_weight", rows).to_numpy()
     )
     if len(labels) != len(predicted):
         raise InputError(
@@ -581,7 +625,9 @@ def _mean_score(
             raise InputError(
                 f"The target {name!r} has no label to compare with. Leave it out, or give rows that have one."
             )
-        wanted = np.asarray(values[known].tolist())  # the type of the labels, even if y has dtype object
+        wanted = np.asarray(
+            values[known].tolist()
+        )  # the type of the labels, even if y has dtype object
         if (wanted.dtype.kind == "U") != (found.dtype.kind == "U"):
             raise InputError(
                 f"The target {name!r} has labels such as {wanted[0].item()!r}; predicted are such as {found[0].item()!r}."

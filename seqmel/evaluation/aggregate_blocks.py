@@ -98,10 +98,13 @@ class Block:
             source: the events.
         """
         width = len(self.statistics)
-        out[:] = np.tile(np.array([s.absent for s in self.statistics], np.float32), len(self.places))
+        out[:] = np.tile(
+            np.array([s.absent for s in self.statistics], np.float32), len(self.places)
+        )
         values = ", ".join(f"({s.sql})::DOUBLE" for s in self.statistics)
         stream = source.stream(
-            f"SELECT client_index, {self.number}, {values} FROM {self.events} GROUP BY 1, 2", BATCH_ROWS
+            f"SELECT client_index, {self.number}, {values} FROM {self.events} GROUP BY 1, 2",
+            BATCH_ROWS,
         )
         with reading(source.label):
             for batch in stream:
@@ -112,15 +115,22 @@ class Block:
 
 def category_parts(schema: EventSchema) -> list[tuple[str, str]]:
     """The categorical columns, each with its part of the feature names."""
-    return [(column, name_part(column, f"category{i + 1}")) for i, column in enumerate(schema.categorical)]
+    return [
+        (column, name_part(column, f"category{i + 1}"))
+        for i, column in enumerate(schema.categorical)
+    ]
 
 
 def number_parts(schema: EventSchema) -> list[tuple[str, str]]:
     """The numeric columns, each with its part of the feature names."""
-    return [(column, name_part(column, f"number{i + 1}")) for i, column in enumerate(schema.numeric)]
+    return [
+        (column, name_part(column, f"number{i + 1}")) for i, column in enumerate(schema.numeric)
+    ]
 
 
-def value_block(statistics: Sequence[Statistic], i: int, column: str, part: str, values: Sequence[str | None]) -> Block:
+def value_block(
+    statistics: Sequence[Statistic], i: int, column: str, part: str, values: Sequence[str | None]
+) -> Block:
     """Make a block with one place per value of a categorical column.
 
     Args:
@@ -152,7 +162,9 @@ def value_words(column: str, value: str | None) -> str:
     return f"{column} = null" if value is None else f"{column} = {value!r}"
 
 
-def order_events(source: EventSource, schema: EventSchema, values: Sequence[Sequence[str | None]]) -> None:
+def order_events(
+    source: EventSource, schema: EventSchema, values: Sequence[Sequence[str | None]]
+) -> None:
     """Create the table `aggregate_events` from the events and the table `aggregate_clients`.
 
     DuckDB spills the table to disk if it is large. It has these columns, where the digit 0 stands
@@ -180,8 +192,11 @@ def order_events(source: EventSource, schema: EventSchema, values: Sequence[Sequ
     """
     categories = range(len(schema.categorical))
     coded = "".join(_coded(i, values[i]) for i in categories if values[i])
-    codes = "".join(f", {f'coalesce(v{i}.code, -1)' if values[i] else '-1'} AS k{i}" for i in categories)
-    changes = "".join(f", c{i} IS DISTINCT FROM lag(c{i}) OVER w AND p > 1 AS d{i}, lag(k{i}) OVER w AS b{i}"
+    codes = "".join(
+        f", {f'coalesce(v{i}.code, -1)' if values[i] else '-1'} AS k{i}" for i in categories
+    )
+    changes = "".join((f", c{i} IS DISTINCT FROM lag(c{i}) OVER w AND p > 1 AS d{i}, lag(k{i}) "
+f"OVER w AS b{i}")
                       for i in categories)  # fmt: skip
     runs = "".join(
         f", p - max(CASE WHEN d{i} OR p = 1 THEN p END) OVER (PARTITION BY client_index ORDER BY p"
@@ -202,8 +217,12 @@ def order_events(source: EventSource, schema: EventSchema, values: Sequence[Sequ
 
 def _coded(i: int, values: Sequence[str | None]) -> str:
     """A join that maps the values of a category to their codes."""
-    rows = ", ".join(f"({'NULL' if v is None else literal(v)}::VARCHAR, {code})" for code, v in enumerate(values))
-    return f" LEFT JOIN (VALUES {rows}) AS v{i}(value, code) ON c{i} IS NOT DISTINCT FROM v{i}.value"
+    rows = ", ".join(
+        f"({'NULL' if v is None else literal(v)}::VARCHAR, {code})" for code, v in enumerate(values)
+    )
+    return (
+        f" LEFT JOIN (VALUES {rows}) AS v{i}(value, code) ON c{i} IS NOT DISTINCT FROM v{i}.value"
+    )
 
 
 def _flat_sql(source: EventSource, schema: EventSchema) -> str:
@@ -214,7 +233,8 @@ def _flat_sql(source: EventSource, schema: EventSchema) -> str:
     selected = ", ".join([f"{time} AS t", *texts, *numbers, f"{ROW} AS place_in_input"])
     return (
         f"SELECT __client_index AS client_index, __moment AS moment, {selected}"
-        f" FROM events JOIN (SELECT * FROM aggregate_clients) ON {ident(schema.client)} = __client"  # a table has a rowid
+        # a table has a rowid
+        f" FROM events JOIN (SELECT * FROM aggregate_clients) ON {ident(schema.client)} = __client"
         f" WHERE __moment IS NULL OR {time} < __moment"
     )
 

@@ -43,7 +43,9 @@ _HOUR_US = 3_600_000_000
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MONDAY_US = 3 * DAY_US  # 1970-01-01 was a Thursday
 _TWO_WEEKS_US = 14 * DAY_US
-_MOST_COLUMNS = 5_000  # tens of numbers times tens of categories would otherwise be more columns than clients
+_MOST_COLUMNS = (
+    5_000  # tens of numbers times tens of categories would otherwise be more columns than clients
+)
 _SHARE = Statistic("share", "count(*) / any_value(n)", "share of the events", 0.0)
 _SPREAD = {
     "mean": ("avg({x})", "mean"),
@@ -110,17 +112,24 @@ class AggregatePlan:
             InputError, SchemaError: a column is missing, or a client id or time is null or cannot
                 be read.
         """
-        for option, given in (("most_categories", most_categories), ("most_order_columns", most_order_columns)):
+        for option, given in (
+            ("most_categories", most_categories),
+            ("most_order_columns", most_order_columns),
+        ):
             if given < 1:
                 raise ConfigError(f"{option} is {given}. Expected 1 or more.")
         check_events(source, schema)
         a_value = 2 + len(_OF_NUMBER) * len(schema.numeric)
-        most = min(most_categories, max(1, _MOST_COLUMNS // (a_value * max(1, len(schema.categorical)))))
+        most = min(
+            most_categories, max(1, _MOST_COLUMNS // (a_value * max(1, len(schema.categorical))))
+        )
         first, last, daily = source.row(
             f"SELECT coalesce(min(t), 0), coalesce(max(t), 0), coalesce(bool_and(t % {DAY_US} = 0), true)"
             f" FROM (SELECT {time_sql(source, schema)} AS t FROM events)"
         )
-        frequent = {column: _frequent(source, column, most_categories) for column in schema.categorical}
+        frequent = {
+            column: _frequent(source, column, most_categories) for column in schema.categorical
+        }
         values = {column: texts[:most] for column, texts in frequent.items()}
         found = None
         if order:
@@ -186,11 +195,15 @@ class AggregatePlan:
 
 def _frequent(source: EventSource, column: str, most: int) -> tuple[str | None, ...]:
     text = category_text(source, column)
-    rows = source.rows(f"SELECT {text}, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {most}")
+    rows = source.rows(
+        f"SELECT {text}, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {most}"
+    )
     return tuple(value for value, _ in rows)
 
 
-def _register_clients(source: EventSource, schema: EventSchema, moments: Moments | None = None) -> pd.Index[Any]:
+def _register_clients(
+    source: EventSource, schema: EventSchema, moments: Moments | None = None
+) -> pd.Index[Any]:
     """Create the table `aggregate_clients` and return the index of its rows.
 
     Its column names start with two underscores, so that they do not clash with columns of the
@@ -198,27 +211,41 @@ def _register_clients(source: EventSource, schema: EventSchema, moments: Moments
     """
     if moments is not None:
         client, moment = moments.table.columns
-        rows = pa.table({"client": client, "moment": pa.array(moments.time_us), "row": pa.array(range(len(moments)))})
+        rows = pa.table(
+            {
+                "client": client,
+                "moment": pa.array(moments.time_us),
+                "row": pa.array(range(len(moments))),
+            }
+        )
         with reading(moments.label):
             source.connection.register("aggregate_moments", rows)
-        selected = "client AS __client, moment AS __moment, row::INTEGER AS __client_index FROM aggregate_moments"
+        selected = (
+            "client AS __client, moment AS __moment, row::INTEGER AS __client_index FROM "
+            "aggregate_moments"
+        )
         source.query(f"CREATE OR REPLACE TABLE aggregate_clients AS SELECT {selected}")
         names = [schema.client, schema.time]
-        both: pd.Index[Any] = pd.MultiIndex.from_arrays([client.to_pandas(), moment.to_pandas()], names=names)
+        both: pd.Index[Any] = pd.MultiIndex.from_arrays(
+            [client.to_pandas(), moment.to_pandas()], names=names
+        )
         return both
     source.query(
         "CREATE OR REPLACE TABLE aggregate_clients AS SELECT client AS __client, NULL::BIGINT AS __moment,"
         " (row_number() OVER (ORDER BY first) - 1)::INTEGER AS __client_index"
         f" FROM ({source.clients_sql(schema.client)})"
     )
-    ids = source.stream("SELECT __client FROM aggregate_clients ORDER BY __client_index", BATCH_ROWS).read_all()
+    ids = source.stream(
+        "SELECT __client FROM aggregate_clients ORDER BY __client_index", BATCH_ROWS
+    ).read_all()
     index: pd.Index[Any] = pd.Index(ids.column(0).to_pandas(), name=schema.client)
     return index
 
 
 def _of_numbers(schema: EventSchema) -> list[Statistic]:
     return [
-        Statistic(f"{part}_{statistic}", sql.format(x=f"x{i}"), f"{words} of {name} over events", absent)
+        Statistic(f"{part}_{statistic}", sql.format(x=f"x{i}"), (f"{words} of {name} over "
+f"events"), absent)
         for i, (name, part) in enumerate(number_parts(schema)) for statistic, (sql, words) in _OF_NUMBER.items()
         for absent in [0.0 if statistic == "sum" else np.nan]
     ]  # fmt: skip
@@ -233,13 +260,24 @@ def _overall(plan: AggregatePlan) -> Block:
         for i, (name, part) in enumerate(number_parts(plan.schema))
     ]
     counts += [
-        Statistic(f"{part}_distinct", f"count(DISTINCT c{i})", f"number of different values of {name}", 0.0)
+        Statistic(
+            f"{part}_distinct",
+            f"count(DISTINCT c{i})",
+            f"number of different values of {name}",
+            0.0,
+        )
         for i, (name, part) in enumerate(category_parts(plan.schema))
     ]
     days = [
-        Statistic("first_day", f"(min(t) - {plan.origin_us}) / {DAY_US}", f"first event, {from_origin}"),
-        Statistic("last_day", f"(max(t) - {plan.origin_us}) / {DAY_US}", f"last event, {from_origin}"),
-        Statistic("span_days", f"(max(t) - min(t)) / {DAY_US}", "days from the first to the last event"),
+        Statistic(
+            "first_day", f"(min(t) - {plan.origin_us}) / {DAY_US}", f"first event, {from_origin}"
+        ),
+        Statistic(
+            "last_day", f"(max(t) - {plan.origin_us}) / {DAY_US}", f"last event, {from_origin}"
+        ),
+        Statistic(
+            "span_days", f"(max(t) - min(t)) / {DAY_US}", "days from the first to the last event"
+        ),
     ]
     return Block((*counts, *days, *_of_numbers(plan.schema)))
 
@@ -248,7 +286,11 @@ def _gaps() -> Block:
     """Statistics of log(1 + seconds) between events; the log because gaps span seconds to years."""
     return Block(
         tuple(
-            Statistic(f"gap_log_{name}", sql.format(x="gap"), f"{words} of log(1 + seconds between events)")
+            Statistic(
+                f"gap_log_{name}",
+                sql.format(x="gap"),
+                f"{words} of log(1 + seconds between events)",
+            )
             for name, (sql, words) in _SPREAD.items()
         )
     )
@@ -258,7 +300,9 @@ def _within_values(plan: AggregatePlan) -> list[Block]:
     """Per frequent category value: the number of its events, and the numeric columns over them."""
     count = Statistic("count", "count(*)", "number of events", 0.0)
     return [
-        value_block((count, _SHARE, *_of_numbers(plan.schema)), i, column, part, plan.values[column])
+        value_block(
+            (count, _SHARE, *_of_numbers(plan.schema)), i, column, part, plan.values[column]
+        )
         for i, (column, part) in enumerate(category_parts(plan.schema))
     ]
 
@@ -267,7 +311,9 @@ def _cycles(plan: AggregatePlan) -> list[Block]:
     """The fraction of a client's events in each hour of the day (UTC) and on each weekday."""
     blocks = []
     if plan.hours:
-        hours = tuple(Place(f"hour_{hour:02}", f" in hour {hour} of the day (UTC)") for hour in range(24))
+        hours = tuple(
+            Place(f"hour_{hour:02}", f" in hour {hour} of the day (UTC)") for hour in range(24)
+        )
         blocks.append(Block((_SHARE,), hours, _phase("t", DAY_US, _HOUR_US)))
     if plan.weekdays:
         days = tuple(Place(f"weekday_{day}", f" on the weekday {day}") for day in _WEEKDAYS)

@@ -22,7 +22,15 @@ from seqmel.data.tables.number_types import NumberType, check_number_types, stor
 from seqmel.evaluation.compression import Components, read_back
 from seqmel.evaluation.downstream import Downstream, LinearProbe, side_by_side, spread_boosters
 from seqmel.evaluation.metrics import Floats
-from seqmel.evaluation.problem import Measured, Problem, Task, check_counts, feature_matrix, posed, summarised
+from seqmel.evaluation.problem import (
+    Measured,
+    Problem,
+    Task,
+    check_counts,
+    feature_matrix,
+    posed,
+    summarised,
+)
 from seqmel.evaluation.results import Score
 from seqmel.evaluation.splits import Places, Split
 
@@ -93,7 +101,13 @@ class Curve:
             values = {name: primary[name] for name in ("mean", "half_width", "interval")}
             scores = [score.to_json() for score in point.scores]
             rows.append(
-                {"features": point.features, **point.settings, "primary": self.primary, **values, "scores": scores}
+                {
+                    "features": point.features,
+                    **point.settings,
+                    "primary": self.primary,
+                    **values,
+                    "scores": scores,
+                }
             )
         return rows
 
@@ -103,7 +117,13 @@ class Curve:
 
         settings = self.points[0].settings
         names = [name.replace("_", " ") for name in settings]
-        table = Table("features", *names, self.primary, title=f"{self.target}: {self.primary}", caption=self.note)
+        table = Table(
+            "features",
+            *names,
+            self.primary,
+            title=f"{self.target}: {self.primary}",
+            caption=self.note,
+        )
         for point in self.points:
             table.add_row(point.features, *(f"{v:,}" if isinstance(v, int) else str(v) for v in point.settings.values()),
                           str(point.score(self.primary)))  # fmt: skip
@@ -178,10 +198,17 @@ def label_curve(
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     primary = problem.chosen(metric)
-    matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
+    matrices = {
+        name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()
+    }
     trainings = len(problem.splits) * len(fractions)
-    booster, workers = spread_boosters(threads, matrices.values(), trainings, trees=trees, seed=seed)
-    drawn = {f: [label_draws(problem, fold, f, seed) for fold in range(len(problem.splits))] for f in fractions}
+    booster, workers = spread_boosters(
+        threads, matrices.values(), trainings, trees=trees, seed=seed
+    )
+    drawn = {
+        f: [label_draws(problem, fold, f, seed) for fold in range(len(problem.splits))]
+        for f in fractions
+    }
     models: dict[str, tuple[str, Downstream]] = {name: (name, booster) for name in matrices}
     models |= {name: (of, LinearProbe(seed)) for name, of in (probes or {}).items()}
     jobs = [
@@ -190,17 +217,34 @@ def label_curve(
         for fold, parts in enumerate(drawn[f]) for train in parts
     ]  # fmt: skip
     measured: dict[tuple[str, float], dict[int, list[Measured]]] = {}
-    each = [(matrices[models[name][0]], fold, models[name][1], train) for name, _, fold, train in jobs]
+    each = [
+        (matrices[models[name][0]], fold, models[name][1], train) for name, _, fold, train in jobs
+    ]
     found = side_by_side(problem.predict, each, workers)
     with as_progress(progress).task(f"label curve of {y.name}", len(jobs), "trainings") as bar:
         for (name, fraction, fold, _), predicted in zip(jobs, found, strict=True):
-            measured.setdefault((name, fraction), {}).setdefault(fold, []).append(problem.measure(predicted, fold))
+            measured.setdefault((name, fraction), {}).setdefault(fold, []).append(
+                problem.measure(predicted, fold)
+            )
             bar.advance()
     points = []
     for (name, fraction), folds_of in measured.items():
-        settings = {"share": fraction, "clients": len(drawn[fraction][0][0]), "draws": len(drawn[fraction][0])}
-        points.append(Point(name, fraction, settings, tuple(summarised(name, list(map(_mean, folds_of.values()))))))
-    note = f"{_split_note(problem)}; the same test parts for all shares; mean over the draws of each"
+        settings = {
+            "share": fraction,
+            "clients": len(drawn[fraction][0][0]),
+            "draws": len(drawn[fraction][0]),
+        }
+        points.append(
+            Point(
+                name,
+                fraction,
+                settings,
+                tuple(summarised(name, list(map(_mean, folds_of.values())))),
+            )
+        )
+    note = (
+        f"{_split_note(problem)}; the same test parts for all shares; mean over the draws of each"
+    )
     return Curve(str(y.name), "label_fraction", primary, tuple(points), note)
 
 
@@ -268,9 +312,13 @@ def compression_curve(
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     primary = problem.chosen(metric)
-    matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
+    matrices = {
+        name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()
+    }
     trainings = len(problem.splits) * len(dims) * len(dtypes)
-    booster, workers = spread_boosters(threads, matrices.values(), trainings, trees=trees, seed=seed)
+    booster, workers = spread_boosters(
+        threads, matrices.values(), trainings, trees=trees, seed=seed
+    )
     least = min(len(train) for train, _ in problem.splits)
     measured: dict[tuple[str, int, str], list[Measured]] = {}
     for name, x in matrices.items():
@@ -278,10 +326,16 @@ def compression_curve(
     asked = [(size, number_type) for size in dims for number_type in dtypes]
     count = len(matrices) * len(problem.splits) * len(asked)
     with as_progress(progress).task(f"size curve of {y.name}", count, "trainings") as bar:
-        for (name, x), (fold, (train, _)) in itertools.product(matrices.items(), enumerate(problem.splits)):
+        for (name, x), (fold, (train, _)) in itertools.product(
+            matrices.items(), enumerate(problem.splits)
+        ):
             components = Components.fit(x[train])
-            smaller = (_smaller(x, components, size, number_type, train) for size, number_type in asked)
-            found = side_by_side(problem.predict, ((matrix, fold, booster) for matrix in smaller), workers)
+            smaller = (
+                _smaller(x, components, size, number_type, train) for size, number_type in asked
+            )
+            found = side_by_side(
+                problem.predict, ((matrix, fold, booster) for matrix in smaller), workers
+            )
             for (size, number_type), values in zip(asked, found, strict=True):
                 place = (name, x.shape[1] if size is None else size, number_type)
                 measured.setdefault(place, []).append(problem.measure(values, fold))
@@ -291,7 +345,9 @@ def compression_curve(
     return Curve(str(y.name), "bytes", primary, tuple(points), note)
 
 
-def _smaller(x: Floats, components: Components, size: int | None, number_type: NumberType, train: Places) -> Floats:
+def _smaller(
+    x: Floats, components: Components, size: int | None, number_type: NumberType, train: Places
+) -> Floats:
     reduced = x if size is None else components.project(x, size)
     return read_back(reduced, reduced[train], number_type)
 
@@ -342,7 +398,10 @@ def label_draws(problem: Problem, fold: int, fraction: float, seed: int) -> list
     if fraction == 1:
         return [whole]
     draws = min(_MOST_DRAWS, math.ceil(1 / fraction))
-    return [_draw(problem, whole, count, np.random.default_rng([seed, fold, draw])) for draw in range(draws)]
+    return [
+        _draw(problem, whole, count, np.random.default_rng([seed, fold, draw]))
+        for draw in range(draws)
+    ]
 
 
 def _draw(problem: Problem, whole: Places, count: int, random: np.random.Generator) -> Places:
@@ -355,7 +414,9 @@ def _draw(problem: Problem, whole: Places, count: int, random: np.random.Generat
 
 
 def _mean(of_draws: list[Measured]) -> Measured:
-    return {metric: np.mean([found[metric] for found in of_draws], axis=0) for metric in of_draws[0]}
+    return {
+        metric: np.mean([found[metric] for found in of_draws], axis=0) for metric in of_draws[0]
+    }
 
 
 def _split_note(problem: Problem) -> str:

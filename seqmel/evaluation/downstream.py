@@ -22,7 +22,15 @@ from seqmel.core.linear_models import MAX_CLIENTS, logistic, ridge
 from seqmel.core.threads import thread_count
 from seqmel.evaluation.metrics import Floats
 
-__all__ = ["Booster", "Downstream", "Kept", "LinearProbe", "side_by_side", "spread", "spread_boosters"]
+__all__ = [
+    "Booster",
+    "Downstream",
+    "Kept",
+    "LinearProbe",
+    "side_by_side",
+    "spread",
+    "spread_boosters",
+]
 
 _MANY_NUMBERS = 50_000_000
 _WORK_OF_A_PROCESS = 2e9  # takes some seconds; starting a process takes about two
@@ -39,7 +47,8 @@ _PARAMETERS = {
     "lambda_l1": 1.0,
     "lambda_l2": 1.0,
     "deterministic": True,
-    "force_col_wise": True,  # LightGBM else picks by timing, and the two ways differ in the last digits
+    # LightGBM else picks by timing, and the two ways differ in the last digits
+    "force_col_wise": True,
     "verbosity": -1,
 }
 
@@ -88,9 +97,15 @@ class Booster:
             parameters = {"objective": "multiclass", "num_class": classes}
         threads = thread_count(self.threads)
         leaf = min(_MIN_IN_LEAF, max(1, len(x) // 20))
-        parameters |= _PARAMETERS | {"min_data_in_leaf": leaf, "seed": self.seed, "num_threads": threads}
+        parameters |= _PARAMETERS | {
+            "min_data_in_leaf": leaf,
+            "seed": self.seed,
+            "num_threads": threads,
+        }
         found = np.asarray(
-            lightgbm.train(parameters, lightgbm.Dataset(x, y), self.trees).predict(tested, num_threads=threads)
+            lightgbm.train(parameters, lightgbm.Dataset(x, y), self.trees).predict(
+                tested, num_threads=threads
+            )
         )
         return np.stack([1 - found, found], axis=1) if classes and found.ndim == 1 else found
 
@@ -117,11 +132,16 @@ class LinearProbe:
         known = np.where(np.isfinite(x), x, np.nan).astype(np.float64)
         some = np.isfinite(known).any(axis=0)
         mean, deviation = np.zeros(x.shape[1]), np.zeros(x.shape[1])
-        mean[some], deviation[some] = np.nanmean(known[:, some], axis=0), np.nanstd(known[:, some], axis=0)
+        mean[some], deviation[some] = (
+            np.nanmean(known[:, some], axis=0),
+            np.nanstd(known[:, some], axis=0),
+        )
         scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 1e-12)
 
         def standardised(rows: Floats) -> npt.NDArray[np.float32]:
-            return np.nan_to_num((rows - mean) * scale, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+            return np.nan_to_num((rows - mean) * scale, nan=0.0, posinf=0.0, neginf=0.0).astype(
+                np.float32
+            )
 
         told = standardised(x), y, np.ones(len(y))
         weight, bias = logistic(*told, classes, self.seed) if classes else ridge(*told)
@@ -154,7 +174,9 @@ class Kept:
             return np.asarray(np.load(path, allow_pickle=False))
         found = self.model.predict(x, y, tested, classes)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder) as own:  # another process may write the same file
+        with tempfile.TemporaryDirectory(
+            dir=self.folder
+        ) as own:  # another process may write the same file
             np.save(Path(own) / path.name, found, allow_pickle=False)
             os.replace(Path(own) / path.name, path)
         return found
@@ -201,7 +223,9 @@ def spread_boosters(
     return Booster(trees, seed, threads_each), workers
 
 
-def side_by_side(train: Callable[..., _Found], jobs: Iterable[tuple[Any, ...]], workers: int) -> Iterator[_Found]:
+def side_by_side(
+    train: Callable[..., _Found], jobs: Iterable[tuple[Any, ...]], workers: int
+) -> Iterator[_Found]:
     """Run `train(*job)` for each job, in parallel processes of one thread each.
 
     Threads would not do: LightGBM has one global thread count per process, and two trainings in one

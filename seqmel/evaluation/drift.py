@@ -85,7 +85,9 @@ class Drift:
     def verdict(self) -> str:
         """A one-line summary."""
         (name, value), *_ = self._worst()
-        word = "Drift" if self.drifted else "Too few vectors to tell" if self.too_few else "No drift"
+        word = (
+            "Drift" if self.drifted else "Too few vectors to tell" if self.too_few else "No drift"
+        )
         return (
             f"{word}: {len(self.moved):,} of {len(self.psi):,} dimensions have a PSI of"
             f" {max(self.psi_threshold, self.psi_by_chance):.3g} or more (largest: {name}, {value:.3f}); MMD² {self.mmd2:.3g},"
@@ -96,10 +98,17 @@ class Drift:
         """Return a table for a terminal, with the dimensions of largest PSI."""
         from rich.table import Table
 
-        table = Table("dimension", "PSI", "reading", caption="below 0.1: stable; 0.1 to 0.25: moderate; above: large")
+        table = Table(
+            "dimension",
+            "PSI",
+            "reading",
+            caption="below 0.1: stable; 0.1 to 0.25: moderate; above: large",
+        )
         for name, value in self._worst()[:_SHOWN]:
             size = "stable" if value < 0.1 else "moderate" if value < 0.25 else "large"
-            table.add_row(name, f"{value:.3f}", size if value >= self.psi_by_chance else "within chance")
+            table.add_row(
+                name, f"{value:.3f}", size if value >= self.psi_by_chance else "within chance"
+            )
         return table
 
     def to_json(self) -> dict[str, Any]:
@@ -175,7 +184,12 @@ def drift(
         >>> seqmel.drift(before, before + 2).drifted
         True
     """
-    least = {"bins": (bins, 2), "sample": (sample, 2), "permutations": (permutations, 1), "seed": (seed, 0)}
+    least = {
+        "bins": (bins, 2),
+        "sample": (sample, 2),
+        "permutations": (permutations, 1),
+        "seed": (seed, 0),
+    }
     for name, (value, lowest) in least.items():
         if value < lowest:
             raise ConfigError(f"{name} is {value}. Expected {lowest} or more.")
@@ -210,7 +224,9 @@ def _joined(
     reference: pd.DataFrame, current: pd.DataFrame, by_client: bool | None
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Both tables, restricted to their common clients in one order; None to compare all rows."""
-    numbered = isinstance(reference.index, pd.RangeIndex) and isinstance(current.index, pd.RangeIndex)
+    numbered = isinstance(reference.index, pd.RangeIndex) and isinstance(
+        current.index, pd.RangeIndex
+    )
     if by_client is False or (by_client is None and numbered):
         return None
     place = places(current.index, reference.index)
@@ -237,7 +253,9 @@ def psi(reference: Matrix, current: Matrix, *, bins: int = 10) -> npt.NDArray[np
     return np.array([_psi(r, c, bins) for r, c in zip(reference.T, current.T, strict=True)])
 
 
-def mmd(a: Matrix, b: Matrix, *, permutations: int, random: np.random.Generator) -> tuple[float, float, float]:
+def mmd(
+    a: Matrix, b: Matrix, *, permutations: int, random: np.random.Generator
+) -> tuple[float, float, float]:
     """Compute the unbiased squared MMD with a Gaussian kernel, and its p-value.
 
     The kernel is exp(-|x - y|^2 / (2 s^2)), where the bandwidth s is the median distance of the
@@ -259,7 +277,9 @@ def mmd(a: Matrix, b: Matrix, *, permutations: int, random: np.random.Generator)
     kernel = np.exp(-squared / (2 * bandwidth**2))
     np.fill_diagonal(kernel, 0)
     in_a = np.arange(len(pooled)) < len(a)
-    divisions = np.stack([in_a, *(random.permutation(in_a) for _ in range(permutations))]).astype(np.float64)
+    divisions = np.stack([in_a, *(random.permutation(in_a) for _ in range(permutations))]).astype(
+        np.float64
+    )
     found = _mmd2(kernel, divisions, len(a), len(b))
     at_least = int((found[1:] >= found[0] - 1e-12).sum())
     return float(found[0]), (1 + at_least) / (1 + permutations), bandwidth
@@ -292,7 +312,10 @@ def _psi(reference: Matrix, current: Matrix, bins: int) -> float:
     edges, times = np.unique(quantiles, return_counts=True)
     edges = np.unique(np.concatenate([edges, np.nextafter(edges[times > 1], np.inf)]))
     return psi_of_counts(
-        *(np.bincount(np.searchsorted(edges, x, side="right"), minlength=len(edges) + 1) for x in (reference, current))
+        *(
+            np.bincount(np.searchsorted(edges, x, side="right"), minlength=len(edges) + 1)
+            for x in (reference, current)
+        )
     )
 
 
@@ -336,11 +359,14 @@ def _matrices(reference: pd.DataFrame, current: pd.DataFrame) -> tuple[Matrix, M
     other = [str(name) for name in current.columns if name not in reference.columns]
     if other:
         raise InputError(
-            f"The current vectors have columns that the reference does not: {shown(other)}. Compare embeddings of one model."
+            f"The current vectors have columns that the reference does not: {shown(other)}. "
+            f"Compare embeddings of one model."
         )
     for what, table in (("reference", reference), ("current vectors", current)):
         bad = int((~np.isfinite(table.to_numpy(np.float64))).any(axis=1).sum())
         if bad or len(table) < 2:
             found = f"{bad:,} rows with missing or infinite numbers" if bad else f"{len(table)} row"
-            raise InputError(f"The {what}: {found}. Expected two or more vectors of finite numbers.")
+            raise InputError(
+                f"The {what}: {found}. Expected two or more vectors of finite numbers."
+            )
     return reference.to_numpy(np.float64), current[list(reference.columns)].to_numpy(np.float64)

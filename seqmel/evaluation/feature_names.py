@@ -31,7 +31,9 @@ def name_part(text: str, otherwise: str) -> str:
         The part, at most 32 characters of the text.
     """
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9]+", "_", ascii_text).strip("_")[:_LONGEST_PART].strip("_") or otherwise
+    return (
+        re.sub(r"[^A-Za-z0-9]+", "_", ascii_text).strip("_")[:_LONGEST_PART].strip("_") or otherwise
+    )
 
 
 def feature_name(*parts: str) -> str:

@@ -36,7 +36,9 @@ WITH_ORDER = "aggregates with order"
 BASELINES = (AGGREGATES, WITH_ORDER)
 
 
-def aggregate_sets(source: EventSource, schema: EventSchema, moments: Moments | None = None) -> dict[str, pd.DataFrame]:
+def aggregate_sets(
+    source: EventSource, schema: EventSchema, moments: Moments | None = None
+) -> dict[str, pd.DataFrame]:
     """Compute the aggregates of every client, without and with features of the event order.
 
     Args:
@@ -71,7 +73,9 @@ def reference(sets: Collection[str]) -> str | None:
     return next((name for name in reversed(BASELINES) if name in sets), None)
 
 
-def with_both(vectors: Mapping[str, pd.DataFrame], aggregates: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def with_both(
+    vectors: Mapping[str, pd.DataFrame], aggregates: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
     """Combine vectors and aggregates into the feature sets to score.
 
     Args:
@@ -111,7 +115,10 @@ def few_label_probes(sets: Collection[str]) -> dict[str, str]:
         Name of the probe -> feature set, the `probes` of `label_curve`.
     """
     baseline = reference(sets)
-    return {f"{name}: linear": name for name in (*([baseline] if baseline else []), *vectors_alone(sets))}
+    return {
+        f"{name}: linear": name
+        for name in (*([baseline] if baseline else []), *vectors_alone(sets))
+    }
 
 
 def standard_rows(sets: Collection[str]) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
@@ -131,4 +138,6 @@ def standard_rows(sets: Collection[str]) -> tuple[dict[str, str], dict[str, tupl
     probes = {f"{name}: linear": name for name in vectors}
     if baseline is None:
         return probes, {}
-    return probes, {f"{name}: linear, {baseline}: averaged": (f"{name}: linear", baseline) for name in vectors}
+    return probes, {
+        f"{name}: linear, {baseline}: averaged": (f"{name}: linear", baseline) for name in vectors
+    }

@@ -88,18 +88,29 @@ class InputDrift:
         """Return a table for a terminal, with one row per column in decreasing order of PSI."""
         from rich.table import Table
 
-        table = Table("column", "PSI", "missing, training → now", "unseen, training → now", "reading")
+        table = Table(
+            "column", "PSI", "missing, training → now", "unseen, training → now", "reading"
+        )
         for name in self._worst():
             column = self.columns[name]
             unseen = "" if column.unseen is None else "{:.2%} → {:.2%}".format(*column.unseen)
             reading = "moved" if self._reasons(name) else "stable"
-            table.add_row(name, f"{column.psi:.3f}", "{:.2%} → {:.2%}".format(*column.missing), unseen, reading)
+            table.add_row(
+                name,
+                f"{column.psi:.3f}",
+                "{:.2%} → {:.2%}".format(*column.missing),
+                unseen,
+                reading,
+            )
         return table
 
     def to_json(self) -> dict[str, Any]:
         """Return all results as values for JSON."""
         names = ("psi_threshold", "psi_by_chance", "unseen_threshold", "clients", "events")
-        columns = {n: {"psi": c.psi, "missing": c.missing, "unseen": c.unseen} for n, c in self.columns.items()}
+        columns = {
+            n: {"psi": c.psi, "missing": c.missing, "unseen": c.unseen}
+            for n, c in self.columns.items()
+        }
         return {
             "drifted": self.drifted, "verdict": self.verdict, "moved": list(self.moved),
             **{name: getattr(self, name) for name in names}, "columns": columns,
@@ -109,8 +120,13 @@ class InputDrift:
         column, reasons = self.columns[name], []
         if column.psi >= max(self.psi_threshold, self.psi_by_chance):
             reasons.append(f"PSI {column.psi:.3f}")
-        if column.unseen is not None and column.unseen[1] - column.unseen[0] >= self.unseen_threshold:
-            reasons.append("unseen values {:.1%}, {:.1%} in training".format(*reversed(column.unseen)))
+        if (
+            column.unseen is not None
+            and column.unseen[1] - column.unseen[0] >= self.unseen_threshold
+        ):
+            reasons.append(
+                "unseen values {:.1%}, {:.1%} in training".format(*reversed(column.unseen))
+            )
         return ", ".join(reasons)
 
     def _worst(self) -> list[str]:
@@ -149,7 +165,12 @@ def input_drift(
     if not events:
         raise InputError("There are no events to compare with the training. Expected some.")
     return drift_of_counts(
-        statistics, clients, events, counts, psi_threshold=psi_threshold, unseen_threshold=unseen_threshold
+        statistics,
+        clients,
+        events,
+        counts,
+        psi_threshold=psi_threshold,
+        unseen_threshold=unseen_threshold,
     )
 
 

@@ -41,7 +41,9 @@ def metric_names(classes: int) -> tuple[str, ...]:
     """
     if not classes:
         return _OF_QUANTITIES
-    at_the_top = (f"{name}_at_{_percent(top)}" for top in TOP_FRACTIONS for name in ("lift", "recall"))
+    at_the_top = (
+        f"{name}_at_{_percent(top)}" for top in TOP_FRACTIONS for name in ("lift", "recall")
+    )
     return (*_OF_CLASSES, *_OF_TWO_CLASSES, *at_the_top) if classes == 2 else _OF_CLASSES
 
 
@@ -64,7 +66,9 @@ def classification_metrics(y: npt.NDArray[np.intp], probabilities: Floats) -> di
     rankings = [Ranking.of(y == code, probabilities[:, code]) for code in range(classes)]
     found = {
         "accuracy": float(right.mean()),
-        "auroc": float(np.mean([ranking.auroc for ranking in rankings])) if classes > 2 else rankings[1].auroc,
+        "auroc": float(np.mean([ranking.auroc for ranking in rankings]))
+        if classes > 2
+        else rankings[1].auroc,
         "log_loss": _log_loss(y, probabilities),
         "balanced_accuracy": float((np.bincount(y, right, classes) / counts).mean()),
         "brier": _brier(y, probabilities),
@@ -73,7 +77,11 @@ def classification_metrics(y: npt.NDArray[np.intp], probabilities: Floats) -> di
     if classes > 2:
         return found
     ranking = rankings[1]
-    found |= {"average_precision": ranking.average_precision, "gini": 2 * ranking.auroc - 1, "ks": ranking.ks}
+    found |= {
+        "average_precision": ranking.average_precision,
+        "gini": 2 * ranking.auroc - 1,
+        "ks": ranking.ks,
+    }
     for top in TOP_FRACTIONS:
         recall = top_recall(y, probabilities[:, 1], top)
         found[f"lift_at_{_percent(top)}"] = recall * len(y) / _count_at(top, len(y))

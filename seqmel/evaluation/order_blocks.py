@@ -54,7 +54,12 @@ class OrderPlan:
 
     @classmethod
     def fit(
-        cls, source: EventSource, schema: EventSchema, values: dict[str, tuple[str | None, ...]], *, most_columns: int
+        cls,
+        source: EventSource,
+        schema: EventSchema,
+        values: dict[str, tuple[str | None, ...]],
+        *,
+        most_columns: int,
     ) -> OrderPlan:
         """Choose kinds and transitions by frequency.
 
@@ -106,18 +111,36 @@ def _ends(schema: EventSchema) -> list[Statistic]:
     """The values of the first and the last events."""
     found = []
     for k in range(_ENDS):
-        for end, place, word in (("last", f"back = {k}", "last"), ("first", f"p = {k + 1}", "first")):
+        for end, place, word in (
+            ("last", f"back = {k}", "last"),
+            ("first", f"p = {k + 1}", "first"),
+        ):
             name, event = f"{end}{k + 1}", f"the {_ORDINALS[k]}{word} event"
             for i, (column, part) in enumerate(category_parts(schema)):
-                words = f"code of {column} at {event}: rank of the value by frequency, from 0; -1 for a rare value"
+                words = (
+                    f"code of {column} at {event}: rank of the value by frequency, from 0; "
+                    f"-1 for a rare value"
+                )
                 found.append(Statistic(f"{part}_{name}", f"max(k{i}) FILTER ({place})", words))
             for i, (column, part) in enumerate(number_parts(schema)):
-                found.append(Statistic(f"{part}_{name}", f"max(x{i}) FILTER ({place})", f"{column} at {event}"))
+                found.append(
+                    Statistic(
+                        f"{part}_{name}", f"max(x{i}) FILTER ({place})", f"{column} at {event}"
+                    )
+                )
         event = f"the {_ORDINALS[k]}last event"
         gap, age = f"max(gap) FILTER (back = {k})", f"max(age) FILTER (back = {k})"
-        found.append(Statistic(f"gap_log_last{k + 1}", gap, f"log(1 + seconds) from the event before to {event}"))
         found.append(
-            Statistic(f"days_since_last{k + 1}", age, f"days from {event} to the moment, or else to the last event")
+            Statistic(
+                f"gap_log_last{k + 1}", gap, f"log(1 + seconds) from the event before to {event}"
+            )
+        )
+        found.append(
+            Statistic(
+                f"days_since_last{k + 1}",
+                age,
+                f"days from {event} to the moment, or else to the last event",
+            )
         )
     return found
 
@@ -136,8 +159,10 @@ def _trends(schema: EventSchema, half_life_days: float) -> list[Statistic]:
             ("last_minus_mean", f"{last} - avg({x})", "last known value minus mean of {}"),
             ("early_mean", early, "mean of {} over the first quarter of the events"),
             ("late_mean", late, "mean of {} over the last quarter of the events"),
-            ("late_minus_early", f"{late} - {early}", "mean of {} over the last minus over the first quarter"),
-            ("slope", f"regr_slope({x}, p / n)", "slope of {} over the places of the events, from 0 to 1"),
+            ("late_minus_early", f"{late} - {early}", ("mean of {} over the last minus over the "
+"first quarter")),
+            ("slope", f"regr_slope({x}, p / n)", ("slope of {} over the places of the events, "
+"from 0 to 1")),
             ("slope_by_day", f"regr_slope({x}, -age)", "slope of {} per day"),
             ("decayed_mean", _decayed_mean(x, f"age / {half_life_days}"),
              f"mean of {{}}, weight halved every {half_life_days:.3g} days back"),
@@ -153,10 +178,18 @@ def _runs(schema: EventSchema) -> list[Statistic]:
     for i, (column, part) in enumerate(category_parts(schema)):
         found += [
             Statistic(
-                f"{part}_changes", f"count(*) FILTER (d{i})", f"how often {column} differs from the event before"
+                f"{part}_changes",
+                f"count(*) FILTER (d{i})",
+                f"how often {column} differs from the event before",
             ),
-            Statistic(f"{part}_longest_run", f"max(r{i})", f"longest run of events with equal {column}"),
-            Statistic(f"{part}_last_run", f"max(r{i}) FILTER (back = 0)", f"length of the last run of equal {column}"),
+            Statistic(
+                f"{part}_longest_run", f"max(r{i})", f"longest run of events with equal {column}"
+            ),
+            Statistic(
+                f"{part}_last_run",
+                f"max(r{i}) FILTER (back = 0)",
+                f"length of the last run of equal {column}",
+            ),
         ]
     return found
 
@@ -169,14 +202,29 @@ def _of_kind(half_life_days: float) -> list[Statistic]:
     by_day, by_event = f"every {half_life_days:.3g} days", f"every {_RECENT_EVENTS:g} events"
     gap = f"(max(t) - min(t)) / nullif(count(*) - 1, 0) / {DAY_US}"
     return [
-        Statistic("late_share", late, "share in the last quarter of the client's events of those", 0.0),
         Statistic(
-            "late_minus_early", f"{late} - {early}", "share in the last minus in the first quarter of those", 0.0
+            "late_share", late, "share in the last quarter of the client's events of those", 0.0
+        ),
+        Statistic(
+            "late_minus_early",
+            f"{late} - {early}",
+            "share in the last minus in the first quarter of those",
+            0.0,
         ),
         Statistic("events_since", "min(back)", "events since the last one"),
         Statistic("days_since", "min(age)", "days since the last event"),
-        Statistic("decayed_count", f"sum({decayed})", f"sum of weights, halved {by_day} back, of events", 0.0),
-        Statistic("recent_count", f"sum({recent})", f"sum of weights, halved {by_event} back, of events", 0.0),
+        Statistic(
+            "decayed_count",
+            f"sum({decayed})",
+            f"sum of weights, halved {by_day} back, of events",
+            0.0,
+        ),
+        Statistic(
+            "recent_count",
+            f"sum({recent})",
+            f"sum of weights, halved {by_event} back, of events",
+            0.0,
+        ),
         Statistic("mean_gap_days", gap, "mean days between successive events"),
     ]
 
@@ -184,36 +232,54 @@ def _of_kind(half_life_days: float) -> list[Statistic]:
 def _within_kind(schema: EventSchema) -> list[Statistic]:
     """Trends of the numeric columns over the events of one kind."""
     return [
-        Statistic(f"{part}_{name}", sql.format(x=f"x{i}", last=f"arg_max(x{i}, p)"), words.format(column))
+        Statistic(f"{part}_{name}", sql.format(x=f"x{i}", last=(f"arg_max(x{i}, "
+f"p)")), words.format(column))
         for i, (column, part) in enumerate(number_parts(schema))
         for name, sql, words in (
             ("last_known", "{last}", "last known value of {}"),
             ("last_minus_first", "{last} - arg_min({x}, p)", "last minus first known value of {}"),
             ("last_minus_mean", "{last} - avg({x})", "last known value minus mean of {}"),
-            ("late_minus_early", "avg({x}) FILTER (back < quarter) - avg({x}) FILTER (p <= quarter)",
-             "mean of {} in the last minus in the first quarter of the client's events, over those"),
+            ("late_minus_early", ("avg({x}) FILTER (back < quarter) - avg({x}) FILTER (p <= "
+"quarter)"),
+             ("mean of {} in the last minus in the first quarter of the client's events, over "
+"those")),
             ("slope_by_day", "regr_slope({x}, -age)", "slope of {} per day"),
         )
     ]  # fmt: skip
 
 
 def _transitions(
-    i: int, column: str, part: str, values: tuple[str | None, ...], pairs: tuple[tuple[int, int], ...]
+    i: int,
+    column: str,
+    part: str,
+    values: tuple[str | None, ...],
+    pairs: tuple[tuple[int, int], ...],
 ) -> Block:
     """Counts of events of one kind directly after one of another kind."""
 
     def named(code: int) -> tuple[str, str]:
         return (
-            (value_name(values, code), value_words(column, values[code])) if code >= 0 else ("rare", f"rare {column}")
+            (value_name(values, code), value_words(column, values[code]))
+            if code >= 0
+            else ("rare", f"rare {column}")
         )
 
     places = []
     for before, after in pairs:
         (name, words), (next_name, next_words) = named(before), named(after)
-        places.append(Place(f"{part}_{name}_to_{next_name}", f" with {next_words} right after one with {words}"))
+        places.append(
+            Place(
+                f"{part}_{name}_to_{next_name}", f" with {next_words} right after one with {words}"
+            )
+        )
     rows = ", ".join(f"({before}, {after}, {place})" for place, (before, after) in enumerate(pairs))
-    events = f"aggregate_events JOIN (VALUES {rows}) AS pairs(before, after, place) ON b{i} = before AND k{i} = after"
-    return Block((Statistic("count", "count(*)", "number of events", 0.0),), tuple(places), "place", events)
+    events = (
+        f"aggregate_events JOIN (VALUES {rows}) AS pairs(before, after, place) ON b{i} = "
+        f"before AND k{i} = after"
+    )
+    return Block(
+        (Statistic("count", "count(*)", "number of events", 0.0),), tuple(places), "place", events
+    )
 
 
 def _weight(half_lives: str) -> str:

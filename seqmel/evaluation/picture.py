@@ -16,7 +16,10 @@ __all__ = ["Line", "Panel", "draw_curves", "draw_panels"]
 
 _COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#6d597a", "#b08968", "#3d405b")
 _GREYS = ("#bbbbbb", "#777777")
-_TITLES = {"label_fraction": "share of the training clients with a label", "bytes": "bytes a vector"}
+_TITLES = {
+    "label_fraction": "share of the training clients with a label",
+    "bytes": "bytes a vector",
+}
 _MOST_TICKS, _MOST_COLUMNS = 8, 3
 
 
@@ -79,7 +82,9 @@ def draw_panels(panels: Sequence[Panel]) -> Any:
 
     columns = min(len(panels), _MOST_COLUMNS)
     rows = math.ceil(len(panels) / columns)
-    names = dict.fromkeys(line.name for panel in panels for line in panel.lines if line.name not in BASELINES)
+    names = dict.fromkeys(
+        line.name for panel in panels for line in panel.lines if line.name not in BASELINES
+    )
     colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)} | dict(
         zip(BASELINES, _GREYS, strict=True)
     )
@@ -96,7 +101,14 @@ def draw_panels(panels: Sequence[Panel]) -> Any:
         axis.remove()
     if alike and len(panels) > 1:
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9, frameon=False)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=len(labels),
+            fontsize=9,
+            frameon=False,
+        )
     return figure
 
 
@@ -105,14 +117,20 @@ def _panel(curve: Curve) -> Panel:
     for point in curve.points:
         kind = f" {point.settings['number_type']}" if curve.over == "bytes" else ""
         points.setdefault(point.features + kind, []).append(point)
-    lines = (_line(name, sorted(of, key=lambda p: p.at), curve.primary) for name, of in points.items())
-    return Panel(f"{curve.target}: {curve.primary}, 95 % interval", _TITLES[curve.over], tuple(lines))
+    lines = (
+        _line(name, sorted(of, key=lambda p: p.at), curve.primary) for name, of in points.items()
+    )
+    return Panel(
+        f"{curve.target}: {curve.primary}, 95 % interval", _TITLES[curve.over], tuple(lines)
+    )
 
 
 def _line(name: str, points: Sequence[Point], metric: str) -> Line:
     scores = [point.score(metric) for point in points]
     low, high = zip(*(score.interval for score in scores), strict=True)
-    return Line(name, tuple(point.at for point in points), tuple(score.mean for score in scores), low, high)
+    return Line(
+        name, tuple(point.at for point in points), tuple(score.mean for score in scores), low, high
+    )
 
 
 def _draw(axis: Any, panel: Panel, colours: dict[str, str]) -> None:
@@ -124,7 +142,12 @@ def _draw(axis: Any, panel: Panel, colours: dict[str, str]) -> None:
         if not line.at:
             _draw_level(axis, line, colours[line.name])
     for index, line in enumerate(curves):
-        _draw_line(axis, line, _beside(line.at, places, log, index - (len(curves) - 1) / 2), colours[line.name])
+        _draw_line(
+            axis,
+            line,
+            _beside(line.at, places, log, index - (len(curves) - 1) / 2),
+            colours[line.name],
+        )
     if len(places) <= _MOST_TICKS:
         axis.set_xticks(places, [f"{place:g}" for place in places])
         axis.minorticks_off()

@@ -53,7 +53,9 @@ def _draw_classes(axes: Any, found: ScoredPredictions) -> None:
     from sklearn.metrics import precision_recall_curve, roc_curve
 
     roc, precision_recall, calibration = axes
-    frequent = np.argsort(-np.bincount(found.y, minlength=len(found.classes)), kind="stable")[:_MOST_CLASSES]
+    frequent = np.argsort(-np.bincount(found.y, minlength=len(found.classes)), kind="stable")[
+        :_MOST_CLASSES
+    ]
     drawn = [1] if len(found.classes) == 2 else sorted(frequent.tolist())
     for code, colour in zip(drawn, _COLOURS, strict=False):
         there, probability = found.y == code, found.predicted[:, code]
@@ -63,15 +65,24 @@ def _draw_classes(axes: Any, found: ScoredPredictions) -> None:
         precision, recall, _ = precision_recall_curve(there, probability)
         precision_recall.plot(recall, precision, color=colour, label=name)
         precision_recall.axhline(there.mean(), color=colour, lw=0.8, ls=":")
-        calibration.plot(*_frequencies(there, probability), color=colour, marker="o", markersize=4, label=name)
+        calibration.plot(
+            *_frequencies(there, probability), color=colour, marker="o", markersize=4, label=name
+        )
     for axis in (roc, calibration):
         axis.plot([0, 1], [0, 1], color="#888888", lw=0.8, ls=":")
     for axis, title, across, up in (
         (roc, "ROC", "false positive rate", "true positive rate"),
-        (precision_recall, "Precision and recall; dotted: share of the class", "recall", "precision"),
+        (
+            precision_recall,
+            "Precision and recall; dotted: share of the class",
+            "recall",
+            "precision",
+        ),
         (calibration, "Calibration, ten bins of equal size", "mean probability", "frequency"),
     ):
-        axis.set_title(f"{found.target}: {title}" if axis is roc else title, loc="left", fontsize=10)
+        axis.set_title(
+            f"{found.target}: {title}" if axis is roc else title, loc="left", fontsize=10
+        )
         axis.set_xlabel(across, fontsize=9)
         axis.set_ylabel(up, fontsize=9)
         axis.set_xlim(-0.02, 1.02)
@@ -79,7 +90,9 @@ def _draw_classes(axes: Any, found: ScoredPredictions) -> None:
     roc.legend(fontsize=8, frameon=False)
 
 
-def _frequencies(there: npt.NDArray[np.bool_], probability: Floats) -> tuple[list[float], list[float]]:
+def _frequencies(
+    there: npt.NDArray[np.bool_], probability: Floats
+) -> tuple[list[float], list[float]]:
     """Mean probability and observed frequency, in bins of equal size by probability."""
     bins = np.array_split(np.argsort(probability, kind="stable"), min(_BINS, len(probability)))
     return [float(probability[b].mean()) for b in bins], [float(there[b].mean()) for b in bins]
@@ -93,10 +106,16 @@ def _draw_quantity(axes: Any, found: ScoredPredictions) -> None:
     order = np.array_split(np.argsort(found.predicted, kind="stable"), min(_BINS, len(found.y)))
     means = [(float(found.predicted[b].mean()), float(found.y[b].mean())) for b in order]
     bins.plot(*zip(*means, strict=True), marker="o", markersize=4, color=_COLOURS[0])
-    for axis, title in ((points, f"{found.target}: each client"), (bins, "Means of ten bins of equal size")):
+    for axis, title in (
+        (points, f"{found.target}: each client"),
+        (bins, "Means of ten bins of equal size"),
+    ):
         low, high = (
             float(end)
-            for end in (min(axis.get_xlim()[0], axis.get_ylim()[0]), max(axis.get_xlim()[1], axis.get_ylim()[1]))
+            for end in (
+                min(axis.get_xlim()[0], axis.get_ylim()[0]),
+                max(axis.get_xlim()[1], axis.get_ylim()[1]),
+            )
         )
         axis.plot([low, high], [low, high], color="#888888", lw=0.8, ls=":")
         axis.set_title(title, loc="left", fontsize=10)

@@ -42,14 +42,24 @@ class ScoredPredictions:
 
     def to_json(self) -> dict[str, Any]:
         """Return values for JSON: target, classes, clients, and value and interval per metric."""
-        found = {score.metric: {"value": score.mean, "interval": list(score.interval)} for score in self.scores}
-        return {"target": self.target, "classes": list(self.classes), "clients": len(self.y), "metrics": found}
+        found = {
+            score.metric: {"value": score.mean, "interval": list(score.interval)}
+            for score in self.scores
+        }
+        return {
+            "target": self.target,
+            "classes": list(self.classes),
+            "clients": len(self.y),
+            "metrics": found,
+        }
 
     def table(self) -> Table:
         """Return a table for a terminal, with one row per metric."""
         from rich.table import Table
 
-        of = f"; the metrics of ranking are of {self.classes[1]!r}" if len(self.classes) == 2 else ""
+        of = (
+            f"; the metrics of ranking are of {self.classes[1]!r}" if len(self.classes) == 2 else ""
+        )
         caption = f"{len(self.y):,} clients{of}; 95 % interval by bootstrap over the clients"
         table = Table("metric", "value", "95 % interval", title=self.target, caption=caption)
         for score in self.scores:
@@ -62,7 +72,11 @@ class ScoredPredictions:
         """Warnings about the scores, one sentence each."""
         r2 = next((score.mean for score in self.scores if score.metric == "r2"), 0.0)
         return (
-            [f"The predictions are worse than the mean of the target for every client (R2 {r2:.3f})."] if r2 < 0 else []
+            [
+                f"The predictions are worse than the mean of the target for every client (R2 {r2:.3f})."
+            ]
+            if r2 < 0
+            else []
         )
 
 
@@ -99,7 +113,9 @@ def read_predictions(
     names = [] if quantity else [f"{target}={value}" for value in np.unique(y.to_numpy()).tolist()]
     by_class = column is None and names and all(has_column(predictions, name) for name in names)
     wanted = names if by_class else [column or target]
-    read = {name: read_column(predictions, name, option="--column", client=client) for name in wanted}
+    read = {
+        name: read_column(predictions, name, option="--column", client=client) for name in wanted
+    }
     table: pd.DataFrame = pd.DataFrame(read)
     wrong = [name for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
     if wrong or table.isna().any(axis=None):
@@ -134,7 +150,9 @@ def score_predictions(
     place = find(y.index, predictions.index, of="predictions")
     y, values = y[place >= 0], predictions.to_numpy(np.float64)[place[place >= 0]]
     problem = Problem.of_predictions(y, task, seed)
-    predicted = _probabilities(values, problem.classes, str(y.name)) if problem.classes else values[:, 0]
+    predicted = (
+        _probabilities(values, problem.classes, str(y.name)) if problem.classes else values[:, 0]
+    )
     (scores,) = [summarised("predictions", [problem.measure(predicted, 0)])]
     order = metric_names(len(problem.classes))
     by_metric = {score.metric: score for score in scores}

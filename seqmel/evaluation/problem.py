@@ -16,7 +16,12 @@ import pandas as pd
 from seqmel.core.errors import ConfigError, InputError, did_you_mean, shown
 from seqmel.data.tables.labels import Task, check_classes, match, recognise_task, to_quantities
 from seqmel.evaluation.downstream import Downstream
-from seqmel.evaluation.metrics import Floats, classification_metrics, metric_names, regression_metrics
+from seqmel.evaluation.metrics import (
+    Floats,
+    classification_metrics,
+    metric_names,
+    regression_metrics,
+)
 from seqmel.evaluation.results import Score
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Places, Split, client_ids, random_folds
 
@@ -52,7 +57,9 @@ class Problem:
     seed: int
 
     @classmethod
-    def of(cls, y: pd.Series[Any], task: Task, folds: int, seed: int, split: Split | None = None) -> Problem:
+    def of(
+        cls, y: pd.Series[Any], task: Task, folds: int, seed: int, split: Split | None = None
+    ) -> Problem:
         """Build the problem of one target.
 
         Args:
@@ -82,9 +89,14 @@ class Problem:
             if classes:
                 _check_rare(y, folds)
             if split is None:
-                places, about = random_folds(target if classes else None, len(y), folds, seed), {"kind": "folds"}
+                places, about = (
+                    random_folds(target if classes else None, len(y), folds, seed),
+                    {"kind": "folds"},
+                )
             else:
-                places, about = split.folds(y.index, target if classes else _fifths(target), folds, seed)
+                places, about = split.folds(
+                    y.index, target if classes else _fifths(target), folds, seed
+                )
             about |= {"folds": folds}
         problem = cls(target, classes, places, owners, about, seed)
         if split is not None:
@@ -147,7 +159,9 @@ class Problem:
         """Class -> number of rows; empty for a quantity."""
         return {name: int((self.target == code).sum()) for code, name in enumerate(self.classes)}
 
-    def predict(self, x: Floats, fold: int, model: Downstream, train: Places | None = None) -> Floats:
+    def predict(
+        self, x: Floats, fold: int, model: Downstream, train: Places | None = None
+    ) -> Floats:
         """Train on the training part of a fold, and predict its test part.
 
         Args:
@@ -190,7 +204,11 @@ class Problem:
         test = self.splits[fold][1]
         found = {name: [value] for name, value in self._metrics(test, predicted).items()}
         for places in self._resamples(test):
-            drawn = self._metrics(test[places], predicted[places]) if self._measurable(test[places]) else {}
+            drawn = (
+                self._metrics(test[places], predicted[places])
+                if self._measurable(test[places])
+                else {}
+            )
             for name, values in found.items():
                 values.append(drawn.get(name, np.nan))
         return {name: np.array(values) for name, values in found.items()}
@@ -237,7 +255,12 @@ class Problem:
 
 
 def posed(
-    y: pd.Series[Any], features: Mapping[str, pd.DataFrame], task: Task, folds: int, seed: int, split: Split | None
+    y: pd.Series[Any],
+    features: Mapping[str, pd.DataFrame],
+    task: Task,
+    folds: int,
+    seed: int,
+    split: Split | None,
 ) -> tuple[Problem, pd.Series[Any], dict[str, pd.DataFrame]]:
     """Check the inputs of a comparison, and build its problem.
 
@@ -258,7 +281,9 @@ def posed(
         InputError: too few clients have a label and all features, or the split does not fit.
     """
     if not features:
-        raise ConfigError("No features to score. Give embeddings, or events for the hand-crafted aggregates.")
+        raise ConfigError(
+            "No features to score. Give embeddings, or events for the hand-crafted aggregates."
+        )
     if task not in get_args(Task):
         raise ConfigError(f"task is {task!r}. Expected one of: {', '.join(get_args(Task))}.")
     check_counts(folds=(folds, 2), seed=(seed, 0))
@@ -295,7 +320,9 @@ def feature_matrix(table: pd.DataFrame, name: str) -> Floats:
     wrong = [str(c) for c, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
     if wrong or table.columns.empty:
         found = f"columns that hold no numbers: {shown(wrong)}" if wrong else "no columns"
-        raise InputError(f"The features {name!r} have {found}. Expected numbers only, and the client id as the index.")
+        raise InputError(
+            f"The features {name!r} have {found}. Expected numbers only, and the client id as the index."
+        )
     return table.to_numpy(np.float32)
 
 
@@ -310,7 +337,12 @@ def summarised(name: str, measured: list[Measured]) -> list[Score]:
         One score per metric.
     """
     return [
-        Score(name, metric, tuple(float(fold[metric][0]) for fold in measured), tuple(measured[0][metric][1:].tolist()))
+        Score(
+            name,
+            metric,
+            tuple(float(fold[metric][0]) for fold in measured),
+            tuple(measured[0][metric][1:].tolist()),
+        )
         for metric in measured[0]
     ]
 
@@ -340,7 +372,11 @@ def _target(y: pd.Series[Any], task: Task) -> tuple[npt.NDArray[Any], tuple[str,
 
 def _check_rare(y: pd.Series[Any], folds: int) -> None:
     counts = y.value_counts()
-    rare = [f"{name!r} has {n}" for name, n in zip(counts.index.tolist(), counts.tolist(), strict=True) if n < folds]
+    rare = [
+        f"{name!r} has {n}"
+        for name, n in zip(counts.index.tolist(), counts.tolist(), strict=True)
+        if n < folds
+    ]
     if rare:
         raise InputError(
             f"{folds} folds need {folds} clients of every class of the target {y.name!r}; class {shown(rare)}."
@@ -350,7 +386,10 @@ def _check_rare(y: pd.Series[Any], folds: int) -> None:
 
 def _fifths(quantities: Floats) -> Places:
     """Bin quantities by rank into five classes of about equal size, for stratification."""
-    return np.asarray(np.argsort(np.argsort(quantities, kind="stable"), kind="stable") * 5 // len(quantities), np.intp)
+    return np.asarray(
+        np.argsort(np.argsort(quantities, kind="stable"), kind="stable") * 5 // len(quantities),
+        np.intp,
+    )
 
 
 def _runs(first: Places, count: Places) -> Places:

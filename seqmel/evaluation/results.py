@@ -159,7 +159,10 @@ class Scores:
         """
         metric = metric or self.primary
         metrics = list(dict.fromkeys(row.metric for row in self.rows))
-        for name, known, what in ((features, list(self.matched), "features"), (metric, metrics, "metric")):
+        for name, known, what in (
+            (features, list(self.matched), "features"),
+            (metric, metrics, "metric"),
+        ):
             if name not in known:
                 raise ConfigError(
                     f"No {what} {name!r} was scored.{did_you_mean(name, known)} There is: {shown(known)}."
@@ -219,7 +222,11 @@ class Scores:
     @property
     def remarks(self) -> list[str]:
         """Warnings about the scores, one sentence each."""
-        below = [name for name in self.matched if self.task == "regression" and self.score(name, "r2").mean < 0]
+        below = [
+            name
+            for name in self.matched
+            if self.task == "regression" and self.score(name, "r2").mean < 0
+        ]
         return [
             f"{name} is worse than the mean of the target for every client (R2 {self.score(name, 'r2').mean:.3f}). A target"
             " with a long tail, such as money, is often predicted better as its logarithm."
@@ -255,7 +262,10 @@ class Scores:
         from rich.table import Column, Table
 
         header, *rows = self._cells()
-        columns = [Column(header[0], overflow="fold"), *(Column(name, no_wrap=True) for name in header[1:])]
+        columns = [
+            Column(header[0], overflow="fold"),
+            *(Column(name, no_wrap=True) for name in header[1:]),
+        ]
         table = Table(*columns, title=self.target, caption=self.caption)
         for row in rows:
             table.add_row(*row)
@@ -281,12 +291,18 @@ class Scores:
     @property
     def caption(self) -> str:
         """Caption of the tables: clients, classes, split and interval."""
-        classes = f" ({shown(f'{name}: {n:,}' for name, n in self.classes.items())})" if self.classes else ""
-        without = self.labelled - self.clients
-        left_out = f" {without:,} more have a label, but no features in one of the sets." if without else ""
-        return (
-            f"{self.target}: {self.clients:,} clients{classes}, {self._split}; LightGBM, {self.trees} trees.{left_out}"
+        classes = (
+            f" ({shown(f'{name}: {n:,}' for name, n in self.classes.items())})"
+            if self.classes
+            else ""
         )
+        without = self.labelled - self.clients
+        left_out = (
+            f" {without:,} more have a label, but no features in one of the sets."
+            if without
+            else ""
+        )
+        return f"{self.target}: {self.clients:,} clients{classes}, {self._split}; LightGBM, {self.trees} trees.{left_out}"
 
     @property
     def _split(self) -> str:
@@ -296,9 +312,16 @@ class Scores:
                 f"trained on {of['train']:,} before {of['column']} {of['cut']}, tested on {of['test']:,} from then on,"
                 f" ± half of the 95 % interval by bootstrap over the {of['test_clients']:,} test clients"
             )
-        groups = f" of whole groups ({of['groups']} of {of['column']})" if of.get("kind") == "groups" else ""
+        groups = (
+            f" of whole groups ({of['groups']} of {of['column']})"
+            if of.get("kind") == "groups"
+            else ""
+        )
         return f"{folds} folds{groups}, mean ± 95 % interval over the folds"
 
     def _cells(self) -> list[list[str]]:
         header = ["features", *(TITLES[metric] for metric in self.shown)]
-        return [header, *([name, *(str(self.score(name, m)) for m in self.shown)] for name in self.matched)]
+        return [
+            header,
+            *([name, *(str(self.score(name, m)) for m in self.shown)] for name in self.matched),
+        ]

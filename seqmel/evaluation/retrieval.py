@@ -27,7 +27,13 @@ from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.views import Views
 from seqmel.data.views.watched import watched_numbers, watched_slices
-from seqmel.evaluation.retrieval_metrics import Figure, Verification, relevant_ranks, retrieval_figures, verification
+from seqmel.evaluation.retrieval_metrics import (
+    Figure,
+    Verification,
+    relevant_ranks,
+    retrieval_figures,
+    verification,
+)
 from seqmel.inference.embed import sequence_chunks, token_batches
 from seqmel.model import AnyModel, Model, as_model
 
@@ -71,8 +77,14 @@ class Retrieval:
         if self.held_out:
             return f"Held-out clients: {self.trained_on:,} that the model was trained on were left out."
         if self.held_out is None:
-            return "Whether the model was trained on these clients is not known; name its events with --trained-on."
-        return "TRAINING CLIENTS: these are the events that the model was trained on; the figures are too good."
+            return (
+                "Whether the model was trained on these clients is not known; name its events "
+                "with --trained-on."
+            )
+        return (
+            "TRAINING CLIENTS: these are the events that the model was trained on; the "
+            "figures are too good."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return all results as values for JSON."""
@@ -164,7 +176,9 @@ def evaluate_retrieval(
             keys = torch.rand(len(sequences), generator=random, dtype=torch.float64)
             chosen = drawn.wanted(keys, able)
             if parts == "views":
-                vectors = _embed_watched(model, sequences, chosen, watched_numbers(len(sequences), watched), placed)
+                vectors = _embed_watched(
+                    model, sequences, chosen, watched_numbers(len(sequences), watched), placed
+                )
             else:
                 views = _views(parts, chosen, sequences.lengths[chosen], model, random)
                 vectors = [_embed_views(model, sequences, view, placed) for view in views]
@@ -173,7 +187,8 @@ def evaluate_retrieval(
     if len(drawn.keys) < 4:
         raise InputError(
             f"Only {len(drawn.keys)} clients are left of {counts['clients']:,} ({counts['known']:,} trained on,"
-            f" {counts['short']:,} with fewer than {min_events} events). Retrieval needs four or more; see --min-events."
+            f" {counts['short']:,} with fewer than {min_events} events). Retrieval needs four or "
+            f"more; see --min-events."
         )
     query, gallery = drawn.unit_parts()
     who = np.arange(len(query))
@@ -209,11 +224,18 @@ def halves(clients: Tensor, lengths: Tensor) -> tuple[Views, Views]:
         The later and the earlier halves, B views each.
     """
     earlier = lengths // 2
-    return Views(clients, earlier, lengths - earlier), Views(clients, torch.zeros_like(earlier), earlier)
+    return Views(clients, earlier, lengths - earlier), Views(
+        clients, torch.zeros_like(earlier), earlier
+    )
 
 
 def two_slices(
-    clients: Tensor, lengths: Tensor, *, min_length: int, max_length: int, generator: torch.Generator
+    clients: Tensor,
+    lengths: Tensor,
+    *,
+    min_length: int,
+    max_length: int,
+    generator: torch.Generator,
 ) -> tuple[Views, Views]:
     """Draw two disjoint random slices per client, in random order.
 
@@ -236,7 +258,10 @@ def two_slices(
     between = (u[3] * (spare - before + 1)).long()
     views = (before, first), (before + first + between, second)
     swap = u[4] < 0.5
-    mixed = [[torch.where(swap, b, a) for a, b in zip(*pair, strict=True)] for pair in (views, views[::-1])]
+    mixed = [
+        [torch.where(swap, b, a) for a, b in zip(*pair, strict=True)]
+        for pair in (views, views[::-1])
+    ]
     (start_a, length_a), (start_b, length_b) = mixed
     return Views(clients, start_a, length_a), Views(clients, start_b, length_b)
 
@@ -268,7 +293,11 @@ class _Drawn:
             *parts: (S, D) vectors of each part.
         """
         keys = torch.cat([self.keys, keys])
-        joined = parts if not self.parts else tuple(torch.cat(pair) for pair in zip(self.parts, parts, strict=True))
+        joined = (
+            parts
+            if not self.parts
+            else tuple(torch.cat(pair) for pair in zip(self.parts, parts, strict=True))
+        )
         keep = keys.argsort()[: self.most].sort().values
         self.keys, self.parts = keys[keep], tuple(part[keep] for part in joined)
 
@@ -280,11 +309,17 @@ class _Drawn:
 def _check(clients: int, parts: str, min_events: int, at: Sequence[int], seed: int) -> None:
     if parts not in get_args(Parts):
         raise ConfigError(f"parts is {parts!r}. Expected one of: {', '.join(get_args(Parts))}.")
-    for name, value, least in (("clients", clients, 4), ("min_events", min_events, 2), ("seed", seed, 0)):
+    for name, value, least in (
+        ("clients", clients, 4),
+        ("min_events", min_events, 2),
+        ("seed", seed, 0),
+    ):
         if value < least:
             raise ConfigError(f"{name} is {value}. Expected {least} or more.")
     if not at or min(at) < 1:
-        raise ConfigError(f"Cannot measure recall at {[plain(k) for k in at]}. Expected numbers from 1 on.")
+        raise ConfigError(
+            f"Cannot measure recall at {[plain(k) for k in at]}. Expected numbers from 1 on."
+        )
 
 
 def _views(
@@ -294,12 +329,18 @@ def _views(
         return halves(clients, lengths)
     views = model.config.views
     shortest, longest = views.min_length or 1, views.max_length or model.config.embedding.max_events
-    return two_slices(clients, lengths, min_length=shortest, max_length=longest, generator=generator)
+    return two_slices(
+        clients, lengths, min_length=shortest, max_length=longest, generator=generator
+    )
 
 
 @torch.inference_mode()
 def _embed_watched(
-    model: Model, sequences: EncodedSequences, clients: Tensor, numbers: Tensor, device: torch.device
+    model: Model,
+    sequences: EncodedSequences,
+    clients: Tensor,
+    numbers: Tensor,
+    device: torch.device,
 ) -> list[Tensor]:
     """The vectors of the two validation slices of each client: two (S, D) float32 on the CPU."""
     encoder = model.encoder.to(device).eval()
@@ -308,12 +349,16 @@ def _embed_watched(
     for part in token_batches(lengths, model.config.events_at_a_time):
         chosen = clients[part]
         batch, _ = watched_slices(sequences, chosen, numbers[chosen], **model.config.views.watched)
-        vectors[:, part] = encoder.encode(batch.to(device)).float().cpu().view(len(chosen), 2, -1).transpose(0, 1)
+        vectors[:, part] = (
+            encoder.encode(batch.to(device)).float().cpu().view(len(chosen), 2, -1).transpose(0, 1)
+        )
     return list(vectors)
 
 
 @torch.inference_mode()
-def _embed_views(model: Model, sequences: EncodedSequences, views: Views, device: torch.device) -> Tensor:
+def _embed_views(
+    model: Model, sequences: EncodedSequences, views: Views, device: torch.device
+) -> Tensor:
     """(S, D) float32 vectors of views, on the CPU; long views are cut to their last events."""
     most = model.config.embedding.max_events
     encoder = model.encoder.to(device).eval()
@@ -334,7 +379,9 @@ def _client_texts(events: Events, model: Model) -> pa.Array:
         client = model.schema.client
         source = open_events(events, client=client, **model.config.resources)
         source.require(client, "The model was trained with that column.")
-        ids = source.stream(f"SELECT client FROM ({source.clients_sql(client)})", 65_536).read_all()[0]
+        ids = source.stream(
+            f"SELECT client FROM ({source.clients_sql(client)})", 65_536
+        ).read_all()[0]
     return ids.cast(pa.string()).combine_chunks()
 
 
@@ -342,7 +389,9 @@ def _among(sequences: EncodedSequences, known: pa.Array | None) -> Tensor:
     """(N,) bool, whether each client is among the known ones."""
     if known is None:
         return torch.zeros(len(sequences), dtype=torch.bool)
-    return torch.from_numpy(pc.is_in(sequences.client_ids.cast(pa.string()), value_set=known).to_numpy())
+    return torch.from_numpy(
+        pc.is_in(sequences.client_ids.cast(pa.string()), value_set=known).to_numpy()
+    )
 
 
 def _not_the_same(model: Model, counts: dict[str, int]) -> bool | None:

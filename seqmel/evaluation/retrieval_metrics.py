@@ -15,7 +15,14 @@ import numpy.typing as npt
 
 from seqmel.core.errors import InputError
 
-__all__ = ["Figure", "Operating", "Verification", "relevant_ranks", "retrieval_figures", "verification"]
+__all__ = [
+    "Figure",
+    "Operating",
+    "Verification",
+    "relevant_ranks",
+    "retrieval_figures",
+    "verification",
+]
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
 Whole: TypeAlias = npt.NDArray[np.int64]
@@ -70,7 +77,12 @@ class Operating:
     def to_json(self) -> dict[str, Any]:
         """Return values for JSON."""
         tar = self.tar.to_json() if self.tar else None
-        return {"far": self.far, "threshold": self.threshold, "tar": tar, "measured_far": self.measured_far}
+        return {
+            "far": self.far,
+            "threshold": self.threshold,
+            "tar": tar,
+            "measured_far": self.measured_far,
+        }
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,12 @@ class Verification:
 
 
 def relevant_ranks(
-    query: Matrix, gallery: Matrix, query_clients: Whole, gallery_clients: Whole, *, without_itself: bool = False
+    query: Matrix,
+    gallery: Matrix,
+    query_clients: Whole,
+    gallery_clients: Whole,
+    *,
+    without_itself: bool = False,
 ) -> Whole:
     """Rank the gallery by similarity to each query, and return the ranks of the relevant items.
 
@@ -134,8 +151,13 @@ def relevant_ranks(
         if without_itself:
             own[itself] = False
         if not own.any(1).all():
-            raise InputError("A query has no item of its own client in the gallery. Give each client one in both.")
-        relevant = -np.sort(-np.partition(np.where(own, alike, -np.inf), -most, axis=1)[:, -most:], axis=1)
+            raise InputError(
+                "A query has no item of its own client in the gallery. Give each client one in "
+                "both."
+            )
+        relevant = -np.sort(
+            -np.partition(np.where(own, alike, -np.inf), -most, axis=1)[:, -most:], axis=1
+        )
         others = np.where(own, -np.inf, alike)
         if without_itself:
             others[itself] = -np.inf
@@ -146,7 +168,9 @@ def relevant_ranks(
     return ranks
 
 
-def retrieval_figures(ranks: Whole, at: Sequence[int], *, seed: int = 0, queries: int = 1) -> dict[str, Figure]:
+def retrieval_figures(
+    ranks: Whole, at: Sequence[int], *, seed: int = 0, queries: int = 1
+) -> dict[str, Figure]:
     """Compute recall, precision and CMC at k, and mean average precision, as means over queries.
 
     Let r_1 < ... < r_R be the ranks of the R relevant items of a query. Then:
@@ -174,7 +198,11 @@ def retrieval_figures(ranks: Whole, at: Sequence[int], *, seed: int = 0, queries
     values: dict[str, npt.NDArray[Any]] = {}
     for k in at:
         within = (found & (ranks <= k)).sum(1)
-        values |= {f"recall@{k}": within / relevant, f"precision@{k}": within / k, f"cmc@{k}": within > 0}
+        values |= {
+            f"recall@{k}": within / relevant,
+            f"precision@{k}": within / k,
+            f"cmc@{k}": within > 0,
+        }
     values["map"] = np.where(found, places / np.where(found, ranks, 1), 0).sum(1) / relevant
     table = np.stack([np.asarray(v, np.float64) for v in values.values()], axis=1)
     figures = _figures(table.reshape(queries, -1, table.shape[1]).mean(0), seed)
@@ -202,16 +230,23 @@ def verification(
         InputError: fewer than four clients.
     """
     if len(query) < 4:
-        raise InputError(f"Verification needs four clients or more, two a half; there are {len(query)}.")
+        raise InputError(
+            f"Verification needs four clients or more, two a half; there are {len(query)}."
+        )
     mixed = np.random.default_rng(seed).permutation(len(query))
     calibration, measured = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
     pairs = len(calibration) * (len(calibration) - 1)
     usable = [far for far in fars if far * pairs >= _LEAST_FALSE]
-    thresholds = dict(zip(usable, _thresholds(query[calibration], gallery[calibration], usable), strict=True))
+    thresholds = dict(
+        zip(usable, _thresholds(query[calibration], gallery[calibration], usable), strict=True)
+    )
     own = _own(query[measured], gallery[measured])
     above, at_least = _impostors_beyond(query[measured], gallery[measured], np.sort(own))
     others = len(measured) * (len(measured) - 1)
-    points = tuple(_operating(far, thresholds.get(far), own, query[measured], gallery[measured], seed) for far in fars)
+    points = tuple(
+        _operating(far, thresholds.get(far), own, query[measured], gallery[measured], seed)
+        for far in fars
+    )
     auroc = 1 - (above + at_least).mean() / (2 * others)
     return Verification(float(auroc), _roc(at_least / others), points, pairs)
 
@@ -297,4 +332,7 @@ def _figures(values: npt.NDArray[np.float64], seed: int) -> list[Figure]:
     count = len(values)
     means = np.stack([values[random.integers(0, count, count)].mean(0) for _ in range(_RESAMPLES)])
     low, high = np.percentile(means, [2.5, 97.5], axis=0)
-    return [Figure(float(m), float(a), float(b)) for m, a, b in zip(values.mean(0), low, high, strict=True)]
+    return [
+        Figure(float(m), float(a), float(b))
+        for m, a, b in zip(values.mean(0), low, high, strict=True)
+    ]

@@ -14,7 +14,13 @@ from typing import Any
 import pandas as pd
 
 from seqmel.core.progress import Reporting, as_progress
-from seqmel.evaluation.downstream import Downstream, Kept, LinearProbe, side_by_side, spread_boosters
+from seqmel.evaluation.downstream import (
+    Downstream,
+    Kept,
+    LinearProbe,
+    side_by_side,
+    spread_boosters,
+)
 from seqmel.evaluation.feature_sets import BASELINES
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Task, check_counts, feature_matrix, posed, summarised
@@ -88,11 +94,14 @@ def score(
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     primary = problem.chosen(metric)
-    matrices = {name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()}
+    matrices = {
+        name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()
+    }
     count, probe = len(problem.splits), LinearProbe(seed)
     booster, workers = spread_boosters(threads, matrices.values(), count, trees=trees, seed=seed)
     asked: list[tuple[str, str, Downstream]] = [
-        (name, name, Kept(booster, kept) if kept and name in BASELINES else booster) for name in matched
+        (name, name, Kept(booster, kept) if kept and name in BASELINES else booster)
+        for name in matched
     ]
     asked += [(name, of, probe) for name, of in (probes or {}).items()]
     predicted: dict[str, list[Floats]] = {name: [] for name, _, _ in asked}
@@ -103,10 +112,14 @@ def score(
             predicted[name].append(values)
             bar.advance(1, name)
     for name, parts in (averages or {}).items():
-        predicted[name] = [problem.average([predicted[part][fold] for part in parts]) for fold in range(count)]
+        predicted[name] = [
+            problem.average([predicted[part][fold] for part in parts]) for fold in range(count)
+        ]
     rows: list[Score] = []
     for name, of_folds in predicted.items():
-        rows += summarised(name, [problem.measure(values, fold) for fold, values in enumerate(of_folds)])
+        rows += summarised(
+            name, [problem.measure(values, fold) for fold, values in enumerate(of_folds)]
+        )
     return Scores(
         target=str(y.name),
         task=problem.task,
@@ -114,7 +127,9 @@ def score(
         rows=tuple(rows),
         clients=len(scored),
         labelled=len(y.dropna()),
-        matched={name: len(matched.get((probes or {}).get(name, name), scored)) for name in predicted},
+        matched={
+            name: len(matched.get((probes or {}).get(name, name), scored)) for name in predicted
+        },
         classes=problem.class_counts,
         seed=seed,
         trees=trees,

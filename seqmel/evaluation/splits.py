@@ -44,7 +44,9 @@ class GroupFolds:
 
     groups: pd.Series[Any]
 
-    def folds(self, rows: pd.Index[Any], strata: Places, folds: int, seed: int) -> tuple[_Folds, dict[str, Any]]:
+    def folds(
+        self, rows: pd.Index[Any], strata: Places, folds: int, seed: int
+    ) -> tuple[_Folds, dict[str, Any]]:
         """Compute the folds.
 
         Args:
@@ -121,7 +123,9 @@ class OutOfTime:
                 client is in both parts without `allow_client_overlap`.
         """
         if not 0 < self.test_fraction < 1:
-            raise ConfigError(f"test_fraction is {self.test_fraction}. Expected a share between 0 and 1, such as 0.3.")
+            raise ConfigError(
+                f"test_fraction is {self.test_fraction}. Expected a share between 0 and 1, such as 0.3."
+            )
         codes, values = pd.factorize(_aligned(self.times, rows, "time"), sort=True)
         _check_sorts(values, str(self.times.name))
         if len(values) < 2:
@@ -129,7 +133,9 @@ class OutOfTime:
                 f"Column {self.times.name!r} is {values[0]} in all rows that can be scored, so that none is later."
                 " Name a column with different times."
             )
-        tested = np.cumsum(np.bincount(codes)[::-1])[::-1] / len(codes)  # fraction at each time or later
+        tested = np.cumsum(np.bincount(codes)[::-1])[::-1] / len(
+            codes
+        )  # fraction at each time or later
         cut = 1 + int(np.abs(tested[1:] - self.test_fraction).argmin())
         later = codes >= cut
         train, test = np.flatnonzero(~later), np.flatnonzero(later)

@@ -49,7 +49,9 @@ class InputWatch:
             sequences: the chunk, encoded with the model's vocabulary.
         """
         step = max(1, math.ceil(sequences.events / _CHUNK_EVENTS))
-        sample = sequences.subset(torch.arange(step // 2 % max(1, len(sequences)), len(sequences), step))
+        sample = sequences.subset(
+            torch.arange(step // 2 % max(1, len(sequences)), len(sequences), step)
+        )
         clients, events, counts = count_events(self.statistics, [sample])
         self.clients, self.events = self.clients + clients, self.events + events
         for name, found in counts.items():
@@ -72,7 +74,12 @@ class InputWatch:
         if self.clients < _FEWEST_CLIENTS or not self.events or not self.statistics.events:
             return None
         found = drift_of_counts(
-            self.statistics, self.clients, self.events, self.counts, psi_threshold=_PSI, unseen_threshold=_UNSEEN
+            self.statistics,
+            self.clients,
+            self.events,
+            self.counts,
+            psi_threshold=_PSI,
+            unseen_threshold=_UNSEEN,
         )
         share = self.elsewhere / self.events
         words = [found.verdict.removeprefix("Drift: ").rstrip(".")] if found.drifted else []

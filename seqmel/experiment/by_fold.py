@@ -17,7 +17,13 @@ from seqmel.config import Config
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.tables.labels import match
 from seqmel.evaluation.curves import label_draws
-from seqmel.evaluation.downstream import Downstream, Kept, LinearProbe, side_by_side, spread_boosters
+from seqmel.evaluation.downstream import (
+    Downstream,
+    Kept,
+    LinearProbe,
+    side_by_side,
+    spread_boosters,
+)
 from seqmel.evaluation.feature_sets import BASELINES, reference, standard_rows
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Measured, Problem, feature_matrix, posed, summarised
@@ -97,12 +103,17 @@ def score_by_fold(
                 measured.setdefault(name, []).append(problem.measure(predicted, number))
             costs.append(spent)
         for name, of_folds in measured.items():
-            found += with_cost([s.to_json() for s in summarised(with_fraction(name, fraction), of_folds)], costs)
+            found += with_cost(
+                [s.to_json() for s in summarised(with_fraction(name, fraction), of_folds)], costs
+            )
     return {"target": str(y.name), "primary": problem.primary, "scores": found}
 
 
 def by_finetuning(
-    name: str, prepared: PreparedSequences, model_for: Callable[[pd.Series[Any]], Model | None], config: Config
+    name: str,
+    prepared: PreparedSequences,
+    model_for: Callable[[pd.Series[Any]], Model | None],
+    config: Config,
 ) -> Answer:
     """Fine-tune on the labels of a fold, from the model for them or from scratch (None)."""
 
@@ -110,7 +121,9 @@ def by_finetuning(
         from seqmel.training.finetuning.finetune import finetuned_model
 
         labels = {str(fold.y.name): fold.seen}
-        tuned = finetuned_model(model_for(fold.seen), prepared, labels, task=fold.problem.task, config=config)
+        tuned = finetuned_model(
+            model_for(fold.seen), prepared, labels, task=fold.problem.task, config=config
+        )
         return {name: _predicted(tuned, prepared, fold.tested)}, cost(tuned.metrics)
 
     return answer
@@ -138,16 +151,27 @@ def by_features(
         sets, spent = features_for(fold.seen)
         whole = len(fold.places) == len(fold.problem.splits[fold.number][0])
         probes, averages = standard_rows(sets) if whole else ({}, {})
-        matrices = {name: feature_matrix(match(fold.y, table)[1], name) for name, table in sets.items()}
-        booster, workers = spread_boosters(threads, matrices.values(), 1, trees=trees, seed=FOLD_SEED)
-        asked: dict[str, tuple[str, Downstream]] = {name: (name, booster) for name in sets if name not in BASELINES}
+        matrices = {
+            name: feature_matrix(match(fold.y, table)[1], name) for name, table in sets.items()
+        }
+        booster, workers = spread_boosters(
+            threads, matrices.values(), 1, trees=trees, seed=FOLD_SEED
+        )
+        asked: dict[str, tuple[str, Downstream]] = {
+            name: (name, booster) for name in sets if name not in BASELINES
+        }
         baseline = reference(sets)
         asked |= {baseline: (baseline, Kept(booster, kept))} if averages and baseline else {}
         asked |= {name: (of, LinearProbe(FOLD_SEED)) for name, of in probes.items()}
         jobs = [(matrices[of], fold.number, model, fold.places) for of, model in asked.values()]
         found = dict(zip(asked, side_by_side(fold.problem.predict, jobs, workers), strict=True))
-        found |= {name: fold.problem.average([found[part] for part in parts]) for name, parts in averages.items()}
-        return {name: predicted for name, predicted in found.items() if name not in BASELINES}, spent
+        found |= {
+            name: fold.problem.average([found[part] for part in parts])
+            for name, parts in averages.items()
+        }
+        return {
+            name: predicted for name, predicted in found.items() if name not in BASELINES
+        }, spent
 
     return answer
 

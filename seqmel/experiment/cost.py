@@ -54,7 +54,10 @@ def cost_table(plan: Plan, results: pd.DataFrame) -> str:
         (data, features): (lines["seconds"].median(), lines["steps"].astype(float).median())
         for (data, features), lines in known.groupby(["data", "features"])
     }
-    heads = ["one model", *(f"{data}: {what}" for data in plan.data for what in ("seconds", "steps"))]
+    heads = [
+        "one model",
+        *(f"{data}: {what}" for data in plan.data for what in ("seconds", "steps")),
+    ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in plan.rows:
         name = with_fraction(row, max(plan.label_fractions))
@@ -80,7 +83,10 @@ def budgets(plan: Plan) -> str:
         return "All rows have the same training.epochs, training.batch_size and views."
     rows = []
     for row, found in apart.items():
-        said = [text if len(on) == len(plan.data) else f"{text} on {', '.join(on)}" for text, on in found.items()]
+        said = [
+            text if len(on) == len(plan.data) else f"{text} on {', '.join(on)}"
+            for text, on in found.items()
+        ]
         rows.append(f"{row} ({', '.join(said)})")
     return f"Not on the budget of the others: {'; '.join(rows)}."
 
@@ -102,5 +108,9 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten options: dotted name -> value."""
     found: dict[str, Any] = {}
     for name, value in options.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        found |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
     return found

@@ -14,7 +14,9 @@ _KEYS = ["data", "target", "metric", "features"]
 def grids(results: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, npt.NDArray[np.float64]]]:
     """Return (data, target, primary metric) -> features -> (seeds, folds)."""
     found: dict[tuple[str, str, str], dict[str, npt.NDArray[np.float64]]] = {}
-    for (data, target, metric, features), lines in results[results["primary"]].groupby(_KEYS, sort=False):
+    for (data, target, metric, features), lines in results[results["primary"]].groupby(
+        _KEYS, sort=False
+    ):
         grid = lines.pivot(index="seed", columns="fold", values="value").to_numpy(np.float64)
         found.setdefault((data, target, metric), {})[features] = np.asarray(grid)
     return found
@@ -31,7 +33,9 @@ def half_width(values: npt.NDArray[np.float64]) -> float:
     """
     from scipy.stats import t
 
-    squared = np.array([values.mean(axis).var(ddof=1) / n for axis, n in enumerate(values.shape[::-1]) if n > 1])
+    squared = np.array(
+        [values.mean(axis).var(ddof=1) / n for axis, n in enumerate(values.shape[::-1]) if n > 1]
+    )
     degrees = np.array([n - 1 for n in values.shape[::-1] if n > 1])
     total = squared.sum()
     if not total:

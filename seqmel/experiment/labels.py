@@ -29,10 +29,15 @@ def read_plan_labels(plan: Plan, data: str, file: Path) -> list[pd.Series[Any]]:
     """
     client = plan.data[data].columns.get("client")
     named = ("the plan's schema", "the plan's targets")
-    return [read_labels(file, target, client=client, options=named) for target in plan.data[data].targets]
+    return [
+        read_labels(file, target, client=client, options=named)
+        for target in plan.data[data].targets
+    ]
 
 
-def check_labels(plan: Plan, data: str, labels: Sequence[pd.Series[Any]], clients: pd.Index[Any] | None = None) -> None:
+def check_labels(
+    plan: Plan, data: str, labels: Sequence[pd.Series[Any]], clients: pd.Index[Any] | None = None
+) -> None:
     """Raise the errors of scoring, for labels alone, or with the ids of clients with events.
 
     Raises:

@@ -52,7 +52,9 @@ def curve_panels(plan: Plan, results: pd.DataFrame) -> list[Panel]:
             line, at = places[name]
             lines.setdefault(line, {})[at] = grid
         most = max(map(len, lines.values()))
-        drawn = (_line(name, of) for name, of in lines.items() if None in of or len(of) > 1 or most == 1)
+        drawn = (
+            _line(name, of) for name, of in lines.items() if None in of or len(of) > 1 or most == 1
+        )
         panels.append(Panel(f"{data}: {target}, {metric}, 95 % interval", across, tuple(drawn)))
     return panels
 
@@ -86,7 +88,9 @@ def _line(name: str, grid_at: Mapping[float | None, npt.NDArray[np.float64]]) ->
     places = sorted(at for at in grid_at if at is not None)
     of = [grid_at[at] for at in places] or list(grid_at.values())
     means, halves = [float(grid.mean()) for grid in of], [half_width(grid) for grid in of]
-    low, high = (tuple(m + sign * h for m, h in zip(means, halves, strict=True)) for sign in (-1, 1))
+    low, high = (
+        tuple(m + sign * h for m, h in zip(means, halves, strict=True)) for sign in (-1, 1)
+    )
     return Line(name, tuple(places), tuple(means), low, high)
 
 
@@ -102,7 +106,14 @@ def _points(results: pd.DataFrame) -> Any:
     ):
         places = np.arange(len(sets))[::-1]
         widths = [half_width(grid) for grid in sets.values()]
-        axes.errorbar([g.mean() for g in sets.values()], places, xerr=widths, fmt="o", capsize=3, color="#2f6f9f")
+        axes.errorbar(
+            [g.mean() for g in sets.values()],
+            places,
+            xerr=widths,
+            fmt="o",
+            capsize=3,
+            color="#2f6f9f",
+        )
         axes.set_yticks(places, list(sets))
         axes.set_title(f"{data}: {target}, {metric}", loc="left", fontsize=10)
         axes.grid(axis="x", alpha=0.3)

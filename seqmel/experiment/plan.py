@@ -86,8 +86,12 @@ def _unique(values: tuple[_Thing, ...]) -> tuple[_Thing, ...]:
 
 
 _Name = Annotated[str, Field(min_length=1)]
-_Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_unique)]
-_Fractions = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1), AfterValidator(_unique)]
+_Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_unique)
+]
+_Fractions = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1), AfterValidator(_unique)
+]
 _Targets = Annotated[tuple[_Name, ...], Field(min_length=1), AfterValidator(_unique)]
 
 
@@ -128,19 +132,27 @@ class DataSet(_Part):
     @model_validator(mode="before")
     @classmethod
     def _by_new_names(cls, values: Any) -> Any:
-        return values | {"options": _new_names(values["options"])} if "options" in _mapping(values) else values
+        return (
+            values | {"options": _new_names(values["options"])}
+            if "options" in _mapping(values)
+            else values
+        )
 
     @model_validator(mode="after")
     def _comes_from_one_place(self) -> DataSet:
         given = (self.events is not None, self.labels is not None, self.generated is not None)
         if given not in ((True, True, False), (False, False, True)):
-            raise ValueError("needs events and labels, or generated: a number of clients, and not both")
+            raise ValueError(
+                "needs events and labels, or generated: a number of clients, and not both"
+            )
         return self
 
     @model_validator(mode="after")
     def _has_its_targets(self) -> DataSet:
         """Check the targets of generated data. Those of files are checked when they are read."""
-        unknown = [name for name in self.targets if self.generated is not None and name not in TARGETS]
+        unknown = [
+            name for name in self.targets if self.generated is not None and name not in TARGETS
+        ]
         if unknown:
             raise ValueError(
                 f"generated clients have no target {unknown[0]!r}.{did_you_mean(unknown[0], TARGETS)} They have:"
@@ -156,7 +168,9 @@ class DataSet(_Part):
 
     def settings(self) -> dict[str, Any]:
         """Return what identifies the data, without how they are used."""
-        return self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude={"options", "seeds", "role"})
+        return self.model_dump(
+            by_alias=True, mode="json", exclude_none=True, exclude={"options", "seeds", "role"}
+        )
 
 
 class Published(_Part):
@@ -202,7 +216,9 @@ class Plan(_Part):
         if "base" in found:
             found["base"] = _new_names(found["base"])
         if "rows" in found:
-            found["rows"] = {name: _new_names(row) for name, row in _mapping(found["rows"]).items()} or found["rows"]
+            found["rows"] = {
+                name: _new_names(row) for name, row in _mapping(found["rows"]).items()
+            } or found["rows"]
         if isinstance(found.get("curve"), str):
             curve = {"label_shares": LABEL_FRACTIONS}.get(found["curve"])
             found["curve"] = curve or ".".join(new_path(found["curve"].split(".")))
@@ -212,7 +228,9 @@ class Plan(_Part):
         """Return all options of a row on a data set."""
         own = {name: value for name, value in self.rows[row].items() if name != "scored"}
         layers = (self.base, self.data[data].options, own)
-        options = functools.reduce(_overlay, (*layers, {"schema": self.data[data].columns, "seed": seed}))
+        options = functools.reduce(
+            _overlay, (*layers, {"schema": self.data[data].columns, "seed": seed})
+        )
         if "objective" in options:
             options["objective"] = _with_labels(options["objective"], row)
         return Config.from_dict(options, source=f"row {row!r}", said=last_said(*layers))
@@ -222,7 +240,9 @@ class Plan(_Part):
         config = self.config(row, data, 0)
         resources = {"memory_limit", "threads"}
         return {
-            "preparation": config.preparation.model_dump(mode="json", exclude_defaults=True, exclude=resources),
+            "preparation": config.preparation.model_dump(
+                mode="json", exclude_defaults=True, exclude=resources
+            ),
             "schema": config.schema.model_dump(mode="json", exclude_defaults=True),
         }
 
@@ -239,7 +259,10 @@ class Plan(_Part):
         assert self.curve is not None, "there is a curve"
         said = _lookup(self.rows[row], self.curve)
         if said is None:
-            known = [LABEL_FRACTIONS, *(name for options in self.rows.values() for name in option_names(options))]
+            known = [
+                LABEL_FRACTIONS,
+                *(name for options in self.rows.values() for name in option_names(options)),
+            ]
             raise ConfigError(
                 f"row {row!r} sets no {self.curve}, which the curve goes across.{did_you_mean(self.curve, known)} Set it"
                 " to a number in every row, or name another option, or label_fractions."
@@ -305,7 +328,9 @@ def smaller_plan(
         for of in data.values():
             of.pop("seeds", None)
     own = {"clients": clients, "seeds": None if seeds is None else list(seeds), "trees": trees}
-    changed = options | {"data": data} | {name: value for name, value in own.items() if value is not None}
+    changed = (
+        options | {"data": data} | {name: value for name, value in own.items() if value is not None}
+    )
     return yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
 
 
@@ -324,7 +349,9 @@ def read_plan(path: str | Path) -> Plan:
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is not a readable YAML file: {' '.join(str(error).split())}") from None
+        raise ConfigError(
+            f"{path} is not a readable YAML file: {' '.join(str(error).split())}"
+        ) from None
     _check_names(plan, path)
     _check_published(plan, path)
     for row in plan.rows:
@@ -388,7 +415,9 @@ def _check_published(plan: Plan, path: Path) -> None:
     """Refuse published results for rows, data sets or targets that do not exist."""
     rows = [*plan.rows, *BASELINES, *map(beside_aggregates, plan.rows)]
     for part in plan.published:
-        targets = [t for name, data in plan.data.items() if part.data in (None, name) for t in data.targets]
+        targets = [
+            t for name, data in plan.data.items() if part.data in (None, name) for t in data.targets
+        ]
         for kind, name, known in (
             *(("row", row, rows) for row in part.rows),
             *([("data set", part.data, list(plan.data))] if part.data is not None else []),
@@ -421,7 +450,9 @@ def _overlay(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in row.items():
         below = merged.get(key)
         same = (
-            isinstance(below, Mapping) and isinstance(value, Mapping) and value.get("name") in (None, below.get("name"))
+            isinstance(below, Mapping)
+            and isinstance(value, Mapping)
+            and value.get("name") in (None, below.get("name"))
         )
         merged[key] = _overlay(below, value) if same and isinstance(below, Mapping) else value
     return merged
@@ -454,5 +485,8 @@ def _lookup(options: Any, name: str) -> Any:
 
 def option_names(options: Mapping[str, Any]) -> list[str]:
     """Return the dotted names of all nested options, including sections."""
-    below = {key: option_names(value) if isinstance(value, Mapping) else [] for key, value in options.items()}
+    below = {
+        key: option_names(value) if isinstance(value, Mapping) else []
+        for key, value in options.items()
+    }
     return [name for key, names in below.items() for name in (key, *(f"{key}.{n}" for n in names))]

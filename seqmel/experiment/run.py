@@ -111,7 +111,9 @@ def run_experiment(
         for cell, seconds in _run_all(todo, plan, root, output, jobs):
             progress.say(f"{cell.data}, {cell.row}, seed {cell.seed}: {seconds:.0f} s")
             task.advance()
-    return write_results(checked, {cell: read_cell(cell, output) for cell in _cells(checked)}, output)
+    return write_results(
+        checked, {cell: read_cell(cell, output) for cell in _cells(checked)}, output
+    )
 
 
 def _cells(plan: Plan) -> Iterator[Cell]:
@@ -131,14 +133,18 @@ def read_cell(cell: Cell, output: Path) -> list[dict[str, Any]]:
 
 def _settings(plan: Plan, cell: Cell) -> dict[str, Any]:
     """Return all that determines a cell's scores. A cell with other settings is not finished."""
-    options = {} if cell.row == AGGREGATES else plan.config(cell.row, cell.data, cell.seed).to_dict()
+    options = (
+        {} if cell.row == AGGREGATES else plan.config(cell.row, cell.data, cell.seed).to_dict()
+    )
     folds = {
         "folds": plan.folds,
         "trees": plan.trees,
         "clients": plan.clients,
         "aggregates": plan.aggregates and WITH_ORDER,
     }
-    more: dict[str, Any] = {} if plan.label_fractions == (1.0,) else {"label_fractions": list(plan.label_fractions)}
+    more: dict[str, Any] = (
+        {} if plan.label_fractions == (1.0,) else {"label_fractions": list(plan.label_fractions)}
+    )
     if plan.scored(cell.row) != "trees":
         more["scored"] = plan.scored(cell.row)
     return {"data": plan.data[cell.data].settings(), "config": options} | folds | more
@@ -160,7 +166,9 @@ def _with_newer_options(settings: dict[str, Any]) -> dict[str, Any]:
     """Add the defaults of options that are newer than a cell. They do not change its scores."""
     try:
         return settings | (
-            {"config": Config.from_dict(settings["config"], lenient=True).to_dict()} if settings["config"] else {}
+            {"config": Config.from_dict(settings["config"], lenient=True).to_dict()}
+            if settings["config"]
+            else {}
         )
     except ConfigError:
         return settings
@@ -180,7 +188,9 @@ def _check_first(plan: Plan, name: str, root: Path, output: Path) -> None:
 def _check_scorable(plan: Plan, name: str, root: Path, output: Path) -> None:
     """Check before any training that the clients can be scored with the labels."""
     if _is_missing_cells(plan, name, output):
-        clients = pd.Index(open_prepared(output / "prepared" / name).sequences.client_ids.to_pandas())
+        clients = pd.Index(
+            open_prepared(output / "prepared" / name).sequences.client_ids.to_pandas()
+        )
         labels = read_plan_labels(plan, name, _files(plan, name, root, output)[1])
         check_labels(plan, name, labels, clients[: plan.clients])
 
@@ -206,7 +216,9 @@ def _check_source(plan: Plan, name: str, root: Path, output: Path) -> None:
             partial.write_text(json.dumps(source, indent=1), encoding="utf-8")
     elif kept.is_file():
         noted = json.loads(kept.read_text(encoding="utf-8"))
-        changed = [part for part, now in source.items() if now is not None and noted.get(part, now) != now]
+        changed = [
+            part for part, now in source.items() if now is not None and noted.get(part, now) != now
+        ]
         if changed:
             raise OutputError(
                 f"The {' and '.join(changed)} of {name} changed since {output} was begun. Name another output folder, or"
@@ -246,9 +258,13 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
     events, _ = _files(plan, name, root, output)
     if not is_prepared(folder):
         prepare(events, folder, config=config, overwrite=True, progress=progress)
-    if plan.aggregates and not all(_aggregates_file(output, name, baseline).is_file() for baseline in BASELINES):
+    if plan.aggregates and not all(
+        _aggregates_file(output, name, baseline).is_file() for baseline in BASELINES
+    ):
         source = open_events(events, **config.reading)
-        for baseline, features in aggregate_sets(source, infer_schema(source, config.schema)).items():
+        for baseline, features in aggregate_sets(
+            source, infer_schema(source, config.schema)
+        ).items():
             with atomic_write(_aggregates_file(output, name, baseline)) as partial:
                 features.to_parquet(partial)
 
@@ -262,7 +278,9 @@ def _files(plan: Plan, name: str, root: Path, output: Path) -> tuple[Path, Path]
     return plan.data[name].files(root, output / "generated" / name)
 
 
-def _run_all(todo: list[Cell], plan: Path, root: Path, output: Path, jobs: int) -> Iterator[tuple[Cell, float]]:
+def _run_all(
+    todo: list[Cell], plan: Path, root: Path, output: Path, jobs: int
+) -> Iterator[tuple[Cell, float]]:
     if jobs == 1:
         for cell in todo:
             began = time.monotonic()
@@ -282,7 +300,15 @@ def _run_all(todo: list[Cell], plan: Path, root: Path, output: Path, jobs: int) 
 def _in_process(plan: Path, root: Path, output: Path, cell: Cell, jobs: int) -> float:
     began = time.monotonic()
     threads = str(max(1, thread_count() // jobs))
-    words = [str(plan), str(root), str(output), cell.row, cell.data, str(cell.seed), *imported_files()]
+    words = [
+        str(plan),
+        str(root),
+        str(output),
+        cell.row,
+        cell.data,
+        str(cell.seed),
+        *imported_files(),
+    ]
     read, write = os.pipe()  # tells the cell when this process has ended
     try:
         done = subprocess.run(
@@ -340,10 +366,15 @@ def _scores_of_row(
         clients |= aggregates
     else:
         answer = by_finetuning(cell.row, prepared, _begins_from(scored, prepared, config), config)
-    return [score_by_fold(y, clients, answer, folds=plan.folds, fractions=plan.label_fractions) for y in labels]
+    return [
+        score_by_fold(y, clients, answer, folds=plan.folds, fractions=plan.label_fractions)
+        for y in labels
+    ]
 
 
-def _begins_from(scored: str, prepared: PreparedSequences, config: Config) -> Callable[[pd.Series[Any]], Model | None]:
+def _begins_from(
+    scored: str, prepared: PreparedSequences, config: Config
+) -> Callable[[pd.Series[Any]], Model | None]:
     """Return the initial model of fine-tuning by the labels that it may use.
 
     None is from scratch.
@@ -357,7 +388,12 @@ def _begins_from(scored: str, prepared: PreparedSequences, config: Config) -> Ca
 
 
 def _by_trees(
-    plan: Plan, cell: Cell, y: pd.Series[Any], sets: dict[str, pd.DataFrame], kept: Path, threads: int | None
+    plan: Plan,
+    cell: Cell,
+    y: pd.Series[Any],
+    sets: dict[str, pd.DataFrame],
+    kept: Path,
+    threads: int | None,
 ) -> dict[str, Any]:
     """Score each set of features with all labels, and LightGBM with fractions of the labels."""
     found: list[dict[str, Any]] = []
@@ -366,15 +402,35 @@ def _by_trees(
     if 1 in plan.label_fractions:
         probes, averages = standard_rows(sets)
         about = score(
-            y, sets, probes=probes, averages=averages, folds=plan.folds, trees=plan.trees, threads=threads, kept=kept
+            y,
+            sets,
+            probes=probes,
+            averages=averages,
+            folds=plan.folds,
+            trees=plan.trees,
+            threads=threads,
+            kept=kept,
         ).to_json()
-        found = [row for row in about["scores"] if cell.row == AGGREGATES or row["features"] not in BASELINES]
+        found = [
+            row
+            for row in about["scores"]
+            if cell.row == AGGREGATES or row["features"] not in BASELINES
+        ]
     if fractions:
-        alone = {name: table for name, table in sets.items() if cell.row == AGGREGATES or name not in BASELINES}
-        curve = label_curve(y, alone, fractions, folds=plan.folds, trees=plan.trees, threads=threads)
+        alone = {
+            name: table
+            for name, table in sets.items()
+            if cell.row == AGGREGATES or name not in BASELINES
+        }
+        curve = label_curve(
+            y, alone, fractions, folds=plan.folds, trees=plan.trees, threads=threads
+        )
         about = about or {"target": curve.target, "primary": curve.primary}
         for point in curve.points:
-            found += [s.to_json() | {"features": with_fraction(point.features, point.at)} for s in point.scores]
+            found += [
+                s.to_json() | {"features": with_fraction(point.features, point.at)}
+                for s in point.scores
+            ]
     return about | {"scores": found}
 
 
@@ -382,7 +438,9 @@ def _aggregates(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFrame]
     """Return the aggregates of the cell's clients, or nothing if the plan has none."""
     baselines = BASELINES if plan.aggregates else ()
     files = {baseline: _aggregates_file(output, cell.data, baseline) for baseline in baselines}
-    return {baseline: pd.read_parquet(file).iloc[: plan.clients] for baseline, file in files.items()}
+    return {
+        baseline: pd.read_parquet(file).iloc[: plan.clients] for baseline, file in files.items()
+    }
 
 
 def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
@@ -396,13 +454,17 @@ def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
     return dataclasses.replace(prepared, sequences=prepared.sequences.subset(first))
 
 
-def _trained(prepared: PreparedSequences, config: Config, seen: pd.Series[Any] | None = None) -> Model:
+def _trained(
+    prepared: PreparedSequences, config: Config, seen: pd.Series[Any] | None = None
+) -> Model:
     """Train a model on all events, and on labels if parts of its objective need them."""
     from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
     from seqmel.training.fit import fit
 
     config = resolve_clock_shifts(
-        resolve_auto_options(config, prepared.sequences), prepared.sequences, prepared.vocabulary.time
+        resolve_auto_options(config, prepared.sequences),
+        prepared.sequences,
+        prepared.vocabulary.time,
     )
     began = time.monotonic()
     labels = dict.fromkeys(config.labelled, seen) if seen is not None else None

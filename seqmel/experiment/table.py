@@ -56,20 +56,29 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
     the rows, and rows with another budget.
     """
     parts = [
-        f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % interval over folds and seeds."
+        (
+            f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % interval "
+            f"over folds and seeds."
+        )
     ]
     roles = ", ".join(f"{name} ({of.role}s)" for name, of in plan.data.items() if of.role)
     if roles:
         parts.append(f"Defaults are chosen on some sets and confirmed on others: {roles}.")
     if plan.published:
         parts.append(
-            "Published results are of other data or other runs than ours: only the order of rows can be compared."
+            "Published results are of other data or other runs than ours: only the order of rows "
+            "can be compared."
         )
     for (data, target, metric), sets in grids(results).items():
         first = reference(sets) or next(iter(sets))
         base = sets[first]
         published = [part for part in plan.published if part.beside(data, target)]
-        heads = [f"{data}: {target}", metric, f"minus {first}", *(f"published: {part.figures}" for part in published)]
+        heads = [
+            f"{data}: {target}",
+            metric,
+            f"minus {first}",
+            *(f"published: {part.figures}" for part in published),
+        ]
         lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for name, grid in sets.items():
             apart = grid - base  # broadcasts if only one of them has several seeds
@@ -96,4 +105,8 @@ def _seeds(plan: Plan) -> str:
         seeds = plan.seeds_of(data)
         words[data] = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     found = set(words.values())
-    return found.pop() if len(found) == 1 else "; ".join(f"{data}: {seeds}" for data, seeds in words.items())
+    return (
+        found.pop()
+        if len(found) == 1
+        else "; ".join(f"{data}: {seeds}" for data, seeds in words.items())
+    )

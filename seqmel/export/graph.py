@@ -21,11 +21,21 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
-    def op(self, kind: str, *inputs: str, out: str | None = None, count: int = 1, domain: str = "", **how: Any) -> str:
+    def op(
+        self,
+        kind: str,
+        *inputs: str,
+        out: str | None = None,
+        count: int = 1,
+        domain: str = "",
+        **how: Any,
+    ) -> str:
         """Add a node. Returns the name of its (first) output."""
         from onnx import helper
 
-        names = [out or f"/v{len(self.nodes)}"] + [f"/v{len(self.nodes)}_{i}" for i in range(1, count)]
+        names = [out or f"/v{len(self.nodes)}"] + [
+            f"/v{len(self.nodes)}_{i}" for i in range(1, count)
+        ]
         self.nodes.append(helper.make_node(kind, inputs, names, domain=domain, **how))
         return names[0]
 
@@ -34,7 +44,9 @@ class Graph:
         from onnx import numpy_helper
 
         name = f"/c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(np.asarray(value, dtype)), name))
+        self.constants.append(
+            numpy_helper.from_array(np.ascontiguousarray(np.asarray(value, dtype)), name)
+        )
         return name
 
     def weight(self, tensor: Tensor) -> str:
@@ -79,7 +91,9 @@ class Clients:
         self.clients = g.op("Shape", self.lengths)
         self.events = g.op("Shape", time)
         self.which = self._which(g)
-        row = g.op("Range", g.const(0, np.int64), g.op("Squeeze", self.events), g.const(1, np.int64))
+        row = g.op(
+            "Range", g.const(0, np.int64), g.op("Squeeze", self.events), g.const(1, np.int64)
+        )
         self.place = g.op("Sub", row, g.op("Gather", self.begins, self.which))
         self.last = g.op("Sub", ends, one)
 

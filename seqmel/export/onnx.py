@@ -2,17 +2,17 @@
 
 Inputs, for the E events of B clients, client by client in the order of time:
 
-    <categorical column>   (E,) string    the value as text, integers without a decimal point; "" is null
-    <numeric column>       (E,) double    NaN is null
-    <time column>          (E,) int64     microseconds since 1970 (UTC), or the number times its unit in microseconds
-    offsets                (B + 1,) int64 client b has the events offsets[b] : offsets[b + 1]
+    <categorical column>   (E,) string    the value as text, integers without a decimal point; "" is
+    null <numeric column>       (E,) double    NaN is null <time column>          (E,) int64
+    microseconds since 1970 (UTC), or the number times its unit in microseconds offsets
+    (B + 1,) int64 client b has the events offsets[b] : offsets[b + 1]
 
 Outputs: embedding (B, D) float. A fine-tuned model has one more output per target, under its name:
-(B, classes) float probabilities, or (B,) float for a quantity. The metadata of the file give the columns
-of the inputs, the classes of the probabilities, the version of seqmel and the fingerprint of the model.
-A column or target with the name of another input or output gets a `_` after its name. The graph is
-written node by node rather than traced, so that it can be read beside the module that it mirrors. A test
-compares the two. Encoders none, gru and lstm can be exported.
+(B, classes) float probabilities, or (B,) float for a quantity. The metadata of the file give the
+columns of the inputs, the classes of the probabilities, the version of seqmel and the fingerprint
+of the model. A column or target with the name of another input or output gets a `_` after its name.
+The graph is written node by node rather than traced, so that it can be read beside the module that
+it mirrors. A test compares the two. Encoders none, gru and lstm can be exported.
 """
 
 from __future__ import annotations
@@ -86,20 +86,32 @@ def build(model: Model) -> onnx.ModelProto:
         import onnx
         from onnx import TensorProto, helper
     except ImportError:
-        raise ModelError("Export needs the package onnx. Install it: pip install 'seqmel[onnx]'") from None
+        raise ModelError(
+            "Export needs the package onnx. Install it: pip install 'seqmel[onnx]'"
+        ) from None
     sequence = model.encoder.sequence
     if sequence is not None and not isinstance(sequence, Recurrent):
-        raise ModelError("An ONNX file holds models with encoder none, gru or lstm; this one has a transformer.")
+        raise ModelError(
+            "An ONNX file holds models with encoder none, gru or lstm; this one has a transformer."
+        )
     if "attention" in model.encoder.pooling.names:
         raise ModelError("An ONNX file holds all poolings but attention, which this model has.")
     graph = Graph()
     schema = model.schema
     size = model.encoder.output_size
-    named = _names((schema.time, *schema.features, *(f"target {target.name}" for target in model.targets)))
+    named = _names(
+        (schema.time, *schema.features, *(f"target {target.name}" for target in model.targets))
+    )
     graph.op("Identity", _Export(model, graph, named).embedding(), out="embedding")
     inputs = [helper.make_tensor_value_info(named[schema.time], TensorProto.INT64, ["events"])]
-    inputs += [helper.make_tensor_value_info(named[n], TensorProto.STRING, ["events"]) for n in schema.categorical]
-    inputs += [helper.make_tensor_value_info(named[n], TensorProto.DOUBLE, ["events"]) for n in schema.numeric]
+    inputs += [
+        helper.make_tensor_value_info(named[n], TensorProto.STRING, ["events"])
+        for n in schema.categorical
+    ]
+    inputs += [
+        helper.make_tensor_value_info(named[n], TensorProto.DOUBLE, ["events"])
+        for n in schema.numeric
+    ]
     inputs.append(helper.make_tensor_value_info("offsets", TensorProto.INT64, ["clients_plus_one"]))
     outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["clients", size])]
     for target, value in zip(model.targets, _heads(graph, model), strict=True):
@@ -119,7 +131,10 @@ def build(model: Model) -> onnx.ModelProto:
         "categorical": schema.categorical,
         "numeric": schema.numeric,
     }
-    targets = [{"name": t.name, "output": named[f"target {t.name}"], "classes": t.classes} for t in model.targets]
+    targets = [
+        {"name": t.name, "output": named[f"target {t.name}"], "classes": t.classes}
+        for t in model.targets
+    ]
     about = {
         "version": __version__,
         "fingerprint": model.fingerprint(),
@@ -127,7 +142,9 @@ def build(model: Model) -> onnx.ModelProto:
         "inputs": named,
         "targets": targets,
     }
-    helper.set_model_props(made, {f"seqmel.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in about.items()})
+    helper.set_model_props(
+        made, {f"seqmel.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in about.items()}
+    )
     return made
 
 
@@ -159,13 +176,23 @@ def _heads(g: Graph, model: Model) -> list[str]:
     begin = 0
     found: list[str] = []
     for target in model.targets:
-        bounds = (g.const([begin], np.int64), g.const([begin + target.size], np.int64), g.const([1], np.int64))
+        bounds = (
+            g.const([begin], np.int64),
+            g.const([begin + target.size], np.int64),
+            g.const([1], np.int64),
+        )
         part = g.op("Slice", out, *bounds)
         begin += target.size
         if target.classes:
-            found.append(g.op("Softmax", g.op("Div", part, g.const(target.temperature, np.float32)), axis=1))
+            found.append(
+                g.op("Softmax", g.op("Div", part, g.const(target.temperature, np.float32)), axis=1)
+            )
         else:
-            scaled = g.op("Mul", g.op("Squeeze", part, g.const([1], np.int64)), g.const(target.scale, np.float32))
+            scaled = g.op(
+                "Mul",
+                g.op("Squeeze", part, g.const([1], np.int64)),
+                g.const(target.scale, np.float32),
+            )
             quantity = g.op("Add", scaled, g.const(target.center, np.float32))
             if target.log:
                 power = g.op("Exp", g.op("Max", quantity, g.const(0.0, np.float32)))
@@ -190,7 +217,9 @@ class _Export:
 
     def embedding(self) -> str:
         g, encoder = self.g, self.model.encoder
-        events = self._network(g.op("Add", self._features(), g.linear(self._time_features(), encoder.events.from_time)))
+        events = self._network(
+            g.op("Add", self._features(), g.linear(self._time_features(), encoder.events.from_time))
+        )
         if not isinstance(encoder.sequence, Recurrent):
             parts = pooled(g, self.of, encoder.pooling, events, encoder.state_size, self.codes)
         elif encoder.state_pooling is None:
@@ -198,7 +227,9 @@ class _Export:
             parts = pooled(g, self.of, encoder.pooling, states, encoder.state_size, self.codes)
         else:
             size, states = encoder.sequence.output_size, self._recurrent(events, encoder.sequence)
-            parts = pooled(g, self.of, encoder.pooling, events, encoder.events.output_size, self.codes)
+            parts = pooled(
+                g, self.of, encoder.pooling, events, encoder.events.output_size, self.codes
+            )
             parts += pooled(g, self.of, encoder.state_pooling, states, size, self.codes)
         vectors = g.op("Concat", *parts, axis=1)
         if encoder.project is not None:
@@ -206,7 +237,11 @@ class _Export:
         if encoder.recent is not None:
             beside = recent_events(g, self.of, encoder.recent, self.codes, self.numbers, self.gap)
             vectors = g.op("Concat", vectors, *beside, axis=1)
-        return vectors if encoder.end_us is None else g.op("Concat", vectors, self._profile(encoder.end_us), axis=1)
+        return (
+            vectors
+            if encoder.end_us is None
+            else g.op("Concat", vectors, self._profile(encoder.end_us), axis=1)
+        )
 
     def _profile(self, end_us: int) -> str:
         """Build `seqmel.nn.profile`, as of the end of training: (B, 3)."""
@@ -214,9 +249,13 @@ class _Export:
         some = g.op("Greater", self.of.lengths, g.const(0, np.int64))
         padded = g.op("Concat", self.time, g.const([0], np.int64), axis=0)
         rows = (self.of.begins, g.op("Max", self.of.last, g.const(0, np.int64)))
-        parts = [g.op("Log", g.op("Add", g.cast(self.of.lengths, np.float32), g.const(1.0, np.float32)))]
+        parts = [
+            g.op("Log", g.op("Add", g.cast(self.of.lengths, np.float32), g.const(1.0, np.float32)))
+        ]
         for row in rows:
-            since = g.cast(g.op("Sub", g.const(end_us, np.int64), g.op("Gather", padded, row)), np.float64)
+            since = g.cast(
+                g.op("Sub", g.const(end_us, np.int64), g.op("Gather", padded, row)), np.float64
+            )
             days = g.op("Div", since, g.const(float(86_400 * _SECOND_US), np.float64))
             log = g.op("Log", g.op("Add", g.op("Abs", days), g.const(1.0, np.float64)))
             ago = g.cast(g.op("Mul", g.op("Sign", days), log), np.float32)
@@ -269,7 +308,10 @@ class _Export:
     def _number(self, name: str) -> str:
         scales = self.model.vocabulary.numeric[name]
         return self._scaled(
-            name, scales, self.codes[scales.by] if scales.by else None, self.g.op("IsNaN", self.named[name])
+            name,
+            scales,
+            self.codes[scales.by] if scales.by else None,
+            self.g.op("IsNaN", self.named[name]),
         )
 
     def _scaled(self, name: str, scales: NumericScales, code: str | None, missing: str) -> str:
@@ -277,9 +319,13 @@ class _Export:
         g = self.g
         size = len(scales.within) if code is not None else 1
         each = [scales.of_code(i) for i in range(size)] if code is not None else [scales.overall]
-        unit, center, scale = (self._of_code(each, field, code) for field in ("log_unit", "center", "scale"))
+        unit, center, scale = (
+            self._of_code(each, field, code) for field in ("log_unit", "center", "scale")
+        )
         known = g.op("Where", missing, g.const(0.0, np.float64), self.named[name])
-        log = g.op("Log", g.op("Add", g.const(1.0, np.float64), g.op("Div", g.op("Abs", known), unit)))
+        log = g.op(
+            "Log", g.op("Add", g.const(1.0, np.float64), g.op("Div", g.op("Abs", known), unit))
+        )
         linear = g.op("IsNaN", unit)
         value = g.op("Where", linear, known, g.op("Mul", g.op("Sign", known), log))
         z = g.op("Div", g.op("Sub", value, center), scale)
@@ -297,13 +343,19 @@ class _Export:
         """Build (E,) float: the scaled gap before each event, and 1 if it is zero."""
         g, scale = self.g, self.model.encoder.events.time.scale
         before = g.op(
-            "Gather", self.time, g.op("Max", g.op("Sub", self._rows(), g.const(1, np.int64)), g.const(0, np.int64))
+            "Gather",
+            self.time,
+            g.op("Max", g.op("Sub", self._rows(), g.const(1, np.int64)), g.const(0, np.int64)),
         )
         first = g.op("Equal", self.of.place, g.const(0, np.int64))
         gap = g.op("Where", first, g.const(0, np.int64), g.op("Sub", self.time, before))
-        seconds = g.cast(g.op("Div", g.cast(gap, np.float64), g.const(float(_SECOND_US), np.float64)), np.float32)
+        seconds = g.cast(
+            g.op("Div", g.cast(gap, np.float64), g.const(float(_SECOND_US), np.float64)), np.float32
+        )
         log = g.op("Log", g.op("Add", seconds, g.const(1.0, np.float32)))
-        center, width = (g.const(number, np.float32) for number in (scale.gap_center, scale.gap_scale))
+        center, width = (
+            g.const(number, np.float32) for number in (scale.gap_center, scale.gap_scale)
+        )
         scaled = g.op("Div", g.op("Sub", log, center), width)
         same_time = g.cast(g.op("Equal", seconds, g.const(0.0, np.float32)), np.float32)
         return g.op("Clip", scaled, g.const(-5.0, np.float32), g.const(5.0, np.float32)), same_time
@@ -331,26 +383,34 @@ class _Export:
             elif isinstance(step, nn.Linear):
                 value = self.g.linear(value, step)
             elif not isinstance(step, nn.Dropout):
-                raise ModelError(f"The event network has a step that cannot be exported: {type(step).__name__}.")
+                raise ModelError(
+                    f"The event network has a step that cannot be exported: {type(step).__name__}."
+                )
         return value
 
     def _recurrent(self, events: str, recurrent: Recurrent) -> str:
         """Build ONNX's GRU or LSTM over padded sequences with lengths: (E, H)."""
         g, size = self.g, recurrent.output_size
-        longest = g.op("ReduceMax", g.op("Concat", self.of.lengths, g.const([1], np.int64), axis=0), keepdims=1)
+        longest = g.op(
+            "ReduceMax", g.op("Concat", self.of.lengths, g.const([1], np.int64), axis=0), keepdims=1
+        )
         where = g.op("Concat", g.unsqueeze(self.of.place, 1), g.unsqueeze(self.of.which, 1), axis=1)
         lengths = g.cast(self.of.lengths, np.int32)
         events = events if recurrent.project is None else g.linear(events, recurrent.project)
         for w_in, w_state, b_in, b_state in recurrent.cells.all_weights:
             width = g.const([w_in.shape[1]], np.int64)
             shape = g.op("Concat", longest, self.of.clients, width, axis=0)
-            padded = g.op("ScatterND", g.op("Expand", g.const(0.0, np.float32), shape), where, events)
+            padded = g.op(
+                "ScatterND", g.op("Expand", g.const(0.0, np.float32), shape), where, events
+            )
             # Gates of torch: r z n, and i f g o. Gates of ONNX: z r n, and i o f c.
             order = [1, 0, 2] if recurrent.kind == "gru" else [0, 3, 1, 2]
             w, u, bi, bs = (_reordered(t, order, size) for t in (w_in, w_state, b_in, b_state))
             weights = [g.const(w[None]), g.const(u[None]), g.const(np.concatenate([bi, bs])[None])]
             how: dict[str, Any] = {"linear_before_reset": 1} if recurrent.kind == "gru" else {}
-            states = g.op(recurrent.kind.upper(), padded, *weights, lengths, hidden_size=size, **how)
+            states = g.op(
+                recurrent.kind.upper(), padded, *weights, lengths, hidden_size=size, **how
+            )
             events = g.op("GatherND", g.op("Squeeze", states, g.const([1], np.int64)), where)
         return events
 

@@ -12,7 +12,9 @@ from seqmel.nn.pooling import Pooling
 __all__ = ["pooled"]
 
 
-def pooled(g: Graph, of: Clients, pooling: Pooling, states: str, size: int, codes: dict[str, str]) -> list[str]:
+def pooled(
+    g: Graph, of: Clients, pooling: Pooling, states: str, size: int, codes: dict[str, str]
+) -> list[str]:
     """Build poolings, (B, ...) each, in the order of their names.
 
     Args:
@@ -59,14 +61,20 @@ def pooled(g: Graph, of: Clients, pooling: Pooling, states: str, size: int, code
             padded = g.op(
                 "Concat",
                 states,
-                g.op("Expand", g.const(0.0, np.float32), g.op("Concat", g.const([1], np.int64), width, axis=0)),
+                g.op(
+                    "Expand",
+                    g.const(0.0, np.float32),
+                    g.op("Concat", g.const([1], np.int64), width, axis=0),
+                ),
                 axis=0,
             )
             found.append(g.op("Where", some, g.op("Gather", padded, row), g.const(0.0, np.float32)))
     return found
 
 
-def _by_category(g: Graph, of: Clients, pooling: ByCategory | None, states: str, codes: dict[str, str]) -> str:
+def _by_category(
+    g: Graph, of: Clients, pooling: ByCategory | None, states: str, codes: dict[str, str]
+) -> str:
     """Build `seqmel.nn.by_category`.
 
     Sums and counts by client and category, (B, slots * (size + 1)).
@@ -77,7 +85,11 @@ def _by_category(g: Graph, of: Clients, pooling: ByCategory | None, states: str,
     kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
     place = g.unsqueeze(g.op("Add", g.op("Mul", of.which, slots), kind), 1)
     inner = g.linear(states, pooling.inner)
-    one = g.op("Expand", g.const(1.0, np.float32), g.op("Concat", of.events, g.const([1], np.int64), axis=0))
+    one = g.op(
+        "Expand",
+        g.const(1.0, np.float32),
+        g.op("Concat", of.events, g.const([1], np.int64), axis=0),
+    )
     inner_and_one = g.op("Concat", inner, one, axis=1)
     rows = g.op("Mul", of.clients, g.op("Reshape", slots, g.const([1], np.int64)))
     shape = g.op("Concat", rows, g.op("Reshape", width, g.const([1], np.int64)), axis=0)
@@ -86,7 +98,13 @@ def _by_category(g: Graph, of: Clients, pooling: ByCategory | None, states: str,
     sums = g.op("ScatterElements", zeros, index, inner_and_one, axis=0, reduction="add")
     parts = g.op("Reshape", sums, g.const([-1, pooling.slots, pooling.size + 1], np.int64))
     total, count = (
-        g.op("Slice", parts, g.const([begin], np.int64), g.const([end], np.int64), g.const([2], np.int64))
+        g.op(
+            "Slice",
+            parts,
+            g.const([begin], np.int64),
+            g.const([end], np.int64),
+            g.const([2], np.int64),
+        )
         for begin, end in ((0, pooling.size), (pooling.size, pooling.size + 1))
     )
     mean = g.op("Div", total, g.op("Max", count, g.const(1.0, np.float32)))

@@ -16,7 +16,12 @@ __all__ = ["recent_events"]
 
 
 def recent_events(
-    g: Graph, of: Clients, module: RecentEvents, codes: Mapping[str, str], numbers: Mapping[str, str], gap: str
+    g: Graph,
+    of: Clients,
+    module: RecentEvents,
+    codes: Mapping[str, str],
+    numbers: Mapping[str, str],
+    gap: str,
 ) -> list[str]:
     """Build the statistics, (B, ...) each, in the order of `RecentEvents`.
 
@@ -39,7 +44,9 @@ def recent_events(
     return found
 
 
-def _plain(g: Graph, events: PlainEvents, codes: Mapping[str, str], numbers: Mapping[str, str], gap: str) -> str:
+def _plain(
+    g: Graph, events: PlainEvents, codes: Mapping[str, str], numbers: Mapping[str, str], gap: str
+) -> str:
     """Build the plain numbers of the events: (E, D)."""
     parts = []
     for name, (first, size) in events.codes.items():
@@ -67,7 +74,8 @@ class _Recent:
         age = g.op("Sub", g.op("Gather", self.count, of.which), g.op("Add", self.place, one))
         decay = g.op("Exp", g.op("Mul", age, g.const(-rate, np.float32)))
         total, placed, decayed = (
-            self._reduced(values, size) for values in (plain, g.op("Mul", plain, self.place), g.op("Mul", plain, decay))
+            self._reduced(values, size)
+            for values in (plain, g.op("Mul", plain, self.place), g.op("Mul", plain, decay))
         )
         weight = self._reduced(decay, 1)
         at_least = g.op("Where", g.op("Greater", self.count, g.const(0.0, np.float32)), weight, one)
@@ -76,7 +84,11 @@ class _Recent:
         scale = g.op("Div", g.const(4.0, np.float32), g.op("Mul", some, some))
         drift = g.op("Mul", g.op("Sub", placed, middle), scale)
         found = [self._last(plain), trend, drift]
-        return [*found, *self._runs(codes, g.op("Max", before_last, one))] if self.module.columns else found
+        return (
+            [*found, *self._runs(codes, g.op("Max", before_last, one))]
+            if self.module.columns
+            else found
+        )
 
     def _reduced(self, values: str, size: int, how: str = "add") -> str:
         """Reduce (E, size) to (B, size), with zeros as the initial values."""
@@ -103,7 +115,9 @@ class _Recent:
         all_codes = g.op("Concat", *(g.unsqueeze(codes[name], 1) for name in columns), axis=1)
         row = g.op("Add", of.place, g.op("Gather", of.begins, of.which))
         before = g.op("Max", g.op("Sub", row, g.const(1, np.int64)), g.const(0, np.int64))
-        differs = g.cast(g.op("Not", g.op("Equal", all_codes, g.op("Gather", all_codes, before))), np.float32)
+        differs = g.cast(
+            g.op("Not", g.op("Equal", all_codes, g.op("Gather", all_codes, before))), np.float32
+        )
         later = g.cast(g.op("Greater", self.place, g.const(0.0, np.float32)), np.float32)
         changed = g.op("Mul", differs, later)
         latest = self._reduced(g.op("Mul", changed, self.place), len(columns), "max")
@@ -112,7 +126,11 @@ class _Recent:
 
 
 def _by_category(
-    g: Graph, of: Clients, module: RecentByCategory, codes: Mapping[str, str], numbers: Mapping[str, str]
+    g: Graph,
+    of: Clients,
+    module: RecentByCategory,
+    codes: Mapping[str, str],
+    numbers: Mapping[str, str],
 ) -> list[str]:
     """Build recencies, last numbers, and their differences from the means, by client and value."""
     slots, one = g.const(module.slots, np.int64), g.const(1.0, np.float32)
@@ -131,7 +149,9 @@ def _by_category(
     latest = by_client(reduced(g.cast(of.place, np.float32), -1.0, "max"))
     seen = g.op("GreaterOrEqual", latest, g.const(0.0, np.float32))
     since = g.op("Sub", g.unsqueeze(g.cast(of.lengths, np.float32), 1), latest)
-    found = [g.op("Where", seen, g.op("Div", one, g.op("Max", since, one)), g.const(0.0, np.float32))]
+    found = [
+        g.op("Where", seen, g.op("Div", one, g.op("Max", since, one)), g.const(0.0, np.float32))
+    ]
     if not module.numbers:
         return found
     ones = g.op("Expand", one, of.events)
@@ -142,7 +162,11 @@ def _by_category(
     for name in module.numbers:
         padded = g.op("Concat", numbers[name], g.const([0.0], np.float32), axis=0)
         values.append(g.op("Gather", padded, row))
-        change.append(g.op("Sub", values[-1], g.op("Div", by_client(reduced(numbers[name], 0.0, "add")), count)))
+        change.append(
+            g.op(
+                "Sub", values[-1], g.op("Div", by_client(reduced(numbers[name], 0.0, "add")), count)
+            )
+        )
     width = g.const([-1, module.slots * len(module.numbers)], np.int64)
     for parts in (values, change):  # grouped by category value
         beside = g.op("Concat", *(g.unsqueeze(part, 2) for part in parts), axis=2)
@@ -155,7 +179,9 @@ def _transitions(g: Graph, of: Clients, module: Transitions, code: str) -> str:
     slots = g.const(module.slots, np.int64)
     kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
     row = g.op("Add", of.place, g.op("Gather", of.begins, of.which))
-    before = g.op("Gather", kind, g.op("Max", g.op("Sub", row, g.const(1, np.int64)), g.const(0, np.int64)))
+    before = g.op(
+        "Gather", kind, g.op("Max", g.op("Sub", row, g.const(1, np.int64)), g.const(0, np.int64))
+    )
     inner = g.op("Greater", of.place, g.const(0, np.int64))
     cell = g.op("Add", g.op("Mul", g.op("Where", inner, before, kind), slots), kind)
     rows = g.op("Gather", g.weight(module.table), cell)

@@ -22,7 +22,13 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from seqmel.core.atomic_files import allocate, atomic_write, check_output, map_vectors, scratch_folder
+from seqmel.core.atomic_files import (
+    allocate,
+    atomic_write,
+    check_output,
+    map_vectors,
+    scratch_folder,
+)
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError
 from seqmel.core.progress import Progress
@@ -88,11 +94,17 @@ def read_moments(moments: Events, schema: EventSchema, **resources: Any) -> Mome
     """
     source = open_events(moments, client=schema.client, **resources)
     rows_schema = EventSchema(
-        client=schema.client, time=schema.time, time_unit=schema.time_unit, time_format=schema.time_format
+        client=schema.client,
+        time=schema.time,
+        time_unit=schema.time_unit,
+        time_format=schema.time_format,
     )
     check_events(source, rows_schema)
     client, time = ident(schema.client), ident(schema.time)
-    read = source.stream(f"SELECT {client}, {time}, {time_sql(source, rows_schema)} FROM events ORDER BY {ROW}", _ROWS)
+    read = source.stream(
+        f"SELECT {client}, {time}, {time_sql(source, rows_schema)} FROM events ORDER BY {ROW}",
+        _ROWS,
+    )
     table = read.read_all().rename_columns([schema.client, schema.time, "__us"])
     return Moments(table.select([0, 1]), table.column(2).to_numpy(), source.label)
 
@@ -133,10 +145,21 @@ def embed_as_of(
         20
     """
     asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
-    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments, asked.quantization_from))
+    check_output(
+        output,
+        overwrite=asked.overwrite,
+        folder=False,
+        reads=(events, moments, asked.quantization_from),
+    )
     how = asked.vector_layout(model)
     found = vectors_as_of(
-        model, events, moments, output, shard=asked.shard, device=asked.device, progress=asked.reporter
+        model,
+        events,
+        moments,
+        output,
+        shard=asked.shard,
+        device=asked.device,
+        progress=asked.reporter,
     )
     with atomic_write(output) as partial, found as (rows, vectors):
         write_vectors(partial, rows, vectors, how)
@@ -163,7 +186,9 @@ def vectors_as_of(
     """
     one = _one_moment(moments, model.schema)
     wanted = read_moments(
-        moments if one is None else _every_client(model, events, one), model.schema, **model.config.resources
+        moments if one is None else _every_client(model, events, one),
+        model.schema,
+        **model.config.resources,
     )
     if shard is not None:
         wanted = wanted.take(places_in_shard(wanted.table.column(0), shard))
@@ -198,8 +223,14 @@ def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | Non
         said = dt.datetime.fromisoformat(str(moments))
         return said.astimezone(dt.timezone.utc).replace(tzinfo=None) if said.tzinfo else said
     if re.fullmatch(r"[-+0-9.,:/ TZ]+", str(moments)):
-        example = "2024-01-31 or 2024-01-31 12:00" if schema.time_unit == "timestamp" else "365, in whole numbers"
-        raise InputError(f"{str(moments)!r} is no moment, nor a file that is there. Write one such as {example}.")
+        example = (
+            "2024-01-31 or 2024-01-31 12:00"
+            if schema.time_unit == "timestamp"
+            else "365, in whole numbers"
+        )
+        raise InputError(
+            f"{str(moments)!r} is no moment, nor a file that is there. Write one such as {example}."
+        )
     return None
 
 
@@ -210,8 +241,12 @@ def _every_client(model: Model, events: Events, moment: dt.datetime | int) -> pa
         ids = open_prepared(events).sequences.client_ids
     else:
         source = open_events(events, client=client, **model.config.resources)
-        source.require(client, "The model was trained with that column; name the columns as they were then.")
-        ids = source.stream(f"SELECT client FROM ({source.clients_sql(client)}) ORDER BY first", _ROWS).read_all()[0]
+        source.require(
+            client, "The model was trained with that column; name the columns as they were then."
+        )
+        ids = source.stream(
+            f"SELECT client FROM ({source.clients_sql(client)}) ORDER BY first", _ROWS
+        ).read_all()[0]
     kind = pa.int64() if isinstance(moment, int) else pa.timestamp("us")
     return pa.table({client: ids, model.schema.time: pa.repeat(pa.scalar(moment, kind), len(ids))})
 
@@ -263,7 +298,9 @@ def _of_nothing(model: Model, device: torch.device) -> npt.NDArray[np.float32]:
     """Return the vector of an empty sequence."""
     types = {name: pa.int32() for name in model.schema.categorical}
     types |= {name: pa.float32() for name in model.schema.numeric} | {model.schema.time: pa.int64()}
-    row = {model.schema.client: pa.array([0])} | {n: pa.array([[]], pa.list_(t)) for n, t in types.items()}
+    row = {model.schema.client: pa.array([0])} | {
+        n: pa.array([[]], pa.list_(t)) for n, t in types.items()
+    }
     empty = EncodedSequences.from_batches([pa.RecordBatch.from_pydict(row)], time=model.schema.time)
     batch = empty.gather_last(torch.tensor([0]), max_events=1).to(device)
     return np.asarray(model.encoder.to(device).eval().embed(batch)[0].float().cpu().numpy())
@@ -291,7 +328,9 @@ def _embed_rows(
         vectors[rows[part.numpy()]] = finite(model.encoder.embed(batch).float().cpu()).numpy()
 
 
-def events_before(sequences: EncodedSequences, clients: Any, time_us: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def events_before(
+    sequences: EncodedSequences, clients: Any, time_us: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """Return (R,) the number of events of each client before a time, excluding events at that time.
 
     Args:

@@ -111,7 +111,9 @@ def predict_shared_to_parquet(
     asked = EmbedOptions.of(options, without=OF_VECTORS)
 
     def write(path: Path, ids: pa.ChunkedArray, vectors: Vectors) -> None:
-        write_tables(path, prediction_tables_of(model, pa.table({model.schema.client: ids}), vectors))
+        write_tables(
+            path, prediction_tables_of(model, pa.table({model.schema.client: ids}), vectors)
+        )
 
     return _shared(model, events, Path(output), write, asked)
 
@@ -151,11 +153,17 @@ def _shared(
                     _encode_into(scratch / "sequences", model, events, shard)
         with raise_on_all_ranks(), translate_disk_full(output):
             sequences = _opened(scratch / "sequences", model, events, shard)
-            _embed_share(scratch, model, sequences, placed, asked.reporter if rank.first else silent)
+            _embed_share(
+                scratch, model, sequences, placed, asked.reporter if rank.first else silent
+            )
         with raise_on_all_ranks():
             if rank.first:
                 with atomic_write(output) as partial:
-                    write(partial, sequences.client_ids, _joined(scratch, model.encoder.output_size, len(sequences)))
+                    write(
+                        partial,
+                        sequences.client_ids,
+                        _joined(scratch, model.encoder.output_size, len(sequences)),
+                    )
         return len(sequences)
 
 
@@ -170,11 +178,19 @@ def _encode_into(folder: Path, model: Model, events: Events, shard: Shard | None
 
 
 def _opened(folder: Path, model: Model, events: Events, shard: Shard | None) -> EncodedSequences:
-    return open_prepared_for(model, events, shard) if is_prepared(events) else open_prepared_for(model, folder)
+    return (
+        open_prepared_for(model, events, shard)
+        if is_prepared(events)
+        else open_prepared_for(model, folder)
+    )
 
 
 def _embed_share(
-    folder: Path, model: Model, sequences: EncodedSequences, device: torch.device, progress: Progress
+    folder: Path,
+    model: Model,
+    sequences: EncodedSequences,
+    device: torch.device,
+    progress: Progress,
 ) -> None:
     """Write the vectors of this rank, (n, D) float32, to its file."""
     rank = current_rank()
@@ -185,7 +201,10 @@ def _embed_share(
     bounds = shares(1 + sequences.lengths.clamp(max=model.config.embedding.max_events), rank.count)
     own = torch.arange(bounds[rank.index], bounds[rank.index + 1])
     name = "embed" if rank.count == 1 else f"embed, share 1 of {rank.count}"
-    with (folder / f"vectors-{rank.index}").open("wb") as file, progress.task(name, len(own), "clients") as task:
+    with (
+        (folder / f"vectors-{rank.index}").open("wb") as file,
+        progress.task(name, len(own), "clients") as task,
+    ):
         for chunk in client_chunks(sequences.subset(own)):
             vectors = embed_sequences(encoder, chunk, model.config, device=device)
             file.write(vectors.numpy().tobytes())

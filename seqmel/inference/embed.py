@@ -76,7 +76,11 @@ def token_batches(lengths: Tensor, batch_events: int) -> Iterator[Tensor]:
 @with_own_defaults
 @torch.inference_mode()
 def embed_sequences(
-    encoder: SequenceEncoder, sequences: EncodedSequences, config: Config, *, device: torch.device | str = "cpu"
+    encoder: SequenceEncoder,
+    sequences: EncodedSequences,
+    config: Config,
+    *,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Embed N clients.
 
@@ -174,7 +178,12 @@ def embed(
 
 
 def sequence_chunks(
-    model: Model, events: Events, temp_folder: Path | None = None, *, shard: Shard | None = None, empty: bool = False
+    model: Model,
+    events: Events,
+    temp_folder: Path | None = None,
+    *,
+    shard: Shard | None = None,
+    empty: bool = False,
 ) -> tuple[int | None, Iterator[EncodedSequences]]:
     """Return the number of clients in the shard, None if unknown, and their sequences in chunks.
 
@@ -203,7 +212,9 @@ def no_sequences(source: EventSource, schema: EventSchema) -> EncodedSequences:
         schema: the schema of the model.
     """
     for column in (schema.client, schema.time, *schema.features):
-        source.require(column, "The model was trained with that column; name the columns as they were then.")
+        source.require(
+            column, "The model was trained with that column; name the columns as they were then."
+        )
     batch = pa.RecordBatch.from_pylist([], schema=sequence_schema(source, schema))
     return EncodedSequences.from_batches([batch], time=schema.time)
 
@@ -220,7 +231,9 @@ def client_chunks(sequences: EncodedSequences) -> Iterator[EncodedSequences]:
     return (sequences.subset(part) for part in torch.arange(len(sequences)).split(CHUNK_CLIENTS))
 
 
-def open_prepared_for(model: Model, folder: str | Path, shard: Shard | None = None) -> EncodedSequences:
+def open_prepared_for(
+    model: Model, folder: str | Path, shard: Shard | None = None
+) -> EncodedSequences:
     """Open sequences that were prepared for a model, or a shard of them.
 
     Args:
@@ -303,9 +316,13 @@ def embed_to_parquet(
         20
     """
     asked, model, output = EmbedOptions.of(options), as_model(model), Path(output)
-    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, asked.quantization_from))
+    check_output(
+        output, overwrite=asked.overwrite, folder=False, reads=(events, asked.quantization_from)
+    )
     how = asked.vector_layout(model)
-    parts = embed(model, events, shard=asked.shard, device=asked.device, progress=asked.progress, watch=watch)
+    parts = embed(
+        model, events, shard=asked.shard, device=asked.device, progress=asked.progress, watch=watch
+    )
     client, size = model.schema.client, how.dim or model.encoder.output_size
     if how.streams:
         tables = (how.table(pa.table({client: ids}), vectors.numpy()) for ids, vectors in parts)

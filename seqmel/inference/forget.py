@@ -26,7 +26,9 @@ __all__ = ["forget"]
 _ROWS = 65_536
 
 
-def forget(clients: Any, paths: Sequence[str | Path], *, client: str | None = None) -> dict[str, int]:
+def forget(
+    clients: Any, paths: Sequence[str | Path], *, client: str | None = None
+) -> dict[str, int]:
     """Delete all rows of some clients from files. Each file is replaced atomically.
 
     Args:
@@ -55,9 +57,13 @@ def forget(clients: Any, paths: Sequence[str | Path], *, client: str | None = No
     ids = pa.array(sorted({str(one) for one in pd.Index(clients).tolist()}), pa.string())
     if not len(ids):
         raise InputError("No client to forget was named. Give their ids.")
-    columns = {str(path): None if is_prepared(path) else client or _client_of(Path(path)) for path in paths}
+    columns = {
+        str(path): None if is_prepared(path) else client or _client_of(Path(path)) for path in paths
+    }
     return {
-        path: _from_prepared(Path(path), ids) if column is None else _from_table(Path(path), column, ids)
+        path: _from_prepared(Path(path), ids)
+        if column is None
+        else _from_table(Path(path), column, ids)
         for path, column in columns.items()
     }
 
@@ -88,7 +94,10 @@ def _from_table(path: Path, column: str, forgotten: pa.Array) -> int:
     with pq.ParquetFile(path) as file:
         place = file.schema_arrow.get_field_index(column)
         if place < 0:
-            raise InputError(f"{path} has no column {column!r}. It has: {', '.join(file.schema_arrow.names[:12])}.")
+            raise InputError(
+                f"{path} has no column {column!r}. It has: "
+                f"{', '.join(file.schema_arrow.names[:12])}."
+            )
         with (
             atomic_write(path) as partial,
             pq.ParquetWriter(partial, file.schema_arrow, compression="zstd") as writer,
@@ -110,7 +119,10 @@ def _from_prepared(folder: Path, forgotten: pa.Array) -> int:
 
     def left() -> Iterator[pa.RecordBatch]:
         nonlocal deleted
-        with pa.memory_map(str(folder / "sequences.arrow")) as source, pa.ipc.open_file(source) as reader:
+        with (
+            pa.memory_map(str(folder / "sequences.arrow")) as source,
+            pa.ipc.open_file(source) as reader,
+        ):
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number)
                 kept = batch.filter(_kept(batch.column(0), forgotten))

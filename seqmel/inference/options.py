@@ -69,7 +69,8 @@ class EmbedOptions:
         for name in options:
             if name not in known:
                 raise ConfigError(
-                    f"There is no option {name!r} here.{did_you_mean(name, known)} There are: {', '.join(known)}."
+                    f"There is no option {name!r} here.{did_you_mean(name, known)} There are: "
+                    f"{', '.join(known)}."
                 )
         return cls(**options)
 
@@ -96,14 +97,17 @@ class EmbedOptions:
             InputError: the scales do not exist, or are of another type or dimension.
         """
         if self.layout not in LAYOUTS:
-            raise ConfigError(f"layout cannot be {self.layout!r}. Expected one of: {', '.join(LAYOUTS)}.")
+            raise ConfigError(
+                f"layout cannot be {self.layout!r}. Expected one of: {', '.join(LAYOUTS)}."
+            )
         check_number_types((self.dtype,))
         whole = model.encoder.output_size
         if self.dim is not None and self.dim != whole and self.dim not in model.config.matryoshka:
             raise ConfigError(_no_prefix(model, self.dim))
         if self.quantization_from is not None and self.dtype not in ("int8", "binary"):
             raise ConfigError(
-                f"Numbers of type {self.dtype} have no scales. Leave the scales out, or take int8 or binary."
+                f"Numbers of type {self.dtype} have no scales. Leave the scales out, or take "
+                f"int8 or binary."
             )
         if (
             self.shard is not None
@@ -130,4 +134,7 @@ def _no_prefix(model: Model, dim: int) -> str:
             f"The first {dim} numbers of this model's vectors are of no use alone: it was not trained for it. Train with"
             f" --set embedding_dim=256 --set matryoshka=[{dim}], or reduce the vectors by PCA (seqmel evaluate --dims)."
         )
-    return f"The model was trained for {', '.join(map(str, sizes))} or all {model.encoder.output_size} numbers, not for {dim}."
+    return (
+        f"The model was trained for {', '.join(map(str, sizes))} or all "
+        f"{model.encoder.output_size} numbers, not for {dim}."
+    )

@@ -77,7 +77,9 @@ def predict(
     model = as_model(model)
     heads_of(model)
     parts = embed(model, events, shard=shard, device=device, progress=progress)
-    return prediction_tables(model, ((pa.table({model.schema.client: ids}), vectors) for ids, vectors in parts))
+    return prediction_tables(
+        model, ((pa.table({model.schema.client: ids}), vectors) for ids, vectors in parts)
+    )
 
 
 @with_own_defaults
@@ -149,15 +151,27 @@ def predict_as_of(
         >>> seqmel.predict_as_of(tuned, data.events, "2023-06-30", "scores.parquet")
         20
     """
-    asked, model, output = EmbedOptions.of(options, without=OF_VECTORS), as_model(model), Path(output)
+    asked, model, output = (
+        EmbedOptions.of(options, without=OF_VECTORS),
+        as_model(model),
+        Path(output),
+    )
     heads_of(model)
     check_names(model.targets, model.schema.client, model.schema.time)
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments))
     found = vectors_as_of(
-        model, events, moments, output, shard=asked.shard, device=asked.device, progress=asked.reporter
+        model,
+        events,
+        moments,
+        output,
+        shard=asked.shard,
+        device=asked.device,
+        progress=asked.reporter,
     )
     with translate_disk_full(output), found as (rows, vectors):
-        return write_tables(output, prediction_tables_of(model, rows, vectors), overwrite=asked.overwrite)
+        return write_tables(
+            output, prediction_tables_of(model, rows, vectors), overwrite=asked.overwrite
+        )
 
 
 @with_own_defaults
@@ -185,7 +199,9 @@ def prediction_tables(model: Model, parts: Iterable[tuple[pa.Table, Tensor]]) ->
     return (_table(model, keys, predict_outputs(heads, vectors)) for keys, vectors in parts)
 
 
-def prediction_tables_of(model: Model, keys: pa.Table, vectors: npt.NDArray[np.float32]) -> Iterator[pa.Table]:
+def prediction_tables_of(
+    model: Model, keys: pa.Table, vectors: npt.NDArray[np.float32]
+) -> Iterator[pa.Table]:
     """Yield the tables of `predict` for (N, K) keys and (N, D) vectors, in chunks.
 
     Args:
@@ -221,5 +237,8 @@ def _table(model: Model, keys: pa.Table, outputs: list[npt.NDArray[np.float64]])
 
 def _columns(target: Target, outputs: npt.NDArray[np.float64]) -> dict[str, pa.Array]:
     shares = target.probabilities(outputs).T if target.classes else ()
-    values = [*(pa.array(share.astype(np.float32)) for share in shares), pa.array(target.predicted(outputs).tolist())]
+    values = [
+        *(pa.array(share.astype(np.float32)) for share in shares),
+        pa.array(target.predicted(outputs).tolist()),
+    ]
     return dict(zip(target.columns, values, strict=True))

@@ -43,7 +43,9 @@ class UnseenColumns:
         clients = torch.arange(0, len(sequences), step)
         for name in self.lost:
             values = sequences.values(name, clients).numpy()
-            unseen = values == UNSEEN if name in self.model.vocabulary.categorical else np.isnan(values)
+            unseen = (
+                values == UNSEEN if name in self.model.vocabulary.categorical else np.isnan(values)
+            )
             self.lost[name] += int(unseen.sum())
         self.events += int(sequences.lengths[clients].sum())
 
@@ -51,13 +53,21 @@ class UnseenColumns:
         """Return the warning about unseen columns; None if there are none."""
         if self.events < _FEWEST:
             return None
-        names = [n for n, lost in self.lost.items() if lost >= _WHOLE * self.events and not self._is_usual(n)]
+        names = [
+            n
+            for n, lost in self.lost.items()
+            if lost >= _WHOLE * self.events and not self._is_usual(n)
+        ]
         kinds = {True: "has values that the training did not see", False: "has no numbers"}
         found = [
             f"{name!r} {kinds[name in self.model.vocabulary.categorical]} in {self.lost[name] / self.events:.0%} of the events"
             for name in names
         ]
-        return f"{shown(found)}. Is it written as in the training (5411, not 5411.0 or 05411)?" if found else None
+        return (
+            f"{shown(found)}. Is it written as in the training (5411, not 5411.0 or 05411)?"
+            if found
+            else None
+        )
 
     def warn(self, *, stacklevel: int = 2) -> None:
         """Warn about unseen columns.

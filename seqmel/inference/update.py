@@ -26,7 +26,13 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from seqmel.core.atomic_files import allocate, atomic_write, check_output, map_vectors, scratch_folder
+from seqmel.core.atomic_files import (
+    allocate,
+    atomic_write,
+    check_output,
+    map_vectors,
+    scratch_folder,
+)
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError, ModelError
 from seqmel.core.progress import Task
@@ -172,14 +178,23 @@ def update_embeddings(
         >>> done.new, done.known
         (20, 20)
     """
-    asked, model, state, output = EmbedOptions.of(options), as_model(model), Path(state), Path(output)
+    asked, model, state, output = (
+        EmbedOptions.of(options),
+        as_model(model),
+        Path(state),
+        Path(output),
+    )
     check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, state, history))
     check_output(state, overwrite=True, folder=False, reads=(events, history))
     if skipped is not None:
-        check_output(Path(skipped), overwrite=asked.overwrite, folder=False, reads=(events, state, history))
+        check_output(
+            Path(skipped), overwrite=asked.overwrite, folder=False, reads=(events, state, history)
+        )
     how, shard = asked.vector_layout(model), asked.shard
     if is_prepared(events) or is_prepared(history):
-        raise InputError(f"{events} is a folder of prepared sequences. An update takes the events themselves.")
+        raise InputError(
+            f"{events} is a folder of prepared sequences. An update takes the events themselves."
+        )
     placed = resolve_device(asked.device)
     tune_malloc()
     with scratch_folder(output) as scratch:
@@ -192,16 +207,26 @@ def update_embeddings(
             sequences = sequences if kept is None else _with_ids_of(kept, sequences, state)
             unseen = UnseenColumns(model)
             unseen.see(sequences)
-            seen, again = _seen_with(kept, _digest(scratch / "new.arrow"), state, history=history is not None)
+            seen, again = _seen_with(
+                kept, _digest(scratch / "new.arrow"), state, history=history is not None
+            )
             late = _late(sequences, state, all_known=again) if kept is not None else _NOBODY
-            anew = _history_of(model, history, sequences, late, scratch, shard) if len(late.rows) else None
+            anew = (
+                _history_of(model, history, sequences, late, scratch, shard)
+                if len(late.rows)
+                else None
+            )
             usable = np.ones(len(sequences), np.bool_)
             usable[late.rows] = late.enough(anew, sequences, again=again)
             left = sequences.client_ids.filter(pa.array(~usable)).to_pylist()
             sequences = sequences.subset(torch.from_numpy(np.flatnonzero(usable)))
             shape = (len(sequences), model.encoder.output_size)
             allocate(scratch / "vectors", 4 * shape[0] * shape[1])
-            vectors = map_vectors(scratch / "vectors", shape, "r+") if len(sequences) else np.empty(shape, np.float32)
+            vectors = (
+                map_vectors(scratch / "vectors", shape, "r+")
+                if len(sequences)
+                else np.empty(shape, np.float32)
+            )
             run = _Update(model, sequences, vectors, placed, shard, seen, anew)
             with asked.reporter.task("update", len(sequences), "clients") as task:
                 known = run.write(new_state, state, task)
@@ -239,7 +264,11 @@ class _Late:
             return np.zeros(len(self.rows), np.bool_)
         ids = sequences.client_ids.take(pa.array(self.rows)).to_pandas()
         place = pd.Index(anew.client_ids.to_pandas()).get_indexer(ids)
-        there = np.where(place >= 0, anew.lengths.numpy()[place], 0) if len(anew) else np.zeros(len(ids), np.int64)
+        there = (
+            np.where(place >= 0, anew.lengths.numpy()[place], 0)
+            if len(anew)
+            else np.zeros(len(ids), np.int64)
+        )
         new = 0 if again else sequences.lengths.numpy()[self.rows]
         return np.asarray((there > 0) & (there >= self.events + new))
 
@@ -273,14 +302,21 @@ def _late(sequences: EncodedSequences, state: Path, *, all_known: bool) -> _Late
 
 
 def _history_of(
-    model: Model, history: Events | None, sequences: EncodedSequences, late: _Late, folder: Path, shard: Shard | None
+    model: Model,
+    history: Events | None,
+    sequences: EncodedSequences,
+    late: _Late,
+    folder: Path,
+    shard: Shard | None,
 ) -> EncodedSequences | None:
     """Return all events of the late clients, with ids of the new events; None without history."""
     if history is None:
         return None
     source = open_events_for(model, history, folder)
     wanted = pa.table({"id": sequences.client_ids.take(pa.array(late.rows))})
-    found = _encoded(model, only_clients(source, model.schema.client, wanted), folder / "history.arrow", shard)
+    found = _encoded(
+        model, only_clients(source, model.schema.client, wanted), folder / "history.arrow", shard
+    )
     try:
         return replace(found, client_ids=ids_as(found.client_ids, sequences.client_ids.type))
     except ValueError:
@@ -288,7 +324,12 @@ def _history_of(
 
 
 def _nothing_new(
-    model: Model, source: EventSource, state: Path, output: Path, how: VectorLayout, shard: Shard | None
+    model: Model,
+    source: EventSource,
+    state: Path,
+    output: Path,
+    how: VectorLayout,
+    shard: Shard | None,
 ) -> Updated:
     """Write an output without rows, and leave the state unchanged."""
     kept = _kept(state, model, shard)
@@ -302,7 +343,9 @@ def _nothing_new(
     return Updated(0, 0, known, how.dim or size)
 
 
-def _encoded(model: Model, source: EventSource, path: Path, shard: Shard | None) -> EncodedSequences:
+def _encoded(
+    model: Model, source: EventSource, path: Path, shard: Shard | None
+) -> EncodedSequences:
     """Encode events to a file. Their clients are needed in the order of the state."""
     write_sequences(path, encode(source, model.schema, model.vocabulary, shard=shard))
     return EncodedSequences.open(path, time=model.schema.time)
@@ -339,10 +382,18 @@ class _Update:
         """Write the new state, and return its number of clients."""
         pending = np.ones(len(self.sequences), bool)
         known = 0
-        nothing = self._advanced(self._fresh(torch.empty(0, dtype=torch.int64)), torch.empty(0, dtype=torch.int64))
-        meta: dict[str, Any] = {"format": FORMAT, "model": self.model.fingerprint(), "updates": self.seen}
+        nothing = self._advanced(
+            self._fresh(torch.empty(0, dtype=torch.int64)), torch.empty(0, dtype=torch.int64)
+        )
+        meta: dict[str, Any] = {
+            "format": FORMAT,
+            "model": self.model.fingerprint(),
+            "updates": self.seen,
+        }
         meta |= {"shard": self.share} if self.share else {}
-        schema = _table(self.model.schema.client, nothing).schema.with_metadata({_META: json.dumps(meta).encode()})
+        schema = _table(self.model.schema.client, nothing).schema.with_metadata(
+            {_META: json.dumps(meta).encode()}
+        )
         with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
             for state in _read(before, schema):
                 place = self.places.get_indexer(state.ids.to_pandas())
@@ -354,7 +405,9 @@ class _Update:
                 known += self._put(writer, state, schema, int((place >= 0).sum()), task)
             for part in torch.split(torch.from_numpy(np.flatnonzero(pending)), _ROWS):
                 self.new += len(part)
-                known += self._put(writer, self._advanced(self._fresh(part), part), schema, len(part), task)
+                known += self._put(
+                    writer, self._advanced(self._fresh(part), part), schema, len(part), task
+                )
         return known
 
     def _compute_anew(self, state: _State, place: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
@@ -374,7 +427,9 @@ class _Update:
             self.recomputed += len(rows)
         return late
 
-    def _put(self, writer: pq.ParquetWriter, state: _State, schema: pa.Schema, changed: int, task: Task) -> int:
+    def _put(
+        self, writer: pq.ParquetWriter, state: _State, schema: pa.Schema, changed: int, task: Task
+    ) -> int:
         writer.write_table(_table(self.model.schema.client, state).cast(schema))
         task.advance(changed)
         return len(state.events)
@@ -383,14 +438,24 @@ class _Update:
         """Return empty states for new clients."""
         n = len(clients)
         ids = self.sequences.subset(clients).client_ids.combine_chunks()
-        return _State(ids, torch.zeros(n, dtype=torch.int64), torch.full((n,), NO_TIME), torch.full((n,), NO_TIME), {})
+        return _State(
+            ids,
+            torch.zeros(n, dtype=torch.int64),
+            torch.full((n,), NO_TIME),
+            torch.full((n,), NO_TIME),
+            {},
+        )
 
     @torch.inference_mode()
     def _advanced(self, state: _State, clients: Tensor) -> _State:
         """Return the states after the new events of these clients, and store their vectors."""
         lengths = self.sequences.lengths[clients]
         parts, order = [], []
-        for rows in token_batches(lengths, self.model.config.events_at_a_time) if len(clients) else [clients]:
+        for rows in (
+            token_batches(lengths, self.model.config.events_at_a_time)
+            if len(clients)
+            else [clients]
+        ):
             starts = torch.zeros(len(rows), dtype=torch.int64)
             batch = self.sequences.gather(clients[rows], starts, lengths[rows])
             batch = replace(batch, previous_time=state.last_time[rows]).to(self.device)
@@ -398,9 +463,12 @@ class _Update:
             summary = self.encoder.advance(batch, old or None)
             first, last = self._times(state, rows, batch)
             known = [torch.where(x == NO_TIME, 0, x).to(self.device) for x in (first, last)]
-            self.vectors[clients[rows].numpy()] = finite(self.encoder.read(summary, *known).float().cpu()).numpy()
+            self.vectors[clients[rows].numpy()] = finite(
+                self.encoder.read(summary, *known).float().cpu()
+            ).numpy()
             parts.append(
-                {name: values.float().cpu() for name, values in summary.items()} | {"": torch.stack([first, last], 1)}
+                {name: values.float().cpu() for name, values in summary.items()}
+                | {"": torch.stack([first, last], 1)}
             )
             order.append(rows)
         back = torch.argsort(torch.cat(order))
@@ -428,13 +496,22 @@ def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
         schema = pq.read_schema(path)
         meta = json.loads(schema.metadata[_META])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
-        raise InputError(f"{path} is no state that seqmel wrote. Name another file to begin a new one.") from None
+        raise InputError(
+            f"{path} is no state that seqmel wrote. Name another file to begin a new one."
+        ) from None
     if meta["format"] > FORMAT:
-        raise InputError(f"{path} has state format {meta['format']}; this version reads up to {FORMAT}. Update seqmel.")
+        raise InputError(
+            f"{path} has state format {meta['format']}; this version reads up to {FORMAT}. Update seqmel."
+        )
     if meta["model"] != model.fingerprint():
-        raise ModelError(f"The state in {path} belongs to another model. Begin a new one with all events.")
+        raise ModelError(
+            f"The state in {path} belongs to another model. Begin a new one with all events."
+        )
     if meta.get("shard") != _share(shard):
-        has, asked = (f"the clients of shard {x}" if x else "all clients" for x in (meta.get("shard"), _share(shard)))
+        has, asked = (
+            f"the clients of shard {x}" if x else "all clients"
+            for x in (meta.get("shard"), _share(shard))
+        )
         raise InputError(
             f"The state in {path} is of {has}, and {asked} are asked for. Each share has a state of its own."
         )
@@ -451,7 +528,9 @@ def _digest(path: Path) -> str:
         for number in range(reader.num_record_batches):
             ids, *columns = reader.get_batch(number).columns
             clients = pd.util.hash_array(ids.to_pandas().astype(str).to_numpy(object))
-            mixed = np.repeat(clients, np.diff(columns[0].offsets.to_numpy())) if columns else clients
+            mixed = (
+                np.repeat(clients, np.diff(columns[0].offsets.to_numpy())) if columns else clients
+            )
             for column in columns:
                 values = column.values.to_numpy(zero_copy_only=False)
                 mixed = (mixed ^ values.view(f"u{values.itemsize}").astype(np.uint64)) * _MIX
@@ -460,7 +539,9 @@ def _digest(path: Path) -> str:
     return f"{int(total[0]):016x}"
 
 
-def _seen_with(kept: pa.Schema | None, new: str, path: Path, *, history: bool) -> tuple[list[str], bool]:
+def _seen_with(
+    kept: pa.Schema | None, new: str, path: Path, *, history: bool
+) -> tuple[list[str], bool]:
     """Return the digests of all updates, this one last, and whether it occurred before.
 
     Comparing times would miss a repeated update if times are whole days.
@@ -468,7 +549,9 @@ def _seen_with(kept: pa.Schema | None, new: str, path: Path, *, history: bool) -
     Raises:
         InputError: it occurred before, and there is no history to recompute its clients from.
     """
-    seen: list[str] = json.loads(kept.metadata[_META]).get("updates", []) if kept is not None else []
+    seen: list[str] = (
+        json.loads(kept.metadata[_META]).get("updates", []) if kept is not None else []
+    )
     if new in seen and not history:
         raise InputError(
             f"The state in {path} has seen just these events in an earlier update. Give only the events since the last one."
@@ -500,7 +583,9 @@ def _read(path: Path, schema: pa.Schema) -> Iterator[_State]:
         return
     with pq.ParquetFile(path) as file:
         if not _of_this_format(file.schema_arrow).equals(schema):
-            raise InputError(f"{path} has other columns than a state of this model. Begin a new one with all events.")
+            raise InputError(
+                f"{path} has other columns than a state of this model. Begin a new one with all events."
+            )
         for batch in file.iter_batches(_ROWS):
             yield _state_of(batch)
 
@@ -545,5 +630,7 @@ def _state_of(batch: pa.RecordBatch) -> _State:
     summary = {"count": events.unsqueeze(1).float()}
     for name, column in zip(batch.schema.names[4:], batch.columns[4:], strict=True):
         width = column.type.list_size
-        summary[name.removeprefix("state_")] = torch.from_numpy(column.flatten().to_numpy().reshape(-1, width).copy())
+        summary[name.removeprefix("state_")] = torch.from_numpy(
+            column.flatten().to_numpy().reshape(-1, width).copy()
+        )
     return _State(batch.column(0), events, first, last, summary)

@@ -54,7 +54,9 @@ def nested(batch: SequenceBatch, *, causal: bool) -> Attend:
         ).transpose(1, 2)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        seen = F.scaled_dot_product_attention(sequences(q), sequences(k), sequences(v), is_causal=causal)
+        seen = F.scaled_dot_product_attention(
+            sequences(q), sequences(k), sequences(v), is_causal=causal
+        )
         return seen.transpose(1, 2).values()
 
     return attend
@@ -62,7 +64,9 @@ def nested(batch: SequenceBatch, *, causal: bool) -> Attend:
 
 def grouped(batch: SequenceBatch, *, causal: bool) -> Attend:
     """Attend in padded groups of similar length. Off the CPU all sequences are one group."""
-    groups = [_Group(batch, rows) for rows in _groups(batch.lengths, on_cpu=batch.device.type == "cpu")]
+    groups = [
+        _Group(batch, rows) for rows in _groups(batch.lengths, on_cpu=batch.device.type == "cpu")
+    ]
     back = torch.cat([group.flat for group in groups])
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -111,12 +115,20 @@ class _Group:
         self.events = to_device_async(events.flatten(), batch.device)
         self.flat = to_device_async(events.flatten()[places], batch.device)
         unpadded = len(places) == real.numel()
-        self.real, self.places = (None if unpadded else to_device_async(x, batch.device) for x in (real, places))
+        self.real, self.places = (
+            None if unpadded else to_device_async(x, batch.device) for x in (real, places)
+        )
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
         """Return (F, heads, d), the attention output of the real events."""
-        q, k, v = (take_rows(x, self.events).unflatten(0, self.shape).transpose(1, 2) for x in (q, k, v))
+        q, k, v = (
+            take_rows(x, self.events).unflatten(0, self.shape).transpose(1, 2) for x in (q, k, v)
+        )
         # Padding is at the end, so causal attention never reaches it.
         mask = None if self.real is None or causal else self.real[:, None, None, :]
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).transpose(1, 2).flatten(0, 1)
+        seen = (
+            F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+            .transpose(1, 2)
+            .flatten(0, 1)
+        )
         return seen if self.places is None else take_rows(seen, self.places)

@@ -1,10 +1,12 @@
 """Pooling by category: what the events of each kind are like, kind by kind, so that a rare kind is heard beside frequent ones.
 
-A mean over all events is nearly that of the frequent kinds: where one event in two hundred is a laboratory value that tells
-much, the pooled vector hardly shows it. Here a few numbers of each event (a learnt linear map, the same for all kinds) are
-averaged within each of the most frequent values of one categorical column, with the logarithm of how many there were. It is
-the crossing of a category with an aggregate, as hand-crafted features have it, with the aggregate learnt. What is kept of
-earlier events is sums and counts, so new events add to it.
+A mean over all events is nearly that of the frequent kinds: where one event in two hundred is a
+    laboratory value that tells
+much, the pooled vector hardly shows it. Here a few numbers of each event (a learnt linear map, the
+same for all kinds) are averaged within each of the most frequent values of one categorical column,
+with the logarithm of how many there were. It is the crossing of a category with an aggregate, as
+hand-crafted features have it, with the aggregate learnt. What is kept of earlier events is sums and
+counts, so new events add to it.
 """
 
 from __future__ import annotations
@@ -53,12 +55,15 @@ class ByCategory(nn.Module):
 
     Args:
         column: the categorical column.
-        codes: how many codes it has; the rarest, beyond `values`, are taken together with the unseen.
+        codes: how many codes it has; the rarest, beyond `values`, are taken together with the
+            unseen.
         input_size: H.
         options: how many kinds, and numbers of each.
     """
 
-    def __init__(self, column: str, codes: int, *, input_size: int, options: CategoryMeanOptions) -> None:
+    def __init__(
+        self, column: str, codes: int, *, input_size: int, options: CategoryMeanOptions
+    ) -> None:
         super().__init__()
         self.column = column
         self.slots = slots_of(options, codes)

@@ -26,7 +26,9 @@ _MONDAY = 3  # 1970-01-01 was a Thursday
 
 def _inverse_frequency_weights(codes: Tensor, count: int) -> Tensor:
     """Return (E,) weights by the inverse frequency of each code, with mean 1 over all ranks."""
-    counts = torch.zeros(count, dtype=torch.int64, device=codes.device).index_add(0, codes, torch.ones_like(codes))
+    counts = torch.zeros(count, dtype=torch.int64, device=codes.device).index_add(
+        0, codes, torch.ones_like(codes)
+    )
     counts = all_reduce_sum(counts.float())
     frequencies = counts / counts.sum().clamp(min=1)
     weights = 1 / (frequencies + _SMOOTHING)
@@ -78,7 +80,9 @@ class EventDecoder(nn.Module):
         if gap:
             self.classified[_GAP] = _BINS
         self.time_scale = vocabulary.time
-        self.sizes = self.classified | {name: codes[within] for name, within in self.regressed.items()}
+        self.sizes = self.classified | {
+            name: codes[within] for name, within in self.regressed.items()
+        }
         ends = torch.tensor([0, *self.sizes.values()]).cumsum(0)
         self.begins: Tensor  # (F,) the first output of each feature
         self.register_buffer("begins", ends[:-1], persistent=False)
@@ -91,7 +95,9 @@ class EventDecoder(nn.Module):
         self.edges: Tensor
         self.register_buffer("edges", torch.tensor(_EDGES), persistent=False)
 
-    def costs(self, vectors: Tensor, rows: Tensor, events: SequenceBatch, *, gaps: Tensor | None = None) -> Tensor:
+    def costs(
+        self, vectors: Tensor, rows: Tensor, events: SequenceBatch, *, gaps: Tensor | None = None
+    ) -> Tensor:
         """Compute the negative log-likelihood of events, summed over their features.
 
         A number within a category costs the Huber loss of its expected value, and nothing if it is
@@ -108,8 +114,13 @@ class EventDecoder(nn.Module):
         """
         outputs = self.network(vectors)
         with torch.autocast(outputs.device.type, enabled=False):
-            parts = zip(self.sizes, outputs.float().split(list(self.sizes.values()), dim=1), strict=True)
-            table = torch.cat([part.log_softmax(1) if name in self.classified else part for name, part in parts], dim=1)
+            parts = zip(
+                self.sizes, outputs.float().split(list(self.sizes.values()), dim=1), strict=True
+            )
+            table = torch.cat(
+                [part.log_softmax(1) if name in self.classified else part for name, part in parts],
+                dim=1,
+            )
             places = (rows * table.shape[1]).unsqueeze(1) + self.begins + self._codes(events, gaps)
             picked = take_rows(table.view(-1), places.view(-1)).view(places.shape)
             costs = -picked[:, : len(self.classified)].sum(1)
@@ -121,8 +132,13 @@ class EventDecoder(nn.Module):
         """Return (E, V), the weighted Huber losses of the V numbers within a category."""
         numbers = torch.stack([events.columns[name] for name in self.regressed], dim=1)
         categories = dict.fromkeys(self.regressed.values())  # in the same order on every rank
-        weights = {by: _inverse_frequency_weights(events.columns[by].long(), self.classified[by]) for by in categories}
-        costs = F.huber_loss(expected, numbers.nan_to_num(), reduction="none").masked_fill(numbers.isnan(), 0.0)
+        weights = {
+            by: _inverse_frequency_weights(events.columns[by].long(), self.classified[by])
+            for by in categories
+        }
+        costs = F.huber_loss(expected, numbers.nan_to_num(), reduction="none").masked_fill(
+            numbers.isnan(), 0.0
+        )
         return costs * torch.stack([weights[by] for by in self.regressed.values()], dim=1)
 
     def _codes(self, events: SequenceBatch, gaps: Tensor | None) -> Tensor:
@@ -130,7 +146,9 @@ class EventDecoder(nn.Module):
         codes = {name: events.columns[name].long() for name in self.categorical}
         if self.binned:
             numbers = torch.stack([events.columns[name] for name in self.binned], dim=1)
-            bins = (torch.bucketize(numbers.nan_to_num(), self.edges) + 1).masked_fill(numbers.isnan(), 0)
+            bins = (torch.bucketize(numbers.nan_to_num(), self.edges) + 1).masked_fill(
+                numbers.isnan(), 0
+            )
             codes |= dict(zip(self.binned, bins.unbind(1), strict=True))
         if _HOUR in self.classified:
             codes[_HOUR] = _clock(events, 0) // _HOUR_US % 24

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.config import Config
-from seqmel.config.options.network import RECENT_POOLINGS, NoEncoderOptions, RecurrentOptions, TransformerOptions
+from seqmel.config.options.network import (
+    RECENT_POOLINGS,
+    NoEncoderOptions,
+    RecurrentOptions,
+    TransformerOptions,
+)
 from seqmel.core.errors import ConfigError, ModelError
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
@@ -27,10 +32,11 @@ __all__ = ["OWN_ENCODERS", "SequenceEncoder"]
 class SequenceEncoder(nn.Module):
     """From a ragged batch to vectors; everything that is kept of a training, besides the vocabulary.
 
-    The sequence encoder sees the encoded events; pooling sees both, side by side, so that what holds of single events
-    (which kinds, which amounts) need not pass through the recurrence to be counted. Where the config pools states by
-    themselves (`encoder.pooling`), `pooling` sees the events alone, and the pooled states stand behind what it gives. They
-    are then part of the vector, but of what objectives compare (`pool`) only where a projection joins the two.
+    The sequence encoder sees the encoded events; pooling sees both, side by side, so that what
+    holds of single events (which kinds, which amounts) need not pass through the recurrence to be
+    counted. Where the config pools states by themselves (`encoder.pooling`), `pooling` sees the
+    events alone, and the pooled states stand behind what it gives. They are then part of the
+    vector, but of what objectives compare (`pool`) only where a projection joins the two.
 
     Attributes:
         state_size: width of the states, the encoded events counted.
@@ -54,22 +60,38 @@ class SequenceEncoder(nn.Module):
         self.state_size = options.hidden_size + states
         width = options.hidden_size if config.state_pooling else self.state_size
         names = [name for name in config.pooling if name not in RECENT_POOLINGS]
-        self.pooling = Pooling(names, size=width, by_category=_by_category(config, vocabulary, width))
-        self.state_pooling = Pooling(config.state_pooling, size=states) if config.state_pooling else None
+        self.pooling = Pooling(
+            names, size=width, by_category=_by_category(config, vocabulary, width)
+        )
+        self.state_pooling = (
+            Pooling(config.state_pooling, size=states) if config.state_pooling else None
+        )
         of_states = self.state_pooling.output_size if self.state_pooling is not None else 0
         joined = config.embedding_dim is not None
         pooled = self.pooling.output_size + (of_states if joined else 0)
         self.vector_size = config.embedding_dim or pooled
-        projects = self.vector_size != pooled or bool(config.matryoshka) or (joined and bool(of_states))
+        projects = (
+            self.vector_size != pooled or bool(config.matryoshka) or (joined and bool(of_states))
+        )
         self.project = nn.Linear(pooled, self.vector_size) if projects else None
-        self.end_us = vocabulary.time.end_us if config.recency_features and config.embedding_dim is None else None
+        self.end_us = (
+            vocabulary.time.end_us
+            if config.recency_features and config.embedding_dim is None
+            else None
+        )
         self.recent = _recent(config, vocabulary)
         beside = 0 if joined else of_states
         beside += self.recent.output_size if self.recent is not None else 0
-        self.output_size = self.vector_size + beside + (PROFILE_SIZE if self.end_us is not None else 0)
+        self.output_size = (
+            self.vector_size + beside + (PROFILE_SIZE if self.end_us is not None else 0)
+        )
 
     def states(
-        self, batch: SequenceBatch, *, masked: Tensor | None = None, mask_embedding: Tensor | None = None
+        self,
+        batch: SequenceBatch,
+        *,
+        masked: Tensor | None = None,
+        mask_embedding: Tensor | None = None,
     ) -> Tensor:
         """(E, W): what is known of and after each event.
 
@@ -77,7 +99,9 @@ class SequenceEncoder(nn.Module):
             batch: the sequences.
             masked, mask_embedding: see `EventEncoder.forward`.
         """
-        return side_by_side(self.parts(self.events(batch, masked=masked, mask_embedding=mask_embedding), batch))
+        return side_by_side(
+            self.parts(self.events(batch, masked=masked, mask_embedding=mask_embedding), batch)
+        )
 
     def parts(self, events: Tensor, batch: SequenceBatch) -> list[Tensor]:
         """The columns of the states: the encoded events, and what the sequence encoder makes of them."""
@@ -100,7 +124,8 @@ class SequenceEncoder(nn.Module):
         """(B, vector_size): what objectives see of the vectors that belong to these states.
 
         Args:
-            parts: the states, see `parts`; the encoded events suffice where `compares_events_alone`.
+            parts: the states, see `parts`; the encoded events suffice where
+                `compares_events_alone`.
             batch: whose they are.
         """
         if self.state_pooling is None:
@@ -114,7 +139,9 @@ class SequenceEncoder(nn.Module):
     def encode(self, batch: SequenceBatch) -> Tensor:
         """(B, vector_size): what objectives see of the vector of each sequence."""
         events = self.events(batch)
-        return self.pool([events] if self.compares_events_alone else self.parts(events, batch), batch)
+        return self.pool(
+            [events] if self.compares_events_alone else self.parts(events, batch), batch
+        )
 
     def embed(self, batch: SequenceBatch) -> Tensor:
         """(B, output_size): the vector of each sequence: what objectives see, pooled states, recent events, and the profile, if it has them."""
@@ -124,7 +151,9 @@ class SequenceEncoder(nn.Module):
             vectors = torch.cat([vectors, self.state_pooling(parts[1], batch)], dim=1)
         if self.recent is not None:
             vectors = torch.cat([vectors, self.recent(batch).to(vectors.dtype)], dim=1)
-        return self._beside_profile(vectors, batch.offsets.diff(), *first_and_last(batch), batch.now)
+        return self._beside_profile(
+            vectors, batch.offsets.diff(), *first_and_last(batch), batch.now
+        )
 
     def _beside_profile(
         self, vectors: Tensor, count: Tensor, first: Tensor, last: Tensor, now: Tensor | None
@@ -141,7 +170,8 @@ class SequenceEncoder(nn.Module):
 
         Args:
             batch: the events of B clients, `previous_time` given where there is a state.
-            state: what is kept of the earlier events of the same clients; None where these are the first.
+            state: what is kept of the earlier events of the same clients; None where these are the
+                first.
 
         Raises:
             ModelError: the encoder is a Transformer, which has to see all events at once.
@@ -155,12 +185,18 @@ class SequenceEncoder(nn.Module):
         recent = {} if self.recent is None else self.recent.summarise(batch)
         if self.sequence is None:
             return self._merged(state, self.pooling.summarise(events, batch) | recent)
-        memory = events.new_zeros(len(batch), self.sequence.memory_size) if state is None else state["memory"]
+        memory = (
+            events.new_zeros(len(batch), self.sequence.memory_size)
+            if state is None
+            else state["memory"]
+        )
         states, memory = self.sequence.advance(events, batch, memory)
         if self.state_pooling is None:
             new = self.pooling.summarise([events, states], batch)
         else:
-            new = self.pooling.summarise(events, batch) | _named_apart(self.state_pooling.summarise(states, batch))
+            new = self.pooling.summarise(events, batch) | _named_apart(
+                self.state_pooling.summarise(states, batch)
+            )
         return self._merged(state, new | recent) | {"memory": memory}
 
     def _merged(self, earlier: Summary | None, later: Summary) -> Summary:
@@ -178,18 +214,23 @@ class SequenceEncoder(nn.Module):
 
         Args:
             state: what `advance` gave.
-            first, last: (B,) int64 microseconds, the times of the first and last event of all; 0 where there is none.
+            first, last: (B,) int64 microseconds, the times of the first and last event of all; 0
+                where there is none.
         """
         pooled = self.pooling.read(state)
         if self.state_pooling is not None:
             pooled = torch.cat([pooled, self.state_pooling.read(_of_states(state))], dim=1)
         vectors = pooled if self.project is None else self.project(pooled)
         if self.recent is not None:
-            vectors = torch.cat([vectors, self.recent.read(state, state["count"]).to(vectors.dtype)], dim=1)
+            vectors = torch.cat(
+                [vectors, self.recent.read(state, state["count"]).to(vectors.dtype)], dim=1
+            )
         return self._beside_profile(vectors, state["count"][:, 0], first, last, None)
 
 
-_STATES = "states_"  # begins the names of what is kept of the states, where they are pooled by themselves
+_STATES = (
+    "states_"  # begins the names of what is kept of the states, where they are pooled by themselves
+)
 
 
 def _named_apart(of_states: Summary) -> Summary:
@@ -199,7 +240,11 @@ def _named_apart(of_states: Summary) -> Summary:
 
 def _of_states(summary: Summary) -> Summary:
     """The summary of states alone."""
-    own = {name.removeprefix(_STATES): values for name, values in summary.items() if name.startswith(_STATES)}
+    own = {
+        name.removeprefix(_STATES): values
+        for name, values in summary.items()
+        if name.startswith(_STATES)
+    }
     return own | {"count": summary["count"]}
 
 
@@ -210,7 +255,8 @@ def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategor
     column = column_to_pool_by(config.category_mean, vocabulary)
     if column is None and len(set(config.pooling) - set(RECENT_POOLINGS)) == 1:
         raise ConfigError(
-            "pooling is category_mean alone, and the events have no categorical column. Name another pooling."
+            "pooling is category_mean alone, and the events have no categorical column. Name "
+            "another pooling."
         )
     if column is None:
         return None
@@ -224,7 +270,11 @@ def _recent(config: Config, vocabulary: Vocabulary) -> RecentEvents | None:
     column = None if names == ["recent"] else column_to_pool_by(config.category_mean, vocabulary)
     if config.embedding_dim is not None or not names or ("recent" not in names and column is None):
         return None
-    slots = slots_of(config.category_mean, vocabulary.categorical[column].size) if column is not None else 0
+    slots = (
+        slots_of(config.category_mean, vocabulary.categorical[column].size)
+        if column is not None
+        else 0
+    )
     return RecentEvents(names, vocabulary, column=column, slots=slots)
 
 
@@ -235,16 +285,34 @@ OWN_ENCODERS: dict[str, Callable[..., Any]] = {}
 def _sequence_encoder(config: Config, input_size: int) -> Any:
     """The module between events and pooling: (E, input_size) events and their batch -> (E, output_size) states, or None."""
     match config.encoder:
-        case RecurrentOptions(name=kind, hidden_size=size, layers=layers, dropout=dropout, input_size=projected):
+        case RecurrentOptions(
+            name=kind, hidden_size=size, layers=layers, dropout=dropout, input_size=projected
+        ):
             return Recurrent(
-                kind, input_size, hidden_size=size, layers=layers, dropout=dropout, projected_size=projected
+                kind,
+                input_size,
+                hidden_size=size,
+                layers=layers,
+                dropout=dropout,
+                projected_size=projected,
             )
-        case TransformerOptions(hidden_size=size, layers=layers, heads=heads, dropout=dropout, causal=causal):
-            return Transformer(input_size, hidden_size=size, layers=layers, heads=heads, dropout=dropout, causal=causal)
+        case TransformerOptions(
+            hidden_size=size, layers=layers, heads=heads, dropout=dropout, causal=causal
+        ):
+            return Transformer(
+                input_size,
+                hidden_size=size,
+                layers=layers,
+                heads=heads,
+                dropout=dropout,
+                causal=causal,
+            )
         case NoEncoderOptions():
             return None
         case options:
-            own = OWN_ENCODERS[options.name](input_size=input_size, **options.model_dump(exclude={"name"}))
+            own = OWN_ENCODERS[options.name](
+                input_size=input_size, **options.model_dump(exclude={"name"})
+            )
             if not isinstance(getattr(own, "output_size", None), int):
                 raise ConfigError(
                     f"The encoder {options.name} has no whole number output_size. Set self.output_size to the width of its"

@@ -75,20 +75,32 @@ class TimeFeatures(nn.Module):
         self.cycle: Tensor  # (W,) which cycle a wave belongs to
         self.harmonic: Tensor  # (W,)
         self.clocks: Tensor  # (C,) the column of each cycle in a batch's clock
-        self.register_buffer("clocks", torch.tensor([CYCLES.index(c) for c in cycles], dtype=torch.int64), False)
-        self.register_buffer("periods_us", torch.tensor([p for p, _ in self.cycles_us], dtype=torch.int64), False)
+        self.register_buffer(
+            "clocks", torch.tensor([CYCLES.index(c) for c in cycles], dtype=torch.int64), False
+        )
+        self.register_buffer(
+            "periods_us", torch.tensor([p for p, _ in self.cycles_us], dtype=torch.int64), False
+        )
         self.register_buffer("cycle", torch.tensor([i for i, _ in waves], dtype=torch.int64), False)
-        self.register_buffer("harmonic", torch.tensor([h for _, h in waves], dtype=torch.float32), False)
+        self.register_buffer(
+            "harmonic", torch.tensor([h for _, h in waves], dtype=torch.float32), False
+        )
 
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Compute the features of the time of each event: (E, output_size)."""
         seconds = self._gaps(batch).abs() / _SECOND_US  # shuffled views have negative gaps
         gap = scaled_gaps(seconds, self.scale)
-        clock = batch.time.unsqueeze(1) if batch.clock is None else batch.clock.index_select(1, self.clocks)
+        clock = (
+            batch.time.unsqueeze(1)
+            if batch.clock is None
+            else batch.clock.index_select(1, self.clocks)
+        )
         turns = (clock % self.periods_us).double().div(self.periods_us).float() * (2 * math.pi)
         angles = turns.index_select(1, self.cycle) * self.harmonic
         waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
-        return torch.cat([torch.stack([gap.clamp(-5, 5), (seconds == 0).float()], dim=1), waves], dim=1)
+        return torch.cat(
+            [torch.stack([gap.clamp(-5, 5), (seconds == 0).float()], dim=1), waves], dim=1
+        )
 
     def gap(self, batch: SequenceBatch) -> Tensor:
         """Compute the scaled logarithm of the gap before each event: (E,)."""
@@ -139,7 +151,10 @@ class EventEncoder(nn.Module):
         super().__init__()
         self.noise = noise
         sizes = {name: codes.size for name, codes in vocabulary.categorical.items()}
-        curves = {name: sizes[scales.by] if scales.by else 1 for name, scales in vocabulary.numeric.items()}
+        curves = {
+            name: sizes[scales.by] if scales.by else 1
+            for name, scales in vocabulary.numeric.items()
+        }
         parts = [torch.randn(size, hidden_size) for size in sizes.values()]
         parts += [_initial_curves(count, hidden_size) for count in curves.values()]
         self.table = nn.Parameter(torch.cat(parts))
@@ -231,12 +246,20 @@ class EventEncoder(nn.Module):
         left = torch.bucketize(known, self.knots[1:-1], right=True)
         position = (known - self.knots[left]) / (self.knots[left + 1] - self.knots[left])
         last = _NUMBER_ROWS - 1
-        return left.masked_fill(missing, last), (left + 1).masked_fill(missing, last), position.to(self.table.dtype)
+        return (
+            left.masked_fill(missing, last),
+            (left + 1).masked_fill(missing, last),
+            position.to(self.table.dtype),
+        )
 
 
 def _stack_columns(columns: list[Tensor], batch: SequenceBatch, dtype: torch.dtype) -> Tensor:
     """Stack columns to (E, C), also where there are none."""
-    return torch.stack(columns, dim=1) if columns else batch.time.new_zeros(batch.events, 0, dtype=dtype)
+    return (
+        torch.stack(columns, dim=1)
+        if columns
+        else batch.time.new_zeros(batch.events, 0, dtype=dtype)
+    )
 
 
 def _initial_curves(count: int, size: int) -> Tensor:

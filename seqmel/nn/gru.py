@@ -36,16 +36,31 @@ class GRU(Cell):
         """Split the bias: u has only the recurrent one, n only the input one, r and z have both."""
         hidden = len(d.before)
         by_state = d.bias[: 3 * hidden].roll(-hidden)
-        return d.inner.t().contiguous(), d.before.t().roll(-hidden, 0), d.bias[hidden:].clone(), by_state
+        return (
+            d.inner.t().contiguous(),
+            d.before.t().roll(-hidden, 0),
+            d.bias[hidden:].clone(),
+            by_state,
+        )
 
     def forward(
-        self, gates: Tensor, sizes: list[int], begin: tuple[Tensor, ...], out: list[Tensor], recur: RecurrentProduct
+        self,
+        gates: Tensor,
+        sizes: list[int],
+        begin: tuple[Tensor, ...],
+        out: list[Tensor],
+        recur: RecurrentProduct,
     ) -> tuple[Tensor, ...]:
         """Replace the gates by h U_n, r, z, n."""
         hidden = out[0].shape[1]
         minus_one = gates.new_tensor(-1.0)
         (state,) = begin
-        columns = (gates[:, : 3 * hidden], gates[:, hidden : 3 * hidden], *gates.chunk(4, dim=1), out[0])
+        columns = (
+            gates[:, : 3 * hidden],
+            gates[:, hidden : 3 * hidden],
+            *gates.chunk(4, dim=1),
+            out[0],
+        )
         for size, u_r_z, r_z, u, r, z, n, after in zip(
             sizes, *(c.split_with_sizes(sizes) for c in columns), strict=True
         ):

@@ -19,7 +19,14 @@ from torch.amp import custom_bwd, custom_fwd
 from seqmel.nn.products import Factor, Product, add_product
 from seqmel.nn.steps import Step, block_rows, rows_of, step_blocks
 
-__all__ = ["BackwardSteps", "Cell", "GateWeights", "PackedLayout", "RecurrentProduct", "recurrent_layer"]
+__all__ = [
+    "BackwardSteps",
+    "Cell",
+    "GateWeights",
+    "PackedLayout",
+    "RecurrentProduct",
+    "recurrent_layer",
+]
 
 # Two megabytes of gates fill the L2 cache of a core and its part of the L3 cache.
 _FORWARD_NUMBERS = 2**19
@@ -129,7 +136,12 @@ class Cell(ABC):
 
     @abstractmethod
     def forward(
-        self, gates: Tensor, sizes: list[int], begin: tuple[Tensor, ...], out: list[Tensor], recur: RecurrentProduct
+        self,
+        gates: Tensor,
+        sizes: list[int],
+        begin: tuple[Tensor, ...],
+        out: list[Tensor],
+        recur: RecurrentProduct,
     ) -> tuple[Tensor, ...]:
         """Run the steps of a block, one after the other.
 
@@ -155,7 +167,9 @@ class Cell(ABC):
         """
 
 
-def recurrent_layer(x: Tensor, weights: Sequence[Tensor], cell: Cell, layout: PackedLayout) -> tuple[Tensor, ...]:
+def recurrent_layer(
+    x: Tensor, weights: Sequence[Tensor], cell: Cell, layout: PackedLayout
+) -> tuple[Tensor, ...]:
     """Run one recurrent layer.
 
     Args:
@@ -194,7 +208,9 @@ def _forward(
         part = gates[rows] if keep else gates[: rows.stop - rows.start]
         part[:] = gate_weights.bias
         add_events(part[:, from_events], x[rows])
-        carried = cell.forward(part, [size for _, _, size in block], carried, [o[rows] for o in out], recur)
+        carried = cell.forward(
+            part, [size for _, _, size in block], carried, [o[rows] for o in out], recur
+        )
     return out, gates
 
 
@@ -231,7 +247,8 @@ class _Layer(torch.autograd.Function):
         blocks = step_blocks(layout.sizes, _BACKWARD_ROWS)
         max_rows = block_rows(blocks)
         by_event, by_slope, by_state = (
-            Factor(max_rows, width, layout.products, x.dtype) for width in (len(gate_weights.inner), 4 * hidden, hidden)
+            Factor(max_rows, width, layout.products, x.dtype)
+            for width in (len(gate_weights.inner), 4 * hidden, hidden)
         )
         slopes = by_slope.room
         befores = [by_state.room, *(x.new_empty(max_rows, hidden) for _ in out[1:])]
@@ -239,7 +256,10 @@ class _Layer(torch.autograd.Function):
         to_events = Product(gate_weights.inner.t(), max_rows, layout.products)
         # Transposed gradients, and bias sums as products with ones, are the faster form of both.
         d = GateWeights(
-            *(x.new_zeros(values.shape) for values in (gate_weights.inner, gate_weights.before, gate_weights.bias))
+            *(
+                x.new_zeros(values.shape)
+                for values in (gate_weights.inner, gate_weights.before, gate_weights.bias)
+            )
         )
         ones = x.new_ones(1, max_rows)
         d_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
@@ -253,7 +273,10 @@ class _Layer(torch.autograd.Function):
                 _fill_previous(values, block, layout.sizes, first, b)
             after = [o[rows] for o in out]
             sizes = [size for _, _, size in block]
-            cell.backward(BackwardSteps(gates[rows], sizes, before, after, gradients[0][rows], d_carried, s), recur)
+            cell.backward(
+                BackwardSteps(gates[rows], sizes, before, after, gradients[0][rows], d_carried, s),
+                recur,
+            )
             d.bias.unsqueeze(0).addmm_(ones[:, : len(s)], s)
             if d_x is not None:
                 to_events(d_x[rows], s[:, from_events])
@@ -263,7 +286,9 @@ class _Layer(torch.autograd.Function):
         return d_x, *cell.unpack_gradients(d), None, None
 
 
-def _fill_previous(values: Tensor, block: list[Step], sizes: list[int], first: Tensor, out: Tensor) -> None:
+def _fill_previous(
+    values: Tensor, block: list[Step], sizes: list[int], first: Tensor, out: Tensor
+) -> None:
     """Set `out` (R, H) to what the events of a block receive from the step before."""
     at = 0
     for step, begin, size in block:

@@ -36,7 +36,12 @@ class LSTM(Cell):
         return d.inner.t().contiguous(), d.before.t().contiguous(), d.bias, d.bias.clone()
 
     def forward(
-        self, gates: Tensor, sizes: list[int], begin: tuple[Tensor, ...], out: list[Tensor], recur: RecurrentProduct
+        self,
+        gates: Tensor,
+        sizes: list[int],
+        begin: tuple[Tensor, ...],
+        out: list[Tensor],
+        recur: RecurrentProduct,
     ) -> tuple[Tensor, ...]:
         """Replace the gates by i, f, g, o."""
         state, cell = begin

@@ -19,7 +19,9 @@ __all__ = ["POOLINGS", "Pooling", "Summary", "in_blocks", "side_by_side"]
 _BLOCK_NUMBERS = 2**20  # four megabytes of states, and a few times that made of them on the way
 
 
-def in_blocks(states: Sequence[Tensor], batch: SequenceBatch) -> Iterator[tuple[Tensor, SequenceBatch]]:
+def in_blocks(
+    states: Sequence[Tensor], batch: SequenceBatch
+) -> Iterator[tuple[Tensor, SequenceBatch]]:
     """The states and the extent of neighbouring sequences at a time, about `_BLOCK_NUMBERS` numbers, or one sequence."""
     most = max(1, _BLOCK_NUMBERS // sum(part.shape[1] for part in states))
     ends = batch.lengths.cumsum(0)
@@ -52,21 +54,26 @@ Summary: TypeAlias = dict[str, Tensor]
 class Pooling(nn.Module):
     """Several ways of pooling, their results side by side: (E, H) -> (B, len(names) * H).
 
-    "log_sum" is sign(s) ln(1 + |s|) of the sum s: with "mean" beside it, it tells how many events there were of what.
-    "attention" is a learned weight for each event and head of 32 numbers (self-attentive embedding, Lin et al.,
-    arXiv 1703.03130), "category_mean" a learned mean within each kind of event; the others have nothing to learn. An empty
-    sequence gives zeros.
+    "log_sum" is sign(s) ln(1 + |s|) of the sum s: with "mean" beside it, it tells how many events
+    there were of what. "attention" is a learned weight for each event and head of 32 numbers
+    (self-attentive embedding, Lin et al., arXiv 1703.03130), "category_mean" a learned mean within
+    each kind of event; the others have nothing to learn. An empty sequence gives zeros.
 
-    Pooling goes through a summary, and summaries of the earlier and the later part of a sequence can be merged, so that
-    a client's vector can be updated from its new events alone.
+    Pooling goes through a summary, and summaries of the earlier and the later part of a sequence
+    can be merged, so that a client's vector can be updated from its new events alone.
     """
 
-    def __init__(self, names: Sequence[str], *, size: int, by_category: ByCategory | None = None) -> None:
+    def __init__(
+        self, names: Sequence[str], *, size: int, by_category: ByCategory | None = None
+    ) -> None:
         super().__init__()
-        self.names = tuple(name for name in names if name != "category_mean" or by_category is not None)
+        self.names = tuple(
+            name for name in names if name != "category_mean" or by_category is not None
+        )
         self.by_category = by_category if "category_mean" in self.names else None
         self.sizes = [
-            self.by_category.output_size if n == "category_mean" and self.by_category else size for n in self.names
+            self.by_category.output_size if n == "category_mean" and self.by_category else size
+            for n in self.names
         ]
         self.output_size = sum(self.sizes)
         self.heads = next(h for h in range(max(1, size // 32), 0, -1) if size % h == 0)
@@ -119,7 +126,11 @@ class Pooling(nn.Module):
         return torch.cat([self._one(name, summary) for name in self.names], dim=1)
 
     def _one(self, name: str, summary: Summary) -> Tensor:
-        if name == "std":  # zero for a single event; the constant keeps the gradient finite where all events are equal
+        if (
+            name == "std"
+            # zero for a single event; the constant keeps the gradient finite where all events are
+            # equal
+        ):
             return (summary["squares"] / summary["count"].clamp(min=1) + 1e-6).sqrt() - 1e-3
         if name == "log_sum":
             total = summary["mean"] * summary["count"]
@@ -128,13 +139,16 @@ class Pooling(nn.Module):
             return self.by_category.read(summary["kinds"])
         if name == "attention":
             weight = torch.where(summary["weight"] > 0, summary["weight"], 1.0)
-            return (summary["attended"].unflatten(1, (self.heads, -1)) / weight.unsqueeze(2)).flatten(1)
+            return (
+                summary["attended"].unflatten(1, (self.heads, -1)) / weight.unsqueeze(2)
+            ).flatten(1)
         return summary[name]
 
     def merge(self, earlier: Summary, later: Summary) -> Summary:
         """The summary of two parts of the same sequences, one after the other.
 
-        Means and squares as in Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample
+        Means and squares as in Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for
+            computing sample
         variances (1979); attention as running softmax (Milakov, Gimelshein, arXiv 1805.02867).
         """
         before, new = earlier["count"], later["count"]
@@ -143,10 +157,14 @@ class Pooling(nn.Module):
             apart, share = later["mean"] - earlier["mean"], new / merged["count"].clamp(min=1)
             merged["mean"] = earlier["mean"] + apart * share
         if "squares" in earlier:
-            merged["squares"] = earlier["squares"] + later["squares"] + apart * apart * before * share
+            merged["squares"] = (
+                earlier["squares"] + later["squares"] + apart * apart * before * share
+            )
         if "max" in earlier:
             larger = torch.maximum(earlier["max"], later["max"])
-            merged["max"] = torch.where(before == 0, later["max"], torch.where(new == 0, earlier["max"], larger))
+            merged["max"] = torch.where(
+                before == 0, later["max"], torch.where(new == 0, earlier["max"], larger)
+            )
         if "last" in earlier:
             merged["last"] = torch.where(new > 0, later["last"], earlier["last"])
         if "kinds" in earlier:

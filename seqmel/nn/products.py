@@ -27,7 +27,10 @@ def product_dtype(packed: Tensor) -> torch.dtype | None:
 @cache
 def uses_onednn() -> bool:
     """Return whether float32 products use oneDNN. Depends only on the machine: it needs AVX-512."""
-    if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
+    if (
+        not torch.backends.mkldnn.is_available()
+        or torch.backends.cpu.get_cpu_capability() != "AVX512"
+    ):
         return False
     one = torch.ones(1, 1)
     try:  # a private operation of torch, which may be absent from another version
@@ -54,9 +57,15 @@ class Factor:
         rows_dtype: Dtype of the rows.
     """
 
-    def __init__(self, rows: int, width: int, products: torch.dtype | None, rows_dtype: torch.dtype) -> None:
+    def __init__(
+        self, rows: int, width: int, products: torch.dtype | None, rows_dtype: torch.dtype
+    ) -> None:
         buffer_dtype = _onednn_dtype(products, rows_dtype)
-        self.buffer = None if buffer_dtype is None else torch.zeros(_rounded_up(rows), width, dtype=buffer_dtype)
+        self.buffer = (
+            None
+            if buffer_dtype is None
+            else torch.zeros(_rounded_up(rows), width, dtype=buffer_dtype)
+        )
         self.room = (
             torch.empty(rows, width, dtype=rows_dtype)
             if self.buffer is None or buffer_dtype != rows_dtype
@@ -94,7 +103,9 @@ class Product:
         self.weights = weights.to(products or weights.dtype)
         self.factor = Factor(rows, len(weights), products, weights.dtype)
         kept = products is None and self.factor.buffer is not None
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weights.t().contiguous()) if kept else None
+        self.packed = (
+            torch.ops.mkldnn._reorder_linear_weight(weights.t().contiguous()) if kept else None
+        )
 
     def __call__(self, out: Tensor, rows: Tensor) -> None:
         """Add (R, K) rows times the weights to `out` (R, N)."""
@@ -137,4 +148,8 @@ class Linear(nn.Linear):
 
     def _runs_in_blocks(self, rows: Tensor) -> bool:
         plain = rows.device.type == "cpu" and rows.dtype == self.weight.dtype == torch.float32
-        return plain and uses_onednn() and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
+        return (
+            plain
+            and uses_onednn()
+            and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
+        )

@@ -1,7 +1,8 @@
 """The profile of a client: how many events there are, and how long ago the first and the last were.
 
-What the contrastive objective has to overlook (how long a slice is, and when it was, tell nothing of the client) is often what
-a downstream model asks first. So it is not learnt but put beside the vector, as it is.
+What the contrastive objective has to overlook (how long a slice is, and when it was, tell nothing
+of the client) is often what a downstream model asks first. So it is not learnt but put beside the
+vector, as it is.
 """
 
 from __future__ import annotations

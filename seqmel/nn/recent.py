@@ -73,9 +73,15 @@ class PlainEvents(nn.Module):
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
-        firsts = {name: NULL if codes.null else UNSEEN for name, codes in vocabulary.categorical.items()}
-        sizes = one_hot_sizes([codes.size - firsts[name] for name, codes in vocabulary.categorical.items()])
-        self.codes = {name: (firsts[name], size) for name, size in zip(firsts, sizes, strict=True) if size}
+        firsts = {
+            name: NULL if codes.null else UNSEEN for name, codes in vocabulary.categorical.items()
+        }
+        sizes = one_hot_sizes(
+            [codes.size - firsts[name] for name, codes in vocabulary.categorical.items()]
+        )
+        self.codes = {
+            name: (firsts[name], size) for name, size in zip(firsts, sizes, strict=True) if size
+        }
         self.numbers = tuple(vocabulary.numeric)[:NUMBERS]
         self.time = TimeFeatures(vocabulary.time)
         self.output_size = sum(sizes) + len(self.numbers) + 1
@@ -113,7 +119,12 @@ class Recent(nn.Module):
         age = count.index_select(0, batch.sequence_index) - 1 - place
         weighted = [numbers, numbers * place.unsqueeze(1), numbers * _decay(age).unsqueeze(1)]
         total, placed, decayed = (segment_sum(part, batch) for part in weighted)
-        found = {"last": self._last(numbers, batch), "total": total, "placed": placed, "decayed": decayed}
+        found = {
+            "last": self._last(numbers, batch),
+            "total": total,
+            "placed": placed,
+            "decayed": decayed,
+        }
         return found | self._runs(batch, place, count.unsqueeze(1))
 
     def _last(self, numbers: Tensor, batch: SequenceBatch) -> Tensor:
@@ -165,7 +176,11 @@ class Recent(nn.Module):
         # The new events come first, then the earlier ones.
         rows = torch.where(back < new, back, back - new.long().clamp(max=self.events) + self.events)
         shape = (len(new), self.events, self.size)
-        last = ends.view(len(new), 2 * self.events, self.size).gather(1, rows.unsqueeze(2).expand(shape)).flatten(1)
+        last = (
+            ends.view(len(new), 2 * self.events, self.size)
+            .gather(1, rows.unsqueeze(2).expand(shape))
+            .flatten(1)
+        )
         merged = {
             "last": last,
             "total": earlier["total"] + later["total"],
@@ -219,7 +234,9 @@ class RecentByCategory(nn.Module):
         code = batch.columns[self.column].long()
         cell = batch.sequence_index * self.slots + torch.where(code < self.slots, code, UNSEEN)
         latest = torch.full((len(batch) * self.slots,), -1, device=batch.device)
-        latest = latest.scatter_reduce(0, cell, torch.arange(batch.events, device=batch.device), "amax").view(shape)
+        latest = latest.scatter_reduce(
+            0, cell, torch.arange(batch.events, device=batch.device), "amax"
+        ).view(shape)
         seen = latest >= 0
         ago = torch.where(seen, batch.offsets[1:].unsqueeze(1) - 1 - latest, -1)
         columns = [batch.columns[name].float().nan_to_num(0.0) for name in self.numbers]
@@ -227,9 +244,13 @@ class RecentByCategory(nn.Module):
         sums = sum_rows(numbers, cell, len(batch) * self.slots).view(*shape, numbers.shape[1])
         padded = torch.cat([numbers, numbers.new_zeros(1, numbers.shape[1])])
         rows = torch.where(seen, latest, batch.events).flatten()
-        last = padded.index_select(0, rows)[:, 1:].reshape(len(batch), self.slots * len(self.numbers))
+        last = padded.index_select(0, rows)[:, 1:].reshape(
+            len(batch), self.slots * len(self.numbers)
+        )
         found = {"ago": ago.float(), "seen": sums[:, :, 0]}
-        return found | {"sums": sums[:, :, 1:].flatten(1), "values": last} if self.numbers else found
+        return (
+            found | {"sums": sums[:, :, 1:].flatten(1), "values": last} if self.numbers else found
+        )
 
     def read(self, summary: Summary) -> Tensor:
         """Compute (B, output_size) from a summary."""
@@ -246,7 +267,10 @@ class RecentByCategory(nn.Module):
         """Merge summaries of consecutive parts, the later one with `new` (B, 1) events."""
         again = later["ago"] >= 0
         waited = torch.where(earlier["ago"] < 0, -1.0, earlier["ago"] + new)
-        merged = {"ago": torch.where(again, later["ago"], waited), "seen": earlier["seen"] + later["seen"]}
+        merged = {
+            "ago": torch.where(again, later["ago"], waited),
+            "seen": earlier["seen"] + later["seen"],
+        }
         if not self.numbers:
             return merged
         seen = again.repeat_interleave(len(self.numbers), dim=1)
@@ -264,7 +288,9 @@ class RecentEvents(nn.Module):
         slots: Number of its codes with a slot.
     """
 
-    def __init__(self, names: Sequence[str], vocabulary: Vocabulary, *, column: str | None, slots: int = 0) -> None:
+    def __init__(
+        self, names: Sequence[str], vocabulary: Vocabulary, *, column: str | None, slots: int = 0
+    ) -> None:
         super().__init__()
         self.plain = PlainEvents(vocabulary) if "recent" in names else None
         self.recent = Recent(self.plain) if self.plain is not None else None
@@ -283,7 +309,11 @@ class RecentEvents(nn.Module):
 
     def summarise(self, batch: SequenceBatch) -> Summary:
         """Summarise the events of each sequence, (B, ...) float32 each."""
-        numbers = self.plain(batch) if self.plain is not None else torch.zeros(batch.events, 1, device=batch.device)
+        numbers = (
+            self.plain(batch)
+            if self.plain is not None
+            else torch.zeros(batch.events, 1, device=batch.device)
+        )
         if batch.device.type != "cpu" or not batch.events:
             return self._summarise(numbers, batch)
         found = [self._summarise(some, extent) for some, extent in in_blocks([numbers], batch)]
@@ -322,7 +352,9 @@ class RecentEvents(nn.Module):
         if self.kinds is not None:
             merged |= _prefixed(_KINDS, self.kinds.merge(*both(_KINDS), new))
         if self.transitions is not None:
-            merged |= _prefixed(_TRANSITIONS, self.transitions.merge(*both(_TRANSITIONS), before, new))
+            merged |= _prefixed(
+                _TRANSITIONS, self.transitions.merge(*both(_TRANSITIONS), before, new)
+            )
         return merged
 
 
@@ -334,4 +366,6 @@ def _prefixed(prefix: str, summary: Summary) -> Summary:
 
 
 def _named(summary: Summary, prefix: str) -> Summary:
-    return {name.removeprefix(prefix): part for name, part in summary.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): part for name, part in summary.items() if name.startswith(prefix)
+    }

@@ -57,8 +57,12 @@ class Packing:
         sizes = (len(lengths) - counts.cumsum(0))[:longest]
         begins = sizes.cumsum(0) - sizes
         begins, rank, ranked = (to_device_async(x, batch.device) for x in (begins, rank, ranked))
-        back = begins.index_select(0, batch.positions()) + rank.index_select(0, batch.sequence_index)
-        order = torch.empty_like(back).scatter_(0, back, torch.arange(len(back), device=batch.device))
+        back = begins.index_select(0, batch.positions()) + rank.index_select(
+            0, batch.sequence_index
+        )
+        order = torch.empty_like(back).scatter_(
+            0, back, torch.arange(len(back), device=batch.device)
+        )
         return cls(order, back, sizes.tolist(), ranked)
 
 
@@ -92,7 +96,12 @@ class Recurrent(nn.Module):
         self.output_size = hidden_size
         make = nn.GRU if kind == "gru" else nn.LSTM
         self.project = Linear(input_size, projected_size) if projected_size else None
-        self.cells = make(projected_size or input_size, hidden_size, layers, dropout=dropout if layers > 1 else 0.0)
+        self.cells = make(
+            projected_size or input_size,
+            hidden_size,
+            layers,
+            dropout=dropout if layers > 1 else 0.0,
+        )
         self.dropout = nn.Dropout(dropout)
 
     @property
@@ -117,7 +126,9 @@ class Recurrent(nn.Module):
         layers = self._layers(_Permuted.apply(events, packing.order, packing.back), packing, None)
         return _Permuted.apply(layers.pop()[0], packing.back, packing.order)
 
-    def advance(self, events: Tensor, batch: SequenceBatch, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def advance(
+        self, events: Tensor, batch: SequenceBatch, memory: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Continue sequences after their earlier events. No gradient flows into the memory.
 
         Args:
@@ -135,11 +146,15 @@ class Recurrent(nn.Module):
         parts = memory.unflatten(1, (self.cells.num_layers, -1, self.output_size))
         layers = self._layers(events.index_select(0, packing.order), packing, parts)
         ended = (batch.offsets[1:] - 1).clamp(min=0)
-        last = torch.stack([torch.stack([x[packing.back[ended]] for x in layer], dim=1) for layer in layers], dim=1)
+        last = torch.stack(
+            [torch.stack([x[packing.back[ended]] for x in layer], dim=1) for layer in layers], dim=1
+        )
         after = torch.where((batch.offsets.diff() > 0).view(-1, 1, 1, 1), last.float(), parts)
         return layers[-1][0].index_select(0, packing.back), after.flatten(1)
 
-    def _layers(self, packed: Tensor, packing: Packing, memory: Tensor | None) -> list[tuple[Tensor, ...]]:
+    def _layers(
+        self, packed: Tensor, packing: Packing, memory: Tensor | None
+    ) -> list[tuple[Tensor, ...]]:
         """Return the packed (E, H) states of each layer, and for an LSTM on the CPU its cells."""
         if packed.device.type != "cpu" and memory is None:
             return [(self.cells(PackedSequence(packed, torch.tensor(packing.sizes)))[0].data,)]
@@ -149,7 +164,9 @@ class Recurrent(nn.Module):
         for i, weights in enumerate(self.cells.all_weights):
             inner = self.dropout(outputs[-1][0]) if outputs else packed
             first = None if memory is None else memory[packing.ranked, i]
-            outputs.append(recurrent_layer(inner, weights, cell, PackedLayout(packing.sizes, first, products)))
+            outputs.append(
+                recurrent_layer(inner, weights, cell, PackedLayout(packing.sizes, first, products))
+            )
         return outputs
 
 

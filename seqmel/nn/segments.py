@@ -30,7 +30,11 @@ def segment_max(values: Tensor, batch: SequenceBatch) -> Tensor:
     """
     if values.requires_grad and torch.is_grad_enabled():
         return _Max.apply(values, batch)
-    return _largest_on_cpu(values, batch) if values.device.type == "cpu" else _largest_and_places(values, batch)[0]
+    return (
+        _largest_on_cpu(values, batch)
+        if values.device.type == "cpu"
+        else _largest_and_places(values, batch)[0]
+    )
 
 
 class _Max(torch.autograd.Function):
@@ -42,7 +46,9 @@ class _Max(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, batch: SequenceBatch) -> Tensor:
-        largest, places = (_largest_and_places_on_cpu if values.is_cpu else _largest_and_places)(values, batch)
+        largest, places = (_largest_and_places_on_cpu if values.is_cpu else _largest_and_places)(
+            values, batch
+        )
         ctx.save_for_backward(places)
         ctx.events = len(values)
         return largest
@@ -57,7 +63,9 @@ class _Max(torch.autograd.Function):
 def _largest_and_places(values: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
     """Return the maxima (B, H) and their events (B, H) int64. An empty sequence has event E."""
     if not len(values):
-        return values.new_zeros(len(batch), values.shape[1]), batch.offsets.new_zeros(len(batch), values.shape[1])
+        return values.new_zeros(len(batch), values.shape[1]), batch.offsets.new_zeros(
+            len(batch), values.shape[1]
+        )
     events = torch.arange(len(values), device=values.device)
     largest, _, _, places = torch.embedding_bag(values, events, batch.offsets[:-1], False, _MAX)
     return largest, places.masked_fill((batch.offsets.diff() == 0).unsqueeze(1), len(values))

@@ -54,7 +54,11 @@ class Transitions(nn.Module):
         kinds, size = self.kinds(batch), self.slots
         inner = (batch.positions() > 0).nonzero()[:, 0]
         cell = (batch.sequence_index[inner] * size + kinds[inner - 1]) * size + kinds[inner]
-        counts = torch.bincount(cell, minlength=len(batch) * size * size).view(len(batch), size, size).double()
+        counts = (
+            torch.bincount(cell, minlength=len(batch) * size * size)
+            .view(len(batch), size, size)
+            .double()
+        )
         first, second = torch.triu_indices(size, size, 1)
         away = counts - counts.transpose(1, 2)
         return away[:, first, second] / batch.lengths.clamp(min=1).sqrt().unsqueeze(1)
@@ -70,14 +74,21 @@ class Transitions(nn.Module):
         """Summarise each sequence, (B, ...) float32 each: the sum, and the first and last slot."""
         if not batch.events:
             nothing = torch.zeros(len(batch), 1, device=batch.device)
-            return {"sum": nothing.expand(len(batch), self.output_size), "first": nothing, "final": nothing}
+            return {
+                "sum": nothing.expand(len(batch), self.output_size),
+                "first": nothing,
+                "final": nothing,
+            }
         kinds = self.kinds(batch)
         before = torch.cat([kinds[:1], kinds[:-1]])
         # A first event is paired with itself, which has a row of zeros.
         before = torch.where(batch.positions() > 0, before, kinds)
         found = {"sum": segment_sum(self.table.index_select(0, before * self.slots + kinds), batch)}
         some = batch.offsets.diff() > 0
-        ends = {"first": batch.offsets[:-1].clamp(max=batch.events - 1), "final": (batch.offsets[1:] - 1).clamp(min=0)}
+        ends = {
+            "first": batch.offsets[:-1].clamp(max=batch.events - 1),
+            "final": (batch.offsets[1:] - 1).clamp(min=0),
+        }
         for name, rows in ends.items():
             found[name] = torch.where(some, kinds.index_select(0, rows), 0).float().unsqueeze(1)
         return found

@@ -54,5 +54,7 @@ class Classification(LabelledPart):
 
     def loss(self, outputs: Tensor, codes: Tensor) -> Tensor:
         """Compute the loss, see `LabelledPart.loss`."""
-        costs = F.cross_entropy(outputs, codes, reduction="none", ignore_index=-1, label_smoothing=self.label_smoothing)
+        costs = F.cross_entropy(
+            outputs, codes, reduction="none", ignore_index=-1, label_smoothing=self.label_smoothing
+        )
         return masked_mean(self.class_weights[codes.clamp(min=0)] * costs, codes >= 0)

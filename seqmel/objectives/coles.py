@@ -39,7 +39,11 @@ class CoLES(nn.Module):
         super().__init__()
         width = head_size or embedding_size
         inner = nn.Linear(embedding_size, 2 * width)
-        self.head = nn.Sequential(inner, nn.GELU(), nn.Linear(2 * width, width)) if head_size else nn.Identity()
+        self.head = (
+            nn.Sequential(inner, nn.GELU(), nn.Linear(2 * width, width))
+            if head_size
+            else nn.Identity()
+        )
         self.loss = make_loss(config)
         self.miner: Miner | None = None
         self.memory: MemoryBank | None = None
@@ -47,7 +51,9 @@ class CoLES(nn.Module):
             remembered = config.miner.memory
             # The memory has as many views per client as a batch, if it has any: see `MemoryBank`.
             views = config.views.count * (2 if remembered else 1)
-            self.miner = MINERS[config.miner.name](views=views, **_arguments(config.miner, without=("memory",)))
+            self.miner = MINERS[config.miner.name](
+                views=views, **_arguments(config.miner, without=("memory",))
+            )
             self.memory = MemoryBank(size=remembered, width=width) if remembered else None
 
     def seed(self, number: int, device: torch.device | str) -> None:

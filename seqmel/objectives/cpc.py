@@ -56,7 +56,9 @@ class CPC(nn.Module):
     ) -> None:
         super().__init__()
         self.to_key = nn.Linear(event_size, head_size, bias=False)
-        self.ahead = nn.ModuleList(nn.Linear(state_size, head_size, bias=False) for _ in range(steps))
+        self.ahead = nn.ModuleList(
+            nn.Linear(state_size, head_size, bias=False) for _ in range(steps)
+        )
         self.event_size = event_size
         self.temperature = temperature
         self.others_only = negatives == "others"
@@ -73,10 +75,14 @@ class CPC(nn.Module):
         counted = 0
         for step, ahead in enumerate(self.ahead, 1):
             anchors = (left >= step).nonzero()[:, 0]
-            anchors = to_device_async(anchors[torch.randperm(len(anchors))[: self.max_events]], events.device)
+            anchors = to_device_async(
+                anchors[torch.randperm(len(anchors))[: self.max_events]], events.device
+            )
             targets = anchors + step
             queries = all_gather_with_grad(ahead(take_rows(states, anchors)))
-            keys = all_gather_with_grad(self.to_key(take_rows(states, targets)[:, : self.event_size]))
+            keys = all_gather_with_grad(
+                self.to_key(take_rows(states, targets)[:, : self.event_size])
+            )
             target_clients = all_gather_with_grad(clients[targets])
             target_times = all_gather_with_grad(events.time[targets])
             cost = self._step(queries, keys, target_clients, target_times)
@@ -87,7 +93,11 @@ class CPC(nn.Module):
     def _step(self, queries: Tensor, keys: Tensor, clients: Tensor, times: Tensor) -> Tensor:
         """Sum the costs of (P, D) predictions of (P, D) events with these clients and times."""
         same_client = clients.unsqueeze(0) == clients.unsqueeze(1)
-        negative = ~(same_client if self.others_only else same_client & (times.unsqueeze(0) == times.unsqueeze(1)))
+        negative = ~(
+            same_client
+            if self.others_only
+            else same_client & (times.unsqueeze(0) == times.unsqueeze(1))
+        )
         with torch.autocast(queries.device.type, enabled=False):
             query, key = F.normalize(queries.float(), dim=1), F.normalize(keys.float(), dim=1)
             scores = query @ key.t() / self.temperature

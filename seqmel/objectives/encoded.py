@@ -50,7 +50,9 @@ def _first_of_client(clients: Tensor, count: int | None) -> Tensor | None:
     """Return the first `count` views of each client, or None if these are all views."""
     if count is None or not len(clients):
         return None
-    _, client_index, counts = torch.unique_consecutive(clients, return_inverse=True, return_counts=True)
+    _, client_index, counts = torch.unique_consecutive(
+        clients, return_inverse=True, return_counts=True
+    )
     places = torch.arange(len(clients)) - (counts.cumsum(0) - counts)[client_index]
     return None if int(counts.max()) <= count else (places < count).nonzero()[:, 0]
 
@@ -58,7 +60,9 @@ def _first_of_client(clients: Tensor, count: int | None) -> Tensor | None:
 def _next_of_client(clients: Tensor) -> Tensor:
     if not len(clients):
         return torch.empty(0, dtype=torch.int64)
-    _, client_index, counts = torch.unique_consecutive(clients, return_inverse=True, return_counts=True)
+    _, client_index, counts = torch.unique_consecutive(
+        clients, return_inverse=True, return_counts=True
+    )
     begins = (counts.cumsum(0) - counts)[client_index]
     positions = torch.arange(len(clients))
     return begins + (positions - begins + 1) % counts[client_index]
@@ -73,7 +77,9 @@ class Encoded:
         progress: Training progress in [0, 1].
     """
 
-    def __init__(self, encoder: SequenceEncoder, batch: ViewBatch, *, progress: float = 0.0) -> None:
+    def __init__(
+        self, encoder: SequenceEncoder, batch: ViewBatch, *, progress: float = 0.0
+    ) -> None:
         self.encoder = encoder
         self.batch = batch
         self.progress = progress

@@ -28,14 +28,22 @@ class EventPrediction(nn.Module):
         vocabulary: Names the predicted features.
         embedding_size: Width of the encoder's vectors.
         head_size: Width of the decoder's hidden layer.
-        without: Names of the `CYCLES` by which the clock of each view is shifted. They are not predicted.
+        without: Names of the `CYCLES` by which the clock of each view is shifted. They are not
+            predicted.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, *, embedding_size: int, head_size: int = 256, without: Container[str] = ()
+        self,
+        vocabulary: Vocabulary,
+        *,
+        embedding_size: int,
+        head_size: int = 256,
+        without: Container[str] = (),
     ) -> None:
         super().__init__()
-        self.decoder = EventDecoder(vocabulary, input_size=embedding_size, hidden_size=head_size, without=without)
+        self.decoder = EventDecoder(
+            vocabulary, input_size=embedding_size, hidden_size=head_size, without=without
+        )
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Compute the loss of a batch, in nats per event. A single view predicts its own events."""

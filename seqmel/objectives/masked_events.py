@@ -40,7 +40,9 @@ class MaskedEvents(nn.Module):
         head_size: int = 256,
     ) -> None:
         super().__init__()
-        self.decoder = EventDecoder(vocabulary, input_size=state_size, hidden_size=head_size, time=False)
+        self.decoder = EventDecoder(
+            vocabulary, input_size=state_size, hidden_size=head_size, time=False
+        )
         self.mask_embedding = nn.Parameter(torch.randn(event_size) * 0.1)
         self.mask_ratio = mask_ratio
 

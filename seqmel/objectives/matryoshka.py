@@ -37,5 +37,7 @@ class Matryoshka(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Compute the mean of the losses, a scalar."""
-        losses = [part(encoded.prefix(size)) for part, size in zip(self.parts, self.sizes, strict=True)]
+        losses = [
+            part(encoded.prefix(size)) for part, size in zip(self.parts, self.sizes, strict=True)
+        ]
         return torch.stack(losses).mean()

@@ -47,7 +47,9 @@ class NextEvent(nn.Module):
         max_events: int = 4096,
     ) -> None:
         super().__init__()
-        self.decoder = EventDecoder(vocabulary, input_size=state_size, hidden_size=head_size, gap=True)
+        self.decoder = EventDecoder(
+            vocabulary, input_size=state_size, hidden_size=head_size, gap=True
+        )
         self.views = views
         self.max_events = max_events
 
@@ -58,8 +60,12 @@ class NextEvent(nn.Module):
         begins = events.lengths.cumsum(0) - events.lengths
         first[begins[events.lengths > 0]] = True
         targets = (~first).nonzero()[:, 0]
-        targets = to_device_async(targets[torch.randperm(len(targets))[: self.max_events]], events.device)
+        targets = to_device_async(
+            targets[torch.randperm(len(targets))[: self.max_events]], events.device
+        )
         rows = torch.arange(len(targets), device=events.device)
         gaps = events.time.index_select(0, targets) - events.time.index_select(0, targets - 1)
-        costs = self.decoder.costs(take_rows(states, targets - 1), rows, events.take(targets), gaps=gaps)
+        costs = self.decoder.costs(
+            take_rows(states, targets - 1), rows, events.take(targets), gaps=gaps
+        )
         return all_reduce_mean(costs.sum(), len(targets))

@@ -51,8 +51,12 @@ class NextSequence(nn.Module):
         length = torch.minimum(half[views], half[others])
         first_ends = (ends - events.lengths + half)[views]
         starts = torch.cat([first_ends - length, (ends - half)[views], (ends - half)[others]])
-        first, follows, foreign = embed_subsequences(encoded.encoder, events, starts, length.repeat(3)).chunk(3)
-        costs = F.softplus(-self._follows(first, follows)) + F.softplus(self._follows(first, foreign))
+        first, follows, foreign = embed_subsequences(
+            encoded.encoder, events, starts, length.repeat(3)
+        ).chunk(3)
+        costs = F.softplus(-self._follows(first, follows)) + F.softplus(
+            self._follows(first, foreign)
+        )
         return all_reduce_mean(costs.sum(), 2 * len(views))
 
     def _follows(self, first: Tensor, second: Tensor) -> Tensor:

@@ -56,10 +56,14 @@ class ViewSource:
 
     def __init__(self, config: Config) -> None:
         assert config.views.min_length is not None, "resolve_auto_options() comes before"
-        self.views = VIEWS[config.views.name](**config.views.model_dump(exclude={"name", "shift_clock"}))
+        self.views = VIEWS[config.views.name](
+            **config.views.model_dump(exclude={"name", "shift_clock"})
+        )
         self.shifted = config.views.shift_clock or ()
 
-    def draw(self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator) -> ViewBatch:
+    def draw(
+        self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator
+    ) -> ViewBatch:
         """Draw and gather the views of a batch of clients (positions, int64).
 
         In distributed training each rank draws the views of all clients and gathers those of its
@@ -103,9 +107,13 @@ class Objective(nn.Module):
         self.parts = nn.ModuleDict(
             {o.name: _part(o, config, vocabulary, encoder, codes or {}) for o in config.objective}
         )
-        self.weights: dict[str, float] = {options.name: options.weight for options in config.objective}
+        self.weights: dict[str, float] = {
+            options.name: options.weight for options in config.objective
+        }
 
-    def draw(self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator) -> ViewBatch:
+    def draw(
+        self, sequences: EncodedSequences, clients: Tensor, generator: torch.Generator
+    ) -> ViewBatch:
         """Draw and gather the views of a batch of clients, see `ViewSource`."""
         return self.source.draw(sequences, clients, generator)
 
@@ -122,7 +130,11 @@ class Objective(nn.Module):
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the statistics of the last batch: scalars without gradient."""
-        return {name: value for part in self.parts.values() for name, value in getattr(part, "statistics", {}).items()}
+        return {
+            name: value
+            for part in self.parts.values()
+            for name, value in getattr(part, "statistics", {}).items()
+        }
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """Compute the weighted sum of the losses."""
@@ -147,7 +159,11 @@ def _part(
             return _nested(config, encoder, lambda size: CoLES(config, embedding_size=size, **own))
         case EventPredictionOptions():
             return _nested(
-                config, encoder, lambda size: EventPrediction(vocabulary, embedding_size=size, without=shifted, **own)
+                config,
+                encoder,
+                lambda size: EventPrediction(
+                    vocabulary, embedding_size=size, without=shifted, **own
+                ),
             )
         case NextEventOptions():
             return NextEvent(vocabulary, **states, **own)
@@ -178,14 +194,20 @@ def _own_part(
 ) -> nn.Module:
     """A registered part, given its options and those of the sizes that its constructor asks for."""
     asked = inspect.signature(kind).parameters
-    sizes = {"state_size": encoder.state_size, "event_size": encoder.events.output_size, "vocabulary": vocabulary}
+    sizes = {
+        "state_size": encoder.state_size,
+        "event_size": encoder.events.output_size,
+        "vocabulary": vocabulary,
+    }
     given = {name: value for name, value in sizes.items() if name in asked} | dict(options)
     if "embedding_size" not in asked:
         return OwnObjective(kind(**given))
     return _nested(config, encoder, lambda size: OwnObjective(kind(embedding_size=size, **given)))
 
 
-def _nested(config: Config, encoder: SequenceEncoder, part: Callable[[int], nn.Module]) -> nn.Module:
+def _nested(
+    config: Config, encoder: SequenceEncoder, part: Callable[[int], nn.Module]
+) -> nn.Module:
     """Build a part that learns from vectors: once, or for each nested size."""
     if not config.matryoshka:
         return part(encoder.vector_size)

@@ -20,7 +20,8 @@ class OwnLoss(MetricLoss):
     """Any module that maps unit vectors and the client of each, or what a miner chose, to a scalar.
 
     Args:
-        inner: the module; its attributes `takes`, `unit`, `statistics` and its method `set_progress` are used where it has them.
+        inner: the module; its attributes `takes`, `unit`, `statistics` and its method
+            `set_progress` are used where it has them.
     """
 
     def __init__(self, inner: nn.Module) -> None:
@@ -61,8 +62,13 @@ class OwnObjective(nn.Module):
 
 def _scalar(loss: Any, module: nn.Module) -> Tensor:
     if not isinstance(loss, Tensor) or loss.dim():
-        found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        found = (
+            f"a tensor of shape {tuple(loss.shape)}"
+            if isinstance(loss, Tensor)
+            else f"a {type(loss).__name__}"
+        )
         raise ConfigError(
-            f"{type(module).__name__} returned {found}. Expected a scalar tensor: take the mean or the sum."
+            f"{type(module).__name__} returned {found}. Expected a scalar tensor: take the mean "
+            f"or the sum."
         )
     return loss

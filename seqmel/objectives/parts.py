@@ -10,12 +10,21 @@ from torch import Tensor, nn
 from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.nn.encoder import SequenceEncoder
 
-__all__ = ["embed_subsequences", "mlp_head", "sample_other_views", "subsequence_rows", "subsequences", "zero_loss"]
+__all__ = [
+    "embed_subsequences",
+    "mlp_head",
+    "sample_other_views",
+    "subsequence_rows",
+    "subsequences",
+    "zero_loss",
+]
 
 
 def mlp_head(size: int, head_size: int, *, outputs: int = 1) -> nn.Sequential:
     """Build a network with one hidden layer: (R, size) -> (R, outputs)."""
-    return nn.Sequential(nn.LayerNorm(size), nn.Linear(size, head_size), nn.GELU(), nn.Linear(head_size, outputs))
+    return nn.Sequential(
+        nn.LayerNorm(size), nn.Linear(size, head_size), nn.GELU(), nn.Linear(head_size, outputs)
+    )
 
 
 def zero_loss(part: nn.Module) -> Tensor:
@@ -42,7 +51,9 @@ def subsequences(events: SequenceBatch, starts: Tensor, lengths: Tensor) -> Sequ
     return replace(taken, offsets=to_device_async(offsets, events.device), lengths=lengths)
 
 
-def embed_subsequences(encoder: SequenceEncoder, events: SequenceBatch, starts: Tensor, lengths: Tensor) -> Tensor:
+def embed_subsequences(
+    encoder: SequenceEncoder, events: SequenceBatch, starts: Tensor, lengths: Tensor
+) -> Tensor:
     """Compute the vectors (R, D) of subsequences, see `subsequences`."""
     cut = subsequences(events, starts, lengths)
     return encoder.encode(cut).float()
@@ -58,7 +69,11 @@ def sample_other_views(clients: Tensor, views: Tensor) -> Tensor:
     Returns:
         (R,) int64, elements of `views`.
     """
-    _, client_index, counts = torch.unique_consecutive(clients[views], return_inverse=True, return_counts=True)
+    _, client_index, counts = torch.unique_consecutive(
+        clients[views], return_inverse=True, return_counts=True
+    )
     after = counts.cumsum(0)[client_index]
-    step = (torch.rand(len(views), dtype=torch.float64) * (len(views) - counts[client_index])).long()
+    step = (
+        torch.rand(len(views), dtype=torch.float64) * (len(views) - counts[client_index])
+    ).long()
     return views[(after + step) % len(views)]

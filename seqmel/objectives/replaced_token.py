@@ -16,7 +16,9 @@ from seqmel.objectives.parts import mlp_head, zero_loss
 __all__ = ["ReplacedToken", "corrupted"]
 
 
-def corrupted(events: SequenceBatch, corrupt_ratio: float, feature_fraction: float) -> tuple[SequenceBatch, Tensor]:
+def corrupted(
+    events: SequenceBatch, corrupt_ratio: float, feature_fraction: float
+) -> tuple[SequenceBatch, Tensor]:
     """Replace features of some events by those of other events.
 
     Args:
@@ -64,7 +66,12 @@ class ReplacedToken(nn.Module):
     """
 
     def __init__(
-        self, *, state_size: int, corrupt_ratio: float = 0.15, feature_fraction: float = 0.5, head_size: int = 256
+        self,
+        *,
+        state_size: int,
+        corrupt_ratio: float = 0.15,
+        feature_fraction: float = 0.5,
+        head_size: int = 256,
     ) -> None:
         super().__init__()
         self.head = mlp_head(state_size, head_size)
@@ -75,7 +82,9 @@ class ReplacedToken(nn.Module):
         """Compute the loss of a batch, in nats per event. It is zero with fewer than two events."""
         if encoded.batch.sequences.events < 2:
             return all_reduce_mean(zero_loss(self), 0)
-        events, changed = corrupted(encoded.batch.sequences, self.corrupt_ratio, self.feature_fraction)
+        events, changed = corrupted(
+            encoded.batch.sequences, self.corrupt_ratio, self.feature_fraction
+        )
         scores = self.head(encoded.encoder.states(events))[:, 0].float()
         costs = F.binary_cross_entropy_with_logits(scores, changed.float(), reduction="sum")
         return all_reduce_mean(costs, events.events)

@@ -34,9 +34,13 @@ class SupervisedContrastive(LabelledPart):
         temperature: Divides the similarities.
     """
 
-    def __init__(self, codes: Tensor, *, embedding_size: int, head_size: int = 128, temperature: float = 0.1) -> None:
+    def __init__(
+        self, codes: Tensor, *, embedding_size: int, head_size: int = 128, temperature: float = 0.1
+    ) -> None:
         inner = nn.Linear(embedding_size, 2 * head_size)
-        super().__init__(codes, nn.Sequential(inner, nn.GELU(), nn.Linear(2 * head_size, head_size)))
+        super().__init__(
+            codes, nn.Sequential(inner, nn.GELU(), nn.Linear(2 * head_size, head_size))
+        )
         self.temperature = temperature
 
     def loss(self, outputs: Tensor, codes: Tensor) -> Tensor:

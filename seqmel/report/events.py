@@ -25,8 +25,10 @@ _TOP = 8
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _LENGTHS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 _GAPS = {
-    "same time": 0.0, "under 10 s": 10.0, "under 1 min": 60.0, "under 10 min": 600.0, "under 1 h": 3_600.0,
-    "under 6 h": 21_600.0, "under 1 day": 86_400.0, "under 3 days": 259_200.0, "under 1 week": 604_800.0,
+    "same time": 0.0, "under 10 s": 10.0, "under 1 min": 60.0, ("under 10 "
+"min"): 600.0, "under 1 h": 3_600.0,
+    "under 6 h": 21_600.0, "under 1 day": 86_400.0, "under 3 days": 259_200.0, ("under 1 "
+"week"): 604_800.0,
     "under 30 days": 2_592_000.0, "under 90 days": 7_776_000.0, "under 1 year": 31_536_000.0,
 }  # fmt: skip
 """Name -> exclusive upper bound in seconds. Each is about three times the previous one."""
@@ -58,17 +60,23 @@ def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor
     quantiles = _quantiles(sequences, vocabulary, sample)
     columns = [_categorical(name, counts, vocabulary) for name, counts in codes.items()]
     columns += [
-        _numeric(name, vocabulary.numeric[name], missing[name], clipped[name], events, quantiles[name])
+        _numeric(
+            name, vocabulary.numeric[name], missing[name], clipped[name], events, quantiles[name]
+        )
         for name in missing
     ]
     first, last = (moment(t) if events else "" for t in (low, high))
-    return EventSummary(len(sequences), events, first, last, length_bars(sequences.lengths), gap_bars(gaps), columns)
+    return EventSummary(
+        len(sequences), events, first, last, length_bars(sequences.lengths), gap_bars(gaps), columns
+    )
 
 
 def moment(microseconds: int) -> str:
     """Format a time since 1970, or a number if it is out of the calendar's range."""
     try:
-        return (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=int(microseconds))).isoformat(" ", "minutes")
+        return (dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=int(microseconds))).isoformat(
+            " ", "minutes"
+        )
     except OverflowError:
         return f"{microseconds} us"
 
@@ -85,9 +93,9 @@ def length_bars(lengths: Tensor) -> list[Bar]:
     """Return a histogram of events per client, with growing bins. Empty bins at the ends are cut."""
     place = np.searchsorted(_LENGTHS, lengths.numpy(), side="right") - 1
     counts = np.bincount(place, minlength=len(_LENGTHS))
-    names = [f"{a:,}" if b == a + 1 else f"{a:,}–{b - 1:,}" for a, b in itertools.pairwise(_LENGTHS)] + [
-        f"{_LENGTHS[-1]:,} and more"
-    ]
+    names = [
+        f"{a:,}" if b == a + 1 else f"{a:,}–{b - 1:,}" for a, b in itertools.pairwise(_LENGTHS)
+    ] + [f"{_LENGTHS[-1]:,} and more"]
     return _trimmed(names, counts)
 
 
@@ -138,7 +146,12 @@ def _categorical(name: str, counts: npt.NDArray[np.int64], vocabulary: Vocabular
 
 
 def _numeric(
-    name: str, scales: NumericScales, missing: int, clipped: int, events: int, quantiles: list[float]
+    name: str,
+    scales: NumericScales,
+    missing: int,
+    clipped: int,
+    events: int,
+    quantiles: list[float],
 ) -> Column:
     return Column(
         name=name,
@@ -153,12 +166,17 @@ def _numeric(
     )
 
 
-def _quantiles(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor) -> dict[str, list[float]]:
+def _quantiles(
+    sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor
+) -> dict[str, list[float]]:
     found: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in vocabulary.numeric}
     for batch in _batches(sequences, sample):
         for name, numbers in found.items():
             numbers.append(decoded(batch, name, vocabulary.numeric[name]).astype(np.float32))
-    return {name: _quantiles_of(np.concatenate(numbers or [np.zeros(0)])) for name, numbers in found.items()}
+    return {
+        name: _quantiles_of(np.concatenate(numbers or [np.zeros(0)]))
+        for name, numbers in found.items()
+    }
 
 
 def _quantiles_of(numbers: npt.NDArray[np.floating[Any]]) -> list[float]:

@@ -23,7 +23,9 @@ _MIN_CLIENTS = 10
 Floats = npt.NDArray[np.float64]
 
 
-def draw_map(vectors: npt.NDArray[np.float32], colourings: list[Colouring], *, seed: int) -> Map | None:
+def draw_map(
+    vectors: npt.NDArray[np.float32], colourings: list[Colouring], *, seed: int
+) -> Map | None:
     """Compute the layouts: PCA, t-SNE, and UMAP if it is installed.
 
     Args:
@@ -39,13 +41,23 @@ def draw_map(vectors: npt.NDArray[np.float32], colourings: list[Colouring], *, s
     points, fractions = _principal(vectors)
     noted = f"two principal components, {fractions[0]:.0%} and {fractions[1]:.0%} of the variance of the standardised vectors"
     layouts = [_layout("PCA", noted, points[:, :2])]
-    layouts.append(_layout("t-SNE", "neighbours stay near; distances between groups mean little", _tsne(points, seed)))
+    layouts.append(
+        _layout(
+            "t-SNE",
+            "neighbours stay near; distances between groups mean little",
+            _tsne(points, seed),
+        )
+    )
     missing = []
     if importlib.util.find_spec("umap") is None:
         missing.append("UMAP is not installed (pip install umap-learn).")
     else:
         layouts.append(
-            _layout("UMAP", "neighbours stay near; distances between groups mean little", _umap(points, seed))
+            _layout(
+                "UMAP",
+                "neighbours stay near; distances between groups mean little",
+                _umap(points, seed),
+            )
         )
     return Map(layouts, colourings, missing)
 
@@ -74,7 +86,9 @@ def _tsne(points: Floats, seed: int) -> Floats:
     perplexity = min(30.0, (len(points) - 1) / 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # if all points are equal it divides by zero
-        fitted = TSNE(2, perplexity=perplexity, init="random", random_state=seed).fit_transform(points)
+        fitted = TSNE(2, perplexity=perplexity, init="random", random_state=seed).fit_transform(
+            points
+        )
     return np.asarray(fitted, np.float64)
 
 
@@ -82,7 +96,9 @@ def _umap(points: Floats, seed: int) -> Floats:
     umap: Any = importlib.import_module("umap")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a seed disables its threads
-        fitted = umap.UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed).fit_transform(points)
+        fitted = umap.UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed).fit_transform(
+            points
+        )
     return np.asarray(fitted, np.float64)
 
 
@@ -109,7 +125,9 @@ def colouring(name: str, values: pd.Series[Any]) -> Colouring:
     named = any(isinstance(value, (str, bool, np.bool_)) for value in known)
     quantity = not named and known.nunique() > _MAX_CLASSES
     if quantity:
-        return Colouring(name, [], [None if pd.isna(v) else float(f"{float(v):.4g}") for v in values])
+        return Colouring(
+            name, [], [None if pd.isna(v) else float(f"{float(v):.4g}") for v in values]
+        )
     texts = known.map(_plain)
     counts = texts.value_counts()
     order = sorted(counts.index, key=lambda text: (-counts[text], text))
@@ -118,7 +136,9 @@ def colouring(name: str, values: pd.Series[Any]) -> Colouring:
     else:
         classes = [*order[: _MAX_CLASSES - 1], "all others"]
     place = {text: min(i, len(classes) - 1) for i, text in enumerate(order)}
-    return Colouring(name, classes, [None if pd.isna(v) else float(place[_plain(v)]) for v in values])
+    return Colouring(
+        name, classes, [None if pd.isna(v) else float(place[_plain(v)]) for v in values]
+    )
 
 
 def _natural(text: str) -> tuple[bool, float, str]:

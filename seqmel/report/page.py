@@ -249,8 +249,12 @@ class Page:
 def render(page: Page) -> str:
     """Render the HTML file. It is deterministic."""
     here = files("seqmel.report")
-    parts = {name: (here / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
-    data = json.dumps(_finite(asdict(page)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    parts = {
+        name: (here / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")
+    }
+    data = json.dumps(
+        _finite(asdict(page)), ensure_ascii=False, allow_nan=False, separators=(",", ":")
+    )
     policy = (
         f"default-src 'none'; style-src '{_hash(parts['css'])}'; script-src '{_hash(parts['js'])}';"
         " base-uri 'none'; form-action 'none'"

@@ -61,5 +61,12 @@ def _table(scores: Scores) -> Quality:
     rows = []
     for name in scores.matched:
         cells = [scores.score(name, metric) for metric in metrics]
-        rows.append(ScoreRow(name, [c.mean for c in cells], [c.half_width for c in cells], [str(c) for c in cells]))
+        rows.append(
+            ScoreRow(
+                name,
+                [c.mean for c in cells],
+                [c.half_width for c in cells],
+                [str(c) for c in cells],
+            )
+        )
     return Quality(scores.target, scores.caption, metrics, rows)

@@ -162,7 +162,11 @@ def nearest(vectors: npt.NDArray[np.float32]) -> tuple[list[list[int]], list[lis
 
 
 def timelines(
-    sequences: EncodedSequences, vocabulary: Vocabulary, vectors: npt.NDArray[np.float32], names: list[str], begins: int
+    sequences: EncodedSequences,
+    vocabulary: Vocabulary,
+    vectors: npt.NDArray[np.float32],
+    names: list[str],
+    begins: int,
 ) -> tuple[ColourScale, list[Client]]:
     """Return the sampled clients with their last events and their neighbours.
 
@@ -182,9 +186,17 @@ def timelines(
     most = _max_events(sequences.lengths)
     batch = sequences.gather_last(torch.arange(len(sequences)), max_events=most)
     column, codes = _most_informative(batch.columns, vocabulary)
-    number = next(iter(sorted(vocabulary.numeric, key=lambda name: "amount" not in name.casefold())), "")
-    tone = ColourScale(column, [category_names(vocabulary, column)[c] for c in codes] if column else [], number)
-    tones = _code_positions(batch.columns[column], codes) if column else torch.zeros(batch.events, dtype=torch.int64)
+    number = next(
+        iter(sorted(vocabulary.numeric, key=lambda name: "amount" not in name.casefold())), ""
+    )
+    tone = ColourScale(
+        column, [category_names(vocabulary, column)[c] for c in codes] if column else [], number
+    )
+    tones = (
+        _code_positions(batch.columns[column], codes)
+        if column
+        else torch.zeros(batch.events, dtype=torch.int64)
+    )
     heights = (batch.columns[number] * 10).round().tolist() if number else []
     numbers = decoded(batch, number, vocabulary.numeric[number]).tolist() if number else []
     minutes = (batch.time - begins) // _MINUTE_US
@@ -193,7 +205,9 @@ def timelines(
     steps[begun] = minutes[begun]
     near, likeness = nearest(vectors)
     clients = []
-    for i, (a, b) in enumerate(zip(batch.offsets.tolist(), batch.offsets[1:].tolist(), strict=False)):
+    for i, (a, b) in enumerate(
+        zip(batch.offsets.tolist(), batch.offsets[1:].tolist(), strict=False)
+    ):
         clients.append(
             Client(
                 id=names[i],
@@ -227,9 +241,13 @@ def _most_informative(columns: dict[str, Tensor], vocabulary: Vocabulary) -> tup
     found: list[tuple[float, str, list[int]]] = []
     for name, codes in vocabulary.categorical.items():
         counts = torch.bincount(columns[name].long(), minlength=codes.size).double()
-        known = [int(c) for c in counts.argsort(descending=True, stable=True)[:_NAMED] if counts[c] > 0]
+        known = [
+            int(c) for c in counts.argsort(descending=True, stable=True)[:_NAMED] if counts[c] > 0
+        ]
         top = known[:_TONES]
-        fractions = torch.cat([counts[top], (counts.sum() - counts[top].sum()).view(1)]) / counts.sum().clamp(min=1)
+        fractions = torch.cat(
+            [counts[top], (counts.sum() - counts[top].sum()).view(1)]
+        ) / counts.sum().clamp(min=1)
         found.append((float(torch.special.entr(fractions.clamp(0, 1)).sum()), name, known))
     _, name, codes_ = max(found, key=lambda entry: entry[0], default=(0.0, "", []))
     return name, codes_
@@ -237,6 +255,8 @@ def _most_informative(columns: dict[str, Tensor], vocabulary: Vocabulary) -> tup
 
 def _code_positions(values: Tensor, codes: list[int]) -> Tensor:
     """Return the position of each value among the codes, and one past the end for all others."""
-    table = torch.full((max([FIRST, *codes, int(values.max()) if len(values) else 0]) + 1,), len(codes))
+    table = torch.full(
+        (max([FIRST, *codes, int(values.max()) if len(values) else 0]) + 1,), len(codes)
+    )
     table[torch.tensor(codes, dtype=torch.int64)] = torch.arange(len(codes))
     return table[values.long()]

@@ -102,28 +102,40 @@ def write_report(
     progress = as_progress(progress)
     _check_options(labels, targets, clients)
     if output.is_dir():
-        raise ConfigError(f"{output} is a folder. Name an HTML file to write, such as {output / 'report.html'}.")
-    check_output(output, overwrite=overwrite, folder=False, reads=(events, embeddings, labels, *scores))
+        raise ConfigError(
+            f"{output} is a folder. Name an HTML file to write, such as {output / 'report.html'}."
+        )
+    check_output(
+        output, overwrite=overwrite, folder=False, reads=(events, embeddings, labels, *scores)
+    )
     placed = resolve_device(device)
     tune_malloc()
     quality = tables([found for path in scores for found in read_scores(path)])
-    given = read_embeddings(embeddings, client=model.schema.client) if embeddings is not None else None
+    given = (
+        read_embeddings(embeddings, client=model.schema.client) if embeddings is not None else None
+    )
     with scratch_folder(output) as scratch:
         sequences = _sequences(model, events, scratch, progress)
         ids = pd.Index(sequences.client_ids.to_pandas())
-        client = client or (likely_client(labels, model.schema.client) if labels is not None else None)
+        client = client or (
+            likely_client(labels, model.schema.client) if labels is not None else None
+        )
         read = {target: read_labels(labels, target, client=client) for target in targets}
         wanted = {target: _by_position(values, ids) for target, values in read.items()}
         vectors_at = _by_position(given, ids) if given is not None else None
         sample = draw_sample(len(ids) if vectors_at is None else vectors_at.index, clients, seed)
         data = describe(sequences, model.vocabulary, sample)
-        progress.say(f"counted {data.events:,} events of {data.clients:,} clients; {len(sample):,} are shown")
+        progress.say(
+            f"counted {data.events:,} events of {data.clients:,} clients; {len(sample):,} are shown"
+        )
         shown = sequences.subset(sample)
         vectors = _vectors(model, shown, vectors_at, sample, placed)
         names = [_text(i) for i in ids[sample.numpy()].tolist()]
         begins = _first_time(shown)
         tone, people = timelines(shown, model.vocabulary, vectors, names, begins)
-        explorer = explore(model, shown, begins, device=placed, held_out=_held_out(model, sequences))
+        explorer = explore(
+            model, shown, begins, device=placed, held_out=_held_out(model, sequences)
+        )
         progress.say("found neighbours; drawing the map")
         drawn = draw_map(vectors, _colourings(wanted, sample, shown.lengths), seed=seed)
     page = Page(
@@ -148,17 +160,26 @@ def write_report(
 
 def _check_options(labels: Table | None, targets: Sequence[str], clients: int) -> None:
     if labels is not None and not targets:
-        raise ConfigError("Labels without a target. Name the columns to colour the map by: --target gender.")
+        raise ConfigError(
+            "Labels without a target. Name the columns to colour the map by: --target gender."
+        )
     if labels is None and targets:
-        raise ConfigError(f"No labels for the target {targets[0]!r}. Give the table that has it: --labels FILE.")
+        raise ConfigError(
+            f"No labels for the target {targets[0]!r}. Give the table that has it: --labels FILE."
+        )
     if not 2 <= clients <= 5_000:
-        raise ConfigError(f"clients is {clients}. Expected 2 to 5,000: each is a point and a timeline on the page.")
+        raise ConfigError(
+            f"clients is {clients}. Expected 2 to 5,000: each is a point and a timeline on the "
+            f"page."
+        )
 
 
 def _sequences(model: Model, events: Events, scratch: Path, progress: Progress) -> EncodedSequences:
     """Return all events encoded and sorted, in a memory-mapped file."""
     if not is_prepared(events):
-        prepared = prepare(events, scratch / "sequences", config=model.config, model=model, progress=progress)
+        prepared = prepare(
+            events, scratch / "sequences", config=model.config, model=model, progress=progress
+        )
         return prepared.sequences
     return open_prepared(events, vocabulary=model.vocabulary).sequences
 
@@ -183,15 +204,25 @@ def _by_position(values: Any, ids: pd.Index[Any]) -> Any:
 
 def draw_sample(places: int | pd.Index[Any], max_clients: int, seed: int) -> Tensor:
     """Return (S,) int64, sorted positions of at most `max_clients` random clients."""
-    able = torch.arange(places) if isinstance(places, int) else torch.from_numpy(np.sort(places.to_numpy(np.int64)))
+    able = (
+        torch.arange(places)
+        if isinstance(places, int)
+        else torch.from_numpy(np.sort(places.to_numpy(np.int64)))
+    )
     if len(able) < 2:
-        raise InputError(f"Only {len(able)} client has events. A report compares clients: give it at least two.")
+        raise InputError(
+            f"Only {len(able)} client has events. A report compares clients: give it at least two."
+        )
     mixed = able[torch.randperm(len(able), generator=generator(seed, Stream.REPORT_CLIENTS))]
     return mixed[:max_clients].sort().values
 
 
 def _vectors(
-    model: Model, shown: EncodedSequences, given: pd.DataFrame | None, sample: Tensor, device: torch.device
+    model: Model,
+    shown: EncodedSequences,
+    given: pd.DataFrame | None,
+    sample: Tensor,
+    device: torch.device,
 ) -> npt.NDArray[np.float32]:
     if given is not None:
         return np.nan_to_num(given.loc[sample.numpy()].to_numpy(np.float32))
@@ -210,7 +241,9 @@ def _first_events(sequences: EncodedSequences) -> tuple[Tensor, Tensor, Tensor]:
     return clients, torch.zeros_like(clients), torch.ones_like(clients)
 
 
-def _colourings(wanted: dict[str, pd.Series[Any]], sample: Tensor, lengths: Tensor) -> list[Colouring]:
+def _colourings(
+    wanted: dict[str, pd.Series[Any]], sample: Tensor, lengths: Tensor
+) -> list[Colouring]:
     found = [colouring(name, values.reindex(sample.numpy())) for name, values in wanted.items()]
     return [*found, Colouring("number of events", [], [float(n) for n in lengths.tolist()])]
 
@@ -227,9 +260,14 @@ def _facts(model: Model, written: dt.datetime | None) -> list[Fact]:
         Fact("vector", f"{model.encoder.output_size:,} numbers"),
         Fact("weights", f"{metrics['parameters']:,}"),
         Fact("trained on", f"{metrics['events']:,} events of {metrics['clients']:,} clients"),
-        Fact("training", f"{metrics['seconds']:,.0f} s, {len(metrics['history'])} epochs, seed {config.seed}"),
+        Fact(
+            "training",
+            f"{metrics['seconds']:,.0f} s, {len(metrics['history'])} epochs, seed {config.seed}",
+        ),
         Fact("model", f"fingerprint {model.fingerprint()}"),
-        Fact("report", f"seqmel {__version__}" + (f", {written:%Y-%m-%d %H:%M}" if written else "")),
+        Fact(
+            "report", f"seqmel {__version__}" + (f", {written:%Y-%m-%d %H:%M}" if written else "")
+        ),
     ]
 
 
@@ -238,7 +276,11 @@ def _options(model: Model) -> list[Fact]:
 
     def flat(value: Any, name: str) -> list[Fact]:
         if isinstance(value, dict) and value:
-            return [fact for key, part in value.items() for fact in flat(part, f"{name}.{key}" if name else key)]
+            return [
+                fact
+                for key, part in value.items()
+                for fact in flat(part, f"{name}.{key}" if name else key)
+            ]
         return [Fact(name, "null" if value is None else str(value))]
 
     return flat(model.config.to_dict(), "")
@@ -252,8 +294,15 @@ def _run(model: Model) -> TrainingRun:
 
 
 def _sample_words(shown: int, clients: int, seed: int, given: bool) -> str:
-    who = f"all {clients:,} clients" if shown == clients else f"{shown:,} of {clients:,} clients, drawn by seed {seed}"
-    return f"{who}; {'vectors as given by --embeddings' if given else 'vectors computed by this model'}"
+    who = (
+        f"all {clients:,} clients"
+        if shown == clients
+        else f"{shown:,} of {clients:,} clients, drawn by seed {seed}"
+    )
+    return (
+        f"{who}; "
+        f"{'vectors as given by --embeddings' if given else 'vectors computed by this model'}"
+    )
 
 
 def _text(client: Any) -> str:

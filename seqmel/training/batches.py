@@ -53,7 +53,9 @@ def split_clients(sequences: EncodedSequences, config: Config) -> ClientSplit:
         TrainingError: Fewer than two clients are left to train on.
     """
     min_events = config.training.min_events
-    able = (RandomSlices.eligible(sequences.lengths) & (sequences.lengths >= min_events)).nonzero()[:, 0]
+    able = (RandomSlices.eligible(sequences.lengths) & (sequences.lengths >= min_events)).nonzero()[
+        :, 0
+    ]
     mixed = able[torch.randperm(len(able), generator=generator(config.seed, Stream.SPLIT))]
     held = min(int(len(able) * config.training.validation_fraction), _MAX_VALIDATION_CLIENTS)
     held = held if held >= 2 else 0
@@ -75,12 +77,20 @@ def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
     """
     views = config.views
     training = config.training
-    median = float(sequences.lengths[sequences.lengths > 0].float().median()) if sequences.events else 1.0
-    longest = views.max_length or max(views.min_length or 0, min(200, max(20, round(0.75 * median))))
+    median = (
+        float(sequences.lengths[sequences.lengths > 0].float().median())
+        if sequences.events
+        else 1.0
+    )
+    longest = views.max_length or max(
+        views.min_length or 0, min(200, max(20, round(0.75 * median)))
+    )
     shortest = views.min_length or min(longest, max(5, longest // 8))
     one_given = None in (views.min_length, views.max_length)
     if isinstance(views, LastKOptions) and one_given and views.same(shortest, longest):
-        shortest, longest = (shortest, 2 * shortest) if views.min_length else ((longest + 1) // 2, longest)
+        shortest, longest = (
+            (shortest, 2 * shortest) if views.min_length else ((longest + 1) // 2, longest)
+        )
     steps = max(1, int(len(sequences) * (1 - training.validation_fraction)) // training.batch_size)
     epochs = training.epochs
     if epochs is None:
@@ -98,7 +108,9 @@ def resolve_clock_shifts(config: Config, sequences: EncodedSequences, scale: Tim
     if config.views.shift_clock is not None:
         return config
     shifted = address_cycles(sequences, scale, seed=config.seed)
-    return config.model_copy(update={"views": config.views.model_copy(update={"shift_clock": shifted})})
+    return config.model_copy(
+        update={"views": config.views.model_copy(update={"shift_clock": shifted})}
+    )
 
 
 class TrainingBatches:
@@ -131,7 +143,9 @@ class TrainingBatches:
         size = min(config.training.batch_size, len(clients))
         options = config.sampler.model_dump(exclude={"name"})
         self.sequences = sequences
-        self.sampler = SAMPLERS[config.sampler.name](sequences, vocabulary, clients, size=size, **options)
+        self.sampler = SAMPLERS[config.sampler.name](
+            sequences, vocabulary, clients, size=size, **options
+        )
         self.objective = objective
         self.seed = config.seed
         self.epoch = epoch
@@ -166,4 +180,6 @@ class HeldOutBatches:
         random = generator(self.config.seed, Stream.VALIDATION_VIEWS)
         for clients in self.parts:
             numbers = watched_numbers(len(clients), random)
-            yield ViewBatch.of(*watched_slices(self.sequences, clients, numbers, **self.config.views.watched))
+            yield ViewBatch.of(
+                *watched_slices(self.sequences, clients, numbers, **self.config.views.watched)
+            )

@@ -24,19 +24,34 @@ def model_card(model: Model) -> str:
     history = metrics["history"]
     best = kept_epoch(history) or (history or [{}])[-1]
     figures = "\n".join(
-        f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in best.items() if name != "epoch"
+        f"| {name.replace('_', ' ')} | {value:.4g} |"
+        for name, value in best.items()
+        if name != "epoch"
     )
-    which = f"epoch {best['epoch']:.0f} of {len(history)}, which was kept" if best else "not trained"
+    which = (
+        f"epoch {best['epoch']:.0f} of {len(history)}, which was kept" if best else "not trained"
+    )
     return f"""# Embeddings of `{model.schema.client}` by seqmel {__version__}
 
-Embeddings have {model.encoder.output_size} dimensions. They come from {metrics["events"]:,} events of {metrics["clients"]:,} clients.
+Embeddings have {model.encoder.output_size} dimensions. They come from {
+        metrics["events"]:,} events of {metrics["clients"]:,} clients.
 
     seqmel embed <this folder> EVENTS -o embeddings.parquet
 
 {_columns(model)}
-Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {metrics["parameters"]:,} weights. Objective {" + ".join(part.name for part in config.objective)}, loss
-{config.loss.name}{f" and miner {config.miner.name}" if config.miner else ""}; {config.views.count} {config.views.name.replace("_", " ")} of {config.views.min_length} to {config.views.max_length} events per client, {config.training.batch_size} clients per batch, seed {config.seed}.
-Trained in {metrics["seconds"]:,.0f} s. All options are in `config.json`, all epochs in `metrics.json` and in the plot.
+Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {
+        metrics["parameters"]:,} weights. Objective {
+        " + ".join(part.name for part in config.objective)
+    }, loss
+{config.loss.name}{(f" and miner {config.miner.name}") if config.miner else ""}; {
+        config.views.count
+    } {config.views.name.replace("_", " ")} of {config.views.min_length} to {
+        config.views.max_length
+    } events per client, {config.training.batch_size} clients per batch, seed {config.seed}.
+Trained in {
+        metrics[
+            "seconds"
+        ]:,.0f} s. All options are in `config.json`, all epochs in `metrics.json` and in the plot.
 
 | {which} | |
 |---|---|
@@ -72,8 +87,12 @@ not change."""
 
 
 def _columns(model: Model) -> str:
-    columns = "\n".join(f"| `{name}` | {words} |" for name, words in model.vocabulary.describe().items())
-    left_out = "".join(f"| `{name}` | left out: {why} |\n" for name, why in model.schema.left_out.items())
+    columns = "\n".join(
+        f"| `{name}` | {words} |" for name, words in model.vocabulary.describe().items()
+    )
+    left_out = "".join(
+        f"| `{name}` | left out: {why} |\n" for name, why in model.schema.left_out.items()
+    )
     return f"""| column | role in the model |
 |---|---|
 | `{model.schema.client}` | the client |
@@ -109,15 +128,19 @@ def finetuned_card(model: Model) -> str:
 |---|---|
 {targets}
 
-Trained on {_trained_on(metrics, everyone=heads_alone and not options.calibrate)}, with {"a pretrained encoder" if metrics["pretraining"] else "a new encoder"}.
+Trained on {_trained_on(metrics, everyone=heads_alone and not options.calibrate)}, with {
+        ("a pretrained encoder") if metrics["pretraining"] else "a new encoder"
+    }.
 
 {figures}
 
 {_held_out_words(heads_alone=heads_alone, calibrated=options.calibrate)}
 
 {_columns(model)}
-Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {metrics["parameters"]:,} weights; {_training_words(model)}, seed {config.seed}.
-Trained in {metrics["seconds"]:,.0f} s. All options are in `config.json`, all epochs in `metrics.json`.
+Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {
+        metrics["parameters"]:,} weights; {_training_words(model)}, seed {config.seed}.
+Trained in {
+        metrics["seconds"]:,.0f} s. All options are in `config.json`, all epochs in `metrics.json`.
 
 {_LIMITS}
 """
@@ -137,8 +160,14 @@ def _held_out_words(*, heads_alone: bool, calibrated: bool) -> str:
         *(["the temperature of the probabilities"] if calibrated else []),
     ]
     if not chosen:
-        return "The clients held out chose nothing. After they were measured, the heads were trained on them too."
-    return f"The clients held out chose {' and '.join(chosen)}, so these metrics are slightly optimistic."
+        return (
+            "The clients held out chose nothing. After they were measured, the heads were "
+            "trained on them too."
+        )
+    return (
+        f"The clients held out chose {' and '.join(chosen)}, so these metrics are slightly "
+        f"optimistic."
+    )
 
 
 def _target_words(target: Target) -> str:
@@ -146,7 +175,11 @@ def _target_words(target: Target) -> str:
         if target.log:
             return f"a quantity with a heavy tail, learnt as log(1 + y), {math.expm1(target.center):.4g} in the middle"
         return f"a quantity, {target.center:.4g} on average"
-    sure = f"; probabilities calibrated with temperature {target.temperature:.3g}" if target.temperature != 1 else ""
+    sure = (
+        f"; probabilities calibrated with temperature {target.temperature:.3g}"
+        if target.temperature != 1
+        else ""
+    )
     return f"one of {shown(map(str, target.classes))}{sure}"
 
 
@@ -154,11 +187,15 @@ def _training_words(model: Model) -> str:
     options = model.config.finetuning
     if options.unfreeze == "head":
         return "the encoder frozen, the heads solved exactly"
-    return f"unfrozen: {options.unfreeze}, {len(model.metrics['history'])} epochs of {options.batch_size} clients per batch"
+    return (
+        f"unfrozen: {options.unfreeze}, {len(model.metrics['history'])} epochs of "
+        f"{options.batch_size} clients per batch"
+    )
 
 
 def draw_curves(
-    history: list[dict[str, float]], names: tuple[str, ...] = ("loss", "recall_at_1", "effective_rank")
+    history: list[dict[str, float]],
+    names: tuple[str, ...] = ("loss", "recall_at_1", "effective_rank"),
 ) -> bytes | None:
     """Plot these metrics by epoch as a PNG. Metrics that the history lacks are left out."""
     if not history:
@@ -171,7 +208,12 @@ def draw_curves(
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(1, len(plotted), squeeze=False)[0]
     for axis, name in zip(axes, plotted, strict=True):
-        axis.plot([row["epoch"] for row in history], [row[name] for row in history], marker="o", color="#2a6f97")
+        axis.plot(
+            [row["epoch"] for row in history],
+            [row[name] for row in history],
+            marker="o",
+            color="#2a6f97",
+        )
         axis.set_title(name.replace("_at_", "@").replace("_", " "), fontsize=10)
         axis.set_xlabel("epoch")
         axis.spines[["top", "right"]].set_visible(False)

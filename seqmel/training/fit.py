@@ -23,7 +23,13 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from seqmel.config import Config
 from seqmel.config.options.training import FinetuningOptions, TrainingOptions
-from seqmel.core.device import limit_onednn_cache, resolve_device, resolve_precision, tune_malloc, with_own_defaults
+from seqmel.core.device import (
+    limit_onednn_cache,
+    resolve_device,
+    resolve_precision,
+    tune_malloc,
+    with_own_defaults,
+)
 from seqmel.core.distributed import current_rank
 from seqmel.core.embedding_metrics import collapsed
 from seqmel.core.errors import ModelError, TrainingError
@@ -48,7 +54,15 @@ from seqmel.training.offline import OfflineMining
 from seqmel.training.patience import Patience
 from seqmel.training.ppmi_init import new_encoder
 
-__all__ = ["EpochReport", "MonitoredMetric", "fit", "make_trainer", "restore", "run_trainer", "silence_lightning"]
+__all__ = [
+    "EpochReport",
+    "MonitoredMetric",
+    "fit",
+    "make_trainer",
+    "restore",
+    "run_trainer",
+    "silence_lightning",
+]
 
 # Training has diverged if the loss is so many times that of the first batch (or 1).
 _DIVERGED = 1_000.0
@@ -92,7 +106,9 @@ def fit(
     device = rank_device(config)
     tune_malloc()
     limit_onednn_cache(recurrent=config.recurrent)
-    config = resolve_clock_shifts(resolve_auto_options(config, sequences), sequences, vocabulary.time)
+    config = resolve_clock_shifts(
+        resolve_auto_options(config, sequences), sequences, vocabulary.time
+    )
     split = split_clients(sequences, config)
     _check_shards(config, split)
     on_device = sequences.to(device) if config.training.storage == "device" else sequences
@@ -101,22 +117,43 @@ def fit(
         encoder = new_encoder(config, vocabulary, sequences, split.training)
         if initial is not None:
             encoder.load_state_dict(initial.state_dict())
-        objective = Objective(config, vocabulary, encoder, codes=label_codes(config, sequences, labels))
+        objective = Objective(
+            config, vocabulary, encoder, codes=label_codes(config, sequences, labels)
+        )
         report = EpochReport(progress, config.training, words=_metric_words)
         module = TrainingModule(encoder, objective, config, on_epoch=report.report_epoch)
         monitored = MonitoredMetric(MONITOR, "max") if len(split.validation) else None
         batches = TrainingBatches(
-            on_device, vocabulary, split.training, objective, config, epoch=lambda: module.current_epoch
+            on_device,
+            vocabulary,
+            split.training,
+            objective,
+            config,
+            epoch=lambda: module.current_epoch,
         )
         sampler = batches.sampler
         mining = (
-            [OfflineMining(sampler, on_device, encoder, config, device)] if isinstance(sampler, OfflineHard) else []
+            [OfflineMining(sampler, on_device, encoder, config, device)]
+            if isinstance(sampler, OfflineHard)
+            else []
         )
         trainer, best = make_trainer(
-            config, config.training, report, checkpoints, monitored, [*mining, *hooks.callbacks], hooks.loggers
+            config,
+            config.training,
+            report,
+            checkpoints,
+            monitored,
+            [*mining, *hooks.callbacks],
+            hooks.loggers,
         )
         if config.training.epochs:
-            run_trainer(trainer, module, batches, HeldOutBatches(on_device, split.validation, config), checkpoints)
+            run_trainer(
+                trainer,
+                module,
+                batches,
+                HeldOutBatches(on_device, split.validation, config),
+                checkpoints,
+            )
     if best is not None and best.best_model_path and current_rank().first:
         restore(module, Path(best.best_model_path))
     _warn_of_collapse(module.history, progress)
@@ -127,7 +164,11 @@ def rank_device(config: Config) -> torch.device:
     """Return the device of this process. In distributed training it depends on the local rank."""
     device = resolve_device(config.device)
     rank = current_rank()
-    return torch.device("cuda", rank.local_index) if device.type == "cuda" and rank.count > 1 else device
+    return (
+        torch.device("cuda", rank.local_index)
+        if device.type == "cuda" and rank.count > 1
+        else device
+    )
 
 
 def _check_shards(config: Config, split: ClientSplit) -> None:
@@ -146,10 +187,17 @@ def _distributed_arguments() -> dict[str, Any]:
         # Explicit, because Lightning would use all processes of a Slurm allocation.
         return {"plugins": [LightningEnvironment()]}
     strategy = DDPStrategy(
-        cluster_environment=TorchElasticEnvironment(), find_unused_parameters=True, broadcast_buffers=False
+        cluster_environment=TorchElasticEnvironment(),
+        find_unused_parameters=True,
+        broadcast_buffers=False,
     )
     nodes = rank.count // rank.local_count
-    return {"devices": rank.local_count, "num_nodes": nodes, "strategy": strategy, "use_distributed_sampler": False}
+    return {
+        "devices": rank.local_count,
+        "num_nodes": nodes,
+        "strategy": strategy,
+        "use_distributed_sampler": False,
+    }
 
 
 @dataclass(frozen=True)
@@ -182,13 +230,19 @@ def make_trainer(
         every: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
         last = ModelCheckpoint(checkpoints, filename="last", **every)
         best = (
-            ModelCheckpoint(checkpoints, filename="best", monitor=monitored.name, mode=monitored.better, **every)
+            ModelCheckpoint(
+                checkpoints, filename="best", monitor=monitored.name, mode=monitored.better, **every
+            )
             if monitored
             else last
         )
         callbacks += [best, last] if monitored else [last]
     if options.patience is not None and monitored:
-        callbacks.append(Patience(monitored.name, mode=monitored.better, patience=options.patience, min_delta=1e-4))
+        callbacks.append(
+            Patience(
+                monitored.name, mode=monitored.better, patience=options.patience, min_delta=1e-4
+            )
+        )
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         accelerator="gpu" if device.type == "cuda" else device.type,
@@ -200,7 +254,10 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        **({"devices": [device.index or 0] if device.type == "cuda" else 1} | _distributed_arguments()),
+        **(
+            {"devices": [device.index or 0] if device.type == "cuda" else 1}
+            | _distributed_arguments()
+        ),
     )
     return trainer, best
 
@@ -242,7 +299,10 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files that torch did not write
             content = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict) or not {"state_dict", "loops", "callbacks"} <= content.keys():
+        if (
+            not isinstance(content, dict)
+            or not {"state_dict", "loops", "callbacks"} <= content.keys()
+        ):
             raise ValueError("not what Lightning wrote")
     except Exception as error:  # damage can cause any exception
         raise _checkpoint_error(path, error) from None
@@ -250,7 +310,11 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint_error(path: Path, error: Exception) -> ModelError:
-    lines = [line.strip() for line in str(error).splitlines() if not line.startswith("Error(s) in loading")]
+    lines = [
+        line.strip()
+        for line in str(error).splitlines()
+        if not line.startswith("Error(s) in loading")
+    ]
     line = (lines or [type(error).__name__])[0]
     return ModelError(
         f"The checkpoint {path} cannot be read ({line}). Discard the unfinished run with --overwrite and train anew."
@@ -300,12 +364,16 @@ class EpochReport(lightning.Callback):
         task = self.progress.task(name, _clients_of(trainer), "clients", quiet=True)
         self._task = self._open.enter_context(task)
 
-    def on_train_batch_start(self, trainer: lightning.Trainer, module: Any, batch: Any, index: int) -> None:
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, module: Any, batch: Any, index: int
+    ) -> None:
         """Note the number of clients of the batch."""
         clients, batches = _clients_of(trainer), int(trainer.num_training_batches)
         self._clients = clients * (index + 1) // batches - clients * index // batches
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
         """Advance the bar, and check that the loss is finite."""
         assert self._task is not None, "an epoch began before its batches"
         if index % 20 == 0:  # reading the loss waits for the device
@@ -323,7 +391,9 @@ class EpochReport(lightning.Callback):
         first = self._first or 0.0
         if not loss <= _DIVERGED * max(1.0, first):  # also true if it is NaN
             raise self._diverged(trainer, f"the loss is {loss:.4g} and began at {first:.4g}")
-        if not bool(torch.stack([weights.isfinite().all() for weights in module.parameters()]).all()):
+        if not bool(
+            torch.stack([weights.isfinite().all() for weights in module.parameters()]).all()
+        ):
             raise self._diverged(trainer, "weights are no longer finite")
 
     def _diverged(self, trainer: lightning.Trainer, found: str) -> TrainingError:
@@ -347,7 +417,9 @@ class EpochReport(lightning.Callback):
         words = f"{time.monotonic() - self._began:.0f} s, loss {row['loss']:.4f}{self.words(row)}"
         self.progress.say(f"{name}: {words}")
 
-    def on_exception(self, trainer: lightning.Trainer, module: Any, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: lightning.Trainer, module: Any, exception: BaseException
+    ) -> None:
         """Close the bar."""
         self._close()
 

@@ -16,8 +16,10 @@ class Hooks:
     """Callbacks and loggers beside those of seqmel.
 
     Attributes:
-        callbacks: `pytorch_lightning.Callback` objects; their `trainer` and `pl_module` are those of the training.
-        loggers: `pytorch_lightning.loggers.Logger` objects; they get each epoch's losses and validation metrics.
+        callbacks: `pytorch_lightning.Callback` objects; their `trainer` and `pl_module` are those
+            of the training.
+        loggers: `pytorch_lightning.loggers.Logger` objects; they get each epoch's losses and
+            validation metrics.
     """
 
     callbacks: Sequence[Any] = ()
@@ -30,11 +32,15 @@ class Hooks:
         from pytorch_lightning import Callback
         from pytorch_lightning.loggers import Logger
 
-        for name, given, kind in (("callbacks", self.callbacks, Callback), ("loggers", self.loggers, Logger)):
+        for name, given, kind in (
+            ("callbacks", self.callbacks, Callback),
+            ("loggers", self.loggers, Logger),
+        ):
             for one in given if isinstance(given, (list, tuple)) else [given]:
                 if not isinstance(one, kind):
                     raise ConfigError(
-                        f"{name} holds {one!r}. Expected a list of pytorch_lightning {kind.__name__} objects."
+                        f"{name} holds {one!r}. Expected a list of pytorch_lightning "
+                        f"{kind.__name__} objects."
                     )
 
 

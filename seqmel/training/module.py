@@ -97,18 +97,29 @@ class TrainingModule(lightning.LightningModule):
         """
         rank = current_rank()
         own = () if rank.first else (rank.index,)
-        torch.manual_seed(generator(self.config.seed, Stream.DROPOUT, self.current_epoch, *own).initial_seed())
-        self.objective.seed(generator(self.config.seed, Stream.MINER, self.current_epoch).initial_seed(), self.device)
+        torch.manual_seed(
+            generator(self.config.seed, Stream.DROPOUT, self.current_epoch, *own).initial_seed()
+        )
+        self.objective.seed(
+            generator(self.config.seed, Stream.MINER, self.current_epoch).initial_seed(),
+            self.device,
+        )
         self.losses.clear()
 
     def training_step(self, batch: ViewBatch, _: int) -> Tensor:
         """Return the loss of a batch."""
-        self.objective.progress = self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+        self.objective.progress = self.trainer.global_step / max(
+            1, int(self.trainer.estimated_stepping_batches)
+        )
         # Read here, because the scheduler steps before the epoch ends.
         self._rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         losses = self.objective.losses(self.encoder, batch)
         loss = self.objective.total(losses)
-        parts = {f"loss_{name}": part.detach() for name, part in losses.items()} if len(losses) > 1 else {}
+        parts = (
+            {f"loss_{name}": part.detach() for name, part in losses.items()}
+            if len(losses) > 1
+            else {}
+        )
         self.losses.add({"loss": loss.detach()} | parts | self.objective.statistics())
         return loss
 
@@ -121,7 +132,9 @@ class TrainingModule(lightning.LightningModule):
         """Compute and log the metrics of the epoch."""
         vectors, clients = (torch.cat(parts) for parts in zip(*self._vectors, strict=True))
         self._vectors.clear()
-        metrics = {"clients_held_out": float(len(clients.unique()))} | embedding_metrics(vectors, clients)
+        metrics = {"clients_held_out": float(len(clients.unique()))} | embedding_metrics(
+            vectors, clients
+        )
         # All ranks must decide by the same metrics.
         self._metrics = self.trainer.strategy.broadcast(metrics)
         self.log_dict(self._metrics)
@@ -145,12 +158,19 @@ class TrainingModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return AdamW with a one-cycle schedule per step, a decay per epochs, or no schedule."""
         options = self.config.training
-        optimizer = torch.optim.AdamW(self.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
         if options.schedule == "constant":
             return optimizer
         if options.step_epochs is not None and options.step_factor is not None:
-            decay = torch.optim.lr_scheduler.StepLR(optimizer, options.step_epochs, options.step_factor)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "epoch"}}
+            decay = torch.optim.lr_scheduler.StepLR(
+                optimizer, options.step_epochs, options.step_factor
+            )
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": decay, "interval": "epoch"},
+            }
         return one_cycle(optimizer, int(self.trainer.estimated_stepping_batches))
 
     def transfer_batch_to_device(self, batch: ViewBatch, device: torch.device, _: int) -> ViewBatch:

@@ -52,12 +52,16 @@ class OfflineMining(lightning.Callback):
         self.config = config
         self.device = device
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
         """Update the pool before the first batch of the epoch is drawn."""
         epoch = trainer.current_epoch
         if self.sampler.due(epoch):
             self.sampler.pool = broadcast_from_rank0(
-                self.sampler.mine(self._vectors, generator(self.config.seed, Stream.OFFLINE_MINING, epoch))
+                self.sampler.mine(
+                    self._vectors, generator(self.config.seed, Stream.OFFLINE_MINING, epoch)
+                )
             )
 
     @torch.no_grad()
@@ -65,7 +69,10 @@ class OfflineMining(lightning.Callback):
         training = self.encoder.training
         self.encoder.eval()
         vectors = embed_sequences(
-            self.encoder, self.sequences.subset(local_shard(clients)), self.config, device=self.device
+            self.encoder,
+            self.sequences.subset(local_shard(clients)),
+            self.config,
+            device=self.device,
         )[:, : self.encoder.vector_size]
         self.encoder.train(training)
         return unit_vectors(all_gather_with_grad(vectors).to(self.device))

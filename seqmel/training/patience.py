@@ -14,6 +14,8 @@ class Patience(EarlyStopping):
     Lightning alone would train one more epoch first.
     """
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Check the restored state of the callback before the first epoch."""
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience

@@ -36,7 +36,10 @@ _EVENTS_AT_ONCE = 1_000_000
 
 
 def new_encoder(
-    config: Config, vocabulary: Vocabulary, sequences: EncodedSequences, clients: Tensor | None = None
+    config: Config,
+    vocabulary: Vocabulary,
+    sequences: EncodedSequences,
+    clients: Tensor | None = None,
 ) -> SequenceEncoder:
     """Build an encoder with new weights, and initialise its categories by `category_init`.
 
@@ -56,7 +59,13 @@ def new_encoder(
     random = generator(config.seed, Stream.CATEGORY_INIT)
     for name, codes in vocabulary.categorical.items():
         matrix = ppmi(
-            cooccurrences(sequences, clients, name, codes=codes.size, window=config.event_encoder.category_init_window)
+            cooccurrences(
+                sequences,
+                clients,
+                name,
+                codes=codes.size,
+                window=config.event_encoder.category_init_window,
+            )
         )
         near = torch.from_numpy(np.asarray(matrix.sum(1)).ravel() > 0)
         if near.any():
@@ -67,7 +76,9 @@ def new_encoder(
     return encoder
 
 
-def cooccurrences(sequences: EncodedSequences, clients: Tensor, column: str, *, codes: int, window: int) -> Any:
+def cooccurrences(
+    sequences: EncodedSequences, clients: Tensor, column: str, *, codes: int, window: int
+) -> Any:
     """Count how often two codes are at most `window` events apart in a sequence.
 
     Args:
@@ -88,9 +99,13 @@ def cooccurrences(sequences: EncodedSequences, clients: Tensor, column: str, *, 
         owner = torch.repeat_interleave(torch.arange(len(some)), sequences.lengths[some])
         for apart in range(1, window + 1):
             same = owner[apart:] == owner[:-apart]
-            pairs, counts = torch.unique(values[:-apart][same] * codes + values[apart:][same], return_counts=True)
+            pairs, counts = torch.unique(
+                values[:-apart][same] * codes + values[apart:][same], return_counts=True
+            )
             places = (pairs // codes).numpy(), (pairs % codes).numpy()
-            found = found + coo_array((counts.double().numpy(), places), shape=(codes, codes)).tocsr()
+            found = (
+                found + coo_array((counts.double().numpy(), places), shape=(codes, codes)).tocsr()
+            )
     return found + found.T
 
 
@@ -122,5 +137,7 @@ def factorise(matrix: Any, max_size: int) -> npt.NDArray[np.float64]:
     """
     from sklearn.utils.extmath import randomized_svd
 
-    left, singular, _ = randomized_svd(matrix, min(max_size, matrix.shape[0]), n_iter=4, random_state=0)
+    left, singular, _ = randomized_svd(
+        matrix, min(max_size, matrix.shape[0]), n_iter=4, random_state=0
+    )
     return np.asarray(left * np.sqrt(singular))

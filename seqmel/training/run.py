@@ -25,14 +25,25 @@ from seqmel.core.atomic_files import (
 )
 from seqmel.core.checksums import parse_json
 from seqmel.core.device import with_own_defaults
-from seqmel.core.distributed import barrier, current_rank, is_launched, process_group, rank_zero_first
+from seqmel.core.distributed import (
+    barrier,
+    current_rank,
+    is_launched,
+    process_group,
+    rank_zero_first,
+)
 from seqmel.core.errors import ConfigError, OutputError, SchemaError, SeqmelError
 from seqmel.core.progress import Progress, Reporting, as_progress, record, silent
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.fitting.statistics import fit_statistics
 from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
-from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_prepared, write_prepared
+from seqmel.data.sequences.prepared import (
+    PreparedSequences,
+    is_prepared,
+    open_prepared,
+    write_prepared,
+)
 from seqmel.data.sources.reading import Events, event_files, is_paths, open_events
 from seqmel.model import AnyModel, Model, as_model, save_model
 from seqmel.training.hooks import NO_HOOKS, Hooks
@@ -98,7 +109,9 @@ def prepare(
     return open_prepared(output)
 
 
-def _prepare_into(folder: Path, events: Events, config: Config, model: Model | None, progress: Progress) -> None:
+def _prepare_into(
+    folder: Path, events: Events, config: Config, model: Model | None, progress: Progress
+) -> None:
     options = config.preparation
     began = time.monotonic()
     folder.mkdir(exist_ok=True)  # DuckDB creates the folder that it spills to, but not its parent
@@ -170,7 +183,8 @@ def train(
     device = resolve_device(config.device)
     if config.devices > 1 and not is_launched():
         raise ConfigError(
-            f"devices is {config.devices}, and this is one process. Start several: seqmel train --devices, or torchrun."
+            f"devices is {config.devices}, and this is one process. Start several: seqmel train "
+            f"--devices, or torchrun."
         )
     with process_group(device) as rank:
         shown = as_progress(progress) if rank.first else silent
@@ -181,12 +195,20 @@ def already_trained(output: Path, *, resume: bool, overwrite: bool, progress: Pr
     """Return whether a run to be resumed is finished already, and report it."""
     finished = resume and not overwrite and (output / "config.json").is_file()
     if finished:
-        progress.say(f"{output} is already trained; nothing to resume. To train anew, pass --overwrite too.")
+        progress.say(
+            f"{output} is already trained; nothing to resume. To train anew, pass --overwrite too."
+        )
     return finished
 
 
 def _train(
-    events: Events, output: Path, config: Config, resume: bool, overwrite: bool, hooks: Hooks, progress: Progress
+    events: Events,
+    output: Path,
+    config: Config,
+    resume: bool,
+    overwrite: bool,
+    hooks: Hooks,
+    progress: Progress,
 ) -> Path:
     """Train as one of several ranks or alone. Rank 0 prepares and writes."""
     if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):
@@ -199,7 +221,9 @@ def _train(
 
     if current_rank().first:
         check_output(output, overwrite=overwrite, folder=True, reads=(events,))
-        with unfinished_run(output, config.to_dict(), events, resume=resume, overwrite=overwrite) as work:
+        with unfinished_run(
+            output, config.to_dict(), events, resume=resume, overwrite=overwrite
+        ) as work:
             model = train_in(work)
             shutil.rmtree(work / "model", ignore_errors=True)
             write_model(work / "model", model)
@@ -248,7 +272,14 @@ def train_model(
         translate_disk_full(Path(folder), "train again"),
     ):
         work = Path(folder)
-        return _fit_model(work, prepared_in(work, events, config, initial, progress), config, initial, hooks, progress)
+        return _fit_model(
+            work,
+            prepared_in(work, events, config, initial, progress),
+            config,
+            initial,
+            hooks,
+            progress,
+        )
 
 
 def _check_options(config: Config) -> None:
@@ -271,7 +302,14 @@ def _check_same_shape(initial: Model, wanted: Config) -> None:
             f"Training cannot go on from a model of another shape (matryoshka: {list(before.matryoshka)} there,"
             f" {list(wanted.matryoshka)} now, which decides whether there is a projection). Train a new model."
         )
-    for name in ("event_encoder", "encoder", "pooling", "category_mean", "embedding_dim", "recency_features"):
+    for name in (
+        "event_encoder",
+        "encoder",
+        "pooling",
+        "category_mean",
+        "embedding_dim",
+        "recency_features",
+    ):
         old, new = before.to_dict()[name], wanted.to_dict()[name]
         if old != new:
             raise ConfigError(
@@ -318,15 +356,22 @@ def _input_files(events: Events) -> list[list[str | int]] | None:
     """Return name, size and mtime of the input files, or None for events in memory."""
     if not is_paths(events):
         return None
-    return file_stamps(sorted(Path(events).iterdir()) if is_prepared(events) else event_files(events))
+    return file_stamps(
+        sorted(Path(events).iterdir()) if is_prepared(events) else event_files(events)
+    )
 
 
-def _work_folder(output: Path, wanted: dict[str, Any], input_files: Any, *, resume: bool, overwrite: bool) -> Path:
+def _work_folder(
+    output: Path, wanted: dict[str, Any], input_files: Any, *, resume: bool, overwrite: bool
+) -> Path:
     """Return the folder of the unfinished run, checked to have the same options and events."""
     work = partial_path(output)
     options, events = work / "options.json", work / "events.json"
     if work.exists() and not resume and not overwrite:
-        raise OutputError(f"An unfinished run lies in {work}. Resume it with --resume, or discard it with --overwrite.")
+        raise OutputError(
+            f"An unfinished run lies in {work}. Resume it with --resume, or discard it with "
+            f"--overwrite."
+        )
     if work.exists() and not resume:
         shutil.rmtree(work)
     try:
@@ -363,13 +408,17 @@ def _read(path: Path) -> Any:
     try:
         return parse_json(path.read_bytes())
     except ValueError:
-        raise OutputError(f"{path} of an unfinished run is damaged. Discard the run with --overwrite.") from None
+        raise OutputError(
+            f"{path} of an unfinished run is damaged. Discard the run with --overwrite."
+        ) from None
 
 
 def _files_words(input_files: list[list[Any]] | None) -> str:
     if input_files is None:
         return "events in memory"
-    changed = dt.datetime.fromtimestamp(max((time for _, _, time in input_files), default=0) // 10**9)
+    changed = dt.datetime.fromtimestamp(
+        max((time for _, _, time in input_files), default=0) // 10**9
+    )
     what = input_files[0][0] if len(input_files) == 1 else f"{len(input_files)} files"
     return f"{what} of {sum(size for _, size, _ in input_files):,} bytes, changed {changed:%Y-%m-%d %H:%M:%S}"
 
@@ -378,7 +427,9 @@ def _first_difference(before: Any, wanted: Any, name: str = "") -> str:
     if isinstance(before, dict) and isinstance(wanted, dict):
         for key in wanted:
             if before.get(key) != wanted[key]:
-                return _first_difference(before.get(key), wanted[key], f"{name}.{key}" if name else key)
+                return _first_difference(
+                    before.get(key), wanted[key], f"{name}.{key}" if name else key
+                )
     return f"{name}: {before} there, {wanted} now"
 
 
@@ -415,9 +466,19 @@ def _fit_model(
     from seqmel.training.fit import fit
     from seqmel.training.time_alone import measure_time_alone
 
-    sequences = prepared.sequences.in_memory() if config.training.storage == "memory" else prepared.sequences
-    resolved = resolve_clock_shifts(resolve_auto_options(config, sequences), sequences, prepared.vocabulary.time)
-    time_alone = measure_time_alone(sequences, prepared.vocabulary.time, resolved) if resolved.compares else None
+    sequences = (
+        prepared.sequences.in_memory()
+        if config.training.storage == "memory"
+        else prepared.sequences
+    )
+    resolved = resolve_clock_shifts(
+        resolve_auto_options(config, sequences), sequences, prepared.vocabulary.time
+    )
+    time_alone = (
+        measure_time_alone(sequences, prepared.vocabulary.time, resolved)
+        if resolved.compares
+        else None
+    )
     if time_alone is not None:
         progress.say(str(time_alone))
     began = time.monotonic()
@@ -425,7 +486,9 @@ def _fit_model(
         sequences, prepared.vocabulary, resolved, initial=initial.encoder if initial else None,
         checkpoints=work / "checkpoints", hooks=hooks, progress=progress,
     )  # fmt: skip
-    model = model_of(prepared, sequences, resolved, encoder, history, seconds=time.monotonic() - began)
+    model = model_of(
+        prepared, sequences, resolved, encoder, history, seconds=time.monotonic() - began
+    )
     if time_alone is not None:
         model.metrics["time_alone"] = time_alone.to_json()
     names = ("clients", "events", "dimensions", "parameters")
@@ -461,4 +524,6 @@ def model_of(
         "history": history,
     }
     statistics = fit_statistics(sequences, prepared.vocabulary)
-    return Model(config, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics)
+    return Model(
+        config, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics
+    )

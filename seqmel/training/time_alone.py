@@ -57,11 +57,16 @@ class TimeAlone:
             found += f"; {', '.join(self.shifted)} shifted at random, then {left:.3f}"
         if left < max(_HIGH, 10 * self.chance):
             return found
-        return f"WARNING: {found}: clients are recognised by when they are active, see views.shift_clock"
+        return (
+            f"WARNING: {found}: clients are recognised by when they are active, see "
+            f"views.shift_clock"
+        )
 
 
 @torch.inference_mode()
-def measure_time_alone(sequences: EncodedSequences, scale: TimeScale, config: Config) -> TimeAlone | None:
+def measure_time_alone(
+    sequences: EncodedSequences, scale: TimeScale, config: Config
+) -> TimeAlone | None:
     """Search the views of the validation clients by the means of their time features.
 
     Args:
@@ -83,17 +88,23 @@ def measure_time_alone(sequences: EncodedSequences, scale: TimeScale, config: Co
 
 
 def _with_shifts(config: Config, shifted: tuple[str, ...]) -> Config:
-    return config.model_copy(update={"views": config.views.model_copy(update={"shift_clock": shifted})})
+    return config.model_copy(
+        update={"views": config.views.model_copy(update={"shift_clock": shifted})}
+    )
 
 
-def _recall(sequences: EncodedSequences, clients: torch.Tensor, scale: TimeScale, config: Config) -> float:
+def _recall(
+    sequences: EncodedSequences, clients: torch.Tensor, scale: TimeScale, config: Config
+) -> float:
     features = TimeFeatures(scale)
     means: list[torch.Tensor] = []
     owners: list[torch.Tensor] = []
     for batch in HeldOutBatches(sequences, clients, config):
         events = batch.sequences
         phases = features(events)[:, 2:]  # without the gaps
-        sums = phases.new_zeros(len(events), phases.shape[1]).index_add_(0, events.sequence_index, phases)
+        sums = phases.new_zeros(len(events), phases.shape[1]).index_add_(
+            0, events.sequence_index, phases
+        )
         means.append(sums / events.lengths.unsqueeze(1))
         owners.append(batch.clients)
     return embedding_metrics(torch.cat(means), torch.cat(owners))["recall_at_1"]

@@ -23,7 +23,9 @@ def fit_transitions(module: Transitions, sequences: EncodedSequences, clients: T
         sequences: The encoded events.
         clients: (N,) positions. Of more than 16,384 clients, so many are taken at even steps.
     """
-    clients = clients[torch.linspace(0, len(clients) - 1, min(len(clients), _MAX_CLIENTS)).round().long()]
+    clients = clients[
+        torch.linspace(0, len(clients) - 1, min(len(clients), _MAX_CLIENTS)).round().long()
+    ]
     pairs = module.slots * (module.slots - 1) // 2
     squares = torch.zeros(pairs, pairs, dtype=torch.float64)
     total = torch.zeros(pairs, dtype=torch.float64)

@@ -63,7 +63,8 @@ def trained(**options: Any) -> seqmel.Model:
     return seqmel.train(EVENTS, config=TINY, **options)
 
 
-# -------------------------------------------------------------------------------------------------------- registered
+# --------------------------------------------------------------------------------------------------------
+# registered
 
 
 def test_a_registered_loss_trains_as_the_loss_that_it_copies() -> None:
@@ -135,7 +136,11 @@ def test_registered_views_and_objectives_take_part_in_a_training() -> None:
         def choose(self, clients: Tensor, lengths: Tensor, generator: Any, times: Any) -> Views:
             first = (lengths * self.share).long().clamp(min=1)
             starts = torch.stack([torch.zeros_like(first), first], 1).flatten()
-            return Views(clients.repeat_interleave(2), starts, torch.stack([first, lengths - first], 1).flatten())
+            return Views(
+                clients.repeat_interleave(2),
+                starts,
+                torch.stack([first, lengths - first], 1).flatten(),
+            )
 
     @seqmel.register_objective("own_short")
     class OwnShort(nn.Module):
@@ -146,37 +151,54 @@ def test_registered_views_and_objectives_take_part_in_a_training() -> None:
         def forward(self, encoded: Any) -> Tensor:
             return encoded.vectors.abs().pow(self.power).sum(1).mean() / self.scale
 
-    model = trained(views={"name": "own_halves", "share": 0.4}, objective=["coles", {"name": "own_short", "power": 1}])
+    model = trained(
+        views={"name": "own_halves", "share": 0.4},
+        objective=["coles", {"name": "own_short", "power": 1}],
+    )
     assert model.metrics["history"][0]["loss_own_short"] > 0
     assert model.config.views.share == 0.4
 
 
-def test_an_encoder_of_ones_own_embeds_alone_as_in_a_batch_and_comes_back_from_a_folder(tmp_path: Path) -> None:
+def test_an_encoder_of_ones_own_embeds_alone_as_in_a_batch_and_comes_back_from_a_folder(
+    tmp_path: Path,
+) -> None:
     seqmel.register_encoder("own_sums")(Sums)
-    model = trained(encoder={"name": "own_sums", "width": 6}, objective=["coles", "next_event"]).save(
-        tmp_path / "model"
-    )
+    model = trained(
+        encoder={"name": "own_sums", "width": 6}, objective=["coles", "next_event"]
+    ).save(tmp_path / "model")
     whole = model.embed(EVENTS)
     first = EVENTS.filter(np.asarray(EVENTS["client_id"]) == whole.index[0])
     np.testing.assert_allclose(model.embed(first).to_numpy(), whole.to_numpy()[:1], atol=1e-5)
-    pd.testing.assert_frame_equal(seqmel.load(tmp_path / "model").embed(EVENTS), whole, check_exact=True)
+    pd.testing.assert_frame_equal(
+        seqmel.load(tmp_path / "model").embed(EVENTS), whole, check_exact=True
+    )
     with pytest.raises(ModelError, match="encoder is a sums: it has to see all events"):
         model.embed(EVENTS, state=tmp_path / "state.parquet")
 
 
-# ------------------------------------------------------------------------------------------------- classes, instances
+# -------------------------------------------------------------------------------------------------
+# classes, instances
 
 
 def test_a_class_or_an_instance_stands_for_a_loss() -> None:
     usual = trained(loss={"name": "infonce", "temperature": 0.3}).fingerprint()
     assert trained(loss=OwnInfoNCE(0.3)).fingerprint() == usual
     assert trained(loss={"name": OwnInfoNCE, "temperature": 0.3}).fingerprint() == usual
-    assert trained(loss=OwnInfoNCE).config.loss.model_dump() == {"name": "OwnInfoNCE", "temperature": 0.1}
+    assert trained(loss=OwnInfoNCE).config.loss.model_dump() == {
+        "name": "OwnInfoNCE",
+        "temperature": 0.1,
+    }
 
 
 def test_estimators_take_classes_and_search_their_options() -> None:
     events = seqmel.EventSequences.read(EVENTS)
-    options = {"epochs": 1, "batch_size": 8, "device": "cpu", "random_state": 0, "preparation": {"min_count": 2}}
+    options = {
+        "epochs": 1,
+        "batch_size": 8,
+        "device": "cpu",
+        "random_state": 0,
+        "preparation": {"min_count": 2},
+    }
     embedder = seqmel.SequenceEmbedder(encoder=Sums, loss=OwnInfoNCE, **options)
     embedder.set_params(encoder__width=3, loss__temperature=0.5)
     config = embedder.fit(events).model_.config
@@ -187,11 +209,23 @@ def test_estimators_take_classes_and_search_their_options() -> None:
 @pytest.mark.parametrize(
     ("register", "line"),
     [
-        (lambda: seqmel.register_loss("infonce")(OwnInfoNCE), "seqmel has a part 'infonce' in loss already"),
-        (lambda: seqmel.register_loss("my loss")(OwnInfoNCE), "'my loss' cannot be the name of a part"),
+        (
+            lambda: seqmel.register_loss("infonce")(OwnInfoNCE),
+            "seqmel has a part 'infonce' in loss already",
+        ),
+        (
+            lambda: seqmel.register_loss("my loss")(OwnInfoNCE),
+            "'my loss' cannot be the name of a part",
+        ),
         (lambda: seqmel.register_loss("plain")(int), "A registered loss is a torch.nn.Module"),
-        (lambda: seqmel.register_miner("plain")(OwnInfoNCE), "A registered miner is a subclass of Miner"),
-        (lambda: seqmel.register_view("plain")(OwnInfoNCE), "A registered views is a subclass of ViewSampler"),
+        (
+            lambda: seqmel.register_miner("plain")(OwnInfoNCE),
+            "A registered miner is a subclass of Miner",
+        ),
+        (
+            lambda: seqmel.register_view("plain")(OwnInfoNCE),
+            "A registered views is a subclass of ViewSampler",
+        ),
         (lambda: trained(encoder=Sums(16)), "encoder is an instance of Sums. Give the class"),
     ],
 )
@@ -215,7 +249,10 @@ def test_a_loss_that_returns_no_scalar_is_an_error_of_one_line() -> None:
         def forward(self, embeddings: Tensor, clients: Tensor) -> Tensor:
             return embeddings
 
-    with pytest.raises(SeqmelError, match=r"Vectors returned a tensor of shape \(\d+, 128\). Expected a scalar tensor"):
+    with pytest.raises(
+        SeqmelError,
+        match=r"Vectors returned a tensor of shape \(\d+, 128\). Expected a scalar tensor",
+    ):
         trained(loss=Vectors)
 
 
@@ -228,7 +265,8 @@ def test_an_encoder_that_returns_too_few_states_is_an_error_of_one_line() -> Non
         trained(encoder=Shorter)
 
 
-# ----------------------------------------------------------------------------------------------------- files, folders
+# -----------------------------------------------------------------------------------------------------
+# files, folders
 
 MY_PARTS = """
 import torch
@@ -247,11 +285,17 @@ class FromFile(torch.nn.Module):
 
 def command(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "seqmel", *words], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "seqmel", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
-def test_the_command_takes_parts_of_a_file_and_a_model_says_that_it_needs_them(tmp_path: Path) -> None:
+def test_the_command_takes_parts_of_a_file_and_a_model_says_that_it_needs_them(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "my_parts.py").write_text(MY_PARTS)
     pq.write_table(EVENTS, tmp_path / "events.parquet")
     options = ["--set", "event_encoder.hidden_size=8", "--epochs", "0", "--device", "cpu"]
@@ -261,7 +305,9 @@ def test_the_command_takes_parts_of_a_file_and_a_model_says_that_it_needs_them(t
     embed = ["embed", "model", "events.parquet", "-o", "vectors.parquet"]
     done = command(*embed, folder=tmp_path)
     assert (done.returncode, "import" in done.stderr) == (2, True)
-    assert "The model in model has the encoder 'from_file', which seqmel does not have" in done.stderr
+    assert (
+        "The model in model has the encoder 'from_file', which seqmel does not have" in done.stderr
+    )
     done = command("--import", "my_parts.py", *embed, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(pd.read_parquet(tmp_path / "vectors.parquet")) == 24
@@ -272,7 +318,11 @@ def test_the_command_takes_parts_of_a_file_and_a_model_says_that_it_needs_them(t
     [
         ("absent.py", None, "No Python file to import at"),
         ("parts.txt", "", "No Python file to import at"),
-        ("broken_parts.py", "1 / 0", "broken_parts.py cannot be imported: ZeroDivisionError: division by zero"),
+        (
+            "broken_parts.py",
+            "1 / 0",
+            "broken_parts.py cannot be imported: ZeroDivisionError: division by zero",
+        ),
         ("torch.py", "", "has the name of a module that is imported already, 'torch'"),
     ],
 )
@@ -286,7 +336,8 @@ def test_a_file_that_cannot_be_imported_is_refused_in_a_line(
     assert line in str(error.value)
 
 
-# --------------------------------------------------------------------------------------------------- hooks, own loops
+# ---------------------------------------------------------------------------------------------------
+# hooks, own loops
 
 
 def test_callbacks_and_loggers_of_lightning_take_part_in_a_training() -> None:
@@ -334,7 +385,10 @@ def test_batches_are_those_of_a_training_and_their_encoder_becomes_a_model(tmp_p
 
 def test_batches_have_all_clients_unless_some_are_to_be_held_out() -> None:
     options = {key: value for key, value in TINY.items() if key != "training"}
-    count = {len(batch.clients.unique()) for batch in seqmel.batches(EVENTS, config=options, batch_size=24)}
+    count = {
+        len(batch.clients.unique())
+        for batch in seqmel.batches(EVENTS, config=options, batch_size=24)
+    }
     fewer = seqmel.batches(EVENTS, config=options, batch_size=24, validation_fraction=0.5)
     assert count == {24}
     assert {len(batch.clients.unique()) for batch in fewer} == {12}

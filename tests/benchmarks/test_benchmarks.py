@@ -24,7 +24,9 @@ def test_compare_measures_without_the_peer_and_says_so(tmp_path: Path) -> None:
     assert "No --peer-python" in done.stdout
     rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
     assert {row["stage"] for row in rows} == {"slices", "loss"}
-    assert all(row["ours"]["low"] > 0 and row["limit"]["low"] > 0 and "theirs" not in row for row in rows)
+    assert all(
+        row["ours"]["low"] > 0 and row["limit"]["low"] > 0 and "theirs" not in row for row in rows
+    )
     assert (tmp_path / "table.md").read_text().count("| - |") >= len(rows)
 
 
@@ -32,14 +34,27 @@ def test_what_the_peer_cannot_do_is_a_note_and_not_the_end(tmp_path: Path) -> No
     peer = tmp_path / "bin" / "python"  # this Python, which has no pytorch-lifestream
     peer.parent.mkdir()
     peer.symlink_to(sys.executable)
-    done = script("compare.py", "--quick", "-o", tmp_path / "out", "--stage", "loss", "--peer-python", peer)
+    done = script(
+        "compare.py", "--quick", "-o", tmp_path / "out", "--stage", "loss", "--peer-python", peer
+    )
     assert done.returncode == 0, done.stderr
     assert "pytorch-lifestream's loss fails with" in done.stdout
 
 
 def test_the_stages_of_the_gpu_script_run_on_the_cpu(tmp_path: Path) -> None:
     done = script(
-        "gpu.py", "--quick", "-o", tmp_path, "--device", "cpu", "--batch", 8, "--repeats", 1, "--compiler", "eager"
+        "gpu.py",
+        "--quick",
+        "-o",
+        tmp_path,
+        "--device",
+        "cpu",
+        "--batch",
+        8,
+        "--repeats",
+        1,
+        "--compiler",
+        "eager",
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
@@ -58,7 +73,10 @@ def test_the_gpu_script_refuses_in_one_line_where_there_is_no_gpu(tmp_path: Path
     done = script("gpu.py", "-o", tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines() == [
-        "No CUDA GPU is here. Run this where there is one; --device cpu tries the same functions without."
+        (
+            "No CUDA GPU is here. Run this where there is one; --device cpu tries the same functions "
+            "without."
+        )
     ]
     assert not (tmp_path / "out").exists()
 
@@ -75,15 +93,29 @@ def test_scaling_gives_a_row_a_stage_and_size(tmp_path: Path) -> None:
 
 
 def test_memory_of_mining_is_measured_for_a_miner_and_for_a_loss(tmp_path: Path) -> None:
-    done = script("mining_memory.py", "--clients", 20, "--case", "batch_hard", "--case", "supcon", "-o", tmp_path)
+    done = script(
+        "mining_memory.py",
+        "--clients",
+        20,
+        "--case",
+        "batch_hard",
+        "--case",
+        "supcon",
+        "-o",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "memory.json").read_text())["rows"]
     assert [row["case"] for row in rows] == ["batch_hard + triplet", "supcon"]
     assert (tmp_path / "memory.md").read_text().count(" GB |") == 2
 
 
-def test_prepare_train_and_embed_killed_at_random_moments_come_to_what_an_undisturbed_run_gives() -> None:
-    done = script("reliability.py", "--rounds", 1, "--clients", 30, "--only", "prepare", "train", "embed")
+def test_prepare_train_and_embed_killed_at_random_moments_come_to_what_an_undisturbed_run_gives() -> (
+    None
+):
+    done = script(
+        "reliability.py", "--rounds", 1, "--clients", 30, "--only", "prepare", "train", "embed"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
     assert [row[0].strip("| ") for row in rows] == ["prepare", "train", "embed"]
@@ -104,14 +136,24 @@ def test_reading_csv_is_measured_each_way() -> None:
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][1:]
     assert [row.split(" | ")[0].strip("| ") for row in rows] == [
-        "DuckDB alone, types by the first rows", "seqmel", "seqmel, types by a look at all rows", "EventSequences.read",
+        ("DuckDB alone, types by the first "
+"rows"), "seqmel", "seqmel, types by a look at all rows", "EventSequences.read",
     ]  # fmt: skip
     assert all(float(row.split(" | ")[1].split()[0]) > 0 for row in rows)
 
 
 def test_the_shifted_start_is_measured_for_every_target_and_method(tmp_path: Path) -> None:
     done = script(
-        "shifted_start.py", tmp_path, "-o", tmp_path / "out", "--set", "cards", "--clients", 60, "--epochs", 1
+        "shifted_start.py",
+        tmp_path,
+        "-o",
+        tmp_path / "out",
+        "--set",
+        "cards",
+        "--clients",
+        60,
+        "--epochs",
+        1,
     )
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "out" / "table.md").read_text().splitlines()[2:]

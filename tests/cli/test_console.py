@@ -35,31 +35,70 @@ def run(
 def folder(tmp_path: Path) -> Path:
     events = card_events(40)
     ids = np.unique(events.column("client_id").to_numpy())
-    events.to_pandas().rename(columns={"mcc": "\u043a\u043e\u0434"}).to_parquet(tmp_path / "events.parquet")
+    events.to_pandas().rename(columns={"mcc": "\u043a\u043e\u0434"}).to_parquet(
+        tmp_path / "events.parquet"
+    )
     kind = np.random.default_rng(0).integers(0, 2, len(ids))
-    pd.DataFrame({"client_id": ids, "emb_0000": kind * 1.0, "emb_0001": 0.5}).to_parquet(tmp_path / "v.parquet")
+    pd.DataFrame({"client_id": ids, "emb_0000": kind * 1.0, "emb_0001": 0.5}).to_parquet(
+        tmp_path / "v.parquet"
+    )
     pd.DataFrame({"client_id": ids, "target": kind}).to_parquet(tmp_path / "labels.parquet")
     return tmp_path
 
 
 @pytest.mark.parametrize("console", CONSOLES)
 def test_evaluate_and_describe_end_well_on_any_console(console: str, folder: Path) -> None:
-    asked = ("--target", "target", "--embeddings", folder / "v.parquet", "--folds", "2", "--trees", "3")
-    done = run(CONSOLES[console], "evaluate", folder / "labels.parquet", *asked, "--json", folder / "s.json")
+    asked = (
+        "--target",
+        "target",
+        "--embeddings",
+        folder / "v.parquet",
+        "--folds",
+        "2",
+        "--trees",
+        "3",
+    )
+    done = run(
+        CONSOLES[console],
+        "evaluate",
+        folder / "labels.parquet",
+        *asked,
+        "--json",
+        folder / "s.json",
+    )
     assert (done.returncode, b"v" in done.stdout) == (0, True), done.stderr
     assert len(json.loads((folder / "s.json").read_text())) == 1
     described = run(CONSOLES[console], "describe", folder / "events.parquet")
     assert described.returncode == 0, described.stderr
     name = "\u043a\u043e\u0434"
-    shown = name.encode("cp1251") if console == "cp1251" else name.encode("ascii", "backslashreplace")
+    shown = (
+        name.encode("cp1251") if console == "cp1251" else name.encode("ascii", "backslashreplace")
+    )
     assert shown in described.stdout
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_results_are_there_where_the_screen_is_a_full_disk(folder: Path) -> None:
-    asked = ("--target", "target", "--embeddings", folder / "v.parquet", "--folds", "2", "--trees", "3")
+    asked = (
+        "--target",
+        "target",
+        "--embeddings",
+        folder / "v.parquet",
+        "--folds",
+        "2",
+        "--trees",
+        "3",
+    )
     with open("/dev/full", "wb") as full:
-        done = run({}, "evaluate", folder / "labels.parquet", *asked, "--json", folder / "s.json", stdout=full.fileno())
+        done = run(
+            {},
+            "evaluate",
+            folder / "labels.parquet",
+            *asked,
+            "--json",
+            folder / "s.json",
+            stdout=full.fileno(),
+        )
     assert done.returncode == 2
     assert done.stderr.decode().strip().splitlines()[-1].startswith("seqmel: The disk is full")
     assert (folder / "s.json").is_file()
@@ -70,7 +109,10 @@ def test_work_goes_on_where_nobody_reads_its_progress(folder: Path) -> None:
     os.close(read)
     arguments = ["prepare", folder / "events.parquet", "-o", folder / "prepared"]
     done = subprocess.run(
-        [sys.executable, "-m", "seqmel", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=write, check=False
+        [sys.executable, "-m", "seqmel", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=write,
+        check=False,
     )
     os.close(write)
     assert done.returncode == 0

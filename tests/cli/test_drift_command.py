@@ -23,20 +23,35 @@ VECTORS = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
 
 def written(folder: Path, name: str, dtype: Type = "float32", model: str | None = None) -> Path:
     path = folder / f"{name}.parquet"
-    write_vectors(path, pa.table({"client_id": range(200)}), VECTORS, VectorLayout(dtype=dtype, model=model))
+    write_vectors(
+        path, pa.table({"client_id": range(200)}), VECTORS, VectorLayout(dtype=dtype, model=model)
+    )
     return path
 
 
-@pytest.mark.parametrize(("one", "other"), [("float32", "int8"), ("int8", "binary"), ("binary", "float16")])
-def test_files_of_other_number_types_are_not_compared(one: Type, other: Type, tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["drift", str(written(tmp_path, "a", one)), str(written(tmp_path, "b", other))])
+@pytest.mark.parametrize(
+    ("one", "other"), [("float32", "int8"), ("int8", "binary"), ("binary", "float16")]
+)
+def test_files_of_other_number_types_are_not_compared(
+    one: Type, other: Type, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(
+        app, ["drift", str(written(tmp_path, "a", one)), str(written(tmp_path, "b", other))]
+    )
     assert isinstance(done.exception, InputError)
-    assert "rounding alone would look like drift. Write both with the same --dtype." in str(done.exception)
+    assert "rounding alone would look like drift. Write both with the same --dtype." in str(
+        done.exception
+    )
 
 
 @pytest.mark.parametrize(("one", "other"), [("float32", "float16"), ("int8", "int8")])
 def test_files_of_like_number_types_are(one: Type, other: Type, tmp_path: Path) -> None:
-    words = ["drift", str(written(tmp_path, "a", one)), str(written(tmp_path, "b", other)), "--fail-on-drift"]
+    words = [
+        "drift",
+        str(written(tmp_path, "a", one)),
+        str(written(tmp_path, "b", other)),
+        "--fail-on-drift",
+    ]
     assert CliRunner().invoke(app, words).exit_code == 0
 
 
@@ -50,7 +65,9 @@ def test_vectors_of_other_models_are_not_compared(tmp_path: Path) -> None:
 def test_a_glob_of_vectors_of_several_models_is_not_compared(tmp_path: Path) -> None:
     for name, model in (("a-1", "0a"), ("a-2", "0b")):
         written(tmp_path, name, model=model)
-    done = CliRunner().invoke(app, ["drift", str(tmp_path / "a-*.parquet"), str(written(tmp_path, "b"))])
+    done = CliRunner().invoke(
+        app, ["drift", str(tmp_path / "a-*.parquet"), str(written(tmp_path, "b"))]
+    )
     assert isinstance(done.exception, InputError)
     assert "(0a, 0b)" in str(done.exception)
     assert "(unknown)" in str(done.exception)
@@ -60,7 +77,11 @@ def test_a_glob_of_vectors_of_several_models_is_not_compared(tmp_path: Path) -> 
 def test_vectors_of_one_model_are_compared_as_are_those_of_which_one_side_does_not_say(
     model: str | None, tmp_path: Path
 ) -> None:
-    words = ["drift", str(written(tmp_path, "a", model="0a")), str(written(tmp_path, "b", model=model))]
+    words = [
+        "drift",
+        str(written(tmp_path, "a", model="0a")),
+        str(written(tmp_path, "b", model=model)),
+    ]
     assert CliRunner().invoke(app, words).exit_code == 0
 
 

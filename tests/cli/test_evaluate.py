@@ -21,11 +21,16 @@ from seqmel.config import Config
 def seqmel(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would."""
     return subprocess.run(
-        [sys.executable, "-m", "seqmel", *map(str, arguments)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "seqmel", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
-def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+def refusal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> str:
     """The one line with which the command refuses."""
     monkeypatch.setattr(sys, "argv", ["seqmel", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
@@ -45,10 +50,17 @@ def folder(tmp_path: Path) -> Path:
     ids = np.unique(events.column("client_id").to_numpy())
     random = np.random.default_rng(99)
     kind = random.integers(0, 2, len(ids))
-    vectors = pd.DataFrame({"client_id": ids, "emb_0000": kind + random.normal(0, 0.1, len(ids)), "emb_0001": 1.0})
+    vectors = pd.DataFrame(
+        {"client_id": ids, "emb_0000": kind + random.normal(0, 0.1, len(ids)), "emb_0001": 1.0}
+    )
     vectors.to_parquet(tmp_path / "embeddings.parquet")
     labels = pd.DataFrame(
-        {"client_id": ids, "kind": np.where(kind == 1, "b", "a"), "same": 1, "size": random.normal(size=len(ids))}
+        {
+            "client_id": ids,
+            "kind": np.where(kind == 1, "b", "a"),
+            "same": 1,
+            "size": random.normal(size=len(ids)),
+        }
     )
     labels.sample(frac=1, random_state=1).to_csv(tmp_path / "clients.csv", index=False)
     return tmp_path
@@ -71,7 +83,10 @@ def test_evaluate_prints_a_table_and_writes_json(folder: Path) -> None:
 def test_the_client_column_is_that_of_the_embeddings_whatever_it_is_called(folder: Path) -> None:
     """Ids with leading zeros in CSV, a column that no list of names has, and no --client."""
     names = {"client_id": "Kunde"}
-    vectors, labels = pd.read_parquet(folder / "embeddings.parquet"), pd.read_csv(folder / "clients.csv")
+    vectors, labels = (
+        pd.read_parquet(folder / "embeddings.parquet"),
+        pd.read_csv(folder / "clients.csv"),
+    )
     events = pq.read_table(folder / "events.parquet").to_pandas()
     for table in (vectors, labels, events):
         table["client_id"] = table["client_id"].map("{:06d}".format)
@@ -90,8 +105,15 @@ def test_a_name_can_be_given_to_a_file_of_embeddings(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two files of the same name are told apart so, and refused without."""
-    given = ["--embeddings", folder / "embeddings.parquet", "--embeddings", folder / "embeddings.parquet"]
-    line = refusal(capsys, monkeypatch, "evaluate", folder / "clients.csv", "--target", "kind", *given)
+    given = [
+        "--embeddings",
+        folder / "embeddings.parquet",
+        "--embeddings",
+        folder / "embeddings.parquet",
+    ]
+    line = refusal(
+        capsys, monkeypatch, "evaluate", folder / "clients.csv", "--target", "kind", *given
+    )
     assert "NAME=" in line
 
 
@@ -99,7 +121,9 @@ def test_labels_of_other_clients_are_refused_with_both_numbers(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is joined by position, so labels that match nobody are an error."""
-    pd.DataFrame({"client_id": [900_001, 900_002], "kind": ["a", "b"]}).to_csv(folder / "others.csv", index=False)
+    pd.DataFrame({"client_id": [900_001, 900_002], "kind": ["a", "b"]}).to_csv(
+        folder / "others.csv", index=False
+    )
     line = refusal(
         capsys,
         monkeypatch,
@@ -153,7 +177,9 @@ def test_nothing_to_evaluate_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither embeddings nor events."""
-    assert "--embeddings" in refusal(capsys, monkeypatch, "evaluate", folder / "clients.csv", "--target", "kind")
+    assert "--embeddings" in refusal(
+        capsys, monkeypatch, "evaluate", folder / "clients.csv", "--target", "kind"
+    )
 
 
 def test_the_demo_runs_and_leaves_everything_to_look_at(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from seqmel.cli.main import main
 
 EVENTS = card_events()
 IDS = np.unique(EVENTS["client_id"].to_numpy())
-LABELS = pd.DataFrame({"client_id": IDS, "odd": IDS % 2, "one": 1, "grade": np.arange(24) / 7, "w": 1.5, "bad": -1.0})
+LABELS = pd.DataFrame(
+    {"client_id": IDS, "odd": IDS % 2, "one": 1, "grade": np.arange(24) / 7, "w": 1.5, "bad": -1.0}
+)
 QUICK = ["--device", "cpu", "--epochs", "1", "--batch-size", "8", "--precision", "32-true"]
 Run = Callable[..., tuple[int, str, str]]
 
@@ -51,14 +53,29 @@ def test_a_model_is_fine_tuned_and_predicts(run: Run, model_folder: Path) -> Non
     ) == (0, True, True)
     code, out, _ = run("predict", "m2", "events.parquet", "-o", "scores.parquet", "--device", "cpu")
     assert (code, out) == (0, "24 clients in scores.parquet: client_id, odd=0, odd=1, odd, grade\n")
-    assert pq.read_table("scores.parquet").column_names == ["client_id", "odd=0", "odd=1", "odd", "grade"]
+    assert pq.read_table("scores.parquet").column_names == [
+        "client_id",
+        "odd=0",
+        "odd=1",
+        "odd",
+        "grade",
+    ]
     assert run("embed", "m2", "events.parquet", "-o", "e.parquet", "--device", "cpu")[0] == 0
 
 
 def test_without_a_model_it_starts_from_scratch(run: Run) -> None:
     small = ["--set", "event_encoder.hidden_size=16", "--set", "preparation.min_count=2"]
     code, out, _ = run(
-        "finetune", "events.parquet", "labels.parquet", "--target", "odd", "-o", "m", "--from-scratch", *QUICK, *small
+        "finetune",
+        "events.parquet",
+        "labels.parquet",
+        "--target",
+        "odd",
+        "-o",
+        "m",
+        "--from-scratch",
+        *QUICK,
+        *small,
     )
     assert (code, out.startswith("model in m")) == (0, True)
 
@@ -66,19 +83,28 @@ def test_without_a_model_it_starts_from_scratch(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "even"], ["No column 'even'", "labels.parquet"]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "one"], ["one class only, 1", "two or more"]),
-        (["MODEL", "events.parquet", "others.parquet", "--target", "odd"], ["No client of the labels has events"]),
-        (["MODEL", "events.parquet", "few.parquet", "--target", "odd"], ["Only 3 clients have a label"]),
-        (["MODEL", "events.parquet", "labels.csv", "--target", "odd"], ["No such file or folder: labels.csv"]),
+        (["MODEL", "events.parquet", "labels.parquet", "--target", "even"], [("No column "
+"'even'"), "labels.parquet"]),
+        (["MODEL", "events.parquet", "labels.parquet", "--target", "one"], [("one class only, "
+"1"), "two or more"]),
+        (["MODEL", "events.parquet", "others.parquet", "--target", "odd"], [("No client of the "
+"labels has events")]),
+        (["MODEL", "events.parquet", "few.parquet", "--target", "odd"], [("Only 3 clients have a "
+"label")]),
+        (["MODEL", "events.parquet", "labels.csv", "--target", "odd"], [("No such file or folder: "
+"labels.csv")]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--weight", "bad"], ["client 100 has -1.0"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--weight", "grad"],
          ["No column 'grad'", "Did you mean 'grade'?", "Name the column with --weight."]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--weight", "client_id"],
          ["is the client column of labels.parquet. Name another with --weight."]),
-        (["nothing", "events.parquet", "labels.parquet", "--target", "odd"], ["No model folder at nothing"]),
-        (["events.parquet", "events.parquet", "labels.parquet", "--target", "odd"], ["No model folder at"]),
-        (["events.parquet", "labels.parquet", "--target", "odd"], ["expects MODEL EVENTS LABELS", "add --from-scratch"]),
+        (["nothing", "events.parquet", "labels.parquet", "--target", "odd"], [("No model folder "
+"at nothing")]),
+        (["events.parquet", "events.parquet", "labels.parquet", "--target", "odd"], [("No model "
+"folder "
+"at")]),
+        (["events.parquet", "labels.parquet", "--target", "odd"], [("expects MODEL EVENTS "
+"LABELS"), "add --from-scratch"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--from-scratch"], ["expects EVENTS LABELS"]),
         (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--unfreeze", "heads"],
          ["finetuning.unfreeze cannot be 'heads'", "Did you mean 'head'"]),

@@ -39,17 +39,25 @@ def folder(tmp_path: Path) -> Path:
     """Embeddings of 90 clients that give a label away, labels with a day and a branch, and the same by month."""
     random = np.random.default_rng(0)
     ids, kind = np.arange(90), np.arange(90) % 2
-    vectors = pd.DataFrame({"client_id": ids} | {f"emb_{i:04}": kind + random.normal(0, 0.3, 90) for i in range(4)})
+    vectors = pd.DataFrame(
+        {"client_id": ids} | {f"emb_{i:04}": kind + random.normal(0, 0.3, 90) for i in range(4)}
+    )
     vectors.to_parquet(tmp_path / "vectors.parquet")
     vectors.assign(emb_0001=vectors["emb_0001"] + 3).to_parquet(tmp_path / "moved.parquet")
     vectors.drop(columns="emb_0003").to_parquet(tmp_path / "narrow.parquet")
     day = (pd.Timestamp("2024-01-01") + pd.to_timedelta(random.permutation(90), "D")).astype(str)
-    labels = pd.DataFrame({"client_id": ids, "left": kind, "day": day, "branch": ids // 9, "half": ids // 45})
+    labels = pd.DataFrame(
+        {"client_id": ids, "left": kind, "day": day, "branch": ids // 9, "half": ids // 45}
+    )
     labels.to_csv(tmp_path / "labels.csv", index=False)
-    months = [labels.assign(month=pd.Timestamp(2024, m, 1).date(), left=(kind + m) % 2) for m in (1, 2, 3)]
+    months = [
+        labels.assign(month=pd.Timestamp(2024, m, 1).date(), left=(kind + m) % 2) for m in (1, 2, 3)
+    ]
     pd.concat(months).to_parquet(tmp_path / "monthly.parquet")
     as_of = [
-        vectors.assign(event_time=pd.Timestamp(2024, m, 1), emb_0000=(kind + m) % 2 + random.normal(0, 0.1, 90))
+        vectors.assign(
+            event_time=pd.Timestamp(2024, m, 1), emb_0000=(kind + m) % 2 + random.normal(0, 0.1, 90)
+        )
         for m in (3, 1, 2)
     ]
     pd.concat(as_of).rename(columns={"event_time": "month"}).to_parquet(tmp_path / "as_of.parquet")
@@ -64,8 +72,14 @@ def evaluate(
     return [*given, "--trees", 5, "--folds", 3, *options]
 
 
-def test_an_out_of_time_evaluation_says_where_it_cut_and_how_its_interval_was_made(folder: Path) -> None:
-    done = seqmel(*evaluate(folder, "--time-split", "day", "--test-fraction", 0.2, "--json", folder / "s.json"))
+def test_an_out_of_time_evaluation_says_where_it_cut_and_how_its_interval_was_made(
+    folder: Path,
+) -> None:
+    done = seqmel(
+        *evaluate(
+            folder, "--time-split", "day", "--test-fraction", 0.2, "--json", folder / "s.json"
+        )
+    )
     said = " ".join(done.stdout.split())
     assert done.exit_code == 0
     assert "bootstrap over the 18 test clients" in said
@@ -74,7 +88,9 @@ def test_an_out_of_time_evaluation_says_where_it_cut_and_how_its_interval_was_ma
         "kind": "out_of_time", "column": "day", "cut": "2024-03-13", "train": 72, "test": 18, "test_clients": 18,
         "clients_in_both": 0,
     }  # fmt: skip
-    assert {"features", "metric", "mean", "half_width", "folds", "interval"} == set(scores["scores"][0])
+    assert {"features", "metric", "mean", "half_width", "folds", "interval"} == set(
+        scores["scores"][0]
+    )
 
 
 def test_groups_stay_in_one_fold(folder: Path) -> None:
@@ -142,7 +158,10 @@ def test_drift_of_a_file_from_itself_is_none_and_a_moved_dimension_is_named(fold
     pd.concat([vectors, vectors.assign(client_id=vectors["client_id"] + 90)]).to_parquet(
         folder / "twice.parquet", index=False
     )
-    for file, verdict in (("vectors.parquet", "Too few vectors to tell"), ("twice.parquet", "No drift")):
+    for file, verdict in (
+        ("vectors.parquet", "Too few vectors to tell"),
+        ("twice.parquet", "No drift"),
+    ):
         calm = seqmel("drift", folder / file, folder / file, "--fail-on-drift")
         assert (calm.exit_code, f"{verdict}: 0 of 4 dimensions" in calm.stdout) == (0, True)
     sides = folder / "vectors.parquet", folder / "moved.parquet"
@@ -152,7 +171,9 @@ def test_drift_of_a_file_from_itself_is_none_and_a_moved_dimension_is_named(fold
     assert (failed.exit_code, "largest: emb_0001" in failed.stdout) == (1, True)
 
 
-def test_retrieval_prints_both_tables_and_whose_figures_they_are(model_folder: Path, tmp_path: Path) -> None:
+def test_retrieval_prints_both_tables_and_whose_figures_they_are(
+    model_folder: Path, tmp_path: Path
+) -> None:
     pq.write_table(card_events(40, seed=5), tmp_path / "events.parquet")
     pq.write_table(card_events(), tmp_path / "trained.parquet")
     done = seqmel(
@@ -165,7 +186,8 @@ def test_retrieval_prints_both_tables_and_whose_figures_they_are(model_folder: P
     assert json.loads((tmp_path / "r.json").read_text())["figures"]["recall@1"]["mean"] >= 0
 
 
-# ---------------------------------------------------------------------------------------------------- refused
+# ----------------------------------------------------------------------------------------------------
+# refused
 
 
 @pytest.mark.parametrize(
@@ -190,7 +212,9 @@ def test_retrieval_prints_both_tables_and_whose_figures_they_are(model_folder: P
         (["--time-column", "month"], "No column 'month'"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused_in_one_line(folder: Path, options: list[str], says: str) -> None:
+def test_what_cannot_be_evaluated_is_refused_in_one_line(
+    folder: Path, options: list[str], says: str
+) -> None:
     with pytest.raises(SeqmelError, match=says) as refused:
         seqmel(*evaluate(folder, *options))
     assert "\n" not in str(refused.value)
@@ -204,11 +228,23 @@ def test_rows_of_several_moments_are_refused_where_no_moment_is_named(folder: Pa
 def test_embeddings_of_other_dimensions_are_not_compared(folder: Path) -> None:
     line = refusal("drift", folder / "vectors.parquet", folder / "narrow.parquet")
     assert "The reference has 4 dimensions, the current vectors 3." in line
-    assert "p-value" in refusal("drift", folder / "vectors.parquet", folder / "moved.parquet", "--alpha", 0)
+    assert "p-value" in refusal(
+        "drift", folder / "vectors.parquet", folder / "moved.parquet", "--alpha", 0
+    )
 
 
 def test_retrieval_of_too_few_clients_is_refused(model_folder: Path, tmp_path: Path) -> None:
     pq.write_table(card_events(6), tmp_path / "events.parquet")
-    line = refusal("retrieval", model_folder, tmp_path / "events.parquet", "--min-events", 500, "--device", "cpu")
+    line = refusal(
+        "retrieval",
+        model_folder,
+        tmp_path / "events.parquet",
+        "--min-events",
+        500,
+        "--device",
+        "cpu",
+    )
     assert "--min-events" in line
-    assert "--parts" in refusal("retrieval", model_folder, tmp_path / "events.parquet", "--parts", "thirds")
+    assert "--parts" in refusal(
+        "retrieval", model_folder, tmp_path / "events.parquet", "--parts", "thirds"
+    )

@@ -52,24 +52,53 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_training_and_embedding_append_what_happened(run: Run, tmp_path: Path) -> None:
     log = tmp_path / "runs.jsonl"
-    assert run("train", "events.parquet", "-o", "m", "--epochs", 2, "--device", "cpu", *SMALL, "--log", log) == 0
-    assert run("embed", "m", "events.parquet", "-o", "v.parquet", "--device", "cpu", "--log", log) == 0
+    assert (
+        run(
+            "train",
+            "events.parquet",
+            "-o",
+            "m",
+            "--epochs",
+            2,
+            "--device",
+            "cpu",
+            *SMALL,
+            "--log",
+            log,
+        )
+        == 0
+    )
+    assert (
+        run("embed", "m", "events.parquet", "-o", "v.parquet", "--device", "cpu", "--log", log) == 0
+    )
     found = lines(log)
     kinds = [line["event"] for line in found]
-    assert [kinds.count(kind) for kind in ("started", "epoch", "finished", "failed")] == [2, 2, 2, 0]
+    assert [kinds.count(kind) for kind in ("started", "epoch", "finished", "failed")] == [
+        2,
+        2,
+        2,
+        0,
+    ]
     assert (kinds[0], kinds[-1]) == ("started", "finished")
     started, embedding = (line for line in found if line["event"] == "started")
     assert (started["command"], started["options"]["config"]["training"]["epochs"]) == ("train", 2)
     assert (embedding["command"], embedding["options"]["model"]) == ("embed", "m")
     history = load_model(tmp_path / "m").metrics["history"]
-    for row, line in zip(history, (line for line in found if line["event"] == "epoch"), strict=True):
+    for row, line in zip(
+        history, (line for line in found if line["event"] == "epoch"), strict=True
+    ):
         assert {name: line[name] for name in row} == row
         assert line["seconds"] >= 0
     ends = [line for line in found if line["event"] == "finished"]
     assert (ends[0]["clients"], ends[0]["events"]) == (24, len(card_events()))
-    assert (ends[1]["clients"], ends[1]["dimensions"]) == (24, len(pq.read_schema(tmp_path / "v.parquet")) - 1)
+    assert (ends[1]["clients"], ends[1]["dimensions"]) == (
+        24,
+        len(pq.read_schema(tmp_path / "v.parquet")) - 1,
+    )
     assert all(end["peak_memory_mb"] > 10 and end["seconds"] > 0 for end in ends)
-    assert [line["done"] for line in found if line["event"] == "task" and line["name"] == "embed"] == [24]
+    assert [
+        line["done"] for line in found if line["event"] == "task" and line["name"] == "embed"
+    ] == [24]
 
 
 def test_a_run_that_fails_says_so_with_the_line_that_the_user_saw(
@@ -86,7 +115,10 @@ def test_a_log_that_cannot_be_written_is_refused_before_any_work(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("train", "events.parquet", "-o", "m", "--log", tmp_path / "no" / "log") == 2
-    assert "cannot be written: No such file or directory. Name another file." in capsys.readouterr().err
+    assert (
+        "cannot be written: No such file or directory. Name another file."
+        in capsys.readouterr().err
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.parquet"]
 
 
@@ -114,7 +146,16 @@ def test_every_end_is_written_and_goes_on_to_the_caller(
 
 def test_numbers_and_text_of_any_kind_are_whole_json_lines(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log", silent)
-    log.record("epoch", {"loss": math.nan, "rate": math.inf, "path": Path("a"), "names": ("x\ny", "\ud800"), 3: [1.5]})
+    log.record(
+        "epoch",
+        {
+            "loss": math.nan,
+            "rate": math.inf,
+            "path": Path("a"),
+            "names": ("x\ny", "\ud800"),
+            3: [1.5],
+        },
+    )
     (found,) = lines(tmp_path / "log")
     assert (found["loss"], found["rate"], found["path"], found["3"]) == (None, None, "a", [1.5])
     assert found["names"][0] == "x\ny"

@@ -10,7 +10,9 @@ import pytest
 from seqmel.cli.main import main
 from seqmel.cli.renamed_flags import RENAMED_FLAGS
 
-FLAGS = [(command, old, new) for command, flags in RENAMED_FLAGS.items() for old, new in flags.items()]
+FLAGS = [
+    (command, old, new) for command, flags in RENAMED_FLAGS.items() for old, new in flags.items()
+]
 ARGUMENTS = {
     "drift": ["none.parquet", "none.parquet"],
     "embed": ["none", "none.parquet", "-o", "out.parquet"],
@@ -22,7 +24,9 @@ VALUES = {"--allow-client-overlap": None, "--dtypes": "int8", "--dims": "4,8", "
           "--alpha": "0.1", "--psi-threshold": "0.1", "--test-fraction": "0.2"}  # fmt: skip
 
 
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
+) -> list[str]:
     monkeypatch.setattr(sys, "argv", ["seqmel", *words])
     with pytest.raises(SystemExit):
         main()
@@ -33,12 +37,20 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *wo
 @pytest.mark.parametrize(("command", "old", "new"), FLAGS)
 @pytest.mark.parametrize("joined", [False, True])
 def test_an_old_flag_does_what_the_new_one_does_and_warns(
-    command: str, old: str, new: str, joined: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    old: str,
+    new: str,
+    joined: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     value = VALUES.get(new, "some")
     if joined and value is None:
         pytest.skip("a flag without a value")
-    given = [[f"{name}={value}"] if joined else [name, *([value] if value else [])] for name in (old, new)]
+    given = [
+        [f"{name}={value}"] if joined else [name, *([value] if value else [])]
+        for name in (old, new)
+    ]
     beside = [*ARGUMENTS[command], *BESIDE.get(new, [])]
     warned, *line = run(monkeypatch, capsys, command, *beside, *given[0])
     assert warned.startswith(f"seqmel: warning: {old} is now called {new}.")
@@ -47,7 +59,11 @@ def test_an_old_flag_does_what_the_new_one_does_and_warns(
 
 @pytest.mark.parametrize(("command", "old", "new"), FLAGS)
 def test_the_help_has_the_new_flag_only(
-    command: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    old: str,
+    new: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shown = "\n".join(run(monkeypatch, capsys, command, "--help"))
@@ -60,4 +76,7 @@ def test_an_old_flag_and_its_new_one_together_are_refused(
 ) -> None:
     words = ["drift", "a.parquet", "b.parquet", "--psi", "1", "--psi-threshold", "2"]
     (line,) = run(monkeypatch, capsys, *words)
-    assert line == "seqmel: --psi is the old name of --psi-threshold, and both are given. Leave --psi out."
+    assert (
+        line
+        == "seqmel: --psi is the old name of --psi-threshold, and both are given. Leave --psi out."
+    )

@@ -25,9 +25,16 @@ def folder(tmp_path: Path) -> Path:
     kind = random.integers(0, 3, 81)
     shares = random.dirichlet(np.ones(3), 81)
     sum_of = random.normal(50, 10, 81)
-    labels = pd.DataFrame({"client_id": ids, "left": np.where(left, "yes", "no"), "kind": kind * 5, "spent": sum_of})
+    labels = pd.DataFrame(
+        {"client_id": ids, "left": np.where(left, "yes", "no"), "kind": kind * 5, "spent": sum_of}
+    )
     labels.iloc[:80].sample(frac=1, random_state=0).to_csv(tmp_path / "labels.csv", index=False)
-    predictions = {"client_id": ids, "left=no": 1 - p, "left=yes": p, "left": np.where(p > 0.5, "yes", "no")}
+    predictions = {
+        "client_id": ids,
+        "left=no": 1 - p,
+        "left=yes": p,
+        "left": np.where(p > 0.5, "yes", "no"),
+    }
     predictions |= {f"kind={5 * k}": shares[:, k] for k in range(3)} | {"kind": 0}
     predictions |= {"spent": sum_of + random.normal(0, 5, 81), "bad": -sum_of, "logit": p * 7 - 3}
     pd.DataFrame(predictions).to_parquet(tmp_path / "predictions.parquet")
@@ -55,13 +62,19 @@ def test_metrics_of_predictions_equal_those_of_scikit_learn(folder: Path) -> Non
     assert "80 clients; the metrics of ranking are of 'yes'" in said
     y, p = both["left"] == "yes", both["left=yes"]
     assert left["metrics"]["auroc"]["value"] == pytest.approx(roc_auc_score(y, p))
-    assert left["metrics"]["average_precision"]["value"] == pytest.approx(average_precision_score(y, p))
+    assert left["metrics"]["average_precision"]["value"] == pytest.approx(
+        average_precision_score(y, p)
+    )
     low, high = left["metrics"]["auroc"]["interval"]
     assert low < left["metrics"]["auroc"]["value"] < high
     shares = both[[f"kind={k}" for k in (0, 5, 10)]]
     assert kind["classes"] == ["0", "5", "10"]
-    assert kind["metrics"]["auroc"]["value"] == pytest.approx(roc_auc_score(both["kind"], shares, multi_class="ovr"))
-    assert spent["metrics"]["r2"]["value"] == pytest.approx(r2_score(both["spent"], both["spent_p"]))
+    assert kind["metrics"]["auroc"]["value"] == pytest.approx(
+        roc_auc_score(both["kind"], shares, multi_class="ovr")
+    )
+    assert spent["metrics"]["r2"]["value"] == pytest.approx(
+        r2_score(both["spent"], both["spent_p"])
+    )
 
 
 def test_one_column_is_the_probability_of_the_second_class(folder: Path) -> None:
@@ -92,7 +105,9 @@ def test_predictions_that_are_worse_than_the_mean_are_remarked_on(folder: Path) 
         (["--target", "left", "--target", "kind", "--plot", "p.png"], "for one target"),
     ],
 )
-def test_what_cannot_be_scored_is_refused_in_one_line(folder: Path, options: list[str], says: str) -> None:
+def test_what_cannot_be_scored_is_refused_in_one_line(
+    folder: Path, options: list[str], says: str
+) -> None:
     line = run(folder, *options, fails=True)
     assert says in line
     assert "\n" not in line

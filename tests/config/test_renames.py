@@ -80,7 +80,9 @@ def test_an_old_name_in_a_file_and_in_a_setting_means_the_new_one(old: str, tmp_
         return
     beside = {key: value for key, value in _with(old, name).items() if key != section}
     path.write_text(
-        yaml.safe_dump(beside | {section: {k: v for k, v in _with(old, name)[section].items() if k != name}})
+        yaml.safe_dump(
+            beside | {section: {k: v for k, v in _with(old, name)[section].items() if k != name}}
+        )
     )
     with pytest.warns(RenamedWarning):
         found = read_config(path, [f"{section}.{name}={VALUES[RENAMED_OPTIONS[old]]}"])
@@ -88,7 +90,9 @@ def test_an_old_name_in_a_file_and_in_a_setting_means_the_new_one(old: str, tmp_
 
 
 def test_a_setting_by_an_old_name_lies_over_a_file_with_the_new_one(tmp_path: Path) -> None:
-    (tmp_path / "my.yaml").write_text("event_encoder: {hidden_size: 8}\nloss: contrastive\nminer: {k: 2}")
+    (tmp_path / "my.yaml").write_text(
+        "event_encoder: {hidden_size: 8}\nloss: contrastive\nminer: {k: 2}"
+    )
     with pytest.warns(RenamedWarning):
         config = read_config(tmp_path / "my.yaml", ["events.layers=3", "miner.count=4"])
     assert (config.event_encoder.hidden_size, config.event_encoder.layers) == (8, 3)
@@ -117,7 +121,8 @@ def test_an_old_pooling_means_the_new_one_and_warns(old: str, new: str) -> None:
 
 def test_an_option_by_both_of_its_names_is_refused() -> None:
     with pytest.raises(
-        ConfigError, match=r"training\.data and training\.storage are both given.*Leave training\.data out"
+        ConfigError,
+        match=r"training\.data and training\.storage are both given.*Leave training\.data out",
     ):
         Config.from_dict({"training": {"data": "memory", "storage": "device"}})
 
@@ -133,7 +138,9 @@ def test_each_new_name_is_an_option_and_no_old_one_is(old: str) -> None:
 @pytest.mark.parametrize("name", ["columns", "events", "profile", "by_category"])
 def test_an_old_attribute_of_a_config_warns(name: str) -> None:
     config = Config()
-    with pytest.warns(RenamedWarning, match=rf"config\.{name} is now called config\.{RENAMED_OPTIONS[name]}"):
+    with pytest.warns(
+        RenamedWarning, match=rf"config\.{name} is now called config\.{RENAMED_OPTIONS[name]}"
+    ):
         assert getattr(config, name) == getattr(config, RENAMED_OPTIONS[name])
     with pytest.raises(AttributeError):
         config.nothing  # noqa: B018
@@ -147,8 +154,12 @@ PARAMETERS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "old", "new"), PARAMETERS, ids=lambda v: getattr(v, "__name__", v))
-def test_an_old_parameter_of_an_estimator_warns_and_is_no_parameter(kind: type[Any], old: str, new: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "old", "new"), PARAMETERS, ids=lambda v: getattr(v, "__name__", v)
+)
+def test_an_old_parameter_of_an_estimator_warns_and_is_no_parameter(
+    kind: type[Any], old: str, new: str
+) -> None:
     with pytest.warns(RenamedWarning, match=f"{old} is now called {new}"):
         made = kind(**{old: VALUES[new]})
     with pytest.warns(RenamedWarning):
@@ -161,9 +172,9 @@ def test_an_old_parameter_of_an_estimator_warns_and_is_no_parameter(kind: type[A
 
 def test_an_old_option_of_a_part_of_an_estimator_warns() -> None:
     with pytest.warns(RenamedWarning):
-        embedder = SequenceEmbedder(loss="contrastive", miner={"name": "hard_negatives", "k": 2}).set_params(
-            miner__count=3, by_category__size=5
-        )
+        embedder = SequenceEmbedder(
+            loss="contrastive", miner={"name": "hard_negatives", "k": 2}
+        ).set_params(miner__count=3, by_category__size=5)
     assert embedder.get_params()["miner__k"] == 3
     assert embedder.config().category_mean.size == 5
 
@@ -186,7 +197,14 @@ def test_the_command_says_each_old_name_once_in_a_line(
 ) -> None:
     from seqmel.cli.main import main
 
-    settings = ["--set", "training.data=memory", "--set", "pooling=total", "--set", "events.layers=1"]
+    settings = [
+        "--set",
+        "training.data=memory",
+        "--set",
+        "pooling=total",
+        "--set",
+        "events.layers=1",
+    ]
     words = ["seqmel", "describe", str(tmp_path / "none.parquet"), *settings, *settings]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as exit_code:
@@ -194,5 +212,6 @@ def test_the_command_says_each_old_name_once_in_a_line(
     *warned, refused = capsys.readouterr().err.splitlines()
     assert (exit_code.value.code, "No such file" in refused) == (2, True)
     assert [line.split(" is now called ")[0] for line in warned] == [
-        "seqmel: warning: training.data", "seqmel: warning: events.layers", "seqmel: warning: the pooling total",
+        "seqmel: warning: training.data", "seqmel: warning: events.layers", ("seqmel: warning: "
+"the pooling total"),
     ]  # fmt: skip

@@ -44,7 +44,9 @@ def test_a_command_reads_with_the_resources_of_its_options(
 ) -> None:
     events = card_events(40)
     pq.write_table(events, tmp_path / "events.parquet")
-    settings = [word for name, value in ASKED.items() for word in ("--set", f"preparation.{name}={value}")]
+    settings = [
+        word for name, value in ASKED.items() for word in ("--set", f"preparation.{name}={value}")
+    ]
     path = str(tmp_path / "events.parquet")
     pq.write_table(pa.table({"client_id": [100], "y": [1]}), tmp_path / "labels.parquet")
     labels = [str(tmp_path / "labels.parquet"), "--target", "y", "--events", path]
@@ -60,7 +62,10 @@ def test_running_a_model_reads_with_the_resources_of_the_model(
 ) -> None:
     model = load_model(MODEL)
     model = replace(
-        model, config=model.config.model_copy(update={"preparation": model.config.preparation.model_copy(update=ASKED)})
+        model,
+        config=model.config.model_copy(
+            update={"preparation": model.config.preparation.model_copy(update=ASKED)}
+        ),
     )
     events = MODEL / "events.parquet"
     embed_as_of(model, events, "2030-01-01", tmp_path / "out.parquet", device="cpu")

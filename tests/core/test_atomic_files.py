@@ -34,7 +34,9 @@ def test_a_result_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
-def test_a_failure_leaves_what_was_there_and_no_part(error: type[BaseException], tmp_path: Path) -> None:
+def test_a_failure_leaves_what_was_there_and_no_part(
+    error: type[BaseException], tmp_path: Path
+) -> None:
     path = tmp_path / "result.txt"
     path.write_text("before")
 
@@ -65,7 +67,9 @@ def test_two_runs_never_make_one_result_at_the_same_time(
     path = tmp_path / "result"
     with beside(path) as first:
         first.touch()
-        with pytest.raises(OutputError, match=r"Another run is writing .*result just now\. Wait.*another output"):
+        with pytest.raises(
+            OutputError, match=r"Another run is writing .*result just now\. Wait.*another output"
+        ):
             beside(path).__enter__()
         assert first.exists()
     with beside(path) as third:
@@ -128,7 +132,9 @@ def test_an_output_that_exists_needs_overwrite(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vocabulary.json", "model/vocabulary.json"])
-def test_overwrite_replaces_an_empty_folder_or_one_that_seqmel_wrote(name: str, tmp_path: Path) -> None:
+def test_overwrite_replaces_an_empty_folder_or_one_that_seqmel_wrote(
+    name: str, tmp_path: Path
+) -> None:
     check_output(tmp_path, overwrite=True, folder=True)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
@@ -145,7 +151,9 @@ def test_overwrite_never_removes_a_folder_that_seqmel_did_not_write(
             check_output(path, overwrite=True, folder=True)
 
 
-@pytest.mark.parametrize(("folder", "there", "made"), [(True, "a file", "a folder"), (False, "a folder", "a file")])
+@pytest.mark.parametrize(
+    ("folder", "there", "made"), [(True, "a file", "a folder"), (False, "a folder", "a file")]
+)
 def test_a_file_and_a_folder_are_not_replaced_by_each_other(
     folder: bool, there: str, made: str, tmp_path: Path
 ) -> None:
@@ -155,7 +163,9 @@ def test_a_file_and_a_folder_are_not_replaced_by_each_other(
         check_output(path, overwrite=True, folder=folder)
 
 
-def test_what_is_read_is_not_replaced_nor_a_folder_around_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_read_is_not_replaced_nor_a_folder_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tmp_path / "demo" / "events.parquet"
     data.parent.mkdir()
     data.touch()
@@ -173,7 +183,10 @@ def test_what_is_read_is_not_replaced_nor_a_folder_around_it(tmp_path: Path, mon
     with pytest.raises(OutputError, match=r"demo would replace .*, which is read here"):
         check_output(Path("demo"), overwrite=True, folder=True, reads=(data,))
     check_output(
-        tmp_path / "demo" / "vectors.parquet", overwrite=True, folder=False, reads=(data, data.parent, "*.parquet")
+        tmp_path / "demo" / "vectors.parquet",
+        overwrite=True,
+        folder=False,
+        reads=(data, data.parent, "*.parquet"),
     )
     check_not_input(None, data)
 

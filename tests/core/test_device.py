@@ -29,12 +29,15 @@ def test_a_gpu_that_is_not_there_is_refused(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(
-        ConfigError, match=rf"Device {name} was asked for, but no such CUDA GPU is here \(none is\).*--device"
+        ConfigError,
+        match=rf"Device {name} was asked for, but no such CUDA GPU is here \(none is\).*--device",
     ):
         resolve_device(name)
 
 
-def test_a_gpu_beyond_those_that_are_there_is_refused_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_beyond_those_that_are_there_is_refused_with_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("cuda:1") == torch.device("cuda:1")

@@ -10,7 +10,11 @@ from seqmel.core.errors import did_you_mean, plain, shown
 
 
 def test_every_error_is_a_seqmel_error_and_stands_in_the_tree_of_the_docstring() -> None:
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
     assert all(issubclass(kind, errors.SeqmelError) for kind in kinds)
     assert all(kind.__name__ in (errors.__doc__ or "") for kind in kinds)
     assert {kind.__name__ for kind in kinds} <= set(errors.__all__)

@@ -31,7 +31,10 @@ def full(*_: Any, **__: Any) -> Any:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_write_that_the_system_refuses_for_want_of_space_is_said() -> None:
     with (
-        pytest.raises(OutputError, match=r"The disk is full; out was not written\. Free space and run it again\."),
+        pytest.raises(
+            OutputError,
+            match=r"The disk is full; out was not written\. Free space and run it again\.",
+        ),
         translate_disk_full(Path("out")),
     ):
         Path("/dev/full").write_bytes(b"x")
@@ -48,12 +51,16 @@ def test_a_disk_that_is_full_before_the_first_epoch_leaves_nothing(
     for name in ("write_prepared", "write_model"):
         with monkeypatch.context() as patched:
             patched.setattr(run_module, name, full)
-            with pytest.raises(OutputError, match=r"The disk is full; .*model was not written.*--resume"):
+            with pytest.raises(
+                OutputError, match=r"The disk is full; .*model was not written.*--resume"
+            ):
                 train(EVENTS, tmp_path / "model", config=tiny_config(training={"epochs": 0}))
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_is_full_in_the_end_loses_no_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_in_the_end_loses_no_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def half(folder: Path, model: Model) -> None:
         folder.mkdir()
         (folder / "schema.json").write_text("{")
@@ -65,7 +72,9 @@ def test_a_disk_that_is_full_in_the_end_loses_no_epoch(tmp_path: Path, monkeypat
             train(EVENTS, tmp_path / "model", config=tiny_config())
     assert [path.name for path in tmp_path.iterdir()] == ["model.partial"]
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "write_prepared", full)  # what was prepared is not prepared again
+        patched.setattr(
+            run_module, "write_prepared", full
+        )  # what was prepared is not prepared again
         train(EVENTS, tmp_path / "model", config=tiny_config(), resume=True)
     undisturbed = train_model(EVENTS, config=tiny_config())
     assert load_model(tmp_path / "model").fingerprint() == undisturbed.fingerprint()
@@ -74,11 +83,16 @@ def test_a_disk_that_is_full_in_the_end_loses_no_epoch(tmp_path: Path, monkeypat
 
 def test_resume_starts_a_run_where_there_is_none(tmp_path: Path) -> None:
     train(EVENTS, tmp_path / "model", config=tiny_config(), resume=True)
-    assert load_model(tmp_path / "model").fingerprint() == train_model(EVENTS, config=tiny_config()).fingerprint()
+    assert (
+        load_model(tmp_path / "model").fingerprint()
+        == train_model(EVENTS, config=tiny_config()).fingerprint()
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot take space beforehand")
+@pytest.mark.skipif(
+    not hasattr(os, "posix_fallocate"), reason="the system cannot take space beforehand"
+)
 def test_space_for_what_is_mapped_is_taken_beforehand(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +103,9 @@ def test_space_for_what_is_mapped_is_taken_beforehand(
     with pytest.raises(OutputError, match="The disk is full"):
         embed_as_of(model, EVENTS, "2024-01-01", tmp_path / "out.parquet", device="cpu")
     with pytest.raises(OutputError, match="The disk is full"):
-        update_embeddings(model, EVENTS, tmp_path / "state.parquet", tmp_path / "out.parquet", device="cpu")
+        update_embeddings(
+            model, EVENTS, tmp_path / "state.parquet", tmp_path / "out.parquet", device="cpu"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,4 +118,7 @@ def test_a_disk_that_is_full_anywhere_else_is_a_line_of_the_command(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "seqmel: The disk is full (somewhere). Free space and run it again.\n"
+    assert (
+        capsys.readouterr().err
+        == "seqmel: The disk is full (somewhere). Free space and run it again.\n"
+    )

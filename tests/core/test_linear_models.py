@@ -20,14 +20,20 @@ def drawn(count: int, width: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndar
 def test_two_classes_are_one_of_sklearns_logistic_regressions() -> None:
     x, y = drawn(300, 4)
     weight, bias = logistic(x, y, np.ones(300), 2, seed=0)
-    fits = [LogisticRegression(C=c, max_iter=1000).fit(x, y) for c in 10.0 ** np.arange(-5, -0.9, 0.5)]
+    fits = [
+        LogisticRegression(C=c, max_iter=1000).fit(x, y) for c in 10.0 ** np.arange(-5, -0.9, 0.5)
+    ]
     gaps = [
-        abs(fit.coef_[0] - (weight[1] - weight[0])).max() + abs(fit.intercept_[0] - bias[1] + bias[0]) for fit in fits
+        abs(fit.coef_[0] - (weight[1] - weight[0])).max()
+        + abs(fit.intercept_[0] - bias[1] + bias[0])
+        for fit in fits
     ]
     assert min(gaps) < 2e-3
 
 
-def test_the_search_ends_where_weaker_penalties_no_longer_help(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_ends_where_weaker_penalties_no_longer_help(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x, y = drawn(60, 400)
     found = logistic(x, y, np.ones(60), 2, seed=0)
     tried: list[float] = []
@@ -50,7 +56,9 @@ def test_a_class_that_is_not_there_is_held_to_be_rare() -> None:
     assert (scores[:, 1] < scores[:, [0, 2]].max(axis=1) - 5).all()
 
 
-def test_of_strengths_that_are_as_good_within_an_error_the_one_with_the_weakest_weights_is_taken() -> None:
+def test_of_strengths_that_are_as_good_within_an_error_the_one_with_the_weakest_weights_is_taken() -> (
+    None
+):
     even = np.tile([0.6, 0.4], 50)
     noisy = even + np.tile([0.3, -0.28], 50)  # .01 more on average, with an error of .03
     worse = even + np.tile([0.06, 0.04], 50)  # .05 more, with an error of .001

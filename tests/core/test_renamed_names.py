@@ -16,7 +16,9 @@ from seqmel.core.errors import ConfigError
 from seqmel.core.renames import RenamedWarning, renamed_keywords
 from seqmel.inference.options import EmbedOptions
 
-VECTORS = pd.DataFrame(np.eye(12, 2), index=pd.Index(range(12), name="client_id"), columns=["emb_0000", "emb_0001"])
+VECTORS = pd.DataFrame(
+    np.eye(12, 2), index=pd.Index(range(12), name="client_id"), columns=["emb_0000", "emb_0001"]
+)
 
 
 @pytest.mark.parametrize("old", seqmel._RENAMED)
@@ -34,9 +36,13 @@ def test_config_of_is_from_dict() -> None:
 
 
 def test_event_sequences_of_is_select() -> None:
-    events = pd.DataFrame({"client_id": [1, 1, 2], "event_time": pd.to_datetime(["2024-01-01"] * 3), "amount": 1.5})
+    events = pd.DataFrame(
+        {"client_id": [1, 1, 2], "event_time": pd.to_datetime(["2024-01-01"] * 3), "amount": 1.5}
+    )
     sequences = seqmel.EventSequences.read(events)
-    with pytest.warns(RenamedWarning, match=r"EventSequences\.of is now called EventSequences\.select"):
+    with pytest.warns(
+        RenamedWarning, match=r"EventSequences\.of is now called EventSequences\.select"
+    ):
         assert sequences.of([2]).client_ids.tolist() == [2]
 
 
@@ -60,7 +66,10 @@ def test_an_old_keyword_of_a_measure_sets_the_new_one() -> None:
     with pytest.warns(RenamedWarning):
         split: Any = seqmel.OutOfTime(times, test_fraction=0.4, same_clients=True)  # type: ignore[call-arg]
     assert (split.test_fraction, split.allow_client_overlap) == (0.4, True)
-    with pytest.warns(RenamedWarning), pytest.raises(ConfigError, match=r"Cannot measure the sizes \[\]"):
+    with (
+        pytest.warns(RenamedWarning),
+        pytest.raises(ConfigError, match=r"Cannot measure the sizes \[\]"),
+    ):
         seqmel.compression_curve(times, {"v": VECTORS}, sizes=[])  # type: ignore[call-arg]
 
 

@@ -13,7 +13,9 @@ COUNT = 5
 
 
 def values(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    return torch.randn(
+        *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).requires_grad_()
 
 
 @pytest.mark.parametrize("width", [(), (1,), (4,), (2, 3)])

@@ -40,7 +40,9 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
     ],
 )
-def test_usable_cores_are_those_that_control_groups_grant(tmp_path: Path, files: dict[str, str], cores: int) -> None:
+def test_usable_cores_are_those_that_control_groups_grant(
+    tmp_path: Path, files: dict[str, str], cores: int
+) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -91,8 +93,24 @@ def test_the_engine_takes_the_threads_that_are_asked_for() -> None:
     assert count(threads=2) == 2
 
 
-@pytest.mark.parametrize("command", ["describe", "prepare", "train", "embed", "export", "finetune", "predict", "evaluate",
-                                     "drift", "retrieval", "experiment", "report", "demo"])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [
+        "describe",
+        "prepare",
+        "train",
+        "embed",
+        "export",
+        "finetune",
+        "predict",
+        "evaluate",
+        "drift",
+        "retrieval",
+        "experiment",
+        "report",
+        "demo",
+    ],
+)
 def test_every_command_that_computes_takes_threads(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,9 @@ def some_events() -> pa.Table:
     return pa.table(
         {
             "who": random.integers(0, 9, n) + 10,
-            "when": pa.array(np.datetime64("2024-01-01") + random.integers(0, 5, n)).cast(pa.timestamp("us")),
+            "when": pa.array(np.datetime64("2024-01-01") + random.integers(0, 5, n)).cast(
+                pa.timestamp("us")
+            ),
             "what": pa.array([f"m{i}" for i in random.integers(0, 4, n)]),
             "much": np.exp(random.normal(0, 2, n)).round(3),
             "other": np.arange(n)[::-1],
@@ -93,7 +95,9 @@ def test_no_name_of_a_column_changes_a_sequence(turn: int, tmp_path: Path) -> No
     expected = str(sequences(given({}, kind, tmp_path), {}, by_row=by_row))
     for names in zip(*(NAMES[i::5] for i in range(5)), strict=True):
         renamed = dict(zip((*ROLES[turn:], *ROLES[:turn]), names, strict=True))
-        assert str(sequences(given(renamed, kind, tmp_path), renamed, by_row=by_row)) == expected, renamed
+        assert str(sequences(given(renamed, kind, tmp_path), renamed, by_row=by_row)) == expected, (
+            renamed
+        )
 
 
 def test_a_column_of_the_file_counts_where_a_folder_has_the_same_key(tmp_path: Path) -> None:
@@ -103,24 +107,33 @@ def test_a_column_of_the_file_counts_where_a_folder_has_the_same_key(tmp_path: P
         pq.write_table(some_events().slice(60 * i, 60), folder / "part.parquet")
     source = open_events(tmp_path / "events", client="who")
     assert source.left_out == {}
-    assert source.rows("SELECT what FROM events ORDER BY __row") == [(x,) for x in some_events()["what"].to_pylist()]
+    assert source.rows("SELECT what FROM events ORDER BY __row") == [
+        (x,) for x in some_events()["what"].to_pylist()
+    ]
 
 
-def test_folders_that_repeat_some_columns_of_the_file_and_add_others_are_refused(tmp_path: Path) -> None:
+def test_folders_that_repeat_some_columns_of_the_file_and_add_others_are_refused(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "events" / "what=1" / "region=north"
     folder.mkdir(parents=True)
     pq.write_table(some_events(), folder / "part.parquet")
     with pytest.raises(
-        SchemaError, match="have the keys what, which are columns of the files too, and region, which are not"
+        SchemaError,
+        match="have the keys what, which are columns of the files too, and region, which are not",
     ):
         open_events(tmp_path / "events")
 
 
 def test_a_client_column_named_like_a_number_of_the_vector_is_refused_and_keeps_its_ids() -> None:
     keys = pa.table({"emb_0001": [1, 2]})
-    with pytest.raises(SchemaError, match="'emb_0001' of the events has the name of a column of the vectors"):
+    with pytest.raises(
+        SchemaError, match="'emb_0001' of the events has the name of a column of the vectors"
+    ):
         VectorLayout().table(keys, np.zeros((2, 3), np.float32))
-    assert VectorLayout(layout="list").table(keys, np.zeros((2, 3), np.float32))["emb_0001"].to_pylist() == [1, 2]
+    assert VectorLayout(layout="list").table(keys, np.zeros((2, 3), np.float32))[
+        "emb_0001"
+    ].to_pylist() == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["events", "first_time", "state_h"])
@@ -129,7 +142,9 @@ def test_a_state_keeps_clients_of_a_column_named_like_its_own(name: str, tmp_pat
     schema = {"client": name, "time": "when"}
     train(events, tmp_path / "model", config=tiny_config(schema=schema))
     first = events.filter(pa.compute.less(events["when"], pa.scalar(pd.Timestamp("2024-01-03"))))
-    later = events.filter(pa.compute.greater_equal(events["when"], pa.scalar(pd.Timestamp("2024-01-03"))))
+    later = events.filter(
+        pa.compute.greater_equal(events["when"], pa.scalar(pd.Timestamp("2024-01-03")))
+    )
     update_embeddings(tmp_path / "model", first, tmp_path / "state", tmp_path / "a.parquet")
     done = update_embeddings(tmp_path / "model", later, tmp_path / "state", tmp_path / "b.parquet")
     assert (done.new, done.known) == (0, 9)

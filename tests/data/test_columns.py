@@ -39,7 +39,9 @@ TEXT = st.one_of(
 )
 FEW_WHOLE, WHOLE = st.integers(0, 4), st.integers(-(2**63), 2**63 - 1)
 REAL = st.one_of(
-    st.sampled_from([0.0, -0.0, 1.5, 5411.0, 1e16, math.inf, -math.inf, math.nan, 1.7e308, -1.7e308, 5e-324]),
+    st.sampled_from(
+        [0.0, -0.0, 1.5, 5411.0, 1e16, math.inf, -math.inf, math.nan, 1.7e308, -1.7e308, 5e-324]
+    ),
     st.floats(),
 )
 AMOUNT = st.floats(0.01, 1e6)
@@ -55,7 +57,8 @@ TIMES = {
     "zoned": (pa.timestamp("us", "America/New_York"), SECONDS.map(lambda s: s * 10**6)),
     "zoned ms": (pa.timestamp("ms", "UTC"), SECONDS),
     "date": (pa.date32(), st.integers(-30_000, 60_000)), "day": (pa.int32(), st.integers(-5, 20_000)),
-    "second": (pa.float64(), st.floats(-1e9, 2e9)), "second of int": (pa.uint32(), st.integers(0, 2**32 - 1)),
+    "second": (pa.float64(), st.floats(-1e9, 2e9)), ("second of "
+"int"): (pa.uint32(), st.integers(0, 2**32 - 1)),
 }  # fmt: skip
 KINDS = {
     "int64": (pa.int64(), st.one_of(FEW_WHOLE, WHOLE)), "uint8": (pa.uint8(), FEW_WHOLE), "text": (pa.string(), TEXT),
@@ -68,9 +71,14 @@ SIZES = {
 }  # fmt: skip
 
 
-def same(events: Events, schema: EventSchema, vocabulary: Vocabulary | None = None, **options: Any) -> None:
+def same(
+    events: Events, schema: EventSchema, vocabulary: Vocabulary | None = None, **options: Any
+) -> None:
     """Hold whole columns to what is made row by row, `SeqmelError` and all."""
-    wanted, got = row_by_row(made, events, schema, vocabulary, **options), made(events, schema, vocabulary, **options)
+    wanted, got = (
+        row_by_row(made, events, schema, vocabulary, **options),
+        made(events, schema, vocabulary, **options),
+    )
     assert got == wanted
 
 
@@ -97,7 +105,10 @@ def made(
     finally:
         source.connection.close()
     table = pa.Table.from_batches(batches)
-    lists = {name: pa.concat_arrays([b.column(name).flatten() for b in batches]) for name in table.column_names[1:]}
+    lists = {
+        name: pa.concat_arrays([b.column(name).flatten() for b in batches])
+        for name in table.column_names[1:]
+    }
     raw = [x.to_numpy().tobytes() for x in lists.values()]
     lengths = table.column(1).combine_chunks().value_lengths().to_pylist()
     return fitted.model_dump_json(), table.schema, table.column(0).to_pylist(), lengths, raw
@@ -109,13 +120,19 @@ def column(draw: Any, kind: tuple[pa.DataType, Any], n: int, *, nulls: bool) -> 
     drawn = [few[i] for i in draw(st.lists(st.integers(0, len(few) - 1), min_size=n, max_size=n))]
     if pa.types.is_dictionary(kind[0]):
         return pa.array(drawn, pa.string()).dictionary_encode().cast(kind[0])
-    return pa.array(drawn, pa.int64()).cast(kind[0]) if pa.types.is_timestamp(kind[0]) else pa.array(drawn, kind[0])
+    return (
+        pa.array(drawn, pa.int64()).cast(kind[0])
+        if pa.types.is_timestamp(kind[0])
+        else pa.array(drawn, kind[0])
+    )
 
 
 @st.composite
 def tables(draw: Any) -> tuple[pa.Table, EventSchema]:
     n = draw(st.integers(1, 60))
-    who, day, kind, size = (draw(st.sampled_from(sorted(kinds))) for kinds in (IDS, TIMES, KINDS, SIZES))
+    who, day, kind, size = (
+        draw(st.sampled_from(sorted(kinds))) for kinds in (IDS, TIMES, KINDS, SIZES)
+    )
     odd = draw(st.integers(0, 9)) == 0
     table = pa.table({
         "client": column(draw, IDS[who], n, nulls=odd), "time": column(draw, TIMES[day], n, nulls=odd),
@@ -146,7 +163,10 @@ def as_events(draw: Any, table: pa.Table, folder: str) -> Events:
     if how == "csv":
         duckdb.from_arrow(table).to_csv(str(Path(folder) / "events.csv"))
         return folder
-    plain = {"use_dictionary": draw(st.booleans()), "row_group_size": draw(st.sampled_from([3, 1_000]))}
+    plain = {
+        "use_dictionary": draw(st.booleans()),
+        "row_group_size": draw(st.sampled_from([3, 1_000])),
+    }
     for i, part in enumerate(parts if how == "files" else [table]):
         pq.write_table(part, Path(folder) / f"part-{i}.parquet", **plain)
     return folder
@@ -171,27 +191,43 @@ def test_a_sample_of_whole_columns_is_the_same_sample(drawn: Any, share: int) ->
 
 @FEW
 @given(drawn=tables(), other=tables(), shard=st.sampled_from([None, (1, 2), (2, 2), (5, 7)]))
-def test_events_are_encoded_the_same_with_the_vocabulary_of_a_model(drawn: Any, other: Any, shard: Any) -> None:
+def test_events_are_encoded_the_same_with_the_vocabulary_of_a_model(
+    drawn: Any, other: Any, shard: Any
+) -> None:
     (table, schema), (later, later_schema) = drawn, other
     source = open_events(table, client="client")
     try:
         vocabulary = fit_vocabulary(source, schema, min_count=1)
     except SeqmelError:
         return
-    same(later, schema.model_copy(update={"time_unit": later_schema.time_unit}), vocabulary, shard=shard)
+    same(
+        later,
+        schema.model_copy(update={"time_unit": later_schema.time_unit}),
+        vocabulary,
+        shard=shard,
+    )
 
 
 @FEW
 @given(st.data())
 def test_places_are_sorted_whatever_the_size_of_the_keys(data: Any) -> None:
     n = data.draw(st.integers(1, 40))
-    bounds = data.draw(st.lists(st.sampled_from([1, 2, 7, 2**31, 2**62, 2**63 + 1, 2**64]), min_size=1, max_size=3))
-    keys = [np.array(data.draw(st.lists(st.integers(0, b - 1), min_size=n, max_size=n)), np.uint64) for b in bounds]
+    bounds = data.draw(
+        st.lists(st.sampled_from([1, 2, 7, 2**31, 2**62, 2**63 + 1, 2**64]), min_size=1, max_size=3)
+    )
+    keys = [
+        np.array(data.draw(st.lists(st.integers(0, b - 1), min_size=n, max_size=n)), np.uint64)
+        for b in bounds
+    ]
     assert _sort_by_keys(list(zip(keys, bounds, strict=True))).tolist() == np.lexsort(keys).tolist()
 
 
 @FEW
-@given(st.lists(st.one_of(st.integers(-4, 4), st.floats(allow_nan=False, allow_infinity=False)), max_size=30))
+@given(
+    st.lists(
+        st.one_of(st.integers(-4, 4), st.floats(allow_nan=False, allow_infinity=False)), max_size=30
+    )
+)
 def test_the_middle_of_magnitudes_is_that_of_all_sorted(drawn: list[float]) -> None:
     x = np.sort(np.array(drawn, np.float64))
     magnitudes = np.sort(np.abs(x[x != 0]))
@@ -224,12 +260,20 @@ def taken(events: Events, schema: EventSchema, **options: Any) -> bool:
     return whole_columns(open_events(events, client=schema.client, **options), schema) is not None
 
 
-PLAIN = EventSchema(client="client", time="time", time_unit="day", categorical=("kind",), numeric=("size",))
+PLAIN = EventSchema(
+    client="client", time="time", time_unit="day", categorical=("kind",), numeric=("size",)
+)
 
 
 def plain(**columns: Any) -> pa.Table:
     return pa.table(
-        {"client": ["a", "b", "a"], "time": [1, 2, 3], "kind": ["x", None, "y"], "size": [1.0, None, 2.0], **columns}
+        {
+            "client": ["a", "b", "a"],
+            "time": [1, 2, 3],
+            "kind": ["x", None, "y"],
+            "size": [1.0, None, 2.0],
+            **columns,
+        }
     )
 
 
@@ -239,7 +283,13 @@ def test_plain_events_are_read_as_whole_columns(tmp_path: Path) -> None:
     pq.write_table(events, tmp_path / "b.parquet")
     (tmp_path / "csv").mkdir()
     events.to_pandas().to_csv(tmp_path / "csv" / "events.csv", index=False)
-    for given_as in (events, events.to_pandas(), tmp_path / "a.parquet", tmp_path / "*.parquet", tmp_path / "csv"):
+    for given_as in (
+        events,
+        events.to_pandas(),
+        tmp_path / "a.parquet",
+        tmp_path / "*.parquet",
+        tmp_path / "csv",
+    ):
         assert taken(given_as, SCHEMA)
     assert taken(pytest.importorskip("polars").from_arrow(events), SCHEMA)
 
@@ -251,7 +301,8 @@ def test_plain_events_are_read_as_whole_columns(tmp_path: Path) -> None:
         {"size": pa.array([1, 2, 3], pa.decimal128(5, 2))}, {"size": ["1", "2", "3"]}, {"client": [1.5, 2.0, 1.5]},
         {"kind": pa.array([b"x", b"y", b"z"])}, {"kind": pa.array([1, 2, 3]).dictionary_encode()},
     ],
-    ids=lambda columns: "-".join(f"{name} {pa.array(values).type}" for name, values in columns.items()),
+    ids=lambda columns: "-".join((f"{name} "
+f"{pa.array(values).type}") for name, values in columns.items()),
 )  # fmt: skip
 def test_what_is_not_plain_is_left_to_the_engine(columns: dict[str, Any]) -> None:
     assert taken(plain(), PLAIN)
@@ -278,7 +329,14 @@ def test_text_that_is_none_is_told_of_by_the_engine(tmp_path: Path) -> None:
 
 def test_no_more_than_a_share_of_the_memory_is_taken(tmp_path: Path) -> None:
     n = 300_000
-    many = pa.table({"client": range(n), "time": range(n), "kind": [str(i) for i in range(n)], "size": [1.0] * n})
+    many = pa.table(
+        {
+            "client": range(n),
+            "time": range(n),
+            "kind": [str(i) for i in range(n)],
+            "size": [1.0] * n,
+        }
+    )
     pq.write_table(many, tmp_path / "events.parquet")
     for events in (many, tmp_path / "events.parquet"):
         assert taken(events, PLAIN, memory_limit="2GB")
@@ -296,7 +354,9 @@ def test_one_event_alone_is_the_same_whether_numbers_of_its_kind_are_logarithms_
     kind = np.arange(n) % 3
     size = np.where(kind == 0, np.exp(random.normal(5, 3, n)), random.normal(0, 1, n))
     seconds = pa.array(np.arange(n) * 10**6, pa.timestamp("us"))
-    table = pa.table({"client": np.arange(n) % 20, "time": seconds, "kind": kind, "size": size, "amount": size})
+    table = pa.table(
+        {"client": np.arange(n) % 20, "time": seconds, "kind": kind, "size": size, "amount": size}
+    )
     schema = EventSchema(
         client="client", time="time", time_unit="timestamp", categorical=("kind",), numeric=("size", "amount"),
         numeric_by={"size": "kind"},

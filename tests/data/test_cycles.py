@@ -104,7 +104,9 @@ def slow_likeness(clients: list[Tensor], cycle: Cycle) -> CycleLikeness:
 
 @pytest.mark.parametrize("cycle", CYCLES, ids=lambda cycle: cycle.name)
 @pytest.mark.parametrize("client", [one_weekday, one_visit, steady, always])
-def test_likeness_is_that_of_a_slow_twin(client: Callable[[torch.Generator], Tensor], cycle: Cycle) -> None:
+def test_likeness_is_that_of_a_slow_twin(
+    client: Callable[[torch.Generator], Tensor], cycle: Cycle
+) -> None:
     clients = drawn(client, 7)
     found, expected = cycle_likeness(clients, cycle), slow_likeness(clients, cycle)
     assert (found.likeness, found.habit, found.chance) == pytest.approx(
@@ -147,21 +149,35 @@ def test_fewer_than_two_clients_say_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("span_days", "daily", "names"),
-    [(1, True, []), (1, False, ["day"]), (14, True, ["week"]), (400, False, ["day", "week", "month", "year"])],
+    [
+        (1, True, []),
+        (1, False, ["day"]),
+        (14, True, ["week"]),
+        (400, False, ["day", "week", "month", "year"]),
+    ],
 )
-def test_cycles_are_those_that_the_data_shows(span_days: float, daily: bool, names: list[str]) -> None:
-    assert [cycle.name for cycle in cycles_of(vocabulary_of(span_days=span_days, daily=daily).time)] == names
+def test_cycles_are_those_that_the_data_shows(
+    span_days: float, daily: bool, names: list[str]
+) -> None:
+    assert [
+        cycle.name for cycle in cycles_of(vocabulary_of(span_days=span_days, daily=daily).time)
+    ] == names
 
 
 def encoded(clients: list[Tensor]) -> EncodedSequences:
-    columns = {"c": range(len(clients)), "t": pa.array([c.tolist() for c in clients], pa.list_(pa.int64()))}
+    columns = {
+        "c": range(len(clients)),
+        "t": pa.array([c.tolist() for c in clients], pa.list_(pa.int64())),
+    }
     return EncodedSequences.from_batches([pa.RecordBatch.from_pydict(columns)], time="t")
 
 
 def test_visits_at_any_time_make_addresses_of_week_month_and_year_but_not_of_a_shared_day() -> None:
     clients = drawn(one_visit)
     assert address_cycles(encoded(clients), SCALE) == ("week", "month", "year")
-    assert address_cycles(encoded(clients), SCALE.model_copy(update={"span_days": 20.0})) == ("week",)
+    assert address_cycles(encoded(clients), SCALE.model_copy(update={"span_days": 20.0})) == (
+        "week",
+    )
     assert address_cycles(encoded(drawn(one_weekday)), SCALE) == ()
 
 
@@ -181,7 +197,8 @@ def test_the_decision_hangs_on_the_seed_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-# --------------------------------------------------------------------------------------------------- shifting
+# ---------------------------------------------------------------------------------------------------
+# shifting
 
 
 def test_shifts_are_parts_of_a_period_and_none_of_what_is_not_named() -> None:
@@ -217,12 +234,18 @@ def test_the_decoder_reads_hours_and_weekdays_from_the_clock() -> None:
     decoder, batch = EventDecoder(vocabulary_of(), input_size=8), batch_of([6])
     hours, weekdays = (list(decoder.sizes).index(name) for name in ("time of day", "day of week"))
     plain = decoder._codes(batch, None)
-    moved = decoder._codes(batch.with_shifted_clock(torch.tensor([[DAY // 24, 2 * DAY, 0, 0]])), None)
+    moved = decoder._codes(
+        batch.with_shifted_clock(torch.tensor([[DAY // 24, 2 * DAY, 0, 0]])), None
+    )
     assert torch.equal(moved[:, hours], (plain[:, hours] + 1) % 24)
     assert torch.equal(moved[:, weekdays], (plain[:, weekdays] + 2) % 7)
 
 
 def test_the_decoder_leaves_out_cycles_that_cannot_be_predicted() -> None:
     every = EventDecoder(vocabulary_of(), input_size=8).sizes
-    assert every.keys() - EventDecoder(vocabulary_of(), input_size=8, without=("day",)).sizes.keys() == {"time of day"}
-    assert every.keys() - EventDecoder(vocabulary_of(), input_size=8, without=("week",)).sizes.keys() == {"day of week"}
+    assert every.keys() - EventDecoder(
+        vocabulary_of(), input_size=8, without=("day",)
+    ).sizes.keys() == {"time of day"}
+    assert every.keys() - EventDecoder(
+        vocabulary_of(), input_size=8, without=("week",)
+    ).sizes.keys() == {"day of week"}

@@ -32,7 +32,9 @@ THOUSANDTHS = Vocabulary(
 )  # fmt: skip
 
 
-def timed(times: Any, *, clients: list[Any] | None = None, unit: str = "timestamp") -> list[dict[str, Any]]:
+def timed(
+    times: Any, *, clients: list[Any] | None = None, unit: str = "timestamp"
+) -> list[dict[str, Any]]:
     """One dict a client for events with these times, all of one client unless told otherwise; `size` is their place."""
     table = pa.table({
         "client": clients or ["c"] * len(times), "time": times, "size": [float(i) for i in range(len(times))],
@@ -45,7 +47,8 @@ def microseconds(times: Any, unit: str = "timestamp") -> list[int]:
     return timed(times, unit=unit)[0]["time"]
 
 
-# ------------------------------------------------------------------------------------------------------ time
+# ------------------------------------------------------------------------------------------------------
+# time
 
 MOMENTS = [
     dt.datetime(1969, 12, 31, 23, 59, 59, 500_000),
@@ -63,7 +66,10 @@ OSLO = dt.timezone(dt.timedelta(hours=2))
         pa.array(MOMENTS, pa.timestamp("ns")),
         pa.array(MOMENTS, pa.timestamp("ms")),
         pa.array(MOMENTS, pa.timestamp("us", tz="UTC")),
-        pa.array([m.replace(tzinfo=dt.timezone.utc) for m in MOMENTS], pa.timestamp("us", tz="Asia/Tokyo")),
+        pa.array(
+            [m.replace(tzinfo=dt.timezone.utc) for m in MOMENTS],
+            pa.timestamp("us", tz="Asia/Tokyo"),
+        ),
         pa.array([m.isoformat(sep=" ") for m in MOMENTS]),
         pa.array([m.isoformat() for m in MOMENTS]),
         pa.array([m.isoformat() + "Z" for m in MOMENTS]),
@@ -76,7 +82,10 @@ def test_a_moment_is_the_same_however_it_is_written(times: pa.Array) -> None:
 
 
 def test_pandas_times_are_the_same_moments() -> None:
-    for times in (pd.Series(MOMENTS), pd.Series(MOMENTS).dt.tz_localize("UTC").dt.tz_convert("Europe/Oslo")):
+    for times in (
+        pd.Series(MOMENTS),
+        pd.Series(MOMENTS).dt.tz_localize("UTC").dt.tz_convert("Europe/Oslo"),
+    ):
         frame = pd.DataFrame({"client": ["c"] * 3, "time": times, "size": [1.0, 2.0, 3.0]})
         assert rows(frame, SIZE, fitted(frame, SIZE))[0]["time"] == EXPECTED
 
@@ -118,8 +127,12 @@ def test_parts_of_seconds_and_days_are_kept() -> None:
         ([1, 2], "timestamp", "1"),
     ],
 )
-def test_a_time_that_cannot_be_understood_is_refused_with_an_example(times: list[Any], unit: str, example: str) -> None:
-    with pytest.raises(InputError, match=rf"times in column 'time' .* cannot be understood, such as '{example}'"):
+def test_a_time_that_cannot_be_understood_is_refused_with_an_example(
+    times: list[Any], unit: str, example: str
+) -> None:
+    with pytest.raises(
+        InputError, match=rf"times in column 'time' .* cannot be understood, such as '{example}'"
+    ):
         timed(times, unit=unit)
 
 
@@ -128,7 +141,8 @@ def test_dates_where_days_are_counted_are_refused() -> None:
         timed([dt.date(2020, 1, 1)], unit="day")
 
 
-# ----------------------------------------------------------------------------------------------------- order
+# -----------------------------------------------------------------------------------------------------
+# order
 
 
 def test_events_are_sorted_by_client_and_time() -> None:
@@ -146,7 +160,9 @@ def test_events_at_the_same_time_keep_the_order_of_the_input() -> None:
     clients, times = random.integers(0, 20, 3_000).tolist(), random.integers(0, 4, 3_000).tolist()
     for row in timed(times, clients=clients, unit="day"):
         mine = sorted((times[i], i) for i in range(3_000) if clients[i] == row["client"])
-        assert list(zip(row["time"], row["size"], strict=True)) == [(day * DAY_US, place) for day, place in mine]
+        assert list(zip(row["time"], row["size"], strict=True)) == [
+            (day * DAY_US, place) for day, place in mine
+        ]
 
 
 def test_the_order_of_the_rows_does_not_change_the_sequences_where_no_times_are_equal() -> None:
@@ -159,7 +175,9 @@ def test_the_order_of_the_rows_does_not_change_the_sequences_where_no_times_are_
 
 @pytest.mark.parametrize("chunk_events", [1, 7, 40, 1_000, 10**6])
 def test_the_size_of_a_chunk_changes_nothing_but_the_chunks(chunk_events: int) -> None:
-    assert rows(EVENTS, SCHEMA, VOCABULARY, chunk_events=chunk_events) == rows(EVENTS, SCHEMA, VOCABULARY)
+    assert rows(EVENTS, SCHEMA, VOCABULARY, chunk_events=chunk_events) == rows(
+        EVENTS, SCHEMA, VOCABULARY
+    )
 
 
 def test_a_client_larger_than_a_chunk_is_never_split() -> None:
@@ -172,7 +190,8 @@ def test_a_client_larger_than_a_chunk_is_never_split() -> None:
     assert len(chunks) > 1
 
 
-# -------------------------------------------------------------------------------------------------- layouts
+# --------------------------------------------------------------------------------------------------
+# layouts
 
 
 def test_nested_events_give_the_same_sequences_as_flat_ones() -> None:
@@ -212,7 +231,9 @@ IDS = {
     "uint64": pa.array([2**64 - 1, 1, 2**64 - 1], pa.uint64()),
     "text": pa.array(["0b6c5a52-0000", "", "0b6c5a52-0000"]),
     "date": pa.array([dt.date(2020, 1, 2), dt.date(2020, 1, 1), dt.date(2020, 1, 2)]),
-    "decimal": pa.array([decimal.Decimal("2.50"), decimal.Decimal("1.00"), decimal.Decimal("2.50")]),
+    "decimal": pa.array(
+        [decimal.Decimal("2.50"), decimal.Decimal("1.00"), decimal.Decimal("2.50")]
+    ),
     "binary": pa.array([b"\x02", b"\x01", b"\x02"]),
     "bool": pa.array([True, False, True]),
 }
@@ -223,7 +244,9 @@ IDS = {
 def test_ids_keep_their_type_and_value(kind: str, chunk_events: int) -> None:
     ids = IDS[kind]
     table = pa.table({"client": ids, "time": [1, 2, 3], "size": [1.0, 2.0, 3.0]})
-    found = pa.Table.from_batches(batches(table, COUNTED_DAYS, THOUSANDTHS, chunk_events=chunk_events))
+    found = pa.Table.from_batches(
+        batches(table, COUNTED_DAYS, THOUSANDTHS, chunk_events=chunk_events)
+    )
     assert found.schema.field("client").type == ids.type
     assert found["client"].to_pylist() == ids.to_pylist()[:2]
 
@@ -261,7 +284,12 @@ def encoded_under(who: str, day: str, kind: str, size: str) -> list[list[Any]]:
         size: [float(i % 7) for i in range(90)],
     })  # fmt: skip
     schema = EventSchema(
-        client=who, time=day, time_unit="day", categorical=(kind,), numeric=(size,), numeric_by={size: kind}
+        client=who,
+        time=day,
+        time_unit="day",
+        categorical=(kind,),
+        numeric=(size,),
+        numeric_by={size: kind},
     )
     return [list(row.values()) for row in rows(table, schema, fitted(table, schema))]
 
@@ -272,19 +300,30 @@ def test_no_name_of_a_column_gets_in_the_way(first: int) -> None:
     assert encoded_under(*names) == encoded_under("who", "day", "kind", "size")
 
 
-# ---------------------------------------------------------------------------------------------------- checks
+# ----------------------------------------------------------------------------------------------------
+# checks
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"client": ["a", None, None]}, r"2 events in the given Table have no client \(column 'client' is null\)"),
+        (
+            {"client": ["a", None, None]},
+            r"2 events in the given Table have no client \(column 'client' is null\)",
+        ),
         ({"time": [1.0, float("nan"), None]}, r"2 events in the given Table have no time"),
-        ({"time": [1, None, 2]}, r"1 events in the given Table have no time \(column 'time' is null\)"),
+        (
+            {"time": [1, None, 2]},
+            r"1 events in the given Table have no time \(column 'time' is null\)",
+        ),
     ],
 )
-def test_events_without_client_or_time_are_counted_and_refused(columns: dict[str, Any], message: str) -> None:
-    table = pa.table({"client": ["a", "b", "c"], "time": [1, 2, 3], "size": [1.0, 2.0, 3.0]} | columns)
+def test_events_without_client_or_time_are_counted_and_refused(
+    columns: dict[str, Any], message: str
+) -> None:
+    table = pa.table(
+        {"client": ["a", "b", "c"], "time": [1, 2, 3], "size": [1.0, 2.0, 3.0]} | columns
+    )
     with pytest.raises(InputError, match=message):
         fitted(table, COUNTED_DAYS)
 
@@ -292,6 +331,10 @@ def test_events_without_client_or_time_are_counted_and_refused(columns: dict[str
 @pytest.mark.parametrize("missing", ["client", "time", "size"])
 def test_events_that_lack_a_column_of_the_model_are_refused(missing: str) -> None:
     columns = {"client": ["a"], "time": [1], "size": [1.0]}
-    changed = pa.table({name + "s" if name == missing else name: values for name, values in columns.items()})
-    with pytest.raises(SchemaError, match=rf"No column '{missing}' .* Did you mean '{missing}s'\?.*trained with"):
+    changed = pa.table(
+        {name + "s" if name == missing else name: values for name, values in columns.items()}
+    )
+    with pytest.raises(
+        SchemaError, match=rf"No column '{missing}' .* Did you mean '{missing}s'\?.*trained with"
+    ):
         rows(changed, COUNTED_DAYS, THOUSANDTHS)

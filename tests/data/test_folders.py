@@ -25,7 +25,9 @@ EVENTS = card_events(6)
         (".hoodie/hoodie.properties", "Hudi"),
     ],
 )
-@pytest.mark.parametrize("asked", ["", "*.parquet", "day=1"], ids=["folder", "glob", "one partition"])
+@pytest.mark.parametrize(
+    "asked", ["", "*.parquet", "day=1"], ids=["folder", "glob", "one partition"]
+)
 def test_the_files_of_a_table_that_keeps_a_list_of_them_are_refused(
     log: str, kind: str, asked: str, tmp_path: Path
 ) -> None:
@@ -36,10 +38,16 @@ def test_the_files_of_a_table_that_keeps_a_list_of_them_are_refused(
     for file in ("old.parquet", "new.parquet", "day=1/new.parquet"):
         pq.write_table(EVENTS, root / file)
     with pytest.raises(
-        InputError, match=rf"is a {kind} table .*replaced or deleted.*from Python, or write its rows to Parquet"
+        InputError,
+        match=(
+            rf"is a {kind} table .*replaced or deleted.*from Python, or write its rows to "
+            rf"Parquet"
+        ),
     ):
         open_events(root / asked)
-    assert event_files(str(root / "new.parquet")) == [str(root / "new.parquet")]  # a file that is named is wanted
+    assert event_files(str(root / "new.parquet")) == [
+        str(root / "new.parquet")
+    ]  # a file that is named is wanted
 
 
 def meds(folder: Path, columns: list[str]) -> Path:
@@ -55,8 +63,13 @@ def meds(folder: Path, columns: list[str]) -> Path:
     )
     (folder / "data" / "train").mkdir(parents=True)
     (folder / "metadata").mkdir()
-    pq.write_table(pa.concat_tables([static.cast(events.schema), events]), folder / "data" / "train" / "0.parquet")
-    pq.write_table(pa.table({"code": [1], "description": ["x"]}), folder / "metadata" / "codes.parquet")
+    pq.write_table(
+        pa.concat_tables([static.cast(events.schema), events]),
+        folder / "data" / "train" / "0.parquet",
+    )
+    pq.write_table(
+        pa.table({"code": [1], "description": ["x"]}), folder / "metadata" / "codes.parquet"
+    )
     return folder
 
 
@@ -68,7 +81,9 @@ def test_static_rows_of_meds_are_left_out_with_a_word(below: str, tmp_path: Path
     check_events(source, infer_schema(source))
 
 
-def test_rows_without_a_time_are_refused_where_the_columns_are_not_those_of_meds(tmp_path: Path) -> None:
+def test_rows_without_a_time_are_refused_where_the_columns_are_not_those_of_meds(
+    tmp_path: Path,
+) -> None:
     source = open_events(meds(tmp_path, ["subject_id", "time", "kind", "amount"]) / "data")
     with pytest.raises(InputError, match=r"2 events .* have no time"):
         check_events(source, infer_schema(source))
@@ -76,14 +91,23 @@ def test_rows_without_a_time_are_refused_where_the_columns_are_not_those_of_meds
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_a_folder_of_two_tables_names_the_files(ending: str, tmp_path: Path) -> None:
-    for name, table in (("a", EVENTS), ("b", EVENTS.rename_columns({"event_time": "date", "amount": "price"}))):
-        pq.write_table(table, tmp_path / f"{name}.parquet") if ending == "parquet" else table.to_pandas().to_csv(
+    for name, table in (
+        ("a", EVENTS),
+        ("b", EVENTS.rename_columns({"event_time": "date", "amount": "price"})),
+    ):
+        pq.write_table(
+            table, tmp_path / f"{name}.parquet"
+        ) if ending == "parquet" else table.to_pandas().to_csv(
             tmp_path / f"{name}.csv", index=False
         )
     source = open_events(tmp_path)
     a, b = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
-    with pytest.raises(SchemaError, match=f"{a} alone has amount, event_time and {b} alone has date, price"):
+    with pytest.raises(
+        SchemaError, match=f"{a} alone has amount, event_time and {b} alone has date, price"
+    ):
         infer_schema(source)
     schema = infer_schema(open_events(a))
-    with pytest.raises(InputError, match=f"{b} has no column 'event_time', which other files of {tmp_path} have"):
+    with pytest.raises(
+        InputError, match=f"{b} has no column 'event_time', which other files of {tmp_path} have"
+    ):
         check_events(source, schema)

@@ -68,15 +68,27 @@ WORDS = ["a long note", "of several words", "nobody reads", "in the end"]
         ("version", RANDOM.choice(["1.0", "1.5", "2.0"], ROWS), "categorical"),
         ("form", [f"2023-{a}-{b}" for a, b in RANDOM.integers(11, 20, (ROWS, 2))], "categorical"),
         ("release", [f"{a}.{b}.10" for a, b in RANDOM.integers(0, 9, (ROWS, 2))], "categorical"),
-        ("due", [f"2023-0{a}-1{b}" for a, b in RANDOM.integers(1, 9, (ROWS, 2))], "a second time column"),
-        ("due", [f"0{a}.1{b}.2023" for a, b in RANDOM.integers(1, 9, (ROWS, 2))], "a second time column"),
+        (
+            "due",
+            [f"2023-0{a}-1{b}" for a, b in RANDOM.integers(1, 9, (ROWS, 2))],
+            "a second time column",
+        ),
+        (
+            "due",
+            [f"0{a}.1{b}.2023" for a, b in RANDOM.integers(1, 9, (ROWS, 2))],
+            "a second time column",
+        ),
         ("address", [f"10.0.{a}.{b}" for a, b in RANDOM.integers(0, 14, (ROWS, 2))], "categorical"),
         ("visits", (RANDOM.pareto(0.7, ROWS) * 10).astype(int), "numeric"),
         ("price", RANDOM.random(ROWS), "numeric"),
         ("price", RANDOM.random(ROWS).astype(np.float32), "numeric"),
         ("price", pa.array(range(ROWS)).cast(pa.decimal128(21, 2)), "numeric"),
         ("document", np.arange(ROWS), "an id: nearly every value belongs to one client"),
-        ("receipt", [f"r{i}" for i in range(ROWS)], "an id: nearly every value belongs to one client"),
+        (
+            "receipt",
+            [f"r{i}" for i in range(ROWS)],
+            "an id: nearly every value belongs to one client",
+        ),
         ("country", ["NO"] * ROWS, "constant"),
         ("rate", [1.5] * ROWS, "constant"),
         ("flag", ["yes"] * (ROWS - 9) + [None] * 9, "categorical"),
@@ -97,7 +109,10 @@ def test_a_column_is_taken_for_what_it_is(name: str, values: Any, expected: str)
 
 def test_free_text_is_left_out() -> None:
     notes = [f"{WORDS[i % 4]} {i % 300} {WORDS[i % 3]}" for i in range(ROWS)]
-    many = pa.table({k: np.tile(v, 20) for k, v in BASE.items()} | {"note": RANDOM.permutation(np.tile(notes, 20))})
+    many = pa.table(
+        {k: np.tile(v, 20) for k, v in BASE.items()}
+        | {"note": RANDOM.permutation(np.tile(notes, 20))}
+    )
     assert infer_schema(open_events(many)).left_out == {"note": "free text"}
 
 
@@ -109,7 +124,9 @@ def test_amounts_written_as_text_are_no_categories(number: str, point: str) -> N
 
 
 def test_a_few_amounts_with_a_decimal_comma_are_no_categories_and_a_few_versions_are() -> None:
-    assert role("paid", ["2,50", "12,50"] * (ROWS // 2)).startswith("numbers written as text, such as '12,50'")
+    assert role("paid", ["2,50", "12,50"] * (ROWS // 2)).startswith(
+        "numbers written as text, such as '12,50'"
+    )
     assert role("version", ["2.50", "12.50"] * (ROWS // 2)) == "categorical"
 
 
@@ -165,11 +182,17 @@ STAMPS = [f"2023-01-{i % 28 + 1:02d} 10:00:00" for i in range(ROWS)]
 
 
 def test_the_only_text_of_timestamps_is_the_time() -> None:
-    columns = {"client_id": BASE["client_id"], "Zeitpunkt": STAMPS, "note": ["2023"] * ROWS, "x": BASE["amount"]}
+    columns = {
+        "client_id": BASE["client_id"],
+        "Zeitpunkt": STAMPS,
+        "note": ["2023"] * ROWS,
+        "x": BASE["amount"],
+    }
     schema = infer_schema(open_events(pa.table(columns)))
     assert (schema.time, schema.time_unit) == ("Zeitpunkt", "timestamp")
     with pytest.raises(
-        SchemaError, match=r"Several columns of .* hold times: Zeitpunkt, booked\. Name one with --time"
+        SchemaError,
+        match=r"Several columns of .* hold times: Zeitpunkt, booked\. Name one with --time",
     ):
         infer_schema(open_events(pa.table(columns | {"booked": STAMPS})))
     with pytest.raises(SchemaError, match="Found no time column by its name"):
@@ -178,7 +201,9 @@ def test_the_only_text_of_timestamps_is_the_time() -> None:
 
 def test_dates_written_as_numbers_are_no_seconds() -> None:
     dates = [20_230_101 + i % 28 for i in range(ROWS)]
-    with pytest.raises(SchemaError, match=r"dates written as numbers, such as 20230101.*schema\.time_unit"):
+    with pytest.raises(
+        SchemaError, match=r"dates written as numbers, such as 20230101.*schema\.time_unit"
+    ):
         inferred({"event_time": dates})
     assert inferred({"event_time": dates}, time_unit="second").time_unit == "second"
     assert inferred({"event_time": [*dates[1:], 20_239_999]}).time_unit == "second"
@@ -202,16 +227,24 @@ def test_the_unit_of_a_time_is_seen_from_its_size(values: Any, unit: str) -> Non
 
 
 @pytest.mark.parametrize("values", [[-5, 3], [99_000], [9e10], [9e13], [9e16], [9e18]])
-def test_a_range_outside_1970_to_2100_is_asked_about_and_taken_where_the_unit_is_said(values: list[float]) -> None:
+def test_a_range_outside_1970_to_2100_is_asked_about_and_taken_where_the_unit_is_said(
+    values: list[float],
+) -> None:
     times = pa.array((values * ROWS)[:ROWS])
     with pytest.raises(
-        SchemaError, match=r"would lie in the years .* Say what they count: schema.time_unit, one of day, second"
+        SchemaError,
+        match=(
+            r"would lie in the years .* Say what they count: schema.time_unit, one of day, "
+            r"second"
+        ),
     ):
         inferred({"event_time": times})
     assert inferred({"event_time": times}, time_unit="day").time_unit == "day"
 
 
-@pytest.mark.parametrize("values", [[dt.timedelta(1)], [dt.time(1)], [True]], ids=["duration", "time of day", "bool"])
+@pytest.mark.parametrize(
+    "values", [[dt.timedelta(1)], [dt.time(1)], [True]], ids=["duration", "time of day", "bool"]
+)
 def test_a_time_column_that_is_no_time_is_refused(values: list[Any]) -> None:
     with pytest.raises(SchemaError, match="Expected timestamps, dates, text or numbers"):
         inferred({"event_time": pa.array(values * ROWS)}, time="event_time")
@@ -251,7 +284,10 @@ def test_what_a_list_drops_is_said_and_names_with_a_plus_drop_nothing() -> None:
     assert replaced.left_out_words == "left out: city (not among the categorical columns named)"
     added = inferred(columns, categorical=("+amount",))
     assert (set(added.categorical), added.left_out) == ({"amount", "mcc", "city"}, {})
-    with pytest.raises(ValueError, match=r"categorical names \+amount, which adds to what is inferred, beside names"):
+    with pytest.raises(
+        ValueError,
+        match=r"categorical names \+amount, which adds to what is inferred, beside names",
+    ):
         SchemaOptions(categorical=("+amount", "mcc"))
 
 
@@ -261,7 +297,9 @@ def test_ignored_columns_are_left_out() -> None:
 
 
 def test_a_partition_key_is_a_feature_where_it_is_named(tmp_path: Any) -> None:
-    pa.parquet.write_to_dataset(pa.table(BASE | {"region": CODES}), tmp_path, partition_cols=["region"])
+    pa.parquet.write_to_dataset(
+        pa.table(BASE | {"region": CODES}), tmp_path, partition_cols=["region"]
+    )
     source = open_events(tmp_path)
     assert infer_schema(source).left_out == {"region": "partition key of the folder"}
     schema = infer_schema(source, SchemaOptions(categorical=("region",)))
@@ -271,7 +309,10 @@ def test_a_partition_key_is_a_feature_where_it_is_named(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"client": "clientid"}, r"No column 'clientid' .* Did you mean 'client_id'\? It has: .*--client"),
+        (
+            {"client": "clientid"},
+            r"No column 'clientid' .* Did you mean 'client_id'\? It has: .*--client",
+        ),
         ({"time": "even_time"}, r"No column 'even_time' .* Did you mean 'event_time'\?.*--time"),
         ({"time": "client_id"}, "Client and time are the same column"),
         ({"categorical": ["mc"]}, r"No column 'mc' .* Did you mean 'mcc'\?.*schema.categorical"),
@@ -281,30 +322,46 @@ def test_a_partition_key_is_a_feature_where_it_is_named(tmp_path: Any) -> None:
         ({"numeric": ["mcc"], "categorical": ["mcc"]}, "named as categorical and as numeric"),
         ({"numeric": ["mcc"], "ignore": ["mcc"]}, r"named as numeric and in schema\.ignore"),
         ({"categorical": ["client_id"]}, "is the client or the time and cannot be categorical too"),
-        ({"numeric_by": {"amount": "client_id"}}, "is the client or the time and cannot be categorical too"),
+        (
+            {"numeric_by": {"amount": "client_id"}},
+            "is the client or the time and cannot be categorical too",
+        ),
         ({"numeric_by": {"amount": "nothing"}}, "No column 'nothing'"),
         ({"numeric_by": {"amount": "mcc"}, "numeric": ["mcc"]}, "wants {numeric: categorical}"),
         ({"categorical": [], "numeric": []}, "is left to learn from"),
     ],
 )
-def test_options_that_do_not_fit_the_events_are_refused(options: dict[str, Any], message: str) -> None:
+def test_options_that_do_not_fit_the_events_are_refused(
+    options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SchemaError, match=message):
-        inferred({"mcc": CODES, "city": ["a", "b"] * (ROWS // 2), "empty": pa.nulls(ROWS, pa.float64())}, **options)
+        inferred(
+            {"mcc": CODES, "city": ["a", "b"] * (ROWS // 2), "empty": pa.nulls(ROWS, pa.float64())},
+            **options,
+        )
 
 
 def test_several_columns_that_could_be_the_client_are_named() -> None:
-    with pytest.raises(SchemaError, match=r"Several columns could be the client: client_id, user_id\..*--client"):
+    with pytest.raises(
+        SchemaError, match=r"Several columns could be the client: client_id, user_id\..*--client"
+    ):
         inferred({"user_id": CODES})
 
 
 def test_no_column_that_could_be_the_client_is_said_with_what_there_is() -> None:
     table = pa.table(BASE).rename_columns(["who", "event_time", "amount"])
-    with pytest.raises(SchemaError, match=r"Found no client column by its name\..*has: who, event_time, amount"):
+    with pytest.raises(
+        SchemaError, match=r"Found no client column by its name\..*has: who, event_time, amount"
+    ):
         infer_schema(open_events(table))
 
 
-def test_the_index_that_pandas_writes_into_a_file_is_left_out_unless_it_is_named(tmp_path: Any) -> None:
+def test_the_index_that_pandas_writes_into_a_file_is_left_out_unless_it_is_named(
+    tmp_path: Any,
+) -> None:
     table = pa.table(BASE | {"__index_level_0__": pa.array(range(ROWS))})
-    assert infer_schema(open_events(table)).left_out == {"__index_level_0__": "an index that pandas wrote"}
+    assert infer_schema(open_events(table)).left_out == {
+        "__index_level_0__": "an index that pandas wrote"
+    }
     named = infer_schema(open_events(table), SchemaOptions(numeric=("amount", "__index_level_0__")))
     assert "__index_level_0__" in named.numeric

@@ -105,7 +105,9 @@ def test_codes_with_another_order_stay_codes_whatever_the_order() -> None:
     shop = TABLE["shop"].to_numpy()
     for seed in range(20):
         codes = np.random.default_rng(seed).permutation(60)[shop]
-        table, names = nameless(TABLE.set_column(TABLE.column_names.index("shop"), "shop", pa.array(codes)))
+        table, names = nameless(
+            TABLE.set_column(TABLE.column_names.index("shop"), "shop", pa.array(codes))
+        )
         assert roles(table, names)["shop"] == "code", seed
 
 
@@ -140,7 +142,9 @@ def test_infinities_are_no_evidence() -> None:
 
 def test_each_feature_has_a_reason() -> None:
     table, names = nameless(TABLE)
-    schema, reasons = explain_schema(open_events(table), SchemaOptions(numeric=tuple(names), categorical=()))
+    schema, reasons = explain_schema(
+        open_events(table), SchemaOptions(numeric=tuple(names), categorical=())
+    )
     assert set(reasons.values()) == {"as asked"}
     schema, reasons = explain_schema(open_events(table))
     assert set(reasons) == set(schema.features)

@@ -12,21 +12,33 @@ import pyarrow.parquet as pq
 import pytest
 
 from seqmel.core.errors import InputError, SchemaError
-from seqmel.data.tables.labels import beside, client_of_embeddings, match, read_embeddings, read_labels
+from seqmel.data.tables.labels import (
+    beside,
+    client_of_embeddings,
+    match,
+    read_embeddings,
+    read_labels,
+)
 
 
 def _frame(ids: list[object], **columns: list[float]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(ids, name="client_id"), dtype="float32")
 
 
-# ---------------------------------------------------------------------------------------------------- labels
+# ----------------------------------------------------------------------------------------------------
+# labels
 
 
 def test_labels_are_the_same_from_files_and_tables(tmp_path: Path) -> None:
     frame = pd.DataFrame({"gender": ["F", "M", "F"], "client_id": [3, 1, 2]})
     frame.to_parquet(tmp_path / "labels.parquet")
     frame.to_csv(tmp_path / "labels.csv", index=False)
-    given = [tmp_path / "labels.parquet", str(tmp_path / "labels.csv"), frame, pl.from_pandas(frame)]
+    given = [
+        tmp_path / "labels.parquet",
+        str(tmp_path / "labels.csv"),
+        frame,
+        pl.from_pandas(frame),
+    ]
     for labels in [*given, pa.Table.from_pandas(frame), frame.set_index("client_id")]:
         y = read_labels(labels, "gender")
         assert y.to_dict() == {3: "F", 1: "M", 2: "F"}
@@ -35,12 +47,19 @@ def test_labels_are_the_same_from_files_and_tables(tmp_path: Path) -> None:
 
 def test_a_series_of_labels_is_indexed_by_client_whether_its_index_has_a_name_or_not() -> None:
     named = pd.Series([1, 0, 1], index=pd.Index([3, 1, 2], name="client_id"), name="target")
-    for labels, client in ((named, None), (named.rename_axis(None), None), (named.rename_axis(None), "who")):
+    for labels, client in (
+        (named, None),
+        (named.rename_axis(None), None),
+        (named.rename_axis(None), "who"),
+    ):
         assert read_labels(labels, "target", client=client).to_dict() == {3: 1, 1: 0, 2: 1}
 
 
 def test_labels_may_be_a_dictionary_of_columns() -> None:
-    assert read_labels({"client_id": [3, 1], "target": ["a", "b"]}, "target").to_dict() == {3: "a", 1: "b"}
+    assert read_labels({"client_id": [3, 1], "target": ["a", "b"]}, "target").to_dict() == {
+        3: "a",
+        1: "b",
+    }
 
 
 def test_clients_without_a_label_are_left_out() -> None:
@@ -73,7 +92,9 @@ def test_columns_may_be_named_like_those_of_the_query() -> None:
 
 def test_a_missing_target_offers_the_nearest_names() -> None:
     frame = pd.DataFrame({"client_id": [1], "gender": ["F"]})
-    with pytest.raises(SchemaError, match=r"No column 'gendr' in the given DataFrame\. Did you mean 'gender'\?"):
+    with pytest.raises(
+        SchemaError, match=r"No column 'gendr' in the given DataFrame\. Did you mean 'gender'\?"
+    ):
         read_labels(frame, "gendr")
     with pytest.raises(SchemaError, match="No column 'client' in"):
         read_labels(frame, "gender", client="client")
@@ -95,13 +116,17 @@ def test_a_client_with_two_labels_is_refused() -> None:
 
 def test_labels_without_a_client_are_refused() -> None:
     table = pa.table({"client_id": [1, None], "gender": ["F", "M"]})
-    with pytest.raises(InputError, match=r"1 rows of the given Table have no client \(column 'client_id' is null\)"):
+    with pytest.raises(
+        InputError, match=r"1 rows of the given Table have no client \(column 'client_id' is null\)"
+    ):
         read_labels(table, "gender")
 
 
 def test_labels_that_cannot_be_read_end_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and no more")
-    empty = pd.DataFrame({"client_id": pd.Series([], dtype="int64"), "gender": pd.Series([], dtype="int64")})
+    empty = pd.DataFrame(
+        {"client_id": pd.Series([], dtype="int64"), "gender": pd.Series([], dtype="int64")}
+    )
     unknown = pd.DataFrame({"client_id": [1], "gender": [np.nan]})
     for labels, message in (
         (tmp_path / "none.parquet", "No such file"),
@@ -115,7 +140,8 @@ def test_labels_that_cannot_be_read_end_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------- embeddings
+# ----------------------------------------------------------------------------------------------------
+# embeddings
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
@@ -130,11 +156,17 @@ def test_vectors_are_read_from_columns(tmp_path: Path, kind: type) -> None:
         assert found.index.name == "id"
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float16()), pa.list_(pa.float32(), 2)])
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float32()), pa.list_(pa.float16()), pa.list_(pa.float32(), 2)]
+)
 def test_vectors_are_read_from_one_list_column(tmp_path: Path, kind: pa.DataType) -> None:
     values = pa.array(np.array([1, 2, 3, 4.5], kind.value_type.to_pandas_dtype()))
     fixed = pa.types.is_fixed_size_list(kind)
-    column = pa.FixedSizeListArray.from_arrays(values, 2) if fixed else pa.ListArray.from_arrays([0, 2, 4], values)
+    column = (
+        pa.FixedSizeListArray.from_arrays(values, 2)
+        if fixed
+        else pa.ListArray.from_arrays([0, 2, 4], values)
+    )
     table = pa.table({"client_id": [10, 20], "embedding": column})
     pq.write_table(table, tmp_path / "e.parquet")
     for embeddings in (table, tmp_path / "e.parquet"):
@@ -169,7 +201,8 @@ def test_embeddings_that_do_not_fit_are_refused() -> None:
         read_embeddings(pa.table({"uid": [1]}))
 
 
-# ---------------------------------------------------------------------------------------------------- match
+# ----------------------------------------------------------------------------------------------------
+# match
 
 
 def test_clients_are_matched_by_id_never_by_position() -> None:
@@ -194,7 +227,9 @@ def test_ids_of_another_type_match_by_value(ids: list[object]) -> None:
 
 
 def test_where_nothing_matches_both_sides_are_counted_and_shown() -> None:
-    with pytest.raises(InputError, match=r"Labels: 2 clients, such as 1, 2; features: 1 clients, such as 'x9'\."):
+    with pytest.raises(
+        InputError, match=r"Labels: 2 clients, such as 1, 2; features: 1 clients, such as 'x9'\."
+    ):
         match(pd.Series([0, 1], index=[1, 2]), _frame(["x9"], x=[1]))
 
 
@@ -210,7 +245,8 @@ def test_features_are_put_beside_each_other_by_id() -> None:
     assert joined.loc[3].tolist() == [3, 30, 33]
 
 
-# ---------------------------------------------------------------------------------------------------- the client column
+# ----------------------------------------------------------------------------------------------------
+# the client column
 
 
 def _own(**columns: object) -> pd.DataFrame:
@@ -218,12 +254,23 @@ def _own(**columns: object) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "layout", ["index of pandas", "named like a client", "last among emb_", "as the labels call it", "text first"]
+    "layout",
+    [
+        "index of pandas",
+        "named like a client",
+        "last among emb_",
+        "as the labels call it",
+        "text first",
+    ],
 )
-def test_the_client_column_of_embeddings_is_found_wherever_it_stands(layout: str, tmp_path: Path) -> None:
+def test_the_client_column_of_embeddings_is_found_wherever_it_stands(
+    layout: str, tmp_path: Path
+) -> None:
     path, ids = tmp_path / "own.parquet", [30, 10, 20]
     likely = None
-    if layout == "index of pandas":  # which pandas writes last, here after a column of whole numbers
+    if (
+        layout == "index of pandas"
+    ):  # which pandas writes last, here after a column of whole numbers
         _own().set_index(pd.Index(ids, name="who")).to_parquet(path)
     elif layout == "named like a client":
         _own(customer_id=ids).to_parquet(path)
@@ -243,7 +290,9 @@ def test_the_client_column_of_embeddings_is_found_wherever_it_stands(layout: str
 
 def test_row_numbers_that_pandas_wrote_are_neither_client_nor_vector(tmp_path: Path) -> None:
     path = tmp_path / "own.parquet"
-    _own(client_id=[30, 10, 20]).iloc[[2, 0]].to_parquet(path)  # row numbers 2 and 0 are written too
+    _own(client_id=[30, 10, 20]).iloc[[2, 0]].to_parquet(
+        path
+    )  # row numbers 2 and 0 are written too
     found = read_embeddings(path)
     assert found.index.tolist() == [20, 30]
     assert found.columns.tolist() == ["a", "b"]

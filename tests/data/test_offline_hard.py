@@ -24,7 +24,11 @@ def seeded(seed: int) -> torch.Generator:
 def sampler(clients: int, *, size: int = 6, **options: int) -> OfflineHard:
     """For the clients from the third one on."""
     return OfflineHard(
-        segments_of({2: clients + 3}), vocabulary("kind"), torch.arange(3, clients + 3), size=size, **options
+        segments_of({2: clients + 3}),
+        vocabulary("kind"),
+        torch.arange(3, clients + 3),
+        size=size,
+        **options,
     )
 
 
@@ -62,8 +66,12 @@ def test_look_alikes_share_a_batch() -> None:
     assert len({tuple(map(tuple, epoch(made, seed))) for seed in range(5)}) == 5
 
 
-@pytest.mark.parametrize(("among", "group", "most"), [(9, 4, 8), (16, 4, 16), (3, 5, 5), (100, 4, 50)])
-def test_no_more_vectors_are_asked_for_at_a_time_than_may_be(among: int, group: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("among", "group", "most"), [(9, 4, 8), (16, 4, 16), (3, 5, 5), (100, 4, 50)]
+)
+def test_no_more_vectors_are_asked_for_at_a_time_than_may_be(
+    among: int, group: int, most: int
+) -> None:
     made, asked = sampler(50, group=group, pool_size=among), []
     vectors = unit(53)
 
@@ -80,7 +88,9 @@ def test_no_more_vectors_are_asked_for_at_a_time_than_may_be(among: int, group: 
 
 def test_a_pool_follows_from_its_generator() -> None:
     made, vectors = sampler(30), unit(33)
-    first, again, other = (made.mine(vectors.__getitem__, seeded(seed)).tolist() for seed in (1, 1, 2))
+    first, again, other = (
+        made.mine(vectors.__getitem__, seeded(seed)).tolist() for seed in (1, 1, 2)
+    )
     assert first == again != other
 
 
@@ -93,10 +103,14 @@ def test_with_a_pool_no_client_comes_twice_an_epoch_and_over_some_all_come(size:
         drawn = [client for batch in batches for client in batch]
         assert [len(batch) for batch in batches] == [size] * (29 // size)
         assert len(set(drawn)) == len(drawn)
-    assert {client for batches in epochs for batch in batches for client in batch} == set(range(3, 32))
+    assert {client for batches in epochs for batch in batches for client in batch} == set(
+        range(3, 32)
+    )
 
 
 @pytest.mark.parametrize(("refresh", "due"), [(1, [1, 2, 3, 4, 5, 6, 7]), (3, [1, 4, 7])])
-def test_the_first_epoch_is_random_and_from_the_second_on_every_so_many_look_anew(refresh: int, due: list[int]) -> None:
+def test_the_first_epoch_is_random_and_from_the_second_on_every_so_many_look_anew(
+    refresh: int, due: list[int]
+) -> None:
     made = sampler(8, refresh_every=refresh)
     assert [number for number in range(8) if made.due(number)] == due

@@ -18,7 +18,12 @@ VOCABULARY = fitted(EVENTS, SCHEMA, min_count=2)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_prepared(tmp_path / "prepared", batches(EVENTS, SCHEMA, VOCABULARY), schema=SCHEMA, vocabulary=VOCABULARY)
+    write_prepared(
+        tmp_path / "prepared",
+        batches(EVENTS, SCHEMA, VOCABULARY),
+        schema=SCHEMA,
+        vocabulary=VOCABULARY,
+    )
     return tmp_path / "prepared"
 
 
@@ -29,7 +34,8 @@ def test_what_was_written_is_read(folder: Path) -> None:
     everyone = torch.arange(len(expected))
     for name, values in expected.gather_last(everyone, max_events=99).columns.items():
         assert torch.equal(
-            prepared.sequences.gather_last(everyone, max_events=99).columns[name].nan_to_num(77), values.nan_to_num(77)
+            prepared.sequences.gather_last(everyone, max_events=99).columns[name].nan_to_num(77),
+            values.nan_to_num(77),
         )
     assert json.loads((folder / "prepared.json").read_text())["events"] == len(EVENTS)
 
@@ -46,8 +52,12 @@ def test_a_damaged_folder_is_refused_in_one_line(folder: Path, name: str, damage
     content = (folder / name).read_bytes()
     (folder / name).unlink()
     if damage != "missing":
-        (folder / name).write_bytes({"empty": b"", "cut": content[: len(content) // 2], "noise": b"\xff" * 99}[damage])
-    with pytest.raises(InputError, match="is not a complete folder of prepared sequences") as caught:
+        (folder / name).write_bytes(
+            {"empty": b"", "cut": content[: len(content) // 2], "noise": b"\xff" * 99}[damage]
+        )
+    with pytest.raises(
+        InputError, match="is not a complete folder of prepared sequences"
+    ) as caught:
         open_prepared(folder)
     assert "\n" not in str(caught.value)
 

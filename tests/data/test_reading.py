@@ -87,7 +87,9 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
     "glob": _glob,
     "pandas": lambda _: EVENTS.to_pandas(),
     "pandas with a named index": lambda _: EVENTS.to_pandas().set_index("client_id"),
-    "pandas with two index levels": lambda _: EVENTS.to_pandas().set_index(["client_id", "event_time"]),
+    "pandas with two index levels": lambda _: EVENTS.to_pandas().set_index(
+        ["client_id", "event_time"]
+    ),
     "polars LazyFrame": lambda _: pl.from_arrow(EVENTS).lazy(),  # type: ignore[union-attr]
     "polars": lambda _: pl.from_arrow(EVENTS),
     "arrow": lambda _: EVENTS,
@@ -99,9 +101,13 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("kind", SOURCES)
 def test_every_source_gives_the_same_events_in_the_same_order(kind: str, tmp_path: Path) -> None:
     def known(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        return [tuple(None if value == "NaN" else value for value in row) for row in rows]  # pandas knows no difference
+        return [
+            tuple(None if value == "NaN" else value for value in row) for row in rows
+        ]  # pandas knows no difference
 
-    assert known(events_of(open_events(SOURCES[kind](tmp_path)))) == known(events_of(open_events(EVENTS)))
+    assert known(events_of(open_events(SOURCES[kind](tmp_path)))) == known(
+        events_of(open_events(EVENTS))
+    )
 
 
 def test_a_partitioned_data_set_gives_its_events_and_leaves_its_keys_out(tmp_path: Path) -> None:
@@ -112,11 +118,15 @@ def test_a_partitioned_data_set_gives_its_events_and_leaves_its_keys_out(tmp_pat
     assert source.left_out == {"year": "partition key of the folder"}
 
 
-@pytest.mark.parametrize(("ending", "mark"), [(".csv", ","), (".csv", ";"), (".tsv", "\t"), (".csv.gz", ",")])
+@pytest.mark.parametrize(
+    ("ending", "mark"), [(".csv", ","), (".csv", ";"), (".tsv", "\t"), (".csv.gz", ",")]
+)
 def test_csv_gives_the_same_events_as_parquet(ending: str, mark: str, tmp_path: Path) -> None:
     table = EVENTS.filter(pa.compute.is_finite(EVENTS["amount"]))
     plain = tmp_path / f"events{ending}"
-    pyarrow.csv.write_csv(table, plain, pyarrow.csv.WriteOptions(delimiter=mark, quoting_style="none"))
+    pyarrow.csv.write_csv(
+        table, plain, pyarrow.csv.WriteOptions(delimiter=mark, quoting_style="none")
+    )
     if ending.endswith(".gz"):
         plain.write_bytes(gzip.compress(plain.read_bytes()))
     source = open_events(plain)
@@ -144,7 +154,9 @@ def test_a_csv_with_only_a_header_has_no_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lines", [30, 30_000])
 def test_a_ragged_csv_is_refused(lines: int, tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text("client_id,day,amount\n" + "1,2,3\n" * lines + "1,2\n")
-    with pytest.raises(InputError, match=r"same number of fields|not possible to automatically detect the CSV"):
+    with pytest.raises(
+        InputError, match=r"same number of fields|not possible to automatically detect the CSV"
+    ):
         open_events(tmp_path / "events.csv")
 
 
@@ -170,12 +182,19 @@ def test_nan_is_null_whatever_the_statistics_of_a_parquet_file_say(
     table = pa.table({"client": [1, 1, 1, 1], "day": [1, 2, 3, 4], "size": values})
     write(table if layout == "flat" else nested(table, "client"), tmp_path / "events.parquet")
     source = open_events(tmp_path / "events.parquet")
-    assert source.rows("SELECT size FROM events ORDER BY day") == [(1.0,), (None,), (None,), (-3.0,)]
+    assert source.rows("SELECT size FROM events ORDER BY day") == [
+        (1.0,),
+        (None,),
+        (None,),
+        (-3.0,),
+    ]
     assert source.row("SELECT count(*) FROM events WHERE size IS NULL") == (2,)
     assert source.row("SELECT min(size), max(size) FROM events WHERE isfinite(size)") == (-3.0, 1.0)
 
 
-@pytest.mark.parametrize("name", ["a[1].parquet", "it's.parquet", "b*.parquet", "x=1.parquet", "no_ending"])
+@pytest.mark.parametrize(
+    "name", ["a[1].parquet", "it's.parquet", "b*.parquet", "x=1.parquet", "no_ending"]
+)
 def test_odd_file_names_are_read(name: str, tmp_path: Path) -> None:
     pq.write_table(EVENTS, tmp_path / name)
     assert len(events_of(open_events(tmp_path / name))) == len(EVENTS)
@@ -191,9 +210,15 @@ def test_nested_events_are_the_flat_ones_in_the_order_of_the_lists() -> None:
 
 
 def test_nested_clients_without_events_are_kept() -> None:
-    table = pa.table({"client": [3, 1, 2], "day": [[], [1, 2], None], "size": [None, [1.0, 2.0], []]})
+    table = pa.table(
+        {"client": [3, 1, 2], "day": [[], [1, 2], None], "size": [None, [1.0, 2.0], []]}
+    )
     source = open_events(table)
-    assert source.rows(f"SELECT client FROM ({source.clients_sql('client')}) ORDER BY first") == [(3,), (1,), (2,)]
+    assert source.rows(f"SELECT client FROM ({source.clients_sql('client')}) ORDER BY first") == [
+        (3,),
+        (1,),
+        (2,),
+    ]
     assert events_of(source) == [(1, 1, 1.0), (1, 2, 2.0)]
 
 
@@ -206,7 +231,12 @@ def test_values_of_a_client_are_no_event_columns_in_the_nested_layout() -> None:
 
 def test_fixed_size_lists_are_lists() -> None:
     fixed = pa.array([[1, 2], [3, 4]], pa.list_(pa.int64(), 2))
-    assert events_of(open_events(pa.table({"client": [1, 2], "day": fixed}))) == [(1, 1), (1, 2), (2, 3), (2, 4)]
+    assert events_of(open_events(pa.table({"client": [1, 2], "day": fixed}))) == [
+        (1, 1),
+        (1, 2),
+        (2, 3),
+        (2, 4),
+    ]
 
 
 def test_a_nested_row_without_a_client_is_refused_even_without_events() -> None:
@@ -217,7 +247,9 @@ def test_a_nested_row_without_a_client_is_refused_even_without_events() -> None:
 
 def test_a_nested_client_column_that_is_not_there_has_its_nearest_name_offered() -> None:
     table = pa.table({"client": [1], "day": [[1]]})
-    with pytest.raises(SchemaError, match=r"No column 'clinet' in the given Table\. Did you mean 'client'\?"):
+    with pytest.raises(
+        SchemaError, match=r"No column 'clinet' in the given Table\. Did you mean 'client'\?"
+    ):
         open_events(table, client="clinet")
 
 
@@ -234,7 +266,10 @@ def test_what_is_no_table_is_refused_with_what_is_expected(given: object) -> Non
 
 def test_clients_that_are_objects_of_no_one_type_are_refused() -> None:
     source = open_events(pd.DataFrame({"client": [1, "a"], "amount": [1, 2]}))
-    with pytest.raises(SchemaError, match="'client' of the given DataFrame cannot be used: a column of Python objects"):
+    with pytest.raises(
+        SchemaError,
+        match="'client' of the given DataFrame cannot be used: a column of Python objects",
+    ):
         source.require("client", "")
 
 
@@ -259,13 +294,18 @@ def test_an_index_named_like_a_column_is_refused() -> None:
 
 def test_a_missing_file_has_its_nearest_neighbour_offered(tmp_path: Path) -> None:
     (tmp_path / "events.parquet").touch()
-    with pytest.raises(InputError, match=r"No such file or folder: .*event\.parquet\. Did you mean 'events\.parquet'"):
+    with pytest.raises(
+        InputError,
+        match=r"No such file or folder: .*event\.parquet\. Did you mean 'events\.parquet'",
+    ):
         open_events(tmp_path / "event.parquet")
 
 
 def test_a_folder_without_events_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match=r"No Parquet or CSV file in the folder .* It has: notes\.txt"):
+    with pytest.raises(
+        InputError, match=r"No Parquet or CSV file in the folder .* It has: notes\.txt"
+    ):
         open_events(tmp_path)
 
 
@@ -276,7 +316,8 @@ def test_csv_among_parquet_is_refused_rather_than_passed_over(named: str, tmp_pa
     folder = tmp_path / "day=1" if named == "*" else tmp_path
     EVENTS.slice(0, 9).to_pandas().to_csv(tmp_path / "day=1" / "late.CSV", index=False)
     with pytest.raises(
-        InputError, match=r"CSV files, such as late\.CSV, and others, such as events\.parquet\. Only files"
+        InputError,
+        match=r"CSV files, such as late\.CSV, and others, such as events\.parquet\. Only files",
     ):
         open_events(folder / named)
     source = open_events(tmp_path / "**" / "*.parquet")
@@ -296,7 +337,9 @@ def test_feature_dictionaries_of_arrays_lists_and_tensors_are_the_nested_layout(
     rows = nested(EVENTS, "client_id").to_pylist()
     wanted = events_of(open_events(nested(EVENTS, "client_id")))
     for kind in (list, np.array, lambda values: torch.from_numpy(np.array(values))):
-        records = [row | {name: kind(row[name]) for name in ("mcc", "amount", "reading")} for row in rows]
+        records = [
+            row | {name: kind(row[name]) for name in ("mcc", "amount", "reading")} for row in rows
+        ]
         assert events_of(open_events(records)) == wanted
 
 
@@ -313,7 +356,10 @@ def test_the_keys_of_a_partitioned_pyarrow_data_set_are_left_out(tmp_path: Path)
     ("records", "told"),
     [
         ([{"client_id": 1}, 2], "Entry 1 of the given list is a int. Expected dictionaries only"),
-        ([{"client_id": 1, "x": [1]}, {"client_id": 2, "x": ["a"]}], "'x' in the given dictionaries make no column"),
+        (
+            [{"client_id": 1, "x": [1]}, {"client_id": 2, "x": ["a"]}],
+            "'x' in the given dictionaries make no column",
+        ),
         ([{"client_id": 1, "x": np.ones((2, 2))}], "'x' in the given dictionaries make no column"),
     ],
 )
@@ -328,7 +374,12 @@ def test_an_address_is_refused_with_what_can_be_done() -> None:
 
 
 def test_leading_zeros_of_csv_are_part_of_a_client_id(tmp_path: Path) -> None:
-    lines = ["client_id,event_time,city", "00012,2023-01-01,Oslo", "12,2023-01-02,Oslo", "7,2023-01-03,Bergen"]
+    lines = [
+        "client_id,event_time,city",
+        "00012,2023-01-01,Oslo",
+        "12,2023-01-02,Oslo",
+        "7,2023-01-03,Bergen",
+    ]
     for name, rows in (("a.csv", [lines[0], lines[2], lines[3]]), ("b.csv", lines[:2])):
         (tmp_path / name).write_text("\n".join(rows) + "\n")
     source = open_events(tmp_path, client="client_id")
@@ -353,13 +404,17 @@ def test_a_list_in_each_event_leaves_the_table_one_row_an_event() -> None:
 
 def test_lists_of_clients_are_told_from_lists_of_events_where_the_time_has_no_name_for_it() -> None:
     renamed = nested(EVENTS.rename_columns({"event_time": "w"}), "client_id")
-    joined = renamed.append_column("created_at", pa.array([0] * len(renamed)).cast(pa.timestamp("us")))
+    joined = renamed.append_column(
+        "created_at", pa.array([0] * len(renamed)).cast(pa.timestamp("us"))
+    )
     assert open_events(joined.drop_columns("w"), client="client_id").nested
     flat = EVENTS.append_column("w", pa.array([[1]] * len(EVENTS)))
     assert not open_events(flat, client="client_id").nested
 
 
-def test_a_vector_of_the_client_is_refused_with_how_to_leave_it_out_and_left_out_where_it_is_said() -> None:
+def test_a_vector_of_the_client_is_refused_with_how_to_leave_it_out_and_left_out_where_it_is_said() -> (
+    None
+):
     table = nested(EVENTS, "client_id")
     table = table.append_column("vector", pa.array([[0.5] * 8] * len(table)))
     with pytest.raises(SchemaError, match=r"unequal length .*'vector'.*schema.ignore"):
@@ -370,11 +425,15 @@ def test_a_vector_of_the_client_is_refused_with_how_to_leave_it_out_and_left_out
 
 
 def test_a_column_that_no_type_fits_is_left_out_and_the_others_are_read() -> None:
-    odd = EVENTS.to_pandas().assign(odd=[{"a": 1}, "b", 3, {4}] * (len(EVENTS) // 4) + [None] * (len(EVENTS) % 4))
+    odd = EVENTS.to_pandas().assign(
+        odd=[{"a": 1}, "b", 3, {4}] * (len(EVENTS) // 4) + [None] * (len(EVENTS) % 4)
+    )
     source = open_events(odd)
     assert source.left_out == {"odd": "a column of Python objects of no one type"}
     assert len(events_of(source, without="odd")) == len(EVENTS)
-    with pytest.raises(SchemaError, match="'odd' of the given DataFrame cannot be used: a column of Python objects"):
+    with pytest.raises(
+        SchemaError, match="'odd' of the given DataFrame cannot be used: a column of Python objects"
+    ):
         source.require("odd", "")
 
 
@@ -393,5 +452,7 @@ def test_a_period_is_the_time_at_which_it_starts(freq: str, tmp_path: Path) -> N
 
 def test_a_spreadsheet_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "events.xlsx").write_bytes(b"PK")
-    with pytest.raises(InputError, match=r"is a spreadsheet. Save it as CSV in UTF-8, or .* pandas.read_excel"):
+    with pytest.raises(
+        InputError, match=r"is a spreadsheet. Save it as CSV in UTF-8, or .* pandas.read_excel"
+    ):
         open_events(tmp_path / "events.xlsx")

@@ -35,7 +35,9 @@ def with_codes(*clients: list[int]) -> EncodedSequences:
         "t": pa.ListArray.from_arrays(offsets, times),
         "kind": pa.ListArray.from_arrays(offsets, values),
     }
-    return EncodedSequences.from_batches([pa.RecordBatch.from_pydict({"c": range(len(clients)), **columns})], time="t")
+    return EncodedSequences.from_batches(
+        [pa.RecordBatch.from_pydict({"c": range(len(clients)), **columns})], time="t"
+    )
 
 
 def segments_of(counts: dict[int, int]) -> EncodedSequences:
@@ -61,14 +63,20 @@ def test_no_client_comes_twice_an_epoch_and_batches_are_full(name: str, size: in
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_an_epoch_follows_from_its_generator(name: str) -> None:
-    sampler = SAMPLERS[name](segments_of({2: 9, 3: 9}), vocabulary("kind"), torch.arange(18), size=4)
+    sampler = SAMPLERS[name](
+        segments_of({2: 9, 3: 9}), vocabulary("kind"), torch.arange(18), size=4
+    )
     assert epoch(sampler, 1) == epoch(sampler, 1) != epoch(sampler, 2)
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_over_some_epochs_every_client_comes(name: str) -> None:
-    sampler = SAMPLERS[name](segments_of({2: 9, 3: 2, 5: 4}), vocabulary("kind"), torch.arange(15), size=4)
-    assert {c for seed in range(9) for batch in epoch(sampler, seed) for c in batch} == set(range(15))
+    sampler = SAMPLERS[name](
+        segments_of({2: 9, 3: 2, 5: 4}), vocabulary("kind"), torch.arange(15), size=4
+    )
+    assert {c for seed in range(9) for batch in epoch(sampler, seed) for c in batch} == set(
+        range(15)
+    )
 
 
 def test_random_batches_are_those_of_a_permutation() -> None:
@@ -109,7 +117,9 @@ def slow_most_frequent(held: EncodedSequences, clients: Tensor, column: str) -> 
 
 
 @pytest.mark.parametrize("at_once", [1, 40, 10_000])
-def test_the_most_frequent_code_is_found_in_parts_of_any_size(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_frequent_code_is_found_in_parts_of_any_size(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_EVENTS_AT_ONCE", at_once)
     table = card_events(20)
     known = fitted(table, SCHEMA, min_count=2)
@@ -139,5 +149,7 @@ def test_a_column_that_is_not_there_is_said_in_one_line(
     columns: tuple[str, ...], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        CategoryBalanced(segments_of({2: 4}), vocabulary(*columns), torch.arange(4), size=2, **options)
+        CategoryBalanced(
+            segments_of({2: 4}), vocabulary(*columns), torch.arange(4), size=2, **options
+        )
     assert "\n" not in str(caught.value)

@@ -30,7 +30,9 @@ def lists(batch: SequenceBatch) -> list[dict[str, Any]]:
     found = []
     for begin, end in zip(batch.offsets[:-1].tolist(), batch.offsets[1:].tolist(), strict=True):
         columns = {"event_time": batch.time, **batch.columns}
-        found.append({n: ["NaN" if x != x else x for x in v[begin:end].tolist()] for n, v in columns.items()})
+        found.append(
+            {n: ["NaN" if x != x else x for x in v[begin:end].tolist()] for n, v in columns.items()}
+        )
     return found
 
 
@@ -56,7 +58,9 @@ def runs(seed: int) -> tuple[list[int], list[int], list[int]]:
 
 
 def mapped(folder: Path) -> EncodedSequences:
-    write_sequences(folder / "sequences.arrow", iter(batches(EVENTS, SCHEMA, VOCABULARY, chunk_events=60)))
+    write_sequences(
+        folder / "sequences.arrow", iter(batches(EVENTS, SCHEMA, VOCABULARY, chunk_events=60))
+    )
     return EncodedSequences.open(folder / "sequences.arrow", time="event_time")
 
 
@@ -99,14 +103,21 @@ def test_a_memory_map_gives_the_same_as_memory(place: str, tmp_path: Path) -> No
     opened = mapped(tmp_path)
     opened = {"mapped": opened, "read": opened.in_memory(), "moved": opened.to("cpu")}[place]
     clients, starts, lengths = runs(7)
-    assert lists(opened.gather(*map(torch.tensor, (clients, starts, lengths)))) == picked(clients, starts, lengths)
+    assert lists(opened.gather(*map(torch.tensor, (clients, starts, lengths)))) == picked(
+        clients, starts, lengths
+    )
     assert opened.client_ids.equals(in_memory().client_ids)
     assert torch.equal(opened.lengths, in_memory().lengths)
 
 
 def test_clients_of_one_chunk_are_gathered_as_those_of_several(tmp_path: Path) -> None:
     """One index then does for all columns."""
-    for held in (in_memory(), mapped(tmp_path), mapped(tmp_path).in_memory(), mapped(tmp_path).subset(ALL).in_memory()):
+    for held in (
+        in_memory(),
+        mapped(tmp_path),
+        mapped(tmp_path).in_memory(),
+        mapped(tmp_path).subset(ALL).in_memory(),
+    ):
         for client in range(len(ROWS)):
             length = len(ROWS[client]["event_time"])
             chosen = ([client, client], [0, length // 2], [length, length - length // 2])
@@ -148,7 +159,9 @@ def test_whole_takes_the_last_events(most: int) -> None:
 
 def test_clients_without_events_are_empty_sequences(tmp_path: Path) -> None:
     schema = EventSchema(client="c", time="t", time_unit="day", categorical=("k",))
-    table = pa.table({"c": [1, 2, 3, 4], "t": [[], [1, 2], [], [3]], "k": [[], ["a", "b"], [], ["a"]]})
+    table = pa.table(
+        {"c": [1, 2, 3, 4], "t": [[], [1, 2], [], [3]], "k": [[], ["a", "b"], [], ["a"]]}
+    )
     vocabulary = fitted(table, schema)
     for chunk_events in (1, 100):
         held = sequences(table, schema, vocabulary, chunk_events=chunk_events)
@@ -162,14 +175,24 @@ def test_only_clients_without_events_can_be_held() -> None:
     schema = EventSchema(client="c", time="t", time_unit="day", categorical=("k",))
     vocabulary = fitted(pa.table({"c": [1], "t": [1], "k": ["a"]}), schema)
     table = pa.table(
-        {"c": [1, 2], "t": pa.array([[], []], pa.list_(pa.int64())), "k": pa.array([[], []], pa.list_(pa.string()))}
+        {
+            "c": [1, 2],
+            "t": pa.array([[], []], pa.list_(pa.int64())),
+            "k": pa.array([[], []], pa.list_(pa.string())),
+        }
     )
     held = sequences(table, schema, vocabulary)
-    assert (len(held), held.events, held.gather_last(torch.arange(2), max_events=5).events) == (2, 0, 0)
+    assert (len(held), held.events, held.gather_last(torch.arange(2), max_events=5).events) == (
+        2,
+        0,
+        0,
+    )
 
 
 def test_a_batch_knows_to_which_sequence_each_event_belongs() -> None:
-    batch = in_memory().gather(torch.tensor([4, 5, 6]), torch.tensor([0, 0, 0]), torch.tensor([2, 0, 3]))
+    batch = in_memory().gather(
+        torch.tensor([4, 5, 6]), torch.tensor([0, 0, 0]), torch.tensor([2, 0, 3])
+    )
     assert (len(batch), batch.events) == (3, 5)
     assert batch.sequence_index.tolist() == [0, 0, 2, 2, 2]
     assert batch.to("cpu").sequence_index.tolist() == [0, 0, 2, 2, 2]

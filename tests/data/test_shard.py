@@ -47,7 +47,9 @@ def vectors(model: Model, events: Any, **options: Any) -> Vectors:
 def close(one: Vectors, other: Vectors) -> None:
     """The same clients in the same order, and the same numbers but for the last bits."""
     assert list(one) == list(other)
-    np.testing.assert_allclose(np.array(list(one.values())), np.array(list(other.values())), atol=1e-5)
+    np.testing.assert_allclose(
+        np.array(list(one.values())), np.array(list(other.values())), atol=1e-5
+    )
 
 
 def as_text(events: pa.Table) -> pa.Table:
@@ -71,17 +73,23 @@ KINDS: dict[str, Callable[[Model, Path], Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_shares_together_are_the_whole_once_each_in_its_order(kind: str, model: Model, tmp_path: Path) -> None:
+def test_the_shares_together_are_the_whole_once_each_in_its_order(
+    kind: str, model: Model, tmp_path: Path
+) -> None:
     events = KINDS[kind](model, tmp_path)
     whole = vectors(model, events)
     for share in range(1, COUNT + 1):
-        expected = {client: vector for client, vector in whole.items() if by_hand(client, COUNT) == share}
+        expected = {
+            client: vector for client, vector in whole.items() if by_hand(client, COUNT) == share
+        }
         assert 0 < len(expected) < len(whole)
         close(vectors(model, events, shard=(share, COUNT)), expected)
 
 
 def test_ids_that_are_written_alike_are_in_one_share(model: Model) -> None:
-    numbers, texts = (vectors(model, events, shard=(2, COUNT)) for events in (EVENTS, as_text(EVENTS)))
+    numbers, texts = (
+        vectors(model, events, shard=(2, COUNT)) for events in (EVENTS, as_text(EVENTS))
+    )
     assert [str(client) for client in numbers] == list(texts)
     ids = pa.chunked_array([pa.array(["é", "", "Åse", "a" * 99])])
     for share in range(1, 5):
@@ -103,13 +111,22 @@ def files(folder: Path) -> list[pa.Table]:
 
 def test_predictions_of_the_shares_are_those_of_the_whole(model: Model, tmp_path: Path) -> None:
     ids = sorted(set(EVENTS["client_id"].to_pylist()))
-    labels = pa.table({"client_id": pa.array(ids, pa.int32()), "kind": [client // 7 % 2 for client in ids]})
+    labels = pa.table(
+        {"client_id": pa.array(ids, pa.int32()), "kind": [client // 7 % 2 for client in ids]}
+    )
     tuned = load_model(finetune(model, EVENTS, labels, tmp_path / "tuned", targets=["kind"]))
     for share in range(1, COUNT + 1):
-        predict_to_parquet(tuned, EVENTS, tmp_path / f"{share}.parquet", shard=(share, COUNT), device="cpu")
-    found, expected = pa.concat_tables(files(tmp_path)), pa.concat_tables(predict(tuned, EVENTS, device="cpu"))
+        predict_to_parquet(
+            tuned, EVENTS, tmp_path / f"{share}.parquet", shard=(share, COUNT), device="cpu"
+        )
+    found, expected = (
+        pa.concat_tables(files(tmp_path)),
+        pa.concat_tables(predict(tuned, EVENTS, device="cpu")),
+    )
     assert found.schema == expected.schema
-    one, other = (table.to_pandas().set_index("client_id").sort_index() for table in (found, expected))
+    one, other = (
+        table.to_pandas().set_index("client_id").sort_index() for table in (found, expected)
+    )
     np.testing.assert_allclose(one["kind=1"], other["kind=1"], atol=1e-5)
 
 
@@ -125,7 +142,15 @@ def test_moments_of_the_shares_are_those_of_the_whole_each_in_its_order(
         whole = pq.read_table(tmp_path / "whole").to_pandas()
         share_of = whole["client_id"].map(lambda client: by_hand(client, COUNT))
         for share in range(1, COUNT + 1):
-            embed_as_of(model, events, asked, tmp_path / "one", shard=(share, COUNT), device="cpu", overwrite=True)
+            embed_as_of(
+                model,
+                events,
+                asked,
+                tmp_path / "one",
+                shard=(share, COUNT),
+                device="cpu",
+                overwrite=True,
+            )
             found, expected = pq.read_table(tmp_path / "one").to_pandas(), whole[share_of == share]
             assert found.iloc[:, :2].to_numpy().tolist() == expected.iloc[:, :2].to_numpy().tolist()
             np.testing.assert_allclose(found.iloc[:, 2:], expected.iloc[:, 2:], atol=1e-5)
@@ -137,12 +162,27 @@ def test_a_share_with_nobody_in_it_is_an_empty_file(model: Model, tmp_path: Path
     whole, scales = tmp_path / "whole.parquet", {"dtype": "int8"}
     embed_to_parquet(model, EVENTS, whole, **scales, device="cpu")
     assert embed_to_parquet(model, EVENTS, tmp_path / "a", shard=shard, device="cpu")[0] == 0
-    assert embed_to_parquet(model, prepared(model, tmp_path), tmp_path / "b", shard=shard, device="cpu")[0] == 0
     assert (
-        embed_to_parquet(model, EVENTS, tmp_path / "c", shard=shard, quantization_from=whole, **scales, device="cpu")[0]
+        embed_to_parquet(
+            model, prepared(model, tmp_path), tmp_path / "b", shard=shard, device="cpu"
+        )[0]
         == 0
     )
-    updated = update_embeddings(model, EVENTS, tmp_path / "state", tmp_path / "d", shard=shard, device="cpu")
+    assert (
+        embed_to_parquet(
+            model,
+            EVENTS,
+            tmp_path / "c",
+            shard=shard,
+            quantization_from=whole,
+            **scales,
+            device="cpu",
+        )[0]
+        == 0
+    )
+    updated = update_embeddings(
+        model, EVENTS, tmp_path / "state", tmp_path / "d", shard=shard, device="cpu"
+    )
     assert (updated.clients, updated.known) == (0, 0)
     embed_as_of(model, EVENTS, "2024-01-10", tmp_path / "e", shard=shard, device="cpu")
     for name in "abde":
@@ -154,7 +194,9 @@ def test_codes_of_a_share_need_the_scales_of_an_earlier_file(model: Model, tmp_p
     whole = tmp_path / "whole.parquet"
     embed_to_parquet(model, EVENTS, whole, dtype="int8", device="cpu")
     with pytest.raises(ConfigError, match="one shard has only its own"):
-        embed_to_parquet(model, EVENTS, tmp_path / "1.parquet", shard=(1, COUNT), dtype="int8", device="cpu")
+        embed_to_parquet(
+            model, EVENTS, tmp_path / "1.parquet", shard=(1, COUNT), dtype="int8", device="cpu"
+        )
     for share in range(1, COUNT + 1):
         embed_to_parquet(
             model,
@@ -165,7 +207,10 @@ def test_codes_of_a_share_need_the_scales_of_an_earlier_file(model: Model, tmp_p
             quantization_from=whole,
             device="cpu",
         )
-    one, other = (t.sort_by("client_id").to_pandas() for t in (pa.concat_tables(files(tmp_path)), pq.read_table(whole)))
+    one, other = (
+        t.sort_by("client_id").to_pandas()
+        for t in (pa.concat_tables(files(tmp_path)), pq.read_table(whole))
+    )
     assert one["client_id"].tolist() == other["client_id"].tolist()
     assert np.abs(one.to_numpy(int) - other.to_numpy(int)).max() <= 1
 
@@ -173,21 +218,38 @@ def test_codes_of_a_share_need_the_scales_of_an_earlier_file(model: Model, tmp_p
 def test_each_share_has_a_state_of_its_own(model: Model, tmp_path: Path) -> None:
     ordered = EVENTS.sort_by("event_time")
     first, second = ordered.slice(0, len(ordered) // 2), ordered.slice(len(ordered) // 2)
-    expected = {c: v for c, v in vectors(model, EVENTS).items() if c in set(second["client_id"].to_pylist())}
+    expected = {
+        c: v for c, v in vectors(model, EVENTS).items() if c in set(second["client_id"].to_pylist())
+    }
     found: Vectors = {}
     for share in range(1, COUNT + 1):
         state, shard = tmp_path / f"state-{share}", (share, COUNT)
-        update_embeddings(model, first, state, tmp_path / "first", shard=shard, device="cpu", overwrite=True)
-        update_embeddings(model, second, state, tmp_path / "second", shard=shard, device="cpu", overwrite=True)
+        update_embeddings(
+            model, first, state, tmp_path / "first", shard=shard, device="cpu", overwrite=True
+        )
+        update_embeddings(
+            model, second, state, tmp_path / "second", shard=shard, device="cpu", overwrite=True
+        )
         table = pq.read_table(tmp_path / "second").to_pandas().set_index("client_id")
         found |= dict(zip(table.index.tolist(), table.to_numpy().tolist(), strict=True))
     close(dict(sorted(found.items())), dict(sorted(expected.items())))
-    for shard, has, asked in (((2, COUNT), "shard 1/3", "shard 2/3"), (None, "shard 1/3", "all clients")):
-        with pytest.raises(InputError, match=f"is of the clients of {has}, and .*{asked} are asked for"):
-            update_embeddings(model, second, tmp_path / "state-1", tmp_path / "third", shard=shard, device="cpu")
+    for shard, has, asked in (
+        ((2, COUNT), "shard 1/3", "shard 2/3"),
+        (None, "shard 1/3", "all clients"),
+    ):
+        with pytest.raises(
+            InputError, match=f"is of the clients of {has}, and .*{asked} are asked for"
+        ):
+            update_embeddings(
+                model, second, tmp_path / "state-1", tmp_path / "third", shard=shard, device="cpu"
+            )
     update_embeddings(model, first, tmp_path / "all", tmp_path / "of_all", device="cpu")
-    with pytest.raises(InputError, match="is of all clients, and the clients of shard 1/3 are asked for"):
-        update_embeddings(model, second, tmp_path / "all", tmp_path / "third", shard=(1, COUNT), device="cpu")
+    with pytest.raises(
+        InputError, match="is of all clients, and the clients of shard 1/3 are asked for"
+    ):
+        update_embeddings(
+            model, second, tmp_path / "all", tmp_path / "third", shard=(1, COUNT), device="cpu"
+        )
 
 
 def test_events_of_no_client_are_told_of_in_every_share(model: Model) -> None:
@@ -197,7 +259,9 @@ def test_events_of_no_client_are_told_of_in_every_share(model: Model) -> None:
             vectors(model, EVENTS.set_column(0, "client_id", ids), shard=(share, COUNT))
 
 
-@pytest.mark.parametrize("words", ["3", "0/8", "9/8", "1/0", "-1/8", "a/b", "3/8/2", "", "3.0/8", "1e1/20"])
+@pytest.mark.parametrize(
+    "words", ["3", "0/8", "9/8", "1/0", "-1/8", "a/b", "3/8/2", "", "3.0/8", "1e1/20"]
+)
 @pytest.mark.parametrize("command", ["embed", "predict"])
 def test_words_that_name_no_share_are_refused(
     words: str,
@@ -217,7 +281,14 @@ def test_a_share_does_not_go_with_spark(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    line = refused(["--shard", "1/2", "--engine", "spark"], "embed", tmp_path, model_folder, monkeypatch, capsys)
+    line = refused(
+        ["--shard", "1/2", "--engine", "spark"],
+        "embed",
+        tmp_path,
+        model_folder,
+        monkeypatch,
+        capsys,
+    )
     assert "--shard does not go with --engine spark" in line
 
 
@@ -231,7 +302,15 @@ def refused(
 ) -> str:
     """The one line of a command that writes nothing."""
     pq.write_table(EVENTS, folder / "events.parquet")
-    words = [command, str(model), str(folder / "events.parquet"), "-o", str(folder / "out"), "--device", "cpu"]
+    words = [
+        command,
+        str(model),
+        str(folder / "events.parquet"),
+        "-o",
+        str(folder / "out"),
+        "--device",
+        "cpu",
+    ]
     monkeypatch.setattr(sys, "argv", ["seqmel", *words, *options])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -246,7 +325,9 @@ def test_what_is_no_share_is_refused_from_python(shard: Any, model: Model, tmp_p
     for run in (
         lambda: list(embed(model, EVENTS, shard=shard, device="cpu")),
         lambda: embed_to_parquet(model, EVENTS, tmp_path / "out", shard=shard, device="cpu"),
-        lambda: update_embeddings(model, EVENTS, tmp_path / "state", tmp_path / "out", shard=shard, device="cpu"),
+        lambda: update_embeddings(
+            model, EVENTS, tmp_path / "state", tmp_path / "out", shard=shard, device="cpu"
+        ),
     ):
         with pytest.raises(ConfigError, match="There is no shard"):
             run()
@@ -260,7 +341,11 @@ def test_a_share_in_words() -> None:
 
 @pytest.mark.parametrize("share", [1, 2])
 def test_the_command_writes_its_share(
-    share: int, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    share: int,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pq.write_table(EVENTS, tmp_path / "events.parquet")
     words = [

@@ -13,7 +13,9 @@ from seqmel.data.tables.targets import Target, Targets, check_names
 
 
 @pytest.mark.parametrize(
-    "values", [["b", "a", "b"], [True, False, True], [2, 0, 2], [1.5, 0.0, 1.5]], ids=["text", "bool", "int", "float"]
+    "values",
+    [["b", "a", "b"], [True, False, True], [2, 0, 2], [1.5, 0.0, 1.5]],
+    ids=["text", "bool", "int", "float"],
 )
 def test_classes_keep_their_kind_through_json(values: list[Any]) -> None:
     target = Target.of(pd.Series(values, name="t"))
@@ -37,7 +39,9 @@ def test_probabilities_are_softmax_and_colder_ones_are_surer() -> None:
     target = Target(name="g", classes=("F", "M"))
     outputs = np.array([[0.0, 1.0], [1000.0, 0.0]])
     expected = 1 / (1 + np.exp(-1.0))
-    np.testing.assert_allclose(target.probabilities(outputs), [[1 - expected, expected], [1.0, 0.0]])
+    np.testing.assert_allclose(
+        target.probabilities(outputs), [[1 - expected, expected], [1.0, 0.0]]
+    )
     hot = target.model_copy(update={"temperature": 2.0}).probabilities(outputs)
     assert 0.5 < hot[0, 1] < expected
     assert target.columns == ("g=F", "g=M", "g")
@@ -78,7 +82,10 @@ def test_money_is_learnt_by_its_logarithm_and_never_predicted_below_zero() -> No
     np.testing.assert_allclose(target.predicted(coded[:, None]), y, rtol=1e-4)
     assert (target.predicted(np.array([[-50.0], [-5.0]])) == 0).all()
     assert np.isfinite(target.predicted(np.array([[1e9]]))).all()
-    assert Targets.model_validate_json(Targets(targets=(target,)).model_dump_json()).targets[0] == target
+    assert (
+        Targets.model_validate_json(Targets(targets=(target,)).model_dump_json()).targets[0]
+        == target
+    )
 
 
 @pytest.mark.parametrize(

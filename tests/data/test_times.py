@@ -66,7 +66,9 @@ KINDS: dict[str, Callable[[pa.Table, Path], Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("form", [DAY_FIRST, "%m/%d/%Y %H:%M:%S"])
-def test_day_first_and_month_first_are_the_times_that_iso_text_is(form: str, kind: str, tmp_path: Path) -> None:
+def test_day_first_and_month_first_are_the_times_that_iso_text_is(
+    form: str, kind: str, tmp_path: Path
+) -> None:
     events = KINDS[kind](written(form), tmp_path)
     schema = infer_schema(open_events(events))
     assert schema == AS_IT_IS.model_copy(update={"time_format": form})
@@ -74,7 +76,15 @@ def test_day_first_and_month_first_are_the_times_that_iso_text_is(form: str, kin
 
 
 @pytest.mark.parametrize(
-    "form", ["%d.%m.%Y", "%d/%m/%Y %H:%M", "%d-%m-%Y", "%m/%d/%Y %I:%M:%S %p", "%d.%m.%Y, %H:%M", "%d.%m.%YT%H:%M:%S"]
+    "form",
+    [
+        "%d.%m.%Y",
+        "%d/%m/%Y %H:%M",
+        "%d-%m-%Y",
+        "%m/%d/%Y %I:%M:%S %p",
+        "%d.%m.%Y, %H:%M",
+        "%d.%m.%YT%H:%M:%S",
+    ],
 )
 def test_the_clock_is_recognised_too(form: str) -> None:
     assert infer_schema(open_events(written(form))).time_format == form
@@ -95,7 +105,8 @@ def test_days_that_may_be_months_are_refused_unless_said(kind: str, tmp_path: Pa
     table = some_days("%d.%m.%Y", "2023-04-05", "2023-12-11")
     events = KINDS[kind](table, tmp_path)
     with pytest.raises(
-        SchemaError, match=r"such as '05\.04\.2023', may have the day first or the month.*--time-format"
+        SchemaError,
+        match=r"such as '05\.04\.2023', may have the day first or the month.*--time-format",
     ):
         infer_schema(open_events(events))
     read = {}
@@ -104,7 +115,10 @@ def test_days_that_may_be_months_are_refused_unless_said(kind: str, tmp_path: Pa
         assert schema.time_format == form
         read[form] = open_events(events), schema
     first = {form: times_of(source, schema) for form, (source, schema) in read.items()}
-    assert first == {"%d.%m.%Y": {"2023-04-05", "2023-12-11"}, "%m.%d.%Y": {"2023-05-04", "2023-11-12"}}
+    assert first == {
+        "%d.%m.%Y": {"2023-04-05", "2023-12-11"},
+        "%m.%d.%Y": {"2023-05-04", "2023-11-12"},
+    }
 
 
 def times_of(source: Any, schema: EventSchema) -> set[str]:
@@ -132,8 +146,13 @@ def test_years_of_two_digits_are_never_guessed_at(tmp_path: Path) -> None:
 
 def test_a_column_that_is_written_in_two_ways_is_refused_with_the_odd_value() -> None:
     table = some_days("%d.%m.%Y", *[f"2023-12-{day}" for day in range(13, 30)])
-    odd = table.set_column(1, "event_time", pa.array(["13.13.2023", *table["event_time"].to_pylist()[1:]]))
-    with pytest.raises(InputError, match=r"67 of 68 times .* are written as '%d\.%m\.%Y', .* such as '13\.13\.2023'"):
+    odd = table.set_column(
+        1, "event_time", pa.array(["13.13.2023", *table["event_time"].to_pylist()[1:]])
+    )
+    with pytest.raises(
+        InputError,
+        match=r"67 of 68 times .* are written as '%d\.%m\.%Y', .* such as '13\.13\.2023'",
+    ):
         infer_schema(open_events(odd))
 
 
@@ -144,12 +163,18 @@ def test_numbers_of_days_are_read_where_it_is_said() -> None:
         infer_schema(open_events(numbers))
     schema = infer_schema(open_events(numbers), SchemaOptions(time_format="%Y%m%d"))
     assert times_of(open_events(numbers), schema) == {"2023-04-05", "2023-12-11"}
-    with pytest.raises(SchemaError, match=r"holds whole numbers, which are not written as '%d%m%Y'"):
+    with pytest.raises(
+        SchemaError, match=r"holds whole numbers, which are not written as '%d%m%Y'"
+    ):
         times(numbers, schema.model_copy(update={"time_format": "%d%m%Y"}))
 
 
-def test_a_further_column_of_dates_as_text_is_left_out_and_the_time_is_found_by_its_values(tmp_path: Path) -> None:
-    table = some_days("%d.%m.%Y", "2023-04-05", "2023-12-24").rename_columns(["client_id", "Buchungstag", "amount"])
+def test_a_further_column_of_dates_as_text_is_left_out_and_the_time_is_found_by_its_values(
+    tmp_path: Path,
+) -> None:
+    table = some_days("%d.%m.%Y", "2023-04-05", "2023-12-24").rename_columns(
+        ["client_id", "Buchungstag", "amount"]
+    )
     path = csv(table, tmp_path)
     assert infer_schema(open_events(path)).time == "Buchungstag"
     two = csv(table.append_column("Valuta", table["Buchungstag"]), tmp_path)
@@ -163,7 +188,15 @@ def test_iso_dates_of_csv_are_typed_and_others_are_text(tmp_path: Path) -> None:
         "client_id,day,at,zoned,other,empty,hour\n"
         + "1,2023-01-31,2023-01-31 10:00,2023-01-31T10:00:00+02:00,04/12/2023,,10:00:00\n" * 3
     )
-    kinds = ["BIGINT", "DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "VARCHAR", "VARCHAR", "TIME"]
+    kinds = [
+        "BIGINT",
+        "DATE",
+        "TIMESTAMP",
+        "TIMESTAMP WITH TIME ZONE",
+        "VARCHAR",
+        "VARCHAR",
+        "TIME",
+    ]
     for opened in (open_events, open_unread):
         assert list(opened(tmp_path / "events.csv").columns.values()) == kinds
 
@@ -180,7 +213,8 @@ def test_the_parts_of_csv_files_are_read_as_the_whole(tmp_path: Path) -> None:
     assert found == times_of(open_events(EVENTS), AS_IT_IS)
 
 
-# ------------------------------------------------------------------------------------------- from model to new events
+# ------------------------------------------------------------------------------------------- from
+# model to new events
 
 
 @pytest.fixture(scope="module")
@@ -208,22 +242,29 @@ def test_a_model_reads_new_events_as_those_of_its_training_also_where_they_settl
     expected = vectors(bank_model, early)
     assert vectors(bank_model, tmp_path / "events.csv") == expected
     assert vectors(bank_model, csv(written("%Y-%m-%d %H:%M:%S", early), tmp_path)) == expected
-    with pytest.raises(InputError, match=r"cannot be understood, such as .* text written as '%d\.%m\.%Y %H:%M:%S'"):
+    with pytest.raises(
+        InputError, match=r"cannot be understood, such as .* text written as '%d\.%m\.%Y %H:%M:%S'"
+    ):
         vectors(bank_model, csv(written("%m/%d/%Y %H:%M:%S", early), tmp_path))
 
 
-def test_a_model_of_timestamps_refuses_text_with_the_day_first(model: Model, tmp_path: Path) -> None:
+def test_a_model_of_timestamps_refuses_text_with_the_day_first(
+    model: Model, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=r"cannot be understood.*schema\.time_format says how"):
         vectors(model, csv(written(DAY_FIRST), tmp_path))
 
 
 def test_moments_are_read_as_the_events_are(bank_model: Model, tmp_path: Path) -> None:
-    moments = pa.table({"client_id": EVENTS["client_id"].slice(0, 2), "event_time": ["04.05.2023 00:00:00"] * 2})
+    moments = pa.table(
+        {"client_id": EVENTS["client_id"].slice(0, 2), "event_time": ["04.05.2023 00:00:00"] * 2}
+    )
     iso = moments.set_column(1, "event_time", pa.array(["2023-05-04"] * 2))
     for name, table in (("as_written.parquet", moments), ("iso.parquet", iso)):
         embed_as_of(bank_model, EVENTS, csv(table, tmp_path), tmp_path / name, device="cpu")
     first, second = (
-        pq.read_table(tmp_path / name).drop_columns("event_time") for name in ("as_written.parquet", "iso.parquet")
+        pq.read_table(tmp_path / name).drop_columns("event_time")
+        for name in ("as_written.parquet", "iso.parquet")
     )
     assert first.equals(second)
 
@@ -231,11 +272,13 @@ def test_moments_are_read_as_the_events_are(bank_model: Model, tmp_path: Path) -
 def test_event_sequences_are_in_time_order_and_carry_how_times_are_written() -> None:
     sequences = EventSequences.read(written(DAY_FIRST))
     for row in sequences.table.select(["client_id", "event_time"]).to_pylist():
-        assert row["event_time"] == sorted(row["event_time"], key=lambda text: pd.to_datetime(text, format=DAY_FIRST))
+        assert row["event_time"] == sorted(
+            row["event_time"], key=lambda text: pd.to_datetime(text, format=DAY_FIRST)
+        )
     options = {**tiny_config().model_dump(include={"device"}), "epochs": 0, "batch_size": 8}
-    embedder = SequenceEmbedder(encoder={"name": "gru", "hidden_size": 16}, random_state=0, **options).fit(
-        sequences[:9]
-    )
+    embedder = SequenceEmbedder(
+        encoder={"name": "gru", "hidden_size": 16}, random_state=0, **options
+    ).fit(sequences[:9])
     assert embedder.schema_.time_format == DAY_FIRST
     as_it_is = EventSequences.read(EVENTS)
     np.testing.assert_array_equal(embedder.transform(sequences), embedder.transform(as_it_is))
@@ -243,7 +286,8 @@ def test_event_sequences_are_in_time_order_and_carry_how_times_are_written() -> 
         EventSequences.read(EVENTS, time_format="%d")
 
 
-# --------------------------------------------------------------------------------------------------------- the option
+# ---------------------------------------------------------------------------------------------------------
+# the option
 
 
 @pytest.mark.parametrize(
@@ -254,7 +298,9 @@ def test_event_sequences_are_in_time_order_and_carry_how_times_are_written() -> 
         ("%Y-%d-%m", "with the year first only %Y-%m-%d is read"), ("%d.%m.%Y %Z", "has %Z"),
     ],
 )  # fmt: skip
-def test_a_format_that_says_no_day_is_refused_before_anything_is_read(form: str, words: str) -> None:
+def test_a_format_that_says_no_day_is_refused_before_anything_is_read(
+    form: str, words: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
         tiny_config(schema={"time_format": form})
     assert words in str(refused.value)

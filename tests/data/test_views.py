@@ -40,7 +40,12 @@ BEGINS = (LENGTHS.cumsum(0) - LENGTHS).tolist()
 
 
 def drawn(
-    sampler: ViewSampler, lengths: Tensor = LENGTHS, *, seed: int = 0, times: Tensor | None = None, first: int = 0
+    sampler: ViewSampler,
+    lengths: Tensor = LENGTHS,
+    *,
+    seed: int = 0,
+    times: Tensor | None = None,
+    first: int = 0,
 ) -> Views:
     """Views of clients `first`, `first` + 1, ..."""
     clients = torch.arange(first, first + len(lengths))
@@ -102,7 +107,8 @@ def test_no_two_views_of_a_client_are_equal_and_every_client_has_some(
 ) -> None:
     for seed in range(3):
         found = [
-            (client, tuple(sorted(places))) for client, places in listed(drawn(replace(sampler, **modifier), seed=seed))
+            (client, tuple(sorted(places)))
+            for client, places in listed(drawn(replace(sampler, **modifier), seed=seed))
         ]
         counts = Counter(client for client, _ in found)
         assert len(set(found)) == len(found)
@@ -122,16 +128,24 @@ def test_the_same_generator_seed_gives_the_same_views_and_another_gives_others(
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
-def test_the_views_of_a_client_stand_together_in_the_order_of_the_batch(sampler: ViewSampler) -> None:
+def test_the_views_of_a_client_stand_together_in_the_order_of_the_batch(
+    sampler: ViewSampler,
+) -> None:
     lengths = torch.tensor([300, 100, 200])
-    views = sampler.draw(torch.tensor([30, 10, 20]), lengths, torch.Generator().manual_seed(0), times_of(lengths))
+    views = sampler.draw(
+        torch.tensor([30, 10, 20]), lengths, torch.Generator().manual_seed(0), times_of(lengths)
+    )
     assert list(dict.fromkeys(views.clients.tolist())) == [30, 10, 20]
     assert views.clients.tolist() == sorted(views.clients.tolist(), key=[30, 10, 20].index)
     assert all(places[-1] < {30: 300, 10: 100, 20: 200}[client] for client, places in listed(views))
 
 
-@pytest.mark.parametrize("kind", [RandomSlices, RandomSamples, RandomDisjointSamples, LastK, TimeWindows])
-def test_a_short_client_gives_different_parts_and_not_the_whole_again(kind: type[ViewSampler]) -> None:
+@pytest.mark.parametrize(
+    "kind", [RandomSlices, RandomSamples, RandomDisjointSamples, LastK, TimeWindows]
+)
+def test_a_short_client_gives_different_parts_and_not_the_whole_again(
+    kind: type[ViewSampler],
+) -> None:
     found = listed(drawn(kind(count=5, min_length=25, max_length=200), torch.tensor([10]), seed=1))
     assert len(found) >= 2
     assert len({tuple(places) for _, places in found}) == len(found)
@@ -142,7 +156,10 @@ def test_a_client_of_two_events_gives_its_three_different_parts() -> None:
     two = torch.tensor([2])
     slices = {tuple(p) for seed in range(30) for _, p in listed(drawn(SAMPLERS[0], two, seed=seed))}
     assert slices == {(0,), (1,), (0, 1)}
-    dealt = [sorted(places for _, places in listed(drawn(SAMPLERS[6], two, seed=seed))) for seed in range(10)]
+    dealt = [
+        sorted(places for _, places in listed(drawn(SAMPLERS[6], two, seed=seed)))
+        for seed in range(10)
+    ]
     assert dealt == [[[0], [1]]] * 10
 
 
@@ -175,8 +192,12 @@ def test_lengths_of_the_last_k_and_sizes_of_samples_are_those_of_a_loop(
     kind: type[ViewSampler], lengths: tuple[int, int], seed: int
 ) -> None:
     sampler = kind(count=4, min_length=lengths[0], max_length=lengths[1])
-    views = sampler.choose(torch.arange(len(LENGTHS)), LENGTHS, torch.Generator().manual_seed(seed), None)
-    numbers = torch.rand(4 * len(LENGTHS), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
+    views = sampler.choose(
+        torch.arange(len(LENGTHS)), LENGTHS, torch.Generator().manual_seed(seed), None
+    )
+    numbers = torch.rand(
+        4 * len(LENGTHS), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).tolist()
     found = listed(views)
     assert len(found) == len(numbers)
     for view, (client, places) in enumerate(found):
@@ -188,7 +209,8 @@ def test_lengths_of_the_last_k_and_sizes_of_samples_are_those_of_a_loop(
         assert kind is RandomSamples or places == list(range(n - len(places), n))
 
 
-# ----------------------------------------------------------------------------------------------------- samples
+# -----------------------------------------------------------------------------------------------------
+# samples
 
 
 def test_every_event_is_in_a_random_sample_equally_often() -> None:
@@ -212,13 +234,16 @@ def test_disjoint_samples_share_no_event_and_leave_none_out_below_the_maximum() 
         assert len(together) == min(events, 60 * len(parts))
 
 
-# -------------------------------------------------------------------------------------------------------- time
+# --------------------------------------------------------------------------------------------------------
+# time
 
 
 def spans(views: Views, lengths: Tensor, times: Tensor) -> list[float]:
     """Days from the first to the last event of each view."""
     begins = (lengths.cumsum(0) - lengths).tolist()
-    return [float(times[begins[c] + p[-1]] - times[begins[c] + p[0]]) / DAY_US for c, p in listed(views)]
+    return [
+        float(times[begins[c] + p[-1]] - times[begins[c] + p[0]]) / DAY_US for c, p in listed(views)
+    ]
 
 
 def test_a_window_holds_all_events_of_its_days_and_only_those() -> None:
@@ -236,14 +261,21 @@ def test_a_window_holds_all_events_of_its_days_and_only_those() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_window_goes_on_until_it_has_enough_events_and_ends_where_it_has_too_many_as_in_a_loop(seed: int) -> None:
+def test_a_window_goes_on_until_it_has_enough_events_and_ends_where_it_has_too_many_as_in_a_loop(
+    seed: int,
+) -> None:
     """Bursts of twenty events within a day or two, and single ones ten days apart."""
     burst, sparse = torch.arange(20) * DAY_US // 15, torch.arange(12) * 10 * DAY_US
-    whole = torch.cat([sparse, sparse[-1] + DAY_US + burst, sparse[-1] + 5 * DAY_US + sparse]) + 19_000 * DAY_US
+    whole = (
+        torch.cat([sparse, sparse[-1] + DAY_US + burst, sparse[-1] + 5 * DAY_US + sparse])
+        + 19_000 * DAY_US
+    )
     times, lengths = torch.cat([whole, whole[:6], whole[12:32]]), torch.tensor([44, 6, 20])
     sampler = TimeWindows(count=30, min_length=4, max_length=9, days=3)
     views = sampler.choose(torch.arange(3), lengths, torch.Generator().manual_seed(seed), times)
-    numbers = torch.rand((2, 90), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
+    numbers = torch.rand(
+        (2, 90), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    ).tolist()
     kinds = set()
     for view, (client, places) in enumerate(listed(views)):
         own = times[sum(lengths[:client].tolist()) :][: lengths[client]].tolist()
@@ -253,7 +285,11 @@ def test_a_window_goes_on_until_it_has_enough_events_and_ends_where_it_has_too_m
         assert expected
         kinds.add((len(expected) < 4, len(expected) > 9))
         while len(expected) < min(4, -(-len(own) // 2)):
-            expected = [*expected, expected[-1] + 1] if expected[-1] + 1 < len(own) else [expected[0] - 1, *expected]
+            expected = (
+                [*expected, expected[-1] + 1]
+                if expected[-1] + 1 < len(own)
+                else [expected[0] - 1, *expected]
+            )
         assert places == expected[:9]
     assert kinds == {(True, False), (False, True), (False, False)}
 
@@ -268,15 +304,21 @@ def test_a_client_that_spans_less_than_two_windows_has_windows_of_half_of_it() -
 
 def test_a_client_whose_events_are_all_at_one_time_gives_one_view_by_time() -> None:
     times = torch.full((20,), 5 * DAY_US)
-    assert listed(drawn(TimeWindows(count=5, min_length=5), torch.tensor([20]), times=times)) == [(0, list(range(20)))]
-    assert listed(drawn(CalendarWindows(count=5, min_length=5), torch.tensor([20]), times=times)) == [
+    assert listed(drawn(TimeWindows(count=5, min_length=5), torch.tensor([20]), times=times)) == [
         (0, list(range(20)))
     ]
+    assert listed(
+        drawn(CalendarWindows(count=5, min_length=5), torch.tensor([20]), times=times)
+    ) == [(0, list(range(20)))]
 
 
 def period(time: int, unit: str) -> tuple[int, ...]:
     when = dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=time)
-    return {"day": (when.toordinal(),), "week": when.isocalendar()[:2], "month": (when.year, when.month)}[unit]
+    return {
+        "day": (when.toordinal(),),
+        "week": when.isocalendar()[:2],
+        "month": (when.year, when.month),
+    }[unit]
 
 
 @pytest.mark.parametrize("unit", ["day", "week", "month"])
@@ -286,13 +328,22 @@ def test_a_calendar_window_is_a_whole_day_week_or_month(unit: Any, before: int) 
     lengths = torch.tensor([200, 300])
     times = times_of(lengths, days=0.4) - before * DAY_US
     owner = torch.repeat_interleave(torch.arange(2), lengths).tolist()
-    periods = [(client, *period(time, unit)) for client, time in zip(owner, times.tolist(), strict=True)]
-    found = listed(drawn(CalendarWindows(count=4, min_length=1, max_length=999, unit=unit), lengths, times=times))
+    periods = [
+        (client, *period(time, unit)) for client, time in zip(owner, times.tolist(), strict=True)
+    ]
+    found = listed(
+        drawn(
+            CalendarWindows(count=4, min_length=1, max_length=999, unit=unit), lengths, times=times
+        )
+    )
     for client, places in found:
         begin = 200 * client
         (which,) = {periods[begin + place] for place in places}
         assert periods.count(which) == len(places)
-    assert Counter(client for client, _ in found) == {0: min(4, len({p for p in periods if p[0] == 0})), 1: 4}
+    assert Counter(client for client, _ in found) == {
+        0: min(4, len({p for p in periods if p[0] == 0})),
+        1: 4,
+    }
 
 
 @pytest.mark.parametrize("unit", ["day", "week", "month"])
@@ -300,14 +351,18 @@ def test_of_a_calendar_window_with_too_many_events_the_first_are_taken(unit: Any
     lengths = torch.tensor([200, 300])
     times = times_of(lengths, days=0.04)
     periods = [period(time, unit) for time in times.tolist()]
-    found = listed(drawn(CalendarWindows(count=6, min_length=1, max_length=7, unit=unit), lengths, times=times))
+    found = listed(
+        drawn(CalendarWindows(count=6, min_length=1, max_length=7, unit=unit), lengths, times=times)
+    )
     for client, places in found:
         own = periods[200 * client :][: lengths[client]]
         assert places == [place for place, one in enumerate(own) if one == own[places[0]]][:7]
     assert {len(places) for _, places in found} >= {7}
 
 
-def test_windows_with_too_few_events_are_drawn_only_where_a_client_would_have_fewer_than_two_views() -> None:
+def test_windows_with_too_few_events_are_drawn_only_where_a_client_would_have_fewer_than_two_views() -> (
+    None
+):
     days = [0] * 9 + [1] * 2 + [2] * 8 + [3] + [0] * 9 + [1] + [2] * 2
     lengths, times = torch.tensor([20, 12]), torch.tensor(days) * DAY_US
     sampler = CalendarWindows(count=4, min_length=5, max_length=99, unit="day")
@@ -324,12 +379,16 @@ def test_the_last_k_end_with_the_last_event() -> None:
     assert all(places == list(range(places[0], int(LENGTHS[client]))) for client, places in found)
 
 
-# --------------------------------------------------------------------------------------------------- modifiers
+# ---------------------------------------------------------------------------------------------------
+# modifiers
 
 
 def test_event_dropout_leaves_out_that_share_and_keeps_the_order() -> None:
     whole = drawn(RandomSlices(count=2, min_length=40, max_length=60), torch.full((100,), 3_000))
-    some = drawn(RandomSlices(count=2, min_length=40, max_length=60, event_dropout=0.3), torch.full((100,), 3_000))
+    some = drawn(
+        RandomSlices(count=2, min_length=40, max_length=60, event_dropout=0.3),
+        torch.full((100,), 3_000),
+    )
     assert int(some.lengths.sum()) / int(whole.lengths.sum()) == pytest.approx(0.7, abs=0.02)
     for (client, places), (same, kept) in zip(listed(whole), listed(some), strict=True):
         assert (client, kept) == (same, sorted(kept))
@@ -362,7 +421,9 @@ def test_something_of_each_view_always_stays(modifier: dict[str, Any]) -> None:
 
 def test_shuffled_views_have_the_same_events_in_another_order() -> None:
     plain = drawn(RandomSlices(count=2, min_length=30, max_length=40), torch.tensor([100, 90]))
-    mixed = drawn(RandomSlices(count=2, min_length=30, max_length=40, shuffle=True), torch.tensor([100, 90]))
+    mixed = drawn(
+        RandomSlices(count=2, min_length=30, max_length=40, shuffle=True), torch.tensor([100, 90])
+    )
     for (client, places), (same, others) in zip(listed(plain), listed(mixed), strict=True):
         assert (client, places) == (same, sorted(others))
         assert places != others
@@ -376,7 +437,9 @@ def test_shuffling_changes_no_slice_but_in_its_order() -> None:
 
 def test_equal_sets_of_events_are_found_whatever_the_view() -> None:
     events = torch.tensor([0, 1, 2, 0, 1, 3, 0, 1, 2, 0, 1, 2, 5])
-    views = Views(torch.tensor([0, 0, 0, 1, 1]), torch.zeros(5).long(), torch.tensor([3, 3, 3, 3, 1]), events)
+    views = Views(
+        torch.tensor([0, 0, 0, 1, 1]), torch.zeros(5).long(), torch.tensor([3, 3, 3, 3, 1]), events
+    )
     assert listed(distinct(views)) == [(0, [0, 1, 2]), (0, [0, 1, 3]), (1, [0, 1, 2]), (1, [5])]
 
 
@@ -386,7 +449,8 @@ def test_nearest_in_time_are_the_events_nearest_to_one_moment() -> None:
     for client, places in listed(views):
         own = TIMES[BEGINS[client] : BEGINS[client] + int(LENGTHS[client])].tolist()
         first, last = places[0], places[-1]
-        # nearer to the moment than the event before and the one after: it lies between these two middles
+        # nearer to the moment than the event before and the one after: it lies between these two
+        # middles
         after = (own[first - 1] + own[last]) / 2 if first > 0 else own[0]
         before = (own[first] + own[last + 1]) / 2 if last + 1 < len(own) else own[-1]
         assert after <= before
@@ -399,14 +463,22 @@ def test_nearest_in_time_are_the_events_nearest_to_one_moment() -> None:
 
 
 def test_nearest_in_time_is_what_a_loop_over_all_runs_finds() -> None:
-    times, lengths = torch.tensor([0, 1, 2, 50, 60, 61, 62, 63, 200, 7, 7, 7, 9]), torch.tensor([9, 4])
+    times, lengths = (
+        torch.tensor([0, 1, 2, 50, 60, 61, 62, 63, 200, 7, 7, 7, 9]),
+        torch.tensor([9, 4]),
+    )
     sampler = NearestTime(count=6, min_length=1, max_length=4)
     for seed in range(5):
         views = sampler.choose(torch.arange(2), lengths, torch.Generator().manual_seed(seed), times)
-        random = torch.rand((2, 12), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        random = torch.rand(
+            (2, 12), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
         for view in range(12):
             own = times[:9] if view < 6 else times[9:]
             moment = int(own[0] + (random[1, view] * (own[-1] - own[0] + 1)).long())
             size, start = int(views.lengths[view]), int(views.starts[view])
-            away = [sorted(abs(int(t) - moment) for t in own[s : s + size]) for s in range(len(own) - size + 1)]
+            away = [
+                sorted(abs(int(t) - moment) for t in own[s : s + size])
+                for s in range(len(own) - size + 1)
+            ]
             assert sum(away[start]) == min(map(sum, away))

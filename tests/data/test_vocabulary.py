@@ -36,7 +36,8 @@ def sized(values: Any, vocabulary: Vocabulary | None = None) -> list[Any]:
     return column(table, SIZE, vocabulary or fitted(table, SIZE), "size")
 
 
-# ------------------------------------------------------------------------------------------------ categories
+# ------------------------------------------------------------------------------------------------
+# categories
 
 
 def test_codes_go_by_falling_frequency_and_ties_by_value() -> None:
@@ -55,7 +56,12 @@ def test_null_is_0_rare_and_unseen_are_1_and_the_rest_follow() -> None:
     table = one_client(kind=["a", "a", "a", "b", "b", "rare", None])
     vocabulary = fitted(table, KIND, min_count=2)
     assert column(table, KIND, vocabulary, "kind") == [2, 2, 2, 3, 3, 1, 0]
-    assert column(one_client(kind=["b", "new", None, "rare"]), KIND, vocabulary, "kind") == [3, 1, 0, 1]
+    assert column(one_client(kind=["b", "new", None, "rare"]), KIND, vocabulary, "kind") == [
+        3,
+        1,
+        0,
+        1,
+    ]
 
 
 def test_a_null_that_training_never_saw_is_unseen() -> None:
@@ -77,7 +83,11 @@ def test_a_null_that_training_never_saw_is_unseen() -> None:
     ids=str,
 )
 def test_a_category_is_the_same_as_integer_float_decimal_and_text(values: pa.Array) -> None:
-    for trained in (pa.array([5411, 5411, 5812]), pa.array(["5411", "5411", "5812"]), pa.array([5411.0, 5411, 5812])):
+    for trained in (
+        pa.array([5411, 5411, 5812]),
+        pa.array(["5411", "5411", "5812"]),
+        pa.array([5411.0, 5411, 5812]),
+    ):
         vocabulary = fitted(one_client(kind=trained), KIND)
         assert vocabulary.categorical["kind"].values == ("5411", "5812")
         assert column(one_client(kind=values.slice(0, 2)), KIND, vocabulary, "kind") == [2, 3]
@@ -111,14 +121,17 @@ def test_words_like_integer_types_are_categories_like_others() -> None:
     assert column(table, KIND, fitted(table, KIND), "kind") == [2, 3, 2]
 
 
-# --------------------------------------------------------------------------------------------------- numbers
+# ---------------------------------------------------------------------------------------------------
+# numbers
 
 
 def test_numbers_are_scaled_by_median_and_interquartile_range() -> None:
     values = np.random.default_rng(0).normal(50, 7, 4_000)
     scaled = np.array(sized(values))
     q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
-    np.testing.assert_allclose(scaled, (values - median) / ((q3 - q1) / 1.349), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        scaled, (values - median) / ((q3 - q1) / 1.349), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_null_and_nan_stay_missing_and_infinities_are_extremes() -> None:
@@ -130,7 +143,10 @@ def test_null_and_nan_stay_missing_and_infinities_are_extremes() -> None:
 def test_infinities_and_missing_values_do_not_move_the_scale() -> None:
     plain = [float(i) for i in range(100)]
     mixed = [*plain, math.inf, -math.inf, math.nan, None]
-    scales = [fitted(one_client(size=pa.array(v, pa.float64())), SIZE).numeric["size"] for v in (plain, mixed)]
+    scales = [
+        fitted(one_client(size=pa.array(v, pa.float64())), SIZE).numeric["size"]
+        for v in (plain, mixed)
+    ]
     assert scales[0] == scales[1]
 
 
@@ -165,11 +181,15 @@ def test_a_number_that_is_nearly_always_the_same_still_has_a_scale(common: float
     assert all(math.isfinite(v) for v in sized(values))
 
 
-@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.float32(), pa.decimal128(21, 2), pa.bool_()], ids=str)
+@pytest.mark.parametrize(
+    "kind", [pa.int8(), pa.uint64(), pa.float32(), pa.decimal128(21, 2), pa.bool_()], ids=str
+)
 def test_every_kind_of_number_can_be_numeric(kind: pa.DataType) -> None:
     whole = pa.array([0, 1, 1, 0, 1])
     table = one_client(size=whole.cast(kind))
-    assert column(table, SIZE, fitted(one_client(size=whole), SIZE), "size") == sized([0, 1, 1, 0, 1])
+    assert column(table, SIZE, fitted(one_client(size=whole), SIZE), "size") == sized(
+        [0, 1, 1, 0, 1]
+    )
 
 
 def test_a_number_within_a_category_is_scaled_by_the_values_of_its_category() -> None:
@@ -187,19 +207,28 @@ def test_a_category_too_rare_for_a_scale_of_its_own_and_a_new_one_take_the_overa
     vocabulary = fitted(table, BOTH)
     scales = vocabulary.numeric["size"]
     assert scales.within[2] is not None
-    assert (scales.within[3], scales.of_code(3), scales.of_code(1)) == (None, scales.overall, scales.overall)
+    assert (scales.within[3], scales.of_code(3), scales.of_code(1)) == (
+        None,
+        scales.overall,
+        scales.overall,
+    )
     new = one_client(kind=["b", "new", None], size=[3.0, 3.0, 3.0])
-    assert column(new, BOTH, vocabulary, "size") == pytest.approx(sized([3.0] * 3, fitted(table, SIZE)))
+    assert column(new, BOTH, vocabulary, "size") == pytest.approx(
+        sized([3.0] * 3, fitted(table, SIZE))
+    )
 
 
 def test_the_null_category_has_a_scale_of_its_own() -> None:
     table = one_client(kind=pa.array([None] * 30 + ["b"] * 30), size=[float(i) for i in range(60)])
     vocabulary = fitted(table, BOTH)
     assert vocabulary.numeric["size"].within[0] is not None
-    assert column(table, BOTH, vocabulary, "size")[:30] == pytest.approx(sized([float(i) for i in range(30)]), abs=1e-5)
+    assert column(table, BOTH, vocabulary, "size")[:30] == pytest.approx(
+        sized([float(i) for i in range(30)]), abs=1e-5
+    )
 
 
-# ------------------------------------------------------------------------------------------------- the whole
+# -------------------------------------------------------------------------------------------------
+# the whole
 
 
 def test_encoding_new_events_never_changes_the_vocabulary() -> None:
@@ -223,7 +252,9 @@ def test_the_order_of_the_rows_does_not_change_the_vocabulary() -> None:
 
 
 def test_a_vocabulary_comes_back_from_json_as_it_was() -> None:
-    table = one_client(kind=pa.array(['ä, "x"', None, "5411"] * 30), size=np.exp(np.arange(90.0) / 3))
+    table = one_client(
+        kind=pa.array(['ä, "x"', None, "5411"] * 30), size=np.exp(np.arange(90.0) / 3)
+    )
     vocabulary = fitted(table, BOTH)
     again = Vocabulary.model_validate_json(vocabulary.model_dump_json())
     assert again == vocabulary
@@ -244,7 +275,9 @@ def test_fingerprints_tell_vocabularies_apart() -> None:
         (SIZE, {"size": [math.nan, math.inf, None]}, "'size' .* holds no finite number"),
     ],
 )
-def test_a_feature_without_values_is_refused(schema: EventSchema, columns: dict[str, Any], message: str) -> None:
+def test_a_feature_without_values_is_refused(
+    schema: EventSchema, columns: dict[str, Any], message: str
+) -> None:
     with pytest.raises(SchemaError, match=message):
         fitted(one_client(**columns), schema)
 
@@ -252,27 +285,37 @@ def test_a_feature_without_values_is_refused(schema: EventSchema, columns: dict[
 def test_text_where_the_model_learnt_numbers_is_refused() -> None:
     vocabulary = fitted(one_client(size=[1.0, 2.0]), SIZE)
     source = open_events(one_client(size=["1", "much"]))
-    with pytest.raises(InputError, match=r"1 values in column 'size' .* are not numbers, such as 'much'"):
+    with pytest.raises(
+        InputError, match=r"1 values in column 'size' .* are not numbers, such as 'much'"
+    ):
         list(encode(source, SIZE, vocabulary))
 
 
 def test_numbers_written_as_text_are_numbers() -> None:
     vocabulary = fitted(one_client(size=[1.0, 2.0, 3.0]), SIZE)
-    assert column(one_client(size=["1", "2.0", "3e0"]), SIZE, vocabulary, "size") == sized([1, 2, 3], vocabulary)
+    assert column(one_client(size=["1", "2.0", "3e0"]), SIZE, vocabulary, "size") == sized(
+        [1, 2, 3], vocabulary
+    )
 
 
 @pytest.mark.parametrize("client", ["c", "d", "e", "f"])
 def test_a_sample_of_clients_is_never_empty(client: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One client with more events than the sample takes, whatever its hash is."""
-    events = one_client(size=pa.array(np.arange(100.0))).set_column(0, "client", pa.array([client] * 100))
+    events = one_client(size=pa.array(np.arange(100.0))).set_column(
+        0, "client", pa.array([client] * 100)
+    )
     whole = fitted(events, SIZE)
     monkeypatch.setattr("seqmel.data.fitting.vocabulary_fitting._SAMPLE_ROWS", 10)
     assert fitted(events, SIZE) == whole
 
 
-def test_the_usual_gap_of_many_events_is_that_of_some_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_usual_gap_of_many_events_is_that_of_some_clients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     days = np.concatenate([np.cumsum(np.full(20, 1 + c % 3)) for c in range(200)])
-    events = pa.table({"client": np.repeat(np.arange(200), 20), "day": days, "size": days.astype(float)})
+    events = pa.table(
+        {"client": np.repeat(np.arange(200), 20), "day": days, "size": days.astype(float)}
+    )
     whole = fitted(events, SIZE).time
     monkeypatch.setattr("seqmel.data.fitting.vocabulary_fitting._GAP_ROWS", 1_000)
     assert fitted(events, SIZE).time.gap_center == pytest.approx(whole.gap_center, abs=0.5)

@@ -13,7 +13,9 @@ NUMBERS = watched_numbers(len(CLIENTS), torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(("least", "most"), [(1, 1), (3, 3), (5, 20), (500, 900)])
-def test_each_client_has_two_different_slices_of_lengths_that_are_allowed(least: int, most: int) -> None:
+def test_each_client_has_two_different_slices_of_lengths_that_are_allowed(
+    least: int, most: int
+) -> None:
     views = watched_views(CLIENTS, LENGTHS, NUMBERS, min_length=least, max_length=most)
     assert torch.equal(views.clients, CLIENTS.repeat_interleave(2))
     slices = list(zip(views.starts.tolist(), views.lengths.tolist(), strict=True))

@@ -51,7 +51,9 @@ def test_it_is_the_category_that_explains_most_of_the_ranks(seed: int) -> None:
     columns["kind_1"] = np.char.add("k", codes["kind_1"].astype(str))
     columns["kind_2"] = codes["kind_2"] % 2 == 0
     for i, strength in enumerate(draw.choice([0.0, 0.3, 3.0], 4)):
-        numbers = np.round(strength * codes[f"kind_{i % 3}"] + draw.normal(size=rows), int(draw.integers(0, 3)))
+        numbers = np.round(
+            strength * codes[f"kind_{i % 3}"] + draw.normal(size=rows), int(draw.integers(0, 3))
+        )
         columns[f"number_{i}"] = np.where(draw.random(rows) < 0.2, np.nan, numbers)
     frame, kinds, numbers = table(**columns), list(codes), [f"number_{i}" for i in range(4)]
     assert found(frame, kinds, numbers) == by_groups(frame, kinds, numbers)
@@ -71,7 +73,9 @@ def test_many_categories_explain_nothing_by_their_number_alone() -> None:
 
 
 @pytest.mark.parametrize("order", [["analyte", "method"], ["method", "analyte"]])
-def test_of_categories_that_explain_as_much_the_one_with_fewer_values_is_taken(order: list[str]) -> None:
+def test_of_categories_that_explain_as_much_the_one_with_fewer_values_is_taken(
+    order: list[str],
+) -> None:
     draw = np.random.default_rng(0)
     analyte = draw.integers(0, 6, 3_000)
     method = analyte * 40 + draw.integers(0, 40, 3_000)
@@ -84,14 +88,20 @@ def test_all_rare_numbers_are_looked_for_in_one_more_scan(monkeypatch: pytest.Mo
     monkeypatch.setattr(within, "_FEWEST_ROWS", 1_000)
     scans = []
     first_rows = within._first_rows
-    monkeypatch.setattr(within, "_first_rows", lambda *a, **k: scans.append(k) or first_rows(*a, **k))
+    monkeypatch.setattr(
+        within, "_first_rows", lambda *a, **k: scans.append(k) or first_rows(*a, **k)
+    )
     kind, late = np.arange(20_000) % 4, np.arange(20_000) >= 18_000
-    rare = {f"rare_{i}": np.where(late, kind + np.linspace(0.0, 0.5, 20_000), np.nan) for i in range(5)}
+    rare = {
+        f"rare_{i}": np.where(late, kind + np.linspace(0.0, 0.5, 20_000), np.nan) for i in range(5)
+    }
     assert found(table(kind=kind, **rare), ["kind"], list(rare)) == dict.fromkeys(rare, "kind")
     assert len(scans) == 2
 
 
-def test_a_number_that_is_rarely_there_is_looked_at_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_that_is_rarely_there_is_looked_at_where_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(within, "_ROWS", 1_000)
     monkeypatch.setattr(within, "_FEWEST_ROWS", 1_000)
     kind = np.arange(20_000) % 4
@@ -105,5 +115,7 @@ def test_a_number_without_values_in_the_first_rows_lies_within_nothing() -> None
 
 
 @pytest.mark.parametrize(("kinds", "numbers"), [([], ["x"]), (["kind"], [])])
-def test_without_categories_or_numbers_there_is_nothing_to_find(kinds: list[str], numbers: list[str]) -> None:
+def test_without_categories_or_numbers_there_is_nothing_to_find(
+    kinds: list[str], numbers: list[str]
+) -> None:
     assert found(table(kind=[0, 1], x=[0.0, 1.0]), kinds, numbers) == {}

@@ -26,7 +26,9 @@ def run_script() -> Callable[[str, Path, Path], Done]:
 
 
 @pytest.fixture
-def prepare(run_script: Callable[[str, Path, Path], Done], tmp_path: Path) -> Callable[[str, Mapping[str, str]], Done]:
+def prepare(
+    run_script: Callable[[str, Path, Path], Done], tmp_path: Path
+) -> Callable[[str, Mapping[str, str]], Done]:
     """Write raw files to tmp_path/raw and run the script on them, results to tmp_path/out."""
 
     def run(name: str, files: Mapping[str, str]) -> Done:

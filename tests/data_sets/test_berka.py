@@ -35,7 +35,11 @@ def test_events_belong_to_the_owner_and_debits_are_negative(prepare, tmp_path):
     assert events.schema.types == kinds
     assert events.to_pydict() == {
         "client_id": [1, 1, 1, 2, 2],
-        "event_time": [datetime(1993, 2, 26), *[datetime(1993, 3, 12)] * 2, *[datetime(1995, 3, 24)] * 2],
+        "event_time": [
+            datetime(1993, 2, 26),
+            *[datetime(1993, 3, 12)] * 2,
+            *[datetime(1995, 3, 24)] * 2,
+        ],
         "amount": [1100.0, 20236.0, -36.5, -14.6, 1000.0],
         "balance": [1100.0, 21336.0, 21299.5, 985.4, 1000.0],
         "type": ["PRIJEM", "PRIJEM", "VYBER", "VYDAJ", "PRIJEM"],
@@ -64,7 +68,12 @@ def test_clients_are_the_owners_with_gender_and_birth_date_from_the_birth_number
 
 @pytest.mark.parametrize(("year", "group"), [(68, 0), (67, 1), (55, 1), (54, 2), (42, 2), (41, 3)])
 def test_age_groups_end_at_30_43_and_56(prepare, tmp_path, year, group):
-    assert prepare("berka", {**FILES, "client.asc": CLIENT.replace("450204", f"{year}1231")}).returncode == 0
+    assert (
+        prepare(
+            "berka", {**FILES, "client.asc": CLIENT.replace("450204", f"{year}1231")}
+        ).returncode
+        == 0
+    )
     clients = pq.read_table(tmp_path / "out/clients.parquet").to_pylist()
     assert (clients[1]["age_on_1998_12_31"], clients[1]["age_group"]) == (98 - year, group)
 
@@ -89,12 +98,32 @@ def test_a_missing_file_is_told_with_both_its_names(refused):
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
-        ("loan.asc", '"status"', '"state"', "loan.asc has no column status; it has: loan_id, account_id, date,"),
-        ("trans.asc", '950324;"VYDAJ"', '950230;"VYDAJ"', "trans.asc: data row 2: cannot read date '950230'"),
+        (
+            "loan.asc",
+            '"status"',
+            '"state"',
+            "loan.asc has no column status; it has: loan_id, account_id, date,",
+        ),
+        (
+            "trans.asc",
+            '950324;"VYDAJ"',
+            '950230;"VYDAJ"',
+            "trans.asc: data row 2: cannot read date '950230'",
+        ),
         ("trans.asc", '"VYDAJ"', '"DEBIT"', "trans.asc: data row 2: cannot read type 'DEBIT'"),
-        ("client.asc", "450204", "454904", "client.asc: data row 2: cannot read birth_number '454904'"),
+        (
+            "client.asc",
+            "450204",
+            "454904",
+            "client.asc: data row 2: cannot read birth_number '454904'",
+        ),
         ("client.asc", '3;"405131";1\r\n', "", "client.asc: no client_id 3, which is in disp.asc"),
-        ("disp.asc", '2;2;1;"OWNER"\r\n', "", "disp.asc: no OWNER of account_id 1, which is in trans.asc"),
+        (
+            "disp.asc",
+            '2;2;1;"OWNER"\r\n',
+            "",
+            "disp.asc: no OWNER of account_id 1, which is in trans.asc",
+        ),
         ("disp.asc", "DISPONENT", "OWNER", "disp.asc: more than one row for account_id 1"),
     ],
 )

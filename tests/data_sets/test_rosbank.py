@@ -57,8 +57,16 @@ def test_a_missing_file_is_told_with_its_name(refused):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("TRDATETIME", "date", "has no column TRDATETIME; it has: PERIOD, cl_id, MCC, channel_type, currency, date,"),
-        ("12OCT17:12:24:07", "2017-10-12", "train.csv: data row 2: cannot read TRDATETIME '2017-10-12'"),
+        (
+            "TRDATETIME",
+            "date",
+            "has no column TRDATETIME; it has: PERIOD, cl_id, MCC, channel_type, currency, date,",
+        ),
+        (
+            "12OCT17:12:24:07",
+            "2017-10-12",
+            "train.csv: data row 2: cannot read TRDATETIME '2017-10-12'",
+        ),
         ("36.0,WD_ATM_ROS", "36.0,", "train.csv: data row 5: trx_category is empty"),
         ("2031.55,POS,0", "2031.55,POS,1", "train.csv: cl_id 1 has both 0 and 1 as target_flag"),
     ],

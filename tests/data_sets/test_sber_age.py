@@ -8,7 +8,8 @@ import pytest
 
 HEADER = "client_id,trans_date,small_group,amount_rur\n"
 FILES = {
-    "transactions_train.csv": HEADER + "33172,6,4,71.463\n20,9,3,5.5\n33172,5,35,45.017\n20,2,1,7\n33172,5,11,13.887\n",
+    "transactions_train.csv": HEADER
+    + "33172,6,4,71.463\n20,9,3,5.5\n33172,5,35,45.017\n20,2,1,7\n33172,5,11,13.887\n",
     "train_target.csv": "client_id,bins\n33172,2\n20,0\n",
 }
 
@@ -35,7 +36,10 @@ def test_clients_have_their_age_group(prepare, tmp_path):
 
 def test_only_the_two_results_are_left_and_they_are_named_on_the_way_out(prepare, tmp_path):
     done = prepare("sber_age", FILES)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clients.parquet", "events.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "clients.parquet",
+        "events.parquet",
+    ]
     assert [line.split("/")[-1] for line in done.stdout.splitlines()] == [
         "events.parquet: 5 rows",
         "clients.parquet: 2 rows",
@@ -56,14 +60,17 @@ def test_gzipped_files_in_a_folder_with_odd_characters_give_the_same(prepare, ru
 def test_byte_order_mark_quotes_and_windows_line_ends_are_read(prepare, tmp_path):
     quoted = '\ufeff"client_id","bins","note"\r\n"20"," 1 ","a, b"\r\n'
     assert prepare("sber_age", {**FILES, "train_target.csv": quoted}).returncode == 0
-    assert pq.read_table(tmp_path / "out/clients.parquet").to_pylist() == [{"client_id": 20, "age_group": 1}]
+    assert pq.read_table(tmp_path / "out/clients.parquet").to_pylist() == [
+        {"client_id": 20, "age_group": 1}
+    ]
 
 
 def test_a_folder_that_is_not_there_is_told_with_the_names_looked_for(run_script, tmp_path):
     done = run_script("sber_age", tmp_path / "nowhere", tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr == (
-        f"prepare.py: no folder {tmp_path}/nowhere; it should hold transactions_train.csv, train_target.csv\n"
+        f"prepare.py: no folder {tmp_path}/nowhere; it should hold transactions_train.csv, "
+        f"train_target.csv\n"
     )
     assert not (tmp_path / "out").exists()
 
@@ -74,7 +81,9 @@ def test_a_missing_file_is_told_with_its_name(refused):
 
 
 def test_a_truncated_download_is_refused(run_script, tmp_path):
-    text = HEADER + "".join(f"{row},{row * 7919 % 730},{row % 200},{row / 7}\n" for row in range(20_000))
+    text = HEADER + "".join(
+        f"{row},{row * 7919 % 730},{row % 200},{row / 7}\n" for row in range(20_000)
+    )
     packed = gzip.compress(text.encode())
     (tmp_path / "transactions_train.csv.gz").write_bytes(packed[: len(packed) // 2])
     (tmp_path / "train_target.csv").write_text(FILES["train_target.csv"])
@@ -92,9 +101,21 @@ def test_a_truncated_download_is_refused(run_script, tmp_path):
         ),
         ("train_target.csv", "", "train_target.csv has no column client_id, bins; it has: nothing"),
         ("train_target.csv", "client_id,bins\n", "train_target.csv: a header but no rows"),
-        ("train_target.csv", "client_id,bins\n7,1\n7,1\n", "train_target.csv: more than one row for client_id 7"),
-        ("transactions_train.csv", HEADER + "1,2,3,4\n1,2.5,3,4\n", "data row 2: cannot read trans_date '2.5'"),
-        ("transactions_train.csv", HEADER + "1,2,3,nan\n", "data row 1: cannot read amount_rur 'nan'"),
+        (
+            "train_target.csv",
+            "client_id,bins\n7,1\n7,1\n",
+            "train_target.csv: more than one row for client_id 7",
+        ),
+        (
+            "transactions_train.csv",
+            HEADER + "1,2,3,4\n1,2.5,3,4\n",
+            "data row 2: cannot read trans_date '2.5'",
+        ),
+        (
+            "transactions_train.csv",
+            HEADER + "1,2,3,nan\n",
+            "data row 1: cannot read amount_rur 'nan'",
+        ),
         ("transactions_train.csv", HEADER + "1,2,,4\n", "data row 1: small_group is empty"),
     ],
 )

@@ -14,7 +14,10 @@ ROWS = (
     "39026145,6 07:08:60,6011,2010,-112295.79,888987\n"
     "39026145,6 07:09:00,4829,2330,-2245.92, \n"
 )
-FILES = {"transactions.csv": HEADER + ROWS, "gender_train.csv": "customer_id,gender\n39026145,1\n6815,0\n"}
+FILES = {
+    "transactions.csv": HEADER + ROWS,
+    "gender_train.csv": "customer_id,gender\n39026145,1\n6815,0\n",
+}
 
 
 def test_events_are_exact_and_second_60_is_the_next_minute(prepare, tmp_path):
@@ -41,14 +44,19 @@ def test_events_are_exact_and_second_60_is_the_next_minute(prepare, tmp_path):
 
 @pytest.mark.parametrize("name", ["gender_train.csv", "customers_gender_train.csv"])
 def test_clients_have_their_gender_under_either_name_of_the_file(prepare, tmp_path, name):
-    done = prepare("sber_gender", {"transactions.csv": FILES["transactions.csv"], name: FILES["gender_train.csv"]})
+    done = prepare(
+        "sber_gender",
+        {"transactions.csv": FILES["transactions.csv"], name: FILES["gender_train.csv"]},
+    )
     assert done.returncode == 0
     clients = pq.read_table(tmp_path / "out/clients.parquet")
     assert clients.schema.types == [pa.int64(), pa.int64()]
     assert clients.to_pydict() == {"client_id": [6815, 39026145], "gender": [0, 1]}
 
 
-@pytest.mark.parametrize("time", ["0 24:00:00", "0 10:60:00", "0 10:00:61", "-1 10:00:00", "10:00:00", "99999 1:00:00"])
+@pytest.mark.parametrize(
+    "time", ["0 24:00:00", "0 10:60:00", "0 10:00:61", "-1 10:00:00", "10:00:00", "99999 1:00:00"]
+)
 def test_a_time_that_cannot_be_read_is_refused(refused, time):
     row = f"1,{time},6011,7010,5.0,\n"
     line = refused("sber_gender", {**FILES, "transactions.csv": HEADER + ROWS + row})
@@ -57,7 +65,9 @@ def test_a_time_that_cannot_be_read_is_refused(refused, time):
 
 def test_a_missing_file_is_told_with_both_its_names(refused):
     line = refused("sber_gender", {"transactions.csv": FILES["transactions.csv"]})
-    assert line.endswith("raw has no file gender_train.csv or customers_gender_train.csv (or the same with .gz)")
+    assert line.endswith(
+        "raw has no file gender_train.csv or customers_gender_train.csv (or the same with .gz)"
+    )
 
 
 def test_a_missing_column_is_told_with_those_there_are(refused):

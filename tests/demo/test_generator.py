@@ -26,7 +26,9 @@ def data() -> CardData:
 def events(data: CardData) -> pd.DataFrame:
     """Events by client and time, with the client's labels."""
     frame = data.events.to_pandas().merge(data.clients.to_pandas(), on="client_id")
-    ordered: pd.DataFrame = frame.sort_values(["client_id", "event_time"], kind="stable", ignore_index=True)
+    ordered: pd.DataFrame = frame.sort_values(
+        ["client_id", "event_time"], kind="stable", ignore_index=True
+    )
     return ordered
 
 
@@ -67,7 +69,12 @@ def test_global_random_state_is_neither_used_nor_changed() -> None:
 
 def test_columns_and_types(data: CardData) -> None:
     text, whole = pa.string(), pa.int64()
-    columns = [("client_id", whole), ("event_time", pa.timestamp("s")), ("mcc", whole), ("amount", pa.float64())]
+    columns = [
+        ("client_id", whole),
+        ("event_time", pa.timestamp("s")),
+        ("mcc", whole),
+        ("amount", pa.float64()),
+    ]
     assert data.events.schema.equals(pa.schema([*columns, ("city", text), ("channel", text)]))
     labels = [("client_id", whole), ("gender", text), ("age", whole), ("age_group", whole)]
     assert data.clients.schema.equals(pa.schema(labels))
@@ -81,7 +88,12 @@ def test_clients(data: CardData) -> None:
     assert set(clients["gender"]) == {"F", "M"}
     assert clients["age"].between(18, 80).all()
     assert clients["age_group"].value_counts(normalize=True).between(0.2, 0.3).all()
-    assert clients.groupby("age_group")["age"].max().lt(clients.groupby("age_group")["age"].min().shift(-1))[:-1].all()
+    assert (
+        clients.groupby("age_group")["age"]
+        .max()
+        .lt(clients.groupby("age_group")["age"].min().shift(-1))[:-1]
+        .all()
+    )
 
 
 def test_events_are_one_year_in_time_order_with_clients_mixed(data: CardData) -> None:

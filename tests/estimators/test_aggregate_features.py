@@ -23,7 +23,9 @@ EVENTS = card_events(24)
 
 def test_the_columns_and_values_are_those_of_the_plan(train: EventSequences) -> None:
     source = open_events(EVENTS)
-    wanted = AggregatePlan.fit(source, infer_schema(source), most_categories=3, order=True).compute(source)
+    wanted = AggregatePlan.fit(source, infer_schema(source), most_categories=3, order=True).compute(
+        source
+    )
     features = AggregateFeatures(most_categories=3).fit(train)
     pd.testing.assert_frame_equal(features.transform(train), wanted)
     assert features.get_feature_names_out().tolist() == wanted.columns.tolist()
@@ -52,12 +54,16 @@ def test_x_may_be_what_the_embedder_takes(kind: str, train: EventSequences) -> N
     assert found.columns.equals(wanted.columns)
 
 
-def test_lightgbm_takes_the_table_and_the_descriptions_say_what_is_in_it(train: EventSequences) -> None:
+def test_lightgbm_takes_the_table_and_the_descriptions_say_what_is_in_it(
+    train: EventSequences,
+) -> None:
     lightgbm = pytest.importorskip("lightgbm")
     features = AggregateFeatures().fit(train)
     table = features.transform(train)
     labels = np.arange(len(table)) % 2
-    model = lightgbm.LGBMClassifier(n_estimators=1, min_child_samples=1, verbosity=-1).fit(table, labels)
+    model = lightgbm.LGBMClassifier(n_estimators=1, min_child_samples=1, verbosity=-1).fit(
+        table, labels
+    )
     assert model.feature_name_ == table.columns.tolist() == list(features.feature_descriptions_)
     assert features.feature_descriptions_["mcc_last1"].startswith("code of mcc at the last event")
     plain = AggregateFeatures(order=False).fit_transform(train)

@@ -1,8 +1,9 @@
 """scikit-learn's own checks of an estimator.
 
-They fit on matrices of random numbers, which are no sequences: the estimators say so by the tag `two_d_array`, and
-scikit-learn then runs only what needs no X. To run the others as well, `OnMatrix` reads a matrix as sequences: a row
-is a client, and each of its numbers an event.
+They fit on matrices of random numbers, which are no sequences: the estimators say so by the tag
+    `two_d_array`, and
+scikit-learn then runs only what needs no X. To run the others as well, `OnMatrix` reads a matrix as
+sequences: a row is a client, and each of its numbers an event.
 """
 
 from __future__ import annotations
@@ -66,8 +67,12 @@ class AggregatesOnMatrix(_OnMatrix, AggregateFeatures):
 
 FAILING: dict[type, dict[str, str]] = {
     EmbedderOnMatrix: {
-        "check_fit2d_1sample": "contrastive learning compares clients: it needs two, and says so in a TrainingError",
-        "check_fit2d_1feature": "a sequence of one event has no two parts to compare: a TrainingError says so",
+        "check_fit2d_1sample": (
+            "contrastive learning compares clients: it needs two, and says so in a TrainingError"
+        ),
+        "check_fit2d_1feature": (
+            "a sequence of one event has no two parts to compare: a TrainingError says so"
+        ),
     },
     AggregatesOnMatrix: {},
 }
@@ -79,21 +84,26 @@ def checks(estimator: BaseEstimator) -> list[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pairs = list(estimator_checks_generator(estimator))
-    return [pytest.param(*pair, id=f"{type(estimator).__name__}-{name_of(pair[1])}") for pair in pairs]
+    return [
+        pytest.param(*pair, id=f"{type(estimator).__name__}-{name_of(pair[1])}") for pair in pairs
+    ]
 
 
 def name_of(check: Any) -> str:
     return name_of(check.func) if isinstance(check, partial) else str(check.__name__)
 
 
-@pytest.mark.parametrize(("estimator", "check"), [*checks(SequenceEmbedder(**TINY)), *checks(AggregateFeatures())])
+@pytest.mark.parametrize(
+    ("estimator", "check"), [*checks(SequenceEmbedder(**TINY)), *checks(AggregateFeatures())]
+)
 def test_the_checks_that_need_no_x_pass(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("estimator", "check"), [*checks(EmbedderOnMatrix(**TINY)), *checks(AggregatesOnMatrix(numeric=["value"]))]
+    ("estimator", "check"),
+    [*checks(EmbedderOnMatrix(**TINY)), *checks(AggregatesOnMatrix(numeric=["value"]))],
 )
 def test_all_checks_pass_on_a_matrix_read_as_sequences(estimator: Any, check: Any) -> None:
     reason = FAILING[type(estimator)].get(name_of(check))

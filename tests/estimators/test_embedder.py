@@ -23,7 +23,15 @@ from small import card_events, nested, tiny_config
 from seqmel.config import Config
 from seqmel.config.options.network import RecurrentOptions
 from seqmel.config.options.training import TrainingOptions
-from seqmel.core.errors import ConfigError, InputError, ModelError, OutputError, SchemaError, SeqmelError, TrainingError
+from seqmel.core.errors import (
+    ConfigError,
+    InputError,
+    ModelError,
+    OutputError,
+    SchemaError,
+    SeqmelError,
+    TrainingError,
+)
 from seqmel.data.schema import SchemaOptions
 from seqmel.estimators.aggregates import AggregateFeatures
 from seqmel.estimators.embedder import SequenceEmbedder
@@ -51,7 +59,8 @@ def same_weights(one: SequenceEmbedder, other: SequenceEmbedder) -> bool:
     return all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
 
 
-# ------------------------------------------------------------------------------- the same as train and embed
+# ------------------------------------------------------------------------------- the same as train
+# and embed
 
 
 def test_the_vectors_equal_those_of_train_and_embed_to_the_last_bit(
@@ -65,10 +74,16 @@ def test_the_vectors_equal_those_of_train_and_embed_to_the_last_bit(
     assert fitted.history_ == model.metrics["history"]
 
 
-def test_sequences_and_flat_events_train_equal_models(tmp_path: Path, train: EventSequences, model: Model) -> None:
-    folder = train_to_folder(train, tmp_path / "model", config=tiny_config(schema={"numeric_by": {"reading": "mcc"}}))
+def test_sequences_and_flat_events_train_equal_models(
+    tmp_path: Path, train: EventSequences, model: Model
+) -> None:
+    folder = train_to_folder(
+        train, tmp_path / "model", config=tiny_config(schema={"numeric_by": {"reading": "mcc"}})
+    )
     loaded = load_model(folder).encoder.state_dict()
-    assert all(torch.equal(loaded[name], value) for name, value in model.encoder.state_dict().items())
+    assert all(
+        torch.equal(loaded[name], value) for name, value in model.encoder.state_dict().items()
+    )
 
 
 def test_vectors_are_float32_indexed_by_client_in_numbered_columns(
@@ -97,7 +112,8 @@ def test_a_random_state_of_numpy_gives_its_next_number() -> None:
     assert SequenceEmbedder(random_state=np.int64(7)).config().seed == 7
 
 
-# ------------------------------------------------------------------------------------------- what X may be
+# ------------------------------------------------------------------------------------------- what X
+# may be
 
 
 @pytest.mark.parametrize(
@@ -160,8 +176,12 @@ def test_rows_that_come_twice_are_embedded_twice_and_trained_on_once(
     assert same_weights(tiny.fit(train[again]), fitted)
 
 
-@pytest.mark.parametrize("form", ["frame", "one column", "series", "array", "column array", "list", "index", "polars"])
-def test_client_ids_are_looked_up(form: str, train: EventSequences, fitted: SequenceEmbedder, vectors: Any) -> None:
+@pytest.mark.parametrize(
+    "form", ["frame", "one column", "series", "array", "column array", "list", "index", "polars"]
+)
+def test_client_ids_are_looked_up(
+    form: str, train: EventSequences, fitted: SequenceEmbedder, vectors: Any
+) -> None:
     ids = [107, 3, 100, 107]
     frame = pd.DataFrame({"age": [1, 2, 3, 4], "client_id": ids}, index=[9, 8, 7, 6])
     given: dict[str, Any] = {
@@ -176,21 +196,29 @@ def test_client_ids_are_looked_up(form: str, train: EventSequences, fitted: Sequ
     }
     embedder = clone_of(fitted).set_params(events=train)
     found = embedder.transform(given[form])
-    assert found.index.tolist() == ([9, 8, 7, 6] if form in ("frame", "one column", "series") else ids)
+    assert found.index.tolist() == (
+        [9, 8, 7, 6] if form in ("frame", "one column", "series") else ids
+    )
     for row in (0, 2, 3):
-        np.testing.assert_allclose(found.to_numpy()[row], vectors.loc[ids[row]].to_numpy(), atol=1e-5)
+        np.testing.assert_allclose(
+            found.to_numpy()[row], vectors.loc[ids[row]].to_numpy(), atol=1e-5
+        )
     assert np.isfinite(found.to_numpy()).all()
     assert np.abs(found.to_numpy()[1] - found.to_numpy()[0]).max() > 1e-3
 
 
-def test_only_the_clients_of_x_are_trained_on(train: EventSequences, tiny: SequenceEmbedder) -> None:
+def test_only_the_clients_of_x_are_trained_on(
+    train: EventSequences, tiny: SequenceEmbedder
+) -> None:
     ids = pd.Series([*train.client_ids[:12], -1], name="client_id")
     looked_up = clone(tiny).set_params(events=train).fit(ids)
     assert looked_up.model_.metrics["clients"] == 12
     assert same_weights(looked_up, tiny.fit(train[:12]))
 
 
-def test_events_may_be_a_path_and_ids_may_be_text(tmp_path: Path, fitted: SequenceEmbedder, vectors: Any) -> None:
+def test_events_may_be_a_path_and_ids_may_be_text(
+    tmp_path: Path, fitted: SequenceEmbedder, vectors: Any
+) -> None:
     pa.parquet.write_table(EVENTS, tmp_path / "events.parquet")
     embedder = clone_of(fitted).set_params(events=str(tmp_path / "events.parquet"))
     np.testing.assert_allclose(
@@ -198,7 +226,9 @@ def test_events_may_be_a_path_and_ids_may_be_text(tmp_path: Path, fitted: Sequen
     )
 
 
-def test_clients_of_whom_none_has_events_are_told_of(train: EventSequences, fitted: SequenceEmbedder) -> None:
+def test_clients_of_whom_none_has_events_are_told_of(
+    train: EventSequences, fitted: SequenceEmbedder
+) -> None:
     embedder = clone_of(fitted).set_params(events=train)
     with pytest.warns(UserWarning, match=r"None of the 2 clients of X, such as 1, 2, has events"):
         found = embedder.transform([1, 2])
@@ -209,13 +239,22 @@ def test_clients_of_whom_none_has_events_are_told_of(train: EventSequences, fitt
 
 @pytest.mark.parametrize(
     "ids",
-    [[107.0, np.nan], ["107", None], pd.DataFrame({"client_id": [107, None], "age": [1, 2]}), pl.Series([107, None])],
+    [
+        [107.0, np.nan],
+        ["107", None],
+        pd.DataFrame({"client_id": [107, None], "age": [1, 2]}),
+        pl.Series([107, None]),
+    ],
     ids=["NaN", "None", "frame", "polars"],
 )
-def test_a_client_id_that_is_null_is_refused(ids: Any, train: EventSequences, fitted: SequenceEmbedder) -> None:
+def test_a_client_id_that_is_null_is_refused(
+    ids: Any, train: EventSequences, fitted: SequenceEmbedder
+) -> None:
     embedder = clone_of(fitted).set_params(events=train)
     for ask in (embedder.transform, clone(embedder).fit):
-        with pytest.raises(InputError, match=r"1 of 2 rows of X have no client: the id is null\. Drop or fix"):
+        with pytest.raises(
+            InputError, match=r"1 of 2 rows of X have no client: the id is null\. Drop or fix"
+        ):
             ask(ids)
 
 
@@ -229,8 +268,14 @@ def test_only_empty_lists_are_embedded(train: EventSequences, fitted: SequenceEm
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (lambda train: pd.DataFrame({"client_id": [1, 2], "age": [30, 40]}), r"time column.* events=\.\.\. set on"),
-        (lambda train: np.zeros((3, 4)), r"Cannot take sequences from a ndarray\. Expected EventSequences"),
+        (
+            lambda train: pd.DataFrame({"client_id": [1, 2], "age": [30, 40]}),
+            r"time column.* events=\.\.\. set on",
+        ),
+        (
+            lambda train: np.zeros((3, 4)),
+            r"Cannot take sequences from a ndarray\. Expected EventSequences",
+        ),
         (lambda train: None, "Cannot take sequences from a NoneType"),
         (lambda train: train.to_pandas().drop(columns="mcc"), r"No column 'mcc'"),
     ],
@@ -271,10 +316,14 @@ def test_labels_of_a_table_of_events_are_not_taken_by_position(tiny: SequenceEmb
     clone(tiny).set_params(epochs=0).fit(flat, y)
 
 
-def test_an_x_that_contradicts_the_parameters_is_refused(train: EventSequences, fitted: SequenceEmbedder) -> None:
+def test_an_x_that_contradicts_the_parameters_is_refused(
+    train: EventSequences, fitted: SequenceEmbedder
+) -> None:
     with pytest.raises(InputError, match=r"X holds its own events, and events=\.\.\. is set too"):
         clone_of(fitted).set_params(events=train).transform(train)
-    with pytest.raises(SchemaError, match="X has its client in 'client_id', and client='who' is set"):
+    with pytest.raises(
+        SchemaError, match="X has its client in 'client_id', and client='who' is set"
+    ):
         clone_of(fitted).set_params(client="who").transform(train)
     with pytest.raises(SchemaError, match=r"No column 'client_id' in X.* It has: age, city"):
         clone_of(fitted).set_params(events=train).transform(pd.DataFrame({"age": [1], "city": [2]}))
@@ -282,7 +331,9 @@ def test_an_x_that_contradicts_the_parameters_is_refused(train: EventSequences, 
         clone_of(fitted).set_params(events=train).transform(np.zeros((2, 3)))
 
 
-def test_two_rows_of_one_client_in_a_table_of_lists_are_no_training_data(tiny: SequenceEmbedder) -> None:
+def test_two_rows_of_one_client_in_a_table_of_lists_are_no_training_data(
+    tiny: SequenceEmbedder,
+) -> None:
     table = nested(EVENTS, "client_id")
     with pytest.raises(SchemaError, match="Expected one row per client"):
         tiny.fit(pa.concat_tables([table, table.slice(0, 1)]))
@@ -293,7 +344,8 @@ def test_too_few_clients_are_refused(tiny: SequenceEmbedder, train: EventSequenc
         tiny.fit(train[:1])
 
 
-# ---------------------------------------------------------------------------------------------- parameters
+# ----------------------------------------------------------------------------------------------
+# parameters
 
 
 def test_the_defaults_are_those_of_a_config() -> None:
@@ -310,7 +362,12 @@ def test_every_option_of_a_training_is_a_parameter() -> None:
 
 
 def test_the_constructor_only_stores() -> None:
-    options = {"encoder": {"name": "nonsense"}, "epochs": -3, "ignore": ["a"], "events": "nowhere.parquet"}
+    options = {
+        "encoder": {"name": "nonsense"},
+        "epochs": -3,
+        "ignore": ["a"],
+        "events": "nowhere.parquet",
+    }
     embedder = SequenceEmbedder(**options)  # type: ignore[arg-type]
     assert all(getattr(embedder, name) is value for name, value in options.items())
 
@@ -347,7 +404,11 @@ def test_an_option_of_a_part_is_a_parameter(tiny: SequenceEmbedder) -> None:
     assert before == {"name": "gru", "hidden_size": 16}
     config = tiny.config()
     assert config.encoder == RecurrentOptions(name="gru", hidden_size=64)
-    assert (config.views.count, config.preparation.min_count, config.preparation.threads) == (3, 9, 1)
+    assert (config.views.count, config.preparation.min_count, config.preparation.threads) == (
+        3,
+        9,
+        1,
+    )
 
 
 def test_a_part_and_its_options_may_be_set_at_once_in_any_order() -> None:
@@ -365,7 +426,9 @@ def test_a_miner_comes_with_the_loss_unless_it_is_chosen() -> None:
 
 
 def test_numbers_of_numpy_are_taken_as_numbers() -> None:
-    embedder = SequenceEmbedder(epochs=np.int64(3), learning_rate=np.float32(0.5), encoder={"hidden_size": np.int32(8)})  # type: ignore[arg-type]
+    embedder = SequenceEmbedder(
+        epochs=np.int64(3), learning_rate=np.float32(0.5), encoder={"hidden_size": np.int32(8)}
+    )  # type: ignore[arg-type]
     config = embedder.config()
     assert (config.training.epochs, config.training.learning_rate) == (3, 0.5)
     assert config.encoder.hidden_size == 8  # type: ignore[union-attr]
@@ -377,7 +440,9 @@ def test_a_parameter_that_does_not_exist_is_refused(name: str) -> None:
         SequenceEmbedder().set_params(**{name: 3})
 
 
-def test_a_clone_has_the_parameters_and_no_model(fitted: SequenceEmbedder, train: EventSequences) -> None:
+def test_a_clone_has_the_parameters_and_no_model(
+    fitted: SequenceEmbedder, train: EventSequences
+) -> None:
     cloned = clone(clone_of(fitted).set_params(events=train))
     assert cloned.events is train
     assert cloned.get_params() == clone_of(fitted).set_params(events=train).get_params()
@@ -392,11 +457,14 @@ def test_the_parameters_of_a_model_leave_out_a_loss_that_did_nothing() -> None:
         assert SequenceEmbedder(**given).config().views.count == 3
 
 
-# ----------------------------------------------------------------------------------------- before and after
+# ----------------------------------------------------------------------------------------- before
+# and after
 
 
 @pytest.mark.parametrize("ask", ["transform", "get_feature_names_out", "save"])
-def test_what_needs_a_model_says_so(ask: str, tiny: SequenceEmbedder, train: EventSequences, tmp_path: Path) -> None:
+def test_what_needs_a_model_says_so(
+    ask: str, tiny: SequenceEmbedder, train: EventSequences, tmp_path: Path
+) -> None:
     asked = {"transform": [train], "get_feature_names_out": [], "save": [tmp_path / "model"]}[ask]
     for error in (NotFittedError, ModelError):
         with pytest.raises(error, match="This SequenceEmbedder is not fitted yet"):
@@ -404,7 +472,9 @@ def test_what_needs_a_model_says_so(ask: str, tiny: SequenceEmbedder, train: Eve
     assert list(tmp_path.iterdir()) == []
 
 
-def test_transform_never_changes_what_was_fitted(fitted: SequenceEmbedder, train: EventSequences) -> None:
+def test_transform_never_changes_what_was_fitted(
+    fitted: SequenceEmbedder, train: EventSequences
+) -> None:
     before = copy.deepcopy(weights(fitted)), fitted.vocabulary_.fingerprint()
     fitted.transform(EventSequences.read(card_events(9, seed=4)))
     assert all(torch.equal(value, weights(fitted)[name]) for name, value in before[0].items())
@@ -424,7 +494,9 @@ def through_joblib(embedder: SequenceEmbedder, folder: Path) -> SequenceEmbedder
         lambda embedder, folder: copy.deepcopy(embedder),
         through_joblib,
         lambda embedder, folder: SequenceEmbedder.load(embedder.save(folder / "model")),
-        lambda embedder, folder: SequenceEmbedder.from_pretrained(embedder.save(folder / "model"), device="cpu"),
+        lambda embedder, folder: SequenceEmbedder.from_pretrained(
+            embedder.save(folder / "model"), device="cpu"
+        ),
         lambda embedder, folder: SequenceEmbedder.from_pretrained(embedder.model_),
     ],
     ids=["pickle", "deepcopy", "joblib", "load", "from_pretrained", "from a model"],
@@ -450,7 +522,9 @@ def test_the_container_of_the_output_can_be_set(
         assert found.index.equals(train.client_ids)
 
 
-def test_progress_is_told_when_asked(tiny: SequenceEmbedder, train: EventSequences, capsys: Any) -> None:
+def test_progress_is_told_when_asked(
+    tiny: SequenceEmbedder, train: EventSequences, capsys: Any
+) -> None:
     tiny.fit(train)
     assert capsys.readouterr() == ("", "")
     tiny.set_params(verbose=True).fit(train)
@@ -460,24 +534,35 @@ def test_progress_is_told_when_asked(tiny: SequenceEmbedder, train: EventSequenc
     assert "epoch 1/1" in told.err
 
 
-# -------------------------------------------------------------------------------------------- the model folder
+# -------------------------------------------------------------------------------------------- the
+# model folder
 
 
-def test_save_writes_the_folder_that_train_writes(fitted: SequenceEmbedder, model_folder: Path, tmp_path: Path) -> None:
+def test_save_writes_the_folder_that_train_writes(
+    fitted: SequenceEmbedder, model_folder: Path, tmp_path: Path
+) -> None:
     folder = fitted.save(tmp_path / "model")
-    assert sorted(f.name for f in folder.iterdir()) == sorted(f.name for f in model_folder.iterdir())
+    assert sorted(f.name for f in folder.iterdir()) == sorted(
+        f.name for f in model_folder.iterdir()
+    )
     for name in ("schema.json", "vocabulary.json", "model.safetensors"):
         assert (folder / name).read_bytes() == (model_folder / name).read_bytes()
     assert [f.name for f in tmp_path.iterdir()] == ["model"]
     loaded = SequenceEmbedder.load(model_folder)
     assert loaded.config().model_copy(update={"device": "cpu"}) == load_model(model_folder).config
     again = loaded.save(tmp_path / "again")
-    assert json.loads((again / "metrics.json").read_text()) == json.loads((model_folder / "metrics.json").read_text())
+    assert json.loads((again / "metrics.json").read_text()) == json.loads(
+        (model_folder / "metrics.json").read_text()
+    )
 
 
-def test_a_folder_that_exists_is_replaced_only_when_asked(fitted: SequenceEmbedder, tmp_path: Path) -> None:
+def test_a_folder_that_exists_is_replaced_only_when_asked(
+    fitted: SequenceEmbedder, tmp_path: Path
+) -> None:
     folder = fitted.save(tmp_path / "model")
-    with pytest.raises(OutputError, match=r"exists\. Name another output, or pass overwrite=True\."):
+    with pytest.raises(
+        OutputError, match=r"exists\. Name another output, or pass overwrite=True\."
+    ):
         fitted.save(folder)
     assert fitted.save(folder, overwrite=True) == folder
     (tmp_path / "precious").mkdir()
@@ -493,7 +578,8 @@ def test_a_folder_without_a_model_cannot_be_loaded(tmp_path: Path) -> None:
         SequenceEmbedder(pretrained=tmp_path / "nowhere").fit(EventSequences.read(EVENTS))
 
 
-# ---------------------------------------------------------------------------------------------- going on
+# ----------------------------------------------------------------------------------------------
+# going on
 
 
 NEW = card_events(16, seed=3)
@@ -508,7 +594,9 @@ def test_a_warm_start_goes_on_from_the_weights_with_the_same_vocabulary(
     warm.set_params(epochs=1, learning_rate=1e-6).fit(EventSequences.read(NEW))
     assert warm.vocabulary_ == fitted.vocabulary_
     assert warm.model_.metrics["clients"] == 16
-    moved = max(float((value - weights(fitted)[name]).abs().max()) for name, value in weights(warm).items())
+    moved = max(
+        float((value - weights(fitted)[name]).abs().max()) for name, value in weights(warm).items()
+    )
     assert 0 < moved < 1e-4
     cold = copy.deepcopy(fitted).fit(EventSequences.read(NEW))
     assert cold.vocabulary_ != fitted.vocabulary_
@@ -530,24 +618,32 @@ def test_the_model_that_training_goes_on_from_stays_as_it_is(fitted: SequenceEmb
     assert all(torch.equal(value, weights(fitted)[name]) for name, value in before.items())
 
 
-def test_a_fitted_embedder_may_be_the_parameter_itself(fitted: SequenceEmbedder, tiny: SequenceEmbedder) -> None:
+def test_a_fitted_embedder_may_be_the_parameter_itself(
+    fitted: SequenceEmbedder, tiny: SequenceEmbedder
+) -> None:
     on = tiny.set_params(pretrained=fitted, epochs=0)
     assert same_weights(on.fit(EventSequences.read(NEW)), fitted)
     for error in (NotFittedError, ModelError):
-        with pytest.raises(error, match="The SequenceEmbedder to go on from is not fitted, or was cloned"):
+        with pytest.raises(
+            error, match="The SequenceEmbedder to go on from is not fitted, or was cloned"
+        ):
             clone(on).fit(EventSequences.read(NEW))
 
 
 @pytest.mark.parametrize("kind", [SequenceEmbedder, SequenceClassifier])
 def test_a_model_to_go_on_from_that_is_none_is_refused(kind: Any, fitted: SequenceEmbedder) -> None:
-    with pytest.raises(NotFittedError, match=r"to go on from is not fitted.*pretrained=embedder\.model_"):
+    with pytest.raises(
+        NotFittedError, match=r"to go on from is not fitted.*pretrained=embedder\.model_"
+    ):
         kind.from_pretrained(clone(fitted))
     for wrong, name in (
         (AggregateFeatures(), "AggregateFeatures"),
         (fitted.model_.encoder, "SequenceEncoder"),
         (3, "int"),
     ):
-        with pytest.raises(ConfigError, match=f"Cannot go on from a {name}.* or a fitted SequenceEmbedder"):
+        with pytest.raises(
+            ConfigError, match=f"Cannot go on from a {name}.* or a fitted SequenceEmbedder"
+        ):
             kind.from_pretrained(wrong)
         with pytest.raises(ConfigError, match=f"Cannot go on from a {name}"):
             kind(pretrained=wrong).fit(EventSequences.read(NEW), [0, 1] * 8)
@@ -578,11 +674,15 @@ def test_training_goes_on_with_sequences_that_were_prepared_for_the_model(
     prepare(NEW, tmp_path / "others", config=config)
     on = train_model(tmp_path / "for it", config=config, initial=fitted.model_)
     wanted = train_model(NEW, config=config, initial=fitted.model_)
-    assert all(torch.equal(v, wanted.encoder.state_dict()[n]) for n, v in on.encoder.state_dict().items())
+    assert all(
+        torch.equal(v, wanted.encoder.state_dict()[n]) for n, v in on.encoder.state_dict().items()
+    )
     with pytest.raises(ModelError, match="another vocabulary"):
         train_model(tmp_path / "others", config=config, initial=fitted.model_)
 
 
 def test_an_unknown_parameter_of_a_pretrained_embedder_is_refused(fitted: SequenceEmbedder) -> None:
-    with pytest.raises(SeqmelError, match=r"no parameter 'epoch'.* Did you mean 'epochs' or 'step_epochs'\?"):
+    with pytest.raises(
+        SeqmelError, match=r"no parameter 'epoch'.* Did you mean 'epochs' or 'step_epochs'\?"
+    ):
         SequenceEmbedder.from_pretrained(fitted.model_, epoch=3)

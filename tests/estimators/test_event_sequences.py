@@ -34,7 +34,10 @@ def by_hand(table: pa.Table) -> dict[Any, list[dict[str, Any]]]:
     for event in table.to_pylist():
         plain = {name: None if value != value else value for name, value in event.items()}
         found.setdefault(plain.pop("client_id"), []).append(plain)
-    return {client: sorted(events, key=lambda event: event["event_time"]) for client, events in found.items()}
+    return {
+        client: sorted(events, key=lambda event: event["event_time"])
+        for client, events in found.items()
+    }
 
 
 def held(sequences: EventSequences) -> dict[Any, list[dict[str, Any]]]:
@@ -42,7 +45,9 @@ def held(sequences: EventSequences) -> dict[Any, list[dict[str, Any]]]:
     found = {}
     for row in sequences.to_arrow().to_pylist():
         client = row.pop("client_id")
-        found[client] = [dict(zip(row, values, strict=True)) for values in zip(*row.values(), strict=True)]
+        found[client] = [
+            dict(zip(row, values, strict=True)) for values in zip(*row.values(), strict=True)
+        ]
     return found
 
 
@@ -62,7 +67,9 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_all_events_are_held_by_client_in_time_order_whatever_they_came_from(kind: str, tmp_path: Path) -> None:
+def test_all_events_are_held_by_client_in_time_order_whatever_they_came_from(
+    kind: str, tmp_path: Path
+) -> None:
     sequences = EventSequences.read(SOURCES[kind](tmp_path))
     wanted = by_hand(EVENTS)
     assert held(sequences) == wanted
@@ -102,7 +109,13 @@ def test_many_batches_give_the_same_sequences(monkeypatch: pytest.MonkeyPatch) -
     ids=lambda ids: str(ids.type),
 )
 def test_ids_keep_their_type_and_the_order_of_first_appearance(ids: pa.Array) -> None:
-    table = pa.table({"client": ids.take(pa.array([0, 1, 0, 2])), "day": [4, 3, 2, 1], "size": [1.0, 2.0, 3.0, 4.0]})
+    table = pa.table(
+        {
+            "client": ids.take(pa.array([0, 1, 0, 2])),
+            "day": [4, 3, 2, 1],
+            "size": [1.0, 2.0, 3.0, 4.0],
+        }
+    )
     sequences = EventSequences.read(table)
     assert sequences.to_arrow()["client"].combine_chunks().equals(ids)
     assert sequences.client_ids.name == "client"
@@ -115,7 +128,9 @@ def test_categories_of_a_data_frame_are_held_as_text() -> None:
 
 
 def test_clients_without_events_are_kept() -> None:
-    table = pa.table({"client": [3, 1, 2], "day": [[], [2, 1], None], "size": [[], [1.0, 2.0], None]})
+    table = pa.table(
+        {"client": [3, 1, 2], "day": [[], [2, 1], None], "size": [[], [1.0, 2.0], None]}
+    )
     sequences = EventSequences.read(table)
     assert sequences.client_ids.tolist() == [3, 1, 2]
     assert sequences.lengths.tolist() == [0, 2, 0]
@@ -145,7 +160,8 @@ def test_an_event_without_a_client_is_refused() -> None:
         EventSequences.read(table)
 
 
-# ----------------------------------------------------------------------------------------------- indexing
+# -----------------------------------------------------------------------------------------------
+# indexing
 
 
 @pytest.mark.parametrize(
@@ -166,7 +182,9 @@ def test_an_event_without_a_client_is_refused() -> None:
     ],
     ids=str,
 )
-def test_a_key_takes_clients_with_all_their_events(key: Any, rows: list[int], train: EventSequences) -> None:
+def test_a_key_takes_clients_with_all_their_events(
+    key: Any, rows: list[int], train: EventSequences
+) -> None:
     some = train[key]
     every = train.to_arrow().to_pylist()
     assert some.to_arrow().to_pylist() == [every[row] for row in rows]
@@ -183,13 +201,17 @@ def test_iterating_gives_one_client_after_the_other(train: EventSequences) -> No
     assert [one.client_ids[0] for one in train] == train.client_ids.tolist()
 
 
-@pytest.mark.parametrize("indices", [3, [0, 2], np.array([1]), slice(0, 5), (4, 1), np.arange(24) < 3], ids=str)
+@pytest.mark.parametrize(
+    "indices", [3, [0, 2], np.array([1]), slice(0, 5), (4, 1), np.arange(24) < 3], ids=str
+)
 def test_scikit_learn_indexes_sequences(indices: Any, train: EventSequences) -> None:
     wanted = np.atleast_1d(np.arange(24)[list(indices) if isinstance(indices, tuple) else indices])
     assert _safe_indexing(train, indices).client_ids.tolist() == train.client_ids[wanted].tolist()
 
 
-def test_splitters_cut_clients_and_never_the_events_of_a_client(train: EventSequences, labels: pd.Series) -> None:
+def test_splitters_cut_clients_and_never_the_events_of_a_client(
+    train: EventSequences, labels: pd.Series
+) -> None:
     y = train.align(labels)
     for fitting, testing in StratifiedKFold(3).split(train, y):
         parts = [train[fitting], train[testing]]
@@ -205,8 +227,13 @@ def test_splitters_cut_clients_and_never_the_events_of_a_client(train: EventSequ
 def test_clients_are_found_by_id(train: EventSequences) -> None:
     assert train.select([107, 100, 107]).client_ids.tolist() == [107, 100, 107]
     assert train.select(["107"]).client_ids.tolist() == [107]
-    assert train[[3, 3, 5]].select(train.client_ids[[5, 3]]).client_ids.tolist() == train.client_ids[[5, 3]].tolist()
-    with pytest.raises(InputError, match=r"1 of 2 clients are not among these sequences, such as 5\."):
+    assert (
+        train[[3, 3, 5]].select(train.client_ids[[5, 3]]).client_ids.tolist()
+        == train.client_ids[[5, 3]].tolist()
+    )
+    with pytest.raises(
+        InputError, match=r"1 of 2 clients are not among these sequences, such as 5\."
+    ):
         train.select([107, 5])
 
 
@@ -215,7 +242,8 @@ def test_distinct_takes_each_client_once(train: EventSequences) -> None:
     assert train.distinct() is train
 
 
-# ------------------------------------------------------------------------------------------------- labels
+# -------------------------------------------------------------------------------------------------
+# labels
 
 
 @pytest.mark.parametrize("as_text", [False, True])
@@ -228,8 +256,12 @@ def test_labels_are_aligned_by_id(as_text: bool, train: EventSequences, labels: 
     assert frame["label"].tolist() == [labels[train.client_ids[3]]] * 2
 
 
-def test_a_table_of_labels_is_aligned_by_its_client_column(train: EventSequences, labels: pd.Series) -> None:
-    table = labels.rename("label").rename_axis("client_id").reset_index().sample(frac=1, random_state=0)
+def test_a_table_of_labels_is_aligned_by_its_client_column(
+    train: EventSequences, labels: pd.Series
+) -> None:
+    table = (
+        labels.rename("label").rename_axis("client_id").reset_index().sample(frac=1, random_state=0)
+    )
     aligned = train.align(table)
     assert aligned.columns.tolist() == ["label"]
     assert aligned["label"].tolist() == train.align(labels).tolist()
@@ -240,11 +272,14 @@ def test_labels_that_do_not_fit_are_refused(train: EventSequences, labels: pd.Se
         train.align(labels.drop(100))
     with pytest.raises(InputError, match="Client 100 has several labels"):
         train.align(pd.concat([labels, labels[:1]]))
-    with pytest.raises(InputError, match="Expected a pandas Series or DataFrame indexed by client id"):
+    with pytest.raises(
+        InputError, match="Expected a pandas Series or DataFrame indexed by client id"
+    ):
         train.align(labels.to_numpy())
 
 
-# -------------------------------------------------------------------------------------------- as an object
+# -------------------------------------------------------------------------------------------- as an
+# object
 
 
 def test_copies_and_clones_share_the_events(train: EventSequences) -> None:
@@ -280,9 +315,14 @@ def test_a_data_frame_of_sequences_is_read_again_as_they_are(train: EventSequenc
 
 
 def test_sequences_say_what_they_are(train: EventSequences) -> None:
-    assert repr(train) == "EventSequences(24 clients, 410 events: client_id, event_time, mcc, city, amount, reading)"
+    assert repr(train) == (
+        "EventSequences(24 clients, 410 events: client_id, event_time, mcc, city, amount, reading)"
+    )
     page = train._repr_html_()
-    assert all(part in page for part in ("24 clients", "410 events", "<td>amount</td><td>double</td>", "the time"))
+    assert all(
+        part in page
+        for part in ("24 clients", "410 events", "<td>amount</td><td>double</td>", "the time")
+    )
     assert "0 clients" in train[:0]._repr_html_()
 
 

@@ -31,8 +31,13 @@ def test_the_options_of_the_embedder_shape_a_classifier_from_scratch() -> None:
     encoder = fitted.model_.config.encoder
     assert (encoder.name, encoder.hidden_size, fitted.model_.encoder.output_size) == ("gru", 8, 6)
     assert "reading" not in fitted.model_.schema.numeric
-    sections = {name: NETWORK[name] for name in ("encoder", "embedding_dim", "pooling", "recency_features")}
-    config = sections | {"event_encoder": NETWORK["event_encoder"], "schema": {"ignore": ["reading"]}}
+    sections = {
+        name: NETWORK[name] for name in ("encoder", "embedding_dim", "pooling", "recency_features")
+    }
+    config = sections | {
+        "event_encoder": NETWORK["event_encoder"],
+        "schema": {"ignore": ["reading"]},
+    }
     by_config = seqmel.SequenceClassifier(**TINY, config=config).fit(EVENTS, Y)
     np.testing.assert_array_equal(fitted.predict_proba(EVENTS), by_config.predict_proba(EVENTS))
 
@@ -43,7 +48,9 @@ def test_parameters_of_one_name_have_one_default_in_all_estimators() -> None:
         own = inspect.signature(kind).parameters
         shared = (set(own) & set(usual)) - {"validation_fraction", "patience"}  # of another split
         assert {"encoder", "embedding_dim", "pooling", "event_encoder", "categorical"} <= shared
-        assert {name: own[name].default for name in shared} == {name: usual[name].default for name in shared}
+        assert {name: own[name].default for name in shared} == {
+            name: usual[name].default for name in shared
+        }
 
 
 def test_options_of_a_part_are_parameters_of_a_classifier_too() -> None:
@@ -54,10 +61,15 @@ def test_options_of_a_part_are_parameters_of_a_classifier_too() -> None:
 
 def test_a_pretrained_model_keeps_its_network_and_refuses_another() -> None:
     model = seqmel.train(EVENTS, config=tiny_config(training={"epochs": 0}))
-    fitted = seqmel.SequenceClassifier(pretrained=model, **TINY | {"preparation": None}).fit(EVENTS, Y)
+    fitted = seqmel.SequenceClassifier(pretrained=model, **TINY | {"preparation": None}).fit(
+        EVENTS, Y
+    )
     assert fitted.model_.config.encoder == model.config.encoder
-    other = seqmel.SequenceClassifier(pretrained=model, encoder="lstm", **TINY | {"preparation": None})
+    other = seqmel.SequenceClassifier(
+        pretrained=model, encoder="lstm", **TINY | {"preparation": None}
+    )
     with pytest.raises(
-        ConfigError, match="encoder cannot be changed by fine-tuning: the model has gru, the options say"
+        ConfigError,
+        match="encoder cannot be changed by fine-tuning: the model has gru, the options say",
     ):
         other.fit(EVENTS, Y)

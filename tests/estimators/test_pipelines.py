@@ -29,7 +29,9 @@ def classifier() -> Pipeline:
 @pytest.fixture(scope="session")
 def table(train: EventSequences, labels: pd.Series) -> pd.DataFrame:
     """One row a client: an id, a static feature, in another order than the events; one client has no events."""
-    return pd.DataFrame({"client_id": [*labels.index[::-1], 1], "age": np.arange(25.0)}, index=np.arange(500, 525))
+    return pd.DataFrame(
+        {"client_id": [*labels.index[::-1], 1], "age": np.arange(25.0)}, index=np.arange(500, 525)
+    )
 
 
 def test_cross_validation_fits_on_the_clients_of_the_fold_alone(
@@ -41,7 +43,9 @@ def test_cross_validation_fits_on_the_clients_of_the_fold_alone(
     assert not hasattr(tiny, "model_")
 
 
-def test_a_frozen_embedder_is_not_trained_again(fitted: SequenceEmbedder, train: Any, labels: pd.Series) -> None:
+def test_a_frozen_embedder_is_not_trained_again(
+    fitted: SequenceEmbedder, train: Any, labels: pd.Series
+) -> None:
     y = train.align(labels)
     linear = LogisticRegression(C=0.1)
     frozen = make_pipeline(FrozenEstimator(fitted), linear)
@@ -50,10 +54,15 @@ def test_a_frozen_embedder_is_not_trained_again(fitted: SequenceEmbedder, train:
     np.testing.assert_allclose(found, wanted, atol=1e-2)  # two roads of an optimiser
 
 
-def test_a_grid_search_goes_over_options_of_parts(tiny: SequenceEmbedder, train: Any, labels: pd.Series) -> None:
+def test_a_grid_search_goes_over_options_of_parts(
+    tiny: SequenceEmbedder, train: Any, labels: pd.Series
+) -> None:
     grid = {"embed__encoder__hidden_size": [8, 12], "embed__epochs": [np.int64(0)]}
     pipeline = Pipeline(
-        [("embed", tiny.set_params(pooling="last", recency_features=False)), ("classify", classifier())]
+        [
+            ("embed", tiny.set_params(pooling="last", recency_features=False)),
+            ("classify", classifier()),
+        ]
     )
     search = GridSearchCV(pipeline, grid, cv=2, error_score="raise").fit(train, train.align(labels))
     best = search.best_params_["embed__encoder__hidden_size"]
@@ -68,9 +77,9 @@ def test_embeddings_stand_beside_static_features_in_a_column_transformer(
     container: str, tiny: SequenceEmbedder, train: EventSequences, table: pd.DataFrame
 ) -> None:
     embedder = clone(tiny).set_params(events=train)
-    beside = ColumnTransformer([("events", embedder, ["client_id"]), ("static", "passthrough", ["age"])]).set_output(
-        transform=container
-    )
+    beside = ColumnTransformer(
+        [("events", embedder, ["client_id"]), ("static", "passthrough", ["age"])]
+    ).set_output(transform=container)
     found = beside.fit_transform(table)
     assert beside.named_transformers_["events"].events is train
     numbers = found.to_numpy() if container == "pandas" else found
@@ -91,7 +100,9 @@ def test_list_columns_go_through_a_column_transformer_and_splits(
     frame["age"] = np.arange(24.0)
     lists = train.columns[1:]
     beside = ColumnTransformer([("events", tiny, lists), ("static", StandardScaler(), ["age"])])
-    scores = cross_val_score(make_pipeline(beside, classifier()), frame, train.align(labels), cv=2, error_score="raise")
+    scores = cross_val_score(
+        make_pipeline(beside, classifier()), frame, train.align(labels), cv=2, error_score="raise"
+    )
     assert scores.shape == (2,)
 
 
@@ -99,7 +110,12 @@ def test_list_columns_go_through_a_column_transformer_and_splits(
 def test_embeddings_and_aggregates_in_a_union(
     container: str, fitted: SequenceEmbedder, train: EventSequences, labels: pd.Series
 ) -> None:
-    union = FeatureUnion([("embeddings", FrozenEstimator(copy.deepcopy(fitted))), ("aggregates", AggregateFeatures())])
+    union = FeatureUnion(
+        [
+            ("embeddings", FrozenEstimator(copy.deepcopy(fitted))),
+            ("aggregates", AggregateFeatures()),
+        ]
+    )
     found = union.set_output(transform=container).fit_transform(train)
     vectors, aggregates = fitted.transform(train), AggregateFeatures().fit_transform(train)
     wanted = np.hstack([vectors.to_numpy(), aggregates.to_numpy()])
@@ -108,11 +124,15 @@ def test_embeddings_and_aggregates_in_a_union(
         "embeddings__emb_0000",
         f"aggregates__{aggregates.columns[-1]}",
     ]
-    whole = make_pipeline(union, SimpleImputer(keep_empty_features=True), classifier()).fit(train, train.align(labels))
+    whole = make_pipeline(union, SimpleImputer(keep_empty_features=True), classifier()).fit(
+        train, train.align(labels)
+    )
     assert whole.predict(train[:5]).shape == (5,)
 
 
-def test_clients_that_a_bootstrap_draws_twice_do_no_harm(train: EventSequences, labels: pd.Series) -> None:
+def test_clients_that_a_bootstrap_draws_twice_do_no_harm(
+    train: EventSequences, labels: pd.Series
+) -> None:
     aggregates = make_pipeline(
         AggregateFeatures(most_categories=2), SimpleImputer(keep_empty_features=True), classifier()
     )
@@ -123,7 +143,9 @@ def test_clients_that_a_bootstrap_draws_twice_do_no_harm(train: EventSequences, 
 
 
 def test_a_search_may_run_in_several_processes(train: EventSequences, labels: pd.Series) -> None:
-    aggregates = make_pipeline(AggregateFeatures(), SimpleImputer(keep_empty_features=True), classifier())
+    aggregates = make_pipeline(
+        AggregateFeatures(), SimpleImputer(keep_empty_features=True), classifier()
+    )
     grid = {"aggregatefeatures__most_categories": [1, 3]}
     search = GridSearchCV(aggregates, grid, cv=2, n_jobs=2, error_score="raise")
     assert search.fit(train, train.align(labels)).predict(train).shape == (24,)

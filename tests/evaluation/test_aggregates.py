@@ -12,7 +12,9 @@ from seqmel.data.schema import EventSchema
 from seqmel.data.sources.reading import open_events
 from seqmel.evaluation.aggregates import AggregatePlan
 
-SCHEMA = EventSchema(client="client", time="time", categorical=("mcc", "kind"), numeric=("amount", "points"))
+SCHEMA = EventSchema(
+    client="client", time="time", categorical=("mcc", "kind"), numeric=("amount", "points")
+)
 _OF_NUMBER = ("sum", "mean", "std", "min", "max")
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -25,8 +27,11 @@ def events() -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "client": rng.permutation([f"c{i}" for i in rng.integers(0, 12, count)]),
-            "time": pd.Timestamp("1969-11-15") + pd.to_timedelta(rng.integers(0, 100 * 96, count) * 900, unit="s"),
-            "mcc": pd.array(rng.choice([5411, 6011, 7995, 42], count, p=[0.5, 0.3, 0.15, 0.05]), dtype="Int64"),
+            "time": pd.Timestamp("1969-11-15")
+            + pd.to_timedelta(rng.integers(0, 100 * 96, count) * 900, unit="s"),
+            "mcc": pd.array(
+                rng.choice([5411, 6011, 7995, 42], count, p=[0.5, 0.3, 0.15, 0.05]), dtype="Int64"
+            ),
             "kind": rng.choice(["in", "out", "it's", "null"], count).astype(object),
             "amount": rng.normal(0, 1e4, count),
             "points": rng.integers(-5, 5, count),
@@ -53,19 +58,29 @@ def _slow(own: pd.DataFrame, plan: AggregatePlan, first: pd.Timestamp) -> dict[s
     out |= {"first_day": (times.min() - first) / day, "last_day": (times.max() - first) / day}
     out |= {f"gap_log_{s}": getattr(gaps, s)() for s in _OF_NUMBER[1:]}
     for name in SCHEMA.numeric:
-        out |= {f"{name}_known": float(np.isfinite(own[name]).sum())} | _numbers(name, "", own[name])
+        out |= {f"{name}_known": float(np.isfinite(own[name]).sum())} | _numbers(
+            name, "", own[name]
+        )
     for column, values in plan.values.items():
         text = own[column].astype(object).map(str, na_action="ignore")
         out[f"{column}_distinct"] = float(text.nunique())
         for value in values:
-            of_value = own[text.isna() if value is None else (text == value).fillna(False).astype(bool)]
+            of_value = own[
+                text.isna() if value is None else (text == value).fillna(False).astype(bool)
+            ]
             label = f"{column}_{'null' if value is None else value.replace(chr(39), '_')}"
             label = label if f"count_{label}" not in out else f"{label}_2"
-            out |= {f"count_{label}": float(len(of_value)), f"share_{label}": len(of_value) / len(own)}
+            out |= {
+                f"count_{label}": float(len(of_value)),
+                f"share_{label}": len(of_value) / len(own),
+            }
             for name in SCHEMA.numeric:
                 out |= _numbers(name, f"_{label}", of_value[name])
     out |= {f"share_hour_{h:02}": float((times.dt.hour == h).mean()) for h in range(24)}
-    return out | {f"share_weekday_{w}": float((times.dt.day_of_week == i).mean()) for i, w in enumerate(_WEEKDAYS)}
+    return out | {
+        f"share_weekday_{w}": float((times.dt.day_of_week == i).mean())
+        for i, w in enumerate(_WEEKDAYS)
+    }
 
 
 def test_aggregates_equal_a_slow_pandas_twin(events: pd.DataFrame) -> None:
@@ -73,15 +88,24 @@ def test_aggregates_equal_a_slow_pandas_twin(events: pd.DataFrame) -> None:
     plan = AggregatePlan.fit(source, SCHEMA)
     found = plan.compute(source)
     first = events["time"].min()
-    slow = pd.DataFrame({c: _slow(own, plan, first) for c, own in events.groupby("client", sort=False)}).T
+    slow = pd.DataFrame(
+        {c: _slow(own, plan, first) for c, own in events.groupby("client", sort=False)}
+    ).T
     assert set(found.columns) == set(slow.columns)
     assert (found.dtypes == np.float32).all()
     pd.testing.assert_frame_equal(
-        found, slow[found.columns].astype(np.float32), rtol=1e-5, atol=1e-6, check_names=False, check_index_type=False
+        found,
+        slow[found.columns].astype(np.float32),
+        rtol=1e-5,
+        atol=1e-6,
+        check_names=False,
+        check_index_type=False,
     )
 
 
-def test_clients_come_in_order_of_first_appearance_under_their_own_name(events: pd.DataFrame) -> None:
+def test_clients_come_in_order_of_first_appearance_under_their_own_name(
+    events: pd.DataFrame,
+) -> None:
     found = AggregatePlan.fit(open_events(events), SCHEMA).compute(open_events(events))
     assert found.index.tolist() == events["client"].unique().tolist()
     assert found.index.name == "client"
@@ -91,11 +115,15 @@ def test_column_names_are_unique_even_where_a_value_is_the_text_null(events: pd.
     source = open_events(events)
     columns = AggregatePlan.fit(source, SCHEMA).compute(source).columns
     assert columns.is_unique
-    assert {"share_kind_null", "share_kind_null_2", "amount_sum_mcc_5411", "amount_mean"} <= set(columns)
+    assert {"share_kind_null", "share_kind_null_2", "amount_sum_mcc_5411", "amount_mean"} <= set(
+        columns
+    )
 
 
 def test_clients_without_events_are_kept_with_counts_of_zero() -> None:
-    nested = pa.table({"client": [7, 8, 9], "day": [[1, 2], [], None], "amount": [[1.0, 2.0], [], None]})
+    nested = pa.table(
+        {"client": [7, 8, 9], "day": [[1, 2], [], None], "amount": [[1.0, 2.0], [], None]}
+    )
     schema = EventSchema(client="client", time="day", time_unit="day", numeric=("amount",))
     source = open_events(nested)
     found = AggregatePlan.fit(source, schema).compute(source)
@@ -131,10 +159,14 @@ def test_a_plan_gives_other_clients_the_same_columns(events: pd.DataFrame) -> No
 def test_whole_numbers_match_whatever_type_they_are_read_as(events: pd.DataFrame) -> None:
     plan = AggregatePlan.fit(open_events(events), SCHEMA)
     as_float = events.assign(mcc=events["mcc"].astype("Float64"))
-    pd.testing.assert_frame_equal(plan.compute(open_events(as_float)), plan.compute(open_events(events)))
+    pd.testing.assert_frame_equal(
+        plan.compute(open_events(as_float)), plan.compute(open_events(events))
+    )
 
 
-def test_days_without_a_time_of_day_get_no_hours_and_short_spans_no_weekdays(events: pd.DataFrame) -> None:
+def test_days_without_a_time_of_day_get_no_hours_and_short_spans_no_weekdays(
+    events: pd.DataFrame,
+) -> None:
     days = events.assign(time=events["time"].dt.floor("D"))
     source = open_events(days)
     columns = AggregatePlan.fit(source, SCHEMA).compute(source).columns
@@ -149,7 +181,11 @@ def test_event_columns_may_have_any_name() -> None:
     names = ["client", "events", "value", "place", "client_index", "first", "n", "t"]
     frame = pd.DataFrame({name: [1, 1, 2] for name in names})
     schema = EventSchema(
-        client="client", time="t", time_unit="day", categorical=("value", "place", "n"), numeric=("events", "first")
+        client="client",
+        time="t",
+        time_unit="day",
+        categorical=("value", "place", "n"),
+        numeric=("events", "first"),
     )
     source = open_events(frame)
     found = AggregatePlan.fit(source, schema).compute(source)
@@ -170,9 +206,15 @@ def test_many_numbers_and_categories_do_not_make_ever_more_columns() -> None:
     rng = np.random.default_rng(0)
     numbers, categories = [f"x{i}" for i in range(30)], [f"c{i}" for i in range(10)]
     data = {"client": rng.integers(0, 5, 400), "day": rng.integers(0, 9, 400)}
-    data |= {n: rng.normal(size=400) for n in numbers} | {c: rng.integers(0, 40, 400) for c in categories}
+    data |= {n: rng.normal(size=400) for n in numbers} | {
+        c: rng.integers(0, 40, 400) for c in categories
+    }
     schema = EventSchema(
-        client="client", time="day", time_unit="day", categorical=tuple(categories), numeric=tuple(numbers)
+        client="client",
+        time="day",
+        time_unit="day",
+        categorical=tuple(categories),
+        numeric=tuple(numbers),
     )
     source = open_events(pd.DataFrame(data))
     assert AggregatePlan.fit(source, schema).compute(source).shape[1] < 5_500

@@ -35,10 +35,13 @@ def vectors(y: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(x.astype(np.float32), y.index, columns=[f"emb_{i:04}" for i in range(6)])
 
 
-# ---------------------------------------------------------------------------------------------------- labels
+# ----------------------------------------------------------------------------------------------------
+# labels
 
 
-def test_all_labels_give_the_score_itself_and_few_labels_a_lower_one(y: pd.Series, vectors: pd.DataFrame) -> None:
+def test_all_labels_give_the_score_itself_and_few_labels_a_lower_one(
+    y: pd.Series, vectors: pd.DataFrame
+) -> None:
     curve = label_curve(y, {"a": vectors}, (0.05, 1.0), **FEW)  # type: ignore[arg-type]
     few, whole = curve.points
     assert whole.score("auroc") == score(y, {"a": vectors}, **FEW).score("a")  # type: ignore[arg-type]
@@ -52,7 +55,11 @@ def test_a_linear_probe_learns_from_the_same_labels_where_these_are_few(
 ) -> None:
     monkeypatch.setattr(curves, "_FEW_LABELS", 100)
     curve = label_curve(y, {"a": vectors}, (0.05, 1.0), probes={"a: linear": "a"}, **FEW)  # type: ignore[arg-type]
-    assert [(point.features, point.at) for point in curve.points] == [("a", 0.05), ("a", 1.0), ("a: linear", 0.05)]
+    assert [(point.features, point.at) for point in curve.points] == [
+        ("a", 0.05),
+        ("a", 1.0),
+        ("a: linear", 0.05),
+    ]
     trees, _, linear = curve.points
     assert linear.settings == trees.settings
     assert linear.score("auroc").mean > trees.score("auroc").mean + 0.03
@@ -65,7 +72,9 @@ def test_draws_are_training_clients_with_every_class_and_differ(y: pd.Series) ->
         assert all(set(draw) <= set(train) and len(draw) == 2 for draw in draws)
         assert all(set(problem.target[draw]) == {0, 1} for draw in draws)
         assert len({tuple(draw) for draw in draws}) > 1
-        assert [d.tolist() for d in label_draws(problem, fold, 0.0125, 0)] == [d.tolist() for d in draws]
+        assert [d.tolist() for d in label_draws(problem, fold, 0.0125, 0)] == [
+            d.tolist() for d in draws
+        ]
 
 
 @pytest.mark.parametrize(("fraction", "draws"), [(1.0, 1), (0.6, 2), (0.5, 2), (0.3, 4), (0.1, 5)])
@@ -74,17 +83,24 @@ def test_small_shares_are_drawn_more_often(y: pd.Series, fraction: float, draws:
 
 
 @pytest.mark.parametrize("fractions", [(0.0,), (0.5, 1.5), (-0.1,), (float("nan"),), ()])
-def test_a_fraction_out_of_range_is_refused(y: pd.Series, vectors: pd.DataFrame, fractions: tuple[float, ...]) -> None:
+def test_a_fraction_out_of_range_is_refused(
+    y: pd.Series, vectors: pd.DataFrame, fractions: tuple[float, ...]
+) -> None:
     with pytest.raises(ConfigError, match="Expected shares above 0, up to 1"):
         label_curve(y, {"a": vectors}, fractions)
 
 
-def test_a_fraction_that_leaves_too_few_clients_is_refused(y: pd.Series, vectors: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match=r"The label fraction 0\.001 of 160 training clients leaves 0"):
+def test_a_fraction_that_leaves_too_few_clients_is_refused(
+    y: pd.Series, vectors: pd.DataFrame
+) -> None:
+    with pytest.raises(
+        InputError, match=r"The label fraction 0\.001 of 160 training clients leaves 0"
+    ):
         label_curve(y, {"a": vectors}, (0.001,), **FEW)  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------------------------------------- sizes
+# ----------------------------------------------------------------------------------------------------
+# sizes
 
 
 def test_the_whole_vector_gives_the_score_itself_and_one_component_finds_the_direction(
@@ -103,7 +119,9 @@ def test_what_compresses_never_sees_the_test_part(
 ) -> None:
     seen = []
     fit = Components.fit.__func__  # type: ignore[attr-defined]
-    monkeypatch.setattr(Components, "fit", classmethod(lambda cls, x: seen.append(x) or fit(cls, x)))
+    monkeypatch.setattr(
+        Components, "fit", classmethod(lambda cls, x: seen.append(x) or fit(cls, x))
+    )
     compression_curve(y, {"a": vectors}, (2,), ("int8",), **FEW)  # type: ignore[arg-type]
     problem = Problem.of(y, "auto", 3, 0)
     for training, (train, _) in zip(seen, problem.splits, strict=True):
@@ -117,7 +135,9 @@ def test_components_are_those_of_the_covariance() -> None:
     projected = Components.fit(x).project(x, 2)
     for i in range(2):
         slow = (x - x.mean(0)) @ axes[:, ::-1][:, i]
-        assert min(np.abs(projected[:, i] - slow).max(), np.abs(projected[:, i] + slow).max()) < 1e-3
+        assert (
+            min(np.abs(projected[:, i] - slow).max(), np.abs(projected[:, i] + slow).max()) < 1e-3
+        )
         assert projected[:, i].var(ddof=1) == pytest.approx(values[::-1][i], rel=1e-3)
 
 
@@ -128,7 +148,9 @@ def test_int8_is_off_by_half_a_step_within_its_range_and_cuts_beyond() -> None:
     read = read_back(inside, training, "int8")
     assert np.abs(read - inside).max() <= (high - low) / 255 / 2 + 1e-5
     assert len(np.unique(read[:, 0])) == 256
-    assert read_back(np.full((1, 2), 1e9, np.float32), training, "int8") == pytest.approx(high, abs=1e-4)
+    assert read_back(np.full((1, 2), 1e9, np.float32), training, "int8") == pytest.approx(
+        high, abs=1e-4
+    )
 
 
 def test_other_number_types_read_back_what_they_can_hold() -> None:
@@ -140,13 +162,17 @@ def test_other_number_types_read_back_what_they_can_hold() -> None:
     assert read_back(constant, constant, "int8").tolist() == constant.tolist()
 
 
-@pytest.mark.parametrize(("number_type", "count"), [("float32", 40), ("float16", 20), ("int8", 10), ("binary", 2)])
+@pytest.mark.parametrize(
+    ("number_type", "count"), [("float32", 40), ("float16", 20), ("int8", 10), ("binary", 2)]
+)
 def test_bytes_of_ten_numbers(number_type: str, count: int) -> None:
     assert stored_bytes(10, number_type) == count  # type: ignore[arg-type]
 
 
 def test_sizes_that_cannot_be_are_refused(y: pd.Series, vectors: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match="'a' have 6 numbers and 160 training clients; they cannot be reduced to 6"):
+    with pytest.raises(
+        InputError, match="'a' have 6 numbers and 160 training clients; they cannot be reduced to 6"
+    ):
         compression_curve(y, {"a": vectors}, (6,), **FEW)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Cannot measure the sizes"):
         compression_curve(y, {"a": vectors}, (0,))
@@ -158,10 +184,13 @@ def test_sizes_that_cannot_be_are_refused(y: pd.Series, vectors: pd.DataFrame) -
         compression_curve(y, {"a": holes}, (2,), **FEW)  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------------------------------------- results
+# ----------------------------------------------------------------------------------------------------
+# results
 
 
-def test_curves_are_plain_json_a_table_and_a_picture(y: pd.Series, vectors: pd.DataFrame, tmp_path: Path) -> None:
+def test_curves_are_plain_json_a_table_and_a_picture(
+    y: pd.Series, vectors: pd.DataFrame, tmp_path: Path
+) -> None:
     labels = label_curve(y, {"a": vectors}, (0.1, 1), **FEW)  # type: ignore[arg-type]
     sizes = compression_curve(y, {"a": vectors}, (2, None), ("float32", "int8"), **FEW)  # type: ignore[arg-type]
     rows = json.loads(json.dumps(sizes.to_json()))

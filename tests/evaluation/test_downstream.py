@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from seqmel.evaluation import downstream
-from seqmel.evaluation.downstream import Booster, Downstream, Kept, LinearProbe, side_by_side, spread
+from seqmel.evaluation.downstream import (
+    Booster,
+    Downstream,
+    Kept,
+    LinearProbe,
+    side_by_side,
+    spread,
+)
 
 MODELS = [Booster(30, 0, 1), LinearProbe(0)]
 
@@ -24,7 +31,11 @@ def drawn(count: int = 400, width: int = 6) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("classes", [0, 2, 3])
 def test_a_signal_is_found_and_probabilities_are_some(model: Downstream, classes: int) -> None:
     x, signal = drawn()
-    y = np.digitize(signal, np.quantile(signal, np.arange(1, classes) / classes)) if classes else signal
+    y = (
+        np.digitize(signal, np.quantile(signal, np.arange(1, classes) / classes))
+        if classes
+        else signal
+    )
     found = model.predict(x[:300], y[:300], x[300:], classes)
     if classes:
         assert found.shape == (100, classes)
@@ -42,18 +53,25 @@ def test_to_the_probe_a_missing_number_is_the_mean_of_its_column() -> None:
     filled = x.copy()
     for column in (1, 2):
         known = np.isfinite(x[:300, column])
-        filled[~np.isfinite(x[:, column]), column] = x[:300, column][known].astype(np.float64).mean()
+        filled[~np.isfinite(x[:, column]), column] = (
+            x[:300, column][known].astype(np.float64).mean()
+        )
     probe = LinearProbe(0)
     found = probe.predict(x[:300], y[:300], x[300:], 2)
     assert np.isfinite(found).all()
-    # a mean that stands in for missing numbers leaves the mean, and makes the deviation a little smaller
-    np.testing.assert_allclose(found, probe.predict(filled[:300], y[:300], filled[300:], 2), atol=0.02)
+    # a mean that stands in for missing numbers leaves the mean, and makes the deviation a little
+    # smaller
+    np.testing.assert_allclose(
+        found, probe.predict(filled[:300], y[:300], filled[300:], 2), atol=0.02
+    )
 
 
 def test_columns_without_differences_change_nothing() -> None:
     x, signal = drawn()
     y = (signal > 0).astype(np.int64)
-    idle = np.stack([np.full(400, 7e8), np.full(400, np.nan), np.zeros(400)], axis=1).astype(np.float32)
+    idle = np.stack([np.full(400, 7e8), np.full(400, np.nan), np.zeros(400)], axis=1).astype(
+        np.float32
+    )
     probe = LinearProbe(0)
     plain = probe.predict(x[:300], y[:300], x[300:], 2)
     with_idle = probe.predict(np.c_[x, idle][:300], y[:300], np.c_[x, idle][300:], 2)
@@ -72,7 +90,11 @@ def test_of_many_rows_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_models_side_by_side_are_those_one_after_the_other() -> None:
     x, signal = drawn()
     y = (signal > 0).astype(np.int64)
-    jobs = [(model, np.roll(x, 100 * part, 0), np.roll(y, 100 * part)) for model in MODELS for part in range(3)]
+    jobs = [
+        (model, np.roll(x, 100 * part, 0), np.roll(y, 100 * part))
+        for model in MODELS
+        for part in range(3)
+    ]
     together = list(side_by_side(trained, jobs, workers=2))
     for job, found in zip(jobs, together, strict=True):
         np.testing.assert_array_equal(found, trained(*job))
@@ -93,7 +115,9 @@ def refusing(job: int) -> int:
     return job
 
 
-def test_few_numbers_are_a_model_a_core_and_many_are_all_cores_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_numbers_are_a_model_a_core_and_many_are_all_cores_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert spread(8, 10_000_000, 1e12) == (8, 1)
     assert spread(8, 10**9, 1e12) == (1, 8)
     assert spread(8, 1000, 1e6) == (1, 1)

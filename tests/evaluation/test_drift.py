@@ -28,7 +28,8 @@ def _slow_psi(reference: list[float], current: list[float], bins: int) -> float:
         low = edges[b - 1] if b else -math.inf
         high = edges[b] if b < bins - 1 else math.inf
         r, c = (
-            (sum(low <= x < high for x in values) + 0.5) / (len(values) + 0.5 * bins) for values in (reference, current)
+            (sum(low <= x < high for x in values) + 0.5) / (len(values) + 0.5 * bins)
+            for values in (reference, current)
         )
         total += (c - r) * math.log(c / r)
     return total
@@ -48,7 +49,9 @@ def _slow_mmd2(a: np.ndarray, b: np.ndarray, bandwidth: float) -> float:
 def test_psi_is_that_of_its_slow_twin(bins: int) -> None:
     a, b = _vectors(83, seed=0), _vectors(61, seed=1, shift=1.0)
     found = psi(a.to_numpy(), b.to_numpy(), bins=bins)
-    assert found == pytest.approx([_slow_psi(a[c].tolist(), b[c].tolist(), bins) for c in a.columns])
+    assert found == pytest.approx(
+        [_slow_psi(a[c].tolist(), b[c].tolist(), bins) for c in a.columns]
+    )
 
 
 def test_psi_sees_a_value_that_fills_many_bins() -> None:
@@ -71,7 +74,9 @@ def test_mmd_is_that_of_its_slow_twin() -> None:
 
 def test_p_values_without_drift_are_spread_evenly() -> None:
     random = np.random.default_rng(0)
-    found = [mmd(*random.normal(size=(2, 20, 3)), permutations=99, random=random)[1] for _ in range(200)]
+    found = [
+        mmd(*random.normal(size=(2, 20, 3)), permutations=99, random=random)[1] for _ in range(200)
+    ]
     assert 0.4 < np.mean(found) < 0.6
     assert np.mean(np.array(found) <= 0.1) == pytest.approx(0.1, abs=0.07)
 
@@ -120,7 +125,9 @@ def test_vectors_that_cannot_be_compared_are_refused() -> None:
         drift(holes, a)
 
 
-@pytest.mark.parametrize("options", [{"bins": 1}, {"permutations": 0}, {"psi_threshold": 0}, {"alpha": 1.0}])
+@pytest.mark.parametrize(
+    "options", [{"bins": 1}, {"permutations": 0}, {"psi_threshold": 0}, {"alpha": 1.0}]
+)
 def test_options_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="Expected"):
         drift(_vectors(9, seed=0), _vectors(9, seed=1), **options)  # type: ignore[arg-type]
@@ -131,14 +138,21 @@ def clients(n: int, *, first: int = 0, shift: float = 0.0, seed: int = 0) -> pd.
     ids = np.arange(first, first + n)
     noise = np.random.default_rng(seed).normal(0, 0.1, (n, 3))
     return pd.DataFrame(
-        ids[:, None] / 100 + noise + shift, index=pd.Index(ids, name="client_id"), columns=["a", "b", "c"]
+        ids[:, None] / 100 + noise + shift,
+        index=pd.Index(ids, name="client_id"),
+        columns=["a", "b", "c"],
     )
 
 
 def test_a_day_of_active_clients_is_compared_with_the_same_clients_and_not_with_all() -> None:
     everyone, active = clients(600), clients(200, first=400, seed=1)
     found = drift(everyone, active)
-    assert (found.by_client, found.reference, found.current, found.drifted) == (True, 200, 200, False)
+    assert (found.by_client, found.reference, found.current, found.drifted) == (
+        True,
+        200,
+        200,
+        False,
+    )
     assert drift(everyone, active, by_client=False).drifted  # which is who came that day
     assert drift(everyone, clients(200, first=400, shift=0.5, seed=1)).drifted
 

@@ -67,7 +67,9 @@ def test_parts_of_the_events_are_counted_as_the_whole(monkeypatch: pytest.Monkey
     assert all(tuple(counts[name]) == bins.counts for name, bins in STATISTICS.columns.items())
 
 
-def test_of_large_data_a_sample_of_whole_clients_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_large_data_a_sample_of_whole_clients_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(statistics_module, "_SAMPLE_EVENTS", len(TRAINING) // 3)
     sample = fit_statistics(encoded(TRAINING), VOCABULARY)
     assert sample.clients in (100, 134)
@@ -99,7 +101,10 @@ def test_values_that_the_model_does_not_know_are_named() -> None:
     assert unseen[1] == pytest.approx(1 / 12, rel=0.02)
     assert found.moved == ("city",)
     assert "unseen values 8." in found.verdict
-    assert compared(put(later, "city", pa.array(city)), unseen_threshold=0.2, psi_threshold=2.0).moved == ()
+    assert (
+        compared(put(later, "city", pa.array(city)), unseen_threshold=0.2, psi_threshold=2.0).moved
+        == ()
+    )
 
 
 def test_values_that_are_missing_now_are_counted() -> None:
@@ -130,7 +135,8 @@ def test_statistics_of_other_columns_are_refused() -> None:
         Statistics(clients=1, events=1, columns=columns).check_fits(VOCABULARY)
 
 
-# ------------------------------------------------------------------------------------------------- the command
+# -------------------------------------------------------------------------------------------------
+# the command
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -141,7 +147,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 
 
 def test_the_command_compares_events_with_the_training_and_can_fail(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     same, other = card_events(), card_events()
     other = put(other, "amount", pc.multiply(other["amount"], 1000.0))
@@ -159,9 +168,14 @@ def test_the_command_compares_events_with_the_training_and_can_fail(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("option", [("--bins", 5), ("--alpha", 0.1), ("--seed", 1), ("--client", "c")])
+@pytest.mark.parametrize(
+    "option", [("--bins", 5), ("--alpha", 0.1), ("--seed", 1), ("--client", "c")]
+)
 def test_an_option_that_says_nothing_of_events_is_refused(
-    option: tuple[str, object], model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    option: tuple[str, object],
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(monkeypatch, model_folder, "events.parquet", *option) == 2
     assert f"{option[0]} has no effect for a model and events" in capsys.readouterr().err
@@ -173,4 +187,7 @@ def test_a_model_without_statistics_says_what_to_do(
     folder = Path(__file__).parents[1] / "formats" / "model_1"
     assert load_model(folder).statistics is None
     assert run(monkeypatch, folder, folder / "events.parquet") == 2
-    assert "has model format 1, which has no statistics of the training events" in capsys.readouterr().err
+    assert (
+        "has model format 1, which has no statistics of the training events"
+        in capsys.readouterr().err
+    )

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, log_loss, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    log_loss,
+    roc_auc_score,
+)
 
 from seqmel.core.errors import ConfigError
 from seqmel.evaluation.metrics import (
@@ -29,7 +35,9 @@ def test_all_metrics_of_classes_are_there_in_the_order_of_their_names(classes: i
     found = classification_metrics(y, probabilities)
     assert tuple(found) == metric_names(classes)
     assert set(found) <= set(TITLES)
-    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, probabilities.argmax(1)))
+    assert found["balanced_accuracy"] == pytest.approx(
+        balanced_accuracy_score(y, probabilities.argmax(1))
+    )
     assert found["log_loss"] == pytest.approx(log_loss(y, probabilities))
     several = {"multi_class": "ovr"} if classes > 2 else {}
     assert found["auroc"] == pytest.approx(
@@ -37,7 +45,9 @@ def test_all_metrics_of_classes_are_there_in_the_order_of_their_names(classes: i
     )
     assert tuple(regression_metrics(y.astype(float), random.normal(size=200))) == metric_names(0)
     if classes == 2:
-        assert found["average_precision"] == pytest.approx(average_precision_score(y, probabilities[:, 1]))
+        assert found["average_precision"] == pytest.approx(
+            average_precision_score(y, probabilities[:, 1])
+        )
         assert found["brier"] == pytest.approx(brier_score_loss(y, probabilities[:, 1]))
         assert found["gini"] == pytest.approx(2 * found["auroc"] - 1)
 
@@ -80,13 +90,18 @@ def test_the_metric_that_is_asked_for_is_shown_first_and_makes_the_differences()
     ids = pd.Index(range(120), name="client")
     x = random.normal(size=120)
     y = pd.Series((x + random.normal(size=120) > 0).astype(int), ids, name="t")
-    sets = {"good": pd.DataFrame({"x": x}, ids), "noise": pd.DataFrame({"x": random.normal(size=120)}, ids)}
+    sets = {
+        "good": pd.DataFrame({"x": x}, ids),
+        "noise": pd.DataFrame({"x": random.normal(size=120)}, ids),
+    }
     found = score(y, sets, folds=3, trees=10, threads=1, metric="ks")
     assert found.shown == ["ks", "auroc", "log_loss"]
     (difference,) = found.to_json()["differences"]
     assert difference["metric"] == "ks"
     assert difference["mean"] < -0.1
-    with pytest.raises(ConfigError, match=r"metric is 'kss', which is none of 2 classes\. Did you mean 'ks'"):
+    with pytest.raises(
+        ConfigError, match=r"metric is 'kss', which is none of 2 classes\. Did you mean 'ks'"
+    ):
         score(y, sets, folds=3, trees=10, threads=1, metric="kss")
     with pytest.raises(ConfigError, match="none of a quantity"):
         score(y, sets, folds=3, trees=10, threads=1, metric="auroc", task="regression")
@@ -108,9 +123,15 @@ def test_a_table_of_scores_fits_into_80_columns() -> None:
     from rich.console import Console
 
     metrics = metric_names(2)
-    names = ("aggregates", "embeddings + aggregates with order", "embeddings: linear, aggregates with order: averaged")
+    names = (
+        "aggregates",
+        "embeddings + aggregates with order",
+        "embeddings: linear, aggregates with order: averaged",
+    )
     rows = tuple(Score(n, m, (0.75, 0.76, 0.71)) for n in names for m in metrics)
-    found = Scores("t", "classification", "auroc", rows, 9, 9, dict.fromkeys(names, 9), {"a": 4, "b": 5}, 0, 10)
+    found = Scores(
+        "t", "classification", "auroc", rows, 9, 9, dict.fromkeys(names, 9), {"a": 4, "b": 5}, 0, 10
+    )
     console = Console(width=80, highlight=False)
     with console.capture() as captured:
         console.print(found.table())

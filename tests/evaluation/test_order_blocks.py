@@ -28,8 +28,11 @@ def events() -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "client": rng.integers(0, 12, count),
-            "time": pd.Timestamp("1969-12-01") + pd.to_timedelta(rng.integers(0, 100 * 24, count), unit="h"),
-            "kind": rng.choice(["a", "b", "c", "d"], count, p=[0.5, 0.3, 0.15, 0.05]).astype(object),
+            "time": pd.Timestamp("1969-12-01")
+            + pd.to_timedelta(rng.integers(0, 100 * 24, count), unit="h"),
+            "kind": rng.choice(["a", "b", "c", "d"], count, p=[0.5, 0.3, 0.15, 0.05]).astype(
+                object
+            ),
             "amount": rng.normal(0, 1e3, count),
         }
     )
@@ -54,7 +57,9 @@ def _ends_of(x: pd.Series) -> tuple[float, float]:
     return (known.iloc[0], known.iloc[-1]) if len(known) else (np.nan, np.nan)
 
 
-def _slow(own: pd.DataFrame, plan: OrderPlan, moment: pd.Timestamp | None = None) -> dict[str, float]:
+def _slow(
+    own: pd.DataFrame, plan: OrderPlan, moment: pd.Timestamp | None = None
+) -> dict[str, float]:
     """The features of the order of one client, one after the other."""
     own = own.sort_values("time", kind="stable").reset_index(drop=True)
     n, quarter = len(own), -(-len(own) // 4)
@@ -84,31 +89,50 @@ def _slow(own: pd.DataFrame, plan: OrderPlan, moment: pd.Timestamp | None = None
         out |= {f"{name}_decayed_mean": _mean(x, decayed), f"{name}_recent_mean": _mean(x, recent)}
     text = own["kind"].map(str)
     run = text.groupby((text != text.shift()).cumsum()).cumcount() + 1
-    out |= {"kind_changes": float((run == 1).sum() - 1), "kind_longest_run": run.max(), "kind_last_run": run.iloc[-1]}
+    out |= {
+        "kind_changes": float((run == 1).sum() - 1),
+        "kind_longest_run": run.max(),
+        "kind_last_run": run.iloc[-1],
+    }
     for value in values[: plan.kinds["kind"]]:
         of = (own["kind"].isna() if value is None else own["kind"] == value).to_numpy()
         label = f"kind_{'null' if value is None else value}"
         shares = (of & late).sum() / quarter, (of & early).sum() / quarter
-        out |= {f"late_share_{label}": shares[0], f"late_minus_early_{label}": shares[0] - shares[1]}
-        out |= {f"decayed_count_{label}": decayed[of].sum(), f"recent_count_{label}": recent[of].sum()}
+        out |= {
+            f"late_share_{label}": shares[0],
+            f"late_minus_early_{label}": shares[0] - shares[1],
+        }
+        out |= {
+            f"decayed_count_{label}": decayed[of].sum(),
+            f"recent_count_{label}": recent[of].sum(),
+        }
         out[f"events_since_{label}"] = n - place[of].max() if of.any() else np.nan
         out[f"days_since_{label}"] = age[of].min() if of.any() else np.nan
         out[f"mean_gap_days_{label}"] = np.ptp(age[of]) / (of.sum() - 1) if of.sum() > 1 else np.nan
         x = own["amount"][of]
         first, last = _ends_of(x)
-        out |= {f"amount_last_known_{label}": last, f"amount_last_minus_first_{label}": last - first}
+        out |= {
+            f"amount_last_known_{label}": last,
+            f"amount_last_minus_first_{label}": last - first,
+        }
         out[f"amount_last_minus_mean_{label}"] = last - x.mean()
-        out[f"amount_late_minus_early_{label}"] = own["amount"][of & late].mean() - own["amount"][of & early].mean()
+        out[f"amount_late_minus_early_{label}"] = (
+            own["amount"][of & late].mean() - own["amount"][of & early].mean()
+        )
         out[f"amount_slope_by_day_{label}"] = _slope(x, -age[of])
     for pair in plan.transitions["kind"]:
         names = ["rare" if c < 0 else values[c] or "null" for c in pair]
-        out[f"count_kind_{names[0]}_to_{names[1]}"] = float(((code.shift() == pair[0]) & (code == pair[1])).sum())
+        out[f"count_kind_{names[0]}_to_{names[1]}"] = float(
+            ((code.shift() == pair[0]) & (code == pair[1])).sum()
+        )
     return out
 
 
 def _assert_equal(found: pd.DataFrame, slow: pd.DataFrame) -> None:
     assert set(found.columns) == set(slow.columns)
-    np.testing.assert_allclose(found.to_numpy(), slow[found.columns].to_numpy(float), rtol=2e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        found.to_numpy(), slow[found.columns].to_numpy(float), rtol=2e-4, atol=1e-4
+    )
 
 
 def _of_order(plan: AggregatePlan) -> list[str]:
@@ -116,13 +140,20 @@ def _of_order(plan: AggregatePlan) -> list[str]:
 
 
 @pytest.mark.parametrize("most_categories", [3, 5])
-def test_features_of_order_equal_a_slow_pandas_twin(events: pd.DataFrame, most_categories: int) -> None:
+def test_features_of_order_equal_a_slow_pandas_twin(
+    events: pd.DataFrame, most_categories: int
+) -> None:
     source = open_events(events)
     plan = AggregatePlan.fit(source, SCHEMA, order=True, most_categories=most_categories)
     assert plan.order is not None
     assert plan.order.kinds == {"kind": most_categories}
     found = plan.compute(source)[_of_order(plan)]
-    _assert_equal(found, pd.DataFrame({c: _slow(own, plan.order) for c, own in events.groupby("client", sort=False)}).T)
+    _assert_equal(
+        found,
+        pd.DataFrame(
+            {c: _slow(own, plan.order) for c, own in events.groupby("client", sort=False)}
+        ).T,
+    )
 
 
 def test_the_half_life_is_an_eighth_of_the_median_span(events: pd.DataFrame) -> None:
@@ -135,7 +166,9 @@ def test_the_half_life_is_an_eighth_of_the_median_span(events: pd.DataFrame) -> 
 def test_as_of_a_moment_only_what_came_before_counts(events: pd.DataFrame) -> None:
     source = open_events(events)
     plan = AggregatePlan.fit(source, SCHEMA, order=True)
-    moments = pd.DataFrame({"client": [3, 5, 3], "time": pd.to_datetime(["1970-02-01", "1970-01-20", "1970-01-11"])})
+    moments = pd.DataFrame(
+        {"client": [3, 5, 3], "time": pd.to_datetime(["1970-02-01", "1970-01-20", "1970-01-11"])}
+    )
     found = plan.compute(source, read_moments(moments, SCHEMA))
     assert found.index.tolist() == list(zip(moments["client"], moments["time"], strict=True))
     assert plan.order is not None
@@ -152,7 +185,8 @@ def test_a_client_without_events_before_the_moment_has_counts_of_zero(events: pd
     source = open_events(events)
     plan = AggregatePlan.fit(source, SCHEMA, order=True)
     moments = read_moments(
-        pd.DataFrame({"client": [3, 99], "time": pd.to_datetime(["1960-01-01", "1970-02-01"])}), SCHEMA
+        pd.DataFrame({"client": [3, 99], "time": pd.to_datetime(["1960-01-01", "1970-02-01"])}),
+        SCHEMA,
     )
     found = plan.compute(source, moments)
     assert found["events"].tolist() == [0, 0]
@@ -160,14 +194,20 @@ def test_a_client_without_events_before_the_moment_has_counts_of_zero(events: pd
     assert found[["amount_last1", "kind_last1", "days_since_kind_a"]].isna().all(axis=None)
 
 
-def test_the_features_of_order_see_a_shuffle_and_the_plain_ones_do_not(events: pd.DataFrame) -> None:
+def test_the_features_of_order_see_a_shuffle_and_the_plain_ones_do_not(
+    events: pd.DataFrame,
+) -> None:
     plan = AggregatePlan.fit(open_events(events), SCHEMA, order=True)
     events = events.sort_values(["client", "time"]).drop_duplicates(["client", "time"])
     shuffled = events.copy()
     rng = np.random.default_rng(0)
     for _, own in events.groupby("client"):
-        shuffled.loc[own.index, ["kind", "amount"]] = own[["kind", "amount"]].to_numpy()[rng.permutation(len(own))]
-    whole, mixed = (plan.compute(open_events(e)).sort_index() for e in (events, shuffled.infer_objects()))
+        shuffled.loc[own.index, ["kind", "amount"]] = own[["kind", "amount"]].to_numpy()[
+            rng.permutation(len(own))
+        ]
+    whole, mixed = (
+        plan.compute(open_events(e)).sort_index() for e in (events, shuffled.infer_objects())
+    )
     np.testing.assert_allclose(mixed[plan.plain_columns], whole[plan.plain_columns], rtol=1e-4)
     assert (mixed["amount_last1"] != whole["amount_last1"]).any()
     assert (mixed["kind_changes"] != whole["kind_changes"]).any()
@@ -193,25 +233,56 @@ def test_the_columns_stay_within_their_budget(events: pd.DataFrame, most: int) -
 
 
 def test_names_are_letters_digits_and_underscores_whatever_the_columns_and_values_are() -> None:
-    texts = ["fast food", "fast_food", "Fast-Food", "a, b: {c}", 'say "x"', "продукты", "", "x" * 90, "7"]
-    frame = pd.DataFrame({"client": 1, "time": range(18), '{mcc}, "[<]': texts * 2, "Betrag [€]": 1.0, "2": 2.0})
+    texts = [
+        "fast food",
+        "fast_food",
+        "Fast-Food",
+        "a, b: {c}",
+        'say "x"',
+        "продукты",
+        "",
+        "x" * 90,
+        "7",
+    ]
+    frame = pd.DataFrame(
+        {"client": 1, "time": range(18), '{mcc}, "[<]': texts * 2, "Betrag [€]": 1.0, "2": 2.0}
+    )
     categorical, numeric = ('{mcc}, "[<]',), ("Betrag [€]", "2")
-    schema = EventSchema(client="client", time="time", time_unit="day", categorical=categorical, numeric=numeric)
+    schema = EventSchema(
+        client="client", time="time", time_unit="day", categorical=categorical, numeric=numeric
+    )
     source = open_events(frame)
     plan = AggregatePlan.fit(source, schema, order=True)
     names = plan.compute(source).columns
     assert all(re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name) for name in names)
     assert names.str.casefold().is_unique
-    assert {"count_mcc_Fast_Food", "count_mcc_fast_food_2", "count_mcc_fast_food_3", "Betrag_mean", "f_2_mean"} <= set(
-        names
-    )
+    assert {
+        "count_mcc_Fast_Food",
+        "count_mcc_fast_food_2",
+        "count_mcc_fast_food_3",
+        "Betrag_mean",
+        "f_2_mean",
+    } <= set(names)
     words = plan.descriptions
     assert list(words) == names.tolist()
     assert words["count_mcc_a_b_c"] == "number of events with {mcc}, \"[<] = 'a, b: {c}'"
     assert words["count_mcc_value9"] == "number of events with {mcc}, \"[<] = 'продукты'"
 
 
-OURS = ["t", "p", "n", "c0", "k0", "x0", "age", "gap", "rowid", "file_row_number", "file_index", "place"]
+OURS = [
+    "t",
+    "p",
+    "n",
+    "c0",
+    "k0",
+    "x0",
+    "age",
+    "gap",
+    "rowid",
+    "file_row_number",
+    "file_index",
+    "place",
+]
 
 
 @pytest.mark.parametrize("k", range(len(OURS)))
@@ -219,7 +290,10 @@ def test_no_name_of_a_column_meets_one_of_ours(events: pd.DataFrame, k: int) -> 
     wanted = AggregatePlan.fit(open_events(events), SCHEMA, order=True).compute(open_events(events))
     renamed = dict(zip(("client", "time", "kind", "amount"), (OURS * 2)[k::3], strict=False))
     schema = EventSchema(
-        client=renamed["client"], time=renamed["time"], categorical=(renamed["kind"],), numeric=(renamed["amount"],)
+        client=renamed["client"],
+        time=renamed["time"],
+        categorical=(renamed["kind"],),
+        numeric=(renamed["amount"],),
     )
     source = open_events(events.rename(columns=renamed))
     found = AggregatePlan.fit(source, schema, order=True).compute(source)
@@ -228,7 +302,9 @@ def test_no_name_of_a_column_meets_one_of_ours(events: pd.DataFrame, k: int) -> 
 
 
 def test_there_may_be_no_event_no_category_and_no_number() -> None:
-    nothing = pa.table({"client": pa.array([1, 2]), "day": pa.array([[], []], pa.list_(pa.int64()))})
+    nothing = pa.table(
+        {"client": pa.array([1, 2]), "day": pa.array([[], []], pa.list_(pa.int64()))}
+    )
     schema = EventSchema(client="client", time="day", time_unit="day")
     source = open_events(nothing)
     found = AggregatePlan.fit(source, schema, order=True).compute(source)

@@ -24,7 +24,10 @@ CLIENTS = torch.arange(len(LENGTHS))
 
 
 def _events_of(views: Views) -> list[set[int]]:
-    return [set(range(s, s + n)) for s, n in zip(views.starts.tolist(), views.lengths.tolist(), strict=True)]
+    return [
+        set(range(s, s + n))
+        for s, n in zip(views.starts.tolist(), views.lengths.tolist(), strict=True)
+    ]
 
 
 def test_halves_are_the_whole_sequence_and_the_query_is_the_later_one() -> None:
@@ -82,7 +85,9 @@ def test_training_clients_are_left_out_when_they_are_named(model: Model) -> None
     events, trained = card_events(40, seed=5), card_events()
     found = evaluate_retrieval(model, events, min_events=4, trained_on=trained, device="cpu")
     assert (found.trained_on, found.held_out) == (24, True)
-    new = events.filter(pc.invert(pc.is_in(events["client_id"], value_set=trained["client_id"].unique())))
+    new = events.filter(
+        pc.invert(pc.is_in(events["client_id"], value_set=trained["client_id"].unique()))
+    )
     alone = evaluate_retrieval(model, new, min_events=4, device="cpu")
     assert alone.held_out is None
     assert "not known" in alone.whose
@@ -96,14 +101,19 @@ def test_the_same_seed_gives_the_same_figures(model: Model, parts: str) -> None:
     assert first == again
     assert first.clients == 15
     assert 1 / 15 <= first.figures["map"].mean <= 1
-    assert [name for name in first.figures if name.startswith("recall")] == ["recall@1", "recall@5", "recall@10"]
+    assert [name for name in first.figures if name.startswith("recall")] == [
+        "recall@1",
+        "recall@5",
+        "recall@10",
+    ]
 
 
 def test_prepared_sequences_give_what_their_events_give(model: Model, tmp_path: Path) -> None:
     events = card_events(30, seed=5)
     prepare(events, tmp_path / "sequences", config=model.config, model=model)
     found, prepared = (
-        evaluate_retrieval(model, given, min_events=4, device="cpu") for given in (events, tmp_path / "sequences")
+        evaluate_retrieval(model, given, min_events=4, device="cpu")
+        for given in (events, tmp_path / "sequences")
     )
     assert found.figures["map"].mean == pytest.approx(prepared.figures["map"].mean, abs=1e-6)
 
@@ -117,7 +127,9 @@ def test_a_stream_in_chunks_gives_what_one_chunk_gives(
     found = []
     for size in (40, 7):
         chunks = [whole.subset(part) for part in torch.arange(40).split(size)]
-        monkeypatch.setattr("seqmel.evaluation.retrieval.sequence_chunks", lambda *_, c=chunks: (40, iter(c)))
+        monkeypatch.setattr(
+            "seqmel.evaluation.retrieval.sequence_chunks", lambda *_, c=chunks: (40, iter(c))
+        )
         found.append(evaluate_retrieval(model, "given", **options))  # type: ignore[arg-type]
     assert found[0].figures["map"].mean == pytest.approx(found[1].figures["map"].mean, abs=1e-6)
 
@@ -126,7 +138,11 @@ def test_training_report_and_retrieval_name_one_recall(tmp_path: Path) -> None:
     """Of the clients held out, by the weights of the epoch that was kept."""
     events = card_events(120, seed=3)
     trained = load_model(
-        train(events, tmp_path / "model", config=tiny_config(schema={"numeric_by": {"reading": "mcc"}}))
+        train(
+            events,
+            tmp_path / "model",
+            config=tiny_config(schema={"numeric_by": {"reading": "mcc"}}),
+        )
     )
     (epoch,) = trained.metrics["history"]
     every = prepare(events, tmp_path / "sequences", config=trained.config, model=trained).sequences
@@ -137,7 +153,9 @@ def test_training_report_and_retrieval_name_one_recall(tmp_path: Path) -> None:
     assert explorer is not None
     recall = {fact.name: fact.value for fact in explorer.facts}["recall@1"]
     assert recall == f"{epoch['recall_at_1']:.3f}"
-    of_them = events.filter(pc.is_in(events["client_id"], value_set=held_out.client_ids.combine_chunks()))
+    of_them = events.filter(
+        pc.is_in(events["client_id"], value_set=held_out.client_ids.combine_chunks())
+    )
     found = evaluate_retrieval(trained, of_them, device="cpu")
     assert found.clients == 36
     assert found.figures["recall@1"].mean == pytest.approx(epoch["recall_at_1"])
@@ -146,7 +164,9 @@ def test_training_report_and_retrieval_name_one_recall(tmp_path: Path) -> None:
     assert halves_only.figures["recall@1"].mean != found.figures["recall@1"].mean
 
 
-def test_the_report_knows_who_was_held_out_by_the_events_of_the_training_alone(model: Model, tmp_path: Path) -> None:
+def test_the_report_knows_who_was_held_out_by_the_events_of_the_training_alone(
+    model: Model, tmp_path: Path
+) -> None:
     own, other = (
         prepare(events, tmp_path / name, config=model.config, model=model).sequences
         for name, events in (("own", card_events()), ("other", card_events(30, seed=5)))
@@ -160,7 +180,15 @@ def test_the_report_knows_who_was_held_out_by_the_events_of_the_training_alone(m
 def test_what_cannot_be_measured_is_refused(model: Model) -> None:
     with pytest.raises(InputError, match="Only 0 clients are left of 24"):
         evaluate_retrieval(model, card_events(), min_events=1_000, device="cpu")
-    for options in ({"clients": 3}, {"min_events": 1}, {"parts": "thirds"}, {"at": (0,)}, {"seed": -1}):
+    for options in (
+        {"clients": 3},
+        {"min_events": 1},
+        {"parts": "thirds"},
+        {"at": (0,)},
+        {"seed": -1},
+    ):
         with pytest.raises(ConfigError, match="Expected"):
             evaluate_retrieval(model, card_events(), **options)  # type: ignore[arg-type]
-    assert np.isfinite(evaluate_retrieval(model, card_events(), min_events=4, device="cpu").verification.auroc)
+    assert np.isfinite(
+        evaluate_retrieval(model, card_events(), min_events=4, device="cpu").verification.auroc
+    )

@@ -22,14 +22,23 @@ def _unit(count: int, *, seed: int, size: int = 4) -> np.ndarray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def _slow_figures(query: np.ndarray, gallery: np.ndarray, mine: np.ndarray, theirs: np.ndarray, k: int) -> list[float]:
+def _slow_figures(
+    query: np.ndarray, gallery: np.ndarray, mine: np.ndarray, theirs: np.ndarray, k: int
+) -> list[float]:
     """recall@k, precision@k, cmc@k, average precision: a sorted list for each query."""
     rows = []
     for vector, client in zip(query, mine, strict=True):
         order = sorted(range(len(gallery)), key=lambda j: -float(vector @ gallery[j]))
         hits = [int(theirs[j] == client) for j in order]
         precisions = [sum(hits[: i + 1]) / (i + 1) for i, hit in enumerate(hits) if hit]
-        rows.append([sum(hits[:k]) / sum(hits), sum(hits[:k]) / k, float(any(hits[:k])), np.mean(precisions)])
+        rows.append(
+            [
+                sum(hits[:k]) / sum(hits),
+                sum(hits[:k]) / k,
+                float(any(hits[:k])),
+                np.mean(precisions),
+            ]
+        )
     return [float(mean) for mean in np.mean(rows, axis=0)]
 
 
@@ -40,10 +49,14 @@ def test_retrieval_figures_are_those_of_their_slow_twin(k: int) -> None:
     gallery[:6] += 0.8 * query[[0, 0, 0, 1, 2, 2]]
     found = retrieval_figures(relevant_ranks(query, gallery, mine, theirs), [k])
     slow = _slow_figures(query, gallery, mine, theirs, k)
-    assert [found[name].mean for name in (f"recall@{k}", f"precision@{k}", f"cmc@{k}", "map")] == pytest.approx(slow)
+    assert [
+        found[name].mean for name in (f"recall@{k}", f"precision@{k}", f"cmc@{k}", "map")
+    ] == pytest.approx(slow)
 
 
-def test_a_query_that_is_in_the_gallery_is_searched_for_among_the_others_as_in_a_slow_loop() -> None:
+def test_a_query_that_is_in_the_gallery_is_searched_for_among_the_others_as_in_a_slow_loop() -> (
+    None
+):
     views, who = _unit(20, seed=3), np.tile(np.arange(10), 2)
     views[10:] += views[:10]
     expected = []
@@ -74,7 +87,9 @@ def test_a_query_without_its_client_in_the_gallery_is_refused() -> None:
         relevant_ranks(_unit(3, seed=0), _unit(3, seed=1), np.arange(3), np.array([0, 1, 5]))
 
 
-def _slow_verification(query: np.ndarray, gallery: np.ndarray, far: float, seed: int) -> tuple[float, ...]:
+def _slow_verification(
+    query: np.ndarray, gallery: np.ndarray, far: float, seed: int
+) -> tuple[float, ...]:
     """threshold, TAR, measured FAR, AUROC: all pairs one by one."""
     mixed = np.random.default_rng(seed).permutation(len(query))
     halves = mixed[: len(mixed) // 2], mixed[len(mixed) // 2 :]
@@ -82,7 +97,9 @@ def _slow_verification(query: np.ndarray, gallery: np.ndarray, far: float, seed:
     def alike(i: int, j: int) -> float:
         return float(np.float32((query[i : i + 1] @ gallery[j : j + 1].T)[0, 0]))
 
-    calibration = sorted((alike(i, j) for i in halves[0] for j in halves[0] if i != j), reverse=True)
+    calibration = sorted(
+        (alike(i, j) for i in halves[0] for j in halves[0] if i != j), reverse=True
+    )
     threshold = calibration[int(far * len(calibration))]
     own = [alike(i, i) for i in halves[1]]
     others = [alike(i, j) for i in halves[1] for j in halves[1] if i != j]
@@ -134,7 +151,9 @@ def test_equal_vectors_are_told_apart_by_chance_only() -> None:
 def test_equal_vectors_tie_in_whatever_order_they_are_summed(
     size: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retrieval, "_CHUNK", 83)  # the last of 500 is of two rows, and of 250 of one
+    monkeypatch.setattr(
+        retrieval, "_CHUNK", 83
+    )  # the last of 500 is of two rows, and of 250 of one
     same, who = _unit(1, seed=seed, size=size).repeat(500, axis=0), np.arange(500)
     assert set(relevant_ranks(same, same, who, who).ravel()) == {500}
     found = verification(same, same, fars=(0.01,), seed=seed)
@@ -152,6 +171,8 @@ def test_a_rate_that_too_few_pairs_would_make_has_no_threshold() -> None:
 
 
 def test_calibrated_thresholds_keep_their_rate_on_other_clients() -> None:
-    found = verification(_unit(400, seed=0, size=16), _unit(400, seed=1, size=16), fars=(1e-2, 1e-3))
+    found = verification(
+        _unit(400, seed=0, size=16), _unit(400, seed=1, size=16), fars=(1e-2, 1e-3)
+    )
     for point in found.points:
         assert point.measured_far == pytest.approx(point.far, rel=0.5)

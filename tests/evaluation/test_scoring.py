@@ -31,7 +31,10 @@ def _index(count: int) -> pd.Index:
 def features() -> Features:
     rng = np.random.default_rng(0)
     good, noise = rng.normal(size=(2, 200, 3)).astype(np.float32)
-    return {"good": pd.DataFrame(good, index=_index(200)), "noise": pd.DataFrame(noise, index=_index(200))}
+    return {
+        "good": pd.DataFrame(good, index=_index(200)),
+        "noise": pd.DataFrame(noise, index=_index(200)),
+    }
 
 
 @pytest.fixture
@@ -43,7 +46,9 @@ def _few(y: pd.Series, features: Features, **options: object) -> Scores:
     return score(y, features, **{"trees": 30, "folds": 3, "threads": 1, **options})  # type: ignore[arg-type]
 
 
-def test_features_that_carry_the_label_score_above_noise(features: Features, binary: pd.Series) -> None:
+def test_features_that_carry_the_label_score_above_noise(
+    features: Features, binary: pd.Series
+) -> None:
     scores = _few(binary, features)
     assert (scores.task, scores.primary) == ("classification", "auroc")
     assert scores.score("good").mean > 0.95
@@ -65,7 +70,11 @@ def test_quantities_are_scored_as_regression(features: Features) -> None:
     assert (scores.task, scores.primary, scores.classes) == ("regression", "r2", {})
     assert scores.score("good").mean > 0.7
     assert scores.score("good", "spearman").mean > 0.9
-    assert scores.score("good", "mae").mean < scores.score("good", "rmse").mean < scores.score("noise", "rmse").mean
+    assert (
+        scores.score("good", "mae").mean
+        < scores.score("good", "rmse").mean
+        < scores.score("noise", "rmse").mean
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,20 +102,31 @@ def test_the_order_of_rows_changes_nothing(features: Features, binary: pd.Series
     assert _few(binary, features).rows == _few(binary.sample(frac=1, random_state=2), shuffled).rows
 
 
-def test_the_same_seed_gives_the_same_scores_and_another_seed_others(features: Features, binary: pd.Series) -> None:
+def test_the_same_seed_gives_the_same_scores_and_another_seed_others(
+    features: Features, binary: pd.Series
+) -> None:
     assert _few(binary, features).rows == _few(binary, features).rows
     assert _few(binary, features).rows != _few(binary, features, seed=1).rows
 
 
 def test_the_number_of_threads_changes_nothing(features: Features, binary: pd.Series) -> None:
-    small = {"trees": 3, "folds": 2}  # LightGBM's threads are slow where other work runs beside them
+    small = {
+        "trees": 3,
+        "folds": 2,
+    }  # LightGBM's threads are slow where other work runs beside them
     assert _few(binary, features, **small).rows == _few(binary, features, **small, threads=2).rows
 
 
-def test_all_sets_are_scored_on_the_clients_that_every_set_has(features: Features, binary: pd.Series) -> None:
+def test_all_sets_are_scored_on_the_clients_that_every_set_has(
+    features: Features, binary: pd.Series
+) -> None:
     part = {"good": features["good"].iloc[:150], "noise": features["noise"].iloc[50:]}
     scores = _few(binary.iloc[:180], part)
-    assert (scores.clients, scores.labelled, scores.matched) == (100, 180, {"good": 150, "noise": 130})
+    assert (scores.clients, scores.labelled, scores.matched) == (
+        100,
+        180,
+        {"good": 150, "noise": 130},
+    )
     alone = _few(binary.iloc[50:150], {"good": features["good"]})
     assert scores.score("good") == alone.score("good")
 
@@ -122,7 +142,9 @@ def test_folds_are_the_same_for_every_set(features: Features, binary: pd.Series)
     assert scores.difference("a", "b").folds == (0.0, 0.0, 0.0)
 
 
-def test_missing_and_infinite_features_are_scored_as_they_are(features: Features, binary: pd.Series) -> None:
+def test_missing_and_infinite_features_are_scored_as_they_are(
+    features: Features, binary: pd.Series
+) -> None:
     holes = features["good"].copy()
     holes.iloc[::3, 1], holes.iloc[1::3, 2] = np.nan, np.inf
     assert _few(binary, {"holes": holes}).score("holes").mean > 0.9
@@ -142,7 +164,8 @@ def test_progress_advances_after_each_fold(features: Features, binary: pd.Series
     assert progress.notes == ["good"] * 3 + ["noise"] * 3
 
 
-# ---------------------------------------------------------------------------------------------------- refused
+# ----------------------------------------------------------------------------------------------------
+# refused
 
 
 def test_one_class_is_refused(features: Features, binary: pd.Series) -> None:
@@ -152,23 +175,35 @@ def test_one_class_is_refused(features: Features, binary: pd.Series) -> None:
         _few(pd.Series(3, index=_index(200), name="age"), features, task="regression")
 
 
-def test_a_class_with_fewer_clients_than_folds_is_refused(features: Features, binary: pd.Series) -> None:
+def test_a_class_with_fewer_clients_than_folds_is_refused(
+    features: Features, binary: pd.Series
+) -> None:
     binary.iloc[:2] = "other"
-    with pytest.raises(InputError, match="3 folds need 3 clients of every class of the target 'gender'; class 'other'"):
+    with pytest.raises(
+        InputError,
+        match="3 folds need 3 clients of every class of the target 'gender'; class 'other'",
+    ):
         _few(binary, features)
 
 
 def test_fewer_than_two_clients_a_fold_are_refused(features: Features, binary: pd.Series) -> None:
-    with pytest.raises(InputError, match="3 folds need at least 6 clients with a label and all features; there are 5"):
+    with pytest.raises(
+        InputError,
+        match="3 folds need at least 6 clients with a label and all features; there are 5",
+    ):
         _few(binary.iloc[:5], features)
 
 
 def test_labels_that_match_no_client_are_refused(features: Features, binary: pd.Series) -> None:
-    with pytest.raises(InputError, match=r"Labels: 200 clients, such as .* features: 200 clients, such as"):
+    with pytest.raises(
+        InputError, match=r"Labels: 200 clients, such as .* features: 200 clients, such as"
+    ):
         _few(binary.rename(lambda i: f"x{i}"), features)
 
 
-def test_text_is_refused_as_a_quantity_and_as_a_feature(features: Features, binary: pd.Series) -> None:
+def test_text_is_refused_as_a_quantity_and_as_a_feature(
+    features: Features, binary: pd.Series
+) -> None:
     with pytest.raises(InputError, match="Regression needs numbers"):
         _few(binary, features, task="regression")
     with pytest.raises(InputError, match="'text' have columns that hold no numbers: gender"):
@@ -191,14 +226,26 @@ def test_options_out_of_range_are_refused(
         _few(binary, {})
 
 
-# ---------------------------------------------------------------------------------------------------- results
+# ----------------------------------------------------------------------------------------------------
+# results
 
 
 @pytest.fixture
 def scores() -> Scores:
     rows = (Score("a", "auroc", (0.7, 0.8, 0.9)), Score("a", "log_loss", (0.5, 0.5, 0.5)))
     rows += (Score("b", "auroc", (0.71, 0.81, 0.91)), Score("b", "log_loss", (0.4, 0.5, 0.6)))
-    return Scores("gender", "classification", "auroc", rows, 30, 40, {"a": 35, "b": 30}, {"F": 20, "M": 10}, 0, 500)
+    return Scores(
+        "gender",
+        "classification",
+        "auroc",
+        rows,
+        30,
+        40,
+        {"a": 35, "b": 30},
+        {"F": 20, "M": 10},
+        0,
+        500,
+    )
 
 
 def test_the_interval_is_that_of_students_t(scores: Scores) -> None:
@@ -238,7 +285,9 @@ def test_results_for_people_show_mean_and_interval(scores: Scores) -> None:
         ((5.0, 5.0), "5 ± 0"), ((1e14, 3e14), "2e+14 ± 1.3e+15"),
     ],
 )  # fmt: skip
-def test_errors_in_units_of_the_target_have_the_places_of_their_interval(folds: tuple[float, ...], shown: str) -> None:
+def test_errors_in_units_of_the_target_have_the_places_of_their_interval(
+    folds: tuple[float, ...], shown: str
+) -> None:
     assert str(Score("a", "rmse", folds)) == shown
 
 
@@ -264,7 +313,9 @@ def test_an_average_is_that_of_the_models_own_predictions() -> None:
     ids = pd.Index(range(240), name="client")
     y = pd.Series((signal.sum(1) + random.normal(size=240) > 0).astype(int), ids, name="t")
     sets = {name: pd.DataFrame({"x": signal[:, i]}, ids) for i, name in enumerate("ab")}
-    scores = score(y, sets, averages={"both": ("a", "b"), "a again": ("a", "a")}, folds=3, trees=20, threads=1)
+    scores = score(
+        y, sets, averages={"both": ("a", "b"), "a again": ("a", "a")}, folds=3, trees=20, threads=1
+    )
     assert list(scores.matched) == ["a", "b", "both", "a again"]
     for metric in ("auroc", "accuracy"):
         assert scores.score("a again", metric).folds == scores.score("a", metric).folds
@@ -280,15 +331,29 @@ def test_a_probe_reads_across_the_columns_of_a_set_and_can_be_averaged() -> None
     ids = pd.Index(range(240), name="client")
     signal, mixed = random.normal(size=240), random.normal(size=(20, 20))
     y = pd.Series((signal + 0.5 * random.normal(size=240) > 0).astype(int), ids, name="t")
-    hidden = np.c_[signal, 3 * random.normal(size=(240, 19))] @ mixed  # of use only in a sum of all columns
-    sets = {"e": pd.DataFrame(hidden, ids), "aggregates": pd.DataFrame({"x": random.normal(size=240)}, ids)}
+    hidden = (
+        np.c_[signal, 3 * random.normal(size=(240, 19))] @ mixed
+    )  # of use only in a sum of all columns
+    sets = {
+        "e": pd.DataFrame(hidden, ids),
+        "aggregates": pd.DataFrame({"x": random.normal(size=240)}, ids),
+    }
     probes, averages = standard_rows(sets)
     progress = Recorded()
-    scores = score(y, sets, probes=probes, averages=averages, folds=3, trees=20, threads=1, progress=progress)
-    assert list(scores.matched) == ["e", "aggregates", "e: linear", "e: linear, aggregates: averaged"]
+    scores = score(
+        y, sets, probes=probes, averages=averages, folds=3, trees=20, threads=1, progress=progress
+    )
+    assert list(scores.matched) == [
+        "e",
+        "aggregates",
+        "e: linear",
+        "e: linear, aggregates: averaged",
+    ]
     assert progress.notes == [name for name in ("e", "aggregates", "e: linear") for _ in range(3)]
     assert scores.score("e: linear").mean > scores.score("e").mean + 0.1
-    assert scores.score("e: linear, aggregates: averaged").mean > scores.score("aggregates").mean + 0.1
+    assert (
+        scores.score("e: linear, aggregates: averaged").mean > scores.score("aggregates").mean + 0.1
+    )
 
 
 def test_scores_are_the_same_where_predictions_from_the_aggregates_are_kept(
@@ -303,9 +368,13 @@ def test_scores_are_the_same_where_predictions_from_the_aggregates_are_kept(
 def test_the_standard_rows_leave_out_what_is_not_there() -> None:
     assert standard_rows(["aggregates"]) == ({}, {})
     assert standard_rows(["e"]) == ({"e: linear": "e"}, {})
-    assert standard_rows(["e", "aggregates"])[1] == {"e: linear, aggregates: averaged": ("e: linear", "aggregates")}
+    assert standard_rows(["e", "aggregates"])[1] == {
+        "e: linear, aggregates: averaged": ("e: linear", "aggregates")
+    }
     sets = ["aggregates", "aggregates with order", "e", beside_aggregates("e")]
-    averages = {"e: linear, aggregates with order: averaged": ("e: linear", "aggregates with order")}
+    averages = {
+        "e: linear, aggregates with order: averaged": ("e: linear", "aggregates with order")
+    }
     assert standard_rows(sets) == ({"e: linear": "e"}, averages)
 
 
@@ -315,7 +384,9 @@ def test_differences_are_to_the_aggregates_with_order_where_they_are_there(
     sets = {"good": features["good"], AGGREGATES: features["noise"]}
     found = _few(binary, sets | {WITH_ORDER: features["good"]}).to_json()
     assert found["reference"] == WITH_ORDER
-    assert [row["features"] for row in found["differences"]] == [f"{n} - {WITH_ORDER}" for n in ("good", AGGREGATES)]
+    assert [row["features"] for row in found["differences"]] == [
+        f"{n} - {WITH_ORDER}" for n in ("good", AGGREGATES)
+    ]
     assert found["differences"][0]["folds"] == [0.0] * 3
     assert _few(binary, sets).reference == AGGREGATES
     assert _few(binary, {"good": features["good"], "noise": features["noise"]}).reference == "good"

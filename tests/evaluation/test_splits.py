@@ -27,10 +27,13 @@ def _named(values: object, rows: pd.Index, name: str = "column") -> pd.Series:
 
 def _moments(clients: int, rows: int) -> pd.MultiIndex:
     ids = np.repeat(_index(clients), rows)
-    return pd.MultiIndex.from_arrays([ids, np.tile(np.arange(rows), clients)], names=["client_id", "month"])
+    return pd.MultiIndex.from_arrays(
+        [ids, np.tile(np.arange(rows), clients)], names=["client_id", "month"]
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- groups
+# ----------------------------------------------------------------------------------------------------
+# groups
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -53,13 +56,17 @@ def test_fewer_groups_than_folds_are_refused() -> None:
 def test_a_group_that_takes_a_class_with_it_is_refused() -> None:
     y = _labels().sort_values()
     groups = _named(["first"] * 60 + ["second"] * 60, y.index)
-    with pytest.raises(InputError, match=r"training part of fold 1 .* split by 'column'\) has no client of class '"):
+    with pytest.raises(
+        InputError, match=r"training part of fold 1 .* split by 'column'\) has no client of class '"
+    ):
         Problem.of(y, "auto", 2, 0, GroupFolds(groups))
 
 
 def test_a_row_without_a_group_is_refused() -> None:
     y = _labels()
-    with pytest.raises(InputError, match=r"20 of the 120 rows that can be scored have no group \(column 'column'\)"):
+    with pytest.raises(
+        InputError, match=r"20 of the 120 rows that can be scored have no group \(column 'column'\)"
+    ):
         Problem.of(y, "auto", 5, 0, GroupFolds(_named(np.arange(120) % 10, y.index).iloc[20:]))
 
 
@@ -73,7 +80,9 @@ def test_rows_of_one_client_at_several_moments_stay_in_one_fold() -> None:
 def test_a_client_in_several_groups_is_refused() -> None:
     rows = _moments(30, 4)
     y = _named(np.arange(120) % 2, rows, "left")
-    with pytest.raises(InputError, match="30 clients are in several groups of 'column', such as 'c000'"):
+    with pytest.raises(
+        InputError, match="30 clients are in several groups of 'column', such as 'c000'"
+    ):
         Problem.of(y, "auto", 3, 0, GroupFolds(_named(np.arange(120) % 4, rows)))
 
 
@@ -83,17 +92,22 @@ def test_clients_are_named_as_they_stand_in_the_labels_where_ids_are_numbers() -
     y, months = _named(ids % 2, rows, "left"), _named(rows.get_level_values(1), rows, "month")
     with pytest.raises(InputError, match="40 clients, such as 7, have rows before"):
         Problem.of(y, "auto", 5, 0, OutOfTime(months))
-    with pytest.raises(InputError, match="40 clients are in several groups of 'month', such as 7, and"):
+    with pytest.raises(
+        InputError, match="40 clients are in several groups of 'month', such as 7, and"
+    ):
         Problem.of(y, "auto", 3, 0, GroupFolds(months))
 
 
-# ---------------------------------------------------------------------------------------------------- time
+# ----------------------------------------------------------------------------------------------------
+# time
 
 
 @pytest.mark.parametrize(("share", "tested"), [(0.3, 36), (0.24, 24), (0.01, 12), (0.99, 108)])
 def test_the_later_share_is_tested_and_ties_stay_together(share: float, tested: int) -> None:
     y = _labels()
-    times = _named(pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(120) // 12, "D"), y.index, "day")
+    times = _named(
+        pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(120) // 12, "D"), y.index, "day"
+    )
     problem = Problem.of(y, "auto", 5, 0, OutOfTime(times, share))
     ((train, test),) = problem.splits
     assert len(test) == tested
@@ -103,11 +117,20 @@ def test_the_later_share_is_tested_and_ties_stay_together(share: float, tested: 
 
 def test_a_client_on_both_sides_is_refused_unless_it_is_asked_for() -> None:
     rows = _moments(40, 3)
-    y, times = _named(np.arange(120) // 3 % 2, rows, "left"), _named(rows.get_level_values(1), rows, "month")
-    with pytest.raises(InputError, match=r"40 clients, such as 'c000', have rows before .* --allow-client-overlap"):
+    y, times = (
+        _named(np.arange(120) // 3 % 2, rows, "left"),
+        _named(rows.get_level_values(1), rows, "month"),
+    )
+    with pytest.raises(
+        InputError, match=r"40 clients, such as 'c000', have rows before .* --allow-client-overlap"
+    ):
         Problem.of(y, "auto", 5, 0, OutOfTime(times))
     problem = Problem.of(y, "auto", 5, 0, OutOfTime(times, allow_client_overlap=True))
-    assert (problem.about["clients_in_both"], problem.about["test"], problem.about["test_clients"]) == (40, 40, 40)
+    assert (
+        problem.about["clients_in_both"],
+        problem.about["test"],
+        problem.about["test_clients"],
+    ) == (40, 40, 40)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
@@ -120,7 +143,9 @@ def test_a_share_out_of_range_is_refused(share: float) -> None:
 def test_text_that_does_not_sort_by_time_splits_nothing() -> None:
     y = _labels(20)
     days = _named([f"{day:02d}.01.2023" for day in range(1, 21)], y.index)
-    with pytest.raises(InputError, match=r"'column' holds text such as '01\.01\.2023', which does not sort by time"):
+    with pytest.raises(
+        InputError, match=r"'column' holds text such as '01\.01\.2023', which does not sort by time"
+    ):
         Problem.of(y, "auto", 5, 0, OutOfTime(days))
 
 
@@ -129,7 +154,8 @@ def test_one_time_only_or_one_class_on_a_side_is_refused() -> None:
     with pytest.raises(InputError, match="Column 'column' is 7 in all rows"):
         Problem.of(y, "auto", 5, 0, OutOfTime(_named(7, y.index)))
     with pytest.raises(
-        InputError, match=r"The training part \(60 rows, split by 'column'\) has no client of class '1'"
+        InputError,
+        match=r"The training part \(60 rows, split by 'column'\) has no client of class '1'",
     ):
         Problem.of(y, "auto", 5, 0, OutOfTime(_named(y.to_numpy(), y.index)))
     with pytest.raises(InputError, match="has one value only of the target 'left'"):
@@ -140,7 +166,9 @@ def test_out_of_time_scores_have_the_interval_of_a_bootstrap_over_test_clients()
     random = np.random.default_rng(0)
     y = _labels(300)
     x = {
-        name: pd.DataFrame((y.to_numpy() + random.normal(0, noise, 300))[:, None], y.index, columns=["x"])
+        name: pd.DataFrame(
+            (y.to_numpy() + random.normal(0, noise, 300))[:, None], y.index, columns=["x"]
+        )
         for name, noise in (("sharp", 0.3), ("blunt", 2.0))
     }
     split = OutOfTime(_named(random.permutation(300), y.index))
@@ -157,13 +185,18 @@ def test_out_of_time_scores_have_the_interval_of_a_bootstrap_over_test_clients()
 
 def test_resamples_draw_whole_clients() -> None:
     rows = _moments(40, 3)
-    y, times = _named(np.arange(120) // 3 % 2, rows, "left"), _named(rows.get_level_values(1), rows, "month")
+    y, times = (
+        _named(np.arange(120) // 3 % 2, rows, "left"),
+        _named(rows.get_level_values(1), rows, "month"),
+    )
     problem = Problem.of(y, "auto", 5, 0, OutOfTime(times, 0.6, allow_client_overlap=True))
     test = problem.splits[0][1]
     for places in problem._resamples(test)[:20]:
         counts = np.bincount(places, minlength=len(test))
         assert len(places) == len(test)
-        for client in np.unique(problem.owners):  # every row of a client is drawn as often as its others
+        for client in np.unique(
+            problem.owners
+        ):  # every row of a client is drawn as often as its others
             assert len(set(counts[problem.owners[test] == client])) == 1
 
 

@@ -47,14 +47,16 @@ def test_other_clients_of_the_same_kind_are_no_warning() -> None:
 
 def test_half_a_year_later_is_no_warning_and_years_away_is_one() -> None:
     assert warned(moved(180)) is None
-    assert (
-        warned(moved(-3000))
-        == "100% of the times are more than a year, and than the length of the training, from its times"
+    assert warned(moved(-3000)) == (
+        "100% of the times are more than a year, and than the length of the training, from "
+        "its times"
     )
 
 
 def test_a_training_as_long_as_times_can_be_is_near_everything() -> None:
-    time = VOCABULARY.time.model_copy(update={"span_days": 2.0**63 / 86_400_000_000, "end_us": 2**62})
+    time = VOCABULARY.time.model_copy(
+        update={"span_days": 2.0**63 / 86_400_000_000, "end_us": 2**62}
+    )
     watch = InputWatch(STATISTICS, time)
     watch.see(sequences(moved(-3000), SCHEMA, VOCABULARY))
     assert watch.elsewhere == 0
@@ -77,7 +79,9 @@ def test_a_number_in_another_unit_is_named() -> None:
 def test_fewer_than_thirty_clients_are_not_judged() -> None:
     city = pa.array(["Tromsø"] * len(LATER))
     assert warned(put("city", city)) is not None
-    assert warned(put("city", city).filter(pc.less(LATER.column("client_id"), 100 + 7 * 25))) is None
+    assert (
+        warned(put("city", city).filter(pc.less(LATER.column("client_id"), 100 + 7 * 25))) is None
+    )
 
 
 def test_of_a_large_chunk_some_clients_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,16 +93,29 @@ def test_of_a_large_chunk_some_clients_are_counted(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_command_says_so_in_one_line_and_writes_all_the_same(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, table in {"same": card_events(40, seed=3), "other": moved(-3000)}.items():
         pq.write_table(table, tmp_path / f"{name}.parquet")
-        words = ["embed", model_folder, tmp_path / f"{name}.parquet", "-o", tmp_path / f"{name}.out"]
+        words = [
+            "embed",
+            model_folder,
+            tmp_path / f"{name}.parquet",
+            "-o",
+            tmp_path / f"{name}.out",
+        ]
         monkeypatch.setattr(sys, "argv", ["seqmel", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             main()
         assert not ended.value.code
-        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
+        said = [
+            line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")
+        ]
         assert len(said) == (name == "other")
         assert (tmp_path / f"{name}.out").exists()
-    assert said[0].endswith(f"Look closer: seqmel drift {model_folder} {tmp_path / 'other.parquet'}")
+    assert said[0].endswith(
+        f"Look closer: seqmel drift {model_folder} {tmp_path / 'other.parquet'}"
+    )

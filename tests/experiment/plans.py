@@ -9,7 +9,13 @@ import yaml
 from small import TINY
 
 PLAN: dict[str, Any] = {
-    "data": {"cards": {"events": "events.parquet", "labels": "labels.parquet", "targets": ["habit", "amount"]}},
+    "data": {
+        "cards": {
+            "events": "events.parquet",
+            "labels": "labels.parquet",
+            "targets": ["habit", "amount"],
+        }
+    },
     "base": {k: v for k, v in TINY.items() if k != "encoder"},
     "rows": {"pooled": {}, "gru": {"encoder": TINY["encoder"]}},
     "seeds": [0, 1],

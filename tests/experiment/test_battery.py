@@ -20,16 +20,35 @@ DATA = Path(os.environ.get("SEQMEL_DATA", Path(__file__).parents[3] / "shared" /
 def test_half_of_the_sets_choose_and_the_other_half_confirm() -> None:
     roles = {name: of.role for name, of in read_plan(BATTERY).data.items()}
     choose = {name for name, role in roles.items() if role == "choose"}
-    assert choose == {"physionet2012", "online_retail", "assist2009", "bpic2013", "pendigits", "cards"}
-    assert {name for name, role in roles.items() if role == "confirm"} == {"berka", "baseball", "eshop", "nafld"}
+    assert choose == {
+        "physionet2012",
+        "online_retail",
+        "assist2009",
+        "bpic2013",
+        "pendigits",
+        "cards",
+    }
+    assert {name for name, role in roles.items() if role == "confirm"} == {
+        "berka",
+        "baseball",
+        "eshop",
+        "nafld",
+    }
 
 
-@pytest.mark.skipif(not (DATA / "pendigits").is_dir(), reason=f"no {DATA}/pendigits; name the folder in SEQMEL_DATA")
+@pytest.mark.skipif(
+    not (DATA / "pendigits").is_dir(), reason=f"no {DATA}/pendigits; name the folder in SEQMEL_DATA"
+)
 def test_a_small_part_of_the_battery_runs(tmp_path: Path) -> None:
     few = {"only": ["pendigits"], "clients": 200, "seeds": [0], "trees": 2}
     table = run_experiment(BATTERY, tmp_path / "out", data=DATA, **few)  # type: ignore[arg-type]
     results = pd.read_parquet(tmp_path / "out" / "results.parquet")
-    rows = ["aggregates", "aggregates with order", "embeddings", "embeddings + aggregates with order"]
+    rows = [
+        "aggregates",
+        "aggregates with order",
+        "embeddings",
+        "embeddings + aggregates with order",
+    ]
     assert set(rows) < set(results["features"])
     assert set(results["data"]) == {"pendigits"}
     assert "pendigits (chooses)" in table.read_text()

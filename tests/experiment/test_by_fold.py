@@ -20,7 +20,9 @@ from seqmel.experiment import read_plan, run_experiment
 from seqmel.experiment.plan import Cell
 from seqmel.experiment.run import _settings
 
-ROWS: dict[str, Any] = {"with labels": {"objective": ["coles", {"name": "classification", "weight": 0.5}]}}
+ROWS: dict[str, Any] = {
+    "with labels": {"objective": ["coles", {"name": "classification", "weight": 0.5}]}
+}
 SEEING: dict[str, Any] = PLAN | {
     "data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}},
     "base": PLAN["base"] | {"finetuning": {"epochs": 1}},
@@ -47,20 +49,34 @@ def test_the_labels_of_a_test_part_are_never_seen_by_what_is_scored_on_it(
     monkeypatch.setattr(seqmel.training.fit, "fit", watched)
     rows = {"with labels": ROWS["with labels"] | {"scored": scored}}
     run_experiment(
-        write(folder, SEEING | {"rows": rows, "label_fractions": [0.5, 1], "aggregates": False}), folder / "out"
+        write(folder, SEEING | {"rows": rows, "label_fractions": [0.5, 1], "aggregates": False}),
+        folder / "out",
     )
-    halves, wholes = seen[:2], seen[2:]  # of two folds, each of which tests the clients that the other trains on
+    halves, wholes = (
+        seen[:2],
+        seen[2:],
+    )  # of two folds, each of which tests the clients that the other trains on
     assert wholes[0] & wholes[1] == set()
     assert len(wholes[0] | wholes[1]) == 40
     assert [len(half) for half in halves] == [10, 10]
     assert all(half < whole for half, whole in zip(halves, wholes, strict=True))
 
 
-def test_such_a_row_is_scored_as_the_others_are_and_costs_one_training_of_each_fold(folder: Path) -> None:
-    run_experiment(write(folder, SEEING | {"rows": {"pooled": {}} | ROWS, "label_fractions": [0.5, 1]}), folder / "out")
+def test_such_a_row_is_scored_as_the_others_are_and_costs_one_training_of_each_fold(
+    folder: Path,
+) -> None:
+    run_experiment(
+        write(folder, SEEING | {"rows": {"pooled": {}} | ROWS, "label_fractions": [0.5, 1]}),
+        folder / "out",
+    )
     results = pd.read_parquet(folder / "out" / "results.parquet")
     counts = Counter(results.loc[results["primary"], "features"])
-    kinds = ["{}", "{} + aggregates with order", "{}: linear", "{}: linear, aggregates with order: averaged"]
+    kinds = [
+        "{}",
+        "{} + aggregates with order",
+        "{}: linear",
+        "{}: linear, aggregates with order: averaged",
+    ]
     kinds += ["{}, 0.5 of the labels", "{} + aggregates with order, 0.5 of the labels"]
     for kind in kinds:
         assert counts[kind.format("with labels")] == counts[kind.format("pooled")] == 2
@@ -96,7 +112,9 @@ def test_each_fold_is_fine_tuned_from_the_model_that_saw_its_labels(
     models: list[Any] = []
     real = seqmel.training.finetuning.finetune.finetuned_model
     monkeypatch.setattr(
-        seqmel.training.finetuning.finetune, "finetuned_model", lambda *a, **k: (models.append(a[0]), real(*a, **k))[1]
+        seqmel.training.finetuning.finetune,
+        "finetuned_model",
+        lambda *a, **k: (models.append(a[0]), real(*a, **k))[1],
     )
     rows = {"a": ROWS["with labels"] | {"scored": "finetuned"}, "b": {"scored": "finetuned"}}
     rows["c"] = ROWS["with labels"] | {"scored": "scratch"}
@@ -112,13 +130,17 @@ def test_labels_of_its_own_are_refused_since_they_could_be_those_of_the_test_par
     name: str, option: str, folder: Path
 ) -> None:
     rows = {"a": {"objective": {"name": name, option: "labels.parquet"}}}
-    with pytest.raises(ConfigError, match=rf"row 'a': the objective {name} learns the labels of each fold.*Leave out"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"row 'a': the objective {name} learns the labels of each fold.*Leave out",
+    ):
         read_plan(write(folder, SEEING | {"rows": rows}))
 
 
 def test_a_quantity_is_refused_before_any_work(folder: Path) -> None:
     with pytest.raises(
-        InputError, match=r"'with labels': the objective classification learns classes, .*'amount' of cards"
+        InputError,
+        match=r"'with labels': the objective classification learns classes, .*'amount' of cards",
     ):
         run_experiment(write(folder, PLAN | {"rows": ROWS}), folder / "out")
     assert not (folder / "out").exists()
@@ -127,4 +149,7 @@ def test_a_quantity_is_refused_before_any_work(folder: Path) -> None:
 def test_the_settings_of_such_a_row_name_no_file(folder: Path) -> None:
     settings = _settings(read_plan(write(folder, SEEING)), Cell("with labels", "cards", 0))
     part = settings["config"]["objective"][1]
-    assert (part["labels"], part["target"]) == ("those of the training part", "the one that is scored")
+    assert (part["labels"], part["target"]) == (
+        "those of the training part",
+        "the one that is scored",
+    )

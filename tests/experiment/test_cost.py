@@ -27,13 +27,20 @@ MIXED = PLAN | {
 }  # fmt: skip
 
 
-def test_results_have_the_steps_and_seconds_of_the_training_that_each_score_rests_on(folder: Path) -> None:
+def test_results_have_the_steps_and_seconds_of_the_training_that_each_score_rests_on(
+    folder: Path,
+) -> None:
     table = run_experiment(write(folder, MIXED), folder / "out").read_text()
     results = pd.read_parquet(folder / "out" / "results.parquet")
     steps = results.groupby("features")["steps"].agg(lambda s: sorted(set(s)))
     pretraining = 3  # 28 clients, 8 a batch; what is left over comes in another epoch
     tuning = 2 * 3  # of 20 labelled clients 2 are held out, 8 a batch
-    assert steps["pooled"] == steps["pooled: linear"] == steps["pooled + aggregates with order"] == [pretraining]
+    assert (
+        steps["pooled"]
+        == steps["pooled: linear"]
+        == steps["pooled + aggregates with order"]
+        == [pretraining]
+    )
     assert steps["untrained"] == [0]
     assert steps["from scratch"] == [tuning]
     assert steps["tuned"] == [pretraining + tuning]
@@ -66,10 +73,15 @@ def results_of(**of_rows: list[tuple[float, float]]) -> pd.DataFrame:
 def test_the_cost_of_a_row_is_the_median_over_its_cells(folder: Path) -> None:
     plan = read_plan(folder / "plan.yaml")
     found = results_of(pooled=[(2.34, 90), (2.44, 90), (90.0, 90)], gru=[(1234.5, 270)])
-    assert cost_table(plan, found).splitlines()[2:] == ["| pooled | 2.4 | 90 |", "| gru | 1,234 | 270 |"]
+    assert cost_table(plan, found).splitlines()[2:] == [
+        "| pooled | 2.4 | 90 |",
+        "| gru | 1,234 | 270 |",
+    ]
 
 
-def test_a_row_scored_with_shares_of_the_labels_costs_what_the_largest_share_does(folder: Path) -> None:
+def test_a_row_scored_with_shares_of_the_labels_costs_what_the_largest_share_does(
+    folder: Path,
+) -> None:
     rows = {"pooled": {}, "tuned": {"scored": "finetuned"}}
     plan = read_plan(write(folder, PLAN | {"rows": rows, "label_fractions": [0.1, 0.5]}))
     few, more = {"tuned, 0.1 of the labels": [(1.0, 10)]}, {"tuned, 0.5 of the labels": [(2.0, 20)]}
@@ -99,9 +111,13 @@ def test_cells_of_an_earlier_version_cost_nothing_that_is_known(folder: Path) ->
         ({"a": {}, "b": {"training": {"epochs": 1}}}, "All rows have the same"),
         ({"a": {}, "b": {"training": {"epochs": None, "batch_size": 16}}},
          "others: b (training.epochs null, training.batch_size 16)."),
-        ({"a": {}, "b": {"views": {"count": 2, "max_length": 9}}}, "others: b (views.count 2, views.max_length 9)."),
-        ({"a": {"views": "random_slices"}, "b": {"views": "last_k"}, "c": {}}, "others: b (views.name last_k)."),
-        ({"a": {"views": "last_k"}, "b": {"views": "weeks"}}, "others: b (views.name calendar_windows)."),
+        ({"a": {}, "b": {"views": {"count": 2, "max_length": 9}}}, ("others: b (views.count 2, "
+"views.max_length 9).")),
+        ({"a": {"views": "random_slices"}, "b": {"views": "last_k"}, "c": {}}, ("others: b "
+"(views.name "
+"last_k).")),
+        ({"a": {"views": "last_k"}, "b": {"views": "weeks"}}, ("others: b (views.name "
+"calendar_windows).")),
     ],
 )  # fmt: skip
 def test_rows_with_another_budget_are_named(rows: dict[str, Any], said: str, folder: Path) -> None:
@@ -111,7 +127,10 @@ def test_rows_with_another_budget_are_named(rows: dict[str, Any], said: str, fol
 def test_a_budget_that_is_another_on_one_data_set_is_named(folder: Path) -> None:
     own = {"options": {"training": {"epochs": 7}}}
     data = {"cards": PLAN["data"]["cards"], "more": PLAN["data"]["cards"] | own}
-    plan = PLAN | {"data": data, "rows": {"a": {}, "b": {"training": {"epochs": 1}}}}  # which is what the base has
+    plan = PLAN | {
+        "data": data,
+        "rows": {"a": {}, "b": {"training": {"epochs": 1}}},
+    }  # which is what the base has
     assert "others: b (training.epochs 1 on more)." in budgets(read_plan(write(folder, plan)))
 
 

@@ -38,11 +38,24 @@ def lines_of(plan: dict[str, Any], folder: Path, *names: str) -> dict[str, Line]
     return {line.name: line for line in panel.lines}
 
 
-def test_each_kind_of_score_is_a_line_through_the_numbers_and_aggregates_are_level(folder: Path) -> None:
-    kinds = ["{}", "{}: linear", "{} + aggregates with order", "{}: linear, aggregates with order: averaged"]
+def test_each_kind_of_score_is_a_line_through_the_numbers_and_aggregates_are_level(
+    folder: Path,
+) -> None:
+    kinds = [
+        "{}",
+        "{}: linear",
+        "{} + aggregates with order",
+        "{}: linear, aggregates with order: averaged",
+    ]
     names = [kind.format(row) for kind in kinds for row in reversed(SIZES)]
     lines = lines_of(CURVE, folder, "aggregates", *names)
-    assert list(lines) == ["aggregates", "embeddings", "linear", "embeddings + aggregates with order", "averaged"]
+    assert list(lines) == [
+        "aggregates",
+        "embeddings",
+        "linear",
+        "embeddings + aggregates with order",
+        "averaged",
+    ]
     assert lines["aggregates"].at == ()
     assert lines["aggregates"].mean == pytest.approx((0.505,))
     assert all(line.at == (4, 16) for line in list(lines.values())[1:])
@@ -52,27 +65,43 @@ def test_each_kind_of_score_is_a_line_through_the_numbers_and_aggregates_are_lev
     assert lines["embeddings"].high == pytest.approx((0.705 + half, 0.605 + half))
 
 
-def test_rows_that_learn_labels_and_shares_of_the_labels_are_lines_of_their_own(folder: Path) -> None:
+def test_rows_that_learn_labels_and_shares_of_the_labels_are_lines_of_their_own(
+    folder: Path,
+) -> None:
     rows = SIZES | {f"{name}, tuned": row | {"scored": "finetuned"} for name, row in SIZES.items()}
     names = [f"{row}{share}" for row in rows for share in ("", ", 0.5 of the labels")]
     lines = lines_of(CURVE | {"rows": rows, "label_fractions": [0.5, 1]}, folder, *names)
-    expected = ["embeddings", "embeddings, 0.5 of the labels", "fine-tuned", "fine-tuned, 0.5 of the labels"]
+    expected = [
+        "embeddings",
+        "embeddings, 0.5 of the labels",
+        "fine-tuned",
+        "fine-tuned, 0.5 of the labels",
+    ]
     assert list(lines) == expected
     assert all(line.at == (4, 16) for line in lines.values())
 
 
 def test_across_shares_of_the_labels_each_set_of_features_is_a_line(folder: Path) -> None:
     features = ["aggregates", "pooled", "pooled + aggregates with order", "tuned"]
-    names = [f"{name}{share}" for name in features for share in ("", ", 0.5 of the labels", ", 0.1 of the labels")]
+    names = [
+        f"{name}{share}"
+        for name in features
+        for share in ("", ", 0.5 of the labels", ", 0.1 of the labels")
+    ]
     plan = PLAN | {"label_fractions": [0.1, 0.5, 1], "curve": "label_fractions"}
     plan |= {"rows": {"pooled": {}, "tuned": {"scored": "finetuned"}}}
     lines = lines_of(plan, folder, *names, "pooled: linear")
-    assert list(lines) == features  # the linear probe, which has all labels, would be a line of one place
+    assert (
+        list(lines) == features
+    )  # the linear probe, which has all labels, would be a line of one place
     assert all(line.at == (0.1, 0.5, 1.0) for line in lines.values())
 
 
 def test_a_number_may_lie_in_a_section_and_be_written_as_yaml_reads_text(folder: Path) -> None:
-    rows = {"low": {"training": {"learning_rate": "1e-4"}}, "high": {"training": {"learning_rate": 0.01}}}
+    rows = {
+        "low": {"training": {"learning_rate": "1e-4"}},
+        "high": {"training": {"learning_rate": 0.01}},
+    }
     plan = read_plan(write(folder, PLAN | {"rows": rows, "curve": "training.learning_rate"}))
     assert [plan.place(row) for row in rows] == [1e-4, 0.01]
 
@@ -80,7 +109,10 @@ def test_a_number_may_lie_in_a_section_and_be_written_as_yaml_reads_text(folder:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"curve": "embeding_dim"}, "row '4 numbers' sets no embeding_dim.*Did you mean 'embedding_dim'"),
+        (
+            {"curve": "embeding_dim"},
+            "row '4 numbers' sets no embeding_dim.*Did you mean 'embedding_dim'",
+        ),
         ({"rows": SIZES | {"all": {"encoder": "gru"}}}, "row 'all' sets no embedding_dim"),
         ({"rows": SIZES | {"all": {"embedding_dim": None}}}, "row 'all' sets no embedding_dim"),
         (
@@ -99,7 +131,17 @@ def test_a_number_may_lie_in_a_section_and_be_written_as_yaml_reads_text(folder:
         ({"curve": "label_fraction"}, "Did you mean 'label_fractions'"),
         ({"curve": ["embedding_dim"]}, "curve: input should be a valid string"),
     ],
-    ids=["unknown", "not set", "null", "text", "truth", "twice", "no shares", "nearly shares", "list"],
+    ids=[
+        "unknown",
+        "not set",
+        "null",
+        "text",
+        "truth",
+        "twice",
+        "no shares",
+        "nearly shares",
+        "list",
+    ],
 )
 def test_a_curve_across_what_is_no_number_of_every_row_is_refused_before_any_work(
     change: dict[str, Any], message: str, folder: Path
@@ -117,8 +159,14 @@ def test_a_curve_is_no_setting_of_a_cell(folder: Path) -> None:
     assert _settings(with_curve, cell) == _settings(without, cell)
 
 
-def test_a_folder_of_results_is_drawn_anew_as_a_curve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = PLAN | {"rows": SIZES, "seeds": [0], "data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}}}
+def test_a_folder_of_results_is_drawn_anew_as_a_curve(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = PLAN | {
+        "rows": SIZES,
+        "seeds": [0],
+        "data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}},
+    }
     run_experiment(write(folder, plan), folder / "out")
     dots = (folder / "out" / "table.png").read_bytes()
     monkeypatch.setattr("seqmel.experiment.run.run_cell", lambda *_: pytest.fail("a cell was run"))
@@ -131,14 +179,18 @@ def test_a_folder_of_results_is_drawn_anew_as_a_curve(folder: Path, monkeypatch:
 def axes_of(*names: str, at: tuple[float, ...]) -> Any:
     """The panel of a figure with these lines, all alike."""
     flat, low, high = ((value,) * len(at) for value in (0.5, 0.4, 0.7))
-    return draw_panels([Panel("title", "across", tuple(Line(name, at, flat, low, high) for name in names))]).axes[0]
+    return draw_panels(
+        [Panel("title", "across", tuple(Line(name, at, flat, low, high) for name in names))]
+    ).axes[0]
 
 
 @pytest.mark.parametrize(
     ("at", "scale"),
     [((16, 32, 64), "log"), ((0.1, 0.3, 1), "log"), ((0.1, 0.3, 0.4), "linear"), ((0, 1, 100), "linear"), ((7,), "linear")],
 )  # fmt: skip
-def test_the_axis_is_logarithmic_where_that_spaces_the_places_more_evenly(at: tuple[float, ...], scale: str) -> None:
+def test_the_axis_is_logarithmic_where_that_spaces_the_places_more_evenly(
+    at: tuple[float, ...], scale: str
+) -> None:
     axes = axes_of("a", at=at)
     assert axes.get_xscale() == scale
     assert [text.get_text() for text in axes.get_xticklabels()] == [f"{place:g}" for place in at]

@@ -33,15 +33,23 @@ def test_every_row_seed_and_target_is_scored_on_the_same_folds(folder: Path) -> 
     results = pd.read_parquet(folder / "out" / "results.parquet")
     assert set(results["features"]) == {
         "aggregates", "aggregates with order",
-        "pooled", "pooled: linear", "pooled + aggregates with order", "pooled: linear, aggregates with order: averaged",
-        "gru", "gru: linear", "gru + aggregates with order", "gru: linear, aggregates with order: averaged",
+        "pooled", "pooled: linear", "pooled + aggregates with order", ("pooled: linear, "
+"aggregates with order: "
+"averaged"),
+        "gru", "gru: linear", "gru + aggregates with order", ("gru: linear, aggregates with "
+"order: averaged"),
     }  # fmt: skip
     counts = results[results["primary"]].groupby(["target", "features"]).size()
     assert counts.loc[("habit", "gru")] == 4
     assert counts.loc[("habit", "aggregates")] == 2
     assert set(results["target"]) == {"habit", "amount"}
     text = table.read_text()
-    for name in ("cards: habit | auroc", "cards: amount | r2", "| gru + aggregates with order |", "seeds 0, 1"):
+    for name in (
+        "cards: habit | auroc",
+        "cards: amount | r2",
+        "| gru + aggregates with order |",
+        "seeds 0, 1",
+    ):
         assert name in text
     assert (folder / "out" / "table.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -78,14 +86,29 @@ def test_a_second_run_does_nothing_again(folder: Path, monkeypatch: pytest.Monke
 def test_cells_in_processes_give_the_same_and_end_with_the_experiment(folder: Path) -> None:
     plan = write(
         folder,
-        PLAN | {"seeds": [0], "aggregates": False, "data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}}},
+        PLAN
+        | {
+            "seeds": [0],
+            "aggregates": False,
+            "data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}},
+        },
     )
     one = figures(run_experiment(plan, folder / "one"))
     assert figures(run_experiment(plan, folder / "two", jobs=2)) == one
     assert "minus pooled" in one
     (cell,) = (folder / "two" / "cells").glob("cards-pooled-*-0.json")
     cell.unlink()
-    words = [sys.executable, "-m", "seqmel.experiment.run", plan, folder, folder / "two", "pooled", "cards", "0"]
+    words = [
+        sys.executable,
+        "-m",
+        "seqmel.experiment.run",
+        plan,
+        folder,
+        folder / "two",
+        "pooled",
+        "cards",
+        "0",
+    ]
     gone = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert gone.returncode == 1
     assert "Traceback" not in gone.stderr
@@ -109,11 +132,22 @@ def other_contents(folder: Path, name: str) -> None:
     [
         (lambda folder: other_contents(folder, "events"), "The events of cards changed since"),
         (lambda folder: other_contents(folder, "labels"), "The labels of cards changed since"),
-        (lambda folder: os.utime(folder / "events.parquet", ns=(1, 1)), "The events of cards changed"),
-        (lambda folder: write(folder, QUICK | {"base": {"preparation": {"min_count": 3}}}), "The preparation of cards"),
         (
-            lambda folder: write(folder, QUICK | {"base": QUICK["base"] | {"schema": {"ignore": ["amount"]}}}),
-            "The schema of cards changed.*Name another output folder, or remove .*out to begin anew",
+            lambda folder: os.utime(folder / "events.parquet", ns=(1, 1)),
+            "The events of cards changed",
+        ),
+        (
+            lambda folder: write(folder, QUICK | {"base": {"preparation": {"min_count": 3}}}),
+            "The preparation of cards",
+        ),
+        (
+            lambda folder: write(
+                folder, QUICK | {"base": QUICK["base"] | {"schema": {"ignore": ["amount"]}}}
+            ),
+            (
+                "The schema of cards changed.*Name another output folder, or remove .*out to begin "
+                "anew"
+            ),
         ),
     ],
     ids=["events", "labels", "time", "preparation", "schema"],
@@ -140,7 +174,9 @@ def test_a_folder_of_data_changes_with_each_of_its_files(folder: Path) -> None:
     run_experiment(plan, folder / "out")
     (folder / "events" / "notes.txt").write_text("no data")
     run_experiment(plan, folder / "out")
-    pq.write_table(pq.read_table(folder / "events" / "one.parquet"), folder / "events" / "two.parquet")
+    pq.write_table(
+        pq.read_table(folder / "events" / "one.parquet"), folder / "events" / "two.parquet"
+    )
     with pytest.raises(OutputError, match="The events of cards changed"):
         run_experiment(plan, folder / "out")
 
@@ -154,7 +190,9 @@ def test_generated_data_are_of_so_many_clients(folder: Path) -> None:
         run_experiment(write(folder, plan), folder / "out")
 
 
-def test_results_of_an_earlier_version_and_data_that_are_gone_are_taken_as_they_are(folder: Path) -> None:
+def test_results_of_an_earlier_version_and_data_that_are_gone_are_taken_as_they_are(
+    folder: Path,
+) -> None:
     plan = write(folder, QUICK)
     table = run_experiment(plan, folder / "out").read_text()
     (folder / "events.parquet").unlink()
@@ -197,19 +235,39 @@ def test_a_row_is_the_base_with_its_own_options_over_it(folder: Path) -> None:
     base = {"event_encoder": {"hidden_size": 32}, "encoder": {"name": "gru", "hidden_size": 64}}
     plan = read_plan(write(folder, PLAN | {"base": base, "rows": rows}))
     a, b = plan.config("a", "cards", 3), plan.config("b", "cards", 4)
-    assert (a.event_encoder.hidden_size, a.event_encoder.layers, a.encoder.name, a.seed) == (32, 1, "gru", 3)
-    assert (b.event_encoder.hidden_size, b.event_encoder.layers, b.encoder.name, b.seed) == (32, 2, "transformer", 4)
+    assert (a.event_encoder.hidden_size, a.event_encoder.layers, a.encoder.name, a.seed) == (
+        32,
+        1,
+        "gru",
+        3,
+    )
+    assert (b.event_encoder.hidden_size, b.event_encoder.layers, b.encoder.name, b.seed) == (
+        32,
+        2,
+        "transformer",
+        4,
+    )
 
 
-def test_a_data_set_has_its_own_options_and_seeds_between_the_base_and_the_rows(folder: Path) -> None:
+def test_a_data_set_has_its_own_options_and_seeds_between_the_base_and_the_rows(
+    folder: Path,
+) -> None:
     own = {"options": {"training": {"epochs": 7, "batch_size": 8}}, "seeds": [5]}
     data = {"cards": PLAN["data"]["cards"], "more": PLAN["data"]["cards"] | own}
     rows = {"a": {}, "untrained": {"training": {"epochs": 0}}}
-    plan = read_plan(write(folder, PLAN | {"base": {"training": {"epochs": 2}}, "data": data, "rows": rows}))
-    epochs = [plan.config(row, data, 0).training.epochs for data in ("cards", "more") for row in rows]
+    plan = read_plan(
+        write(folder, PLAN | {"base": {"training": {"epochs": 2}}, "data": data, "rows": rows})
+    )
+    epochs = [
+        plan.config(row, data, 0).training.epochs for data in ("cards", "more") for row in rows
+    ]
     assert epochs == [2, 0, 7, 0]
     assert plan.config("untrained", "more", 0).training.batch_size == 8
-    assert [cell.seed for cell in seqmel.experiment.run._cells(plan) if cell.row == "a"] == [0, 1, 5]
+    assert [cell.seed for cell in seqmel.experiment.run._cells(plan) if cell.row == "a"] == [
+        0,
+        1,
+        5,
+    ]
     text = markdown(plan, results_of("aggregates", "a"))
     assert "cards: seeds 0, 1; more: seed 5;" in text
 
@@ -217,10 +275,21 @@ def test_a_data_set_has_its_own_options_and_seeds_between_the_base_and_the_rows(
 def test_data_can_be_generated(folder: Path) -> None:
     data = {"cards": {"generated": 200, "targets": ["gender"]}}
     base = {"event_encoder": {"hidden_size": 8}, "training": {"epochs": 0}}
-    plan = PLAN | {"data": data, "base": base, "rows": {"untrained": {}}, "seeds": [0], "aggregates": False}
-    assert "| cards: gender | auroc |" in run_experiment(write(folder, plan), folder / "out").read_text()
+    plan = PLAN | {
+        "data": data,
+        "base": base,
+        "rows": {"untrained": {}},
+        "seeds": [0],
+        "aggregates": False,
+    }
+    assert (
+        "| cards: gender | auroc |"
+        in run_experiment(write(folder, plan), folder / "out").read_text()
+    )
     made = pq.read_table(folder / "out" / "generated" / "cards" / "events.parquet")
-    assert made.cast(seqmel.generate_card_data(200).events.schema).equals(seqmel.generate_card_data(200).events)
+    assert made.cast(seqmel.generate_card_data(200).events.schema).equals(
+        seqmel.generate_card_data(200).events
+    )
 
 
 def test_clients_limits_every_row_to_the_first_ones(folder: Path) -> None:
@@ -235,7 +304,9 @@ def test_the_interval_adds_the_chance_of_folds_and_of_seeds() -> None:
     folds, seeds = values.mean(0).var(ddof=1) / 3, values.mean(1).var(ddof=1) / 2
     freedom = (folds + seeds) ** 2 / (folds**2 / 2 + seeds**2 / 1)
     assert half_width(values) == pytest.approx(t.ppf(0.975, freedom) * np.sqrt(folds + seeds))
-    assert half_width(values[:1]) == pytest.approx(t.ppf(0.975, 2) * values[0].std(ddof=1) / np.sqrt(3))
+    assert half_width(values[:1]) == pytest.approx(
+        t.ppf(0.975, 2) * values[0].std(ddof=1) / np.sqrt(3)
+    )
     assert half_width(np.full((3, 5), 0.7)) < 1e-12
     assert half_width(np.zeros((3, 5))) == half_width(np.zeros((1, 5))) == 0
 
@@ -243,7 +314,8 @@ def test_the_interval_adds_the_chance_of_folds_and_of_seeds() -> None:
 @pytest.mark.parametrize("seeds", [2, 3])
 @pytest.mark.parametrize("between", ["seeds", "folds"])
 def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: int) -> None:
-    # with the degrees of freedom of the folds alone it was 79 % for two seeds that differ, and 90 % for three
+    # with the degrees of freedom of the folds alone it was 79 % for two seeds that differ, and 90 %
+    # for three
     shape = (2_000, seeds, 1) if between == "seeds" else (2_000, 1, 5)
     values = np.broadcast_to(np.random.default_rng(0).normal(size=shape), (2_000, seeds, 5))
     holds = [abs(grid.mean()) <= half_width(grid) for grid in values]
@@ -257,17 +329,35 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
         ({"seedz": [1]}, ["seedz", "seeds"]),
         ({"folds": 1}, ["folds"]),
         ({"rows": {}}, ["rows"]),
-        ({"rows": {"x": {"scored": "finetund"}}}, ["row 'x'", "finetund", "trees, finetuned, scratch", "Did you mean"]),
+        (
+            {"rows": {"x": {"scored": "finetund"}}},
+            ["row 'x'", "finetund", "trees, finetuned, scratch", "Did you mean"],
+        ),
         (
             {"rows": {"a": {}, "x": {"preparation": {"min_count": 3}}}},
             ["row 'x'", "min_count", "3", "'a'", "into base"],
         ),
-        ({"rows": {"a": {}, "x": {"schema": {"ignore": ["amount"]}}}}, ["row 'x'", "amount", "another plan"]),
+        (
+            {"rows": {"a": {}, "x": {"schema": {"ignore": ["amount"]}}}},
+            ["row 'x'", "amount", "another plan"],
+        ),
         ({"label_fractions": [0.1, 2]}, ["label_fractions"]),
-        ({"data": {"cards": {"events": "e", "labels": "l", "targets": ["t"], "evnts": 1}}}, ["evnts", "events"]),
-        ({"data": {"cards": {"events": "e", "targets": ["t"]}}}, ["data.cards: needs events and labels, or generated"]),
-        ({"data": {"cards": PLAN["data"]["cards"] | {"generated": 300}}}, ["data.cards: needs", "not both"]),
-        ({"data": {"cards": PLAN["data"]["cards"] | {"options": {"encodr": 1}}}}, ["encodr", "encoder"]),
+        (
+            {"data": {"cards": {"events": "e", "labels": "l", "targets": ["t"], "evnts": 1}}},
+            ["evnts", "events"],
+        ),
+        (
+            {"data": {"cards": {"events": "e", "targets": ["t"]}}},
+            ["data.cards: needs events and labels, or generated"],
+        ),
+        (
+            {"data": {"cards": PLAN["data"]["cards"] | {"generated": 300}}},
+            ["data.cards: needs", "not both"],
+        ),
+        (
+            {"data": {"cards": PLAN["data"]["cards"] | {"options": {"encodr": 1}}}},
+            ["encodr", "encoder"],
+        ),
         (
             {"data": {"cards": {"generated": 200, "targets": ["gendr"]}}},
             ["data.cards: generated", "'gendr'", "'gender'?"],
@@ -276,10 +366,22 @@ def test_the_interval_holds_the_mean_as_often_as_it_says(between: str, seeds: in
         ({"rows": {"a": None}}, ["rows.a is None. Expected options by their names", "{} for none"]),
         ({"seeds": [0, 1, 0]}, ["seeds: 0 is there twice, and would count as two"]),
         ({"label_fractions": [0.5, 0.5, 1]}, ["label_fractions: 0.5 is there twice"]),
-        ({"data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"] * 2}}}, ["targets: 'habit' is there twice"]),
-        ({"data": {"cards": PLAN["data"]["cards"] | {"seeds": [3, 3]}}}, ["data.cards.seeds: 3 is there twice"]),
-        ({"rows": {"aggregates": {"encoder": "gru"}}}, ["the row 'aggregates' has the name", "another name"]),
-        ({"rows": {"a": {}, "a + aggregates with order": {}}}, ["the row 'a + aggregates with order' has the name"]),
+        (
+            {"data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"] * 2}}},
+            ["targets: 'habit' is there twice"],
+        ),
+        (
+            {"data": {"cards": PLAN["data"]["cards"] | {"seeds": [3, 3]}}},
+            ["data.cards.seeds: 3 is there twice"],
+        ),
+        (
+            {"rows": {"aggregates": {"encoder": "gru"}}},
+            ["the row 'aggregates' has the name", "another name"],
+        ),
+        (
+            {"rows": {"a": {}, "a + aggregates with order": {}}},
+            ["the row 'a + aggregates with order' has the name"],
+        ),
         ({"rows": {"a: linear": {}, "a": {}}}, ["the row 'a: linear' has the name"]),
     ],
     ids=[
@@ -319,17 +421,22 @@ def test_a_plan_that_is_wrong_is_refused_before_anything_runs(
 
 def test_a_cell_that_fails_in_a_process_says_why(folder: Path) -> None:
     plan = PLAN | {"base": {"training": {"epochs": 1, "min_events": 1_000}}, "aggregates": False}
-    with pytest.raises(SeqmelError, match=r"Row 'pooled'.*Only 0 of 40 clients have the 1000 events"):
+    with pytest.raises(
+        SeqmelError, match=r"Row 'pooled'.*Only 0 of 40 clients have the 1000 events"
+    ):
         run_experiment(write(folder, plan), folder / "out", jobs=2)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"data": {"targets": ["habit", "habbit"]}}, "No column 'habbit' in .*'habit'.*with the plan's targets"),
-        ({"data": {"schema": {"client": "kunde"}}}, "No column 'kunde' in .*labels.parquet.*with the plan's schema"),
+        ({"data": {"targets": ["habit", "habbit"]}}, ("No column 'habbit' in .*'habit'.*with the "
+"plan's targets")),
+        ({"data": {"schema": {"client": "kunde"}}}, ("No column 'kunde' in .*labels.parquet.*with "
+"the plan's schema")),
         ({"data": {"targets": ["client_id"]}}, "The column 'client_id' is the client column"),
-        ({"data": {"targets": ["habit", "rare"]}}, "2 folds need 2 clients of every class of the target 'rare'; class 'b' has 1"),
+        ({"data": {"targets": ["habit", "rare"]}}, ("2 folds need 2 clients of every class of the "
+"target 'rare'; class 'b' has 1")),
         ({"folds": 30}, "30 folds need at least 60 clients"),
         ({"label_fractions": [0.01, 1]}, "The label fraction 0.01 of 20 training clients leaves 0"),
     ],
@@ -355,7 +462,8 @@ def test_labels_of_too_few_clients_are_refused_before_any_training(
         frame.assign(client_id=range(len(frame))).to_parquet(folder / "labels.parquet")
     monkeypatch.setattr(seqmel.experiment.run, "run_cell", lambda *_: pytest.fail("a cell was run"))
     with pytest.raises(
-        InputError, match="No client of the labels has" if clients is None else "need at least 4 clients"
+        InputError,
+        match="No client of the labels has" if clients is None else "need at least 4 clients",
     ):
         run_experiment(write(folder, PLAN | {"clients": clients}), folder / "out")
 
@@ -380,7 +488,9 @@ def test_published_figures_stand_beside_the_rows_and_targets_that_they_name(fold
     plan = read_plan(write(folder, published(theirs, more)))
     text = markdown(plan, results_of("aggregates", "pooled", "gru", "gru + aggregates with order"))
     habit, amount = text.split("\n\n")[2:4]
-    assert habit.splitlines()[0].endswith("| minus aggregates | published: AUROC, a paper | published: another |")
+    assert habit.splitlines()[0].endswith(
+        "| minus aggregates | published: AUROC, a paper | published: another |"
+    )
     assert amount.splitlines()[0].endswith("| minus aggregates | published: AUROC, a paper |")
     cells = {line.split(" | ")[0]: line.split(" | ")[3:] for line in habit.splitlines()[2:]}
     assert cells["| aggregates"] == ["0.8", " |"]
@@ -392,13 +502,21 @@ def test_published_figures_stand_beside_the_rows_and_targets_that_they_name(fold
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"rows": {"grru": 1}}, "published 'x' names the row 'grru', which the plan has not. Did you mean 'gru'"),
+        (
+            {"rows": {"grru": 1}},
+            "published 'x' names the row 'grru', which the plan has not. Did you mean 'gru'",
+        ),
         ({"rows": {"gru": 1}, "data": "card"}, "names the data set 'card', .*Did you mean 'cards'"),
-        ({"rows": {"gru": 1}, "target": "habits"}, "names the target 'habits', .*Did you mean 'habit'"),
+        (
+            {"rows": {"gru": 1}, "target": "habits"},
+            "names the target 'habits', .*Did you mean 'habit'",
+        ),
         ({"rows": {"gru": 1}, "tarket": "habit"}, "unknown option .*tarket.*Did you mean 'target'"),
     ],
 )
-def test_published_figures_beside_nothing_are_refused(folder: Path, part: dict[str, Any], message: str) -> None:
+def test_published_figures_beside_nothing_are_refused(
+    folder: Path, part: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         read_plan(write(folder, published({"figures": "x"} | part)))
 
@@ -415,7 +533,9 @@ def test_the_command_prints_the_table(folder: Path) -> None:
     from seqmel.cli.main import app
 
     write(folder, PLAN | {"seeds": [0], "rows": {"pooled": {}}})
-    done = CliRunner().invoke(app, ["experiment", str(folder / "plan.yaml"), "-o", str(folder / "out")])
+    done = CliRunner().invoke(
+        app, ["experiment", str(folder / "plan.yaml"), "-o", str(folder / "out")]
+    )
     assert done.exit_code == 0, done.output
     assert "| pooled + aggregates with order |" in done.output
 
@@ -428,11 +548,20 @@ TUNED: dict[str, Any] = PLAN | {
 }
 
 
-def test_rows_can_be_fine_tuned_and_scored_with_shares_of_the_labels_on_the_same_test_parts(folder: Path) -> None:
+def test_rows_can_be_fine_tuned_and_scored_with_shares_of_the_labels_on_the_same_test_parts(
+    folder: Path,
+) -> None:
     run_experiment(write(folder, TUNED), folder / "out")
     results = pd.read_parquet(folder / "out" / "results.parquet")
     counts = results[results["primary"]].groupby(["target", "features"]).size()
-    names = ["aggregates", "aggregates with order", "pooled", "pooled + aggregates with order", "tuned", "from scratch"]
+    names = [
+        "aggregates",
+        "aggregates with order",
+        "pooled",
+        "pooled + aggregates with order",
+        "tuned",
+        "from scratch",
+    ]
     for target in ("habit", "amount"):
         for name in names:
             assert counts[target, name] == counts[target, f"{name}, 0.5 of the labels"] == 2
@@ -442,16 +571,23 @@ def test_rows_can_be_fine_tuned_and_scored_with_shares_of_the_labels_on_the_same
     assert tuned != scratch
 
 
-def test_fine_tuning_learns_from_the_training_part_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fine_tuning_learns_from_the_training_part_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[set[Any]] = []
     real = seqmel.training.finetuning.finetune.finetuned_model
     monkeypatch.setattr(
         seqmel.training.finetuning.finetune,
         "finetuned_model",
-        lambda *a, **k: (seen.append({i for y in a[2].values() for i in y.index}), real(*a, **k))[1],
+        lambda *a, **k: (seen.append({i for y in a[2].values() for i in y.index}), real(*a, **k))[
+            1
+        ],
     )
     data = {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}}
-    plan = write(folder, TUNED | {"data": data, "rows": {"tuned": {"scored": "finetuned"}}, "aggregates": False})
+    plan = write(
+        folder,
+        TUNED | {"data": data, "rows": {"tuned": {"scored": "finetuned"}}, "aggregates": False},
+    )
     run_experiment(plan, folder / "out")
     halves, wholes = seen[:2], seen[2:]
     assert [len(part) for part in halves] == [10, 10]
@@ -466,9 +602,16 @@ def test_a_plan_as_it_was_before_shares_has_the_settings_that_it_had(folder: Pat
     assert set(settings) == {"data", "config", "folds", "trees", "clients", "aggregates"}
 
 
-def test_a_cell_that_was_run_before_there_was_an_option_is_done_where_the_option_is_not_used(folder: Path) -> None:
+def test_a_cell_that_was_run_before_there_was_an_option_is_done_where_the_option_is_not_used(
+    folder: Path,
+) -> None:
     data = {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}}
-    plan = PLAN | {"rows": {"gru": PLAN["rows"]["gru"]}, "seeds": [0], "data": data, "aggregates": False}
+    plan = PLAN | {
+        "rows": {"gru": PLAN["rows"]["gru"]},
+        "seeds": [0],
+        "data": data,
+        "aggregates": False,
+    }
     run_experiment(write(folder, plan), folder / "out")
     (cell,) = (folder / "out" / "cells").glob("*.json")
     stored = json.loads(cell.read_text())
@@ -477,6 +620,14 @@ def test_a_cell_that_was_run_before_there_was_an_option_is_done_where_the_option
     before = cell.read_bytes()
     run_experiment(folder / "plan.yaml", folder / "out")
     assert cell.read_bytes() == before
-    write(folder, plan | {"rows": {"gru": PLAN["rows"]["gru"] | {"event_encoder": {"hidden_size": 16, "noise": 0.1}}}})
+    write(
+        folder,
+        plan
+        | {
+            "rows": {
+                "gru": PLAN["rows"]["gru"] | {"event_encoder": {"hidden_size": 16, "noise": 0.1}}
+            }
+        },
+    )
     with pytest.raises(OutputError, match="other settings"):
         run_experiment(folder / "plan.yaml", folder / "out")

@@ -32,7 +32,12 @@ ENCODERS: dict[str, Any] = {
     "none": "none",
     "gru": {"name": "gru", "hidden_size": 12, "layers": 2},
     "lstm": {"name": "lstm", "hidden_size": 12, "layers": 2},
-    "states apart": {"name": "gru", "hidden_size": 12, "input_size": 6, "pooling": ["last", "mean", "std"]},
+    "states apart": {
+        "name": "gru",
+        "hidden_size": 12,
+        "input_size": 6,
+        "pooling": ["last", "mean", "std"],
+    },
 }
 
 
@@ -53,7 +58,9 @@ def made(encoder: Any, **changes: Any) -> Model:
     }
     if isinstance(encoder, dict) and "pooling" in encoder:
         changes["objective"] = ["coles", "next_event"]
-    config = tiny_config(encoder=encoder, **(changes if "pooling" in changes else pooling | changes))
+    config = tiny_config(
+        encoder=encoder, **(changes if "pooling" in changes else pooling | changes)
+    )
     torch.manual_seed(0)
     encoder_ = SequenceEncoder(config, VOCABULARY).eval()
     if encoder_.recent is not None and encoder_.recent.transitions is not None:
@@ -83,7 +90,8 @@ def inputs(events: pa.Table, order: list[int]) -> dict[str, Any]:
     joined = [part.index for part in parts]
     rows = frame.loc[np.concatenate(joined)]
     text = {
-        n: np.array(["" if v is None or v != v else str(v) for v in rows[n]], dtype=object) for n in ("mcc", "city")
+        n: np.array(["" if v is None or v != v else str(v) for v in rows[n]], dtype=object)
+        for n in ("mcc", "city")
     }
     lengths = [len(part) for part in parts] + [0]
     return {
@@ -97,10 +105,14 @@ def inputs(events: pa.Table, order: list[int]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("embedding_dim", [None, 8])
-def test_raw_values_in_give_the_vectors_of_the_model(encoder: str, embedding_dim: int | None, tmp_path: Path) -> None:
+def test_raw_values_in_give_the_vectors_of_the_model(
+    encoder: str, embedding_dim: int | None, tmp_path: Path
+) -> None:
     model, events = made(ENCODERS[encoder], embedding_dim=embedding_dim), strange_events()
     export_onnx(model, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
     ((ids, expected),) = embed(model, events, device="cpu")
     (found,) = session.run(["embedding"], inputs(events, ids.to_pylist()))
     assert found.shape == (len(ids) + 1, model.encoder.output_size)
@@ -125,7 +137,9 @@ def test_the_command_exports(tmp_path: Path) -> None:
     from seqmel.cli.main import app
 
     save_model(tmp_path / "model", made("none"), card="", curves=None)
-    done = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "-o", str(tmp_path / "model.onnx")])
+    done = CliRunner().invoke(
+        app, ["export", str(tmp_path / "model"), "-o", str(tmp_path / "model.onnx")]
+    )
     assert done.exit_code == 0, done.output
     assert "model.onnx" in done.output
 
@@ -152,12 +166,18 @@ def test_the_heads_of_a_fine_tuned_model_are_outputs_of_the_graph(tmp_path: Path
     np.testing.assert_allclose(amount[:-1], expected["amount"].to_numpy(), rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(spent[:-1], expected["spent"].to_numpy(), rtol=1e-3, atol=1e-2)
     about = session.get_modelmeta().custom_metadata_map
-    assert json.loads(about["seqmel.targets"])[0] == {"name": "gender", "output": "gender", "classes": ["F", "M", "X"]}
+    assert json.loads(about["seqmel.targets"])[0] == {
+        "name": "gender",
+        "output": "gender",
+        "classes": ["F", "M", "X"],
+    }
     assert about["seqmel.fingerprint"] == model.fingerprint()
 
 
 @pytest.mark.parametrize("name", ["offsets", "embedding", "v3", "c0", "/v3"])
-def test_a_column_named_like_a_value_of_the_graph_gives_the_same_vectors(name: str, tmp_path: Path) -> None:
+def test_a_column_named_like_a_value_of_the_graph_gives_the_same_vectors(
+    name: str, tmp_path: Path
+) -> None:
     events = TRAINED_ON.rename_columns({"amount": name})
     schema = SCHEMA.model_copy(update={"numeric": (name, "reading")})
     config = tiny_config(encoder="none")

@@ -2,8 +2,9 @@
 
     PYTHONPATH=. python tests/formats/make.py tests/formats/model_2
 
-writes the folder with the events (`events.parquet`) and the vectors that this version gives for them (`vectors.parquet`) beside its
-own files. Run once for each format; what is there is never made anew. (model_1 was made by this script at the last commit of format 1.)
+writes the folder with the events (`events.parquet`) and the vectors that this version gives for
+them (`vectors.parquet`) beside its own files. Run once for each format; what is there is never made
+anew. (model_1 was made by this script at the last commit of format 1.)
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def main() -> None:
     (folder / "curves.png").unlink()
     pq.write_table(events, folder / "events.parquet", compression="zstd")
     seqmel.embed_to_parquet(
-        seqmel.load_model(folder), folder / "events.parquet", folder / "vectors.parquet", device="cpu"
+        seqmel.load_model(folder),
+        folder / "events.parquet",
+        folder / "vectors.parquet",
+        device="cpu",
     )
 
 

@@ -20,14 +20,20 @@ FORMATS = range(1, FORMAT + 1)
 
 
 @pytest.mark.parametrize("number", FORMATS)
-def test_a_model_of_each_format_gives_the_vectors_that_it_gave_when_it_was_written(number: int, tmp_path: Path) -> None:
+def test_a_model_of_each_format_gives_the_vectors_that_it_gave_when_it_was_written(
+    number: int, tmp_path: Path
+) -> None:
     folder = HERE / f"model_{number}"
     assert json.loads((folder / "config.json").read_text())["format"] == number
-    embed_to_parquet(load_model(folder), folder / "events.parquet", tmp_path / "vectors.parquet", device="cpu")
+    embed_to_parquet(
+        load_model(folder), folder / "events.parquet", tmp_path / "vectors.parquet", device="cpu"
+    )
     expected, found = (pq.read_table(f / "vectors.parquet").to_pandas() for f in (folder, tmp_path))
     assert expected["client_id"].tolist() == found["client_id"].tolist()
     assert expected.columns.tolist() == found.columns.tolist()
-    np.testing.assert_allclose(found.iloc[:, 1:].to_numpy(), expected.iloc[:, 1:].to_numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        found.iloc[:, 1:].to_numpy(), expected.iloc[:, 1:].to_numpy(), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_a_model_of_format_1_has_no_statistics_and_one_of_the_present_format_has() -> None:
@@ -50,7 +56,9 @@ def test_a_number_that_is_no_format_is_refused(number: object, tmp_path: Path) -
         load_model(folder)
 
 
-def test_the_present_format_does_not_pass_for_an_older_one_that_is_checked_less(tmp_path: Path) -> None:
+def test_the_present_format_does_not_pass_for_an_older_one_that_is_checked_less(
+    tmp_path: Path,
+) -> None:
     folder = Path(shutil.copytree(HERE / f"model_{FORMAT}", tmp_path / "model"))
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text(config.replace('"format": 2', '"format": 1'))

@@ -41,12 +41,16 @@ def some_moments(rows: int = 40) -> pa.Table:
     """Clients and moments of random events, in random order, some clients often; and one client without events."""
     random = np.random.default_rng(1)
     table = EVENTS.select(["client_id", "event_time"]).take(random.integers(0, len(EVENTS), rows))
-    stranger = pa.table({"client_id": pa.array([5], pa.int32()), "event_time": table["event_time"][:1]})
+    stranger = pa.table(
+        {"client_id": pa.array([5], pa.int32()), "event_time": table["event_time"][:1]}
+    )
     return pa.concat_tables([table, stranger])
 
 
 def vectors(table: pa.Table) -> np.ndarray[Any, Any]:
-    return np.stack([table[n].to_numpy() for n in table.column_names if n.startswith("emb_")], axis=1)
+    return np.stack(
+        [table[n].to_numpy() for n in table.column_names if n.startswith("emb_")], axis=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,10 +65,14 @@ def vectors(table: pa.Table) -> np.ndarray[Any, Any]:
     ],
     ids=str,
 )
-def test_a_moment_of_any_type_is_the_moment_that_its_text_says(model: Model, moment: Any, tmp_path: Path) -> None:
+def test_a_moment_of_any_type_is_the_moment_that_its_text_says(
+    model: Model, moment: Any, tmp_path: Path
+) -> None:
     embed_as_of(model, EVENTS, "1970-06-01", tmp_path / "text.parquet")
     embed_as_of(model, EVENTS, moment, tmp_path / "typed.parquet")
-    assert pq.read_table(tmp_path / "typed.parquet").equals(pq.read_table(tmp_path / "text.parquet"))
+    assert pq.read_table(tmp_path / "typed.parquet").equals(
+        pq.read_table(tmp_path / "text.parquet")
+    )
 
 
 def test_ids_that_are_text_find_those_that_are_numbers(model: Model, tmp_path: Path) -> None:
@@ -87,7 +95,9 @@ def ago(moment: Any, before: list[Any]) -> list[float]:
 
 def alone(model: Model, client: int, moment: Any) -> np.ndarray[Any, Any]:
     """The plain embedding of the client's events before the moment, in a table without any others."""
-    mine = EVENTS.filter(pc.and_(pc.equal(EVENTS["client_id"], client), pc.less(EVENTS["event_time"], moment)))
+    mine = EVENTS.filter(
+        pc.and_(pc.equal(EVENTS["client_id"], client), pc.less(EVENTS["event_time"], moment))
+    )
     if not len(mine):
         return np.asarray(vectors_of_nothing(model))
     ((_, found),) = embed(model, mine, device="cpu")
@@ -96,13 +106,18 @@ def alone(model: Model, client: int, moment: Any) -> np.ndarray[Any, Any]:
 
 def vectors_of_nothing(model: Model) -> Any:
     nothing = {"event_time": pa.array([[]], pa.list_(pa.timestamp("us")))}
-    nothing |= {"mcc": pa.array([[]], pa.list_(pa.int64())), "city": pa.array([[]], pa.list_(pa.string()))}
+    nothing |= {
+        "mcc": pa.array([[]], pa.list_(pa.int64())),
+        "city": pa.array([[]], pa.list_(pa.string())),
+    }
     nothing |= {n: pa.array([[]], pa.list_(pa.float64())) for n in ("amount", "reading")}
     ((_, found),) = embed(model, pa.table({"client_id": [1]} | nothing), device="cpu")
     return found.numpy()[0]
 
 
-def test_each_row_is_the_embedding_of_the_events_before_its_moment(model: Model, tmp_path: Path) -> None:
+def test_each_row_is_the_embedding_of_the_events_before_its_moment(
+    model: Model, tmp_path: Path
+) -> None:
     asked = some_moments()
     rows, size = embed_as_of(model, EVENTS, asked, tmp_path / "out.parquet", device="cpu")
     found = pq.read_table(tmp_path / "out.parquet")
@@ -110,7 +125,9 @@ def test_each_row_is_the_embedding_of_the_events_before_its_moment(model: Model,
     assert found["client_id"].to_pylist() == asked["client_id"].to_pylist()
     assert found["event_time"].to_pylist() == asked["event_time"].to_pylist()
     for row, vector in zip(asked.to_pylist(), vectors(found), strict=True):
-        np.testing.assert_allclose(vector, alone(model, row["client_id"], row["event_time"]), **CLOSE)
+        np.testing.assert_allclose(
+            vector, alone(model, row["client_id"], row["event_time"]), **CLOSE
+        )
 
 
 def test_what_happens_later_changes_nothing(model: Model, tmp_path: Path) -> None:
@@ -125,7 +142,9 @@ def test_what_happens_later_changes_nothing(model: Model, tmp_path: Path) -> Non
 
 def test_prepared_sequences_and_a_small_budget_give_the_same(model: Model, tmp_path: Path) -> None:
     asked = some_moments()
-    write_prepared(tmp_path / "p", batches(EVENTS, SCHEMA, VOCABULARY), schema=SCHEMA, vocabulary=VOCABULARY)
+    write_prepared(
+        tmp_path / "p", batches(EVENTS, SCHEMA, VOCABULARY), schema=SCHEMA, vocabulary=VOCABULARY
+    )
     embed_as_of(model, EVENTS, asked, tmp_path / "a.parquet", device="cpu")
     embed_as_of(model, tmp_path / "p", asked, tmp_path / "b.parquet", device="cpu", layout="list")
     listed = np.array(pq.read_table(tmp_path / "b.parquet")["embedding"].to_pylist())
@@ -144,19 +163,45 @@ def test_after_the_last_event_it_is_the_plain_embedding(model: Model, tmp_path: 
 def test_an_event_at_the_moment_is_not_before_it() -> None:
     offsets = pa.array([0, 3, 3, 5], pa.int32())
     lists = {"t": pa.ListArray.from_arrays(offsets, pa.array([1, 5, 5, 2, 9]))}
-    held = EncodedSequences.from_batches([pa.RecordBatch.from_pydict({"c": [7, 8, 9], **lists})], time="t")
+    held = EncodedSequences.from_batches(
+        [pa.RecordBatch.from_pydict({"c": [7, 8, 9], **lists})], time="t"
+    )
     clients = torch.tensor([0, 0, 0, 2, 1, 2, 0])
-    assert events_before(held, clients, np.array([5, 6, 1, 10, 3, 9, 0])).tolist() == [1, 3, 0, 2, 0, 1, 0]
+    assert events_before(held, clients, np.array([5, 6, 1, 10, 3, 9, 0])).tolist() == [
+        1,
+        3,
+        0,
+        2,
+        0,
+        1,
+        0,
+    ]
 
 
 @pytest.mark.parametrize(
     ("moments", "error", "words"),
     [
-        (pa.table({"client_id": [1], "when": [dt.datetime(2020, 1, 1)]}), SchemaError, "No column 'event_time'"),
-        (pa.table({"client_id": [1, 2], "event_time": [dt.datetime(2020, 1, 1), None]}), InputError, "no time"),
-        (pa.table({"client_id": [-1], "event_time": [dt.datetime(2020, 1, 1)]}), InputError, "No client of"),
+        (
+            pa.table({"client_id": [1], "when": [dt.datetime(2020, 1, 1)]}),
+            SchemaError,
+            "No column 'event_time'",
+        ),
+        (
+            pa.table({"client_id": [1, 2], "event_time": [dt.datetime(2020, 1, 1), None]}),
+            InputError,
+            "no time",
+        ),
+        (
+            pa.table({"client_id": [-1], "event_time": [dt.datetime(2020, 1, 1)]}),
+            InputError,
+            "No client of",
+        ),
         (pa.table({"client_id": [1], "event_time": ["soon"]}), InputError, "'soon'"),
-        ("2020-13-45", InputError, "'2020-13-45' is no moment, nor a file that is there. Write one such as 2024-01-31"),
+        (
+            "2020-13-45",
+            InputError,
+            "'2020-13-45' is no moment, nor a file that is there. Write one such as 2024-01-31",
+        ),
     ],
     ids=["column", "null", "strangers", "text", "no date"],
 )
@@ -184,7 +229,15 @@ def test_the_command_takes_a_table_and_a_date(model: Model, tmp_path: Path) -> N
     pq.write_table(EVENTS, tmp_path / "events.parquet")
     pq.write_table(some_moments(), tmp_path / "moments.parquet")
     for name, as_of, rows in (("a", tmp_path / "moments.parquet", 41), ("b", "2023-06-01", 12)):
-        words = ["embed", tmp_path / "model", tmp_path / "events.parquet", "-o", tmp_path / name, "--as-of", as_of]
+        words = [
+            "embed",
+            tmp_path / "model",
+            tmp_path / "events.parquet",
+            "-o",
+            tmp_path / name,
+            "--as-of",
+            as_of,
+        ]
         done = CliRunner().invoke(app, [str(w) for w in words])
         assert done.exit_code == 0, done.output
         assert len(pq.read_table(tmp_path / name)) == rows

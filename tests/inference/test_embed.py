@@ -29,7 +29,12 @@ ENCODERS: dict[str, Any] = {
     "lstm": {"name": "lstm", "hidden_size": 16, "layers": 2},
     "transformer": {"name": "transformer", "hidden_size": 16, "heads": 2},
     "none": "none",
-    "states apart": {"name": "gru", "hidden_size": 16, "input_size": 8, "pooling": ["last", "mean"]},
+    "states apart": {
+        "name": "gru",
+        "hidden_size": 16,
+        "input_size": 8,
+        "pooling": ["last", "mean"],
+    },
 }
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
 
@@ -73,20 +78,25 @@ def with_options(model: Model, **embedding: int) -> Model:
     return dataclasses.replace(model, config=model.config.model_copy(update={"embedding": options}))
 
 
-# --------------------------------------------------------------------------------- what a vector depends on
+# --------------------------------------------------------------------------------- what a vector
+# depends on
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_batchmates_never_change_an_embedding(encoder: str) -> None:
     for client in (100, 107, 170):
         alone = EVENTS.filter(pa.compute.equal(EVENTS["client_id"], client))
-        np.testing.assert_allclose(vectors(untrained(encoder), alone)[client], expected(encoder)[client], **CLOSE)
+        np.testing.assert_allclose(
+            vectors(untrained(encoder), alone)[client], expected(encoder)[client], **CLOSE
+        )
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("batch_events", [1, 50, 100_000])
 def test_the_size_of_a_batch_never_changes_an_embedding(encoder: str, batch_events: int) -> None:
-    assert_same(vectors(with_options(untrained(encoder), batch_events=batch_events)), expected(encoder))
+    assert_same(
+        vectors(with_options(untrained(encoder), batch_events=batch_events)), expected(encoder)
+    )
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -112,7 +122,12 @@ def test_the_number_of_threads_never_changes_an_embedding(encoder: str) -> None:
 def test_the_layout_of_the_events_never_changes_an_embedding(encoder: str, tmp_path: Path) -> None:
     pq.write_table(EVENTS, tmp_path / "flat.parquet", row_group_size=50)
     pq.write_table(nested(EVENTS, "client_id"), tmp_path / "nested.parquet")
-    layouts = [str(tmp_path / "flat.parquet"), tmp_path / "nested.parquet", EVENTS.to_pandas(), pl.from_arrow(EVENTS)]
+    layouts = [
+        str(tmp_path / "flat.parquet"),
+        tmp_path / "nested.parquet",
+        EVENTS.to_pandas(),
+        pl.from_arrow(EVENTS),
+    ]
     for events in layouts:
         assert_same(vectors(untrained(encoder), events), expected(encoder))
 
@@ -127,7 +142,9 @@ def test_prepared_sequences_give_the_vectors_of_the_raw_events(tmp_path: Path) -
 
 def test_sequences_prepared_with_another_vocabulary_are_refused(tmp_path: Path) -> None:
     other = fitted(card_events(9, seed=5), SCHEMA)
-    write_prepared(tmp_path / "other", batches(EVENTS, SCHEMA, other), schema=SCHEMA, vocabulary=other)
+    write_prepared(
+        tmp_path / "other", batches(EVENTS, SCHEMA, other), schema=SCHEMA, vocabulary=other
+    )
     with pytest.raises(ModelError, match=r"another vocabulary than the model's.* --model"):
         vectors(untrained("gru"), tmp_path / "other")
 
@@ -146,7 +163,10 @@ def test_every_event_and_every_column_matters(encoder: str) -> None:
 @pytest.mark.parametrize("encoder", ["gru", "lstm", "transformer"])
 def test_the_order_of_events_in_time_matters(encoder: str) -> None:
     client = EVENTS.filter(pa.compute.equal(EVENTS["client_id"], 100)).sort_by("event_time")
-    times = pa.array([dt.datetime(2023, 1, 1) + dt.timedelta(days=i) for i in range(len(client))], pa.timestamp("us"))
+    times = pa.array(
+        [dt.datetime(2023, 1, 1) + dt.timedelta(days=i) for i in range(len(client))],
+        pa.timestamp("us"),
+    )
     even = client.set_column(1, "event_time", times)
     back = client.set_column(1, "event_time", times.take(pa.array(range(len(client) - 1, -1, -1))))
     difference = vectors(untrained(encoder), even)[100] - vectors(untrained(encoder), back)[100]
@@ -159,7 +179,8 @@ def test_only_the_last_max_events_are_looked_at() -> None:
     assert_same(vectors(with_options(untrained("gru"), max_events=3), client), short)
 
 
-# ------------------------------------------------------------------------------------ unusual clients, values
+# ------------------------------------------------------------------------------------ unusual
+# clients, values
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -167,9 +188,12 @@ def test_clients_without_or_with_one_event_are_embedded(encoder: str) -> None:
     table = nested(EVENTS, "client_id")
     first = {name: table[name][0].as_py()[:1] for name in table.column_names[1:]}
     extra = pa.table(
-        {"client_id": [1, 2, 3]} | {name: [[], values, None] for name, values in first.items()}, schema=table.schema
+        {"client_id": [1, 2, 3]} | {name: [[], values, None] for name, values in first.items()},
+        schema=table.schema,
     )
-    found = vectors(untrained(encoder), pa.concat_tables([extra.slice(0, 1), table, extra.slice(1)]))
+    found = vectors(
+        untrained(encoder), pa.concat_tables([extra.slice(0, 1), table, extra.slice(1)])
+    )
     assert next(iter(found)) == 1
     assert list(found)[-2:] == [2, 3]
     assert all(np.isfinite(vector).all() for vector in found.values())
@@ -190,7 +214,9 @@ def test_only_clients_without_events_can_be_embedded(encoder: str) -> None:
 @pytest.mark.filterwarnings("ignore:.* has (values that the training|no numbers)")  # asked for here
 def test_an_unseen_category_gives_the_vector_of_a_rare_one() -> None:
     city = EVENTS["city"].to_pylist()
-    trained = EVENTS.set_column(3, "city", pa.array(["Vadsø" if i == 0 else c for i, c in enumerate(city)]))
+    trained = EVENTS.set_column(
+        3, "city", pa.array(["Vadsø" if i == 0 else c for i, c in enumerate(city)])
+    )
     words = fitted(trained, SCHEMA, min_count=2)
     assert "Vadsø" not in words.categorical["city"].values
     model = dataclasses.replace(untrained("gru"), vocabulary=words)
@@ -212,14 +238,18 @@ def test_missing_and_extreme_numbers_give_finite_vectors(value: float | None) ->
 @pytest.mark.filterwarnings("ignore:.* has (values that the training|no numbers)")  # asked for here
 def test_null_and_nan_give_the_same_vector_and_another_than_zero() -> None:
     null, nan, zero = (
-        vectors(untrained("gru"), EVENTS.set_column(4, "amount", pa.array([x] * len(EVENTS), pa.float64())))
+        vectors(
+            untrained("gru"),
+            EVENTS.set_column(4, "amount", pa.array([x] * len(EVENTS), pa.float64())),
+        )
         for x in (None, float("nan"), 0.0)
     )
     assert_same(null, nan)
     assert np.abs(null[100] - zero[100]).max() > 1e-3
 
 
-# ------------------------------------------------------------------------------------------------- the output
+# -------------------------------------------------------------------------------------------------
+# the output
 
 
 def written(model: Model, events: Any, path: Path, **options: Any) -> pa.Table:
@@ -236,7 +266,9 @@ IDS = {
 
 
 @pytest.mark.parametrize("kind", IDS)
-def test_ids_come_out_under_their_name_with_their_type_in_the_order_of_the_input(kind: str, tmp_path: Path) -> None:
+def test_ids_come_out_under_their_name_with_their_type_in_the_order_of_the_input(
+    kind: str, tmp_path: Path
+) -> None:
     some = EVENTS.slice(0, 60)
     ids = IDS[kind].take(pa.array([(i // 7) % 3 for i in range(60)]))
     table = some.set_column(0, "client_id", ids)
@@ -262,7 +294,10 @@ def test_a_list_column_holds_the_same_numbers(dtype: str, tmp_path: Path, model:
     numbers = np.array(found["embedding"].to_pylist(), dtype=dtype)
     wanted = np.stack(list(vectors(model).values()))
     np.testing.assert_allclose(
-        numbers, wanted, rtol=2e-3 if dtype == "float16" else 0, atol=2e-3 if dtype == "float16" else 1e-5
+        numbers,
+        wanted,
+        rtol=2e-3 if dtype == "float16" else 0,
+        atol=2e-3 if dtype == "float16" else 1e-5,
     )
 
 
@@ -285,7 +320,9 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path: Path, model
     path.write_text("precious")
     with pytest.raises(SchemaError):
         written(model, EVENTS.drop_columns("amount"), path, overwrite=True)
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("embeddings.parquet", "precious")]
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
+        ("embeddings.parquet", "precious")
+    ]
 
 
 def test_events_that_break_on_the_way_leave_nothing(tmp_path: Path, model: Model) -> None:
@@ -298,7 +335,9 @@ def test_events_that_break_on_the_way_leave_nothing(tmp_path: Path, model: Model
 def test_embedding_takes_no_gradient_and_leaves_the_model_as_it_was(model: Model) -> None:
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     assert not any(numbers.requires_grad for _, numbers in embed(model, EVENTS, device="cpu"))
-    assert all(torch.equal(value, before[name]) for name, value in model.encoder.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in model.encoder.state_dict().items()
+    )
 
 
 def test_however_few_events_they_have_not_too_many_clients_are_embedded_at_a_time(
@@ -312,7 +351,8 @@ def test_however_few_events_they_have_not_too_many_clients_are_embedded_at_a_tim
     assert pq.read_table(tmp_path / "e.parquet")["client_id"].to_pylist() == list(wanted)
 
 
-# -------------------------------------------------------------------------------------------------- batches
+# --------------------------------------------------------------------------------------------------
+# batches
 
 
 LENGTHS: list[list[int]] = [[], [0], [5], [0, 0, 0], [9, 1, 4, 4, 0, 100, 3], list(range(40))]
@@ -320,7 +360,9 @@ LENGTHS: list[list[int]] = [[], [0], [5], [0, 0, 0], [9, 1, 4, 4, 0, 100, 3], li
 
 @pytest.mark.parametrize("sizes", LENGTHS, ids=str)
 @pytest.mark.parametrize("budget", [1, 10, 1_000])
-def test_token_batches_hold_every_client_once_within_the_budget(sizes: list[int], budget: int) -> None:
+def test_token_batches_hold_every_client_once_within_the_budget(
+    sizes: list[int], budget: int
+) -> None:
     parts = list(token_batches(torch.tensor(sizes, dtype=torch.int64), budget))
     assert sorted(client for part in parts for client in part.tolist()) == list(range(len(sizes)))
     for part in parts:

@@ -34,8 +34,14 @@ def model() -> Model:
     return Model(config, SCHEMA, vocabulary, SequenceEncoder(config, vocabulary).eval(), {})
 
 
-def test_state_vectors_and_sequences_are_those_of_the_other_clients(model: Model, tmp_path: Path) -> None:
-    state, vectors, sequences = tmp_path / "state", tmp_path / "vectors.parquet", tmp_path / "sequences"
+def test_state_vectors_and_sequences_are_those_of_the_other_clients(
+    model: Model, tmp_path: Path
+) -> None:
+    state, vectors, sequences = (
+        tmp_path / "state",
+        tmp_path / "vectors.parquet",
+        tmp_path / "sequences",
+    )
     update_embeddings(model, EVENTS, state, tmp_path / "night.parquet")
     embed_to_parquet(model, EVENTS, vectors)
     prepare(EVENTS, sequences, model=model)
@@ -43,7 +49,9 @@ def test_state_vectors_and_sequences_are_those_of_the_other_clients(model: Model
     found = forget([str(one) for one in GONE], [state, vectors, sequences])
     assert found == {str(path): len(GONE) for path in (state, vectors, sequences)}
     for path, table in before.items():
-        kept = table.filter(pc.invert(pc.is_in(table["client_id"], pa.array(GONE, table["client_id"].type))))
+        kept = table.filter(
+            pc.invert(pc.is_in(table["client_id"], pa.array(GONE, table["client_id"].type)))
+        )
         assert pq.read_table(path).equals(kept)
         assert pq.read_schema(path).equals(table.schema, check_metadata=True)
     left = open_prepared(sequences).sequences
@@ -63,10 +71,14 @@ def test_a_state_goes_on_without_the_forgotten_and_takes_them_for_new_where_they
     assert done.new >= len(again) > 0
 
 
-def test_what_is_no_file_of_clients_is_refused_before_any_is_changed(model: Model, tmp_path: Path) -> None:
+def test_what_is_no_file_of_clients_is_refused_before_any_is_changed(
+    model: Model, tmp_path: Path
+) -> None:
     embed_to_parquet(model, EVENTS, tmp_path / "v.parquet")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match=r"notes.txt is neither a Parquet file nor a folder of prepared sequences"):
+    with pytest.raises(
+        InputError, match=r"notes.txt is neither a Parquet file nor a folder of prepared sequences"
+    ):
         forget(GONE, [tmp_path / "v.parquet", tmp_path / "notes.txt"])
     assert pq.read_metadata(tmp_path / "v.parquet").num_rows == 20
     with pytest.raises(InputError, match="No client to forget was named"):
@@ -76,7 +88,14 @@ def test_what_is_no_file_of_clients_is_refused_before_any_is_changed(model: Mode
 def test_the_command_takes_ids_and_a_file_of_them(model: Model, tmp_path: Path) -> None:
     embed_to_parquet(model, EVENTS, tmp_path / "v.parquet")
     (tmp_path / "gone.csv").write_text(f"client_id\n{GONE[0]}\n")
-    asked = ["forget", str(tmp_path / "v.parquet"), "--clients", str(tmp_path / "gone.csv"), "--id", str(GONE[1])]
+    asked = [
+        "forget",
+        str(tmp_path / "v.parquet"),
+        "--clients",
+        str(tmp_path / "gone.csv"),
+        "--id",
+        str(GONE[1]),
+    ]
     done = CliRunner().invoke(app, asked)
     assert (done.exit_code, done.output.split(" ")[0]) == (0, "2"), done.output
     assert pq.read_metadata(tmp_path / "v.parquet").num_rows == 18

@@ -26,7 +26,9 @@ from seqmel.training.finetuning.finetune import finetune
 
 EVENTS = card_events()
 IDS = np.unique(EVENTS["client_id"].to_numpy())
-LABELS = pd.DataFrame({"client_id": IDS, "habit": [f"h{i % 3}" for i in range(24)], "spends": np.arange(24) ** 0.5})
+LABELS = pd.DataFrame(
+    {"client_id": IDS, "habit": [f"h{i % 3}" for i in range(24)], "spends": np.arange(24) ** 0.5}
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,29 +95,54 @@ def test_predictions_are_what_the_heads_make_of_the_embeddings(finetuned: Model)
     np.testing.assert_allclose(predicted(finetuned, EVENTS)["spends"], spends)
 
 
-def test_predictions_of_moments_are_what_the_heads_make_of_their_embeddings(folder: Path, tmp_path: Path) -> None:
+def test_predictions_of_moments_are_what_the_heads_make_of_their_embeddings(
+    folder: Path, tmp_path: Path
+) -> None:
     moments = EVENTS.select(["client_id", "event_time"]).slice(0, 50)
     assert predict_as_of(folder, EVENTS, moments, tmp_path / "p.parquet", device="cpu") == 50
     embed_as_of(folder, EVENTS, moments, tmp_path / "v.parquet", device="cpu")
     found, read = pq.read_table(tmp_path / "p.parquet"), pq.read_table(tmp_path / "v.parquet")
-    assert found.column_names == ["client_id", "event_time", "habit=h0", "habit=h1", "habit=h2", "habit", "spends"]
+    assert found.column_names == [
+        "client_id",
+        "event_time",
+        "habit=h0",
+        "habit=h1",
+        "habit=h2",
+        "habit",
+        "spends",
+    ]
     assert found.select([0, 1]).equals(read.select([0, 1]))
-    vectors = torch.from_numpy(np.stack([read[n].to_numpy() for n in read.column_names[2:]], axis=1))
+    vectors = torch.from_numpy(
+        np.stack([read[n].to_numpy() for n in read.column_names[2:]], axis=1)
+    )
     model = load_model(folder)
     assert model.heads is not None
     shares = model.targets[0].probabilities(predict_outputs(model.heads, vectors)[0])
     np.testing.assert_allclose(found["habit=h1"].to_numpy(), shares[:, 1], atol=1e-6)
 
 
-def test_the_command_predicts_at_a_moment_and_what_happens_later_changes_nothing(folder: Path, tmp_path: Path) -> None:
+def test_the_command_predicts_at_a_moment_and_what_happens_later_changes_nothing(
+    folder: Path, tmp_path: Path
+) -> None:
     moment = EVENTS["event_time"].to_pandas().sort_values().iloc[len(EVENTS) // 2]
     earlier = EVENTS.filter(pc.less(EVENTS["event_time"], pa.scalar(moment, pa.timestamp("us"))))
     found = {}
     for name, events in {"all": EVENTS, "earlier": earlier}.items():
         pq.write_table(events, tmp_path / f"{name}.parquet")
-        words = ["predict", str(folder), str(tmp_path / f"{name}.parquet"), "--device", "cpu", "--as-of", str(moment)]
+        words = [
+            "predict",
+            str(folder),
+            str(tmp_path / f"{name}.parquet"),
+            "--device",
+            "cpu",
+            "--as-of",
+            str(moment),
+        ]
         done = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "p.parquet"), "--overwrite"])
-        assert f"clients and moments in {tmp_path / 'p.parquet'}: client_id, event_time, habit=h0, " in done.output
+        assert (
+            f"clients and moments in {tmp_path / 'p.parquet'}: client_id, event_time, habit=h0, "
+            in done.output
+        )
         found[name] = pq.read_table(tmp_path / "p.parquet").to_pandas().set_index("client_id")
         assert (found[name].pop("event_time") == moment).all()
     assert_same(found["earlier"], found["all"])
@@ -123,16 +150,23 @@ def test_the_command_predicts_at_a_moment_and_what_happens_later_changes_nothing
     assert isinstance(several.exception, ConfigError)
 
 
-def test_a_target_with_the_name_of_the_time_column_has_no_predictions_of_moments(folder: Path, tmp_path: Path) -> None:
+def test_a_target_with_the_name_of_the_time_column_has_no_predictions_of_moments(
+    folder: Path, tmp_path: Path
+) -> None:
     model = load_model(folder)
-    clash = replace(model, targets=(model.targets[0].model_copy(update={"name": "event_time"}), *model.targets[1:]))
+    clash = replace(
+        model,
+        targets=(model.targets[0].model_copy(update={"name": "event_time"}), *model.targets[1:]),
+    )
     with pytest.raises(SchemaError, match="two columns named 'event_time'"):
         predict_as_of(clash, EVENTS, "2024-01-31", tmp_path / "p.parquet")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_without_heads_says_to_fine_tune_it_first(model: Model, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"trained without labels.*seqmel finetune MODEL EVENTS LABELS --target T"):
+    with pytest.raises(
+        ModelError, match=r"trained without labels.*seqmel finetune MODEL EVENTS LABELS --target T"
+    ):
         predict_to_parquet(model, EVENTS, tmp_path / "scores.parquet")
     assert list(tmp_path.iterdir()) == []
 
@@ -145,10 +179,13 @@ def test_a_file_that_exists_is_replaced_only_when_asked(finetuned: Model, tmp_pa
     assert predict_to_parquet(finetuned, EVENTS, path, device="cpu", overwrite=True) == 24
 
 
-# ------------------------------------------------------------------------------------------------ the model folder
+# ------------------------------------------------------------------------------------------------
+# the model folder
 
 
-def test_a_fine_tuned_folder_comes_back_with_heads_and_targets(folder: Path, finetuned: Model) -> None:
+def test_a_fine_tuned_folder_comes_back_with_heads_and_targets(
+    folder: Path, finetuned: Model
+) -> None:
     assert [target.name for target in finetuned.targets] == ["habit", "spends"]
     assert finetuned.heads is not None
     assert not finetuned.heads.training
@@ -156,7 +193,9 @@ def test_a_fine_tuned_folder_comes_back_with_heads_and_targets(folder: Path, fin
 
 
 @pytest.mark.parametrize("name", ["targets.json", "heads.safetensors"])
-def test_heads_that_are_missing_or_changed_are_refused(name: str, folder: Path, tmp_path: Path) -> None:
+def test_heads_that_are_missing_or_changed_are_refused(
+    name: str, folder: Path, tmp_path: Path
+) -> None:
     import shutil
 
     copy = Path(shutil.copytree(folder, tmp_path / "model"))
@@ -171,7 +210,9 @@ def test_heads_that_are_missing_or_changed_are_refused(name: str, folder: Path, 
 def test_a_fine_tuned_model_can_be_fine_tuned_again(finetuned: Model, tmp_path: Path) -> None:
     labels = LABELS.assign(other=np.arange(24) % 2)
     options = tiny_config(finetuning={"unfreeze": "head"})
-    again = load_model(finetune(finetuned, EVENTS, labels, tmp_path / "m", targets=["other"], config=options))
+    again = load_model(
+        finetune(finetuned, EVENTS, labels, tmp_path / "m", targets=["other"], config=options)
+    )
     assert [target.name for target in again.targets] == ["other"]
     one, other = finetuned.encoder.state_dict(), again.encoder.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -36,7 +36,9 @@ SIZES: dict[str, Any] = {"embedding_dim": 12, "matryoshka": [3, 6]}
 @pytest.fixture(scope="module")
 def nested(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A model of 12 numbers, whose first 3 and 6 were trained to be of use alone."""
-    return load_model(train(EVENTS, tmp_path_factory.mktemp("nested") / "model", config=tiny_config(**SIZES)))
+    return load_model(
+        train(EVENTS, tmp_path_factory.mktemp("nested") / "model", config=tiny_config(**SIZES))
+    )
 
 
 def vectors(model: Model, path: Path, **options: Any) -> pd.DataFrame:
@@ -44,7 +46,8 @@ def vectors(model: Model, path: Path, **options: Any) -> pd.DataFrame:
     return read_embeddings(path)
 
 
-# ------------------------------------------------------------------------------------------- nested sizes
+# ------------------------------------------------------------------------------------------- nested
+# sizes
 
 
 def test_the_loss_is_the_mean_of_those_of_all_beginnings() -> None:
@@ -65,7 +68,9 @@ def test_the_loss_is_the_mean_of_those_of_all_beginnings() -> None:
 
 
 def test_what_learns_from_states_is_not_nested() -> None:
-    config = tiny_config(objective=["coles", "next_event"], views={"min_length": 2, "max_length": 9}, **SIZES)
+    config = tiny_config(
+        objective=["coles", "next_event"], views={"min_length": 2, "max_length": 9}, **SIZES
+    )
     parts = Objective(config, vocabulary_of(), SequenceEncoder(config, vocabulary_of())).parts
     assert [hasattr(part, "sizes") for part in parts.values()] == [True, False]
 
@@ -83,19 +88,30 @@ def test_a_beginning_is_the_beginning_of_the_whole_vector(nested: Model, tmp_pat
             part = vectors(nested, tmp_path / "part.parquet", dim=size, layout=layout)
             pd.testing.assert_frame_equal(part, whole.iloc[:, :size])
     moment = {"client_id": [100, 107], "event_time": pd.to_datetime(["2023-01-01"] * 2)}
-    embed_as_of(nested, EVENTS, pd.DataFrame(moment), tmp_path / "as_of.parquet", dim=3, device="cpu")
+    embed_as_of(
+        nested, EVENTS, pd.DataFrame(moment), tmp_path / "as_of.parquet", dim=3, device="cpu"
+    )
     assert read_embeddings(tmp_path / "as_of.parquet", time_column="event_time").shape == (2, 3)
     done = update_embeddings(
-        nested, EVENTS, tmp_path / "state", tmp_path / "new.parquet", dim=6, dtype="int8", device="cpu"
+        nested,
+        EVENTS,
+        tmp_path / "state",
+        tmp_path / "new.parquet",
+        dim=6,
+        dtype="int8",
+        device="cpu",
     )
     assert done.dimensions == read_embeddings(tmp_path / "new.parquet").shape[1] == 6
 
 
-def test_a_beginning_that_was_not_trained_is_refused(nested: Model, model: Model, tmp_path: Path) -> None:
+def test_a_beginning_that_was_not_trained_is_refused(
+    nested: Model, model: Model, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="trained for 3, 6 or all 12 numbers, not for 4"):
         vectors(nested, tmp_path / "e.parquet", dim=4)
     with pytest.raises(
-        ConfigError, match=r"first 4 numbers of this model's vectors are of no use alone.*matryoshka=\[4\]"
+        ConfigError,
+        match=r"first 4 numbers of this model's vectors are of no use alone.*matryoshka=\[4\]",
     ):
         vectors(model, tmp_path / "e.parquet", dim=4)
     assert not list(tmp_path.iterdir())
@@ -109,7 +125,10 @@ def test_a_beginning_that_was_not_trained_is_refused(nested: Model, model: Model
             {"matryoshka": [6, 3], "embedding_dim": 12},
             r"matryoshka is \[6, 3\]; expected growing sizes below embedding_dim",
         ),
-        ({"matryoshka": [12], "embedding_dim": 12}, r"expected growing sizes below embedding_dim, which is 12"),
+        (
+            {"matryoshka": [12], "embedding_dim": 12},
+            r"expected growing sizes below embedding_dim, which is 12",
+        ),
         ({"matryoshka": [0, 2], "embedding_dim": 12}, "matryoshka = 0"),
         (
             {"matryoshka": [3], "embedding_dim": 12, "objective": "next_event", "encoder": "gru"},
@@ -123,18 +142,25 @@ def test_sizes_that_cannot_be_trained_are_refused(options: dict[str, Any], told:
 
 
 def test_from_labels_alone_no_beginning_is_trained(tmp_path: Path) -> None:
-    labels = pd.DataFrame({"client_id": np.unique(EVENTS["client_id"].to_numpy())}).assign(odd=np.arange(24) % 2)
+    labels = pd.DataFrame({"client_id": np.unique(EVENTS["client_id"].to_numpy())}).assign(
+        odd=np.arange(24) % 2
+    )
     config = tiny_config(**SIZES, finetuning={"epochs": 0})
-    tuned = load_model(finetune(None, EVENTS, labels, tmp_path / "tuned", targets=["odd"], config=config))
+    tuned = load_model(
+        finetune(None, EVENTS, labels, tmp_path / "tuned", targets=["odd"], config=config)
+    )
     assert tuned.config.matryoshka == ()
 
 
-# ------------------------------------------------------------------------------------------ smaller numbers
+# ------------------------------------------------------------------------------------------ smaller
+# numbers
 
 
 @pytest.mark.parametrize("layout", ["columns", "list"])
 @pytest.mark.parametrize("dtype", ["float16", "int8", "binary"])
-def test_what_is_read_from_a_file_is_what_curves_measure(model: Model, tmp_path: Path, dtype: Any, layout: Any) -> None:
+def test_what_is_read_from_a_file_is_what_curves_measure(
+    model: Model, tmp_path: Path, dtype: Any, layout: Any
+) -> None:
     whole = vectors(model, tmp_path / "whole.parquet")
     read = vectors(model, tmp_path / "small.parquet", dtype=dtype, layout=layout)
     wanted = read_back(whole.to_numpy(), whole.to_numpy(), dtype)
@@ -155,13 +181,21 @@ def test_the_file_holds_the_small_numbers(model: Model, tmp_path: Path) -> None:
         assert set(pq.read_schema(tmp_path / "e.parquet").types[1:]) == wanted
 
 
-def test_scales_of_an_earlier_file_keep_the_meaning_of_the_numbers(model: Model, tmp_path: Path) -> None:
+def test_scales_of_an_earlier_file_keep_the_meaning_of_the_numbers(
+    model: Model, tmp_path: Path
+) -> None:
     few = EVENTS.filter(pa.compute.less(EVENTS["client_id"], 150))
     for dtype in ("int8", "binary"):
         all_clients = vectors(model, tmp_path / "all.parquet", dtype=dtype)
         scales = tmp_path / "all.parquet"
         embed_to_parquet(
-            model, few, tmp_path / "few.parquet", dtype=dtype, quantization_from=scales, device="cpu", overwrite=True
+            model,
+            few,
+            tmp_path / "few.parquet",
+            dtype=dtype,
+            quantization_from=scales,
+            device="cpu",
+            overwrite=True,
         )
         read = read_embeddings(tmp_path / "few.parquet")
         pd.testing.assert_frame_equal(read.sort_index(), all_clients.loc[read.index].sort_index())
@@ -176,15 +210,28 @@ def test_scales_that_do_not_fit_are_refused(model: Model, nested: Model, tmp_pat
             "numbers of type int8. Expected embeddings of .* binary",
         ),
         ({"dtype": "int8", "quantization_from": tmp_path / "float.parquet"}, "has no scales"),
-        ({"dtype": "int8", "quantization_from": tmp_path / "none.parquet"}, "Cannot read scales from"),
+        (
+            {"dtype": "int8", "quantization_from": tmp_path / "none.parquet"},
+            "Cannot read scales from",
+        ),
     ]
     for options, told in cases:
         with pytest.raises(InputError, match=told):
             vectors(model, tmp_path / "e.parquet", **options)
     with pytest.raises(InputError, match="Expected embeddings of 12 numbers"):
-        vectors(nested, tmp_path / "e.parquet", dtype="int8", quantization_from=tmp_path / "int8.parquet")
+        vectors(
+            nested,
+            tmp_path / "e.parquet",
+            dtype="int8",
+            quantization_from=tmp_path / "int8.parquet",
+        )
     with pytest.raises(ConfigError, match="Numbers of type float16 have no scales"):
-        vectors(model, tmp_path / "e.parquet", dtype="float16", quantization_from=tmp_path / "int8.parquet")
+        vectors(
+            model,
+            tmp_path / "e.parquet",
+            dtype="float16",
+            quantization_from=tmp_path / "int8.parquet",
+        )
     assert not (tmp_path / "e.parquet").exists()
 
 
@@ -193,8 +240,12 @@ def test_files_of_different_scales_are_not_read_as_one(tmp_path: Path) -> None:
         x = np.arange(8, dtype=np.float32).reshape(4, 2) + shift
         scales = Scales.fit(x, "int8")
         codes = scales.encode(x)
-        table = pa.table({"uid": np.arange(4) + 4 * place, "emb_0000": codes[:, 0], "emb_0001": codes[:, 1]})
-        pq.write_table(table.replace_schema_metadata(scales.to_metadata()), tmp_path / f"{place}.parquet")
+        table = pa.table(
+            {"uid": np.arange(4) + 4 * place, "emb_0000": codes[:, 0], "emb_0001": codes[:, 1]}
+        )
+        pq.write_table(
+            table.replace_schema_metadata(scales.to_metadata()), tmp_path / f"{place}.parquet"
+        )
     assert read_embeddings(tmp_path / "0.parquet").shape == (4, 2)
     with pytest.raises(InputError, match="have different scales"):
         read_embeddings(tmp_path)
@@ -209,7 +260,9 @@ def test_a_column_that_is_gone_is_missed(tmp_path: Path) -> None:
         read_embeddings(table.replace_schema_metadata({b"seqmel_scales": b"{}"}))
 
 
-def test_nested_sizes_can_be_added_to_a_trained_model_unless_it_has_no_projection(model: Model) -> None:
+def test_nested_sizes_can_be_added_to_a_trained_model_unless_it_has_no_projection(
+    model: Model,
+) -> None:
     wide = model.encoder.pooling.output_size
     for size in (12, wide):
         before = train_model(EVENTS, config=tiny_config(embedding_dim=size))
@@ -222,14 +275,19 @@ def test_nested_sizes_can_be_added_to_a_trained_model_unless_it_has_no_projectio
 
 
 def test_the_command_writes_short_and_small_vectors(
-    nested: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    nested: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     pq.write_table(EVENTS, "events.parquet")
     save_model(tmp_path / "model", nested, card="", curves=None)
 
     def run(*options: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["seqmel", "embed", "model", "events.parquet", "-o", "e.parquet", *options])
+        monkeypatch.setattr(
+            sys, "argv", ["seqmel", "embed", "model", "events.parquet", "-o", "e.parquet", *options]
+        )
         with pytest.raises(SystemExit) as ended:
             main()
         return int(ended.value.code or 0), capsys.readouterr().err

@@ -42,7 +42,9 @@ def test_a_column_whose_values_are_all_unseen_is_warned_of_whatever_way_it_is_em
         "as of": lambda events: embed_as_of(model, events, "1971-01-01", tmp_path / "v", overwrite=True),
         "update": lambda events: update_embeddings(model, events, tmp_path / f"{len(events.column_names)}{events['mcc'].type}", tmp_path / "v", overwrite=True),
     }  # fmt: skip
-    with pytest.warns(EventsWarning, match=r"'mcc' has values that the training did not see in 100% of the events"):
+    with pytest.warns(
+        EventsWarning, match=r"'mcc' has values that the training did not see in 100% of the events"
+    ):
         run[way](UNSEEN)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

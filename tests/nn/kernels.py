@@ -1,8 +1,9 @@
 """python kernels.py: attention over nested tensors on the CPU, by stand-ins for the kernels of a GPU.
 
-torch's own code from the nested tensors to its kernels runs as on a GPU; the kernels (flash attention, and the memory-efficient
-one) are written here with a loop over the sequences. What they answer, and the gradients, must be what `grouped` gives; and
-nothing may be padded or ask the device for a number. Prints a line for each case; exits 1 if one differs.
+torch's own code from the nested tensors to its kernels runs as on a GPU; the kernels (flash
+attention, and the memory-efficient one) are written here with a loop over the sequences. What they
+answer, and the gradients, must be what `grouped` gives; and nothing may be padded or ask the device
+for a number. Prints a line for each case; exits 1 if one differs.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def one_by_one(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, causal: bool, scale: float) -> Tensor:
+def one_by_one(
+    q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, causal: bool, scale: float
+) -> Tensor:
     """(E, heads, d) attended to, a sequence at a time."""
     assert offsets.dtype == torch.int32
     assert all(x.stride(-1) == 1 for x in (q, k, v))
@@ -53,7 +56,9 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, causal: bool, s
     return torch.cat(parts)
 
 
-def gradients(d: Tensor, q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, causal: bool, scale: float) -> Any:
+def gradients(
+    d: Tensor, q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, causal: bool, scale: float
+) -> Any:
     """Those of q, k and v, by hand: a kernel lies below what records gradients."""
     found = [torch.empty_like(x) for x in (q, k, v)]
     ends = offsets.tolist()
@@ -65,7 +70,9 @@ def gradients(d: Tensor, q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, causa
         shares = scores.softmax(-1)
         d_shares = d_i @ v_i.mT
         d_scores = shares * (d_shares - (d_shares * shares).sum(-1, keepdim=True)) * scale
-        for whole, part in zip(found, (d_scores @ k_i, d_scores.mT @ q_i, shares.mT @ d_i), strict=True):
+        for whole, part in zip(
+            found, (d_scores @ k_i, d_scores.mT @ q_i, shares.mT @ d_i), strict=True
+        ):
             whole[begin:end] = part.transpose(0, 1)
     return found
 
@@ -78,14 +85,43 @@ def flash(q: Tensor, k: Tensor, v: Tensor, cum_q: Tensor, cum_k: Tensor, max_q: 
     return seen, empty, empty, empty, empty
 
 
-def flash_back(d: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, log: Tensor, cum_q: Tensor, cum_k: Tensor,
-               max_q: int, max_k: int, dropout: float, causal: bool, *_: Any, scale: float | None = None, **__: Any) -> Any:  # fmt: skip
+def flash_back(
+    d: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    log: Tensor,
+    cum_q: Tensor,
+    cum_k: Tensor,
+    max_q: int,
+    max_k: int,
+    dropout: float,
+    causal: bool,
+    *_: Any,
+    scale: float | None = None,
+    **__: Any,
+) -> Any:
     """As aten::_flash_attention_backward."""
     return tuple(gradients(d, q, k, v, cum_q, causal, scale))
 
 
-def efficient(q: Tensor, k: Tensor, v: Tensor, bias: None, cum_q: Tensor, cum_k: Tensor, max_q: int, max_k: int,
-              dropout: float, mask: int, log: bool = False, *, scale: float | None = None, **_: Any) -> Any:  # fmt: skip
+def efficient(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: None,
+    cum_q: Tensor,
+    cum_k: Tensor,
+    max_q: int,
+    max_k: int,
+    dropout: float,
+    mask: int,
+    log: bool = False,
+    *,
+    scale: float | None = None,
+    **_: Any,
+) -> Any:
     """As aten::_efficient_attention_forward."""
     scale = scale or q.shape[-1] ** -0.5
     seen, empty = one_by_one(q[0], k[0], v[0], cum_q, mask == 1, scale), q.new_zeros(0)
@@ -116,7 +152,10 @@ def main() -> int:
     shapes = (shape, shape, (batch.events, 2, HEADS, SIZE))
     inputs = [torch.randn(s, generator=draw).requires_grad_() for s in shapes]
     weight = torch.randn(shape, generator=draw)
-    for name, kernel in (("flash", SDPBackend.FLASH_ATTENTION), ("efficient", SDPBackend.EFFICIENT_ATTENTION)):
+    for name, kernel in (
+        ("flash", SDPBackend.FLASH_ATTENTION),
+        ("efficient", SDPBackend.EFFICIENT_ATTENTION),
+    ):
         for causal in (False, True):
             expected = answers(grouped(batch, causal=causal), inputs, weight)
             attend = nested(batch, causal=causal)
@@ -128,12 +167,16 @@ def main() -> int:
                     alone = nested(batch, causal=causal)(q, k, v[:, 1])
             wrong = [
                 what
-                for what, a, b in zip(("answers", "d q", "d k", "d v"), given, expected, strict=True)
+                for what, a, b in zip(
+                    ("answers", "d q", "d k", "d v"), given, expected, strict=True
+                )
                 if not torch.allclose(a, b, rtol=1e-4, atol=1e-5)
             ]
             wrong += [] if torch.equal(alone, given[0]) else ["answers without gradients"]
             wrong += sorted(watch.names & WAITING_OR_PADDING)
-            wrong += sorted({f"_{name}_attention_forward", f"_{name}_attention_backward"} - watch.names)
+            wrong += sorted(
+                {f"_{name}_attention_forward", f"_{name}_attention_backward"} - watch.names
+            )
             failed += bool(wrong)
             print(f"{name}, causal={causal}: {wrong or 'the same'}")
     return failed

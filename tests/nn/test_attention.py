@@ -22,12 +22,17 @@ def drawn(lengths: list[int]) -> list[Tensor]:
     """Queries, keys, values."""
     draw = torch.Generator().manual_seed(0)
     shape = (sum(lengths), 2, 8)
-    return [torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(3)]
+    return [
+        torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_() for _ in range(3)
+    ]
 
 
 def one_by_one(lengths: list[int], inputs: list[Tensor], *, causal: bool) -> Tensor:
     parts = zip(*(x.split(lengths) for x in inputs), strict=True)
-    seen = [F.scaled_dot_product_attention(*(x.transpose(0, 1) for x in part), is_causal=causal) for part in parts]
+    seen = [
+        F.scaled_dot_product_attention(*(x.transpose(0, 1) for x in part), is_causal=causal)
+        for part in parts
+    ]
     return torch.cat([x.transpose(0, 1) for x in seen])
 
 
@@ -57,7 +62,9 @@ def test_kernels_of_a_gpu_are_given_what_they_ask_for() -> None:
 
 
 @pytest.mark.parametrize("on_cpu", [True, False])
-def test_groups_hold_every_sequence_that_is_not_empty_once_with_little_padding(on_cpu: bool) -> None:
+def test_groups_hold_every_sequence_that_is_not_empty_once_with_little_padding(
+    on_cpu: bool,
+) -> None:
     lengths = torch.tensor([*MIXED, *range(100)])
     groups = _groups(lengths, on_cpu=on_cpu)
     assert sorted(torch.cat(groups).tolist()) == lengths.nonzero()[:, 0].tolist()

@@ -27,7 +27,9 @@ def evened(batch: SequenceBatch) -> Tensor:
 def test_before_anything_is_learnt_every_event_is_equally_likely() -> None:
     batch, decoder = batch_of(LENGTHS), EventDecoder(vocabulary_of(), input_size=8)
     costs = decoder.costs(torch.randn(3, 8), torch.zeros(EVENTS, dtype=torch.int64), batch)
-    level = F.huber_loss(torch.zeros(EVENTS), batch.columns["level"], reduction="none") * evened(batch)
+    level = F.huber_loss(torch.zeros(EVENTS), batch.columns["level"], reduction="none") * evened(
+        batch
+    )
     expected = math.log(5) + math.log(15) + math.log(24) + math.log(7) + level
     torch.testing.assert_close(costs, expected)
 
@@ -55,14 +57,19 @@ def test_costs_are_those_of_a_slow_twin() -> None:
 
 def test_the_time_to_the_next_event_is_a_bin_of_its_scale_and_none_has_one_of_its_own() -> None:
     torch.manual_seed(0)
-    batch, decoder = batch_of(LENGTHS), EventDecoder(vocabulary_of(), input_size=8, hidden_size=12, gap=True)
+    batch, decoder = (
+        batch_of(LENGTHS),
+        EventDecoder(vocabulary_of(), input_size=8, hidden_size=12, gap=True),
+    )
     for weights in decoder.parameters():
         torch.nn.init.normal_(weights)
     vectors, rows = torch.randn(3, 8), torch.randint(0, 3, (EVENTS,))
     seconds = [0, 1, 3, 50, 400, 3_000, 30_000, 10**6, 10**9, 0, 7, 8, 9, 10]
     found = decoder.costs(vectors, rows, batch, gaps=torch.tensor(seconds) * 1_000_000)
     others = decoder.costs(vectors, rows, batch, gaps=torch.zeros(EVENTS, dtype=torch.int64))
-    gap = decoder.network(vectors).split(list(decoder.sizes.values()), dim=1)[list(decoder.sizes).index("time to next")]
+    gap = decoder.network(vectors).split(list(decoder.sizes.values()), dim=1)[
+        list(decoder.sizes).index("time to next")
+    ]
     edges = [-4, -2, -1.5, -1, -0.5, -0.25, 0, 0.25, 0.5, 1, 1.5, 2, 4]
     for e, gone in enumerate(seconds):
         bin_ = 1 + sum((math.log1p(gone) - 8) / 2 > edge for edge in edges) if gone else 0
@@ -88,7 +95,9 @@ def test_numbers_of_a_rare_kind_count_as_much_as_those_of_a_frequent_one() -> No
     kinds = torch.full((1000,), 2, dtype=torch.int32)
     kinds[:20] = 3
     level = torch.ones(1000)
-    batch = replace(batch, columns=batch.columns | {"kind": kinds, "level": level, "size": torch.zeros(1000)})
+    batch = replace(
+        batch, columns=batch.columns | {"kind": kinds, "level": level, "size": torch.zeros(1000)}
+    )
     decoder = EventDecoder(vocabulary_of(daily=True, span_days=7), input_size=8)
     costs = decoder.costs(torch.randn(1, 8), torch.zeros(1000, dtype=torch.int64), batch).detach()
     of_level = costs - math.log(5) - math.log(15)

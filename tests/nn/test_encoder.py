@@ -15,12 +15,19 @@ from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.recurrent import Recurrent
 
 LENGTHS = [5, 0, 9, 1]
-APART: dict[str, Any] = {"name": "gru", "hidden_size": 12, "input_size": 6, "pooling": ["last", "mean"]}
+APART: dict[str, Any] = {
+    "name": "gru",
+    "hidden_size": 12,
+    "input_size": 6,
+    "pooling": ["last", "mean"],
+}
 
 
 def made(**changes: Any) -> SequenceEncoder:
     torch.manual_seed(0)
-    config = tiny_config(**({"encoder": APART, "objective": ["coles", "next_event"], "pooling": ["max"]} | changes))
+    config = tiny_config(
+        **({"encoder": APART, "objective": ["coles", "next_event"], "pooling": ["max"]} | changes)
+    )
     return SequenceEncoder(config, vocabulary_of()).eval()
 
 
@@ -42,7 +49,9 @@ def test_states_that_are_pooled_apart_stand_behind_what_is_pooled_of_the_events(
     assert vectors.shape == (4, encoder.output_size)
     assert encoder.output_size == 16 + 24 + 3
     for index, vector in enumerate(vectors):
-        torch.testing.assert_close(vector[:40], torch.cat(slow(encoder, index)), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            vector[:40], torch.cat(slow(encoder, index)), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_objectives_see_the_events_alone_where_states_are_pooled_apart() -> None:
@@ -63,11 +72,16 @@ def test_a_projection_joins_events_and_states_and_objectives_see_all_of_it(dim: 
     vectors = encoder.embed(batch_of(LENGTHS))
     torch.testing.assert_close(encoder.encode(batch_of(LENGTHS)), vectors)
     for index, vector in enumerate(vectors):
-        torch.testing.assert_close(vector, encoder.project(torch.cat(slow(encoder, index))), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            vector, encoder.project(torch.cat(slow(encoder, index))), rtol=1e-5, atol=1e-5
+        )
 
 
 def test_states_that_nothing_trains_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"encoder\.pooling needs a part of the objective that predicts from states"):
+    with pytest.raises(
+        ConfigError,
+        match=r"encoder\.pooling needs a part of the objective that predicts from states",
+    ):
         Config.from_dict({"encoder": APART})
     Config.from_dict({"encoder": APART, "embedding_dim": 16})
     Config.from_dict({"encoder": APART, "objective": "cpc"})

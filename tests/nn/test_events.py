@@ -17,7 +17,8 @@ from seqmel.nn.events import _KNOTS, EventEncoder, TimeFeatures, weighted_rows
 DAY_US = 86_400_000_000
 
 
-# --------------------------------------------------------------------------------------------- weighted rows
+# ---------------------------------------------------------------------------------------------
+# weighted rows
 
 
 def bag(seed: int = 0, *, events: int = 7, kinds: int = 3) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,7 +36,9 @@ def test_weighted_rows_and_their_gradient_are_those_of_a_plain_sum(events: int) 
     ours, theirs = table.clone().requires_grad_(), table.clone().requires_grad_()
     mine, other = weighted_rows(ours, rows, weights), (theirs[rows] * weights.unsqueeze(2)).sum(1)
     torch.testing.assert_close(mine, other)
-    factor = torch.randn(mine.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    factor = torch.randn(
+        mine.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     (mine * factor).sum().backward()
     (other * factor).sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
@@ -43,10 +46,13 @@ def test_weighted_rows_and_their_gradient_are_those_of_a_plain_sum(events: int) 
 
 def test_the_gradient_of_weighted_rows_is_the_numeric_one() -> None:
     table, rows, weights = bag()
-    assert torch.autograd.gradcheck(lambda t: weighted_rows(t, rows, weights), table.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda t: weighted_rows(t, rows, weights), table.requires_grad_()
+    )
 
 
-# --------------------------------------------------------------------------------------- categories, numbers
+# ---------------------------------------------------------------------------------------
+# categories, numbers
 
 
 def encoder(vocabulary: Vocabulary | None = None, **options: float) -> EventEncoder:
@@ -60,7 +66,10 @@ def events(**columns: list[float]) -> SequenceBatch:
     """Events at the same moment, of one sequence, with the columns of `vocabulary_of` unless told otherwise."""
     count = len(next(iter(columns.values())))
     filled = {"kind": [2.0] * count, "size": [0.0] * count, "level": [0.0] * count} | columns
-    tensors = {n: torch.tensor(v, dtype=torch.int32 if n == "kind" else torch.float32) for n, v in filled.items()}
+    tensors = {
+        n: torch.tensor(v, dtype=torch.int32 if n == "kind" else torch.float32)
+        for n, v in filled.items()
+    }
     sizes = torch.tensor([count])
     return SequenceBatch(tensors, torch.zeros(count, dtype=torch.int64), offsets(sizes), sizes)
 
@@ -75,7 +84,9 @@ def test_a_number_between_knots_lies_on_the_line_between_their_vectors(name: str
     network = encoder()
     for left, right in itertools.pairwise(_KNOTS):
         for share in (0.25, 0.5, 0.9):
-            low, high, between = summed(network, events(**{name: [left, right, left + share * (right - left)]}))
+            low, high, between = summed(
+                network, events(**{name: [left, right, left + share * (right - left)]})
+            )
             assert not torch.equal(low, high)
             torch.testing.assert_close(between, torch.lerp(low, high, share), rtol=1e-4, atol=1e-5)
 
@@ -111,16 +122,22 @@ def test_a_number_within_a_category_takes_the_curve_of_its_category() -> None:
 
 def test_a_number_begins_on_a_straight_line() -> None:
     torch.manual_seed(0)
-    low, middle, high = summed(EventEncoder(vocabulary_of(), hidden_size=8).eval(), events(size=[-3.0, 0.0, 3.0]))
+    low, middle, high = summed(
+        EventEncoder(vocabulary_of(), hidden_size=8).eval(), events(size=[-3.0, 0.0, 3.0])
+    )
     torch.testing.assert_close(high - middle, middle - low)
 
 
 def test_no_two_rows_of_the_table_are_shared_between_columns() -> None:
     network = encoder()
     rows = [
-        network.rows(events(kind=[code], size=[x], level=[x]))[0][0] for code in range(5) for x in (*_KNOTS, math.nan)
+        network.rows(events(kind=[code], size=[x], level=[x]))[0][0]
+        for code in range(5)
+        for x in (*_KNOTS, math.nan)
     ]
-    kind, size, level = (set(torch.stack(rows)[:, list(part)].flatten().tolist()) for part in ((0,), (1, 2), (3, 4)))
+    kind, size, level = (
+        set(torch.stack(rows)[:, list(part)].flatten().tolist()) for part in ((0,), (1, 2), (3, 4))
+    )
     assert kind | size | level == set(range(len(network.table)))
     assert len(kind) + len(size) + len(level) == len(network.table)
 
@@ -137,7 +154,8 @@ def test_training_hides_a_share_of_the_codes_as_unseen_and_evaluation_none() -> 
     assert torch.equal(curve, rows[:, 0])
 
 
-# ------------------------------------------------------------------------------------------------------ time
+# ------------------------------------------------------------------------------------------------------
+# time
 
 
 def timed(times_us: list[int], lengths: list[int]) -> SequenceBatch:
@@ -156,11 +174,16 @@ def test_the_gap_is_that_to_the_event_before_in_the_same_sequence() -> None:
     assert found[:, 1].tolist() == [float(gap == 0.0) for gap in gaps]
 
 
-def test_events_in_another_order_keep_their_cycles_and_have_the_distance_to_whichever_is_before_as_gap() -> None:
+def test_events_in_another_order_keep_their_cycles_and_have_the_distance_to_whichever_is_before_as_gap() -> (
+    None
+):
     features, batch = TimeFeatures(vocabulary_of().time), batch_of([9])
     order = torch.tensor([4, 0, 8, 2, 1, 7, 3, 6, 5])
     mixed = SequenceBatch(
-        {name: values[order] for name, values in batch.columns.items()}, batch.time[order], batch.offsets, batch.lengths
+        {name: values[order] for name, values in batch.columns.items()},
+        batch.time[order],
+        batch.offsets,
+        batch.lengths,
     )
     before, after = features(batch), features(mixed)
     assert torch.equal(after[:, 2:], before[order, 2:])
@@ -181,9 +204,12 @@ def test_the_time_of_day_is_a_cycle_also_before_1970() -> None:
 
 
 @pytest.mark.parametrize(
-    ("span_days", "daily", "width"), [(1, False, 8), (1, True, 2), (14, True, 8), (60, True, 12), (400, False, 22)]
+    ("span_days", "daily", "width"),
+    [(1, False, 8), (1, True, 2), (14, True, 8), (60, True, 12), (400, False, 22)],
 )
-def test_only_cycles_that_the_data_shows_are_used(span_days: float, daily: bool, width: int) -> None:
+def test_only_cycles_that_the_data_shows_are_used(
+    span_days: float, daily: bool, width: int
+) -> None:
     assert TimeFeatures(vocabulary_of(span_days=span_days, daily=daily).time).output_size == width
 
 
@@ -191,10 +217,13 @@ def test_times_of_this_century_keep_their_seconds() -> None:
     features = TimeFeatures(vocabulary_of(span_days=1.0).time)
     now = 19_900 * DAY_US
     morning, later = features(timed([now, now + 60_000_000], [1, 1]))[:, 2:]
-    assert float(later[0] - morning[0]) == pytest.approx(math.sin(2 * math.pi * 60 / 86_400), abs=1e-6)
+    assert float(later[0] - morning[0]) == pytest.approx(
+        math.sin(2 * math.pi * 60 / 86_400), abs=1e-6
+    )
 
 
-# -------------------------------------------------------------------------------------------------- together
+# --------------------------------------------------------------------------------------------------
+# together
 
 
 def test_events_become_vectors_of_the_width_asked_for_and_missing_numbers_harm_nothing() -> None:
@@ -207,7 +236,11 @@ def test_events_become_vectors_of_the_width_asked_for_and_missing_numbers_harm_n
 def test_every_column_is_seen(name: str) -> None:
     batch, network = batch_of([9]), encoder()
     other = dict(batch.columns)
-    other[name] = torch.where(other[name] == 2, 3, 2).int() if name == "kind" else other[name].nan_to_num(0) + 1.0
+    other[name] = (
+        torch.where(other[name] == 2, 3, 2).int()
+        if name == "kind"
+        else other[name].nan_to_num(0) + 1.0
+    )
     changed = SequenceBatch(other, batch.time, batch.offsets, batch.lengths)
     assert ((network(changed) - network(batch)).abs().amax(1) > 1e-6).sum() >= 7
 
@@ -231,7 +264,11 @@ def test_any_column_name_can_be_a_feature(name: str) -> None:
 
 
 def test_noise_is_added_in_training_only_and_is_as_large_as_asked_for() -> None:
-    batch, plain, noisy = events(size=[1.0] * 4000), encoder(), encoder(noise=0.003, category_dropout=0.0)
+    batch, plain, noisy = (
+        events(size=[1.0] * 4000),
+        encoder(),
+        encoder(noise=0.003, category_dropout=0.0),
+    )
     assert torch.equal(noisy(batch), plain(batch))
     noisy.network, plain.network = torch.nn.Identity(), torch.nn.Identity()  # type: ignore[assignment]
     added = (noisy.train()(batch) - plain(batch)).detach()

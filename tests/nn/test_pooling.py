@@ -19,7 +19,12 @@ from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, T
 from seqmel.nn.by_category import ByCategory, column_to_pool_by
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.pooling import POOLINGS, Pooling
-from seqmel.nn.segments import _largest_and_places, _largest_and_places_on_cpu, segment_max, segment_sum
+from seqmel.nn.segments import (
+    _largest_and_places,
+    _largest_and_places_on_cpu,
+    segment_max,
+    segment_sum,
+)
 
 LENGTHS = [3, 0, 1, 9, 2, 0]
 SIZE = 64
@@ -28,14 +33,18 @@ KINDS = 7  # codes of the column, of which the last two have no place of their o
 
 def made(*names: str, size: int = SIZE) -> Pooling:
     torch.manual_seed(0)
-    kinds = ByCategory("kind", KINDS, input_size=size, options=CategoryMeanOptions(values=3, size=2))
+    kinds = ByCategory(
+        "kind", KINDS, input_size=size, options=CategoryMeanOptions(values=3, size=2)
+    )
     return Pooling(names, size=size, by_category=kinds)
 
 
 def batch_of(lengths: list[int]) -> SequenceBatch:
     """Of sequences with a kind for each event."""
     batch = small.batch_of(lengths)
-    kinds = torch.randint(KINDS, (batch.events,), dtype=torch.int32, generator=torch.Generator().manual_seed(3))
+    kinds = torch.randint(
+        KINDS, (batch.events,), dtype=torch.int32, generator=torch.Generator().manual_seed(3)
+    )
     return replace(batch, columns={"kind": kinds})
 
 
@@ -63,7 +72,10 @@ def slow(pooling: Pooling, name: str, events: Tensor, kinds: Tensor) -> Tensor:
     weights = torch.softmax(pooling.scores(events), dim=0)
     width = events.shape[1] // pooling.heads
     return torch.cat(
-        [(weights[:, h, None] * events[:, h * width : (h + 1) * width]).sum(0) for h in range(pooling.heads)]
+        [
+            (weights[:, h, None] * events[:, h * width : (h + 1) * width]).sum(0)
+            for h in range(pooling.heads)
+        ]
     )
 
 
@@ -72,7 +84,11 @@ def slow_by_category(pooling: Pooling, events: Tensor, kinds: Tensor) -> Tensor:
     assert pooling.by_category is not None
     parts = []
     for slot in range(pooling.by_category.slots):
-        own = [e for e, kind in zip(events, kinds.tolist(), strict=True) if (kind if kind < 5 else 1) == slot]
+        own = [
+            e
+            for e, kind in zip(events, kinds.tolist(), strict=True)
+            if (kind if kind < 5 else 1) == slot
+        ]
         numbers = [pooling.by_category.inner(e) for e in own]
         mean = torch.stack(numbers).mean(0) if own else torch.zeros(2)
         parts.append(torch.cat([mean, torch.tensor([float(len(own))]).log1p()]))
@@ -81,7 +97,10 @@ def slow_by_category(pooling: Pooling, events: Tensor, kinds: Tensor) -> Tensor:
 
 def all_slow(pooling: Pooling, name: str, x: Tensor, batch: SequenceBatch) -> Tensor:
     """Sequence by sequence."""
-    parts = zip(*(values.split(batch.lengths.tolist()) for values in (x, batch.columns["kind"])), strict=True)
+    parts = zip(
+        *(values.split(batch.lengths.tolist()) for values in (x, batch.columns["kind"])),
+        strict=True,
+    )
     return torch.stack([slow(pooling, name, events, kinds) for events, kinds in parts])
 
 
@@ -115,7 +134,9 @@ def test_pooling_a_few_sequences_at_a_time_gives_the_same_to_the_bit(
         monkeypatch.setattr(seqmel.nn.pooling, "_BLOCK_NUMBERS", numbers)
         with torch.no_grad():
             for found in (pooling(x, batch), pooling([x[:, :3], x[:, 3:]], batch)):
-                torch.testing.assert_close(found, whole, rtol=0, atol=1e-6 if name == "category_mean" else 0)
+                torch.testing.assert_close(
+                    found, whole, rtol=0, atol=1e-6 if name == "category_mean" else 0
+                )
 
 
 @pytest.mark.parametrize("name", POOLINGS)
@@ -145,7 +166,9 @@ def test_gradients_are_finite_and_numerically_right_where_all_events_are_equal(n
 def test_gradients_are_those_of_the_slow_twin(name: str) -> None:
     batch, pooling = batch_of(LENGTHS), made(name)
     x = states(batch).requires_grad_()
-    weights = torch.randn(len(LENGTHS), pooling.output_size, generator=torch.Generator().manual_seed(2))
+    weights = torch.randn(
+        len(LENGTHS), pooling.output_size, generator=torch.Generator().manual_seed(2)
+    )
     expected = all_slow(pooling, name, x, batch)
     (mine,) = torch.autograd.grad((pooling(x, batch) * weights).sum(), x)
     (other,) = torch.autograd.grad((expected * weights).sum(), x)
@@ -165,11 +188,16 @@ def test_a_gpu_has_the_same_sums_largest_values_and_gradients(lengths: list[int]
     """What it does is done on the CPU here; of equal events too, below and above zero."""
     batch = batch_of(lengths)
     x = torch.randint(-2, 2, (batch.events, 3), generator=torch.Generator().manual_seed(1)).float()
-    for mine, other in zip(_largest_and_places(x, batch), _largest_and_places_on_cpu(x, batch), strict=True):
+    for mine, other in zip(
+        _largest_and_places(x, batch), _largest_and_places_on_cpu(x, batch), strict=True
+    ):
         assert mine.tolist() == other.tolist()
     weights = torch.tensor([-1.0, 2.0, 0.5])
     one, two = x.clone().requires_grad_(), x.clone().requires_grad_()
-    given, expected = _SumRows.apply(one, batch.sequence_index, len(batch), batch.offsets[:-1]), segment_sum(two, batch)
+    given, expected = (
+        _SumRows.apply(one, batch.sequence_index, len(batch), batch.offsets[:-1]),
+        segment_sum(two, batch),
+    )
     assert given.tolist() == expected.tolist()
     (given * weights).sum().backward()
     (expected * weights).sum().backward()
@@ -197,7 +225,9 @@ def test_the_merged_summaries_of_two_parts_are_that_of_the_whole(cut: float) -> 
     parts = []
     for which in (0, 1):
         columns = {"kind": side(batch.columns["kind"], which)}
-        parts.append(pooling.summarise(side(x, which), replace(batch_of(sizes[which]), columns=columns)))
+        parts.append(
+            pooling.summarise(side(x, which), replace(batch_of(sizes[which]), columns=columns))
+        )
     merged, whole = pooling.merge(*parts), pooling.summarise(x, batch)
     assert set(merged) == set(whole)
     for name in whole:
@@ -227,9 +257,14 @@ def test_a_rare_kind_is_seen_whatever_else_there_is() -> None:
 
 
 def vocabulary(within: str | None = None, **sizes: int) -> Vocabulary:
-    codes = {n: CategoryCodes(values=tuple(map(str, range(size))), null=False) for n, size in sizes.items()}
+    codes = {
+        n: CategoryCodes(values=tuple(map(str, range(size))), null=False)
+        for n, size in sizes.items()
+    }
     scale = NumericScale(log_unit=None, center=0.0, scale=1.0)
-    numbers = NumericScales(overall=scale, by=within, within=(None,) * codes[within].size if within else ())
+    numbers = NumericScales(
+        overall=scale, by=within, within=(None,) * codes[within].size if within else ()
+    )
     time = TimeScale(daily=False, span_days=1.0, gap_center=0.0, gap_scale=1.0)
     return Vocabulary(categorical=codes, numeric={"amount": numbers}, time=time)
 
@@ -246,7 +281,9 @@ def test_events_are_pooled_by_the_column_that_numbers_lie_within_or_the_largest_
 
 
 def test_without_categories_it_adds_nothing_and_cannot_stand_alone() -> None:
-    config = Config.from_dict({"pooling": ["mean", "category_mean"], "event_encoder": {"hidden_size": 8}})
+    config = Config.from_dict(
+        {"pooling": ["mean", "category_mean"], "event_encoder": {"hidden_size": 8}}
+    )
     assert SequenceEncoder(config, vocabulary()).vector_size == 8
     with pytest.raises(ConfigError, match="no categorical column"):
         SequenceEncoder(Config.from_dict({"pooling": "category_mean"}), vocabulary())

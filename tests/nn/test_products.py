@@ -42,12 +42,17 @@ def test_it_may_be_added_to_a_part_of_longer_rows_from_a_part_of_longer_rows(one
 @pytest.mark.parametrize("rows", ROWS)
 def test_a_sum_over_rows_does_not_see_the_rows_of_zeros_after_them(rows: int, onednn: bool) -> None:
     torch.manual_seed(0)
-    by_left, by_right = Factor(max(ROWS), 24, None, torch.float32), Factor(max(ROWS), 40, None, torch.float32)
+    by_left, by_right = (
+        Factor(max(ROWS), 24, None, torch.float32),
+        Factor(max(ROWS), 40, None, torch.float32),
+    )
     for count in (max(ROWS), rows):  # the second time the buffers hold what was there
         left, right = torch.randn(count, 24), by_right.room[:count].normal_()
         out = torch.zeros(24, 30)
         add_product(out, by_left(left).t(), by_right(right)[:, 5:35])
-        torch.testing.assert_close(out.double(), left.double().t() @ right.double()[:, 5:35], rtol=0, atol=5e-4)
+        torch.testing.assert_close(
+            out.double(), left.double().t() @ right.double()[:, 5:35], rtol=0, atol=5e-4
+        )
 
 
 @pytest.mark.parametrize("rows", [0, *ROWS])

@@ -31,7 +31,12 @@ MANY = Vocabulary(  # a category with more codes than have a place
     numeric={},
     time=TimeScale(daily=False, span_days=500, gap_center=8.0, gap_scale=2.0, end_us=0),
 )
-NAMES = [("recent",), ("category_recent",), ("transitions",), ("recent", "category_recent", "transitions")]
+NAMES = [
+    ("recent",),
+    ("category_recent",),
+    ("transitions",),
+    ("recent", "category_recent", "transitions"),
+]
 
 
 def made(*names: str, vocabulary: Vocabulary = VOCABULARY, slots: int = 4) -> RecentEvents:
@@ -95,7 +100,11 @@ def slow_transitions(batch: SequenceBatch, slots: int) -> Tensor:
     followed = list(itertools.pairwise(kinds))
     pairs = [(a, b) for a in range(slots) for b in range(a + 1, slots)]
     away = [followed.count((a, b)) - followed.count((b, a)) for a, b in pairs]
-    return torch.tensor(away, dtype=torch.float32) / math.sqrt(max(1, batch.events)) @ components(slots)
+    return (
+        torch.tensor(away, dtype=torch.float32)
+        / math.sqrt(max(1, batch.events))
+        @ components(slots)
+    )
 
 
 def expected_of(batch: SequenceBatch, names: tuple[str, ...], slots: int = 4) -> Tensor:
@@ -110,7 +119,9 @@ def expected_of(batch: SequenceBatch, names: tuple[str, ...], slots: int = 4) ->
 
 @pytest.mark.parametrize("names", NAMES, ids=str)
 @pytest.mark.parametrize("lengths", [LENGTHS, [1], [0], [5, 5], [0, 0, 4], [30]], ids=str)
-def test_they_are_the_statistics_of_each_sequence(names: tuple[str, ...], lengths: list[int]) -> None:
+def test_they_are_the_statistics_of_each_sequence(
+    names: tuple[str, ...], lengths: list[int]
+) -> None:
     batch, module = batch_of(lengths), made(*names)
     found = module(batch)
     assert found.shape == (len(lengths), module.output_size)
@@ -125,7 +136,9 @@ def test_an_empty_sequence_gives_zeros(names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("names", NAMES, ids=str)
-def test_a_few_sequences_at_a_time_give_the_same(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_sequences_at_a_time_give_the_same(
+    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch, module = batch_of(LENGTHS), made(*names)
     whole = module(batch)
     for numbers in (1, 40, 100_000):
@@ -147,7 +160,9 @@ def cut(batch: SequenceBatch, ends: list[int]) -> tuple[SequenceBatch, SequenceB
     before = []
     for i, end in enumerate(ends):
         begin, stop = batch.offsets[i : i + 2].tolist()
-        for (rows, lengths), some in zip(parts, (range(begin, begin + end), range(begin + end, stop)), strict=True):
+        for (rows, lengths), some in zip(
+            parts, (range(begin, begin + end), range(begin + end, stop)), strict=True
+        ):
             rows += some
             lengths.append(len(some))
         before.append(int(batch.time[begin + end - 1]) if end else NO_TIME)
@@ -161,10 +176,14 @@ def cut(batch: SequenceBatch, ends: list[int]) -> tuple[SequenceBatch, SequenceB
 
 @pytest.mark.parametrize("names", NAMES, ids=str)
 @pytest.mark.parametrize(
-    "ends", [[1, 0, 0, 4, 2, 0, 11], [0] * 7, [3, 0, 1, 9, 2, 0, 12], [2, 0, 1, 8, 1, 0, 3]], ids=str
+    "ends",
+    [[1, 0, 0, 4, 2, 0, 11], [0] * 7, [3, 0, 1, 9, 2, 0, 12], [2, 0, 1, 8, 1, 0, 3]],
+    ids=str,
 )
 @pytest.mark.parametrize("kinds", ["many", "one"])
-def test_summaries_of_two_parts_merge_to_that_of_the_whole(names: tuple[str, ...], ends: list[int], kinds: str) -> None:
+def test_summaries_of_two_parts_merge_to_that_of_the_whole(
+    names: tuple[str, ...], ends: list[int], kinds: str
+) -> None:
     batch, module = batch_of(LENGTHS), made(*names)
     if kinds == "one":  # runs that go on from one part to the next
         batch.columns["kind"][:] = 3
@@ -173,7 +192,9 @@ def test_summaries_of_two_parts_merge_to_that_of_the_whole(names: tuple[str, ...
     merged = module.merge(module.summarise(earlier), module.summarise(later), *counts)
     for name, values in module.summarise(batch).items():
         torch.testing.assert_close(merged[name], values, rtol=1e-5, atol=1e-4, msg=name)
-    torch.testing.assert_close(module.read(merged, sum(counts)), module(batch), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        module.read(merged, sum(counts)), module(batch), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_without_categories_or_numbers_only_what_there_is_is_told() -> None:
@@ -186,7 +207,9 @@ def test_without_categories_or_numbers_only_what_there_is_is_told() -> None:
 
 
 def test_codes_without_a_place_are_taken_with_the_unseen() -> None:
-    batch = replace(batch_of([4]), columns={"kind": torch.tensor([1, 2, 32, 33], dtype=torch.int32)})
+    batch = replace(
+        batch_of([4]), columns={"kind": torch.tensor([1, 2, 32, 33], dtype=torch.int32)}
+    )
     plain = PlainEvents(MANY)
     assert plain.output_size == 32 + 1  # no code for null, which training never saw
     assert plain(batch)[:, :-1].argmax(1).tolist() == [0, 1, 31, 0]
@@ -194,7 +217,10 @@ def test_codes_without_a_place_are_taken_with_the_unseen() -> None:
 
 
 def test_numbers_of_kinds_are_as_many_as_there_is_room_for() -> None:
-    assert RecentByCategory(VOCABULARY, "kind", 4).numbers == ("level", "size")  # those within the kind first
+    assert RecentByCategory(VOCABULARY, "kind", 4).numbers == (
+        "level",
+        "size",
+    )  # those within the kind first
     assert RecentByCategory(VOCABULARY, "kind", 42).numbers == ("level",)
     assert RecentByCategory(VOCABULARY, "kind", 100).numbers == ()
     assert RecentByCategory(VOCABULARY, "kind", 300).output_size == 300

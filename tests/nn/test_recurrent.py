@@ -31,7 +31,9 @@ def in_blocks_of(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def events(batch: SequenceBatch, seed: int = 1) -> Tensor:
-    return torch.randn(batch.events, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        batch.events, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def by_torch(cells: nn.Module, x: Tensor, batch: SequenceBatch) -> Tensor:
@@ -43,7 +45,9 @@ def by_torch(cells: nn.Module, x: Tensor, batch: SequenceBatch) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("lengths", [LENGTHS, [1], [4], [0, 0, 2], [1, 1, 1], [5, 4, 3, 2, 1, 0]], ids=str)
+@pytest.mark.parametrize(
+    "lengths", [LENGTHS, [1], [4], [0, 0, 2], [1, 1, 1], [5, 4, 3, 2, 1, 0]], ids=str
+)
 @pytest.mark.parametrize("block_rows", [1, 10, None])
 def test_states_and_gradients_are_those_of_torch(
     kind: Kind, lengths: list[int], block_rows: int | None, monkeypatch: pytest.MonkeyPatch
@@ -55,7 +59,9 @@ def test_states_and_gradients_are_those_of_torch(
     x = events(batch).requires_grad_()
     ours, theirs = encoder(x, batch), by_torch(encoder.cells, x, batch)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
-    weights = torch.randn(ours.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    weights = torch.randn(
+        ours.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
     inputs = [x, *encoder.parameters()]
     for mine, other in zip(
         torch.autograd.grad((ours * weights).sum(), inputs),
@@ -113,7 +119,9 @@ def test_projected_events_are_what_the_cells_see(kind: Kind) -> None:
     expected = by_torch(encoder.cells, encoder.project(x), batch)
     torch.testing.assert_close(encoder(x, batch), expected, rtol=1e-10, atol=1e-12)
     nothing = torch.zeros(len(batch), encoder.memory_size, dtype=torch.float64)
-    torch.testing.assert_close(encoder.advance(x, batch, nothing)[0], expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        encoder.advance(x, batch, nothing)[0], expected, rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,7 +130,9 @@ def test_gradients_are_the_numeric_ones(kind: Kind) -> None:
     names, weights = zip(*encoder.named_parameters(), strict=True)
 
     def run(x: Tensor, *values: Tensor) -> Tensor:
-        return torch.func.functional_call(encoder, dict(zip(names, values, strict=True)), (x, batch))
+        return torch.func.functional_call(
+            encoder, dict(zip(names, values, strict=True)), (x, batch)
+        )
 
     assert torch.autograd.gradcheck(run, (events(batch).requires_grad_(), *weights), fast_mode=True)
 
@@ -134,7 +144,9 @@ def test_a_sequence_is_encoded_as_if_it_were_alone(kind: Kind) -> None:
     states = encoder(x, batch)
     for i in range(len(batch)):
         rows = slice(int(batch.offsets[i]), int(batch.offsets[i + 1]))
-        torch.testing.assert_close(encoder(x[rows], part(batch, i)), states[rows], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            encoder(x[rows], part(batch, i)), states[rows], rtol=1e-10, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -152,7 +164,9 @@ def test_an_input_without_gradient_gets_none_and_the_weights_get_theirs(kind: Ki
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bfloat16_autocast_rounds_products_and_keeps_states_and_gradients_in_float32(kind: Kind) -> None:
+def test_bfloat16_autocast_rounds_products_and_keeps_states_and_gradients_in_float32(
+    kind: Kind,
+) -> None:
     torch.manual_seed(0)
     batch, encoder = batch_of([30, 3, 0, 25, 25]), Recurrent(kind, 16, hidden_size=32)
     x = torch.randn(batch.events, 16).bfloat16().float().requires_grad_()
@@ -176,7 +190,9 @@ def test_dropout_acts_between_layers_in_training_only(kind: Kind) -> None:
     x = events(batch)
     assert not torch.equal(encoder(x, batch), encoder(x, batch))
     encoder.eval()
-    torch.testing.assert_close(encoder(x, batch), by_torch(encoder.cells, x, batch), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        encoder(x, batch), by_torch(encoder.cells, x, batch), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -184,12 +200,17 @@ def test_a_gradient_through_a_memory_and_from_several_blocks_is_that_of_one_bloc
     kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch, encoder = batch_of(LENGTHS), made(kind)
-    x, memory = events(batch).requires_grad_(), torch.randn(len(batch), encoder.memory_size, dtype=torch.float64)
+    x, memory = (
+        events(batch).requires_grad_(),
+        torch.randn(len(batch), encoder.memory_size, dtype=torch.float64),
+    )
     inputs = [x, *encoder.parameters()]
     whole = torch.autograd.grad(encoder.advance(x, batch, memory)[0].sin().sum(), inputs)
     in_blocks_of(10, monkeypatch)
     for one, other in zip(
-        torch.autograd.grad(encoder.advance(x, batch, memory)[0].sin().sum(), inputs), whole, strict=True
+        torch.autograd.grad(encoder.advance(x, batch, memory)[0].sin().sum(), inputs),
+        whole,
+        strict=True,
     ):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
@@ -198,6 +219,10 @@ def test_packing_goes_there_and_back_longest_first() -> None:
     batch = batch_of(LENGTHS)
     packing = Packing.of(batch)
     assert torch.equal(packing.order[packing.back], torch.arange(batch.events))
-    assert packing.sizes == [sum(length > step for length in LENGTHS) for step in range(max(LENGTHS))]
-    first = batch.offsets[:-1][torch.tensor(sorted((i for i, n in enumerate(LENGTHS) if n), key=lambda i: -LENGTHS[i]))]
+    assert packing.sizes == [
+        sum(length > step for length in LENGTHS) for step in range(max(LENGTHS))
+    ]
+    first = batch.offsets[:-1][
+        torch.tensor(sorted((i for i, n in enumerate(LENGTHS) if n), key=lambda i: -LENGTHS[i]))
+    ]
     assert torch.equal(packing.order[: packing.sizes[0]], first)

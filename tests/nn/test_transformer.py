@@ -19,10 +19,14 @@ def made(**options: float) -> Transformer:
 
 
 def events(batch: SequenceBatch) -> Tensor:
-    return torch.randn(batch.events, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return torch.randn(
+        batch.events, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
 
 
-@pytest.mark.parametrize("lengths", [MIXED, [1], [6, 6, 6], [9, 8], [0, 4, 0], list(range(30))], ids=str)
+@pytest.mark.parametrize(
+    "lengths", [MIXED, [1], [6, 6, 6], [9, 8], [0, 4, 0], list(range(30))], ids=str
+)
 def test_a_sequence_is_encoded_as_if_it_were_alone(lengths: list[int]) -> None:
     batch, encoder = batch_of(lengths), made()
     x = events(batch)
@@ -30,7 +34,9 @@ def test_a_sequence_is_encoded_as_if_it_were_alone(lengths: list[int]) -> None:
     assert states.shape == (batch.events, 8)
     for i in range(len(batch)):
         rows = slice(int(batch.offsets[i]), int(batch.offsets[i + 1]))
-        torch.testing.assert_close(encoder(x[rows], part(batch, i)), states[rows], rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(
+            encoder(x[rows], part(batch, i)), states[rows], rtol=1e-9, atol=1e-10
+        )
 
 
 def test_gradients_of_a_batch_are_the_sum_of_those_of_its_sequences() -> None:
@@ -43,7 +49,9 @@ def test_gradients_of_a_batch_are_the_sum_of_those_of_its_sequences() -> None:
         rows = slice(int(batch.offsets[i]), int(batch.offsets[i + 1]))
         if batch.lengths[i]:
             for total, one in zip(
-                alone, torch.autograd.grad(encoder(x[rows], part(batch, i)).square().sum(), weights), strict=True
+                alone,
+                torch.autograd.grad(encoder(x[rows], part(batch, i)).square().sum(), weights),
+                strict=True,
             ):
                 total += one
     for mine, other in zip(together, alone, strict=True):

@@ -44,12 +44,16 @@ def test_the_loss_is_finite_and_reaches_all_weights(options: dict[str, Any]) -> 
     loss.backward()
     assert loss.isfinite()
     weights = {**dict(encoder.named_parameters()), **dict(part.named_parameters())}
-    assert [name for name, w in weights.items() if w.grad is None or not w.grad.isfinite().all()] == []
+    assert [
+        name for name, w in weights.items() if w.grad is None or not w.grad.isfinite().all()
+    ] == []
     assert any(w.grad.abs().sum() > 0 for w in part.head.parameters())
 
 
 @pytest.mark.parametrize("options", COMBINATIONS, ids=str)
-def test_following_the_gradient_lowers_the_loss_and_recognises_clients(options: dict[str, Any]) -> None:
+def test_following_the_gradient_lowers_the_loss_and_recognises_clients(
+    options: dict[str, Any],
+) -> None:
     torch.manual_seed(0)
     config = tiny_config(**options)
     encoder = SequenceEncoder(config, vocabulary_of())
@@ -69,12 +73,16 @@ def test_following_the_gradient_lowers_the_loss_and_recognises_clients(options: 
 
 
 @pytest.mark.parametrize("name", sorted(VIEWS))
-@pytest.mark.parametrize("modifiers", [{}, {"event_dropout": 0.3, "day_dropout": 0.3, "shuffle": True}], ids=str)
+@pytest.mark.parametrize(
+    "modifiers", [{}, {"event_dropout": 0.3, "day_dropout": 0.3, "shuffle": True}], ids=str
+)
 def test_views_of_every_kind_are_trained_on(name: str, modifiers: dict[str, Any]) -> None:
     events = card_events(12)
     vocabulary = fitted(events, SCHEMA, min_count=2)
     held = sequences(events, SCHEMA, vocabulary)
-    config = resolve_auto_options(tiny_config(views={"name": name, "count": 3, "min_length": 2, **modifiers}), held)
+    config = resolve_auto_options(
+        tiny_config(views={"name": name, "count": 3, "min_length": 2, **modifiers}), held
+    )
     encoder = SequenceEncoder(config, vocabulary)
     objective = Objective(config, vocabulary, encoder)
     batch = objective.draw(held, torch.tensor([7, 2, 9, 0]), torch.Generator().manual_seed(0))
@@ -92,19 +100,33 @@ def arguments(options: type[Options]) -> dict[str, Any]:
     return {name: field.default for name, field in fields if name not in elsewhere}
 
 
-UNIONS = {"losses": (AnyLossOptions, LOSSES), "miners": (AnyMinerOptions, MINERS), "views": (AnyViewsOptions, VIEWS)}
+UNIONS = {
+    "losses": (AnyLossOptions, LOSSES),
+    "miners": (AnyMinerOptions, MINERS),
+    "views": (AnyViewsOptions, VIEWS),
+}
 
 
 @pytest.mark.parametrize("kind", UNIONS)
-def test_the_options_of_the_config_are_the_arguments_of_the_classes_with_the_same_defaults(kind: str) -> None:
+def test_the_options_of_the_config_are_the_arguments_of_the_classes_with_the_same_defaults(
+    kind: str,
+) -> None:
     union, classes = UNIONS[kind]
-    named = {get_args(o.model_fields["name"].annotation)[0]: o for o in get_args(union) if o is not PMLOptions}
+    named = {
+        get_args(o.model_fields["name"].annotation)[0]: o
+        for o in get_args(union)
+        if o is not PMLOptions
+    }
     assert set(named) == set(classes)
     for name, options in named.items():
-        settled = {n: v for n, v in arguments(options).items() if n not in ("min_length", "max_length")}
+        settled = {
+            n: v for n, v in arguments(options).items() if n not in ("min_length", "max_length")
+        }
         one, other = classes[name](**settled), classes[name]()
         state = {n: str(v) for n, v in vars(one).items() if n not in ("_parameters", "_buffers")}
-        assert state == {n: str(v) for n, v in vars(other).items() if n not in ("_parameters", "_buffers")}, name
+        assert state == {
+            n: str(v) for n, v in vars(other).items() if n not in ("_parameters", "_buffers")
+        }, name
         for said in ("takes", "gives"):
             assert getattr(options, said, None) == getattr(classes[name], said, None)
 

@@ -31,7 +31,9 @@ NAMES = ["cpc", "replaced_token", "sequence_order", "next_sequence"]
 
 def encoder_of(kind: Any = "gru", **changes: Any) -> SequenceEncoder:
     torch.manual_seed(0)
-    options = {"name": kind, "hidden_size": 16} if isinstance(kind, str) and kind != "none" else kind
+    options = (
+        {"name": kind, "hidden_size": 16} if isinstance(kind, str) and kind != "none" else kind
+    )
     return SequenceEncoder(tiny_config(encoder=options, **changes), vocabulary_of()).eval()
 
 
@@ -62,7 +64,8 @@ def begins(lengths: list[int]) -> list[int]:
     return [sum(lengths[:i]) for i in range(len(lengths))]
 
 
-# ---------------------------------------------------------------------------------------------------- slow twins
+# ----------------------------------------------------------------------------------------------------
+# slow twins
 
 
 def slow_cpc(cpc: Any, encoder: SequenceEncoder, batch: ViewBatch, *, others: bool) -> Tensor:
@@ -77,7 +80,10 @@ def slow_cpc(cpc: Any, encoder: SequenceEncoder, batch: ViewBatch, *, others: bo
         costs = []
         for t in places:
             query = ahead(states[t])
-            score = [torch.cosine_similarity(query, cpc.to_key(events[u + k]), dim=0) / 0.1 for u in places]
+            score = [
+                torch.cosine_similarity(query, cpc.to_key(events[u + k]), dim=0) / 0.1
+                for u in places
+            ]
             right = score[places.index(t)]
             wrong = [
                 s
@@ -94,14 +100,20 @@ def slow_order(part_: Any, encoder: SequenceEncoder, batch: ViewBatch) -> Tensor
     costs = []
     for begin, n in zip(begins(LENGTHS), LENGTHS, strict=True):
         if n >= 2:
-            a = encoder.embed(events_of(batch.sequences, begin, begin + n // 2))[0, : encoder.vector_size]
-            b = encoder.embed(events_of(batch.sequences, begin + n - n // 2, begin + n))[0, : encoder.vector_size]
+            a = encoder.embed(events_of(batch.sequences, begin, begin + n // 2))[
+                0, : encoder.vector_size
+            ]
+            b = encoder.embed(events_of(batch.sequences, begin + n - n // 2, begin + n))[
+                0, : encoder.vector_size
+            ]
             right, wrong = part_.head(torch.cat([a, b])), part_.head(torch.cat([b, a]))
             costs.append((softplus(-right) + softplus(wrong)) / 2)
     return torch.stack(costs).mean()
 
 
-def slow_next(part_: Any, encoder: SequenceEncoder, batch: ViewBatch, others: dict[int, int]) -> Tensor:
+def slow_next(
+    part_: Any, encoder: SequenceEncoder, batch: ViewBatch, others: dict[int, int]
+) -> Tensor:
     def vector(begin: int, n: int) -> Tensor:
         return encoder.embed(events_of(batch.sequences, begin, begin + n))[0, : encoder.vector_size]
 
@@ -123,7 +135,9 @@ def slow_next(part_: Any, encoder: SequenceEncoder, batch: ViewBatch, others: di
 @pytest.mark.parametrize("negatives", ["batch", "others"])
 def test_cpc_is_what_its_equation_says(kind: Any, negatives: str) -> None:
     encoder, batch = encoder_of(kind), views()
-    batch.sequences.time[14:16] = batch.sequences.time[16:18]  # one client, the same moments in two views
+    batch.sequences.time[14:16] = batch.sequences.time[
+        16:18
+    ]  # one client, the same moments in two views
     cpc = made("cpc", encoder, negatives=negatives, steps=7)
     expected = slow_cpc(cpc, encoder, batch, others=negatives == "others")
     torch.testing.assert_close(cpc(Encoded(encoder, batch)), expected, rtol=1e-4, atol=1e-5)
@@ -133,7 +147,9 @@ def test_cpc_is_what_its_equation_says(kind: Any, negatives: str) -> None:
 def test_sequence_order_is_what_its_equation_says(kind: str) -> None:
     encoder, batch = encoder_of(kind), views()
     asked = made("sequence_order", encoder)
-    torch.testing.assert_close(asked(Encoded(encoder, batch)), slow_order(asked, encoder, batch), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        asked(Encoded(encoder, batch)), slow_order(asked, encoder, batch), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["none", "gru"])
@@ -144,7 +160,9 @@ def test_next_sequence_is_what_its_equation_says(kind: str) -> None:
     found = asked(Encoded(encoder, batch))
     torch.manual_seed(4)
     others = dict(zip(able.tolist(), sample_other_views(CLIENTS, able).tolist(), strict=True))
-    torch.testing.assert_close(found, slow_next(asked, encoder, batch, others), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found, slow_next(asked, encoder, batch, others), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_replaced_token_asks_every_event_whether_it_was_changed() -> None:
@@ -158,11 +176,15 @@ def test_replaced_token_asks_every_event_whether_it_was_changed() -> None:
     for begin, n in zip(begins(LENGTHS), LENGTHS, strict=True):
         states = encoder.states(events_of(events, begin, begin + n))
         scores = asked.head(states)[:, 0]
-        costs += [softplus(-s if c else s) for s, c in zip(scores, changed[begin : begin + n], strict=True)]
+        costs += [
+            softplus(-s if c else s)
+            for s, c in zip(scores, changed[begin : begin + n], strict=True)
+        ]
     torch.testing.assert_close(found, torch.stack(costs).mean(), rtol=1e-4, atol=1e-5)
 
 
-# --------------------------------------------------------------------------------------------------- properties
+# ---------------------------------------------------------------------------------------------------
+# properties
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -198,7 +220,10 @@ def changed_after(batch: ViewBatch, view: int, place: int) -> ViewBatch:
     columns["kind"][begin + place + 1 : end] = (columns["kind"][begin + place + 1 : end] + 1) % 5
     columns["size"][begin + place + 1 : end] = 3.0
     return ViewBatch.of(
-        SequenceBatch(columns, batch.sequences.time, batch.sequences.offsets, batch.sequences.lengths), CLIENTS
+        SequenceBatch(
+            columns, batch.sequences.time, batch.sequences.offsets, batch.sequences.lengths
+        ),
+        CLIENTS,
     )
 
 
@@ -212,7 +237,8 @@ def test_what_cpc_foretells_from_does_not_know_what_comes(kind: Any) -> None:
     cpc = made("cpc", encoder)
     for place in (0, 3, 7):
         states, others = (
-            encoder.states(b.sequences)[5 : 5 + place + 1] for b in (batch, changed_after(batch, 1, place))
+            encoder.states(b.sequences)[5 : 5 + place + 1]
+            for b in (batch, changed_after(batch, 1, place))
         )
         for ahead in cpc.ahead:
             torch.testing.assert_close(ahead(states), ahead(others))
@@ -241,7 +267,9 @@ def test_parts_have_equal_lengths_and_know_no_gap_to_what_was_before(name: str, 
 def test_of_a_hidden_event_what_is_shown_is_not_asked_for() -> None:
     vocabulary = vocabulary_of()
     asked = MaskedEvents(vocabulary, event_size=4, state_size=4).decoder.sizes.keys()
-    assert {"time of day", "day of week"} <= NextEvent(vocabulary, state_size=4).decoder.sizes.keys() - asked
+    assert {"time of day", "day of week"} <= NextEvent(
+        vocabulary, state_size=4
+    ).decoder.sizes.keys() - asked
     assert asked == {*vocabulary.categorical, *vocabulary.numeric}
 
 
@@ -261,11 +289,15 @@ def test_a_view_of_another_client_is_of_another_client_and_any_of_them() -> None
         chosen = sample_other_views(CLIENTS, able)
         assert (CLIENTS[chosen] != CLIENTS[able]).all()
         pairs |= set(zip(able.tolist(), chosen.tolist(), strict=True))
-    assert pairs == {(i, j) for i in able.tolist() for j in able.tolist() if CLIENTS[i] != CLIENTS[j]}
+    assert pairs == {
+        (i, j) for i in able.tolist() for j in able.tolist() if CLIENTS[i] != CLIENTS[j]
+    }
 
 
 @pytest.mark.parametrize("feature_fraction", [0.01, 1.0])
-def test_swapped_features_come_from_the_batch_and_what_is_equal_is_not_called_changed(feature_fraction: float) -> None:
+def test_swapped_features_come_from_the_batch_and_what_is_equal_is_not_called_changed(
+    feature_fraction: float,
+) -> None:
     torch.manual_seed(0)
     batch = batch_of(LENGTHS)
     found, changed = corrupted(batch, 0.3, feature_fraction)
@@ -277,12 +309,17 @@ def test_swapped_features_come_from_the_batch_and_what_is_equal_is_not_called_ch
     assert 0 < int(changed.sum()) <= 9
     assert torch.equal(found.time, batch.time)
     alike = SequenceBatch(
-        {n: torch.full_like(v, 2) for n, v in batch.columns.items()}, batch.time, batch.offsets, batch.lengths
+        {n: torch.full_like(v, 2) for n, v in batch.columns.items()},
+        batch.time,
+        batch.offsets,
+        batch.lengths,
     )
     assert not corrupted(alike, 0.5, feature_fraction)[1].any()
 
 
-@pytest.mark.parametrize(("name", "views_"), [*((name, 1) for name in NAMES), ("cpc", 2), ("sequence_order", 2)])
+@pytest.mark.parametrize(
+    ("name", "views_"), [*((name, 1) for name in NAMES), ("cpc", 2), ("sequence_order", 2)]
+)
 def test_where_there_is_nothing_to_ask_the_loss_is_zero(name: str, views_: int) -> None:
     encoder = encoder_of()
     loss = made(name, encoder)(Encoded(encoder, views([1] * views_, torch.arange(views_))))
@@ -292,7 +329,10 @@ def test_where_there_is_nothing_to_ask_the_loss_is_zero(name: str, views_: int) 
 
 def test_next_sequence_has_nothing_to_ask_of_one_client() -> None:
     encoder = encoder_of()
-    assert made("next_sequence", encoder)(Encoded(encoder, views([4, 6], torch.tensor([2, 2])))).item() == 0.0
+    assert (
+        made("next_sequence", encoder)(Encoded(encoder, views([4, 6], torch.tensor([2, 2])))).item()
+        == 0.0
+    )
 
 
 def test_cpc_looks_ahead_from_no_more_places_than_it_may() -> None:
@@ -302,27 +342,46 @@ def test_cpc_looks_ahead_from_no_more_places_than_it_may() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"objective": "cpc", "encoder": "none"}, "the objective cpc needs a causal encoder.*found none"),
-    ({"objective": ["coles", "cpc"], "encoder": "transformer"}, r"cpc needs .* causal: true; found transformer"),
-    ({"objective": "replaced_token"}, "replaced_token needs an encoder: gru, lstm or transformer; found none"),
+    (
+        {"objective": "cpc", "encoder": "none"},
+        "the objective cpc needs a causal encoder.*found none",
+    ),
+    (
+        {"objective": ["coles", "cpc"], "encoder": "transformer"},
+        r"cpc needs .* causal: true; found transformer",
+    ),
+    (
+        {"objective": "replaced_token"},
+        "replaced_token needs an encoder: gru, lstm or transformer; found none",
+    ),
     (
         {"objective": "sequence_order", "views": {"shuffle": True}},
         r"sequence_order needs .* set views\.shuffle to false",
     ),
     ({"objective": "next_sequence", "views": {"shuffle": True}}, r"next_sequence needs the order"),
-    ({"objective": "cpc", "encoder": "gru", "views": {"shuffle": True}}, "cpc needs the order of events"),
+    (
+        {"objective": "cpc", "encoder": "gru", "views": {"shuffle": True}},
+        "cpc needs the order of events",
+    ),
     (
         {"objective": ["coles", "next_event"], "encoder": "gru", "views": {"shuffle": True}},
         r"next_event needs the order of events; set views\.shuffle to false",
     ),
-    ({"objective": {"name": "cpc", "negatives": "all"}}, "negatives cannot be 'all'. Expected one of: batch, others"),
+    (
+        {"objective": {"name": "cpc", "negatives": "all"}},
+        "negatives cannot be 'all'. Expected one of: batch, others",
+    ),
     ({"objective": {"name": "cpc", "steps": 0}}, "steps = 0"),
     ({"objective": {"name": "sequence_order", "step": 0}}, "unknown option"),
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), REFUSED, ids=lambda v: str(v)[:50] if isinstance(v, dict) else "")
-def test_an_objective_that_does_not_fit_is_refused_in_one_line(options: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "message"), REFUSED, ids=lambda v: str(v)[:50] if isinstance(v, dict) else ""
+)
+def test_an_objective_that_does_not_fit_is_refused_in_one_line(
+    options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         Config.from_dict(options)
     assert "\n" not in str(caught.value)

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from small import SCHEMA, WITH_LABELS, batch_of, card_events, fitted, sequences, tiny_config, vocabulary_of
+from small import (
+    SCHEMA,
+    WITH_LABELS,
+    batch_of,
+    card_events,
+    fitted,
+    sequences,
+    tiny_config,
+    vocabulary_of,
+)
 from torch import Tensor
 
 from seqmel.config import methods
@@ -60,7 +69,9 @@ def test_the_total_is_the_weighted_sum_of_the_parts() -> None:
     objective, encoder = made("coles", {"name": "event_prediction", "weight": 0.25})
     losses = objective.losses(encoder, views())
     assert list(losses) == ["coles", "event_prediction"]
-    torch.testing.assert_close(objective.total(losses), losses["coles"] + 0.25 * losses["event_prediction"])
+    torch.testing.assert_close(
+        objective.total(losses), losses["coles"] + 0.25 * losses["event_prediction"]
+    )
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -87,7 +98,12 @@ def test_states_and_vectors_are_those_of_the_encoder() -> None:
 
 
 def scored(
-    decoder: EventDecoder, vectors: list[Tensor], batch: ViewBatch, events: list[int], *, gaps: bool = False
+    decoder: EventDecoder,
+    vectors: list[Tensor],
+    batch: ViewBatch,
+    events: list[int],
+    *,
+    gaps: bool = False,
 ) -> Tensor:
     """What each of these events costs given a vector of its own; all at once, since numbers are weighed by their kinds' shares."""
     time = batch.sequences.time.tolist()
@@ -109,7 +125,12 @@ def test_event_prediction_foretells_a_view_from_the_one_before_it_of_the_same_cl
     part = stirred(EventPrediction(vocabulary_of(), embedding_size=encoder.vector_size))
     vectors = encoder.embed(batch.sequences)[:, : encoder.vector_size]
     of_view = [view for view, length in enumerate(LENGTHS) for _ in range(length)]
-    costs = scored(part.decoder, [vectors[batch.others[view]] for view in of_view], batch, list(range(sum(LENGTHS))))
+    costs = scored(
+        part.decoder,
+        [vectors[batch.others[view]] for view in of_view],
+        batch,
+        list(range(sum(LENGTHS))),
+    )
     expected = torch.stack([costs_of_view.mean() for costs_of_view in costs.split(LENGTHS)]).mean()
     torch.testing.assert_close(part(Encoded(encoder, batch)), expected)
 
@@ -120,7 +141,9 @@ def test_next_event_foretells_every_event_but_the_first_of_each_view() -> None:
     part = stirred(NextEvent(vocabulary_of(), state_size=encoder.state_size))
     states = encoder.states(batch.sequences)
     later = later_events(range(len(LENGTHS)))
-    expected = scored(part.decoder, [states[event - 1] for event in later], batch, later, gaps=True).mean()
+    expected = scored(
+        part.decoder, [states[event - 1] for event in later], batch, later, gaps=True
+    ).mean()
     torch.testing.assert_close(part(Encoded(encoder, batch)), expected)
 
 
@@ -132,14 +155,21 @@ def later_events(views: Iterable[int]) -> list[int]:
 
 @pytest.mark.parametrize("states_apart", [True, False])
 @pytest.mark.parametrize("first_for_all", [True, False])
-def test_next_event_learns_from_the_first_views_of_each_client(states_apart: bool, first_for_all: bool) -> None:
+def test_next_event_learns_from_the_first_views_of_each_client(
+    states_apart: bool, first_for_all: bool
+) -> None:
     """Whether or not something else has asked for the states of all views."""
     pooling = {"pooling": "last"} if states_apart else {}
     _, encoder = made("next_event", encoder={"name": "gru", "hidden_size": 16, **pooling})
     batch, encoder = views(), encoder.eval()
     part = stirred(NextEvent(vocabulary_of(), state_size=encoder.state_size, views=2))
-    states, later = encoder.states(batch.sequences), later_events([0, 1, 2, 3, 5])  # clients 3, 3, 8, 8 and 1
-    expected = scored(part.decoder, [states[event - 1] for event in later], batch, later, gaps=True).mean()
+    states, later = (
+        encoder.states(batch.sequences),
+        later_events([0, 1, 2, 3, 5]),
+    )  # clients 3, 3, 8, 8 and 1
+    expected = scored(
+        part.decoder, [states[event - 1] for event in later], batch, later, gaps=True
+    ).mean()
     encoded = Encoded(encoder, batch)
     assert not first_for_all or len(encoded.states) == sum(LENGTHS)
     torch.testing.assert_close(part(encoded), expected)
@@ -177,7 +207,9 @@ def test_of_a_hidden_event_only_the_time_is_seen() -> None:
     changed = type(batch)(columns, batch.time, batch.offsets, batch.lengths)
     everything = torch.arange(batch.events)
     hidden = encoder.eval().states(batch, masked=everything, mask_embedding=mask_embedding)
-    assert torch.equal(hidden, encoder.states(changed, masked=everything, mask_embedding=mask_embedding))
+    assert torch.equal(
+        hidden, encoder.states(changed, masked=everything, mask_embedding=mask_embedding)
+    )
     assert other.events == batch.events
     one = encoder.events(batch, masked=torch.tensor([4]), mask_embedding=mask_embedding)
     apart = (one != encoder.events(batch)).any(1)
@@ -187,7 +219,9 @@ def test_of_a_hidden_event_only_the_time_is_seen() -> None:
 def test_masked_events_hide_a_share_of_the_events_and_foretell_just_these() -> None:
     _, encoder = made("coles")
     batch, encoder = views(), encoder.eval()
-    part = stirred(MaskedEvents(vocabulary_of(), event_size=16, state_size=encoder.state_size, mask_ratio=0.2))
+    part = stirred(
+        MaskedEvents(vocabulary_of(), event_size=16, state_size=encoder.state_size, mask_ratio=0.2)
+    )
     torch.manual_seed(3)
     found = part(Encoded(encoder, batch))
     torch.manual_seed(3)

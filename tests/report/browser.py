@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+BROWSER = (
+    shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+)
 
 _PATIENCE = 60.0
 
@@ -23,7 +25,13 @@ class Browser:
         assert BROWSER
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
-        arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"]
+        arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--remote-debugging-pipe",
+        ]
         # The protocol is on descriptors 3 and 4 of the browser; a shell puts them there.
         shell = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
@@ -44,7 +52,10 @@ class Browser:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.terminate()
         self._process.wait(_PATIENCE)
@@ -76,12 +87,17 @@ class Browser:
     def _note(self, message: dict[str, Any]) -> None:
         if message.get("method") == "Runtime.exceptionThrown":
             self.complaints.append(str(message["params"]["exceptionDetails"]))
-        if message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
+        if (
+            message.get("method") == "Log.entryAdded"
+            and message["params"]["entry"]["level"] == "error"
+        ):
             self.complaints.append(str(message["params"]["entry"]["text"]))
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page."""
-        found = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        found = self.ask(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -107,12 +123,20 @@ class Browser:
 
     def frame(self) -> None:
         """Wait until the page has been laid out and drawn."""
-        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        self.run(
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => "
+            "done(1))))"
+        )
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         """A mouse event at a place in the window: mousePressed, mouseReleased, mouseMoved or mouseWheel."""
-        button = "left" if kind in ("mousePressed", "mouseReleased") or more.get("buttons") else "none"
-        self.ask("Input.dispatchMouseEvent", **{"type": kind, "x": x, "y": y, "button": button, "clickCount": 1} | more)
+        button = (
+            "left" if kind in ("mousePressed", "mouseReleased") or more.get("buttons") else "none"
+        )
+        self.ask(
+            "Input.dispatchMouseEvent",
+            **{"type": kind, "x": x, "y": y, "button": button, "clickCount": 1} | more,
+        )
 
     def click(self, x: float, y: float) -> None:
         """Press and release."""

@@ -27,7 +27,9 @@ def report(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of 24 clients, coloured by kind and size."""
     events = card_events()
     ids = sorted(set(events.column("client_id").to_pylist()))
-    labels = pd.DataFrame({"client_id": ids, "kind": [f"k{i % 3}" for i in ids], "size": [i / 7 for i in ids]})
+    labels = pd.DataFrame(
+        {"client_id": ids, "kind": [f"k{i % 3}" for i in ids], "size": [i / 7 for i in ids]}
+    )
     page = tmp_path_factory.mktemp("report") / "a.html"
     write_report(model, events, page, labels=labels, targets=["kind", "size"], device="cpu")
     return page
@@ -60,7 +62,8 @@ def drawn(browser: Browser) -> str:
 def box(browser: Browser) -> tuple[float, float, float, float]:
     """Left, top, width and height of the map in the window."""
     found = browser.run(
-        f"(() => {{ const b = {MAP}.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; }})()"
+        f"(() => {{ const b = {MAP}.getBoundingClientRect(); return [b.x, b.y, b.width, "
+        f"b.height]; }})()"
     )
     left, top, width, height = found
     return left, top, width, height
@@ -169,7 +172,9 @@ def test_pointing_tells_of_a_client_and_leaving_ends_it(opened: Browser) -> None
     assert opened.run(f"{tip}.hidden") is False
     assert opened.run(f"{tip}.textContent").startswith(f"{name}: kind k")
     left, top, width, _ = box(opened)
-    placed = opened.run(f"(() => {{ const b = {tip}.getBoundingClientRect(); return [b.left, b.right]; }})()")
+    placed = opened.run(
+        f"(() => {{ const b = {tip}.getBoundingClientRect(); return [b.left, b.right]; }})()"
+    )
     assert left <= placed[0] < placed[1] <= left + width
     opened.mouse("mouseMoved", left - 30, top - 30)
     opened.frame()
@@ -233,13 +238,21 @@ def test_searches_neighbours_and_names_open_clients(opened: Browser) -> None:
     neighbour = opened.run("document.querySelector('#explorer .row .link').textContent")
     opened.run("document.querySelector('#explorer .row .link').click()")
     assert opened.run(EXPLORED) == neighbour
-    assert opened.run(f"[...{lists}].filter((b) => b.getAttribute('aria-pressed') === 'true').length") == 0
-    typed = "(() => {{ const i = at('who'); i.value = {!r}; i.dispatchEvent(new Event('change')); }})()"
+    assert (
+        opened.run(f"[...{lists}].filter((b) => b.getAttribute('aria-pressed') === 'true').length")
+        == 0
+    )
+    typed = (
+        "(() => {{ const i = at('who'); i.value = {!r}; i.dispatchEvent(new Event('change')); }})()"
+    )
     last = opened.run("page.clients[page.clients.length - 1].id")
     opened.run(typed.format(last))
     assert opened.run(EXPLORED) == last
     opened.run(typed.format("nobody"))
-    assert opened.run("document.querySelector('[role=status]').textContent") == "No such client among those shown."
+    assert (
+        opened.run("document.querySelector('[role=status]').textContent")
+        == "No such client among those shown."
+    )
     assert opened.run(EXPLORED) == last
 
 
@@ -253,19 +266,28 @@ def test_searches_neighbours_and_names_open_clients(opened: Browser) -> None:
         ([99, 100, 100, 100], [99, 99, 99.5, 100]),
     ],
 )
-def test_events_at_one_time_stand_side_by_side(times: list[int], expected: list[float], opened: Browser) -> None:
+def test_events_at_one_time_stand_side_by_side(
+    times: list[int], expected: list[float], opened: Browser
+) -> None:
     assert opened.run(f"places({times}, (t) => t, 100)") == expected
 
 
 def test_of_many_values_the_commonest_of_those_shown_have_a_colour(opened: Browser) -> None:
     opened.run("page.tone.values = Array.from({length: 20}, (_, i) => 'v' + i)")
     shown = "[{tones: [19, 19, 19, 4, 4, 20, 20, 20, 20]}, {tones: [9, 4, 4, 1, 2, 3, 5, 6, 7, 8]}]"
-    assert opened.run(f"[...paints({shown})]") == [[v, f"c{i}"] for i, v in enumerate([4, 19, 1, 2, 3, 5, 6])]
+    assert opened.run(f"[...paints({shown})]") == [
+        [v, f"c{i}"] for i, v in enumerate([4, 19, 1, 2, 3, 5, 6])
+    ]
 
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(0, 0.673, [0, 0.5, 1]), (1.9, 22.1, [0, 10, 20, 30]), (0, 189, [0, 100, 200]), (-3, 4, [-5, 0, 5])],
+    [
+        (0, 0.673, [0, 0.5, 1]),
+        (1.9, 22.1, [0, 10, 20, 30]),
+        (0, 189, [0, 100, 200]),
+        (-3, 4, [-5, 0, 5]),
+    ],
 )
 def test_axes_have_round_numbers_around_all_values(
     low: float, high: float, expected: list[float], opened: Browser
@@ -273,7 +295,9 @@ def test_axes_have_round_numbers_around_all_values(
     assert opened.run(f"ticks({low}, {high})") == expected
 
 
-def test_in_the_dark_everything_has_other_colours_also_after_a_change_of_mind(opened: Browser, report: Path) -> None:
+def test_in_the_dark_everything_has_other_colours_also_after_a_change_of_mind(
+    opened: Browser, report: Path
+) -> None:
     paper, light = "getComputedStyle(document.body).backgroundColor", drawn(opened)
     white = opened.run(paper)
     opened.window(1200, 900, dark=True)
@@ -307,7 +331,9 @@ def test_on_a_phone_nothing_is_wider_than_the_window(phone: Browser) -> None:
     assert beyond == []
 
 
-def test_on_a_phone_a_tap_chooses_a_pinch_zooms_and_a_finger_scrolls_past_the_whole_map(phone: Browser) -> None:
+def test_on_a_phone_a_tap_chooses_a_pinch_zooms_and_a_finger_scrolls_past_the_whole_map(
+    phone: Browser,
+) -> None:
     client = lone(phone)
     x, y = spot(phone, client)
     phone.touch("touchStart", (x, y))

@@ -38,22 +38,39 @@ from seqmel.training.run import prepare, train
 
 EVENTS = card_events()
 HOSTILE = "</script><img src=x onerror=document.title='owned'>&\u2028<!--"
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+BROWSER = (
+    shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+)
 Refusal = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
 def prepared(model: Model, tmp_path_factory: pytest.TempPathFactory) -> PreparedSequences:
     """`card_events()` with the model's vocabulary."""
-    return prepare(EVENTS, tmp_path_factory.mktemp("prepared") / "sequences", model=model, config=model.config)
+    return prepare(
+        EVENTS, tmp_path_factory.mktemp("prepared") / "sequences", model=model, config=model.config
+    )
 
 
 @pytest.fixture(scope="module")
 def scores_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `seqmel evaluate --json` writes."""
-    rows = tuple(Score(name, m, (0.6, 0.7, 0.9)) for name in ("aggregates", "ours") for m in ("accuracy", "auroc"))
+    rows = tuple(
+        Score(name, m, (0.6, 0.7, 0.9))
+        for name in ("aggregates", "ours")
+        for m in ("accuracy", "auroc")
+    )
     found = Scores(
-        "kind", "classification", "auroc", rows, 24, 24, {"aggregates": 24, "ours": 24}, {"a": 12, "b": 12}, 0, 10
+        "kind",
+        "classification",
+        "auroc",
+        rows,
+        24,
+        24,
+        {"aggregates": 24, "ours": 24},
+        {"a": 12, "b": 12},
+        0,
+        10,
     )
     path = tmp_path_factory.mktemp("scores") / "scores.json"
     path.write_text(json.dumps([found.to_json()]), encoding="utf-8")
@@ -71,7 +88,9 @@ def by_client() -> dict[int, list[dict[str, Any]]]:
 def labels() -> pd.DataFrame:
     """A class and a quantity for most clients."""
     ids = list(by_client())[2:]
-    return pd.DataFrame({"client_id": ids, "kind": [f"k{i % 3}" for i in ids], "size": [i / 7 for i in ids]})
+    return pd.DataFrame(
+        {"client_id": ids, "kind": [f"k{i % 3}" for i in ids], "size": [i / 7 for i in ids]}
+    )
 
 
 def data_of(path: Path) -> dict[str, Any]:
@@ -93,8 +112,18 @@ def test_lengths_gaps_and_categories_equal_a_slow_loop(prepared: PreparedSequenc
         lengths["3–4" if n < 5 else "5–9" if n < 10 else "10–19" if n < 20 else "20–49"] += 1
         for a, b in itertools.pairwise(events):
             s = (b["event_time"] - a["event_time"]).total_seconds()
-            ends = [(10, "10 s"), (60, "1 min"), (600, "10 min"), (3600, "1 h"), (21600, "6 h"), (86400, "1 day"),
-                    (259200, "3 days"), (604800, "1 week"), (2592000, "30 days"), (7776000, "90 days")]  # fmt: skip
+            ends = [
+                (10, "10 s"),
+                (60, "1 min"),
+                (600, ("10 min")),
+                (3600, "1 h"),
+                (21600, "6 h"),
+                (86400, "1 day"),
+                (259200, "3 days"),
+                (604800, "1 week"),
+                (2592000, "30 days"),
+                (7776000, "90 days"),
+            ]
             gaps[next((f"under {name}" for end, name in ends if s < end), "under 1 year")] += 1
     assert {bar.name: bar.count for bar in data.lengths if bar.count} == lengths
     assert {bar.name: bar.count for bar in data.gaps if bar.count} == gaps
@@ -113,7 +142,11 @@ def test_values_that_training_did_not_see_are_counted(model: Model, tmp_path: Pa
     cities = pa.array(["Narvik" if i % 3 == 0 else "Oslo" for i in range(90)])
     new = new.set_column(new.column_names.index("city"), "city", cities)
     again = prepare(new, tmp_path / "new", model=model, config=model.config)
-    city = next(c for c in describe(again.sequences, again.vocabulary, torch.arange(3)).columns if c.name == "city")
+    city = next(
+        c
+        for c in describe(again.sequences, again.vocabulary, torch.arange(3)).columns
+        if c.name == "city"
+    )
     assert city.unseen == pytest.approx(1 / 3)
 
 
@@ -128,14 +161,21 @@ def test_numbers_are_decoded_to_what_they_were(prepared: PreparedSequences) -> N
         np.testing.assert_allclose(
             decoded(batch, name, prepared.vocabulary.numeric[name])[kept], wanted[kept], rtol=1e-4
         )
-        assert np.isnan(decoded(batch, name, prepared.vocabulary.numeric[name])).sum() == np.isnan(wanted).sum()
+        assert (
+            np.isnan(decoded(batch, name, prepared.vocabulary.numeric[name])).sum()
+            == np.isnan(wanted).sum()
+        )
 
 
-def test_searches_in_a_model_that_learnt_from_labels_need_no_labels(model: Model, prepared: PreparedSequences) -> None:
+def test_searches_in_a_model_that_learnt_from_labels_need_no_labels(
+    model: Model, prepared: PreparedSequences
+) -> None:
     part = {"name": "supervised_contrastive", "labels": "gone.parquet", "target": "kind"}
     settled = Config.from_dict(model.config.to_dict() | {"objective": ["coles", part]})
     with_labels = dataclasses.replace(model, config=settled)
-    found, expected = (explore(m, prepared.sequences, 0, device=torch.device("cpu")) for m in (with_labels, model))
+    found, expected = (
+        explore(m, prepared.sequences, 0, device=torch.device("cpu")) for m in (with_labels, model)
+    )
     assert found == expected
 
 
@@ -160,7 +200,9 @@ def test_the_ranks_of_the_searches_equal_a_slow_loop_and_the_figures_of_validati
     facts = {fact.name: fact.value for fact in found.facts}
     assert facts["recall@1"] == f"{np.mean(np.array(every) == 1):.3f}"
     assert facts["median rank"].startswith(f"{np.median(every):.4g} of ")
-    assert [s.rank for s in found.worst] == sorted((max(r) for r in ranks.values()), reverse=True)[: len(found.worst)]
+    assert [s.rank for s in found.worst] == sorted((max(r) for r in ranks.values()), reverse=True)[
+        : len(found.worst)
+    ]
     assert all(s.rank in ranks[s.client] for s in (*found.best, *found.worst))
 
 
@@ -169,7 +211,11 @@ def test_neighbours_are_those_of_the_largest_cosine_and_never_the_client_itself(
     places, cosines = nearest(vectors)
     x = vectors - vectors.mean(0)
     for i in range(12):
-        likeness = {j: float(x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j])) for j in range(12) if j != i}
+        likeness = {
+            j: float(x[i] @ x[j] / np.linalg.norm(x[i]) / np.linalg.norm(x[j]))
+            for j in range(12)
+            if j != i
+        }
         assert places[i] == sorted(likeness, key=lambda j: -likeness[j])[:5]
         assert cosines[i] == pytest.approx([likeness[j] for j in places[i]], abs=1e-3)
 
@@ -183,10 +229,14 @@ def test_timelines_hold_the_events_as_they_were(prepared: PreparedSequences) -> 
     for i, person in zip(ids, people, strict=True):
         events = clients[i]
         assert person.length == len(events)
-        minutes = [int(e["event_time"].replace(tzinfo=dt.timezone.utc).timestamp() // 60) for e in events]
+        minutes = [
+            int(e["event_time"].replace(tzinfo=dt.timezone.utc).timestamp() // 60) for e in events
+        ]
         assert np.cumsum(person.times).tolist() == minutes
         names = [tone.values[t] if t < len(tone.values) else None for t in person.tones]
-        assert names == [str(e[tone.column]) if e[tone.column] is not None else "null" for e in events]
+        assert names == [
+            str(e[tone.column]) if e[tone.column] is not None else "null" for e in events
+        ]
         for shown, event in zip(person.numbers, events, strict=True):
             assert (shown is None) == (event["amount"] != event["amount"])
 
@@ -201,7 +251,9 @@ def test_timelines_hold_the_events_as_they_were(prepared: PreparedSequences) -> 
         ([i + 0.5 for i in range(20)], [], [i + 0.5 for i in range(20)]),
     ],
 )
-def test_a_label_is_a_class_or_a_quantity(values: list[Any], classes: list[str], found: list[Any]) -> None:
+def test_a_label_is_a_class_or_a_quantity(
+    values: list[Any], classes: list[str], found: list[Any]
+) -> None:
     made = colouring("label", pd.Series(values))
     assert made.classes == classes
     assert made.values == found
@@ -267,11 +319,15 @@ def test_the_same_seed_gives_the_same_file_and_the_map_knows_the_labels(
     kinds = dict(zip(labels()["client_id"].astype(str), labels()["kind"], strict=True))
     kind = page["map"]["colourings"][0]
     for client, value in zip(page["clients"], kind["values"], strict=True):
-        assert (kind["classes"][int(value)] if value is not None else None) == kinds.get(client["id"])
+        assert (kind["classes"][int(value)] if value is not None else None) == kinds.get(
+            client["id"]
+        )
     assert page["quality"][0]["rows"][1]["texts"][0].startswith("0.733 ± ")
 
 
-@pytest.mark.parametrize(("of_labels", "option"), [("kunde", []), ("client_id", []), ("whom", ["--client", "whom"])])
+@pytest.mark.parametrize(
+    ("of_labels", "option"), [("kunde", []), ("client_id", []), ("whom", ["--client", "whom"])]
+)
 def test_labels_are_read_by_any_client_column(
     of_labels: str, option: list[str], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,7 +336,15 @@ def test_labels_are_read_by_any_client_column(
     monkeypatch.setattr("seqmel.model.load_model", lambda _: renamed)
     pq.write_table(EVENTS.rename_columns({"client_id": "kunde"}), tmp_path / "events.parquet")
     labels().rename(columns={"client_id": of_labels}).to_parquet(tmp_path / "labels.parquet")
-    given = ["report", "model", tmp_path / "events.parquet", "-o", tmp_path / "out.html", "--device", "cpu"]
+    given = [
+        "report",
+        "model",
+        tmp_path / "events.parquet",
+        "-o",
+        tmp_path / "out.html",
+        "--device",
+        "cpu",
+    ]
     given += ["--labels", tmp_path / "labels.parquet", "--target", "kind", *option]
     monkeypatch.setattr(sys, "argv", ["seqmel", *map(str, given)])
     with pytest.raises(SystemExit) as stopped:
@@ -292,7 +356,9 @@ def test_labels_are_read_by_any_client_column(
         page["map"]["colourings"][0],
     )
     found = {
-        c["id"]: kind["classes"][int(v)] for c, v in zip(page["clients"], kind["values"], strict=True) if v is not None
+        c["id"]: kind["classes"][int(v)]
+        for c, v in zip(page["clients"], kind["values"], strict=True)
+        if v is not None
     }
     assert found == kinds
 
@@ -309,12 +375,15 @@ def test_given_embeddings_are_matched_by_id(model: Model, tmp_path: Path) -> Non
     assert by_x in (sorted(ids), sorted(ids)[::-1])
 
 
-def test_the_page_asks_for_nothing_from_outside_and_says_so_to_the_browser(model: Model, tmp_path: Path) -> None:
+def test_the_page_asks_for_nothing_from_outside_and_says_so_to_the_browser(
+    model: Model, tmp_path: Path
+) -> None:
     write_report(model, EVENTS, tmp_path / "a.html", device="cpu")
     text = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert not re.search(r"(https?:)?//[a-z0-9]", re.sub(r"^// .*$", "", text, flags=re.M), re.I)
     assert not re.search(
-        r"<link|<img|<iframe|@import|url\(|\bsrc=|fetch\(|XMLHttp|innerHTML|insertAdjacent|eval\(", text
+        r"<link|<img|<iframe|@import|url\(|\bsrc=|fetch\(|XMLHttp|innerHTML|insertAdjacent|eval\(",
+        text,
     )
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy
@@ -328,14 +397,20 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, scores_file: Path) -> Path
     """A page whose client ids, values, column names, labels and sets of features would all like to run."""
     folder = tmp_path_factory.mktemp("hostile")
     bad = f"city {HOSTILE}"
-    events = EVENTS.rename_columns([bad if name == "city" else name for name in EVENTS.column_names])
+    events = EVENTS.rename_columns(
+        [bad if name == "city" else name for name in EVENTS.column_names]
+    )
     ids = [f"{HOSTILE}{i}" for i in EVENTS.column("client_id").to_pylist()]
     cities = [None if c is None else c + HOSTILE for c in EVENTS.column("city").to_pylist()]
     events = events.set_column(0, "client_id", pa.array(ids))
     events = events.set_column(events.column_names.index(bad), bad, pa.array(cities))
     trained = load_model(train(events, folder / "model", config=tiny_config()))
-    known = pd.DataFrame({"client_id": sorted(set(ids))}).assign(**{HOSTILE: [HOSTILE + str(i % 2) for i in range(24)]})
-    scored = json.loads(scores_file.read_text(encoding="utf-8").replace("ours", json.dumps(HOSTILE)[1:-1]))
+    known = pd.DataFrame({"client_id": sorted(set(ids))}).assign(
+        **{HOSTILE: [HOSTILE + str(i % 2) for i in range(24)]}
+    )
+    scored = json.loads(
+        scores_file.read_text(encoding="utf-8").replace("ours", json.dumps(HOSTILE)[1:-1])
+    )
     (folder / "scores.json").write_text(json.dumps(scored), encoding="utf-8")
     write_report(
         trained, events, folder / "a.html", labels=known, targets=[HOSTILE], scores=[folder / "scores.json"],
@@ -358,7 +433,13 @@ def test_nothing_in_the_data_ends_the_block_that_holds_it(hostile: Path) -> None
 def in_browser(page: Path, *options: str) -> str:
     """What a browser makes of a page."""
     assert BROWSER
-    arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr"]
+    arguments = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--enable-logging=stderr",
+    ]
     profile = f"--user-data-dir={page.parent / 'profile'}"
     done = subprocess.run(
         [BROWSER, *arguments, profile, "--virtual-time-budget=4000", *options, "--dump-dom", page.as_uri()],
@@ -389,7 +470,9 @@ def test_a_browser_draws_every_part_and_runs_nothing_of_the_data(hostile: Path) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome on PATH")
-def test_a_browser_draws_a_page_of_a_model_that_was_not_trained_and_has_no_extras(tmp_path: Path) -> None:
+def test_a_browser_draws_a_page_of_a_model_that_was_not_trained_and_has_no_extras(
+    tmp_path: Path,
+) -> None:
     config = tiny_config(training={"epochs": 0, "batch_size": 8})
     few = EVENTS.filter(pa.compute.less(EVENTS.column("client_id"), 130))
     untrained = load_model(train(EVENTS, tmp_path / "model", config=config))
@@ -402,19 +485,35 @@ def test_a_browser_draws_a_page_of_a_model_that_was_not_trained_and_has_no_extra
 
 @pytest.fixture
 def refusal(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    model_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Refusal:
     """The one line with which `seqmel report` refuses; nothing is written."""
     pq.write_table(EVENTS, tmp_path / "events.parquet")
     labels().to_parquet(tmp_path / "clients.parquet")
 
     def run(*options: object, model: Path = model_folder) -> str:
-        given = ["report", model, tmp_path / "events.parquet", "-o", tmp_path / "out.html", "--device", "cpu", *options]
+        given = [
+            "report",
+            model,
+            tmp_path / "events.parquet",
+            "-o",
+            tmp_path / "out.html",
+            "--device",
+            "cpu",
+            *options,
+        ]
         before = sorted(tmp_path.iterdir())
         monkeypatch.setattr(sys, "argv", ["seqmel", *map(str, given)])
         with pytest.raises(SystemExit) as stopped:
             command_line.main()
-        lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("prepared ")]
+        lines = [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if not line.startswith("prepared ")
+        ]
         assert (stopped.value.code, len(lines)) == (2, 1), lines
         assert sorted(tmp_path.iterdir()) == before
         return lines[0]
@@ -432,13 +531,19 @@ def test_labels_and_targets_come_together(refusal: Refusal, tmp_path: Path) -> N
     assert "'kind'" in refusal("--labels", tmp_path / "clients.parquet", "--target", "kin")
 
 
-def test_labels_whose_client_column_is_not_known_are_refused(refusal: Refusal, tmp_path: Path) -> None:
+def test_labels_whose_client_column_is_not_known_are_refused(
+    refusal: Refusal, tmp_path: Path
+) -> None:
     labels().rename(columns={"client_id": "whom"}).to_parquet(tmp_path / "others.parquet")
-    assert "Name it with --client" in refusal("--labels", tmp_path / "others.parquet", "--target", "kind")
+    assert "Name it with --client" in refusal(
+        "--labels", tmp_path / "others.parquet", "--target", "kind"
+    )
 
 
 def test_labels_that_match_none_are_refused(refusal: Refusal, tmp_path: Path) -> None:
-    labels().assign(client_id=lambda t: t["client_id"] + 10_000).to_parquet(tmp_path / "others.parquet")
+    labels().assign(client_id=lambda t: t["client_id"] + 10_000).to_parquet(
+        tmp_path / "others.parquet"
+    )
     line = refusal("--labels", tmp_path / "others.parquet", "--target", "kind")
     assert "No client of the labels" in line
     assert "24 clients" in line
@@ -450,7 +555,9 @@ def test_an_output_that_exists_is_refused(refusal: Refusal, tmp_path: Path) -> N
     assert (tmp_path / "out.html").read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]", "not json", '[{"target": "a", "scores": []}]', "[null]", '"text"'])
+@pytest.mark.parametrize(
+    "text", ["{}", "[1]", "not json", '[{"target": "a", "scores": []}]', "[null]", '"text"']
+)
 def test_scores_that_are_not_ours_are_refused(refusal: Refusal, tmp_path: Path, text: str) -> None:
     (tmp_path / "scores.json").write_text(text, encoding="utf-8")
     assert "seqmel evaluate" in refusal("--scores", tmp_path / "scores.json")
@@ -461,10 +568,21 @@ def test_a_file_of_scores_that_is_missing_is_refused(refusal: Refusal, tmp_path:
 
 
 def test_the_command_says_where_the_report_lies(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    model_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pq.write_table(EVENTS, tmp_path / "events.parquet")
-    given = ["report", model_folder, tmp_path / "events.parquet", "-o", tmp_path / "out.html", "--device", "cpu"]
+    given = [
+        "report",
+        model_folder,
+        tmp_path / "events.parquet",
+        "-o",
+        tmp_path / "out.html",
+        "--device",
+        "cpu",
+    ]
     monkeypatch.setattr(sys, "argv", ["seqmel", *map(str, given)])
     with pytest.raises(SystemExit) as stopped:
         command_line.main()
@@ -480,4 +598,7 @@ def test_a_client_column_without_labels_is_refused(
     with pytest.raises(SystemExit) as stopped:
         command_line.main()
     assert stopped.value.code == 2
-    assert capsys.readouterr().err == "seqmel: --client has no effect for a report without labels. Leave it out.\n"
+    assert (
+        capsys.readouterr().err
+        == "seqmel: --client has no effect for a report without labels. Leave it out.\n"
+    )

@@ -36,16 +36,22 @@ def with_lengths(*lengths: int) -> EncodedSequences:
         "t": pa.ListArray.from_arrays(offsets, events),
         "k": pa.ListArray.from_arrays(offsets, events.cast(pa.int32())),
     }
-    return EncodedSequences.from_batches([pa.RecordBatch.from_pydict({"c": range(len(lengths)), **columns})], time="t")
+    return EncodedSequences.from_batches(
+        [pa.RecordBatch.from_pydict({"c": range(len(lengths)), **columns})], time="t"
+    )
 
 
 def config(**training: Any) -> Config:
     return tiny_config(training={"batch_size": 4, "validation_fraction": 0.2} | training)
 
 
-def batches(sequences: EncodedSequences, clients: Tensor, options: Config, epoch: int = 0) -> TrainingBatches:
+def batches(
+    sequences: EncodedSequences, clients: Tensor, options: Config, epoch: int = 0
+) -> TrainingBatches:
     settled = resolve_auto_options(options, sequences)
-    return TrainingBatches(sequences, vocabulary_of(), clients, objective_of(settled), settled, epoch=lambda: epoch)
+    return TrainingBatches(
+        sequences, vocabulary_of(), clients, objective_of(settled), settled, epoch=lambda: epoch
+    )
 
 
 def objective_of(settled: Config) -> Objective:
@@ -58,7 +64,8 @@ def drawn(batch: ViewBatch) -> list[tuple[int, list[int]]]:
     return [(int(client), part.tolist()) for client, part in zip(batch.clients, parts, strict=True)]
 
 
-# ----------------------------------------------------------------------------------------------------- settle
+# -----------------------------------------------------------------------------------------------------
+# settle
 
 
 def settled_views(lengths: list[int], **views: int) -> tuple[int | None, int | None]:
@@ -76,7 +83,9 @@ def settled_views(lengths: list[int], **views: int) -> tuple[int | None, int | N
         ([1, 2, 100, 1_000, 1_000], (9, 75)),
     ],
 )
-def test_lengths_that_are_not_given_come_from_the_median_client(lengths: list[int], expected: tuple[int, int]) -> None:
+def test_lengths_that_are_not_given_come_from_the_median_client(
+    lengths: list[int], expected: tuple[int, int]
+) -> None:
     assert settled_views(lengths) == expected
 
 
@@ -103,7 +112,9 @@ def test_lengths_that_are_given_are_kept(views: dict[str, int], expected: tuple[
 def test_the_last_k_have_several_lengths_also_where_one_is_given(
     given: dict[str, float], expected: tuple[int, int]
 ) -> None:
-    settled = resolve_auto_options(tiny_config(views={"name": "last_k", **given}), with_lengths(*[100] * 9)).views
+    settled = resolve_auto_options(
+        tiny_config(views={"name": "last_k", **given}), with_lengths(*[100] * 9)
+    ).views
     assert (settled.min_length, settled.max_length) == expected
 
 
@@ -116,13 +127,16 @@ def test_a_settled_config_is_settled_already() -> None:
 
 
 @pytest.mark.parametrize("steps_an_epoch", [1, 7, 100, 5_000])
-def test_epochs_that_are_not_given_make_a_fixed_number_of_steps_within_bounds(steps_an_epoch: int) -> None:
+def test_epochs_that_are_not_given_make_a_fixed_number_of_steps_within_bounds(
+    steps_an_epoch: int,
+) -> None:
     options = Config.from_dict({"training": {"validation_fraction": 0.0, "batch_size": 2}})
     epochs = resolve_auto_options(options, with_lengths(*[2] * 2 * steps_an_epoch)).training.epochs
     assert epochs == min(_MAX_EPOCHS, max(_MIN_EPOCHS, math.ceil(_STEPS / steps_an_epoch)))
 
 
-# ------------------------------------------------------------------------------------------------------ split
+# ------------------------------------------------------------------------------------------------------
+# split
 
 
 def test_no_client_is_both_trained_on_and_held_out_and_none_is_forgotten() -> None:
@@ -133,14 +147,18 @@ def test_no_client_is_both_trained_on_and_held_out_and_none_is_forgotten() -> No
 
 def test_the_split_follows_from_the_seed() -> None:
     sequences = with_lengths(*[5] * 50)
-    first, again, other = (split_clients(sequences, config().model_copy(update={"seed": s})) for s in (0, 0, 1))
+    first, again, other = (
+        split_clients(sequences, config().model_copy(update={"seed": s})) for s in (0, 0, 1)
+    )
     assert torch.equal(first.validation, again.validation)
     assert not torch.equal(first.validation, other.validation)
 
 
 def test_clients_with_less_than_two_events_are_in_neither_part() -> None:
     split = split_clients(with_lengths(*[0, 1, 2, 3] * 10), config())
-    assert sorted([*split.training.tolist(), *split.validation.tolist()]) == [i for i in range(40) if i % 4 > 1]
+    assert sorted([*split.training.tolist(), *split.validation.tolist()]) == [
+        i for i in range(40) if i % 4 > 1
+    ]
 
 
 def test_clients_with_fewer_events_than_asked_for_are_in_neither_part() -> None:
@@ -151,23 +169,37 @@ def test_clients_with_fewer_events_than_asked_for_are_in_neither_part() -> None:
 
 
 @pytest.mark.parametrize(("clients", "share", "held"), [(50, 0.0, 0), (9, 0.2, 0), (10, 0.2, 2)])
-def test_a_single_client_is_not_held_out_since_it_has_no_others(clients: int, share: float, held: int) -> None:
-    assert len(split_clients(with_lengths(*[5] * clients), config(validation_fraction=share)).validation) == held
+def test_a_single_client_is_not_held_out_since_it_has_no_others(
+    clients: int, share: float, held: int
+) -> None:
+    assert (
+        len(
+            split_clients(
+                with_lengths(*[5] * clients), config(validation_fraction=share)
+            ).validation
+        )
+        == held
+    )
 
 
 @pytest.mark.parametrize("lengths", [[5], [5, 1, 0], [1, 1, 1]])
 def test_less_than_two_clients_to_train_on_is_said_in_words(lengths: list[int]) -> None:
     able = sum(n > 1 for n in lengths)
-    with pytest.raises(TrainingError, match=f"Only {able} of {len(lengths)} clients have the two events"):
+    with pytest.raises(
+        TrainingError, match=f"Only {able} of {len(lengths)} clients have the two events"
+    ):
         split_clients(with_lengths(*lengths), config())
 
 
-# ---------------------------------------------------------------------------------------------------- batches
+# ----------------------------------------------------------------------------------------------------
+# batches
 
 
 def test_every_client_comes_at_most_once_an_epoch_in_batches_of_the_size_asked_for() -> None:
     sequences = with_lengths(*range(2, 24))
-    found = [set(batch.clients.tolist()) for batch in batches(sequences, torch.arange(22), config())]
+    found = [
+        set(batch.clients.tolist()) for batch in batches(sequences, torch.arange(22), config())
+    ]
     assert [len(clients) for clients in found] == [4] * 5
     assert len(set.union(*found)) == 20
 
@@ -191,7 +223,8 @@ def test_the_views_of_a_batch_are_the_events_of_its_clients() -> None:
 def test_an_epoch_can_be_drawn_again_and_the_next_is_another() -> None:
     sequences, clients = with_lengths(*range(2, 24)), torch.arange(22)
     first, again, following = (
-        [drawn(batch) for batch in batches(sequences, clients, config(), epoch=epoch)] for epoch in (3, 3, 4)
+        [drawn(batch) for batch in batches(sequences, clients, config(), epoch=epoch)]
+        for epoch in (3, 3, 4)
     )
     assert first == again
     assert first != following

@@ -1,6 +1,7 @@
 """Every name that `seqmel methods` lists can be chosen and trains: on clients of online_retail where the set is there, else made ones.
 
-The set is looked for in the folder that SEQMEL_DATA names, or in shared/data: online_retail/events.parquet.
+The set is looked for in the folder that SEQMEL_DATA names, or in shared/data:
+online_retail/events.parquet.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def prepared(real: bool) -> tuple[EncodedSequences, Vocabulary]:
     source = open_events(real_events() if real else card_events(40))
     schema = infer_schema(source, SchemaOptions())
     vocabulary = fit_vocabulary(source, schema, min_count=2, max_categories=50)
-    return EncodedSequences.from_batches(list(encode(source, schema, vocabulary)), time=schema.time), vocabulary
+    return EncodedSequences.from_batches(
+        list(encode(source, schema, vocabulary)), time=schema.time
+    ), vocabulary
 
 
 def chosen(section: str, name: str, labels: Path) -> dict[str, Any]:
@@ -74,10 +77,16 @@ def chosen(section: str, name: str, labels: Path) -> dict[str, Any]:
 
 def trained(section: str, name: str, folder: Path, *, real: bool) -> list[dict[str, float]]:
     held, vocabulary = prepared(real)
-    options = {"encoder": "none", "views": {"max_length": 20}, "objective": {"head_size": 16}, "device": "cpu"}
+    options = {
+        "encoder": "none",
+        "views": {"max_length": 20},
+        "objective": {"head_size": 16},
+        "device": "cpu",
+    }
     groups = pa.array([i % 3 for i in range(len(held))])
     pq.write_table(
-        pa.table({held.client: held.client_ids.combine_chunks(), "group": groups}), folder / "labels.parquet"
+        pa.table({held.client: held.client_ids.combine_chunks(), "group": groups}),
+        folder / "labels.parquet",
     )
     config = tiny_config(**options | chosen(section, name, folder / "labels.parquet"))
     encoder, history = fit(held, vocabulary, config)
@@ -94,7 +103,9 @@ def check(section: str, name: str, folder: Path, *, real: bool) -> None:
 
 
 @pytest.mark.parametrize(("section", "name"), NAMES)
-def test_every_method_trains_an_epoch_on_real_clients_and_stays_finite(section: str, name: str, tmp_path: Path) -> None:
+def test_every_method_trains_an_epoch_on_real_clients_and_stays_finite(
+    section: str, name: str, tmp_path: Path
+) -> None:
     if not RETAIL.is_file():
         pytest.skip(f"no {RETAIL}; name the folder of data in SEQMEL_DATA")
     check(section, name, tmp_path, real=True)
@@ -102,7 +113,9 @@ def test_every_method_trains_an_epoch_on_real_clients_and_stays_finite(section: 
 
 @pytest.mark.parametrize(("section", "name"), NAMES)
 @pytest.mark.skipif(RETAIL.is_file(), reason="the same is tested on real clients")
-def test_every_method_trains_an_epoch_on_made_clients_and_stays_finite(section: str, name: str, tmp_path: Path) -> None:
+def test_every_method_trains_an_epoch_on_made_clients_and_stays_finite(
+    section: str, name: str, tmp_path: Path
+) -> None:
     check(section, name, tmp_path, real=False)
 
 

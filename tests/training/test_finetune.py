@@ -14,7 +14,14 @@ from safetensors.torch import load_file
 from small import card_events, tiny_config
 
 import seqmel.training.finetuning.finetune
-from seqmel.core.errors import ConfigError, InputError, ModelError, OutputError, SchemaError, TrainingError
+from seqmel.core.errors import (
+    ConfigError,
+    InputError,
+    ModelError,
+    OutputError,
+    SchemaError,
+    TrainingError,
+)
 from seqmel.core.progress import console_progress, silent
 from seqmel.data.sequences.prepared import PreparedSequences, open_prepared
 from seqmel.inference.embed import embed
@@ -44,7 +51,9 @@ SCHEMA = {"numeric_by": {"reading": "mcc"}}
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return load_model(train(EVENTS, tmp_path_factory.mktemp("m") / "model", config=tiny_config(schema=SCHEMA)))
+    return load_model(
+        train(EVENTS, tmp_path_factory.mktemp("m") / "model", config=tiny_config(schema=SCHEMA))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +62,9 @@ def prepared(pretrained: Model, tmp_path_factory: pytest.TempPathFactory) -> Pre
 
 
 def options(**changes: Any) -> Any:
-    return tiny_config(finetuning={"epochs": 1, "batch_size": 8, "validation_fraction": 0.2} | changes)
+    return tiny_config(
+        finetuning={"epochs": 1, "batch_size": 8, "validation_fraction": 0.2} | changes
+    )
 
 
 def labels(*targets: str) -> dict[str, pd.Series[Any]]:
@@ -65,8 +76,16 @@ def predicted(model: Model, events: Any = EVENTS) -> pd.DataFrame:
     return frame.set_index("client_id").loc[IDS]
 
 
-def fit(model: Model | None, prepared: PreparedSequences, *targets: str, weights: Any = None, **changes: Any) -> Model:
-    return finetuned_model(model, prepared, labels(*targets), config=options(**changes), weights=weights)
+def fit(
+    model: Model | None,
+    prepared: PreparedSequences,
+    *targets: str,
+    weights: Any = None,
+    **changes: Any,
+) -> Model:
+    return finetuned_model(
+        model, prepared, labels(*targets), config=options(**changes), weights=weights
+    )
 
 
 def encoder_of(model: Model) -> dict[str, torch.Tensor]:
@@ -74,11 +93,17 @@ def encoder_of(model: Model) -> dict[str, torch.Tensor]:
 
 
 def changed(one: Model, other: Model) -> set[str]:
-    return {name for name, value in encoder_of(one).items() if not torch.equal(value, encoder_of(other)[name])}
+    return {
+        name
+        for name, value in encoder_of(one).items()
+        if not torch.equal(value, encoder_of(other)[name])
+    }
 
 
 @pytest.mark.parametrize("target", ["habit", "odd", "high", "spends"])
-def test_every_kind_of_target_is_learnt(target: str, pretrained: Model, prepared: PreparedSequences) -> None:
+def test_every_kind_of_target_is_learnt(
+    target: str, pretrained: Model, prepared: PreparedSequences
+) -> None:
     found = predicted(fit(pretrained, prepared, target))
     if target == "spends":
         assert np.corrcoef(found[target], LABELS[target])[0, 1] > 0.7
@@ -88,7 +113,9 @@ def test_every_kind_of_target_is_learnt(target: str, pretrained: Model, prepared
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
 
 
-def test_several_targets_with_missing_labels_go_through_files(pretrained: Model, tmp_path: Path) -> None:
+def test_several_targets_with_missing_labels_go_through_files(
+    pretrained: Model, tmp_path: Path
+) -> None:
     some = LABELS.astype({"habit": object, "odd": object})
     some.loc[::3, "habit"] = None
     some.loc[1::3, "spends"] = np.nan
@@ -108,11 +135,16 @@ def test_several_targets_with_missing_labels_go_through_files(pretrained: Model,
     assert "one of a, b, c, d; probabilities calibrated" in card
     assert "32 labelled clients, 8 more held out" in card
     assert next(embed(model, EVENTS, device="cpu"))[1].shape == (40, model.encoder.output_size)
-    assert set(json.loads((folder / "metrics.json").read_text())["held_out"]) >= {"habit auroc", "spends rmse"}
+    assert set(json.loads((folder / "metrics.json").read_text())["held_out"]) >= {
+        "habit auroc",
+        "spends rmse",
+    }
 
 
 def test_from_scratch_needs_no_model(tmp_path: Path) -> None:
-    config = tiny_config(schema=SCHEMA, finetuning={"epochs": 2, "batch_size": 8, "validation_fraction": 0.2})
+    config = tiny_config(
+        schema=SCHEMA, finetuning={"epochs": 2, "batch_size": 8, "validation_fraction": 0.2}
+    )
     folder = finetune(None, EVENTS, LABELS, tmp_path / "model", targets=["odd"], config=config)
     assert (predicted(load_model(folder))["odd"].to_numpy() == LABELS["odd"]).mean() > 0.7
     assert "with a new encoder" in (folder / "README.md").read_text()
@@ -126,7 +158,10 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(
     assert changed(one, same) == set()
     assert predicted(one).equals(predicted(same))
     other = finetuned_model(
-        pretrained, prepared, labels("odd"), config=options(**changes).model_copy(update={"seed": 1})
+        pretrained,
+        prepared,
+        labels("odd"),
+        config=options(**changes).model_copy(update={"seed": 1}),
     )
     assert changed(one, other)
 
@@ -134,7 +169,9 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(
 # ---------------------------------------------------------------------------------------------- what is frozen
 
 
-def test_head_only_leaves_the_encoder_as_it_is_to_the_bit(pretrained: Model, prepared: PreparedSequences) -> None:
+def test_head_only_leaves_the_encoder_as_it_is_to_the_bit(
+    pretrained: Model, prepared: PreparedSequences
+) -> None:
     tuned = fit(pretrained, prepared, "habit", unfreeze="head")
     assert changed(pretrained, tuned) == set()
     assert tuned.metrics["history"] == []
@@ -161,12 +198,19 @@ def test_what_learns_follows_from_the_number_of_labels_unless_it_is_said(
 
 @pytest.mark.parametrize(
     ("clients", "new", "said", "rate"),
-    [(2499, False, None, 0.1), (2500, False, None, 1.0), (50, True, None, 1.0), (9000, False, 0.3, 0.3)],
+    [
+        (2499, False, None, 0.1),
+        (2500, False, None, 1.0),
+        (50, True, None, 1.0),
+        (9000, False, 0.3, 0.3),
+    ],
 )
 def test_the_rate_of_the_encoder_follows_from_the_number_of_labels_unless_it_is_said(
     clients: int, new: bool, said: float | None, rate: float
 ) -> None:
-    settled = resolve_finetuning_options(tiny_config(finetuning={"encoder_lr_scale": said}), clients, new=new)
+    settled = resolve_finetuning_options(
+        tiny_config(finetuning={"encoder_lr_scale": said}), clients, new=new
+    )
     assert settled.finetuning.encoder_lr_scale == rate
 
 
@@ -174,7 +218,9 @@ def test_with_few_labels_the_default_is_the_heads_alone_and_says_so(
     pretrained: Model, prepared: PreparedSequences, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tiny_config(finetuning={"validation_fraction": 0.2})
-    tuned = finetuned_model(pretrained, prepared, labels("odd"), config=config, progress=console_progress())
+    tuned = finetuned_model(
+        pretrained, prepared, labels("odd"), config=config, progress=console_progress()
+    )
     assert changed(pretrained, tuned) == set()
     assert tuned.config.finetuning.unfreeze == "head"
     said = capsys.readouterr().err
@@ -185,16 +231,23 @@ def test_with_few_labels_the_default_is_the_heads_alone_and_says_so(
 def test_heads_alone_learn_from_the_clients_held_out_too_once_measured(
     pretrained: Model, prepared: PreparedSequences
 ) -> None:
-    held, none = (fit(pretrained, prepared, "spends", unfreeze="head", validation_fraction=s) for s in (0.3, 0.0))
+    held, none = (
+        fit(pretrained, prepared, "spends", unfreeze="head", validation_fraction=s)
+        for s in (0.3, 0.0)
+    )
     assert predicted(held).equals(predicted(none))
     assert held.metrics["clients_held_out"] == 12
     assert held.metrics["held_out"] == held.metrics["frozen"] != {}
-    kept = fit(pretrained, prepared, "odd", unfreeze="head", validation_fraction=0.3, calibrate=True)
+    kept = fit(
+        pretrained, prepared, "odd", unfreeze="head", validation_fraction=0.3, calibrate=True
+    )
     assert kept.metrics["held_out"] == kept.metrics["frozen"]
     assert not predicted(kept).equals(predicted(fit(pretrained, prepared, "odd", unfreeze="head")))
 
 
-def test_fine_tuning_leaves_the_model_it_began_with_alone(pretrained: Model, prepared: PreparedSequences) -> None:
+def test_fine_tuning_leaves_the_model_it_began_with_alone(
+    pretrained: Model, prepared: PreparedSequences
+) -> None:
     before = {name: value.clone() for name, value in encoder_of(pretrained).items()}
     tuned = fit(pretrained, prepared, "habit", validation_fraction=0.0)
     learned = {name for name, _ in pretrained.encoder.named_parameters()}
@@ -202,19 +255,25 @@ def test_fine_tuning_leaves_the_model_it_began_with_alone(pretrained: Model, pre
     assert all(torch.equal(value, encoder_of(pretrained)[name]) for name, value in before.items())
 
 
-def test_gradual_unfreezes_one_part_more_an_epoch(pretrained: Model, prepared: PreparedSequences) -> None:
+def test_gradual_unfreezes_one_part_more_an_epoch(
+    pretrained: Model, prepared: PreparedSequences
+) -> None:
     names = [name for name, _ in pretrained.encoder.named_parameters()]
     sizes = [len(part) for part in encoder_parts(pretrained.encoder)]
     assert sum(sizes) == len(names)
     kinds = ["pooling.", "sequence.", "events.network.", "events."]
     assert len(sizes) == len(kinds)
     for epochs in (1, 2, 3, 4):
-        tuned = fit(pretrained, prepared, "odd", unfreeze="gradual", epochs=epochs, validation_fraction=0.0)
+        tuned = fit(
+            pretrained, prepared, "odd", unfreeze="gradual", epochs=epochs, validation_fraction=0.0
+        )
         free = tuple(kinds[:epochs])
         assert changed(pretrained, tuned) == {name for name in names if name.startswith(free)}
 
 
-def test_discriminative_moves_the_events_less_than_all_does(pretrained: Model, prepared: PreparedSequences) -> None:
+def test_discriminative_moves_the_events_less_than_all_does(
+    pretrained: Model, prepared: PreparedSequences
+) -> None:
     def moved(unfreeze: str) -> float:
         tuned = fit(pretrained, prepared, "odd", unfreeze=unfreeze, validation_fraction=0.0)
         table = encoder_of(tuned)["events.table"]
@@ -233,20 +292,31 @@ def test_class_weights_draw_predictions_to_the_rare_class(
     rare = pd.Series(np.random.default_rng(1).random(40) < 0.2, index=IDS, name="rare")
     plain, balanced = (
         finetuned_model(
-            pretrained, prepared, {"rare": rare}, config=options(unfreeze=unfreeze, class_weight=weight, epochs=3)
+            pretrained,
+            prepared,
+            {"rare": rare},
+            config=options(unfreeze=unfreeze, class_weight=weight, epochs=3),
         )
         for weight in (None, "balanced")
     )
     assert predicted(balanced)["rare=True"].mean() > predicted(plain)["rare=True"].mean() + 0.1
 
 
-def test_clients_of_weight_0_do_not_count_and_heavy_ones_do(pretrained: Model, prepared: PreparedSequences) -> None:
+def test_clients_of_weight_0_do_not_count_and_heavy_ones_do(
+    pretrained: Model, prepared: PreparedSequences
+) -> None:
     none = pd.Series(np.where(HABIT == 3, 0.0, 1.0), index=IDS, name="w")
-    assert load_classes(fit(pretrained, prepared, "habit", weights=none, unfreeze="head")) == ("a", "b", "c")
+    assert load_classes(fit(pretrained, prepared, "habit", weights=none, unfreeze="head")) == (
+        "a",
+        "b",
+        "c",
+    )
     noise = pd.Series(np.arange(40) % 3 == 0, index=IDS, name="noise")
     heavy = pd.Series(np.where(noise, 9.0, 1.0), index=IDS, name="w")
     plain, weighted = (
-        finetuned_model(pretrained, prepared, {"noise": noise}, weights=w, config=options(unfreeze="head"))
+        finetuned_model(
+            pretrained, prepared, {"noise": noise}, weights=w, config=options(unfreeze="head")
+        )
         for w in (None, heavy)
     )
     assert predicted(weighted)["noise=True"].mean() > predicted(plain)["noise=True"].mean() + 0.1
@@ -256,7 +326,9 @@ def load_classes(model: Model) -> tuple[Any, ...]:
     return model.targets[0].classes
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_the_rest(pretrained: Model, prepared: PreparedSequences) -> None:
+def test_the_best_epoch_is_kept_and_patience_ends_the_rest(
+    pretrained: Model, prepared: PreparedSequences
+) -> None:
     noise = pd.Series(np.random.default_rng(2).random(40) < 0.5, index=IDS, name="noise")
     config = options(epochs=12, patience=2, learning_rate=0.03, encoder_lr_scale=1.0)
     tuned = finetuned_model(pretrained, prepared, {"noise": noise}, config=config)
@@ -268,7 +340,9 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_rest(pretrained: Model, pr
     )
 
 
-def test_an_epoch_counts_each_client_that_it_learns_from_once(pretrained: Model, prepared: PreparedSequences) -> None:
+def test_an_epoch_counts_each_client_that_it_learns_from_once(
+    pretrained: Model, prepared: PreparedSequences
+) -> None:
     from test_fit import Heard
 
     progress = Heard()
@@ -277,7 +351,9 @@ def test_an_epoch_counts_each_client_that_it_learns_from_once(pretrained: Model,
     assert ("epoch 1/1", 32, 32) in progress.tasks
 
 
-def test_where_tuning_only_harms_the_encoder_stays_as_it_was(pretrained: Model, prepared: PreparedSequences) -> None:
+def test_where_tuning_only_harms_the_encoder_stays_as_it_was(
+    pretrained: Model, prepared: PreparedSequences
+) -> None:
     tuned = fit(pretrained, prepared, "habit", epochs=2, learning_rate=1.0, encoder_lr_scale=1.0)
     assert len(tuned.metrics["history"]) == 2
     assert changed(pretrained, tuned) == set()
@@ -296,7 +372,9 @@ def test_a_fine_tuning_that_diverges_ends_in_words_and_leaves_no_model(
     batch_size: int, rate: float, found: str, pretrained: Model, tmp_path: Path
 ) -> None:
     config = options(batch_size=batch_size, learning_rate=rate, encoder_lr_scale=1.0)
-    with pytest.raises(TrainingError, match=rf"{found}.* Lower finetuning\.learning_rate \(it is 1"):
+    with pytest.raises(
+        TrainingError, match=rf"{found}.* Lower finetuning\.learning_rate \(it is 1"
+    ):
         finetune(pretrained, EVENTS, LABELS, tmp_path / "m", targets=["habit"], config=config)
     assert list(tmp_path.iterdir()) == []
 
@@ -312,14 +390,26 @@ def test_a_few_labels_do_not_collapse(pretrained: Model, prepared: PreparedSeque
 # ----------------------------------------------------------------------------------------------- runs and refusals
 
 
-def test_an_interrupted_run_that_is_resumed_equals_the_undisturbed_one(pretrained: Model, tmp_path: Path) -> None:
+def test_an_interrupted_run_that_is_resumed_equals_the_undisturbed_one(
+    pretrained: Model, tmp_path: Path
+) -> None:
     from test_run import Stop
 
     config = options(epochs=3, dropout=0.2)
-    whole = finetune(pretrained, EVENTS, LABELS, tmp_path / "whole", targets=["habit"], config=config)
+    whole = finetune(
+        pretrained, EVENTS, LABELS, tmp_path / "whole", targets=["habit"], config=config
+    )
     model = tmp_path / "model"
     with pytest.raises(KeyboardInterrupt):
-        finetune(pretrained, EVENTS, LABELS, model, targets=["habit"], config=config, progress=Stop(2, 16))
+        finetune(
+            pretrained,
+            EVENTS,
+            LABELS,
+            model,
+            targets=["habit"],
+            config=config,
+            progress=Stop(2, 16),
+        )
     with pytest.raises(OutputError, match="unfinished run lies in"):
         finetune(pretrained, EVENTS, LABELS, model, targets=["habit"], config=config)
     with pytest.raises(OutputError, match="other options"):
@@ -338,7 +428,9 @@ def test_a_run_that_stopped_early_and_was_killed_is_resumed_without_another_epoc
         options(epochs=12, patience=1, learning_rate=1e-9, encoder_lr_scale=1.0, unfreeze="all"),
         tmp_path / "model",
     )
-    whole = load_model(finetune(pretrained, EVENTS, LABELS, tmp_path / "whole", targets=["habit"], config=config))
+    whole = load_model(
+        finetune(pretrained, EVENTS, LABELS, tmp_path / "whole", targets=["habit"], config=config)
+    )
     assert len(whole.metrics["history"]) == 2
 
     def killed(*_: Any) -> None:
@@ -348,12 +440,16 @@ def test_a_run_that_stopped_early_and_was_killed_is_resumed_without_another_epoc
         patched.setattr(seqmel.training.finetuning.finetune, "save_finetuned", killed)
         with pytest.raises(KeyboardInterrupt):
             finetune(pretrained, EVENTS, LABELS, model, targets=["habit"], config=config)
-    resumed = load_model(finetune(pretrained, EVENTS, LABELS, model, targets=["habit"], config=config, resume=True))
+    resumed = load_model(
+        finetune(pretrained, EVENTS, LABELS, model, targets=["habit"], config=config, resume=True)
+    )
     assert resumed.metrics["history"] == whole.metrics["history"]
     assert changed(resumed, whole) == set()
 
 
-def test_what_the_model_fixes_cannot_be_changed(pretrained: Model, prepared: PreparedSequences, tmp_path: Path) -> None:
+def test_what_the_model_fixes_cannot_be_changed(
+    pretrained: Model, prepared: PreparedSequences, tmp_path: Path
+) -> None:
     for changes, message in (
         (
             {"encoder": "lstm"},
@@ -378,7 +474,14 @@ def test_sequences_of_another_vocabulary_are_refused(pretrained: Model, tmp_path
     other = prepare(EVENTS.slice(0, 300), tmp_path / "other", config=tiny_config(schema=SCHEMA))
     assert len(other.sequences)
     with pytest.raises(ModelError, match="prepared with another vocabulary than the model's"):
-        finetune(pretrained, tmp_path / "other", LABELS, tmp_path / "m", targets=["odd"], config=options())
+        finetune(
+            pretrained,
+            tmp_path / "other",
+            LABELS,
+            tmp_path / "m",
+            targets=["odd"],
+            config=options(),
+        )
     assert not (tmp_path / "m.partial").exists()
     assert len(open_prepared(tmp_path / "other").sequences)
 
@@ -387,14 +490,24 @@ def test_who_is_counted_has_events_and_a_weight(
     pretrained: Model, prepared: PreparedSequences, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = LABELS.set_index("client_id")
-    others = pd.DataFrame({"odd": [True] * 30 + [None] * 5, "spends": [9.0] * 35}, index=range(10_000, 10_035))
-    told: Any = {name: pd.concat([known[name], others[name]]).astype(object) for name in ("odd", "spends")}
+    others = pd.DataFrame(
+        {"odd": [True] * 30 + [None] * 5, "spends": [9.0] * 35}, index=range(10_000, 10_035)
+    )
+    told: Any = {
+        name: pd.concat([known[name], others[name]]).astype(object) for name in ("odd", "spends")
+    }
     told["spends"] = told["spends"].astype(float)
     weights = pd.Series(1.0, index=told["odd"].index).where(told["odd"].index != IDS[0], 0.0)
     config, lines = options(unfreeze="head"), []
     for given in (None, weights):
-        finetuned_model(pretrained, prepared, told, config=config, weights=given, progress=console_progress())
-        lines += [line for line in capsys.readouterr().err.splitlines() if line.startswith(("odd: ", "spends: "))]
+        finetuned_model(
+            pretrained, prepared, told, config=config, weights=given, progress=console_progress()
+        )
+        lines += [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if line.startswith(("odd: ", "spends: "))
+        ]
     assert lines == [
         "odd: 40 clients (False: 20, True: 20); 30 more have a label, but no events",
         f"spends: 40 clients with a quantity, {known['spends'].mean():.4g} on average; 35 more have a label, but no events",
@@ -409,7 +522,9 @@ def test_classes_with_one_client_are_told_of_and_nothing_is_warned_of(
 ) -> None:
     rare = LABELS.set_index("client_id")["named"].where(IDS > 170, "z")
     told: Any = {"rare": rare, **labels("odd")}
-    finetuned_model(pretrained, prepared, told, config=options(unfreeze="head"), progress=console_progress())
+    finetuned_model(
+        pretrained, prepared, told, config=options(unfreeze="head"), progress=console_progress()
+    )
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "one client" in line)
     assert line.startswith("rare: classes with one client (n177, n184, ")
     assert line.endswith(" and 17 more) are only used in training, so no metric covers them")
@@ -419,7 +534,12 @@ def test_classes_with_one_client_are_told_of_and_nothing_is_warned_of(
     ("change", "targets", "error", "message"),
     [
         ({}, ["habitt"], SchemaError, "No column 'habitt'.*Did you mean 'habit'"),
-        ({}, ["odd", "named"], InputError, "'named' has another class for each of 40 clients, such as 'n100'"),
+        (
+            {},
+            ["odd", "named"],
+            InputError,
+            "'named' has another class for each of 40 clients, such as 'n100'",
+        ),
         (
             {"few": LABELS["few"].where(IDS < 200)},
             ["few"],
@@ -442,7 +562,9 @@ def test_labels_that_cannot_be_learnt_leave_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("unfreeze", "calibrate"), [("head", False), ("head", True), ("all", False)])
+@pytest.mark.parametrize(
+    ("unfreeze", "calibrate"), [("head", False), ("head", True), ("all", False)]
+)
 def test_the_card_says_what_the_clients_held_out_decided_and_whether_they_were_learnt_from(
     pretrained: Path, unfreeze: str, calibrate: bool, tmp_path: Path
 ) -> None:
@@ -466,7 +588,14 @@ def test_predictions_of_money_have_the_mean_of_the_labels_and_none_is_negative(
 ) -> None:
     random = np.random.default_rng(0)
     spent = LABELS.assign(spent=np.exp(random.normal(4, 1.5, len(LABELS))).round(2))
-    made = finetune(pretrained, EVENTS, spent, tmp_path / "model", targets=["spent"], config=options(unfreeze="head"))
+    made = finetune(
+        pretrained,
+        EVENTS,
+        spent,
+        tmp_path / "model",
+        targets=["spent"],
+        config=options(unfreeze="head"),
+    )
     model = load_model(made)
     (target,) = model.targets
     assert target.log

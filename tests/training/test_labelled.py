@@ -15,7 +15,13 @@ from small import SCHEMA, card_events, fitted, sequences
 from seqmel.config.options.training import FinetuningOptions
 from seqmel.core.errors import InputError, TrainingError
 from seqmel.data.tables.targets import Target
-from seqmel.training.finetuning.labelled import Labelled, LabelledBatches, class_weights, hold_out, label
+from seqmel.training.finetuning.labelled import (
+    Labelled,
+    LabelledBatches,
+    class_weights,
+    hold_out,
+    label,
+)
 
 CLIENTS: Any = SimpleNamespace(client_ids=pa.chunked_array([["d", "a", "c", "b", "e"]]))
 
@@ -29,7 +35,9 @@ def of_codes(*codes: list[float], missing: int = 0) -> Labelled:
     values = torch.tensor(codes).T
     weights = torch.ones_like(values)
     weights[:missing] = 0
-    targets = tuple(Target(name=str(i), classes=tuple(range(int(max(c)) + 1))) for i, c in enumerate(codes))
+    targets = tuple(
+        Target(name=str(i), classes=tuple(range(int(max(c)) + 1))) for i, c in enumerate(codes)
+    )
     return Labelled(targets, torch.arange(len(values)), values, weights)
 
 
@@ -52,16 +60,26 @@ def test_weights_count_and_a_client_of_weight_0_is_as_if_unlabelled() -> None:
 @pytest.mark.parametrize(
     ("labels", "weights", "error", "message"),
     [
-        (series(x=0, y=1), None, InputError, "No client of the labels has events. Labels: 2 clients, such as 'x', 'y'; events: 5"),
+        (series(x=0, y=1), None, InputError, ("No client of the labels has events. Labels: 2 "
+"clients, such as 'x', 'y'; events: 5")),
         (series(a=1, b=1, z=0), None, InputError, "one class only, 1, among the 2 clients"),
-        (series(a=0, b=1, c=1), None, TrainingError, "Only 3 clients have a label, events and a weight"),
-        (series(a=0, b=1, c=1, d=0), series("w", a=1, b=-1, c=1, d=1), InputError, "Weights 'w': client 'b' has -1"),
-        (series(a=0, b=1, c=1, d=0), series("w", a=1, b=1, c=1), InputError, "Weights 'w': client 'd' has None"),
-        (series(a=0, b=1), series("w", a="x", b="y"), InputError, "client 'a' has x. Expected a number of 0 or more"),
-        (series(a=0, b=1), series("w", a=0, b=0), InputError, "No client with a label of 'y' has a weight above zero"),
+        (series(a=0, b=1, c=1), None, TrainingError, ("Only 3 clients have a label, events and a "
+"weight")),
+        (series(a=0, b=1, c=1, d=0), series("w", a=1, b=-1, c=1, d=1), InputError, ("Weights 'w': "
+"client 'b' "
+"has -1")),
+        (series(a=0, b=1, c=1, d=0), series("w", a=1, b=1, c=1), InputError, ("Weights 'w': "
+"client 'd' has "
+"None")),
+        (series(a=0, b=1), series("w", a="x", b="y"), InputError, ("client 'a' has x. Expected a "
+"number of 0 or more")),
+        (series(a=0, b=1), series("w", a=0, b=0), InputError, ("No client with a label of 'y' has "
+"a weight above zero")),
     ],
 )  # fmt: skip
-def test_labels_that_cannot_be_learnt_are_refused(labels: Any, weights: Any, error: Any, message: str) -> None:
+def test_labels_that_cannot_be_learnt_are_refused(
+    labels: Any, weights: Any, error: Any, message: str
+) -> None:
     with pytest.raises(error, match=message):
         label(CLIENTS, {"y": labels}, weights=weights)
 

@@ -42,7 +42,9 @@ def made(name: str, codes: Tensor = CODES, **options: Any) -> tuple[LabelledPart
     encoder = SequenceEncoder(tiny_config(), vocabulary_of()).eval()
     batch = ViewBatch.of(batch_of([5, 9, 2, 7, 4, 6, 3, 8]), CLIENTS)
     kind = {"supervised_contrastive": SupervisedContrastive, "classification": Classification}[name]
-    return kind(codes, embedding_size=encoder.vector_size, head_size=8, **options), Encoded(encoder, batch)
+    return kind(codes, embedding_size=encoder.vector_size, head_size=8, **options), Encoded(
+        encoder, batch
+    )
 
 
 def test_the_supervised_contrastive_loss_is_supcon_of_the_labelled_views() -> None:
@@ -89,7 +91,9 @@ def test_views_without_a_label_have_no_part_in_it(name: str) -> None:
     ],
     ids=["no label", "one labelled view", "labels of others"],
 )
-def test_where_too_few_views_have_a_label_it_is_zero_with_zero_gradient(name: str, codes: list[int]) -> None:
+def test_where_too_few_views_have_a_label_it_is_zero_with_zero_gradient(
+    name: str, codes: list[int]
+) -> None:
     part, encoded = made(name, torch.tensor(codes))
     loss = part(encoded)
     loss.backward()
@@ -107,13 +111,18 @@ def table_of(folder: Path, clients: EncodedSequences, *, every: int = 1, values:
     """Every so many-th client is labelled, at random as far as the events go."""
     ids = clients.client_ids.to_pandas()[::every]
     labels = pd.DataFrame(
-        {"client_id": ids, "group": [f"g{i % 2}" for i in range(len(ids))] if values is None else values}
+        {
+            "client_id": ids,
+            "group": [f"g{i % 2}" for i in range(len(ids))] if values is None else values,
+        }
     )
     labels.to_parquet(folder / "labels.parquet")
     return str(folder / "labels.parquet")
 
 
-def objective(labels: str, target: str = "group", name: str = "supervised_contrastive") -> list[Any]:
+def objective(
+    labels: str, target: str = "group", name: str = "supervised_contrastive"
+) -> list[Any]:
     return ["coles", {"name": name, "labels": labels, "target": target, "weight": 3.0}]
 
 
@@ -122,14 +131,18 @@ def test_codes_are_those_of_the_clients_that_have_a_label(tmp_path: Path) -> Non
     path = table_of(tmp_path, encoded, every=3)
     codes = label_codes(tiny_config(objective=objective(path)), encoded)
     assert list(codes) == ["supervised_contrastive"]
-    assert codes["supervised_contrastive"].tolist() == [(i // 3) % 2 if i % 3 == 0 else -1 for i in range(24)]
+    assert codes["supervised_contrastive"].tolist() == [
+        (i // 3) % 2 if i % 3 == 0 else -1 for i in range(24)
+    ]
     assert label_codes(tiny_config(), encoded) == {}
 
 
 def test_each_part_has_the_labels_that_it_names(tmp_path: Path) -> None:
     encoded, _ = held()
     ids = encoded.client_ids.to_pandas()
-    table = pd.DataFrame({"client_id": ids, "two": [i % 2 for i in range(24)], "three": [i % 3 for i in range(24)]})
+    table = pd.DataFrame(
+        {"client_id": ids, "two": [i % 2 for i in range(24)], "three": [i % 3 for i in range(24)]}
+    )
     table.to_parquet(tmp_path / "labels.parquet")
     parts = [*objective(str(tmp_path / "labels.parquet"), "two"),
              objective(str(tmp_path / "labels.parquet"), "three", "classification")[1]]  # fmt: skip
@@ -160,7 +173,9 @@ def test_labels_draw_the_clients_of_a_group_together(name: str, tmp_path: Path) 
 
 
 @BOTH
-def test_a_training_with_labels_of_a_share_of_the_clients_writes_a_model_with_a_card(name: str, tmp_path: Path) -> None:
+def test_a_training_with_labels_of_a_share_of_the_clients_writes_a_model_with_a_card(
+    name: str, tmp_path: Path
+) -> None:
     path = table_of(tmp_path, held()[0], every=2)
     config = tiny_config(objective=objective(path, name=name))
     folder = train(card_events(24), tmp_path / "model", config=config)
@@ -181,14 +196,22 @@ def test_labels_that_changed_their_classes_since_a_training_was_interrupted_are_
     fit(encoded, vocabulary, config, checkpoints=tmp_path / "checkpoints")
     table_of(tmp_path, encoded, values=[f"g{i % 3}" for i in range(24)])
     with pytest.raises(
-        ModelError, match=r"^The checkpoint .*last\.ckpt cannot be read \(size mismatch .*--overwrite and train anew\.$"
+        ModelError,
+        match=(
+            r"^The checkpoint .*last\.ckpt cannot be read \(size mismatch .*--overwrite and "
+            r"train anew\.$"
+        ),
     ):
         fit(encoded, vocabulary, config, checkpoints=tmp_path / "checkpoints")
 
 
 @BOTH
-@pytest.mark.parametrize("case", ["no file", "no column", "no such clients", "one class", "no option"])
-def test_labels_that_do_not_fit_are_said_in_one_line_and_nothing_is_left(case: str, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "case", ["no file", "no column", "no such clients", "one class", "no option"]
+)
+def test_labels_that_do_not_fit_are_said_in_one_line_and_nothing_is_left(
+    case: str, name: str, tmp_path: Path
+) -> None:
     encoded, _ = held()
     path = table_of(tmp_path, encoded, values=["g"] * 24 if case == "one class" else None)
     if case == "no such clients":

@@ -25,7 +25,13 @@ SELF_SUPERVISED = sorted(set(methods()["objective"]) - WITH_LABELS)
 METHODS: list[dict[str, Any]] = [
     *({"loss": loss} for loss in sorted(LOSSES)),
     *(
-        {"loss": loss, "miner": {"name": miner, "memory": 30 if loss == "contrastive" or miner == "semi_hard" else 0}}
+        {
+            "loss": loss,
+            "miner": {
+                "name": miner,
+                "memory": 30 if loss == "contrastive" or miner == "semi_hard" else 0,
+            },
+        }
         for loss in sorted(LOSSES)
         for miner in sorted(MINERS)
         if LOSSES[loss]().takes == MINERS[miner]().gives
@@ -35,7 +41,10 @@ METHODS: list[dict[str, Any]] = [
     {"event_encoder": {"hidden_size": 16, "category_init": "ppmi"}},
     *({"sampler": sampler} for sampler in sorted(SAMPLERS)),
     {"loss": {"name": "contrastive", "margin": 1.0, "margin_start": 0.1}},
-    *({"objective": name, "encoder": {"name": "gru", "hidden_size": 16}} for name in SELF_SUPERVISED),
+    *(
+        {"objective": name, "encoder": {"name": "gru", "hidden_size": 16}}
+        for name in SELF_SUPERVISED
+    ),
     {
         "objective": ["coles", {"name": "cpc", "weight": 0.5}, "replaced_token"],
         "encoder": {"name": "transformer", "hidden_size": 16, "heads": 2, "causal": True},
@@ -55,19 +64,25 @@ def events() -> tuple[EncodedSequences, Vocabulary]:
 def test_a_training_moves_the_weights_and_stays_finite(method: dict[str, Any]) -> None:
     held, vocabulary = events()
     training = {"epochs": 2, "batch_size": 6, "validation_fraction": 0.2}
-    config = tiny_config(**{"encoder": "none", "objective": {"head_size": 16}, "training": training} | method)
+    config = tiny_config(
+        **{"encoder": "none", "objective": {"head_size": 16}, "training": training} | method
+    )
     encoder, history = fit(held, vocabulary, config)
     torch.manual_seed(config.seed)
     before = SequenceEncoder(config, vocabulary).state_dict()
     assert all(weights.isfinite().all() for weights in encoder.state_dict().values())
-    assert any(not torch.equal(weights, before[name]) for name, weights in encoder.state_dict().items())
+    assert any(
+        not torch.equal(weights, before[name]) for name, weights in encoder.state_dict().items()
+    )
     assert all(torch.tensor(list(row.values())).isfinite().all() for row in history)
 
 
 def test_a_training_with_segments_ends_alike_when_it_is_resumed(tmp_path: Path) -> None:
     held, vocabulary = events()
     training = {"epochs": 2, "batch_size": 6, "validation_fraction": 0.0, "schedule": "constant"}
-    config = tiny_config(encoder="none", sampler={"name": "category_balanced", "column": "city"}, training=training)
+    config = tiny_config(
+        encoder="none", sampler={"name": "category_balanced", "column": "city"}, training=training
+    )
     whole, _ = fit(held, vocabulary, config, checkpoints=tmp_path / "whole")
     half = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
     fit(held, vocabulary, half, checkpoints=tmp_path / "parts")
@@ -81,10 +96,14 @@ def test_a_training_with_segments_ends_alike_when_it_is_resumed(tmp_path: Path) 
 def test_a_sampler_for_a_column_that_is_not_there_is_refused_before_training() -> None:
     held, vocabulary = events()
     with pytest.raises(ConfigError, match=r"no categorical column 'amount'\. There are: mcc, city"):
-        fit(held, vocabulary, tiny_config(sampler={"name": "category_balanced", "column": "amount"}))
+        fit(
+            held, vocabulary, tiny_config(sampler={"name": "category_balanced", "column": "amount"})
+        )
 
 
-def test_a_memory_and_a_learnt_boundary_are_in_the_checkpoint_and_a_resumed_training_ends_alike(tmp_path: Path) -> None:
+def test_a_memory_and_a_learnt_boundary_are_in_the_checkpoint_and_a_resumed_training_ends_alike(
+    tmp_path: Path,
+) -> None:
     held, vocabulary = events()
     training = {"epochs": 2, "batch_size": 6, "validation_fraction": 0.0, "schedule": "constant"}
     config = tiny_config(encoder="none", loss="margin", miner={"memory": 30}, training=training)

@@ -39,7 +39,9 @@ def test_a_rate_in_steps_falls_after_so_many_epochs() -> None:
     events = card_events(16)
     vocabulary = fitted(events, SCHEMA, min_count=2)
     training = {"epochs": 5, "batch_size": 8, "validation_fraction": 0.3, "learning_rate": 0.01}
-    config = tiny_config(training=training | {"schedule": "step", "step_epochs": 2, "step_factor": 0.5})
+    config = tiny_config(
+        training=training | {"schedule": "step", "step_epochs": 2, "step_factor": 0.5}
+    )
     _, history = fit(sequences(events, SCHEMA, vocabulary), vocabulary, config)
     rates = [row["learning_rate"] for row in history]  # at which each epoch learnt
     assert rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.0025])
@@ -68,7 +70,9 @@ class Heard:
         self.lines.append(line)
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Task]:
+    def task(
+        self, name: str, total: int | None, unit: str, *, quiet: bool = False
+    ) -> Iterator[Task]:
         with silent.task(name, total, unit) as task:
             yield task
 

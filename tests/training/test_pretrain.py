@@ -45,7 +45,9 @@ def rows(encoder: SequenceEncoder, name: str, size: int) -> Tensor:
     return encoder.events.table.detach()[begin : begin + size]
 
 
-def slow_counts(encoded: EncodedSequences, clients: Tensor, column: str, window: int) -> Counter[tuple[int, int]]:
+def slow_counts(
+    encoded: EncodedSequences, clients: Tensor, column: str, window: int
+) -> Counter[tuple[int, int]]:
     found: Counter[tuple[int, int]] = Counter()
     for client in clients:
         codes = encoded.values(column, client.unsqueeze(0)).tolist()
@@ -74,7 +76,9 @@ def test_counts_and_mutual_information_are_what_the_equation_says(
     for a in range(size):
         for b in range(size):
             assert counts.toarray()[a, b] == expected[a, b]
-            mutual = math.log(expected[a, b] * total / (sums[a] * sums[b])) if expected[a, b] else 0.0
+            mutual = (
+                math.log(expected[a, b] * total / (sums[a] * sums[b])) if expected[a, b] else 0.0
+            )
             assert matrix[a, b] == pytest.approx(max(0.0, mutual))
 
 
@@ -101,11 +105,15 @@ def in_two_worlds() -> pa.Table:
 
 
 def test_codes_that_stand_near_the_same_others_begin_near() -> None:
-    table, schema = in_two_worlds(), EventSchema(client="c", time="t", categorical=("kind",), numeric=())
+    table, schema = (
+        in_two_worlds(),
+        EventSchema(client="c", time="t", categorical=("kind",), numeric=()),
+    )
     vocabulary = fitted(table, schema)
     encoded = sequences(table, schema, vocabulary)
     config = tiny_config(
-        event_encoder={"hidden_size": 64, "category_init": "ppmi", "category_init_window": 1}, training={"epochs": 0}
+        event_encoder={"hidden_size": 64, "category_init": "ppmi", "category_init_window": 1},
+        training={"epochs": 0},
     )
     encoder, _ = fit(encoded, vocabulary, config)
     codes = {value: 2 + i for i, value in enumerate(vocabulary.categorical["kind"].values)}
@@ -132,13 +140,19 @@ def test_rows_have_the_size_of_random_ones_and_codes_that_were_not_seen_keep_the
 
 def test_all_else_of_the_encoder_is_as_without_and_the_same_seed_gives_the_same() -> None:
     _, vocabulary = held()
-    plain, begun, again, other = made({"hidden_size": 16}), made(PPMI), made(PPMI), made(PPMI, seed=1)
+    plain, begun, again, other = (
+        made({"hidden_size": 16}),
+        made(PPMI),
+        made(PPMI),
+        made(PPMI, seed=1),
+    )
     used = sum(codes.size for codes in vocabulary.categorical.values())
     for name, weights in plain.state_dict().items():
         assert torch.equal(begun.state_dict()[name], again.state_dict()[name])
         part = weights[used:] if name == "events.table" else weights
         assert torch.equal(
-            part, begun.state_dict()[name][used:] if name == "events.table" else begun.state_dict()[name]
+            part,
+            begun.state_dict()[name][used:] if name == "events.table" else begun.state_dict()[name],
         )
     assert not torch.equal(begun.events.table, other.events.table)
     assert not torch.equal(begun.events.table, plain.events.table)
@@ -153,15 +167,24 @@ def test_clients_of_one_event_leave_random_rows() -> None:
     torch.manual_seed(0)
     begun = new_encoder(tiny_config(event_encoder=PPMI), vocabulary, encoded)
     torch.manual_seed(0)
-    assert torch.equal(begun.events.table, SequenceEncoder(tiny_config(event_encoder=PPMI), vocabulary).events.table)
+    assert torch.equal(
+        begun.events.table,
+        SequenceEncoder(tiny_config(event_encoder=PPMI), vocabulary).events.table,
+    )
 
 
 def test_only_clients_that_are_trained_on_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded, vocabulary = held()
     seen: list[Tensor] = []
     real = pretrain.cooccurrences
-    monkeypatch.setattr(pretrain, "cooccurrences", lambda s, c, *a, **k: (seen.append(c), real(s, c, *a, **k))[1])
-    fit(encoded, vocabulary, tiny_config(event_encoder=PPMI, training={"epochs": 0, "validation_fraction": 0.3}))
+    monkeypatch.setattr(
+        pretrain, "cooccurrences", lambda s, c, *a, **k: (seen.append(c), real(s, c, *a, **k))[1]
+    )
+    fit(
+        encoded,
+        vocabulary,
+        tiny_config(event_encoder=PPMI, training={"epochs": 0, "validation_fraction": 0.3}),
+    )
     assert {len(clients) for clients in seen} == {14}
 
 
@@ -171,7 +194,9 @@ def test_training_from_scratch_on_labels_begins_with_them_too() -> None:
     y = pd.Series([0, 1] * 10, index=encoded.client_ids.to_pandas(), name="y")
     options = {"finetuning": {"epochs": 0}, "encoder": "none"}
     plain, begun = (
-        finetuned_model(None, prepared, {"y": y}, config=tiny_config(event_encoder=events, **options))
+        finetuned_model(
+            None, prepared, {"y": y}, config=tiny_config(event_encoder=events, **options)
+        )
         for events in ({"hidden_size": 16}, PPMI)
     )
     assert not torch.equal(plain.encoder.events.table, begun.encoder.events.table)

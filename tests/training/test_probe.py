@@ -13,10 +13,17 @@ from seqmel.training.finetuning.labelled import Labelled
 from seqmel.training.finetuning.linear_heads import solve_heads
 
 
-def solved(vectors: torch.Tensor, values: torch.Tensor, *targets: Target, weights: torch.Tensor | None = None) -> Heads:
+def solved(
+    vectors: torch.Tensor,
+    values: torch.Tensor,
+    *targets: Target,
+    weights: torch.Tensor | None = None,
+) -> Heads:
     weights = torch.ones_like(values) if weights is None else weights
     heads = Heads(vectors.shape[1], [target.size for target in targets]).eval()
-    solve_heads(heads, vectors, Labelled(targets, torch.arange(len(values)), values, weights), seed=0)
+    solve_heads(
+        heads, vectors, Labelled(targets, torch.arange(len(values)), values, weights), seed=0
+    )
     return heads.requires_grad_(False)
 
 
@@ -33,11 +40,20 @@ BINARY = Target(name="b", classes=(0, 1))
 
 def test_classes_and_a_quantity_are_learnt_at_once_each_from_its_own_labels() -> None:
     vectors, signal = drawn(300, 5)
-    values = torch.stack([(signal > 0).float(), (signal.clamp(-0.99, 0.99) + 1).mul(1.5).floor(), signal], dim=1)
+    values = torch.stack(
+        [(signal > 0).float(), (signal.clamp(-0.99, 0.99) + 1).mul(1.5).floor(), signal], dim=1
+    )
     weights = torch.ones_like(values)
     weights[::2, 0] = 0
     values[::2, 0] = 1 - values[::2, 0]  # wrong, but without weight
-    heads = solved(vectors, values, BINARY, Target(name="m", classes=(0, 1, 2)), Target(name="x"), weights=weights)
+    heads = solved(
+        vectors,
+        values,
+        BINARY,
+        Target(name="m", classes=(0, 1, 2)),
+        Target(name="x"),
+        weights=weights,
+    )
     binary, several, quantity = heads(vectors)
     assert ((binary.argmax(1) == values[:, 0])[1::2]).float().mean() > 0.85
     assert (several.argmax(1) == values[:, 1]).float().mean() > 0.7
@@ -75,7 +91,9 @@ def test_a_weight_counts_as_so_many_clients() -> None:
     vectors, signal = drawn(40, 3)
     values = (signal > 0).float()[:, None]
     plain = solved(vectors, values, BINARY)(vectors)[0].softmax(1)[:, 1].mean()
-    heavy = solved(vectors, values, BINARY, weights=1 + 9 * values)(vectors)[0].softmax(1)[:, 1].mean()
+    heavy = (
+        solved(vectors, values, BINARY, weights=1 + 9 * values)(vectors)[0].softmax(1)[:, 1].mean()
+    )
     assert heavy > plain + 0.05
 
 

@@ -71,7 +71,9 @@ class Stop:
         pass
 
     @contextlib.contextmanager
-    def task(self, name: str, total: int | None, unit: str, *, quiet: bool = False) -> Iterator[Stop]:
+    def task(
+        self, name: str, total: int | None, unit: str, *, quiet: bool = False
+    ) -> Iterator[Stop]:
         self.epoch, self.done = self.epoch + name.startswith("epoch"), 0
         yield self
 
@@ -106,19 +108,27 @@ def test_training_leaves_torchs_random_state_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", ["memory", "memory_map", "device"])
-def test_where_the_sequences_lie_changes_nothing(data: str, undisturbed: Path, tmp_path: Path) -> None:
+def test_where_the_sequences_lie_changes_nothing(
+    data: str, undisturbed: Path, tmp_path: Path
+) -> None:
     options = {"epochs": 4, "batch_size": 8, "validation_fraction": 0.3, "storage": data}
-    assert_equal_models(train(EVENTS, tmp_path / "model", config=config(training=options)), undisturbed)
+    assert_equal_models(
+        train(EVENTS, tmp_path / "model", config=config(training=options)), undisturbed
+    )
 
 
 @pytest.mark.parametrize("precision", get_args(Config.model_fields["precision"].annotation))
 def test_every_precision_that_is_offered_trains(precision: str, tmp_path: Path) -> None:
-    assert len(history(train(EVENTS, tmp_path / "model", config=config(1, precision=precision)))) == 1
+    assert (
+        len(history(train(EVENTS, tmp_path / "model", config=config(1, precision=precision)))) == 1
+    )
 
 
 def test_prepared_sequences_train_the_same_model(undisturbed: Path, tmp_path: Path) -> None:
     prepare(EVENTS, tmp_path / "prepared", config=config())
-    assert_equal_models(train(tmp_path / "prepared", tmp_path / "model", config=config()), undisturbed)
+    assert_equal_models(
+        train(tmp_path / "prepared", tmp_path / "model", config=config()), undisturbed
+    )
 
 
 @pytest.mark.parametrize(("epoch", "clients"), [(1, 8), (2, 8), (3, 16), (4, 8)])
@@ -162,7 +172,9 @@ def test_an_unfinished_run_is_neither_overwritten_nor_continued_unasked(tmp_path
     model = tmp_path / "model"
     with pytest.raises(KeyboardInterrupt):
         train(EVENTS, model, config=config(), progress=Stop(2, 8))
-    with pytest.raises(OutputError, match=r"unfinished run lies in .*model\.partial.*--resume.*--overwrite"):
+    with pytest.raises(
+        OutputError, match=r"unfinished run lies in .*model\.partial.*--resume.*--overwrite"
+    ):
         train(EVENTS, model, config=config())
     with pytest.raises(OutputError, match=r"other options \(seed: 0 there, 3 now\)"):
         train(EVENTS, model, config=config(seed=3), resume=True)
@@ -170,8 +182,12 @@ def test_an_unfinished_run_is_neither_overwritten_nor_continued_unasked(tmp_path
     assert len(history(model)) == 2
 
 
-@pytest.mark.parametrize("how", [{}, {"resume": True}, {"overwrite": True}, {"resume": True, "overwrite": True}])
-def test_a_run_is_not_joined_by_another_one_with_the_same_output(how: dict[str, bool], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "how", [{}, {"resume": True}, {"overwrite": True}, {"resume": True, "overwrite": True}]
+)
+def test_a_run_is_not_joined_by_another_one_with_the_same_output(
+    how: dict[str, bool], tmp_path: Path
+) -> None:
     class Join:
         """A progress during which the same is asked for again."""
 
@@ -196,7 +212,9 @@ def test_a_run_is_not_resumed_with_other_events(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(events, model, config=config(), progress=Stop(2, 8))
     pq.write_table(card_events(30), events)
-    with pytest.raises(OutputError, match=r"has other events \(events\.parquet of [\d,]+ bytes, .*--overwrite"):
+    with pytest.raises(
+        OutputError, match=r"has other events \(events\.parquet of [\d,]+ bytes, .*--overwrite"
+    ):
         train(events, model, config=config(), resume=True)
     train(events, model, config=config(), overwrite=True)
     assert json.loads((model / "metrics.json").read_text())["clients"] == 30
@@ -205,7 +223,9 @@ def test_a_run_is_not_resumed_with_other_events(tmp_path: Path) -> None:
 def test_every_epoch_is_kept_also_where_none_is_better_than_the_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    figures = dict.fromkeys(("recall_at_1", "positive_distance", "negative_distance", "effective_rank"), 0.5)
+    figures = dict.fromkeys(
+        ("recall_at_1", "positive_distance", "negative_distance", "effective_rank"), 0.5
+    )
     monkeypatch.setattr(module, "embedding_metrics", lambda *_: figures)
     with pytest.raises(KeyboardInterrupt):
         train(EVENTS, tmp_path / "model", config=config(), progress=Stop(4, 8))
@@ -230,7 +250,9 @@ def test_resume_and_overwrite_together_go_on_with_the_same_run_and_replace_all_e
     with pytest.raises(KeyboardInterrupt):
         train(EVENTS, model, config=config(), resume=True, overwrite=True, progress=Stop(3, 8))
     assert (tmp_path / "model.partial" / "options.json").stat().st_mtime_ns == begun
-    assert_equal_models(train(EVENTS, model, config=config(), resume=True, overwrite=True), undisturbed)
+    assert_equal_models(
+        train(EVENTS, model, config=config(), resume=True, overwrite=True), undisturbed
+    )
     train(EVENTS, model, config=config(1), resume=True, overwrite=True)
     assert len(history(model)) == 1
 
@@ -253,7 +275,9 @@ def test_a_model_that_exists_is_replaced_only_when_asked(tmp_path: Path) -> None
         (EVENTS.filter(pc.equal(EVENTS["client_id"], 100)), TrainingError),
     ],
 )
-def test_events_that_cannot_be_trained_on_leave_nothing_behind(events: Any, error: Any, tmp_path: Path) -> None:
+def test_events_that_cannot_be_trained_on_leave_nothing_behind(
+    events: Any, error: Any, tmp_path: Path
+) -> None:
     with pytest.raises(error):
         train(events, tmp_path / "model", config=config())
     assert list(tmp_path.iterdir()) == []
@@ -262,7 +286,9 @@ def test_events_that_cannot_be_trained_on_leave_nothing_behind(events: Any, erro
 def test_the_history_has_a_row_an_epoch_with_loss_rate_and_validation(undisturbed: Path) -> None:
     rows = history(undisturbed)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-    assert all({"loss", "learning_rate", "recall_at_1", "effective_rank"} <= set(row) for row in rows)
+    assert all(
+        {"loss", "learning_rate", "recall_at_1", "effective_rank"} <= set(row) for row in rows
+    )
     assert rows[-1]["learning_rate"] < rows[1]["learning_rate"]
 
 
@@ -277,7 +303,13 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path: Path) -> None:
 
 
 def test_patience_ends_a_training_that_gets_no_better(tmp_path: Path) -> None:
-    options = {"epochs": 20, "batch_size": 8, "validation_fraction": 0.3, "patience": 1, "learning_rate": 1e-9}
+    options = {
+        "epochs": 20,
+        "batch_size": 8,
+        "validation_fraction": 0.3,
+        "patience": 1,
+        "learning_rate": 1e-9,
+    }
     assert len(history(train(EVENTS, tmp_path / "model", config=config(training=options)))) == 2
 
 
@@ -286,7 +318,12 @@ def test_a_run_that_was_killed_after_its_last_epoch_is_resumed_without_another(
     patience: int | None, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rate = {"learning_rate": 1e-9} if patience else {}
-    stopping = {"epochs": epochs, "batch_size": 8, "validation_fraction": 0.3, "patience": patience} | rate
+    stopping = {
+        "epochs": epochs,
+        "batch_size": 8,
+        "validation_fraction": 0.3,
+        "patience": patience,
+    } | rate
     whole = train(EVENTS, tmp_path / "whole", config=config(training=stopping))
     assert len(history(whole)) == (patience + 1 if patience else epochs)
 
@@ -297,16 +334,22 @@ def test_a_run_that_was_killed_after_its_last_epoch_is_resumed_without_another(
         patched.setattr(seqmel.training.run, "write_model", killed)
         with pytest.raises(KeyboardInterrupt):
             train(EVENTS, tmp_path / "model", config=config(training=stopping))
-    assert_equal_models(train(EVENTS, tmp_path / "model", config=config(training=stopping), resume=True), whole)
+    assert_equal_models(
+        train(EVENTS, tmp_path / "model", config=config(training=stopping), resume=True), whole
+    )
 
 
 @pytest.mark.parametrize(
-    ("rate", "found"), [(1e30, r"nan and began at \d\d\."), (1000.0, r"[\d.]+e\+\d+ and began at \d\d\.")]
+    ("rate", "found"),
+    [(1e30, r"nan and began at \d\d\."), (1000.0, r"[\d.]+e\+\d+ and began at \d\d\.")],
 )
-def test_a_loss_out_of_all_bounds_ends_the_training_in_words(rate: float, found: str, tmp_path: Path) -> None:
+def test_a_loss_out_of_all_bounds_ends_the_training_in_words(
+    rate: float, found: str, tmp_path: Path
+) -> None:
     options = {"epochs": 3, "batch_size": 8, "learning_rate": rate, "schedule": "constant"}
     message = (
-        rf"diverged by step \d \(epoch 1\): the loss is {found}.*Lower training\.learning_rate \(it is (1000|1e\+30)\)"
+        rf"diverged by step \d \(epoch 1\): the loss is {found}.*Lower "
+        rf"training\.learning_rate \(it is (1000|1e\+30)\)"
     )
     with pytest.raises(TrainingError, match=message):
         train(EVENTS, tmp_path / "model", config=config(training=options))
@@ -320,7 +363,9 @@ def test_a_model_folder_carries_all_that_it_was_trained_with(undisturbed: Path) 
         "vocabulary.json",
     ]  # fmt: skip
     assert model.schema.client == "client_id"
-    assert set(model.vocabulary.categorical) | set(model.vocabulary.numeric) == set(model.schema.features)
+    assert set(model.vocabulary.categorical) | set(model.vocabulary.numeric) == set(
+        model.schema.features
+    )
     assert (model.metrics["clients"], model.metrics["events"]) == (24, len(EVENTS))
     assert model.config.views.max_length is not None
     card, rows = (undisturbed / "README.md").read_text(), history(undisturbed)
@@ -339,7 +384,16 @@ def test_no_training_at_all_gives_the_untrained_encoder(tmp_path: Path) -> None:
 def test_a_process_killed_in_the_middle_is_resumed(tmp_path: Path) -> None:
     pq.write_table(EVENTS, tmp_path / "events.parquet")
     model = tmp_path / "model"
-    command = [sys.executable, "-m", "seqmel", "train", str(tmp_path / "events.parquet"), "-o", str(model), "--device"]
+    command = [
+        sys.executable,
+        "-m",
+        "seqmel",
+        "train",
+        str(tmp_path / "events.parquet"),
+        "-o",
+        str(model),
+        "--device",
+    ]
     command += ["cpu", "--precision", "32-true", "--epochs", "60", "--batch-size", "8", "--resume"]
     command += [
         "--set",
@@ -369,7 +423,10 @@ def test_prepare_may_spill_to_disk_while_columns_are_recognised(
     spilled = []
 
     def after_a_sort(source: Any, options: Any) -> Any:
-        source.rows("SELECT hash(i) h, hash(h) FROM range(5_000_000) t(i) ORDER BY h LIMIT 1 OFFSET 4_000_000")
+        source.rows(
+            "SELECT hash(i) h, hash(h) FROM range(5_000_000) t(i) ORDER BY h LIMIT 1 OFFSET "
+            "4_000_000"
+        )
         spilled.append((tmp_path / "s.partial" / "sorting").exists())
         return recognised(source, options)
 
@@ -381,14 +438,21 @@ def test_prepare_may_spill_to_disk_while_columns_are_recognised(
 
 
 @pytest.mark.parametrize(("name", "there"), [("client", "client_id"), ("time", "event_time")])
-def test_sequences_are_not_trained_on_with_the_name_of_another_column(name: str, there: str, tmp_path: Path) -> None:
+def test_sequences_are_not_trained_on_with_the_name_of_another_column(
+    name: str, there: str, tmp_path: Path
+) -> None:
     prepare(EVENTS, tmp_path / "s", config=config(1))
-    with pytest.raises(SchemaError, match=rf"was prepared with the {name} column '{there}', not 'other'\. .*--{name}"):
+    with pytest.raises(
+        SchemaError,
+        match=rf"was prepared with the {name} column '{there}', not 'other'\. .*--{name}",
+    ):
         train(tmp_path / "s", tmp_path / "model", config=config(1, schema={name: "other"}))
     train(tmp_path / "s", tmp_path / "model", config=config(1, schema={name: there}))
 
 
-def test_a_program_that_works_in_float64_trains_the_same_weights(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_program_that_works_in_float64_trains_the_same_weights(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     torch.set_default_dtype(torch.float64)
     try:
         assert_equal_models(train(EVENTS, tmp_path / "model", config=config()), undisturbed)
@@ -400,7 +464,14 @@ def test_a_program_that_works_in_float64_trains_the_same_weights(undisturbed: Pa
 def test_one_process_of_a_slurm_allocation_trains_as_anywhere_else(
     tasks: str, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slurm = {"JOB_ID": "1", "JOB_NAME": "night", "NTASKS": tasks, "PROCID": "0", "LOCALID": "0", "NODELIST": "n1"}
+    slurm = {
+        "JOB_ID": "1",
+        "JOB_NAME": "night",
+        "NTASKS": tasks,
+        "PROCID": "0",
+        "LOCALID": "0",
+        "NODELIST": "n1",
+    }
     for name, value in slurm.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     assert_equal_models(train(EVENTS, tmp_path / "model", config=config()), undisturbed)

@@ -43,7 +43,8 @@ PARTS = {
     "contrastive, with a memory": {
         "objective": "coles", "loss": "contrastive", "miner": {"name": "hard_negatives", "memory": 16},
     },
-    "margin, with a learnt boundary": {"objective": "coles", "loss": {"name": "margin", "learn_beta": True},
+    ("margin, with a learnt "
+"boundary"): {"objective": "coles", "loss": {"name": "margin", "learn_beta": True},
                                        "miner": "all_negatives"},
     "triplet": {"objective": "coles", "loss": "triplet", "miner": "batch_hard"},
     "vicreg": {"objective": "coles", "loss": "vicreg"},
@@ -53,7 +54,8 @@ PARTS = {
     "sequence_order": {"objective": "sequence_order"},
     "nested sizes": {"objective": "coles", "embedding_dim": 16, "matryoshka": [8]},
     "two parts": {"objective": ["coles", "event_prediction"]},
-    "masked_events": {"objective": {"name": "masked_events", "mask_ratio": 0.999}},  # all, so that chance has no part
+    # all, so that chance has no part
+    "masked_events": {"objective": {"name": "masked_events", "mask_ratio": 0.999}},
     "supervised_contrastive": {"objective": {"name": "supervised_contrastive", "labels": "labels", "target": "class"}},
     "classification": {"objective": {"name": "classification", "labels": "labels", "target": "class"}},
     "two parts with labels": {"objective": [
@@ -62,7 +64,8 @@ PARTS = {
     ]},
     **{name: {"objective": name} for name in ("cpc", "replaced_token", "next_sequence")},
     **{f"loss {name}": {"objective": "coles", "loss": name} for name in LOSSES},
-    **{f"miner {name}": {"objective": "coles", "loss": {"pairs": "contrastive", "triplets": "triplet"}[miner().gives],
+    **{(f"miner "
+f"{name}"): {"objective": "coles", "loss": {"pairs": "contrastive", "triplets": "triplet"}[miner().gives],
                          "miner": name} for name, miner in MINERS.items()},
 }  # fmt: skip
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -70,7 +73,9 @@ EPOCHS = 8
 CLIENTS = 7  # shared as 4 and 3, with views of different numbers and lengths
 
 
-def same_swaps(events: SequenceBatch, share: float, feature_fraction: float) -> tuple[SequenceBatch, Tensor]:
+def same_swaps(
+    events: SequenceBatch, share: float, feature_fraction: float
+) -> tuple[SequenceBatch, Tensor]:
     """In place of chance: events of some categories pass for changed ones."""
     return events, events.columns["mcc"] % 2 == 0
 
@@ -102,8 +107,12 @@ def _learnt(options: dict[str, Any]) -> dict[str, Any]:
     config = resolve_auto_options(config, encoded)
     torch.manual_seed(0)
     encoder = SequenceEncoder(config, vocabulary)
-    objective = Objective(config, vocabulary, encoder, codes=dict.fromkeys(config.labelled, torch.arange(16) % 3 - 1))
-    for part in objective.parts.values():  # the decoder begins with zeros, which would hide its gradient
+    objective = Objective(
+        config, vocabulary, encoder, codes=dict.fromkeys(config.labelled, torch.arange(16) % 3 - 1)
+    )
+    for (
+        part
+    ) in objective.parts.values():  # the decoder begins with zeros, which would hide its gradient
         for weights in part.parameters():
             torch.nn.init.normal_(weights, std=0.1) if weights.dim() > 1 else None
     losses = []
@@ -162,7 +171,9 @@ def mined() -> Tensor:
     encoder = SequenceEncoder(config, vocabulary)
     sampler = OfflineHard(encoded, vocabulary, torch.arange(2, 17), size=6, group=4, pool_size=9)
     epoch: Any = SimpleNamespace(current_epoch=1)
-    OfflineMining(sampler, encoded, encoder, config, torch.device("cpu")).on_train_epoch_start(epoch, epoch)
+    OfflineMining(sampler, encoded, encoder, config, torch.device("cpu")).on_train_epoch_start(
+        epoch, epoch
+    )
     assert sampler.pool is not None
     return sampler.pool
 
@@ -206,7 +217,9 @@ def test_loss_gradient_and_memory_are_those_of_one_process_with_the_whole_batch(
 
 def test_every_objective_loss_and_miner_is_tested() -> None:
     configs = [tiny_config(**options) for options in PARTS.values()]
-    assert {part.name for config in configs for part in config.objective} == set(methods()["objective"])
+    assert {part.name for config in configs for part in config.objective} == set(
+        methods()["objective"]
+    )
     assert {config.loss.name for config in configs} == set(LOSSES)
     assert {config.miner.name for config in configs if config.miner} == set(MINERS)
 
@@ -219,17 +232,26 @@ def test_a_rank_without_rows_takes_part(two: list[dict[str, Any]]) -> None:
     assert three["nothing"] == none["nothing"] == 0.0
 
 
-def test_every_rank_has_the_order_of_the_first_which_is_that_of_one_process(two: list[dict[str, Any]]) -> None:
+def test_every_rank_has_the_order_of_the_first_which_is_that_of_one_process(
+    two: list[dict[str, Any]],
+) -> None:
     assert [rank["first"].tolist() for rank in two] == [[7, 0], [7, 0]]
     assert [rank["mined"].tolist() for rank in two] == 2 * [mined().tolist()]
 
 
-# ------------------------------------------------------------------------------------------------------ the command
+# ------------------------------------------------------------------------------------------------------
+# the command
 
 
 def options(**training: int) -> list[str]:
     """Options of a training on few clients, tiny and without dropout."""
-    chosen = ["seed=0", "device=cpu", "precision=32-true", "encoder.name=gru", "encoder.hidden_size=16"]
+    chosen = [
+        "seed=0",
+        "device=cpu",
+        "precision=32-true",
+        "encoder.name=gru",
+        "encoder.hidden_size=16",
+    ]
     chosen += [
         "event_encoder.hidden_size=16",
         "event_encoder.category_dropout=0.0",
@@ -246,16 +268,28 @@ def options(**training: int) -> list[str]:
 def words(tmp_path: Path, *arguments: object) -> list[str]:
     """`seqmel train` with these."""
     settings = [word for option in options() for word in ("--set", option)]
-    return [sys.executable, "-m", "seqmel", "train", str(tmp_path / "events.parquet"), *settings, *map(str, arguments)]
+    return [
+        sys.executable,
+        "-m",
+        "seqmel",
+        "train",
+        str(tmp_path / "events.parquet"),
+        *settings,
+        *map(str, arguments),
+    ]
 
 
 def command(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The same, run."""
-    return subprocess.run(words(tmp_path, *arguments), capture_output=True, text=True, env=ENVIRONMENT)
+    return subprocess.run(
+        words(tmp_path, *arguments), capture_output=True, text=True, env=ENVIRONMENT
+    )
 
 
 @pytest.mark.slow
-def test_two_devices_that_were_killed_and_resumed_train_the_model_of_one_that_was_not(tmp_path: Path) -> None:
+def test_two_devices_that_were_killed_and_resumed_train_the_model_of_one_that_was_not(
+    tmp_path: Path,
+) -> None:
     pq.write_table(card_events(24), tmp_path / "events.parquet")
     arguments = ("-o", tmp_path / "two", "--epochs", EPOCHS, "--devices", 2)
     last = tmp_path / "two.partial" / "checkpoints" / "last.ckpt"
@@ -269,11 +303,18 @@ def test_two_devices_that_were_killed_and_resumed_train_the_model_of_one_that_wa
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("model in") == 1
     assert 0 < done.stderr.count(", recall@1") < EPOCHS
-    train(tmp_path / "events.parquet", tmp_path / "one", config=read_config(None, options(epochs=EPOCHS)))
+    train(
+        tmp_path / "events.parquet",
+        tmp_path / "one",
+        config=read_config(None, options(epochs=EPOCHS)),
+    )
     one, two = (load_file(str(tmp_path / name / "model.safetensors")) for name in ("one", "two"))
     for name, weights in one.items():
         torch.testing.assert_close(two[name], weights, atol=1e-4, rtol=1e-3)
-    histories = [json.loads((tmp_path / name / "metrics.json").read_text())["history"] for name in ("one", "two")]
+    histories = [
+        json.loads((tmp_path / name / "metrics.json").read_text())["history"]
+        for name in ("one", "two")
+    ]
     assert len(histories[1]) == EPOCHS
     for first, second in zip(*histories, strict=True):
         assert second == pytest.approx(first, rel=1e-3)

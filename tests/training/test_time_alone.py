@@ -26,7 +26,10 @@ def visits(clients: int = 300) -> EncodedSequences:
     """Thirty events of each client, all alike but for when they are: within a day, somewhere in three years."""
     random = torch.Generator().manual_seed(1)
     begins = (torch.rand(clients, generator=random, dtype=torch.float64) * 1_000 * DAY).long()
-    times = begins.unsqueeze(1) + (torch.rand(clients, 30, generator=random) * DAY).long().sort(1).values
+    times = (
+        begins.unsqueeze(1)
+        + (torch.rand(clients, 30, generator=random) * DAY).long().sort(1).values
+    )
     ones = [[1.0] * 30] * clients
     columns = {
         "c": range(clients),
@@ -39,7 +42,9 @@ def visits(clients: int = 300) -> EncodedSequences:
 
 
 def settled(sequences: EncodedSequences, **views: Any) -> Config:
-    return resolve_clock_shifts(resolve_auto_options(tiny_config(views=views), sequences), sequences, SCALE)
+    return resolve_clock_shifts(
+        resolve_auto_options(tiny_config(views=views), sequences), sequences, SCALE
+    )
 
 
 def test_cycles_that_are_not_given_come_from_the_data_and_those_given_are_kept() -> None:
@@ -61,7 +66,10 @@ def test_each_view_of_training_has_a_shift_of_its_own_for_the_cycles_named() -> 
     config = settled(sequences, shift_clock=["week", "year"])
     objective = Objective(config, vocabulary_of(), SequenceEncoder(config, vocabulary_of()))
     clients = torch.tensor([4, 9, 2])
-    batch, again = (objective.draw(sequences, clients, torch.Generator().manual_seed(0)).sequences for _ in range(2))
+    batch, again = (
+        objective.draw(sequences, clients, torch.Generator().manual_seed(0)).sequences
+        for _ in range(2)
+    )
     assert batch.clock is not None
     assert again.clock is not None
     assert torch.equal(batch.clock, again.clock)
@@ -93,7 +101,9 @@ def test_held_out_views_are_shifted_as_those_of_training_and_alike_in_every_epoc
     assert torch.equal(first.clock, again.clock)
     assert ((first.clock != first.time.unsqueeze(1)).any(0)).tolist() == [False, False, True, False]
     assert (
-        next(iter(HeldOutBatches(sequences, torch.arange(7), settled(sequences, shift_clock=[])))).sequences.clock
+        next(
+            iter(HeldOutBatches(sequences, torch.arange(7), settled(sequences, shift_clock=[])))
+        ).sequences.clock
         is None
     )
 
@@ -105,10 +115,13 @@ def test_a_config_that_says_nothing_of_clocks_shifts_none() -> None:
     assert next(iter(HeldOutBatches(sequences, torch.arange(7), unsettled))).sequences.clock is None
 
 
-# ------------------------------------------------------------------------------------------------- time alone
+# -------------------------------------------------------------------------------------------------
+# time alone
 
 
-def test_clients_that_differ_by_their_times_are_recalled_by_time_alone_until_it_is_shifted() -> None:
+def test_clients_that_differ_by_their_times_are_recalled_by_time_alone_until_it_is_shifted() -> (
+    None
+):
     sequences = visits()
     found = measure_time_alone(sequences, SCALE, settled(sequences))
     assert found is not None
@@ -134,11 +147,12 @@ def test_where_nobody_is_held_out_or_no_cycle_is_seen_nothing_is_measured() -> N
 def test_the_line_says_what_was_found_and_what_was_done() -> None:
     found = TimeAlone(0.62, 0.031, 0.002, 300, ("day", "week"), ("week",))
     assert str(found) == (
-        "recall@1 by time alone (day, week) 0.620, chance 0.002 (300 clients held out); week shifted at random, then 0.031"
+        "recall@1 by time alone (day, week) 0.620, chance 0.002 (300 clients held out); week "
+        "shifted at random, then 0.031"
     )
     assert TimeAlone(**found.to_json()) == found
     high = dataclasses.replace(found, shifted_recall_at_1=0.5)
-    assert (
-        str(high)
-        == f"WARNING: {str(found).replace('0.031', '0.500')}: clients are recognised by when they are active, see views.shift_clock"
+    assert str(high) == (
+        f"WARNING: {str(found).replace('0.031', '0.500')}: clients are recognised by when "
+        f"they are active, see views.shift_clock"
     )

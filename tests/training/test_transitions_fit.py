@@ -15,7 +15,9 @@ from seqmel.nn.transitions import Transitions
 from seqmel.training.ppmi_init import new_encoder
 from seqmel.training.transitions_fit import fit_transitions
 
-SCHEMA = EventSchema(client="client_id", time="event_time", categorical=("kind",), numeric=(), numeric_by={})
+SCHEMA = EventSchema(
+    client="client_id", time="event_time", categorical=("kind",), numeric=(), numeric_by={}
+)
 
 
 def events() -> pa.Table:
@@ -24,7 +26,9 @@ def events() -> pa.Table:
     clients, kinds = [], []
     for client in range(60):
         pair = ["a", "b"] if client % 2 else ["b", "a"]
-        row = [kind for word in random.integers(0, 2, 20) for kind in (pair if word else ["c", "d"])]
+        row = [
+            kind for word in random.integers(0, 2, 20) for kind in (pair if word else ["c", "d"])
+        ]
         clients += [client] * 40
         kinds += row
     times = np.tile(np.arange(40), 60).astype("datetime64[h]").astype("datetime64[us]")
@@ -33,7 +37,9 @@ def events() -> pa.Table:
 
 def sequences() -> EncodedSequences:
     table = events()
-    batches = encode(open_events(table, client="client_id"), SCHEMA, fitted(table, SCHEMA, min_count=1))
+    batches = encode(
+        open_events(table, client="client_id"), SCHEMA, fitted(table, SCHEMA, min_count=1)
+    )
     return EncodedSequences.from_batches(list(batches), time="event_time")
 
 
@@ -46,7 +52,9 @@ def test_components_are_the_principal_ones_of_all_clients() -> None:
     found = module.read(module.summarise(batch), batch.lengths.unsqueeze(1).float()).numpy()
     for i in range(3):
         expected = whole @ vectors[:, -1 - i]
-        cosine = np.dot(found[:, i], expected) / np.linalg.norm(found[:, i]) / np.linalg.norm(expected)
+        cosine = (
+            np.dot(found[:, i], expected) / np.linalg.norm(found[:, i]) / np.linalg.norm(expected)
+        )
         np.testing.assert_allclose(abs(cosine), 1, atol=1e-5)
     assert values[-1] > 2 * values[-2]
 

@@ -29,7 +29,8 @@ def test_clients_that_stand_apart_are_all_recalled() -> None:
 
 
 def test_recall_counts_the_views_whose_nearest_other_is_of_the_same_client() -> None:
-    # 0 and 10 are each other's nearest and of two clients; 95 is nearest to 100 of its own client, and 100 to 95
+    # 0 and 10 are each other's nearest and of two clients; 95 is nearest to 100 of its own client,
+    # and 100 to 95
     clients = torch.tensor([0, 1, 2, 2, 0, 1])
     found = embedding_metrics(at(0, 10, 95, 100, 180, 275), clients)
     assert found["recall_at_1"] == pytest.approx(2 / 6)
@@ -45,13 +46,18 @@ def test_recall_at_10_looks_at_ten_others() -> None:
 
 def test_a_common_offset_and_the_lengths_of_vectors_say_nothing() -> None:
     vectors = at(-5, 5, 115, 125, 235, 245)
-    plain, moved = embedding_metrics(vectors, PAIRS), embedding_metrics(vectors * 100 + 1_000, PAIRS)
+    plain, moved = (
+        embedding_metrics(vectors, PAIRS),
+        embedding_metrics(vectors * 100 + 1_000, PAIRS),
+    )
     assert moved == pytest.approx(plain, abs=1e-3)
 
 
 def test_the_order_of_the_views_says_nothing() -> None:
     vectors, order = at(-5, 20, 100, 125, 235, 245), torch.tensor([3, 0, 5, 1, 4, 2])
-    assert embedding_metrics(vectors[order], PAIRS[order]) == pytest.approx(embedding_metrics(vectors, PAIRS), abs=1e-5)
+    assert embedding_metrics(vectors[order], PAIRS[order]) == pytest.approx(
+        embedding_metrics(vectors, PAIRS), abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("directions", [1, 2, 5])

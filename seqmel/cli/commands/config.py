@@ -11,7 +11,8 @@ __all__ = ["config"]
 
 def config(
     section: Annotated[
-        str | None, typer.Argument(help="Only the options of one section, such as training or loss.")
+        str | None,
+        typer.Argument(help="Only the options of one section, such as training or loss."),
     ] = None,
 ) -> None:
     """List every option of a config file or of --set, with its default and what it does."""
@@ -22,7 +23,8 @@ def config(
     known = list(dict.fromkeys(option.path.split(".")[0] for option in found))
     if section is not None and section not in known:
         raise ConfigError(
-            f"There is no section {section!r}.{did_you_mean(section, known)} There are: {', '.join(known)}."
+            f"There is no section {section!r}.{did_you_mean(section, known)} There are: "
+            f"{', '.join(known)}."
         )
     for option in found:
         if section in (None, option.path.split(".")[0]):

@@ -18,7 +18,9 @@ _TARGETS = ("gender", "age_group")
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path("seqmel-demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path(
+        "seqmel-demo"
+    ),
     clients: Annotated[int, typer.Option(help="Number of clients to generate.", min=200)] = 3000,
     seed: Annotated[int, typer.Option(help="Seed of the data and the training.", min=0)] = 0,
     overwrite: Overwrite = False,
@@ -44,7 +46,9 @@ def demo(
     with atomic_write(output) as folder:
         data = generate_card_data(clients, seed=seed)
         data.write(folder)
-        progress.say(f"generated {len(data.events):,} card transactions of {len(data.clients):,} clients")
+        progress.say(
+            f"generated {len(data.events):,} card transactions of {len(data.clients):,} clients"
+        )
         events, vectors = str(folder / "events.parquet"), str(folder / "embeddings.parquet")
         config = Config.from_dict({"seed": seed, **DEMO_OPTIONS})
         model = load_model(train(events, folder / "model", config=config, progress=progress))
@@ -53,7 +57,10 @@ def demo(
         labels = [read_labels(folder / "clients.parquet", target) for target in _TARGETS]
         probes, averages = standard_rows(sets)
         found = [
-            score(y, sets, probes=probes, averages=averages, seed=seed, trees=160, progress=progress) for y in labels
+            score(
+                y, sets, probes=probes, averages=averages, seed=seed, trees=160, progress=progress
+            )
+            for y in labels
         ]
         draw_demo(folder / "demo.png", found, sets["embeddings"], labels, model.metrics["history"])
     print_scores(found)

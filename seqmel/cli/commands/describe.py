@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import Client, ConfigFile, Decimal, Events, Settings, Time, TimeFormat, read_options
+from seqmel.cli.arguments import (
+    Client,
+    ConfigFile,
+    Decimal,
+    Events,
+    Settings,
+    Time,
+    TimeFormat,
+    read_options,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,10 +37,14 @@ def describe(
     decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the description to this JSON file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the description to this JSON file.")
+    ] = None,
 ) -> None:
     """Show what a model would learn from: columns and their roles, sequence lengths, gaps between events."""
-    checked = read_options(config, settings, client=client, time=time, time_format=time_format, decimal=decimal)
+    checked = read_options(
+        config, settings, client=client, time=time, time_format=time_format, decimal=decimal
+    )
     import json
 
     from rich.console import Console
@@ -62,7 +75,10 @@ def describe(
         console.print(escape(note), soft_wrap=True)
     if facts["gap_seconds"]:
         console.print(_spread("gap between events", facts["gap_seconds"], _duration))
-    console.print(f"time: {schema.time} ({schema.time_kind}), {_period(schema, facts['from_us'], facts['to_us'])}")
+    console.print(
+        f"time: {schema.time} ({schema.time_kind}), "
+        f"{_period(schema, facts['from_us'], facts['to_us'])}"
+    )
     console.print(_table(schema, facts))
 
 
@@ -72,10 +88,17 @@ def _period(schema: EventSchema, first_us: int, last_us: int) -> str:
     try:
         first, last = (_EPOCH + timedelta(microseconds=us) for us in (first_us, last_us))
     except OverflowError:
-        return f"{long} from first to last, beyond the years 1 to 9999: is that the right column and unit?"
+        return (
+            f"{long} from first to last, beyond the years 1 to 9999: is that the right column "
+            f"and unit?"
+        )
     shown = "%Y-%m-%d" if last - first >= timedelta(days=2) else "%Y-%m-%d %H:%M"
     counted = "" if schema.time_unit == "timestamp" else ", counted from 1970-01-01"
-    odd = "; before 1970 or after 2100: is that right?" if first.year < 1970 or last.year >= 2100 else ""
+    odd = (
+        "; before 1970 or after 2100: is that right?"
+        if first.year < 1970 or last.year >= 2100
+        else ""
+    )
     return f"{first:{shown}} to {last:{shown}} ({long}{counted}){odd}"
 
 
@@ -85,11 +108,16 @@ def _share(part: float) -> str:
 
 def _spread(name: str, quantiles: dict[str, float], show: Any) -> str:
     low, q1, middle, q3, p95, high = (show(v) for v in quantiles.values())
-    return f"{name}: median {middle}, middle half {q1} to {q3}, 95 % up to {p95}, range {low} to {high}"
+    return (
+        f"{name}: median {middle}, middle half {q1} to {q3}, 95 % up to {p95}, range {low} to "
+        f"{high}"
+    )
 
 
 def _spread_of_numbers(q: dict[str, float]) -> str:
-    low, q1, middle, q3, _, high = (f"{v:,.0f}" if 1e5 <= abs(v) < 1e15 else f"{v:,.6g}" for v in q.values())
+    low, q1, middle, q3, _, high = (
+        f"{v:,.0f}" if 1e5 <= abs(v) < 1e15 else f"{v:,.6g}" for v in q.values()
+    )
     return f"median {middle}, middle half {q1} to {q3}, range {low} to {high}"
 
 
@@ -106,7 +134,9 @@ def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
 
     table = Table("column", "is", "contents", "why", box=None, header_style="bold", pad_edge=False)
     ids = facts["client_ids"]
-    first = ", ".join(repr(client) if isinstance(client, str) else str(client) for client in ids["first"])
+    first = ", ".join(
+        repr(client) if isinstance(client, str) else str(client) for client in ids["first"]
+    )
     table.add_row(escape(schema.client), "client", escape(f"{ids['type']}, such as {first}"))
     table.add_row(escape(schema.time), "time", schema.time_kind)
     for column, about in facts["columns"].items():
@@ -117,7 +147,10 @@ def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
             words = _spread_of_numbers(q) if q else "no finite value"
             table.add_row(escape(column), f"numeric{within}", words + nulls, escape(about["why"]))
         else:
-            common = ", ".join(f"{escape(v)} ({_share(n / facts['events'])})" for v, n in about["commonest"].items())
+            common = ", ".join(
+                f"{escape(v)} ({_share(n / facts['events'])})"
+                for v, n in about["commonest"].items()
+            )
             values = f"{about['distinct']:,} values: {common}{nulls}"
             table.add_row(escape(column), "categorical", values, escape(about["why"]))
     for column, why in schema.left_out.items():

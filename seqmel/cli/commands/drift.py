@@ -20,30 +20,49 @@ __all__ = ["drift"]
 
 def drift(
     reference: Annotated[
-        str, typer.Argument(help="The earlier embeddings; or a model folder, to compare with its training events.")
+        str,
+        typer.Argument(
+            help="The earlier embeddings; or a model folder, to compare with its training events."
+        ),
     ],
     current: Annotated[
-        str, typer.Argument(help="The current embeddings, of the same model; or events, with a model folder.")
+        str,
+        typer.Argument(
+            help="The current embeddings, of the same model; or events, with a model folder."
+        ),
     ],
     client: Client = None,
-    bins: Annotated[int | None, typer.Option(help="Embeddings: number of bins for the PSI (default 10).")] = None,
+    bins: Annotated[
+        int | None, typer.Option(help="Embeddings: number of bins for the PSI (default 10).")
+    ] = None,
     psi_threshold: Annotated[
         float, typer.Option(help="A dimension or column with at least this PSI has drifted.")
     ] = 0.25,
     alpha: Annotated[
-        float | None, typer.Option(help="Embeddings: significance level of the MMD test (default 0.01).")
+        float | None,
+        typer.Option(help="Embeddings: significance level of the MMD test (default 0.01)."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Embeddings: seed of the sample and permutations of the MMD test (default 0).")
+        int | None,
+        typer.Option(
+            help="Embeddings: seed of the sample and permutations of the MMD test (default 0)."
+        ),
     ] = None,
     unseen_threshold: Annotated[
         float | None,
         typer.Option(
-            help="Events: a column has drifted if its fraction of unseen values rises by this (default 0.05)."
+            help=(
+                "Events: a column has drifted if its fraction of unseen values rises by this "
+                "(default 0.05)."
+            )
         ),
     ] = None,
-    fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="Exit with code 1 if there is drift.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this JSON file.")] = None,
+    fail_on_drift: Annotated[
+        bool, typer.Option("--fail-on-drift", help="Exit with code 1 if there is drift.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the results to this JSON file.")
+    ] = None,
 ) -> None:
     """Compare embeddings of two periods (PSI, MMD), or events with those of the training (PSI, unseen values)."""
     found: Drift | InputDrift
@@ -79,7 +98,9 @@ def _compare_events(
             " compare embeddings: seqmel drift REFERENCE.parquet CURRENT.parquet"
         )
     _, chunks = sequence_chunks(loaded, events)
-    found = input_drift(loaded.statistics, chunks, psi_threshold=psi_threshold, unseen_threshold=unseen_threshold)
+    found = input_drift(
+        loaded.statistics, chunks, psi_threshold=psi_threshold, unseen_threshold=unseen_threshold
+    )
     console = _written(found, json_file)
     console.print(
         f"{found.events[0]:,} events of {found.clients[0]:,} clients in training, {found.events[1]:,} of"
@@ -117,14 +138,18 @@ def _compare_embeddings(
         )
     models = {path: models_of(event_files(path)) for path in (reference, current)}
     if len(set().union(*models.values())) > 1:
-        words = " and ".join(f"{path} ({shown(sorted(found)) or 'unknown'})" for path, found in models.items())
+        words = " and ".join(
+            f"{path} ({shown(sorted(found)) or 'unknown'})" for path, found in models.items()
+        )
         raise InputError(
             f"The embeddings come from different models: {words}. Their dimensions cannot be compared; embed both"
             " with the same model."
         )
     likely = client_of_embeddings(reference)
     vectors = [read_embeddings(path, client=client, likely=likely) for path in (reference, current)]
-    found = embedding_drift(*vectors, bins=bins, psi_threshold=psi_threshold, alpha=alpha, seed=seed)
+    found = embedding_drift(
+        *vectors, bins=bins, psi_threshold=psi_threshold, alpha=alpha, seed=seed
+    )
     console = _written(found, json_file)
     sides = " and ".join(f"{len(side):,}" for side in vectors)
     console.print(

@@ -32,25 +32,45 @@ def embed(
     layout: Annotated[
         str, typer.Option(help="columns (emb_0000 ...) or list (one list column `embedding`).")
     ] = "columns",
-    dtype: Annotated[str, typer.Option(help="float32, float16, int8 or binary (one bit per dimension).")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="float32, float16, int8 or binary (one bit per dimension).")
+    ] = "float32",
     dim: Annotated[
-        int | None, typer.Option(help="Truncate embeddings to this dimension, for models trained with matryoshka.")
+        int | None,
+        typer.Option(
+            help="Truncate embeddings to this dimension, for models trained with matryoshka."
+        ),
     ] = None,
     quantization_from: Annotated[
-        Path | None, typer.Option(help="Reuse the scales of this earlier file of the same dtype, int8 or binary.")
+        Path | None,
+        typer.Option(
+            help="Reuse the scales of this earlier file of the same dtype, int8 or binary."
+        ),
     ] = None,
     as_of: AsOf = None,
     state: Annotated[
         Path | None,
-        typer.Option(help="State file for incremental updates: EVENTS holds only the events since the last run."),
+        typer.Option(
+            help=(
+                "State file for incremental updates: EVENTS holds only the events since the "
+                "last run."
+            )
+        ),
     ] = None,
     history: Annotated[
         str | None,
-        typer.Option(help="With --state: all events so far, to recompute clients with late events."),
+        typer.Option(
+            help="With --state: all events so far, to recompute clients with late events."
+        ),
     ] = None,
     skipped: Annotated[
         Path | None,
-        typer.Option(help="With --state: Parquet file to write the ids of clients skipped because of late events to."),
+        typer.Option(
+            help=(
+                "With --state: Parquet file to write the ids of clients skipped because of late "
+                "events to."
+            )
+        ),
     ] = None,
     shard: Shard = None,
     engine: Engine = "duckdb",
@@ -72,7 +92,9 @@ def embed(
 
     check_parquet_name(output)
     several = (devices or 1) > 1 or is_launched()
-    check_together(as_of=as_of, state=state, shard=shard, engine=engine, several=several, spelled=flag)
+    check_together(
+        as_of=as_of, state=state, shard=shard, engine=engine, several=several, spelled=flag
+    )
     options: dict[str, Any] = {
         "as_of": as_of, "state": state, "history": history, "skipped": skipped, "shard": shard, "engine": engine,
         "layout": one_of("layout", layout, *LAYOUTS), "dtype": one_of("dtype", dtype, *get_args(NumberType)),
@@ -84,7 +106,9 @@ def embed(
     launch_others(devices)
     with logged(log if first_process() else None, "embed", given) as progress:
         done = load(model).embed(events, output, **options, progress=progress)
-        updated = {} if state is None else {"new_clients": done.new_clients, "skipped": len(done.skipped)}
+        updated = (
+            {} if state is None else {"new_clients": done.new_clients, "skipped": len(done.skipped)}
+        )
         counted = {"clients" if as_of is None else "rows": done.rows, "dimensions": done.dimensions}
         record(progress, "counted", **counted, **updated)
     if not first_process():
@@ -96,4 +120,6 @@ def embed(
     elif as_of is not None:
         typer.echo(f"{what} in {output}")
     else:
-        typer.echo(f"{what} in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}")
+        typer.echo(
+            f"{what} in {output}; next: seqmel evaluate LABELS --target T --embeddings {output}"
+        )

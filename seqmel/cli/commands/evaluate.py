@@ -41,8 +41,12 @@ __all__ = ["evaluate", "feature_sets", "print_scores"]
 def evaluate(
     labels: Annotated[str, typer.Argument(help="Table with one row per client: Parquet or CSV.")],
     target: Annotated[list[str], typer.Option(help="Column to predict. Repeatable.")],
-    embeddings: Annotated[list[str] | None, typer.Option(help="File of embeddings, or NAME=FILE. Repeatable.")] = None,
-    events: Annotated[str | None, typer.Option(help="Events, for the baseline of hand-crafted aggregates.")] = None,
+    embeddings: Annotated[
+        list[str] | None, typer.Option(help="File of embeddings, or NAME=FILE. Repeatable.")
+    ] = None,
+    events: Annotated[
+        str | None, typer.Option(help="Events, for the baseline of hand-crafted aggregates.")
+    ] = None,
     client: LabelsClient = None,
     time: Time = None,
     time_format: TimeFormat = None,
@@ -55,34 +59,57 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the folds and of LightGBM.", min=0)] = 0,
     metric: Annotated[
         str | None,
-        typer.Option(help="Metric to compare by: average_precision, ks, lift_at_5, brier, ... --json has all."),
+        typer.Option(
+            help=(
+                "Metric to compare by: average_precision, ks, lift_at_5, brier, ... --json has all."
+            )
+        ),
     ] = None,
     time_column: Annotated[
         str | None,
-        typer.Option(help="Time column of LABELS and embeddings that have one row per client and time."),
+        typer.Option(
+            help="Time column of LABELS and embeddings that have one row per client and time."
+        ),
     ] = None,
     time_split: Annotated[
-        str | None, typer.Option(help="Split LABELS by this column: train on the earlier rows, test on the later.")
+        str | None,
+        typer.Option(
+            help="Split LABELS by this column: train on the earlier rows, test on the later."
+        ),
     ] = None,
     test_fraction: Annotated[
-        float | None, typer.Option(help="Fraction of rows in the test part of the time split (default 0.3).")
+        float | None,
+        typer.Option(help="Fraction of rows in the test part of the time split (default 0.3)."),
     ] = None,
     allow_client_overlap: Annotated[
-        bool, typer.Option("--allow-client-overlap", help="Allow clients on both sides of the time split.")
+        bool,
+        typer.Option(
+            "--allow-client-overlap", help="Allow clients on both sides of the time split."
+        ),
     ] = False,
     group: Annotated[
-        str | None, typer.Option(help="Keep rows with the same value in this column of LABELS in one fold.")
+        str | None,
+        typer.Option(help="Keep rows with the same value in this column of LABELS in one fold."),
     ] = None,
     label_fractions: Annotated[
-        str | None, typer.Option(help="Label curve: fractions of the training clients to train on, such as 0.01,0.1,1.")
+        str | None,
+        typer.Option(
+            help="Label curve: fractions of the training clients to train on, such as 0.01,0.1,1."
+        ),
     ] = None,
     dims: Annotated[
-        str | None, typer.Option(help="Compression curve: dimensions to reduce embeddings to, such as 16,64,full.")
+        str | None,
+        typer.Option(
+            help="Compression curve: dimensions to reduce embeddings to, such as 16,64,full."
+        ),
     ] = None,
     dtypes: Annotated[
-        str | None, typer.Option(help="With --dims: dtypes to compare (default float32,float16,int8,binary).")
+        str | None,
+        typer.Option(help="With --dims: dtypes to compare (default float32,float16,int8,binary)."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this JSON file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the scores to this JSON file.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG file.")] = None,
 ) -> None:
     """Score embeddings against hand-crafted aggregates, with cross-validated LightGBM and linear models."""
@@ -90,7 +117,9 @@ def evaluate(
         not_given("folds", test_fraction=test_fraction)
     if events is None:
         not_given("embeddings alone", time=time, time_format=time_format, decimal=decimal)
-    checked = read_options(config, settings, client=client, time=time, time_format=time_format, decimal=decimal)
+    checked = read_options(
+        config, settings, client=client, time=time, time_format=time_format, decimal=decimal
+    )
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     from seqmel.core.progress import console_progress
 
@@ -99,7 +128,9 @@ def evaluate(
         test_fraction=0.3 if test_fraction is None else test_fraction, allow_client_overlap=allow_client_overlap,
         label_fractions=_fractions(label_fractions), dims=_dims(dims), dtypes=_dtypes(dtypes), plot=plot, metric=metric,
     )  # fmt: skip
-    _evaluate_files(labels, target, embeddings or [], events, checked, options, json_file, console_progress())
+    _evaluate_files(
+        labels, target, embeddings or [], events, checked, options, json_file, console_progress()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +166,13 @@ class _Options:
     def check(self) -> None:
         """Raise a `ConfigError` if options do not go together, before anything is read."""
         if self.time_split is not None and self.group is not None:
-            raise ConfigError("--time-split and --group are two ways to split. Leave one of them out.")
+            raise ConfigError(
+                "--time-split and --group are two ways to split. Leave one of them out."
+            )
         if self.allow_client_overlap and self.time_split is None:
-            raise ConfigError("--allow-client-overlap belongs to --time-split: no client is ever in two folds.")
+            raise ConfigError(
+                "--allow-client-overlap belongs to --time-split: no client is ever in two folds."
+            )
         if self.dtypes and not self.dims:
             raise ConfigError("--dtypes belongs to --dims. Add --dims 16,64,full.")
         if self.plot is not None and not (self.label_fractions or self.dims):
@@ -193,18 +228,24 @@ def feature_sets(
         left_out = f"; {schema.left_out_words}" if schema.left_out_words else ""
         progress.say(
             f"{AGGREGATES}: {found[AGGREGATES].shape[1]:,} features of {len(found[AGGREGATES]):,}"
-            f" {'clients' if rows is None else 'clients and moments'}, with order {found[WITH_ORDER].shape[1]:,}{left_out}"
+            f" {'clients' if rows is None else 'clients and moments'}, with order "
+            f"{found[WITH_ORDER].shape[1]:,}{left_out}"
         )
     vectors: dict[str, pd.DataFrame] = {}
     for given in embeddings:
         name, path = _named(given)
         if name in found or name in vectors:
-            raise ConfigError(f"Two sets of features are called {name!r}. Give one of them as NAME={path}.")
-        vectors[name] = read_embeddings(path, client=config.schema.client, time_column=time_column, likely=likely)
+            raise ConfigError(
+                f"Two sets of features are called {name!r}. Give one of them as NAME={path}."
+            )
+        vectors[name] = read_embeddings(
+            path, client=config.schema.client, time_column=time_column, likely=likely
+        )
     sets = with_both(vectors, found)
     if not sets:
         raise ConfigError(
-            "Nothing to evaluate. Give --embeddings FILE, or --events EVENTS for the aggregates, or both."
+            "Nothing to evaluate. Give --embeddings FILE, or --events EVENTS for the aggregates, "
+            "or both."
         )
     return sets
 
@@ -213,7 +254,9 @@ def _moments(rows: pd.Index[Any], schema: EventSchema) -> Moments:
     """Clients and times of the labels, under the column names of the events."""
     from seqmel.inference.as_of import read_moments
 
-    return read_moments(rows.unique().to_frame(index=False, name=[schema.client, schema.time]), schema)
+    return read_moments(
+        rows.unique().to_frame(index=False, name=[schema.client, schema.time]), schema
+    )
 
 
 def _named(given: str) -> tuple[str, str]:
@@ -257,14 +300,23 @@ def _evaluate_files(
 
     options.check()
     for written_to in (json_file, options.plot):
-        check_not_input(written_to, labels, events, *(given.partition("=")[2] or given for given in embeddings))
+        check_not_input(
+            written_to, labels, events, *(given.partition("=")[2] or given for given in embeddings)
+        )
     clients = config.schema.client or _client_of(embeddings, labels)
     split = options.split(labels, clients)
-    series = [read_labels(labels, target, client=clients, time_column=options.time_column) for target in targets]
+    series = [
+        read_labels(labels, target, client=clients, time_column=options.time_column)
+        for target in targets
+    ]
     likely = clients or named_client(labels)
     time_column = options.time_column
-    rows = None if time_column is None else functools.reduce(pd.Index.union, [y.index for y in series])
-    sets = feature_sets(embeddings, events, config, progress, time_column=time_column, likely=likely, rows=rows)
+    rows = (
+        None if time_column is None else functools.reduce(pd.Index.union, [y.index for y in series])
+    )
+    sets = feature_sets(
+        embeddings, events, config, progress, time_column=time_column, likely=likely, rows=rows
+    )
     found, drawn = [], []
     written: list[dict[str, Any]] = []
     for y in series:
@@ -276,7 +328,9 @@ def _evaluate_files(
         found.append(score(y, sets, probes=probes, averages=averages, progress=progress, **how))
         curves = _curves(y, sets, options, how, progress)
         drawn += list(curves.values())
-        written.append(found[-1].to_json() | {name: curve.to_json() for name, curve in curves.items()})
+        written.append(
+            found[-1].to_json() | {name: curve.to_json() for name, curve in curves.items()}
+        )
     if json_file is not None:
         with atomic_write(json_file) as partial:
             partial.write_text(json.dumps(written, indent=1), encoding="utf-8")
@@ -291,7 +345,11 @@ def _evaluate_files(
 
 
 def _curves(
-    y: pd.Series, sets: dict[str, pd.DataFrame], options: _Options, how: dict[str, Any], progress: Progress
+    y: pd.Series,
+    sets: dict[str, pd.DataFrame],
+    options: _Options,
+    how: dict[str, Any],
+    progress: Progress,
 ) -> dict[str, Curve]:
     """The curves that were asked for; the compression curve is of the embeddings without the aggregates."""
     from seqmel.data.tables.number_types import NumberType
@@ -301,14 +359,23 @@ def _curves(
     curves = {}
     if options.label_fractions:
         curves["label_curve"] = label_curve(
-            y, sets, options.label_fractions, probes=few_label_probes(sets), progress=progress, **how
+            y,
+            sets,
+            options.label_fractions,
+            probes=few_label_probes(sets),
+            progress=progress,
+            **how,
         )
     if options.dims:
         vectors = {name: sets[name] for name in vectors_alone(sets)}
         if not vectors:
-            raise ConfigError("--dims reduces embeddings, and there are none. Give --embeddings FILE.")
+            raise ConfigError(
+                "--dims reduces embeddings, and there are none. Give --embeddings FILE."
+            )
         types = options.dtypes or get_args(NumberType)
-        curves["compression_curve"] = compression_curve(y, vectors, options.dims, types, progress=progress, **how)
+        curves["compression_curve"] = compression_curve(
+            y, vectors, options.dims, types, progress=progress, **how
+        )
     return curves
 
 
@@ -317,17 +384,23 @@ def _fractions(text: str | None) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",")) if text is not None else ()
     except ValueError:
-        raise ConfigError(f"--label-fractions cannot be {text!r}. Expected fractions such as 0.01,0.1,1.") from None
+        raise ConfigError(
+            f"--label-fractions cannot be {text!r}. Expected fractions such as 0.01,0.1,1."
+        ) from None
 
 
 def _dims(text: str | None) -> tuple[int | None, ...]:
     """ "16,64,full" as numbers, None for full."""
     try:
         return (
-            tuple(None if part.strip() == "full" else int(part) for part in text.split(",")) if text is not None else ()
+            tuple(None if part.strip() == "full" else int(part) for part in text.split(","))
+            if text is not None
+            else ()
         )
     except ValueError:
-        raise ConfigError(f"--dims cannot be {text!r}. Expected dimensions, or full: 16,64,full.") from None
+        raise ConfigError(
+            f"--dims cannot be {text!r}. Expected dimensions, or full: 16,64,full."
+        ) from None
 
 
 def _dtypes(text: str | None) -> tuple[NumberType, ...]:
@@ -350,9 +423,14 @@ def print_scores(found: Sequence[Scores]) -> None:
     for scores in found:
         console.print(scores.table())
         if reference(scores.matched) is not None:
-            console.print(f"  {TITLES[scores.primary]} minus that of {scores.reference}, fold by fold:")
+            console.print(
+                f"  {TITLES[scores.primary]} minus that of {scores.reference}, fold by fold:"
+            )
             for difference in scores.differences():
-                console.print(f"    {difference.features.removesuffix(f' - {scores.reference}')}: {difference}")
+                console.print(
+                    f"    {difference.features.removesuffix(f' - {scores.reference}')}: "
+                    f"{difference}"
+                )
         for remark in scores.remarks:
             console.print(f"  {remark}")
         console.print()

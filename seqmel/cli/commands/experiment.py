@@ -20,14 +20,28 @@ def _numbers(text: str) -> list[int]:
 
 
 def experiment(
-    plan: Annotated[Path, typer.Argument(help="YAML file: data sets, rows of options, seeds, folds.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Results folder; existing results are resumed.")],
-    data: Annotated[Path | None, typer.Option(help="Folder that the paths of the plan are relative to.")] = None,
+    plan: Annotated[
+        Path, typer.Argument(help="YAML file: data sets, rows of options, seeds, folds.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Results folder; existing results are resumed.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that the paths of the plan are relative to.")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Number of cells to run in parallel.", min=1)] = 1,
-    only: Annotated[str | None, typer.Option(help="Only these data sets of the plan: pendigits,bpic2013.")] = None,
-    clients: Annotated[int | None, typer.Option(help="Only so many clients of each data set.", min=2)] = None,
-    seeds: Annotated[str | None, typer.Option(help="These seeds in place of the plan's: 0,1.")] = None,
-    trees: Annotated[int | None, typer.Option(help="Trees of LightGBM, in place of the plan's.", min=1)] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Only these data sets of the plan: pendigits,bpic2013.")
+    ] = None,
+    clients: Annotated[
+        int | None, typer.Option(help="Only so many clients of each data set.", min=2)
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="These seeds in place of the plan's: 0,1.")
+    ] = None,
+    trees: Annotated[
+        int | None, typer.Option(help="Trees of LightGBM, in place of the plan's.", min=1)
+    ] = None,
 ) -> None:
     """Compare rows of options on data sets, with confidence intervals over folds and seeds."""
     from seqmel.core.progress import console_progress
@@ -44,4 +58,7 @@ def experiment(
         trees=trees,
         progress=console_progress(),
     )
-    typer.echo(f"{table.read_text(encoding='utf-8')}\n{table}; results.parquet and table.png are in the same folder")
+    typer.echo(
+        f"{table.read_text(encoding='utf-8')}\n{table}; results.parquet and table.png are in the "
+        f"same folder"
+    )

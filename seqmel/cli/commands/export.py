@@ -22,4 +22,6 @@ def export(
     from seqmel.model import load_model
 
     export_onnx(load_model(model), output, overwrite=overwrite)
-    typer.echo(f"{output}, {output.stat().st_size / 1e6:.1f} MB; inputs and outputs are described in its doc_string")
+    typer.echo(
+        f"{output}, {output.stat().st_size / 1e6:.1f} MB; inputs and outputs are described in its doc_string"
+    )

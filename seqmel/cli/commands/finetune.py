@@ -34,21 +34,31 @@ def finetune(
         list[str],
         typer.Argument(
             metavar="MODEL EVENTS LABELS",
-            help="Model folder, events, and a table with one row per client. With --from-scratch without MODEL.",
+            help=(
+                "Model folder, events, and a table with one row per client. With --from-scratch "
+                "without MODEL."
+            ),
         ),
     ],
-    target: Annotated[list[str], typer.Option(help="Column to predict. Repeatable: all targets are learnt together.")],
+    target: Annotated[
+        list[str],
+        typer.Option(help="Column to predict. Repeatable: all targets are learnt together."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Train a new encoder on the labels alone.")
     ] = False,
     task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
     unfreeze: Annotated[
-        str | None, typer.Option(help="What is trained: auto, head, gradual, discriminative or all.")
+        str | None,
+        typer.Option(help="What is trained: auto, head, gradual, discriminative or all."),
     ] = None,
-    weight: Annotated[str | None, typer.Option(help="Column of the labels with the weight of each client.")] = None,
+    weight: Annotated[
+        str | None, typer.Option(help="Column of the labels with the weight of each client.")
+    ] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Calibrate class probabilities on the validation split.")
+        bool,
+        typer.Option("--calibrate", help="Calibrate class probabilities on the validation split."),
     ] = False,
     client: LabelsClient = None,
     time: Time = None,
@@ -85,7 +95,8 @@ def finetune(
         section = setting.partition("=")[0].partition(".")[0].strip()
         if section in UNREAD:
             raise ConfigError(
-                f"--set {setting}: {section} is for training without labels. Fine-tuning has finetuning.* instead."
+                f"--set {setting}: {section} is for training without labels. Fine-tuning has "
+                f"finetuning.* instead."
             )
     options = {
         "model": model, "events": events, "labels": labels, "output": output, "targets": target, "task": kind,
@@ -98,12 +109,20 @@ def finetune(
                 weight=weight, client=client, config=checked, overwrite=overwrite, resume=resume, progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; the same command with --resume continues ({output}.partial)", err=True)
+        typer.echo(
+            f"\nstopped; the same command with --resume continues ({output}.partial)", err=True
+        )
         raise typer.Exit(130) from None
     metrics = load_model(output).metrics
-    scores = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics["held_out"].items())
-    validation = f" (validation on {metrics['clients_held_out']:,} clients: {scores})" if scores else ""
-    typer.echo(f"model in {output}{validation}; next: seqmel predict {output} {events} -o scores.parquet")
+    scores = ", ".join(
+        f"{name.replace('_', ' ')} {value:.3f}" for name, value in metrics["held_out"].items()
+    )
+    validation = (
+        f" (validation on {metrics['clients_held_out']:,} clients: {scores})" if scores else ""
+    )
+    typer.echo(
+        f"model in {output}{validation}; next: seqmel predict {output} {events} -o scores.parquet"
+    )
 
 
 def _inputs(inputs: Sequence[str], *, from_scratch: bool) -> tuple[str | None, str, str]:

@@ -12,13 +12,19 @@ __all__ = ["forget"]
 
 def forget(
     paths: Annotated[
-        list[Path], typer.Argument(help="States, embeddings, predictions, folders of prepared sequences.")
+        list[Path],
+        typer.Argument(help="States, embeddings, predictions, folders of prepared sequences."),
     ],
     clients: Annotated[
-        Path | None, typer.Option("--clients", help="A Parquet or CSV file with the ids of the clients.")
+        Path | None,
+        typer.Option("--clients", help="A Parquet or CSV file with the ids of the clients."),
     ] = None,
-    ids: Annotated[list[str] | None, typer.Option("--id", help="The id of a client. Repeatable.")] = None,
-    client: Annotated[str | None, typer.Option(help="The client column, where its name does not tell.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="The id of a client. Repeatable.")
+    ] = None,
+    client: Annotated[
+        str | None, typer.Option(help="The client column, where its name does not tell.")
+    ] = None,
 ) -> None:
     """Delete clients from what was written of them (right to be forgotten); each file is replaced as a whole."""
     from seqmel.data.tables.labels import read_ids

@@ -22,4 +22,7 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         width = max(map(len, names))
         lines = [f"  {name:<{width}}  {line}" for name, line in names.items()]
         typer.echo("\n".join([section, *lines, ""]))
-    typer.echo("Equations and sources: docs/methods.md. Options: seqmel train EVENTS -o MODEL --set loss=triplet")
+    typer.echo(
+        "Equations and sources: docs/methods.md. Options: seqmel train EVENTS -o MODEL --set "
+        "loss=triplet"
+    )

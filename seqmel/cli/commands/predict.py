@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from seqmel.cli.arguments import AsOf, Device, Devices, Events, Log, Overwrite, Shard, device_option, flag
+from seqmel.cli.arguments import (
+    AsOf,
+    Device,
+    Devices,
+    Events,
+    Log,
+    Overwrite,
+    Shard,
+    device_option,
+    flag,
+)
 from seqmel.cli.launching import first_process, launch_others
 
 __all__ = ["predict"]
@@ -36,7 +46,12 @@ def predict(
     check_parquet_name(output)
     check_together(as_of=as_of, several=(devices or 1) > 1 or is_launched(), spelled=flag)
     share = shard_of(shard) if shard is not None else None
-    options: dict[str, Any] = {"as_of": as_of, "shard": share, "device": device_option(device), "overwrite": overwrite}
+    options: dict[str, Any] = {
+        "as_of": as_of,
+        "shard": share,
+        "device": device_option(device),
+        "overwrite": overwrite,
+    }
     given = {"model": model, "events": events, "output": output, **options, "shard": shard}
     launch_others(devices)
     with logged(log if first_process() else None, "predict", given) as progress:
@@ -46,5 +61,7 @@ def predict(
     if not first_process():
         return
     columns = ", ".join(column for target in loaded.targets for column in target.columns)
-    keys = loaded.schema.client if as_of is None else f"{loaded.schema.client}, {loaded.schema.time}"
+    keys = (
+        loaded.schema.client if as_of is None else f"{loaded.schema.client}, {loaded.schema.time}"
+    )
     typer.echo(f"{rows:,} clients{' and moments' if as_of else ''} in {output}: {keys}, {columns}")

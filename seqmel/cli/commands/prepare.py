@@ -50,12 +50,23 @@ def prepare(
 
     if model is not None:
         not_given(
-            "a model, which names its columns", client=client, time=time, time_format=time_format, decimal=decimal
+            "a model, which names its columns",
+            client=client,
+            time=time,
+            time_format=time_format,
+            decimal=decimal,
         )
-    run = prepare_spark if one_of("engine", engine, "duckdb", "spark") == "spark" else on_this_machine
-    checked = read_options(config, settings, client=client, time=time, time_format=time_format, decimal=decimal)
+    run = (
+        prepare_spark if one_of("engine", engine, "duckdb", "spark") == "spark" else on_this_machine
+    )
+    checked = read_options(
+        config, settings, client=client, time=time, time_format=time_format, decimal=decimal
+    )
     options = {"events": events, "output": output, "model": model, "config": checked.to_dict()}
     with logged(log, "prepare", options) as progress:
         loaded = load_model(model) if model else None
         run(events, output, config=checked, model=loaded, overwrite=overwrite, progress=progress)
-    typer.echo(f"sequences in {output}; next: seqmel {'embed ' + str(model) if model else 'train'} {output} -o ...")
+    typer.echo(
+        f"sequences in {output}; next: seqmel {'embed ' + str(model) if model else 'train'} "
+        f"{output} -o ..."
+    )

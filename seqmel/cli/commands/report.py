@@ -16,12 +16,22 @@ def report(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
     events: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
-    embeddings: Annotated[str | None, typer.Option(help="Show these embeddings instead of computing them.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Table with one row per client, to colour the map by.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="Column of the labels. Repeatable.")] = None,
+    embeddings: Annotated[
+        str | None, typer.Option(help="Show these embeddings instead of computing them.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Table with one row per client, to colour the map by.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Column of the labels. Repeatable.")
+    ] = None,
     client: LabelsClient = None,
-    scores: Annotated[list[str] | None, typer.Option(help="File written by evaluate --json. Repeatable.")] = None,
-    clients: Annotated[int, typer.Option(help="Maximum number of clients to show.", min=2, max=5_000)] = 2_000,
+    scores: Annotated[
+        list[str] | None, typer.Option(help="File written by evaluate --json. Repeatable.")
+    ] = None,
+    clients: Annotated[
+        int, typer.Option(help="Maximum number of clients to show.", min=2, max=5_000)
+    ] = 2_000,
     seed: Annotated[int, typer.Option(help="Seed of the sample and the map.", min=0)] = 0,
     device: Device = None,
     overwrite: Overwrite = False,

@@ -27,22 +27,35 @@ _SEARCHES = {
 def retrieval(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
     events: Events,
-    clients: Annotated[int, typer.Option(help="Maximum number of clients, drawn at random.")] = 2_000,
+    clients: Annotated[
+        int, typer.Option(help="Maximum number of clients, drawn at random.")
+    ] = 2_000,
     parts: Annotated[
         str,
         typer.Option(
-            help="Two parts of each client: views (slices as in training), halves (in time) or slices (disjoint)."
+            help=(
+                "Two parts of each client: views (slices as in training), halves (in time) or "
+                "slices (disjoint)."
+            )
         ),
     ] = "views",
     min_events: Annotated[
-        int | None, typer.Option(help="Leave out clients with fewer events; as in training for views, else 20.")
+        int | None,
+        typer.Option(
+            help="Leave out clients with fewer events; as in training for views, else 20."
+        ),
     ] = None,
     trained_on: Annotated[
-        str | None, typer.Option(help="The training events of the model; their clients are left out.")
+        str | None,
+        typer.Option(help="The training events of the model; their clients are left out."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sample of clients, the splits and the intervals.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the sample of clients, the splits and the intervals.")
+    ] = 0,
     device: Device = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this JSON file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the results to this JSON file.")
+    ] = None,
 ) -> None:
     """Re-identify clients by their embeddings: recall@k, CMC, mAP, and verification at fixed false accept rates."""
     kind: Any = one_of("parts", parts, "views", "halves", "slices")
@@ -92,5 +105,10 @@ def _verification_table(found: Retrieval) -> Table:
         if point.threshold is None:
             table.add_row(f"{point.far:g}", "too few clients", "", "")
         else:
-            table.add_row(f"{point.far:g}", str(point.tar), f"{point.measured_far:.2g}", f"{point.threshold:.3f}")
+            table.add_row(
+                f"{point.far:g}",
+                str(point.tar),
+                f"{point.measured_far:.2g}",
+                f"{point.threshold:.3f}",
+            )
     return table

@@ -13,19 +13,31 @@ __all__ = ["score"]
 
 
 def score(
-    predictions: Annotated[str, typer.Argument(help="A table of predictions, such as `seqmel predict` writes.")],
+    predictions: Annotated[
+        str, typer.Argument(help="A table of predictions, such as `seqmel predict` writes.")
+    ],
     labels: Annotated[str, typer.Argument(help="A table with one row per client: Parquet or CSV.")],
-    target: Annotated[list[str], typer.Option(help="The column of LABELS that is predicted. Repeatable.")],
+    target: Annotated[
+        list[str], typer.Option(help="The column of LABELS that is predicted. Repeatable.")
+    ],
     client: Client = None,
     column: Annotated[
         str | None,
-        typer.Option(help="The column of PREDICTIONS: a quantity, or the probability of the second of two classes."),
+        typer.Option(
+            help=(
+                "The column of PREDICTIONS: a quantity, or the probability of the second of two "
+                "classes."
+            )
+        ),
     ] = None,
     task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the resamples for the intervals.", min=0)] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the metrics to this file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the metrics to this file.")
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw ROC, precision and recall, and calibration to this PNG file.")
+        Path | None,
+        typer.Option(help="Draw ROC, precision and recall, and calibration to this PNG file."),
     ] = None,
 ) -> None:
     """Compare predictions with labels: ranking, calibration, and lift at the top; or errors of a quantity."""
@@ -33,5 +45,13 @@ def score(
     from seqmel.cli.score import score_files
 
     score_files(
-        predictions, labels, target, client=client, column=column, task=kind, seed=seed, json_file=json_file, plot=plot
+        predictions,
+        labels,
+        target,
+        client=client,
+        column=column,
+        task=kind,
+        seed=seed,
+        json_file=json_file,
+        plot=plot,
     )

@@ -43,7 +43,9 @@ def train(
     encoder: Annotated[str | None, typer.Option(help="gru, lstm, transformer or none.")] = None,
     seed: Seed = None,
     device: Device = None,
-    devices: Annotated[int | None, typer.Option(help="Number of local devices that share each batch.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Number of local devices that share each batch.")
+    ] = None,
     precision: Precision = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
@@ -56,18 +58,38 @@ def train(
         "devices": devices,
     }  # fmt: skip
     checked = read_options(
-        config, settings, client=client, time=time, time_format=time_format, decimal=decimal, **flags
+        config,
+        settings,
+        client=client,
+        time=time,
+        time_format=time_format,
+        decimal=decimal,
+        **flags,
     )
     from seqmel.cli.log import logged
     from seqmel.training.run import train as run
 
     launch_others(checked.devices)
     try:
-        options = {"events": events, "output": output, "resume": resume, "config": checked.to_dict()}
+        options = {
+            "events": events,
+            "output": output,
+            "resume": resume,
+            "config": checked.to_dict(),
+        }
         with logged(log, "train", options) as progress:
-            run(events, output, config=checked, resume=resume, overwrite=overwrite, progress=progress)
+            run(
+                events,
+                output,
+                config=checked,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
+            )
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; the same command with --resume continues ({output}.partial)", err=True)
+        typer.echo(
+            f"\nstopped; the same command with --resume continues ({output}.partial)", err=True
+        )
         raise typer.Exit(130) from None
     if first_process():
         typer.echo(f"model in {output}; next: seqmel embed {output} {events} -o embeddings.parquet")

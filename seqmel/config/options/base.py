@@ -51,7 +51,9 @@ def all_of(base: type[Options]) -> Any:
     """The union of the options of all methods in the module of `base` that are derived from it, in the order of the file."""
     there = vars(sys.modules[base.__module__]).values()
     found = [
-        kind for kind in there if isinstance(kind, type) and issubclass(kind, base) and "name" in kind.model_fields
+        kind
+        for kind in there
+        if isinstance(kind, type) and issubclass(kind, base) and "name" in kind.model_fields
     ]
     return functools.reduce(operator.or_, found)
 
@@ -72,7 +74,9 @@ def also_named(others: Mapping[str, str]) -> Callable[[Any], Any]:
     def resolved(value: Any) -> Any:
         value = named(value)
         name = value.get("name") if isinstance(value, Mapping) else None
-        return {**value, "name": others[name]} if isinstance(name, str) and name in others else value
+        return (
+            {**value, "name": others[name]} if isinstance(name, str) and name in others else value
+        )
 
     return resolved
 

@@ -7,9 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from seqmel.config.options.base import Above, NotNegative, Options, all_of, also_named, is_lenient, named, named_or
+from seqmel.config.options.base import (
+    Above,
+    NotNegative,
+    Options,
+    all_of,
+    also_named,
+    is_lenient,
+    named,
+    named_or,
+)
 
-__all__ = ["OTHER_LOSS_NAMES", "AnyLossOptions", "InfoNCEOptions", "LossBase", "LossOptions", "PMLOptions"]
+__all__ = [
+    "OTHER_LOSS_NAMES",
+    "AnyLossOptions",
+    "InfoNCEOptions",
+    "LossBase",
+    "LossOptions",
+    "PMLOptions",
+]
 
 OTHER_LOSS_NAMES = {"nt_xent": "infonce", "supervised_contrastive": "supcon"}
 """Other name -> ours."""
@@ -33,7 +49,8 @@ class LossBase(Options):
         start, end = getattr(self, "margin_start", None), getattr(self, "margin", None)
         if start is not None and end is not None and start > end and not is_lenient(info):
             raise ValueError(
-                f"margin_start {start} is larger than margin {end}; the margin increases from margin_start to margin"
+                f"margin_start {start} is larger than margin {end}; the margin increases from "
+                f"margin_start to margin"
             )
         return self
 
@@ -92,7 +109,9 @@ class MarginOptions(_PairLoss):
     @model_validator(mode="after")
     def _weight_has_a_use(self, info: ValidationInfo) -> Any:
         if self.beta_weight and not self.learn_beta and not is_lenient(info):
-            raise ValueError(f"beta_weight {self.beta_weight:g} regularises a learnt beta, and learn_beta is false")
+            raise ValueError(
+                f"beta_weight {self.beta_weight:g} regularises a learnt beta, and learn_beta is false"
+            )
         return self
 
 

@@ -61,7 +61,10 @@ class DistanceWeightedOptions(MinerBase):
     @model_validator(mode="after")
     def _ordered(self) -> Any:
         if self.cutoff > self.nonzero_loss_cutoff:
-            raise ValueError(f"cutoff {self.cutoff} is larger than nonzero_loss_cutoff {self.nonzero_loss_cutoff}")
+            raise ValueError(
+                f"cutoff {self.cutoff} is larger than nonzero_loss_cutoff "
+                f"{self.nonzero_loss_cutoff}"
+            )
         return self
 
 
@@ -118,7 +121,8 @@ class EasyPositiveOptions(_TripletMiner):
     def _skips_hard_ones(self) -> Any:
         if self.skip_hardest and self.negative != "hard":
             raise ValueError(
-                f"skip_hardest is for negative: hard, found {self.negative}, which never takes the hardest"
+                f"skip_hardest is for negative: hard, found {self.negative}, which never takes "
+                f"the hardest"
             )
         return self
 

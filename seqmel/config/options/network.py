@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from seqmel.config.options.base import Layers, NotNegative, Options, Positive, Share, all_of, is_lenient, named_or
+from seqmel.config.options.base import (
+    Layers,
+    NotNegative,
+    Options,
+    Positive,
+    Share,
+    all_of,
+    is_lenient,
+    named_or,
+)
 
 __all__ = [
     "DEFAULT_POOLING",
@@ -45,8 +54,15 @@ class EventEncoderOptions(Options):
     @model_validator(mode="after")
     def _window_has_a_use(self, info: ValidationInfo) -> EventEncoderOptions:
         usual = EventEncoderOptions.model_fields["category_init_window"].default
-        if self.category_init is None and self.category_init_window != usual and not is_lenient(info):
-            raise ValueError(f"category_init_window {self.category_init_window} is for category_init: ppmi, found null")
+        if (
+            self.category_init is None
+            and self.category_init_window != usual
+            and not is_lenient(info)
+        ):
+            raise ValueError(
+                f"category_init_window {self.category_init_window} is for category_init: ppmi, "
+                f"found null"
+            )
         return self
 
 
@@ -55,7 +71,9 @@ def _listed(value: Any) -> Any:
 
 
 StatePoolingOptions: TypeAlias = Annotated[
-    tuple[Literal["last", "mean", "max", "std", "log_sum"], ...], Field(min_length=1), BeforeValidator(_listed)
+    tuple[Literal["last", "mean", "max", "std", "log_sum"], ...],
+    Field(min_length=1),
+    BeforeValidator(_listed),
 ]
 """One way of pooling states or several, side by side."""
 
@@ -92,7 +110,9 @@ class RecurrentOptions(EncoderBase):
     """Width that the encoded events are projected to before the recurrence; null feeds them as they are."""
     pooling: StatePoolingOptions | None = None
     """How the states are pooled by themselves. Their numbers stand at the end of the vector, and only objectives that predict
-    from states train them, such as next_event. null pools states beside the events, by the pooling of the config."""
+    from states train them, such as next_event. null pools states beside the events, by the pooling
+    of the config.
+    """
 
     @model_validator(mode="after")
     def _dropout_has_a_use(self, info: ValidationInfo) -> RecurrentOptions:
@@ -119,7 +139,9 @@ class TransformerOptions(EncoderBase):
     @model_validator(mode="after")
     def _divisible(self) -> TransformerOptions:
         if self.hidden_size % (2 * self.heads):
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of 2 * heads = {2 * self.heads}")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of 2 * heads = {2 * self.heads}"
+            )
         return self
 
 
@@ -146,9 +168,20 @@ class CategoryMeanOptions(Options):
 
 
 PoolingName: TypeAlias = Literal[
-    "last", "mean", "max", "std", "log_sum", "attention", "category_mean", "recent", "category_recent", "transitions"
+    "last",
+    "mean",
+    "max",
+    "std",
+    "log_sum",
+    "attention",
+    "category_mean",
+    "recent",
+    "category_recent",
+    "transitions",
 ]
-PoolingOptions: TypeAlias = Annotated[tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)]
+PoolingOptions: TypeAlias = Annotated[
+    tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)
+]
 """One way or several, side by side."""
 DEFAULT_POOLING: tuple[PoolingName, ...] = (
     "mean", "std", "max", "log_sum", "category_mean", "recent", "category_recent", "transitions",
@@ -160,10 +193,23 @@ POOLINGS = {
     "mean": "The mean of all events.",
     "max": "The largest of each number over all events.",
     "std": "The standard deviation over all events.",
-    "log_sum": "The logarithm of the sum of all events, with its sign: tells how many there were of what.",
+    "log_sum": (
+        "The logarithm of the sum of all events, with its sign: tells how many there were of what."
+    ),
     "attention": "A mean with learnt weights.",
-    "category_mean": "Of each kind of event a few learnt numbers, averaged, and how many there were.",
-    "recent": "The last events as they are, how they differ from the others, and what is repeated at the end; not learnt.",
-    "category_recent": "Of each kind of event how long ago it was, its last numbers, and these less their mean; not learnt.",
-    "transitions": "Which kind of event follows which more than the other way round, as a few principal components; not learnt.",
+    "category_mean": (
+        "Of each kind of event a few learnt numbers, averaged, and how many there were."
+    ),
+    "recent": (
+        "The last events as they are, how they differ from the others, and what is "
+        "repeated at the end; not learnt."
+    ),
+    "category_recent": (
+        "Of each kind of event how long ago it was, its last numbers, and these "
+        "less their mean; not learnt."
+    ),
+    "transitions": (
+        "Which kind of event follows which more than the other way round, as a few "
+        "principal components; not learnt."
+    ),
 }

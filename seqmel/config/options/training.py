@@ -47,15 +47,21 @@ class TrainingOptions(Options):
     def _steps_are_given_for_their_schedule(self) -> TrainingOptions:
         given = (self.step_epochs is not None) + (self.step_factor is not None)
         if self.schedule == "step" and given < 2:
-            raise ValueError("schedule step needs step_epochs and step_factor, such as 30 and 0.9025")
+            raise ValueError(
+                "schedule step needs step_epochs and step_factor, such as 30 and 0.9025"
+            )
         if self.schedule != "step" and given:
-            raise ValueError(f"step_epochs and step_factor are for schedule step, found {self.schedule}")
+            raise ValueError(
+                f"step_epochs and step_factor are for schedule step, found {self.schedule}"
+            )
         return self
 
     @model_validator(mode="after")
     def _patience_has_clients(self, info: ValidationInfo) -> TrainingOptions:
         if self.patience is not None and not self.validation_fraction and not is_lenient(info):
-            raise ValueError(f"patience {self.patience} needs a validation split; validation_fraction is 0")
+            raise ValueError(
+                f"patience {self.patience} needs a validation split; validation_fraction is 0"
+            )
         return self
 
 

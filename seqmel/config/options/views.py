@@ -6,9 +6,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from seqmel.config.options.base import Above, Options, Positive, Share, all_of, also_named, is_lenient, named_or
+from seqmel.config.options.base import (
+    Above,
+    Options,
+    Positive,
+    Share,
+    all_of,
+    also_named,
+    is_lenient,
+    named_or,
+)
 
-__all__ = ["OTHER_VIEW_NAMES", "AnyViewsOptions", "LastKOptions", "RandomSlicesOptions", "ViewsBase", "ViewsOptions"]
+__all__ = [
+    "OTHER_VIEW_NAMES",
+    "AnyViewsOptions",
+    "LastKOptions",
+    "RandomSlicesOptions",
+    "ViewsBase",
+    "ViewsOptions",
+]
 
 OTHER_VIEW_NAMES = {"weeks": "calendar_windows"}
 """Other name -> ours."""
@@ -38,19 +54,26 @@ class ViewsBase(Options):
 
     shift_clock: tuple[CycleName, ...] | None = None
     """Cycles (day, week, month, year) whose phase is shifted at random in training, for each view by itself, so that it
-    cannot tell clients apart; null shifts those that are an address in time rather than behaviour."""
+    cannot tell clients apart; null shifts those that are an address in time rather than behaviour.
+    """
 
     @property
     def watched(self) -> dict[str, Any]:
         """The arguments of `watched_slices`, of settled options."""
-        return {"min_length": self.min_length, "max_length": self.max_length, "shifted": self.shift_clock or ()}
+        return {
+            "min_length": self.min_length,
+            "max_length": self.max_length,
+            "shifted": self.shift_clock or (),
+        }
 
     @model_validator(mode="after")
     def _ordered(self) -> Any:
         if self.shift_clock is not None and len(set(self.shift_clock)) < len(self.shift_clock):
             raise ValueError(f"shift_clock names one cycle twice: {', '.join(self.shift_clock)}")
         if self.min_length and self.max_length and self.min_length > self.max_length:
-            raise ValueError(f"min_length {self.min_length} is larger than max_length {self.max_length}")
+            raise ValueError(
+                f"min_length {self.min_length} is larger than max_length {self.max_length}"
+            )
         return self
 
 

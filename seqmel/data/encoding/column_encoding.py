@@ -30,8 +30,19 @@ _THREAD_ROWS = 131_072  # DuckDB reads Arrow tables with one thread per record b
 class ColumnEncoding:
     """Encodes events that are already sorted by client, time and input order."""
 
-    def __init__(self, columns: EventColumns, source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> None:
-        self._columns, self._source, self._schema, self._vocabulary = columns, source, schema, vocabulary
+    def __init__(
+        self,
+        columns: EventColumns,
+        source: EventSource,
+        schema: EventSchema,
+        vocabulary: Vocabulary,
+    ) -> None:
+        self._columns, self._source, self._schema, self._vocabulary = (
+            columns,
+            source,
+            schema,
+            vocabulary,
+        )
         self._codes = {c: self._codes_of(c) for c in schema.categorical}
         self._scales = {c: self._scales_of(c) for c in schema.numeric}
 
@@ -41,7 +52,9 @@ class ColumnEncoding:
         texts = self._columns.categories[column].texts
         places = pc.index_in(texts, value_set=pa.array(codes.values, pa.string()), skip_nulls=True)
         known = pc.fill_null(pc.add(places, pa.scalar(FIRST, pa.int32())), UNSEEN)
-        return np.asarray(pc.if_else(texts.is_null(), pa.scalar(codes.null_code, pa.int32()), known))
+        return np.asarray(
+            pc.if_else(texts.is_null(), pa.scalar(codes.null_code, pa.int32()), known)
+        )
 
     def _scales_of(self, column: str) -> list[Numbers]:
         """Return the log unit (NaN if none), center and scale of a number.
@@ -50,7 +63,11 @@ class ColumnEncoding:
         """
         scales = self._vocabulary.numeric[column]
         categories = self._vocabulary.categorical
-        rows = [scales.of_code(code) for code in range(categories[scales.by].size)] if scales.by else [scales.overall]
+        rows = (
+            [scales.of_code(code) for code in range(categories[scales.by].size)]
+            if scales.by
+            else [scales.overall]
+        )
         columns = zip(*((s.log_unit or np.nan, s.center, s.scale) for s in rows), strict=True)
         return [np.array(numbers, np.float64) for numbers in columns]
 
@@ -68,7 +85,9 @@ class ColumnEncoding:
         for first, last in itertools.pairwise(edges):
             yield self._batch(out, slice(first, last), starts[first : last + 1])
 
-    def _batch(self, out: pa.Schema, clients: slice, starts: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    def _batch(
+        self, out: pa.Schema, clients: slice, starts: npt.NDArray[np.int64]
+    ) -> pa.RecordBatch:
         columns = self._columns
         schema = self._schema
         rows = slice(starts[0], starts[-1])
@@ -79,7 +98,10 @@ class ColumnEncoding:
             scaled = [self._scaled(c, columns.numbers[c][rows], codes) for c in schema.numeric]
             coded = [code.result() for code in codes.values()]
         offsets = pa.array((starts - starts[0]).astype(np.int32))
-        lists = [pa.ListArray.from_arrays(offsets, pa.array(x)) for x in (columns.time[rows], *coded, *scaled)]
+        lists = [
+            pa.ListArray.from_arrays(offsets, pa.array(x))
+            for x in (columns.time[rows], *coded, *scaled)
+        ]
         return pa.RecordBatch.from_arrays([columns.ids[clients], *lists], schema=out)
 
     def _scaled(
@@ -87,9 +109,13 @@ class ColumnEncoding:
     ) -> npt.NDArray[np.float32]:
         """Return (M,) scaled numbers of events with these codes."""
         by = self._vocabulary.numeric[column].by
-        unit, center, scale = (take(s, codes[by].result()) if by else s for s in self._scales[column])
+        unit, center, scale = (
+            take(s, codes[by].result()) if by else s for s in self._scales[column]
+        )
         logarithmic = not np.isnan(self._scales[column][0]).all()
-        return _linear(self._logarithm(x, unit if by else unit[0]) if logarithmic else x, center, scale)
+        return _linear(
+            self._logarithm(x, unit if by else unit[0]) if logarithmic else x, center, scale
+        )
 
     def _logarithm(self, x: Numbers, unit: Numbers | np.float64) -> Numbers:
         """Compute (M,) logarithms with DuckDB, because numpy's differ from them in the last bit.
@@ -102,9 +128,13 @@ class ColumnEncoding:
         if isinstance(unit, np.ndarray):
             given["__log_unit"] = pa.array(unit, from_pandas=True)
         table = pa.Table.from_batches(pa.table(given).to_batches(max_chunksize=_THREAD_ROWS))
-        sql = logarithm_sql("__x", "__log_unit" if isinstance(unit, np.ndarray) else repr(float(unit)))
+        sql = logarithm_sql(
+            "__x", "__log_unit" if isinstance(unit, np.ndarray) else repr(float(unit))
+        )
         self._source.connection.register("numbers_given", table)
-        result = self._source.stream(f"SELECT {sql} FROM numbers_given", len(x)).read_all().column(0)
+        result = (
+            self._source.stream(f"SELECT {sql} FROM numbers_given", len(x)).read_all().column(0)
+        )
         self._source.connection.unregister("numbers_given")
         return np.asarray(result.to_numpy(), np.float64)
 

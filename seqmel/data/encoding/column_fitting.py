@@ -36,7 +36,9 @@ def within(columns: EventColumns, column: str, by: str) -> pa.Table:
     """Return a number as `x`, and as `key` the text of the category that it is scaled within."""
     category = columns.categories[by]
     x = columns.numbers[column]
-    return pa.table([category.texts.take(pa.array(category.index)), pa.array(x, from_pandas=True)], ["key", "x"])
+    return pa.table(
+        [category.texts.take(pa.array(category.index)), pa.array(x, from_pandas=True)], ["key", "x"]
+    )
 
 
 def middle_magnitudes(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -67,7 +69,9 @@ def _kth_smallest(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], k: int
     return smallest
 
 
-def quantiles(source: EventSource, requests: Sequence[tuple[Sorted, tuple[float, ...]]]) -> list[list[float] | None]:
+def quantiles(
+    source: EventSource, requests: Sequence[tuple[Sorted, tuple[float, ...]]]
+) -> list[list[float] | None]:
     """Compute quantiles of several sorted arrays, bit-identical to DuckDB's `quantile_cont`.
 
     Each quantile lies between two neighbouring values. DuckDB interpolates between these two,
@@ -96,7 +100,9 @@ def quantiles(source: EventSource, requests: Sequence[tuple[Sorted, tuple[float,
     return [[next(each) for _ in fractions] if len(x) else None for x, fractions in requests]
 
 
-def _interpolate(source: EventSource, low: list[float], high: list[float], parts: list[float]) -> list[float]:
+def _interpolate(
+    source: EventSource, low: list[float], high: list[float], parts: list[float]
+) -> list[float]:
     """Interpolate between pairs of numbers with DuckDB.
 
     Args:
@@ -105,9 +111,16 @@ def _interpolate(source: EventSource, low: list[float], high: list[float], parts
         high: The higher number of each pair.
         parts: The position between them, in [0, 1].
     """
-    requests = [f"quantile_cont(x, '{part!r}'::DOUBLE) FILTER (k = {k})" for k, part in enumerate(parts)]
-    pairs = pa.table([pa.array(low, pa.float64()), pa.array(high, pa.float64()), np.arange(len(low))], ["a", "b", "k"])
+    requests = [
+        f"quantile_cont(x, '{part!r}'::DOUBLE) FILTER (k = {k})" for k, part in enumerate(parts)
+    ]
+    pairs = pa.table(
+        [pa.array(low, pa.float64()), pa.array(high, pa.float64()), np.arange(len(low))],
+        ["a", "b", "k"],
+    )
     source.connection.register("pairs_given", pairs)
-    found = source.row(f"SELECT {', '.join(requests)} FROM (SELECT unnest([a, b]) AS x, k FROM pairs_given)")
+    found = source.row(
+        f"SELECT {', '.join(requests)} FROM (SELECT unnest([a, b]) AS x, k FROM pairs_given)"
+    )
     source.connection.unregister("pairs_given")
     return list(found)

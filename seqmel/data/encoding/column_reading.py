@@ -19,9 +19,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seqmel.core.errors import InputError
-from seqmel.data.encoding.columns import Category, EventColumns, evaluate_sql, sorted_positions, take
+from seqmel.data.encoding.columns import (
+    Category,
+    EventColumns,
+    evaluate_sql,
+    sorted_positions,
+    take,
+)
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.checking import FARTHEST_US, category_text, check_columns, time_sql, times_key
+from seqmel.data.sources.checking import (
+    FARTHEST_US,
+    category_text,
+    check_columns,
+    time_sql,
+    times_key,
+)
 from seqmel.data.sources.source import EventSource, ident
 
 __all__ = ["whole_columns"]
@@ -83,7 +95,9 @@ def _read(source: EventSource, schema: EventSchema) -> EventColumns | None:
     try:
         limit, threads = _limits(source)
         with contextlib.ExitStack() as stack:
-            read = _reader(source, (schema.client, schema.time, *schema.features), limit, threads, stack)
+            read = _reader(
+                source, (schema.client, schema.time, *schema.features), limit, threads, stack
+            )
             return None if read is None else _columns(source, schema, read, threads)
     # DuckDB finds and reports the same errors. A KeyError comes from files with different columns.
     except (pa.ArrowException, OSError, InputError, KeyError, _UntypedError):
@@ -96,7 +110,10 @@ def _plain(source: EventSource, schema: EventSchema) -> bool:
     times = {c for c, kind in kinds.items() if kind.startswith(("DATE", "TIMESTAMP"))}
     return (
         len(kinds) == 2 + len(schema.features)
-        and all(kind in _TYPES or (kind.startswith("ENUM") and c in schema.categorical) for c, kind in kinds.items())
+        and all(
+            kind in _TYPES or (kind.startswith("ENUM") and c in schema.categorical)
+            for c, kind in kinds.items()
+        )
         and times <= {schema.time}
         and kinds[schema.client] not in ("FLOAT", "DOUBLE", "BOOLEAN")
         and kinds[schema.time] not in ("VARCHAR", "BOOLEAN")
@@ -106,7 +123,11 @@ def _plain(source: EventSource, schema: EventSchema) -> bool:
 
 
 def _reader(
-    source: EventSource, names: tuple[str, ...], limit: float, threads: int, stack: contextlib.ExitStack
+    source: EventSource,
+    names: tuple[str, ...],
+    limit: float,
+    threads: int,
+    stack: contextlib.ExitStack,
 ) -> _Reader | None:
     """Return a reader of some of these columns, or None if memory may not hold what they become.
 
@@ -115,7 +136,9 @@ def _reader(
     texts = [c for c in names if source.columns[c] == "VARCHAR"]
     if isinstance(source.whole, pa.Table):
         table = source.whole.select(names)
-        return table.select if _bytes(len(table), names, table.select(texts).nbytes) <= limit else None
+        return (
+            table.select if _bytes(len(table), names, table.select(texts).nbytes) <= limit else None
+        )
     if isinstance(source.whole, str):
         return _engine_reader(source, source.whole, names, texts, limit)
     if source.whole is None or len(source.whole) > _MAX_FILES:
@@ -123,7 +146,9 @@ def _reader(
     files = [stack.enter_context(pq.ParquetFile(f, read_dictionary=texts)) for f in source.whole]
     rows = sum(f.metadata.num_rows for f in files)
     text = sum(_text_bytes(f, texts) for f in files)
-    if _bytes(rows, names, text) > limit or not all({*names} <= {*f.schema_arrow.names} for f in files):
+    if _bytes(rows, names, text) > limit or not all(
+        {*names} <= {*f.schema_arrow.names} for f in files
+    ):
         return None
     many = threads >= pa.cpu_count()  # Arrow uses all its threads or one
 
@@ -142,12 +167,16 @@ def _engine_reader(
     rows, *text = source.row(f"SELECT count(*){', ' + sizes if texts else ''} FROM {table}")
     if _bytes(rows, names, sum(text)) > limit:
         return None
-    return lambda columns: source.stream(f"SELECT {', '.join(map(ident, columns))} FROM {table}", _ROWS).read_all()
+    return lambda columns: source.stream(
+        f"SELECT {', '.join(map(ident, columns))} FROM {table}", _ROWS
+    ).read_all()
 
 
 def _limits(source: EventSource) -> tuple[float, int]:
     """Return how many bytes whole columns may take, and how many threads read them."""
-    memory, threads = source.row("SELECT current_setting('memory_limit'), current_setting('threads')")
+    memory, threads = source.row(
+        "SELECT current_setting('memory_limit'), current_setting('threads')"
+    )
     number, unit = memory.split(" ")
     return MEMORY_FRACTION * float(number) * _UNITS.get(unit, 0), threads
 
@@ -162,13 +191,17 @@ def _text_bytes(file: pq.ParquetFile, texts: list[str]) -> int:
     return sum(c.total_uncompressed_size for c in columns if c.path_in_schema in texts)
 
 
-def _columns(source: EventSource, schema: EventSchema, read: _Reader, threads: int) -> EventColumns | None:
+def _columns(
+    source: EventSource, schema: EventSchema, read: _Reader, threads: int
+) -> EventColumns | None:
     """Read all columns. Return None if any client or time is null.
 
     The order of the events is computed while their features are read.
     """
     with ThreadPoolExecutor(threads) as pool:  # columns are popped to free their memory early
-        keys = dict(zip(("client", "time"), _typed(source, read([schema.client, schema.time])), strict=True))
+        keys = dict(
+            zip(("client", "time"), _typed(source, read([schema.client, schema.time])), strict=True)
+        )
         micros = _micros(source, schema, keys.pop("time"))
         if micros is None:
             return None
@@ -183,10 +216,14 @@ def _columns(source: EventSource, schema: EventSchema, read: _Reader, threads: i
         ids, lengths, order = ordered
         time = pool.submit(take, micros, order)
         del micros
-        indices = {c: pool.submit(take, places.pop(c).result()[1], order) for c in schema.categorical}
+        indices = {
+            c: pool.submit(take, places.pop(c).result()[1], order) for c in schema.categorical
+        }
         values = {c: pool.submit(take, numbers.pop(c).result(), order) for c in schema.numeric}
     categories = {c: Category(index.result(), texts[c]) for c, index in indices.items()}
-    return EventColumns(ids, lengths, time.result(), categories, {c: x.result() for c, x in values.items()}, threads)
+    return EventColumns(
+        ids, lengths, time.result(), categories, {c: x.result() for c, x in values.items()}, threads
+    )
 
 
 def _order_events(
@@ -231,13 +268,17 @@ def _in_type(column: pa.ChunkedArray, kind: str) -> pa.ChunkedArray | None:
     if wanted == pa.string():
         return column.cast(wanted) if _is_text(column.type) else None
     if pa.types.is_timestamp(wanted) and pa.types.is_timestamp(column.type):
-        alike = (column.type.tz is None) == (wanted.tz is None) and (column.type.unit == "ns") == (wanted.unit == "ns")
+        alike = (column.type.tz is None) == (wanted.tz is None) and (column.type.unit == "ns") == (
+            wanted.unit == "ns"
+        )
         return column.cast(wanted) if alike else None
     return column if column.type == wanted else None
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
@@ -254,7 +295,9 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
     Text is checked to be valid UTF-8, as DuckDB does.
     """
     is_dictionary = pa.types.is_dictionary(column.type)
-    encoded = _one(column.unify_dictionaries()) if is_dictionary else _one(column).dictionary_encode()
+    encoded = (
+        _one(column.unify_dictionaries()) if is_dictionary else _one(column).dictionary_encode()
+    )
     if _is_text(encoded.dictionary.type):
         encoded.validate(full=True)
     return encoded
@@ -281,7 +324,9 @@ def _texts(source: EventSource, column: str, values: pa.Array) -> pa.Array:
     Arrow formats text, integers and booleans like DuckDB. Floats are left to DuckDB.
     """
     if pa.types.is_floating(values.type):
-        return pa.array(evaluate_sql(source, column, values, category_text(source, column)), pa.string())
+        return pa.array(
+            evaluate_sql(source, column, values, category_text(source, column)), pa.string()
+        )
     return values.cast(pa.string())
 
 
@@ -289,16 +334,23 @@ def _number(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     return np.asarray(_one(column.cast(pa.float64(), safe=False)).to_numpy(zero_copy_only=False))
 
 
-def _micros(source: EventSource, schema: EventSchema, column: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:
+def _micros(
+    source: EventSource, schema: EventSchema, column: pa.ChunkedArray
+) -> npt.NDArray[np.int64] | None:
     """Return (n,) times in microseconds in input order, or None if any is null or out of range."""
-    if column.type in (_TYPES["TIMESTAMP"], _TYPES["TIMESTAMP WITH TIME ZONE"]) and schema.time_unit == "timestamp":
+    if (
+        column.type in (_TYPES["TIMESTAMP"], _TYPES["TIMESTAMP WITH TIME ZONE"])
+        and schema.time_unit == "timestamp"
+    ):
         micros = _one(column.cast(pa.int64()))  # equal to those of `time_sql` if in range
         bounds = pc.min_max(micros).as_py()
         if micros.null_count or bounds["min"] < -FARTHEST_US or bounds["max"] > FARTHEST_US:
             return None
         return np.asarray(micros.to_numpy())
     source.connection.register("times_given", pa.table([column], [schema.time]))
-    table = source.stream(f"SELECT {time_sql(source, schema)} FROM times_given", len(column)).read_all()
+    table = source.stream(
+        f"SELECT {time_sql(source, schema)} FROM times_given", len(column)
+    ).read_all()
     source.connection.unregister("times_given")
     found = _one(table.column(0))
     return None if found.null_count else np.asarray(found.to_numpy())

@@ -60,7 +60,9 @@ class Category:
             min_count = max(min_count, int(np.partition(counts, -max_count)[-max_count]))
         kept = np.flatnonzero(counts >= min_count)
         table = pa.table([texts.dictionary.take(pa.array(kept)), counts[kept]], ["text", "n"])
-        ordered: list[str] = table.sort_by([("n", "descending"), ("text", "ascending")])["text"].to_pylist()
+        ordered: list[str] = table.sort_by([("n", "descending"), ("text", "ascending")])[
+            "text"
+        ].to_pylist()
         return ordered[:max_count]
 
 
@@ -92,7 +94,11 @@ class EventColumns:
             self.ids.filter(pa.array(clients)),
             self.lengths[clients],
             self.time[rows],
-            {c: Category(x.index[rows], x.texts) for c, x in self.categories.items() if c in wanted},
+            {
+                c: Category(x.index[rows], x.texts)
+                for c, x in self.categories.items()
+                if c in wanted
+            },
             {c: x[rows] for c, x in self.numbers.items() if c in wanted},
             self.threads,
         )
@@ -115,8 +121,12 @@ def evaluate_sql(source: EventSource, column: str, values: pa.Array, sql: str) -
     Returns:
         (V,) the results.
     """
-    source.connection.register("values_given", pa.table([values, np.arange(len(values))], [column, ROW]))
-    found = source.stream(f"SELECT {sql} AS __asked FROM values_given ORDER BY {ROW}", len(values)).read_all()
+    source.connection.register(
+        "values_given", pa.table([values, np.arange(len(values))], [column, ROW])
+    )
+    found = source.stream(
+        f"SELECT {sql} AS __asked FROM values_given ORDER BY {ROW}", len(values)
+    ).read_all()
     source.connection.unregister("values_given")
     return np.asarray(found.column(0).to_numpy())
 
@@ -136,7 +146,9 @@ def take(x: npt.NDArray[Scalar], places: npt.NDArray[np.integer[Any]]) -> npt.ND
     return found
 
 
-def sorted_positions(client: npt.NDArray[np.int32], clients: int, time: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def sorted_positions(
+    client: npt.NDArray[np.int32], clients: int, time: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """Return (n,) the positions of n events sorted by client, then time, then position.
 
     Args:
@@ -185,7 +197,9 @@ def _sort_by_keys(keys: list[tuple[npt.NDArray[np.uint64], int]]) -> npt.NDArray
     return np.arange(n, dtype=np.int64) if order is None else order
 
 
-def _digits(keys: list[tuple[npt.NDArray[np.uint64], int]], room: int) -> Iterator[npt.NDArray[np.uint64]]:
+def _digits(
+    keys: list[tuple[npt.NDArray[np.uint64], int]], room: int
+) -> Iterator[npt.NDArray[np.uint64]]:
     """Concatenate the keys, the first one lowest, and cut them into digits of `room` bits."""
     digit: npt.NDArray[np.uint64] | None = None
     used = 0

@@ -71,7 +71,9 @@ def encode(
     if columns is not None:
         with reading(source.label):
             if shard is not None:
-                kept = evaluate_sql(source, schema.client, columns.ids, in_shard_sql(ident(schema.client), shard))
+                kept = evaluate_sql(
+                    source, schema.client, columns.ids, in_shard_sql(ident(schema.client), shard)
+                )
                 columns = columns.of(kept.astype(np.bool_), schema.features)
             encoding = ColumnEncoding(columns, source, schema, vocabulary)
             yield from encoding.batches(_sequence_schema(schema, columns.ids.type), chunk_events)
@@ -79,14 +81,23 @@ def encode(
     register_codes(source, schema, vocabulary)
     out = sequence_schema(source, schema)
     coded = coded_sql(
-        source, schema, vocabulary, (_INDEX, ROW), f"JOIN (FROM clients) ON {ident(schema.client)} = __client"
+        source,
+        schema,
+        vocabulary,
+        (_INDEX, ROW),
+        f"JOIN (FROM clients) ON {ident(schema.client)} = __client",
     )
     flat = f"SELECT * EXCLUDE ({ROW}) FROM ({coded}) ORDER BY {_INDEX}, {ident(schema.time)}, {ROW}"
     yield from _run_grouped(source, schema.client, flat, out, chunk_events, shard)
 
 
 def nest(
-    source: EventSource, client: str, time: str, *, time_format: str | None = None, chunk_events: int = 1_000_000
+    source: EventSource,
+    client: str,
+    time: str,
+    *,
+    time_format: str | None = None,
+    chunk_events: int = 1_000_000,
 ) -> Iterator[pa.RecordBatch]:
     """Sort and group the events without encoding them.
 
@@ -110,8 +121,14 @@ def nest(
     names = [client, *(c for c in source.columns if c != client and c not in source.left_out)]
     columns = [_plain_sql(source, c) for c in names]
     first, *others = source.stream(f"SELECT {', '.join(columns)} FROM events LIMIT 0", 1).schema
-    out = pa.schema([first, *(field.with_type(pa.large_list(_large(field.type))) for field in others)])
-    moment = text_time_sql(ident(time), time_format) if source.columns[time] == "VARCHAR" else ident(time)
+    out = pa.schema(
+        [first, *(field.with_type(pa.large_list(_large(field.type))) for field in others)]
+    )
+    moment = (
+        text_time_sql(ident(time), time_format)
+        if source.columns[time] == "VARCHAR"
+        else ident(time)
+    )
     flat = (
         f"SELECT {', '.join([_INDEX, *columns[1:]])} FROM events JOIN (FROM clients) ON {key} = __client"
         f" ORDER BY {_INDEX}, {moment} NULLS LAST, {ROW}"
@@ -122,7 +139,11 @@ def nest(
 def _plain_sql(source: EventSource, column: str) -> str:
     """Select enums and UUIDs as text: Arrow would give each chunk an enum dictionary of its own."""
     name = ident(column)
-    return f"{name}::VARCHAR AS {name}" if source.columns[column].startswith(("ENUM", "UUID")) else name
+    return (
+        f"{name}::VARCHAR AS {name}"
+        if source.columns[column].startswith(("ENUM", "UUID"))
+        else name
+    )
 
 
 def _large(kind: pa.DataType) -> pa.DataType:
@@ -131,7 +152,12 @@ def _large(kind: pa.DataType) -> pa.DataType:
 
 
 def _run_grouped(
-    source: EventSource, client: str, flat_sql: str, out: pa.Schema, chunk_events: int, shard: Shard | None = None
+    source: EventSource,
+    client: str,
+    flat_sql: str,
+    out: pa.Schema,
+    chunk_events: int,
+    shard: Shard | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Run SQL that gives sorted events from `events JOIN clients`, and group its rows by client.
 
@@ -142,7 +168,9 @@ def _run_grouped(
         f" (row_number() OVER (ORDER BY first) - 1)::INTEGER AS {_INDEX} FROM ({source.clients_sql(client)})"
         f" WHERE {in_shard_sql('client', shard)}"
     )
-    ids = _Ids(source.stream(f"SELECT __client FROM clients ORDER BY {_INDEX}", chunk_events, beside=True))
+    ids = _Ids(
+        source.stream(f"SELECT __client FROM clients ORDER BY {_INDEX}", chunk_events, beside=True)
+    )
     flat = source.stream(flat_sql, chunk_events)
     with reading(source.label):
         yield from _group(flat, ids, out, chunk_events)
@@ -157,18 +185,24 @@ class _Ids:
 
     def take(self, count: int) -> pa.Array:
         while len(self._left) < count:
-            self._left = pa.chunked_array([*self._left.chunks, self._batches.read_next_batch().column(0)])
+            self._left = pa.chunked_array(
+                [*self._left.chunks, self._batches.read_next_batch().column(0)]
+            )
         taken, self._left = self._left.slice(0, count), self._left.slice(count)
         combined = taken.combine_chunks()
         return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined
 
     def left_after(self, count: int) -> int:
         """Return how many ids follow the next `count`: clients without events at the end."""
-        self._left = pa.chunked_array([*self._left.chunks, *(b.column(0) for b in self._batches)], self._left.type)
+        self._left = pa.chunked_array(
+            [*self._left.chunks, *(b.column(0) for b in self._batches)], self._left.type
+        )
         return len(self._left) - count
 
 
-def _group(flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: int) -> Iterator[pa.RecordBatch]:
+def _group(
+    flat: pa.RecordBatchReader, ids: _Ids, out: pa.Schema, chunk_events: int
+) -> Iterator[pa.RecordBatch]:
     """Cut a sorted stream into batches of whole clients with about `chunk_events` events."""
     done = 0
     held = flat.schema.empty_table()
@@ -194,7 +228,9 @@ def _lists(flat: pa.Table, first: int, clients: int, ids: _Ids, out: pa.Schema) 
     A client without events has empty lists.
     """
     index = flat.column(_INDEX).to_numpy()
-    offsets = pa.array(np.searchsorted(index, np.arange(first, first + clients + 1)).astype(np.int32))
+    offsets = pa.array(
+        np.searchsorted(index, np.arange(first, first + clients + 1)).astype(np.int32)
+    )
     columns = [ids.take(clients)]
     for field in list(out)[1:]:
         values = flat.column(field.name).cast(field.type.value_type).combine_chunks()

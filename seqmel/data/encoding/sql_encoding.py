@@ -22,7 +22,10 @@ def register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabul
     for i, column in enumerate(schema.categorical):
         values = vocabulary.categorical[column].values
         codes = pa.table(
-            {"text": pa.array(values, pa.string()), "__code": pa.array(range(FIRST, FIRST + len(values)), pa.int32())}
+            {
+                "text": pa.array(values, pa.string()),
+                "__code": pa.array(range(FIRST, FIRST + len(values)), pa.int32()),
+            }
         )
         source.connection.register("codes_given", codes)
         source.query(f"CREATE OR REPLACE TABLE codes_{i} AS {_keys_sql(source, column)}")
@@ -68,7 +71,9 @@ def _raw_sql(source: EventSource, column: str) -> str:
 
 def logarithm_sql(x: str, log_unit: str) -> str:
     """Return SQL for the signed logarithm of a number, or the number itself if the unit is null."""
-    return f"CASE WHEN {log_unit} IS NULL THEN {x} ELSE sign({x}) * ln(1 + abs({x}) / {log_unit}) END"
+    return (
+        f"CASE WHEN {log_unit} IS NULL THEN {x} ELSE sign({x}) * ln(1 + abs({x}) / {log_unit}) END"
+    )
 
 
 def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
@@ -78,7 +83,11 @@ def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
 
 
 def coded_sql(
-    source: EventSource, schema: EventSchema, vocabulary: Vocabulary, keys: tuple[str, ...], join: str = ""
+    source: EventSource,
+    schema: EventSchema,
+    vocabulary: Vocabulary,
+    keys: tuple[str, ...],
+    join: str = "",
 ) -> str:
     """Return SQL for the encoded events, unordered: `keys`, time and features.
 
@@ -93,10 +102,14 @@ def coded_sql(
         join: SQL that joins more tables to the events.
     """
     places = {c: i for i, c in enumerate(schema.categorical)}
-    codes = [f"{_code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}" for c, i in places.items()]
+    codes = [
+        f"{_code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}"
+        for c, i in places.items()
+    ]
     numbers = [f"{ident(c)}::DOUBLE AS {ident(c)}" for c in schema.numeric]
     joins = [
-        f"LEFT JOIN (FROM codes_{i}) codes_{i} ON {_raw_sql(source, c)} = codes_{i}.__key" for c, i in places.items()
+        f"LEFT JOIN (FROM codes_{i}) codes_{i} ON {_raw_sql(source, c)} = codes_{i}.__key"
+        for c, i in places.items()
     ]
     coded = (
         f"SELECT {', '.join((*keys, f'{time_sql(source, schema)} AS {ident(schema.time)}', *codes, *numbers))}"
@@ -110,10 +123,14 @@ def coded_sql(
 
         if scales.by:
             s = f"scales_{i}"
-            scaled.append(f"{_scaled_sql(x, f'{s}.__log_unit', f'{s}.__center', f'{s}.__scale')} AS {x}")
+            scaled.append(
+                f"{_scaled_sql(x, f'{s}.__log_unit', f'{s}.__center', f'{s}.__scale')} AS {x}"
+            )
             scale_joins.append(f"JOIN (FROM {s}) {s} ON {s}.__code = {ident(scales.by)}")
         else:
             unit = repr(scales.overall.log_unit) if scales.overall.log_unit else None
-            scaled.append(f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} AS {x}")
+            scaled.append(
+                f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} AS {x}"
+            )
     columns = [*keys, ident(schema.time), *(ident(c) for c in schema.categorical), *scaled]
     return f"SELECT {', '.join(columns)} FROM ({coded}) {' '.join(scale_joins)}"

@@ -54,8 +54,14 @@ def infer_within(source: EventSource, kinds: list[str], numbers: list[str]) -> d
     return found | _within(_first_rows(source, [*kinds, *rare], rows, known=rare), kinds, rare)
 
 
-def _first_rows(source: EventSource, columns: list[str], rows: int, *, known: list[str] | None = None) -> pa.Table:
-    condition = f"WHERE coalesce({', '.join(f'{ident(c)}::DOUBLE' for c in known)}) IS NOT NULL" if known else ""
+def _first_rows(
+    source: EventSource, columns: list[str], rows: int, *, known: list[str] | None = None
+) -> pa.Table:
+    condition = (
+        f"WHERE coalesce({', '.join(f'{ident(c)}::DOUBLE' for c in known)}) IS NOT NULL"
+        if known
+        else ""
+    )
     names = ", ".join(map(ident, columns))
     return source.stream(f"SELECT {names} FROM events {condition} LIMIT {rows}", rows).read_all()
 
@@ -93,7 +99,9 @@ def _codes(column: pa.ChunkedArray) -> Codes:
     """Return integer codes of the values; null has a code too."""
     encoded = pa.chunked_array([column.combine_chunks()]).dictionary_encode(null_encoding="encode")
     indices = encoded.combine_chunks().indices
-    return np.asarray(indices.fill_null(len(encoded.chunk(0).dictionary) if len(encoded) else 0), dtype=np.int32)
+    return np.asarray(
+        indices.fill_null(len(encoded.chunk(0).dictionary) if len(encoded) else 0), dtype=np.int32
+    )
 
 
 def _explained(codes: Codes, ranks: Numbers) -> Numbers:

@@ -111,7 +111,10 @@ def read_sample(source: EventSource, client: str, columns: list[str]) -> Sample:
             found = [_ranks(x), np.isnan(x).astype(float)]
         else:
             codes = _codes(table[column])
-            found = [codes == code for code in np.argsort(-np.bincount(codes), kind="stable")[:_COMMONEST]]
+            found = [
+                codes == code
+                for code in np.argsort(-np.bincount(codes), kind="stable")[:_COMMONEST]
+            ]
         for feature in found:
             if feature.std() > 0.05:
                 features.append(((feature - feature.mean()) / feature.std()).astype(np.float32))
@@ -146,10 +149,14 @@ def order_evidence(sample: Sample, column: str) -> OrderEvidence:
     values, place, counts = np.unique(x[known], return_inverse=True, return_counts=True)
     others = [i for i, owner in enumerate(sample.owner) if owner != column]
     step = max(1, -(-len(others) // _BESIDE))
-    features = np.concatenate([sample.features[:, others[::step]], _neighbours(sample, x)], axis=1)[known]
+    features = np.concatenate([sample.features[:, others[::step]], _neighbours(sample, x)], axis=1)[
+        known
+    ]
     alike, certainty = _alike(place, len(values), features, sample.half[known])
     smooth, ranked = _histogram(values, counts)
-    low, q1, q3, high = np.quantile(x[known], [0.0, 0.25, 0.75, 1.0]) if len(values) else np.zeros(4)
+    low, q1, q3, high = (
+        np.quantile(x[known], [0.0, 0.25, 0.75, 1.0]) if len(values) else np.zeros(4)
+    )
     middle = np.count_nonzero((values >= q1) & (values <= q3))
     return OrderEvidence(
         distinct=len(values), alike=alike, certainty=certainty, smooth=smooth, ranked=ranked,
@@ -269,7 +276,9 @@ def _numbers(column: pa.ChunkedArray) -> Floats:
 def _codes(column: pa.ChunkedArray) -> Codes:
     encoded = pa.chunked_array([column.combine_chunks()]).dictionary_encode(null_encoding="encode")
     indices = encoded.combine_chunks().indices
-    return np.asarray(indices.fill_null(len(encoded.chunk(0).dictionary) if len(encoded) else 0), dtype=np.int64)
+    return np.asarray(
+        indices.fill_null(len(encoded.chunk(0).dictionary) if len(encoded) else 0), dtype=np.int64
+    )
 
 
 def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:

@@ -32,7 +32,9 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
         f"SELECT sum(n), count(*), {quantiles} FROM (SELECT coalesce(n, 0) AS n FROM ({source.clients_sql(schema.client)}) a"
         f" LEFT JOIN (SELECT {client} AS counted, count(*) AS n FROM events GROUP BY 1) b ON a.client = b.counted)"
     )
-    ids = source.rows(f"SELECT client FROM ({source.clients_sql(schema.client)}) ORDER BY first LIMIT {_IDS}")
+    ids = source.rows(
+        f"SELECT client FROM ({source.clients_sql(schema.client)}) ORDER BY first LIMIT {_IDS}"
+    )
     kind = source.columns[schema.client]
     low, high = source.row(f"SELECT min(t), max(t) FROM (SELECT {moment} AS t FROM events)")
     (gaps,) = source.row(
@@ -69,8 +71,11 @@ def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, 
             "nulls": nulls,
             "quantiles": dict(zip(map(str, _QUANTILES), q, strict=True)) if q else {},
         }
-    nulls, distinct = source.row(f"SELECT count(*) FILTER ({name} IS NULL), count(DISTINCT {name}) FROM events")
+    nulls, distinct = source.row(
+        f"SELECT count(*) FILTER ({name} IS NULL), count(DISTINCT {name}) FROM events"
+    )
     common = source.rows(
-        f"SELECT {name}::VARCHAR, count(*) AS n FROM events WHERE {name} IS NOT NULL GROUP BY 1 ORDER BY n DESC, 1 LIMIT {_COMMONEST}"
+        f"SELECT {name}::VARCHAR, count(*) AS n FROM events WHERE {name} IS NOT NULL GROUP BY 1 "
+        f"ORDER BY n DESC, 1 LIMIT {_COMMONEST}"
     )
     return {"role": "categorical", "nulls": nulls, "distinct": distinct, "commonest": dict(common)}

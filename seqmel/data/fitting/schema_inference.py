@@ -23,8 +23,21 @@ from seqmel.data.schema import (
     recognise_time,
 )
 from seqmel.data.sources.checking import no_numbers
-from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, literal, type_in_words
-from seqmel.data.sources.times import DATE_TEXT, DAY_OR_MONTH_FIRST, ISO_DATE, infer_time_format, text_time_sql
+from seqmel.data.sources.source import (
+    EventSource,
+    ident,
+    is_integer,
+    is_real,
+    literal,
+    type_in_words,
+)
+from seqmel.data.sources.times import (
+    DATE_TEXT,
+    DAY_OR_MONTH_FIRST,
+    ISO_DATE,
+    infer_time_format,
+    text_time_sql,
+)
 
 __all__ = ["ColumnFacts", "explain_schema", "find_time", "infer_schema"]
 
@@ -65,7 +78,9 @@ _NUMBER_WORDS = set(
 )
 _CODE = re.compile(r"(code|mcc|type|category|currency|terminal|status|[a-z]{4}id)s?$")
 _NUMBER = re.compile(r"(amount|quantity|price|cost|balance|duration)s?$")
-_NUMBERS = "bool_and(regexp_full_match({0}, '[-+]?([0-9]+|[0-9]{{1,3}}([ .,][0-9]{{3}})+)([.,][0-9]+)?'))"
+_NUMBERS = (
+    "bool_and(regexp_full_match({0}, '[-+]?([0-9]+|[0-9]{{1,3}}([ .,][0-9]{{3}})+)([.,][0-9]+)?'))"
+)
 _DECIMALS = _NUMBERS + " AND bool_or({0} SIMILAR TO '.*[.,].*')"
 
 
@@ -126,7 +141,9 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
     return explain_schema(source, options)[0]
 
 
-def explain_schema(source: EventSource, options: SchemaOptions | None = None) -> tuple[EventSchema, dict[str, str]]:
+def explain_schema(
+    source: EventSource, options: SchemaOptions | None = None
+) -> tuple[EventSchema, dict[str, str]]:
     """Return the schema of `infer_schema`, and feature -> why it is a category or a number.
 
     Args:
@@ -142,11 +159,17 @@ def explain_schema(source: EventSource, options: SchemaOptions | None = None) ->
     source.require(client, "Name the client column with --client (schema.client).")
     source.require(time, "Name the time column with --time (schema.time).")
     if client == time:
-        raise SchemaError(f"Client and time are the same column, {client!r}, in {source.label}. Name two columns.")
+        raise SchemaError(
+            f"Client and time are the same column, {client!r}, in {source.label}. Name two columns."
+        )
     given = _given(source, options, client, time)
-    open_columns = [c for c in source.columns if c not in given and c not in (client, time, *options.ignore)]
+    open_columns = [
+        c for c in source.columns if c not in given and c not in (client, time, *options.ignore)
+    ]
     left_out = {c: why for c, why in source.left_out.items() if c not in given}
-    left_out |= {c: "an index that pandas wrote" for c in open_columns if UNNAMED_INDEX.fullmatch(c)}
+    left_out |= {
+        c: "an index that pandas wrote" for c in open_columns if UNNAMED_INDEX.fullmatch(c)
+    }
     left_out |= {c: AS_ASKED for c in options.ignore if c in source.columns}
     if not options.is_open("categorical") and not options.is_open("numeric"):
         left_out |= {c: NOT_NAMED for c in open_columns if c not in left_out}
@@ -180,7 +203,9 @@ def explain_schema(source: EventSource, options: SchemaOptions | None = None) ->
             if facts[c].distinct <= _WITHIN_CATEGORIES
             and not (c in evidence and _is_number(c, facts[c], evidence[c])[0])
         ]  # fmt: skip
-        numeric_by = infer_within(source, kinds, [n for n in numeric if facts[n].low != facts[n].high])
+        numeric_by = infer_within(
+            source, kinds, [n for n in numeric if facts[n].low != facts[n].high]
+        )
     unit, time_format = _infer_kind_of_time(source, time, options)
     schema = EventSchema(
         client=client, time=time, time_unit=unit, time_format=time_format, decimal=options.decimal or source.decimal, categorical=categorical, numeric=numeric,
@@ -219,11 +244,20 @@ def _check_one_table(source: EventSource) -> None:
     Raises:
         SchemaError: two files have different columns, and may be two tables.
     """
-    first, *others = (set(source.columns_of(file)) for file in source.files[:_MOST_FILES]) if source.files else [set()]
+    first, *others = (
+        (set(source.columns_of(file)) for file in source.files[:_MOST_FILES])
+        if source.files
+        else [set()]
+    )
     other = next((i for i, names in enumerate(others, 1) if names != first), None)
     if other is not None:
-        apart = [(source.files[0], first - others[other - 1]), (source.files[other], others[other - 1] - first)]
-        alone = " and ".join(f"{file} alone has {shown(sorted(names)) or 'nothing'}" for file, names in apart)
+        apart = [
+            (source.files[0], first - others[other - 1]),
+            (source.files[other], others[other - 1] - first),
+        ]
+        alone = " and ".join(
+            f"{file} alone has {shown(sorted(names)) or 'nothing'}" for file, names in apart
+        )
         raise SchemaError(
             f"The files of {source.label} have different columns: {alone}. Name the files of one table, or the time with --time"
             " (schema.time)."
@@ -242,21 +276,35 @@ def _is_time(source: EventSource, column: str) -> bool:
 
 def _given(source: EventSource, options: SchemaOptions, client: str, time: str) -> dict[str, str]:
     roles: dict[str, str] = {}
-    for role, names in (("categorical", options.named("categorical")), ("numeric", options.named("numeric"))):
+    for role, names in (
+        ("categorical", options.named("categorical")),
+        ("numeric", options.named("numeric")),
+    ):
         for name in names:
             source.require(name, f"Mend schema.{role}.")
             if roles.setdefault(name, role) != role:
-                raise SchemaError(f"Column {name!r} is named as categorical and as numeric. Name it once.")
+                raise SchemaError(
+                    f"Column {name!r} is named as categorical and as numeric. Name it once."
+                )
     for number, kind in (options.numeric_by or {}).items():
         source.require(number, "Mend schema.numeric_by.")
         source.require(kind, "Mend schema.numeric_by.")
-        if roles.setdefault(number, "numeric") != "numeric" or roles.setdefault(kind, "categorical") != "categorical":
-            raise SchemaError(f"schema.numeric_by wants {{numeric: categorical}}; {{{number}: {kind}}} is not that.")
+        if (
+            roles.setdefault(number, "numeric") != "numeric"
+            or roles.setdefault(kind, "categorical") != "categorical"
+        ):
+            raise SchemaError(
+                f"schema.numeric_by wants {{numeric: categorical}}; {{{number}: {kind}}} is not that."
+            )
     for name, role in roles.items():
         if name in (client, time):
-            raise SchemaError(f"Column {name!r} is the client or the time and cannot be {role} too. Name it once.")
+            raise SchemaError(
+                f"Column {name!r} is the client or the time and cannot be {role} too. Name it once."
+            )
         if name in options.ignore:
-            raise SchemaError(f"Column {name!r} is named as {role} and in schema.ignore. Name it once.")
+            raise SchemaError(
+                f"Column {name!r} is named as {role} and in schema.ignore. Name it once."
+            )
     return roles
 
 
@@ -273,8 +321,12 @@ def _seen(source: EventSource, columns: list[str]) -> set[str]:
 
 
 def _check_given(source: EventSource, column: str, role: str, seen: set[str]) -> None:
-    if column not in seen and not source.rows(f"SELECT 1 FROM events WHERE {ident(column)} IS NOT NULL LIMIT 1"):
-        raise SchemaError(f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.{role}.")
+    if column not in seen and not source.rows(
+        f"SELECT 1 FROM events WHERE {ident(column)} IS NOT NULL LIMIT 1"
+    ):
+        raise SchemaError(
+            f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.{role}."
+        )
     kind = source.columns[column]
     if role == "numeric" and not (is_integer(kind) or is_real(kind) or kind == "BOOLEAN"):
         odd = no_numbers(source, column)
@@ -293,7 +345,9 @@ def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, Co
     """
     if not columns:
         return {}
-    numbers, dates = _like_numbers_and_dates(source, [c for c in columns if source.columns[c] == "VARCHAR"])
+    numbers, dates = _like_numbers_and_dates(
+        source, [c for c in columns if source.columns[c] == "VARCHAR"]
+    )
     parts = []
     for column in columns:
         name, kind = ident(column), source.columns[column]
@@ -306,7 +360,9 @@ def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, Co
             f"min({name}) FILTER (contains({name}, ','))" if kind == "VARCHAR" else "NULL",
             f"bool_and(regexp_matches({name}, {literal(DATE_TEXT)}))" if column in dates else "false",
         ]  # fmt: skip
-    rows, *found = source.row(f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})")
+    rows, *found = source.row(
+        f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})"
+    )
     facts = {}
     for column in columns:
         known, distinct, pairs, low, high, words, whole, decimals, comma, dated = found[:10]
@@ -337,21 +393,32 @@ def _like_numbers_and_dates(source: EventSource, texts: list[str]) -> tuple[set[
     found = source.row(f"SELECT {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_LOOKED_AT})")
     numbers, dates = found[: len(texts)], found[len(texts) :]  # None if there are only nulls.
     open_for = [
-        {c for c, all_are in zip(texts, alike, strict=True) if all_are is not False} for alike in (numbers, dates)
+        {c for c, all_are in zip(texts, alike, strict=True) if all_are is not False}
+        for alike in (numbers, dates)
     ]
     return open_for[0], open_for[1]
 
 
-def _evidence(source: EventSource, client: str, facts: dict[str, ColumnFacts]) -> dict[str, OrderEvidence]:
+def _evidence(
+    source: EventSource, client: str, facts: dict[str, ColumnFacts]
+) -> dict[str, OrderEvidence]:
     """Return the evidence about the order of each integer column, from a sample."""
-    asked = [c for c in facts if facts[c].known and facts[c].whole and (facts[c].integer or facts[c].real)]
+    asked = [
+        c
+        for c in facts
+        if facts[c].known and facts[c].whole and (facts[c].integer or facts[c].real)
+    ]
     if not asked:
         return {}
-    sample = read_sample(source, client, [c for c in facts if facts[c].known and facts[c].comparable])
+    sample = read_sample(
+        source, client, [c for c in facts if facts[c].known and facts[c].comparable]
+    )
     return {column: order_evidence(sample, column) for column in asked}
 
 
-def _infer_role(column: str, facts: ColumnFacts, evidence: OrderEvidence | None) -> tuple[Role | None, str]:
+def _infer_role(
+    column: str, facts: ColumnFacts, evidence: OrderEvidence | None
+) -> tuple[Role | None, str]:
     """Return the role of a column, None if it is left out, and the reason."""
     if facts.known == 0:
         return None, "only nulls"
@@ -378,7 +445,12 @@ def _infer_role(column: str, facts: ColumnFacts, evidence: OrderEvidence | None)
         return "numeric", "has fractions"
     assert evidence is not None
     number, why = _is_number(column, facts, evidence)
-    if facts.integer and (evidence.even or not number) and _is_called(column) != "number" and _is_id(facts):
+    if (
+        facts.integer
+        and (evidence.even or not number)
+        and _is_called(column) != "number"
+        and _is_id(facts)
+    ):
         return None, _AN_ID
     return ("numeric" if number else "categorical"), why
 
@@ -462,7 +534,9 @@ def _is_called(column: str) -> Literal["code", "number"] | None:
     return None
 
 
-def _infer_kind_of_time(source: EventSource, time: str, options: SchemaOptions) -> tuple[TimeUnit, TimeFormat | None]:
+def _infer_kind_of_time(
+    source: EventSource, time: str, options: SchemaOptions
+) -> tuple[TimeUnit, TimeFormat | None]:
     said = options.time_format or source.time_format
     if said is not None:
         return "timestamp", said

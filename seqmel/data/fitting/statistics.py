@@ -88,7 +88,9 @@ class Statistics(_Data):
             ValueError: they are not.
         """
         kinds = {name: bins.edges is None for name, bins in self.columns.items()}
-        if kinds != dict.fromkeys(vocabulary.categorical, True) | dict.fromkeys(vocabulary.numeric, False):
+        if kinds != dict.fromkeys(vocabulary.categorical, True) | dict.fromkeys(
+            vocabulary.numeric, False
+        ):
             raise ValueError("the statistics are of other columns than the vocabulary's")
 
 
@@ -108,14 +110,18 @@ def fit_statistics(sequences: EncodedSequences, vocabulary: Vocabulary) -> Stati
         for name, seen in edges.items():
             seen.append(columns[name][~np.isnan(columns[name].astype(np.float32))])
     bins = {
-        name: ColumnBins(edges=None, counts=(0,) * _size(codes.size)) for name, codes in vocabulary.categorical.items()
+        name: ColumnBins(edges=None, counts=(0,) * _size(codes.size))
+        for name, codes in vocabulary.categorical.items()
     }
     for name, seen in edges.items():
         ends = _edges(np.concatenate(seen) if seen else np.empty(0, np.float32))
         bins[name] = ColumnBins(edges=ends, counts=(0,) * (len(ends) + 2))
     empty = Statistics(clients=0, events=0, columns=bins)
     clients, events, counts = count_events(empty, [sample])
-    filled = {name: ColumnBins(edges=b.edges, counts=tuple(counts[name].tolist())) for name, b in bins.items()}
+    filled = {
+        name: ColumnBins(edges=b.edges, counts=tuple(counts[name].tolist()))
+        for name, b in bins.items()
+    }
     return Statistics(clients=clients, events=events, columns=filled)
 
 
@@ -132,7 +138,9 @@ def count_events(
         The number of clients, the number of events, and column -> (bins,) counts.
     """
     clients = events = 0
-    counts = {name: np.zeros(len(bins.counts), np.int64) for name, bins in statistics.columns.items()}
+    counts = {
+        name: np.zeros(len(bins.counts), np.int64) for name, bins in statistics.columns.items()
+    }
     for sequences in chunks:
         clients, events = clients + len(sequences), events + sequences.events
         for columns in _parts(sequences):
@@ -150,7 +158,9 @@ def _edges(values: npt.NDArray[Any]) -> tuple[float, ...]:
     """Return quantiles of the values; a value more frequent than a bin has a bin of its own."""
     if not len(values):
         return ()
-    quantiles = np.quantile(values, np.arange(1, _BINS) / _BINS, method="inverted_cdf").astype(np.float32)
+    quantiles = np.quantile(values, np.arange(1, _BINS) / _BINS, method="inverted_cdf").astype(
+        np.float32
+    )
     edges, times = np.unique(quantiles, return_counts=True)
     own = np.nextafter(edges[times > 1], np.float32(np.inf))
     return tuple(np.unique(np.concatenate([edges, own])).tolist())

@@ -68,8 +68,12 @@ def fit_vocabulary(
     columns = whole_columns(source, schema)
     times = times_of(source, schema)
     if columns is not None:
-        return _fit_on_columns(source, schema, columns, times, min_count=min_count, max_categories=max_categories)
-    categorical = {c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical}
+        return _fit_on_columns(
+            source, schema, columns, times, min_count=min_count, max_categories=max_categories
+        )
+    categorical = {
+        c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical
+    }
     for share in (one_in(times.events, schema), 1):  # With few clients, the sample may be empty.
         source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, share)}")
         if source.rows("SELECT 1 FROM sample LIMIT 1"):
@@ -92,7 +96,10 @@ def _fit_on_columns(
 ) -> Vocabulary:
     """Fit as `fit_vocabulary` does with the table `sample`, on the same sample, but in memory."""
     with ThreadPoolExecutor(columns.threads) as pool:
-        counted = {c: pool.submit(_frequent, x, min_count, max_categories) for c, x in columns.categories.items()}
+        counted = {
+            c: pool.submit(_frequent, x, min_count, max_categories)
+            for c, x in columns.categories.items()
+        }
         sample, for_gaps = _samples(source, schema, columns)
         between = pool.submit(gaps, for_gaps)
         sorting = {c: pool.submit(finite, sample, c) for c in schema.numeric}
@@ -101,7 +108,9 @@ def _fit_on_columns(
     categorical = {}
     for c, frequent in counted.items():
         values, nulls = frequent.result()
-        categorical[c] = category_codes(c, values, nulls=nulls, known=times.events - nulls, label=source.label)
+        categorical[c] = category_codes(
+            c, values, nulls=nulls, known=times.events - nulls, label=source.label
+        )
     sorted_gaps = between.result()
     q_gaps, *found = quantiles(
         source,
@@ -127,12 +136,16 @@ def _frequent(category: Category, least: int, most: int) -> tuple[list[str], int
     return category.frequent(least, most), category.nulls
 
 
-def _samples(source: EventSource, schema: EventSchema, columns: EventColumns) -> tuple[EventColumns, EventColumns]:
+def _samples(
+    source: EventSource, schema: EventSchema, columns: EventColumns
+) -> tuple[EventColumns, EventColumns]:
     """Return the samples for the scales of numbers and of gaps, with the same clients as in SQL."""
     share = one_in(len(columns.time), schema)
     if share == 1 and not _one_in_of_gaps(len(columns.time)):
         return columns, columns
-    hashes = evaluate_sql(source, schema.client, columns.ids, f"hash({ident(schema.client)}::VARCHAR)")
+    hashes = evaluate_sql(
+        source, schema.client, columns.ids, f"hash({ident(schema.client)}::VARCHAR)"
+    )
     chosen = hashes % share == 0
     if share == 1 or not columns.lengths[chosen].any():
         chosen, sample = np.ones(len(hashes), np.bool_), columns
@@ -148,10 +161,15 @@ def category_counts_sql(source: EventSource, column: str) -> str:
     Counts of partitions of the events can be added.
     """
     counts = f"(SELECT {ident(column)}, count(*) AS __n FROM events GROUP BY 1)"
-    return f"SELECT {category_text(source, column)} AS value, sum(__n)::BIGINT AS n FROM {counts} GROUP BY 1"
+    return (
+        f"SELECT {category_text(source, column)} AS value, sum(__n)::BIGINT AS n FROM "
+        f"{counts} GROUP BY 1"
+    )
 
 
-def _fit_categories(source: EventSource, column: str, min_count: int, max_categories: int) -> CategoryCodes:
+def _fit_categories(
+    source: EventSource, column: str, min_count: int, max_categories: int
+) -> CategoryCodes:
     (_, nulls, known), *frequent = source.rows(
         f"WITH counted AS MATERIALIZED ({category_counts_sql(source, column)}), sums AS (SELECT NULL::VARCHAR AS value, NULL::BIGINT AS n,"
         " coalesce(sum(n) FILTER (value IS NULL), 0) AS nulls, coalesce(sum(n) FILTER (value IS NOT NULL), 0) AS known"
@@ -159,10 +177,14 @@ def _fit_categories(source: EventSource, column: str, min_count: int, max_catego
         f" AND n >= {min_count} ORDER BY n DESC, value LIMIT {max_categories})"
         " SELECT value, nulls, known FROM (FROM sums UNION ALL FROM frequent) ORDER BY n DESC NULLS FIRST, value"
     )
-    return category_codes(column, [value for value, *_ in frequent], nulls=nulls, known=known, label=source.label)
+    return category_codes(
+        column, [value for value, *_ in frequent], nulls=nulls, known=known, label=source.label
+    )
 
 
-def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, label: str) -> CategoryCodes:
+def category_codes(
+    column: str, frequent: list[str], *, nulls: int, known: int, label: str
+) -> CategoryCodes:
     """Return the codes of a column: values by falling frequency, ties in byte order.
 
     Args:
@@ -176,7 +198,9 @@ def category_codes(column: str, frequent: list[str], *, nulls: int, known: int, 
         SchemaError: there are no values.
     """
     if not known:
-        raise SchemaError(f"Column {column!r} of {label} holds only nulls. Leave it out of schema.categorical.")
+        raise SchemaError(
+            f"Column {column!r} of {label} holds only nulls. Leave it out of schema.categorical."
+        )
     return CategoryCodes(values=tuple(frequent), null=nulls > 0)
 
 
@@ -204,7 +228,8 @@ def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
     """
     columns = ", ".join(f"{ident(c)}" for c in schema.numeric)
     texts = ", ".join(
-        f"{category_text(source, c)} AS {text_name(schema, c)}" for c in sorted(set(schema.numeric_by.values()))
+        f"{category_text(source, c)} AS {text_name(schema, c)}"
+        for c in sorted(set(schema.numeric_by.values()))
     )
     selected = ", ".join(x for x in (columns, texts) if x)
     return (
@@ -248,10 +273,16 @@ def _fit_scales(
     source: EventSource, column: str, schema: EventSchema, categorical: dict[str, CategoryCodes]
 ) -> NumericScales:
     x = ident(column) + "::DOUBLE"
-    overall = _group_scales(source, f"SELECT NULL::VARCHAR AS key, {x} AS x FROM sample", 1).get(None)
+    overall = _group_scales(source, f"SELECT NULL::VARCHAR AS key, {x} AS x FROM sample", 1).get(
+        None
+    )
     by = schema.numeric_by.get(column)
     text = text_name(schema, by) if by else ""
-    groups = _group_scales(source, f"SELECT {text} AS key, {x} AS x FROM sample", _MIN_WITHIN) if by and overall else {}
+    groups = (
+        _group_scales(source, f"SELECT {text} AS key, {x} AS x FROM sample", _MIN_WITHIN)
+        if by and overall
+        else {}
+    )
     return _numeric_scales(column, source.label, overall, by, groups, categorical)
 
 
@@ -274,11 +305,17 @@ def _numeric_scales(
 ) -> NumericScales:
     """Return the scales of a column; `groups` are by the text of the category."""
     if overall is None:
-        raise SchemaError(f"Column {column!r} of {label} holds no finite number. Leave it out of schema.numeric.")
+        raise SchemaError(
+            f"Column {column!r} of {label} holds no finite number. Leave it out of schema.numeric."
+        )
     if by is None:
         return NumericScales(overall=overall)
     codes = categorical[by]
-    within = (groups.get(None) if codes.null else None, None, *(groups.get(v) for v in codes.values))
+    within = (
+        groups.get(None) if codes.null else None,
+        None,
+        *(groups.get(v) for v in codes.values),
+    )
     return NumericScales(overall=overall, by=by, within=within)
 
 
@@ -319,7 +356,9 @@ def _scale(q: list[float], log_unit: float | None) -> NumericScale:
     widths = ((q[4] - q[2]) / 1.349, (q[5] - q[1]) / 3.290, (q[6] - q[0]) / 4.653)
     center = q[3] + 0.0  # -0.0 and 0.0 sort in any order; always return 0.0.
     return NumericScale(
-        log_unit=log_unit, center=center, scale=next((min(w, _FARTHEST) for w in widths if w > 1e-12), 1.0)
+        log_unit=log_unit,
+        center=center,
+        scale=next((min(w, _FARTHEST) for w in widths if w > 1e-12), 1.0),
     )
 
 
@@ -346,7 +385,9 @@ def _one_in_of_gaps(rows: int) -> int:
 def _time_scale(q: list[float] | None, daily: bool, low: int, high: int) -> TimeScale:
     """Return the time scale; `q` are quantiles of gaps in microseconds, or None without gaps."""
     usual = (
-        _scale([math.log1p(gap / 1e6) for gap in q], None) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
+        _scale([math.log1p(gap / 1e6) for gap in q], None)
+        if q
+        else NumericScale(log_unit=None, center=0.0, scale=1.0)
     )
     return TimeScale(
         daily=daily,

@@ -23,7 +23,9 @@ class Sampler(ABC):
         size: Clients per batch, at most N.
     """
 
-    def __init__(self, sequences: EncodedSequences, vocabulary: Vocabulary, clients: Tensor, *, size: int) -> None:
+    def __init__(
+        self, sequences: EncodedSequences, vocabulary: Vocabulary, clients: Tensor, *, size: int
+    ) -> None:
         self.clients = clients
         self.size = size
 

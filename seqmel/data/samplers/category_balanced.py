@@ -53,21 +53,31 @@ class CategoryBalanced(Sampler):
         super().__init__(sequences, vocabulary, clients, size=size)
         self.runs = min(segments, size)
         chosen = _categorical(vocabulary, column)
-        self.segment = most_frequent(sequences, clients, chosen, codes=vocabulary.categorical[chosen].size)
+        self.segment = most_frequent(
+            sequences, clients, chosen, codes=vocabulary.categorical[chosen].size
+        )
 
     def order(self, generator: torch.Generator) -> Tensor:
         """Return (len * size,) clients, batch by batch."""
         used = torch.randperm(len(self.clients), generator=generator)[: len(self) * self.size]
         segment_rank = torch.randperm(int(self.segment.max()) + 1, generator=generator)
         used = used[torch.argsort(segment_rank[self.segment[used]], stable=True)]
-        lengths = [self.size // self.runs + (run < self.size % self.runs) for run in range(self.runs)] * len(self)
+        lengths = [
+            self.size // self.runs + (run < self.size % self.runs) for run in range(self.runs)
+        ] * len(self)
         runs = torch.split(used, lengths)
         mixed = [torch.randperm(len(self), generator=generator) for _ in range(self.runs)]
-        chosen = [runs[int(mixed[run][b]) * self.runs + run] for b in range(len(self)) for run in range(self.runs)]
+        chosen = [
+            runs[int(mixed[run][b]) * self.runs + run]
+            for b in range(len(self))
+            for run in range(self.runs)
+        ]
         return self.clients[torch.cat(chosen)]
 
 
-def most_frequent(sequences: EncodedSequences, clients: Tensor, column: str, *, codes: int) -> Tensor:
+def most_frequent(
+    sequences: EncodedSequences, clients: Tensor, column: str, *, codes: int
+) -> Tensor:
     """Return (N,) int64, the most frequent code of a column for each client.
 
     Ties go to the smallest code. A client without events has code 0.
@@ -86,7 +96,9 @@ def most_frequent(sequences: EncodedSequences, clients: Tensor, column: str, *, 
         end = max(begin + 1, int(torch.searchsorted(ends, before + _EVENTS_AT_ONCE, right=True)))
         some = clients[begin:end]
         owner = torch.repeat_interleave(torch.arange(len(some)), sequences.lengths[some])
-        pairs, counts = torch.unique(owner * codes + sequences.values(column, some).long(), return_counts=True)
+        pairs, counts = torch.unique(
+            owner * codes + sequences.values(column, some).long(), return_counts=True
+        )
         order = torch.argsort(counts, stable=True, descending=True)
         ranked = pairs[order][torch.argsort(pairs[order] // codes, stable=True)]
         owners = ranked // codes
@@ -100,10 +112,12 @@ def _categorical(vocabulary: Vocabulary, column: str | None) -> str:
     known = list(vocabulary.categorical)
     if not known:
         raise ConfigError(
-            "sampler category_balanced needs a categorical column, and the events have none. Take random."
+            "sampler category_balanced needs a categorical column, and the events have none. "
+            "Take random."
         )
     if column is not None and column not in known:
         raise ConfigError(
-            f"sampler.column: no categorical column {column!r}.{did_you_mean(column, known)} There are: {shown(known)}."
+            f"sampler.column: no categorical column {column!r}.{did_you_mean(column, known)} "
+            f"There are: {shown(known)}."
         )
     return known[0] if column is None else column

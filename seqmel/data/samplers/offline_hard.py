@@ -85,7 +85,9 @@ class OfflineHard(Sampler):
         max_groups = max(1, self.pool_size // self.group)
         pool_groups = -(-groups // -(-groups // max_groups))  # pools of similar size
         dealt = torch.split(mixed, pool_groups * self.group)
-        return torch.cat([part[near_groups(embed(self.clients[part]), self.group)] for part in dealt])
+        return torch.cat(
+            [part[near_groups(embed(self.clients[part]), self.group)] for part in dealt]
+        )
 
     def order(self, generator: torch.Generator) -> Tensor:
         """Return (N,) all clients, with the groups in random order."""

@@ -40,8 +40,8 @@ class SequenceBatch:
             or `NO_TIME` if there is none. None if sequences are independent of earlier events.
         now: (B,) int64, microseconds, the time as of which each sequence is embedded. None is the
             end of the training data.
-        clock: (E, C) int64, microseconds, the time from which the phase of each of the `CYCLES` is read.
-            None is `time`.
+        clock: (E, C) int64, microseconds, the time from which the phase of each of the `CYCLES` is
+            read. None is `time`.
     """
 
     columns: dict[str, Tensor]
@@ -69,7 +69,8 @@ class SequenceBatch:
         """Copy the batch to a device."""
         columns = {name: to_device_async(values, device) for name, values in self.columns.items()}
         previous, now, clock = (
-            None if x is None else to_device_async(x, device) for x in (self.previous_time, self.now, self.clock)
+            None if x is None else to_device_async(x, device)
+            for x in (self.previous_time, self.now, self.clock)
         )
         time = to_device_async(self.time, device)
         offsets = to_device_async(self.offsets, device)
@@ -79,7 +80,8 @@ class SequenceBatch:
         """Read the phases of cycles from shifted times. Times and gaps do not change.
 
         Args:
-            shifts: (B, C) int64 on the host, microseconds, for each sequence and each of the `CYCLES`.
+            shifts: (B, C) int64 on the host, microseconds, for each sequence and each of the
+                `CYCLES`.
         """
         moved = to_device_async(shifts, self.device).index_select(0, self.sequence_index)
         return replace(self, clock=moved.add_(self.time.unsqueeze(1)))
@@ -88,7 +90,9 @@ class SequenceBatch:
     def sequence_index(self) -> Tensor:
         """(E,) int64, the sequence of each event."""
         return torch.repeat_interleave(
-            torch.arange(len(self), device=self.device), self.offsets.diff(), output_size=self.events
+            torch.arange(len(self), device=self.device),
+            self.offsets.diff(),
+            output_size=self.events,
         )
 
     @cached_property
@@ -108,4 +112,6 @@ class SequenceBatch:
         ends = torch.tensor([0, len(events)])
         clock = None if self.clock is None else self.clock.index_select(0, events)
         time = self.time.index_select(0, events)
-        return SequenceBatch(columns, time, to_device_async(ends, self.device), ends[1:], clock=clock)
+        return SequenceBatch(
+            columns, time, to_device_async(ends, self.device), ends[1:], clock=clock
+        )

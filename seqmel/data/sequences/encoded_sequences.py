@@ -100,7 +100,10 @@ class EncodedSequences:
         for chunk in chunks:
             chunk.validate(full=True)  # finds lists that end outside their values
         values = {f.name: [c.column(f.name).values for c in chunks] for f in fields[1:]}
-        lengths = [torch.from_numpy(np.diff(c.column(time).offsets.to_numpy()).astype(np.int64)) for c in chunks]
+        lengths = [
+            torch.from_numpy(np.diff(c.column(time).offsets.to_numpy()).astype(np.int64))
+            for c in chunks
+        ]
         dtypes = {f.name: _DTYPES[f.type.value_type] for f in fields[1:]}
         storage = _as_int32(buffer)
         return cls(
@@ -111,10 +114,15 @@ class EncodedSequences:
             lengths=torch.cat(lengths),
             _storage=storage,
             _on_host=storage,
-            _origins={n: torch.tensor([_origin(v, buffer, dtypes[n]) for v in values[n]]) for n in names[1:]},
+            _origins={
+                n: torch.tensor([_origin(v, buffer, dtypes[n]) for v in values[n]])
+                for n in names[1:]
+            },
             _dtypes=dtypes,
             _sizes=torch.tensor([int(x.sum()) for x in lengths]),
-            _chunk=torch.repeat_interleave(torch.arange(len(chunks)), torch.tensor([len(x) for x in lengths])),
+            _chunk=torch.repeat_interleave(
+                torch.arange(len(chunks)), torch.tensor([len(x) for x in lengths])
+            ),
             _start=torch.cat([x.cumsum(0) - x for x in lengths]),
         )
 
@@ -157,7 +165,9 @@ class EncodedSequences:
             _start=self._start[clients],
         )
 
-    def gather(self, clients: Tensor, starts: Tensor, lengths: Tensor, events: Tensor | None = None) -> SequenceBatch:
+    def gather(
+        self, clients: Tensor, starts: Tensor, lengths: Tensor, events: Tensor | None = None
+    ) -> SequenceBatch:
         """Gather a batch of S views.
 
         Args:
@@ -171,9 +181,13 @@ class EncodedSequences:
             The batch, on the device of the events.
         """
         offsets = _offsets(lengths)
-        taken = self._take(self._storage, (self.time, *self.columns), clients, starts, offsets, events)
+        taken = self._take(
+            self._storage, (self.time, *self.columns), clients, starts, offsets, events
+        )
         on_device = to_device_async(offsets, self.device)
-        return SequenceBatch({n: taken[n] for n in self.columns}, taken[self.time], on_device, lengths)
+        return SequenceBatch(
+            {n: taken[n] for n in self.columns}, taken[self.time], on_device, lengths
+        )
 
     def times(self, clients: Tensor) -> Tensor:
         """Return the times of all events of these clients, client by client.
@@ -185,7 +199,9 @@ class EncodedSequences:
     def values(self, name: str, clients: Tensor) -> Tensor:
         """Return a column of all events of these clients, client by client: (E,) on the host."""
         starts = torch.zeros_like(clients)
-        return self._take(self._on_host, (name,), clients, starts, _offsets(self.lengths[clients]), None)[name]
+        return self._take(
+            self._on_host, (name,), clients, starts, _offsets(self.lengths[clients]), None
+        )[name]
 
     def _take(
         self,
@@ -199,7 +215,9 @@ class EncodedSequences:
         device = storage.device
         total = int(offsets[-1])
         which = torch.repeat_interleave(
-            torch.arange(len(clients), device=device), to_device_async(offsets.diff(), device), output_size=total
+            torch.arange(len(clients), device=device),
+            to_device_async(offsets.diff(), device),
+            output_size=total,
         )
         if events is None:
             begin = self._start[clients] + starts - offsets[:-1]
@@ -215,9 +233,14 @@ class EncodedSequences:
         if len(chunk) and bool((chunk == chunk[0]).all()):  # one index is enough for all columns
             index = indices(begin)
             origins = {name: int(self._origins[name][chunk[0]]) for name in names}
-            return {n: storage.view(self._dtypes[n])[origins[n] :].index_select(0, index) for n in names}
+            return {
+                n: storage.view(self._dtypes[n])[origins[n] :].index_select(0, index) for n in names
+            }
         return {
-            n: storage.view(self._dtypes[n]).index_select(0, indices(self._origins[n][chunk] + begin)) for n in names
+            n: storage.view(self._dtypes[n]).index_select(
+                0, indices(self._origins[n][chunk] + begin)
+            )
+            for n in names
         }
 
     def gather_last(self, clients: Tensor, *, max_events: int) -> SequenceBatch:
@@ -229,7 +252,9 @@ class EncodedSequences:
 def _check_columns(fields: list[pa.Field], time: str) -> None:
     """Raise a `ValueError` unless these are a client, and lists of codes, numbers and times."""
     kinds = {f.name: f.type.value_type if pa.types.is_list(f.type) else None for f in fields[1:]}
-    if kinds.get(time) != pa.int64() or any(k not in (pa.int32(), pa.float32()) for n, k in kinds.items() if n != time):
+    if kinds.get(time) != pa.int64() or any(
+        k not in (pa.int32(), pa.float32()) for n, k in kinds.items() if n != time
+    ):
         raise ValueError("other columns than seqmel writes")
 
 

@@ -111,8 +111,12 @@ def _open(folder: Path) -> PreparedSequences:
                 f"{folder} has format {mark['format']}, written by seqmel {mark.get('seqmel')}; this version reads up to"
                 f" {FORMAT}. Update seqmel, or prepare the events again."
             )
-        schema = EventSchema.model_validate_json((folder / "schema.json").read_text(encoding="utf-8"))
-        vocabulary = Vocabulary.model_validate_json((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        schema = EventSchema.model_validate_json(
+            (folder / "schema.json").read_text(encoding="utf-8")
+        )
+        vocabulary = Vocabulary.model_validate_json(
+            (folder / "vocabulary.json").read_text(encoding="utf-8")
+        )
         vocabulary.check_fits(schema)
         sequences = EncodedSequences.open(folder / "sequences.arrow", time=schema.time)
         if {*sequences.columns} != {*schema.features} or (len(sequences), sequences.events) != (
@@ -126,6 +130,7 @@ def _open(folder: Path) -> PreparedSequences:
             raise MemoryError(f"{folder} cannot be mapped") from None
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{folder} is not a complete folder of prepared sequences ({line}). Prepare the events again."
+            f"{folder} is not a complete folder of prepared sequences ({line}). Prepare the "
+            f"events again."
         ) from None
     return PreparedSequences(schema, vocabulary, sequences)

@@ -57,7 +57,9 @@ def arrow_table(table: Any) -> tuple[pa.Table, dict[str, str]]:
     try:
         return _readable(pa.table(table)), {}
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise InputError(f"Cannot read events from the given {kind}: {first_line(error)}. {_WANTED}") from None
+        raise InputError(
+            f"Cannot read events from the given {kind}: {first_line(error)}. {_WANTED}"
+        ) from None
 
 
 def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
@@ -67,8 +69,12 @@ def _of_pandas(frame: pd.DataFrame) -> tuple[pa.Table, dict[str, str]]:
             frame = frame.reset_index()
         return _readable(pa.Table.from_pandas(frame, preserve_index=False)), {}
     except (pa.ArrowException, ValueError, TypeError) as error:
-        if not frame.columns.is_unique or (isinstance(error, ValueError) and "already exists" in str(error)):
-            raise InputError(f"Cannot read events from the given DataFrame: {first_line(error)}. {_WANTED}") from None
+        if not frame.columns.is_unique or (
+            isinstance(error, ValueError) and "already exists" in str(error)
+        ):
+            raise InputError(
+                f"Cannot read events from the given DataFrame: {first_line(error)}. {_WANTED}"
+            ) from None
     columns, odd = {}, {}
     for name in frame.columns:
         try:
@@ -90,11 +96,15 @@ def _readable(table: pa.Table) -> pa.Table:
             table = table.set_column(place, field.name, column.cast(pa.float64()))
         elif getattr(field.type, "extension_name", "") == PERIOD:
             starts = column.to_pandas().dt.to_timestamp()
-            table = table.set_column(place, field.name, pa.chunked_array([pa.array(starts, pa.timestamp("us"))]))
+            table = table.set_column(
+                place, field.name, pa.chunked_array([pa.array(starts, pa.timestamp("us"))])
+            )
     return table
 
 
-def engine_table(connection: duckdb.DuckDBPyConnection, table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+def engine_table(
+    connection: duckdb.DuckDBPyConnection, table: pa.Table
+) -> tuple[pa.Table, dict[str, str]]:
     """Replace columns of types that DuckDB lacks by nulls. Also return column -> why."""
     odd = {}
     for place, field in enumerate(table.schema):

@@ -27,7 +27,13 @@ __all__ = [
 
 FARTHEST_US = 2**62
 _COARSE = ("TIMESTAMP_S", "TIMESTAMP_MS")
-_US = {"day": DAY_US, "second": 1_000_000, "millisecond": 1_000, "microsecond": 1, "nanosecond": 1e-3}
+_US = {
+    "day": DAY_US,
+    "second": 1_000_000,
+    "millisecond": 1_000,
+    "microsecond": 1,
+    "nanosecond": 1e-3,
+}
 
 
 def time_sql(source: EventSource, schema: EventSchema) -> str:
@@ -126,7 +132,9 @@ class EventTimes:
 def check_columns(source: EventSource, schema: EventSchema) -> None:
     """Check the columns and their types, without reading events."""
     for column in (schema.client, schema.time, *schema.features):
-        source.require(column, "The model was trained with that column; name the columns as they were then.")
+        source.require(
+            column, "The model was trained with that column; name the columns as they were then."
+        )
     _check_time_kind(source, schema)
 
 
@@ -159,7 +167,10 @@ class Unusable:
 
     def check(self, schema: EventSchema, label: str, source: EventSource | None = None) -> None:
         """Raise an `InputError` if any count is positive. It names a file that lacks the column."""
-        for nulls, column, what in ((self.no_client, schema.client, "client"), (self.no_time, schema.time, "time")):
+        for nulls, column, what in (
+            (self.no_client, schema.client, "client"),
+            (self.no_time, schema.time, "time"),
+        ):
             if nulls:
                 raise missing(nulls, column, what, label, source)
         if self.not_a_time:
@@ -176,7 +187,9 @@ class Unusable:
             )
 
 
-def missing(count: int, column: str, what: str, label: str, source: EventSource | None = None) -> InputError:
+def missing(
+    count: int, column: str, what: str, label: str, source: EventSource | None = None
+) -> InputError:
     """Build the error for events without a client or a time."""
     for file in source.files if source is not None else ():
         names = source.columns_of(file) if source is not None else []
@@ -194,7 +207,9 @@ def _check_time_kind(source: EventSource, schema: EventSchema) -> None:
     kind = source.columns[schema.time]
     if schema.time_format is not None:
         _check_formatted(source, schema, kind)
-    if schema.time_unit != "timestamp" and not (kind == "VARCHAR" or is_integer(kind) or is_real(kind)):
+    if schema.time_unit != "timestamp" and not (
+        kind == "VARCHAR" or is_integer(kind) or is_real(kind)
+    ):
         raise SchemaError(
             f"The time column {schema.time!r} of {source.label} holds {type_in_words(kind)}. Expected numbers that count {schema.time_unit}s,"
             " as schema.time_unit says; for dates and timestamps it is 'timestamp'."

@@ -31,7 +31,8 @@ def ids_as(ids: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     connection.register("wanted", pa.table({"id": pa.array([], kind)}))
     as_wanted = f"TRY_CAST(id AS {connection.execute('DESCRIBE wanted').fetchall()[0][1]})"
     lost = connection.execute(
-        f"SELECT id::VARCHAR FROM ids WHERE {as_wanted}::VARCHAR IS DISTINCT FROM id::VARCHAR LIMIT 1"
+        f"SELECT id::VARCHAR FROM ids WHERE {as_wanted}::VARCHAR IS DISTINCT FROM id::VARCHAR "
+        f"LIMIT 1"
     ).fetchone()
     connection.close()
     if lost:
@@ -40,4 +41,6 @@ def ids_as(ids: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    )

@@ -55,7 +55,10 @@ def csv_sql(files: Sequence[str], texts: Sequence[str] = ()) -> str:
         texts: Columns that stay text.
     """
     types = "".join(f", {literal(name)}: 'VARCHAR'" for name in texts)[2:]
-    return f"read_csv({_listed(files)}, sample_size = -1, {_NUMBERS}{f', types = {{{types}}}' if texts else ''})"
+    return (
+        f"read_csv({_listed(files)}, sample_size = -1, "
+        f"{_NUMBERS}{f', types = {{{types}}}' if texts else ''})"
+    )
 
 
 def _listed(files: Sequence[str]) -> str:
@@ -78,8 +81,9 @@ def register_csv(
         files: The CSV files.
         client: The client column. None recognises it by name.
         categories: Columns whose text is kept, see `open_events`.
-        decimal: The decimal mark. None recognises a comma from the values, such as 12,50 or 1.234,5.
-            If all have three digits after the comma, it may separate thousands, and they stay text.
+        decimal: The decimal mark. None recognises a comma from the values, such as 12,50 or
+            1.234,5. If all have three digits after the comma, it may separate thousands, and they
+            stay text.
         read: Whether the files are read now.
 
     Returns:
@@ -99,7 +103,9 @@ def register_csv(
     if not read:
         found = _types(connection, rows, texts, commas=decimal is None)
         typed = ", ".join(f"{_typed(name, kind)} AS {ident(name)}" for name, kind in found.items())
-        connection.execute(f"CREATE VIEW raw AS SELECT *{f' REPLACE ({typed})' if typed else ''} FROM {rows}")
+        connection.execute(
+            f"CREATE VIEW raw AS SELECT *{f' REPLACE ({typed})' if typed else ''} FROM {rows}"
+        )
         return _mark_of(found, decimal)
     kinds = read_as_text(connection, files, texts, "raw", commas=decimal is None)
     if kinds is None:
@@ -107,7 +113,9 @@ def register_csv(
         kinds = _types(connection, "raw", texts, commas=decimal is None)
     for name, kind in kinds.items():
         as_type = "DOUBLE" if kind == _COMMA else kind
-        connection.execute(f"ALTER TABLE raw ALTER COLUMN {ident(name)} TYPE {as_type} USING {_typed(name, kind)}")
+        connection.execute(
+            f"ALTER TABLE raw ALTER COLUMN {ident(name)} TYPE {as_type} USING {_typed(name, kind)}"
+        )
     return _mark_of(kinds, decimal)
 
 
@@ -126,7 +134,9 @@ def _check_encoding(files: Sequence[str]) -> None:
                 begin = opened.read(4)
             if begin[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in begin:
                 found = "UTF-32" if b"\0\0" in begin else "UTF-16"
-                raise InputError(f"{file} is text in {found}. Expected UTF-8: save it again as CSV in UTF-8.")
+                raise InputError(
+                    f"{file} is text in {found}. Expected UTF-8: save it again as CSV in UTF-8."
+                )
 
 
 def _typed(name: str, kind: str) -> str:
@@ -135,7 +145,11 @@ def _typed(name: str, kind: str) -> str:
     if kind == _COMMA:
         plain = f"replace(replace(replace({text}, ' ', ''), '.', ''), ',', '.')"
         return f"CASE WHEN {text} NOT IN {_NULL_TEXTS} THEN {plain}::DOUBLE END"
-    return f"CASE WHEN {text} NOT IN {_NULL_TEXTS} THEN {text}::DOUBLE END" if kind == "DOUBLE" else f"{text}::{kind}"
+    return (
+        f"CASE WHEN {text} NOT IN {_NULL_TEXTS} THEN {text}::DOUBLE END"
+        if kind == "DOUBLE"
+        else f"{text}::{kind}"
+    )
 
 
 def read_as_text(
@@ -172,18 +186,32 @@ def read_as_text(
     kinds = {name: () if name in texts else tuple(_CLEAR_TYPE) for name in names}
     for sample in (f"(FROM {table} LIMIT {_SAMPLE_ROWS})", table):
         asked = ", ".join(_clear_type_sql(ident(name), kinds[name]) for name in names)
-        found = dict(zip(names, connection.execute(f"SELECT {asked} FROM {sample}").fetchall()[0], strict=True))
+        found = dict(
+            zip(
+                names,
+                connection.execute(f"SELECT {asked} FROM {sample}").fetchall()[0],
+                strict=True,
+            )
+        )
         if "odd" in found.values():
             return None
         kinds = {name: _POSSIBLE_TYPES[kind] for name, kind in found.items()}
     typed = {name: kind for name, kind in found.items() if kind != "VARCHAR"}
-    return typed | _types(connection, table, texts, [name for name in names if name not in typed], commas=commas)
+    return typed | _types(
+        connection, table, texts, [name for name in names if name not in typed], commas=commas
+    )
 
 
 _CLEAR_TYPE = {
     "BIGINT": "bool_and(TRY_CAST({0} AS BIGINT)::VARCHAR IS NOT DISTINCT FROM {0})",
-    "VARCHAR": "bool_or({0} IS NOT NULL AND TRY_CAST({0} AS DOUBLE) IS NULL AND TRY_CAST({0} AS HUGEINT) IS NULL)",
-    "DOUBLE": f"bool_and({_PLAIN_NUMBER}) AND bool_or(contains({{0}}, '.') OR contains(lower({{0}}), 'e'))",
+    "VARCHAR": (
+        "bool_or({0} IS NOT NULL AND TRY_CAST({0} AS DOUBLE) IS NULL AND TRY_CAST({0} AS "
+        "HUGEINT) IS NULL)"
+    ),
+    "DOUBLE": (
+        f"bool_and({_PLAIN_NUMBER}) AND bool_or(contains({{0}}, '.') OR "
+        f"contains(lower({{0}}), 'e'))"
+    ),
 }
 """Type -> SQL aggregate: whether text clearly has this type and none of the previous ones."""
 
@@ -204,13 +232,18 @@ def _clear_type_sql(name: str, kinds: Sequence[str]) -> str:
 
 
 def _texts(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[str], client: str | None, categories: Categories
+    connection: duckdb.DuckDBPyConnection,
+    files: Sequence[str],
+    client: str | None,
+    categories: Categories,
 ) -> dict[str, str]:
     """Return the columns to parse as text.
 
     Column -> SQL aggregate of its type, with `{0}` the column.
     """
-    described = connection.execute(f"DESCRIBE SELECT * FROM read_csv({_listed(files)}, all_varchar = true)").fetchall()
+    described = connection.execute(
+        f"DESCRIBE SELECT * FROM read_csv({_listed(files)}, all_varchar = true)"
+    ).fetchall()
     names = [name for name, *_ in described]
     texts = {
         name: _CATEGORY_TYPE if codes is None else "NULL"
@@ -236,10 +269,16 @@ def with_texts(
         texts: The text of some of its columns.
         categories: See `open_events`.
     """
-    for name in (name for name, codes in categories.items() if name in texts.column_names and _may_be_text(codes)):
+    for name in (
+        name
+        for name, codes in categories.items()
+        if name in texts.column_names and _may_be_text(codes)
+    ):
         if categories[name] is None:
             connection.register("texts", pa.table({"value": texts.column(name)}))
-            kinds = f"SELECT {_CATEGORY_TYPE.format('v')} FROM (SELECT unnest(value) AS v FROM texts)"
+            kinds = (
+                f"SELECT {_CATEGORY_TYPE.format('v')} FROM (SELECT unnest(value) AS v FROM texts)"
+            )
             ((kind,),) = connection.execute(kinds).fetchall()
             connection.unregister("texts")
             if kind is not None:
@@ -265,27 +304,39 @@ def _may_be_number(value: str) -> bool:
     return math.isfinite(number) and repr(number) == value and not whole
 
 
-_ROUND_TRIP = "count({0}) > 0 AND bool_and(TRY_CAST({0} AS BIGINT)::VARCHAR IS NOT DISTINCT FROM {0})"
+_ROUND_TRIP = (
+    "count({0}) > 0 AND bool_and(TRY_CAST({0} AS BIGINT)::VARCHAR IS NOT DISTINCT FROM {0})"
+)
 _BOOLEAN = "bool_and(lower({0}) IN ('true', 'false'))"
 _CLOCK = (
-    "bool_and({0} SIMILAR TO '[0-9]{{1,2}}:[0-9]{{2}}(:[0-9]{{2}}([.][0-9]+)?)?' AND TRY_CAST({0} AS TIME) IS NOT NULL)"
+    "bool_and({0} SIMILAR TO '[0-9]{{1,2}}:[0-9]{{2}}(:[0-9]{{2}}([.][0-9]+)?)?' AND "
+    "TRY_CAST({0} AS TIME) IS NOT NULL)"
 )
 # Integers with nulls in pandas.
 _NULLED = "bool_and(regexp_full_match({0}, '(0|-?[1-9][0-9]{{0,14}})([.]0)?'))"
 
 _CLIENT_TYPE = f"CASE WHEN {_ROUND_TRIP} THEN 'BIGINT' END"
 _CATEGORY_TYPE = (
-    f"CASE WHEN {_ROUND_TRIP} THEN 'BIGINT' WHEN {_NULLED} THEN 'DOUBLE' WHEN {_BOOLEAN} THEN 'BOOLEAN' END"
+    f"CASE WHEN {_ROUND_TRIP} THEN 'BIGINT' WHEN {_NULLED} THEN 'DOUBLE' WHEN "
+    f"{_BOOLEAN} THEN 'BOOLEAN' END"
 )
 _MARKED = f"bool_or({_PLAIN_NUMBER}) AND bool_and({_PLAIN_NUMBER} OR {{0}} IN {_NULL_TEXTS})"
-_TYPE = f"CASE WHEN {_BOOLEAN} THEN 'BOOLEAN' WHEN {_CLOCK} THEN 'TIME' WHEN {_MARKED} THEN 'DOUBLE' END"
+_TYPE = (
+    f"CASE WHEN {_BOOLEAN} THEN 'BOOLEAN' WHEN {_CLOCK} THEN 'TIME' WHEN {_MARKED} THEN "
+    f"'DOUBLE' END"
+)
 
 _COMMA = "COMMA"
 """Stands for numbers with a decimal comma, which become DOUBLE."""
 _COMMA_NUMBER = "regexp_full_match({0}, '[-+]?([0-9]+|[0-9]{{1,3}}([. ][0-9]{{3}})+)(,[0-9]+)?')"
 _MOSTLY = f"bool_or({_COMMA_NUMBER}) AND bool_and({_COMMA_NUMBER} OR {{0}} IN {_NULL_TEXTS})"
-_CLEAR_COMMA = f"CASE WHEN {_MOSTLY} AND bool_or(regexp_matches({{0}}, ',([0-9]{{{{1,2}}}}|[0-9]{{{{4,}}}})$')) THEN '{_COMMA}' END"
-_TYPE_BESIDE_COMMAS = f"CASE WHEN {_ROUND_TRIP} THEN 'BIGINT' WHEN {_MOSTLY} THEN '{_COMMA}' ELSE {_TYPE} END"
+_CLEAR_COMMA = (
+    f"CASE WHEN {_MOSTLY} AND bool_or(regexp_matches({{0}}, "
+    f"',([0-9]{{{{1,2}}}}|[0-9]{{{{4,}}}})$')) THEN '{_COMMA}' END"
+)
+_TYPE_BESIDE_COMMAS = (
+    f"CASE WHEN {_ROUND_TRIP} THEN 'BIGINT' WHEN {_MOSTLY} THEN '{_COMMA}' ELSE {_TYPE} END"
+)
 """The type of a column if commas are known to be decimal marks: 1.234 is a number of thousands."""
 
 
@@ -326,7 +377,9 @@ def _types(
     for name, sqls in asked.items():
         known, *kinds = first[: 1 + len(sqls)]
         del first[: 1 + len(sqls)]
-        open_kinds = [sql for sql, kind in zip(sqls, kinds, strict=True) if kind is not None or not known]
+        open_kinds = [
+            sql for sql, kind in zip(sqls, kinds, strict=True) if kind is not None or not known
+        ]
         if open_kinds:
             left[name] = f"coalesce({', '.join(open_kinds)}, NULL)"
     if not left:

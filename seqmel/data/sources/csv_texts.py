@@ -30,15 +30,23 @@ def with_texts_beside(
     Returns:
         The events with more columns, and column -> the name of the column with its text.
     """
-    if read_as_text(source.connection, files, dict.fromkeys(source.columns, "NULL"), "texts") is None:
-        source.query(f"CREATE OR REPLACE TABLE texts AS FROM {csv_sql(files, list(source.columns))}")
-    names = _lost(source, [c for c, kind in source.columns.items() if kind != "VARCHAR" and c not in others])
+    if (
+        read_as_text(source.connection, files, dict.fromkeys(source.columns, "NULL"), "texts")
+        is None
+    ):
+        source.query(
+            f"CREATE OR REPLACE TABLE texts AS FROM {csv_sql(files, list(source.columns))}"
+        )
+    names = _lost(
+        source, [c for c, kind in source.columns.items() if kind != "VARCHAR" and c not in others]
+    )
     texts = {name: f"__text_{i}" for i, name in enumerate(names)}
     if texts:
         source.query("ALTER VIEW events RENAME TO events_alone")
         chosen = ", ".join(f"texts.{ident(name)} AS {text}" for name, text in texts.items())
         source.query(
-            f"CREATE VIEW events AS SELECT events_alone.*, {chosen} FROM events_alone JOIN {_placed(source)} ON __place = {ROW}"
+            f"CREATE VIEW events AS SELECT events_alone.*, {chosen} FROM events_alone JOIN "
+            f"{_placed(source)} ON __place = {ROW}"
         )
     return replace(source, columns=source.columns | dict.fromkeys(texts.values(), "VARCHAR")), texts
 
@@ -48,9 +56,12 @@ def _lost(source: EventSource, names: list[str]) -> list[str]:
     if not names:
         return []
     made = ", ".join(f"{category_text(source, name)} AS {ident(name)}" for name in names)
-    lost = ", ".join(f"bool_or(made.{ident(name)} IS DISTINCT FROM texts.{ident(name)})" for name in names)
+    lost = ", ".join(
+        f"bool_or(made.{ident(name)} IS DISTINCT FROM texts.{ident(name)})" for name in names
+    )
     found = source.row(
-        f"SELECT {lost} FROM (SELECT {made}, {ROW} FROM events) made JOIN {_placed(source)} ON __place = made.{ROW}"
+        f"SELECT {lost} FROM (SELECT {made}, {ROW} FROM events) made JOIN {_placed(source)} ON "
+        f"__place = made.{ROW}"
     )
     return [name for name, is_lost in zip(names, found, strict=True) if is_lost]
 

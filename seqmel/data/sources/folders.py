@@ -56,7 +56,9 @@ def meds_folder(path: str) -> str:
     """
     root = Path(path)
     about = root / "metadata"
-    is_one = (root / "data").is_dir() and any((about / name).is_file() for name in ("codes.parquet", "dataset.json"))
+    is_one = (root / "data").is_dir() and any(
+        (about / name).is_file() for name in ("codes.parquet", "dataset.json")
+    )
     return str(root / "data") if is_one else path
 
 

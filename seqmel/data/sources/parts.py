@@ -57,7 +57,13 @@ class Part:
 def shape_of(source: EventSource, client: str) -> Shape:
     """Return the shape of the parts of these events."""
     raw = {name: kind for name, kind, *_ in source.rows("DESCRIBE raw")}
-    return Shape(source.label, {n: k for n, k in raw.items() if n != ROW}, source.columns, source.nested, client)
+    return Shape(
+        source.label,
+        {n: k for n, k in raw.items() if n != ROW},
+        source.columns,
+        source.nested,
+        client,
+    )
 
 
 def parts_of(path: str, rows: int) -> Iterator[Part]:
@@ -71,7 +77,11 @@ def parts_of(path: str, rows: int) -> Iterator[Part]:
     if parquet:
         listed = ", ".join(literal(f) for f in parquet)
         with reading(path):
-            found = connect().execute(f"SELECT file_name, num_rows FROM parquet_file_metadata([{listed}])").fetchall()
+            found = (
+                connect()
+                .execute(f"SELECT file_name, num_rows FROM parquet_file_metadata([{listed}])")
+                .fetchall()
+            )
         sizes = dict(found)
     for number, file in enumerate(files):
         if file not in sizes:
@@ -91,7 +101,12 @@ class PartReader:
     """
 
     def __init__(
-        self, shape: Shape, *, memory_limit: str | None = None, threads: int = 1, temp_folder: Path | None = None
+        self,
+        shape: Shape,
+        *,
+        memory_limit: str | None = None,
+        threads: int = 1,
+        temp_folder: Path | None = None,
     ) -> None:
         connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
         self.shape = shape
@@ -123,14 +138,18 @@ class PartReader:
         else:
             there = self._columns(f"SELECT * FROM read_csv({file}, header = true)")
             types = ", ".join(
-                f"{literal(n)}: {literal(_parse_type(k))}" for n, k in self.shape.raw.items() if n in there
+                f"{literal(n)}: {literal(_parse_type(k))}"
+                for n, k in self.shape.raw.items()
+                if n in there
             )
             read = f"read_csv({file}, header = true, types = {{{types}}})"
             where = ""
             row = "row_number() OVER () - 1"
         there = self._columns(f"SELECT * FROM {read}")
         columns = ", ".join(
-            f"{ident(name)}::{kind} AS {ident(name)}" if name in there else f"NULL::{kind} AS {ident(name)}"
+            f"{ident(name)}::{kind} AS {ident(name)}"
+            if name in there
+            else f"NULL::{kind} AS {ident(name)}"
             for name, kind in self.shape.raw.items()
         )
         return f"SELECT {columns}, {row} + {base} AS {ROW} FROM {read} {where}"

@@ -115,7 +115,15 @@ def open_events(
     """
     connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
     return _opened(
-        connection, events, client, categories, time=time, skip=skip, read=True, empty=empty, decimal=decimal
+        connection,
+        events,
+        client,
+        categories,
+        time=time,
+        skip=skip,
+        read=True,
+        empty=empty,
+        decimal=decimal,
     )
 
 
@@ -145,7 +153,9 @@ def _opened(
     empty: bool = False,
     decimal: Decimal | None = None,
 ) -> EventSource:
-    label, left_out, placed = _register(connection, events, client, categories, read=read, decimal=decimal)
+    label, left_out, placed = _register(
+        connection, events, client, categories, read=read, decimal=decimal
+    )
     # EventSequences name their columns.
     named = getattr(events, "__event_columns__", (None, None, None))
     with reading(label):
@@ -153,7 +163,8 @@ def _opened(
         no_rows = not columns or connection.execute("SELECT 1 FROM raw LIMIT 1").fetchone() is None
         if no_rows and not (empty and columns):
             raise InputError(
-                f"{label} has no rows. Expected one row per event, or one row per client with list columns."
+                f"{label} has no rows. Expected one row per event, or one row per client with "
+                f"list columns."
             )
     # DuckDB also gives one column if lines of a CSV file differ in their number of fields.
     if len(columns) == 1:
@@ -162,18 +173,33 @@ def _opened(
             " in a CSV file, the same number of fields on every line."
         )
     lists = [name for name, kind in columns.items() if _is_list(kind)]
-    if lists and not _one_row_an_event(connection, label, columns, client or named[0], time or named[1]):
-        unfolded = _unfold(connection, label, columns, left_out, client or named[0], skip, check=read)
+    if lists and not _one_row_an_event(
+        connection, label, columns, client or named[0], time or named[1]
+    ):
+        unfolded = _unfold(
+            connection, label, columns, left_out, client or named[0], skip, check=read
+        )
         return replace(
-            unfolded, client=named[0] or unfolded.client, time=named[1], time_format=named[2], decimal=placed.decimal
+            unfolded,
+            client=named[0] or unfolded.client,
+            time=named[1],
+            time_format=named[2],
+            decimal=placed.decimal,
         )
     left_out |= dict.fromkeys(lists, "a list in each event") | placed.odd
     static = _static_rows(connection, label, columns)
     connection.execute(
-        f"CREATE VIEW events AS SELECT {nan_as_null(columns)}, {placed.place} AS {ROW} FROM {placed.rows}"
+        (
+            f"CREATE VIEW events AS SELECT {nan_as_null(columns)}, {placed.place} AS {ROW} FROM "
+            f"{placed.rows}"
+        )
         + (" WHERE time IS NOT NULL" if static else "")
     )
-    notes = (f"{static:,} rows without a time are left out: the static facts of MEDS",) if static else ()
+    notes = (
+        (f"{static:,} rows without a time are left out: the static facts of MEDS",)
+        if static
+        else ()
+    )
     return EventSource(
         connection, label, columns, left_out=left_out, unreadable=placed.odd, notes=notes, whole=placed.whole,
         files=placed.files,
@@ -191,7 +217,11 @@ def _static_rows(connection: duckdb.DuckDBPyConnection, label: str, columns: dic
 
 
 def _one_row_an_event(
-    connection: duckdb.DuckDBPyConnection, label: str, columns: dict[str, str], client: str | None, time: str | None
+    connection: duckdb.DuckDBPyConnection,
+    label: str,
+    columns: dict[str, str],
+    client: str | None,
+    time: str | None,
 ) -> bool:
     """Return whether a row of a table with list columns is an event rather than a client.
 
@@ -209,7 +239,9 @@ def _one_row_an_event(
     except SchemaError:
         return False
     with reading(label):
-        (several,) = connection.execute(f"SELECT count(*) > count(DISTINCT {key}) FROM raw").fetchall()[0]
+        (several,) = connection.execute(
+            f"SELECT count(*) > count(DISTINCT {key}) FROM raw"
+        ).fetchall()[0]
     return bool(several)
 
 
@@ -257,7 +289,9 @@ def _register(
         table = _other_format(path, files)
         if table is not None:
             return path, {}, _register_table(connection, table, path)
-        placed = _register_files(connection, path, files, client, categories, read=read, decimal=decimal)
+        placed = _register_files(
+            connection, path, files, client, categories, read=read, decimal=decimal
+        )
         keys = sorted(_folder_keys(files[0])) if placed.partitioned else ()
         return path, dict.fromkeys(keys, "partition key of the folder"), placed
     label = f"the given {type(events).__name__}"
@@ -279,7 +313,8 @@ def _other_format(path: str, files: list[str]) -> pa.Table | ds.Dataset | None:
     kind = _kind_of(files[0])
     if files[0].lower().endswith(_SPREADSHEETS):
         raise InputError(
-            f"{files[0]} is a spreadsheet. Save it as CSV in UTF-8, or from Python hand in pandas.read_excel({files[0]!r})."
+            f"{files[0]} is a spreadsheet. Save it as CSV in UTF-8, or from Python hand in "
+            f"pandas.read_excel({files[0]!r})."
         )
     if kind == "Arrow":
         with reading(path):
@@ -293,7 +328,10 @@ def _other_format(path: str, files: list[str]) -> pa.Table | ds.Dataset | None:
 
 
 def _register_table(
-    connection: duckdb.DuckDBPyConnection, table: pa.Table | ds.Dataset, label: str, odd: dict[str, str] | None = None
+    connection: duckdb.DuckDBPyConnection,
+    table: pa.Table | ds.Dataset,
+    label: str,
+    odd: dict[str, str] | None = None,
 ) -> _Placed:
     """Create `raw` from a table or data set. `odd` are unreadable columns and why they are."""
     _check_names(table.schema.names, label)
@@ -318,12 +356,15 @@ def _check_names(names: list[str], label: str) -> None:
         other = seen.setdefault(name.casefold(), name) if name not in seen.values() else name
         if other != name or names.count(name) > 1:
             raise SchemaError(
-                f"{label} has the columns {other!r} and {name!r}, which differ in nothing but their case, if at all. Rename one."
+                f"{label} has the columns {other!r} and {name!r}, which differ in nothing but "
+                f"their case, if at all. Rename one."
             )
         if not name:
             raise SchemaError(f"{label} has a column without a name. Name it.")
         if RESERVED.fullmatch(name):
-            raise SchemaError(f"{label} has a column named {name!r}, which seqmel keeps for itself. Rename it.")
+            raise SchemaError(
+                f"{label} has a column named {name!r}, which seqmel keeps for itself. Rename it."
+            )
 
 
 def is_paths(events: Any) -> bool:
@@ -346,7 +387,9 @@ def event_files(events: Any) -> list[str]:
     All files have the same format.
     """
     if isinstance(events, (list, tuple)):
-        return _of_one_kind(paths_label(events), [file for one in events for file in event_files(one)])
+        return _of_one_kind(
+            paths_label(events), [file for one in events for file in event_files(one)]
+        )
     path = meds_folder(os.fspath(events))
     files = _files_of(path)
     if files != [path]:
@@ -358,12 +401,15 @@ def _files_of(path: str) -> list[str]:
     import glob
 
     if os.path.isdir(path):
-        found = [str(f) for f in sorted(Path(path).rglob("*")) if f.is_file() and not _hidden(f, path)]
+        found = [
+            str(f) for f in sorted(Path(path).rglob("*")) if f.is_file() and not _hidden(f, path)
+        ]
         files = [f for f in found if f.lower().endswith((*_PARQUET, *CSV))]
         files = files or [f for f in found if f.lower().endswith((*_JSON_LINES, *_ARROW))]
         if not files:
             raise InputError(
-                f"No Parquet or CSV file in the folder {path}. It has: {shown(os.listdir(path)) or 'nothing'}"
+                f"No Parquet or CSV file in the folder {path}. It has: "
+                f"{shown(os.listdir(path)) or 'nothing'}"
             )
         return _of_one_kind(path, files)
     if os.path.exists(path):
@@ -375,8 +421,14 @@ def _files_of(path: str) -> list[str]:
             " pyarrow.dataset.dataset(...) with its filesystem."
         )
     if not files:
-        beside = os.listdir(os.path.dirname(path) or ".") if os.path.isdir(os.path.dirname(path) or ".") else []
-        raise InputError(f"No such file or folder: {path}.{did_you_mean(os.path.basename(path), beside)}")
+        beside = (
+            os.listdir(os.path.dirname(path) or ".")
+            if os.path.isdir(os.path.dirname(path) or ".")
+            else []
+        )
+        raise InputError(
+            f"No such file or folder: {path}.{did_you_mean(os.path.basename(path), beside)}"
+        )
     return _of_one_kind(path, files)
 
 
@@ -425,9 +477,13 @@ def _register_files(
     """Create `raw` from files: a table of CSV files that are read now, else a view."""
     if _are_csv(files):
         with reading(path):
-            mark = register_csv(connection, files, client=client, categories=categories, decimal=decimal, read=read)
+            mark = register_csv(
+                connection, files, client=client, categories=categories, decimal=decimal, read=read
+            )
         if read:
-            return _Placed("raw", row_of_table(connection, "raw"), "raw", files=tuple(files), decimal=mark)
+            return _Placed(
+                "raw", row_of_table(connection, "raw"), "raw", files=tuple(files), decimal=mark
+            )
         return _Placed("raw", _COUNTED, files=tuple(files), decimal=mark)
     for file in files:
         _check_parquet(file)
@@ -440,9 +496,13 @@ def _register_files(
     with reading(path):
         connection.execute(f"CREATE VIEW raw AS FROM {rows}")
     whole = tuple(files) if hive == "false" else None
-    hidden = {"file_index", "file_row_number"} & {name.casefold() for name in _columns(connection, "raw")}
+    hidden = {"file_index", "file_row_number"} & {
+        name.casefold() for name in _columns(connection, "raw")
+    }
     place = _COUNTED if hidden else f"(file_index::BIGINT << {_FILE_BITS}) + file_row_number"
-    return _Placed(rows, place, whole, partitioned=hive == "true", odd=_periods(schema), files=tuple(files))
+    return _Placed(
+        rows, place, whole, partitioned=hive == "true", odd=_periods(schema), files=tuple(files)
+    )
 
 
 def _periods(schema: pa.Schema) -> dict[str, str]:
@@ -451,7 +511,10 @@ def _periods(schema: pa.Schema) -> dict[str, str]:
     Parquet stores them as numbers with unknown frequency.
     """
     names = (f.name for f in schema if _extension(f) == PERIOD)
-    return dict.fromkeys(names, "pandas periods, which Parquet keeps as bare numbers: write .dt.to_timestamp() of them")
+    return dict.fromkeys(
+        names,
+        "pandas periods, which Parquet keeps as bare numbers: write .dt.to_timestamp() of them",
+    )
 
 
 def _extension(field: pa.Field) -> str:
@@ -475,10 +538,15 @@ def partitioned(path: str, files: list[str]) -> bool:
     keys = {key.casefold(): key for key in _folder_keys(files[0])}
     with reading(path):
         inside = (
-            keys.keys() & {name.casefold() for file in files for name in pq.read_schema(file).names} if keys else set()
+            keys.keys() & {name.casefold() for file in files for name in pq.read_schema(file).names}
+            if keys
+            else set()
         )
     if inside and len(inside) < len(keys):
-        both, lacking = sorted(keys[k] for k in inside), sorted(keys[k] for k in keys.keys() - inside)
+        both, lacking = (
+            sorted(keys[k] for k in inside),
+            sorted(keys[k] for k in keys.keys() - inside),
+        )
         raise SchemaError(
             f"The folders of {path} have the keys {shown(both)}, which are columns of the files too, and {shown(lacking)}, which"
             f" are not. Rename the folders of {both[0]!r}, or the column in the files."
@@ -498,10 +566,13 @@ def _check_parquet(file: str) -> None:
         tail = opened.read(4)
     if head != b"PAR1":
         raise InputError(
-            f"{file} is not a Parquet file. Expected Parquet, or CSV with the ending .csv, .csv.gz or .tsv."
+            f"{file} is not a Parquet file. Expected Parquet, or CSV with the ending .csv, "
+            f".csv.gz or .tsv."
         )
     if tail != b"PAR1" or size < 12:
-        raise InputError(f"{file} is a truncated Parquet file: its end is missing. Copy or write it again.")
+        raise InputError(
+            f"{file} is a truncated Parquet file: its end is missing. Copy or write it again."
+        )
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
@@ -544,7 +615,10 @@ def _unfold(
     skipped = [name for name in lists if skip is not None and skip(name)]
     left_out |= dict.fromkeys(skipped, AS_ASKED)
     if client in lists:
-        raise SchemaError(f"The client column {client!r} of {label} is a list. Name the column that holds the client.")
+        raise SchemaError(
+            f"The client column {client!r} of {label} is a list. Name the column that holds the "
+            f"client."
+        )
     if client is not None and client not in single:
         raise no_column(client, columns, label, "Expected the column that holds the client.")
     # A single column beside the lists must be the client.
@@ -564,7 +638,9 @@ def _unfold(
     return EventSource(connection, label, kinds, nested=True, left_out=left_out, client=only)
 
 
-def check_even(connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]) -> None:
+def check_even(
+    connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]
+) -> None:
     """Raise a `SchemaError` if a client of the view `raw` has lists of unequal length."""
     key, (first, *others) = ident(client), lists
     for other in others:
@@ -580,13 +656,18 @@ def check_even(connection: duckdb.DuckDBPyConnection, label: str, client: str, l
             )
 
 
-def _check_nested(connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]) -> None:
+def _check_nested(
+    connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]
+) -> None:
     key = ident(client)
     with reading(label):
         twice = connection.execute(
-            f"SELECT {key}, count(*) FROM raw GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 1"
+            f"SELECT {key}, count(*) FROM raw GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 "
+            f"LIMIT 1"
         ).fetchone()
-        (nameless,) = connection.execute(f"SELECT count(*) FROM raw WHERE {key} IS NULL").fetchall()[0]
+        (nameless,) = connection.execute(
+            f"SELECT count(*) FROM raw WHERE {key} IS NULL"
+        ).fetchall()[0]
         check_even(connection, label, client, lists)
     if nameless:
         raise nameless_rows(nameless, client, label)
@@ -603,19 +684,24 @@ def only_clients(source: EventSource, client: str, ids: pa.Table) -> EventSource
         ids: A table with the column `id`.
     """
     source.connection.register("ids_given", ids)
-    source.query("CREATE OR REPLACE TABLE only_ids AS SELECT DISTINCT id::VARCHAR AS id FROM ids_given")
+    source.query(
+        "CREATE OR REPLACE TABLE only_ids AS SELECT DISTINCT id::VARCHAR AS id FROM ids_given"
+    )
     source.connection.unregister("ids_given")
     for view in ("events", "nested") if source.nested else ("events",):
         source.query(f"ALTER VIEW {view} RENAME TO {view}_of_all")
         source.query(
-            f"CREATE VIEW {view} AS SELECT * FROM {view}_of_all WHERE {ident(client)}::VARCHAR IN (SELECT id FROM only_ids)"
+            f"CREATE VIEW {view} AS SELECT * FROM {view}_of_all WHERE {ident(client)}::VARCHAR "
+            f"IN (SELECT id FROM only_ids)"
         )
     return replace(source, whole=None, checked={})
 
 
 def nameless_rows(count: int, client: str, label: str) -> InputError:
     """Build the error for rows with list columns and no client."""
-    return InputError(f"{count:,} rows in {label} have no client (column {client!r} is null). Drop or fix these rows.")
+    return InputError(
+        f"{count:,} rows in {label} have no client (column {client!r} is null). Drop or fix these rows."
+    )
 
 
 def client_twice(client: object, count: int, label: str) -> SchemaError:

@@ -34,10 +34,13 @@ def records_table(records: list[Any] | tuple[Any, ...]) -> pa.Table:
     odd = next((i for i, record in enumerate(records) if not isinstance(record, Mapping)), None)
     if odd is not None:
         raise InputError(
-            f"Entry {odd} of the given list is a {type(records[odd]).__name__}. Expected dictionaries only."
+            f"Entry {odd} of the given list is a {type(records[odd]).__name__}. Expected "
+            f"dictionaries only."
         )
     names = list(dict.fromkeys(str(name) for record in records for name in record))
-    return pa.table({name: _column(name, [record.get(name) for record in records]) for name in names})
+    return pa.table(
+        {name: _column(name, [record.get(name) for record in records]) for name in names}
+    )
 
 
 def _column(name: str, values: list[Any]) -> pa.Array:
@@ -54,4 +57,6 @@ def _column(name: str, values: list[Any]) -> pa.Array:
 def _plain(value: Any) -> Any:
     """Convert tensors to arrays, and arrays without dimensions to numbers."""
     array = value.detach().cpu().numpy() if hasattr(value, "detach") else value
-    return array.item() if isinstance(array, (np.ndarray, np.generic)) and array.ndim == 0 else array
+    return (
+        array.item() if isinstance(array, (np.ndarray, np.generic)) and array.ndim == 0 else array
+    )

@@ -45,7 +45,10 @@ def check_shard(shard: Shard) -> Shard:
     is_pair = isinstance(shard, tuple) and [type(number) for number in shard] == [int, int]
     if not is_pair or not 1 <= shard[0] <= shard[1]:
         said = "/".join(map(str, shard)) if isinstance(shard, tuple) else repr(shard)
-        raise ConfigError(f"There is no shard {said}: they count from 1, so that of 8 the last is 8/8 (shard=(8, 8)).")
+        raise ConfigError(
+            f"There is no shard {said}: they count from 1, so that of 8 the last is 8/8 "
+            f"(shard=(8, 8))."
+        )
     return shard
 
 
@@ -67,6 +70,8 @@ def places_in_shard(client_ids: pa.ChunkedArray, shard: Shard) -> npt.NDArray[np
     """Return (n,) the positions of the clients in the shard, in order."""
     connection = connect()
     connection.register("ids", pa.table({"id": client_ids, "place": np.arange(len(client_ids))}))
-    found = connection.sql(f"SELECT place FROM ids WHERE {in_shard_sql('id', shard)} ORDER BY place").fetchnumpy()
+    found = connection.sql(
+        f"SELECT place FROM ids WHERE {in_shard_sql('id', shard)} ORDER BY place"
+    ).fetchnumpy()
     connection.close()
     return np.asarray(found["place"], np.int64)

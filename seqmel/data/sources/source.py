@@ -14,7 +14,14 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
-from seqmel.core.errors import ConfigError, InputError, OutputError, SchemaError, did_you_mean, shown
+from seqmel.core.errors import (
+    ConfigError,
+    InputError,
+    OutputError,
+    SchemaError,
+    did_you_mean,
+    shown,
+)
 from seqmel.core.threads import asked_threads, usable_cores
 
 __all__ = [
@@ -115,12 +122,18 @@ class EventSource:
             others = [name for name in (*self.columns, *self.left_out) if name != column]
             raise no_column(column, others, self.label, option)
         if column in self.unreadable:
-            raise SchemaError(f"Column {column!r} of {self.label} cannot be used: {self.unreadable[column]}.")
+            raise SchemaError(
+                f"Column {column!r} of {self.label} cannot be used: {self.unreadable[column]}."
+            )
 
     def columns_of(self, file: str) -> list[str]:
         """Return the names of the columns of one of the files."""
         listed = f"[{literal(file)}]"
-        read = f"read_csv({listed}, header = true)" if ".csv" in file or ".tsv" in file else f"read_parquet({listed})"
+        read = (
+            f"read_csv({listed}, header = true)"
+            if ".csv" in file or ".tsv" in file
+            else f"read_parquet({listed})"
+        )
         return [name for name, *_ in self.rows(f"DESCRIBE SELECT * FROM {read}")]
 
     @property
@@ -166,7 +179,9 @@ def type_in_words(kind: str) -> str:
         return "numbers"
     if kind.endswith("]"):
         return f"lists of {type_in_words(kind[: kind.rindex('[')])}"
-    return next((words for name, words in _TYPES_IN_WORDS.items() if kind.startswith(name)), kind.lower())
+    return next(
+        (words for name, words in _TYPES_IN_WORDS.items() if kind.startswith(name)), kind.lower()
+    )
 
 
 _TYPES_IN_WORDS = {
@@ -188,14 +203,17 @@ _TYPES_IN_WORDS = {
 def row_of_table(connection: duckdb.DuckDBPyConnection, table: str) -> str:
     """Return SQL for the position of a row in a table. A column `rowid` hides DuckDB's own."""
     names = (name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall())
-    return "row_number() OVER () - 1" if any(name.casefold() == "rowid" for name in names) else "rowid"
+    return (
+        "row_number() OVER () - 1" if any(name.casefold() == "rowid" for name in names) else "rowid"
+    )
 
 
 def no_column(column: str, columns: Iterable[str], label: str, option: str) -> SchemaError:
     """Build the error for a column that does not exist."""
     columns = list(columns)
     return SchemaError(
-        f"No column {column!r} in {label}.{did_you_mean(column, columns)} It has: {shown(columns)}. {option}"
+        f"No column {column!r} in {label}.{did_you_mean(column, columns)} It has: "
+        f"{shown(columns)}. {option}"
     )
 
 
@@ -226,20 +244,27 @@ def first_line(error: BaseException) -> str:
 
 
 def connect(
-    *, memory_limit: str | None = None, threads: int | None = None, temp_folder: str | os.PathLike[str] | None = None
+    *,
+    memory_limit: str | None = None,
+    threads: int | None = None,
+    temp_folder: str | os.PathLike[str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """Open a private in-memory DuckDB that spills to `temp_folder` and uses UTC.
 
     OMP_NUM_THREADS does not apply: it limits libraries whose threads spin, and DuckDB's do not.
     """
     connection = duckdb.connect(":memory:")
-    folder = Path(temp_folder) if temp_folder else Path(tempfile.gettempdir()) / f"seqmel-{os.getpid()}"
+    folder = (
+        Path(temp_folder) if temp_folder else Path(tempfile.gettempdir()) / f"seqmel-{os.getpid()}"
+    )
     connection.execute(f"SET temp_directory = {literal(str(folder))}")
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
     if memory_limit:
         try:
             connection.execute(f"SET memory_limit = {literal(memory_limit)}")
         except duckdb.Error as error:
-            raise ConfigError(f"preparation.memory_limit cannot be {memory_limit!r}: {first_line(error)}") from None
+            raise ConfigError(
+                f"preparation.memory_limit cannot be {memory_limit!r}: {first_line(error)}"
+            ) from None
     connection.execute(f"SET threads = {int(threads or asked_threads() or usable_cores())}")
     return connection

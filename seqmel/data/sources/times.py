@@ -12,7 +12,14 @@ import re
 from seqmel.core.errors import InputError, SchemaError
 from seqmel.data.sources.source import EventSource, ident, literal
 
-__all__ = ["DATE_TEXT", "DAY_OR_MONTH_FIRST", "ISO_DATE", "infer_time_format", "iso_type_sql", "text_time_sql"]
+__all__ = [
+    "DATE_TEXT",
+    "DAY_OR_MONTH_FIRST",
+    "ISO_DATE",
+    "infer_time_format",
+    "iso_type_sql",
+    "text_time_sql",
+]
 
 _END = r"\s*$"
 _DAY = "(0?[1-9]|[12][0-9]|3[01])"
@@ -106,9 +113,12 @@ def infer_time_format(
     day_first = f"%d{mark}%m{mark}%Y{clock}"
     month_first = f"%m{mark}%d{mark}%Y{clock}"
     known, *fits = source.row(
-        f"SELECT count({name}), count({text_time_sql(name, day_first)}), count({text_time_sql(name, month_first)}) FROM events"
+        f"SELECT count({name}), count({text_time_sql(name, day_first)}), "
+        f"count({text_time_sql(name, month_first)}) FROM events"
     )
-    fitting = [form for form, fit in zip((day_first, month_first), fits, strict=True) if fit == known]
+    fitting = [
+        form for form, fit in zip((day_first, month_first), fits, strict=True) if fit == known
+    ]
     if len(fitting) == 2:
         raise SchemaError(
             f"The times in column {time!r} of {source.label}, such as {example!r}, may have the day first or the month: both"
@@ -117,7 +127,9 @@ def infer_time_format(
     if fitting:
         return fitting[0]
     likelier, fit = (day_first, fits[0]) if fits[0] >= fits[1] else (month_first, fits[1])
-    (other,) = source.row(f"SELECT min({name}) FROM events WHERE {text_time_sql(name, likelier)} IS NULL")
+    (other,) = source.row(
+        f"SELECT min({name}) FROM events WHERE {text_time_sql(name, likelier)} IS NULL"
+    )
     raise InputError(
         f"{fit:,} of {known:,} times in column {time!r} of {source.label} are written as {likelier!r}, the others are not,"
         f" such as {other!r}. Fix them, or give another format ({option})."

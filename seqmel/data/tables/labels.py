@@ -107,7 +107,12 @@ def read_labels(
 
 
 def read_column(
-    labels: Table, column: str, *, option: str, client: str | None = None, time_column: str | None = None
+    labels: Table,
+    column: str,
+    *,
+    option: str,
+    client: str | None = None,
+    time_column: str | None = None,
 ) -> pd.Series[Any]:
     """Read another column of the labels, of any type, as `read_labels` reads the target.
 
@@ -140,7 +145,9 @@ def _series(
         _BATCH_ROWS,
     ).read_all()
     if not len(read):
-        raise InputError(f"{what} of {source.label} holds no value. Name one that some clients have.")
+        raise InputError(
+            f"{what} of {source.label} holds no value. Name one that some clients have."
+        )
     values: pd.Series[Any] = read.column(0).to_pandas()
     values.index, values.name = _ids(read.select(range(1, read.num_columns)), source.label), name
     return values
@@ -179,12 +186,16 @@ def read_ids(table: Table, *, client: str | None = None) -> list[str]:
     source = _open(table, client)
     if client is None:
         client = (
-            next(iter(source.columns)) if len(source.columns) == 1 else recognise_client(source.columns, source.label)
+            next(iter(source.columns))
+            if len(source.columns) == 1
+            else recognise_client(source.columns, source.label)
         )
     source.require(client, "Name the client column with --client.")
     return [
         text
-        for (text,) in source.rows(f"SELECT DISTINCT {ident(client)}::VARCHAR AS id FROM events ORDER BY id")
+        for (text,) in source.rows(
+            f"SELECT DISTINCT {ident(client)}::VARCHAR AS id FROM events ORDER BY id"
+        )
         if text
     ]
 
@@ -221,7 +232,9 @@ def _client_among(source: EventSource, embeddings: Table, likely: str | None) ->
     with contextlib.suppress(SchemaError):
         return recognise_client(named, source.label)
     unnamed = [name for name in _pandas_index(embeddings) if name in others]
-    if len(unnamed) == 1:  # of a DataFrame indexed by client; row numbers beside a client column are not
+    if (
+        len(unnamed) == 1
+    ):  # of a DataFrame indexed by client; row numbers beside a client column are not
         return unnamed[0]
     ids = [name for name in others if not _FRACTION.fullmatch(columns[name])]
     if ids == others[:1] or (vectors and others and others[0] in ids):
@@ -238,12 +251,20 @@ def _pandas_index(embeddings: Table) -> list[str]:
         with contextlib.suppress(OSError, pa.ArrowException):
             schema = pq.read_schema(event_files(embeddings)[0])
     said = (schema.metadata or {}).get(b"pandas") if isinstance(schema, pa.Schema) else None
-    return [name for name in json.loads(said)["index_columns"] if isinstance(name, str)] if said else []
+    return (
+        [name for name in json.loads(said)["index_columns"] if isinstance(name, str)]
+        if said
+        else []
+    )
 
 
 @renamed_keywords(moment="time_column")
 def read_embeddings(
-    embeddings: Table, *, client: str | None = None, time_column: str | None = None, likely: str | None = None
+    embeddings: Table,
+    *,
+    client: str | None = None,
+    time_column: str | None = None,
+    likely: str | None = None,
 ) -> pd.DataFrame:
     """Read one vector per client, or one per client and time.
 
@@ -289,7 +310,9 @@ def read_embeddings(
     packed, nested = kind == "BLOB", bool(_VECTOR.fullmatch(kind))
     read_as = "BLOB" if packed else "FLOAT[]" if nested else "FLOAT"
     selected = ", ".join(f"{ident(name)}::{read_as} AS {ident(name)}" for name in names)
-    read = source.stream(f"SELECT {selected}, {', '.join(keys)} FROM events", _BATCH_ROWS).read_all()
+    read = source.stream(
+        f"SELECT {selected}, {', '.join(keys)} FROM events", _BATCH_ROWS
+    ).read_all()
     ids = _ids(read.select(range(len(names), read.num_columns)), source.label)
     values: Any
     if packed:
@@ -393,10 +416,14 @@ def to_quantities(y: pd.Series[Any]) -> npt.NDArray[np.float64]:
         InputError: the target is text, or the same for all clients.
     """
     if not pd.api.types.is_numeric_dtype(y):
-        raise InputError(f"The target {y.name!r} is text, such as {y.iloc[0]!r}. Regression needs numbers.")
+        raise InputError(
+            f"The target {y.name!r} is text, such as {y.iloc[0]!r}. Regression needs numbers."
+        )
     quantities = y.to_numpy(np.float64)
     if quantities.min() == quantities.max():
-        raise InputError(f"The target {y.name!r} is {y.iloc[0]} for all {len(y):,} clients that can be used.")
+        raise InputError(
+            f"The target {y.name!r} is {y.iloc[0]} for all {len(y):,} clients that can be used."
+        )
     return quantities
 
 
@@ -429,7 +456,9 @@ def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         InputError: no client is in both.
     """
     order, right = match(a.index.to_series(), b)
-    renamed = right.rename(columns={name: f"{name}_2" for name in a.columns.intersection(b.columns)})
+    renamed = right.rename(
+        columns={name: f"{name}_2" for name in a.columns.intersection(b.columns)}
+    )
     joined: pd.DataFrame = pd.concat([a.loc[order.index], renamed], axis=1)
     return joined
 
@@ -447,10 +476,14 @@ def _open(table: Table, client: str | None = None, *, read: bool = True) -> Even
         label = f"the given {type(table).__name__}"
         if isinstance(table, pd.Series) and table.index.name is None:
             table = table.rename_axis(client or "client")
-        connection.register("raw", engine_table(connection, _without_float16(arrow_table(table)[0]))[0])
+        connection.register(
+            "raw", engine_table(connection, _without_float16(arrow_table(table)[0]))[0]
+        )
     with reading(label):
         connection.execute("CREATE VIEW events AS FROM raw")
-        columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE events").fetchall()}
+        columns = {
+            name: kind for name, kind, *_ in connection.execute("DESCRIBE events").fetchall()
+        }
         if not connection.execute("SELECT 1 FROM events LIMIT 1").fetchall():
             raise InputError(f"{label} has no rows. Expected one row per client.")
     return EventSource(connection, label, columns)
@@ -458,7 +491,11 @@ def _open(table: Table, client: str | None = None, *, read: bool = True) -> Even
 
 def _without_float16(table: pa.Table) -> pa.Table:
     """Cast float16 columns. DuckDB reads them from Parquet, but not from Arrow."""
-    return table.cast(pa.schema([field.with_type(_wider(field.type)) for field in table.schema], table.schema.metadata))
+    return table.cast(
+        pa.schema(
+            [field.with_type(_wider(field.type)) for field in table.schema], table.schema.metadata
+        )
+    )
 
 
 def _wider(kind: pa.DataType) -> pa.DataType:
@@ -489,19 +526,32 @@ def _keys(source: EventSource, client: str, time_column: str | None) -> list[str
         return [ident(client)]
     source.require(time_column, "Name the column of the moments with --time-column.")
     if time_column == client:
-        raise SchemaError(f"Client and moment are the same column, {client!r}, in {source.label}. Name two columns.")
+        raise SchemaError(
+            f"Client and moment are the same column, {client!r}, in {source.label}. Name two columns."
+        )
     is_time = re.match(r"TIMESTAMP|DATE", source.columns[time_column])
-    return [ident(client), f"{ident(time_column)}{'::TIMESTAMP' if is_time else ''} AS {ident(time_column)}"]
+    return [
+        ident(client),
+        f"{ident(time_column)}{'::TIMESTAMP' if is_time else ''} AS {ident(time_column)}",
+    ]
 
 
-def _vector_columns(source: EventSource, client: str, time_column: str | None, *, packed: bool) -> list[str]:
+def _vector_columns(
+    source: EventSource, client: str, time_column: str | None, *, packed: bool
+) -> list[str]:
     columns = source.columns
     kind = columns.get("embedding", "")
     if _VECTOR.fullmatch(kind) or (packed and kind == "BLOB"):
         return ["embedding"]
-    others = [n for n in columns if n not in (client, time_column) and not UNNAMED_INDEX.fullmatch(n)]
+    others = [
+        n for n in columns if n not in (client, time_column) and not UNNAMED_INDEX.fullmatch(n)
+    ]
     names = [name for name in others if re.fullmatch(r"emb_\d+", name)] or others
-    wrong = [f"{name} ({type_in_words(columns[name])})" for name in names if not _NUMBER.fullmatch(columns[name])]
+    wrong = [
+        f"{name} ({type_in_words(columns[name])})"
+        for name in names
+        if not _NUMBER.fullmatch(columns[name])
+    ]
     if wrong or not names:
         raise SchemaError(
             f"Cannot take vectors from {source.label}: beside the client column {client!r} it has"
@@ -526,13 +576,16 @@ def _vectors(column: pa.ChunkedArray, ids: pd.Index[Any], label: str) -> npt.NDA
 
 
 def _ids(keys: pa.Table, label: str) -> pd.Index[Any]:
-    for what, name, column in zip(("client", "moment"), keys.column_names, keys.columns, strict=False):
+    for what, name, column in zip(
+        ("client", "moment"), keys.column_names, keys.columns, strict=False
+    ):
         if column.null_count:
             raise InputError(
                 f"{column.null_count:,} rows of {label} have no {what} (column {name!r} is null). Drop or fix them."
             )
     parts = [
-        pd.Index(column.to_pandas(), name=name) for name, column in zip(keys.column_names, keys.columns, strict=True)
+        pd.Index(column.to_pandas(), name=name)
+        for name, column in zip(keys.column_names, keys.columns, strict=True)
     ]
     ids: pd.Index[Any] = parts[0] if len(parts) == 1 else pd.MultiIndex.from_arrays(parts)
     _once(ids, label)

@@ -98,7 +98,11 @@ class Scales:
         """Return metadata for a schema; empty for types without scales."""
         if self.number_type not in ("int8", "binary"):
             return {}
-        said = {"number_type": self.number_type, "low": self.low.tolist(), "step": self.step.tolist()}
+        said = {
+            "number_type": self.number_type,
+            "low": self.low.tolist(),
+            "step": self.step.tolist(),
+        }
         return {META: json.dumps(said).encode()}
 
     @classmethod
@@ -122,7 +126,9 @@ class Scales:
                 raise ValueError
             return cls(said["number_type"], low, step)
         except (KeyError, TypeError, ValueError, ConfigError):
-            raise InputError(f"{label} has scales that cannot be read. Write the embeddings again.") from None
+            raise InputError(
+                f"{label} has scales that cannot be read. Write the embeddings again."
+            ) from None
 
 
 def stored_bytes(size: int, number_type: NumberType) -> int:
@@ -144,4 +150,6 @@ def check_number_types(names: tuple[str, ...]) -> None:
     known = get_args(NumberType)
     for name in names:
         if name not in known:
-            raise ConfigError(f"There is no number type {name!r}. Expected some of: {', '.join(known)}.")
+            raise ConfigError(
+                f"There is no number type {name!r}. Expected some of: {', '.join(known)}."
+            )

@@ -14,7 +14,9 @@ from seqmel.data.tables.labels import Task, check_classes, recognise_task, to_qu
 
 __all__ = ["Target", "Targets", "check_names"]
 
-Classes = tuple[StrictBool, ...] | tuple[StrictInt, ...] | tuple[StrictFloat, ...] | tuple[StrictStr, ...]
+Classes = (
+    tuple[StrictBool, ...] | tuple[StrictInt, ...] | tuple[StrictFloat, ...] | tuple[StrictStr, ...]
+)
 _MOST_CLASSES = 1_000
 
 
@@ -67,7 +69,9 @@ class Target(_Data):
             numbers = to_quantities(y)
             log = _has_heavy_tail(numbers)
             numbers = np.log1p(numbers) if log else numbers
-            return cls(name=str(y.name), center=float(numbers.mean()), scale=float(numbers.std()), log=log)
+            return cls(
+                name=str(y.name), center=float(numbers.mean()), scale=float(numbers.std()), log=log
+            )
         check_classes(y)
         values = np.unique(y.to_numpy()).tolist()
         if len(values) > _MOST_CLASSES:

@@ -64,7 +64,9 @@ class VectorLayout:
     def table(self, keys: pa.Table, vectors: npt.NDArray[np.float32]) -> pa.Table:
         """Return a table of (N, K) keys and (N, D) vectors."""
         scales = self.scales or Scales.fit(vectors[:, : self.dim], self.dtype)
-        columns = _as_columns(scales.encode(np.ascontiguousarray(vectors[:, : self.dim])), self.layout)
+        columns = _as_columns(
+            scales.encode(np.ascontiguousarray(vectors[:, : self.dim])), self.layout
+        )
         taken = next((name for name in keys.column_names if name in columns), None)
         if taken is not None:
             raise SchemaError(
@@ -76,7 +78,9 @@ class VectorLayout:
         return table.replace_schema_metadata((scales.to_metadata() | of_model) or None)
 
 
-def write_vectors(path: Path, keys: pa.Table, vectors: npt.NDArray[np.float32], layout: VectorLayout) -> None:
+def write_vectors(
+    path: Path, keys: pa.Table, vectors: npt.NDArray[np.float32], layout: VectorLayout
+) -> None:
     """Write key columns and N vectors in chunks of rows.
 
     Args:
@@ -87,7 +91,9 @@ def write_vectors(path: Path, keys: pa.Table, vectors: npt.NDArray[np.float32], 
     """
     layout = layout.fitted(vectors)
     begins = range(0, max(1, len(vectors)), _ROWS)
-    tables = (layout.table(keys.slice(begin, _ROWS), vectors[begin : begin + _ROWS]) for begin in begins)
+    tables = (
+        layout.table(keys.slice(begin, _ROWS), vectors[begin : begin + _ROWS]) for begin in begins
+    )
     write_tables(path, tables, keys=keys.num_columns)
 
 
@@ -131,8 +137,14 @@ def read_scales(path: str | Path, *, dtype: NumberType, size: int) -> Scales:
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"Cannot read scales from {path}: {str(error).splitlines()[0]}") from None
     if found is None or found.number_type != dtype or found.size != size:
-        has = "no scales" if found is None else f"scales of {found.size} numbers of type {found.number_type}"
-        raise InputError(f"{path} has {has}. Expected embeddings of {size} numbers that were written as {dtype}.")
+        has = (
+            "no scales"
+            if found is None
+            else f"scales of {found.size} numbers of type {found.number_type}"
+        )
+        raise InputError(
+            f"{path} has {has}. Expected embeddings of {size} numbers that were written as {dtype}."
+        )
     return found
 
 
@@ -186,7 +198,10 @@ def _as_columns(numbers: npt.NDArray[np.generic], layout: Layout) -> dict[str, p
         flat = pa.array(np.ascontiguousarray(numbers).reshape(-1))
         return {"embedding": pa.FixedSizeListArray.from_arrays(flat, numbers.shape[1])}
     names = vector_columns(numbers.shape[1])
-    return {name: pa.array(column) for name, column in zip(names, np.ascontiguousarray(numbers.T), strict=True)}
+    return {
+        name: pa.array(column)
+        for name, column in zip(names, np.ascontiguousarray(numbers.T), strict=True)
+    }
 
 
 def vector_columns(size: int) -> list[str]:

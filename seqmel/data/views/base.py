@@ -58,7 +58,13 @@ class ViewSampler(ABC):
         """Return (N,) bool, the clients with two different parts."""
         return lengths >= 2
 
-    def draw(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None = None) -> Views:
+    def draw(
+        self,
+        clients: Tensor,
+        lengths: Tensor,
+        generator: torch.Generator,
+        times: Tensor | None = None,
+    ) -> Views:
         """Draw the views of a batch.
 
         Args:
@@ -74,14 +80,18 @@ class ViewSampler(ABC):
         assert times is not None or not self.needs_times, "these views are drawn by time"
         views = self.choose(clients, lengths, generator, times)
         if self.day_dropout and times is not None:
-            views = drop_days(views, clients, lengths, times, probability=self.day_dropout, generator=generator)
+            views = drop_days(
+                views, clients, lengths, times, probability=self.day_dropout, generator=generator
+            )
         if self.event_dropout:
             views = drop_events(views, probability=self.event_dropout, generator=generator)
         views = distinct(views)
         return shuffled(views, generator) if self.shuffle else views
 
     @abstractmethod
-    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+    def choose(
+        self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None
+    ) -> Views:
         """Choose the views before they are modified. The arguments are those of `draw`."""
 
     def shortest(self, lengths: Tensor) -> Tensor:

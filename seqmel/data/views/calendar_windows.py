@@ -30,7 +30,9 @@ class CalendarWindows(ViewSampler):
     unit: Literal["day", "week", "month"] = "week"
     by_time: ClassVar[bool] = True
 
-    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+    def choose(
+        self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None
+    ) -> Views:
         """Choose contiguous events."""
         assert times is not None, "draw() checks it"
         which, within = segment_positions(lengths)
@@ -41,7 +43,9 @@ class CalendarWindows(ViewSampler):
         enough = length >= self.shortest(lengths)[owner]
         rank = _rank_long_first(owner, enough, len(lengths), generator)
         chosen = (rank < self.count) & (enough | (rank < 2))
-        return Views(clients[owner[chosen]], start[chosen], length[chosen].clamp(max=self.max_length))
+        return Views(
+            clients[owner[chosen]], start[chosen], length[chosen].clamp(max=self.max_length)
+        )
 
     def _period(self, times: Tensor) -> Tensor:
         if self.unit == "month":
@@ -52,7 +56,9 @@ class CalendarWindows(ViewSampler):
         return days if self.unit == "day" else (days + 3).div(7, rounding_mode="floor")
 
 
-def _rank_long_first(owner: Tensor, enough: Tensor, owners: int, generator: torch.Generator) -> Tensor:
+def _rank_long_first(
+    owner: Tensor, enough: Tensor, owners: int, generator: torch.Generator
+) -> Tensor:
     """Return a random rank among each owner's windows. Those with enough events come first."""
     halves = owner * 2 + (~enough).long()
     sizes = torch.bincount(halves, minlength=2 * owners)

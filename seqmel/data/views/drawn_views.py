@@ -40,7 +40,9 @@ class Views:
 def segment_positions(lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Return the part of each element and its position in it: (sum of lengths,) int64 each."""
     which = torch.repeat_interleave(lengths)
-    return which, torch.arange(len(which)).sub_((lengths.cumsum(0) - lengths).index_select(0, which))
+    return which, torch.arange(len(which)).sub_(
+        (lengths.cumsum(0) - lengths).index_select(0, which)
+    )
 
 
 def random_rank(which: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
@@ -75,7 +77,9 @@ def select_clients(views: Views, clients: Tensor) -> Views:
 
 
 def _select(views: Views, kept: Tensor) -> Views:
-    events = None if views.events is None else views.events[torch.repeat_interleave(kept, views.lengths)]
+    events = (
+        None if views.events is None else views.events[torch.repeat_interleave(kept, views.lengths)]
+    )
     return Views(views.clients[kept], views.starts[kept], views.lengths[kept], events)
 
 

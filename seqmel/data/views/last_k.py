@@ -21,7 +21,9 @@ class LastK(ViewSampler):
     makes the views differ.
     """
 
-    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+    def choose(
+        self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None
+    ) -> Views:
         """Choose contiguous events."""
         n = lengths.repeat_interleave(self.count)
         shortest = self.shortest(n)

@@ -13,11 +13,19 @@ __all__ = ["drop_days", "drop_events", "shuffled"]
 def drop_events(views: Views, *, probability: float, generator: torch.Generator) -> Views:
     """Drop each event with probability `probability`. One event of each view stays."""
     which, places = views.positions()
-    return _select(views, which, places, _keep_mask(which, len(views.lengths), probability, generator))
+    return _select(
+        views, which, places, _keep_mask(which, len(views.lengths), probability, generator)
+    )
 
 
 def drop_days(
-    views: Views, clients: Tensor, lengths: Tensor, times: Tensor, *, probability: float, generator: torch.Generator
+    views: Views,
+    clients: Tensor,
+    lengths: Tensor,
+    times: Tensor,
+    *,
+    probability: float,
+    generator: torch.Generator,
 ) -> Views:
     """Drop each day (UTC) of a view with all its events with probability `probability`.
 
@@ -34,7 +42,9 @@ def drop_days(
     which, places = views.positions()
     order = torch.argsort(clients)
     row = order[torch.searchsorted(clients[order], views.clients)]
-    day = times[(lengths.cumsum(0) - lengths)[row][which] + places].div(DAY_US, rounding_mode="floor")
+    day = times[(lengths.cumsum(0) - lengths)[row][which] + places].div(
+        DAY_US, rounding_mode="floor"
+    )
     opens = torch.ones_like(which, dtype=torch.bool)
     opens[1:] = (which[1:] != which[:-1]) | (day[1:] != day[:-1])
     kept = _keep_mask(which[opens], len(views.lengths), probability, generator)

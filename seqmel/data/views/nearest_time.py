@@ -25,7 +25,9 @@ class NearestTime(ViewSampler):
 
     by_time: ClassVar[bool] = True
 
-    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+    def choose(
+        self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None
+    ) -> Views:
         """Choose contiguous events."""
         assert times is not None, "draw() checks it"
         n = lengths.repeat_interleave(self.count)
@@ -40,7 +42,10 @@ class NearestTime(ViewSampler):
         high = n - length
         for _ in range(int(high.max()).bit_length()):
             middle = (low + high) // 2
-            later = times[begin + torch.minimum(middle + length, n - 1)] - moment < moment - times[begin + middle]
+            later = (
+                times[begin + torch.minimum(middle + length, n - 1)] - moment
+                < moment - times[begin + middle]
+            )
             moves = later & (low < high)
             high = torch.where(moves, high, torch.minimum(high, middle))
             low = torch.where(moves, middle + 1, low)

@@ -21,7 +21,9 @@ class RandomDisjointSamples(ViewSampler):
     subset with more than max_length events is reduced to so many at random.
     """
 
-    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+    def choose(
+        self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None
+    ) -> Views:
         """Choose explicit events."""
         parts = torch.minimum((lengths // self.min_length).clamp(2, self.count), lengths)
         which, within = segment_positions(lengths)
@@ -30,4 +32,6 @@ class RandomDisjointSamples(ViewSampler):
         kept = rank // parts[which] < self.max_length
         order = torch.argsort(view[kept], stable=True)
         sizes = torch.bincount(view[kept], minlength=int(parts.sum()))
-        return Views(clients.repeat_interleave(parts), torch.zeros_like(sizes), sizes, within[kept][order])
+        return Views(
+            clients.repeat_interleave(parts), torch.zeros_like(sizes), sizes, within[kept][order]
+        )

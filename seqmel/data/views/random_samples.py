@@ -20,7 +20,9 @@ class RandomSamples(ViewSampler):
     The size of a subset is drawn uniformly from the allowed lengths, then its events uniformly.
     """
 
-    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+    def choose(
+        self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None
+    ) -> Views:
         """Choose explicit events."""
         n = lengths.repeat_interleave(self.count)
         shortest = self.shortest(n)

@@ -20,7 +20,9 @@ class RandomSlices(ViewSampler):
     The length of a slice is drawn uniformly from the allowed lengths, then its start uniformly.
     """
 
-    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+    def choose(
+        self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None
+    ) -> Views:
         """Choose contiguous events."""
         n = lengths.repeat_interleave(self.count)
         shortest = self.shortest(n)

@@ -30,12 +30,16 @@ class TimeWindows(ViewSampler):
     days: float = 30.0
     by_time: ClassVar[bool] = True
 
-    def choose(self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None) -> Views:
+    def choose(
+        self, clients: Tensor, lengths: Tensor, generator: torch.Generator, times: Tensor | None
+    ) -> Views:
         """Choose contiguous events."""
         assert times is not None, "draw() checks it"
         begin = lengths.cumsum(0) - lengths
         span = times[begin + lengths - 1] - times[begin]
-        width = torch.minimum((span + 1) // 2, torch.full_like(span, round(self.days * DAY_US))).clamp(min=1)
+        width = torch.minimum(
+            (span + 1) // 2, torch.full_like(span, round(self.days * DAY_US))
+        ).clamp(min=1)
         n, begin, width = (x.repeat_interleave(self.count) for x in (lengths, begin, width))
         drawn = torch.rand((2, len(n)), generator=generator, dtype=torch.float64)
         opens = times[begin + (drawn[0] * n).long()] - (drawn[1] * width).long()
@@ -44,4 +48,6 @@ class TimeWindows(ViewSampler):
         before = torch.bincount(which[since < 0], minlength=len(n))
         inside = torch.bincount(which[(since >= 0) & (since < width[which])], minlength=len(n))
         length = torch.minimum(torch.maximum(inside, self.shortest(n)), self.longest(n))
-        return Views(clients.repeat_interleave(self.count), torch.minimum(before, n - length), length)
+        return Views(
+            clients.repeat_interleave(self.count), torch.minimum(before, n - length), length
+        )

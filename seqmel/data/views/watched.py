@@ -25,10 +25,14 @@ def watched_numbers(clients: int, random: torch.Generator) -> Tensor:
 
     A row per client for its slices and their shifts.
     """
-    return torch.rand(clients, _SLICE_NUMBERS + 2 * len(CYCLES), generator=random, dtype=torch.float64)
+    return torch.rand(
+        clients, _SLICE_NUMBERS + 2 * len(CYCLES), generator=random, dtype=torch.float64
+    )
 
 
-def watched_views(clients: Tensor, lengths: Tensor, numbers: Tensor, *, min_length: int, max_length: int) -> Views:
+def watched_views(
+    clients: Tensor, lengths: Tensor, numbers: Tensor, *, min_length: int, max_length: int
+) -> Views:
     """Return two different random slices per client, which are consecutive and may overlap.
 
     Args:
@@ -48,7 +52,9 @@ def watched_views(clients: Tensor, lengths: Tensor, numbers: Tensor, *, min_leng
     equal = (length[first] == length[second]) & (start[first] == start[second])
     whole = length[second] == n[second]
     length[second] -= (equal & whole).long()  # drops the last event
-    start[second] = torch.where(equal & ~whole, (start[second] + 1) % (n - length + 1)[second], start[second])
+    start[second] = torch.where(
+        equal & ~whole, (start[second] + 1) % (n - length + 1)[second], start[second]
+    )
     return Views(clients.repeat_interleave(2), start, length)
 
 
@@ -74,7 +80,9 @@ def watched_slices(
     Returns:
         The slices, and (2B,) their clients.
     """
-    views = watched_views(clients, sequences.lengths[clients], numbers, min_length=min_length, max_length=max_length)
+    views = watched_views(
+        clients, sequences.lengths[clients], numbers, min_length=min_length, max_length=max_length
+    )
     batch = sequences.gather(views.clients, views.starts, views.lengths)
     if shifted:
         fractions = numbers[:, _SLICE_NUMBERS:].reshape(-1, len(CYCLES))

@@ -27,7 +27,13 @@ _CARRIED = (pa.string(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.date3
 
 
 def encode_spark(
-    events: SparkEvents, source: EventSource, schema: EventSchema, vocabulary: Vocabulary, *, rows: int, ordered: bool
+    events: SparkEvents,
+    source: EventSource,
+    schema: EventSchema,
+    vocabulary: Vocabulary,
+    *,
+    rows: int,
+    ordered: bool,
 ) -> tuple[Any, pa.Schema]:
     """Return one row per client: id, position of its first event, and encoded events as lists.
 
@@ -51,7 +57,13 @@ def encode_spark(
     kinds = [key, pa.int64(), pa.int64(), pa.int64(), *(f.type.value_type for f in features)]
     names = ["client", "client_row", "row", "time", *(f"x{i}" for i in range(len(features)))]
     flat = pa.schema(list(zip(names, kinds, strict=True)))
-    lists = pa.schema([flat.field(0), flat.field(1), *(pa.field(f.name, pa.list_(f.type)) for f in list(flat)[3:])])
+    lists = pa.schema(
+        [
+            flat.field(0),
+            flat.field(1),
+            *(pa.field(f.name, pa.list_(f.type)) for f in list(flat)[3:]),
+        ]
+    )
     parts = max(events.spark.sparkContext.defaultParallelism, -(-rows // _CHUNK_EVENTS))
 
     def coded(reader: PartReader) -> Callable[[EventSource], Iterator[pa.RecordBatch]]:
@@ -62,14 +74,20 @@ def encode_spark(
             for batch in part.stream(sql, _CHUNK_EVENTS):
                 yield _cast(batch, flat)
             if part.nested:
-                yield from _markers(part.stream(reader.without_events(), _CHUNK_EVENTS).read_all(), flat)
+                yield from _markers(
+                    part.stream(reader.without_events(), _CHUNK_EVENTS).read_all(), flat
+                )
 
         return of_part
 
     def group(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return _grouped(batches, lists)
 
-    shuffled = events.map(coded, flat).repartition(parts, "client").sortWithinPartitions("client", "time", "row")
+    shuffled = (
+        events.map(coded, flat)
+        .repartition(parts, "client")
+        .sortWithinPartitions("client", "time", "row")
+    )
     grouped = shuffled.mapInArrow(group, from_arrow_schema(lists))
     if ordered:
         grouped = grouped.repartitionByRange(parts, "client_row").sortWithinPartitions("client_row")
@@ -86,7 +104,9 @@ def _markers(clients: pa.Table, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for batch in clients.to_batches():
         ids, places = batch.columns
         empty = [pa.nulls(len(batch), field.type) for field in list(schema)[3:]]
-        yield _cast(pa.RecordBatch.from_arrays([ids, places, places, *empty], names=schema.names), schema)
+        yield _cast(
+            pa.RecordBatch.from_arrays([ids, places, places, *empty], names=schema.names), schema
+        )
 
 
 def _grouped(batches: Iterator[pa.RecordBatch], out: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -117,13 +137,17 @@ def _begins(clients: pa.ChunkedArray) -> Any:
 def _lists(flat: pa.Table, out: pa.Schema) -> pa.RecordBatch:
     begins = _begins(flat.column("client"))
     timed = pc.is_valid(flat.column("time")).to_numpy()
-    offsets = np.concatenate([[0], timed.cumsum()])[np.concatenate([begins, [len(flat)]])].astype(np.int32)
+    offsets = np.concatenate([[0], timed.cumsum()])[np.concatenate([begins, [len(flat)]])].astype(
+        np.int32
+    )
     first = np.minimum.reduceat(flat.column("client_row").to_numpy(), begins)
     events = flat.filter(pa.array(timed))
     columns = [_one(flat.column("client").take(pa.array(begins))), pa.array(first)]
     for field in list(out)[2:]:
         columns.append(pa.ListArray.from_arrays(pa.array(offsets), _one(events.column(field.name))))
-    return pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, out, strict=True)], schema=out)
+    return pa.RecordBatch.from_arrays(
+        [c.cast(f.type) for c, f in zip(columns, out, strict=True)], schema=out
+    )
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
@@ -159,6 +183,8 @@ def _renamed(batches: list[pa.RecordBatch], out: pa.Schema) -> pa.RecordBatch:
         lists = _one(table.column(i))
         offsets = lists.offsets.to_numpy()
         columns.append(
-            pa.ListArray.from_arrays(pa.array(offsets - offsets[0]), lists.flatten().cast(field.type.value_type))
+            pa.ListArray.from_arrays(
+                pa.array(offsets - offsets[0]), lists.flatten().cast(field.type.value_type)
+            )
         )
     return pa.RecordBatch.from_arrays(columns, schema=out)

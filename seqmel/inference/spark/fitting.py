@@ -36,7 +36,13 @@ __all__ = ["Counted", "count_events", "fit_vocabulary_spark"]
 
 _BATCH = 100_000
 _FACTS = pa.schema(
-    [("kind", pa.int32()), ("value", pa.string()), ("n", pa.int64()), ("low", pa.int64()), ("high", pa.int64())]
+    [
+        ("kind", pa.int32()),
+        ("value", pa.string()),
+        ("n", pa.int64()),
+        ("low", pa.int64()),
+        ("high", pa.int64()),
+    ]
 )
 # Kinds of counts; from 0 on they are categories.
 _ROWS, _NO_CLIENT, _NO_TIME, _NOT_A_TIME, _TIMES, _NAMELESS, _CLIENT = range(-7, 0)
@@ -112,15 +118,24 @@ def _merged(merged: Any, schema: EventSchema, source: EventSource) -> Counted:
         F.min("low").alias("low"),
         F.max("high").alias("high"),
     ]
-    totals = {row.kind: row for row in merged.where("kind < 0").groupBy("kind").agg(*sums).collect()}
+    totals = {
+        row.kind: row for row in merged.where("kind < 0").groupBy("kind").agg(*sums).collect()
+    }
     numbers = {kind: int(row.n) for kind, row in totals.items()}
     if source.nested:
-        twice = merged.where(f"kind = {_CLIENT} AND n > 1").orderBy(F.desc("n"), "value").limit(1).collect()
+        twice = (
+            merged.where(f"kind = {_CLIENT} AND n > 1")
+            .orderBy(F.desc("n"), "value")
+            .limit(1)
+            .collect()
+        )
         if numbers[_NAMELESS]:
             raise nameless_rows(numbers[_NAMELESS], schema.client, source.label)
         if twice:
             text = source.columns[schema.client].startswith(("VARCHAR", "ENUM"))
-            raise client_twice(twice[0].value if text else _Plain(twice[0].value), twice[0].n, source.label)
+            raise client_twice(
+                twice[0].value if text else _Plain(twice[0].value), twice[0].n, source.label
+            )
     example = totals[_NOT_A_TIME].value
     unusable = Unusable(numbers[_NO_CLIENT], numbers[_NO_TIME], numbers[_NOT_A_TIME], example)
     unusable.check(schema, source.label)
@@ -137,7 +152,9 @@ class _Plain(str):
         return str(self)
 
 
-def _facts_sql(part: EventSource, schema: EventSchema, categories: tuple[tuple[int, str], ...]) -> str:
+def _facts_sql(
+    part: EventSource, schema: EventSchema, categories: tuple[tuple[int, str], ...]
+) -> str:
     """Return SQL of the counts of a partition; see `_FACTS`."""
     none = "NULL::BIGINT, NULL::BIGINT"
     numbers = (
@@ -150,17 +167,23 @@ def _facts_sql(part: EventSource, schema: EventSchema, categories: tuple[tuple[i
         f"SELECT {_ROWS}, NULL::VARCHAR, n, {none} FROM ({numbers})",
         f"SELECT {_TIMES}, NULL, within, low, high FROM ({numbers})",
         *(
-            f"SELECT {kind}, {value}, {name}, {none} FROM ({unusable}) u({no_client}, {no_time}, {not_a_time}, {example})"
+            (f"SELECT {kind}, {value}, {name}, {none} FROM ({unusable}) u({no_client}, {no_time}, "
+f"{not_a_time}, {example})")
             for kind, value, name in (
                 (_NO_CLIENT, "NULL", no_client), (_NO_TIME, "NULL", no_time), (_NOT_A_TIME, example, not_a_time),
             )
         ),
-        *(f"SELECT {i}, value, n, {none} FROM ({category_counts_sql(part, column)})" for i, column in categories),
+        *((f"SELECT {i}, value, n, {none} FROM "
+f"({category_counts_sql(part, column)})") for i, column in categories),
     ]  # fmt: skip
     if part.nested:
         key = ident(schema.client)
-        selects.append(f"SELECT {_NAMELESS}, NULL, count(*), {none} FROM nested WHERE {key} IS NULL")
-        selects.append(f"SELECT {_CLIENT}, {key}::VARCHAR, count(*), {none} FROM nested GROUP BY ALL")
+        selects.append(
+            f"SELECT {_NAMELESS}, NULL, count(*), {none} FROM nested WHERE {key} IS NULL"
+        )
+        selects.append(
+            f"SELECT {_CLIENT}, {key}::VARCHAR, count(*), {none} FROM nested GROUP BY ALL"
+        )
     named = "kind, value, n, low, high"
     return f"SELECT {named} FROM ({' UNION ALL '.join(selects)}) facts({named})"
 
@@ -198,7 +221,9 @@ def fit_vocabulary_spark(
     }
     sample = EventSource(connect(memory_limit=events.memory_limit), source.label, source.columns)
     chosen = _sample(events, source, schema, one_in(counted.rows, schema))
-    sample.connection.register("sample", chosen if len(chosen) else _sample(events, source, schema, 1))
+    sample.connection.register(
+        "sample", chosen if len(chosen) else _sample(events, source, schema, 1)
+    )
     numeric = fit_scales(sample, schema, categorical)
     time = time_scale(sample, daily=not counted.within_days, low=counted.low, high=counted.high)
     sample.connection.close()
@@ -213,7 +238,11 @@ def _codes(
     from pyspark.sql import functions as F
 
     counts = counted.frame.where("kind >= 0")
-    totals = counts.groupBy("kind", F.col("value").isNull().alias("null")).agg(F.sum("n").alias("n")).collect()
+    totals = (
+        counts.groupBy("kind", F.col("value").isNull().alias("null"))
+        .agg(F.sum("n").alias("n"))
+        .collect()
+    )
     numbers = {(row.kind, row.null): int(row.n) for row in totals}
     place = F.row_number().over(Window.partitionBy("kind").orderBy(F.desc("n"), "value"))
     frequent = counts.where(f"value IS NOT NULL AND n >= {min_count}").withColumn("place", place)
@@ -221,7 +250,10 @@ def _codes(
     values: list[list[str]] = [[] for _ in schema.categorical]
     for row in rows:
         values[row.kind].append(row.value)
-    return [(values[i], numbers.get((i, True), 0), numbers.get((i, False), 0)) for i in range(len(values))]
+    return [
+        (values[i], numbers.get((i, True), 0), numbers.get((i, False), 0))
+        for i in range(len(values))
+    ]
 
 
 def _sample(events: SparkEvents, source: EventSource, schema: EventSchema, share: int) -> pa.Table:
@@ -236,8 +268,16 @@ def _sample(events: SparkEvents, source: EventSource, schema: EventSchema, share
         *(pa.string() for _ in texts),
     ]
     plain = pa.schema([(f"x{i}", kind) for i, kind in enumerate(kinds)])
-    casts = ["VARCHAR", "BIGINT", "BIGINT", *("DOUBLE" for _ in schema.numeric), *("VARCHAR" for _ in texts)]
-    columns = ", ".join(f"{ident(n)}::{cast} AS x{i}" for i, (n, cast) in enumerate(zip(names, casts, strict=True)))
+    casts = [
+        "VARCHAR",
+        "BIGINT",
+        "BIGINT",
+        *("DOUBLE" for _ in schema.numeric),
+        *("VARCHAR" for _ in texts),
+    ]
+    columns = ", ".join(
+        f"{ident(n)}::{cast} AS x{i}" for i, (n, cast) in enumerate(zip(names, casts, strict=True))
+    )
 
     def sampled(reader: PartReader) -> Callable[[EventSource], Iterator[pa.RecordBatch]]:
         sql = f"SELECT {columns} FROM ({sample_sql(reader.source, schema, share)})"

@@ -67,7 +67,11 @@ def prepare_spark(
         >>> len(seqmel.prepare_spark("card/events.parquet", "prepared").sequences)
         3
     """
-    output, config, model = Path(output), as_config(config), None if model is None else as_model(model)
+    output, config, model = (
+        Path(output),
+        as_config(config),
+        None if model is None else as_model(model),
+    )
     check_output(output, overwrite=overwrite, folder=True, reads=(events,))
     progress = as_progress(progress)
     options, began, spark = config.preparation, time.monotonic(), spark_session()
@@ -83,7 +87,12 @@ def prepare_spark(
         )  # fmt: skip
     frame, out = encode_spark(opened, source, schema, vocabulary, rows=counted.rows, ordered=True)
     with atomic_write(output) as partial, spark_errors(source.label):
-        write_prepared(partial, _collected(frame, out, lambda batch: batch), schema=schema, vocabulary=vocabulary)
+        write_prepared(
+            partial,
+            _collected(frame, out, lambda batch: batch),
+            schema=schema,
+            vocabulary=vocabulary,
+        )
     counts = json.loads((output / "prepared.json").read_text(encoding="utf-8"))
     progress.say(
         f"prepared {counts['events']:,} events of {counts['clients']:,} clients in {time.monotonic() - began:.1f} s"
@@ -123,7 +132,10 @@ def embed_spark(
         >>> frame.count()
         20
     """
-    asked, model = EmbedOptions.of(options, without=("shard", "overwrite", "progress")), as_model(model)
+    asked, model = (
+        EmbedOptions.of(options, without=("shard", "overwrite", "progress")),
+        as_model(model),
+    )
     from pyspark.sql.pandas.types import from_arrow_schema
 
     how = _streamed(asked.vector_layout(model))
@@ -136,7 +148,10 @@ def embed_spark(
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in sequence_batches(batches, out):
             found = vectors(batch)
-            arrays = [_as_kind(found.column(0), kind), *(found.column(f.name).cast(f.type) for f in fields)]
+            arrays = [
+                _as_kind(found.column(0), kind),
+                *(found.column(f.name).cast(f.type) for f in fields),
+            ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     return frame.mapInArrow(run, from_arrow_schema(schema))
@@ -173,7 +188,12 @@ def embed_spark_to_parquet(
         20
     """
     asked, model = EmbedOptions.of(options, without=("shard",)), as_model(model)
-    check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events, asked.quantization_from))
+    check_output(
+        Path(output),
+        overwrite=asked.overwrite,
+        folder=False,
+        reads=(events, asked.quantization_from),
+    )
     how = _streamed(asked.vector_layout(model))
     frame, out, vectors = _embedding(model, events, how, asked.device, ordered=True)
 
@@ -184,7 +204,9 @@ def embed_spark_to_parquet(
                 task.advance(len(batch))
 
     with spark_errors(str(events)):
-        return write_tables(output, tables(), overwrite=asked.overwrite), how.dim or model.encoder.output_size
+        return write_tables(
+            output, tables(), overwrite=asked.overwrite
+        ), how.dim or model.encoder.output_size
 
 
 def _embedding(
@@ -208,9 +230,13 @@ def _embedding(
     def vectors(batch: pa.RecordBatch) -> pa.RecordBatch:
         held, placed = shared.value, resolve_device(device)
         sequences = EncodedSequences.from_batches([batch], time=held.schema.time)
-        found = embed_sequences(held.encoder.to(placed).eval(), sequences, held.config, device=placed)
+        found = embed_sequences(
+            held.encoder.to(placed).eval(), sequences, held.config, device=placed
+        )
         table = how.table(pa.table({batch.schema.names[0]: batch.column(0)}), found.numpy())
-        return pa.RecordBatch.from_arrays([c.combine_chunks() for c in table.columns], schema=table.schema)
+        return pa.RecordBatch.from_arrays(
+            [c.combine_chunks() for c in table.columns], schema=table.schema
+        )
 
     return frame, out, vectors
 
@@ -228,7 +254,9 @@ def _collected(frame: Any, out: pa.Schema, work: SequenceWork) -> Iterator[pa.Re
             done, sink = work(batch), pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, done.schema) as writer:
                 writer.write_batch(done)
-            yield pa.RecordBatch.from_pydict({"bytes": pa.array([sink.getvalue().to_pybytes()], pa.binary())})
+            yield pa.RecordBatch.from_pydict(
+                {"bytes": pa.array([sink.getvalue().to_pybytes()], pa.binary())}
+            )
 
     made = frame.mapInArrow(run, "bytes binary").persist(StorageLevel.DISK_ONLY)
     try:

@@ -31,7 +31,9 @@ def spark_session() -> Any:
         from pyspark.errors import PySparkException
         from pyspark.sql import SparkSession
     except ImportError:
-        raise ConfigError("The engine spark needs pyspark. Install it: pip install 'seqmel[spark]'") from None
+        raise ConfigError(
+            "The engine spark needs pyspark. Install it: pip install 'seqmel[spark]'"
+        ) from None
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
@@ -44,7 +46,9 @@ def spark_session() -> Any:
         session.sparkContext.setLogLevel("OFF")  # Errors are raised instead.
         return session
     except PySparkException as error:
-        raise ConfigError(f"Spark does not start ({_first_line(error)}). It needs Java 17 or newer.") from None
+        raise ConfigError(
+            f"Spark does not start ({_first_line(error)}). It needs Java 17 or newer."
+        ) from None
 
 
 @contextlib.contextmanager

@@ -67,7 +67,9 @@ class SparkEvents:
         return self.frame.mapInArrow(run, from_arrow_schema(schema))
 
 
-def _opened(reader: PartReader, batches: Iterator[pa.RecordBatch], *, of_files: bool) -> Iterator[EventSource]:
+def _opened(
+    reader: PartReader, batches: Iterator[pa.RecordBatch], *, of_files: bool
+) -> Iterator[EventSource]:
     if of_files:
         for batch in batches:
             for part in batch.to_pylist():
@@ -84,7 +86,13 @@ def _opened(reader: PartReader, batches: Iterator[pa.RecordBatch], *, of_files: 
 
 
 def open_spark(
-    spark: Any, events: Any, *, client: str | None, categories: Categories, memory_limit: str, scan: bool
+    spark: Any,
+    events: Any,
+    *,
+    client: str | None,
+    categories: Categories,
+    memory_limit: str,
+    scan: bool,
 ) -> tuple[SparkEvents, EventSource]:
     """Open files or a Spark DataFrame. Spark reads URLs such as s3:// as Parquet.
 
@@ -103,16 +111,24 @@ def open_spark(
     """
     if isinstance(events, (str, os.PathLike)) and "://" not in os.fspath(events):
         path = os.fspath(events)
-        looked_at = open_unread(path, client=client, categories=categories, memory_limit=memory_limit)
+        looked_at = open_unread(
+            path, client=client, categories=categories, memory_limit=memory_limit
+        )
         rows = PART_ROWS // (1_000 if looked_at.nested else 1)
         # Workers may run in another folder than the driver.
         parts = [vars(part) for part in parts_of(os.path.abspath(path), rows)]
-        frame = spark.createDataFrame(parts, "number long, file string, begin long, end long").repartition(len(parts))
+        frame = spark.createDataFrame(
+            parts, "number long, file string, begin long, end long"
+        ).repartition(len(parts))
         return _events(spark, looked_at, client, frame, memory_limit, of_files=True), looked_at
     from pyspark.sql import functions as F
 
     with spark_errors(str(events)):
-        given = spark.read.parquet(os.fspath(events)) if isinstance(events, (str, os.PathLike)) else events
+        given = (
+            spark.read.parquet(os.fspath(events))
+            if isinstance(events, (str, os.PathLike))
+            else events
+        )
         table = given.limit(_SCAN_ROWS if scan else 1).toArrow()
     looked_at = open_unread(table, client=client, memory_limit=memory_limit)
     frame = given.withColumn(ROW, F.monotonically_increasing_id())
@@ -120,7 +136,13 @@ def open_spark(
 
 
 def _events(
-    spark: Any, looked_at: EventSource, client: str | None, frame: Any, memory_limit: str, *, of_files: bool
+    spark: Any,
+    looked_at: EventSource,
+    client: str | None,
+    frame: Any,
+    memory_limit: str,
+    *,
+    of_files: bool,
 ) -> SparkEvents:
     from seqmel.data.schema import recognise_client
 

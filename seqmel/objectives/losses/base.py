@@ -96,7 +96,9 @@ def precisely(
     """
 
     @functools.wraps(forward)
-    def computed(self: _Self, embeddings: Tensor, /, *args: _Rest.args, **kwargs: _Rest.kwargs) -> Tensor:
+    def computed(
+        self: _Self, embeddings: Tensor, /, *args: _Rest.args, **kwargs: _Rest.kwargs
+    ) -> Tensor:
         with torch.autocast(embeddings.device.type, enabled=False):
             exact = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
             return forward(self, exact, *args, **kwargs)

@@ -55,7 +55,9 @@ class BinomialDevianceLoss(MetricLoss):
 
     takes: ClassVar[Takes] = "pairs"
 
-    def __init__(self, *, alpha: float = 2.0, beta: float = 0.5, negative_cost: float = 10.0) -> None:
+    def __init__(
+        self, *, alpha: float = 2.0, beta: float = 0.5, negative_cost: float = 10.0
+    ) -> None:
         super().__init__()
         self.alpha = alpha
         self.beta = beta
@@ -80,4 +82,6 @@ class BinomialDevianceLoss(MetricLoss):
             mined_sums(unlike > 0, negatives.real, near, positives.real, far, negatives.real)
         )
         pull = masked_mean(F.softplus(-self.alpha * alike), positives.real)
-        return pull + masked_mean(F.softplus(self.alpha * self.negative_cost * unlike), negatives.real)
+        return pull + masked_mean(
+            F.softplus(self.alpha * self.negative_cost * unlike), negatives.real
+        )

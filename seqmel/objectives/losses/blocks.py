@@ -20,7 +20,11 @@ _CELLS = 2**22
 
 
 def over_rows(
-    part: Callable[[Tensor, slice], tuple[Tensor, ...]], embeddings: Tensor, rows: int, *, columns: int | None = None
+    part: Callable[[Tensor, slice], tuple[Tensor, ...]],
+    embeddings: Tensor,
+    rows: int,
+    *,
+    columns: int | None = None,
 ) -> list[tuple[Tensor, ...]]:
     """Return `part(embeddings, rows)` for each block of rows.
 
@@ -35,7 +39,10 @@ def over_rows(
     if rows <= size:
         return [part(embeddings, slice(0, rows))]
     blocks = [slice(begin, min(begin + size, rows)) for begin in range(0, rows, size)]
-    return [checkpoint(part, embeddings, block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
+    return [
+        checkpoint(part, embeddings, block, use_reentrant=False, preserve_rng_state=False)
+        for block in blocks
+    ]
 
 
 def summed_over_rows(
@@ -54,7 +61,9 @@ def summed_over_rows(
     return first
 
 
-def mean_over_rows(part: Callable[[Tensor, slice], tuple[Tensor, Tensor]], embeddings: Tensor, rows: int) -> Tensor:
+def mean_over_rows(
+    part: Callable[[Tensor, slice], tuple[Tensor, Tensor]], embeddings: Tensor, rows: int
+) -> Tensor:
     """Return the mean over all blocks, for a `part` that returns sums and counts.
 
     It is zero if nothing is counted; see `over_rows`.

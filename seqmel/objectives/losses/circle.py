@@ -64,7 +64,11 @@ class CircleLoss(MetricLoss):
             positive, negative = same_client(clients, rows)
             similarity = x[rows] @ x.t()
             fixed = similarity.detach()
-            pull = -self.scale * (1 + self.margin - fixed).clamp(min=0) * (similarity - (1 - self.margin))
+            pull = (
+                -self.scale
+                * (1 + self.margin - fixed).clamp(min=0)
+                * (similarity - (1 - self.margin))
+            )
             push = self.scale * (fixed + self.margin).clamp(min=0) * (similarity - self.margin)
             costs = F.softplus(masked_logsumexp(pull, positive) + masked_logsumexp(push, negative))
             return masked_sum(costs, positive.any(1) & negative.any(1))

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
-from seqmel.objectives.losses.pairs import Pairs, distances, masked_mean, mined_sums, mining_statistics
+from seqmel.objectives.losses.pairs import (
+    Pairs,
+    distances,
+    masked_mean,
+    mined_sums,
+    mining_statistics,
+)
 
 __all__ = ["ContrastiveLoss"]
 
@@ -78,15 +84,28 @@ class ContrastiveLoss(GrowingMargin):
         Returns:
             A scalar. It is zero with zero gradient if there are no pairs.
         """
-        first, second = (torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True))
+        first, second = (
+            torch.cat(places) for places in zip(positives[:2], negatives[:2], strict=True)
+        )
         # One product for both kinds of pairs.
         apart, of_one = distances(embeddings, first, second), len(positives.first)
         pull, push = apart[:of_one] - self.positive_margin, self.margin - apart[of_one:]
         self.statistics = mining_statistics(
-            mined_sums(push > 0, negatives.real, apart[:of_one], positives.real, apart[of_one:], negatives.real)
+            mined_sums(
+                push > 0,
+                negatives.real,
+                apart[:of_one],
+                positives.real,
+                apart[of_one:],
+                negatives.real,
+            )
         )
         return self._reduce(pull, positives.real) + self._reduce(push, negatives.real)
 
     def _reduce(self, excess: Tensor, real: Tensor) -> Tensor:
         costs = excess.clamp(min=0).pow(self.power)
-        return masked_mean(costs, real) if self.reduction == "mean" else torch.where(real, costs, 0.0).sum()
+        return (
+            masked_mean(costs, real)
+            if self.reduction == "mean"
+            else torch.where(real, costs, 0.0).sum()
+        )

@@ -49,7 +49,9 @@ class CosFaceLoss(GrowingMargin):
         1.4869
     """
 
-    def __init__(self, *, margin: float = 0.2, margin_start: float | None = None, scale: float = 16.0) -> None:
+    def __init__(
+        self, *, margin: float = 0.2, margin_start: float | None = None, scale: float = 16.0
+    ) -> None:
         super().__init__(margin=margin, margin_start=margin_start)
         self.scale = scale
 
@@ -72,7 +74,9 @@ class CosFaceLoss(GrowingMargin):
         def part(x: Tensor, rows: slice) -> tuple[Tensor]:
             _, other = same_client(clients, rows)
             # A client with c embeddings has c columns, so each column counts as 1 / c.
-            return (masked_logsumexp(self.scale * (x[rows] @ directions.t()) - counts.log(), other),)
+            return (
+                masked_logsumexp(self.scale * (x[rows] @ directions.t()) - counts.log(), other),
+            )
 
         others = torch.cat([found for (found,) in over_rows(part, embeddings, len(clients))])
         return masked_mean(torch.logaddexp(same, others) - same, counts > 1)

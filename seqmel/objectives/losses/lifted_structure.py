@@ -7,7 +7,13 @@ from torch import Tensor
 
 from seqmel.objectives.losses.base import GrowingMargin, precisely
 from seqmel.objectives.losses.blocks import mean_over_rows, over_rows
-from seqmel.objectives.losses.pairs import distances_of_rows, masked_logsumexp, masked_sum, root, same_client
+from seqmel.objectives.losses.pairs import (
+    distances_of_rows,
+    masked_logsumexp,
+    masked_sum,
+    root,
+    same_client,
+)
 
 __all__ = ["LiftedStructureLoss"]
 
@@ -68,7 +74,9 @@ class LiftedStructureLoss(GrowingMargin):
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
             positive, _ = same_client(clients, rows)
             apart = root(distances_of_rows(x, rows))
-            costs = (apart + torch.logaddexp(near[rows].unsqueeze(1), near)).clamp(min=0).square() / 2
+            costs = (apart + torch.logaddexp(near[rows].unsqueeze(1), near)).clamp(
+                min=0
+            ).square() / 2
             return masked_sum(costs, positive)
 
         return mean_over_rows(part, embeddings, len(clients))

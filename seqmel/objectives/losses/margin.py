@@ -84,4 +84,6 @@ class MarginLoss(GrowingMargin):
             mined_sums(far > 0, negatives.real, pull, positives.real, push, negatives.real)
         )
         costs = torch.where(real, torch.cat([near, far]).clamp(min=0), 0.0)
-        return costs.sum() / (costs > 0).sum().clamp(min=1) + self.beta_weight * self.beta * real.any()
+        return (
+            costs.sum() / (costs > 0).sum().clamp(min=1) + self.beta_weight * self.beta * real.any()
+        )

@@ -54,7 +54,12 @@ class MultiSimilarityLoss(MetricLoss):
     """
 
     def __init__(
-        self, *, alpha: float = 2.0, beta: float = 50.0, threshold: float = 0.5, epsilon: float | None = 0.1
+        self,
+        *,
+        alpha: float = 2.0,
+        beta: float = 50.0,
+        threshold: float = 0.5,
+        epsilon: float | None = 0.1,
     ) -> None:
         super().__init__()
         self.alpha = alpha
@@ -83,8 +88,14 @@ class MultiSimilarityLoss(MetricLoss):
             every = negative
             if self.epsilon is not None:
                 positive, negative = self._informative(similarity.detach(), positive, negative)
-            pull = F.softplus(masked_logsumexp(-self.alpha * (similarity - self.threshold), positive)) / self.alpha
-            push = F.softplus(masked_logsumexp(self.beta * (similarity - self.threshold), negative)) / self.beta
+            pull = (
+                F.softplus(masked_logsumexp(-self.alpha * (similarity - self.threshold), positive))
+                / self.alpha
+            )
+            push = (
+                F.softplus(masked_logsumexp(self.beta * (similarity - self.threshold), negative))
+                / self.beta
+            )
             apart = distances_of_cosines(similarity.detach())
             return *masked_sum(pull + push, whole.squeeze(1)), *mined_sums(
                 negative, every, apart, positive, apart, negative
@@ -94,7 +105,9 @@ class MultiSimilarityLoss(MetricLoss):
         self.statistics = mining_statistics(tuple(mined))
         return total / count.clamp(min=1)
 
-    def _informative(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    def _informative(
+        self, similarity: Tensor, positive: Tensor, negative: Tensor
+    ) -> tuple[Tensor, Tensor]:
         assert self.epsilon is not None, "asked only with a slack"
         hardest_positive = similarity.masked_fill(~positive, torch.inf).amin(1, keepdim=True)
         hardest_negative = similarity.masked_fill(~negative, -torch.inf).amax(1, keepdim=True)

@@ -69,7 +69,9 @@ class NPairLoss(MetricLoss):
         def part(x: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
             one, two = take_rows(x, first[rows]), take_rows(x, second[rows])
             other = (clients[first[rows]].unsqueeze(1) != clients[first]) & real
-            costs = F.softplus(masked_logsumexp(one @ take_rows(x, second).t(), other) - (one * two).sum(1))
+            costs = F.softplus(
+                masked_logsumexp(one @ take_rows(x, second).t(), other) - (one * two).sum(1)
+            )
             costs = torch.where(other.any(1), costs, 0.0)
             lengths = (one.square().sum(1) + two.square().sum(1)) / 2
             return masked_sum(costs + self.length_weight * lengths, real[rows])

@@ -56,7 +56,9 @@ class Triplets(NamedTuple):
     real: Tensor
 
 
-def positives_of(clients: Tensor, *, anchors: int | None = None, most: int | None = None) -> tuple[Tensor, Tensor]:
+def positives_of(
+    clients: Tensor, *, anchors: int | None = None, most: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the other embeddings of each anchor's client, in index order.
 
     Args:
@@ -76,7 +78,9 @@ def positives_of(clients: Tensor, *, anchors: int | None = None, most: int | Non
     if most is None:
         most = int((end - begin).max())
     most = max(2, most)
-    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    place = torch.empty_like(order).scatter_(
+        0, order, torch.arange(len(order), device=order.device)
+    )
     rank = (place[: len(own)] - begin).unsqueeze(1)
     following = torch.arange(most - 1, device=order.device).unsqueeze(0)
     chosen = begin.unsqueeze(1) + following + (following >= rank)
@@ -84,7 +88,9 @@ def positives_of(clients: Tensor, *, anchors: int | None = None, most: int | Non
     return order[chosen.clamp(max=len(order) - 1)], there
 
 
-def positive_pairs(clients: Tensor, *, anchors: int | None = None, most: int | None = None) -> Pairs:
+def positive_pairs(
+    clients: Tensor, *, anchors: int | None = None, most: int | None = None
+) -> Pairs:
     """Return all unordered pairs of different embeddings of one client.
 
     The arguments are those of `positives_of`.
@@ -200,14 +206,18 @@ class _AllToAll(torch.autograd.Function):
     def forward(ctx: Any, embeddings: Tensor) -> Tensor:
         ctx.save_for_backward(embeddings)
         norms = embeddings.square().sum(1)
-        return torch.addmm(norms.unsqueeze(1) + norms, embeddings, embeddings.t(), alpha=-2).clamp_(min=0)
+        return torch.addmm(norms.unsqueeze(1) + norms, embeddings, embeddings.t(), alpha=-2).clamp_(
+            min=0
+        )
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (embeddings,) = ctx.saved_tensors
         both = gradient + gradient.t()
-        return torch.addmm(both.sum(1, keepdim=True) * embeddings, both, embeddings, alpha=-1).mul_(2)
+        return torch.addmm(both.sum(1, keepdim=True) * embeddings, both, embeddings, alpha=-1).mul_(
+            2
+        )
 
 
 def root(squared: Tensor) -> Tensor:
@@ -225,7 +235,11 @@ def distances_of_rows(embeddings: Tensor, rows: slice) -> Tensor:
         rows: a slice of R rows.
     """
     some = embeddings[rows]
-    return cross_distances(embeddings) if len(some) == len(embeddings) else cross_distances(some, embeddings)
+    return (
+        cross_distances(embeddings)
+        if len(some) == len(embeddings)
+        else cross_distances(some, embeddings)
+    )
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -262,7 +276,11 @@ def mined_sums(
         near, near_real: distances of positives, and a mask of those that count, one shape.
         far, far_real: the same for negatives.
     """
-    active, pull, push = masked_sum(costs, among), masked_sum(near, near_real), masked_sum(far, far_real)
+    active, pull, push = (
+        masked_sum(costs, among),
+        masked_sum(near, near_real),
+        masked_sum(far, far_real),
+    )
     return *active, *pull, *push
 
 

@@ -26,6 +26,8 @@ def batch_centers(embeddings: Tensor, clients: Tensor) -> tuple[Tensor, Tensor, 
         same = (clients[rows].unsqueeze(1) == clients).to(x.dtype)
         return same @ x, same.sum(1)
 
-    sums, counts = (torch.cat(found) for found in zip(*over_rows(part, embeddings, len(clients)), strict=True))
+    sums, counts = (
+        torch.cat(found) for found in zip(*over_rows(part, embeddings, len(clients)), strict=True)
+    )
     others = (sums - embeddings) / (counts - 1).clamp(min=1).unsqueeze(1)
     return others, sums / counts.unsqueeze(1), counts

@@ -53,7 +53,9 @@ class QuadrupletLoss(GrowingMargin):
         0.3651
     """
 
-    def __init__(self, *, margin: float = 0.5, margin_start: float | None = None, other_margin: float = 0.25) -> None:
+    def __init__(
+        self, *, margin: float = 0.5, margin_start: float | None = None, other_margin: float = 0.25
+    ) -> None:
         super().__init__(margin=margin, margin_start=margin_start)
         self.other_margin = other_margin
 
@@ -77,14 +79,24 @@ class QuadrupletLoss(GrowingMargin):
                 nearest = apart.masked_fill(~negative, torch.inf).argmin(1)
                 third = (clients[nearest].unsqueeze(1) != clients) & negative
                 farther = cross_distances(x[nearest], x).masked_fill_(~third, torch.inf).argmin(1)
-            push = gather_2d(apart, torch.arange(len(apart), device=apart.device), nearest).unsqueeze(1)
+            push = gather_2d(
+                apart, torch.arange(len(apart), device=apart.device), nearest
+            ).unsqueeze(1)
             others = (take_rows(x, nearest) - take_rows(x, farther)).square().sum(1, keepdim=True)
-            first, second = (apart - push + self.margin).clamp(min=0), (apart - others + self.other_margin).clamp(min=0)
+            first, second = (
+                (apart - push + self.margin).clamp(min=0),
+                (apart - others + self.other_margin).clamp(min=0),
+            )
             real = positive & negative.any(1, keepdim=True)
             near, far = root(apart.detach()), root(push.detach()).expand_as(apart)
-            of_both = *masked_sum(first, real), *masked_sum(second, positive & third.any(1, keepdim=True))
+            of_both = (
+                *masked_sum(first, real),
+                *masked_sum(second, positive & third.any(1, keepdim=True)),
+            )
             return *of_both, *mined_sums(first > 0, real, near, real, far, real)
 
-        total, count, other_total, other_count, *mined = summed_over_rows(part, embeddings, len(clients))
+        total, count, other_total, other_count, *mined = summed_over_rows(
+            part, embeddings, len(clients)
+        )
         self.statistics = mining_statistics(tuple(mined))
         return total / count.clamp(min=1) + other_total / other_count.clamp(min=1)

@@ -7,7 +7,13 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from seqmel.objectives.losses.base import GrowingMargin, Takes, precisely
-from seqmel.objectives.losses.pairs import Triplets, distances, masked_mean, mined_sums, mining_statistics
+from seqmel.objectives.losses.pairs import (
+    Triplets,
+    distances,
+    masked_mean,
+    mined_sums,
+    mining_statistics,
+)
 
 __all__ = ["TripletLoss"]
 

@@ -52,7 +52,9 @@ class VICRegLoss(MetricLoss):
 
     unit: ClassVar[bool] = False
 
-    def __init__(self, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> None:
+    def __init__(
+        self, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0
+    ) -> None:
         super().__init__()
         self.invariance = invariance
         self.variance = variance

@@ -38,7 +38,8 @@ __all__ = [
 ]
 
 MINERS: dict[str, Callable[..., Miner]] = {
-    method_name(options): globals()[options.__name__.removesuffix("Options")] for options in get_args(AnyMinerOptions)
+    method_name(options): globals()[options.__name__.removesuffix("Options")]
+    for options in get_args(AnyMinerOptions)
 }
 """Name in the config -> miner class.
 

@@ -35,7 +35,9 @@ class AllNegatives(PairMiner):
     """
 
     @renamed_keywords(most="max_pairs")
-    def __init__(self, *, max_pairs: int = 500_000, views: int | None = None, chunk_rows: int | None = None) -> None:
+    def __init__(
+        self, *, max_pairs: int = 500_000, views: int | None = None, chunk_rows: int | None = None
+    ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.max_pairs = max_pairs
 

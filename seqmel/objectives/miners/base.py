@@ -21,7 +21,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from seqmel.objectives.losses.pairs import Pairs, Triplets, cross_distances, positive_pairs, positives_of
+from seqmel.objectives.losses.pairs import (
+    Pairs,
+    Triplets,
+    cross_distances,
+    positive_pairs,
+    positives_of,
+)
 
 __all__ = ["NOBODY", "Block", "Gives", "Miner", "PairMiner", "TripletMiner"]
 
@@ -76,10 +82,16 @@ class Block:
             skip: number of nearest negatives to pass over.
         """
         most = self.negative.shape[1]
-        found = self.apart.masked_fill(~self.negative, torch.inf).topk(min(count + skip, most), dim=1, largest=False)
+        found = self.apart.masked_fill(~self.negative, torch.inf).topk(
+            min(count + skip, most), dim=1, largest=False
+        )
         available = self.negative.sum(1, keepdim=True)
-        place = torch.arange(min(count, most), device=available.device) + (available - count).clamp(0, skip)
-        return found.indices.gather(1, place.clamp(max=found.indices.shape[1] - 1)), place < available
+        place = torch.arange(min(count, most), device=available.device) + (available - count).clamp(
+            0, skip
+        )
+        return found.indices.gather(
+            1, place.clamp(max=found.indices.shape[1] - 1)
+        ), place < available
 
     def random_negatives(self, count: int) -> tuple[Tensor, Tensor]:
         """Return (R, count) uniformly drawn distinct negatives, and a mask of those that exist.
@@ -99,7 +111,9 @@ class Block:
         """
         if self.negative.shape[1] > most:
             return self.random_negatives(most)
-        return torch.arange(self.negative.shape[1], device=self.negative.device).expand_as(self.negative), self.negative
+        return torch.arange(self.negative.shape[1], device=self.negative.device).expand_as(
+            self.negative
+        ), self.negative
 
     def weighted_negatives(self, log_weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Draw (R, count) distinct negatives in proportion to weights, and a mask.
@@ -111,7 +125,9 @@ class Block:
             count: number of negatives per anchor.
         """
         keys = log_weights + self.gumbel(self.negative.shape)
-        drawn = keys.masked_fill(~self.negative, -torch.inf).topk(min(count, self.negative.shape[1]), dim=1)
+        drawn = keys.masked_fill(~self.negative, -torch.inf).topk(
+            min(count, self.negative.shape[1]), dim=1
+        )
         return drawn.indices, drawn.values > -torch.inf
 
     def gumbel(self, shape: tuple[int, ...]) -> Tensor:
@@ -142,7 +158,9 @@ class Miner(ABC):
         self.random: torch.Generator | None = None
 
     @abstractmethod
-    def mine(self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None) -> tuple[Any, ...]:
+    def mine(
+        self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None
+    ) -> tuple[Any, ...]:
         """Return the arguments that a loss takes after the embeddings.
 
         Args:
@@ -171,7 +189,9 @@ class Miner(ABC):
         for begin in range(0, anchors, size):
             rows = slice(begin, min(begin + size, anchors))
             negative = (clients[rows].unsqueeze(1) != clients.unsqueeze(0)) & somebody
-            yield Block(embeddings, rows, anchors, positives[rows], there[rows], negative, self.random)
+            yield Block(
+                embeddings, rows, anchors, positives[rows], there[rows], negative, self.random
+            )
 
 
 def _joined(parts: Iterator[tuple[Tensor, ...]], rows: int) -> tuple[Tensor, ...]:
@@ -196,10 +216,14 @@ class PairMiner(Miner):
     gives: ClassVar[Gives] = "pairs"
 
     @torch.no_grad()
-    def mine(self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None) -> tuple[Pairs, Pairs]:
+    def mine(
+        self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None
+    ) -> tuple[Pairs, Pairs]:
         """Return positive and negative pairs; see `Miner.mine`."""
         anchors = len(clients) if anchors is None else anchors
-        negatives, real = _joined(map(self.choose, self.blocks(embeddings, clients, anchors)), anchors)
+        negatives, real = _joined(
+            map(self.choose, self.blocks(embeddings, clients, anchors)), anchors
+        )
         rows = torch.arange(anchors, device=clients.device).unsqueeze(1).expand_as(negatives)
         positives = positive_pairs(clients, anchors=anchors, most=self.views)
         return positives, Pairs(rows.reshape(-1), negatives.reshape(-1), real.reshape(-1))
@@ -219,12 +243,20 @@ class TripletMiner(Miner):
     gives: ClassVar[Gives] = "triplets"
 
     @torch.no_grad()
-    def mine(self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None) -> tuple[Triplets]:
+    def mine(
+        self, embeddings: Tensor, clients: Tensor, *, anchors: int | None = None
+    ) -> tuple[Triplets]:
         """Return triplets; see `Miner.mine`."""
         anchors = len(clients) if anchors is None else anchors
-        positive, negative, real = _joined(map(self.choose, self.blocks(embeddings, clients, anchors)), anchors)
+        positive, negative, real = _joined(
+            map(self.choose, self.blocks(embeddings, clients, anchors)), anchors
+        )
         rows = torch.arange(anchors, device=clients.device).unsqueeze(1).expand_as(positive)
-        return (Triplets(rows.reshape(-1), positive.reshape(-1), negative.reshape(-1), real.reshape(-1)),)
+        return (
+            Triplets(
+                rows.reshape(-1), positive.reshape(-1), negative.reshape(-1), real.reshape(-1)
+            ),
+        )
 
     @abstractmethod
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,7 +37,13 @@ class BatchAll(TripletMiner):
     """
 
     @renamed_keywords(most="max_triplets")
-    def __init__(self, *, max_triplets: int = 500_000, views: int | None = None, chunk_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_triplets: int = 500_000,
+        views: int | None = None,
+        chunk_rows: int | None = None,
+    ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.max_triplets = max_triplets
 
@@ -47,8 +53,14 @@ class BatchAll(TripletMiner):
         Embeddings that are not negatives are masked.
         """
         rows, width = block.positives.shape
-        negatives, real = block.all_negatives(max(1, self.max_triplets // max(1, block.anchors * width)))
+        negatives, real = block.all_negatives(
+            max(1, self.max_triplets // max(1, block.anchors * width))
+        )
         shape = (rows, width, negatives.shape[1])
         positives = block.positives.unsqueeze(2).expand(shape)
         there = block.there.unsqueeze(2) & real.unsqueeze(1)
-        return positives.flatten(1), negatives.unsqueeze(1).expand(shape).flatten(1), there.flatten(1)
+        return (
+            positives.flatten(1),
+            negatives.unsqueeze(1).expand(shape).flatten(1),
+            there.flatten(1),
+        )

@@ -38,7 +38,9 @@ class BatchHard(TripletMiner):
     """
 
     @renamed_keywords(skip="skip_hardest")
-    def __init__(self, *, skip_hardest: int = 0, views: int | None = None, chunk_rows: int | None = None) -> None:
+    def __init__(
+        self, *, skip_hardest: int = 0, views: int | None = None, chunk_rows: int | None = None
+    ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.skip_hardest = skip_hardest
 

@@ -44,7 +44,12 @@ class BatchWeighted(TripletMiner):
 
     @renamed_keywords(count="k")
     def __init__(
-        self, *, k: int = 5, temperature: float = 0.1, views: int | None = None, chunk_rows: int | None = None
+        self,
+        *,
+        k: int = 5,
+        temperature: float = 0.1,
+        views: int | None = None,
+        chunk_rows: int | None = None,
     ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.k = k

@@ -51,7 +51,9 @@ class DistanceWeighted(PairMiner):
         ([0, 1, 2, 3], True)
     """
 
-    @renamed_keywords(count="k", nearest="cutoff", farthest="nonzero_loss_cutoff", skip="skip_hardest")
+    @renamed_keywords(
+        count="k", nearest="cutoff", farthest="nonzero_loss_cutoff", skip="skip_hardest"
+    )
     def __init__(
         self,
         *,

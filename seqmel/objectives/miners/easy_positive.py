@@ -64,4 +64,8 @@ class EasyPositive(TripletMiner):
             negative = block.nearest_negatives(1, skip=self.skip_hardest)[0]
         else:
             negative = semi_hard_negative(block, nearest.values.nan_to_num(posinf=0.0))
-        return positive, negative, block.there.any(1, keepdim=True) & block.negative.any(1, keepdim=True)
+        return (
+            positive,
+            negative,
+            block.there.any(1, keepdim=True) & block.negative.any(1, keepdim=True),
+        )

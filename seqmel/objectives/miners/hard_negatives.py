@@ -39,7 +39,12 @@ class HardNegatives(PairMiner):
 
     @renamed_keywords(count="k", skip="skip_hardest")
     def __init__(
-        self, *, k: int = 5, skip_hardest: int = 0, views: int | None = None, chunk_rows: int | None = None
+        self,
+        *,
+        k: int = 5,
+        skip_hardest: int = 0,
+        views: int | None = None,
+        chunk_rows: int | None = None,
     ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.k = k

@@ -34,7 +34,9 @@ class RandomNegatives(PairMiner):
     """
 
     @renamed_keywords(count="k")
-    def __init__(self, *, k: int = 5, views: int | None = None, chunk_rows: int | None = None) -> None:
+    def __init__(
+        self, *, k: int = 5, views: int | None = None, chunk_rows: int | None = None
+    ) -> None:
         super().__init__(views=views, chunk_rows=chunk_rows)
         self.k = k
 

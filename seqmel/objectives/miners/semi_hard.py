@@ -39,7 +39,9 @@ class SemiHard(TripletMiner):
     def choose(self, block: Block) -> tuple[Tensor, Tensor, Tensor]:
         """Return (R, P) triplets."""
         columns = range(block.positives.shape[1])
-        negatives = torch.cat([semi_hard_negative(block, block.positives_apart[:, i : i + 1]) for i in columns], dim=1)
+        negatives = torch.cat(
+            [semi_hard_negative(block, block.positives_apart[:, i : i + 1]) for i in columns], dim=1
+        )
         return block.positives, negatives, block.there & block.negative.any(1, keepdim=True)
 
 

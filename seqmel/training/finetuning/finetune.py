@@ -93,7 +93,11 @@ def finetune(
     series = {name: read_labels(labels, name, client=client) for name in targets}
     for y in series.values():
         _check_learnable(y, task)
-    weights = read_labels(labels, weight, client=client, options=("--client", "--weight")) if weight else None
+    weights = (
+        read_labels(labels, weight, client=client, options=("--client", "--weight"))
+        if weight
+        else None
+    )
     wanted = {
         "config": config.to_dict(),
         "model": model.fingerprint() if model else None,
@@ -148,7 +152,11 @@ def finetuned_model(
     began = time.monotonic()
     progress = as_progress(progress)
     config = config_for(model, as_config(config))
-    sequences = prepared.sequences.in_memory() if config.training.storage == "memory" else prepared.sequences
+    sequences = (
+        prepared.sequences.in_memory()
+        if config.training.storage == "memory"
+        else prepared.sequences
+    )
     labelled = label(sequences, labels, weights=weights, task=task)
     check_names(labelled.targets, prepared.schema.client)
     lacking = "no events" if weights is None else "no events or no weight"
@@ -175,12 +183,16 @@ def finetuned_model(
             encoder = new_encoder(config, prepared.vocabulary, sequences)
     else:
         encoder = copy.deepcopy(model.encoder)
-    found = fit_labels(encoder, sequences, labelled, config, checkpoints=checkpoints, progress=progress)
+    found = fit_labels(
+        encoder, sequences, labelled, config, checkpoints=checkpoints, progress=progress
+    )
     metrics = {
         "clients": found.clients[0],
         "clients_held_out": found.clients[1],
         "dimensions": found.encoder.output_size,
-        "parameters": sum(p.numel() for p in (*found.encoder.parameters(), *found.heads.parameters())),
+        "parameters": sum(
+            p.numel() for p in (*found.encoder.parameters(), *found.heads.parameters())
+        ),
         "seconds": round(time.monotonic() - began, 1),
         "frozen": found.frozen,
         "held_out": found.held_out,
@@ -215,7 +227,9 @@ def _check_targets(targets: Sequence[str]) -> None:
     twice = sorted({name for name in targets if list(targets).count(name) > 1})
     if not targets or twice:
         raise ConfigError(
-            f"The target {twice[0]!r} is named twice." if twice else "No target is named. Expected one or more."
+            f"The target {twice[0]!r} is named twice."
+            if twice
+            else "No target is named. Expected one or more."
         )
 
 
@@ -235,7 +249,11 @@ def _check_learnable(y: pd.Series[Any], task: Task) -> None:
 def _check_equal(wanted: Any, there: Any, name: str) -> None:
     if isinstance(wanted, BaseModel) and type(wanted) is type(there):
         for field in wanted.model_fields_set:
-            _check_equal(getattr(wanted, field), getattr(there, field), name if field == "name" else f"{name}.{field}")
+            _check_equal(
+                getattr(wanted, field),
+                getattr(there, field),
+                name if field == "name" else f"{name}.{field}",
+            )
     elif wanted != there:
         values = [getattr(value, "name", value) for value in (wanted, there)]
         raise ConfigError(
@@ -262,7 +280,8 @@ def _label_fingerprints(
     """Return fingerprints of the labels."""
     columns = {**series} | ({} if weights is None else {"the weights": weights})
     return {"task": task} | {
-        name: f"{len(y):,} with hash {pd.util.hash_pandas_object(y).sum()}" for name, y in columns.items()
+        name: f"{len(y):,} with hash {pd.util.hash_pandas_object(y).sum()}"
+        for name, y in columns.items()
     }
 
 

@@ -76,7 +76,9 @@ def label_metrics(outputs: Sequence[Tensor], labelled: Labelled) -> dict[str, fl
             values = labelled.values[known, column].numpy()
             metrics = _class_metrics if target.classes else _quantity_metrics
             prefix = f"{target.name} " if len(labelled.targets) > 1 else ""
-            found |= {prefix + name: value for name, value in metrics(target, numbers, values).items()}
+            found |= {
+                prefix + name: value for name, value in metrics(target, numbers, values).items()
+            }
     return found
 
 
@@ -128,7 +130,9 @@ class HeldOut:
         return len(self.labelled)
 
     @torch.no_grad()
-    def outputs(self, encoder: SequenceEncoder, heads: Heads, device: torch.device) -> tuple[Tensor, ...]:
+    def outputs(
+        self, encoder: SequenceEncoder, heads: Heads, device: torch.device
+    ) -> tuple[Tensor, ...]:
         """Return (L, size) for each target, on the CPU.
 
         Both modules must be on `device`. Their mode is restored.
@@ -155,7 +159,9 @@ class HeldOut:
         labelled = self.labelled
         if not all(out.isfinite().all() for out in outputs):
             raise self._not_finite()
-        loss = label_loss(outputs, labelled.values, labelled.weights, labelled.targets, self.class_weights)
+        loss = label_loss(
+            outputs, labelled.values, labelled.weights, labelled.targets, self.class_weights
+        )
         return {"validation_loss": float(loss)} | label_metrics(outputs, labelled)
 
     def _not_finite(self) -> TrainingError:
@@ -165,7 +171,9 @@ class HeldOut:
         )
 
 
-def unbiased(targets: Sequence[Target], outputs: Sequence[Tensor], labelled: Labelled) -> tuple[Target, ...]:
+def unbiased(
+    targets: Sequence[Target], outputs: Sequence[Tensor], labelled: Labelled
+) -> tuple[Target, ...]:
     """Scale quantities learned by their logarithm, so that predictions have the mean of the labels.
 
     The exponential of a mean of logarithms is below the mean (Duan, JASA 1983, estimates the same
@@ -182,17 +190,24 @@ def unbiased(targets: Sequence[Target], outputs: Sequence[Tensor], labelled: Lab
     found = []
     for column, (target, out) in enumerate(zip(targets, outputs, strict=True)):
         if target.log:
-            known, weights = labelled.known(column).numpy(), labelled.weights[:, column].double().numpy()
+            known, weights = (
+                labelled.known(column).numpy(),
+                labelled.weights[:, column].double().numpy(),
+            )
             actual = target.quantities(labelled.values[:, column].numpy())
             predicted = target.quantities(out[:, 0].double().numpy())
-            label_sum, prediction_sum = (float((x * weights)[known].sum()) for x in (actual, predicted))
+            label_sum, prediction_sum = (
+                float((x * weights)[known].sum()) for x in (actual, predicted)
+            )
             factor = label_sum / prediction_sum if prediction_sum > 0 else 1.0
             target = target.model_copy(update={"factor": factor})
         found.append(target)
     return tuple(found)
 
 
-def calibrate(targets: Sequence[Target], outputs: Sequence[Tensor], labelled: Labelled) -> tuple[Target, ...]:
+def calibrate(
+    targets: Sequence[Target], outputs: Sequence[Tensor], labelled: Labelled
+) -> tuple[Target, ...]:
     """Calibrate by the temperature of lowest log-loss (Guo et al., ICML 2017, arXiv 1706.04599).
 
     It is one number per target, and does not change which class is most likely. Its logarithm has a
@@ -208,7 +223,8 @@ def calibrate(targets: Sequence[Target], outputs: Sequence[Tensor], labelled: La
             codes = labelled.values[known, column].long()
             best = minimize_scalar(
                 lambda log, x=numbers, y=codes: (
-                    float(F.cross_entropy(x / np.exp(log), y, reduction="sum")) + (log / _SPREAD) ** 2 / 2
+                    float(F.cross_entropy(x / np.exp(log), y, reduction="sum"))
+                    + (log / _SPREAD) ** 2 / 2
                 ),
                 bounds=(-4 * _SPREAD, 4 * _SPREAD),
                 method="bounded",

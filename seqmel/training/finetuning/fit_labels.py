@@ -25,9 +25,22 @@ from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
 from seqmel.training.finetuning.finetune_metrics import HeldOut, calibrate, label_loss, unbiased
-from seqmel.training.finetuning.labelled import Labelled, LabelledBatch, LabelledBatches, class_weights, hold_out
+from seqmel.training.finetuning.labelled import (
+    Labelled,
+    LabelledBatch,
+    LabelledBatches,
+    class_weights,
+    hold_out,
+)
 from seqmel.training.finetuning.linear_heads import solve_heads
-from seqmel.training.fit import EpochReport, MonitoredMetric, make_trainer, restore, run_trainer, silence_lightning
+from seqmel.training.fit import (
+    EpochReport,
+    MonitoredMetric,
+    make_trainer,
+    restore,
+    run_trainer,
+    silence_lightning,
+)
 from seqmel.training.module import RunningMeans, one_cycle
 
 __all__ = ["Finetuned", "encoder_parts", "fit_labels", "resolve_finetuning_options"]
@@ -38,7 +51,9 @@ _MIN_EPOCHS = 3
 _MAX_EPOCHS = 10
 _ENOUGH = 1_000  # labelled clients to fine-tune a pretrained encoder: docs/results.md, fine-tuning
 _MANY = 2_500  # labelled clients to fine-tune it at full learning rate: the same section
-_FACTOR_CLIENTS = 2_000  # training clients that the factor of a log-scaled quantity is estimated from
+_FACTOR_CLIENTS = (
+    2_000  # training clients that the factor of a log-scaled quantity is estimated from
+)
 _SLOWER = 2.6  # per part nearer to the events, as in ULMFiT (Howard, Ruder, arXiv 1801.06146)
 
 
@@ -129,7 +144,11 @@ def fit_labels(
     limit_onednn_cache(recurrent=config.recurrent)
     on_device = sequences.to(device) if config.training.storage == "device" else sequences
     training, validation = hold_out(labelled, options.validation_fraction, seed=config.seed)
-    counts = class_weights(training) if options.class_weight else torch.ones_like(class_weights(training))
+    counts = (
+        class_weights(training)
+        if options.class_weight
+        else torch.ones_like(class_weights(training))
+    )
     held_out = HeldOut(on_device.subset(validation.clients), validation, counts, config)
     with torch.random.fork_rng(), silence_lightning():
         torch.manual_seed(config.seed)
@@ -137,9 +156,13 @@ def fit_labels(
         heads = _fit_heads(encoder, on_device, training, counts, config, device)
         if any(target.log for target in labelled.targets):
             some = training[torch.arange(min(len(training), _FACTOR_CLIENTS))]
-            outputs = HeldOut(on_device.subset(some.clients), some, counts, config).outputs(encoder, heads, device)
+            outputs = HeldOut(on_device.subset(some.clients), some, counts, config).outputs(
+                encoder, heads, device
+            )
             labelled = replace(labelled, targets=unbiased(labelled.targets, outputs, some))
-            training, validation = (replace(part, targets=labelled.targets) for part in (training, validation))
+            training, validation = (
+                replace(part, targets=labelled.targets) for part in (training, validation)
+            )
             held_out = HeldOut(on_device.subset(validation.clients), validation, counts, config)
         frozen = _validate(encoder, heads, held_out, device)
         watched = f" ({len(held_out):,} clients held out)" if len(held_out) else ""
@@ -150,12 +173,16 @@ def fit_labels(
             everyone = class_weights(labelled) if options.class_weight else counts
             heads = _fit_heads(encoder, on_device, labelled, everyone, config, device)
         elif not heads_alone:
-            history = _tune(encoder, heads, on_device, training, held_out, frozen, checkpoints, progress)
+            history = _tune(
+                encoder, heads, on_device, training, held_out, frozen, checkpoints, progress
+            )
     encoder = encoder.cpu().eval().requires_grad_(True)
     heads = heads.cpu().eval()
     targets = labelled.targets
     if options.calibrate and len(held_out):
-        targets = calibrate(targets, held_out.outputs(encoder, heads, torch.device("cpu")), validation)
+        targets = calibrate(
+            targets, held_out.outputs(encoder, heads, torch.device("cpu")), validation
+        )
         validation = Labelled(targets, validation.clients, validation.values, validation.weights)
         held_out = HeldOut(sequences.subset(validation.clients), validation, counts, config)
     found = frozen if heads_alone else _validate(encoder, heads, held_out, torch.device("cpu"))
@@ -165,7 +192,9 @@ def fit_labels(
             progress.say(
                 f"warning: {what} is predicted worse than by its mean (R2 {value:.2f} on the clients held out)"
             )
-    return Finetuned(encoder, heads, targets, frozen, found, history, (len(training), len(validation)))
+    return Finetuned(
+        encoder, heads, targets, frozen, found, history, (len(training), len(validation))
+    )
 
 
 def _fit_heads(
@@ -178,7 +207,9 @@ def _fit_heads(
 ) -> Heads:
     """Return heads on `device`, fitted to the vectors of the encoder as it is."""
     chosen = (
-        torch.randperm(len(training), generator=generator(config.seed, Stream.PROBE_CLIENTS))[:MAX_CLIENTS]
+        torch.randperm(len(training), generator=generator(config.seed, Stream.PROBE_CLIENTS))[
+            :MAX_CLIENTS
+        ]
         .sort()
         .values
     )
@@ -186,13 +217,17 @@ def _fit_heads(
     by_class = torch.stack([counts[t][part.values[:, t].long() if target.classes else torch.zeros(len(part)).long()]
                             for t, target in enumerate(part.targets)], dim=1)  # fmt: skip
     part = Labelled(part.targets, part.clients, part.values, part.weights * by_class)
-    heads = Heads(encoder.output_size, [t.size for t in part.targets], dropout=config.finetuning.dropout)
+    heads = Heads(
+        encoder.output_size, [t.size for t in part.targets], dropout=config.finetuning.dropout
+    )
     vectors = embed_sequences(encoder, sequences.subset(part.clients), config, device=device)
     solve_heads(heads, vectors, part, seed=config.seed)
     return heads.to(device)
 
 
-def _validate(encoder: SequenceEncoder, heads: Heads, held_out: HeldOut, device: torch.device) -> dict[str, float]:
+def _validate(
+    encoder: SequenceEncoder, heads: Heads, held_out: HeldOut, device: torch.device
+) -> dict[str, float]:
     return held_out.metrics(held_out.outputs(encoder, heads, device)) if len(held_out) else {}
 
 
@@ -230,7 +265,11 @@ def _tune(
 
 def _metric_words(row: dict[str, float]) -> str:
     """Format the validation metrics of a row."""
-    shown = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.items() if name not in _NOT_SHOWN]
+    shown = [
+        f"{name.replace('_', ' ')} {value:.4g}"
+        for name, value in row.items()
+        if name not in _NOT_SHOWN
+    ]
     return "".join(f", {words}" for words in shown)
 
 
@@ -284,7 +323,9 @@ class _Module(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Re-seed every epoch, so that a resumed run is identical to an uninterrupted one."""
-        torch.manual_seed(generator(self.seed, Stream.FINETUNE_DROPOUT, self.current_epoch).initial_seed())
+        torch.manual_seed(
+            generator(self.seed, Stream.FINETUNE_DROPOUT, self.current_epoch).initial_seed()
+        )
         self.losses.clear()
         for depth, part in enumerate(encoder_parts(self.encoder)):
             learns = self.options.unfreeze != "gradual" or depth <= self.current_epoch
@@ -334,6 +375,8 @@ class _Module(lightning.LightningModule):
             slower = _SLOWER**depth if options.unfreeze == "discriminative" else 1.0
             yield {"params": part, "lr": options.learning_rate * options.encoder_lr_scale / slower}
 
-    def transfer_batch_to_device(self, batch: LabelledBatch, device: torch.device, _: int) -> LabelledBatch:
+    def transfer_batch_to_device(
+        self, batch: LabelledBatch, device: torch.device, _: int
+    ) -> LabelledBatch:
         """Move a batch, for Lightning."""
         return batch.to(device)

@@ -61,8 +61,12 @@ class Labelled:
         found = {}
         for column, target in enumerate(self.targets):
             if target.classes:
-                counts = torch.bincount(self.values[self.known(column), column].long(), minlength=target.size)
-                found[target.name] = [c for c, n in zip(target.classes, counts.tolist(), strict=True) if n == 1]
+                counts = torch.bincount(
+                    self.values[self.known(column), column].long(), minlength=target.size
+                )
+                found[target.name] = [
+                    c for c, n in zip(target.classes, counts.tolist(), strict=True) if n == 1
+                ]
         return {name: classes for name, classes in found.items() if classes}
 
 
@@ -114,7 +118,9 @@ def label(
     for column, (name, y) in enumerate(labels.items()):
         y = y.dropna().rename(name)
         place = find(y.index, ids, of="events")
-        counts = _weights(weights, y[place >= 0]) if weights is not None else np.ones((place >= 0).sum())
+        counts = (
+            _weights(weights, y[place >= 0]) if weights is not None else np.ones((place >= 0).sum())
+        )
         counted = counts > 0
         y = y[place >= 0][counted]
         at = place[place >= 0][counted]
@@ -127,7 +133,8 @@ def label(
     clients = (known > 0).any(1).nonzero()[:, 0]
     if len(clients) < _MIN_CLIENTS:
         raise TrainingError(
-            f"Only {len(clients)} clients have a label, events and a weight above zero; at least {_MIN_CLIENTS} are needed."
+            f"Only {len(clients)} clients have a label, events and a weight above zero; at least "
+            f"{_MIN_CLIENTS} are needed."
         )
     return Labelled(tuple(targets), clients, values[clients], known[clients])
 
@@ -138,7 +145,8 @@ def _weights(weights: pd.Series[Any], y: pd.Series[Any]) -> npt.NDArray[np.float
     if len(wrong):
         client = wrong[:1].tolist()[0]
         raise InputError(
-            f"Weights {weights.name!r}: client {client!r} has {weights.get(client)}. Expected a number of 0 or more for each labelled client."
+            f"Weights {weights.name!r}: client {client!r} has {weights.get(client)}. Expected a "
+            f"number of 0 or more for each labelled client."
         )
     return found.to_numpy(np.float64)
 
@@ -167,7 +175,11 @@ def hold_out(labelled: Labelled, fraction: float, *, seed: int) -> tuple[Labelle
     keys = torch.where(missing, -torch.inf, labelled.values).numpy()
     order = torch.from_numpy(np.lexsort((tie.numpy(), *keys.T[::-1])))
     held = torch.zeros(len(labelled), dtype=torch.bool)
-    held[order[((torch.arange(count, dtype=torch.float64) + offset) * (len(labelled) / count)).long()]] = True
+    held[
+        order[
+            ((torch.arange(count, dtype=torch.float64) + offset) * (len(labelled) / count)).long()
+        ]
+    ] = True
     for column, target in enumerate(labelled.targets):
         for code in range(len(target.classes)):
             of_class = (labelled.values[:, column] == code) & ~missing[:, column]
@@ -183,7 +195,9 @@ def class_weights(labelled: Labelled) -> Tensor:
     for column, target in enumerate(labelled.targets):
         if target.classes:
             known = labelled.known(column)
-            counts = torch.bincount(labelled.values[known, column].long(), labelled.weights[known, column], target.size)
+            counts = torch.bincount(
+                labelled.values[known, column].long(), labelled.weights[known, column], target.size
+            )
             found[column, : target.size] = counts.sum() / (target.size * counts)
     return found
 
@@ -227,4 +241,6 @@ class LabelledBatches:
             lengths = whole.clamp(max=self.max_events)
             drawn = torch.rand(len(part), generator=random, dtype=torch.float64)
             starts = (drawn * (whole - lengths + 1)).long()
-            yield LabelledBatch(self.sequences.gather(part.clients, starts, lengths), part.values, part.weights)
+            yield LabelledBatch(
+                self.sequences.gather(part.clients, starts, lengths), part.values, part.weights
+            )

@@ -30,7 +30,9 @@ if shutil.which("java") is None:
 from seqmel import embed_spark, embed_spark_to_parquet, prepare_spark
 from seqmel.inference.spark import source
 
-pytestmark = pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:PySpark does not yet fully support pandas:FutureWarning"
+)
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "online_retail" / "events.parquet"
 CONFIG = tiny_config(schema={"numeric_by": {"reading": "mcc"}})
@@ -43,7 +45,11 @@ def spark() -> Iterator[Any]:
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # not whatever python3 is in the path
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-    session = builder.config("spark.sql.shuffle.partitions", "2").config("spark.driver.memory", "1g").getOrCreate()
+    session = (
+        builder.config("spark.sql.shuffle.partitions", "2")
+        .config("spark.driver.memory", "1g")
+        .getOrCreate()
+    )
     session.sparkContext.setLogLevel("OFF")
     yield session
     session.stop()
@@ -60,7 +66,10 @@ def contents(prepared: PreparedSequences) -> dict[str, Any]:
     """All that a folder of sequences holds, as plain values; NaN as a number equal to itself."""
     sequences = prepared.sequences
     whole = sequences.gather(*_all(sequences))
-    columns = {name: np.nan_to_num(values.numpy(), nan=99.0).tolist() for name, values in whole.columns.items()}
+    columns = {
+        name: np.nan_to_num(values.numpy(), nan=99.0).tolist()
+        for name, values in whole.columns.items()
+    }
     return {
         "ids": sequences.client_ids.to_pylist(), "type": str(sequences.client_ids.type), "schema": prepared.schema,
         "vocabulary": prepared.vocabulary, "time": whole.time.tolist(), "lengths": sequences.lengths.tolist(), **columns,
@@ -75,7 +84,12 @@ def _all(sequences: Any) -> tuple[Any, Any, Any]:
 
 
 def assert_same(
-    events: Any, spark_events: Any, tmp_path: Path, *, config: Config = CONFIG, model: Model | None = None
+    events: Any,
+    spark_events: Any,
+    tmp_path: Path,
+    *,
+    config: Config = CONFIG,
+    model: Model | None = None,
 ) -> None:
     ours = prepare(events, tmp_path / "embedded", config=config, model=model)
     theirs = prepare_spark(spark_events, tmp_path / "spark", config=config, model=model)
@@ -108,17 +122,23 @@ def test_csv_with_times_as_text_gives_the_same_sequences(form: str, tmp_path: Pa
     (tmp_path / "events").mkdir()
     for name, part in (("a.csv", slice(0, 60)), ("b.csv", slice(60, None))):
         rows = list(range(len(events)))[part]
-        pa.csv.write_csv(events.set_column(1, "event_time", texts).take(rows), tmp_path / "events" / name)
+        pa.csv.write_csv(
+            events.set_column(1, "event_time", texts).take(rows), tmp_path / "events" / name
+        )
     assert_same(tmp_path / "events", tmp_path / "events", tmp_path)
     found = open_prepared(tmp_path / "spark").schema
     assert (found.time_format, found.left_out) == (form if "." in form else None, {})
 
 
-def test_list_columns_give_the_same_sequences_and_clients_without_events_stay(tmp_path: Path) -> None:
+def test_list_columns_give_the_same_sequences_and_clients_without_events_stay(
+    tmp_path: Path,
+) -> None:
     table = nested(card_events(12), "client_id")
     empty = pa.table({name: pa.array([9999] if name == "client_id" else [[]], table.field(name).type)
                       for name in table.column_names})  # fmt: skip
-    pq.write_table(pa.concat_tables([table.slice(0, 5), empty, table.slice(5)]), tmp_path / "events.parquet")
+    pq.write_table(
+        pa.concat_tables([table.slice(0, 5), empty, table.slice(5)]), tmp_path / "events.parquet"
+    )
     assert_same(tmp_path / "events.parquet", tmp_path / "events.parquet", tmp_path)
 
 
@@ -133,23 +153,37 @@ def test_ids_keep_their_type_also_where_spark_has_none(tmp_path: Path, model: Mo
     pq.write_table(events, tmp_path / "events.parquet")
     embed_to_parquet(model, tmp_path / "events.parquet", tmp_path / "embedded.parquet")
     embed_spark_to_parquet(model, tmp_path / "events.parquet", tmp_path / "spark.parquet")
-    ours, theirs = pq.read_table(tmp_path / "embedded.parquet"), pq.read_table(tmp_path / "spark.parquet")
+    ours, theirs = (
+        pq.read_table(tmp_path / "embedded.parquet"),
+        pq.read_table(tmp_path / "spark.parquet"),
+    )
     assert theirs.schema == ours.schema
     assert theirs.column(0).to_pylist() == ours.column(0).to_pylist()
 
 
-def test_embeddings_are_the_same(tmp_path: Path, model: Model, spark: Any, small_parts: None) -> None:
+def test_embeddings_are_the_same(
+    tmp_path: Path, model: Model, spark: Any, small_parts: None
+) -> None:
     events = card_events(40, seed=2)
     pq.write_table(events, tmp_path / "events.parquet")
     embed_to_parquet(model, tmp_path / "events.parquet", tmp_path / "embedded.parquet")
     counts = embed_spark_to_parquet(model, tmp_path / "events.parquet", tmp_path / "spark.parquet")
-    ours, theirs = (pq.read_table(tmp_path / f"{engine}.parquet") for engine in ("embedded", "spark"))
+    ours, theirs = (
+        pq.read_table(tmp_path / f"{engine}.parquet") for engine in ("embedded", "spark")
+    )
     assert theirs.schema == ours.schema
     assert counts == (ours.num_rows, ours.num_columns - 1)
     assert theirs.column(0).to_pylist() == ours.column(0).to_pylist()
     np.testing.assert_allclose(theirs.to_pandas(), ours.to_pandas(), atol=1e-5)
-    frame = embed_spark(model, spark.createDataFrame(events)).toArrow().to_pandas().set_index("client_id")
-    np.testing.assert_allclose(frame.loc[ours.column(0).to_pylist()], ours.to_pandas().iloc[:, 1:], atol=1e-5)
+    frame = (
+        embed_spark(model, spark.createDataFrame(events))
+        .toArrow()
+        .to_pandas()
+        .set_index("client_id")
+    )
+    np.testing.assert_allclose(
+        frame.loc[ours.column(0).to_pylist()], ours.to_pandas().iloc[:, 1:], atol=1e-5
+    )
 
 
 def test_a_models_vocabulary_is_used_as_it_is(tmp_path: Path, model: Model) -> None:
@@ -157,7 +191,9 @@ def test_a_models_vocabulary_is_used_as_it_is(tmp_path: Path, model: Model) -> N
     assert_same(tmp_path / "events.parquet", tmp_path / "events.parquet", tmp_path, model=model)
 
 
-@pytest.mark.parametrize("fault", ["null client", "null time", "no such time", "only nulls", "twice", "uneven"])
+@pytest.mark.parametrize(
+    "fault", ["null client", "null time", "no such time", "only nulls", "twice", "uneven"]
+)
 def test_bad_input_is_the_same_line(fault: str, tmp_path: Path) -> None:
     events = card_events(5)
     if fault in ("twice", "uneven"):
@@ -172,7 +208,10 @@ def test_bad_input_is_the_same_line(fault: str, tmp_path: Path) -> None:
         values = events.column(place).cast(pa.string()).to_pylist()
         values[3] = "soon" if fault == "no such time" else None
         events = events.set_column(place, events.column_names[place], pa.array(values))
-    path, config = tmp_path / "events.parquet", tiny_config(schema={"categorical": ["city"], "time": "event_time"})
+    path, config = (
+        tmp_path / "events.parquet",
+        tiny_config(schema={"categorical": ["city"], "time": "event_time"}),
+    )
     pq.write_table(events, path)
     lines = []
     for engine in (prepare, prepare_spark):
@@ -189,7 +228,9 @@ def test_a_damaged_part_is_a_line_and_leaves_nothing(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[60:600] = b"\xff" * 540
     path.write_bytes(content)
-    config = tiny_config(schema={"categorical": ["city"], "numeric": [], "time": "event_time", "client": "client_id"})
+    config = tiny_config(
+        schema={"categorical": ["city"], "numeric": [], "time": "event_time", "client": "client_id"}
+    )
     with pytest.raises(SeqmelError, match=r"Cannot read .*events\.parquet") as raised:
         prepare_spark(path, tmp_path / "out", config=config)
     assert "\n" not in str(raised.value)
@@ -209,7 +250,9 @@ def test_the_command_line_knows_the_engine(tmp_path: Path) -> None:
         open_prepared(tmp_path / "spark").vocabulary.fingerprint()
     }
     with pytest.raises(ConfigError, match="duckdb, spark"):
-        CliRunner().invoke(app, [*command, "sparkle", "-o", str(tmp_path / "x")], catch_exceptions=False)
+        CliRunner().invoke(
+            app, [*command, "sparkle", "-o", str(tmp_path / "x")], catch_exceptions=False
+        )
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the data set online_retail is not here")
@@ -224,7 +267,12 @@ def test_what_a_worker_lacks_is_in_the_line() -> None:
 
     from seqmel.inference.spark.session import spark_errors
 
-    trace = "Traceback (most recent call last):\n  File x\nModuleNotFoundError: No module named 'seqmel'\n"
+    trace = (
+        "Traceback (most recent call last):\n  File x\nModuleNotFoundError: No module named "
+        "'seqmel'\n"
+    )
     with pytest.raises(InputError) as caught, spark_errors("x"):
         raise PythonException("An exception was thrown from the Python worker:\n" + trace)
-    assert str(caught.value).endswith("from the Python worker: ModuleNotFoundError: No module named 'seqmel'")
+    assert str(caught.value).endswith(
+        "from the Python worker: ModuleNotFoundError: No module named 'seqmel'"
+    )

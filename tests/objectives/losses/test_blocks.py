@@ -18,7 +18,9 @@ CLIENTS = torch.tensor([0, 3, 0, 1, 1, 2, 3, 0, 3, 4, 4, 4, 5, 6, 6, 9])
 
 
 def vectors(name: str, clients: Tensor) -> Tensor:
-    drawn = torch.randn(len(clients), 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    drawn = torch.randn(
+        len(clients), 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     return F.normalize(drawn, dim=1) if LOSSES[name]().unit else drawn
 
 
@@ -30,7 +32,9 @@ def everything(loss: MetricLoss, clients: Tensor) -> tuple[Any, ...]:
 
     if loss.takes == "pairs":
         return Pairs(*columns(twins.positives(clients))), Pairs(*columns(twins.negatives(clients)))
-    return (Triplets(*columns(twins.triplets(clients))),) if loss.takes == "triplets" else (clients,)
+    return (
+        (Triplets(*columns(twins.triplets(clients))),) if loss.takes == "triplets" else (clients,)
+    )
 
 
 def learnt(name: str) -> tuple[Tensor, Tensor]:
@@ -64,7 +68,9 @@ class Largest(TorchDispatchMode):
         found = func(*args, **(kwargs or {}))
         for part in found if isinstance(found, (tuple, list)) else (found,):
             if isinstance(part, Tensor):
-                self.numbers = max(self.numbers, part.untyped_storage().nbytes() // part.element_size())
+                self.numbers = max(
+                    self.numbers, part.untyped_storage().nbytes() // part.element_size()
+                )
         return found
 
 

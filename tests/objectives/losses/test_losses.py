@@ -10,7 +10,14 @@ import twins
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqmel.objectives.losses import LOSSES, ContrastiveLoss, InfoNCELoss, MetricLoss, TripletLoss, blocks
+from seqmel.objectives.losses import (
+    LOSSES,
+    ContrastiveLoss,
+    InfoNCELoss,
+    MetricLoss,
+    TripletLoss,
+    blocks,
+)
 from seqmel.objectives.losses.pairs import Pairs, Triplets
 
 CLIENTS = torch.tensor([0, 3, 0, 1, 1, 2, 3, 0, 3])
@@ -54,8 +61,12 @@ def padded(chosen: list[tuple[int, ...]], width: int) -> list[Tensor]:
 def everything(loss: MetricLoss, clients: Tensor) -> tuple[Any, ...]:
     """What a loss takes besides the embeddings: all pairs, all triplets, or the clients."""
     if loss.takes == "pairs":
-        return Pairs(*padded(twins.positives(clients), 2)), Pairs(*padded(twins.negatives(clients), 2))
-    return (Triplets(*padded(twins.triplets(clients), 3)),) if loss.takes == "triplets" else (clients,)
+        return Pairs(*padded(twins.positives(clients), 2)), Pairs(
+            *padded(twins.negatives(clients), 2)
+        )
+    return (
+        (Triplets(*padded(twins.triplets(clients), 3)),) if loss.takes == "triplets" else (clients,)
+    )
 
 
 def slow(name: str, x: Tensor, clients: Tensor, options: dict[str, Any]) -> Tensor:
@@ -93,7 +104,9 @@ def curved(name: str) -> MetricLoss:
 def test_gradients_are_the_numeric_ones(name: str) -> None:
     loss = curved(name)
     chosen = everything(loss, CLIENTS)
-    assert torch.autograd.gradcheck(lambda v: loss(v, *chosen), vectors(name).requires_grad_(), atol=1e-5)
+    assert torch.autograd.gradcheck(
+        lambda v: loss(v, *chosen), vectors(name).requires_grad_(), atol=1e-5
+    )
 
 
 def test_the_gradient_of_circle_is_that_of_its_equation_whose_weights_have_none() -> None:
@@ -129,7 +142,10 @@ def test_the_gradient_of_the_learnt_boundary_is_the_numeric_one(beta: float) -> 
 
 CASES = {
     "identical vectors": (torch.ones(6, 4) / 2, torch.tensor([0, 0, 1, 1, 2, 2])),
-    "opposite vectors": (torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]]), torch.tensor([0, 0, 1, 1])),
+    "opposite vectors": (
+        torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0]]),
+        torch.tensor([0, 0, 1, 1]),
+    ),
     "zero vectors": (torch.zeros(4, 3), torch.tensor([0, 0, 1, 1])),
     "no positives": (torch.eye(5), torch.arange(5)),
     "one client": (torch.eye(5), torch.zeros(5, dtype=torch.int64)),
@@ -138,7 +154,10 @@ CASES = {
     "two embeddings of two": (torch.eye(2), torch.arange(2)),
     "bfloat16": (vectors("infonce").bfloat16(), CLIENTS),
     "float16": (vectors("infonce").half(), CLIENTS),
-    "identical in bfloat16": (torch.ones(4, 4, dtype=torch.bfloat16) / 2, torch.tensor([0, 0, 1, 1])),
+    "identical in bfloat16": (
+        torch.ones(4, 4, dtype=torch.bfloat16) / 2,
+        torch.tensor([0, 0, 1, 1]),
+    ),
 }
 
 
@@ -159,7 +178,11 @@ def test_losses_and_gradients_are_finite(name: str, case: str) -> None:
 def test_without_any_pair_or_triplet_a_loss_is_zero_with_zero_gradient(name: str) -> None:
     loss, clients = LOSSES[name](), torch.arange(5)
     x = vectors(name, clients).requires_grad_()
-    nothing = (Pairs(*padded([], 2)), Pairs(*padded([], 2))) if loss.takes == "pairs" else everything(loss, clients)
+    nothing = (
+        (Pairs(*padded([], 2)), Pairs(*padded([], 2)))
+        if loss.takes == "pairs"
+        else everything(loss, clients)
+    )
     found = loss(x, *nothing)
     found.backward()
     assert found.item() == 0.0
@@ -190,7 +213,10 @@ def test_a_better_separation_has_a_smaller_loss(name: str) -> None:
 def test_the_order_of_the_batch_does_not_change_a_loss(name: str) -> None:
     order = torch.randperm(len(CLIENTS), generator=torch.Generator().manual_seed(1))
     loss, x = LOSSES[name](), vectors(name)
-    one, other = loss(x, *everything(loss, CLIENTS)), loss(x[order], *everything(loss, CLIENTS[order]))
+    one, other = (
+        loss(x, *everything(loss, CLIENTS)),
+        loss(x[order], *everything(loss, CLIENTS[order])),
+    )
     torch.testing.assert_close(one, other)
 
 
@@ -224,7 +250,15 @@ def test_a_triplet_costs_when_the_negative_is_nearer() -> None:
     assert float(TripletLoss(margin=0.3)(x, right)) == 0.0
 
 
-GROWING = ("contrastive", "margin", "quadruplet", "triplet", "triplet_center", "lifted_structure", "cosface")
+GROWING = (
+    "contrastive",
+    "margin",
+    "quadruplet",
+    "triplet",
+    "triplet_center",
+    "lifted_structure",
+    "cosface",
+)
 
 
 @pytest.mark.parametrize("name", GROWING)
@@ -263,9 +297,14 @@ def test_a_mean_over_repeated_pairs_is_the_same_though_it_comes_from_one_matrix(
 
 def mined(name: str, x: Tensor) -> tuple[list[bool], list[float], list[float]]:
     """What costs something of what is mined, and the distances of its positives and of its negatives."""
-    near, far = ([float(twins.d(x, i, j)) for i, j in pairs(CLIENTS)] for pairs in (twins.positives, twins.negatives))
+    near, far = (
+        [float(twins.d(x, i, j)) for i, j in pairs(CLIENTS)]
+        for pairs in (twins.positives, twins.negatives)
+    )
     if name in ("contrastive", "margin", "binomial_deviance"):
-        bound = {"contrastive": 1.2, "margin": 1.4, "binomial_deviance": 1.0}[name]  # s = .5 where d = 1
+        bound = {"contrastive": 1.2, "margin": 1.4, "binomial_deviance": 1.0}[
+            name
+        ]  # s = .5 where d = 1
         return [d < bound for d in far], near, far
     chosen = twins.triplets(CLIENTS)
     if name == "quadruplet":
@@ -321,7 +360,11 @@ def test_a_loss_over_what_is_mined_says_how_much_of_it_costs_and_how_far_apart_i
 @pytest.mark.parametrize("name", MINED)
 def test_where_nothing_is_mined_the_figures_are_zero(name: str) -> None:
     loss, clients = LOSSES[name](), torch.arange(5)
-    nothing = {"pairs": (Pairs(*padded([], 2)),) * 2, "triplets": (Triplets(*padded([], 3)),), "batch": (clients,)}
+    nothing = {
+        "pairs": (Pairs(*padded([], 2)),) * 2,
+        "triplets": (Triplets(*padded([], 3)),),
+        "batch": (clients,),
+    }
     loss(vectors(name, clients), *nothing[loss.takes])
     assert [float(value) for value in loss.statistics.values()] == [0.0] * 3
 

@@ -37,7 +37,9 @@ def test_positive_pairs_are_each_unordered_pair_of_a_client_once() -> None:
 
 
 def test_with_anchors_positive_pairs_are_those_of_an_anchor() -> None:
-    expected = [(i, j) for i, j in itertools.combinations(range(8), 2) if CLIENTS[i] == CLIENTS[j] and i < 2]
+    expected = [
+        (i, j) for i, j in itertools.combinations(range(8), 2) if CLIENTS[i] == CLIENTS[j] and i < 2
+    ]
     assert sorted(listed(positive_pairs(CLIENTS, anchors=2))) == expected
 
 
@@ -45,7 +47,9 @@ def test_with_anchors_positive_pairs_are_those_of_an_anchor() -> None:
 def test_positives_are_the_others_of_a_client_up_to_the_bound(most: int | None) -> None:
     places, there = positives_of(CLIENTS, most=most)
     for i in range(len(CLIENTS)):
-        expected = [j for j in range(len(CLIENTS)) if j != i and CLIENTS[j] == CLIENTS[i]][: most - 1 if most else None]
+        expected = [j for j in range(len(CLIENTS)) if j != i and CLIENTS[j] == CLIENTS[i]][
+            : most - 1 if most else None
+        ]
         assert places[i][there[i]].tolist() == expected
     assert places.min() >= 0
     assert places.max() < len(CLIENTS)
@@ -69,14 +73,18 @@ def test_few_and_many_pairs_have_the_same_distances_and_similarities(pairs: int)
     random = torch.Generator().manual_seed(0)
     x = F.normalize(torch.randn(6, 4, dtype=torch.float64, generator=random), dim=1)
     first, second = torch.randint(0, 6, (2, pairs), generator=random)
-    torch.testing.assert_close(distances(x, first, second), (x[first] - x[second]).norm(dim=1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        distances(x, first, second), (x[first] - x[second]).norm(dim=1), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(similarities(x, first, second), (x[first] * x[second]).sum(1))
 
 
 def test_cross_distances_are_squared_distances_of_all_and_never_negative() -> None:
     x = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(cross_distances(x), torch.cdist(x, x) ** 2, atol=1e-9, rtol=1e-6)
-    torch.testing.assert_close(cross_distances(x[:3], x), torch.cdist(x[:3], x) ** 2, atol=1e-9, rtol=1e-6)
+    torch.testing.assert_close(
+        cross_distances(x[:3], x), torch.cdist(x[:3], x) ** 2, atol=1e-9, rtol=1e-6
+    )
     same = (torch.ones(50, 3) * math.pi).float()
     assert (cross_distances(same) >= 0).all()
 

@@ -30,11 +30,15 @@ CLIENTS = torch.tensor([0, 3, 0, 1, 1, 2, 3, 0, 3, 2])
 
 @pytest.fixture
 def library() -> Any:
-    return pytest.importorskip("pytorch_metric_learning", reason="pytorch-metric-learning is not installed")
+    return pytest.importorskip(
+        "pytorch_metric_learning", reason="pytorch-metric-learning is not installed"
+    )
 
 
 def vectors(clients: Tensor = CLIENTS) -> Tensor:
-    return torch.randn(len(clients), 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.randn(
+        len(clients), 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
 
 def everything(takes: str, clients: Tensor) -> tuple[Any, ...]:
@@ -45,7 +49,10 @@ def everything(takes: str, clients: Tensor) -> tuple[Any, ...]:
     if takes == "batch":
         return (clients,)
     if takes == "pairs":
-        return tuple(Pairs(*torch.tensor(rows).t(), torch.ones(len(rows), dtype=torch.bool)) for rows in (same, apart))
+        return tuple(
+            Pairs(*torch.tensor(rows).t(), torch.ones(len(rows), dtype=torch.bool))
+            for rows in (same, apart)
+        )
     rows = [(i, p, k) for i, p in same for j, k in apart if i == j]
     return (Triplets(*torch.tensor(rows).t(), torch.ones(len(rows), dtype=torch.bool)),)
 
@@ -63,14 +70,22 @@ SAME: list[tuple[str, dict[str, Any], str, dict[str, Any], Tensor]] = [
         CLIENTS,
     ),
     ("lifted_structure", {"margin": 1.0}, "LiftedStructureLoss", {"neg_margin": 1.0}, CLIENTS),
-    ("triplet", {"margin": 0.2, "reduction": "active"}, "TripletMarginLoss", {"margin": 0.2}, CLIENTS),
+    (
+        "triplet",
+        {"margin": 0.2, "reduction": "active"},
+        "TripletMarginLoss",
+        {"margin": 0.2},
+        CLIENTS,
+    ),
     ("contrastive", {"margin": 2.0, "power": 1}, "ContrastiveLoss", {"neg_margin": 2.0}, CLIENTS),
     ("n_pair", {"length_weight": 0.0}, "NPairsLoss", {}, TWO_VIEWS),
 ]
 
 
 @pytest.mark.usefixtures("library")
-@pytest.mark.parametrize(("name", "options", "theirs", "their_options", "clients"), SAME, ids=[row[0] for row in SAME])
+@pytest.mark.parametrize(
+    ("name", "options", "theirs", "their_options", "clients"), SAME, ids=[row[0] for row in SAME]
+)
 def test_a_loss_and_its_gradient_are_those_of_the_library(
     name: str, options: dict[str, Any], theirs: str, their_options: dict[str, Any], clients: Tensor
 ) -> None:
@@ -96,15 +111,22 @@ def test_histogram_is_that_of_the_library_whose_bins_lie_between_our_nodes(
     theirs = importlib.import_module("pytorch_metric_learning.losses.histogram_loss")
     pairs = theirs.filter_pairs  # a list of lists; torch warns of a matrix that is indexed by one
     monkeypatch.setattr(theirs, "filter_pairs", lambda *places: tuple(pairs(*places)))
-    loss, other = LOSSES["histogram"](bins=bins), PMLLoss(loss="HistogramLoss", options={"n_bins": bins - 1})
+    loss, other = (
+        LOSSES["histogram"](bins=bins),
+        PMLLoss(loss="HistogramLoss", options={"n_bins": bins - 1}),
+    )
     x, y = (vectors().requires_grad_() for _ in range(2))
     assert_equal(loss(F.normalize(x, dim=1), CLIENTS), other(F.normalize(y, dim=1), CLIENTS), x, y)
 
 
 @pytest.mark.usefixtures("library")
-def test_margin_over_the_pairs_of_all_triplets_is_that_of_the_library_with_the_gradient_of_its_boundary() -> None:
+def test_margin_over_the_pairs_of_all_triplets_is_that_of_the_library_with_the_gradient_of_its_boundary() -> (
+    None
+):
     loss = LOSSES["margin"](margin=0.3, beta=1.1, beta_weight=0.4)
-    other = PMLLoss(loss="MarginLoss", options={"margin": 0.3, "beta": 1.1, "nu": 0.4, "learn_beta": True})
+    other = PMLLoss(
+        loss="MarginLoss", options={"margin": 0.3, "beta": 1.1, "nu": 0.4, "learn_beta": True}
+    )
     (chosen,) = everything("triplets", CLIENTS)
     pairs = (Pairs(chosen.anchor, side, chosen.real) for side in (chosen.positive, chosen.negative))
     x, y = (vectors().requires_grad_() for _ in range(2))
@@ -126,13 +148,17 @@ def test_vicreg_is_that_of_the_library_which_halves_the_weight_of_the_variance()
 
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize(
-    "options", ["pml/CircleLoss", {"name": "pml/CircleLoss", "m": 0.3}, {"name": "pml", "loss": "CircleLoss"}], ids=str
+    "options",
+    ["pml/CircleLoss", {"name": "pml/CircleLoss", "m": 0.3}, {"name": "pml", "loss": "CircleLoss"}],
+    ids=str,
 )
 def test_a_name_of_the_library_is_a_loss_and_a_config_comes_back(options: Any) -> None:
     config = Config.from_dict({"loss": options})
     assert config.loss.name == "pml"
     assert config.loss.model_dump()["loss"] == "CircleLoss"
-    assert config.loss.model_dump()["options"] == ({"m": 0.3} if isinstance(options, dict) and "m" in options else {})
+    assert config.loss.model_dump()["options"] == (
+        {"m": 0.3} if isinstance(options, dict) and "m" in options else {}
+    )
     assert Config.from_dict(config.to_dict()) == config
     set_one_by_one = read_config(None, ["loss=pml/CircleLoss", "loss.m=0.3"])
     assert set_one_by_one == Config.from_dict({"loss": {"name": "pml/CircleLoss", "m": 0.3}})
@@ -141,7 +167,13 @@ def test_a_name_of_the_library_is_a_loss_and_a_config_comes_back(options: Any) -
 @pytest.mark.usefixtures("library")
 def test_what_does_not_fit_is_not_among_the_losses() -> None:
     known = library_losses()
-    assert {"CircleLoss", "MarginLoss", "TripletMarginLoss", "FastAPLoss", "ContrastiveLoss"} <= set(known)
+    assert {
+        "CircleLoss",
+        "MarginLoss",
+        "TripletMarginLoss",
+        "FastAPLoss",
+        "ContrastiveLoss",
+    } <= set(known)
     assert not {
         "ArcFaceLoss",
         "SubCenterArcFaceLoss",
@@ -154,14 +186,29 @@ def test_what_does_not_fit_is_not_among_the_losses() -> None:
 REFUSED: list[tuple[Any, str]] = [
     ("pml/CircleLos", r"no loss 'CircleLos' .*Did you mean 'CircleLoss'.* It has: AngularLoss, "),
     ("pml/ArcFaceLoss", "no loss 'ArcFaceLoss' that takes embeddings and labels"),
-    ({"name": "pml/CircleLoss", "gama": 1}, r"CircleLoss .* has no option 'gama'\. Did you mean 'gamma'"),
-    ({"name": "pml/CircleLoss", "m": "wide"}, r"CircleLoss .* cannot be used with \{'m': 'wide'\} \(TypeError"),
+    (
+        {"name": "pml/CircleLoss", "gama": 1},
+        r"CircleLoss .* has no option 'gama'\. Did you mean 'gamma'",
+    ),
+    (
+        {"name": "pml/CircleLoss", "m": "wide"},
+        r"CircleLoss .* cannot be used with \{'m': 'wide'\} \(TypeError",
+    ),
     (
         "pml/RankedListLoss",
-        r"RankedListLoss .* its defaults .*missing 2 required positional arguments: 'margin' and 'Tn'",
+        (
+            r"RankedListLoss .* its defaults .*missing 2 required positional arguments: 'margin' and "
+            r"'Tn'"
+        ),
     ),
     ("pml/VICRegLoss", "no loss 'VICRegLoss' that takes embeddings and labels"),
-    ("pml/Nothing", r"It has: AngularLoss, .* With options also: ManifoldLoss \(l\), RankedListLoss \(Tn, margin\)\."),
+    (
+        "pml/Nothing",
+        (
+            r"It has: AngularLoss, .* With options also: ManifoldLoss \(l\), RankedListLoss \(Tn, "
+            r"margin\)\."
+        ),
+    ),
 ]
 
 
@@ -220,7 +267,8 @@ def test_a_batch_that_the_library_refuses_is_said_in_one_line() -> None:
     loss = PMLLoss(loss="CircleLoss", options={})
     loss.inner = Refusing()
     with pytest.raises(
-        TrainingError, match=r"CircleLoss .* refuses a batch of 10 embeddings of 4 clients: some words"
+        TrainingError,
+        match=r"CircleLoss .* refuses a batch of 10 embeddings of 4 clients: some words",
     ) as caught:
         loss(vectors(), CLIENTS)
     assert "\n" not in str(caught.value)
@@ -252,7 +300,10 @@ def test_without_the_library_the_line_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
     with pytest.raises(ConfigError, match=r"not installed\. Run: pip install 'seqmel\[pml\]'"):
         PMLLoss(loss="CircleLoss", options={})
-    with pytest.raises(ConfigError, match=r"^the config: loss: .* not installed\. Run: pip install 'seqmel\[pml\]'$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^the config: loss: .* not installed\. Run: pip install 'seqmel\[pml\]'$",
+    ):
         Config.from_dict({"loss": "pml/CircleLoss"})
     embedder = SequenceEmbedder(loss={"name": "pml/CircleLoss", "m": 0.3})
     assert embedder.get_params()["loss__loss"] == "CircleLoss"

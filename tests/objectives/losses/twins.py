@@ -37,7 +37,11 @@ def others(clients: Tensor, i: int) -> list[int]:
 
 
 def positives(clients: Tensor) -> PairList:
-    return [(i, j) for i, j in itertools.combinations(range(len(clients)), 2) if clients[i] == clients[j]]
+    return [
+        (i, j)
+        for i, j in itertools.combinations(range(len(clients)), 2)
+        if clients[i] == clients[j]
+    ]
 
 
 def negatives(clients: Tensor) -> PairList:
@@ -45,16 +49,21 @@ def negatives(clients: Tensor) -> PairList:
 
 
 def triplets(clients: Tensor) -> TripletList:
-    return [(i, p, n) for i in range(len(clients)) for p in own(clients, i) for n in others(clients, i)]
+    return [
+        (i, p, n) for i in range(len(clients)) for p in own(clients, i) for n in others(clients, i)
+    ]
 
 
 def neighbours(clients: Tensor) -> PairList:
     """Each embedding and the next of its client."""
-    following = [(i, min((j for j in own(clients, i) if j > i), default=-1)) for i in range(len(clients))]
+    following = [
+        (i, min((j for j in own(clients, i) if j > i), default=-1)) for i in range(len(clients))
+    ]
     return [(i, j) for i, j in following if j >= 0]
 
 
-# ------------------------------------------------------------------------------------------------------- pairs
+# -------------------------------------------------------------------------------------------------------
+# pairs
 
 
 def contrastive(
@@ -67,28 +76,48 @@ def contrastive(
 
 
 def binomial_deviance(
-    x: Tensor, pos: PairList, neg: PairList, *, alpha: float = 2.0, beta: float = 0.5, negative_cost: float = 10.0
+    x: Tensor,
+    pos: PairList,
+    neg: PairList,
+    *,
+    alpha: float = 2.0,
+    beta: float = 0.5,
+    negative_cost: float = 10.0,
 ) -> Tensor:
     pull = [torch.log(1 + torch.exp(-alpha * (x[i] @ x[j] - beta))) for i, j in pos]
-    return mean(pull) + mean([torch.log(1 + torch.exp(alpha * negative_cost * (x[i] @ x[j] - beta))) for i, j in neg])
+    return mean(pull) + mean(
+        [torch.log(1 + torch.exp(alpha * negative_cost * (x[i] @ x[j] - beta))) for i, j in neg]
+    )
 
 
 def margin(
-    x: Tensor, pos: PairList, neg: PairList, *, margin: float = 0.2, beta: float = 1.2, beta_weight: float = 0.0
+    x: Tensor,
+    pos: PairList,
+    neg: PairList,
+    *,
+    margin: float = 0.2,
+    beta: float = 1.2,
+    beta_weight: float = 0.0,
 ) -> Tensor:
-    costs = [relu(margin + d(x, i, j) - beta) for i, j in pos] + [relu(margin + beta - d(x, i, j)) for i, j in neg]
+    costs = [relu(margin + d(x, i, j) - beta) for i, j in pos] + [
+        relu(margin + beta - d(x, i, j)) for i, j in neg
+    ]
     return total(costs) / max(1, sum(float(c) > 0 for c in costs)) + beta_weight * beta
 
 
-# ---------------------------------------------------------------------------------------------------- triplets
+# ----------------------------------------------------------------------------------------------------
+# triplets
 
 
-def triplet(x: Tensor, chosen: TripletList, *, margin: float = 0.3, reduction: str = "mean") -> Tensor:
+def triplet(
+    x: Tensor, chosen: TripletList, *, margin: float = 0.3, reduction: str = "mean"
+) -> Tensor:
     costs = [relu(d(x, a, p) - d(x, a, n) + margin) for a, p, n in chosen]
     return mean(costs if reduction == "mean" else [c for c in costs if float(c) > 0])
 
 
-# ------------------------------------------------------------------------------------------------------- batch
+# -------------------------------------------------------------------------------------------------------
+# batch
 
 
 def infonce(x: Tensor, clients: Tensor, *, temperature: float = 0.1) -> Tensor:
@@ -97,7 +126,10 @@ def infonce(x: Tensor, clients: Tensor, *, temperature: float = 0.1) -> Tensor:
         if clients[i] == clients[j]:
             near = torch.exp(x[i] @ x[j] / temperature)
             costs.append(
-                -torch.log(near / (near + sum(torch.exp(x[i] @ x[k] / temperature) for k in others(clients, i))))
+                -torch.log(
+                    near
+                    / (near + sum(torch.exp(x[i] @ x[k] / temperature) for k in others(clients, i)))
+                )
             )
     return mean(costs)
 
@@ -107,7 +139,14 @@ def supcon(x: Tensor, clients: Tensor, *, temperature: float = 0.1) -> Tensor:
     for i in range(len(x)):
         whole = total([torch.exp(x[i] @ x[k] / temperature) for k in range(len(x)) if k != i])
         if own(clients, i):
-            costs.append(-mean([torch.log(torch.exp(x[i] @ x[p] / temperature) / whole) for p in own(clients, i)]))
+            costs.append(
+                -mean(
+                    [
+                        torch.log(torch.exp(x[i] @ x[p] / temperature) / whole)
+                        for p in own(clients, i)
+                    ]
+                )
+            )
     return mean(costs)
 
 
@@ -116,7 +155,9 @@ def histogram(x: Tensor, clients: Tensor, *, bins: int = 100) -> Tensor:
 
     def heights(pairs: PairList) -> list[Tensor]:
         alike = [(x[i] @ x[j]).clamp(-1, 1) for i, j in pairs]
-        return [mean([relu(1 - (s - (-1 + r * step)).abs() / step) for s in alike]) for r in range(bins)]
+        return [
+            mean([relu(1 - (s - (-1 + r * step)).abs() / step) for s in alike]) for r in range(bins)
+        ]
 
     own_heights, other_heights = heights(positives(clients)), heights(negatives(clients))
     return total([other_heights[r] * total(own_heights[: r + 1]) for r in range(bins)])
@@ -126,12 +167,18 @@ def n_pair(x: Tensor, clients: Tensor, *, length_weight: float = 0.002) -> Tenso
     pairs = neighbours(clients)
     costs = []
     for a, p in pairs:
-        against = [torch.exp(x[a] @ x[q] - x[a] @ x[p]) for b, q in pairs if clients[b] != clients[a]]
-        costs.append(torch.log(1 + total(against)) + length_weight * (x[a] @ x[a] + x[p] @ x[p]) / 2)
+        against = [
+            torch.exp(x[a] @ x[q] - x[a] @ x[p]) for b, q in pairs if clients[b] != clients[a]
+        ]
+        costs.append(
+            torch.log(1 + total(against)) + length_weight * (x[a] @ x[a] + x[p] @ x[p]) / 2
+        )
     return mean(costs)
 
 
-def quadruplet(x: Tensor, clients: Tensor, *, margin: float = 0.5, other_margin: float = 0.25) -> Tensor:
+def quadruplet(
+    x: Tensor, clients: Tensor, *, margin: float = 0.5, other_margin: float = 0.25
+) -> Tensor:
     first, second = [], []
     for a, p in itertools.permutations(range(len(x)), 2):
         if clients[a] != clients[p] or not others(clients, a):
@@ -179,7 +226,9 @@ def multi_similarity(
             pos = [s for s in pos if float(s) < most + epsilon]
             neg = [s for s in neg if float(s) > least - epsilon]
         pull = torch.log(1 + total([torch.exp(-alpha * (s - threshold)) for s in pos])) / alpha
-        costs.append(pull + torch.log(1 + total([torch.exp(beta * (s - threshold)) for s in neg])) / beta)
+        costs.append(
+            pull + torch.log(1 + total([torch.exp(beta * (s - threshold)) for s in neg])) / beta
+        )
     return mean(costs)
 
 
@@ -201,7 +250,9 @@ def circle(x: Tensor, clients: Tensor, *, margin: float = 0.25, scale: float = 8
     for i in range(len(x)):
         pos, neg = [x[i] @ x[p] for p in own(clients, i)], [x[i] @ x[n] for n in others(clients, i)]
         if pos and neg:
-            pull = [torch.exp(-scale * relu(1 + margin - s).detach() * (s - 1 + margin)) for s in pos]
+            pull = [
+                torch.exp(-scale * relu(1 + margin - s).detach() * (s - 1 + margin)) for s in pos
+            ]
             push = [torch.exp(scale * relu(s + margin).detach() * (s - margin)) for s in neg]
             costs.append(torch.log(1 + total(push) * total(pull)))
     return mean(costs)
@@ -213,15 +264,27 @@ def sides(x: Tensor, clients: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def vicreg(
-    x: Tensor, clients: Tensor, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0
+    x: Tensor,
+    clients: Tensor,
+    *,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
 ) -> Tensor:
     one, two = sides(x, clients)
     size = x.shape[1]
     loss = invariance * mean([(one[i] - two[i]).square().mean() for i in range(len(one))])
     for side in (one, two):
-        loss = loss + variance * mean([relu(1 - (side[:, k].var() + 1e-4).sqrt()) for k in range(size)])
+        loss = loss + variance * mean(
+            [relu(1 - (side[:, k].var() + 1e-4).sqrt()) for k in range(size)]
+        )
         table = side.t().cov()
-        loss = loss + covariance * total([table[k, m] ** 2 for k, m in itertools.permutations(range(size), 2)]) / size
+        loss = (
+            loss
+            + covariance
+            * total([table[k, m] ** 2 for k, m in itertools.permutations(range(size), 2)])
+            / size
+        )
     return loss
 
 

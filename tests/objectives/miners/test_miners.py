@@ -43,7 +43,9 @@ def rows(chosen: Any) -> list[tuple[int, ...]]:
     return [tuple(row[:-1]) for row in zip(*map(Tensor.tolist, chosen), strict=True) if row[-1]]
 
 
-def mined(miner: Miner, embeddings: Tensor, clients: Tensor, **options: Any) -> list[tuple[int, ...]]:
+def mined(
+    miner: Miner, embeddings: Tensor, clients: Tensor, **options: Any
+) -> list[tuple[int, ...]]:
     """Negative pairs, or triplets."""
     return rows(miner.mine(embeddings, clients, **options)[-1])
 
@@ -60,12 +62,15 @@ def by_distance(x: Tensor, i: int, places: list[int]) -> list[int]:
     return sorted(places, key=lambda j: float((x[i] - x[j]).norm()))
 
 
-# ----------------------------------------------------------------------------------------------- all of them
+# -----------------------------------------------------------------------------------------------
+# all of them
 
 
 @pytest.mark.parametrize("name", sorted(MINERS))
 @pytest.mark.parametrize("seed", range(3))
-def test_negatives_are_of_other_clients_and_positives_of_the_same_but_not_the_anchor(name: str, seed: int) -> None:
+def test_negatives_are_of_other_clients_and_positives_of_the_same_but_not_the_anchor(
+    name: str, seed: int
+) -> None:
     torch.manual_seed(seed)
     for chosen in rows(MINERS[name]().mine(unit(seed), CLIENTS)[-1]):
         assert CLIENTS[chosen[0]] != CLIENTS[chosen[-1]]
@@ -109,10 +114,14 @@ def test_shapes_hang_on_shapes_only_so_that_nothing_waits_for_a_device(name: str
     assert [[c.shape for c in part] for part in there] == [[c.shape for c in part] for part in here]
 
 
-@pytest.mark.parametrize("name", sorted(set(MINERS) - {"random_negatives", "distance_weighted", "batch_weighted"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(MINERS) - {"random_negatives", "distance_weighted", "batch_weighted"})
+)
 @pytest.mark.parametrize("chunk_rows", [1, 3, 9, 100])
 def test_a_few_anchors_at_a_time_choose_the_same(name: str, chunk_rows: int) -> None:
-    assert mined(MINERS[name](chunk_rows=chunk_rows), unit(), CLIENTS) == mined(MINERS[name](), unit(), CLIENTS)
+    assert mined(MINERS[name](chunk_rows=chunk_rows), unit(), CLIENTS) == mined(
+        MINERS[name](), unit(), CLIENTS
+    )
 
 
 class Largest(torch.overrides.TorchFunctionMode):
@@ -135,10 +144,14 @@ def x_bytes(args: Any) -> int:
 
 
 @pytest.mark.parametrize("name", sorted(MINERS))
-def test_what_is_held_at_once_is_a_block_and_what_is_chosen_and_never_a_matrix_of_all(name: str) -> None:
+def test_what_is_held_at_once_is_a_block_and_what_is_chosen_and_never_a_matrix_of_all(
+    name: str,
+) -> None:
     """A block of 10 rows of 600 has 6,000 cells of 8 bytes at most, what is chosen some columns of 600."""
     x, clients = unit(size=600), torch.arange(600) // 5
-    bounded = {"all_negatives": {"max_pairs": 6_000}, "batch_all": {"max_triplets": 6_000}}.get(name, {})
+    bounded = {"all_negatives": {"max_pairs": 6_000}, "batch_all": {"max_triplets": 6_000}}.get(
+        name, {}
+    )
     with Largest() as largest:
         MINERS[name](chunk_rows=10, views=5, **bounded).mine(x, clients)
     assert 0 < largest.bytes <= 8 * 600 * 20
@@ -148,20 +161,26 @@ def test_what_is_held_at_once_is_a_block_and_what_is_chosen_and_never_a_matrix_o
 def test_the_rows_of_a_block_are_so_many_that_it_stays_small_at_twenty_thousand_views() -> None:
     """4,096 clients with 5 views: a block, of which a handful of copies lives at once, is below 100 MB."""
     views = 4_096 * 5
-    x, clients = torch.empty(views, 256, device="meta"), torch.empty(views, dtype=torch.int64, device="meta")
+    x, clients = (
+        torch.empty(views, 256, device="meta"),
+        torch.empty(views, dtype=torch.int64, device="meta"),
+    )
     blocks = list(HardNegatives(views=5).blocks(x, clients, views))
     assert sum(block.rows.stop - block.rows.start for block in blocks) == views
     assert max(block.apart.numel() for block in blocks) * 4 < 100e6
 
 
-# --------------------------------------------------------------------------------------------------- negatives
+# ---------------------------------------------------------------------------------------------------
+# negatives
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 @pytest.mark.parametrize("seed", range(3))
 def test_hard_negatives_are_the_nearest_of_other_clients(count: int, seed: int) -> None:
     x = unit(seed)
-    expected = {(i, j) for i in range(len(x)) for j in by_distance(x, i, others(CLIENTS, i))[:count]}
+    expected = {
+        (i, j) for i in range(len(x)) for j in by_distance(x, i, others(CLIENTS, i))[:count]
+    }
     assert set(mined(HardNegatives(k=count), x, CLIENTS)) == expected
 
 
@@ -177,18 +196,23 @@ def test_the_very_hardest_are_passed_over_as_far_as_enough_are_left(count: int, 
 
 @pytest.mark.parametrize("kind", COUNTING)
 @pytest.mark.parametrize("count", [1, 5, 7, 50])
-def test_never_the_same_twice_and_as_many_as_there_are(kind: Callable[..., Miner], count: int) -> None:
+def test_never_the_same_twice_and_as_many_as_there_are(
+    kind: Callable[..., Miner], count: int
+) -> None:
     torch.manual_seed(0)
     pairs = mined(kind(k=count), unit(), CLIENTS)
     assert len(set(pairs)) == len(pairs)
-    assert Counter(i for i, _ in pairs) == {i: min(count, len(others(CLIENTS, i))) for i in range(len(CLIENTS))}
+    assert Counter(i for i, _ in pairs) == {
+        i: min(count, len(others(CLIENTS, i))) for i in range(len(CLIENTS))
+    }
 
 
 def test_random_negatives_take_every_other_client_equally_often() -> None:
     torch.manual_seed(0)
     clients = torch.arange(2_000) % 4
     seen = Counter(
-        (int(clients[i]), int(clients[j])) for i, j in mined(RandomNegatives(k=3), unit(size=2_000), clients)
+        (int(clients[i]), int(clients[j]))
+        for i, j in mined(RandomNegatives(k=3), unit(size=2_000), clients)
     )
     for i in range(4):
         assert all(seen[i, j] / 1_500 == pytest.approx(1 / 3, abs=0.05) for j in range(4) if i != j)
@@ -212,7 +236,9 @@ def test_distance_weighted_negatives_come_in_proportion_to_one_over_the_density(
     miner = DistanceWeighted(k=1, cutoff=0.5, nonzero_loss_cutoff=1.4)
     many = x[0].expand(1_200, 6)
     clients = torch.cat([torch.zeros(1_200), torch.arange(1, 5)]).long()
-    drawn = Counter(j - 1_200 for _, j in mined(miner, torch.cat([many, x[1:]]), clients, anchors=1_200))
+    drawn = Counter(
+        j - 1_200 for _, j in mined(miner, torch.cat([many, x[1:]]), clients, anchors=1_200)
+    )
 
     def density(d: float) -> float:
         return float(d**4 * (1 - d * d / 4) ** 1.5)
@@ -224,12 +250,16 @@ def test_distance_weighted_negatives_come_in_proportion_to_one_over_the_density(
 
 
 @pytest.mark.parametrize(("count", "skip"), [(1, 1), (3, 2), (4, 99), (50, 2)])
-def test_distance_weighted_draws_the_very_nearest_only_where_there_are_no_others(count: int, skip: int) -> None:
+def test_distance_weighted_draws_the_very_nearest_only_where_there_are_no_others(
+    count: int, skip: int
+) -> None:
     x, seen = unit(), set()
     for seed in range(40):
         torch.manual_seed(seed)
         pairs = mined(DistanceWeighted(k=count, skip_hardest=skip), x, CLIENTS)
-        assert Counter(i for i, _ in pairs) == {i: min(count, len(others(CLIENTS, i))) for i in range(len(CLIENTS))}
+        assert Counter(i for i, _ in pairs) == {
+            i: min(count, len(others(CLIENTS, i))) for i in range(len(CLIENTS))
+        }
         seen |= set(pairs)
     for i in range(len(x)):
         near = by_distance(x, i, others(CLIENTS, i))
@@ -240,7 +270,10 @@ def test_distance_weighted_draws_the_very_nearest_only_where_there_are_no_others
 def test_far_negatives_are_drawn_where_there_are_no_others() -> None:
     x = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [-1, 0, 0]])
     assert len(mined(DistanceWeighted(k=2), x, torch.tensor([0, 1, 2]))) == 2 * 3
-    assert {j for i, j in mined(DistanceWeighted(k=2), x, torch.tensor([0, 1, 2])) if i == 0} == {1, 2}
+    assert {j for i, j in mined(DistanceWeighted(k=2), x, torch.tensor([0, 1, 2])) if i == 0} == {
+        1,
+        2,
+    }
 
 
 def test_all_negatives_are_all_or_equally_many_random_ones() -> None:
@@ -251,11 +284,14 @@ def test_all_negatives_are_all_or_equally_many_random_ones() -> None:
     assert set(some) <= set(everyone)
 
 
-# ---------------------------------------------------------------------------------------------------- triplets
+# ----------------------------------------------------------------------------------------------------
+# triplets
 
 
 def all_triplets(clients: Tensor) -> list[tuple[int, ...]]:
-    return [(i, p, n) for i in range(len(clients)) for p in own(clients, i) for n in others(clients, i)]
+    return [
+        (i, p, n) for i in range(len(clients)) for p in own(clients, i) for n in others(clients, i)
+    ]
 
 
 def test_batch_all_is_every_triplet_once_or_equally_many_random_ones() -> None:
@@ -273,7 +309,9 @@ def test_batch_hard_is_the_farthest_positive_and_the_nearest_negative(seed: int,
     for i in range(len(x)):
         if own(CLIENTS, i):
             near = by_distance(x, i, others(CLIENTS, i))
-            expected.append((i, by_distance(x, i, own(CLIENTS, i))[-1], near[min(skip, len(near) - 1)]))
+            expected.append(
+                (i, by_distance(x, i, own(CLIENTS, i))[-1], near[min(skip, len(near) - 1)])
+            )
     assert mined(BatchHard(skip_hardest=skip), x, CLIENTS) == expected
 
 
@@ -283,7 +321,9 @@ def slow_semi_hard(x: Tensor, i: int, p: int) -> int:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_semi_hard_is_the_nearest_negative_beyond_the_positive_or_else_the_farthest(seed: int) -> None:
+def test_semi_hard_is_the_nearest_negative_beyond_the_positive_or_else_the_farthest(
+    seed: int,
+) -> None:
     x = unit(seed)
     expected = [(i, p, slow_semi_hard(x, i, p)) for i in range(len(x)) for p in own(CLIENTS, i)]
     assert mined(SemiHard(), x, CLIENTS) == expected
@@ -295,14 +335,18 @@ def test_semi_hard_is_the_nearest_negative_beyond_the_positive_or_else_the_farth
 def test_an_easy_positive_is_the_nearest(seed: int) -> None:
     x = unit(seed)
     nearest = {i: by_distance(x, i, own(CLIENTS, i))[0] for i in range(len(x)) if own(CLIENTS, i)}
-    assert mined(EasyPositive(), x, CLIENTS) == [(i, p, slow_semi_hard(x, i, p)) for i, p in nearest.items()]
+    assert mined(EasyPositive(), x, CLIENTS) == [
+        (i, p, slow_semi_hard(x, i, p)) for i, p in nearest.items()
+    ]
     hard = [(i, p, by_distance(x, i, others(CLIENTS, i))[0]) for i, p in nearest.items()]
     assert mined(EasyPositive(negative="hard"), x, CLIENTS) == hard
     second = [(i, p, by_distance(x, i, others(CLIENTS, i))[1]) for i, p in nearest.items()]
     assert mined(EasyPositive(negative="hard", skip_hardest=1), x, CLIENTS) == second
 
 
-def test_batch_weighted_draws_far_positives_and_near_negatives_in_proportion_to_the_exponential() -> None:
+def test_batch_weighted_draws_far_positives_and_near_negatives_in_proportion_to_the_exponential() -> (
+    None
+):
     torch.manual_seed(0)
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [0.6, 0.8]])
     clients, miner = torch.tensor([0, 0, 0, 1, 1]), BatchWeighted(k=1, temperature=0.5)
@@ -321,14 +365,18 @@ def test_batch_weighted_never_draws_the_same_negative_twice_for_an_anchor() -> N
     assert Counter(i for i, _, _ in found) == {i: 4 for i in range(len(CLIENTS)) if own(CLIENTS, i)}
 
 
-# ------------------------------------------------------------------------------------------------------ memory
+# ------------------------------------------------------------------------------------------------------
+# memory
 
 
 def test_a_memory_keeps_the_last_embeddings_and_whose_they_are() -> None:
     bank = MemoryBank(size=4, width=2)
     assert bank.clients.tolist() == [NOBODY] * 4
     for begin in (0, 3, 6):
-        bank.remember(torch.arange(begin, begin + 3.0).unsqueeze(1).expand(3, 2), torch.arange(begin, begin + 3))
+        bank.remember(
+            torch.arange(begin, begin + 3.0).unsqueeze(1).expand(3, 2),
+            torch.arange(begin, begin + 3),
+        )
     assert sorted(bank.clients.tolist()) == [5, 6, 7, 8]
     assert bank.embeddings[:, 0].tolist() == bank.clients.tolist()
     bank.remember(torch.zeros(9, 2), torch.arange(20, 29))
@@ -338,27 +386,35 @@ def test_a_memory_keeps_the_last_embeddings_and_whose_they_are() -> None:
 def test_a_client_that_comes_again_is_remembered_by_its_newest_embeddings_alone() -> None:
     """Three epochs of six clients with two views, against a list from which a client's old embeddings are taken."""
     bank, kept = MemoryBank(size=30, width=1), list[tuple[int, float]]()
-    for step, whose in enumerate([[0, 1], [2, 3], [4, 5], [5, 0], [3, 1], [4, 2], [2, 3], [1, 0], [5, 4]]):
+    for step, whose in enumerate(
+        [[0, 1], [2, 3], [4, 5], [5, 0], [3, 1], [4, 2], [2, 3], [1, 0], [5, 4]]
+    ):
         clients = torch.tensor(whose).repeat_interleave(2)
         x = 10.0 * step + torch.arange(4.0)
         bank.remember(x.unsqueeze(1), clients)
-        kept = [one for one in kept if one[0] not in whose] + list(zip(clients.tolist(), x.tolist(), strict=True))
-        there = bank.clients != NOBODY
-        assert sorted(zip(bank.clients[there].tolist(), bank.embeddings[there, 0].tolist(), strict=True)) == sorted(
-            kept
+        kept = [one for one in kept if one[0] not in whose] + list(
+            zip(clients.tolist(), x.tolist(), strict=True)
         )
+        there = bank.clients != NOBODY
+        assert sorted(
+            zip(bank.clients[there].tolist(), bank.embeddings[there, 0].tolist(), strict=True)
+        ) == sorted(kept)
     assert len(kept) == 12
 
 
 @pytest.mark.parametrize("name", PAIR_MINERS)
-def test_with_a_memory_larger_than_an_epoch_all_that_is_remembered_of_a_client_are_positives(name: str) -> None:
+def test_with_a_memory_larger_than_an_epoch_all_that_is_remembered_of_a_client_are_positives(
+    name: str,
+) -> None:
     """Bounded by twice the views of a client, as the objective bounds them."""
     clients, bank = torch.arange(5).repeat_interleave(3), MemoryBank(size=100, width=6)
     for epoch in range(4):
         bank.remember(unit(epoch, 15), clients)
     compared, whose = bank.beside(unit(9, 15), clients)
     found = set(rows(MINERS[name](views=2 * 3).mine(compared, whose, anchors=15)[0]))
-    assert found == {(i, j) for i in range(15) for j in range(len(whose)) if i < j and whose[i] == whose[j]}
+    assert found == {
+        (i, j) for i in range(15) for j in range(len(whose)) if i < j and whose[i] == whose[j]
+    }
     assert len(found) == 15 * 1 + 15 * 3
 
 
