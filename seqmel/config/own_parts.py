@@ -80,9 +80,9 @@ def options_from_signature(
 
 def _hints(part: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(
-            vars(part).get("__init__", part.__init__) if isinstance(part, type) else part
-        )  # type: ignore[misc]
+        if isinstance(part, type):
+            return typing.get_type_hints(vars(part).get("__init__", part.__init__))  # type: ignore[misc]
+        return typing.get_type_hints(part)
     except NameError as error:
         raise ConfigError(f"A type in the signature of {part!r} is not known: {error}.") from None
 
