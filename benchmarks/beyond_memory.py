@@ -7,12 +7,11 @@
 Made events in no order, written in pieces, with so many further numbers an event as `--columns`
 says. Each command of seqmel is
 a process of its own under RLIMIT_DATA: the kernel refuses it writable memory beyond the limit, also
-    such as is reserved and never
-touched (for which Arrow is told to reserve none: ARROW_DEFAULT_MEMORY_POOL=system). Files that are
-mapped and read are page cache and do not count. Training is one epoch of a narrow network, changed
-by `--set`. Prints a table, and writes all figures to OUT/beyond_memory.json: seconds, the most that
-the kernel had granted and the most of it that was in use, looked at twenty times a second, and how
-it ended.
+such as is reserved and never touched (for which Arrow is told to reserve none:
+ARROW_DEFAULT_MEMORY_POOL=system). Files that are mapped and read are page cache and do not count.
+Training is one epoch of a narrow network, changed by `--set`. Prints a table, and writes all
+figures to OUT/beyond_memory.json: seconds, the most that the kernel had granted and the most of it
+that was in use, looked at twenty times a second, and how it ended.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
     python benchmarks/demo_calibration.py [--clients 3000] [--seeds 0 1 2] [--threads 2]
 
 Figures to hold for 3,000 clients and seed 0: gender AUROC 0.87 +- 0.015 and age_group accuracy 0.63
-    +- 0.02 on
-aggregates, clearly more with order. The strengths are constants at the top of
++- 0.02 on aggregates, clearly more with order. The strengths are constants at the top of
 seqmel/demo/generator.py.
 """
 

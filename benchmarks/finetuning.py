@@ -14,8 +14,8 @@ about other clients. "default" is `seqmel finetune` as it comes. What is in OUT_
 is not made again: an interrupted run goes on.
 
 The default is online_retail with ten draws: about ten minutes on two idle cores, one of them for
-    the model. physionet2012
-has longer sequences and four times the clients: name it with --target, and with fewer --draws.
+the model. physionet2012 has longer sequences and four times the clients: name it with --target, and
+with fewer --draws.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@
 FOLDER holds a folder for each data set, each with events.parquet (or transactions.parquet); what is
 not there is passed over.
 Of each table one line: how many columns have the role that is right, how many numbers the category
-    within which they are
-scaled, and what differs.
+within which they are scaled, and what differs.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def embed(folder: Path) -> Run:
     """Sequences in memory to a Parquet file of vectors; units are events.
 
     As its tutorials do: `Trainer.predict`, and the ids put back by position, since its loader drops
-        them.
+    them.
     """
     import pandas as pd
     import pytorch_lightning as lightning

@@ -1,11 +1,10 @@
 """A GPU that is not there: tensors that say they lie on a device, worked out on the CPU.
 
 What a real one would refuse is refused here: tensors on the card and on the host in one operation,
-    a generator of the host for
-numbers on the card. And every operation that would make the host wait for the card is written down:
-    what sends a number or a
-shape back, and a copy to the card that is not `non_blocking`. Values are those of the CPU, so that
-results can be compared. Speed, memory, and kernels of a real GPU are not shown by this.
+a generator of the host for numbers on the card. And every operation that would make the host wait
+for the card is written down: what sends a number or a shape back, and a copy to the card that is
+not `non_blocking`. Values are those of the CPU, so that results can be compared. Speed, memory, and
+kernels of a real GPU are not shown by this.
 
 Importing it names torch's spare device "card" for the whole process, so it is for processes of its
 own (`on_card.py`).
