@@ -7,11 +7,12 @@
 Made events in no order, written in pieces, with so many further numbers an event as `--columns`
 says. Each command of seqmel is
 a process of its own under RLIMIT_DATA: the kernel refuses it writable memory beyond the limit, also
-such as is reserved and never touched (for which Arrow is told to reserve none:
-ARROW_DEFAULT_MEMORY_POOL=system). Files that are mapped and read are page cache and do not count.
-Training is one epoch of a narrow network, changed by `--set`. Prints a table, and writes all
-figures to OUT/beyond_memory.json: seconds, the most that the kernel had granted and the most of it
-that was in use, looked at twenty times a second, and how it ended.
+    such as is reserved and never
+touched (for which Arrow is told to reserve none: ARROW_DEFAULT_MEMORY_POOL=system). Files that are
+mapped and read are page cache and do not count. Training is one epoch of a narrow network, changed
+by `--set`. Prints a table, and writes all figures to OUT/beyond_memory.json: seconds, the most that
+the kernel had granted and the most of it that was in use, looked at twenty times a second, and how
+it ended.
 """
 
 from __future__ import annotations
@@ -89,9 +90,12 @@ def run(log: Path, limit_mb: int, *arguments: object) -> dict[str, Any]:
     began, peak = time.monotonic(), {"granted_mb": 0, "in_use_mb": 0}
     with log.open("a") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=file, env=os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"},
+            command,
+            stdout=file,
+            stderr=file,
+            env=os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"},
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, limits),
-        )  # fmt: skip
+        )
         while process.poll() is None:
             peak |= {name: max(peak[name], seen) for name, seen in held_mb(process.pid).items()}
             time.sleep(0.05)
@@ -146,10 +150,16 @@ def main() -> None:
         ),
     }
     found: dict[str, Any] = {
-        "events": options.events, "clients": clients, "columns": options.columns, "set": options.further,
-        "limit_mb": options.limit_mb, "memory_limit": options.memory_limit,
-        "load": os.getloadavg(), "cpus": os.cpu_count(), "stages": {},
-    }  # fmt: skip
+        "events": options.events,
+        "clients": clients,
+        "columns": options.columns,
+        "set": options.further,
+        "limit_mb": options.limit_mb,
+        "memory_limit": options.memory_limit,
+        "load": os.getloadavg(),
+        "cpus": os.cpu_count(),
+        "stages": {},
+    }
     print("| stage | seconds | MB granted | MB in use | ended |\n|---|---|---|---|---|")
     for stage, command in commands.items():
         done = run(log, options.limit_mb, *command, "--overwrite")
@@ -162,7 +172,8 @@ def main() -> None:
         found["megabytes_on_disk"] = sizes
         (out / "beyond_memory.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         print(
-            f"| {stage} | {done['seconds']} | {done['granted_mb']:,} | {done['in_use_mb']:,} | {done['ended']} |",
+            f"| {stage} | {done['seconds']} | {done['granted_mb']:,} | {done['in_use_mb']:,} | "
+            f"{done['ended']} |",
             flush=True,
         )
         if done["ended"] != "exit code 0":

@@ -31,9 +31,17 @@ HERE = Path(__file__).resolve().parent
 # a folder in the peer's environment with the version whose preparation imports
 PEER_FALLBACK = "lifestream-0.6.0"
 SIZES = {
-    "clients": 6000, "count": 5, "shortest": 25, "longest": 200, "batch": 64, "hidden": 256, "event": 64, "views": 320,
-    "width": 800, "steps": 6,
-}  # fmt: skip
+    "clients": 6000,
+    "count": 5,
+    "shortest": 25,
+    "longest": 200,
+    "batch": 64,
+    "hidden": 256,
+    "event": 64,
+    "views": 320,
+    "width": 800,
+    "steps": 6,
+}
 QUICK = {
     "clients": 150,
     "batch": 16,
@@ -137,9 +145,13 @@ class Side:
             return {"error": "not there"}
         if self._process is None:
             self._process = subprocess.Popen(
-                [self.python, str(HERE / self.script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, text=True, env=self.environment,
-            )  # fmt: skip
+                [self.python, str(HERE / self.script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env=self.environment,
+            )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -339,11 +351,17 @@ def machine(threads: int) -> dict[str, Any]:
         else []
     )
     return {
-        "cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "threads": threads,
-        "instructions": torch.backends.cpu.get_cpu_capability(), "bf16_products": torch.cpu._is_avx512_bf16_supported(),
-        "system": platform.platform(), "python": platform.python_version(), "torch": torch.__version__,
-        "began": time.strftime("%Y-%m-%d %H:%M"), "load_before": os.getloadavg()[0],
-    }  # fmt: skip
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bf16_products": torch.cpu._is_avx512_bf16_supported(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "began": time.strftime("%Y-%m-%d %H:%M"),
+        "load_before": os.getloadavg()[0],
+    }
 
 
 def quantity(value: float) -> str:
@@ -380,8 +398,9 @@ def _tables(figures: dict[str, Any]) -> Iterator[str]:
     for row in figures["rows"]:
         target = f"{row['target']:g}x" if row["target"] else "-"
         yield (
-            f"| {row['title']} | {row['unit']} | {_cell(row.get('theirs'))} | {_cell(row['ours'])} | {_cell(row.get('ratio'))}"
-            f" | {_cell(row.get('cpu_ratio'))} | {target} | {_cell(row['limit'])} | {row['share']:.0%} | {row['load']:.1f} |"
+            f"| {row['title']} | {row['unit']} | {_cell(row.get('theirs'))} | {_cell(row['ours'])} "
+            f"| {_cell(row.get('ratio'))} | {_cell(row.get('cpu_ratio'))} | {target} | "
+            f"{_cell(row['limit'])} | {row['share']:.0%} | {row['load']:.1f} |"
         )
     for note in dict.fromkeys(note for row in figures["rows"] for note in row["notes"]):
         yield f"\n{note}."
@@ -401,7 +420,10 @@ def _tables(figures: dict[str, Any]) -> Iterator[str]:
     if figures["start"]:
         yield "\n| start | seconds | of the CPU | to reach | load |\n|---|---|---|---|---|"
     for row in figures["start"]:
-        yield f"| {row['title']} | {_cell(row['seconds'])} | {_cell(row['cpu_seconds'])} | {row['target'] or '-'} | {row['load']:.1f} |"
+        yield (
+            f"| {row['title']} | {_cell(row['seconds'])} | {_cell(row['cpu_seconds'])} | "
+            f"{row['target'] or '-'} | {row['load']:.1f} |"
+        )
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:

@@ -32,10 +32,43 @@ FILES = (
 )
 _DEEP, _LONG = "@deep@", "@long@"  # what json.dumps cannot write
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 7, 2**31, 2**63, -(2**63) - 1, 10**30, 10**400, 0.5, -0.0, 1e308, -1e308, 5e-324,
-    math.nan, math.inf, -math.inf, "", "x", "1", "gru", "\0", "\u202e💥", "../../etc/passwd", [], {}, [None], {"name": "x"},
-    [[[[1]]]], {"a": {"b": {}}}, ["a"] * 1_000, _DEEP, _LONG,
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    7,
+    2**31,
+    2**63,
+    -(2**63) - 1,
+    10**30,
+    10**400,
+    0.5,
+    -0.0,
+    1e308,
+    -1e308,
+    5e-324,
+    math.nan,
+    math.inf,
+    -math.inf,
+    "",
+    "x",
+    "1",
+    "gru",
+    "\0",
+    "\u202e💥",
+    "../../etc/passwd",
+    [],
+    {},
+    [None],
+    {"name": "x"},
+    [[[[1]]]],
+    {"a": {"b": {}}},
+    ["a"] * 1_000,
+    _DEEP,
+    _LONG,
+)
 
 
 def damaged_bytes(content: bytes, chance: random.Random) -> bytes:
@@ -148,9 +181,19 @@ def try_folder(
     try:
         model = load_model(scratch)
         if not resealed:
-            same = (model.config, model.schema, model.vocabulary, model.metrics, model.statistics) == (
-                whole.config, whole.schema, whole.vocabulary, whole.metrics, whole.statistics,
-            )  # fmt: skip
+            same = (
+                model.config,
+                model.schema,
+                model.vocabulary,
+                model.metrics,
+                model.statistics,
+            ) == (
+                whole.config,
+                whole.schema,
+                whole.vocabulary,
+                whole.metrics,
+                whole.statistics,
+            )
             if not same or model.fingerprint() != whole.fingerprint():
                 raise AssertionError("a damaged model is loaded as another one")
             return "equal"

@@ -3,7 +3,8 @@
     python benchmarks/demo_calibration.py [--clients 3000] [--seeds 0 1 2] [--threads 2]
 
 Figures to hold for 3,000 clients and seed 0: gender AUROC 0.87 +- 0.015 and age_group accuracy 0.63
-+- 0.02 on aggregates, clearly more with order. The strengths are constants at the top of
+    +- 0.02 on
+aggregates, clearly more with order. The strengths are constants at the top of
 seqmel/demo/generator.py.
 """
 
@@ -137,7 +138,8 @@ def main() -> None:
         )
         lengths = events.groupby("client_id").size().quantile([0, 0.5, 1]).astype(int).tolist()
         print(
-            f"seed {seed}: {args.clients} clients, {len(events)} events in {seconds:.1f} s, lengths {lengths}"
+            f"seed {seed}: {args.clients} clients, {len(events)} events in {seconds:.1f} s, "
+            f"lengths {lengths}"
         )
         plain, order = aggregates(events), order_features(events)
         clients = data.clients.to_pandas().set_index("client_id").loc[plain.index]

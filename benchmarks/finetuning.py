@@ -14,8 +14,8 @@ about other clients. "default" is `seqmel finetune` as it comes. What is in OUT_
 is not made again: an interrupted run goes on.
 
 The default is online_retail with ten draws: about ten minutes on two idle cores, one of them for
-the model. physionet2012 has longer sequences and four times the clients: name it with --target, and
-with fewer --draws.
+    the model. physionet2012
+has longer sequences and four times the clients: name it with --target, and with fewer --draws.
 """
 
 from __future__ import annotations
@@ -59,10 +59,20 @@ METHODS = [
     "scratch head",
 ]
 TREES = {
-    "objective": "binary", "learning_rate": 0.02, "max_depth": 6, "num_leaves": 31, "bagging_fraction": 0.75,
-    "bagging_freq": 1, "feature_fraction": 0.25, "lambda_l1": 1.0, "lambda_l2": 1.0, "deterministic": True,
-    "force_col_wise": True, "verbosity": -1, "num_threads": 1,
-}  # fmt: skip
+    "objective": "binary",
+    "learning_rate": 0.02,
+    "max_depth": 6,
+    "num_leaves": 31,
+    "bagging_fraction": 0.75,
+    "bagging_freq": 1,
+    "feature_fraction": 0.25,
+    "lambda_l1": 1.0,
+    "lambda_l2": 1.0,
+    "deterministic": True,
+    "force_col_wise": True,
+    "verbosity": -1,
+    "num_threads": 1,
+}
 
 
 def opened(data: Path, out: Path, name: str) -> tuple[Model, PreparedSequences]:
@@ -76,9 +86,15 @@ def opened(data: Path, out: Path, name: str) -> tuple[Model, PreparedSequences]:
 
 
 def auroc(
-    method: str, model: Model, prepared: PreparedSequences, vectors: np.ndarray[Any, Any], y: pd.Series[Any],
-    parts: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], settings: list[str], seed: int,
-) -> float:  # fmt: skip
+    method: str,
+    model: Model,
+    prepared: PreparedSequences,
+    vectors: np.ndarray[Any, Any],
+    y: pd.Series[Any],
+    parts: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]],
+    settings: list[str],
+    seed: int,
+) -> float:
     """Learn from the first part of the labels, and measure on the second."""
     train_part, test_part = parts
     ids = pd.Index(prepared.sequences.client_ids.to_pandas())

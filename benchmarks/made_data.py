@@ -96,9 +96,9 @@ def repeat_clients(base: pa.Table, path: Path, *, copies: int, clients: int) -> 
     )
     (known,) = connection.execute("SELECT max(client_id) + 1 FROM numbered").fetchall()[0]
     connection.execute(
-        f"COPY (SELECT * EXCLUDE (copy) REPLACE (client_id + copy * {known} AS client_id)"
-        f" FROM numbered, range({copies}) c(copy) WHERE client_id + copy * {known} < {clients} ORDER BY event_time)"
-        f" TO '{path}' (FORMAT parquet)"
+        f"COPY (SELECT * EXCLUDE (copy) REPLACE (client_id + copy * {known} AS client_id) FROM "
+        f"numbered, range({copies}) c(copy) WHERE client_id + copy * {known} < {clients} ORDER BY "
+        f"event_time) TO '{path}' (FORMAT parquet)"
     )
     connection.close()
 

@@ -106,10 +106,19 @@ def run(data: Path, peer: str, folder: Path, name: str, seed: int) -> None:
         subprocess.run([peer, str(script), str(folder)], check=True)
         seconds["pytorch-lifestream"] = round(time.monotonic() - began)
     like = [
-        "objective=coles", "recency_features=false", f"encoder.hidden_size={asked['hidden']}", "encoder.name=gru",
-        "pooling=last", "event_encoder.layers=1", "loss=contrastive", "loss.reduction=sum", f"training.epochs={asked['epochs']}",
-        f"views.min_length={asked['shortest']}", f"views.max_length={asked['longest']}", "training.batch_size=64",
-    ]  # fmt: skip
+        "objective=coles",
+        "recency_features=false",
+        f"encoder.hidden_size={asked['hidden']}",
+        "encoder.name=gru",
+        "pooling=last",
+        "event_encoder.layers=1",
+        "loss=contrastive",
+        "loss.reduction=sum",
+        f"training.epochs={asked['epochs']}",
+        f"views.min_length={asked['shortest']}",
+        f"views.max_length={asked['longest']}",
+        "training.batch_size=64",
+    ]
     for model, options in (
         ("like", [x for option in like for x in ("--set", option)]),
         ("default", []),
@@ -154,7 +163,8 @@ def main() -> None:
             for score in scores["scores"]:
                 if score["metric"] == scores["primary"]:
                     print(
-                        f"{name} {target} {score['features']}: {score['mean']:.3f} ± {score['half_width']:.3f}"
+                        f"{name} {target} {score['features']}: {score['mean']:.3f} ± "
+                        f"{score['half_width']:.3f}"
                     )
 
 

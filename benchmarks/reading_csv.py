@@ -71,7 +71,8 @@ def main() -> None:
         ratios = [turn[2] / turn[i] for turn in turns]
         rate = len(events) / statistics.median(turn[i] for turn in turns)
         print(
-            f"| {name} | {rate / 1e6:.2f} M | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
+            f"| {name} | {rate / 1e6:.2f} M | {statistics.median(ratios):.2f} ({min(ratios):.2f} "
+            f"to {max(ratios):.2f}) |"
         )
 
 

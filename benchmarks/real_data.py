@@ -88,7 +88,8 @@ def table(out: Path, name: str) -> str:
         cells = [f"{scores[c]['mean']:.3f} ± {scores[c]['half_width']:.3f}" for c in columns]
         gain = gains["embeddings + aggregates - aggregates"]
         lines.append(
-            f"| {target}, {primary} | {' | '.join(cells)} | {gain['mean']:+.3f} ± {gain['half_width']:.3f} |"
+            f"| {target}, {primary} | {' | '.join(cells)} | {gain['mean']:+.3f} ± "
+            f"{gain['half_width']:.3f} |"
         )
     return "\n".join(lines)
 

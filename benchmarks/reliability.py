@@ -145,11 +145,22 @@ def _plan(folder: Path) -> Path:
         "finetuning": {"epochs": 1},
     }
     plan = {
-        "data": {"cards": {"events": "events.parquet", "labels": "clients.parquet", "targets": ["gender"]}},
+        "data": {
+            "cards": {
+                "events": "events.parquet",
+                "labels": "clients.parquet",
+                "targets": ["gender"],
+            }
+        },
         "base": small,
-        "rows": {"pooled": {}, "tuned": {"encoder": {"name": "gru", "hidden_size": 8}, "scored": "finetuned"}},
-        "seeds": [0, 1], "folds": 2, "trees": 10,
-    }  # fmt: skip
+        "rows": {
+            "pooled": {},
+            "tuned": {"encoder": {"name": "gru", "hidden_size": 8}, "scored": "finetuned"},
+        },
+        "seeds": [0, 1],
+        "folds": 2,
+        "trees": 10,
+    }
     (folder / "plan.yaml").write_text(json.dumps(plan), encoding="utf-8")
     return folder / "plan.yaml"
 
@@ -159,18 +170,44 @@ def jobs(folder: Path) -> list[Job]:
     plan = str(_plan(folder))
     events, model = str(folder / "events.parquet"), folder / "model"
     return [
-        Job("prepare", ["prepare", events], ["--overwrite"], folder / "sequences", _whole_prepared,
-            lambda p: (p / "sequences.arrow").read_bytes() + (p / "vocabulary.json").read_bytes()),
-        Job("train", ["train", events, *SMALL], ["--resume"], model, _whole_model,
-            lambda p: (p / "model.safetensors").read_bytes() + (p / "vocabulary.json").read_bytes()),
-        Job("embed", ["embed", str(model), events], ["--overwrite"], folder / "vectors.parquet", _whole_parquet,
-            lambda p: str(pq.read_table(p).to_pydict()).encode()),
+        Job(
+            "prepare",
+            ["prepare", events],
+            ["--overwrite"],
+            folder / "sequences",
+            _whole_prepared,
+            lambda p: (p / "sequences.arrow").read_bytes() + (p / "vocabulary.json").read_bytes(),
+        ),
+        Job(
+            "train",
+            ["train", events, *SMALL],
+            ["--resume"],
+            model,
+            _whole_model,
+            lambda p: (p / "model.safetensors").read_bytes() + (p / "vocabulary.json").read_bytes(),
+        ),
+        Job(
+            "embed",
+            ["embed", str(model), events],
+            ["--overwrite"],
+            folder / "vectors.parquet",
+            _whole_parquet,
+            lambda p: str(pq.read_table(p).to_pydict()).encode(),
+        ),
         *(
-            Job(name, ["experiment", plan, *words], [], folder / name.replace(" ", "-"), _whole_experiment,
-                lambda p: str(pq.read_table(p / "results.parquet").drop_columns("seconds").to_pydict()).encode())
+            Job(
+                name,
+                ["experiment", plan, *words],
+                [],
+                folder / name.replace(" ", "-"),
+                _whole_experiment,
+                lambda p: str(
+                    pq.read_table(p / "results.parquet").drop_columns("seconds").to_pydict()
+                ).encode(),
+            )
             for name, words in ((NAMES[3], []), (NAMES[4], ["--jobs", "2"]))
         ),
-    ]  # fmt: skip
+    ]
 
 
 def fuzzed(rounds: int, seed: int) -> None:
@@ -221,7 +258,8 @@ def main() -> None:
                 found = job.disturbed(job.output.with_name(f"{job.output.name}-{round_}"), chance)
                 job.different += hashlib.sha256(found).digest() != expected
             print(
-                f"| {job.name} | {job.seconds:.1f} | {options.rounds} | {job.kills} | {job.broken} | {job.different} |",
+                f"| {job.name} | {job.seconds:.1f} | {options.rounds} | {job.kills} | "
+                f"{job.broken} | {job.different} |",
                 flush=True,
             )
             left = [

@@ -100,8 +100,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         for row in (r for r in rows if r["stage"] == stage):
             each = row["seconds"] / row["clients"]
             lines.append(
-                f"| {stage} | {row['clients']:,} | {row['events']:,} | {row['seconds']:.1f} | {1e3 * each:.2f}"
-                f" | {1e6 * each / 3600:.2f} | {row['peak_mb']:,.0f} |"
+                f"| {stage} | {row['clients']:,} | {row['events']:,} | {row['seconds']:.1f} | "
+                f"{1e3 * each:.2f} | {1e6 * each / 3600:.2f} | {row['peak_mb']:,.0f} |"
             )
     return "\n".join(lines)
 
@@ -126,9 +126,12 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for clients in sorted(options.clients):
         rows += measure(
-            options.output, clients, train=clients <= options.train_up_to, memory_limit=options.memory_limit,
+            options.output,
+            clients,
+            train=clients <= options.train_up_to,
+            memory_limit=options.memory_limit,
             settings=options.set,
-        )  # fmt: skip
+        )
         (options.output / "scaling.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
         (options.output / "scaling.md").write_text(table(rows) + "\n", encoding="utf-8")
         print(table(rows[-3:]) if clients != max(options.clients) else table(rows), flush=True)

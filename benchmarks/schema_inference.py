@@ -5,7 +5,8 @@
 FOLDER holds a folder for each data set, each with events.parquet (or transactions.parquet); what is
 not there is passed over.
 Of each table one line: how many columns have the role that is right, how many numbers the category
-within which they are scaled, and what differs.
+    within which they are
+scaled, and what differs.
 """
 
 from __future__ import annotations
@@ -31,17 +32,24 @@ BY_HAND: dict[str, dict[str, str]] = {
     "physionet2012": {"parameter": CODE, "value": "parameter"},
     "nafld": {"kind": CODE, "value": "kind"},
     "online_retail": {
-        "invoice_no": OUT, "stock_code": CODE, "description": OUT, "quantity": NUMBER, "unit_price": NUMBER,
-        "amount": NUMBER, "is_cancel": CODE,
+        "invoice_no": OUT,
+        "stock_code": CODE,
+        "description": OUT,
+        "quantity": NUMBER,
+        "unit_price": NUMBER,
+        "amount": NUMBER,
+        "is_cancel": CODE,
     },
     "assist2009": dict.fromkeys(["skill", "problem", "correct"], CODE),
     "bpic2013": dict.fromkeys(["activity", "status", "group", "role", "impact", "country"], CODE),
     "pendigits": {"x": NUMBER, "y": NUMBER},
-    "berka": dict.fromkeys(["type", "operation", "k_symbol", "bank"], CODE) | {"amount": "operation", "balance": NUMBER},
-    "baseball": dict.fromkeys(["kind", "team", "league", "position"], CODE) | dict.fromkeys(BASEBALL, NUMBER),
+    "berka": dict.fromkeys(["type", "operation", "k_symbol", "bank"], CODE)
+    | {"amount": "operation", "balance": NUMBER},
+    "baseball": dict.fromkeys(["kind", "team", "league", "position"], CODE)
+    | dict.fromkeys(BASEBALL, NUMBER),
     "eshop": dict.fromkeys(["category", "model", "colour", "location", "photo"], CODE)
     | {"price": NUMBER, "shop_page": NUMBER},
-}  # fmt: skip
+}
 """Data set -> column -> its role; of a number that is scaled within a category, the category."""
 
 Table = tuple[str, pd.DataFrame, dict[str, str]]
@@ -105,8 +113,10 @@ def renamed(table: Table) -> Table:
     name, events, by_hand = table
     names = {c: f"c{i}" for i, c in enumerate(by_hand, 1)}
     return (
-        name, events.rename(columns=names), {names[c]: names.get(role, role) for c, role in by_hand.items()},
-    )  # fmt: skip
+        name,
+        events.rename(columns=names),
+        {names[c]: names.get(role, role) for c, role in by_hand.items()},
+    )
 
 
 def as_codes(table: Table) -> Table:

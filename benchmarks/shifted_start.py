@@ -120,7 +120,10 @@ def rows(data: Path, out: Path, name: str, options: argparse.Namespace) -> list[
             folder / "shifted", shifted(events, options.seed), labels, name, {**given, **own}
         )
         lines += [
-            f"| {name} | {target} | {method} | {as_is[target]:.3f} | {moved[target]:.3f} | {moved[target] - as_is[target]:+.3f} |"
+            (
+                f"| {name} | {target} | {method} | {as_is[target]:.3f} | {moved[target]:.3f} | "
+                f"{moved[target] - as_is[target]:+.3f} |"
+            )
             for target in TARGETS[name]
         ]
     return lines

@@ -25,9 +25,13 @@ def prepare(folder: Path) -> Run:
     def run() -> dict[str, float]:
         events = pd.read_parquet(folder / "events.parquet")
         PandasDataPreprocessor(
-            col_id="client_id", col_event_time="event_time", event_time_transformation="dt_to_timestamp",
-            cols_category=list(sizes["categories"]), cols_numerical=sizes["numbers"], return_records=True,
-        ).fit_transform(events)  # fmt: skip
+            col_id="client_id",
+            col_event_time="event_time",
+            event_time_transformation="dt_to_timestamp",
+            cols_category=list(sizes["categories"]),
+            cols_numerical=sizes["numbers"],
+            return_records=True,
+        ).fit_transform(events)
         return {"units": len(events)}
 
     return run
@@ -148,7 +152,7 @@ def embed(folder: Path) -> Run:
     """Sequences in memory to a Parquet file of vectors; units are events.
 
     As its tutorials do: `Trainer.predict`, and the ids put back by position, since its loader drops
-    them.
+        them.
     """
     import pandas as pd
     import pytorch_lightning as lightning

@@ -1,7 +1,8 @@
 """What the prepare scripts share: find the raw files, read them, refuse what cannot be read, write Parquet.
 
 A script states three things and nothing else: the file names, the columns of each file, and one
-query per result. All results of a run are complete before the first of them replaces an older file.
+    query per result.
+All results of a run are complete before the first of them replaces an older file.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def main() -> None:
     model.fit(vectors[~late], quiet[~late])
     risk = pd.Series(model.predict_proba(vectors[late])[:, 1], vectors.index[late], name="risk")
     print(
-        f"{(~late).sum()} rows learnt from, {late.sum()} later rows, {quiet[late].mean():.0%} of which go quiet"
+        f"{(~late).sum()} rows learnt from, {late.sum()} later rows, {quiet[late].mean():.0%} of "
+        "which go quiet"
     )
     print(f"AUROC out of time {roc_auc_score(quiet[late], risk):.3f}")
 

@@ -37,7 +37,8 @@ def main() -> None:
         :, 1
     ]  # columns in the order of classifier.classes_: False, True
     print(
-        f"AUROC {roc_auc_score(older.iloc[others], chance):.3f} on {len(others)} clients without a label"
+        f"AUROC {roc_auc_score(older.iloc[others], chance):.3f} on {len(others)} clients without a "
+        "label"
     )
 
     # The folder that `seqmel predict` reads.

@@ -54,7 +54,8 @@ def main(count: int) -> None:
             error_score="raise",
         )
         print(
-            f"{name:<11} AUROC {scores.mean():.3f} (folds {', '.join(f'{score:.3f}' for score in scores)})"
+            f"{name:<11} AUROC {scores.mean():.3f} (folds "
+            f"{', '.join(f'{score:.3f}' for score in scores)})"
         )
 
 

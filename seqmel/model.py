@@ -109,8 +109,8 @@ def as_model(model: AnyModel) -> Model:
         return load_model(model)
     if not isinstance(model, Model):
         raise ConfigError(
-            f"model is a {type(model).__name__}. Expected a model folder or a Model, such as load_model gives and a fitted estimator"
-            " has as model_."
+            f"model is a {type(model).__name__}. Expected a model folder or a Model, such as "
+            "load_model gives and a fitted estimator has as model_."
         )
     return model
 
@@ -230,9 +230,9 @@ def _check_parts(folder: Path, options: Mapping[str, Any]) -> None:
             name = part.get("name") if isinstance(part, Mapping) else None
             if isinstance(name, str) and name not in known:
                 raise ModelError(
-                    f"The model in {folder} has the {section} {name!r}, which seqmel does not have. If it is a part of your"
-                    " own, import the file that registers it first (on the command line: seqmel --import FILE.py ...); else"
-                    " update seqmel."
+                    f"The model in {folder} has the {section} {name!r}, which seqmel does not "
+                    "have. If it is a part of your own, import the file that registers it first "
+                    "(on the command line: seqmel --import FILE.py ...); else update seqmel."
                 )
 
 
@@ -338,8 +338,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise _not_ours(path) from None
     if version > FORMAT:
         raise ModelError(
-            f"{folder} has model format {version}, written by seqmel {described.get('seqmel')}; this version reads up to"
-            f" {FORMAT}. Update seqmel."
+            f"{folder} has model format {version}, written by seqmel {described.get('seqmel')}; "
+            f"this version reads up to {FORMAT}. Update seqmel."
         )
     sums = described.get("sha256")
     if not isinstance(described.get("config"), dict) or not isinstance(sums, dict):

@@ -1,10 +1,11 @@
 """A GPU that is not there: tensors that say they lie on a device, worked out on the CPU.
 
 What a real one would refuse is refused here: tensors on the card and on the host in one operation,
-a generator of the host for numbers on the card. And every operation that would make the host wait
-for the card is written down: what sends a number or a shape back, and a copy to the card that is
-not `non_blocking`. Values are those of the CPU, so that results can be compared. Speed, memory, and
-kernels of a real GPU are not shown by this.
+    a generator of the host for
+numbers on the card. And every operation that would make the host wait for the card is written down:
+    what sends a number or a
+shape back, and a copy to the card that is not `non_blocking`. Values are those of the CPU, so that
+results can be compared. Speed, memory, and kernels of a real GPU are not shown by this.
 
 Importing it names torch's spare device "card" for the whole process, so it is for processes of its
 own (`on_card.py`).
@@ -40,13 +41,33 @@ aten = torch.ops.aten
 
 _INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 _WAITING = {
-    aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.equal, aten.is_nonzero, aten.bincount, aten.histc,
-    aten._unique2, aten.unique_dim, aten.unique_consecutive, aten.unique_dim_consecutive, aten._linalg_svd,
-}  # fmt: skip
+    aten._local_scalar_dense,
+    aten.nonzero,
+    aten.masked_select,
+    aten.equal,
+    aten.is_nonzero,
+    aten.bincount,
+    aten.histc,
+    aten._unique2,
+    aten.unique_dim,
+    aten.unique_consecutive,
+    aten.unique_dim_consecutive,
+    aten._linalg_svd,
+}
 _UNORDERED = {
-    aten.index_add, aten.index_add_, aten.scatter_add, aten.scatter_add_, aten.scatter_reduce, aten.scatter_reduce_, aten.put_,
-    aten.cumsum, aten.cumsum_, aten.histc, aten.segment_reduce, aten._segment_reduce_backward,
-}  # fmt: skip
+    aten.index_add,
+    aten.index_add_,
+    aten.scatter_add,
+    aten.scatter_add_,
+    aten.scatter_reduce,
+    aten.scatter_reduce_,
+    aten.put_,
+    aten.cumsum,
+    aten.cumsum_,
+    aten.histc,
+    aten.segment_reduce,
+    aten._segment_reduce_backward,
+}
 """What adds real numbers in an order that no GPU promises, or, segment_reduce, has a wrong gradient where values are equal. So does
 `index_put` that accumulates, on a CPU with several threads: it is the gradient of x[index]."""
 
@@ -59,9 +80,13 @@ class OnCard(Tensor):
     @staticmethod
     def __new__(cls, value: Tensor) -> OnCard:
         return Tensor._make_wrapper_subclass(
-            cls, value.size(), strides=value.stride(), storage_offset=value.storage_offset(), dtype=value.dtype,
+            cls,
+            value.size(),
+            strides=value.stride(),
+            storage_offset=value.storage_offset(),
+            dtype=value.dtype,
             device=CARD,
-        )  # fmt: skip
+        )
 
     def __init__(self, value: Tensor) -> None:
         self.value = value

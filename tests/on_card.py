@@ -3,7 +3,7 @@
 Prints a line for each that is not the same, makes the host wait for the card within a step, or has
 a sum without an order;
 exits 1 if there is one. With DEVICE, such as cuda, the same on a real one, twice: the same seed
-gives the same numbers.
+    gives the same numbers.
 """
 
 from __future__ import annotations

@@ -25,9 +25,12 @@ from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
 
 SCHEMA = EventSchema(
-    client="client_id", time="event_time", categorical=("mcc", "city"), numeric=("amount", "reading"),
+    client="client_id",
+    time="event_time",
+    categorical=("mcc", "city"),
+    numeric=("amount", "reading"),
     numeric_by={"reading": "mcc"},
-)  # fmt: skip
+)
 """The schema of `card_events`."""
 
 TINY: dict[str, Any] = {

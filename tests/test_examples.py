@@ -27,7 +27,8 @@ SAYS: dict[str, str] = {
     ),
     "from_lifestream": r"120 clients x 67 numbers, ids \[\d+, \d+\] \.\.\.\n",
     "hive_partitions": r"client client_id, time event_time; left out: \{'month': .*, 'year': .*\}\n"
-    r"EventSequences\(120 clients, [\d,]+ events: client_id, event_time, mcc, amount, city, channel\)\n",
+    r"EventSequences\(120 clients, [\d,]+ events: client_id, event_time, mcc, amount, city, "
+    r"channel\)\n",
     "nightly_scoring": (
         r"(2023-12-\d\d: \d+ events of \d+ clients\. Too few vectors to tell: "
         r".*\n){2}200 clients are known\n"

@@ -40,8 +40,28 @@ CONFIG = tiny_config(
 
 TEXT = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
-    st.sampled_from(["", " ", "\0", "a\0b", "אבג", "\u202eabc", "💥", "é", "e\u0301", "NULL", "nan", "1", "1.0", "01", "'", '"', "x" * 5_000]),
-)  # fmt: skip
+    st.sampled_from(
+        [
+            "",
+            " ",
+            "\0",
+            "a\0b",
+            "אבג",
+            "\u202eabc",
+            "💥",
+            "é",
+            "e\u0301",
+            "NULL",
+            "nan",
+            "1",
+            "1.0",
+            "01",
+            "'",
+            '"',
+            "x" * 5_000,
+        ]
+    ),
+)
 WHOLE = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
     st.integers(-3, 3),
@@ -110,8 +130,8 @@ TIMES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "text": (pa.string(), st.datetimes().map(str)),
 }
 PLAIN = (
-    "client type order length time amount value select kind n x r m key code first raw events clients sample part ranked text index"
-    " emb_0000 codes_0 scales_0 __index_level_0__"
+    "client type order length time amount value select kind n x r m key code first raw events "
+    "clients sample part ranked text index emb_0000 codes_0 scales_0 __index_level_0__"
 ).split()
 NAMES = st.one_of(
     st.sampled_from(
@@ -227,8 +247,11 @@ def key(value: Any) -> Any:
 
 @given(tables(), st.booleans(), st.randoms(use_true_random=False))
 @settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize="SEQMEL_EXAMPLES" not in os.environ
-)  # fmt: skip
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize="SEQMEL_EXAMPLES" not in os.environ,
+)
 def test_events_of_any_kind_give_a_finite_vector_a_client_or_are_refused(
     made: tuple[pa.Table, str, str, SchemaOptions], from_file: bool, chance: Any
 ) -> None:

@@ -21,8 +21,14 @@ from seqmel.model import load_model
 from seqmel.training.run import prepare, train
 
 MODEL_FILES = [
-    "config.json", "schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "statistics.json", "README.md",
-]  # fmt: skip
+    "config.json",
+    "schema.json",
+    "vocabulary.json",
+    "model.safetensors",
+    "metrics.json",
+    "statistics.json",
+    "README.md",
+]
 PREPARED_FILES = ["prepared.json", "schema.json", "vocabulary.json", "sequences.arrow"]
 EVENTS = card_events(12)
 
@@ -160,7 +166,7 @@ def test_yaml_that_grows_without_end_is_refused_in_a_short_line(tmp_path: Path) 
         assert len(str(refused.value)) < 2_000
 
 
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # paths
 
 
@@ -239,9 +245,24 @@ def test_sequences_of_another_preparation_are_refused(prepared: Path, tmp_path: 
 # the source
 
 FORBIDDEN = {
-    "eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "yaml.load",
-    "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "pd.read_pickle", "joblib.load", "shelve.open", "dill.load", "dill.loads",
-}  # fmt: skip
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "marshal.loads",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "yaml.load_all",
+    "pd.read_pickle",
+    "joblib.load",
+    "shelve.open",
+    "dill.load",
+    "dill.loads",
+}
 
 
 def calls(source: str) -> list[tuple[str, dict[str, str]]]:

@@ -184,9 +184,15 @@ class Model(Artefact):
             20
         """
         options = EmbedOptions(
-            layout=layout, dtype=dtype, dim=dim, quantization_from=quantization_from, shard=shard, device=device, overwrite=overwrite,
+            layout=layout,
+            dtype=dtype,
+            dim=dim,
+            quantization_from=quantization_from,
+            shard=shard,
+            device=device,
+            overwrite=overwrite,
             progress=progress,
-        )  # fmt: skip
+        )
         late: dict[str, Any] = {"history": history, "skipped": skipped}
         with self._kept_on_cpu():
             if output is None:
@@ -380,9 +386,17 @@ class Model(Artefact):
             source.connection.close()
         probes, averages = standard_rows(sets)
         return score(
-            y, sets, probes=probes, averages=averages, task=task, folds=folds, trees=trees, seed=seed, split=split,
+            y,
+            sets,
+            probes=probes,
+            averages=averages,
+            task=task,
+            folds=folds,
+            trees=trees,
+            seed=seed,
+            split=split,
             progress=progress,
-        )  # fmt: skip
+        )
 
     # --------------------------------------------------------------------------------- save, export
 
@@ -668,8 +682,13 @@ def finetune(
     )
     targets = [target] if isinstance(target, str) else list(target)
     given: dict[str, Any] = {
-        "targets": targets, "task": task, "weight": weight, "client": client, "config": config, "progress": progress,
-    }  # fmt: skip
+        "targets": targets,
+        "task": task,
+        "weight": weight,
+        "client": client,
+        "config": config,
+        "progress": progress,
+    }
     if output is not None:
         return load(
             finetuning.finetune(

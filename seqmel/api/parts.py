@@ -1,10 +1,13 @@
 """Registration of a user's own losses, miners, sequence encoders, views and objectives.
 
 A registered part is used by its name like any part of seqmel: in keyword arguments, in a config
-file, and with `--import FILE` on the command line and in experiments. Its options are the arguments
-of its constructor, with their types and defaults, and are checked like all other options. A model
-folder holds names and options, never code: to load a model with your own encoder, first import the
-file that registers it.
+    file,
+and with `--import FILE` on the command line and in experiments. Its options are the arguments of
+its constructor, with their types and defaults, and are checked like all other options. A model
+folder
+holds names and options, never code: to load a model with your own encoder, first import the file
+    that
+registers it.
 """
 
 from __future__ import annotations
@@ -323,6 +326,10 @@ def _table(section: Section) -> MutableMapping[str, Any]:
     from seqmel.objectives.own import OWN_OBJECTIVES
 
     tables: dict[Section, MutableMapping[str, Any]] = {
-        "encoder": OWN_ENCODERS, "loss": LOSSES, "miner": MINERS, "objective": OWN_OBJECTIVES, "views": VIEWS,
-    }  # fmt: skip
+        "encoder": OWN_ENCODERS,
+        "loss": LOSSES,
+        "miner": MINERS,
+        "objective": OWN_OBJECTIVES,
+        "views": VIEWS,
+    }
     return tables[section]

@@ -42,11 +42,14 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     with tempfile.TemporaryFile() as said:
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "seqmel", *arguments], env=_environment(rank, count, port),
-                stdout=None if rank == 0 else subprocess.DEVNULL, stderr=None if rank == 0 else said,
+                [sys.executable, "-m", "seqmel", *arguments],
+                env=_environment(rank, count, port),
+                stdout=None if rank == 0 else subprocess.DEVNULL,
+                stderr=None if rank == 0 else said,
             )
-            for port in (_free_port(),) for rank in range(count)
-        ]  # fmt: skip
+            for port in (_free_port(),)
+            for rank in range(count)
+        ]
         try:
             codes = _ended(processes)
         except KeyboardInterrupt:

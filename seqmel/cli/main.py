@@ -23,11 +23,16 @@ from seqmel.core.renames import RenamedWarning
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
-    help=("Embeddings of event sequences: train a model on events, embed clients, evaluate the "
-"embeddings."),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help=(
+        "Embeddings of event sequences: train a model on events, embed clients, evaluate the "
+        "embeddings."
+    ),
     context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
+)
 
 for command in (
     commands.describe,

@@ -130,7 +130,8 @@ class Config(Options):
                 raise ValueError(f"{section} names one pooling twice: {', '.join(names)}")
         if not set(self.pooling) - set(RECENT_POOLINGS):
             raise ValueError(
-                f"pooling is {', '.join(self.pooling)} alone, which has no trainable states; add another pooling, such as mean"
+                f"pooling is {', '.join(self.pooling)} alone, which has no trainable states; add "
+                "another pooling, such as mean"
             )
         parts: list[str] = [part.name for part in self.objective]
         if len(set(parts)) < len(parts):
@@ -152,8 +153,8 @@ class Config(Options):
             raise ValueError(f"the loss {loss.name} needs a miner: one of {fitting}")
         if miner is not None and miner.gives != loss.takes:
             raise ValueError(
-                f"the loss {loss.name} takes {loss.takes}, the miner {miner.name} gives {miner.gives};"
-                f" expected one of: {fitting}"
+                f"the loss {loss.name} takes {loss.takes}, the miner {miner.name} gives "
+                f"{miner.gives}; expected one of: {fitting}"
             )
         return self
 
@@ -186,8 +187,8 @@ class Config(Options):
         """Raise if states are pooled separately and no part of the objective trains them."""
         if self.state_pooling and self.embedding_dim is None and _FROM_STATES.isdisjoint(parts):
             raise ValueError(
-                f"encoder.pooling needs a part of the objective that predicts from states: {', '.join(sorted(_FROM_STATES))};"
-                f" found {', '.join(parts)}"
+                "encoder.pooling needs a part of the objective that predicts from states: "
+                f"{', '.join(sorted(_FROM_STATES))}; found {', '.join(parts)}"
             )
 
     def _check_matryoshka(self) -> None:
@@ -196,15 +197,18 @@ class Config(Options):
             return
         if self.embedding_dim is None:
             raise ValueError(
-                "matryoshka needs embedding_dim, such as 256: a prefix of concatenated poolings is not an embedding"
+                "matryoshka needs embedding_dim, such as 256: a prefix of concatenated poolings is "
+                "not an embedding"
             )
         if list(sizes) != sorted(set(sizes)) or sizes[-1] >= self.embedding_dim:
             raise ValueError(
-                f"matryoshka is {list(sizes)}; expected growing sizes below embedding_dim, which is {self.embedding_dim}"
+                f"matryoshka is {list(sizes)}; expected growing sizes below embedding_dim, which "
+                f"is {self.embedding_dim}"
             )
         if not {"coles", "event_prediction"} & {part.name for part in self.objective}:
             raise ValueError(
-                "matryoshka needs a part of the objective that trains embeddings: coles, event_prediction"
+                "matryoshka needs a part of the objective that trains embeddings: coles, "
+                "event_prediction"
             )
 
     if not TYPE_CHECKING:
@@ -275,8 +279,9 @@ class Config(Options):
         Args:
             options: by the names of a config file.
             source: where they are from, for the line.
-            lenient: they are those of a model that is there, or are only to be shown: a loss of a library is not looked up in it,
-                and what does nothing, or what earlier versions took, is taken.
+            lenient: they are those of a model that is there, or are only to be shown: a loss of a
+                library is not looked up in it, and what does nothing, or what earlier versions
+                took, is taken.
             said: those that have to do something, see `last_said`; all where None.
         """
         try:
@@ -309,8 +314,8 @@ def as_config(config: Config | Mapping[str, Any] | None) -> Config:
         return config
     if config is not None and not isinstance(config, Mapping):
         raise ConfigError(
-            f"config is a {type(config).__name__}. Expected a Config or a mapping of options, such as {{'encoder': 'gru'}};"
-            " read_config reads a file."
+            f"config is a {type(config).__name__}. Expected a Config or a mapping of options, such "
+            f"as {{'encoder': 'gru'}}; read_config reads a file."
         )
     return Config.from_dict(config or {})
 
@@ -321,8 +326,8 @@ def _check_idle(config: Config, said: Container[str], source: str) -> None:
     idle = not by_kind and config.category_mean != CategoryMeanOptions()
     if "category_mean" in said and idle:
         raise ConfigError(
-            f"{source}: category_mean has no effect: pooling ({', '.join(config.pooling)}) does not name it."
-            " Leave it out, or add category_mean to pooling."
+            f"{source}: category_mean has no effect: pooling ({', '.join(config.pooling)}) does "
+            "not name it. Leave it out, or add category_mean to pooling."
         )
     if config.compares:
         return
@@ -331,8 +336,8 @@ def _check_idle(config: Config, said: Container[str], source: str) -> None:
         if section in said and part not in (None, Config.model_fields[section].default):
             parts = ", ".join(option.name for option in config.objective)
             raise ConfigError(
-                f"{source}: the {section} {part.name} has no effect: no part of the objective ({parts}) compares clients."
-                f" Leave {section} out, or add coles to the objective."
+                f"{source}: the {section} {part.name} has no effect: no part of the objective "
+                f"({parts}) compares clients. Leave {section} out, or add coles to the objective."
             )
 
 

@@ -28,8 +28,12 @@ __all__ = ["Section", "add_options", "options_from_signature", "remove_options"]
 Section: TypeAlias = Literal["encoder", "loss", "miner", "objective", "views"]
 
 _BASES: dict[Section, type[Options]] = {
-    "encoder": EncoderBase, "loss": LossBase, "miner": MinerBase, "objective": ObjectiveBase, "views": ViewsBase,
-}  # fmt: skip
+    "encoder": EncoderBase,
+    "loss": LossBase,
+    "miner": MinerBase,
+    "objective": ObjectiveBase,
+    "views": ViewsBase,
+}
 _FACTS = ("takes", "gives", "default_miner", "causal")
 """What options say of a part, as class attributes; its class says it too."""
 
@@ -62,8 +66,8 @@ def options_from_signature(
             continue
         if argument.name not in hints:
             raise ConfigError(
-                f"The argument {argument.name!r} of {whose} has no type. Options are checked by their types: write"
-                f" {argument.name}: float = 1.0, or pass options=."
+                f"The argument {argument.name!r} of {whose} has no type. Options are checked by "
+                f"their types: write {argument.name}: float = 1.0, or pass options=."
             )
         fields[argument.name] = (
             hints[argument.name],

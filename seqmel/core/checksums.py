@@ -44,13 +44,14 @@ def read_files(folder: Path, names: Iterable[str]) -> dict[str, bytes]:
     linked = [name for name in names if (folder / name).is_symlink()]
     if linked:
         raise ModelError(
-            f"The model folder {folder} is refused: {', '.join(linked)} is a symbolic link, which could lead out of it."
-            " Copy the files themselves (cp -rL)."
+            f"The model folder {folder} is refused: {', '.join(linked)} is a symbolic link, which "
+            "could lead out of it. Copy the files themselves (cp -rL)."
         )
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ModelError(
-            f"The model folder {folder} is incomplete: {', '.join(missing)} missing. Copy it again, or train."
+            f"The model folder {folder} is incomplete: {', '.join(missing)} missing. Copy it "
+            "again, or train."
         )
     try:
         return {name: (folder / name).read_bytes() for name in names}

@@ -153,8 +153,9 @@ def raise_on_all_ranks() -> Iterator[None]:
             dist.all_gather_object(failures, failure)
         except RuntimeError:  # raised by gloo if a connection was closed
             failure = failure or OutputError(
-                "Nothing was written: one of the processes that work together has ended before its part was done (out of"
-                " memory, or killed). Run it again, with fewer --devices where memory is short."
+                "Nothing was written: one of the processes that work together has ended before its "
+                "part was done (out of memory, or killed). Run it again, with fewer --devices "
+                "where memory is short."
             )
         failure = failure or next((found for found in failures if found is not None), None)
     if failure is not None:

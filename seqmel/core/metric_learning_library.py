@@ -50,8 +50,9 @@ def make_loss(loss: str, options: dict[str, Any]) -> nn.Module:
         }
         raise ConfigError(
             f"loss: pytorch-metric-learning has no loss {loss!r} that takes embeddings and labels."
-            f"{did_you_mean(loss, known)} It has: {shown((n for n in known if n not in asking), 60)}."
-            f" With options also: {shown(f'{name} ({options})' for name, options in asking.items())}."
+            f"{did_you_mean(loss, known)} It has: "
+            f"{shown((n for n in known if n not in asking), 60)}. With options also: "
+            f"{shown(f'{name} ({options})' for name, options in asking.items())}."
         )
     return _build(loss, known[loss], options)
 
@@ -68,7 +69,8 @@ def library_losses() -> dict[str, type[nn.Module]]:
             from pytorch_metric_learning import losses
     except ImportError:
         raise ConfigError(
-            "loss: pml/... is a loss of pytorch-metric-learning, which is not installed. Run: pip install 'seqmel[pml]'"
+            "loss: pml/... is a loss of pytorch-metric-learning, which is not installed. Run: pip "
+            "install 'seqmel[pml]'"
         ) from None
     base: Any = losses.BaseMetricLossFunction
     offered: dict[str, Any] = dict(sorted(vars(losses).items()))
@@ -124,8 +126,8 @@ def _build(name: str, kind: type[nn.Module], options: dict[str, Any]) -> nn.Modu
     wrong = [option for option in options if option not in known]
     if wrong:
         raise ConfigError(
-            f"loss: {name} of pytorch-metric-learning has no option {wrong[0]!r}.{did_you_mean(wrong[0], known)}"
-            f" It has: {shown(known, 20)}."
+            f"loss: {name} of pytorch-metric-learning has no option "
+            f"{wrong[0]!r}.{did_you_mean(wrong[0], known)} It has: {shown(known, 20)}."
         )
     try:
         with warnings.catch_warnings():
@@ -136,7 +138,8 @@ def _build(name: str, kind: type[nn.Module], options: dict[str, Any]) -> nn.Modu
     except Exception as error:  # the library raises many types of exceptions
         line = " ".join(str(error).split())
         raise ConfigError(
-            f"loss: {name} of pytorch-metric-learning cannot be used with {options or 'its defaults'}"
-            f" ({type(error).__name__}: {line}). It has the options: {shown(known, 20)}."
+            f"loss: {name} of pytorch-metric-learning cannot be used with "
+            f"{options or 'its defaults'} ({type(error).__name__}: {line}). It has the options: "
+            f"{shown(known, 20)}."
         ) from None
     return made

@@ -173,7 +173,10 @@ class _Line:
             else ""
         )
         note = f", {self.note}" if self.note else ""
-        line = f"{self.name}: {self.done:,}{of} {self.unit}, {seconds:.1f} s, {_rate(rate, self.unit)}{left}{note}"
+        line = (
+            f"{self.name}: {self.done:,}{of} {self.unit}, {seconds:.1f} s, "
+            f"{_rate(rate, self.unit)}{left}{note}"
+        )
         _show(line)
 
 
@@ -204,9 +207,15 @@ class _Bars:
         from rich.progress import Progress as RichProgress
 
         columns = (
-            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         with RichProgress(*columns, console=self._console) as bars:
             number = bars.add_task(name, total=total, rate="", note="")
             yield _Bar(bars, number, unit)

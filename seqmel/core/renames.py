@@ -52,8 +52,8 @@ def rename_keys(
         new = renames.get(name, name)
         if new != name and new in given:
             raise ConfigError(
-                f"{where}{name} and {where}{new} are both given, and {name} is the old name of {new}."
-                f" Leave {where}{name} out."
+                f"{where}{name} and {where}{new} are both given, and {name} is the old name of "
+                f"{new}. Leave {where}{name} out."
             )
         if new != name and not quiet:
             warn_renamed(f"{where}{name}", f"{where}{new}", stacklevel=stacklevel + 1)

@@ -43,8 +43,8 @@ _CLIENT_NAMES = (
     "household owner subject"
 ).split()
 _TIME_NAMES = (
-    "event_time timestamp datetime event_timestamp event_date transaction_time transaction_date trans_time trans_date"
-    " tr_datetime trdatetime date time ts event_day day created_at"
+    "event_time timestamp datetime event_timestamp event_date transaction_time transaction_date "
+    "trans_time trans_date tr_datetime trdatetime date time ts event_day day created_at"
 ).split()
 
 

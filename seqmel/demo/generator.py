@@ -141,7 +141,7 @@ def generate_card_data(clients: int = 3000, *, seed: int = 0) -> CardData:
 
 
 # ---- clients
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _sigmoid(x: Floats) -> Floats:
 
 
 # ---- events
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -376,7 +376,7 @@ def _plan_days(plan: Plan, payday: Ints, rng: np.random.Generator) -> Ints:
 
 
 # ---- tables
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _events_table(people: _People, ids: Ints, rows: _Rows, rng: np.random.Generator) -> pa.Table:
@@ -435,8 +435,10 @@ def _channels(people: _People, rows: _Rows, rng: np.random.Generator) -> pa.Arra
 def _clients_table(people: _People, ids: Ints) -> pa.Table:
     quarters = np.quantile(people.age, [0.25, 0.5, 0.75])
     known = (
-        np.where(people.gender > 0, "F", "M").tolist(), people.age, np.searchsorted(quarters, people.age, side="right"),
-    )  # fmt: skip
+        np.where(people.gender > 0, "F", "M").tolist(),
+        people.age,
+        np.searchsorted(quarters, people.age, side="right"),
+    )
     return pa.table(
         {"client_id": pa.array(ids)} | dict(zip(TARGETS, map(pa.array, known), strict=True))
     )

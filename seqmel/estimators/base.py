@@ -212,8 +212,8 @@ def checked_pretrained(given: Any) -> str | Path | Model:
         )
     if not hasattr(given, given._fitted):
         raise NotFittedModelError(
-            f"The {type(given).__name__} to go on from is not fitted, or was cloned, which leaves its model behind."
-            " Fit it, and give its model: pretrained=embedder.model_."
+            f"The {type(given).__name__} to go on from is not fitted, or was cloned, which leaves "
+            "its model behind. Fit it, and give its model: pretrained=embedder.model_."
         )
     model: Model = given.model_
     return model

@@ -247,8 +247,10 @@ class SequenceEmbedder(SequenceTransformer):
         rows.check_matched(y, "y", ordered=True)
         said = config.schema
         named = {
-            "client": rows.client, "time": rows.time or said.time, "time_format": rows.time_format or said.time_format,
-        }  # fmt: skip
+            "client": rows.client,
+            "time": rows.time or said.time,
+            "time_format": rows.time_format or said.time_format,
+        }
         progress = console_progress() if self.verbose else silent
         model = train_model(
             rows.to_learn_from(), initial=initial, progress=progress,

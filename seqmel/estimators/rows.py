@@ -30,8 +30,8 @@ __all__ = ["ClientRows", "client_rows"]
 
 _UNNAMED = "client_id"
 _WANTED = (
-    "Expected EventSequences; or a table of events, with one row per event, or one row per client and list columns; or"
-    " client ids, with events=... set on the estimator."
+    "Expected EventSequences; or a table of events, with one row per event, or one row per client "
+    "and list columns; or client ids, with events=... set on the estimator."
 )
 
 
@@ -93,8 +93,9 @@ class ClientRows:
         if not matched:
             order = " in order of first appearance" if ordered else ""
             raise InputError(
-                f"X has one row per event, so {name} cannot be matched to its clients by position. Index {name} by client"
-                f" id{order}; or give EventSequences.read(events) as X, and its align(...) of {name}."
+                f"X has one row per event, so {name} cannot be matched to its clients by position. "
+                f"Index {name} by client id{order}; or give EventSequences.read(events) as X, and "
+                f"its align(...) of {name}."
             )
 
     def to_learn_from(self) -> Events:
@@ -139,7 +140,8 @@ def client_rows(
 
     Args:
         X: `EventSequences`; a table with one row per event, or with one row per client and list
-            columns, or a list of dicts of sequences; or a table, column or array of client ids to look up in `events`.
+            columns, or a list of dicts of sequences; or a table, column or array of client ids to
+            look up in `events`.
         events: where to look up client ids; None if X holds the sequences itself.
         client: the column of X with the client id; None recognises it.
         time: the column with the times; None recognises it.
@@ -237,8 +239,9 @@ def _client_column(
         if client in columns or (index is not None and index.name in (client, None)):
             return client
         raise SchemaError(
-            f"No column {client!r} in the given {label}.{did_you_mean(client, columns)} It has: {shown(columns)}."
-            " Name the client column: client=..., or have the client ids as the index."
+            f"No column {client!r} in the given {label}.{did_you_mean(client, columns)} It has: "
+            f"{shown(columns)}. Name the client column: client=..., or have the client ids as the "
+            "index."
         )
     if index is not None and index.name is not None:
         return str(index.name)
@@ -271,21 +274,24 @@ def _is_list(kind: pa.DataType) -> bool:
 def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: bool) -> ClientRows:  # noqa: N803
     if isinstance(X, EventSequences):
         raise InputError(
-            "X holds its own events, and events=... is set too. Leave events out, or give client ids as X."
+            "X holds its own events, and events=... is set too. Leave events out, or give client "
+            "ids as X."
         )
     sequences = events.distinct()
     ids, index = _ids(X, client or sequences.client)
     nulls = int(pd.isna(ids.to_numpy()).sum())
     if nulls:
         raise InputError(
-            f"{nulls:,} of {len(ids):,} rows of X have no client: the id is null. Drop or fix these rows."
+            f"{nulls:,} of {len(ids):,} rows of X have no client: the id is null. Drop or fix "
+            "these rows."
         )
     place = places(ids, sequences.client_ids)
     absent = place < 0
     if absent.all():
         told = (
-            f"None of the {len(ids):,} clients of X, such as {shown([repr(i) for i in ids[:3].tolist()])}, has events;"
-            f" {sequences!r} has {shown([repr(i) for i in sequences.client_ids[:3].tolist()])}."
+            f"None of the {len(ids):,} clients of X, such as "
+            f"{shown([repr(i) for i in ids[:3].tolist()])}, has events; {sequences!r} has "
+            f"{shown([repr(i) for i in sequences.client_ids[:3].tolist()])}."
         )
         if learning:
             raise InputError(f"{told} Check that both name the same clients.")
@@ -321,8 +327,8 @@ def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N
         array = array[:, 0]
     if array.ndim != 1:
         raise InputError(
-            f"Cannot take client ids from {type(X).__name__} of shape {array.shape}. Expected a table with the column"
-            f" {client!r}, or one id a row."
+            f"Cannot take client ids from {type(X).__name__} of shape {array.shape}. Expected a "
+            f"table with the column {client!r}, or one id a row."
         )
     ids = pd.Index(array, name=client)
     return ids, ids
@@ -334,5 +340,6 @@ def _only_column(columns: list[str], client: str) -> str:
     if len(columns) == 1:
         return columns[0]
     raise SchemaError(
-        f"No column {client!r} in X, to look up the events by.{did_you_mean(client, columns)} It has: {shown(columns)}."
+        f"No column {client!r} in X, to look up the events by.{did_you_mean(client, columns)} It "
+        f"has: {shown(columns)}."
     )

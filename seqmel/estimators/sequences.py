@@ -296,7 +296,10 @@ class EventSequences:
         return self
 
     def __repr__(self) -> str:
-        return f"EventSequences({len(self):,} clients, {self.events:,} events: {', '.join(self.columns)})"
+        return (
+            f"EventSequences({len(self):,} clients, {self.events:,} events: "
+            f"{', '.join(self.columns)})"
+        )
 
     def _repr_html_(self) -> str:
         shares = self.lengths if len(self) else np.zeros(1, np.int64)
@@ -306,8 +309,9 @@ class EventSequences:
             for field in self.table.schema
         )
         return (
-            f"<b>EventSequences</b>: {len(self):,} clients, {self.events:,} events; a client has {shares.min():,} to"
-            f" {shares.max():,}, the median {np.median(shares):,.0f}<table>{rows}</table>"
+            f"<b>EventSequences</b>: {len(self):,} clients, {self.events:,} events; a client has "
+            f"{shares.min():,} to {shares.max():,}, the median "
+            f"{np.median(shares):,.0f}<table>{rows}</table>"
         )
 
 

@@ -39,8 +39,15 @@ Frame = TypeVar("Frame", "pd.Series[Any]", pd.DataFrame)
 Targets = tuple[npt.NDArray[Any], ...]
 
 _SHAPING = (
-    "encoder", "embedding_dim", "pooling", "category_mean", "recency_features", "event_encoder", "preparation", "embedding",
-)  # fmt: skip
+    "encoder",
+    "embedding_dim",
+    "pooling",
+    "category_mean",
+    "recency_features",
+    "event_encoder",
+    "preparation",
+    "embedding",
+)
 
 
 class _Supervised(SequenceEstimator):
@@ -165,8 +172,8 @@ class _Supervised(SequenceEstimator):
                 else "it predicts nothing"
             )
             raise ModelError(
-                f"{path} holds no model for {cls.__name__}: {found}. SequenceClassifier loads classes, SequenceRegressor"
-                " quantities, and `seqmel predict` both together."
+                f"{path} holds no model for {cls.__name__}: {found}. SequenceClassifier loads "
+                "classes, SequenceRegressor quantities, and `seqmel predict` both together."
             )
         used = model.config.finetuning.model_dump()
         kept = {name: used[name] for name in cls._get_param_names() if name in used}
@@ -185,12 +192,18 @@ class _Supervised(SequenceEstimator):
         source = type(self).__name__
         by_class = isinstance(self.class_weight, Mapping)  # `fit` turns these into sample weights
         finetuning = {
-            "unfreeze": self.unfreeze, "epochs": self.epochs, "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate, "encoder_lr_scale": self.encoder_lr_scale,
-            "validation_fraction": self.validation_fraction, "patience": self.patience, "dropout": self.dropout,
-            "label_smoothing": self.label_smoothing, "class_weight": None if by_class else self.class_weight,
+            "unfreeze": self.unfreeze,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "encoder_lr_scale": self.encoder_lr_scale,
+            "validation_fraction": self.validation_fraction,
+            "patience": self.patience,
+            "dropout": self.dropout,
+            "label_smoothing": self.label_smoothing,
+            "class_weight": None if by_class else self.class_weight,
             "calibrate": self.calibrate,
-        }  # fmt: skip
+        }
         given = dict(self.config or {}) | sections_of(self._shaping())
         said = {
             "seed": seed_of(self.random_state, source=source),
@@ -213,8 +226,8 @@ class _Supervised(SequenceEstimator):
         """Fit the model to labels. Every row of X is one sample, even if its client occurs twice.
 
         Args:
-            X: `EventSequences`, a table of events (one row per event, or one row per client and list
-                columns), or client ids if `events` is set.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and
+                list columns), or client ids if `events` is set.
             y: (rows,) labels, or (rows, targets) for several targets, in the order of X. Missing
                 labels (NaN, None, infinite) are ignored. A Series or DataFrame names the targets.
                 If its index holds the client ids of X in another order, each once, it is matched by
@@ -243,8 +256,10 @@ class _Supervised(SequenceEstimator):
         client = base.schema.client if base is not None else rows.client
         said = config.schema
         named = {
-            "client": client, "time": rows.time or said.time, "time_format": rows.time_format or said.time_format,
-        }  # fmt: skip
+            "client": client,
+            "time": rows.time or said.time,
+            "time_format": rows.time_format or said.time_format,
+        }
         if base is None:
             config = config.model_copy(update={"schema": config.schema.model_copy(update=named)})
         with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
@@ -278,8 +293,9 @@ class _Supervised(SequenceEstimator):
         """Predict the most likely class or the quantity.
 
         Args:
-            X: `EventSequences`, a table of events (one row per event, or one row per client and list
-                columns), or client ids if `events` is set. An id without events is predicted from an empty sequence.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and
+                list columns), or client ids if `events` is set. An id without events is predicted
+                from an empty sequence.
 
         Returns:
             (rows,) predictions, or (rows, targets) if y had several columns. The dtype is object if
@@ -412,8 +428,9 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         """Predict the probability of each class.
 
         Args:
-            X: `EventSequences`, a table of events (one row per event, or one row per client and list
-                columns), or client ids if `events` is set. An id without events is predicted from an empty sequence.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and
+                list columns), or client ids if `events` is set. An id without events is predicted
+                from an empty sequence.
 
         Returns:
             (rows, classes) probabilities in the order of `classes_`; a list of them for several
@@ -433,8 +450,8 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         """Compute the accuracy on the labelled rows, averaged over targets.
 
         Args:
-            X: `EventSequences`, a table of events (one row per event, or one row per client and list
-                columns), or client ids if `events` is set.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and
+                list columns), or client ids if `events` is set.
             y: (rows,) labels, or (rows, targets) for several targets. Missing labels are ignored.
             sample_weight: (rows,) weight of each row.
 
@@ -473,8 +490,8 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
         """Compute R2 on the labelled rows, averaged over targets.
 
         Args:
-            X: `EventSequences`, a table of events (one row per event, or one row per client and list
-                columns), or client ids if `events` is set.
+            X: `EventSequences`, a table of events (one row per event, or one row per client and
+                list columns), or client ids if `events` is set.
             y: (rows,) quantities, or (rows, targets) for several targets. Missing ones are ignored.
             sample_weight: (rows,) weight of each row.
 
@@ -536,8 +553,9 @@ def _in_order(given: Frame, rows: ClientRows, name: str) -> Frame:
         return given
     if found.name != rows.client and set(ids.tolist()) == set(range(len(ids))):
         raise InputError(
-            f"The index of {name} holds 0 to {len(ids) - 1:,} in another order than the clients of X, whose ids these are, but"
-            f" also what numbered rows have. Name the index {rows.client!r} to match by id, or give {name}.to_numpy()."
+            f"The index of {name} holds 0 to {len(ids) - 1:,} in another order than the clients of "
+            "X, whose ids these are, but also what numbered rows have. Name the index "
+            f"{rows.client!r} to match by id, or give {name}.to_numpy()."
         )
     ordered: Frame = given.iloc[place]
     return ordered
@@ -563,8 +581,9 @@ def _no_quantities(labels: Mapping[str, pd.Series[Any]]) -> None:
             fractions = known[known != known.round()]
             if len(fractions):
                 raise InputError(
-                    f"The target {name!r} holds fractions, such as {fractions.iloc[0]}: a quantity. SequenceRegressor learns"
-                    " quantities; for classes cut it into whole numbers or text."
+                    f"The target {name!r} holds fractions, such as {fractions.iloc[0]}: a "
+                    "quantity. SequenceRegressor learns quantities; for classes cut it into whole "
+                    "numbers or text."
                 )
 
 
@@ -615,7 +634,8 @@ def _mean_score(
     )
     if len(labels) != len(predicted):
         raise InputError(
-            f"y has {len(labels)} targets and fit had {len(predicted)}. Expected the columns that fit had."
+            f"y has {len(labels)} targets and fit had {len(predicted)}. Expected the columns that "
+            "fit had."
         )
     by_name, scores = labels.keys() == predicted.keys(), []
     for (name, values), found in zip(labels.items(), predicted.values(), strict=True):
@@ -623,15 +643,16 @@ def _mean_score(
         known = values.notna().to_numpy()
         if not known.any():
             raise InputError(
-                f"The target {name!r} has no label to compare with. Leave it out, or give rows that have one."
+                f"The target {name!r} has no label to compare with. Leave it out, or give rows "
+                "that have one."
             )
         wanted = np.asarray(
             values[known].tolist()
         )  # the type of the labels, even if y has dtype object
         if (wanted.dtype.kind == "U") != (found.dtype.kind == "U"):
             raise InputError(
-                f"The target {name!r} has labels such as {wanted[0].item()!r}; predicted are such as {found[0].item()!r}."
-                " Expected labels of the kind that fit had."
+                f"The target {name!r} has labels such as {wanted[0].item()!r}; predicted are such "
+                f"as {found[0].item()!r}. Expected labels of the kind that fit had."
             )
         scores.append(measure(wanted, found[known], sample_weight=weights[known]))
     return float(np.mean(scores))

@@ -203,15 +203,14 @@ f"OVER w AS b{i}")
         f" ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) + 1 AS r{i}" for i in categories
     )  # fmt: skip
     source.query(
-        f"CREATE OR REPLACE TEMP TABLE aggregate_events AS WITH flat AS ({_flat_sql(source, schema)}),"
-        f" placed AS (SELECT flat.*{codes}, row_number() OVER w AS p,"
-        " count(*) OVER (PARTITION BY client_index) AS n, max(t) OVER (PARTITION BY client_index) AS latest,"
-        " ln(1 + (t - lag(t) OVER w) / 1e6) AS gap"
-        f" FROM flat{coded} WINDOW w AS (PARTITION BY client_index ORDER BY t, place_in_input)),"
-        " changed AS (SELECT *, n - p AS back, (n + 3) // 4 AS quarter,"
-        f" (coalesce(moment, latest) - t) / {DAY_US} AS age{changes}"
-        " FROM placed WINDOW w AS (PARTITION BY client_index ORDER BY p))"
-        f" SELECT * EXCLUDE (moment, latest, place_in_input){runs} FROM changed"
+        "CREATE OR REPLACE TEMP TABLE aggregate_events AS WITH flat AS "
+        f"({_flat_sql(source, schema)}), placed AS (SELECT flat.*{codes}, row_number() OVER w AS "
+        "p, count(*) OVER (PARTITION BY client_index) AS n, max(t) OVER (PARTITION BY "
+        f"client_index) AS latest, ln(1 + (t - lag(t) OVER w) / 1e6) AS gap FROM flat{coded} "
+        "WINDOW w AS (PARTITION BY client_index ORDER BY t, place_in_input)), changed AS (SELECT "
+        f"*, n - p AS back, (n + 3) // 4 AS quarter, (coalesce(moment, latest) - t) / {DAY_US} AS "
+        f"age{changes} FROM placed WINDOW w AS (PARTITION BY client_index ORDER BY p)) SELECT * "
+        f"EXCLUDE (moment, latest, place_in_input){runs} FROM changed"
     )
 
 

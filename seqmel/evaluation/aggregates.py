@@ -124,8 +124,8 @@ class AggregatePlan:
             most_categories, max(1, _MOST_COLUMNS // (a_value * max(1, len(schema.categorical))))
         )
         first, last, daily = source.row(
-            f"SELECT coalesce(min(t), 0), coalesce(max(t), 0), coalesce(bool_and(t % {DAY_US} = 0), true)"
-            f" FROM (SELECT {time_sql(source, schema)} AS t FROM events)"
+            f"SELECT coalesce(min(t), 0), coalesce(max(t), 0), coalesce(bool_and(t % {DAY_US} = "
+            f"0), true) FROM (SELECT {time_sql(source, schema)} AS t FROM events)"
         )
         frequent = {
             column: _frequent(source, column, most_categories) for column in schema.categorical
@@ -231,9 +231,9 @@ def _register_clients(
         )
         return both
     source.query(
-        "CREATE OR REPLACE TABLE aggregate_clients AS SELECT client AS __client, NULL::BIGINT AS __moment,"
-        " (row_number() OVER (ORDER BY first) - 1)::INTEGER AS __client_index"
-        f" FROM ({source.clients_sql(schema.client)})"
+        "CREATE OR REPLACE TABLE aggregate_clients AS SELECT client AS __client, NULL::BIGINT AS "
+        "__moment, (row_number() OVER (ORDER BY first) - 1)::INTEGER AS __client_index FROM "
+        f"({source.clients_sql(schema.client)})"
     )
     ids = source.stream(
         "SELECT __client FROM aggregate_clients ORDER BY __client_index", BATCH_ROWS
@@ -244,11 +244,13 @@ def _register_clients(
 
 def _of_numbers(schema: EventSchema) -> list[Statistic]:
     return [
-        Statistic(f"{part}_{statistic}", sql.format(x=f"x{i}"), (f"{words} of {name} over "
-f"events"), absent)
-        for i, (name, part) in enumerate(number_parts(schema)) for statistic, (sql, words) in _OF_NUMBER.items()
+        Statistic(
+            f"{part}_{statistic}", sql.format(x=f"x{i}"), (f"{words} of {name} over events"), absent
+        )
+        for i, (name, part) in enumerate(number_parts(schema))
+        for statistic, (sql, words) in _OF_NUMBER.items()
         for absent in [0.0 if statistic == "sum" else np.nan]
-    ]  # fmt: skip
+    ]
 
 
 def _overall(plan: AggregatePlan) -> Block:

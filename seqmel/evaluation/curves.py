@@ -125,8 +125,11 @@ class Curve:
             caption=self.note,
         )
         for point in self.points:
-            table.add_row(point.features, *(f"{v:,}" if isinstance(v, int) else str(v) for v in point.settings.values()),
-                          str(point.score(self.primary)))  # fmt: skip
+            table.add_row(
+                point.features,
+                *(f"{v:,}" if isinstance(v, int) else str(v) for v in point.settings.values()),
+                str(point.score(self.primary)),
+            )
         return table
 
 
@@ -192,9 +195,13 @@ def label_curve(
     wrong = [f for f in fractions if not 0 < f <= 1]
     if wrong or not fractions:
         raise ConfigError(
-            f"The label fraction {wrong[0]:g} is out of range. Expected shares above 0, up to 1, such as 0.01,0.1,1."
-            if wrong else "No label fractions. Expected shares above 0, up to 1, such as 0.01,0.1,1."
-        )  # fmt: skip
+            (
+                f"The label fraction {wrong[0]:g} is out of range. Expected shares above 0, up to "
+                "1, such as 0.01,0.1,1."
+            )
+            if wrong
+            else "No label fractions. Expected shares above 0, up to 1, such as 0.01,0.1,1."
+        )
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
     primary = problem.chosen(metric)
@@ -307,7 +314,8 @@ def compression_curve(
     check_number_types(tuple(dtypes))
     if not dims or not dtypes or any(size is not None and size < 1 for size in dims):
         raise ConfigError(
-            f"Cannot measure the sizes {[plain(size) for size in dims]}. Expected numbers from 1 on, or full: 16,64,full."
+            f"Cannot measure the sizes {[plain(size) for size in dims]}. Expected numbers from 1 "
+            "on, or full: 16,64,full."
         )
     check_counts(trees=(trees, 1), threads=(threads, 1))
     problem, scored, matched = posed(y, features, task, folds, seed, split)
@@ -361,15 +369,15 @@ def _size_point(name: str, size: int, number_type: Any, measured: list[Measured]
 def _check_sizes(x: Floats, name: str, sizes: Sequence[int | None], training: int) -> None:
     if not np.isfinite(x).all():
         raise InputError(
-            f"The features {name!r} have numbers that are missing or infinite. Vectors can be made smaller where all"
-            " are finite."
+            f"The features {name!r} have numbers that are missing or infinite. Vectors can be made "
+            "smaller where all are finite."
         )
     most = min(x.shape[1] - 1, training)
     large = [size for size in sizes if size is not None and size > most]
     if large:
         raise InputError(
-            f"The features {name!r} have {x.shape[1]} numbers and {training:,} training clients; they cannot be reduced to"
-            f" {large[0]}. Expected sizes up to {most}, or full."
+            f"The features {name!r} have {x.shape[1]} numbers and {training:,} training clients; "
+            f"they cannot be reduced to {large[0]}. Expected sizes up to {most}, or full."
         )
 
 
@@ -392,8 +400,8 @@ def label_draws(problem: Problem, fold: int, fraction: float, seed: int) -> list
     count = round(fraction * len(whole))
     if count < max(2, len(problem.classes)):
         raise InputError(
-            f"The label fraction {fraction:g} of {len(whole):,} training clients leaves {count}; LightGBM needs at least"
-            f" {max(2, len(problem.classes))}. Give a larger fraction."
+            f"The label fraction {fraction:g} of {len(whole):,} training clients leaves {count}; "
+            f"LightGBM needs at least {max(2, len(problem.classes))}. Give a larger fraction."
         )
     if fraction == 1:
         return [whole]

@@ -89,9 +89,10 @@ class Drift:
             "Drift" if self.drifted else "Too few vectors to tell" if self.too_few else "No drift"
         )
         return (
-            f"{word}: {len(self.moved):,} of {len(self.psi):,} dimensions have a PSI of"
-            f" {max(self.psi_threshold, self.psi_by_chance):.3g} or more (largest: {name}, {value:.3f}); MMD² {self.mmd2:.3g},"
-            f" p = {self.p_value:.3g} ({'at or below' if self.p_value <= self.alpha else 'above'} {self.alpha:g})."
+            f"{word}: {len(self.moved):,} of {len(self.psi):,} dimensions have a PSI of "
+            f"{max(self.psi_threshold, self.psi_by_chance):.3g} or more (largest: {name}, "
+            f"{value:.3f}); MMD² {self.mmd2:.3g}, p = {self.p_value:.3g} "
+            f"({'at or below' if self.p_value <= self.alpha else 'above'} {self.alpha:g})."
         )
 
     def table(self) -> Table:
@@ -195,8 +196,8 @@ def drift(
             raise ConfigError(f"{name} is {value}. Expected {lowest} or more.")
     if psi_threshold <= 0 or not 0 < alpha < 1:
         raise ConfigError(
-            f"The thresholds are {psi_threshold:g} (PSI) and {alpha:g} (p-value). Expected a PSI above 0 and a"
-            " p-value between 0 and 1."
+            f"The thresholds are {psi_threshold:g} (PSI) and {alpha:g} (p-value). Expected a PSI "
+            "above 0 and a p-value between 0 and 1."
         )
     joined = _joined(reference, current, by_client)
     if joined is not None:
@@ -353,8 +354,8 @@ def psi_by_chance(n: int, m: int, bins: int, dimensions: int) -> float:
 def _matrices(reference: pd.DataFrame, current: pd.DataFrame) -> tuple[Matrix, Matrix]:
     if reference.shape[1] != current.shape[1]:
         raise InputError(
-            f"The reference has {reference.shape[1]} dimensions, the current vectors {current.shape[1]}. Compare"
-            " embeddings of one model."
+            f"The reference has {reference.shape[1]} dimensions, the current vectors "
+            f"{current.shape[1]}. Compare embeddings of one model."
         )
     other = [str(name) for name in current.columns if name not in reference.columns]
     if other:

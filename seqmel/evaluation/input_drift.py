@@ -79,10 +79,16 @@ class InputDrift:
         """A one-line summary."""
         if not self.drifted:
             worst = self._worst()[0]
-            return f"No drift: none of {len(self.columns):,} columns has moved (largest PSI: {worst}, {self.columns[worst].psi:.3f})."
+            return (
+                f"No drift: none of {len(self.columns):,} columns has moved (largest PSI: "
+                f"{worst}, {self.columns[worst].psi:.3f})."
+            )
         found = "; ".join(f"{name}: {self._reasons(name)}" for name in self.moved[:5])
         more = f"; and {len(self.moved) - 5} more" if len(self.moved) > 5 else ""
-        return f"Drift: {len(self.moved):,} of {len(self.columns):,} columns have moved ({found}{more})."
+        return (
+            f"Drift: {len(self.moved):,} of {len(self.columns):,} columns have moved "
+            f"({found}{more})."
+        )
 
     def table(self) -> Table:
         """Return a table for a terminal, with one row per column in decreasing order of PSI."""
@@ -158,8 +164,8 @@ def input_drift(
     """
     if psi_threshold <= 0 or not 0 < unseen_threshold <= 1:
         raise ConfigError(
-            f"The thresholds are {psi_threshold:g} (PSI) and {unseen_threshold:g} (unseen share). Expected a PSI above 0 and a"
-            " share above 0, at most 1."
+            f"The thresholds are {psi_threshold:g} (PSI) and {unseen_threshold:g} (unseen share). "
+            "Expected a PSI above 0 and a share above 0, at most 1."
         )
     clients, events, counts = count_events(statistics, chunks)
     if not events:

@@ -73,7 +73,10 @@ class ScoredPredictions:
         r2 = next((score.mean for score in self.scores if score.metric == "r2"), 0.0)
         return (
             [
-                f"The predictions are worse than the mean of the target for every client (R2 {r2:.3f})."
+                (
+                    "The predictions are worse than the mean of the target for every client (R2 "
+                    f"{r2:.3f})."
+                )
             ]
             if r2 < 0
             else []
@@ -120,10 +123,15 @@ def read_predictions(
     wrong = [name for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
     if wrong or table.isna().any(axis=None):
         raise InputError(
-            f"The predictions in {predictions} have no numbers in column {wrong[0]!r}. Name the column of the"
-            f" probabilities or quantities with --column{f', or give {shown(map(repr, names))}' if names else ''}."
-            if wrong else f"Some clients of {predictions} lack one of the columns {shown(wanted)}. Fill them in."
-        )  # fmt: skip
+            f"The predictions in {predictions} have no numbers in column {wrong[0]!r}. Name the "
+            "column of the probabilities or quantities with "
+            f"--column{f', or give {shown(map(repr, names))}' if names else ''}."
+            if wrong
+            else (
+                f"Some clients of {predictions} lack one of the columns {shown(wanted)}. Fill "
+                "them in."
+            )
+        )
     return table
 
 
@@ -168,19 +176,20 @@ def _probabilities(values: Floats, classes: tuple[str, ...], target: str) -> Flo
     if values.shape[1] == 1:
         if len(classes) != 2:
             raise InputError(
-                f"The target {target!r} has {len(classes)} classes and the predictions one column. Give a column of"
-                f" probabilities for each class: {shown(f'{target}={name}' for name in classes)}."
+                f"The target {target!r} has {len(classes)} classes and the predictions one column. "
+                "Give a column of probabilities for each class: "
+                f"{shown(f'{target}={name}' for name in classes)}."
             )
         values = np.concatenate([1 - values, values], axis=1)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
         raise InputError(
-            f"The predictions of {target!r} are no probabilities: they reach from {values.min():.4g} to {values.max():.4g}."
-            " Expected numbers from 0 to 1."
+            f"The predictions of {target!r} are no probabilities: they reach from "
+            f"{values.min():.4g} to {values.max():.4g}. Expected numbers from 0 to 1."
         )
     total = values.sum(axis=1, keepdims=True)
     if (np.abs(total - 1) > 0.01).any():
         raise InputError(
-            f"The probabilities of {target!r} do not add up to 1: one client's give {total.min():.4g}, another's"
-            f" {total.max():.4g}."
+            f"The probabilities of {target!r} do not add up to 1: one client's give "
+            f"{total.min():.4g}, another's {total.max():.4g}."
         )
     return np.asarray(values / total)

@@ -149,8 +149,8 @@ class Problem:
         if metric is not None and metric not in known:
             kind = f"{len(self.classes)} classes" if self.classes else "a quantity"
             raise ConfigError(
-                f"metric is {metric!r}, which is none of {kind}.{did_you_mean(metric, known)} Expected one of:"
-                f" {', '.join(known)}."
+                f"metric is {metric!r}, which is none of {kind}.{did_you_mean(metric, known)} "
+                f"Expected one of: {', '.join(known)}."
             )
         return metric or self.primary
 
@@ -249,8 +249,9 @@ class Problem:
                 if problem:
                     where = "" if len(self.splits) == 1 else f" of fold {fold + 1}"
                     raise InputError(
-                        f"The {part} part{where} ({len(places):,} rows, split by {self.about.get('column', 'folds')!r})"
-                        f" has {problem} of the target {name!r}. Give other folds or shares, or another column."
+                        f"The {part} part{where} ({len(places):,} rows, split by "
+                        f"{self.about.get('column', 'folds')!r}) has {problem} of the target "
+                        f"{name!r}. Give other folds or shares, or another column."
                     )
 
 
@@ -321,7 +322,8 @@ def feature_matrix(table: pd.DataFrame, name: str) -> Floats:
     if wrong or table.columns.empty:
         found = f"columns that hold no numbers: {shown(wrong)}" if wrong else "no columns"
         raise InputError(
-            f"The features {name!r} have {found}. Expected numbers only, and the client id as the index."
+            f"The features {name!r} have {found}. Expected numbers only, and the client id as the "
+            "index."
         )
     return table.to_numpy(np.float32)
 
@@ -354,8 +356,9 @@ def _common(y: pd.Series[Any], matched: Mapping[str, pd.DataFrame], folds: int) 
     if len(clients) < 2 * folds:
         each = ", ".join(f"{name} {len(table):,}" for name, table in matched.items())
         raise InputError(
-            f"{folds} folds need at least {2 * folds} clients with a label and all features; there are {len(clients)}"
-            f" (labels: {len(y):,}; with features: {each}). Give more labels, or fewer folds (--folds)."
+            f"{folds} folds need at least {2 * folds} clients with a label and all features; there "
+            f"are {len(clients)} (labels: {len(y):,}; with features: {each}). Give more labels, or "
+            "fewer folds (--folds)."
         )
     text = np.array([str(client) for client in clients])
     ordered: pd.Index[Any] = clients[np.argsort(text, kind="stable")]
@@ -379,8 +382,8 @@ def _check_rare(y: pd.Series[Any], folds: int) -> None:
     ]
     if rare:
         raise InputError(
-            f"{folds} folds need {folds} clients of every class of the target {y.name!r}; class {shown(rare)}."
-            " Join or leave out rare classes, or give fewer folds (--folds)."
+            f"{folds} folds need {folds} clients of every class of the target {y.name!r}; class "
+            f"{shown(rare)}. Join or leave out rare classes, or give fewer folds (--folds)."
         )
 
 

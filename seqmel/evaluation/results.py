@@ -18,13 +18,26 @@ if TYPE_CHECKING:
 __all__ = ["TITLES", "Score", "Scores"]
 
 TITLES = {  # metric -> title in tables; the arrow marks metrics where lower is better
-    "accuracy": "accuracy", "auroc": "AUROC", "log_loss": "log-loss ↓",
-    "r2": "R2", "rmse": "RMSE ↓", "mae": "MAE ↓", "spearman": "Spearman",
-    "average_precision": "average precision", "gini": "Gini", "ks": "KS", "balanced_accuracy": "balanced accuracy",
-    "brier": "Brier ↓", "calibration_error": "calibration error ↓",
-    "lift_at_1": "lift at 1 %", "lift_at_5": "lift at 5 %", "lift_at_10": "lift at 10 %",
-    "recall_at_1": "recall at 1 %", "recall_at_5": "recall at 5 %", "recall_at_10": "recall at 10 %",
-}  # fmt: skip
+    "accuracy": "accuracy",
+    "auroc": "AUROC",
+    "log_loss": "log-loss ↓",
+    "r2": "R2",
+    "rmse": "RMSE ↓",
+    "mae": "MAE ↓",
+    "spearman": "Spearman",
+    "average_precision": "average precision",
+    "gini": "Gini",
+    "ks": "KS",
+    "balanced_accuracy": "balanced accuracy",
+    "brier": "Brier ↓",
+    "calibration_error": "calibration error ↓",
+    "lift_at_1": "lift at 1 %",
+    "lift_at_5": "lift at 5 %",
+    "lift_at_10": "lift at 10 %",
+    "recall_at_1": "recall at 1 %",
+    "recall_at_5": "recall at 5 %",
+    "recall_at_10": "recall at 10 %",
+}
 _SHOWN = ("accuracy", "auroc", "log_loss", "r2", "mae", "spearman")
 _MOST_SHOWN = 3  # columns with intervals that fit into a terminal of 80 characters
 _IN_UNITS_OF_TARGET = ("rmse", "mae")
@@ -165,7 +178,8 @@ class Scores:
         ):
             if name not in known:
                 raise ConfigError(
-                    f"No {what} {name!r} was scored.{did_you_mean(name, known)} There is: {shown(known)}."
+                    f"No {what} {name!r} was scored.{did_you_mean(name, known)} There is: "
+                    f"{shown(known)}."
                 )
         return next(row for row in self.rows if (row.features, row.metric) == (features, metric))
 
@@ -228,8 +242,9 @@ class Scores:
             if self.task == "regression" and self.score(name, "r2").mean < 0
         ]
         return [
-            f"{name} is worse than the mean of the target for every client (R2 {self.score(name, 'r2').mean:.3f}). A target"
-            " with a long tail, such as money, is often predicted better as its logarithm."
+            f"{name} is worse than the mean of the target for every client (R2 "
+            f"{self.score(name, 'r2').mean:.3f}). A target with a long tail, such as money, is "
+            "often predicted better as its logarithm."
             for name in below
         ]
 
@@ -302,15 +317,19 @@ class Scores:
             if without
             else ""
         )
-        return f"{self.target}: {self.clients:,} clients{classes}, {self._split}; LightGBM, {self.trees} trees.{left_out}"
+        return (
+            f"{self.target}: {self.clients:,} clients{classes}, {self._split}; LightGBM, "
+            f"{self.trees} trees.{left_out}"
+        )
 
     @property
     def _split(self) -> str:
         folds, of = len(self.rows[0].folds), self.split
         if folds == 1:
             return (
-                f"trained on {of['train']:,} before {of['column']} {of['cut']}, tested on {of['test']:,} from then on,"
-                f" ± half of the 95 % interval by bootstrap over the {of['test_clients']:,} test clients"
+                f"trained on {of['train']:,} before {of['column']} {of['cut']}, tested on "
+                f"{of['test']:,} from then on, ± half of the 95 % interval by bootstrap over the "
+                f"{of['test_clients']:,} test clients"
             )
         groups = (
             f" of whole groups ({of['groups']} of {of['column']})"

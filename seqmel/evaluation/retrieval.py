@@ -75,7 +75,10 @@ class Retrieval:
     def whose(self) -> str:
         """A line about whether the model was trained on these clients."""
         if self.held_out:
-            return f"Held-out clients: {self.trained_on:,} that the model was trained on were left out."
+            return (
+                f"Held-out clients: {self.trained_on:,} that the model was trained on were "
+                "left out."
+            )
         if self.held_out is None:
             return (
                 "Whether the model was trained on these clients is not known; name its events "
@@ -186,9 +189,9 @@ def evaluate_retrieval(
             task.advance(len(sequences))
     if len(drawn.keys) < 4:
         raise InputError(
-            f"Only {len(drawn.keys)} clients are left of {counts['clients']:,} ({counts['known']:,} trained on,"
-            f" {counts['short']:,} with fewer than {min_events} events). Retrieval needs four or "
-            f"more; see --min-events."
+            f"Only {len(drawn.keys)} clients are left of {counts['clients']:,} "
+            f"({counts['known']:,} trained on, {counts['short']:,} with fewer than {min_events} "
+            "events). Retrieval needs four or more; see --min-events."
         )
     query, gallery = drawn.unit_parts()
     who = np.arange(len(query))

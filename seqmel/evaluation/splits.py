@@ -68,14 +68,15 @@ class GroupFolds:
         codes, names = pd.factorize(values)
         if len(names) < folds:
             raise InputError(
-                f"{folds} folds of whole groups need {folds} groups; {self.groups.name!r} has {len(names)}."
-                " Give fewer folds (--folds), or another column."
+                f"{folds} folds of whole groups need {folds} groups; {self.groups.name!r} has "
+                f"{len(names)}. Give fewer folds (--folds), or another column."
             )
         several = pd.Series(codes).groupby(client_ids(rows)).nunique() > 1
         if several.any():
             raise InputError(
-                f"{int(several.sum()):,} clients are in several groups of {self.groups.name!r}, such as"
-                f" {plain(several.idxmax())!r}, and could be trained on and tested. Name a column that is one value a client."
+                f"{int(several.sum()):,} clients are in several groups of {self.groups.name!r}, "
+                f"such as {plain(several.idxmax())!r}, and could be trained on and tested. Name a "
+                "column that is one value a client."
             )
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         places = tuple(splitter.split(strata, strata, codes))
@@ -124,14 +125,15 @@ class OutOfTime:
         """
         if not 0 < self.test_fraction < 1:
             raise ConfigError(
-                f"test_fraction is {self.test_fraction}. Expected a share between 0 and 1, such as 0.3."
+                f"test_fraction is {self.test_fraction}. Expected a share between 0 and 1, such as "
+                "0.3."
             )
         codes, values = pd.factorize(_aligned(self.times, rows, "time"), sort=True)
         _check_sorts(values, str(self.times.name))
         if len(values) < 2:
             raise InputError(
-                f"Column {self.times.name!r} is {values[0]} in all rows that can be scored, so that none is later."
-                " Name a column with different times."
+                f"Column {self.times.name!r} is {values[0]} in all rows that can be scored, so "
+                "that none is later. Name a column with different times."
             )
         tested = np.cumsum(np.bincount(codes)[::-1])[::-1] / len(
             codes
@@ -142,8 +144,9 @@ class OutOfTime:
         shared = client_ids(rows[test]).unique().intersection(client_ids(rows[train]))
         if len(shared) and not self.allow_client_overlap:
             raise InputError(
-                f"{len(shared):,} clients, such as {plain(shared[0])!r}, have rows before {values[cut]} and from then on, and would"
-                " be trained on and tested. Leave out one side of them, or pass --allow-client-overlap if they are meant to be."
+                f"{len(shared):,} clients, such as {plain(shared[0])!r}, have rows before "
+                f"{values[cut]} and from then on, and would be trained on and tested. Leave out "
+                "one side of them, or pass --allow-client-overlap if they are meant to be."
             )
         about = {
             "kind": "out_of_time",
@@ -198,7 +201,8 @@ def _check_sorts(values: Any, column: str) -> None:
     odd = next((v for v in values if isinstance(v, str) and re.match(DAY_OR_MONTH_FIRST, v)), None)
     if odd is not None:
         raise InputError(
-            f"Column {column!r} holds text such as {odd!r}, which does not sort by time. Write it as 2023-01-31, or as dates."
+            f"Column {column!r} holds text such as {odd!r}, which does not sort by time. Write it "
+            "as 2023-01-31, or as dates."
         )
 
 
@@ -207,7 +211,7 @@ def _aligned(values: pd.Series[Any], rows: pd.Index[Any], what: str) -> pd.Serie
     missing = int(found.isna().sum())
     if missing:
         raise InputError(
-            f"{missing:,} of the {len(rows):,} rows that can be scored have no {what} (column {values.name!r})."
-            " Fill it in, or leave these rows out."
+            f"{missing:,} of the {len(rows):,} rows that can be scored have no {what} (column "
+            f"{values.name!r}). Fill it in, or leave these rows out."
         )
     return found

@@ -85,6 +85,7 @@ class InputWatch:
         words = [found.verdict.removeprefix("Drift: ").rstrip(".")] if found.drifted else []
         if share >= _ELSEWHERE:
             words.append(
-                f"{share:.0%} of the times are more than a year, and than the length of the training, from its times"
+                f"{share:.0%} of the times are more than a year, and than the length of the "
+                "training, from its times"
             )
         return "; ".join(words) or None

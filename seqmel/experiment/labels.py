@@ -58,8 +58,9 @@ def _check_classes(plan: Plan, data: str, target: str) -> None:
     for row in plan.rows:
         for name in plan.config(row, data, 0).labelled:
             raise InputError(
-                f"row {row!r}: the objective {name} learns classes, and the target {target!r} of {data} is a quantity."
-                " Leave out one of them, or put the row into a plan without that target."
+                f"row {row!r}: the objective {name} learns classes, and the target {target!r} of "
+                f"{data} is a quantity. Leave out one of them, or put the row into a plan without "
+                "that target."
             )
 
 

@@ -155,8 +155,9 @@ class DataSet(_Part):
         ]
         if unknown:
             raise ValueError(
-                f"generated clients have no target {unknown[0]!r}.{did_you_mean(unknown[0], TARGETS)} They have:"
-                f" {', '.join(TARGETS)}"
+                "generated clients have no target "
+                f"{unknown[0]!r}.{did_you_mean(unknown[0], TARGETS)} They have: "
+                f"{', '.join(TARGETS)}"
             )
         return self
 
@@ -264,14 +265,16 @@ class Plan(_Part):
                 *(name for options in self.rows.values() for name in option_names(options)),
             ]
             raise ConfigError(
-                f"row {row!r} sets no {self.curve}, which the curve goes across.{did_you_mean(self.curve, known)} Set it"
-                " to a number in every row, or name another option, or label_fractions."
+                f"row {row!r} sets no {self.curve}, which the curve goes "
+                f"across.{did_you_mean(self.curve, known)} Set it to a number in every row, or "
+                "name another option, or label_fractions."
             )
         if isinstance(said, str):  # such as 1e-4, which YAML takes for text
             said = _lookup(self.config(row, next(iter(self.data)), 0).to_dict(), self.curve)
         if isinstance(said, bool) or not isinstance(said, (int, float)) or not math.isfinite(said):
             raise ConfigError(
-                f"row {row!r}: {self.curve} is {said!r}, and a curve goes across numbers. Name another option."
+                f"row {row!r}: {self.curve} is {said!r}, and a curve goes across numbers. Name "
+                "another option."
             )
         return said
 
@@ -320,7 +323,8 @@ def smaller_plan(
     unknown = next((name for name in only or () if name not in plan.data), None)
     if unknown is not None:
         raise ConfigError(
-            f"{path} has no data set {unknown!r}.{did_you_mean(unknown, plan.data)} It has: {', '.join(plan.data)}."
+            f"{path} has no data set {unknown!r}.{did_you_mean(unknown, plan.data)} It has: "
+            f"{', '.join(plan.data)}."
         )
     options = _mapping(parse_yaml(path.read_text(encoding="utf-8")))
     data = {name: dict(of) for name, of in options["data"].items() if only is None or name in only}
@@ -357,8 +361,8 @@ def read_plan(path: str | Path) -> Plan:
     for row in plan.rows:
         if plan.scored(row) not in SCORED:
             raise ConfigError(
-                f"row {row!r}: scored cannot be {plan.scored(row)!r}. Expected one of: {', '.join(SCORED)}."
-                f"{did_you_mean(plan.scored(row), SCORED)}"
+                f"row {row!r}: scored cannot be {plan.scored(row)!r}. Expected one of: "
+                f"{', '.join(SCORED)}.{did_you_mean(plan.scored(row), SCORED)}"
             )
         for data in plan.data:
             plan.config(row, data, plan.seeds[0])
@@ -372,7 +376,8 @@ def _check_curve(plan: Plan) -> None:
     """Check that a curve has at least two positions, with one row of each kind at each."""
     if plan.curve == LABEL_FRACTIONS and len(plan.label_fractions) < 2:
         raise ConfigError(
-            "A curve across label_fractions needs two fractions or more, such as label_fractions: [0.1, 0.3, 1]."
+            "A curve across label_fractions needs two fractions or more, such as label_fractions: "
+            "[0.1, 0.3, 1]."
         )
     if plan.curve in (None, LABEL_FRACTIONS):
         return
@@ -382,8 +387,8 @@ def _check_curve(plan: Plan) -> None:
         other = there.setdefault((plan.scored(row), place), row)
         if other != row:
             raise ConfigError(
-                f"rows {other!r} and {row!r} have the same {plan.curve}, {place:g}: a curve has one row per number. Put one"
-                " into another plan."
+                f"rows {other!r} and {row!r} have the same {plan.curve}, {place:g}: a curve has "
+                "one row per number. Put one into another plan."
             )
 
 
@@ -395,8 +400,8 @@ def _check_share(plan: Plan, data: str) -> None:
         for section, options in plan.prepared_with(row, data).items():
             if options != wanted[section]:
                 raise ConfigError(
-                    f"row {row!r}: {section} is {options}, and {wanted[section]} in row {first!r}; all rows share the"
-                    f" prepared data. Put it into base, or into another plan."
+                    f"row {row!r}: {section} is {options}, and {wanted[section]} in row {first!r}; "
+                    "all rows share the prepared data. Put it into base, or into another plan."
                 )
 
 
@@ -407,7 +412,8 @@ def _check_names(plan: Plan, path: Path) -> None:
         for name in (*BASELINES, *beside):
             if name in plan.rows:
                 raise ConfigError(
-                    f"{path}: the row {name!r} has the name of one that the table has by itself. Give it another name."
+                    f"{path}: the row {name!r} has the name of one that the table has by itself. "
+                    "Give it another name."
                 )
 
 
@@ -425,8 +431,8 @@ def _check_published(plan: Plan, path: Path) -> None:
         ):
             if name not in known:
                 raise ConfigError(
-                    f"{path}: published {part.figures!r} names the {kind} {name!r}, which the plan has not."
-                    f"{did_you_mean(name, known)}"
+                    f"{path}: published {part.figures!r} names the {kind} {name!r}, which the plan "
+                    f"has not.{did_you_mean(name, known)}"
                 )
 
 
@@ -437,9 +443,15 @@ def _explain(error: ValidationError, path: Path) -> str:
         parts: dict[str, type[_Part]] = {"data": DataSet, "published": Published}
         model = parts.get(str(first["loc"][0]), Plan)
         known = [field.alias or name for name, field in model.model_fields.items()]
-        return f"{path}: unknown option {place!r}.{did_you_mean(str(first['loc'][-1]), known)} Known here: {', '.join(known)}."
+        return (
+            f"{path}: unknown option {place!r}.{did_you_mean(str(first['loc'][-1]), known)} "
+            f"Known here: {', '.join(known)}."
+        )
     if first["type"] in SHAPES:
-        return f"{path}: {place or 'the file'} is {reprlib.repr(first['input'])}. Expected {SHAPES[first['type']]}."
+        return (
+            f"{path}: {place or 'the file'} is {reprlib.repr(first['input'])}. Expected "
+            f"{SHAPES[first['type']]}."
+        )
     said = first["msg"].removeprefix("Value error, ")
     return f"{path}: {place or 'the file'}: {said[0].lower()}{said[1:]}."
 
@@ -469,8 +481,8 @@ def _with_labels(objective: Any, row: str) -> list[Any]:
         options = dict(part) if isinstance(part, Mapping) else {"name": part}
         if options.keys() & _FOLD_LABELS.keys():
             raise ConfigError(
-                f"row {row!r}: the objective {name} learns the labels of each fold's training part, so that those it is"
-                " scored by are not seen. Leave out its labels and target."
+                f"row {row!r}: the objective {name} learns the labels of each fold's training "
+                "part, so that those it is scored by are not seen. Leave out its labels and target."
             )
         parts.append(options | _FOLD_LABELS)
     return parts

@@ -1,7 +1,7 @@
 """Run an experiment: each cell (row, data set, seed) once. Finished cells are read, not run again.
 
 RESULTS/generated/<data>     events and labels of a generated data set
-RESULTS/prepared/<data>      sequences and aggregates, made once; <data>.source.json has their inputs
+RESULTS/prepared/<data>      sequences and aggregates, made once; their inputs: <data>.source.json
 RESULTS/predictions/         predictions from the aggregates, the baseline of every row
 RESULTS/cells/*.json         scores, cost and options of each cell
 RESULTS/results.parquet      one row per data set, target, row, seed, fold and metric
@@ -157,7 +157,8 @@ def _is_done(plan: Plan, cell: Cell, output: Path) -> bool:
     ran = json.loads(path.read_text(encoding="utf-8"))["settings"]
     if ran != _settings(plan, cell) and _with_newer_options(ran) != _settings(plan, cell):
         raise OutputError(
-            f"{path} was run with other settings than row {cell.row!r} has now. Name another output, or remove it."
+            f"{path} was run with other settings than row {cell.row!r} has now. Name another "
+            "output, or remove it."
         )
     return True
 
@@ -221,8 +222,8 @@ def _check_source(plan: Plan, name: str, root: Path, output: Path) -> None:
         ]
         if changed:
             raise OutputError(
-                f"The {' and '.join(changed)} of {name} changed since {output} was begun. Name another output folder, or"
-                f" remove {output} to begin anew."
+                f"The {' and '.join(changed)} of {name} changed since {output} was begun. Name "
+                f"another output folder, or remove {output} to begin anew."
             )
 
 
@@ -312,9 +313,12 @@ def _in_process(plan: Path, root: Path, output: Path, cell: Cell, jobs: int) -> 
     read, write = os.pipe()  # tells the cell when this process has ended
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "seqmel.experiment.run", *words], env=os.environ | {"OMP_NUM_THREADS": threads},
-            stdin=read, capture_output=True, text=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "seqmel.experiment.run", *words],
+            env=os.environ | {"OMP_NUM_THREADS": threads},
+            stdin=read,
+            capture_output=True,
+            text=True,
+        )
     finally:
         os.close(read)
         os.close(write)

@@ -25,13 +25,23 @@ def long_results(cells: Mapping[Cell, list[dict[str, Any]]]) -> pd.DataFrame:
     score. They are null for aggregates, and for cells of versions that did not record them.
     """
     lines = [
-        {"data": cell.data, "target": scores["target"], "metric": row["metric"], "features": row["features"],
-         "seed": cell.seed, "fold": fold, "value": value, "primary": row["metric"] == scores["primary"],
-         "seconds": row["seconds"][fold] if "seconds" in row else None,
-         "steps": row["steps"][fold] if "steps" in row else None}
-        for cell, found in cells.items() for scores in found for row in scores["scores"]
+        {
+            "data": cell.data,
+            "target": scores["target"],
+            "metric": row["metric"],
+            "features": row["features"],
+            "seed": cell.seed,
+            "fold": fold,
+            "value": value,
+            "primary": row["metric"] == scores["primary"],
+            "seconds": row["seconds"][fold] if "seconds" in row else None,
+            "steps": row["steps"][fold] if "steps" in row else None,
+        }
+        for cell, found in cells.items()
+        for scores in found
+        for row in scores["scores"]
         for fold, value in enumerate(row["folds"])
-    ]  # fmt: skip
+    ]
     results: pd.DataFrame = pd.DataFrame(lines).astype({"seconds": "float64", "steps": "Int64"})
     return results
 
@@ -57,8 +67,8 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
     """
     parts = [
         (
-            f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % interval "
-            f"over folds and seeds."
+            f"LightGBM, {plan.trees} trees, {plan.folds} folds, {_seeds(plan)}; mean ± 95 % "
+            "interval over folds and seeds."
         )
     ]
     roles = ", ".join(f"{name} ({of.role}s)" for name, of in plan.data.items() if of.role)
@@ -90,8 +100,9 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
     costs = cost_table(plan, results)
     if costs:
         parts.append(
-            "Cost of one model of a row: seconds of training, and steps of the optimiser. Rows that use labels include"
-            " pretraining and the training on the fold. Medians over seeds, targets and folds."
+            "Cost of one model of a row: seconds of training, and steps of the optimiser. Rows "
+            "that use labels include pretraining and the training on the fold. Medians over seeds, "
+            "targets and folds."
         )
         parts.append(costs)
     parts.append(budgets(plan))

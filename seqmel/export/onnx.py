@@ -121,9 +121,14 @@ def build(model: Model) -> onnx.ModelProto:
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     made = helper.make_model(
         helper.make_graph(graph.nodes, "seqmel", inputs, outputs, graph.constants),
-        opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)],
-        ir_version=_IR_VERSION, producer_name="seqmel", doc_string=__doc__ or "",
-    )  # fmt: skip
+        opset_imports=[
+            helper.make_opsetid("", _OPSET),
+            helper.make_opsetid("ai.onnx.ml", _ML_OPSET),
+        ],
+        ir_version=_IR_VERSION,
+        producer_name="seqmel",
+        doc_string=__doc__ or "",
+    )
     onnx.checker.check_model(made)
     columns = {
         "client": schema.client,
@@ -280,9 +285,13 @@ class _Export:
         keys = {value: code for code, value in enumerate(known.values, start=2)}
         keys = {"": known.null_code} | keys
         return self.g.op(
-            "LabelEncoder", self.named[name], domain="ai.onnx.ml", keys_strings=list(keys), values_int64s=list(keys.values()),
+            "LabelEncoder",
+            self.named[name],
+            domain="ai.onnx.ml",
+            keys_strings=list(keys),
+            values_int64s=list(keys.values()),
             default_int64=UNSEEN,
-        )  # fmt: skip
+        )
 
     def _curve(self, name: str, table: str, code: str | None) -> list[str]:
         """Interpolate a number between the rows of its knots. A missing number has the last row."""

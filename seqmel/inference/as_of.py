@@ -207,7 +207,8 @@ def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | Non
     if is_moment(moments):
         if schema.time_unit != "timestamp":
             raise InputError(
-                f"{moments} is a date, and the model counts time in {schema.time_unit}s. Give a whole number, as text."
+                f"{moments} is a date, and the model counts time in {schema.time_unit}s. Give a "
+                "whole number, as text."
             )
         said = pd.Timestamp(moments)
         naive = said.tz_convert("UTC").tz_localize(None) if said.tzinfo else said
@@ -279,8 +280,8 @@ def _fill(
     if shard is None and not seen.any():
         examples = ", ".join(repr(i) for i in ids[:3].tolist())
         raise InputError(
-            f"No client of {wanted.label} has events. It has {ids.nunique():,} clients, such as {examples}."
-            " Check that both name the same clients."
+            f"No client of {wanted.label} has events. It has {ids.nunique():,} clients, such as "
+            f"{examples}. Check that both name the same clients."
         )
 
 

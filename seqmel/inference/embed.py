@@ -117,8 +117,9 @@ def finite(vectors: Tensor) -> Tensor:
     if not bool(torch.isfinite(vectors).all()):
         odd = int((~torch.isfinite(vectors)).any(dim=1).sum())
         raise ModelError(
-            f"The model gives {odd:,} of {len(vectors):,} clients vectors that are not finite: its weights are too large."
-            " Train it again with a lower training.learning_rate, or copy it again."
+            f"The model gives {odd:,} of {len(vectors):,} clients vectors that are not finite: its "
+            "weights are too large. Train it again with a lower training.learning_rate, or copy it "
+            "again."
         )
     return vectors
 

@@ -73,8 +73,8 @@ def _client_of(path: Path) -> str:
         schema = pq.read_schema(path)
     except (OSError, pa.ArrowException):
         raise InputError(
-            f"{path} is neither a Parquet file nor a folder of prepared sequences. Clients are deleted from states, embeddings,"
-            " predictions and prepared sequences."
+            f"{path} is neither a Parquet file nor a folder of prepared sequences. Clients are "
+            "deleted from states, embeddings, predictions and prepared sequences."
         ) from None
     if b"seqmel" in (schema.metadata or {}):  # A state file: its first column is the client.
         return str(schema.names[0])

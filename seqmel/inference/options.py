@@ -116,8 +116,9 @@ class EmbedOptions:
             and self.dtype in ("int8", "binary")
         ):
             raise ConfigError(
-                f"The scales of {self.dtype} come from all vectors, and one shard has only its own. Give those of an"
-                " earlier file (--quantization-from FILE), or write float32 or float16."
+                f"The scales of {self.dtype} come from all vectors, and one shard has only its "
+                "own. Give those of an earlier file (--quantization-from FILE), or write float32 "
+                "or float16."
             )
         found = (
             read_scales(self.quantization_from, dtype=self.dtype, size=self.dim or whole)
@@ -131,8 +132,9 @@ def _no_prefix(model: Model, dim: int) -> str:
     sizes = model.config.matryoshka
     if not sizes:
         return (
-            f"The first {dim} numbers of this model's vectors are of no use alone: it was not trained for it. Train with"
-            f" --set embedding_dim=256 --set matryoshka=[{dim}], or reduce the vectors by PCA (seqmel evaluate --dims)."
+            f"The first {dim} numbers of this model's vectors are of no use alone: it was not "
+            f"trained for it. Train with --set embedding_dim=256 --set matryoshka=[{dim}], or "
+            "reduce the vectors by PCA (seqmel evaluate --dims)."
         )
     return (
         f"The model was trained for {', '.join(map(str, sizes))} or all "

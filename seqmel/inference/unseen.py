@@ -60,7 +60,10 @@ class UnseenColumns:
         ]
         kinds = {True: "has values that the training did not see", False: "has no numbers"}
         found = [
-            f"{name!r} {kinds[name in self.model.vocabulary.categorical]} in {self.lost[name] / self.events:.0%} of the events"
+            (
+                f"{name!r} {kinds[name in self.model.vocabulary.categorical]} in "
+                f"{self.lost[name] / self.events:.0%} of the events"
+            )
             for name in names
         ]
         return (

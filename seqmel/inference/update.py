@@ -98,8 +98,9 @@ class Updated:
         first = ", ".join(map(repr, self.skipped[:3]))
         more = f" and {len(self.skipped) - 3:,} more" if len(self.skipped) > 3 else ""
         left = (
-            f"{len(self.skipped):,} clients were skipped, since they have events earlier than their last one ({first}{more}); their"
-            " vectors are those of before. Give their whole history to compute them anew (--history EVENTS)"
+            f"{len(self.skipped):,} clients were skipped, since they have events earlier than "
+            f"their last one ({first}{more}); their vectors are those of before. Give their whole "
+            "history to compute them anew (--history EVENTS)"
         )
         return f"{again}; {left}" if again else left
 
@@ -501,7 +502,8 @@ def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
         ) from None
     if meta["format"] > FORMAT:
         raise InputError(
-            f"{path} has state format {meta['format']}; this version reads up to {FORMAT}. Update seqmel."
+            f"{path} has state format {meta['format']}; this version reads up to {FORMAT}. Update "
+            "seqmel."
         )
     if meta["model"] != model.fingerprint():
         raise ModelError(
@@ -513,7 +515,8 @@ def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
             for x in (meta.get("shard"), _share(shard))
         )
         raise InputError(
-            f"The state in {path} is of {has}, and {asked} are asked for. Each share has a state of its own."
+            f"The state in {path} is of {has}, and {asked} are asked for. Each share has a state "
+            "of its own."
         )
     return schema
 
@@ -554,7 +557,8 @@ def _seen_with(
     )
     if new in seen and not history:
         raise InputError(
-            f"The state in {path} has seen just these events in an earlier update. Give only the events since the last one."
+            f"The state in {path} has seen just these events in an earlier update. Give only the "
+            "events since the last one."
         )
     return (seen if new in seen else [*seen, new][-_MOST_UPDATES:]), new in seen
 
@@ -573,8 +577,8 @@ def _with_ids_of(kept: pa.Schema, sequences: EncodedSequences, path: Path) -> En
         return replace(sequences, client_ids=ids_as(sequences.client_ids, kind))
     except ValueError as error:
         raise InputError(
-            f"The state in {path} has client ids of type {kind}, and {error.args[0]!r} of the new events is none. Write the"
-            " ids as they were, or begin a new state with all events."
+            f"The state in {path} has client ids of type {kind}, and {error.args[0]!r} of the new "
+            "events is none. Write the ids as they were, or begin a new state with all events."
         ) from None
 
 
@@ -584,7 +588,8 @@ def _read(path: Path, schema: pa.Schema) -> Iterator[_State]:
     with pq.ParquetFile(path) as file:
         if not _of_this_format(file.schema_arrow).equals(schema):
             raise InputError(
-                f"{path} has other columns than a state of this model. Begin a new one with all events."
+                f"{path} has other columns than a state of this model. Begin a new one with all "
+                "events."
             )
         for batch in file.iter_batches(_ROWS):
             yield _state_of(batch)

@@ -1,11 +1,12 @@
 """Pooling by category: what the events of each kind are like, kind by kind, so that a rare kind is heard beside frequent ones.
 
 A mean over all events is nearly that of the frequent kinds: where one event in two hundred is a
-laboratory value that tells much, the pooled vector hardly shows it. Here a few numbers of each
-event (a learnt linear map, the same for all kinds) are averaged within each of the most frequent
-values of one categorical column, with the logarithm of how many there were. It is the crossing of a
-category with an aggregate, as hand-crafted features have it, with the aggregate learnt. What is
-kept of earlier events is sums and counts, so new events add to it.
+    laboratory value that tells
+much, the pooled vector hardly shows it. Here a few numbers of each event (a learnt linear map, the
+same for all kinds) are averaged within each of the most frequent values of one categorical column,
+with the logarithm of how many there were. It is the crossing of a category with an aggregate, as
+hand-crafted features have it, with the aggregate learnt. What is kept of earlier events is sums and
+counts, so new events add to it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> s
     sizes = {name: len(codes.values) for name, codes in vocabulary.categorical.items()}
     if options.column is not None and options.column not in sizes:
         raise ConfigError(
-            f"category_mean.column is {options.column!r}, which is no categorical column of the events."
-            f" Expected one of: {shown(list(sizes)) or 'there is none'}."
+            f"category_mean.column is {options.column!r}, which is no categorical column of the "
+            f"events. Expected one of: {shown(list(sizes)) or 'there is none'}."
         )
     if options.column is not None or not sizes:
         return options.column

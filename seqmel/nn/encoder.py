@@ -110,8 +110,9 @@ class SequenceEncoder(nn.Module):
         states = self.sequence(events, batch)
         if states.shape != (len(events), self.sequence.output_size):
             raise ConfigError(
-                f"The encoder {type(self.sequence).__name__} returned states of shape {tuple(states.shape)}. Expected"
-                f" ({len(events)}, {self.sequence.output_size}): one per event, of its output_size."
+                f"The encoder {type(self.sequence).__name__} returned states of shape "
+                f"{tuple(states.shape)}. Expected ({len(events)}, {self.sequence.output_size}): "
+                "one per event, of its output_size."
             )
         return [events, states]
 
@@ -179,8 +180,9 @@ class SequenceEncoder(nn.Module):
         events = self.events(batch)
         if self.sequence is not None and not hasattr(self.sequence, "advance"):
             raise ModelError(
-                f"The model's encoder is a {type(self.sequence).__name__.lower()}: it has to see all events of a client at once, so there is no state"
-                " to go on from. Train a model with encoder none, gru or lstm, or embed all events."
+                f"The model's encoder is a {type(self.sequence).__name__.lower()}: it has to see "
+                "all events of a client at once, so there is no state to go on from. Train a model "
+                "with encoder none, gru or lstm, or embed all events."
             )
         recent = {} if self.recent is None else self.recent.summarise(batch)
         if self.sequence is None:
@@ -315,7 +317,7 @@ def _sequence_encoder(config: Config, input_size: int) -> Any:
             )
             if not isinstance(getattr(own, "output_size", None), int):
                 raise ConfigError(
-                    f"The encoder {options.name} has no whole number output_size. Set self.output_size to the width of its"
-                    " states in its constructor."
+                    f"The encoder {options.name} has no whole number output_size. Set "
+                    "self.output_size to the width of its states in its constructor."
                 )
             return own

@@ -39,7 +39,10 @@ def draw_map(
     if len(vectors) < _MIN_CLIENTS:
         return None
     points, fractions = _principal(vectors)
-    noted = f"two principal components, {fractions[0]:.0%} and {fractions[1]:.0%} of the variance of the standardised vectors"
+    noted = (
+        f"two principal components, {fractions[0]:.0%} and {fractions[1]:.0%} of the variance "
+        "of the standardised vectors"
+    )
     layouts = [_layout("PCA", noted, points[:, :2])]
     layouts.append(
         _layout(

@@ -30,8 +30,8 @@ def read_scores(path: str | Path) -> list[Scores]:
         ) from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise InputError(
-            f"{path} is not what `seqmel evaluate --json` writes. Write one: seqmel evaluate LABELS --target T ..."
-            " --json FILE"
+            f"{path} is not what `seqmel evaluate --json` writes. Write one: seqmel evaluate "
+            "LABELS --target T ... --json FILE"
         ) from None
 
 
@@ -41,12 +41,17 @@ def _scores(entry: dict) -> Scores:  # type: ignore[type-arg]
         for row in entry["scores"]
     )
     found = Scores(
-        target=str(entry["target"]), task=str(entry["task"]), primary=str(entry["primary"]), rows=rows,
-        clients=int(entry["clients"]), labelled=int(entry["labelled"]),
+        target=str(entry["target"]),
+        task=str(entry["task"]),
+        primary=str(entry["primary"]),
+        rows=rows,
+        clients=int(entry["clients"]),
+        labelled=int(entry["labelled"]),
         matched={str(name): int(n) for name, n in entry["matched"].items()},
         classes={str(name): int(n) for name, n in entry["classes"].items()},
-        seed=int(entry["seed"]), trees=int(entry["trees"]),
-    )  # fmt: skip
+        seed=int(entry["seed"]),
+        trees=int(entry["trees"]),
+    )
     found.markdown()  # raises if a set lacks a metric, or a metric is unknown
     return found
 

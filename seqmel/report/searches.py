@@ -90,14 +90,17 @@ def explore(
     views = model.config.views
     clients = len(measured.clients) // 2
     caveat = (
-        "Recall and effective rank are of these clients, and the model may have been trained on them."
+        (
+            "Recall and effective rank are of these clients, and the model may have been trained "
+            "on them."
+        )
         if held_out is None
         else f"Recall and effective rank are of the {clients:,} clients that training held out."
     )
     note = (
-        f"Two random slices of {views.min_length} to {views.max_length} events (shorter for short clients) of each of"
-        f" {len(found) // 2:,} clients, possibly overlapping. Each slice is searched among the other"
-        f" {len(found) - 1:,}. {caveat}"
+        f"Two random slices of {views.min_length} to {views.max_length} events (shorter for short "
+        f"clients) of each of {len(found) // 2:,} clients, possibly overlapping. Each slice is "
+        f"searched among the other {len(found) - 1:,}. {caveat}"
     )
     ordered = sorted(found, key=lambda s: (s.rank, s.own - s.other))
     return Explorer(facts, note, best=_distinct(ordered), worst=_distinct(ordered[::-1]))

@@ -62,8 +62,9 @@ def split_clients(sequences: EncodedSequences, config: Config) -> ClientSplit:
     split = ClientSplit(training=mixed[held:].sort().values, validation=mixed[:held].sort().values)
     if len(split.training) < 2:
         raise TrainingError(
-            f"Only {len(split.training)} of {len(sequences)} clients have the {'two' if min_events == 2 else min_events} events that training needs."
-            " Contrastive learning compares clients: give it at least two, better some hundred."
+            f"Only {len(split.training)} of {len(sequences)} clients have the "
+            f"{'two' if min_events == 2 else min_events} events that training needs. Contrastive "
+            "learning compares clients: give it at least two, better some hundred."
         )
     return split
 

@@ -149,7 +149,10 @@ Trained in {
 def _trained_on(metrics: Mapping[str, Any], *, everyone: bool) -> str:
     clients, held_out = metrics["clients"], metrics["clients_held_out"]
     if everyone and held_out:
-        return f"{clients + held_out:,} labelled clients; the metrics are of {held_out:,} of them, by heads that had not seen these"
+        return (
+            f"{clients + held_out:,} labelled clients; the metrics are of {held_out:,} of "
+            "them, by heads that had not seen these"
+        )
     return f"{clients:,} labelled clients, {held_out:,} more held out"
 
 
@@ -173,7 +176,10 @@ def _held_out_words(*, heads_alone: bool, calibrated: bool) -> str:
 def _target_words(target: Target) -> str:
     if not target.classes:
         if target.log:
-            return f"a quantity with a heavy tail, learnt as log(1 + y), {math.expm1(target.center):.4g} in the middle"
+            return (
+                "a quantity with a heavy tail, learnt as log(1 + y), "
+                f"{math.expm1(target.center):.4g} in the middle"
+            )
         return f"a quantity, {target.center:.4g} on average"
     sure = (
         f"; probabilities calibrated with temperature {target.temperature:.3g}"

@@ -176,7 +176,8 @@ def _check_shards(config: Config, split: ClientSplit) -> None:
     count = current_rank().count
     if clients < count:
         raise TrainingError(
-            f"A batch of {clients} clients cannot be shared by {count} processes. Raise training.batch_size, or start fewer."
+            f"A batch of {clients} clients cannot be shared by {count} processes. Raise "
+            "training.batch_size, or start fewer."
         )
 
 
@@ -317,7 +318,8 @@ def _checkpoint_error(path: Path, error: Exception) -> ModelError:
     ]
     line = (lines or [type(error).__name__])[0]
     return ModelError(
-        f"The checkpoint {path} cannot be read ({line}). Discard the unfinished run with --overwrite and train anew."
+        f"The checkpoint {path} cannot be read ({line}). Discard the unfinished run with "
+        "--overwrite and train anew."
     )
 
 
@@ -400,9 +402,10 @@ class EpochReport(lightning.Callback):
         options = self.options
         clip = options.gradient_clip
         return TrainingError(
-            f"The training has diverged by step {trainer.global_step:,} (epoch {trainer.current_epoch + 1}): {found}. Lower"
-            f" {self.section}.learning_rate (it is {options.learning_rate:g}) or {self.section}.gradient_clip (it is"
-            f" {'null' if clip is None else f'{clip:g}'}), or use precision 32-true."
+            f"The training has diverged by step {trainer.global_step:,} (epoch "
+            f"{trainer.current_epoch + 1}): {found}. Lower {self.section}.learning_rate (it is "
+            f"{options.learning_rate:g}) or {self.section}.gradient_clip (it is "
+            f"{'null' if clip is None else f'{clip:g}'}), or use precision 32-true."
         )
 
     def on_validation_start(self, trainer: lightning.Trainer, module: Any) -> None:
@@ -440,8 +443,9 @@ def _metric_words(row: dict[str, float]) -> str:
     if MONITOR not in row:
         return mined
     return (
-        f"{mined}, recall@1 {row['recall_at_1']:.3f} ({row['clients_held_out']:,.0f} clients held out), distance"
-        f" {row['positive_distance']:.2f} same client {row['negative_distance']:.2f} others, effective rank {row['effective_rank']:.0f}"
+        f"{mined}, recall@1 {row['recall_at_1']:.3f} ({row['clients_held_out']:,.0f} clients held "
+        f"out), distance {row['positive_distance']:.2f} same client {row['negative_distance']:.2f} "
+        f"others, effective rank {row['effective_rank']:.0f}"
     )
 
 
@@ -449,6 +453,7 @@ def _warn_of_collapse(history: list[dict[str, float]], progress: Progress) -> No
     last = history[-1] if history else {}
     if collapsed(last):
         progress.say(
-            f"WARNING: the embeddings have collapsed: they use {last['effective_rank']:.1f} directions, so clients look"
-            " alike. Try a lower training.learning_rate, another loss, or look at the columns with `seqmel describe`."
+            f"WARNING: the embeddings have collapsed: they use {last['effective_rank']:.1f} "
+            "directions, so clients look alike. Try a lower training.learning_rate, another loss, "
+            "or look at the columns with `seqmel describe`."
         )

@@ -137,8 +137,9 @@ def _prepare_into(
     counts = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
     record(progress, "counted", clients=counts["clients"], events=counts["events"])
     progress.say(
-        f"prepared {counts['events']:,} events of {counts['clients']:,} clients in {time.monotonic() - began:.1f} s"
-        f" ({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
+        f"prepared {counts['events']:,} events of {counts['clients']:,} clients in "
+        f"{time.monotonic() - began:.1f} s "
+        f"({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
     )
     if model is None and schema.left_out_words:
         progress.say(schema.left_out_words)
@@ -299,8 +300,9 @@ def _check_same_shape(initial: Model, wanted: Config) -> None:
     unforced = encoder.state_pooling is None and encoder.vector_size == encoder.pooling.output_size
     if unforced and bool(before.matryoshka) != bool(wanted.matryoshka):
         raise ConfigError(
-            f"Training cannot go on from a model of another shape (matryoshka: {list(before.matryoshka)} there,"
-            f" {list(wanted.matryoshka)} now, which decides whether there is a projection). Train a new model."
+            "Training cannot go on from a model of another shape (matryoshka: "
+            f"{list(before.matryoshka)} there, {list(wanted.matryoshka)} now, which decides "
+            "whether there is a projection). Train a new model."
         )
     for name in (
         "event_encoder",
@@ -313,8 +315,9 @@ def _check_same_shape(initial: Model, wanted: Config) -> None:
         old, new = before.to_dict()[name], wanted.to_dict()[name]
         if old != new:
             raise ConfigError(
-                f"Training cannot go on from a model of another shape ({_first_difference(old, new, name)})."
-                " Give the model's options, or train a new model."
+                "Training cannot go on from a model of another shape "
+                f"({_first_difference(old, new, name)}). Give the model's options, or train a new "
+                "model."
             )
 
 
@@ -377,13 +380,15 @@ def _work_folder(
     try:
         if options.is_file() and (before := _options_before(options)) != wanted:
             raise OutputError(
-                f"The unfinished run in {work} has other options ({_first_difference(before, wanted)})."
-                " Resume it with the same options, or discard it with --overwrite."
+                f"The unfinished run in {work} has other options "
+                f"({_first_difference(before, wanted)}). Resume it with the same options, or "
+                "discard it with --overwrite."
             )
         if events.is_file() and (before := _read(events)) != input_files:
             raise OutputError(
-                f"The unfinished run in {work} has other events ({_files_words(before)} there, {_files_words(input_files)} now)."
-                " Resume it with the events that it began with, or discard it with --overwrite."
+                f"The unfinished run in {work} has other events ({_files_words(before)} there, "
+                f"{_files_words(input_files)} now). Resume it with the events that it began with, "
+                "or discard it with --overwrite."
             )
     except OutputError:
         if not overwrite:
@@ -420,7 +425,10 @@ def _files_words(input_files: list[list[Any]] | None) -> str:
         max((time for _, _, time in input_files), default=0) // 10**9
     )
     what = input_files[0][0] if len(input_files) == 1 else f"{len(input_files)} files"
-    return f"{what} of {sum(size for _, size, _ in input_files):,} bytes, changed {changed:%Y-%m-%d %H:%M:%S}"
+    return (
+        f"{what} of {sum(size for _, size, _ in input_files):,} bytes, changed "
+        f"{changed:%Y-%m-%d %H:%M:%S}"
+    )
 
 
 def _first_difference(before: Any, wanted: Any, name: str = "") -> str:
@@ -443,8 +451,8 @@ def prepared_in(
             said, there = getattr(config.schema, name), getattr(prepared.schema, name)
             if said not in (None, there):
                 raise SchemaError(
-                    f"{events} was prepared with the {name} column {there!r}, not {said!r}. Prepare the events again, or leave"
-                    f" --{name} (schema.{name}) out."
+                    f"{events} was prepared with the {name} column {there!r}, not {said!r}. "
+                    f"Prepare the events again, or leave --{name} (schema.{name}) out."
                 )
         return prepared
     folder = work / "prepared"

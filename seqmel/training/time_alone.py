@@ -50,8 +50,8 @@ class TimeAlone:
     def __str__(self) -> str:
         left = self.shifted_recall_at_1
         found = (
-            f"recall@1 by time alone ({', '.join(self.cycles)}) {self.recall_at_1:.3f}, chance {self.chance:.3f}"
-            f" ({self.clients:,} clients held out)"
+            f"recall@1 by time alone ({', '.join(self.cycles)}) {self.recall_at_1:.3f}, chance "
+            f"{self.chance:.3f} ({self.clients:,} clients held out)"
         )
         if self.shifted:
             found += f"; {', '.join(self.shifted)} shifted at random, then {left:.3f}"

@@ -25,9 +25,15 @@ LABELS = pd.DataFrame(
 )
 MOMENT = "1970-05-01"
 OPTIONS: dict[str, Any] = {
-    "event_encoder": {"hidden_size": 16}, "encoder": {"name": "gru", "hidden_size": 16}, "epochs": 1, "batch_size": 8,
-    "validation_fraction": 0.3, "preparation": {"min_count": 2, "threads": 1}, "device": "cpu", "precision": "32-true",
-}  # fmt: skip
+    "event_encoder": {"hidden_size": 16},
+    "encoder": {"name": "gru", "hidden_size": 16},
+    "epochs": 1,
+    "batch_size": 8,
+    "validation_fraction": 0.3,
+    "preparation": {"min_count": 2, "threads": 1},
+    "device": "cpu",
+    "precision": "32-true",
+}
 """The options of `tiny_config`, as keywords."""
 
 
@@ -76,7 +82,7 @@ def assert_same(frame: pd.DataFrame, written: pd.DataFrame, keys: list[str]) -> 
     pd.testing.assert_frame_equal(frame, written.set_index(keys), check_exact=True)
 
 
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # embed
 
 
@@ -325,7 +331,7 @@ def test_evaluate_of_other_clients_is_an_error_of_one_line(trained: seqmel.Model
         trained.evaluate(others, target="habit", events=EVENTS, folds=2)
 
 
-# ------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # shown
 
 

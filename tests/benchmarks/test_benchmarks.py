@@ -74,8 +74,8 @@ def test_the_gpu_script_refuses_in_one_line_where_there_is_no_gpu(tmp_path: Path
     assert done.returncode == 1
     assert done.stderr.strip().splitlines() == [
         (
-            "No CUDA GPU is here. Run this where there is one; --device cpu tries the same functions "
-            "without."
+            "No CUDA GPU is here. Run this where there is one; --device cpu tries the same "
+            "functions without."
         )
     ]
     assert not (tmp_path / "out").exists()

@@ -107,7 +107,7 @@ LEARNING = pytest.mark.parametrize("command", ["describe", "prepare", "train"])
 WRITING = pytest.mark.parametrize("command", ["prepare", "train", "embed"])
 
 
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # files
 
 
@@ -171,7 +171,7 @@ def test_a_folder_without_events(command: str, refused: Run, tmp_path: Path) -> 
     says(refused(command, tmp_path / "events"), "No Parquet or CSV file in the folder", "notes.txt")
 
 
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # times
 
 

@@ -69,9 +69,21 @@ def folder(tmp_path: Path) -> Path:
 def test_evaluate_prints_a_table_and_writes_json(folder: Path) -> None:
     """Labels in CSV and another order, embeddings and aggregates in Parquet: matched by id."""
     done = seqmel(
-        "evaluate", folder / "clients.csv", "--target", "kind", "--embeddings", folder / "embeddings.parquet",
-        "--events", folder / "events.parquet", "--trees", 20, "--folds", 3, "--json", folder / "scores.json",
-    )  # fmt: skip
+        "evaluate",
+        folder / "clients.csv",
+        "--target",
+        "kind",
+        "--embeddings",
+        folder / "embeddings.parquet",
+        "--events",
+        folder / "events.parquet",
+        "--trees",
+        20,
+        "--folds",
+        3,
+        "--json",
+        folder / "scores.json",
+    )
     assert done.returncode == 0, done.stderr
     assert "embeddings + aggregates with order: " in done.stdout
     (scores,) = json.loads((folder / "scores.json").read_text())
@@ -94,9 +106,19 @@ def test_the_client_column_is_that_of_the_embeddings_whatever_it_is_called(folde
     labels.rename(columns=names).to_csv(folder / "l.csv", index=False)
     events.rename(columns=names).to_csv(folder / "e.csv", index=False)
     done = seqmel(
-        "evaluate", folder / "l.csv", "--target", "kind", "--embeddings", folder / "v.parquet", "--events", folder / "e.csv",
-        "--folds", 2, "--trees", 2,
-    )  # fmt: skip
+        "evaluate",
+        folder / "l.csv",
+        "--target",
+        "kind",
+        "--embeddings",
+        folder / "v.parquet",
+        "--events",
+        folder / "e.csv",
+        "--folds",
+        2,
+        "--trees",
+        2,
+    )
     assert done.returncode == 0, done.stderr
     assert "60 clients" in " ".join(done.stdout.split())
 

@@ -43,9 +43,21 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def test_a_model_is_fine_tuned_and_predicts(run: Run, model_folder: Path) -> None:
     code, out, _ = run(
-        "finetune", model_folder, "events.parquet", "labels.parquet", "--target", "odd", "--target", "grade", "-o", "m2",
-        "--calibrate", "--weight", "w", *QUICK,
-    )  # fmt: skip
+        "finetune",
+        model_folder,
+        "events.parquet",
+        "labels.parquet",
+        "--target",
+        "odd",
+        "--target",
+        "grade",
+        "-o",
+        "m2",
+        "--calibrate",
+        "--weight",
+        "w",
+        *QUICK,
+    )
     assert (
         code,
         out.startswith("model in m2 (validation on 2 clients: validation loss "),
@@ -83,40 +95,109 @@ def test_without_a_model_it_starts_from_scratch(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "even"], [("No column "
-"'even'"), "labels.parquet"]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "one"], [("one class only, "
-"1"), "two or more"]),
-        (["MODEL", "events.parquet", "others.parquet", "--target", "odd"], [("No client of the "
-"labels has events")]),
-        (["MODEL", "events.parquet", "few.parquet", "--target", "odd"], [("Only 3 clients have a "
-"label")]),
-        (["MODEL", "events.parquet", "labels.csv", "--target", "odd"], [("No such file or folder: "
-"labels.csv")]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--weight", "bad"], ["client 100 has -1.0"]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--weight", "grad"],
-         ["No column 'grad'", "Did you mean 'grade'?", "Name the column with --weight."]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--weight", "client_id"],
-         ["is the client column of labels.parquet. Name another with --weight."]),
-        (["nothing", "events.parquet", "labels.parquet", "--target", "odd"], [("No model folder "
-"at nothing")]),
-        (["events.parquet", "events.parquet", "labels.parquet", "--target", "odd"], [("No model "
-"folder "
-"at")]),
-        (["events.parquet", "labels.parquet", "--target", "odd"], [("expects MODEL EVENTS "
-"LABELS"), "add --from-scratch"]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--from-scratch"], ["expects EVENTS LABELS"]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--unfreeze", "heads"],
-         ["finetuning.unfreeze cannot be 'heads'", "Did you mean 'head'"]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--set", "training.epochs=3"],
-         ["training is for training without labels", "finetuning.*"]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--set", "encoder.hidden_size=8"],
-         ["encoder.hidden_size cannot be changed by fine-tuning: the model has 16"]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--calibrate", "--set",
-          "finetuning.validation_fraction=0"], ["calibrate needs a validation split"]),
-        (["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--task", "ranking"], ["--task cannot be"]),
+        (
+            ["MODEL", "events.parquet", "labels.parquet", "--target", "even"],
+            [("No column 'even'"), "labels.parquet"],
+        ),
+        (
+            ["MODEL", "events.parquet", "labels.parquet", "--target", "one"],
+            [("one class only, 1"), "two or more"],
+        ),
+        (
+            ["MODEL", "events.parquet", "others.parquet", "--target", "odd"],
+            [("No client of the labels has events")],
+        ),
+        (
+            ["MODEL", "events.parquet", "few.parquet", "--target", "odd"],
+            [("Only 3 clients have a label")],
+        ),
+        (
+            ["MODEL", "events.parquet", "labels.csv", "--target", "odd"],
+            [("No such file or folder: labels.csv")],
+        ),
+        (
+            ["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--weight", "bad"],
+            ["client 100 has -1.0"],
+        ),
+        (
+            ["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--weight", "grad"],
+            ["No column 'grad'", "Did you mean 'grade'?", "Name the column with --weight."],
+        ),
+        (
+            [
+                "MODEL",
+                "events.parquet",
+                "labels.parquet",
+                "--target",
+                "odd",
+                "--weight",
+                "client_id",
+            ],
+            ["is the client column of labels.parquet. Name another with --weight."],
+        ),
+        (
+            ["nothing", "events.parquet", "labels.parquet", "--target", "odd"],
+            [("No model folder at nothing")],
+        ),
+        (
+            ["events.parquet", "events.parquet", "labels.parquet", "--target", "odd"],
+            [("No model folder at")],
+        ),
+        (
+            ["events.parquet", "labels.parquet", "--target", "odd"],
+            [("expects MODEL EVENTS LABELS"), "add --from-scratch"],
+        ),
+        (
+            ["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--from-scratch"],
+            ["expects EVENTS LABELS"],
+        ),
+        (
+            ["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--unfreeze", "heads"],
+            ["finetuning.unfreeze cannot be 'heads'", "Did you mean 'head'"],
+        ),
+        (
+            [
+                "MODEL",
+                "events.parquet",
+                "labels.parquet",
+                "--target",
+                "odd",
+                "--set",
+                "training.epochs=3",
+            ],
+            ["training is for training without labels", "finetuning.*"],
+        ),
+        (
+            [
+                "MODEL",
+                "events.parquet",
+                "labels.parquet",
+                "--target",
+                "odd",
+                "--set",
+                "encoder.hidden_size=8",
+            ],
+            ["encoder.hidden_size cannot be changed by fine-tuning: the model has 16"],
+        ),
+        (
+            [
+                "MODEL",
+                "events.parquet",
+                "labels.parquet",
+                "--target",
+                "odd",
+                "--calibrate",
+                "--set",
+                "finetuning.validation_fraction=0",
+            ],
+            ["calibrate needs a validation split"],
+        ),
+        (
+            ["MODEL", "events.parquet", "labels.parquet", "--target", "odd", "--task", "ranking"],
+            ["--task cannot be"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_fine_tuning_that_cannot_be_done_is_one_line(
     arguments: list[str], words: list[str], run: Run, model_folder: Path, tmp_path: Path
 ) -> None:

@@ -85,9 +85,14 @@ def test_an_out_of_time_evaluation_says_where_it_cut_and_how_its_interval_was_ma
     assert "bootstrap over the 18 test clients" in said
     (scores,) = json.loads((folder / "s.json").read_text())
     assert scores["split"] == {
-        "kind": "out_of_time", "column": "day", "cut": "2024-03-13", "train": 72, "test": 18, "test_clients": 18,
+        "kind": "out_of_time",
+        "column": "day",
+        "cut": "2024-03-13",
+        "train": 72,
+        "test": 18,
+        "test_clients": 18,
         "clients_in_both": 0,
-    }  # fmt: skip
+    }
     assert {"features", "metric", "mean", "half_width", "folds", "interval"} == set(
         scores["scores"][0]
     )
@@ -128,9 +133,23 @@ def test_aggregates_of_clients_and_moments_are_of_the_events_before_the_moment(
     same = pd.DataFrame({"client_id": ids, "at": moments - pd.Timedelta(hours=2), "amount": 5.0})
     pd.concat([telling, same]).to_parquet(folder / "events.parquet")
     done = seqmel(
-        "evaluate", folder / "once.parquet", "--target", "left", "--events", folder / "events.parquet", "--time", "at",
-        "--time-column", "month", "--trees", 40, "--folds", 3, "--json", folder / "s.json",
-    )  # fmt: skip
+        "evaluate",
+        folder / "once.parquet",
+        "--target",
+        "left",
+        "--events",
+        folder / "events.parquet",
+        "--time",
+        "at",
+        "--time-column",
+        "month",
+        "--trees",
+        40,
+        "--folds",
+        3,
+        "--json",
+        folder / "s.json",
+    )
     assert done.exit_code == 0, done.output
     (scores,) = json.loads((folder / "s.json").read_text())
     auroc = {s["features"]: s["mean"] for s in scores["scores"] if s["metric"] == "auroc"}
@@ -141,9 +160,14 @@ def test_aggregates_of_clients_and_moments_are_of_the_events_before_the_moment(
 
 def test_curves_are_printed_written_and_drawn(folder: Path) -> None:
     done = seqmel(
-        *evaluate(folder, "--label-fractions", "0.1,1", "--dims", "1,2,full", "--dtypes", "float32,int8"),
-        "--json", folder / "s.json", "--plot", folder / "curves.png",
-    )  # fmt: skip
+        *evaluate(
+            folder, "--label-fractions", "0.1,1", "--dims", "1,2,full", "--dtypes", "float32,int8"
+        ),
+        "--json",
+        folder / "s.json",
+        "--plot",
+        folder / "curves.png",
+    )
     assert done.exit_code == 0
     (scores,) = json.loads((folder / "s.json").read_text())
     rows = ("vectors", "vectors: linear")
@@ -177,16 +201,27 @@ def test_retrieval_prints_both_tables_and_whose_figures_they_are(
     pq.write_table(card_events(40, seed=5), tmp_path / "events.parquet")
     pq.write_table(card_events(), tmp_path / "trained.parquet")
     done = seqmel(
-        "retrieval", model_folder, tmp_path / "events.parquet", "--min-events", 4, "--trained-on", tmp_path / "trained.parquet",
-        "--parts", "slices", "--device", "cpu", "--json", tmp_path / "r.json",
-    )  # fmt: skip
+        "retrieval",
+        model_folder,
+        tmp_path / "events.parquet",
+        "--min-events",
+        4,
+        "--trained-on",
+        tmp_path / "trained.parquet",
+        "--parts",
+        "slices",
+        "--device",
+        "cpu",
+        "--json",
+        tmp_path / "r.json",
+    )
     assert done.exit_code == 0
     assert "Held-out clients: 24 that the model was trained on were left out." in done.stdout
     assert "too few clients" in done.stdout
     assert json.loads((tmp_path / "r.json").read_text())["figures"]["recall@1"]["mean"] >= 0
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # refused
 
 

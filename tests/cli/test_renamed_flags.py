@@ -18,10 +18,21 @@ ARGUMENTS = {
     "embed": ["none", "none.parquet", "-o", "out.parquet"],
     "evaluate": ["none.parquet", "--target", "t", "--embeddings", "none.parquet"],
 }
-BESIDE = {"--unseen": [], "--allow-client-overlap": ["--time-split", "t"], "--test-fraction": ["--time-split", "t"],
-          "--dtypes": ["--dims", "4"]}  # fmt: skip
-VALUES = {"--allow-client-overlap": None, "--dtypes": "int8", "--dims": "4,8", "--unseen-threshold": "0.1",
-          "--alpha": "0.1", "--psi-threshold": "0.1", "--test-fraction": "0.2"}  # fmt: skip
+BESIDE = {
+    "--unseen": [],
+    "--allow-client-overlap": ["--time-split", "t"],
+    "--test-fraction": ["--time-split", "t"],
+    "--dtypes": ["--dims", "4"],
+}
+VALUES = {
+    "--allow-client-overlap": None,
+    "--dtypes": "int8",
+    "--dims": "4,8",
+    "--unseen-threshold": "0.1",
+    "--alpha": "0.1",
+    "--psi-threshold": "0.1",
+    "--test-fraction": "0.2",
+}
 
 
 def run(

@@ -86,8 +86,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     (
         {"loss": "triplet", "miner": "hard_negatives"},
         (
-            "the loss triplet takes triplets, the miner hard_negatives gives pairs; expected one of: "
-            "batch_all, batch_hard"
+            "the loss triplet takes triplets, the miner hard_negatives gives pairs; expected one "
+            "of: batch_all, batch_hard"
         ),
     ),
     (
@@ -133,15 +133,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
             "loss": {"temperature": 0.2},
         },
         (
-            r"the loss infonce has no effect: no part of the objective \(next_event, masked_events\) "
-            r"compares clients"
+            r"the loss infonce has no effect: no part of the objective \(next_event, "
+            r"masked_events\) compares clients"
         ),
     ),
     (
         {"pooling": ["mean", "max"], "category_mean": {"size": 4}},
         (
-            r"category_mean has no effect: pooling \(mean, max\) does not name it\. Leave it out, or "
-            r"add category_mean to pooling"
+            r"category_mean has no effect: pooling \(mean, max\) does not name it\. Leave it out, "
+            r"or add category_mean to pooling"
         ),
     ),
     (
@@ -331,10 +331,15 @@ def test_the_loss_of_a_preset_is_taken_where_a_setting_asks_for_another_objectiv
 
 @pytest.mark.parametrize(
     "options",
-    [{"pooling": "mean", "category_mean": {"size": 4}}, {"event_encoder": {"category_init_window": 3}}, {"encoder": {"dropout": 0.1}},
-     {"loss": {"name": "margin", "learn_beta": False, "beta_weight": 0.5}}, {"training": {"patience": 3, "validation_fraction": 0}}],
+    [
+        {"pooling": "mean", "category_mean": {"size": 4}},
+        {"event_encoder": {"category_init_window": 3}},
+        {"encoder": {"dropout": 0.1}},
+        {"loss": {"name": "margin", "learn_beta": False, "beta_weight": 0.5}},
+        {"training": {"patience": 3, "validation_fraction": 0}},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_does_nothing_is_taken_of_a_model_that_is_there(options: dict[str, Any]) -> None:
     assert Config.from_dict(
         Config.from_dict(options, lenient=True).to_dict(), lenient=True
@@ -356,9 +361,13 @@ def test_category_mean_of_a_preset_is_taken_where_a_setting_asks_for_another_poo
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"encoder": "none"}, {"encoder": "transformer", "loss": "contrastive", "pooling": ["last"], "embedding_dim": 8},
-     {"schema": {"client": "c", "numeric_by": {"value": "parameter"}}}],
-)  # fmt: skip
+    [
+        {},
+        {"encoder": "none"},
+        {"encoder": "transformer", "loss": "contrastive", "pooling": ["last"], "embedding_dim": 8},
+        {"schema": {"client": "c", "numeric_by": {"value": "parameter"}}},
+    ],
+)
 def test_a_config_comes_back_from_what_it_is_saved_as(options: dict[str, Any]) -> None:
     config = Config.from_dict(options)
     assert Config.from_dict(config.to_dict()) == config

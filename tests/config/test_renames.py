@@ -21,12 +21,28 @@ from seqmel.estimators.supervised import SequenceClassifier
 from seqmel.objectives.miners import MINERS
 
 VALUES: dict[str, Any] = {
-    "schema": {"client": "who"}, "event_encoder": {"hidden_size": 32}, "category_mean": {"size": 4},
-    "recency_features": False, "category_init": "ppmi", "category_init_window": 3, "max_events": 7, "mask_ratio": 0.4,
-    "corrupt_ratio": 0.4, "feature_fraction": 0.4, "k": 3, "skip_hardest": 2, "cutoff": 0.3, "nonzero_loss_cutoff": 1.1,
-    "max_pairs": 9, "max_triplets": 9, "pool_size": 99, "refresh_every": 4, "storage": "memory",
-    "validation_fraction": 0.2, "encoder_lr_scale": 0.5,
-}  # fmt: skip
+    "schema": {"client": "who"},
+    "event_encoder": {"hidden_size": 32},
+    "category_mean": {"size": 4},
+    "recency_features": False,
+    "category_init": "ppmi",
+    "category_init_window": 3,
+    "max_events": 7,
+    "mask_ratio": 0.4,
+    "corrupt_ratio": 0.4,
+    "feature_fraction": 0.4,
+    "k": 3,
+    "skip_hardest": 2,
+    "cutoff": 0.3,
+    "nonzero_loss_cutoff": 1.1,
+    "max_pairs": 9,
+    "max_triplets": 9,
+    "pool_size": 99,
+    "refresh_every": 4,
+    "storage": "memory",
+    "validation_fraction": 0.2,
+    "encoder_lr_scale": 0.5,
+}
 """New name -> a value that is not the default."""
 
 BESIDE: dict[str, dict[str, Any]] = {
@@ -181,11 +197,24 @@ def test_an_old_option_of_a_part_of_an_estimator_warns() -> None:
 
 @pytest.mark.parametrize(
     ("name", "old"),
-    [(o.split(".")[1], o.split(".")[2]) for o in RENAMED_OPTIONS if o.startswith("miner.") and o.count(".") == 2]
-    + [("hard_negatives", "count"), ("hard_negatives", "skip"), ("distance_weighted", "nearest"),
-       ("distance_weighted", "farthest"), ("batch_hard", "skip"), ("easy_positive", "skip"), ("random_negatives", "count"),
-       ("batch_weighted", "count"), ("distance_weighted", "count"), ("distance_weighted", "skip")],
-)  # fmt: skip
+    [
+        (o.split(".")[1], o.split(".")[2])
+        for o in RENAMED_OPTIONS
+        if o.startswith("miner.") and o.count(".") == 2
+    ]
+    + [
+        ("hard_negatives", "count"),
+        ("hard_negatives", "skip"),
+        ("distance_weighted", "nearest"),
+        ("distance_weighted", "farthest"),
+        ("batch_hard", "skip"),
+        ("easy_positive", "skip"),
+        ("random_negatives", "count"),
+        ("batch_weighted", "count"),
+        ("distance_weighted", "count"),
+        ("distance_weighted", "skip"),
+    ],
+)
 def test_a_miner_takes_its_old_keywords(name: str, old: str) -> None:
     new = RENAMED_OPTIONS.get(f"miner.{name}.{old}") or RENAMED_OPTIONS[f"miner.{old}"]
     with pytest.warns(RenamedWarning, match=f"{old} is now called {new}"):

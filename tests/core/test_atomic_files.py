@@ -79,8 +79,9 @@ def test_two_runs_never_make_one_result_at_the_same_time(
 
 def test_what_a_killed_run_held_is_free_again(tmp_path: Path) -> None:
     held = (
-        "import sys, pathlib, seqmel.core.atomic_files as f\nwith f.atomic_write(pathlib.Path(sys.argv[1])) as p:"
-        "\n    p.touch(); print(flush=True); sys.stdin.read()"
+        "import sys, pathlib, seqmel.core.atomic_files as f\n"
+        "with f.atomic_write(pathlib.Path(sys.argv[1])) as p:\n"
+        "    p.touch(); print(flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", held, str(tmp_path / "result")]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -47,28 +47,49 @@ REAL = st.one_of(
 AMOUNT = st.floats(0.01, 1e6)
 SECONDS = st.integers(-(10**9), 2 * 10**9)
 IDS = {
-    "int64": (pa.int64(), st.one_of(FEW_WHOLE, WHOLE)), "few": (pa.int32(), FEW_WHOLE), "uint64": (pa.uint64(), st.integers(0, 2**64 - 1)),
-    "text": (pa.string(), TEXT), "large": (pa.large_string(), TEXT), "dictionary": (pa.dictionary(pa.int32(), pa.string()), TEXT),
-}  # fmt: skip
+    "int64": (pa.int64(), st.one_of(FEW_WHOLE, WHOLE)),
+    "few": (pa.int32(), FEW_WHOLE),
+    "uint64": (pa.uint64(), st.integers(0, 2**64 - 1)),
+    "text": (pa.string(), TEXT),
+    "large": (pa.large_string(), TEXT),
+    "dictionary": (pa.dictionary(pa.int32(), pa.string()), TEXT),
+}
 TIMES = {
-    "us": (pa.timestamp("us"), st.one_of(SECONDS.map(lambda s: s * 10**6), st.integers(-(2**61), 2**61), FEW_WHOLE)),
-    "ms": (pa.timestamp("ms"), SECONDS), "s": (pa.timestamp("s"), st.one_of(SECONDS, FEW_WHOLE)),
-    "ns": (pa.timestamp("ns"), st.one_of(SECONDS.map(lambda s: s * 10**9), st.integers(-(10**17), 10**18))),
+    "us": (
+        pa.timestamp("us"),
+        st.one_of(SECONDS.map(lambda s: s * 10**6), st.integers(-(2**61), 2**61), FEW_WHOLE),
+    ),
+    "ms": (pa.timestamp("ms"), SECONDS),
+    "s": (pa.timestamp("s"), st.one_of(SECONDS, FEW_WHOLE)),
+    "ns": (
+        pa.timestamp("ns"),
+        st.one_of(SECONDS.map(lambda s: s * 10**9), st.integers(-(10**17), 10**18)),
+    ),
     "zoned": (pa.timestamp("us", "America/New_York"), SECONDS.map(lambda s: s * 10**6)),
     "zoned ms": (pa.timestamp("ms", "UTC"), SECONDS),
-    "date": (pa.date32(), st.integers(-30_000, 60_000)), "day": (pa.int32(), st.integers(-5, 20_000)),
-    "second": (pa.float64(), st.floats(-1e9, 2e9)), ("second of "
-"int"): (pa.uint32(), st.integers(0, 2**32 - 1)),
-}  # fmt: skip
+    "date": (pa.date32(), st.integers(-30_000, 60_000)),
+    "day": (pa.int32(), st.integers(-5, 20_000)),
+    "second": (pa.float64(), st.floats(-1e9, 2e9)),
+    ("second of int"): (pa.uint32(), st.integers(0, 2**32 - 1)),
+}
 KINDS = {
-    "int64": (pa.int64(), st.one_of(FEW_WHOLE, WHOLE)), "uint8": (pa.uint8(), FEW_WHOLE), "text": (pa.string(), TEXT),
-    "view": (pa.string_view(), TEXT), "dictionary": (pa.dictionary(pa.int8(), pa.string()), TEXT),
-    "double": (pa.float64(), REAL), "float": (pa.float32(), st.sampled_from([0.5, -0.0, 0.0, 3.0, math.nan])), "bool": (pa.bool_(), st.booleans()),
-}  # fmt: skip
+    "int64": (pa.int64(), st.one_of(FEW_WHOLE, WHOLE)),
+    "uint8": (pa.uint8(), FEW_WHOLE),
+    "text": (pa.string(), TEXT),
+    "view": (pa.string_view(), TEXT),
+    "dictionary": (pa.dictionary(pa.int8(), pa.string()), TEXT),
+    "double": (pa.float64(), REAL),
+    "float": (pa.float32(), st.sampled_from([0.5, -0.0, 0.0, 3.0, math.nan])),
+    "bool": (pa.bool_(), st.booleans()),
+}
 SIZES = {
-    "double": (pa.float64(), REAL), "amount": (pa.float64(), AMOUNT), "float": (pa.float32(), st.floats(width=32)),
-    "int64": (pa.int64(), WHOLE), "count": (pa.uint16(), st.integers(0, 2**16 - 1)), "bool": (pa.bool_(), st.booleans()),
-}  # fmt: skip
+    "double": (pa.float64(), REAL),
+    "amount": (pa.float64(), AMOUNT),
+    "float": (pa.float32(), st.floats(width=32)),
+    "int64": (pa.int64(), WHOLE),
+    "count": (pa.uint16(), st.integers(0, 2**16 - 1)),
+    "bool": (pa.bool_(), st.booleans()),
+}
 
 
 def same(
@@ -134,11 +155,16 @@ def tables(draw: Any) -> tuple[pa.Table, EventSchema]:
         draw(st.sampled_from(sorted(kinds))) for kinds in (IDS, TIMES, KINDS, SIZES)
     )
     odd = draw(st.integers(0, 9)) == 0
-    table = pa.table({
-        "client": column(draw, IDS[who], n, nulls=odd), "time": column(draw, TIMES[day], n, nulls=odd),
-        "kind": column(draw, KINDS[kind], n, nulls=True), "size": column(draw, SIZES[size], n, nulls=True),
-        "left": pa.array([[1]] * n).flatten(), "amount": column(draw, SIZES["amount"], n, nulls=draw(st.booleans())),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "client": column(draw, IDS[who], n, nulls=odd),
+            "time": column(draw, TIMES[day], n, nulls=odd),
+            "kind": column(draw, KINDS[kind], n, nulls=True),
+            "size": column(draw, SIZES[size], n, nulls=True),
+            "left": pa.array([[1]] * n).flatten(),
+            "amount": column(draw, SIZES["amount"], n, nulls=draw(st.booleans())),
+        }
+    )
     unit = {"day": "day", "second": "second", "second of int": "second"}.get(day, "timestamp")
     within = draw(st.sampled_from([{}, {"size": "kind"}, {"amount": "kind"}]))
     schema = EventSchema(
@@ -241,11 +267,16 @@ def test_many_events_are_the_same(grouped: bool) -> None:
     """So many that the engine shares them out among its threads."""
     random, n = np.random.default_rng(0), 400_000
     client = random.integers(0, 3_000, n)
-    table = pa.table({
-        "client": np.sort(client) if grouped else client, "time": pa.array(random.integers(0, 10**17, n), pa.timestamp("ns")),
-        "kind": random.integers(0, 300, n), "size": np.exp(random.normal(0, 3, n)),
-        "amount": random.normal(0, 1, n), "other": np.exp(random.normal(0, 3, n)),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "client": np.sort(client) if grouped else client,
+            "time": pa.array(random.integers(0, 10**17, n), pa.timestamp("ns")),
+            "kind": random.integers(0, 300, n),
+            "size": np.exp(random.normal(0, 3, n)),
+            "amount": random.normal(0, 1, n),
+            "other": np.exp(random.normal(0, 3, n)),
+        }
+    )
     schema = EventSchema(
         client="client",
         time="time",
@@ -297,13 +328,20 @@ def test_plain_events_are_read_as_whole_columns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "columns",
     [
-        {"client": ["a", None, "a"]}, {"time": [1, None, 3]}, {"time": ["1", "2", "3"]}, {"time": [1, 2, 2**62]},
-        {"size": pa.array([1, 2, 3], pa.decimal128(5, 2))}, {"size": ["1", "2", "3"]}, {"client": [1.5, 2.0, 1.5]},
-        {"kind": pa.array([b"x", b"y", b"z"])}, {"kind": pa.array([1, 2, 3]).dictionary_encode()},
+        {"client": ["a", None, "a"]},
+        {"time": [1, None, 3]},
+        {"time": ["1", "2", "3"]},
+        {"time": [1, 2, 2**62]},
+        {"size": pa.array([1, 2, 3], pa.decimal128(5, 2))},
+        {"size": ["1", "2", "3"]},
+        {"client": [1.5, 2.0, 1.5]},
+        {"kind": pa.array([b"x", b"y", b"z"])},
+        {"kind": pa.array([1, 2, 3]).dictionary_encode()},
     ],
-    ids=lambda columns: "-".join((f"{name} "
-f"{pa.array(values).type}") for name, values in columns.items()),
-)  # fmt: skip
+    ids=lambda columns: "-".join(
+        (f"{name} {pa.array(values).type}") for name, values in columns.items()
+    ),
+)
 def test_what_is_not_plain_is_left_to_the_engine(columns: dict[str, Any]) -> None:
     assert taken(plain(), PLAIN)
     assert not taken(plain(**columns), PLAIN)
@@ -358,9 +396,13 @@ def test_one_event_alone_is_the_same_whether_numbers_of_its_kind_are_logarithms_
         {"client": np.arange(n) % 20, "time": seconds, "kind": kind, "size": size, "amount": size}
     )
     schema = EventSchema(
-        client="client", time="time", time_unit="timestamp", categorical=("kind",), numeric=("size", "amount"),
+        client="client",
+        time="time",
+        time_unit="timestamp",
+        categorical=("kind",),
+        numeric=("size", "amount"),
         numeric_by={"size": "kind"},
-    )  # fmt: skip
+    )
     vocabulary = fit_vocabulary(open_events(table, client="client"), schema, min_count=2)
     known = [scale for scale in vocabulary.numeric["size"].within if scale is not None]
     assert {scale.log_unit is None for scale in known} == {True, False}

@@ -213,9 +213,13 @@ def test_the_csv_of_a_day_gives_the_vectors_of_its_parquet(model: Model, tmp_pat
     frame: pd.DataFrame = day.to_pandas()
     frame.to_csv(tmp_path / "day.csv", index=False)  # booleans as True and False
     expected, found = (
-        {c: v.tolist() for ids, vs in embed(model, tmp_path / name, device="cpu") for c, v in zip(ids.to_pylist(), vs, strict=True)}
+        {
+            c: v.tolist()
+            for ids, vs in embed(model, tmp_path / name, device="cpu")
+            for c, v in zip(ids.to_pylist(), vs, strict=True)
+        }
         for name in ("day.parquet", "day.csv")
-    )  # fmt: skip
+    )
     assert found == expected
 
 
@@ -287,14 +291,42 @@ def test_aggregates_of_the_csv_of_a_day_are_those_of_its_parquet(tmp_path: Path)
 
 
 FIELDS = {
-    "whole": st.integers(-9, 10**6).map(str), "real": st.floats(-1e6, 1e6, allow_nan=False).map(repr),
-    "text": st.text(st.characters(codec="utf-8", exclude_characters="\0\r", exclude_categories=["Cs"]), max_size=5),
-    "date": st.dates().map(str), "moment": st.datetimes().map(lambda x: x.isoformat(" ", "seconds")),
-    "odd": st.sampled_from([
-        "05", "+5", " 5", "5 ", "1_000", "inf", "nan", "-0", "1.", ".5", "1,5", "1e400", "0x10", "1E-3", "'5'", "'a", "a\\b", "TRUE",
-        "12345678901234567890", "1" * 40, "12:30", "true", "",
-    ]),
-}  # fmt: skip
+    "whole": st.integers(-9, 10**6).map(str),
+    "real": st.floats(-1e6, 1e6, allow_nan=False).map(repr),
+    "text": st.text(
+        st.characters(codec="utf-8", exclude_characters="\0\r", exclude_categories=["Cs"]),
+        max_size=5,
+    ),
+    "date": st.dates().map(str),
+    "moment": st.datetimes().map(lambda x: x.isoformat(" ", "seconds")),
+    "odd": st.sampled_from(
+        [
+            "05",
+            "+5",
+            " 5",
+            "5 ",
+            "1_000",
+            "inf",
+            "nan",
+            "-0",
+            "1.",
+            ".5",
+            "1,5",
+            "1e400",
+            "0x10",
+            "1E-3",
+            "'5'",
+            "'a",
+            "a\\b",
+            "TRUE",
+            "12345678901234567890",
+            "1" * 40,
+            "12:30",
+            "true",
+            "",
+        ]
+    ),
+}
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -383,7 +415,13 @@ def test_a_category_that_is_known_keeps_its_text(tmp_path: Path) -> None:
     assert source.rows("SELECT code FROM events ORDER BY __row") == [("NA",), ("12",), ("1.50",)]
 
 
-COMMAS = "client;when;amount;kind\n1;24.12.2023;12,50;a\n1;25.12.2023;1.234,5;b\n2;31.01.2024;-7;a\n2;01.02.2024;1.234;b\n"
+COMMAS = (
+    "client;when;amount;kind\n"
+    "1;24.12.2023;12,50;a\n"
+    "1;25.12.2023;1.234,5;b\n"
+    "2;31.01.2024;-7;a\n"
+    "2;01.02.2024;1.234;b\n"
+)
 
 
 def amounts(path: Path, **options: Any) -> list[float]:

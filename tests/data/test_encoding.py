@@ -27,18 +27,23 @@ SIZE = EventSchema(client="client", time="time", numeric=("size",))
 
 COUNTED_DAYS = SIZE.model_copy(update={"time_unit": "day"})
 THOUSANDTHS = Vocabulary(
-    categorical={}, numeric={"size": NumericScales(overall=NumericScale(log_unit=None, center=0.0, scale=1_000.0))},
+    categorical={},
+    numeric={"size": NumericScales(overall=NumericScale(log_unit=None, center=0.0, scale=1_000.0))},
     time=TimeScale(daily=False, span_days=1.0, gap_center=0.0, gap_scale=1.0),
-)  # fmt: skip
+)
 
 
 def timed(
     times: Any, *, clients: list[Any] | None = None, unit: str = "timestamp"
 ) -> list[dict[str, Any]]:
     """One dict a client for events with these times, all of one client unless told otherwise; `size` is their place."""
-    table = pa.table({
-        "client": clients or ["c"] * len(times), "time": times, "size": [float(i) for i in range(len(times))],
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "client": clients or ["c"] * len(times),
+            "time": times,
+            "size": [float(i) for i in range(len(times))],
+        }
+    )
     found = rows(table, SIZE.model_copy(update={"time_unit": unit}), THOUSANDTHS)
     return [row | {"size": [round(1_000 * size) for size in row["size"]]} for row in found]
 
@@ -47,7 +52,7 @@ def microseconds(times: Any, unit: str = "timestamp") -> list[int]:
     return timed(times, unit=unit)[0]["time"]
 
 
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # time
 
 MOMENTS = [
@@ -141,7 +146,7 @@ def test_dates_where_days_are_counted_are_refused() -> None:
         timed([dt.date(2020, 1, 1)], unit="day")
 
 
-# -----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # order
 
 
@@ -208,10 +213,13 @@ def test_pandas_and_polars_events_give_the_same_sequences() -> None:
 
 @pytest.mark.parametrize("chunk_events", [1, 3, 100])
 def test_clients_without_events_stay_in_their_place(chunk_events: int) -> None:
-    table = pa.table({
-        "client": ["first", "a", "between", "also", "b", "last"],
-        "time": [[], [3, 1, 2], None, [], [5], []], "size": [[], [3.0, 1.0, 2.0], None, [], [5.0], []],
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "client": ["first", "a", "between", "also", "b", "last"],
+            "time": [[], [3, 1, 2], None, [], [5], []],
+            "size": [[], [3.0, 1.0, 2.0], None, [], [5.0], []],
+        }
+    )
     found = rows(table, COUNTED_DAYS, THOUSANDTHS, chunk_events=chunk_events)
     assert [(row["client"], [t // DAY_US for t in row["time"]]) for row in found] == [
         ("first", []), ("a", [1, 2, 3]), ("between", []), ("also", []), ("b", [5]), ("last", []),
@@ -300,7 +308,7 @@ def test_no_name_of_a_column_gets_in_the_way(first: int) -> None:
     assert encoded_under(*names) == encoded_under("who", "day", "kind", "size")
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # checks
 
 

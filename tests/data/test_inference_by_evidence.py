@@ -33,7 +33,8 @@ def columns() -> dict[str, Any]:
     mcc = np.sort(draw.choice(np.arange(700, 9_999), 60, replace=False))
     return {
         "client_id": client,
-        "event_time": np.datetime64("2023-01-01", "us") + np.tile(np.arange(EVENTS), CLIENTS) * np.timedelta64(7_000, "s"),
+        "event_time": np.datetime64("2023-01-01", "us")
+        + np.tile(np.arange(EVENTS), CLIENTS) * np.timedelta64(7_000, "s"),
         "real": price,
         "count": draw.poisson(5 * level),
         "score": np.clip(50 + 20 * np.log(level) + draw.normal(size=ROWS), 0, 100).astype(int),
@@ -44,7 +45,7 @@ def columns() -> dict[str, Any]:
         "mcc_like": draw.permutation(mcc)[shop],
         "flag": (draw.random(ROWS) < 0.3).astype(int),
         "few": shop % 4,
-    }  # fmt: skip
+    }
 
 
 TABLE = pa.table(columns())

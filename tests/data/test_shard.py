@@ -67,9 +67,12 @@ def in_csv(folder: Path) -> Path:
 
 
 KINDS: dict[str, Callable[[Model, Path], Any]] = {
-    "arrow": lambda *_: EVENTS, "pandas": lambda *_: EVENTS.to_pandas(), "lists": lambda *_: nested(EVENTS, "client_id"),
-    "csv": lambda _, folder: in_csv(folder), "prepared": prepared,
-}  # fmt: skip
+    "arrow": lambda *_: EVENTS,
+    "pandas": lambda *_: EVENTS.to_pandas(),
+    "lists": lambda *_: nested(EVENTS, "client_id"),
+    "csv": lambda _, folder: in_csv(folder),
+    "prepared": prepared,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

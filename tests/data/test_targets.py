@@ -89,9 +89,14 @@ def test_money_is_learnt_by_its_logarithm_and_never_predicted_below_zero() -> No
 
 
 @pytest.mark.parametrize(
-    "draw", [lambda r: r.normal(50, 10, 2_000), lambda r: r.exponential(9, 2_000), lambda r: r.standard_t(2, 2_000)],
+    "draw",
+    [
+        lambda r: r.normal(50, 10, 2_000),
+        lambda r: r.exponential(9, 2_000),
+        lambda r: r.standard_t(2, 2_000),
+    ],
     ids=["normal", "exponential", "heavy on both sides"],
-)  # fmt: skip
+)
 def test_other_quantities_are_learnt_as_they_are(draw: Any) -> None:
     target = Target.of(pd.Series(draw(np.random.default_rng(0)), name="y"), "regression")
     assert (target.log, target.factor) == (False, 1.0)

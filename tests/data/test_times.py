@@ -286,18 +286,23 @@ def test_event_sequences_are_in_time_order_and_carry_how_times_are_written() -> 
         EventSequences.read(EVENTS, time_format="%d")
 
 
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # the option
 
 
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ("%d.%m", "names no day"), ("%Y-%m", "names no day"), ("hello", "names no day"), ("%d.%m.%Y.%y", "names no day"),
-        ("%d.%m.%Q", "has %Q, which is not known"), ("%d.%m.%Y%", "has %, which is not known"),
-        ("%Y-%d-%m", "with the year first only %Y-%m-%d is read"), ("%d.%m.%Y %Z", "has %Z"),
+        ("%d.%m", "names no day"),
+        ("%Y-%m", "names no day"),
+        ("hello", "names no day"),
+        ("%d.%m.%Y.%y", "names no day"),
+        ("%d.%m.%Q", "has %Q, which is not known"),
+        ("%d.%m.%Y%", "has %, which is not known"),
+        ("%Y-%d-%m", "with the year first only %Y-%m-%d is read"),
+        ("%d.%m.%Y %Z", "has %Z"),
     ],
-)  # fmt: skip
+)
 def test_a_format_that_says_no_day_is_refused_before_anything_is_read(
     form: str, words: str
 ) -> None:

@@ -209,7 +209,7 @@ def test_lengths_of_the_last_k_and_sizes_of_samples_are_those_of_a_loop(
         assert kind is RandomSamples or places == list(range(n - len(places), n))
 
 
-# -----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # samples
 
 
@@ -234,7 +234,7 @@ def test_disjoint_samples_share_no_event_and_leave_none_out_below_the_maximum() 
         assert len(together) == min(events, 60 * len(parts))
 
 
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # time
 
 
@@ -379,7 +379,7 @@ def test_the_last_k_end_with_the_last_event() -> None:
     assert all(places == list(range(places[0], int(LENGTHS[client]))) for client, places in found)
 
 
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # modifiers
 
 
@@ -457,8 +457,16 @@ def test_nearest_in_time_are_the_events_nearest_to_one_moment() -> None:
     crowded = torch.cat(
         [torch.arange(900), 1_000 + 1_000 * torch.arange(100)]
     )  # nine in ten of the events at the beginning
-    places = [p for _, p in listed(drawn(NearestTime(count=40, min_length=5, max_length=5), torch.tensor([1_000]),
-                                         times=crowded))]  # fmt: skip
+    places = [
+        p
+        for _, p in listed(
+            drawn(
+                NearestTime(count=40, min_length=5, max_length=5),
+                torch.tensor([1_000]),
+                times=crowded,
+            )
+        )
+    ]
     assert sum(p[0] < 900 for p in places) <= 8
 
 

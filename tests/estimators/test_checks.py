@@ -1,8 +1,9 @@
 """scikit-learn's own checks of an estimator.
 
 They fit on matrices of random numbers, which are no sequences: the estimators say so by the tag
-`two_d_array`, and scikit-learn then runs only what needs no X. To run the others as well,
-`OnMatrix` reads a matrix as sequences: a row is a client, and each of its numbers an event.
+    `two_d_array`, and
+scikit-learn then runs only what needs no X. To run the others as well, `OnMatrix` reads a matrix as
+sequences: a row is a client, and each of its numbers an event.
 """
 
 from __future__ import annotations
@@ -26,9 +27,16 @@ from seqmel.estimators.embedder import SequenceEmbedder
 from seqmel.estimators.rows import ClientRows
 
 TINY: dict[str, Any] = {
-    "event_encoder": {"hidden_size": 8, "layers": 1}, "pooling": "mean", "epochs": 1, "batch_size": 32,
-    "validation_fraction": 0.0, "preparation": {"threads": 1}, "device": "cpu", "precision": "32-true", "random_state": 0,
-}  # fmt: skip
+    "event_encoder": {"hidden_size": 8, "layers": 1},
+    "pooling": "mean",
+    "epochs": 1,
+    "batch_size": 32,
+    "validation_fraction": 0.0,
+    "preparation": {"threads": 1},
+    "device": "cpu",
+    "precision": "32-true",
+    "random_state": 0,
+}
 """Options of an embedder that is trained a hundred times here."""
 
 
@@ -38,11 +46,15 @@ class _OnMatrix:
     def _rows(self: Any, X: Any, *, learning: bool = False) -> ClientRows:  # noqa: N803
         matrix = validate_data(self, X, reset=learning, dtype="numeric")
         clients, events = matrix.shape
-        table = pa.table({
-            "client": pa.array(np.arange(clients)),
-            "day": pa.array([list(range(events))] * clients, pa.list_(pa.int64())),
-            "value": pa.array([row.tolist() for row in np.asarray(matrix, float)], pa.list_(pa.float64())),
-        })  # fmt: skip
+        table = pa.table(
+            {
+                "client": pa.array(np.arange(clients)),
+                "day": pa.array([list(range(events))] * clients, pa.list_(pa.int64())),
+                "value": pa.array(
+                    [row.tolist() for row in np.asarray(matrix, float)], pa.list_(pa.float64())
+                ),
+            }
+        )
         return ClientRows(table, "client", "day", pd.RangeIndex(clients), resampled=False)
 
     def _remember_columns(self, X: Any) -> None:  # noqa: N803

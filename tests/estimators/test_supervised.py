@@ -23,8 +23,13 @@ from seqmel.inference.predict import predict
 
 SHAPE = {"event_encoder": {"hidden_size": 16}, "preparation": {"min_count": 2, "threads": 1}}
 TINY: dict[str, Any] = {
-    "config": SHAPE, "epochs": 1, "batch_size": 8, "device": "cpu", "precision": "32-true", "random_state": 0,
-}  # fmt: skip
+    "config": SHAPE,
+    "epochs": 1,
+    "batch_size": 8,
+    "device": "cpu",
+    "precision": "32-true",
+    "random_state": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +87,14 @@ def test_a_pretrained_encoder_stays_as_it_is_with_the_head_alone(
     train: EventSequences, habit: pd.Series
 ) -> None:
     embedder = SequenceEmbedder(
-        event_encoder=SHAPE["event_encoder"], preparation=SHAPE["preparation"], epochs=1, batch_size=8, device="cpu",
-        precision="32-true", random_state=0,
-    ).fit(train)  # fmt: skip
+        event_encoder=SHAPE["event_encoder"],
+        preparation=SHAPE["preparation"],
+        epochs=1,
+        batch_size=8,
+        device="cpu",
+        precision="32-true",
+        random_state=0,
+    ).fit(train)
     options = {name: value for name, value in TINY.items() if name != "config"}
     tuned = SequenceClassifier.from_pretrained(embedder.model_, unfreeze="head", **options).fit(
         train, habit

@@ -164,7 +164,7 @@ def test_progress_advances_after_each_fold(features: Features, binary: pd.Series
     assert progress.notes == ["good"] * 3 + ["noise"] * 3
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # refused
 
 
@@ -226,7 +226,7 @@ def test_options_out_of_range_are_refused(
         _few(binary, {})
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # results
 
 
@@ -281,10 +281,13 @@ def test_results_for_people_show_mean_and_interval(scores: Scores) -> None:
 @pytest.mark.parametrize(
     ("folds", "shown"),
     [
-        ((12345.0, 12355.0), "12,350 ± 64"), ((3_000.0, 3_870.0), "3,435 ± 5,527"), ((0.0119, 0.0121), "0.0120 ± 0.0013"),
-        ((5.0, 5.0), "5 ± 0"), ((1e14, 3e14), "2e+14 ± 1.3e+15"),
+        ((12345.0, 12355.0), "12,350 ± 64"),
+        ((3_000.0, 3_870.0), "3,435 ± 5,527"),
+        ((0.0119, 0.0121), "0.0120 ± 0.0013"),
+        ((5.0, 5.0), "5 ± 0"),
+        ((1e14, 3e14), "2e+14 ± 1.3e+15"),
     ],
-)  # fmt: skip
+)
 def test_errors_in_units_of_the_target_have_the_places_of_their_interval(
     folds: tuple[float, ...], shown: str
 ) -> None:
@@ -300,8 +303,9 @@ def test_a_score_that_is_not_there_names_those_that_are(scores: Scores) -> None:
 
 def test_importing_the_package_imports_neither_lightgbm_nor_sklearn() -> None:
     code = (
-        "import sys, seqmel.evaluation.aggregates, seqmel.data.tables.labels, seqmel.evaluation.scoring;"
-        "print(sorted({'lightgbm', 'sklearn', 'scipy', 'rich'} & {m.split('.')[0] for m in sys.modules}))"
+        "import sys, seqmel.evaluation.aggregates, seqmel.data.tables.labels, "
+        "seqmel.evaluation.scoring;print(sorted({'lightgbm', 'sklearn', 'scipy', 'rich'} & "
+        "{m.split('.')[0] for m in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -65,9 +65,16 @@ def test_a_training_costs_what_the_one_that_it_began_from_cost_too() -> None:
 def results_of(**of_rows: list[tuple[float, float]]) -> pd.DataFrame:
     """A line a (seconds, steps) of each set of features, which are seeds."""
     return pd.DataFrame(
-        {"data": "cards", "features": name.replace("_", " "), "seed": seed, "seconds": seconds, "steps": steps}
-        for name, costs in of_rows.items() for seed, (seconds, steps) in enumerate(costs)
-    )  # fmt: skip
+        {
+            "data": "cards",
+            "features": name.replace("_", " "),
+            "seed": seed,
+            "seconds": seconds,
+            "steps": steps,
+        }
+        for name, costs in of_rows.items()
+        for seed, (seconds, steps) in enumerate(costs)
+    )
 
 
 def test_the_cost_of_a_row_is_the_median_over_its_cells(folder: Path) -> None:

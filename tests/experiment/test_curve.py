@@ -25,10 +25,20 @@ CURVE: dict[str, Any] = PLAN | {"rows": SIZES, "curve": "embedding_dim"}
 def results_of(*names: str) -> pd.DataFrame:
     """Two seeds and two folds for each of these features."""
     rows = [
-        {"data": "cards", "target": "habit", "metric": "auroc", "features": name, "seed": seed, "fold": fold,
-         "value": 0.5 + 0.1 * place + 0.01 * fold, "primary": True}
-        for place, name in enumerate(names) for seed in (0, 1) for fold in (0, 1)
-    ]  # fmt: skip
+        {
+            "data": "cards",
+            "target": "habit",
+            "metric": "auroc",
+            "features": name,
+            "seed": seed,
+            "fold": fold,
+            "value": 0.5 + 0.1 * place + 0.01 * fold,
+            "primary": True,
+        }
+        for place, name in enumerate(names)
+        for seed in (0, 1)
+        for fold in (0, 1)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -186,8 +196,14 @@ def axes_of(*names: str, at: tuple[float, ...]) -> Any:
 
 @pytest.mark.parametrize(
     ("at", "scale"),
-    [((16, 32, 64), "log"), ((0.1, 0.3, 1), "log"), ((0.1, 0.3, 0.4), "linear"), ((0, 1, 100), "linear"), ((7,), "linear")],
-)  # fmt: skip
+    [
+        ((16, 32, 64), "log"),
+        ((0.1, 0.3, 1), "log"),
+        ((0.1, 0.3, 0.4), "linear"),
+        ((0, 1, 100), "linear"),
+        ((7,), "linear"),
+    ],
+)
 def test_the_axis_is_logarithmic_where_that_spaces_the_places_more_evenly(
     at: tuple[float, ...], scale: str
 ) -> None:

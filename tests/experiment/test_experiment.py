@@ -475,10 +475,22 @@ def published(*parts: dict[str, Any]) -> dict[str, Any]:
 def results_of(*names: str) -> pd.DataFrame:
     """Two folds of two targets for each of these features."""
     rows = [
-        {"data": "cards", "target": target, "metric": "auroc", "features": name, "seed": 0, "fold": fold, "value": 0.5,
-         "primary": True, "seconds": 2.0, "steps": 9}
-        for target in ("habit", "amount") for name in names for fold in (0, 1)
-    ]  # fmt: skip
+        {
+            "data": "cards",
+            "target": target,
+            "metric": "auroc",
+            "features": name,
+            "seed": 0,
+            "fold": fold,
+            "value": 0.5,
+            "primary": True,
+            "seconds": 2.0,
+            "steps": 9,
+        }
+        for target in ("habit", "amount")
+        for name in names
+        for fold in (0, 1)
+    ]
     return pd.DataFrame(rows)
 
 

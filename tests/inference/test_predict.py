@@ -59,9 +59,13 @@ def test_a_file_of_predictions_has_ids_of_their_own_type_and_columns_by_target(
     assert predict_to_parquet(finetuned, EVENTS, path, device="cpu") == 24
     table = pq.read_table(path)
     assert {field.name: field.type for field in table.schema} == {
-        "client_id": pa.int32(), "habit=h0": pa.float32(), "habit=h1": pa.float32(), "habit=h2": pa.float32(),
-        "habit": pa.string(), "spends": pa.float64(),
-    }  # fmt: skip
+        "client_id": pa.int32(),
+        "habit=h0": pa.float32(),
+        "habit=h1": pa.float32(),
+        "habit=h2": pa.float32(),
+        "habit": pa.string(),
+        "spends": pa.float64(),
+    }
     first_seen = pd.unique(EVENTS["client_id"].to_pandas())
     assert table["client_id"].to_pylist() == first_seen.tolist()
     frame = table.to_pandas()

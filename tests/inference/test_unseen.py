@@ -39,9 +39,17 @@ def test_a_column_whose_values_are_all_unseen_is_warned_of_whatever_way_it_is_em
     run: dict[str, Any] = {
         "embed": lambda events: list(embed(model, events)),
         "file": lambda events: embed_to_parquet(model, events, tmp_path / "v", overwrite=True),
-        "as of": lambda events: embed_as_of(model, events, "1971-01-01", tmp_path / "v", overwrite=True),
-        "update": lambda events: update_embeddings(model, events, tmp_path / f"{len(events.column_names)}{events['mcc'].type}", tmp_path / "v", overwrite=True),
-    }  # fmt: skip
+        "as of": lambda events: embed_as_of(
+            model, events, "1971-01-01", tmp_path / "v", overwrite=True
+        ),
+        "update": lambda events: update_embeddings(
+            model,
+            events,
+            tmp_path / f"{len(events.column_names)}{events['mcc'].type}",
+            tmp_path / "v",
+            overwrite=True,
+        ),
+    }
     with pytest.warns(
         EventsWarning, match=r"'mcc' has values that the training did not see in 100% of the events"
     ):

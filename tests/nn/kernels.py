@@ -77,8 +77,21 @@ def gradients(
     return found
 
 
-def flash(q: Tensor, k: Tensor, v: Tensor, cum_q: Tensor, cum_k: Tensor, max_q: int, max_k: int, dropout: float,
-          causal: bool, debug: bool, *, scale: float | None = None, **_: Any) -> Any:  # fmt: skip
+def flash(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cum_q: Tensor,
+    cum_k: Tensor,
+    max_q: int,
+    max_k: int,
+    dropout: float,
+    causal: bool,
+    debug: bool,
+    *,
+    scale: float | None = None,
+    **_: Any,
+) -> Any:
     """As aten::_flash_attention_forward."""
     assert (max_q, max_k, dropout) == (max(LENGTHS), max(LENGTHS), 0.0)
     seen, empty = one_by_one(q, k, v, cum_q, causal, scale), q.new_zeros(0)
@@ -128,9 +141,26 @@ def efficient(
     return seen.unsqueeze(0), empty, empty, empty, max_q, max_k
 
 
-def efficient_back(d: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: None, out: Tensor, cum_q: Tensor, cum_k: Tensor,
-                   max_q: int, max_k: int, log: Tensor, dropout: float, seed: Tensor, offset: Tensor, mask: int,
-                   *_: Any, scale: float | None = None, **__: Any) -> Any:  # fmt: skip
+def efficient_back(
+    d: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: None,
+    out: Tensor,
+    cum_q: Tensor,
+    cum_k: Tensor,
+    max_q: int,
+    max_k: int,
+    log: Tensor,
+    dropout: float,
+    seed: Tensor,
+    offset: Tensor,
+    mask: int,
+    *_: Any,
+    scale: float | None = None,
+    **__: Any,
+) -> Any:
     """As aten::_efficient_attention_backward."""
     scale = scale or q.shape[-1] ** -0.5
     found = gradients(d[0], q[0], k[0], v[0], cum_q, mask == 1, scale)
@@ -185,8 +215,10 @@ def main() -> int:
 if __name__ == "__main__":
     library = torch.library.Library("aten", "IMPL")
     for name, kernel in (
-        ("_flash_attention_forward", flash), ("_flash_attention_backward", flash_back),
-        ("_efficient_attention_forward", efficient), ("_efficient_attention_backward", efficient_back),
-    ):  # fmt: skip
+        ("_flash_attention_forward", flash),
+        ("_flash_attention_backward", flash_back),
+        ("_efficient_attention_forward", efficient),
+        ("_efficient_attention_backward", efficient_back),
+    ):
         library.impl(name, kernel, "CPU")
     sys.exit(1 if main() else 0)

@@ -54,9 +54,14 @@ def test_grouped_is_a_loop_over_the_sequences(lengths: list[int], causal: bool) 
 def test_kernels_of_a_gpu_are_given_what_they_ask_for() -> None:
     here = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, "kernels.py"], cwd=here, env=os.environ | {"PYTHONPATH": str(here.parent)}, capture_output=True,
-        text=True, check=False, timeout=300,
-    )  # fmt: skip
+        [sys.executable, "kernels.py"],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(here.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("the same") == 4
 

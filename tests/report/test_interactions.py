@@ -325,8 +325,9 @@ def phone(window: Browser, report: Path) -> Iterator[Browser]:
 def test_on_a_phone_nothing_is_wider_than_the_window(phone: Browser) -> None:
     assert phone.run("document.documentElement.scrollWidth") == 360
     beyond: Any = phone.run(
-        "[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroll') && !e.closest('svg') &&"
-        " e.getClientRects().length && e.getBoundingClientRect().right > 361).map((e) => e.outerHTML.slice(0, 80))"
+        "[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroll') && "
+        "!e.closest('svg') && e.getClientRects().length && e.getBoundingClientRect().right > "
+        "361).map((e) => e.outerHTML.slice(0, 80))"
     )
     assert beyond == []
 

@@ -307,8 +307,13 @@ def test_the_same_seed_gives_the_same_file_and_the_map_knows_the_labels(
     model: Model, scores_file: Path, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {
-        "labels": labels(), "targets": ["kind", "size"], "scores": [scores_file], "clients": 12, "seed": 3, "device": "cpu",
-    }  # fmt: skip
+        "labels": labels(),
+        "targets": ["kind", "size"],
+        "scores": [scores_file],
+        "clients": 12,
+        "seed": 3,
+        "device": "cpu",
+    }
     size = write_report(model, EVENTS, tmp_path / "a.html", **options)
     write_report(model, EVENTS, tmp_path / "b.html", **options)
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
@@ -413,9 +418,15 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, scores_file: Path) -> Path
     )
     (folder / "scores.json").write_text(json.dumps(scored), encoding="utf-8")
     write_report(
-        trained, events, folder / "a.html", labels=known, targets=[HOSTILE], scores=[folder / "scores.json"],
-        title=HOSTILE, device="cpu",
-    )  # fmt: skip
+        trained,
+        events,
+        folder / "a.html",
+        labels=known,
+        targets=[HOSTILE],
+        scores=[folder / "scores.json"],
+        title=HOSTILE,
+        device="cpu",
+    )
     return folder / "a.html"
 
 
@@ -442,9 +453,20 @@ def in_browser(page: Path, *options: str) -> str:
     ]
     profile = f"--user-data-dir={page.parent / 'profile'}"
     done = subprocess.run(
-        [BROWSER, *arguments, profile, "--virtual-time-budget=4000", *options, "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=180, check=True,
-    )  # fmt: skip
+        [
+            BROWSER,
+            *arguments,
+            profile,
+            "--virtual-time-budget=4000",
+            *options,
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=True,
+    )
     complaints = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     assert complaints == []
     return done.stdout

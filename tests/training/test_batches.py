@@ -64,7 +64,7 @@ def drawn(batch: ViewBatch) -> list[tuple[int, list[int]]]:
     return [(int(client), part.tolist()) for client, part in zip(batch.clients, parts, strict=True)]
 
 
-# -----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # settle
 
 
@@ -105,10 +105,15 @@ def test_lengths_that_are_given_are_kept(views: dict[str, int], expected: tuple[
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [({"max_length": 5}, (3, 5)), ({"max_length": 2}, (1, 2)), ({"min_length": 90}, (90, 180)), ({}, (9, 75)),
-     ({"max_length": 5, "event_dropout": 0.1}, (5, 5))],
+    [
+        ({"max_length": 5}, (3, 5)),
+        ({"max_length": 2}, (1, 2)),
+        ({"min_length": 90}, (90, 180)),
+        ({}, (9, 75)),
+        ({"max_length": 5, "event_dropout": 0.1}, (5, 5)),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_the_last_k_have_several_lengths_also_where_one_is_given(
     given: dict[str, float], expected: tuple[int, int]
 ) -> None:
@@ -135,7 +140,7 @@ def test_epochs_that_are_not_given_make_a_fixed_number_of_steps_within_bounds(
     assert epochs == min(_MAX_EPOCHS, max(_MIN_EPOCHS, math.ceil(_STEPS / steps_an_epoch)))
 
 
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # split
 
 
@@ -191,7 +196,7 @@ def test_less_than_two_clients_to_train_on_is_said_in_words(lengths: list[int]) 
         split_clients(with_lengths(*lengths), config())
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # batches
 
 

@@ -166,7 +166,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(
     assert changed(one, other)
 
 
-# ---------------------------------------------------------------------------------------------- what is frozen
+# ----------------------------------------------------------------------------------- what is frozen
 
 
 def test_head_only_leaves_the_encoder_as_it_is_to_the_bit(
@@ -282,7 +282,7 @@ def test_discriminative_moves_the_events_less_than_all_does(
     assert 0 < moved("discriminative") < 0.5 * moved("all")
 
 
-# ------------------------------------------------------------------------------- weights, early stopping, few labels
+# -------------------------------------------------------------- weights, early stopping, few labels
 
 
 @pytest.mark.parametrize("unfreeze", ["head", "all"])
@@ -387,7 +387,7 @@ def test_a_few_labels_do_not_collapse(pretrained: Model, prepared: PreparedSeque
     assert found["odd=True"].std() > 0.05
 
 
-# ----------------------------------------------------------------------------------------------- runs and refusals
+# -------------------------------------------------------------------------------- runs and refusals
 
 
 def test_an_interrupted_run_that_is_resumed_equals_the_undisturbed_one(
@@ -453,7 +453,10 @@ def test_what_the_model_fixes_cannot_be_changed(
     for changes, message in (
         (
             {"encoder": "lstm"},
-            r"encoder(\.name)? cannot be changed by fine-tuning: the model has gru, the options say lstm",
+            (
+                r"encoder(\.name)? cannot be changed by fine-tuning: the model has gru, the "
+                r"options say lstm"
+            ),
         ),
         (
             {"event_encoder": {"hidden_size": 32}},
@@ -463,8 +466,13 @@ def test_what_the_model_fixes_cannot_be_changed(
     ):
         with pytest.raises(ConfigError, match=message):
             finetune(
-                pretrained, EVENTS, LABELS, tmp_path / "m", targets=["odd"], config=tiny_config(**changes)
-            )  # fmt: skip
+                pretrained,
+                EVENTS,
+                LABELS,
+                tmp_path / "m",
+                targets=["odd"],
+                config=tiny_config(**changes),
+            )
     assert list(tmp_path.iterdir()) == []
     same = tiny_config(schema={"client": "client_id", **SCHEMA}, finetuning={"unfreeze": "head"})
     assert finetuned_model(pretrained, prepared, labels("odd"), config=same).heads is not None
@@ -510,10 +518,13 @@ def test_who_is_counted_has_events_and_a_weight(
         ]
     assert lines == [
         "odd: 40 clients (False: 20, True: 20); 30 more have a label, but no events",
-        f"spends: 40 clients with a quantity, {known['spends'].mean():.4g} on average; 35 more have a label, but no events",
+        (
+            f"spends: 40 clients with a quantity, {known['spends'].mean():.4g} on average; 35 "
+            "more have a label, but no events"
+        ),
         "odd: 39 clients (False: 19, True: 20); 31 more have a label, but no events or no weight",
-        f"spends: 39 clients with a quantity, {known['spends'][1:].mean():.4g} on average; 36 more have a label, but no events"
-        " or no weight",
+        f"spends: 39 clients with a quantity, {known['spends'][1:].mean():.4g} on average; 36 "
+        "more have a label, but no events or no weight",
     ]
 
 
@@ -556,9 +567,14 @@ def test_labels_that_cannot_be_learnt_leave_nothing_behind(
 ) -> None:
     with pytest.raises(error, match=message):
         finetune(
-            pretrained, EVENTS, LABELS.assign(**change), tmp_path / "m", targets=targets, config=options(),
+            pretrained,
+            EVENTS,
+            LABELS.assign(**change),
+            tmp_path / "m",
+            targets=targets,
+            config=options(),
             progress=silent,
-        )  # fmt: skip
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -577,7 +593,10 @@ def test_the_card_says_what_the_clients_held_out_decided_and_whether_they_were_l
         config=options(unfreeze=unfreeze, calibrate=calibrate),
     )
     card = (Path(made) / "README.md").read_text()
-    everyone = "Trained on 40 labelled clients; the metrics are of 8 of them, by heads that had not seen these"
+    everyone = (
+        "Trained on 40 labelled clients; the metrics are of 8 of them, by heads that had not "
+        "seen these"
+    )
     assert (everyone in card) == (unfreeze == "head" and not calibrate)
     assert ("chose the epoch" in card) == (unfreeze == "all")
     assert ("chose the temperature" in card) == calibrate

@@ -359,9 +359,15 @@ def test_a_loss_out_of_all_bounds_ends_the_training_in_words(
 def test_a_model_folder_carries_all_that_it_was_trained_with(undisturbed: Path) -> None:
     model = load_model(undisturbed)
     assert sorted(file.name for file in undisturbed.iterdir()) == [
-        "README.md", "config.json", "curves.png", "metrics.json", "model.safetensors", "schema.json", "statistics.json",
+        "README.md",
+        "config.json",
+        "curves.png",
+        "metrics.json",
+        "model.safetensors",
+        "schema.json",
+        "statistics.json",
         "vocabulary.json",
-    ]  # fmt: skip
+    ]
     assert model.schema.client == "client_id"
     assert set(model.vocabulary.categorical) | set(model.vocabulary.numeric) == set(
         model.schema.features

@@ -41,11 +41,15 @@ from seqmel.training.run import train
 PARTS = {
     "infonce": {"objective": "coles"},
     "contrastive, with a memory": {
-        "objective": "coles", "loss": "contrastive", "miner": {"name": "hard_negatives", "memory": 16},
+        "objective": "coles",
+        "loss": "contrastive",
+        "miner": {"name": "hard_negatives", "memory": 16},
     },
-    ("margin, with a learnt "
-"boundary"): {"objective": "coles", "loss": {"name": "margin", "learn_beta": True},
-                                       "miner": "all_negatives"},
+    ("margin, with a learnt boundary"): {
+        "objective": "coles",
+        "loss": {"name": "margin", "learn_beta": True},
+        "miner": "all_negatives",
+    },
     "triplet": {"objective": "coles", "loss": "triplet", "miner": "batch_hard"},
     "vicreg": {"objective": "coles", "loss": "vicreg"},
     "views that are no runs": {"objective": "coles", "views": {"name": "random_samples"}},
@@ -56,18 +60,39 @@ PARTS = {
     "two parts": {"objective": ["coles", "event_prediction"]},
     # all, so that chance has no part
     "masked_events": {"objective": {"name": "masked_events", "mask_ratio": 0.999}},
-    "supervised_contrastive": {"objective": {"name": "supervised_contrastive", "labels": "labels", "target": "class"}},
-    "classification": {"objective": {"name": "classification", "labels": "labels", "target": "class"}},
-    "two parts with labels": {"objective": [
-        {"name": "supervised_contrastive", "labels": "labels", "target": "class", "weight": 0.5},
-        {"name": "classification", "labels": "labels", "target": "class", "class_weight": "balanced"},
-    ]},
+    "supervised_contrastive": {
+        "objective": {"name": "supervised_contrastive", "labels": "labels", "target": "class"}
+    },
+    "classification": {
+        "objective": {"name": "classification", "labels": "labels", "target": "class"}
+    },
+    "two parts with labels": {
+        "objective": [
+            {
+                "name": "supervised_contrastive",
+                "labels": "labels",
+                "target": "class",
+                "weight": 0.5,
+            },
+            {
+                "name": "classification",
+                "labels": "labels",
+                "target": "class",
+                "class_weight": "balanced",
+            },
+        ]
+    },
     **{name: {"objective": name} for name in ("cpc", "replaced_token", "next_sequence")},
     **{f"loss {name}": {"objective": "coles", "loss": name} for name in LOSSES},
-    **{(f"miner "
-f"{name}"): {"objective": "coles", "loss": {"pairs": "contrastive", "triplets": "triplet"}[miner().gives],
-                         "miner": name} for name, miner in MINERS.items()},
-}  # fmt: skip
+    **{
+        (f"miner {name}"): {
+            "objective": "coles",
+            "loss": {"pairs": "contrastive", "triplets": "triplet"}[miner().gives],
+            "miner": name,
+        }
+        for name, miner in MINERS.items()
+    },
+}
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 EPOCHS = 8
 CLIENTS = 7  # shared as 4 and 3, with views of different numbers and lengths
@@ -140,9 +165,13 @@ def _learnt(options: dict[str, Any]) -> dict[str, Any]:
 
 def _as_rank(index: int, count: int, port: int, folder: Path, work: Callable[[], Any]) -> None:
     os.environ |= {
-        "RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+        "RANK": str(index),
+        "LOCAL_RANK": str(index),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     torch.set_num_threads(1)
     with parallel.process_group(torch.device("cpu")):
         torch.save(work(), folder / f"{index}.pt")
@@ -239,7 +268,7 @@ def test_every_rank_has_the_order_of_the_first_which_is_that_of_one_process(
     assert [rank["mined"].tolist() for rank in two] == 2 * [mined().tolist()]
 
 
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # the command
 
 

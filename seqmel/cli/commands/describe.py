@@ -67,7 +67,8 @@ def describe(
     console = Console(highlight=False, width=max(100, Console().width))
     layout = "one row per client, list columns" if source.nested else "one row per event"
     console.print(
-        f"[bold]{escape(source.label)}[/]: {facts['events']:,} events of {facts['clients']:,} clients ({layout})",
+        f"[bold]{escape(source.label)}[/]: {facts['events']:,} events of {facts['clients']:,} "
+        f"clients ({layout})",
         soft_wrap=True,
     )
     console.print(_spread("events per client", facts["events_a_client"], lambda x: f"{x:,.0f}"))

@@ -73,9 +73,15 @@ def drift(
     else:
         not_given("two files of embeddings", unseen_threshold=unseen_threshold)
         found = _compare_embeddings(
-            reference, current, client=client, bins=10 if bins is None else bins, psi_threshold=psi_threshold,
-            alpha=0.01 if alpha is None else alpha, seed=seed or 0, json_file=json_file,
-        )  # fmt: skip
+            reference,
+            current,
+            client=client,
+            bins=10 if bins is None else bins,
+            psi_threshold=psi_threshold,
+            alpha=0.01 if alpha is None else alpha,
+            seed=seed or 0,
+            json_file=json_file,
+        )
     if found.drifted and fail_on_drift:
         raise typer.Exit(1)
 
@@ -94,8 +100,8 @@ def _compare_events(
     loaded = load_model(model)
     if loaded.statistics is None:
         raise ModelError(
-            f"{model} has model format 1, which has no statistics of the training events. Train it again, or"
-            " compare embeddings: seqmel drift REFERENCE.parquet CURRENT.parquet"
+            f"{model} has model format 1, which has no statistics of the training events. Train it "
+            "again, or compare embeddings: seqmel drift REFERENCE.parquet CURRENT.parquet"
         )
     _, chunks = sequence_chunks(loaded, events)
     found = input_drift(
@@ -103,8 +109,9 @@ def _compare_events(
     )
     console = _written(found, json_file)
     console.print(
-        f"{found.events[0]:,} events of {found.clients[0]:,} clients in training, {found.events[1]:,} of"
-        f" {found.clients[1]:,} now. Without drift, the largest PSI is below {found.psi_by_chance:.3f} in 99 % of cases."
+        f"{found.events[0]:,} events of {found.clients[0]:,} clients in training, "
+        f"{found.events[1]:,} of {found.clients[1]:,} now. Without drift, the largest PSI is below "
+        f"{found.psi_by_chance:.3f} in 99 % of cases."
     )
     console.print(found.verdict, markup=False)
     return found
@@ -133,8 +140,8 @@ def _compare_embeddings(
     dtypes = [_dtype(path) for path in (reference, current)]
     if dtypes[0] != dtypes[1]:
         raise InputError(
-            f"{reference} has dtype {dtypes[0]} and {current} has {dtypes[1]}: rounding alone would look like drift."
-            " Write both with the same --dtype."
+            f"{reference} has dtype {dtypes[0]} and {current} has {dtypes[1]}: rounding alone "
+            "would look like drift. Write both with the same --dtype."
         )
     models = {path: models_of(event_files(path)) for path in (reference, current)}
     if len(set().union(*models.values())) > 1:
@@ -142,8 +149,8 @@ def _compare_embeddings(
             f"{path} ({shown(sorted(found)) or 'unknown'})" for path, found in models.items()
         )
         raise InputError(
-            f"The embeddings come from different models: {words}. Their dimensions cannot be compared; embed both"
-            " with the same model."
+            f"The embeddings come from different models: {words}. Their dimensions cannot be "
+            "compared; embed both with the same model."
         )
     likely = client_of_embeddings(reference)
     vectors = [read_embeddings(path, client=client, likely=likely) for path in (reference, current)]
@@ -158,8 +165,9 @@ def _compare_embeddings(
         else f"Different clients on the two sides, {sides}: a difference may be one of clients."
     )
     console.print(
-        f"{found.reference:,} reference and {found.current:,} current embeddings; MMD on {found.sampled[0]:,} and"
-        f" {found.sampled[1]:,} of them. Without drift, the largest PSI is below {found.psi_by_chance:.3f} in 99 % of cases."
+        f"{found.reference:,} reference and {found.current:,} current embeddings; MMD on "
+        f"{found.sampled[0]:,} and {found.sampled[1]:,} of them. Without drift, the largest PSI is "
+        f"below {found.psi_by_chance:.3f} in 99 % of cases."
     )
     console.print(found.verdict)
     return found

@@ -96,10 +96,19 @@ def embed(
         as_of=as_of, state=state, shard=shard, engine=engine, several=several, spelled=flag
     )
     options: dict[str, Any] = {
-        "as_of": as_of, "state": state, "history": history, "skipped": skipped, "shard": shard, "engine": engine,
-        "layout": one_of("layout", layout, *LAYOUTS), "dtype": one_of("dtype", dtype, *get_args(NumberType)),
-        "dim": dim, "quantization_from": quantization_from, "device": device_option(device), "overwrite": overwrite,
-    }  # fmt: skip
+        "as_of": as_of,
+        "state": state,
+        "history": history,
+        "skipped": skipped,
+        "shard": shard,
+        "engine": engine,
+        "layout": one_of("layout", layout, *LAYOUTS),
+        "dtype": one_of("dtype", dtype, *get_args(NumberType)),
+        "dim": dim,
+        "quantization_from": quantization_from,
+        "device": device_option(device),
+        "overwrite": overwrite,
+    }
     given = {"model": model, "events": events, "output": output, **options}
     if shard is not None:
         options["shard"] = shard_of(shard)
@@ -114,7 +123,10 @@ def embed(
     if not first_process():
         return
     new = f" ({done.new_clients:,} of them new)" if state is not None else ""
-    what = f"{done.rows:,} clients{' and moments' if as_of is not None else ''}{new} x {done.dimensions} numbers"
+    what = (
+        f"{done.rows:,} clients{' and moments' if as_of is not None else ''}{new} x "
+        f"{done.dimensions} numbers"
+    )
     if state is not None:
         typer.echo(f"{what} in {output}; {done.known_clients:,} clients in {state}")
     elif as_of is not None:

@@ -124,10 +124,21 @@ def evaluate(
     from seqmel.core.progress import console_progress
 
     options = _Options(
-        task=kind, folds=folds, seed=seed, trees=trees, time_column=time_column, time_split=time_split, group=group,
-        test_fraction=0.3 if test_fraction is None else test_fraction, allow_client_overlap=allow_client_overlap,
-        label_fractions=_fractions(label_fractions), dims=_dims(dims), dtypes=_dtypes(dtypes), plot=plot, metric=metric,
-    )  # fmt: skip
+        task=kind,
+        folds=folds,
+        seed=seed,
+        trees=trees,
+        time_column=time_column,
+        time_split=time_split,
+        group=group,
+        test_fraction=0.3 if test_fraction is None else test_fraction,
+        allow_client_overlap=allow_client_overlap,
+        label_fractions=_fractions(label_fractions),
+        dims=_dims(dims),
+        dtypes=_dtypes(dtypes),
+        plot=plot,
+        metric=metric,
+    )
     _evaluate_files(
         labels, target, embeddings or [], events, checked, options, json_file, console_progress()
     )
@@ -321,9 +332,13 @@ def _evaluate_files(
     written: list[dict[str, Any]] = []
     for y in series:
         how: dict[str, Any] = {
-            "task": options.task, "folds": options.folds, "seed": options.seed, "trees": options.trees, "split": split,
+            "task": options.task,
+            "folds": options.folds,
+            "seed": options.seed,
+            "trees": options.trees,
+            "split": split,
             "metric": options.metric,
-        }  # fmt: skip
+        }
         probes, averages = standard_rows(sets)
         found.append(score(y, sets, probes=probes, averages=averages, progress=progress, **how))
         curves = _curves(y, sets, options, how, progress)

@@ -23,5 +23,6 @@ def export(
 
     export_onnx(load_model(model), output, overwrite=overwrite)
     typer.echo(
-        f"{output}, {output.stat().st_size / 1e6:.1f} MB; inputs and outputs are described in its doc_string"
+        f"{output}, {output.stat().st_size / 1e6:.1f} MB; inputs and outputs are described in its "
+        "doc_string"
     )

@@ -77,9 +77,14 @@ def finetune(
 ) -> None:
     """Fine-tune a model on labels, or train one on labels from scratch."""
     flags = {
-        "finetuning.unfreeze": unfreeze, "finetuning.epochs": epochs, "finetuning.batch_size": batch_size,
-        "finetuning.calibrate": calibrate or None, "seed": seed, "device": device, "precision": precision,
-    }  # fmt: skip
+        "finetuning.unfreeze": unfreeze,
+        "finetuning.epochs": epochs,
+        "finetuning.batch_size": batch_size,
+        "finetuning.calibrate": calibrate or None,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+    }
     of_events = {"time": time, "time_format": time_format, "decimal": decimal} | (
         {"client": client} if from_scratch else {}
     )
@@ -99,15 +104,32 @@ def finetune(
                 f"finetuning.* instead."
             )
     options = {
-        "model": model, "events": events, "labels": labels, "output": output, "targets": target, "task": kind,
-        "weight": weight, "resume": resume, "config": checked.to_dict(),
-    }  # fmt: skip
+        "model": model,
+        "events": events,
+        "labels": labels,
+        "output": output,
+        "targets": target,
+        "task": kind,
+        "weight": weight,
+        "resume": resume,
+        "config": checked.to_dict(),
+    }
     try:
         with logged(log, "finetune", options) as progress:
             run(
-                load_model(model) if model else None, events, labels, output, targets=target, task=kind,
-                weight=weight, client=client, config=checked, overwrite=overwrite, resume=resume, progress=progress,
-            )  # fmt: skip
+                load_model(model) if model else None,
+                events,
+                labels,
+                output,
+                targets=target,
+                task=kind,
+                weight=weight,
+                client=client,
+                config=checked,
+                overwrite=overwrite,
+                resume=resume,
+                progress=progress,
+            )
     except KeyboardInterrupt:
         typer.echo(
             f"\nstopped; the same command with --resume continues ({output}.partial)", err=True

@@ -46,8 +46,20 @@ def report(
     from seqmel.report.writing import write_report
 
     size = write_report(
-        load_model(model), events, output, embeddings=embeddings, labels=labels, targets=target or (),
-        client=client, scores=scores or (), clients=clients, seed=seed, title=model.resolve().name,
-        written=dt.datetime.now(), device=device_option(device), overwrite=overwrite, progress=console_progress(),
-    )  # fmt: skip
+        load_model(model),
+        events,
+        output,
+        embeddings=embeddings,
+        labels=labels,
+        targets=target or (),
+        client=client,
+        scores=scores or (),
+        clients=clients,
+        seed=seed,
+        title=model.resolve().name,
+        written=dt.datetime.now(),
+        device=device_option(device),
+        overwrite=overwrite,
+        progress=console_progress(),
+    )
     typer.echo(f"report in {output} ({size / 1e6:.1f} MB); open it in a browser")

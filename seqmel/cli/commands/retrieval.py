@@ -70,9 +70,16 @@ def retrieval(
 
     check_not_input(json_file, model, events)
     found = evaluate_retrieval(
-        load_model(model), events, clients=clients, parts=kind, min_events=min_events, trained_on=trained_on,
-        seed=seed, device=device_option(device), progress=console_progress(),
-    )  # fmt: skip
+        load_model(model),
+        events,
+        clients=clients,
+        parts=kind,
+        min_events=min_events,
+        trained_on=trained_on,
+        seed=seed,
+        device=device_option(device),
+        progress=console_progress(),
+    )
     if json_file is not None:
         with atomic_write(json_file) as partial:
             partial.write_text(json.dumps(found.to_json(), indent=1), encoding="utf-8")
@@ -80,8 +87,9 @@ def retrieval(
     console.print(_retrieval_table(found))
     console.print(_verification_table(found))
     console.print(
-        f"{found.clients:,} clients, two {found.parts} each ({found.too_short:,} have too few events); 95 % intervals by"
-        f" bootstrap over clients. Verification AUROC {found.verification.auroc:.4f}."
+        f"{found.clients:,} clients, two {found.parts} each ({found.too_short:,} have too few "
+        "events); 95 % intervals by bootstrap over clients. Verification AUROC "
+        f"{found.verification.auroc:.4f}."
     )
     console.print(found.whose)
 

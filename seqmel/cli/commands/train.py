@@ -53,10 +53,15 @@ def train(
 ) -> None:
     """Train a model on events."""
     flags = {
-        "training.epochs": epochs, "training.batch_size": batch_size, "embedding_dim": embedding_dim,
-        "encoder.name": encoder, "seed": seed, "device": device, "precision": precision,
+        "training.epochs": epochs,
+        "training.batch_size": batch_size,
+        "embedding_dim": embedding_dim,
+        "encoder.name": encoder,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
         "devices": devices,
-    }  # fmt: skip
+    }
     checked = read_options(
         config,
         settings,

@@ -110,7 +110,8 @@ class MarginOptions(_PairLoss):
     def _weight_has_a_use(self, info: ValidationInfo) -> Any:
         if self.beta_weight and not self.learn_beta and not is_lenient(info):
             raise ValueError(
-                f"beta_weight {self.beta_weight:g} regularises a learnt beta, and learn_beta is false"
+                f"beta_weight {self.beta_weight:g} regularises a learnt beta, and learn_beta is "
+                "false"
             )
         return self
 

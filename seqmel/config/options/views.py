@@ -121,8 +121,8 @@ class LastKOptions(ViewsBase):
         if not is_lenient(info) and self.same(self.min_length or 1, self.max_length):
             least = "a smaller min_length" if self.max_length != 1 else "a max_length of 2 or more"
             raise ValueError(
-                f"last_k of {self.max_length} events and no others is one view of every client with twice as many;"
-                f" expected {least}"
+                f"last_k of {self.max_length} events and no others is one view of every client "
+                f"with twice as many; expected {least}"
             )
         return self
 

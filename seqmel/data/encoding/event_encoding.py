@@ -130,8 +130,8 @@ def nest(
         else ident(time)
     )
     flat = (
-        f"SELECT {', '.join([_INDEX, *columns[1:]])} FROM events JOIN (FROM clients) ON {key} = __client"
-        f" ORDER BY {_INDEX}, {moment} NULLS LAST, {ROW}"
+        f"SELECT {', '.join([_INDEX, *columns[1:]])} FROM events JOIN (FROM clients) ON {key} = "
+        f"__client ORDER BY {_INDEX}, {moment} NULLS LAST, {ROW}"
     )
     yield from _run_grouped(source, client, flat, out, chunk_events)
 
@@ -164,9 +164,9 @@ def _run_grouped(
     The join drops the clients of other shards.
     """
     source.query(
-        "CREATE OR REPLACE TABLE clients AS SELECT client AS __client,"
-        f" (row_number() OVER (ORDER BY first) - 1)::INTEGER AS {_INDEX} FROM ({source.clients_sql(client)})"
-        f" WHERE {in_shard_sql('client', shard)}"
+        "CREATE OR REPLACE TABLE clients AS SELECT client AS __client, (row_number() OVER (ORDER "
+        f"BY first) - 1)::INTEGER AS {_INDEX} FROM ({source.clients_sql(client)}) WHERE "
+        f"{in_shard_sql('client', shard)}"
     )
     ids = _Ids(
         source.stream(f"SELECT __client FROM clients ORDER BY {_INDEX}", chunk_events, beside=True)

@@ -59,7 +59,10 @@ def _keys_sql(source: EventSource, column: str) -> str:
 def _code_sql(source: EventSource, column: str, i: int, codes: CategoryCodes) -> str:
     """Return SQL for the code of the `i`-th category, with `codes_i` joined by `_raw_sql`."""
     raw = _raw_sql(source, column)
-    return f"CASE WHEN {raw} IS NULL THEN {codes.null_code} ELSE coalesce(codes_{i}.__code, {UNSEEN}) END"
+    return (
+        f"CASE WHEN {raw} IS NULL THEN {codes.null_code} ELSE coalesce(codes_{i}.__code, "
+        f"{UNSEEN}) END"
+    )
 
 
 def _raw_sql(source: EventSource, column: str) -> str:
@@ -79,7 +82,10 @@ def logarithm_sql(x: str, log_unit: str) -> str:
 def _scaled_sql(x: str, log_unit: str | None, center: str, scale: str) -> str:
     """Return SQL for a scaled number, NaN for null. All arguments are SQL expressions."""
     z = f"(({logarithm_sql(x, log_unit) if log_unit else x}) - {center}) / {scale}"
-    return f"CASE WHEN {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, {z}))::FLOAT END"
+    return (
+        f"CASE WHEN {x} IS NULL THEN 'NaN'::FLOAT ELSE greatest(-{CLIP}, least({CLIP}, "
+        f"{z}))::FLOAT END"
+    )
 
 
 def coded_sql(
@@ -112,8 +118,9 @@ def coded_sql(
         for c, i in places.items()
     ]
     coded = (
-        f"SELECT {', '.join((*keys, f'{time_sql(source, schema)} AS {ident(schema.time)}', *codes, *numbers))}"
-        f" FROM events {join} {' '.join(joins)}"
+        "SELECT "
+        f"{', '.join((*keys, f'{time_sql(source, schema)} AS {ident(schema.time)}', *codes, *numbers))} "
+        f"FROM events {join} {' '.join(joins)}"
     )
     scaled: list[str] = []
     scale_joins: list[str] = []
@@ -130,7 +137,8 @@ def coded_sql(
         else:
             unit = repr(scales.overall.log_unit) if scales.overall.log_unit else None
             scaled.append(
-                f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} AS {x}"
+                f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} "
+                f"AS {x}"
             )
     columns = [*keys, ident(schema.time), *(ident(c) for c in schema.categorical), *scaled]
     return f"SELECT {', '.join(columns)} FROM ({coded}) {' '.join(scale_joins)}"

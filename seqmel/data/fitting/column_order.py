@@ -159,11 +159,16 @@ def order_evidence(sample: Sample, column: str) -> OrderEvidence:
     )
     middle = np.count_nonzero((values >= q1) & (values <= q3))
     return OrderEvidence(
-        distinct=len(values), alike=alike, certainty=certainty, smooth=smooth, ranked=ranked,
+        distinct=len(values),
+        alike=alike,
+        certainty=certainty,
+        smooth=smooth,
+        ranked=ranked,
         dense=middle / (q3 - q1 + 1),
-        tail=max(abs(low), abs(high)) / max(1.0, float(np.median(np.abs(x[known]))) if len(values) else 1.0),
+        tail=max(abs(low), abs(high))
+        / max(1.0, float(np.median(np.abs(x[known]))) if len(values) else 1.0),
         spread=(q3 - q1) / ((high - low) or 1.0),
-    )  # fmt: skip
+    )
 
 
 def _neighbours(sample: Sample, x: Floats) -> npt.NDArray[np.float32]:

@@ -29,8 +29,9 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
     client, moment = ident(schema.client), time_sql(source, schema)
     quantiles = f"quantile_disc(n, {list(_QUANTILES)})"
     events, clients, lengths = source.row(
-        f"SELECT sum(n), count(*), {quantiles} FROM (SELECT coalesce(n, 0) AS n FROM ({source.clients_sql(schema.client)}) a"
-        f" LEFT JOIN (SELECT {client} AS counted, count(*) AS n FROM events GROUP BY 1) b ON a.client = b.counted)"
+        f"SELECT sum(n), count(*), {quantiles} FROM (SELECT coalesce(n, 0) AS n FROM "
+        f"({source.clients_sql(schema.client)}) a LEFT JOIN (SELECT {client} AS counted, count(*) "
+        "AS n FROM events GROUP BY 1) b ON a.client = b.counted)"
     )
     ids = source.rows(
         f"SELECT client FROM ({source.clients_sql(schema.client)}) ORDER BY first LIMIT {_IDS}"
@@ -38,9 +39,10 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
     kind = source.columns[schema.client]
     low, high = source.row(f"SELECT min(t), max(t) FROM (SELECT {moment} AS t FROM events)")
     (gaps,) = source.row(
-        f"SELECT quantile_cont(gap, {list(_QUANTILES)}) FROM (SELECT (t - lag(t) OVER (PARTITION BY c ORDER BY t, r)) / 1e6"
-        f" AS gap FROM (SELECT {client} AS c, {moment} AS t, {ROW} AS r FROM events"
-        f" WHERE hash({client}::VARCHAR) % {max(1, events // 2_000_000)} = 0)) WHERE gap IS NOT NULL"
+        f"SELECT quantile_cont(gap, {list(_QUANTILES)}) FROM (SELECT (t - lag(t) OVER (PARTITION "
+        f"BY c ORDER BY t, r)) / 1e6 AS gap FROM (SELECT {client} AS c, {moment} AS t, {ROW} AS r "
+        f"FROM events WHERE hash({client}::VARCHAR) % {max(1, events // 2_000_000)} = 0)) WHERE "
+        "gap IS NOT NULL"
     )
     return {
         "events": events,
@@ -63,8 +65,9 @@ def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, 
     name = ident(column)
     if column in schema.numeric:
         nulls, q = source.row(
-            f"SELECT count(*) FILTER ({name} IS NULL OR NOT isfinite({name}::DOUBLE)),"
-            f" quantile_cont({name}::DOUBLE, {list(_QUANTILES)}) FILTER (isfinite({name}::DOUBLE)) FROM events"
+            f"SELECT count(*) FILTER ({name} IS NULL OR NOT isfinite({name}::DOUBLE)), "
+            f"quantile_cont({name}::DOUBLE, {list(_QUANTILES)}) FILTER (isfinite({name}::DOUBLE)) "
+            "FROM events"
         )
         return {
             "role": "numeric",

@@ -69,12 +69,16 @@ _RANKED = 0.93
 # With this many distinct texts that are all numbers, some with fractions, they are amounts.
 _DECIMALS_AS_TEXT = 100
 _CODE_WORDS = set(
-    "code mcc type kind group category categorie class channel currency id terminal store shop dept segment status".split()
+    (
+        "code mcc type kind group category categorie class channel currency id terminal store "
+        "shop dept segment status"
+    ).split()
 )
 _NUMBER_WORDS = set(
-    "amount amt sum qty quantity price cost value balance count cnt age duration total rur rub usd eur gbp"
-    " fee tax discount rate ratio share percent pct score points steps size length width height weight distance speed"
-    " temperature temp volume bytes kb mb km kg cents minutes seconds hours days items units".split()
+    "amount amt sum qty quantity price cost value balance count cnt age duration total rur rub "
+    "usd eur gbp fee tax discount rate ratio share percent pct score points steps size length "
+    "width height weight distance speed temperature temp volume bytes kb mb km kg cents minutes "
+    "seconds hours days items units".split()
 )
 _CODE = re.compile(r"(code|mcc|type|category|currency|terminal|status|[a-z]{4}id)s?$")
 _NUMBER = re.compile(r"(amount|quantity|price|cost|balance|duration)s?$")
@@ -193,8 +197,9 @@ def explain_schema(
     if not categorical and not numeric:
         why = "; ".join(f"{c}: {w}" for c, w in left_out.items())
         raise SchemaError(
-            f"No column of {source.label} is left to learn from ({why or 'only client and time are there'})."
-            " Name columns in schema.categorical or schema.numeric."
+            f"No column of {source.label} is left to learn from "
+            f"({why or 'only client and time are there'}). Name columns in schema.categorical or "
+            "schema.numeric."
         )
     numeric_by = options.numeric_by
     if numeric_by is None:
@@ -208,9 +213,16 @@ def explain_schema(
         )
     unit, time_format = _infer_kind_of_time(source, time, options)
     schema = EventSchema(
-        client=client, time=time, time_unit=unit, time_format=time_format, decimal=options.decimal or source.decimal, categorical=categorical, numeric=numeric,
-        numeric_by=numeric_by, left_out=left_out,
-    )  # fmt: skip
+        client=client,
+        time=time,
+        time_unit=unit,
+        time_format=time_format,
+        decimal=options.decimal or source.decimal,
+        categorical=categorical,
+        numeric=numeric,
+        numeric_by=numeric_by,
+        left_out=left_out,
+    )
     return schema, {c: reasons[c] for c in schema.features}
 
 
@@ -231,7 +243,8 @@ def find_time(source: EventSource) -> str:
         dated = [column for column in texts if _is_time(source, column)]
         if len(dated) > 1:
             raise SchemaError(
-                f"Several columns of {source.label} hold times: {shown(dated)}. Name one with --time (schema.time)."
+                f"Several columns of {source.label} hold times: {shown(dated)}. Name one with "
+                "--time (schema.time)."
             ) from None
         if not dated:
             raise
@@ -259,17 +272,17 @@ def _check_one_table(source: EventSource) -> None:
             f"{file} alone has {shown(sorted(names)) or 'nothing'}" for file, names in apart
         )
         raise SchemaError(
-            f"The files of {source.label} have different columns: {alone}. Name the files of one table, or the time with --time"
-            " (schema.time)."
+            f"The files of {source.label} have different columns: {alone}. Name the files of one "
+            "table, or the time with --time (schema.time)."
         )
 
 
 def _is_time(source: EventSource, column: str) -> bool:
     name = ident(column)
     known, iso, other = source.row(
-        f"SELECT count({name}), count(*) FILTER (regexp_matches({name}, {literal(ISO_DATE)}) AND"
-        f" {text_time_sql(name, None)} IS NOT NULL), count(*) FILTER (regexp_matches({name}, {literal(DAY_OR_MONTH_FIRST)}))"
-        f" FROM (SELECT {name} FROM events LIMIT {_LOOKED_AT})"
+        f"SELECT count({name}), count(*) FILTER (regexp_matches({name}, {literal(ISO_DATE)}) AND "
+        f"{text_time_sql(name, None)} IS NOT NULL), count(*) FILTER (regexp_matches({name}, "
+        f"{literal(DAY_OR_MONTH_FIRST)})) FROM (SELECT {name} FROM events LIMIT {_LOOKED_AT})"
     )
     return bool(known and known in (iso, other))
 
@@ -294,7 +307,8 @@ def _given(source: EventSource, options: SchemaOptions, client: str, time: str) 
             or roles.setdefault(kind, "categorical") != "categorical"
         ):
             raise SchemaError(
-                f"schema.numeric_by wants {{numeric: categorical}}; {{{number}: {kind}}} is not that."
+                f"schema.numeric_by wants {{numeric: categorical}}; {{{number}: {kind}}} is not "
+                "that."
             )
     for name, role in roles.items():
         if name in (client, time):
@@ -333,8 +347,9 @@ def _check_given(source: EventSource, column: str, role: str, seen: set[str]) ->
         example = f", such as {odd[1]!r}" if odd else ""
         mark = ", pass --decimal , if commas stand before decimals" if odd and "," in odd[1] else ""
         raise SchemaError(
-            f"Column {column!r} of {source.label} holds {type_in_words(kind)}, not numbers{example}. Write numbers as"
-            f" 1234.50{mark}, or name the column in schema.categorical."
+            f"Column {column!r} of {source.label} holds {type_in_words(kind)}, not "
+            f"numbers{example}. Write numbers as 1234.50{mark}, or name the column in "
+            "schema.categorical."
         )
 
 
@@ -352,14 +367,21 @@ def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, Co
     for column in columns:
         name, kind = ident(column), source.columns[column]
         parts += [
-            f"count({name})", f"approx_count_distinct({name})", f"approx_count_distinct(hash({ident(client)}, {name}))",
-            f"min({name})::VARCHAR", f"max({name})::VARCHAR",
-            f"avg(length({name}) - length(replace({name}, ' ', '')) + 1)" if kind == "VARCHAR" else "0.0",
+            f"count({name})",
+            f"approx_count_distinct({name})",
+            f"approx_count_distinct(hash({ident(client)}, {name}))",
+            f"min({name})::VARCHAR",
+            f"max({name})::VARCHAR",
+            f"avg(length({name}) - length(replace({name}, ' ', '')) + 1)"
+            if kind == "VARCHAR"
+            else "0.0",
             f"bool_and({name} = trunc({name}))" if is_real(kind) else "true",
             _DECIMALS.format(name) if column in numbers else "false",
             f"min({name}) FILTER (contains({name}, ','))" if kind == "VARCHAR" else "NULL",
-            f"bool_and(regexp_matches({name}, {literal(DATE_TEXT)}))" if column in dates else "false",
-        ]  # fmt: skip
+            f"bool_and(regexp_matches({name}, {literal(DATE_TEXT)}))"
+            if column in dates
+            else "false",
+        ]
     rows, *found = source.row(
         f"SELECT count(*), {', '.join(parts)} FROM (SELECT * FROM events LIMIT {_SCAN_ROWS})"
     )
@@ -433,7 +455,10 @@ def _infer_role(
         mark = ", say that a comma stands before decimals (--decimal ,)" if facts.comma else ""
         return (
             None,
-            f"numbers written as text, such as {example!r}: write them as 1234.50{mark}, or name the column categorical",
+            (
+                f"numbers written as text, such as {example!r}: write them as 1234.50{mark}, or "
+                "name the column categorical"
+            ),
         )
     if facts.text and facts.distinct > _FREE_TEXT_VALUES and facts.words >= 3:
         return None, "free text"
@@ -559,26 +584,28 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
         return "timestamp"
     if not (is_integer(kind) or is_real(kind)):
         raise SchemaError(
-            f"The time column {time!r} of {source.label} holds {type_in_words(kind)}. Expected timestamps, dates, text or"
-            " numbers."
+            f"The time column {time!r} of {source.label} holds {type_in_words(kind)}. Expected "
+            "timestamps, dates, text or numbers."
         )
     # An infinite time says nothing about the unit; reading refuses it in a line.
     low, high = source.row(
-        f"SELECT min(x), max(x) FROM (SELECT {ident(time)}::DOUBLE AS x FROM events) WHERE isfinite(x)"
+        f"SELECT min(x), max(x) FROM (SELECT {ident(time)}::DOUBLE AS x FROM events) WHERE "
+        "isfinite(x)"
     )
     low, high = low or 0, high or 0
     if low >= _FIRST_YMD and high <= _LAST_YMD and _all_dates(source, time):
         raise SchemaError(
-            f"The time column {time!r} of {source.label} seems to hold dates written as numbers, such as {low:.0f}. Say so"
-            " with --time-format %Y%m%d (schema.time_format), or set schema.time_unit if they do count something."
+            f"The time column {time!r} of {source.label} seems to hold dates written as numbers, "
+            f"such as {low:.0f}. Say so with --time-format %Y%m%d (schema.time_format), or set "
+            "schema.time_unit if they do count something."
         )
     unit, days = next((unit, days) for limit, unit, days in _UNITS if max(-low, high) < limit)
     if low < 0 or high * days >= _LAST_DAY:
         first, last = (f"{1970 + bound * days / 365.2425:,.0f}" for bound in (low, high))
         raise SchemaError(
-            f"The times in column {time!r} of {source.label}, {low:.15g} to {high:.15g}, would lie in the years {first} to {last} if"
-            f" they count {unit}s since 1970. Say what they count: schema.time_unit, one of"
-            f" {', '.join(unit for _, unit, _ in _UNITS)}."
+            f"The times in column {time!r} of {source.label}, {low:.15g} to {high:.15g}, would lie "
+            f"in the years {first} to {last} if they count {unit}s since 1970. Say what they "
+            f"count: schema.time_unit, one of {', '.join(unit for _, unit, _ in _UNITS)}."
         )
     return unit
 
@@ -586,6 +613,7 @@ def _infer_unit(source: EventSource, time: str) -> TimeUnit:
 def _all_dates(source: EventSource, time: str) -> bool:
     """Return whether all integers are calendar days such as 20240131."""
     (strange,) = source.row(
-        f"SELECT count(*) FROM events WHERE try_strptime(({ident(time)}::BIGINT)::VARCHAR, '%Y%m%d') IS NULL"
+        f"SELECT count(*) FROM events WHERE try_strptime(({ident(time)}::BIGINT)::VARCHAR, "
+        "'%Y%m%d') IS NULL"
     )
     return bool(strange == 0)

@@ -171,11 +171,12 @@ def _fit_categories(
     source: EventSource, column: str, min_count: int, max_categories: int
 ) -> CategoryCodes:
     (_, nulls, known), *frequent = source.rows(
-        f"WITH counted AS MATERIALIZED ({category_counts_sql(source, column)}), sums AS (SELECT NULL::VARCHAR AS value, NULL::BIGINT AS n,"
-        " coalesce(sum(n) FILTER (value IS NULL), 0) AS nulls, coalesce(sum(n) FILTER (value IS NOT NULL), 0) AS known"
-        " FROM counted), frequent AS (SELECT value, n, 0, 0 FROM counted WHERE value IS NOT NULL"
-        f" AND n >= {min_count} ORDER BY n DESC, value LIMIT {max_categories})"
-        " SELECT value, nulls, known FROM (FROM sums UNION ALL FROM frequent) ORDER BY n DESC NULLS FIRST, value"
+        f"WITH counted AS MATERIALIZED ({category_counts_sql(source, column)}), sums AS (SELECT "
+        "NULL::VARCHAR AS value, NULL::BIGINT AS n, coalesce(sum(n) FILTER (value IS NULL), 0) AS "
+        "nulls, coalesce(sum(n) FILTER (value IS NOT NULL), 0) AS known FROM counted), frequent AS "
+        f"(SELECT value, n, 0, 0 FROM counted WHERE value IS NOT NULL AND n >= {min_count} ORDER "
+        f"BY n DESC, value LIMIT {max_categories}) SELECT value, nulls, known FROM (FROM sums "
+        "UNION ALL FROM frequent) ORDER BY n DESC NULLS FIRST, value"
     )
     return category_codes(
         column, [value for value, *_ in frequent], nulls=nulls, known=known, label=source.label

@@ -108,8 +108,8 @@ def _open(folder: Path) -> PreparedSequences:
         mark = parse_json((folder / _MARK).read_bytes())
         if mark["format"] > FORMAT:
             raise InputError(
-                f"{folder} has format {mark['format']}, written by seqmel {mark.get('seqmel')}; this version reads up to"
-                f" {FORMAT}. Update seqmel, or prepare the events again."
+                f"{folder} has format {mark['format']}, written by seqmel {mark.get('seqmel')}; "
+                f"this version reads up to {FORMAT}. Update seqmel, or prepare the events again."
             )
         schema = EventSchema.model_validate_json(
             (folder / "schema.json").read_text(encoding="utf-8")

@@ -79,8 +79,9 @@ def check_events(source: EventSource, schema: EventSchema) -> None:
         odd = no_numbers(source, column)
         if odd is not None:
             raise InputError(
-                f"{odd[0]:,} values in column {column!r} of {source.label} are not numbers, such as {odd[1]!r}, and the model"
-                " was trained with numbers there. Write them as 1234.50: a point before the decimals, and nothing else."
+                f"{odd[0]:,} values in column {column!r} of {source.label} are not numbers, such "
+                f"as {odd[1]!r}, and the model was trained with numbers there. Write them as "
+                "1234.50: a point before the decimals, and nothing else."
             )
 
 
@@ -91,7 +92,8 @@ def no_numbers(source: EventSource, column: str) -> tuple[int, str] | None:
         return None
     text = f"{ident(column)}::VARCHAR"
     count, example = source.row(
-        f"SELECT count(*), min({text}) FROM events WHERE {text} IS NOT NULL AND TRY_CAST({text} AS DOUBLE) IS NULL"
+        f"SELECT count(*), min({text}) FROM events WHERE {text} IS NOT NULL AND TRY_CAST({text} AS "
+        "DOUBLE) IS NULL"
     )
     return (count, example) if count else None
 
@@ -102,8 +104,9 @@ def times_of(source: EventSource, schema: EventSchema) -> EventTimes:
     key = times_key(schema)
     if key not in source.checked:
         rows, clients, times, daily, low, high = source.row(
-            f"SELECT count(*), count(__client), count(__time), bool_and(__time % {DAY_US} = 0), min(__time), max(__time)"
-            f" FROM (SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time FROM events)"
+            f"SELECT count(*), count(__client), count(__time), bool_and(__time % {DAY_US} = 0), "
+            f"min(__time), max(__time) FROM (SELECT {ident(schema.client)} AS __client, "
+            f"{time_sql(source, schema)} AS __time FROM events)"
         )
         if not rows == clients == times:
             Unusable(*source.row(f"SELECT {Unusable.sql(source, schema)} FROM events")).check(
@@ -179,11 +182,15 @@ class Unusable:
             other = (
                 ""
                 if schema.time_format
-                else ". Other text is understood where schema.time_format says how; a trained model keeps to its own"
+                else (
+                    ". Other text is understood where schema.time_format says how; a trained "
+                    "model keeps to its own"
+                )
             )
             raise InputError(
-                f"{self.not_a_time:,} times in column {schema.time!r} of {label} cannot be understood, such as"
-                f" {self.example!r}. Expected timestamps, dates{written}, ISO 8601 text (2023-01-31 12:00:00){numbers}{other}."
+                f"{self.not_a_time:,} times in column {schema.time!r} of {label} cannot be "
+                f"understood, such as {self.example!r}. Expected timestamps, dates{written}, ISO "
+                f"8601 text (2023-01-31 12:00:00){numbers}{other}."
             )
 
 
@@ -195,11 +202,12 @@ def missing(
         names = source.columns_of(file) if source is not None else []
         if column.casefold() not in map(str.casefold, names):
             return InputError(
-                f"{file} has no column {column!r}, which other files of {label} have. It has: {shown(names)}. Name the files"
-                " of one table, or give the column one name."
+                f"{file} has no column {column!r}, which other files of {label} have. It has: "
+                f"{shown(names)}. Name the files of one table, or give the column one name."
             )
     return InputError(
-        f"{count:,} events in {label} have no {what} (column {column!r} is null). Drop or fix these rows."
+        f"{count:,} events in {label} have no {what} (column {column!r} is null). Drop or fix "
+        "these rows."
     )
 
 
@@ -211,8 +219,9 @@ def _check_time_kind(source: EventSource, schema: EventSchema) -> None:
         kind == "VARCHAR" or is_integer(kind) or is_real(kind)
     ):
         raise SchemaError(
-            f"The time column {schema.time!r} of {source.label} holds {type_in_words(kind)}. Expected numbers that count {schema.time_unit}s,"
-            " as schema.time_unit says; for dates and timestamps it is 'timestamp'."
+            f"The time column {schema.time!r} of {source.label} holds {type_in_words(kind)}. "
+            f"Expected numbers that count {schema.time_unit}s, as schema.time_unit says; for dates "
+            "and timestamps it is 'timestamp'."
         )
 
 
@@ -223,8 +232,9 @@ def _check_formatted(source: EventSource, schema: EventSchema, kind: str) -> Non
     """
     if is_real(kind) or (is_integer(kind) and not str(schema.time_format).startswith("%Y%m")):
         raise SchemaError(
-            f"The time column {schema.time!r} of {source.label} holds {type_in_words(kind)}, which are not written as"
-            f" {schema.time_format!r} (schema.time_format). Expected text, timestamps, dates, or whole numbers such as 20240131 and '%Y%m%d'."
+            f"The time column {schema.time!r} of {source.label} holds {type_in_words(kind)}, which "
+            f"are not written as {schema.time_format!r} (schema.time_format). Expected text, "
+            "timestamps, dates, or whole numbers such as 20240131 and '%Y%m%d'."
         )
 
 

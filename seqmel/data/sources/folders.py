@@ -35,8 +35,9 @@ def check_plain(files: Sequence[str], path: str) -> None:
         kind = _kind_of_table(folder)
         if kind is not None:
             raise InputError(
-                f"{path} is a {kind} table ({folder}), whose files may hold rows that were replaced or deleted. Hand in"
-                f" {_HOW[kind].format(str(folder))} from Python, or write its rows to Parquet first."
+                f"{path} is a {kind} table ({folder}), whose files may hold rows that were "
+                f"replaced or deleted. Hand in {_HOW[kind].format(str(folder))} from Python, or "
+                "write its rows to Parquet first."
             )
 
 

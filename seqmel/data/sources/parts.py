@@ -163,8 +163,8 @@ class PartReader:
         if not shape.nested:
             chosen = ", ".join(ident(name) for name in (*shape.columns, ROW))
             self.source.query(
-                f"CREATE OR REPLACE VIEW events AS SELECT {nan_as_null(shape.columns)}, {ROW} AS {CLIENT_ROW}"
-                f" FROM (SELECT {chosen} FROM raw)"
+                f"CREATE OR REPLACE VIEW events AS SELECT {nan_as_null(shape.columns)}, {ROW} AS "
+                f"{CLIENT_ROW} FROM (SELECT {chosen} FROM raw)"
             )
             return self.source
         lists = [name for name in shape.columns if name != shape.client]
@@ -172,8 +172,8 @@ class PartReader:
         unnested = ", ".join(f"unnest({ident(name)}) AS {ident(name)}" for name in lists)
         self.source.query("CREATE OR REPLACE VIEW nested AS FROM raw")
         self.source.query(
-            f"CREATE OR REPLACE VIEW events AS SELECT {nan_as_null(shape.columns)}, row_number() OVER () AS {ROW}"
-            f" FROM (SELECT {client}, {ROW} AS {CLIENT_ROW}, {unnested} FROM raw)"
+            f"CREATE OR REPLACE VIEW events AS SELECT {nan_as_null(shape.columns)}, row_number() "
+            f"OVER () AS {ROW} FROM (SELECT {client}, {ROW} AS {CLIENT_ROW}, {unnested} FROM raw)"
         )
         return self.source
 

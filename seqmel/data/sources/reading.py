@@ -169,8 +169,8 @@ def _opened(
     # DuckDB also gives one column if lines of a CSV file differ in their number of fields.
     if len(columns) == 1:
         raise InputError(
-            f"{label} has one column, {next(iter(columns))!r}. Expected a client, a time and columns to learn from;"
-            " in a CSV file, the same number of fields on every line."
+            f"{label} has one column, {next(iter(columns))!r}. Expected a client, a time and "
+            "columns to learn from; in a CSV file, the same number of fields on every line."
         )
     lists = [name for name, kind in columns.items() if _is_list(kind)]
     if lists and not _one_row_an_event(
@@ -201,10 +201,16 @@ def _opened(
         else ()
     )
     return EventSource(
-        connection, label, columns, left_out=left_out, unreadable=placed.odd, notes=notes, whole=placed.whole,
+        connection,
+        label,
+        columns,
+        left_out=left_out,
+        unreadable=placed.odd,
+        notes=notes,
+        whole=placed.whole,
         files=placed.files,
         decimal=placed.decimal,
-    )  # fmt: skip
+    )
 
 
 def _static_rows(connection: duckdb.DuckDBPyConnection, label: str, columns: dict[str, str]) -> int:
@@ -440,8 +446,9 @@ def _of_one_kind(path: str, files: list[str]) -> list[str]:
         folder = path if os.path.isdir(path) else os.path.dirname(path)
         csv, other = sorted((files[0], others[0]), key=lambda f: _kind_of(f) != "CSV")
         raise InputError(
-            f"{path} has {_kind_of(csv)} files, such as {os.path.basename(csv)}, and others, such as {os.path.basename(other)}."
-            f" Only files of one kind are read together: name them, as in {os.path.join(folder, '**', '*.parquet')}."
+            f"{path} has {_kind_of(csv)} files, such as {os.path.basename(csv)}, and others, such "
+            f"as {os.path.basename(other)}. Only files of one kind are read together: name them, "
+            f"as in {os.path.join(folder, '**', '*.parquet')}."
         )
     return files
 
@@ -548,8 +555,9 @@ def partitioned(path: str, files: list[str]) -> bool:
             sorted(keys[k] for k in keys.keys() - inside),
         )
         raise SchemaError(
-            f"The folders of {path} have the keys {shown(both)}, which are columns of the files too, and {shown(lacking)}, which"
-            f" are not. Rename the folders of {both[0]!r}, or the column in the files."
+            f"The folders of {path} have the keys {shown(both)}, which are columns of the files "
+            f"too, and {shown(lacking)}, which are not. Rename the folders of {both[0]!r}, or the "
+            "column in the files."
         )
     return bool(keys) and not inside
 
@@ -645,14 +653,14 @@ def check_even(
     key, (first, *others) = ident(client), lists
     for other in others:
         uneven = connection.execute(
-            f"SELECT * FROM (SELECT {key}, coalesce(len({ident(first)}), 0) AS __n, coalesce(len({ident(other)}), 0) AS __m"
-            " FROM raw) WHERE __n <> __m LIMIT 1"
+            f"SELECT * FROM (SELECT {key}, coalesce(len({ident(first)}), 0) AS __n, "
+            f"coalesce(len({ident(other)}), 0) AS __m FROM raw) WHERE __n <> __m LIMIT 1"
         ).fetchone()
         if uneven:
             raise SchemaError(
-                f"List columns of unequal length in {label}: client {uneven[0]!r} has {uneven[1]} values of {first!r}"
-                f" and {uneven[2]} of {other!r}. Expected one value per event in every list column. Leave out other lists"
-                " with schema.ignore."
+                f"List columns of unequal length in {label}: client {uneven[0]!r} has {uneven[1]} "
+                f"values of {first!r} and {uneven[2]} of {other!r}. Expected one value per event "
+                "in every list column. Leave out other lists with schema.ignore."
             )
 
 
@@ -700,13 +708,14 @@ def only_clients(source: EventSource, client: str, ids: pa.Table) -> EventSource
 def nameless_rows(count: int, client: str, label: str) -> InputError:
     """Build the error for rows with list columns and no client."""
     return InputError(
-        f"{count:,} rows in {label} have no client (column {client!r} is null). Drop or fix these rows."
+        f"{count:,} rows in {label} have no client (column {client!r} is null). Drop or fix these "
+        "rows."
     )
 
 
 def client_twice(client: object, count: int, label: str) -> SchemaError:
     """Build the error for a client with several rows of list columns."""
     return SchemaError(
-        f"Client {client!r} has {count} rows in {label}, which has list columns. Expected one row per client:"
-        " join its lists, or give one row per event."
+        f"Client {client!r} has {count} rows in {label}, which has list columns. Expected one row "
+        "per client: join its lists, or give one row per event."
     )

@@ -49,8 +49,8 @@ def _column(name: str, values: list[Any]) -> pa.Array:
     except (pa.ArrowException, ValueError, TypeError) as error:
         what = str(error).strip().splitlines()[0]
         raise InputError(
-            f"The values of {name!r} in the given dictionaries make no column: {what}. Expected values of one type, each"
-            " single or one-dimensional."
+            f"The values of {name!r} in the given dictionaries make no column: {what}. Expected "
+            "values of one type, each single or one-dimensional."
         ) from None
 
 

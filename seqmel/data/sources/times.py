@@ -71,9 +71,10 @@ def iso_type_sql(text: str) -> str:
     date = f"regexp_matches({text}, {literal(_ISO_DAY + _END)})"
     zone = f"regexp_matches({text}, '[0-9] ?([Zz]|[+-][0-9:]+)\\s*$')"
     return (
-        f"CASE WHEN NOT bool_and(regexp_matches({text}, {literal(ISO_DATE)}) AND {text_time_sql(text, None)} IS NOT NULL)"
-        f" THEN NULL WHEN bool_and({date}) THEN 'DATE' WHEN bool_or(NOT {date} AND {zone}) THEN 'TIMESTAMPTZ'"
-        f" WHEN count({text}) > 0 THEN 'TIMESTAMP' END"
+        f"CASE WHEN NOT bool_and(regexp_matches({text}, {literal(ISO_DATE)}) AND "
+        f"{text_time_sql(text, None)} IS NOT NULL) THEN NULL WHEN bool_and({date}) THEN 'DATE' "
+        f"WHEN bool_or(NOT {date} AND {zone}) THEN 'TIMESTAMPTZ' WHEN count({text}) > 0 THEN "
+        "'TIMESTAMP' END"
     )
 
 
@@ -97,8 +98,8 @@ def infer_time_format(
     name = ident(time)
     sample = f"(SELECT {name} FROM events WHERE {name} IS NOT NULL LIMIT {_SAMPLE_ROWS})"
     iso, example = source.row(
-        f"SELECT count({text_time_sql(name, None)}), min({name}) FILTER (regexp_matches({name}, {literal(DAY_OR_MONTH_FIRST)}))"
-        f" FROM {sample}"
+        f"SELECT count({text_time_sql(name, None)}), min({name}) FILTER (regexp_matches({name}, "
+        f"{literal(DAY_OR_MONTH_FIRST)})) FROM {sample}"
     )
     shape = _SHAPE.fullmatch(example or "")
     clock = _clock(shape) if shape else None
@@ -107,8 +108,9 @@ def infer_time_format(
     mark = shape[1]
     if len(shape[2]) == 2:
         raise SchemaError(
-            f"The times in column {time!r} of {source.label}, such as {example!r}, have years of two digits, which are not"
-            f" guessed at. Say how they are written, such as '%d{mark}%m{mark}%y{clock}' ({option})."
+            f"The times in column {time!r} of {source.label}, such as {example!r}, have years of "
+            "two digits, which are not guessed at. Say how they are written, such as "
+            f"'%d{mark}%m{mark}%y{clock}' ({option})."
         )
     day_first = f"%d{mark}%m{mark}%Y{clock}"
     month_first = f"%m{mark}%d{mark}%Y{clock}"
@@ -121,8 +123,9 @@ def infer_time_format(
     ]
     if len(fitting) == 2:
         raise SchemaError(
-            f"The times in column {time!r} of {source.label}, such as {example!r}, may have the day first or the month: both"
-            f" parts are 12 or less in all of them. Say which: {day_first!r} or {month_first!r} ({option})."
+            f"The times in column {time!r} of {source.label}, such as {example!r}, may have the "
+            "day first or the month: both parts are 12 or less in all of them. Say which: "
+            f"{day_first!r} or {month_first!r} ({option})."
         )
     if fitting:
         return fitting[0]
@@ -131,8 +134,9 @@ def infer_time_format(
         f"SELECT min({name}) FROM events WHERE {text_time_sql(name, likelier)} IS NULL"
     )
     raise InputError(
-        f"{fit:,} of {known:,} times in column {time!r} of {source.label} are written as {likelier!r}, the others are not,"
-        f" such as {other!r}. Fix them, or give another format ({option})."
+        f"{fit:,} of {known:,} times in column {time!r} of {source.label} are written as "
+        f"{likelier!r}, the others are not, such as {other!r}. Fix them, or give another format "
+        f"({option})."
     )
 
 

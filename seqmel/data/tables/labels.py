@@ -100,7 +100,8 @@ def read_labels(
     source.require(target, f"Name the column with {options[1]}.")
     if client == target:
         raise SchemaError(
-            f"The column {target!r} is the client column of {source.label}. Name another with {options[1]}."
+            f"The column {target!r} is the client column of {source.label}. Name another with "
+            f"{options[1]}."
         )
     value = _target_sql(target, source)
     return _series(source, target, value, client, time_column, f"Column {target!r}")
@@ -141,7 +142,8 @@ def _series(
     """Return the values of an SQL expression, without nulls, by client (and time)."""
     keys = _keys(source, client, time_column)
     read = source.stream(
-        f"SELECT * FROM (SELECT {value} AS __value, {', '.join(keys)} FROM events) WHERE __value IS NOT NULL",
+        f"SELECT * FROM (SELECT {value} AS __value, {', '.join(keys)} FROM events) WHERE __value "
+        "IS NOT NULL",
         _BATCH_ROWS,
     ).read_all()
     if not len(read):
@@ -240,7 +242,8 @@ def _client_among(source: EventSource, embeddings: Table, likely: str | None) ->
     if ids == others[:1] or (vectors and others and others[0] in ids):
         return ids[0]
     raise SchemaError(
-        f"Which column of {source.label} holds the client? It has: {shown(columns)}. Name it with --client (client=...)."
+        f"Which column of {source.label} holds the client? It has: {shown(columns)}. Name it with "
+        "--client (client=...)."
     )
 
 
@@ -341,8 +344,8 @@ def _scales(embeddings: Table, label: str) -> Scales | None:
 def _check_size(scales: Scales, frame: pd.DataFrame, label: str) -> None:
     if scales.size != frame.shape[1]:
         raise InputError(
-            f"{label} has {frame.shape[1]} numbers a vector and scales for {scales.size}. Expected all columns of a file that"
-            " seqmel embed wrote."
+            f"{label} has {frame.shape[1]} numbers a vector and scales for {scales.size}. Expected "
+            "all columns of a file that seqmel embed wrote."
         )
 
 
@@ -390,8 +393,9 @@ def find(labelled: pd.Index[Any], clients: pd.Index[Any], *, of: str) -> npt.NDA
     place = places(labelled, clients)
     if (place < 0).all():
         raise InputError(
-            f"No client of the labels has {of}. Labels: {_examples(labelled)}; {of}: {_examples(clients)}."
-            " Check that both name the same clients, and the column that holds them."
+            f"No client of the labels has {of}. Labels: {_examples(labelled)}; {of}: "
+            f"{_examples(clients)}. Check that both name the same clients, and the column that "
+            "holds them."
         )
     return place
 
@@ -438,8 +442,8 @@ def check_classes(y: pd.Series[Any]) -> None:
     """
     if y.nunique() < 2:
         raise InputError(
-            f"The target {y.name!r} has one class only, {y.tolist()[0]!r}, among the {len(y):,} clients that can be used."
-            " Expected two or more."
+            f"The target {y.name!r} has one class only, {y.tolist()[0]!r}, among the {len(y):,} "
+            "clients that can be used. Expected two or more."
         )
 
 
@@ -515,8 +519,8 @@ def _target_sql(target: str, source: EventSource) -> str:
     if _NUMBER.fullmatch(kind):
         return f"CASE WHEN isfinite({ident(target)}::DOUBLE) THEN {ident(target)}::DOUBLE END"
     raise SchemaError(
-        f"The target {target!r} of {source.label} holds {type_in_words(kind)}. Expected text or booleans (classes), or"
-        " numbers."
+        f"The target {target!r} of {source.label} holds {type_in_words(kind)}. Expected text or "
+        "booleans (classes), or numbers."
     )
 
 
@@ -527,7 +531,8 @@ def _keys(source: EventSource, client: str, time_column: str | None) -> list[str
     source.require(time_column, "Name the column of the moments with --time-column.")
     if time_column == client:
         raise SchemaError(
-            f"Client and moment are the same column, {client!r}, in {source.label}. Name two columns."
+            f"Client and moment are the same column, {client!r}, in {source.label}. Name two "
+            "columns."
         )
     is_time = re.match(r"TIMESTAMP|DATE", source.columns[time_column])
     return [
@@ -554,9 +559,10 @@ def _vector_columns(
     ]
     if wrong or not names:
         raise SchemaError(
-            f"Cannot take vectors from {source.label}: beside the client column {client!r} it has"
-            f" {'columns without numbers: ' + shown(wrong) if wrong else 'no column'}. Expected numbers in columns"
-            " emb_0000 ..., or lists in a column 'embedding'. Another client column is named with --client."
+            f"Cannot take vectors from {source.label}: beside the client column {client!r} it has "
+            f"{'columns without numbers: ' + shown(wrong) if wrong else 'no column'}. Expected "
+            "numbers in columns emb_0000 ..., or lists in a column 'embedding'. Another client "
+            "column is named with --client."
         )
     return names
 
@@ -568,8 +574,8 @@ def _vectors(column: pa.ChunkedArray, ids: pd.Index[Any], label: str) -> npt.NDA
     if len(uneven) or not lengths[0]:
         client, length = (ids[uneven[0]], lengths[uneven[0]]) if len(uneven) else (ids[0], 0)
         raise InputError(
-            f"Client {_plain(client)} has a vector of {length} numbers in {label}, the first client one of"
-            f" {lengths[0]}. Expected vectors of one length, and no empty ones."
+            f"Client {_plain(client)} has a vector of {length} numbers in {label}, the first "
+            f"client one of {lengths[0]}. Expected vectors of one length, and no empty ones."
         )
     values = pc.list_flatten(column).to_numpy()
     return np.asarray(values, np.float32).reshape(len(lengths), -1)
@@ -581,7 +587,8 @@ def _ids(keys: pa.Table, label: str) -> pd.Index[Any]:
     ):
         if column.null_count:
             raise InputError(
-                f"{column.null_count:,} rows of {label} have no {what} (column {name!r} is null). Drop or fix them."
+                f"{column.null_count:,} rows of {label} have no {what} (column {name!r} is null). "
+                "Drop or fix them."
             )
     parts = [
         pd.Index(column.to_pandas(), name=name)
@@ -597,8 +604,8 @@ def _once(ids: pd.Index[Any], label: str) -> None:
     if len(again):
         row = "one row a client" if ids.nlevels == 1 else "one row a client and moment"
         raise InputError(
-            f"Client {_plain(again[0])} has {int(ids.isin(again[:1]).sum())} rows in {label}. Expected {row}:"
-            " drop or join the others."
+            f"Client {_plain(again[0])} has {int(ids.isin(again[:1]).sum())} rows in {label}. "
+            f"Expected {row}: drop or join the others."
         )
 
 

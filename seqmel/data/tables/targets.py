@@ -76,8 +76,9 @@ class Target(_Data):
         values = np.unique(y.to_numpy()).tolist()
         if len(values) > _MOST_CLASSES:
             raise InputError(
-                f"The target {y.name!r} has {len(values):,} different values, such as {shown(map(repr, values), 3)}."
-                f" Expected at most {_MOST_CLASSES:,} classes. Join some, or name another target."
+                f"The target {y.name!r} has {len(values):,} different values, such as "
+                f"{shown(map(repr, values), 3)}. Expected at most {_MOST_CLASSES:,} classes. Join "
+                "some, or name another target."
             )
         return cls(name=str(y.name), classes=tuple(values))
 
@@ -156,6 +157,6 @@ def check_names(targets: tuple[Target, ...], *keys: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SchemaError(
-            f"Predictions would have two columns named {shown(map(repr, twice))}. Name each target once, and rename what"
-            " clashes with another column."
+            f"Predictions would have two columns named {shown(map(repr, twice))}. Name each target "
+            "once, and rename what clashes with another column."
         )

@@ -17,8 +17,16 @@ from seqmel.core.errors import InputError, SchemaError
 from seqmel.data.tables.number_types import META, NumberType, Scales
 
 __all__ = [
-    "LAYOUTS", "Layout", "VectorLayout", "models_of", "read_scales", "scales_of", "vector_columns", "write_tables", "write_vectors",
-]  # fmt: skip
+    "LAYOUTS",
+    "Layout",
+    "VectorLayout",
+    "models_of",
+    "read_scales",
+    "scales_of",
+    "vector_columns",
+    "write_tables",
+    "write_vectors",
+]
 
 Layout: TypeAlias = Literal["columns", "list"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
@@ -70,8 +78,9 @@ class VectorLayout:
         taken = next((name for name in keys.column_names if name in columns), None)
         if taken is not None:
             raise SchemaError(
-                f"The column {taken!r} of the events has the name of a column of the vectors. Rename it, or choose the"
-                f" other layout ({'columns' if self.layout == 'list' else 'list'})."
+                f"The column {taken!r} of the events has the name of a column of the vectors. "
+                "Rename it, or choose the other layout "
+                f"({'columns' if self.layout == 'list' else 'list'})."
             )
         table = pa.table(dict(zip(keys.column_names, keys.columns, strict=True)) | columns)
         of_model = {_MODEL: self.model.encode()} if self.model else {}
@@ -162,8 +171,9 @@ def scales_of(files: Sequence[str], label: str) -> Scales | None:
     if len(found) > 1:
         one, other = list(found.values())[:2]
         raise InputError(
-            f"{one} and {other} of {label} have different scales, so that equal numbers differ in meaning. Write them with"
-            " the same scales (seqmel embed --quantization-from FILE), or read them one by one."
+            f"{one} and {other} of {label} have different scales, so that equal numbers differ in "
+            "meaning. Write them with the same scales (seqmel embed --quantization-from FILE), or "
+            "read them one by one."
         )
     said = next(iter(found), None)
     return Scales.from_metadata({META: said} if said else None, label)

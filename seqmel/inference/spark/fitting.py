@@ -158,8 +158,8 @@ def _facts_sql(
     """Return SQL of the counts of a partition; see `_FACTS`."""
     none = "NULL::BIGINT, NULL::BIGINT"
     numbers = (
-        f"SELECT count(*) AS n, count(*) FILTER (t % {DAY_US} <> 0) AS within, min(t) AS low, max(t) AS high FROM"
-        f" (SELECT {time_sql(part, schema)} AS t FROM events)"
+        f"SELECT count(*) AS n, count(*) FILTER (t % {DAY_US} <> 0) AS within, min(t) AS low, "
+        f"max(t) AS high FROM (SELECT {time_sql(part, schema)} AS t FROM events)"
     )
     no_client, no_time, not_a_time, example = "abcd"
     unusable = f"SELECT {Unusable.sql(part, schema)} FROM events"
@@ -167,15 +167,21 @@ def _facts_sql(
         f"SELECT {_ROWS}, NULL::VARCHAR, n, {none} FROM ({numbers})",
         f"SELECT {_TIMES}, NULL, within, low, high FROM ({numbers})",
         *(
-            (f"SELECT {kind}, {value}, {name}, {none} FROM ({unusable}) u({no_client}, {no_time}, "
-f"{not_a_time}, {example})")
+            (
+                f"SELECT {kind}, {value}, {name}, {none} FROM ({unusable}) u({no_client}, "
+                f"{no_time}, {not_a_time}, {example})"
+            )
             for kind, value, name in (
-                (_NO_CLIENT, "NULL", no_client), (_NO_TIME, "NULL", no_time), (_NOT_A_TIME, example, not_a_time),
+                (_NO_CLIENT, "NULL", no_client),
+                (_NO_TIME, "NULL", no_time),
+                (_NOT_A_TIME, example, not_a_time),
             )
         ),
-        *((f"SELECT {i}, value, n, {none} FROM "
-f"({category_counts_sql(part, column)})") for i, column in categories),
-    ]  # fmt: skip
+        *(
+            (f"SELECT {i}, value, n, {none} FROM ({category_counts_sql(part, column)})")
+            for i, column in categories
+        ),
+    ]
     if part.nested:
         key = ident(schema.client)
         selects.append(

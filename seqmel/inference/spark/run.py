@@ -82,9 +82,18 @@ def prepare_spark(
     )  # fmt: skip
     schema = model.schema if model else infer_schema(source, config.schema)
     with count_events(opened, source, schema, categories=model is None) as counted:
-        vocabulary = model.vocabulary if model else fit_vocabulary_spark(
-            opened, source, schema, counted, min_count=options.min_count, max_categories=options.max_categories
-        )  # fmt: skip
+        vocabulary = (
+            model.vocabulary
+            if model
+            else fit_vocabulary_spark(
+                opened,
+                source,
+                schema,
+                counted,
+                min_count=options.min_count,
+                max_categories=options.max_categories,
+            )
+        )
     frame, out = encode_spark(opened, source, schema, vocabulary, rows=counted.rows, ordered=True)
     with atomic_write(output) as partial, spark_errors(source.label):
         write_prepared(
@@ -95,8 +104,9 @@ def prepare_spark(
         )
     counts = json.loads((output / "prepared.json").read_text(encoding="utf-8"))
     progress.say(
-        f"prepared {counts['events']:,} events of {counts['clients']:,} clients in {time.monotonic() - began:.1f} s"
-        f" ({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
+        f"prepared {counts['events']:,} events of {counts['clients']:,} clients in "
+        f"{time.monotonic() - began:.1f} s "
+        f"({', '.join(f'{c}: {w}' for c, w in vocabulary.describe().items())})"
     )
     if model is None and schema.left_out_words:
         progress.say(schema.left_out_words)
@@ -270,8 +280,8 @@ def _collected(frame: Any, out: pa.Schema, work: SequenceWork) -> Iterator[pa.Re
 def _streamed(how: VectorLayout) -> VectorLayout:
     if not how.streams:
         raise ConfigError(
-            f"Spark makes vectors part by part, and {how.dtype} has scales of all of them. Give those of an earlier file"
-            " (--quantization-from FILE), or leave --engine spark out."
+            f"Spark makes vectors part by part, and {how.dtype} has scales of all of them. Give "
+            "those of an earlier file (--quantization-from FILE), or leave --engine spark out."
         )
     return how
 

@@ -47,7 +47,8 @@ class BinomialDevianceLoss(MetricLoss):
         >>> import torch
         >>> from seqmel.losses import BinomialDevianceLoss
         >>> from seqmel.miners import HardNegatives
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> pairs = HardNegatives(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
         >>> print(f"{BinomialDevianceLoss()(embeddings, *pairs):.4f}")
         7.8452

@@ -36,7 +36,8 @@ class CircleLoss(MetricLoss):
     Examples:
         >>> import torch
         >>> from seqmel.losses import CircleLoss
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> clients = torch.tensor([0, 0, 1, 1])
         >>> print(f"{CircleLoss()(embeddings, clients):.4f}")
         52.4499

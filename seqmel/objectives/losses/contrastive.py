@@ -50,7 +50,8 @@ class ContrastiveLoss(GrowingMargin):
         >>> import torch
         >>> from seqmel.losses import ContrastiveLoss
         >>> from seqmel.miners import HardNegatives
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> pairs = HardNegatives(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
         >>> print(f"{ContrastiveLoss(margin=0.5)(embeddings, *pairs):.4f}")
         0.1322

@@ -36,7 +36,8 @@ class InfoNCELoss(MetricLoss):
     Examples:
         >>> import torch
         >>> from seqmel.losses import InfoNCELoss
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> clients = torch.tensor([0, 0, 1, 1])
         >>> print(f"{InfoNCELoss(temperature=0.1)(embeddings, clients):.4f}")
         0.5961

@@ -43,7 +43,8 @@ class LiftedStructureLoss(GrowingMargin):
     Examples:
         >>> import torch
         >>> from seqmel.losses import LiftedStructureLoss
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> clients = torch.tensor([0, 0, 1, 1])
         >>> print(f"{LiftedStructureLoss()(embeddings, clients):.4f}")
         2.2246

@@ -43,7 +43,8 @@ class MarginLoss(GrowingMargin):
         >>> import torch
         >>> from seqmel.losses import MarginLoss
         >>> from seqmel.miners import HardNegatives
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> pairs = HardNegatives(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
         >>> print(f"{MarginLoss()(embeddings, *pairs):.4f}")
         0.9336

@@ -64,8 +64,8 @@ class PMLLoss(MetricLoss):
         except ValueError as error:
             line = " ".join(str(error).split())
             raise TrainingError(
-                f"{self.name} of pytorch-metric-learning refuses a batch of {len(clients)} embeddings of"
-                f" {len(set(clients.tolist()))} clients: {line}"
+                f"{self.name} of pytorch-metric-learning refuses a batch of {len(clients)} "
+                f"embeddings of {len(set(clients.tolist()))} clients: {line}"
             ) from None
         _detach_state(self.inner)
         return loss

@@ -35,7 +35,8 @@ class SupConLoss(MetricLoss):
     Examples:
         >>> import torch
         >>> from seqmel.losses import SupConLoss
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> clients = torch.tensor([0, 0, 1, 1])
         >>> print(f"{SupConLoss()(embeddings, clients):.4f}")
         0.5961

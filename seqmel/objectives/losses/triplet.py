@@ -44,7 +44,8 @@ class TripletLoss(GrowingMargin):
         >>> import torch
         >>> from seqmel.losses import TripletLoss
         >>> from seqmel.miners import BatchAll
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> triplets, = BatchAll().mine(embeddings, torch.tensor([0, 0, 1, 1]))
         >>> print(f"{TripletLoss()(embeddings, triplets):.4f}")
         0.1076

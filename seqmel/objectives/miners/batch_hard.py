@@ -31,7 +31,8 @@ class BatchHard(TripletMiner):
     Examples:
         >>> import torch
         >>> from seqmel.miners import BatchHard
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> triplets, = BatchHard().mine(embeddings, torch.tensor([0, 0, 1, 1]))
         >>> [t[:3] for t in zip(*(x.tolist() for x in triplets)) if t[3]]
         [(0, 1, 3), (1, 0, 3), (2, 3, 1), (3, 2, 1)]

@@ -36,7 +36,8 @@ class BatchWeighted(TripletMiner):
     Examples:
         >>> import torch
         >>> from seqmel.miners import BatchWeighted
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> triplets, = BatchWeighted(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
         >>> triplets.anchor.tolist(), triplets.positive.tolist()
         ([0, 1, 2, 3], [1, 0, 3, 2])

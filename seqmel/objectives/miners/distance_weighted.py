@@ -45,7 +45,8 @@ class DistanceWeighted(PairMiner):
     Examples:
         >>> import torch
         >>> from seqmel.miners import DistanceWeighted
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> positives, negatives = DistanceWeighted(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
         >>> negatives.first.tolist(), bool((negatives.second // 2 != negatives.first // 2).all())
         ([0, 1, 2, 3], True)

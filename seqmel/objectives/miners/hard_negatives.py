@@ -31,7 +31,8 @@ class HardNegatives(PairMiner):
     Examples:
         >>> import torch
         >>> from seqmel.miners import HardNegatives
-        >>> embeddings = torch.nn.functional.normalize(torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]]), dim=1)
+        >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
+        >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> positives, negatives = HardNegatives(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
         >>> list(zip(negatives.first[negatives.real].tolist(), negatives.second[negatives.real].tolist()))
         [(0, 3), (1, 3), (2, 1), (3, 1)]

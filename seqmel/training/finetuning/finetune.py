@@ -166,15 +166,15 @@ def finetuned_model(
         progress.say(f"{target.name}: {_contents(labelled, column)}{left_out}")
     for name, single in labelled.single_client_classes().items():
         progress.say(
-            f"{name}: classes with one client ({shown(map(str, single))}) are only used in training, so no metric"
-            " covers them"
+            f"{name}: classes with one client ({shown(map(str, single))}) are only used in "
+            "training, so no metric covers them"
         )
     asked = config.finetuning.unfreeze
     config = resolve_finetuning_options(config, len(labelled), new=model is None)
     if asked == "auto" and config.finetuning.unfreeze == "head":
         progress.say(
-            f"{len(labelled):,} labelled clients are few: the encoder stays frozen, only the heads are trained"
-            " (unfreeze: all fine-tunes it too)"
+            f"{len(labelled):,} labelled clients are few: the encoder stays frozen, only the heads "
+            "are trained (unfreeze: all fine-tunes it too)"
         )
     if model is None:
         config = resolve_auto_options(config, sequences)
@@ -200,9 +200,15 @@ def finetuned_model(
         "pretraining": model.metrics if model else None,
     }
     return Model(
-        config, prepared.schema, prepared.vocabulary, found.encoder, metrics, found.heads, found.targets,
+        config,
+        prepared.schema,
+        prepared.vocabulary,
+        found.encoder,
+        metrics,
+        found.heads,
+        found.targets,
         fit_statistics(sequences, prepared.vocabulary),
-    )  # fmt: skip
+    )
 
 
 def config_for(model: Model | None, config: Config) -> Config:
@@ -240,9 +246,9 @@ def _check_learnable(y: pd.Series[Any], task: Task) -> None:
     """
     if Target.of(y, task).classes and y.is_unique:
         raise InputError(
-            f"The target {y.name!r} has another class for each of {len(y):,} clients, such as"
-            f" {shown(map(repr, y.tolist()), 3)}, so that nothing can be learnt. Name another target, or take numbers as"
-            " quantities (--task regression)."
+            f"The target {y.name!r} has another class for each of {len(y):,} clients, such as "
+            f"{shown(map(repr, y.tolist()), 3)}, so that nothing can be learnt. Name another "
+            "target, or take numbers as quantities (--task regression)."
         )
 
 
@@ -257,8 +263,8 @@ def _check_equal(wanted: Any, there: Any, name: str) -> None:
     elif wanted != there:
         values = [getattr(value, "name", value) for value in (wanted, there)]
         raise ConfigError(
-            f"{name} cannot be changed by fine-tuning: the model has {values[1]}, the options say {values[0]}. Leave it"
-            " out, or train another model."
+            f"{name} cannot be changed by fine-tuning: the model has {values[1]}, the options say "
+            f"{values[0]}. Leave it out, or train another model."
         )
 
 
@@ -267,7 +273,10 @@ def _contents(labelled: Labelled, column: int) -> str:
     known = labelled.known(column)
     if not target.classes:
         if target.log:
-            return f"{len(known):,} clients with a quantity that has a heavy tail, learnt as log(1 + y)"
+            return (
+                f"{len(known):,} clients with a quantity that has a heavy tail, learnt as "
+                "log(1 + y)"
+            )
         return f"{len(known):,} clients with a quantity, {target.center:.4g} on average"
     counts = labelled.values[known, column].long().bincount(minlength=target.size).tolist()
     words = (f"{name}: {count:,}" for name, count in zip(target.classes, counts, strict=True))

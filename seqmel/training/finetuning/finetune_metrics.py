@@ -166,8 +166,8 @@ class HeldOut:
 
     def _not_finite(self) -> TrainingError:
         return TrainingError(
-            "The outputs for the clients held out are no longer finite. Lower finetuning.learning_rate"
-            f" (it is {self.config.finetuning.learning_rate:g})."
+            "The outputs for the clients held out are no longer finite. Lower "
+            f"finetuning.learning_rate (it is {self.config.finetuning.learning_rate:g})."
         )
 
 

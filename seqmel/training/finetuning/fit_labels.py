@@ -190,7 +190,8 @@ def fit_labels(
         if name.split(" ")[-1] == "r2" and value < 0:
             what = name.removesuffix("r2").strip() or targets[0].name
             progress.say(
-                f"warning: {what} is predicted worse than by its mean (R2 {value:.2f} on the clients held out)"
+                f"warning: {what} is predicted worse than by its mean (R2 {value:.2f} on the "
+                "clients held out)"
             )
     return Finetuned(
         encoder, heads, targets, frozen, found, history, (len(training), len(validation))
@@ -214,8 +215,13 @@ def _fit_heads(
         .values
     )
     part = training[chosen]
-    by_class = torch.stack([counts[t][part.values[:, t].long() if target.classes else torch.zeros(len(part)).long()]
-                            for t, target in enumerate(part.targets)], dim=1)  # fmt: skip
+    by_class = torch.stack(
+        [
+            counts[t][part.values[:, t].long() if target.classes else torch.zeros(len(part)).long()]
+            for t, target in enumerate(part.targets)
+        ],
+        dim=1,
+    )
     part = Labelled(part.targets, part.clients, part.values, part.weights * by_class)
     heads = Heads(
         encoder.output_size, [t.size for t in part.targets], dropout=config.finetuning.dropout

@@ -49,8 +49,11 @@ class Labelled:
     def __getitem__(self, places: Tensor) -> Labelled:
         """Select clients."""
         return replace(
-            self, clients=self.clients[places], values=self.values[places], weights=self.weights[places]
-        )  # fmt: skip
+            self,
+            clients=self.clients[places],
+            values=self.values[places],
+            weights=self.weights[places],
+        )
 
     def known(self, target: int) -> Tensor:
         """Return the positions of the clients with a label for a target."""

@@ -71,9 +71,14 @@ def contents(prepared: PreparedSequences) -> dict[str, Any]:
         for name, values in whole.columns.items()
     }
     return {
-        "ids": sequences.client_ids.to_pylist(), "type": str(sequences.client_ids.type), "schema": prepared.schema,
-        "vocabulary": prepared.vocabulary, "time": whole.time.tolist(), "lengths": sequences.lengths.tolist(), **columns,
-    }  # fmt: skip
+        "ids": sequences.client_ids.to_pylist(),
+        "type": str(sequences.client_ids.type),
+        "schema": prepared.schema,
+        "vocabulary": prepared.vocabulary,
+        "time": whole.time.tolist(),
+        "lengths": sequences.lengths.tolist(),
+        **columns,
+    }
 
 
 def _all(sequences: Any) -> tuple[Any, Any, Any]:
@@ -134,8 +139,12 @@ def test_list_columns_give_the_same_sequences_and_clients_without_events_stay(
     tmp_path: Path,
 ) -> None:
     table = nested(card_events(12), "client_id")
-    empty = pa.table({name: pa.array([9999] if name == "client_id" else [[]], table.field(name).type)
-                      for name in table.column_names})  # fmt: skip
+    empty = pa.table(
+        {
+            name: pa.array([9999] if name == "client_id" else [[]], table.field(name).type)
+            for name in table.column_names
+        }
+    )
     pq.write_table(
         pa.concat_tables([table.slice(0, 5), empty, table.slice(5)]), tmp_path / "events.parquet"
     )

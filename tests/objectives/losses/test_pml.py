@@ -197,8 +197,8 @@ REFUSED: list[tuple[Any, str]] = [
     (
         "pml/RankedListLoss",
         (
-            r"RankedListLoss .* its defaults .*missing 2 required positional arguments: 'margin' and "
-            r"'Tn'"
+            r"RankedListLoss .* its defaults .*missing 2 required positional arguments: 'margin' "
+            r"and 'Tn'"
         ),
     ),
     ("pml/VICRegLoss", "no loss 'VICRegLoss' that takes embeddings and labels"),

@@ -62,14 +62,20 @@ def neighbours(clients: Tensor) -> PairList:
     return [(i, j) for i, j in following if j >= 0]
 
 
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # pairs
 
 
 def contrastive(
-    x: Tensor, pos: PairList, neg: PairList, *, margin: float = 0.5, positive_margin: float = 0.0, power: int = 2,
+    x: Tensor,
+    pos: PairList,
+    neg: PairList,
+    *,
+    margin: float = 0.5,
+    positive_margin: float = 0.0,
+    power: int = 2,
     reduction: str = "mean",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     reduce = {"mean": mean, "sum": total}[reduction]
     pull = [relu(d(x, i, j) - positive_margin) ** power for i, j in pos]
     return reduce(pull) + reduce([relu(margin - d(x, i, j)) ** power for i, j in neg])
@@ -105,7 +111,7 @@ def margin(
     return total(costs) / max(1, sum(float(c) > 0 for c in costs)) + beta_weight * beta
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # triplets
 
 
@@ -116,7 +122,7 @@ def triplet(
     return mean(costs if reduction == "mean" else [c for c in costs if float(c) > 0])
 
 
-# -------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # batch
 
 
@@ -302,8 +308,17 @@ PAIRS: dict[str, Callable[..., Tensor]] = {
 }  # fmt: skip
 TRIPLETS: dict[str, Callable[..., Tensor]] = {"triplet": triplet}
 BATCH: dict[str, Callable[..., Tensor]] = {
-    "infonce": infonce, "supcon": supcon, "histogram": histogram, "n_pair": n_pair, "quadruplet": quadruplet,
-    "triplet_center": triplet_center, "lifted_structure": lifted_structure, "multi_similarity": multi_similarity,
-    "cosface": cosface, "circle": circle, "vicreg": vicreg, "barlow_twins": barlow_twins,
-}  # fmt: skip
+    "infonce": infonce,
+    "supcon": supcon,
+    "histogram": histogram,
+    "n_pair": n_pair,
+    "quadruplet": quadruplet,
+    "triplet_center": triplet_center,
+    "lifted_structure": lifted_structure,
+    "multi_similarity": multi_similarity,
+    "cosface": cosface,
+    "circle": circle,
+    "vicreg": vicreg,
+    "barlow_twins": barlow_twins,
+}
 TWINS = PAIRS | TRIPLETS | BATCH

@@ -170,7 +170,7 @@ def test_the_rows_of_a_block_are_so_many_that_it_stays_small_at_twenty_thousand_
     assert max(block.apart.numel() for block in blocks) * 4 < 100e6
 
 
-# ---------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # negatives
 
 
@@ -284,7 +284,7 @@ def test_all_negatives_are_all_or_equally_many_random_ones() -> None:
     assert set(some) <= set(everyone)
 
 
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # triplets
 
 
@@ -365,7 +365,7 @@ def test_batch_weighted_never_draws_the_same_negative_twice_for_an_anchor() -> N
     assert Counter(i for i, _, _ in found) == {i: 4 for i in range(len(CLIENTS)) if own(CLIENTS, i)}
 
 
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # memory
 
 
