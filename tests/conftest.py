@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from in_process import InProcess
+
     from seqmel.model import Model
 
 if (
@@ -37,6 +39,14 @@ def model(model_folder: Path) -> Model:
     from seqmel.model import load_model
 
     return load_model(model_folder)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    """Commands and scripts without a process of their own."""
+    from in_process import InProcess
+
+    return InProcess(monkeypatch, capsys)
 
 
 @pytest.fixture(autouse=True)

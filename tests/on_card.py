@@ -1,4 +1,4 @@
-"""python on_card.py SECTION [DEVICE]: two training steps with each method of a section, on the CPU and on a card that is not there.
+"""python on_card.py SECTIONS [DEVICE]: two training steps with each method of some sections (loss,miner), on the CPU and on a card that is not there.
 
 Prints a line for each that is not the same, makes the host wait for the card within a step, or has
 a sum without an order;
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import sys
 import traceback
 from collections.abc import Iterator
@@ -163,13 +164,13 @@ def on_device(
     }
 
 
-def main(section: str, device: str | None = None) -> int:
+def main(sections: str, device: str | None = None) -> int:
     """How many cases failed."""
     events = card_events(40)
     vocabulary = fitted(events, SCHEMA)
     held = sequences(events, SCHEMA, vocabulary)
     failed = 0
-    for name, config in cases(section):
+    for name, config in itertools.chain.from_iterable(map(cases, sections.split(","))):
         try:
             expected = trained(config, held, vocabulary, "cpu", None)
             given = on_device(config, held, vocabulary, device)

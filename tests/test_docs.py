@@ -8,14 +8,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
 
 from seqmel.cli.main import app, main
 from seqmel.demo.generator import generate_card_data
+from seqmel.training import batches
+from seqmel.training.finetuning import fit_labels
 
 ROOT = Path(__file__).parents[1]
+
+
+def write_cards(folder: Path) -> None:
+    """Write events.parquet, the last sixty of each of 40 clients, and clients.parquet."""
+    data = generate_card_data(40, seed=1)
+    events = data.events.to_pandas().groupby("client_id", sort=False).tail(60)
+    pq.write_table(pa.Table.from_pandas(events, preserve_index=False), folder / "events.parquet")
+    pq.write_table(data.clients, folder / "clients.parquet")
 
 
 def python_blocks(page: str) -> list[str]:
@@ -32,9 +43,7 @@ WRITTEN = sorted(p for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
 def test_the_python_of_a_page_runs_from_top_to_bottom(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = generate_card_data(40, seed=1)
-    pq.write_table(data.events, tmp_path / "events.parquet")
-    pq.write_table(data.clients, tmp_path / "clients.parquet")
+    write_cards(tmp_path)
     monkeypatch.chdir(tmp_path)
     blocks = python_blocks(page)
     assert blocks
@@ -98,10 +107,10 @@ def test_the_commands_at_the_top_of_the_readme_run_as_printed(
         "finetune",
         "predict",
     ]
-    data = generate_card_data(40, seed=1)
-    pq.write_table(data.events, tmp_path / "events.parquet")
-    pq.write_table(data.clients, tmp_path / "clients.parquet")
+    write_cards(tmp_path)
     monkeypatch.chdir(tmp_path)
+    for home in (batches, fit_labels):  # the commands as printed, the trainings cut short
+        monkeypatch.setattr(home, "_MAX_EPOCHS", 2)
     for command in commands:
         monkeypatch.setattr(sys, "argv", ["seqmel", *shlex.split(command)])
         with pytest.raises(SystemExit) as ended:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import doctest
+import functools
 import importlib
 import inspect
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import seqmel
@@ -35,6 +39,28 @@ def _is_error(thing: Any) -> bool:
     return isinstance(thing, type) and issubclass(thing, Exception)
 
 
+@pytest.fixture
+def _trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples that begin with the same training share its model: a copy, for no example may change it."""
+    monkeypatch.setattr(seqmel, "train", _remembered(seqmel.train))
+
+
+_MODELS: dict[str, Any] = {}
+
+
+def _remembered(train: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(train)
+    def trained(events: Any, *rest: Any, **options: Any) -> Any:
+        if rest or not isinstance(events, pa.Table):
+            return train(events, *rest, **options)
+        key = f"{len(events)} {sorted(options.items())}"
+        if key not in _MODELS:
+            _MODELS[key] = train(events, **options)
+        return copy.deepcopy(_MODELS[key])
+
+    return trained
+
+
 def run_example(name: str) -> None:
     """Run the example of a public name in the current folder."""
     doc = inspect.cleandoc(documented()[name].__doc__ or "")
@@ -48,8 +74,10 @@ def run_example(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(documented()) - set(SPARK)))
 def test_the_example_of_a_public_name_runs(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    if name != "train":
+        request.getfixturevalue("_trained_once")
     if name in ONNX:
         pytest.importorskip("onnx", reason="onnx is not installed")
     monkeypatch.chdir(tmp_path)

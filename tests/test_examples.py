@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from in_process import InProcess
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -54,22 +52,16 @@ LEAVES: dict[str, list[str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAYS)
-def test_an_example_runs_and_leaves_what_it_says(name: str, tmp_path: Path) -> None:
+def test_an_example_runs_and_leaves_what_it_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: InProcess
+) -> None:
     small = ["60"] if name == "sklearn_pipeline" else []
-    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *small]
-    path = os.pathsep.join([str(EXAMPLES.parent), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.chdir(tmp_path)
     runs = (
         2 if name == "nightly_scoring" else 1
     )  # of what an earlier run left, the state is what could matter
     for _ in range(runs):
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        done = in_process.script(EXAMPLES / f"{name}.py", *small)
         assert done.returncode == 0, done.stderr
     assert re.fullmatch(SAYS[name], done.stdout), done.stdout
     assert [file for file in LEAVES.get(name, []) if not (tmp_path / file).exists()] == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import pytorch_lightning as lightning
 import torch
+from in_process import InProcess
 from pytorch_lightning.loggers import Logger
 from small import TINY, card_events
 from torch import Tensor, nn
 
 import seqmel
+from seqmel.api.parts import forget_parts
 from seqmel.config import methods
 from seqmel.core.errors import ConfigError, ModelError, SeqmelError
 from seqmel.core.own_files import import_file
@@ -283,34 +284,33 @@ class FromFile(torch.nn.Module):
 """
 
 
-def command(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "seqmel", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_the_command_takes_parts_of_a_file_and_a_model_says_that_it_needs_them(
-    tmp_path: Path,
+    tmp_path: Path, in_process: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_parts.py").write_text(MY_PARTS)
     pq.write_table(EVENTS, tmp_path / "events.parquet")
+    monkeypatch.chdir(tmp_path)
     options = ["--set", "event_encoder.hidden_size=8", "--epochs", "0", "--device", "cpu"]
     words = ["train", "events.parquet", "-o", "model", "--encoder", "from_file", *options]
-    done = command(*words, "--import", "my_parts.py", folder=tmp_path)
+    done = in_process.seqmel(*words, "--import", "my_parts.py")
     assert done.returncode == 0, done.stderr
+    _forget_the_file(monkeypatch)
     embed = ["embed", "model", "events.parquet", "-o", "vectors.parquet"]
-    done = command(*embed, folder=tmp_path)
+    done = in_process.seqmel(*embed)
     assert (done.returncode, "import" in done.stderr) == (2, True)
     assert (
         "The model in model has the encoder 'from_file', which seqmel does not have" in done.stderr
     )
-    done = command("--import", "my_parts.py", *embed, folder=tmp_path)
+    done = in_process.seqmel("--import", "my_parts.py", *embed)
     assert done.returncode == 0, done.stderr
     assert len(pd.read_parquet(tmp_path / "vectors.parquet")) == 24
+    _forget_the_file(monkeypatch)
+
+
+def _forget_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that never imported it."""
+    forget_parts()
+    monkeypatch.delitem(sys.modules, "my_parts")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from in_process import InProcess
 from small import card_events, nested
 
 from seqmel.cli.main import main
@@ -658,41 +659,35 @@ def ran(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_real_command_says_one_line_and_ends_with_2(tmp_path: Path, model_folder: Path) -> None:
-    path = stored(EVENTS, tmp_path)
-    cases = [
-        (("describe", tmp_path / "event.parquet"), "Did you mean 'events.parquet'?"),
-        (("train", path, "-o", tmp_path / "out", "--time", "when"), "No column 'when'"),
-        (("embed", model_folder, path, "-o", path), "events.parquet exists"),
-    ]
-    for words, expected in cases:
-        done = ran(*words)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("seqmel: ")
-        assert expected in done.stderr
-        assert done.stderr.count("\n") == 1
+def test_the_real_command_says_one_line_and_ends_with_2(tmp_path: Path) -> None:
+    stored(EVENTS, tmp_path)
+    done = ran("describe", tmp_path / "event.parquet")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("seqmel: ")
+    assert "Did you mean 'events.parquet'?" in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["events.parquet"]
 
 
-def test_the_real_command_trains_and_embeds(tmp_path: Path) -> None:
+def test_a_column_and_an_output_that_do_not_fit_are_refused(refused: Run, tmp_path: Path) -> None:
     path = stored(EVENTS, tmp_path)
-    small = [
-        "--encoder",
-        "gru",
-        "--set",
-        "encoder.hidden_size=8",
-        "--set",
-        "event_encoder.hidden_size=8",
-        "--device",
-        "cpu",
-        "--epochs",
-        "1",
-    ]
-    trained = ran("train", path, "-o", tmp_path / "model", *small)
+    says(refused("train", path, "--time", "when"), "No column 'when'")
+    says(refused("embed", path, "-o", str(path)), "events.parquet exists")
+
+
+def test_the_real_command_trains_and_embeds(tmp_path: Path, in_process: InProcess) -> None:
+    path = stored(EVENTS, tmp_path)
+    small = ["encoder.hidden_size=8", "event_encoder.hidden_size=8"]
+    options = [word for option in small for word in ("--set", option)]
+    trained = ran(
+        *("train", path, "-o", tmp_path / "model", "--encoder", "gru", *options),
+        *("--device", "cpu", "--epochs", "1"),
+    )
     assert (trained.returncode, trained.stdout.split(";")[0]) == (
         0,
         f"model in {tmp_path / 'model'}",
     ), trained.stderr
-    embedded = ran("embed", tmp_path / "model", path, "-o", tmp_path / "vectors.parquet")
+    embedded = in_process.seqmel(
+        "embed", tmp_path / "model", path, "-o", tmp_path / "vectors.parquet"
+    )
     assert embedded.returncode == 0, embedded.stderr
     assert pq.read_table(tmp_path / "vectors.parquet").num_rows == 6

@@ -1,9 +1,8 @@
-"""`seqmel evaluate` and `seqmel demo` through the real command."""
+"""`seqmel evaluate` and `seqmel demo` as commands."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,21 +10,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from in_process import InProcess
 from small import card_events
 
 from seqmel.cli import main as command_line
 from seqmel.cli.commands.demo import DEMO_OPTIONS
 from seqmel.config import Config
-
-
-def seqmel(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user would."""
-    return subprocess.run(
-        [sys.executable, "-m", "seqmel", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def refusal(
@@ -66,9 +56,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_evaluate_prints_a_table_and_writes_json(folder: Path) -> None:
+def test_evaluate_prints_a_table_and_writes_json(folder: Path, in_process: InProcess) -> None:
     """Labels in CSV and another order, embeddings and aggregates in Parquet: matched by id."""
-    done = seqmel(
+    done = in_process.seqmel(
         "evaluate",
         folder / "clients.csv",
         "--target",
@@ -92,7 +82,9 @@ def test_evaluate_prints_a_table_and_writes_json(folder: Path) -> None:
     assert scores["clients"] == 60
 
 
-def test_the_client_column_is_that_of_the_embeddings_whatever_it_is_called(folder: Path) -> None:
+def test_the_client_column_is_that_of_the_embeddings_whatever_it_is_called(
+    folder: Path, in_process: InProcess
+) -> None:
     """Ids with leading zeros in CSV, a column that no list of names has, and no --client."""
     names = {"client_id": "Kunde"}
     vectors, labels = (
@@ -105,7 +97,7 @@ def test_the_client_column_is_that_of_the_embeddings_whatever_it_is_called(folde
     vectors.rename(columns=names).to_parquet(folder / "v.parquet")
     labels.rename(columns=names).to_csv(folder / "l.csv", index=False)
     events.rename(columns=names).to_csv(folder / "e.csv", index=False)
-    done = seqmel(
+    done = in_process.seqmel(
         "evaluate",
         folder / "l.csv",
         "--target",
@@ -204,9 +196,11 @@ def test_nothing_to_evaluate_is_refused(
     )
 
 
-def test_the_demo_runs_and_leaves_everything_to_look_at(tmp_path: Path) -> None:
+def test_the_demo_runs_and_leaves_everything_to_look_at(
+    tmp_path: Path, in_process: InProcess
+) -> None:
     """The whole story with few clients; the last lines say what to run next."""
-    done = seqmel("demo", "-o", tmp_path / "demo", "--clients", 200)
+    done = in_process.seqmel("demo", "-o", tmp_path / "demo", "--clients", 200)
     assert done.returncode == 0, done.stderr
     assert "seqmel train" in done.stdout
     left = {path.name for path in (tmp_path / "demo").iterdir()}

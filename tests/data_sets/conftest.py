@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from in_process import Done, InProcess
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "data"
 
-Done = subprocess.CompletedProcess[str]
-
 
 @pytest.fixture
-def run_script() -> Callable[[str, Path, Path], Done]:
+def run_script(in_process: InProcess) -> Callable[[str, Path, Path], Done]:
     """Run data/<name>/prepare.py on a folder of raw files, results to another folder."""
 
     def run(name: str, raw: Path, out: Path) -> Done:
-        command = [sys.executable, SCRIPTS / name / "prepare.py", raw, "-o", out]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return in_process.script(SCRIPTS / name / "prepare.py", raw, "-o", out)
 
     return run
 

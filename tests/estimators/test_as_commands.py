@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from in_process import InProcess
 
 from seqmel import AggregateFeatures, EventSequences, SequenceEmbedder, read_labels
 from seqmel.evaluation.feature_sets import standard_rows, with_both
@@ -29,13 +28,13 @@ pytestmark = [
 ]
 
 
-def command(*words: object) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "seqmel", *map(str, words)], check=True, capture_output=True
-    )
+def test_a_pipeline_gives_the_vectors_and_scores_of_the_commands(
+    tmp_path: Path, in_process: InProcess
+) -> None:
+    def command(*words: object) -> None:
+        done = in_process.seqmel(*words)
+        assert done.returncode == 0, done.stderr
 
-
-def test_a_pipeline_gives_the_vectors_and_scores_of_the_commands(tmp_path: Path) -> None:
     events, labels = SET / "events.parquet", SET / "clients.parquet"
     command(
         "train",

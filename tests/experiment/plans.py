@@ -1,12 +1,14 @@
-"""Small plans over the events and labels of the fixture `folder`."""
+"""Small plans, and the events and labels that they are over."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import yaml
-from small import TINY
+from small import TINY, card_events
 
 PLAN: dict[str, Any] = {
     "data": {
@@ -38,3 +40,14 @@ def write(folder: Path, plan: dict[str, Any]) -> Path:
     """The plan as a file in the folder."""
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     return folder / "plan.yaml"
+
+
+def events_and_labels(folder: Path) -> Path:
+    """Write events and labels of 40 clients, and PLAN."""
+    events = card_events(40)
+    pq.write_table(events, folder / "events.parquet")
+    labels = events.to_pandas().groupby("client_id").agg(amount=("amount", "mean")).reset_index()
+    labels["habit"] = np.where((labels["client_id"] - 100) // 7 % 4 < 2, "a", "b")
+    labels.to_parquet(folder / "labels.parquet")
+    write(folder, PLAN)
+    return folder

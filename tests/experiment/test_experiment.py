@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from plans import PLAN, QUICK, write
+from plans import PLAN, QUICK, events_and_labels, write
 from scipy.stats import t
 from small import TINY
 from typer.testing import CliRunner
@@ -28,8 +29,35 @@ from seqmel.experiment.plan import Cell
 from seqmel.experiment.table import markdown
 
 
-def test_every_row_seed_and_target_is_scored_on_the_same_folds(folder: Path) -> None:
-    table = run_experiment(folder / "plan.yaml", folder / "out")
+@pytest.fixture(scope="module")
+def _done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = events_and_labels(tmp_path_factory.mktemp("done"))
+    run_experiment(folder / "plan.yaml", folder / "out")
+    return folder
+
+
+@pytest.fixture
+def done(_done: Path, tmp_path: Path) -> Path:
+    """A folder of one's own with PLAN and its results in `out`."""
+    return Path(shutil.copytree(_done, tmp_path / "done"))
+
+
+@pytest.fixture(scope="module")
+def _quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = events_and_labels(tmp_path_factory.mktemp("quick"))
+    run_experiment(write(folder, QUICK), folder / "out")
+    return folder
+
+
+@pytest.fixture
+def quick(_quick: Path, tmp_path: Path) -> Path:
+    """A folder of one's own with QUICK and its results in `out`."""
+    return Path(shutil.copytree(_quick, tmp_path / "quick"))
+
+
+def test_every_row_seed_and_target_is_scored_on_the_same_folds(done: Path) -> None:
+    folder = done
+    table = folder / "out" / "table.md"
     results = pd.read_parquet(folder / "out" / "results.parquet")
     assert set(results["features"]) == {
         "aggregates", "aggregates with order",
@@ -72,8 +100,9 @@ def figures(table: Path) -> str:
     return before
 
 
-def test_a_second_run_does_nothing_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = figures(run_experiment(folder / "plan.yaml", folder / "out"))
+def test_a_second_run_does_nothing_again(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = done
+    first = figures(folder / "out" / "table.md")
     (gone,) = (folder / "out" / "cells").glob("cards-gru-*-1.json")
     gone.unlink()
     ran: list[Any] = []
@@ -84,15 +113,7 @@ def test_a_second_run_does_nothing_again(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_cells_in_processes_give_the_same_and_end_with_the_experiment(folder: Path) -> None:
-    plan = write(
-        folder,
-        PLAN
-        | {
-            "seeds": [0],
-            "aggregates": False,
-            "data": {"cards": PLAN["data"]["cards"] | {"targets": ["habit"]}},
-        },
-    )
+    plan = write(folder, QUICK | {"rows": PLAN["rows"]})
     one = figures(run_experiment(plan, folder / "one"))
     assert figures(run_experiment(plan, folder / "two", jobs=2)) == one
     assert "minus pooled" in one
@@ -115,11 +136,10 @@ def test_cells_in_processes_give_the_same_and_end_with_the_experiment(folder: Pa
     assert not cell.exists()
 
 
-def test_rows_that_changed_are_not_taken_for_done(folder: Path) -> None:
-    run_experiment(folder / "plan.yaml", folder / "out")
-    plan = write(folder, PLAN | {"trees": 4})
+def test_rows_that_changed_are_not_taken_for_done(done: Path) -> None:
+    plan = write(done, PLAN | {"trees": 4})
     with pytest.raises(OutputError, match="other settings"):
-        run_experiment(plan, folder / "out")
+        run_experiment(plan, done / "out")
 
 
 def other_contents(folder: Path, name: str) -> None:
@@ -153,17 +173,23 @@ def other_contents(folder: Path, name: str) -> None:
     ids=["events", "labels", "time", "preparation", "schema"],
 )
 def test_results_of_other_data_are_not_gone_on_with(
-    folder: Path, change: Callable[[Path], Any], words: str, monkeypatch: pytest.MonkeyPatch
+    quick: Path, change: Callable[[Path], Any], words: str
 ) -> None:
-    write(folder, QUICK)
-    run_experiment(folder / "plan.yaml", folder / "out")
-    monkeypatch.chdir(folder)
-    run_experiment("plan.yaml", "out")  # the same data by another path
-    change(folder)
+    change(quick)
     with pytest.raises(OutputError, match=words) as caught:
-        run_experiment(folder / "plan.yaml", folder / "out")
+        run_experiment(quick / "plan.yaml", quick / "out")
     assert "\n" not in str(caught.value)
-    run_experiment(folder / "plan.yaml", folder / "other")
+
+
+def test_changed_data_are_scored_into_another_folder_and_the_same_by_another_path_are_known(
+    quick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(quick)
+    monkeypatch.setattr(seqmel.experiment.run, "run_cell", lambda *_: pytest.fail("a cell was run"))
+    run_experiment("plan.yaml", "out")
+    monkeypatch.undo()
+    other_contents(quick, "events")
+    assert run_experiment(quick / "plan.yaml", quick / "other").exists()
 
 
 def test_a_folder_of_data_changes_with_each_of_its_files(folder: Path) -> None:
@@ -191,16 +217,15 @@ def test_generated_data_are_of_so_many_clients(folder: Path) -> None:
 
 
 def test_results_of_an_earlier_version_and_data_that_are_gone_are_taken_as_they_are(
-    folder: Path,
+    quick: Path,
 ) -> None:
-    plan = write(folder, QUICK)
-    table = run_experiment(plan, folder / "out").read_text()
-    (folder / "events.parquet").unlink()
-    assert run_experiment(plan, folder / "out").read_text() == table
-    other_contents(folder, "labels")
-    (folder / "out" / "prepared" / "cards.source.json").unlink()
-    assert run_experiment(plan, folder / "out").read_text() == table
-    assert not (folder / "out" / "prepared" / "cards.source.json").exists()
+    plan, table = quick / "plan.yaml", (quick / "out" / "table.md").read_text()
+    (quick / "events.parquet").unlink()
+    assert run_experiment(plan, quick / "out").read_text() == table
+    other_contents(quick, "labels")
+    (quick / "out" / "prepared" / "cards.source.json").unlink()
+    assert run_experiment(plan, quick / "out").read_text() == table
+    assert not (quick / "out" / "prepared" / "cards.source.json").exists()
 
 
 def test_data_that_could_not_be_prepared_may_be_mended(folder: Path) -> None:
@@ -420,7 +445,8 @@ def test_a_plan_that_is_wrong_is_refused_before_anything_runs(
 
 
 def test_a_cell_that_fails_in_a_process_says_why(folder: Path) -> None:
-    plan = PLAN | {"base": {"training": {"epochs": 1, "min_events": 1_000}}, "aggregates": False}
+    base = {"training": {"epochs": 1, "min_events": 1_000}}
+    plan = PLAN | {"base": base, "aggregates": False, "rows": {"pooled": {}}, "seeds": [0]}
     with pytest.raises(
         SeqmelError, match=r"Row 'pooled'.*Only 0 of 40 clients have the 1000 events"
     ):

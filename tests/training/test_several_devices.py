@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -28,6 +29,8 @@ from seqmel.core.errors import ConfigError
 from seqmel.core.random_streams import generator
 from seqmel.data.samplers import OfflineHard
 from seqmel.data.sequences.batch import SequenceBatch
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective, next_sequence, replaced_token
 from seqmel.objectives.losses import LOSSES
@@ -94,7 +97,7 @@ PARTS = {
     },
 }
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-EPOCHS = 8
+EPOCHS = 4
 CLIENTS = 7  # shared as 4 and 3, with views of different numbers and lengths
 
 
@@ -124,11 +127,17 @@ def learnt(options: dict[str, Any]) -> dict[str, Any]:
         replaced_token.corrupted, next_sequence.sample_other_views = corrupted, sample_other_views
 
 
+@functools.cache
+def prepared(clients: int) -> tuple[Vocabulary, EncodedSequences]:
+    """The vocabulary and the sequences of so many clients."""
+    events = card_events(clients)
+    vocabulary = fitted(events, SCHEMA, min_count=2)
+    return vocabulary, sequences(events, SCHEMA, vocabulary)
+
+
 def _learnt(options: dict[str, Any]) -> dict[str, Any]:
     config = tiny_config(**options)
-    events = card_events(16)
-    vocabulary = fitted(events, SCHEMA, min_count=2)
-    encoded = sequences(events, SCHEMA, vocabulary)
+    vocabulary, encoded = prepared(16)
     config = resolve_auto_options(config, encoded)
     torch.manual_seed(0)
     encoder = SequenceEncoder(config, vocabulary)
@@ -193,9 +202,7 @@ def _uneven() -> dict[str, Any]:
 def mined() -> Tensor:
     """The pool of a sampler before the second epoch."""
     config = tiny_config(sampler="offline_hard")
-    events = card_events(17)
-    vocabulary = fitted(events, SCHEMA, min_count=2)
-    encoded = sequences(events, SCHEMA, vocabulary)
+    vocabulary, encoded = prepared(17)
     torch.manual_seed(0)
     encoder = SequenceEncoder(config, vocabulary)
     sampler = OfflineHard(encoded, vocabulary, torch.arange(2, 17), size=6, group=4, pool_size=9)
