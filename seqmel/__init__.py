@@ -16,6 +16,7 @@ __all__ = [
     "AggregatePlan",
     "Batches",
     "CardData",
+    "ClientState",
     "Config",
     "ConfigError",
     "EventSchema",
@@ -28,6 +29,7 @@ __all__ = [
     "OutputError",
     "PreparedSequences",
     "SchemaError",
+    "Scorer",
     "Scores",
     "SeqmelError",
     "SequenceClassifier",
@@ -112,6 +114,7 @@ if TYPE_CHECKING:
     from seqmel.export.onnx import export_onnx
     from seqmel.inference.as_of import embed_as_of
     from seqmel.inference.embed import embed, embed_to_parquet
+    from seqmel.inference.online import ClientState, Scorer
     from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
     from seqmel.inference.spark.run import embed_spark, embed_spark_to_parquet, prepare_spark
     from seqmel.inference.update import update_embeddings
@@ -123,6 +126,7 @@ _HOME = {
     "AggregatePlan": "evaluation.aggregates",
     "Batches": "api.batches",
     "CardData": "demo.generator",
+    "ClientState": "inference.online",
     "Config": "config",
     "ConfigError": "core.errors",
     "EventSchema": "data.schema",
@@ -135,6 +139,7 @@ _HOME = {
     "OutputError": "core.errors",
     "PreparedSequences": "data.sequences.prepared",
     "SchemaError": "core.errors",
+    "Scorer": "inference.online",
     "Scores": "evaluation.results",
     "SeqmelError": "core.errors",
     "SequenceClassifier": "estimators.supervised",

@@ -34,7 +34,13 @@ def python_blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-PAGES = ("README.md", "docs/index.md", "docs/get-started.md", "docs/how-to/scikit-learn.md")
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/get-started.md",
+    "docs/how-to/scikit-learn.md",
+    "docs/how-to/online.md",
+)
 WRITTEN = sorted(p for p in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 

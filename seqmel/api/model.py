@@ -41,6 +41,7 @@ from seqmel.model import Model as Artefact
 if TYPE_CHECKING:
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.splits import Split
+    from seqmel.inference.online import Scorer
 
 __all__ = ["Model", "finetune", "load", "load_model", "train"]
 
@@ -428,6 +429,26 @@ class Model(Artefact):
         with atomic_write(folder) as partial:
             (write_model if self.heads is None else save_finetuned)(partial, self)
         return replace(self, folder=folder)
+
+    def scorer(self) -> Scorer:
+        """Return a scorer of single clients for a running service.
+
+        Returns:
+            A `Scorer` with a copy of the network on the CPU; threads can share it.
+
+        Examples:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> scorer = model.scorer()
+            >>> event = {"event_time": "2023-07-01 12:00:00", "mcc": 5411, "amount": 9.5}
+            >>> vector = scorer.embed([event | {"city": None, "channel": "pos"}])
+            >>> vector.shape == (model.encoder.output_size,)
+            True
+        """
+        from seqmel.inference.online import Scorer
+
+        return Scorer(self)
 
     def export(self, output: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model as one ONNX file, from raw event values to vectors.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from seqmel.core.errors import shown
@@ -13,10 +16,10 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import UNSEEN
 from seqmel.model import Model
 
-__all__ = ["EventsWarning", "UnseenColumns"]
+__all__ = ["FEWEST_EVENTS", "EventsWarning", "UnseenColumns"]
 
 _CHUNK_EVENTS = 10_000
-_FEWEST = 20  # With fewer events, all may be unseen by chance.
+FEWEST_EVENTS = 20  # With fewer events, all may be unseen by chance.
 # Fraction of unseen events for a warning; fraction in training from which it is normal.
 _WHOLE, _USUAL = 0.9, 0.5
 
@@ -41,17 +44,26 @@ class UnseenColumns:
         """
         step = max(1, math.ceil(sequences.events / _CHUNK_EVENTS))
         clients = torch.arange(0, len(sequences), step)
-        for name in self.lost:
-            values = sequences.values(name, clients).numpy()
+        columns = {name: sequences.values(name, clients).numpy() for name in self.lost}
+        self.count(columns, int(sequences.lengths[clients].sum()))
+
+    def count(self, columns: Mapping[str, npt.NDArray[Any]], events: int) -> None:
+        """Count encoded events.
+
+        Args:
+            columns: feature -> (E,) codes or scaled numbers.
+            events: E.
+        """
+        for name, values in columns.items():
             unseen = (
                 values == UNSEEN if name in self.model.vocabulary.categorical else np.isnan(values)
             )
-            self.lost[name] += int(unseen.sum())
-        self.events += int(sequences.lengths[clients].sum())
+            self.lost[name] += int(np.count_nonzero(unseen))
+        self.events += events
 
     def words(self) -> str | None:
         """Return the warning about unseen columns; None if there are none."""
-        if self.events < _FEWEST:
+        if self.events < FEWEST_EVENTS:
             return None
         names = [
             n

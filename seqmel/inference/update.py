@@ -13,7 +13,7 @@ metadata has the fingerprint of the model and a digest of the events of each upd
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ from seqmel.model import AnyModel, Model, as_model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
 
-__all__ = ["Updated", "update_embeddings"]
+__all__ = ["Updated", "read_states", "update_embeddings"]
 
 FORMAT = 2
 _TIME = pa.timestamp("us")
@@ -486,7 +486,9 @@ class _Update:
         return first, torch.where(some, new_last, state.last_time[rows])
 
 
-def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
+def _kept(
+    path: Path, model: Model, shard: Shard | None, *, any_shard: bool = False
+) -> pa.Schema | None:
     """Return the columns of the state file, checked to be of this model and shard.
 
     It is None if the file does not exist.
@@ -509,7 +511,7 @@ def _kept(path: Path, model: Model, shard: Shard | None) -> pa.Schema | None:
         raise ModelError(
             f"The state in {path} belongs to another model. Begin a new one with all events."
         )
-    if meta.get("shard") != _share(shard):
+    if not any_shard and meta.get("shard") != _share(shard):
         has, asked = (
             f"the clients of shard {x}" if x else "all clients"
             for x in (meta.get("shard"), _share(shard))
@@ -580,6 +582,33 @@ def _with_ids_of(kept: pa.Schema, sequences: EncodedSequences, path: Path) -> En
             f"The state in {path} has client ids of type {kind}, and {error.args[0]!r} of the new "
             "events is none. Write the ids as they were, or begin a new state with all events."
         ) from None
+
+
+def read_states(
+    path: str | Path, model: Model, clients: Sequence[Any]
+) -> Iterator[tuple[Any, _State]]:
+    """Yield each of these clients that a state file holds, with its state.
+
+    Args:
+        path: the state file.
+        model: the model of the states.
+        clients: ids, of the type in the file.
+
+    Raises:
+        InputError: the file does not exist or holds no states.
+        ModelError: it is of another model.
+    """
+    path, wanted = Path(path), set(clients)
+    if not path.is_file():
+        raise InputError(f"No state file at {path}. Write one: seqmel embed --state {path}")
+    _kept(path, model, None, any_shard=True)
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_ROWS):
+            ids = batch.column(0).to_pylist()
+            rows = [row for row, one in enumerate(ids) if one in wanted]
+            state = _state_of(batch.take(pa.array(rows, pa.int64())))
+            for place, row in enumerate(rows):
+                yield ids[row], state.take(torch.tensor([place]))
 
 
 def _read(path: Path, schema: pa.Schema) -> Iterator[_State]:

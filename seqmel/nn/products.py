@@ -12,7 +12,15 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Factor", "Linear", "Product", "add_product", "product_dtype", "uses_onednn"]
+__all__ = [
+    "Factor",
+    "Linear",
+    "Product",
+    "add_product",
+    "pack_linear_layers",
+    "product_dtype",
+    "uses_onednn",
+]
 
 _BLOCK_ROWS = 2048  # the result of so many rows is still in the cache when it is copied
 
@@ -132,14 +140,24 @@ def _linear(rows: Tensor, weights: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 class Linear(nn.Linear):
-    """torch.nn.Linear. Without gradients on the CPU it runs in blocks, by the faster library."""
+    """torch.nn.Linear. Without gradients on the CPU it runs in blocks, by the faster library.
+
+    Attributes:
+        packed: the weights as the library wants them, if they were packed once and for all.
+    """
+
+    packed: Tensor | None = None
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map (R, K) rows to (R, N)."""
         if not self._runs_in_blocks(rows):
             return super().forward(rows)
-        weights = torch.ops.mkldnn._reorder_linear_weight(self.weight)
-        factor = Factor(_BLOCK_ROWS, self.in_features, None, rows.dtype)
+        weights = (
+            torch.ops.mkldnn._reorder_linear_weight(self.weight)
+            if self.packed is None
+            else self.packed
+        )
+        factor = Factor(min(len(rows), _BLOCK_ROWS), self.in_features, None, rows.dtype)
         out = rows.new_empty(len(rows), self.out_features)
         for part, result in zip(rows.split(_BLOCK_ROWS), out.split(_BLOCK_ROWS), strict=True):
             whole = part if len(part) == _BLOCK_ROWS else factor(part)
@@ -153,3 +171,15 @@ class Linear(nn.Linear):
             and uses_onednn()
             and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
         )
+
+
+@torch.no_grad()
+def pack_linear_layers(module: nn.Module) -> None:
+    """Pack the weights of all `Linear` layers, so that a call on few rows does not have to.
+
+    Args:
+        module: on the CPU; its weights must not change afterwards.
+    """
+    for part in module.modules():
+        if isinstance(part, Linear) and part.weight.dtype == torch.float32 and uses_onednn():
+            part.packed = torch.ops.mkldnn._reorder_linear_weight(part.weight)

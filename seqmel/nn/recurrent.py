@@ -79,7 +79,13 @@ class Recurrent(nn.Module):
         dropout: Dropout probability of the states between layers.
         projected_size: Width of a linear projection of the events before the first cell. None has
             no projection.
+
+    Attributes:
+        own_for_one: Run a batch of one sequence by torch's own layer, which is faster for so few
+            rows and differs in the last bits.
     """
+
+    own_for_one = False
 
     def __init__(
         self,
@@ -121,8 +127,10 @@ class Recurrent(nn.Module):
         """
         if batch.events == 0:
             return events.new_zeros(0, self.output_size)
-        packing = Packing.of(batch)
         events = events if self.project is None else self.project(events)
+        if self.own_for_one and len(batch) == 1:
+            return self._one_sequence(events, None)[0]
+        packing = Packing.of(batch)
         layers = self._layers(_Permuted.apply(events, packing.order, packing.back), packing, None)
         return _Permuted.apply(layers.pop()[0], packing.back, packing.order)
 
@@ -141,9 +149,11 @@ class Recurrent(nn.Module):
         """
         if batch.events == 0:
             return events.new_zeros(0, self.output_size), memory
-        packing = Packing.of(batch)
         events = events if self.project is None else self.project(events)
         parts = memory.unflatten(1, (self.cells.num_layers, -1, self.output_size))
+        if self.own_for_one and len(batch) == 1:
+            return self._one_sequence(events, parts)
+        packing = Packing.of(batch)
         layers = self._layers(events.index_select(0, packing.order), packing, parts)
         ended = (batch.offsets[1:] - 1).clamp(min=0)
         last = torch.stack(
@@ -151,6 +161,21 @@ class Recurrent(nn.Module):
         )
         after = torch.where((batch.offsets.diff() > 0).view(-1, 1, 1, 1), last.float(), parts)
         return layers[-1][0].index_select(0, packing.back), after.flatten(1)
+
+    def _one_sequence(self, events: Tensor, parts: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the state after each event (E, H) and the memory after all of them (1, M).
+
+        Args:
+            events: (E, D), at least one.
+            parts: (1, layers, carried, H), the memory before. None stands for zeros.
+        """
+        first: Any = None
+        if parts is not None:
+            carried = [part.transpose(0, 1).contiguous() for part in parts.unbind(2)]
+            first = carried[0] if self.kind == "gru" else tuple(carried)
+        states, after = self.cells(events.unsqueeze(1), first)
+        last = (after,) if self.kind == "gru" else after
+        return states.squeeze(1), torch.stack(last, dim=2).transpose(0, 1).flatten(1)
 
     def _layers(
         self, packed: Tensor, packing: Packing, memory: Tensor | None

@@ -13,6 +13,7 @@ from seqmel.data.sources.times import text_time_sql
 __all__ = [
     "DAY_US",
     "FARTHEST_US",
+    "MICROS_PER_UNIT",
     "EventTimes",
     "Unusable",
     "category_text",
@@ -27,7 +28,7 @@ __all__ = [
 
 FARTHEST_US = 2**62
 _COARSE = ("TIMESTAMP_S", "TIMESTAMP_MS")
-_US = {
+MICROS_PER_UNIT = {
     "day": DAY_US,
     "second": 1_000_000,
     "millisecond": 1_000,
@@ -51,11 +52,11 @@ def _micros_sql(source: EventSource, schema: EventSchema) -> str:
     kind = source.columns[schema.time]
     if schema.time_unit != "timestamp":
         return (
-            f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {_US[schema.time_unit]}) AS BIGINT)"
+            f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {MICROS_PER_UNIT[schema.time_unit]}) AS BIGINT)"
             if kind == "VARCHAR" or is_real(kind)
             else f"TRY_CAST({column}::HUGEINT // 1000 AS BIGINT)"
             if schema.time_unit == "nanosecond"
-            else f"TRY_CAST({column}::HUGEINT * {_US[schema.time_unit]} AS BIGINT)"
+            else f"TRY_CAST({column}::HUGEINT * {MICROS_PER_UNIT[schema.time_unit]} AS BIGINT)"
         )
     if kind == "VARCHAR":
         moment = text_time_sql(column, schema.time_format)
