@@ -52,6 +52,13 @@ class ClientState:
         first_us, last_us: time of the first and last event in microseconds; None without events.
         model: fingerprint of the model.
         summary: what pooling and the recurrence need, (1, ...) float32 each.
+
+    Examples:
+        >>> import seqmel
+        >>> data = seqmel.generate_card_data(20)
+        >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+        >>> model.scorer().update([]).events
+        0
     """
 
     events: int
