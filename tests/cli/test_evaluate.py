@@ -16,6 +16,8 @@ from small import card_events
 from seqmel.cli import main as command_line
 from seqmel.cli.commands.demo import DEMO_OPTIONS
 from seqmel.config import Config
+from seqmel.evaluation import scoring
+from seqmel.evaluation.scoring import score
 
 
 def refusal(
@@ -197,9 +199,11 @@ def test_nothing_to_evaluate_is_refused(
 
 
 def test_the_demo_runs_and_leaves_everything_to_look_at(
-    tmp_path: Path, in_process: InProcess
+    tmp_path: Path, in_process: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole story with few clients; the last lines say what to run next."""
+    """The whole story with few clients, an epoch and few trees; the last lines say what to run next."""
+    monkeypatch.setitem(DEMO_OPTIONS["training"], "epochs", 1)
+    monkeypatch.setattr(scoring, "score", lambda *a, **k: score(*a, **(k | {"trees": 5})))
     done = in_process.seqmel("demo", "-o", tmp_path / "demo", "--clients", 200)
     assert done.returncode == 0, done.stderr
     assert "seqmel train" in done.stdout
