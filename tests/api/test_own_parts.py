@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import seqmel
 from seqmel.api.parts import forget_parts
 from seqmel.config import methods
+from seqmel.core import own_files
 from seqmel.core.errors import ConfigError, ModelError, SeqmelError
 from seqmel.core.own_files import import_file
 from seqmel.data.views import Views, ViewSampler
@@ -310,7 +311,8 @@ def test_the_command_takes_parts_of_a_file_and_a_model_says_that_it_needs_them(
 def _forget_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that never imported it."""
     forget_parts()
-    monkeypatch.delitem(sys.modules, "my_parts")
+    sys.modules.pop("my_parts")
+    monkeypatch.setattr(own_files, "_files", [])
 
 
 @pytest.mark.parametrize(
