@@ -68,6 +68,7 @@ __all__ = [
     "register_objective",
     "register_view",
     "score",
+    "similar",
     "train",
     "update_embeddings",
     "write_report",
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     from seqmel.inference.embed import embed, embed_to_parquet
     from seqmel.inference.online import ClientState, Scorer
     from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
+    from seqmel.inference.similar import similar
     from seqmel.inference.spark.run import embed_spark, embed_spark_to_parquet, prepare_spark
     from seqmel.inference.update import update_embeddings
     from seqmel.report.writing import write_report
@@ -177,6 +179,7 @@ _HOME = {
     "register_objective": "api.parts",
     "register_view": "api.parts",
     "score": "evaluation.scoring",
+    "similar": "inference.similar",
     "batches": "api.batches",
     "compression_curve": "evaluation.curves",
     "train": "api.model",

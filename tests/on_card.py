@@ -80,7 +80,8 @@ def cases(section: str) -> Iterator[tuple[str, Config]]:
             options = {"pooling": ["mean", name]}
         else:
             options = {section: name}
-        yield name, tiny_config(**{"encoder": "none"} | options)
+        plain = {} if section in ("encoder", "pooling") else {"pooling": ["mean"]}
+        yield name, tiny_config(**{"encoder": "none"} | plain | options)
 
 
 def trained(

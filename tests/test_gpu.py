@@ -39,7 +39,7 @@ def test_a_step_with_each_method_is_that_of_the_cpu_and_never_waits(
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("the same") >= sum(map(len, methods().values())) // 2

@@ -430,6 +430,46 @@ class Model(Artefact):
             (write_model if self.heads is None else save_finetuned)(partial, self)
         return replace(self, folder=folder)
 
+    def similar(
+        self,
+        events: Events,
+        clients: Any = None,
+        *,
+        k: int = 10,
+        exclude: Any = (),
+        device: str = "auto",
+        progress: Reporting = None,
+    ) -> pd.DataFrame:
+        """Embed clients, and find the k most similar ones of each given client.
+
+        Args:
+            events: the events of all clients to search among; see `embed`.
+            clients: an id or ids to search for; None searches for all clients.
+            k: number of clients to find for each.
+            exclude: ids that are never found.
+            device: the device to embed on.
+            progress: where to report progress; see `embed`.
+
+        Returns:
+            One row per pair: the client, `rank`, `similar` and `cosine`; see `seqmel.similar`,
+            which takes vectors that are there already.
+
+        Raises:
+            SeqmelError: see `seqmel.similar` and `embed`.
+
+        Examples:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> model.similar(data.events, clients=3, k=2).columns.tolist()
+            ['client_id', 'rank', 'similar', 'cosine']
+        """
+        from seqmel.inference.similar import similar
+
+        return similar(
+            self.embed(events, device=device, progress=progress), clients, k=k, exclude=exclude
+        )
+
     def scorer(self) -> Scorer:
         """Return a scorer of single clients for a running service.
 

@@ -48,6 +48,7 @@ for command in (
     commands.retrieval,
     commands.experiment,
     commands.report,
+    commands.similar,
     commands.forget,
     commands.demo,
 ):  # in the order of the help

@@ -16,6 +16,7 @@ from seqmel.cli.commands.prepare import prepare
 from seqmel.cli.commands.report import report
 from seqmel.cli.commands.retrieval import retrieval
 from seqmel.cli.commands.score import score
+from seqmel.cli.commands.similar import similar
 from seqmel.cli.commands.train import train
 from seqmel.cli.commands.version import version
 
@@ -36,6 +37,7 @@ __all__ = [
     "report",
     "retrieval",
     "score",
+    "similar",
     "train",
     "version",
 ]

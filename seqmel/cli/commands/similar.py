@@ -1,0 +1,47 @@
+"""`seqmel similar`: the clients most similar to given ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["similar"]
+
+
+def similar(
+    embeddings: Annotated[Path, typer.Argument(help="A file of seqmel embed.")],
+    ids: Annotated[
+        list[str] | None,
+        typer.Option("--client", help="The id of a client to search for. Repeatable."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many clients to find for each.")] = 10,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(help="A Parquet or CSV file with the ids of clients never to find."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A Parquet file for the pairs; printed otherwise."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
+) -> None:
+    """Find the clients most similar to given ones, or to each with -o, by exact cosine similarity."""
+    from seqmel.core.atomic_files import atomic_write, check_output
+    from seqmel.core.errors import InputError
+    from seqmel.data.tables.labels import read_ids
+    from seqmel.inference.similar import similar as find_similar
+
+    if output is None and not ids:
+        raise InputError("Name a client with --client ID, or a file for all clients with -o.")
+    if output is not None:
+        check_output(output, overwrite=overwrite, folder=False, reads=(embeddings, exclude))
+    left_out = read_ids(exclude) if exclude is not None else ()
+    found = find_similar(embeddings, ids or None, k=k, exclude=left_out)
+    if output is None:
+        typer.echo(found.to_string(index=False, formatters={"cosine": "{:.4f}".format}))
+        return
+    with atomic_write(output) as partial:
+        found.to_parquet(partial, index=False)
+    typer.echo(f"{len(found):,} pairs in {output}")
