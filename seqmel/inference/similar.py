@@ -72,7 +72,7 @@ def similar(
     cosine = np.concatenate([values for _, values in parts]) if parts else np.zeros((0, k))
     some = np.isfinite(cosine)
     query, rank = np.nonzero(some)
-    return pd.DataFrame(
+    pairs: pd.DataFrame = pd.DataFrame(
         {
             index.name if index.name is not None else "client": index[rows[query]],
             "rank": rank + 1,
@@ -80,6 +80,7 @@ def similar(
             "cosine": cosine[some],
         }
     )
+    return pairs
 
 
 def _rows(
