@@ -38,6 +38,7 @@ for command in (
     commands.describe,
     commands.prepare,
     commands.train,
+    commands.finish,
     commands.embed,
     commands.export,
     commands.finetune,
@@ -55,6 +56,7 @@ for command in (
     app.command(cls=CommandWithOldFlags)(with_threads(command))
 app.command()(commands.methods)
 app.command()(commands.config)
+app.command()(commands.info)
 app.command()(commands.version)
 
 

@@ -57,6 +57,7 @@ from seqmel.training.ppmi_init import new_encoder
 __all__ = [
     "EpochReport",
     "MonitoredMetric",
+    "epochs_done",
     "fit",
     "make_trainer",
     "restore",
@@ -308,6 +309,11 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # damage can cause any exception
         raise _checkpoint_error(path, error) from None
     return content
+
+
+def epochs_done(checkpoint: Path) -> int:
+    """Return the number of epochs that a checkpoint has finished."""
+    return int(_read_checkpoint(checkpoint)["epoch"]) + 1
 
 
 def _checkpoint_error(path: Path, error: Exception) -> ModelError:

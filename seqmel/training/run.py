@@ -54,7 +54,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "already_trained",
+    "fit_model",
     "model_of",
+    "options_before",
     "prepare",
     "prepared_in",
     "train",
@@ -218,7 +220,7 @@ def _train(
     def train_in(work: Path) -> Model:
         with rank_zero_first():
             prepared = prepared_in(work, events, config, None, progress)
-        return _fit_model(work, prepared, config, None, hooks, progress)
+        return fit_model(work, prepared, config, None, hooks, progress)
 
     if current_rank().first:
         check_output(output, overwrite=overwrite, folder=True, reads=(events,))
@@ -273,7 +275,7 @@ def train_model(
         translate_disk_full(Path(folder), "train again"),
     ):
         work = Path(folder)
-        return _fit_model(
+        return fit_model(
             work,
             prepared_in(work, events, config, initial, progress),
             config,
@@ -378,7 +380,7 @@ def _work_folder(
     if work.exists() and not resume:
         shutil.rmtree(work)
     try:
-        if options.is_file() and (before := _options_before(options)) != wanted:
+        if options.is_file() and (before := options_before(options)) != wanted:
             raise OutputError(
                 f"The unfinished run in {work} has other options "
                 f"({_first_difference(before, wanted)}). Resume it with the same options, or "
@@ -398,7 +400,7 @@ def _work_folder(
     return work
 
 
-def _options_before(path: Path) -> Any:
+def options_before(path: Path) -> Any:
     """Read the options of an unfinished run, with the names of an earlier version translated."""
     options = _read(path)
     if not isinstance(options, dict):
@@ -462,14 +464,15 @@ def prepared_in(
     return open_prepared(folder)
 
 
-def _fit_model(
+def fit_model(
     work: Path,
     prepared: PreparedSequences,
     config: Config,
-    initial: Model | None,
-    hooks: Hooks,
-    progress: Progress,
+    initial: Model | None = None,
+    hooks: Hooks = NO_HOOKS,
+    progress: Progress = silent,
 ) -> Model:
+    """Train on prepared sequences, going on from the last checkpoint in `work` if there is one."""
     from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
     from seqmel.training.fit import fit
     from seqmel.training.time_alone import measure_time_alone

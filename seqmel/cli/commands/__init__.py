@@ -9,7 +9,9 @@ from seqmel.cli.commands.evaluate import evaluate
 from seqmel.cli.commands.experiment import experiment
 from seqmel.cli.commands.export import export
 from seqmel.cli.commands.finetune import finetune
+from seqmel.cli.commands.finish import finish
 from seqmel.cli.commands.forget import forget
+from seqmel.cli.commands.info import info
 from seqmel.cli.commands.methods import methods
 from seqmel.cli.commands.predict import predict
 from seqmel.cli.commands.prepare import prepare
@@ -30,7 +32,9 @@ __all__ = [
     "experiment",
     "export",
     "finetune",
+    "finish",
     "forget",
+    "info",
     "methods",
     "predict",
     "prepare",

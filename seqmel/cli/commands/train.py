@@ -93,7 +93,9 @@ def train(
             )
     except KeyboardInterrupt:
         typer.echo(
-            f"\nstopped; the same command with --resume continues ({output}.partial)", err=True
+            f"\nstopped; the same command with --resume continues, and seqmel finish {output} keeps "
+            f"the best epoch so far ({output}.partial)",
+            err=True,
         )
         raise typer.Exit(130) from None
     if first_process():
