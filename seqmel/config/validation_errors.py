@@ -11,14 +11,40 @@ from pydantic import BaseModel, ValidationError
 from seqmel.config.registry import method_name, methods_of, names_at, sections
 from seqmel.core.errors import did_you_mean, plain, shown
 
-__all__ = ["SHAPES", "explain"]
+__all__ = ["SHAPES", "expectation", "explain"]
 
 SHAPES = {
     "tuple_type": "a list, in brackets: [a, b]",
     "dict_type": "options by their names: {a: 1, b: 2}, or {} for none",
     "model_type": "options by their names: {a: 1, b: 2}",
+    "model_attributes_type": "a name, or options by their names: {name: a, b: 2}",
 }
 """pydantic error type -> expected YAML syntax."""
+
+
+_WANTED = {
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "list_type": SHAPES["tuple_type"],
+    "missing": "a value",
+    "none_required": "null",
+    "too_short": "at least {min_length} entries",
+    "too_long": "at most {max_length} entries",
+    "string_too_short": "text of at least {min_length} characters",
+}
+"""pydantic error type -> what is expected instead."""
 
 
 class _Short(reprlib.Repr):
@@ -78,10 +104,30 @@ def explain(error: ValidationError, source: str, root: type[BaseModel]) -> str:
         return (
             f"{source}: {name} is {_SHORT.repr(first['input'])}. Expected {SHAPES[first['type']]}."
         )
+    wanted = expectation(first)
+    if wanted is not None:
+        return f"{source}: {name} = {_SHORT.repr(first['input'])}. Expected {wanted}."
     return (
         f"{source}: {name} = {_SHORT.repr(first['input'])}: "
         f"{first['msg'][0].lower()}{first['msg'][1:]}."
     )
+
+
+def expectation(first: Any) -> str | None:
+    """Say what was expected instead of a value, if it is plain: "a number of at least 2".
+
+    Args:
+        first: one of the errors of a `ValidationError`.
+    """
+    if first["type"] not in _WANTED:
+        return None
+    context = first.get("ctx", {})
+    bounds = {
+        name: f"{int(value):,}" if value == int(value) else f"{value:g}"
+        for name, value in context.items()
+        if isinstance(value, (int, float))
+    }
+    return _WANTED[first["type"]].format(**bounds)
 
 
 def _method_elsewhere(name: str, root: type[BaseModel]) -> str:

@@ -50,7 +50,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from seqmel.config import LABELLED, Config, last_said, parse_yaml
 from seqmel.config.renames import new_path, with_new_names
-from seqmel.config.validation_errors import SHAPES
+from seqmel.config.validation_errors import SHAPES, expectation
 from seqmel.core.errors import ConfigError, did_you_mean
 from seqmel.core.renames import rename_keys
 from seqmel.demo.generator import TARGETS
@@ -452,6 +452,10 @@ def _explain(error: ValidationError, path: Path) -> str:
             f"{path}: {place or 'the file'} is {reprlib.repr(first['input'])}. Expected "
             f"{SHAPES[first['type']]}."
         )
+    wanted = expectation(first)
+    if wanted is not None:
+        found = reprlib.repr(first["input"])
+        return f"{path}: {place or 'the file'} is {found}. Expected {wanted}."
     said = first["msg"].removeprefix("Value error, ")
     return f"{path}: {place or 'the file'}: {said[0].lower()}{said[1:]}."
 

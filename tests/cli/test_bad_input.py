@@ -578,9 +578,12 @@ def test_preparing_for_a_model_that_is_not_there(
         ),
         (
             ("--set", "training.batch_size=1"),
-            ("training.batch_size = 1", "greater than or equal to 2"),
+            ("training.batch_size = 1", "Expected a number of at least 2"),
         ),
-        (("--set", "training.learning_rate=-1"), ("training.learning_rate = -1", "greater than 0")),
+        (
+            ("--set", "training.learning_rate=-1"),
+            ("training.learning_rate = -1", "Expected a number above 0"),
+        ),
         (
             ("--set", "encoder=rnn"),
             ("encoder cannot be 'rnn'", "Expected one of: none, gru, lstm, transformer"),

@@ -139,7 +139,7 @@ def test_a_number_may_lie_in_a_section_and_be_written_as_yaml_reads_text(folder:
         ),
         ({"curve": "label_fractions"}, "label_fractions.*two fractions or more"),
         ({"curve": "label_fraction"}, "Did you mean 'label_fractions'"),
-        ({"curve": ["embedding_dim"]}, "curve: input should be a valid string"),
+        ({"curve": ["embedding_dim"]}, "curve is .*Expected text"),
     ],
     ids=[
         "unknown",
