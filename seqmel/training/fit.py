@@ -53,6 +53,7 @@ from seqmel.training.module import MONITOR, TrainingModule
 from seqmel.training.offline import OfflineMining
 from seqmel.training.patience import Patience
 from seqmel.training.ppmi_init import new_encoder
+from seqmel.training.trackers import flat_options
 
 __all__ = [
     "EpochReport",
@@ -148,6 +149,8 @@ def fit(
             hooks.loggers,
         )
         if config.training.epochs:
+            for logger in hooks.loggers if current_rank().first else ():
+                logger.log_hyperparams(flat_options(config))
             run_trainer(
                 trainer,
                 module,

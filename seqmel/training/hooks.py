@@ -18,8 +18,8 @@ class Hooks:
     Attributes:
         callbacks: `pytorch_lightning.Callback` objects; their `trainer` and `pl_module` are those
             of the training.
-        loggers: `pytorch_lightning.loggers.Logger` objects; they get each epoch's losses and
-            validation metrics.
+        loggers: `pytorch_lightning.loggers.Logger` objects; they get the options,
+            and each epoch's losses and validation metrics.
     """
 
     callbacks: Sequence[Any] = ()

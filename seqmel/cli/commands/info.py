@@ -15,6 +15,9 @@ _EXTRAS = {
     "polars": ("polars",),
     "spark": ("pyspark",),
     "umap": ("umap-learn",),
+    "tensorboard": ("tensorboardX",),
+    "mlflow": ("mlflow-skinny",),
+    "wandb": ("wandb",),
 }
 
 

@@ -50,6 +50,10 @@ def train(
     overwrite: Overwrite = False,
     resume: Resume = False,
     log: Log = None,
+    loggers: Annotated[
+        list[str] | None,
+        typer.Option("--logger", help="csv, tensorboard, mlflow or wandb. Repeatable."),
+    ] = None,
 ) -> None:
     """Train a model on events."""
     flags = {
@@ -72,9 +76,12 @@ def train(
         **flags,
     )
     from seqmel.cli.log import logged
+    from seqmel.training.hooks import Hooks
     from seqmel.training.run import train as run
+    from seqmel.training.trackers import make_loggers
 
     launch_others(checked.devices)
+    hooks = Hooks(loggers=make_loggers(loggers or [], output))
     try:
         options = {
             "events": events,
@@ -89,6 +96,7 @@ def train(
                 config=checked,
                 resume=resume,
                 overwrite=overwrite,
+                hooks=hooks,
                 progress=progress,
             )
     except KeyboardInterrupt:
