@@ -44,7 +44,16 @@ if TYPE_CHECKING:
     from seqmel.nn.encoder import SequenceEncoder
     from seqmel.nn.heads import Heads
 
-__all__ = ["FORMAT", "AnyModel", "Model", "as_model", "load_model", "save_model"]
+__all__ = [
+    "FORMAT",
+    "AnyModel",
+    "Model",
+    "as_model",
+    "load_model",
+    "read_description",
+    "read_metrics",
+    "save_model",
+]
 
 FORMAT = 2
 _FILES = ("schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "README.md")
@@ -180,7 +189,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
             or a link to elsewhere.
     """
     folder = Path(path)
-    described = _read_config(folder)
+    described = read_description(folder)
     sums = described["sha256"]
     finetuned = any(name in sums for name in _OF_HEADS)
     names = (
@@ -319,7 +328,31 @@ def _shape(given: Mapping[str, Any], name: str) -> Any:
     return given[name].shape if name in given else None
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read the metrics of a model folder without loading the model.
+
+    Args:
+        folder: the model folder.
+
+    Raises:
+        ModelError: they are missing or damaged.
+    """
+    sums = read_description(folder)["sha256"]
+    content = read_files(folder, ["metrics.json"])["metrics.json"]
+    if digest(content) != sums.get("metrics.json"):
+        raise _damaged(folder, ["metrics.json"])
+    return dict(parse_json(content))
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read `config.json` of a model folder: its format, version, options and checksums.
+
+    Args:
+        folder: the model folder.
+
+    Raises:
+        ModelError: the folder holds no model or has a newer format, or the file was changed.
+    """
     path = folder / _CONFIG
     if not folder.is_dir():
         raise ModelError(f"No model folder at {folder}. Train one: seqmel train EVENTS -o {folder}")

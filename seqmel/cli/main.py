@@ -49,6 +49,7 @@ for command in (
     commands.retrieval,
     commands.experiment,
     commands.report,
+    commands.runs,
     commands.similar,
     commands.forget,
     commands.demo,

@@ -17,6 +17,7 @@ from seqmel.cli.commands.predict import predict
 from seqmel.cli.commands.prepare import prepare
 from seqmel.cli.commands.report import report
 from seqmel.cli.commands.retrieval import retrieval
+from seqmel.cli.commands.runs import runs
 from seqmel.cli.commands.score import score
 from seqmel.cli.commands.similar import similar
 from seqmel.cli.commands.train import train
@@ -40,6 +41,7 @@ __all__ = [
     "prepare",
     "report",
     "retrieval",
+    "runs",
     "score",
     "similar",
     "train",
