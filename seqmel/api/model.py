@@ -104,19 +104,45 @@ class Model(Artefact):
 
     @overload
     def embed(
-        self, events: Events, output: None = None, *, as_of: Moments | None = None, state: str | Path | None = None,
-        history: Events | None = None, skipped: str | Path | None = None, engine: Engine = "duckdb", layout: Layout = "columns", dtype: NumberType = "float32", dim: int | None = None,
-        quantization_from: str | Path | None = None, shard: Shard | None = None, device: str = "auto", overwrite: bool = False,
+        self,
+        events: Events,
+        output: None = None,
+        *,
+        as_of: Moments | None = None,
+        state: str | Path | None = None,
+        history: Events | None = None,
+        skipped: str | Path | None = None,
+        engine: Engine = "duckdb",
+        layout: Layout = "columns",
+        dtype: NumberType = "float32",
+        dim: int | None = None,
+        quantization_from: str | Path | None = None,
+        shard: Shard | None = None,
+        device: str = "auto",
+        overwrite: bool = False,
         progress: Reporting = None,
-    ) -> pd.DataFrame: ...  # fmt: skip
+    ) -> pd.DataFrame: ...
 
     @overload
     def embed(
-        self, events: Events, output: str | Path, *, as_of: Moments | None = None, state: str | Path | None = None,
-        history: Events | None = None, skipped: str | Path | None = None, engine: Engine = "duckdb", layout: Layout = "columns", dtype: NumberType = "float32", dim: int | None = None,
-        quantization_from: str | Path | None = None, shard: Shard | None = None, device: str = "auto", overwrite: bool = False,
+        self,
+        events: Events,
+        output: str | Path,
+        *,
+        as_of: Moments | None = None,
+        state: str | Path | None = None,
+        history: Events | None = None,
+        skipped: str | Path | None = None,
+        engine: Engine = "duckdb",
+        layout: Layout = "columns",
+        dtype: NumberType = "float32",
+        dim: int | None = None,
+        quantization_from: str | Path | None = None,
+        shard: Shard | None = None,
+        device: str = "auto",
+        overwrite: bool = False,
         progress: Reporting = None,
-    ) -> Written: ...  # fmt: skip
+    ) -> Written: ...
 
     def embed(
         self,
@@ -206,15 +232,29 @@ class Model(Artefact):
 
     @overload
     def predict(
-        self, events: Events, output: None = None, *, as_of: Moments | None = None, shard: Shard | None = None,
-        device: str = "auto", overwrite: bool = False, progress: Reporting = None,
-    ) -> pd.DataFrame: ...  # fmt: skip
+        self,
+        events: Events,
+        output: None = None,
+        *,
+        as_of: Moments | None = None,
+        shard: Shard | None = None,
+        device: str = "auto",
+        overwrite: bool = False,
+        progress: Reporting = None,
+    ) -> pd.DataFrame: ...
 
     @overload
     def predict(
-        self, events: Events, output: str | Path, *, as_of: Moments | None = None, shard: Shard | None = None,
-        device: str = "auto", overwrite: bool = False, progress: Reporting = None,
-    ) -> Written: ...  # fmt: skip
+        self,
+        events: Events,
+        output: str | Path,
+        *,
+        as_of: Moments | None = None,
+        shard: Shard | None = None,
+        device: str = "auto",
+        overwrite: bool = False,
+        progress: Reporting = None,
+    ) -> Written: ...
 
     def predict(
         self,
@@ -370,7 +410,9 @@ class Model(Artefact):
             >>> import seqmel
             >>> data = seqmel.generate_card_data(20)
             >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
-            >>> scores = model.evaluate(data.clients, target="gender", events=data.events, folds=2, trees=5)
+            >>> scores = model.evaluate(
+            ...     data.clients, target="gender", events=data.events, folds=2, trees=5
+            ... )
             >>> list(scores.matched)[:4]
             ['aggregates', 'aggregates with order', 'embeddings', 'embeddings + aggregates with
             order']
@@ -644,7 +686,7 @@ def train(
     Examples:
         >>> import seqmel
         >>> data = seqmel.generate_card_data(20)
-        >>> model = seqmel.train(data.events, "model", encoder="gru", embedding_dim=8, epochs=1, batch_size=8, device="cpu")
+        >>> model = seqmel.train(data.events, "model", embedding_dim=8, epochs=1, batch_size=8)
         >>> model.embed(data.events).shape
         (20, 8)
     """

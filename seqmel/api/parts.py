@@ -70,9 +70,10 @@ def register_loss(name: str, *, options: type[Any] | None = None) -> Callable[[P
         ...     def __init__(self, margin: float = 0.5):
         ...         super().__init__()
         ...         self.margin = margin
-        ...     def forward(self, embeddings, clients):  # (N, D) unit vectors, (N,) client of each -> scalar
+        ...     def forward(self, embeddings, clients):  # (N, D) unit vectors, (N,) -> scalar
         ...         similarity, same = embeddings @ embeddings.T, clients[:, None] == clients
-        ...         return torch.where(same, 1 - similarity, (similarity - self.margin).clamp(min=0)).square().mean()
+        ...         apart = (similarity - self.margin).clamp(min=0)
+        ...         return torch.where(same, 1 - similarity, apart).square().mean()
         >>> data = seqmel.generate_card_data(20)
         >>> loss = {"name": "squared_hinge", "margin": 0.2}
         >>> model = seqmel.train(data.events, loss=loss, epochs=1, batch_size=8, device="cpu")
@@ -103,7 +104,7 @@ def register_miner(name: str, *, options: type[Any] | None = None) -> Callable[[
         >>> from seqmel.miners import PairMiner
         >>> @seqmel.register_miner("nearest")
         ... class Nearest(PairMiner):
-        ...     def choose(self, block):  # (R, K) negatives of each anchor, and which of them are there
+        ...     def choose(self, block):  # (R, K) negatives of each anchor, (R, K) which are real
         ...         return block.nearest_negatives(1)
         >>> seqmel.Config.from_dict({"loss": "contrastive", "miner": "nearest"}).miner.name
         'nearest'
@@ -142,7 +143,7 @@ def register_encoder(name: str, *, options: type[Any] | None = None) -> Callable
         ...     def forward(self, events, batch):  # (E, input_size) -> (E, output_size)
         ...         return self.layer(events).relu()
         >>> data = seqmel.generate_card_data(20)
-        >>> model = seqmel.train(data.events, encoder="per_event", epochs=1, batch_size=8, device="cpu")
+        >>> model = seqmel.train(data.events, encoder="per_event", epochs=1, batch_size=8)
         >>> model.encoder.sequence.output_size
         8
     """
@@ -175,7 +176,8 @@ def register_view(name: str, *, options: type[Any] | None = None) -> Callable[[P
         ...     def choose(self, clients, lengths, generator, times):
         ...         first = lengths // 2
         ...         starts = torch.stack([torch.zeros_like(first), first], 1).flatten()
-        ...         return Views(clients.repeat_interleave(2), starts, torch.stack([first, lengths - first], 1).flatten())
+        ...         sizes = torch.stack([first, lengths - first], dim=1).flatten()
+        ...         return Views(clients.repeat_interleave(2), starts, sizes)
         >>> seqmel.Config.from_dict({"views": "halves"}).views.name
         'halves'
     """
@@ -209,7 +211,7 @@ def register_objective(name: str, *, options: type[Any] | None = None) -> Callab
         ...         return encoded.vectors.square().mean()
         >>> data = seqmel.generate_card_data(20)
         >>> objective = ["coles", {"name": "short_vectors", "weight": 0.01}]
-        >>> model = seqmel.train(data.events, objective=objective, epochs=1, batch_size=8, device="cpu")
+        >>> model = seqmel.train(data.events, objective=objective, epochs=1, batch_size=8)
         >>> "loss_short_vectors" in model.metrics["history"][0]
         True
     """
@@ -253,8 +255,9 @@ def _named(section: Section, part: Any) -> str:
         return part.__name__
     if section == "encoder":
         raise ConfigError(
-            f"encoder is an instance of {type(part).__name__}. Give the class: its input_size is known once the events are read, and"
-            " its other arguments are options, such as encoder={'name': MyEncoder, 'width': 64}."
+            f"encoder is an instance of {type(part).__name__}. Give the class: its input_size is "
+            "known once the events are read, and its other arguments are options, such as "
+            "encoder={'name': MyEncoder, 'width': 64}."
         )
 
     def made() -> Any:

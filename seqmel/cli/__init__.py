@@ -1,1 +1,4 @@
-"""The command line. Each command is thin: it reads its options, calls the library, and says what was done."""
+"""The command line.
+
+Each command is thin: it reads its options, calls the library, and prints what was done.
+"""

@@ -134,7 +134,10 @@ _OF_THE_SCHEMA = ("client", "time", "time_format", "decimal")
 
 
 def read_options(path: Path | None, settings: list[str] | None, **flags: object) -> Config:
-    """The config from a file, then `--set`, then flags; later ones override. None means not given."""
+    """Build the config from a file, then `--set`, then flags; later ones override.
+
+    A flag that is None was not given.
+    """
     from seqmel.config import read_config
 
     flags = {("schema." + k if k in _OF_THE_SCHEMA else k): v for k, v in flags.items()}
@@ -162,7 +165,11 @@ def not_given(what: str, **options: object) -> None:
 
 
 def one_of(option: str, value: str, *allowed: str) -> str:
-    """Return `value` if it is allowed; otherwise raise a `ConfigError` with the nearest allowed one."""
+    """Return `value` if it is allowed.
+
+    Raises:
+        ConfigError: another value; the message names the nearest allowed one.
+    """
     if value not in allowed:
         raise ConfigError(
             f"--{option} cannot be {value!r}. Expected one of: "

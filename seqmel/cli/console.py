@@ -1,4 +1,7 @@
-"""Output for any console: characters that its encoding lacks are replaced, a closed stream is no error."""
+"""Output for any console.
+
+Characters that the encoding lacks are replaced. A closed stream is not an error.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ PLAIN = {
     "\u00a0": " ",
     "\u202f": " ",
 }
-"""Characters that seqmel or rich prints -> ASCII; lines of tables are recognised by their Unicode names."""
+"""Character that seqmel or rich prints -> ASCII; table lines are named by their Unicode names."""
 
 
 def tolerate_any_console() -> None:
@@ -56,7 +59,10 @@ def say(line: str) -> None:
 
 
 def silence(stream: TextIO) -> None:
-    """Send a closed or full stream to nowhere, so that flushing it at exit does not fail; no effect without a descriptor."""
+    """Redirect a closed or full stream to the null device, so that flushing it at exit succeeds.
+
+    Streams without a file descriptor are left alone.
+    """
     with contextlib.suppress(io.UnsupportedOperation):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

@@ -1,4 +1,7 @@
-"""Run the command in several processes on this host, as `torchrun` does; if one fails, all end with its exit code."""
+"""Run the command in several local processes, as `torchrun` does.
+
+If one fails, all end with its exit code.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _GRACE_SECONDS = 10.0  # for the others to say what went wrong, once one has fai
 
 
 def launch_others(devices: int | None) -> None:
-    """If several devices are asked for, and no launcher has started this process, run the command once per device and exit."""
+    """Run the command once per device, then exit; do nothing for one device or under a launcher."""
     from seqmel.core.distributed import is_launched
 
     if (devices or 1) > 1 and not is_launched():

@@ -1,4 +1,7 @@
-"""The `seqmel` command: exit code 0 when done, 2 with one line on standard error for anything a user can cause."""
+"""The `seqmel` command.
+
+Exit codes: 0 when done; 2, with one line on standard error, for anything a user can cause.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ def _root_options(
 
 
 def _imports_first(words: list[str]) -> list[str]:
-    """The words of the command line with every `--import FILE` before the command, where typer takes it."""
+    """Return the arguments with every `--import FILE` before the command, where typer takes it."""
     first: list[str] = []
     others: list[str] = []
     rest = iter(words)
@@ -115,7 +118,7 @@ _MEMORY_ADVICE = {
         "with more memory."
     ),
 }
-"""Command -> what its user can do about too little memory; the options of a model cannot be changed any more."""
+"""Command -> what to do about too little memory; the options of a trained model are fixed."""
 _READ_LESS = (
     "Lower preparation.memory_limit (--set NAME=VALUE) if the command takes it, or give "
     "it fewer events."

@@ -1,4 +1,4 @@
-"""The old names of flags. They are accepted for one release with a warning, and the help does not show them."""
+"""The old names of flags: accepted for one release with a warning, hidden from the help."""
 
 from __future__ import annotations
 

@@ -112,7 +112,10 @@ class Config(Options):
     @model_validator(mode="before")
     @classmethod
     def _a_loss_brings_its_miner(cls, values: Any, info: ValidationInfo) -> Any:
-        """A loss that needs a miner brings its own unless one is given, and options without a name belong to that one."""
+        """Add the default miner of the loss if no miner is named.
+
+        Options of a miner without a name are then those of the default miner.
+        """
         if not isinstance(values, Mapping):
             return values
         values = with_new_names(values, quiet=is_lenient(info))
@@ -226,12 +229,15 @@ class Config(Options):
 
     @property
     def state_pooling(self) -> tuple[str, ...]:
-        """The separate pooling of the states of a GRU or LSTM; empty if they are pooled with the events."""
+        """The separate pooling of the states of a GRU or LSTM; empty if pooled with the events."""
         return (self.encoder.pooling or ()) if isinstance(self.encoder, RecurrentOptions) else ()
 
     @property
     def events_at_a_time(self) -> int:
-        """Events per batch when embedding: 4 times `batch_events` for a GRU or LSTM up to width 256, twice up to 512."""
+        """Events per batch when embedding.
+
+        4 times `batch_events` for a GRU or LSTM up to width 256, twice up to 512.
+        """
         most = self.embedding.batch_events
         if isinstance(self.encoder, RecurrentOptions):
             return most * max(1, min(4, _SIDE_BY_SIDE // self.encoder.hidden_size))
@@ -239,12 +245,12 @@ class Config(Options):
 
     @property
     def resources(self) -> dict[str, Any]:
-        """What reading events may use, as keywords of `open_events`; every reader takes them from here."""
+        """The resources for reading events, as keywords of `open_events`."""
         return {"memory_limit": self.preparation.memory_limit, "threads": self.preparation.threads}
 
     @property
     def reading(self) -> dict[str, Any]:
-        """All keywords of `open_events` for events that no model knows yet: columns and resources."""
+        """All keywords of `open_events` for events without a model: columns and resources."""
         schema = self.schema
         columns = {
             "client": schema.client,
@@ -305,10 +311,10 @@ class Config(Options):
 
 
 def as_config(config: Config | Mapping[str, Any] | None) -> Config:
-    """Return a config as it is, or check options in the form of a config file; None gives the defaults.
+    """Return a config as it is, or check a mapping of options; None gives the defaults.
 
     Raises:
-        ConfigError: something else, or options that are wrong.
+        ConfigError: neither a config nor a mapping, or invalid options.
     """
     if isinstance(config, Config):
         return config
@@ -321,7 +327,7 @@ def as_config(config: Config | Mapping[str, Any] | None) -> Config:
 
 
 def _check_idle(config: Config, said: Container[str], source: str) -> None:
-    """Raise if an option that was set explicitly, to another value than its default, has no effect."""
+    """Raise if an explicitly set, non-default option has no effect."""
     by_kind = {"category_mean", "category_recent", "transitions"} & set(config.pooling)
     idle = not by_kind and config.category_mean != CategoryMeanOptions()
     if "category_mean" in said and idle:
@@ -342,7 +348,10 @@ def _check_idle(config: Config, said: Container[str], source: str) -> None:
 
 
 def _check_library(loss: AnyLossOptions, source: str) -> None:
-    """Check that the loss exists in pytorch-metric-learning and takes these arguments; import it only if it is used."""
+    """Check that the loss exists in pytorch-metric-learning and takes these arguments.
+
+    The library is imported only if it is used.
+    """
     if isinstance(loss, PMLOptions):
         from seqmel.core.metric_learning_library import check_loss
 

@@ -19,19 +19,19 @@ _DECIDED_BY = {"loss": "objective", "miner": "objective", "category_mean": "pool
 
 
 def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: Any) -> Config:
-    """Read a YAML file, then apply `key.key=value` settings, then flags (dotted names; None is not given).
+    """Read a YAML file, then apply `key.key=value` settings, then flags.
 
     Args:
-        path: a YAML file; None has none.
-        settings: each `name=value` in YAML, the later over the earlier.
-        **flags: name -> value; None is not given.
+        path: a YAML file, or None.
+        settings: `name=value` in YAML; later ones override.
+        **flags: dotted option name -> value; None means not given.
 
     Returns:
         All options, checked.
 
     Raises:
-        ConfigError: no such file, not YAML, an option that is unknown or out of range, or a loss of
-            a library that is not installed or does not have it.
+        ConfigError: no such file, not YAML, an option that is unknown or out of range, or a loss
+            of a library that is not installed or does not have it.
 
     Examples:
         >>> import seqmel
@@ -63,9 +63,9 @@ def read_config(path: str | Path | None, settings: Iterable[str] = (), **flags: 
 
 
 def last_said(*layers: Iterable[str]) -> set[str]:
-    """Return the options that were set in the same layer as the option that activates them, or in a later one.
+    """Return the options set in the same layer as the option that activates them, or later.
 
-    A loss that only an objective of a later layer leaves without use is a preset's, and no mistake.
+    A loss from a preset that a later objective does not use is then no mistake.
     """
     last = {
         RENAMED_OPTIONS.get(name, name): place
@@ -133,7 +133,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def put(options: dict[str, Any], names: list[str], value: Any) -> None:
-    """Set a dotted option; a part given by name alone (`encoder: gru`) becomes a mapping with that name."""
+    """Set a dotted option; a part given by name alone (`encoder: gru`) becomes a mapping."""
     for name in names[:-1]:
         part = named(options.get(name))
         options[name] = dict(part) if isinstance(part, Mapping) else {}

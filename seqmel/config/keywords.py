@@ -1,4 +1,4 @@
-"""Options as the keywords of one call: `train(events, encoder="gru", epochs=3)` rather than nested sections."""
+"""Options as keywords: `train(events, encoder="gru", epochs=3)` in place of nested sections."""
 
 from __future__ import annotations
 

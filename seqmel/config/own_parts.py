@@ -1,4 +1,4 @@
-"""Options of a user's own parts: they join those that a section of the config may be, and are checked like them."""
+"""Options of a user's own parts, checked like those of seqmel's parts."""
 
 from __future__ import annotations
 
@@ -92,7 +92,13 @@ def _hints(part: Callable[..., Any]) -> dict[str, Any]:
 
 
 def add_options(section: Section, name: str, options: type[BaseModel], part: object) -> None:
-    """Let a section of the config be a part of this name, whose options these are. The same name again replaces the part.
+    """Add a part to those that a section of the config may name; the same name replaces it.
+
+    Args:
+        section: the section, such as "loss".
+        name: the name of the part.
+        options: its options, a subclass of the base of the section.
+        part: the class of the part itself.
 
     Raises:
         ConfigError: a name that cannot be written in a config file, or that is taken by a part of

@@ -76,7 +76,7 @@ def _as_yaml(value: Any) -> str:
 
 @functools.cache
 def _lines(model: type[BaseModel]) -> dict[str, str]:
-    """Field -> the text that stands under it in the source of the model or of a model it extends."""
+    """Return the text under each field in the source of the model, or of a model it extends."""
     found: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if not (issubclass(base, BaseModel) and base.__module__.startswith("seqmel.")):

@@ -66,7 +66,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def names_at(root: type[BaseModel], path: list[str]) -> list[str]:
-    """Return the options at a path: all sections for the empty path; those of one method if the path names it."""
+    """Return the options at a path: all sections for the empty path, else those it names."""
     if not path:
         return [field.alias or name for name, field in root.model_fields.items()]
     models = [model for name, model in sections(root) if name == path[0]]

@@ -1,6 +1,6 @@
-"""The old names of options. They are accepted for one release with a warning; models of earlier versions load silently.
+"""The old names of options: accepted for one release with a warning.
 
-To end the support of a name, delete its line here.
+Models of earlier versions load without one. To end the support of a name, delete its line here.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _pooling(value: Any, quiet: bool) -> Any:
 
 
 def new_path(path: Sequence[str]) -> list[str]:
-    """The place of one option, such as `["events", "pretrain"]`, by its new names; warns where it had an old one."""
+    """Return the path of an option, such as `["events", "pretrain"]`, in new names; warn if old."""
     found = [_renames_at().get(path[0], path[0]), *path[1:]]
     if len(found) == 2:
         found[1] = _renames_at(found[0]).get(found[1], found[1])

@@ -137,7 +137,7 @@ def _method_elsewhere(name: str, root: type[BaseModel]) -> str:
 
 
 def _unknown(place: list[str], source: str, root: type[BaseModel]) -> str:
-    """Describe an unknown option: the nearest name in its section, or the section that has the name."""
+    """Describe an unknown option: the nearest name in its section, or the section that has it."""
     *path, wrong = place
     known = names_at(root, path)
     elsewhere = _elsewhere(wrong, path, root)

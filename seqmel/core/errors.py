@@ -80,7 +80,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a numpy scalar as the Python value that a message shows: 12347, not np.int64(12347)."""
+    """Return a numpy scalar as the Python value for a message: 12347, not np.int64(12347)."""
     if type(value).__module__ != "numpy" or getattr(value, "shape", None) != ():
         return value
     return (

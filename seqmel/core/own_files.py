@@ -1,4 +1,4 @@
-"""Python files of a user that are run on request, so that the parts which they register can be named."""
+"""Python files of a user, run on request, so that the parts they register can be named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ _files: list[Path] = []
 
 
 def import_file(path: str | Path) -> None:
-    """Run a Python file as the module of its name, once. It is the user who names it: a model folder never does.
+    """Run a Python file as the module of its name, once.
+
+    Only a user names such a file: a model folder never does.
 
     Args:
         path: a .py file.

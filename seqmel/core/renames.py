@@ -62,10 +62,10 @@ def rename_keys(
 
 
 def renamed_keywords(**renames: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function take its old keywords too: `@renamed_keywords(old="new")`. Its signature shows only the new ones.
+    """Accept old keywords of a function: `@renamed_keywords(old="new")`.
 
-    Renames whose new name the function does not take are ignored, so that a table of them can be
-    shared.
+    The signature shows only the new ones. Renames whose new name the function does not take are
+    ignored, so that several functions can share a table.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -82,7 +82,7 @@ def renamed_keywords(**renames: str) -> Callable[[Callable[P, R]], Callable[P, R
 
 
 def renamed_fields(**renames: str) -> Callable[[Class], Class]:
-    """Let a dataclass take the old names of its fields: `@renamed_fields(old="new")` above `@dataclass`."""
+    """Accept old names of dataclass fields: `@renamed_fields(old="new")` above `@dataclass`."""
 
     def decorate(made: Class) -> Class:
         made.__init__ = renamed_keywords(**renames)(made.__init__)  # type: ignore[misc]

@@ -1,1 +1,1 @@
-"""Synthetic card data for `seqmel demo`: clients and transactions with a planted age and gender signal."""
+"""Synthetic card data for `seqmel demo`, with a planted signal of age and gender."""

@@ -59,7 +59,8 @@ class AggregateFeatures(SequenceTransformer):
         >>> days = pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-09"])
         >>> events = pd.DataFrame({"client": [7, 7, 7], "time": days, "amount": [1.0, 2.0, 6.0]})
         >>> features = AggregateFeatures(events=events).fit([7])
-        >>> found = features.transform([7])[["amount_mean", "amount_last1", "amount_last_minus_first"]]
+        >>> names = ["amount_mean", "amount_last1", "amount_last_minus_first"]
+        >>> found = features.transform([7])[names]
         >>> found.to_numpy().tolist()
         [[3.0, 6.0, 5.0]]
         >>> features.feature_descriptions_["amount_last_minus_first"]

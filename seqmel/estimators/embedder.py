@@ -110,7 +110,7 @@ class SequenceEmbedder(SequenceTransformer):
     Examples:
         >>> import seqmel
         >>> events = seqmel.EventSequences.read(seqmel.generate_card_data(20).events)
-        >>> embedder = seqmel.SequenceEmbedder(encoder="gru", embedding_dim=8, epochs=1, batch_size=8, random_state=0)
+        >>> embedder = seqmel.SequenceEmbedder(embedding_dim=8, epochs=1, batch_size=8)
         >>> embedder.fit_transform(events).shape
         (20, 8)
     """

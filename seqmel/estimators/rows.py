@@ -201,7 +201,10 @@ def _of_table(X: Any, client: str | None, time: str | None, time_format: str | N
 def _one_row_per_event(
     table: pa.Table, single: list[str], client: str | None, time: str | None
 ) -> bool:
-    """Return whether the rows are events. With lists, such as tags, the times or repeated clients tell."""
+    """Return whether the rows are events.
+
+    If there are lists, such as tags, the times or repeated clients decide.
+    """
     if len(single) == table.num_columns:
         return True
     if time in table.column_names:

@@ -305,7 +305,8 @@ class EventSequences:
         shares = self.lengths if len(self) else np.zeros(1, np.int64)
         roles = {self.client: "the client", self.time: "the time"}
         rows = "".join(
-            f"<tr><td>{escape(field.name)}</td><td>{escape(_kind(field.type))}</td><td>{roles.get(field.name, '')}</td></tr>"
+            f"<tr><td>{escape(field.name)}</td><td>{escape(_kind(field.type))}</td>"
+            f"<td>{roles.get(field.name, '')}</td></tr>"
             for field in self.table.schema
         )
         return (

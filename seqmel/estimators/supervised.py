@@ -410,7 +410,8 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         >>> data = seqmel.generate_card_data(20)
         >>> events = seqmel.EventSequences.read(data.events)
         >>> labels = events.align(data.clients.to_pandas())
-        >>> classifier = seqmel.SequenceClassifier(epochs=1, batch_size=8, random_state=0).fit(events, labels["gender"])
+        >>> classifier = seqmel.SequenceClassifier(epochs=1, batch_size=8, random_state=0)
+        >>> classifier = classifier.fit(events, labels["gender"])
         >>> classifier.predict_proba(events).shape
         (20, 2)
     """
@@ -479,7 +480,8 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
         >>> data = seqmel.generate_card_data(20)
         >>> events = seqmel.EventSequences.read(data.events)
         >>> labels = events.align(data.clients.to_pandas())
-        >>> regressor = seqmel.SequenceRegressor(epochs=1, batch_size=8, random_state=0).fit(events, labels["age"])
+        >>> regressor = seqmel.SequenceRegressor(epochs=1, batch_size=8, random_state=0)
+        >>> regressor = regressor.fit(events, labels["age"])
         >>> regressor.predict(events).shape
         (20,)
     """

@@ -305,9 +305,12 @@ def compression_curve(
     Examples:
         >>> import numpy as np, pandas as pd
         >>> import seqmel
-        >>> vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 4)), index=pd.Index(range(40), name="client"))
+        >>> numbers = np.random.default_rng(0).normal(size=(40, 4))
+        >>> vectors = pd.DataFrame(numbers, index=pd.Index(range(40), name="client"))
         >>> y = pd.Series(np.arange(40) % 2, index=vectors.index, name="odd")
-        >>> curve = seqmel.compression_curve(y, {"vectors": vectors}, [2, None], ["float32", "binary"], folds=2, trees=5)
+        >>> curve = seqmel.compression_curve(
+        ...     y, {"vectors": vectors}, [2, None], ["float32", "binary"], folds=2, trees=5
+        ... )
         >>> [point.settings["bytes"] for point in curve.points]
         [8, 1, 16, 1]
     """

@@ -207,7 +207,7 @@ class Plan(_Part):
     """Number of clients of each data set, the first ones. Null uses all."""
     published: tuple[Published, ...] = ()
     curve: _Name | None = None
-    """The x-axis of the plot: an option that all rows set, or `label_fractions`. Null for points."""
+    """The x-axis of the plot: an option set by all rows, or `label_fractions`; null for points."""
 
     @model_validator(mode="before")
     @classmethod

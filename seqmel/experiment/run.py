@@ -384,11 +384,11 @@ def _begins_from(
     None is from scratch.
     """
     if scored == "scratch":
-        return lambda seen: None
+        return lambda _: None
     if config.labelled:
         return lambda seen: _trained(prepared, config, seen)
     model = _trained(prepared, config)
-    return lambda seen: model
+    return lambda _: model
 
 
 def _by_trees(

@@ -1,11 +1,11 @@
-"""Export of a model as one ONNX file: from original values of events to vectors, vocabulary included.
+"""Export a model as one ONNX file: from raw event columns to vectors, vocabulary included.
 
-Inputs, for the E events of B clients, client by client in the order of time:
+Inputs, for the E events of B clients, client by client in time order:
 
-    <categorical column>   (E,) string    the value as text, integers without a decimal point; "" is
-    null <numeric column>       (E,) double    NaN is null <time column>          (E,) int64
-    microseconds since 1970 (UTC), or the number times its unit in microseconds offsets
-    (B + 1,) int64 client b has the events offsets[b] : offsets[b + 1]
+    <categorical column>  (E,) string; integers without a decimal point; "" is null
+    <numeric column>      (E,) double; NaN is null
+    <time column>         (E,) int64 microseconds since 1970 (UTC), or the number times its unit
+    offsets               (B + 1,) int64; client b has the events offsets[b] : offsets[b + 1]
 
 Outputs: embedding (B, D) float. A fine-tuned model has one more output per target, under its name:
 (B, classes) float probabilities, or (B,) float for a quantity. The metadata of the file give the

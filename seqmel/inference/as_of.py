@@ -182,7 +182,13 @@ def vectors_as_of(
     All vectors are first computed into a temporary file beside the output.
 
     Args:
-        model, events, moments, output, shard, device, progress: see `embed_as_of`.
+        model: the model.
+        events: the events, as for `embed_as_of`.
+        moments: one time for all clients, or a table of clients and times.
+        output: the file that is being written; the vectors lie beside it meanwhile.
+        shard: index and number of shards; None for all clients.
+        device: where to embed.
+        progress: where to report to.
     """
     one = _one_moment(moments, model.schema)
     wanted = read_moments(

@@ -97,7 +97,8 @@ def predict_shared_to_parquet(
 
     Args:
         model: a fine-tuned model.
-        events, output: see `embed_shared_to_parquet`.
+        events: the events, as for `embed_shared_to_parquet`.
+        output: the Parquet file to write, on a disk that all processes share.
         **options: shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:

@@ -189,8 +189,10 @@ def sequence_chunks(
     """Return the number of clients in the shard, None if unknown, and their sequences in chunks.
 
     Args:
-        model, events, shard: see `embed`.
+        model: the model.
+        events: events or prepared sequences, as for `embed`.
         temp_folder: for sorting on disk.
+        shard: index and number of shards; None for all clients.
         empty: accept events without rows, as one chunk without clients.
     """
     shard = shard and check_shard(shard)

@@ -1,12 +1,11 @@
-"""Pooling by category: what the events of each kind are like, kind by kind, so that a rare kind is heard beside frequent ones.
+"""Pooling by category: a learned mean of the events of each category, and their number.
 
-A mean over all events is nearly that of the frequent kinds: where one event in two hundred is a
-    laboratory value that tells
-much, the pooled vector hardly shows it. Here a few numbers of each event (a learnt linear map, the
-same for all kinds) are averaged within each of the most frequent values of one categorical column,
-with the logarithm of how many there were. It is the crossing of a category with an aggregate, as
-hand-crafted features have it, with the aggregate learnt. What is kept of earlier events is sums and
-counts, so new events add to it.
+A mean over all events is nearly that of the frequent categories. If one event in two hundred is an
+informative laboratory value, the pooled vector hardly shows it. Here a few numbers of each event (a
+learned linear map, the same for all categories) are averaged within each of the most frequent
+values of one categorical column, with the logarithm of the number of events. Hand-crafted features
+cross a category with an aggregate in the same way; here the aggregate is learned. The state is sums
+and counts, so new events add to it.
 """
 
 from __future__ import annotations
@@ -24,11 +23,13 @@ __all__ = ["ByCategory", "column_to_pool_by", "slots_of"]
 
 
 def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> str | None:
-    """The column that events are pooled by: as asked; else the one that most numbers are scaled within; else the one with
-    the most values that all have a place, or with the fewest; None where nothing is categorical.
+    """Return the column by which events are pooled; None without categorical columns.
+
+    It is the configured one; else the column within which most numbers are scaled; else the column
+    with the most values that still fit, or the one with the fewest values.
 
     Raises:
-        ConfigError: a column was asked for that is no category.
+        ConfigError: the configured column is not categorical.
     """
     sizes = {name: len(codes.values) for name, codes in vocabulary.categorical.items()}
     if options.column is not None and options.column not in sizes:
@@ -46,19 +47,20 @@ def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> s
 
 
 def slots_of(options: CategoryMeanOptions, codes: int) -> int:
-    """How many of the codes of the column have a place of their own, null and unseen counted."""
+    """Return the number of slots: the codes with a mean of their own, null and unseen included."""
     return min(codes, options.values + UNSEEN + 1)
 
 
 class ByCategory(nn.Module):
-    """(E, H) states -> (B, slots * (size + 1)): of each kind the mean of `size` numbers, then ln(1 + how many events).
+    """Pool states by category: (E, H) -> (B, slots * (size + 1)).
+
+    For each category: the means of `size` learned numbers, then ln(1 + number of events).
 
     Args:
         column: the categorical column.
-        codes: how many codes it has; the rarest, beyond `values`, are taken together with the
-            unseen.
+        codes: its number of codes; the rarest, beyond `values`, share the slot of the unseen.
         input_size: H.
-        options: how many kinds, and numbers of each.
+        options: the number of categories, and of numbers for each.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class ByCategory(nn.Module):
         self.output_size = self.slots * (options.size + 1)
 
     def summarise(self, states: Tensor, batch: SequenceBatch) -> Tensor:
-        """(B, slots * (size + 1)) float32: of each kind the sums, then the number of events; zeros where there are none."""
+        """Return (B, slots * (size + 1)) float32: sums and event count per category."""
         codes = batch.columns[self.column].long()
         place = batch.sequence_index * self.slots + torch.where(codes < self.slots, codes, UNSEEN)
         inner = self.inner(states).float()
@@ -80,7 +82,7 @@ class ByCategory(nn.Module):
         return sum_rows(told, place, len(batch) * self.slots).view(len(batch), self.output_size)
 
     def read(self, sums: Tensor) -> Tensor:
-        """(B, output_size): means and logarithms of counts, from what `summarise` gave or sums of such."""
+        """Return (B, output_size): means and log counts, from the sums of `summarise`."""
         parts = sums.view(len(sums), self.slots, self.size + 1)
         count = parts[:, :, -1:]
         return torch.cat([parts[:, :, :-1] / count.clamp(min=1), count.log1p()], dim=2).flatten(1)

@@ -1,4 +1,7 @@
-"""The whole encoder: event encoder -> GRU, LSTM, Transformer or nothing -> pooling, one vector a sequence."""
+"""The whole encoder: event encoder -> GRU, LSTM, Transformer or nothing -> pooling.
+
+It gives one vector per sequence.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +33,22 @@ __all__ = ["OWN_ENCODERS", "SequenceEncoder"]
 
 
 class SequenceEncoder(nn.Module):
-    """From a ragged batch to vectors; everything that is kept of a training, besides the vocabulary.
+    """Maps a ragged batch to vectors. With the vocabulary, it is all that training produces.
 
-    The sequence encoder sees the encoded events; pooling sees both, side by side, so that what
-    holds of single events (which kinds, which amounts) need not pass through the recurrence to be
-    counted. Where the config pools states by themselves (`encoder.pooling`), `pooling` sees the
-    events alone, and the pooled states stand behind what it gives. They are then part of the
-    vector, but of what objectives compare (`pool`) only where a projection joins the two.
+    It is a torch module: `model.encoder` is one, and `encode(batch)` takes the batches of
+    `seqmel.batches`. `embed(batch)` adds recent events and recency features where the config has
+    them.
+
+    Pooling sees both the encoded events and the states of the sequence encoder. So single events
+    (their categories and amounts) need not pass through the recurrence to be counted. With a
+    separate state pooling (`encoder.pooling`), `pooling` sees only the events, and the pooled
+    states are appended. Objectives that compare vectors (`pool`) see them only through a
+    projection.
 
     Attributes:
-        state_size: width of the states, the encoded events counted.
-        vector_size: width of what objectives see of a vector.
-        output_size: width of the vector, pooled states and profile counted.
+        state_size: width of the states, including the encoded events.
+        vector_size: width of `encode`.
+        output_size: width of `embed`, including pooled states and recency features.
     """
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
@@ -93,18 +100,21 @@ class SequenceEncoder(nn.Module):
         masked: Tensor | None = None,
         mask_embedding: Tensor | None = None,
     ) -> Tensor:
-        """(E, W): what is known of and after each event.
+        """Return the states: (E, W), one per event, from the event and those before it.
+
+        A Transformer that is not causal also sees the later events.
 
         Args:
             batch: the sequences.
-            masked, mask_embedding: see `EventEncoder.forward`.
+            masked: (E,) bool, events whose features are hidden; None for none.
+            mask_embedding: the vector in their place, as in `EventEncoder.forward`.
         """
         return side_by_side(
             self.parts(self.events(batch, masked=masked, mask_embedding=mask_embedding), batch)
         )
 
     def parts(self, events: Tensor, batch: SequenceBatch) -> list[Tensor]:
-        """The columns of the states: the encoded events, and what the sequence encoder makes of them."""
+        """Return the parts of the states: encoded events, output of the sequence encoder."""
         if self.sequence is None:
             return [events]
         states = self.sequence(events, batch)
@@ -122,12 +132,11 @@ class SequenceEncoder(nn.Module):
         return self.sequence is None or (self.state_pooling is not None and self.project is None)
 
     def pool(self, parts: Sequence[Tensor], batch: SequenceBatch) -> Tensor:
-        """(B, vector_size): what objectives see of the vectors that belong to these states.
+        """Pool states to what objectives see of the vectors: (B, vector_size).
 
         Args:
-            parts: the states, see `parts`; the encoded events suffice where
-                `compares_events_alone`.
-            batch: whose they are.
+            parts: the states, see `parts`; encoded events suffice if `compares_events_alone`.
+            batch: the batch of the states.
         """
         if self.state_pooling is None:
             pooled = self.pooling(parts, batch)
@@ -145,7 +154,11 @@ class SequenceEncoder(nn.Module):
         )
 
     def embed(self, batch: SequenceBatch) -> Tensor:
-        """(B, output_size): the vector of each sequence: what objectives see, pooled states, recent events, and the profile, if it has them."""
+        """Return the embedding of each sequence: (B, output_size).
+
+        It is `encode`, then separately pooled states, recent events and recency features, where the
+        config has them.
+        """
         parts = self.parts(self.events(batch), batch)
         vectors = self.pool(parts, batch)
         if self.state_pooling is not None and self.project is None:
@@ -167,12 +180,11 @@ class SequenceEncoder(nn.Module):
     forward = embed
 
     def advance(self, batch: SequenceBatch, state: Summary | None = None) -> Summary:
-        """What is kept of B clients after these events; all that `read` and the next `advance` need.
+        """Return the state of B clients after these events, for `read` and the next `advance`.
 
         Args:
-            batch: the events of B clients, `previous_time` given where there is a state.
-            state: what is kept of the earlier events of the same clients; None where these are the
-                first.
+            batch: the events of B clients, with `previous_time` if there is a state.
+            state: the state after the earlier events of the same clients; None if there are none.
 
         Raises:
             ModelError: the encoder is a Transformer, which has to see all events at once.
@@ -212,12 +224,12 @@ class SequenceEncoder(nn.Module):
         return merged
 
     def read(self, state: Summary, first: Tensor, last: Tensor) -> Tensor:
-        """(B, output_size): the vectors of the clients of a state.
+        """Return the vectors of B clients from their state: (B, output_size).
 
         Args:
-            state: what `advance` gave.
-            first, last: (B,) int64 microseconds, the times of the first and last event of all; 0
-                where there is none.
+            state: the result of `advance`.
+            first: (B,) int64 microseconds, the time of the first event; 0 without events.
+            last: (B,) int64 microseconds, the time of the last event; 0 without events.
         """
         pooled = self.pooling.read(state)
         if self.state_pooling is not None:
@@ -285,7 +297,7 @@ OWN_ENCODERS: dict[str, Callable[..., Any]] = {}
 
 
 def _sequence_encoder(config: Config, input_size: int) -> Any:
-    """The module between events and pooling: (E, input_size) events and their batch -> (E, output_size) states, or None."""
+    """Build the sequence encoder: (E, input_size) events and their batch -> states; or None."""
     match config.encoder:
         case RecurrentOptions(
             name=kind, hidden_size=size, layers=layers, dropout=dropout, input_size=projected

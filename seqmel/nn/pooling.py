@@ -1,4 +1,4 @@
-"""Pooling: from the (E, H) vectors of events to one vector a sequence, as statistics over its events, side by side."""
+"""Pooling: statistics of the (E, H) event vectors of each sequence, concatenated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLOCK_NUMBERS = 2**20  # four megabytes of states, and a few times that made of
 def in_blocks(
     states: Sequence[Tensor], batch: SequenceBatch
 ) -> Iterator[tuple[Tensor, SequenceBatch]]:
-    """The states and the extent of neighbouring sequences at a time, about `_BLOCK_NUMBERS` numbers, or one sequence."""
+    """Yield neighbouring sequences and their states, about `_BLOCK_NUMBERS` numbers at a time."""
     most = max(1, _BLOCK_NUMBERS // sum(part.shape[1] for part in states))
     ends = batch.lengths.cumsum(0)
     begin = 0
@@ -40,7 +40,7 @@ def in_blocks(
 
 
 def side_by_side(parts: Sequence[Tensor]) -> Tensor:
-    """(E, H): the columns of several (E, H_i)."""
+    """Concatenate several (E, H_i) to (E, H)."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=1)
 
 
@@ -48,7 +48,7 @@ POOLINGS = ("last", "mean", "max", "std", "log_sum", "attention", "category_mean
 """Names of the ways to pool states; those of `seqmel.nn.recent` see the events themselves."""
 
 Summary: TypeAlias = dict[str, Tensor]
-"""All that is kept of the events of B sequences: `count` (B, 1), and whatever the ways of pooling need, each (B, ...)."""
+"""The state of B sequences: `count` (B, 1), and what each pooling needs, each (B, ...)."""
 
 
 class Pooling(nn.Module):

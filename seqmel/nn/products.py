@@ -26,7 +26,7 @@ _BLOCK_ROWS = 2048  # the result of so many rows is still in the cache when it i
 
 
 def product_dtype(packed: Tensor) -> torch.dtype | None:
-    """Return the dtype of a CPU layer's products where it differs from that of the input, else None."""
+    """Return the dtype of a CPU layer's products if it differs from the input's, else None."""
     if packed.dtype == torch.float64 or not torch.is_autocast_enabled("cpu"):
         return None
     return torch.bfloat16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
@@ -82,7 +82,7 @@ class Factor:
         """(rows, width): rows written here need no copy, unless the product has another dtype."""
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Return the (R, width) rows as a factor with R or more rows. The next call overwrites it."""
+        """Return the (R, width) rows as a factor of R or more rows; the next call overwrites it."""
         if self.buffer is None:
             return rows
         factor = self.buffer[: _rounded_up(len(rows))]
@@ -124,7 +124,10 @@ class Product:
 
 
 def add_product(out: Tensor, a: Tensor, b: Tensor) -> None:
-    """Compute out += a b, in the dtype of the factors. `out` may have another dtype and fewer rows."""
+    """Compute out += a b, in the dtype of the factors.
+
+    `out` may have another dtype and fewer rows.
+    """
     if out.dtype != b.dtype:
         out.add_(torch.mm(a, b)[: len(out)])
     elif _onednn_dtype(None, b.dtype) is not None:  # oneDNN has no kernel for a strided `b`

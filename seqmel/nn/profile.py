@@ -30,11 +30,16 @@ def first_and_last(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
 
 
 def profile(count: Tensor, first: Tensor, last: Tensor, now: Tensor) -> Tensor:
-    """(B, 3) float32: ln(1 + events), and for first and last event sign(d) ln(1 + |d|) of the d days before `now`.
+    """Return the recency features: (B, 3) float32.
+
+    They are ln(1 + events), and sign(d) ln(1 + |d|) of the days d from the first and the last event
+    to `now`.
 
     Args:
-        count: (B,) events; all three numbers are 0 where there are none.
-        first, last, now: (B,) int64 microseconds.
+        count: (B,) events; all three numbers are 0 for a client without any.
+        first: (B,) int64 microseconds of the first event.
+        last: (B,) int64 microseconds of the last event.
+        now: (B,) int64 microseconds of the reference time.
     """
     days = (now.unsqueeze(1) - torch.stack([first, last], dim=1)).double() / DAY_US
     ago = (days.sign() * days.abs().log1p()).float()

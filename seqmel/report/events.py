@@ -90,7 +90,7 @@ def _batches(sequences: EncodedSequences, clients: Tensor) -> Iterator[SequenceB
 
 
 def length_bars(lengths: Tensor) -> list[Bar]:
-    """Return a histogram of events per client, with growing bins. Empty bins at the ends are cut."""
+    """Return a histogram of events per client, with growing bins and no empty bins at the ends."""
     place = np.searchsorted(_LENGTHS, lengths.numpy(), side="right") - 1
     counts = np.bincount(place, minlength=len(_LENGTHS))
     names = [

@@ -1,1 +1,1 @@
-"""Training: batches, one thin LightningModule, validation on held-out clients, checkpoints that survive a kill."""
+"""Training: batches, one thin LightningModule, validation clients, resumable checkpoints."""

@@ -77,7 +77,7 @@ class TrainingModule(lightning.LightningModule):
         objective: Objective,
         config: Config,
         *,
-        on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+        on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self.on_epoch = on_epoch

@@ -446,7 +446,7 @@ def _first_difference(before: Any, wanted: Any, name: str = "") -> str:
 def prepared_in(
     work: Path, events: Events, config: Config, model: Model | None, progress: Progress
 ) -> PreparedSequences:
-    """Open prepared sequences, or prepare events within `work`, with a model's vocabulary if given."""
+    """Open prepared sequences, or prepare events in `work`, with a model's vocabulary if given."""
     if is_prepared(events):
         prepared = open_prepared(events, vocabulary=model.vocabulary if model else None)
         for name in ("client", "time"):

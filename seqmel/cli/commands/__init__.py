@@ -1,4 +1,7 @@
-"""One file per command: its arguments, its help and what it does. Heavy libraries are imported when a command runs."""
+"""The commands, one file each: its arguments, its help and what it does.
+
+Heavy libraries are imported when a command runs, so that `--help` stays fast.
+"""
 
 from seqmel.cli.commands.config import config
 from seqmel.cli.commands.demo import demo

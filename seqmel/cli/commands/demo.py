@@ -70,10 +70,12 @@ def demo(
 def _next_steps(output: Path, seconds: float) -> str:
     training = DEMO_OPTIONS["training"]
     options = f" --epochs {training['epochs']} --batch-size {training['batch_size']}"
-    return f"""Done in {seconds:.0f} s. See {output}/demo.png, and the model card {output}/model/README.md.
+    return f"""\
+Done in {seconds:.0f} s. See {output}/demo.png, and the model card {output}/model/README.md.
 The same step by step; put your own events and labels in their place:
 
   seqmel train {output}/events.parquet -o model{options}
   seqmel embed model {output}/events.parquet -o embeddings.parquet
-  seqmel evaluate {output}/clients.parquet --target gender --embeddings embeddings.parquet --events {output}/events.parquet
+  seqmel evaluate {output}/clients.parquet --target gender --embeddings embeddings.parquet \
+--events {output}/events.parquet
 """

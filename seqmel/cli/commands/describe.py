@@ -41,7 +41,7 @@ def describe(
         Path | None, typer.Option("--json", help="Write the description to this JSON file.")
     ] = None,
 ) -> None:
-    """Show what a model would learn from: columns and their roles, sequence lengths, gaps between events."""
+    """Show what a model would learn from: column roles, sequence lengths, gaps between events."""
     checked = read_options(
         config, settings, client=client, time=time, time_format=time_format, decimal=decimal
     )
@@ -84,7 +84,10 @@ def describe(
 
 
 def _period(schema: EventSchema, first_us: int, last_us: int) -> str:
-    """From when to when, as dates where the time is no plain count, so that a wrong unit is seen."""
+    """Return the first and the last time; as dates unless the time is a plain count.
+
+    Dates reveal a wrong time unit.
+    """
     long = _duration((last_us - first_us) / 1e6)
     try:
         first, last = (_EPOCH + timedelta(microseconds=us) for us in (first_us, last_us))

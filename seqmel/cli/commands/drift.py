@@ -1,4 +1,7 @@
-"""`seqmel drift`: embeddings of two periods compared, or events compared with those of the training. Needs no labels."""
+"""`seqmel drift`: compare embeddings of two periods, or events with the training events.
+
+It needs no labels.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,10 @@ def drift(
         Path | None, typer.Option("--json", help="Write the results to this JSON file.")
     ] = None,
 ) -> None:
-    """Compare embeddings of two periods (PSI, MMD), or events with those of the training (PSI, unseen values)."""
+    """Compare embeddings of two periods, or new events with the training events.
+
+    Embeddings are compared by PSI and MMD; events by PSI and the fraction of unseen values.
+    """
     found: Drift | InputDrift
     if (Path(reference) / "config.json").is_file():
         not_given("a model and events", client=client, bins=bins, alpha=alpha, seed=seed)
@@ -174,7 +180,7 @@ def _compare_embeddings(
 
 
 def _written(found: Drift | InputDrift, json_file: Path | None) -> Console:
-    """Print the table, and write the results as JSON if asked; returns the console for what follows."""
+    """Print the table, write the results as JSON if asked, and return the console."""
     import json
 
     from rich.console import Console

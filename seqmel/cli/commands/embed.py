@@ -79,7 +79,7 @@ def embed(
     overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
-    """Write one vector per client, or per client and time; or bring vectors up to date from new events."""
+    """Write one vector per client, or per client and time; or update vectors from new events."""
     from seqmel.api.embedding import check_together
     from seqmel.api.model import load
     from seqmel.cli.log import logged

@@ -1,4 +1,4 @@
-"""`seqmel evaluate`: embeddings, hand-crafted aggregates and both, scored on the same clients and folds."""
+"""`seqmel evaluate`: compare embeddings with hand-crafted aggregates on the same folds."""
 
 from __future__ import annotations
 
@@ -112,7 +112,10 @@ def evaluate(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG file.")] = None,
 ) -> None:
-    """Score embeddings against hand-crafted aggregates, with cross-validated LightGBM and linear models."""
+    """Score embeddings against hand-crafted aggregates, by cross-validation.
+
+    The models are LightGBM and linear ones.
+    """
     if time_split is None:
         not_given("folds", test_fraction=test_fraction)
     if events is None:
@@ -213,7 +216,7 @@ def feature_sets(
     likely: str | None = None,
     rows: pd.Index[Any] | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Name -> features: the aggregates of the events, each file of embeddings, and each file joined with the aggregates.
+    """Return the feature sets by name: aggregates, files of embeddings, and both joined.
 
     Args:
         embeddings: paths, or name=path; by default the name is that of the file.
@@ -297,7 +300,7 @@ def _evaluate_files(
     json_file: Path | None,
     progress: Progress,
 ) -> None:
-    """Score every target; write the JSON and PNG files that were asked for, then print the tables."""
+    """Score every target, write the requested JSON and PNG files, then print the tables."""
     import functools
     import json
 
@@ -366,7 +369,7 @@ def _curves(
     how: dict[str, Any],
     progress: Progress,
 ) -> dict[str, Curve]:
-    """The curves that were asked for; the compression curve is of the embeddings without the aggregates."""
+    """Return the requested curves; the compression curve leaves the aggregates out."""
     from seqmel.data.tables.number_types import NumberType
     from seqmel.evaluation.curves import compression_curve, label_curve
     from seqmel.evaluation.feature_sets import few_label_probes, vectors_alone
@@ -395,7 +398,7 @@ def _curves(
 
 
 def _fractions(text: str | None) -> tuple[float, ...]:
-    """ "0.01,0.1,1" as numbers."""
+    """Parse comma-separated fractions: 0.01,0.1,1."""
     try:
         return tuple(float(part) for part in text.split(",")) if text is not None else ()
     except ValueError:
@@ -405,7 +408,7 @@ def _fractions(text: str | None) -> tuple[float, ...]:
 
 
 def _dims(text: str | None) -> tuple[int | None, ...]:
-    """ "16,64,full" as numbers, None for full."""
+    """Parse comma-separated dimensions, None for full: 16,64,full."""
     try:
         return (
             tuple(None if part.strip() == "full" else int(part) for part in text.split(","))
@@ -419,7 +422,7 @@ def _dims(text: str | None) -> tuple[int | None, ...]:
 
 
 def _dtypes(text: str | None) -> tuple[NumberType, ...]:
-    """ "float32,int8" as names."""
+    """Parse comma-separated dtypes: float32,int8."""
     from seqmel.data.tables.number_types import check_number_types
 
     names = tuple(part.strip() for part in text.split(",")) if text is not None else ()
@@ -428,7 +431,7 @@ def _dtypes(text: str | None) -> tuple[NumberType, ...]:
 
 
 def print_scores(found: Sequence[Scores]) -> None:
-    """Print the table of each target, and the paired difference of each feature set to the aggregates."""
+    """Print each target's scores, and the paired difference of each feature set to aggregates."""
     from rich.console import Console
 
     from seqmel.evaluation.feature_sets import reference

@@ -26,7 +26,10 @@ def forget(
         str | None, typer.Option(help="The client column, where its name does not tell.")
     ] = None,
 ) -> None:
-    """Delete clients from what was written of them (right to be forgotten); each file is replaced as a whole."""
+    """Delete clients from files that seqmel wrote (right to be forgotten).
+
+    Each file is replaced as a whole.
+    """
     from seqmel.data.tables.labels import read_ids
     from seqmel.inference.forget import forget as forget_clients
 

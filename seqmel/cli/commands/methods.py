@@ -10,7 +10,7 @@ __all__ = ["methods"]
 
 
 def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List all objectives, views, encoders, poolings, losses, miners, samplers and modifiers, with a line each."""
+    """List all objectives, views, encoders, poolings, losses, miners, samplers and modifiers."""
     import json
 
     from seqmel.config import methods as known

@@ -36,7 +36,7 @@ def report(
     device: Device = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write one HTML page: the training run, the data, the scores, a map of clients, nearest neighbours."""
+    """Write one HTML page: training run, data, scores, a map of the clients, nearest neighbours."""
     if labels is None:
         not_given("a report without labels", client=client)
     import datetime as dt

@@ -57,7 +57,7 @@ def retrieval(
         Path | None, typer.Option("--json", help="Write the results to this JSON file.")
     ] = None,
 ) -> None:
-    """Re-identify clients by their embeddings: recall@k, CMC, mAP, and verification at fixed false accept rates."""
+    """Re-identify clients by their embeddings: recall@k, CMC, mAP, and verification error rates."""
     kind: Any = one_of("parts", parts, "views", "halves", "slices")
     import json
 

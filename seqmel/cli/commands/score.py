@@ -40,7 +40,7 @@ def score(
         typer.Option(help="Draw ROC, precision and recall, and calibration to this PNG file."),
     ] = None,
 ) -> None:
-    """Compare predictions with labels: ranking, calibration, and lift at the top; or errors of a quantity."""
+    """Compare predictions with labels: ranking, calibration, lift at the top; or errors."""
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     from seqmel.cli.score import score_files
 

@@ -32,7 +32,7 @@ NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _NotInherited:
-    """Hides an attribute of `BaseModel` (its deprecated method `schema`), so that an option may have the name."""
+    """Hide the deprecated `BaseModel.schema`, so that an option can have that name."""
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         raise AttributeError
@@ -48,7 +48,7 @@ class Options(BaseModel):
 
 
 def all_of(base: type[Options]) -> Any:
-    """The union of the options of all methods in the module of `base` that are derived from it, in the order of the file."""
+    """Return the union of the options derived from `base` in its module, in file order."""
     there = vars(sys.modules[base.__module__]).values()
     found = [
         kind
@@ -59,7 +59,10 @@ def all_of(base: type[Options]) -> Any:
 
 
 def is_lenient(info: ValidationInfo) -> bool:
-    """Whether options come from an existing model, and may be what this version refuses; see `Config.from_dict`."""
+    """Return whether the options come from an existing model; see `Config.from_dict`.
+
+    Such options may hold what this version refuses.
+    """
     return bool((info.context or {}).get("lenient"))
 
 

@@ -41,7 +41,7 @@ class LossBase(Options):
         name: str
 
     takes: ClassVar[Literal["pairs", "triplets", "batch"]] = "batch"
-    """What the loss is given; a miner has to give the same, and a loss that takes the whole batch has none."""
+    """What the loss takes: the miner has to give it; a whole-batch loss has no miner."""
     default_miner: ClassVar[str | None] = None
 
     @model_validator(mode="after")
@@ -61,7 +61,7 @@ class _PairLoss(LossBase):
 
 
 class ContrastiveOptions(_PairLoss):
-    """Pairs: squared distance for positives, max(0, margin - distance) squared for mined negatives."""
+    """Squared distance of positive pairs, max(0, margin - distance) squared of mined negatives."""
 
     name: Literal["contrastive"]
     margin: Margin = 0.5
@@ -148,7 +148,7 @@ class SupConOptions(LossBase):
 
 
 class HistogramOptions(LossBase):
-    """Probability that a negative pair is more similar than a positive one, from histograms of all pairs."""
+    """Probability that a negative pair is more similar than a positive one, by histograms."""
 
     name: Literal["histogram"]
     bins: Annotated[int, Field(ge=3, le=10_000)] = 100
@@ -213,7 +213,7 @@ class MultiSimilarityOptions(LossBase):
 
 
 class CosFaceOptions(LossBase):
-    """Softmax with a margin over the clients of the batch, each represented by its mean direction."""
+    """Softmax with a margin over the clients of the batch, each given by its mean direction."""
 
     name: Literal["cosface"]
     margin: Margin = 0.2
@@ -248,7 +248,7 @@ class VICRegOptions(LossBase):
 
 
 class BarlowTwinsOptions(LossBase):
-    """The cross-correlation matrix of two views is pulled towards the identity; without negatives."""
+    """Pulls the cross-correlation matrix of two views towards the identity; no negatives."""
 
     name: Literal["barlow_twins"]
     redundancy: NotNegative = 0.005
@@ -259,7 +259,7 @@ Plain: TypeAlias = bool | int | float | str | None
 
 
 class PMLOptions(LossBase):
-    """A loss of pytorch-metric-learning by its name there, such as pml/CircleLoss; with the extra seqmel[pml]."""
+    """A loss of pytorch-metric-learning by its name, such as pml/CircleLoss; extra seqmel[pml]."""
 
     name: Literal["pml"]
     loss: str = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""Options that change what other methods do, as `seqmel methods` lists them beside the methods that are chosen by name."""
+"""Options that modify other methods, listed by `seqmel methods` beside the named methods."""
 
 from __future__ import annotations
 

@@ -107,11 +107,11 @@ class RecurrentOptions(EncoderBase):
     dropout: Share = 0.0
     """Dropout between layers."""
     input_size: Positive | None = None
-    """Width that the encoded events are projected to before the recurrence; null feeds them as they are."""
+    """Width to which events are projected before the recurrence; null does not project."""
     pooling: StatePoolingOptions | None = None
-    """How the states are pooled by themselves. Their numbers stand at the end of the vector, and only objectives that predict
-    from states train them, such as next_event. null pools states beside the events, by the pooling
-    of the config.
+    """A separate pooling of the states, null for none. Its numbers are the last of the vector, and
+    only objectives that predict from states train them, such as next_event. By default the states
+    are pooled with the events, by the pooling of the config.
     """
 
     @model_validator(mode="after")
@@ -187,7 +187,10 @@ DEFAULT_POOLING: tuple[PoolingName, ...] = (
     "mean", "std", "max", "log_sum", "category_mean", "recent", "category_recent", "transitions",
 )  # fmt: skip
 RECENT_POOLINGS = ("recent", "category_recent", "transitions")
-"""These see the events themselves and learn nothing. They stand beside the vector, as the profile does, where embedding_dim is null."""
+"""Poolings of the events themselves, without weights.
+
+Where embedding_dim is null they are appended to the vector, as the recency features are.
+"""
 POOLINGS = {
     "last": "The state after the last event.",
     "mean": "The mean of all events.",

@@ -48,7 +48,7 @@ class ObjectiveBase(Options):
 
 
 class CoLESOptions(ObjectiveBase):
-    """Contrastive learning for event sequences: views of one client are pulled together, views of others apart."""
+    """Contrastive learning: pulls views of one client together, pushes views of others apart."""
 
     name: Literal["coles"] = "coles"
     head_size: Positive | None = 128
@@ -65,7 +65,7 @@ class EventPredictionOptions(ObjectiveBase):
 
 
 class NextEventOptions(ObjectiveBase):
-    """Predicts the next event and the time to it from the state after each event; for causal encoders."""
+    """Predicts each next event and its time from the state before it; for causal encoders."""
 
     name: Literal["next_event"] = "next_event"
     head_size: Positive = 256
@@ -87,7 +87,7 @@ class MaskedEventsOptions(ObjectiveBase):
 
 
 class CPCOptions(ObjectiveBase):
-    """Contrastive predictive coding: picks the event that comes some steps later among many; for causal encoders."""
+    """Contrastive predictive coding: picks a future event among many; for causal encoders."""
 
     name: Literal["cpc"] = "cpc"
     head_size: Positive = 128
@@ -103,7 +103,7 @@ class CPCOptions(ObjectiveBase):
 
 
 class ReplacedTokenOptions(ObjectiveBase):
-    """Detects events whose features were replaced by those of other events; for encoders with context."""
+    """Detects events whose features were replaced; for encoders with context."""
 
     name: Literal["replaced_token"] = "replaced_token"
     head_size: Positive = 256
@@ -140,7 +140,7 @@ class LabelledOptions(ObjectiveBase):
 
 
 class SupervisedContrastiveOptions(LabelledOptions):
-    """Views of clients of one class are pulled together, of other classes apart; labels for some clients."""
+    """Pulls views of one class together and pushes other classes apart; labels for some clients."""
 
     name: Literal["supervised_contrastive"] = "supervised_contrastive"
     head_size: Positive = 128

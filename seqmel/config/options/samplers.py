@@ -18,7 +18,7 @@ class RandomOptions(Options):
 
 
 class CategoryBalancedOptions(Options):
-    """Batches from a few segments of clients with the same most frequent category: harder negatives."""
+    """Batches from a few segments of clients with the same top category: harder negatives."""
 
     name: Literal["category_balanced"]
     column: str | None = None

@@ -53,8 +53,9 @@ class ViewsBase(Options):
     """Shuffle the events of a view in training, as an ablation; their times stay."""
 
     shift_clock: tuple[CycleName, ...] | None = None
-    """Cycles (day, week, month, year) whose phase is shifted at random in training, for each view by itself, so that it
-    cannot tell clients apart; null shifts those that are an address in time rather than behaviour.
+    """Cycles (day, week, month, year) whose phase is shifted at random in training, separately for
+    each view, so that the phase cannot identify a client. null shifts the cycles that locate events
+    in time rather than describe behaviour.
     """
 
     @property
@@ -127,7 +128,7 @@ class LastKOptions(ViewsBase):
         return self
 
     def same(self, shortest: int, longest: int | None) -> bool:
-        """Whether views of `shortest` to `longest` events are one view of any client with twice as many."""
+        """Whether clients with 2 * `longest` events have only one possible view."""
         return shortest == longest and not self.event_dropout and not self.day_dropout
 
 

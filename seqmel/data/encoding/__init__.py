@@ -1,1 +1,1 @@
-"""Encoding: from columns of events to category codes and scaled numbers, by DuckDB or as whole columns."""
+"""Encoding: columns of events to category codes and scaled numbers, by DuckDB or by column."""

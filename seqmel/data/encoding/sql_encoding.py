@@ -117,11 +117,9 @@ def coded_sql(
         f"LEFT JOIN (FROM codes_{i}) codes_{i} ON {_raw_sql(source, c)} = codes_{i}.__key"
         for c, i in places.items()
     ]
-    coded = (
-        "SELECT "
-        f"{', '.join((*keys, f'{time_sql(source, schema)} AS {ident(schema.time)}', *codes, *numbers))} "
-        f"FROM events {join} {' '.join(joins)}"
-    )
+    time = f"{time_sql(source, schema)} AS {ident(schema.time)}"
+    columns = ", ".join((*keys, time, *codes, *numbers))
+    coded = f"SELECT {columns} FROM events {join} {' '.join(joins)}"
     scaled: list[str] = []
     scale_joins: list[str] = []
     for i, column in enumerate(schema.numeric):

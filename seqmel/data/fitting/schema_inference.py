@@ -107,18 +107,22 @@ class ColumnFacts:
 
     @property
     def text(self) -> bool:
+        """Whether the values are text."""
         return self.kind.startswith(("VARCHAR", "ENUM"))
 
     @property
     def comparable(self) -> bool:
+        """Whether the values can be compared as categories or numbers."""
         return self.text or self.integer or self.real or self.kind == "BOOLEAN"
 
     @property
     def integer(self) -> bool:
+        """Whether the values are integers."""
         return is_integer(self.kind)
 
     @property
     def real(self) -> bool:
+        """Whether the values are floats or decimals."""
         return is_real(self.kind)
 
 

@@ -369,7 +369,8 @@ def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> Time
     Args:
         source: the events, with the table `sample`.
         daily: whether all times are whole days.
-        low, high: first and last time, in microseconds.
+        low: the first time, in microseconds.
+        high: the last time, in microseconds.
     """
     (rows,) = source.row("SELECT count(*) FROM sample")
     fewer = _one_in_of_gaps(rows)

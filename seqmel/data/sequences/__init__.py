@@ -1,1 +1,1 @@
-"""Encoded sequences: one row per client, memory-mapped or in memory, and the batches gathered from them."""
+"""Encoded sequences, one row per client, memory-mapped or in memory, and batches of them."""

@@ -617,7 +617,7 @@ def _unfold(
     *,
     check: bool,
 ) -> EventSource:
-    """Unnest list columns: from one row per client to one row per event, in the order of the lists."""
+    """Unnest list columns: one row per client becomes one row per event, in list order."""
     lists = [name for name, kind in columns.items() if _is_list(kind)]
     single = {name: kind for name, kind in columns.items() if name not in lists}
     skipped = [name for name in lists if skip is not None and skip(name)]

@@ -120,9 +120,11 @@ def read_column(
     It serves to split the clients.
 
     Args:
-        labels, client, time_column: see `read_labels`.
+        labels: a table as in `read_labels`.
         column: its name.
-        option: how a user names another column, for the message about a missing column.
+        option: the flag that names another column, for the message about a missing column.
+        client: the client column; None recognises it.
+        time_column: the time column, if the labels have one.
 
     Returns:
         The column, indexed by client id (and time).
@@ -454,7 +456,8 @@ def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     the suffix "_2".
 
     Args:
-        a, b: one row per client, indexed by client id.
+        a: one row per client, indexed by client id.
+        b: the same.
 
     Raises:
         InputError: no client is in both.

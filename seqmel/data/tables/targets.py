@@ -84,7 +84,7 @@ class Target(_Data):
 
     @property
     def task(self) -> Task:
-        """ "classification" or "regression"."""
+        """The task: "classification" or "regression"."""
         return "classification" if self.classes else "regression"
 
     @property

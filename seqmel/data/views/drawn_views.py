@@ -32,7 +32,7 @@ class Views:
     events: Tensor | None = None
 
     def positions(self) -> tuple[Tensor, Tensor]:
-        """Return the view of each event and its position within its client: (sum of lengths,) each."""
+        """Return each event's view and its position within its client: (sum of lengths,) each."""
         which, within = segment_positions(self.lengths)
         return which, self.starts[which] + within if self.events is None else self.events
 

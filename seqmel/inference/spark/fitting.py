@@ -210,7 +210,8 @@ def fit_vocabulary_spark(
         source: the source from `open_spark` for the events.
         schema: the roles of the columns.
         counted: their counts from `count_events`, with categories.
-        min_count, max_categories: see `fit_vocabulary`.
+        min_count: rarer categories share a code.
+        max_categories: the largest number of codes per column.
 
     Returns:
         The vocabulary.

@@ -52,7 +52,11 @@ def prepare_spark(
         events: a path, folder or glob that the driver and all workers can access, a URL of Parquet
             that Spark can read, or a Spark DataFrame, with columns as in `open_events`.
             Simultaneous events of a DataFrame keep the order of Spark.
-        output, config, model, overwrite, progress: see `seqmel.prepare`.
+        output: the folder to write.
+        config: options, of which the schema and `preparation` are used.
+        model: prepare for this model, with its schema and vocabulary.
+        overwrite: replace an existing folder.
+        progress: where to report to.
 
     Returns:
         The prepared sequences.
@@ -178,7 +182,8 @@ def embed_spark_to_parquet(
     The driver writes it in chunks.
 
     Args:
-        model, events: see `embed_spark`.
+        model: a model or its folder.
+        events: events as for `prepare_spark`.
         output: the Parquet file to write.
         **options: layout, dtype, dim, scales, device, overwrite, progress: see `EmbedOptions`; int8
             and binary need the scales of an earlier file.

@@ -136,7 +136,8 @@ def distances(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         embeddings: (N, D).
-        first, second: (P,) int64, the indices of each pair.
+        first: (P,) int64, the index of one embedding of each pair.
+        second: (P,) int64, the index of the other.
     """
     if _all_at_once(embeddings, first):
         squared = gather_2d(cross_distances(embeddings), first, second)
@@ -150,7 +151,8 @@ def similarities(embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
     Args:
         embeddings: (N, D).
-        first, second: (P,) int64, the indices of each pair.
+        first: (P,) int64, the index of one embedding of each pair.
+        second: (P,) int64, the index of the other.
     """
     if _all_at_once(embeddings, first):
         return gather_2d(embeddings @ embeddings.t(), first, second)
@@ -272,9 +274,12 @@ def mined_sums(
     Those of several blocks can be added.
 
     Args:
-        costs, among: bool, one shape: non-zero loss, and counted.
-        near, near_real: distances of positives, and a mask of those that count, one shape.
-        far, far_real: the same for negatives.
+        costs: bool, whether the loss is not zero.
+        among: bool, whether it counts, of the same shape.
+        near: distances of positives.
+        near_real: bool, which of them count, of the same shape.
+        far: distances of negatives.
+        far_real: bool, which of them count, of the same shape.
     """
     active, pull, push = (
         masked_sum(costs, among),

@@ -117,6 +117,7 @@ class Block:
 
     def weighted_negatives(self, log_weights: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Draw (R, count) distinct negatives in proportion to weights, and a mask.
+
         The largest log-weights plus Gumbel noise are a draw without replacement (Vieira's trick;
         Efraimidis, Spirakis: Weighted random sampling with a reservoir, 2006).
 

@@ -47,7 +47,8 @@ class DistanceWeighted(PairMiner):
         >>> from seqmel.miners import DistanceWeighted
         >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
         >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
-        >>> positives, negatives = DistanceWeighted(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
+        >>> clients = torch.tensor([0, 0, 1, 1])
+        >>> positives, negatives = DistanceWeighted(k=1).mine(embeddings, clients)
         >>> negatives.first.tolist(), bool((negatives.second // 2 != negatives.first // 2).all())
         ([0, 1, 2, 3], True)
     """

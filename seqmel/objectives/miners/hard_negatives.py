@@ -34,7 +34,8 @@ class HardNegatives(PairMiner):
         >>> embeddings = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0], [1.0, 2.0]])
         >>> embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         >>> positives, negatives = HardNegatives(k=1).mine(embeddings, torch.tensor([0, 0, 1, 1]))
-        >>> list(zip(negatives.first[negatives.real].tolist(), negatives.second[negatives.real].tolist()))
+        >>> real = negatives.real
+        >>> list(zip(negatives.first[real].tolist(), negatives.second[real].tolist()))
         [(0, 3), (1, 3), (2, 1), (3, 1)]
     """
 
