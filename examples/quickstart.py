@@ -12,26 +12,18 @@ import seqmel
 
 def main() -> None:
     """Train, embed, score."""
-    # Two tables: events (one row per event) and labels (one row per client). Yours come from
-    # elsewhere.
+    # Two tables: events (one row per event) and labels (one row per client).
     seqmel.generate_card_data(200, seed=0).write(".")
 
-    # Columns are recognised. The options here only make it quick; without them:
-    # train("events.parquet", "model").
+    # Columns are recognised. The options only make it quick.
     options = {"epochs": 3, "event_encoder": {"hidden_size": 32}}
     model = seqmel.train("events.parquet", "model", overwrite=True, **options)
     done = model.embed("events.parquet", "embeddings.parquet", overwrite=True)
     print(f"{done.rows} clients x {done.dimensions} numbers")
 
     # Vectors and labels are joined by client id.
-    scores = model.evaluate(
-        "clients.parquet",
-        target="age_group",
-        events="events.parquet",
-        aggregates=False,
-        folds=3,
-        trees=50,
-    )
+    small = {"aggregates": False, "folds": 3, "trees": 50}
+    scores = model.evaluate("clients.parquet", target="age_group", events="events.parquet", **small)
     print(f"AUROC {scores.score('embeddings', 'auroc').mean:.3f}")
 
 
