@@ -1,10 +1,13 @@
-"""Set up seqmel in a virtual environment of its own (.venv here) and run something in it. Needs only Python >= 3.10.
+"""Set up seqmel in its own virtual environment (.venv) and run something in it.
 
-python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores
-after the install python3 bootstrap.py test      the tests; with those of Spark where there is a
-Java python3 bootstrap.py check     lint, format and types, as CI runs them python3 bootstrap.py
-docs      the documentation site, strictly, into build/site python3 bootstrap.py audit     whether a
-known vulnerability is in what is installed; asks PyPI
+    python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores
+                                   after the install
+    python3 bootstrap.py test      the tests; with those of Spark if there is a Java
+    python3 bootstrap.py check     lint, format and types, as CI runs them
+    python3 bootstrap.py docs      the documentation site, strictly, into build/site
+    python3 bootstrap.py audit     known vulnerabilities of what is installed; asks PyPI
+
+It needs only Python >= 3.10.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ def install(extra: str) -> None:
 
 
 def has_java() -> bool:
-    """Whether Spark can run here: a `java` that starts; what a Mac has in its place before one is installed does not."""
+    """Return whether Spark can run: a `java` that starts, unlike the placeholder of a Mac."""
     java = shutil.which("java")
     return (
         java is not None and subprocess.run([java, "-version"], capture_output=True).returncode == 0

@@ -1,18 +1,15 @@
-"""More events than memory: prepare, train and embed, none of which gets more memory from the kernel than it may have.
+"""Events beyond memory: prepare, train and embed, each under a memory limit of the kernel.
 
-    python benchmarks/beyond_memory.py -o OUT [--events 20000000] [--events-a-client 200] [--columns
-    0] \
-      [--set OPTION=VALUE] [--limit-mb 2000] [--memory-limit 500MB]
+    python benchmarks/beyond_memory.py -o OUT [--events 20000000] [--events-a-client 200] \
+      [--columns 0] [--set OPTION=VALUE] [--limit-mb 2000] [--memory-limit 500MB]
 
 Made events in no order, written in pieces, with so many further numbers an event as `--columns`
-says. Each command of seqmel is
-a process of its own under RLIMIT_DATA: the kernel refuses it writable memory beyond the limit, also
-    such as is reserved and never
-touched (for which Arrow is told to reserve none: ARROW_DEFAULT_MEMORY_POOL=system). Files that are
-mapped and read are page cache and do not count. Training is one epoch of a narrow network, changed
-by `--set`. Prints a table, and writes all figures to OUT/beyond_memory.json: seconds, the most that
-the kernel had granted and the most of it that was in use, looked at twenty times a second, and how
-it ended.
+says. Each command of seqmel is a process of its own under RLIMIT_DATA: the kernel refuses it
+writable memory beyond the limit, also such as is reserved and never touched (for which Arrow is
+told to reserve none: ARROW_DEFAULT_MEMORY_POOL=system). Files that are mapped and read are page
+cache and do not count. Training is one epoch of a narrow network, changed by `--set`. Prints a
+table, and writes all figures to OUT/beyond_memory.json: seconds, the most that the kernel had
+granted and the most of it that was in use, looked at twenty times a second, and how it ended.
 """
 
 from __future__ import annotations
@@ -44,7 +41,7 @@ NARROW = (
 
 
 def write_events(path: Path, events: int, clients: int, columns: int) -> None:
-    """Write events of clients that are drawn anew for each event, a piece at a time; `columns` further numbers each."""
+    """Write events of clients drawn anew for each event, in pieces, with `columns` more numbers."""
     random = np.random.default_rng(0)
     with contextlib.ExitStack() as stack:
         writer = None
@@ -71,7 +68,7 @@ def write_events(path: Path, events: int, clients: int, columns: int) -> None:
 
 
 def held_mb(pid: int) -> dict[str, int]:
-    """Writable memory of a process that the kernel granted, and what of it is in use, in MB; nothing when it has ended."""
+    """Return granted and used writable memory of a process in MB; nothing when it has ended."""
     with contextlib.suppress(OSError):
         found = dict(
             re.findall(r"(VmData|RssAnon):\s+(\d+)", Path(f"/proc/{pid}/status").read_text())

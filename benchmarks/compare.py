@@ -1,7 +1,7 @@
-"""Each stage of seqmel beside pytorch-lifestream and beside what the machine can do at best, in one run.
+"""Compare each stage of seqmel with pytorch-lifestream and with the limits of the machine.
 
-    python benchmarks/compare.py --peer-python ptls/bin/python -o OUT [--stage slices ...]
-    [--repeats 5]
+    python benchmarks/compare.py --peer-python ptls/bin/python -o OUT [--stage slices ...] \
+      [--repeats 5]
 
 Every side is a process of its own that waits; they take turns (A B A B ...), so that whatever else
 the machine does falls on all of them. Prints a Markdown table of medians with the smallest and the
@@ -123,7 +123,7 @@ STAGES = (*dict.fromkeys(c.stage for c in COMPARISONS), "memory", "start")
 
 
 class Side:
-    """A process that answers requests; None in the place of its Python is a side that is not there."""
+    """A process that answers requests; a side without a Python is absent."""
 
     def __init__(
         self, python: str | None, script: str, threads: int, *, path: Path | None = None
@@ -140,7 +140,7 @@ class Side:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, stage: str, folder: Path, group: str) -> dict[str, Any]:
-        """Have a run done once: what `serving.serve` answers. Runs of a group stay ready beside each other."""
+        """Run once and return the answer of `serving.serve`; runs of a group are ready together."""
         if self.python is None:
             return {"error": "not there"}
         if self._process is None:
@@ -207,7 +207,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def compare(stage: str, sides: Sides, folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """The rows of a stage: one round to warm up, then `repeats` rounds in which all runs take turns."""
+    """Return the rows of a stage: a warm-up round, then `repeats` rounds with alternating runs."""
     rows = [c for c in COMPARISONS if c.stage == stage]
     theirs, notes = _able(sides, stage, rows[0].theirs, folder)
     runs = {("theirs", rows[0].theirs): theirs} | {("ours", c.ours): sides.ours for c in rows}
@@ -427,7 +427,7 @@ def _tables(figures: dict[str, Any]) -> Iterator[str]:
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
-    """Ratios to the other side with their spread, on a logarithmic axis; a tick where each is to be."""
+    """Plot the ratios and their spread on a logarithmic axis, with a tick at each target."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -139,7 +139,7 @@ def as_json(content: Any) -> bytes:
 
 
 def damage_folder(folder: Path, chance: random.Random) -> bool:
-    """Damage a file of a model folder; True where the checksums were made right again, as one would who means it."""
+    """Damage a file of a model folder; return True if the checksums were corrected as well."""
     name = chance.choice(FILES)
     path = folder / name
     if chance.random() < 0.03:
@@ -171,7 +171,7 @@ def _reseal(folder: Path) -> bool:
 def try_folder(
     source: Path, scratch: Path, whole: Model, events: Any, chance: random.Random
 ) -> str:
-    """Damage a copy and load it: refused, equal, or (checksums made right) another model whose vectors are finite.
+    """Damage a copy and load it: refused, equal, or a valid model with finite vectors.
 
     Anything else is raised: an exception that is no `SeqmelError`, or an `AssertionError`.
     """
@@ -230,7 +230,7 @@ def try_config(text: str, scratch: Path, chance: random.Random) -> str:
 def fuzz(
     rounds: int, model: Path, events: Any, configs: list[str], scratch: Path, seed: int
 ) -> dict[str, Counter[str]]:
-    """So many damages, three of four to the model folder; what became of them. Any other end is counted by its name."""
+    """Damage `count` times, three of four a model folder; return the number of each outcome."""
     whole, outcomes = load_model(model), {"model folder": Counter[str](), "config": Counter[str]()}
     for number in range(rounds):
         chance = random.Random(f"{seed}-{number}")

@@ -1,10 +1,9 @@
-"""What the demo data hold: scores of boosting on aggregates, and with the planted order and timing added.
+"""Scores on the demo data: boosting on aggregates, and with the planted order and timing.
 
     python benchmarks/demo_calibration.py [--clients 3000] [--seeds 0 1 2] [--threads 2]
 
 Figures to hold for 3,000 clients and seed 0: gender AUROC 0.87 +- 0.015 and age_group accuracy 0.63
-    +- 0.02 on
-aggregates, clearly more with order. The strengths are constants at the top of
++- 0.02 on aggregates, clearly more with order. The strengths are constants at the top of
 seqmel/demo/generator.py.
 """
 
@@ -27,7 +26,7 @@ OUT = [m.mcc for m in MERCHANTS if m.group in ("dining", "night")]
 
 
 def aggregates(events: pd.DataFrame) -> pd.DataFrame:
-    """One row for each client of what counting and averaging sees: no order but the gaps' mean and spread."""
+    """Return aggregates per client, without order except the mean and spread of gaps."""
     client = events["client_id"]
     common = events[events["mcc"].isin(events["mcc"].value_counts().index[:COMMON_MCC])]
     parts = [_amounts(events)]
@@ -49,7 +48,7 @@ def _amounts(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def order_features(events: pd.DataFrame) -> pd.DataFrame:
-    """The planted motifs, counted: which stop of a trip came first, how soon refunds come, how bunched nights out."""
+    """Count planted motifs: first stops of trips, delays of refunds, bursts of nights out."""
     following = events.groupby("client_id")[["mcc", "amount", "event_time"]].shift(-1)
     near = (following["event_time"] - events["event_time"]).dt.total_seconds() < NEAR
     columns: dict[str, pd.Series] = {}
@@ -68,7 +67,7 @@ def order_features(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def _refund_days(events: pd.DataFrame) -> pd.Series:
-    """Mean days from the last purchase at the same kind of shop, of at least that amount, to the refund."""
+    """Return the mean days from the last purchase of that kind and size to a refund."""
     clothes = events[events["mcc"].isin(CLOTHES)]
     refunds, bought = clothes[clothes["amount"] > 0], clothes[clothes["amount"] < 0]
     pairs = refunds.merge(bought, on=["client_id", "mcc"], suffixes=("", "_bought"))

@@ -1,8 +1,7 @@
-"""What fine-tuning is worth by the number of labels: LightGBM on embeddings, fine-tuned, and from scratch.
+"""Fine-tuning by the number of labels: LightGBM on embeddings, fine-tuned, and from scratch.
 
-    python benchmarks/finetuning.py DATA_FOLDER -o OUT_FOLDER [--target physionet2012/gender ...]
-    [--labels 100 --labels all]
-        [--draws 10] [--set finetuning.epochs=5 ...] [--methods ...]
+    python benchmarks/finetuning.py DATA_FOLDER -o OUT_FOLDER [--target physionet2012/gender ...] \
+      [--labels 100 --labels all] [--draws 10] [--set finetuning.epochs=5 ...] [--methods ...]
 
 DATA_FOLDER holds physionet2012/ and online_retail/, each with events and clients as Parquet. A
 model is trained on the events of all clients, without labels, as `seqmel train` does by default;
@@ -14,8 +13,8 @@ about other clients. "default" is `seqmel finetune` as it comes. What is in OUT_
 is not made again: an interrupted run goes on.
 
 The default is online_retail with ten draws: about ten minutes on two idle cores, one of them for
-    the model. physionet2012
-has longer sequences and four times the clients: name it with --target, and with fewer --draws.
+the model. physionet2012 has longer sequences and four times the clients: name it with --target, and
+with fewer --draws.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ TREES = {
 
 
 def opened(data: Path, out: Path, name: str) -> tuple[Model, PreparedSequences]:
-    """The model of a set, trained without labels, and the set's sequences; both made where they are missing."""
+    """Return the unsupervised model of a set and its sequences; make both if missing."""
     model, sequences = out / name / "model", out / name / "sequences"
     if not (model / "config.json").is_file():
         train(str(data / name / "events.parquet"), model, progress=console_progress(), resume=True)

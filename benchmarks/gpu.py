@@ -60,7 +60,7 @@ def without_waiting(device: str) -> Iterator[None]:
 
 
 def timed(run: Run, repeats: int) -> dict[str, float]:
-    """Rates of a run after one that does not count: median, smallest, largest; and events a unit."""
+    """Return rates after a warm-up run: median, smallest, largest; and events per unit."""
     run()
     rates, events = [], 1.0
     for _ in range(repeats):
@@ -77,7 +77,7 @@ def timed(run: Run, repeats: int) -> dict[str, float]:
 
 
 def peak(device: str, repeats: int, rows: int) -> dict[str, float]:
-    """Product rates of the card by type, floating-point operations a second, on large square matrices."""
+    """Return floating-point operations per second of large square products, by dtype."""
     types = {"bf16": torch.bfloat16, "fp32": torch.float32}
     return {
         name: timed(product(rows, rows, rows, dtype=dtype, device=device), repeats)["median"]
@@ -94,7 +94,7 @@ def measure_step(
     *,
     compiled: str | None = None,
 ) -> dict[str, Any]:
-    """A row for a training step; first without leave to wait, and where that fails again with it."""
+    """Return the row of a training step, without waits for the GPU; if that fails, with them."""
     layers, encoder = VARIANTS[variant]
     sizes = sizes_of(folder)
     row: dict[str, Any] = {

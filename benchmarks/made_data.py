@@ -1,9 +1,8 @@
-"""The data of a comparison, made once: events as they come, and the same encoded sequences for every side.
+"""The generated data of a comparison: raw events, and the same encoded sequences for each side.
 
-events.parquet    card-like events of all clients in order of time, one row an event
-prepared/         what `seqmel prepare` makes of them
-records.parquet   the sequences of `prepared`, one row a client, in the types that the other library
-wants sizes.json        sizes and hyper-parameters
+events.parquet    card-like events of all clients in time order, one row per event prepared/
+the same, by `seqmel prepare` records.parquet   the sequences of `prepared`, one row per client, in
+the other library's types sizes.json        sizes and hyper-parameters
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def _write_events(path: Path, clients: int) -> None:
 
 
 def repeat_clients(base: pa.Table, path: Path, *, copies: int, clients: int) -> None:
-    """Write the events of `clients` clients at most: those of `base` again and again under new ids, in order of time."""
+    """Write events of at most `clients` clients in time order: copies of `base` under new ids."""
     connection = duckdb.connect()
     connection.register("base", base)
     connection.execute(

@@ -1,11 +1,11 @@
-"""Memory and time of each miner with its loss, and of each loss over the whole batch, at the size of a large batch.
+"""Memory and time of each miner with its loss, and of each whole-batch loss, on a large batch.
 
     python benchmarks/mining_memory.py -o FOLDER --clients 4096 --views 5 --width 128
 
 Each case has a process of its own: unit vectors of so many clients, the pairs or triplets mined,
-    the loss forward and
-backward, after a small round to load what is loaded once. Memory is the highest resident size less
-the size just before, so the vectors themselves do not count, their gradient does.
+the loss forward and backward, after a small round to load what is loaded once. Memory is the
+highest resident size less the size just before, so the vectors themselves do not count, their
+gradient does.
 """
 
 from __future__ import annotations

@@ -3,11 +3,9 @@
     python benchmarks/products.py [-o OUT] [--threads 1]
 
 Rows times weights of a GRU of 256 (the steps of a recurrence, and many events at once), of the
-event network, and a weight
-gradient: torch.mm, which torch gives to MKL where it was built with it, and oneDNN with packed
-    weights, as `seqmel.nn.products`
-uses it. Prints a Markdown table of GFLOP/s, medians of several turns in which both take part;
-writes it to OUT.
+event network, and a weight gradient: torch.mm, which torch gives to MKL where it was built with it,
+and oneDNN with packed weights, as `seqmel.nn.products` uses it. Prints a Markdown table of GFLOP/s,
+medians of several turns in which both take part; writes it to OUT.
 """
 
 from __future__ import annotations

@@ -45,8 +45,11 @@ SETS: dict[str, dict[str, Any]] = {
 
 
 def write_records(data: Path, folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    """The peer's records: codes of categories as seqmel fits them, numbers as they came, nothing scaled; columns renamed,
-    since a feature named `type` breaks it. Returns its sizes."""
+    """Write the peer's records and return their sizes.
+
+    Category codes are those that seqmel fits, numbers are not scaled, and columns are renamed,
+    since a feature named `type` breaks it.
+    """
     prepared = prepare(data, folder / "prepared", config=Config(), overwrite=True)
     schema, vocabulary = prepared.schema, prepared.vocabulary
     with pa.OSFile(str(folder / "prepared" / "sequences.arrow")) as file:

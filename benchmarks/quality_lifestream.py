@@ -1,4 +1,4 @@
-"""pytorch-lifestream's CoLES on sequences of records.parquet: trained as its scenarios do, vectors to lifestream.parquet.
+"""CoLES of pytorch-lifestream, trained as in its scenarios: records.parquet to lifestream.parquet.
 
 Runs under the Python of an environment of its own (README.md says how to make it); needs nothing of
 seqmel.

@@ -1,7 +1,7 @@
-"""The main job on the real sets, through the commands that a user types: train, embed, evaluate, and an untrained encoder.
+"""The main job on the real data sets by the commands: train, embed, evaluate; and untrained.
 
-    python benchmarks/real_data.py DATA_FOLDER -o OUT_FOLDER [--set physionet2012 ...] [--config
-    FILE] [--seed 0]
+    python benchmarks/real_data.py DATA_FOLDER -o OUT_FOLDER [--set physionet2012 ...] \
+      [--config FILE] [--seed 0]
 
 DATA_FOLDER holds physionet2012/, online_retail/ and berka/, each with events (or transactions) and
 clients as Parquet. Leaves models, embeddings, logs and one JSON file of scores a target in
@@ -69,7 +69,10 @@ def run(data: Path, out: Path, name: str, extra: list[str]) -> None:
 
 
 def table(out: Path, name: str) -> str:
-    """The scores of a set as Markdown: a row a target, a column a set of features, and both minus the aggregates."""
+    """Return the scores of a set as Markdown: a row per target, a column per feature set.
+
+    The last columns are the differences to the aggregates.
+    """
     columns = ["aggregates", "embeddings", "embeddings + aggregates", "untrained"]
     lines = [
         f"| {name} | " + " | ".join(columns) + " | both - aggregates |",

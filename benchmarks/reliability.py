@@ -1,7 +1,7 @@
-"""Kill prepare, train, embed and experiment at random moments, run them again, and compare with a run that was left alone.
+"""Kill prepare, train, embed and experiment at random moments, rerun them, and compare.
 
-    python benchmarks/reliability.py [--rounds 10] [--clients 400] [--seed 0] [--only embed
-    experiment]
+    python benchmarks/reliability.py [--rounds 10] [--clients 400] [--seed 0] \
+      [--only embed experiment]
 
 Each command is started, killed with SIGKILL after a random time, and started again the way a user
 would (train with --resume, an experiment as it was, the others with --overwrite) until it comes
@@ -138,7 +138,7 @@ def _whole_experiment(path: Path) -> bool:
 
 
 def _plan(folder: Path) -> Path:
-    """A small experiment: the aggregates, a row scored by trees and one fine-tuned, each with two seeds."""
+    """Write a small experiment: aggregates, scores by trees and fine-tuning; two seeds each."""
     small = {
         "event_encoder": {"hidden_size": 8},
         "training": {"epochs": 1, "batch_size": 32},

@@ -1,7 +1,7 @@
-"""What a million clients cost: time and memory of prepare, train and embed for more and more clients.
+"""The cost of a million clients: time and memory of prepare, train and embed by client count.
 
-    python benchmarks/scaling.py -o OUT [--clients 10000 100000 [1000000]] [--train-up-to 100000]
-    [--memory-limit 500MB]
+    python benchmarks/scaling.py -o OUT [--clients 10000 100000 [1000000]] [--train-up-to 100000] \
+      [--memory-limit 500MB]
 
 Card-like events of 2,000 generated clients, again and again under new ids, rows in order of time
 and so mixed across clients; some 180 events a client. Each command of seqmel is a process of its

@@ -1,12 +1,10 @@
-"""Are columns recognised? Inferred roles beside roles given by hand, on real tables and on tables made of them.
+"""Compare inferred column roles with roles assigned by hand, on real and derived tables.
 
     python benchmarks/schema_inference.py [FOLDER]
 
 FOLDER holds a folder for each data set, each with events.parquet (or transactions.parquet); what is
-not there is passed over.
-Of each table one line: how many columns have the role that is right, how many numbers the category
-    within which they are
-scaled, and what differs.
+not there is passed over. Of each table one line: how many columns have the role that is right, how
+many numbers the category within which they are scaled, and what differs.
 """
 
 from __future__ import annotations
@@ -148,7 +146,7 @@ def as_whole_numbers(table: Table) -> Table:
 
 
 def with_noise(table: Table) -> Table:
-    """Sixty more columns, by turns fractions, whole numbers and texts, that have nothing to do with the others."""
+    """Return sixty unrelated columns: fractions, whole numbers and texts in turn."""
     name, events, by_hand = table
     draw, rows = np.random.default_rng(0), len(events)
     noise = {

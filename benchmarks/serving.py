@@ -1,4 +1,4 @@
-"""One side of a comparison as a process that waits: a stage is asked for by a line of JSON, done once, and timed here.
+"""One side of a comparison as a waiting process: it runs and times a stage per line of JSON.
 
 So that two libraries in two environments can take turns within one run, and neither pays for its
 imports again. This

@@ -1,7 +1,7 @@
-"""No shortcut through time: the same events, and with each client begun at a random minute of three years.
+"""Shortcuts through time: the same events, and with each client shifted by random minutes.
 
-    python benchmarks/shifted_start.py DATA_FOLDER -o OUT_FOLDER [--set physionet2012 ...]
-    [--clients 4000] [--seed 0]
+    python benchmarks/shifted_start.py DATA_FOLDER -o OUT_FOLDER [--set physionet2012 ...] \
+      [--clients 4000] [--seed 0]
 
 When a client was there says nothing more of it once its start is random, so a method without a
 shortcut through time loses nothing by it, but for what true starts were worth. DATA_FOLDER holds
@@ -68,7 +68,7 @@ def shifted(events: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def linear(vectors: pd.DataFrame, labels: pd.Series[Any]) -> float:
-    """AUROC of two classes, else accuracy: the mean over five folds of a regularised logistic regression."""
+    """Return AUROC of two classes, else accuracy, over five folds of a logistic regression."""
     y, classes = pd.factorize(labels.reindex(vectors.index).dropna(), sort=True)
     x = vectors.loc[labels.reindex(vectors.index).notna().to_numpy()].to_numpy()
     scores = []

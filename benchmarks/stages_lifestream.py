@@ -1,4 +1,4 @@
-"""The stages in pytorch-lifestream, the way its own tutorials and published scenarios put it together.
+"""The stages in pytorch-lifestream, built as in its tutorials and published scenarios.
 
 Runs under the Python of an environment of its own (README.md says how to make it); needs nothing of
 seqmel.
@@ -127,7 +127,7 @@ def step(folder: Path) -> Run:
 
 
 def loss(folder: Path) -> Run:
-    """Contrastive loss with five hard negatives an anchor, forward and backward; units are calls."""
+    """Contrastive loss, five hard negatives per anchor, forward and backward; units are calls."""
     import torch
     from ptls.frames.coles.losses import ContrastiveLoss
     from ptls.frames.coles.sampling_strategies import HardNegativePairSelector

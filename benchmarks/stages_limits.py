@@ -1,4 +1,4 @@
-"""What the machine can do at best: products of the shapes in question, gathers of ready indices, reading and sorting."""
+"""Limits of the machine: matrix products of the same shapes, gathers, reading and sorting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GATHERS = 20
 def flops_per_event(
     event: int, hidden: int, *, layers: int, encoder: str, training: bool, length: float = 0.0
 ) -> float:
-    """Floating-point operations of the products that one event costs; twice as many again for the gradients.
+    """Return floating-point operations per event, without the gradients, which take twice as many.
 
     Args:
         event: width of an encoded event.
@@ -93,7 +93,7 @@ def _loss_product(folder: Path) -> Run:
 
 
 def gather(folder: Path) -> Run:
-    """The events of a batch out of flat columns, their places known: one index_select a column; units are events."""
+    """Gather the events of a batch from flat columns by known indices; units are events."""
     sizes = sizes_of(folder)
     sequences = open_prepared(folder / "prepared").sequences
     torch.manual_seed(0)

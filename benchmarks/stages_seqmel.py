@@ -1,4 +1,4 @@
-"""The stages in seqmel, on any device: `compare.py` runs them on the CPU beside the incumbent, `gpu.py` on a GPU.
+"""The stages in seqmel on any device; `compare.py` runs them on the CPU, `gpu.py` on a GPU.
 
 "like" variants have the incumbent's widths: one layer of `event` numbers an event, GRU, last state,
 contrastive loss with hard negatives. "own" ones are seqmel's defaults with a GRU, "transformer"
@@ -57,7 +57,7 @@ def variant_config(sizes: dict[str, Any], variant: str) -> Config:
 
 
 def prepare(folder: Path) -> Run:
-    """Events of a Parquet file to a folder of prepared sequences, ready to train on; units are events."""
+    """Prepare the events of a Parquet file for training; units are events."""
     sizes = sizes_of(folder)
     config = preparation_config(sizes["threads"])
 
@@ -178,7 +178,7 @@ class _Given(Encoded):
 
 
 def loss(folder: Path, *, device: str = "cpu", calls: int = 20) -> Run:
-    """Contrastive loss with five hard negatives an anchor, through the objective, forward and backward; units are calls."""
+    """Contrastive loss, five hard negatives per anchor, through the objective; units are calls."""
     sizes = sizes_of(folder)
     torch.manual_seed(0)
     objective = CoLES(variant_config(sizes, "like"), embedding_size=sizes["width"])
@@ -201,7 +201,7 @@ def loss(folder: Path, *, device: str = "cpu", calls: int = 20) -> Run:
 
 
 def embed(folder: Path, *, variant: str, device: str = "cpu", source: str = "prepared") -> Run:
-    """Sequences (`prepared`) or events (`events.parquet`) to a Parquet file of vectors; units are events."""
+    """Embed sequences (`prepared`) or events (`events.parquet`) to Parquet; units are events."""
     sizes, prepared = sizes_of(folder), open_prepared(folder / "prepared")
     config = variant_config(sizes, variant)
     torch.manual_seed(0)

@@ -1,8 +1,7 @@
-"""What the prepare scripts share: find the raw files, read them, refuse what cannot be read, write Parquet.
+"""What the prepare scripts share: find, read and check the raw files, and write Parquet.
 
 A script states three things and nothing else: the file names, the columns of each file, and one
-    query per result.
-All results of a run are complete before the first of them replaces an older file.
+query per result. All results of a run are complete before the first of them replaces an older file.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class RawDataError(Exception):
 
 
 class Column(NamedTuple):
-    """How the text of a column becomes a value: SQL over {0}, the column's name; null says that it cannot be read."""
+    """How text becomes a value: SQL over the column name {0}; null if it cannot be read."""
 
     sql: str
     may_be_empty: bool = False
@@ -48,7 +47,7 @@ TEXT_OR_NULL = Column("{0}", may_be_empty=True)
 
 
 def main(script: str, description: str | None, files: Files, convert: Convert) -> int:
-    """Run one prepare script from its command line; the exit code is 2, with one line, where the input is to blame."""
+    """Run a prepare script from its command line; on bad input exit with code 2 and one line."""
     args = _arguments(description, Path(script).resolve().parent)
     try:
         _prepare(_find(args.raw_folder, files), args.out, convert)
@@ -61,7 +60,7 @@ def main(script: str, description: str | None, files: Files, convert: Convert) -
 def load(
     con: duckdb.DuckDBPyConnection, table: str, path: Path, columns: Mapping[str, Column]
 ) -> None:
-    """Read the named columns of a delimited file into a table whose rowid is the order of the file."""
+    """Read the named columns of a delimited file; rowid is the order of the file."""
     header, delimiter = _header(path)
     _require(columns, header, path)
     values = ", ".join(f'{_parsed(name, column)} AS "{name}"' for name, column in columns.items())
@@ -69,8 +68,8 @@ def load(
     texts = ", ".join(f'nullif(trim("{name}"), \'\') AS "{name}"' for name in columns)
     query = f"""
         CREATE TABLE {table} AS SELECT {values}, CASE {faults} END AS fault
-        FROM (SELECT {texts} FROM read_csv(?, columns = ?, delim = ?, header = true, auto_detect = false,
-                                           quote = '"', escape = '"')) AS raw"""
+        FROM (SELECT {texts} FROM read_csv(?, columns = ?, delim = ?, header = true,
+            auto_detect = false, quote = '"', escape = '"')) AS raw"""
     try:
         con.execute(query, [glob.escape(str(path)), dict.fromkeys(header, "VARCHAR"), delimiter])
     except duckdb.InvalidInputException as error:
@@ -81,7 +80,7 @@ def load(
 
 
 def refuse(con: duckdb.DuckDBPyConnection, query: str, path: Path, message: str) -> None:
-    """Stop with a message about the file, filled from the first row of the query, where the query gives one."""
+    """Stop with a message about the file, filled from the first row of the query, if any."""
     row = con.execute(query + " LIMIT 1").fetchone()
     if row:
         raise RawDataError(f"{path}: {message.format(*row)}")

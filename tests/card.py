@@ -1,11 +1,10 @@
 """A GPU that is not there: tensors that say they lie on a device, worked out on the CPU.
 
 What a real one would refuse is refused here: tensors on the card and on the host in one operation,
-    a generator of the host for
-numbers on the card. And every operation that would make the host wait for the card is written down:
-    what sends a number or a
-shape back, and a copy to the card that is not `non_blocking`. Values are those of the CPU, so that
-results can be compared. Speed, memory, and kernels of a real GPU are not shown by this.
+a generator of the host for numbers on the card. And every operation that would make the host wait
+for the card is written down: what sends a number or a shape back, and a copy to the card that is
+not `non_blocking`. Values are those of the CPU, so that results can be compared. Speed, memory, and
+kernels of a real GPU are not shown by this.
 
 Importing it names torch's spare device "card" for the whole process, so it is for processes of its
 own (`on_card.py`).
@@ -68,8 +67,11 @@ _UNORDERED = {
     aten.segment_reduce,
     aten._segment_reduce_backward,
 }
-"""What adds real numbers in an order that no GPU promises, or, segment_reduce, has a wrong gradient where values are equal. So does
-`index_put` that accumulates, on a CPU with several threads: it is the gradient of x[index]."""
+"""Operations that add real numbers in no fixed order on a GPU.
+
+segment_reduce has a wrong gradient for equal values. An accumulating `index_put`, the gradient of
+x[index], is not deterministic on a CPU with several threads either.
+"""
 
 
 class OnCard(Tensor):
@@ -99,8 +101,11 @@ class OnCard(Tensor):
 
 
 class Card(TorchDispatchMode):
-    """Within it the card is there; `waits` says what made the host wait for it, and where in seqmel, and `unordered` what may give
-    other numbers on another run."""
+    """A context with a fake GPU.
+
+    `waits` names what made the host wait for it, and where in seqmel; `unordered` names operations
+    that may give other numbers on another run.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""python on_card.py SECTIONS [DEVICE]: two training steps with each method of some sections (loss,miner), on the CPU and on a card that is not there.
+"""python on_card.py SECTIONS [DEVICE]: two steps with each method, on the CPU and a fake GPU.
+
+SECTIONS are some sections of the config, separated by commas: loss,miner.
 
 Prints a line for each that is not the same, makes the host wait for the card within a step, or has
 a sum without an order;

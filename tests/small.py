@@ -70,7 +70,7 @@ def tiny_config(**changes: Any) -> Config:
 
 
 def card_events(clients: int = 24, *, seed: int = 0, most: int = 30) -> pa.Table:
-    """Events of some clients in mixed order, all times different; with nulls and NaN in the features."""
+    """Return unordered events with distinct times, and with nulls and NaN in the features."""
     random = np.random.default_rng(seed)
     lengths = random.integers(3, most + 1, clients)
     client = np.repeat(np.arange(clients), lengths)[random.permutation(lengths.sum())]
@@ -150,7 +150,7 @@ def batches(
 def rows(
     events: Events, schema: EventSchema, vocabulary: Vocabulary, **options: Any
 ) -> list[dict[str, Any]]:
-    """One dict a client: its id, and the list of each column; NaN as the text "NaN", which is equal to itself."""
+    """Return one dict per client: its id and lists; NaN as the text "NaN", which equals itself."""
     found = [
         row for batch in batches(events, schema, vocabulary, **options) for row in batch.to_pylist()
     ]
@@ -176,7 +176,7 @@ def sequences(
 
 
 def vocabulary_of(*, span_days: float = 500.0, daily: bool = False) -> Vocabulary:
-    """A vocabulary with one category `kind`, one number `size`, and one number `level` within the category."""
+    """Return a vocabulary: a category `kind`, a number `size`, and `level` within the category."""
     scale = NumericScale(log_unit=None, center=0.0, scale=1.0)
     return Vocabulary(
         categorical={"kind": CategoryCodes(values=("a", "b", "c"), null=True)},

@@ -89,7 +89,7 @@ def test_links_of_a_page_lead_somewhere(page: Path) -> None:
 
 
 def commands_on(text: str) -> list[tuple[str, list[str]]]:
-    """The command and the flags of each indented line `    seqmel ...`; a line that ends in \\ goes on."""
+    """Return command and flags of each indented `seqmel ...` line; a trailing \\ continues it."""
     found = []
     for line in re.findall(r"^    (?:\S+ -m )?seqmel ((?:.*\\\n)*.*)$", text, re.MULTILINE):
         words = line.replace("\\\n", " ").split()

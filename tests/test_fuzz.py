@@ -1,4 +1,4 @@
-"""Damage drawn by chance to model folders and config files: loaded as what was saved, or refused; never anything else."""
+"""Random damage of model folders and configs: loaded as saved, or refused; never else."""
 
 from __future__ import annotations
 

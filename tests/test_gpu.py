@@ -1,4 +1,4 @@
-"""On a GPU: everything of a step lies there, nothing makes the host wait for it, and the numbers are those of the CPU.
+"""On a GPU a step never waits for the host, and its numbers equal those of the CPU.
 
 There need be no GPU for this, see `card.py`; where there is one, it is tried too. bfloat16 and
 speed are in benchmarks/gpu.py.

@@ -1,4 +1,4 @@
-"""The language of the clean folders is that of the glossary in CONTRIBUTING.md: none of the old dialect, no long line."""
+"""The language is that of the glossary in CONTRIBUTING.md: none of the old dialect."""
 
 from __future__ import annotations
 
@@ -68,8 +68,14 @@ CLEAN = [
 ]
 """Files and folders that are clean. Add to them what you have cleaned; never take one out."""
 
-RATES = "row|vector|event|number|label|value|view|byte|bit|client|line|feature|dimension|triplet|pair|code|step|epoch"
-UNITS = "client|event|batch|day|epoch|vector|number|line|user|dimension|anchor|view|segment|group|column|step|moment"
+RATES = (
+    "row|vector|event|number|label|value|view|byte|bit|client|line|feature|dimension|triplet|pair|"
+    "code|step|epoch"
+)
+UNITS = (
+    "client|event|batch|day|epoch|vector|number|line|user|dimension|anchor|view|segment|group|"
+    "column|step|moment"
+)
 
 DIALECT = {
     r"\bfore(tell|tells|told)\b": "predict",

@@ -56,7 +56,7 @@ PACKAGE = Path(seqmel.__file__).parent
 
 @functools.cache
 def imported(path: Path) -> set[str]:
-    """Dotted names of all that a file imports, also within functions; relative imports as they stand."""
+    """Return dotted names of all imports of a file, also within functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""docs/methods.md names every loss, miner and view, with what it takes or gives, and nothing that is not there."""
+"""docs/methods.md names every loss, miner and view with its inputs, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that is not there ends a command in one line; any other error of these classes is a bug, with its traceback."""
+"""A failed allocation ends a command in one line; other errors keep their traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever the events are: one finite vector a client, ids as they came, in any order of the rows; or a refusal in one line.
+"""For any events: one finite vector per client and unchanged ids, or one line of refusal.
 
 Drawn by hypothesis; `SEQMEL_EXAMPLES=2000 pytest tests/test_properties.py` draws more.
 """
@@ -170,7 +170,7 @@ ODD_NAMES = st.sampled_from(
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[pa.Table, str, str, SchemaOptions]:
-    """A table of events, the names of its client and time columns, and what is said of its columns."""
+    """Return a table of events, its client and time columns, and the options of its columns."""
     events = draw(st.integers(1, 12))
     id_type, ids = draw(st.sampled_from(list(IDS.values())))
     pool = draw(st.lists(ids.filter(lambda v: v is not None), min_size=1, max_size=4))

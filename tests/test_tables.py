@@ -1,4 +1,4 @@
-"""The plans that come with seqmel: each is read and all its rows are valid, and no row is another by another name."""
+"""The packaged plans: each is read, all rows are valid, and no two rows are the same."""
 
 from __future__ import annotations
 

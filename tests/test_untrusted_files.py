@@ -1,4 +1,4 @@
-"""Files that came from elsewhere are data: nothing in them is executed, nothing outside their folder is followed."""
+"""Foreign files are data: nothing in them is executed, no path leaves their folder."""
 
 from __future__ import annotations
 

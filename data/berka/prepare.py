@@ -54,7 +54,8 @@ CLIENT_COLUMNS = {"client_id": INTEGER, "birth_number": BIRTH_NUMBER, "district_
 LOAN_COLUMNS = {"account_id": INTEGER, "date": DAY, "status": TEXT}
 
 EVENTS = """
-    SELECT client_id, date::TIMESTAMP_MS AS event_time, if(type = 'PRIJEM', amount, -amount) AS amount, balance, type,
+    SELECT client_id, date::TIMESTAMP_MS AS event_time,
+           if(type = 'PRIJEM', amount, -amount) AS amount, balance, type,
            operation, k_symbol, bank
     FROM trans JOIN owner USING (account_id) ORDER BY client_id, date, trans.rowid"""
 

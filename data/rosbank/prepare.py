@@ -42,7 +42,8 @@ COLUMNS = {
 }
 
 EVENTS = """
-    SELECT cl_id AS client_id, TRDATETIME::TIMESTAMP_MS AS event_time, MCC AS mcc, channel_type, currency, amount,
+    SELECT cl_id AS client_id, TRDATETIME::TIMESTAMP_MS AS event_time, MCC AS mcc, channel_type,
+           currency, amount,
            trx_category
     FROM trans ORDER BY cl_id, TRDATETIME, trans.rowid"""
 

@@ -49,7 +49,8 @@ EVENT_COLUMNS = {
 TARGET_COLUMNS = {"customer_id": INTEGER, "gender": INTEGER}
 
 EVENTS = """
-    SELECT customer_id AS client_id, tr_datetime::TIMESTAMP_MS AS event_time, mcc_code, tr_type, amount, term_id
+    SELECT customer_id AS client_id, tr_datetime::TIMESTAMP_MS AS event_time, mcc_code, tr_type,
+           amount, term_id
     FROM trans ORDER BY customer_id, tr_datetime, trans.rowid"""
 
 CLIENTS = "SELECT customer_id AS client_id, gender FROM target ORDER BY client_id"

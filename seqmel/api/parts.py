@@ -1,13 +1,10 @@
 """Registration of a user's own losses, miners, sequence encoders, views and objectives.
 
 A registered part is used by its name like any part of seqmel: in keyword arguments, in a config
-    file,
-and with `--import FILE` on the command line and in experiments. Its options are the arguments of
-its constructor, with their types and defaults, and are checked like all other options. A model
-folder
-holds names and options, never code: to load a model with your own encoder, first import the file
-    that
-registers it.
+file, and with `--import FILE` on the command line and in experiments. Its options are the arguments
+of its constructor, with their types and defaults, and are checked like all other options. A model
+folder holds names and options, never code: to load a model with your own encoder, first import the
+file that registers it.
 """
 
 from __future__ import annotations

@@ -148,8 +148,8 @@ class Pooling(nn.Module):
         """The summary of two parts of the same sequences, one after the other.
 
         Means and squares as in Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for
-            computing sample
-        variances (1979); attention as running softmax (Milakov, Gimelshein, arXiv 1805.02867).
+        computing sample variances (1979); attention as running softmax (Milakov, Gimelshein, arXiv
+        1805.02867).
         """
         before, new = earlier["count"], later["count"]
         merged = {"count": before + new}

@@ -1,4 +1,4 @@
-"""Parts of a user's own: registered, named in configs and on the command line, refused in a line where they do not fit."""
+"""Own parts: registered, named in configs and commands, and refused with a clear line."""
 
 from __future__ import annotations
 

@@ -110,9 +110,7 @@ def test_memory_of_mining_is_measured_for_a_miner_and_for_a_loss(tmp_path: Path)
     assert (tmp_path / "memory.md").read_text().count(" GB |") == 2
 
 
-def test_prepare_train_and_embed_killed_at_random_moments_come_to_what_an_undisturbed_run_gives() -> (
-    None
-):
+def test_prepare_train_and_embed_killed_at_random_give_the_results_of_a_whole_run() -> None:
     done = script(
         "reliability.py", "--rounds", 1, "--clients", 30, "--only", "prepare", "train", "embed"
     )

@@ -1,4 +1,4 @@
-"""Whatever a user can get wrong ends with exit code 2, one line that helps, and nothing half-written."""
+"""Each user error ends with exit code 2, one helpful line, and nothing half-written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has been computed is there whatever the console can show, and a console that is closed or full ends no work."""
+"""Results survive any console: one with few characters, and one that is closed or full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`seqmel describe` shows what a model would learn from, whatever the columns are called and hold."""
+"""`seqmel describe` shows the columns a model would learn from, whatever they are called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`seqmel finetune` and `seqmel predict`, as they are typed: what is written, what is said, what is refused."""
+"""The commands `seqmel finetune` and `seqmel predict`: files, output, and refusals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in a folder with events and labels; give back its exit code, its output and its errors."""
+    """Run a command in a folder with events and labels; return exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     pq.write_table(EVENTS, "events.parquet")
     LABELS.to_parquet("labels.parquet")

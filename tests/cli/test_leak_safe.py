@@ -1,4 +1,4 @@
-"""The splits and curves of `seqmel evaluate`, `seqmel drift` and `seqmel retrieval`, through the command's own parser."""
+"""The splits and curves of `seqmel evaluate`, `drift` and `retrieval`, on the command line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refusal(*arguments: object) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Embeddings of 90 clients that give a label away, labels with a day and a branch, and the same by month."""
+    """Write embeddings that leak the label, labels with day and branch, and monthly rows."""
     random = np.random.default_rng(0)
     ids, kind = np.arange(90), np.arange(90) % 2
     vectors = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""`seqmel score` through the real command: predictions as `seqmel predict` writes them, and scores of others."""
+"""`seqmel score` on the command line, with predictions by seqmel and by others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seqmel.core.errors import SeqmelError
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Labels of 80 clients in another order than their predictions, of which one client has no label."""
+    """Write labels of 80 clients in another order than the predictions; one has no label."""
     random = np.random.default_rng(0)
     ids = np.arange(81)
     left = random.random(81) < 0.4

@@ -1,4 +1,4 @@
-"""Every option is checked before work starts, and what is wrong is said in one line with the nearest right name."""
+"""Every option is checked before work starts; an error is one line with the nearest name."""
 
 from __future__ import annotations
 
@@ -260,9 +260,7 @@ def test_a_name_alone_is_a_name_with_default_options() -> None:
     assert Config.from_dict({"loss": {"temperature": 0.3}}).loss.name == "infonce"
 
 
-def test_a_loss_that_needs_a_miner_brings_its_own_and_options_without_a_name_are_of_that_one() -> (
-    None
-):
+def test_a_loss_brings_its_default_miner_and_nameless_options_belong_to_that() -> None:
     for loss, name in (
         ("contrastive", "hard_negatives"),
         ("margin", "distance_weighted"),
@@ -276,9 +274,7 @@ def test_a_loss_that_needs_a_miner_brings_its_own_and_options_without_a_name_are
     assert Config.from_dict({"loss": "supcon"}).miner is None
 
 
-def test_the_last_k_may_have_one_length_where_dropout_tells_them_apart_or_a_model_was_trained_so() -> (
-    None
-):
+def test_last_k_may_have_one_length_if_dropout_varies_views_or_a_model_was_trained_so() -> None:
     one = {"name": "last_k", "min_length": 20, "max_length": 20}
     for more in ({"event_dropout": 0.1}, {"day_dropout": 0.1}):
         assert Config.from_dict({"views": one | more}).views.max_length == 20
@@ -320,9 +316,7 @@ def test_a_pair_loss_mines_hard_negatives_unless_told_otherwise() -> None:
 CPC = {"objective": "cpc", "encoder": "gru"}
 
 
-def test_a_loss_that_does_nothing_is_taken_where_it_is_the_default_or_that_of_a_model_that_is_there() -> (
-    None
-):
+def test_a_loss_without_effect_is_accepted_as_default_or_from_an_existing_model() -> None:
     for options in (CPC, CPC | {"loss": "infonce", "miner": None}, Config.from_dict(CPC).to_dict()):
         assert Config.from_dict(options) == Config.from_dict(CPC)
     kept = CPC | {"loss": {"name": "contrastive", "margin": 0.1, "margin_start": 0.5}}

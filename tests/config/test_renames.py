@@ -1,4 +1,4 @@
-"""Old names of options, parameters and flags still work, each with a warning that names the new one; models load silently."""
+"""Old names of options, parameters and flags work with a warning; old models load silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory limit and threads go one way: whatever reads events takes them from the config, also the config of a model."""
+"""Every reader takes memory limit and threads from the config, also from that of a model."""
 
 from __future__ import annotations
 

@@ -56,9 +56,7 @@ def test_a_class_that_is_not_there_is_held_to_be_rare() -> None:
     assert (scores[:, 1] < scores[:, [0, 2]].max(axis=1) - 5).all()
 
 
-def test_of_strengths_that_are_as_good_within_an_error_the_one_with_the_weakest_weights_is_taken() -> (
-    None
-):
+def test_the_strongest_penalty_within_one_standard_error_of_the_best_is_chosen() -> None:
     even = np.tile([0.6, 0.4], 50)
     noisy = even + np.tile([0.3, -0.28], 50)  # .01 more on average, with an error of .03
     worse = even + np.tile([0.06, 0.04], 50)  # .05 more, with an error of .001

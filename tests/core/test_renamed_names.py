@@ -1,4 +1,4 @@
-"""Old names of functions, methods and keywords still work, with a warning that names the new one."""
+"""Old names of functions, methods and keywords work, with a warning that names the new one."""
 
 from __future__ import annotations
 

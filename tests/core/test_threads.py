@@ -1,4 +1,4 @@
-"""How many threads work: the cores that are granted, what is asked for, and one for what is small."""
+"""Number of threads: the granted cores, the requested number, and one for small work."""
 
 from __future__ import annotations
 

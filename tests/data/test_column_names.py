@@ -1,4 +1,4 @@
-"""A user's column may be called as anything inside: the sequences are those of the same events under other names."""
+"""Column names of users never collide with internal ones: the sequences stay the same."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def some_events() -> pa.Table:
 
 
 def sequences(given: Any, renamed: dict[str, str], *, by_row: bool) -> list[list[Any]]:
-    """The encoded sequences, column by column; `by_row` goes through DuckDB where whole columns are not used."""
+    """Return the encoded sequences by column; `by_row` forces the path through DuckDB."""
     name = {column: renamed.get(column, column) for column in ("who", "when", "what", "much")}
     schema = EventSchema(
         client=name["who"], time=name["when"], categorical=(name["what"],), numeric=(name["much"],),

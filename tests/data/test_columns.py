@@ -1,4 +1,4 @@
-"""Events as whole columns: the same vocabulary and the same sequences, to the last bit, as DuckDB makes row by row."""
+"""The column path equals the DuckDB path to the last bit: vocabulary and sequences."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def tables(draw: Any) -> tuple[pa.Table, EventSchema]:
 
 @st.composite
 def as_events(draw: Any, table: pa.Table, folder: str) -> Events:
-    """A table in several chunks, or the same in one or two files of several row groups, or as CSV."""
+    """Return a table in chunks, or as Parquet files with several row groups, or as CSV."""
     cut = draw(st.integers(0, len(table)))
     parts = [part for part in (table[:cut], table[cut:]) if len(part)]
     how = draw(st.sampled_from(["table", "file", "files", "csv"]))

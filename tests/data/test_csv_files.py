@@ -1,4 +1,4 @@
-"""CSV has no types: ids stay as they are written, and categories are what they were in the training."""
+"""CSV has no types: ids stay as written, and categories are those of the training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cycles of the calendar are an address in time and which are behaviour, and how clocks are shifted."""
+"""Which calendar cycles locate events in time or describe behaviour, and how clocks shift."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ THOUSANDTHS = Vocabulary(
 def timed(
     times: Any, *, clients: list[Any] | None = None, unit: str = "timestamp"
 ) -> list[dict[str, Any]]:
-    """One dict a client for events with these times, all of one client unless told otherwise; `size` is their place."""
+    """Return one dict per client for events at these times; `size` is their position."""
     table = pa.table(
         {
             "client": clients or ["c"] * len(times),
@@ -286,7 +286,7 @@ NAMES += ["events", "raw", "sample", "select", "a.b", 'quo"ted', "two words", "g
 
 @functools.cache
 def encoded_under(who: str, day: str, kind: str, size: str) -> list[list[Any]]:
-    """The sequences of some events whose columns have these names; the names of the result are left away."""
+    """Return the sequences of events whose columns have these names, without the names."""
     table = pa.table({
         who: [i % 3 for i in range(90)], day: range(90), kind: [i % 2 for i in range(90)],
         size: [float(i % 7) for i in range(90)],

@@ -1,4 +1,4 @@
-"""Folders that are more than their files are known, and files of two tables are not put together."""
+"""Special folders are recognised, and files of two tables are not combined."""
 
 from __future__ import annotations
 

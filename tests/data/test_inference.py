@@ -1,4 +1,4 @@
-"""What a column is, is seen from its values and its name, and never from one alone where they disagree."""
+"""Roles of columns are inferred from values and names together where they disagree."""
 
 from __future__ import annotations
 

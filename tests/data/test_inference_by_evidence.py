@@ -1,4 +1,4 @@
-"""Roles of columns whose names say nothing: the values alone tell what is a number and what only names things."""
+"""Roles of columns without telling names: values distinguish numbers from identifiers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROWS = CLIENTS * EVENTS
 
 
 def columns() -> dict[str, Any]:
-    """A table of clients with a level and a taste of their own: the numbers follow the level, the codes the taste."""
+    """Return a table in which numbers follow a level of the client, and codes its taste."""
     draw = np.random.default_rng(0)
     client = np.repeat(np.arange(CLIENTS), EVENTS)
     level = np.exp(draw.normal(size=CLIENTS))[client] * np.exp(0.3 * draw.normal(size=ROWS))

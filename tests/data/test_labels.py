@@ -1,4 +1,4 @@
-"""Labels and embeddings: every shape that they come in, every way in which they do not fit, and matching by id."""
+"""Labels and embeddings: accepted formats, refusals, and matching by id."""
 
 from __future__ import annotations
 

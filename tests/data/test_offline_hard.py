@@ -1,4 +1,4 @@
-"""Offline mining: groups are nearest among those left, whatever the blocks; parts stay small; an epoch is groups in random order."""
+"""Offline mining: nearest groups independent of blocks, bounded parts, shuffled epochs."""
 
 from __future__ import annotations
 

@@ -412,9 +412,7 @@ def test_lists_of_clients_are_told_from_lists_of_events_where_the_time_has_no_na
     assert not open_events(flat, client="client_id").nested
 
 
-def test_a_vector_of_the_client_is_refused_with_how_to_leave_it_out_and_left_out_where_it_is_said() -> (
-    None
-):
+def test_a_vector_column_is_refused_with_advice_and_ignored_on_request() -> None:
     table = nested(EVENTS, "client_id")
     table = table.append_column("vector", pa.array([[0.5] * 8] * len(table)))
     with pytest.raises(SchemaError, match=r"unequal length .*'vector'.*schema.ignore"):

@@ -1,4 +1,4 @@
-"""Samplers: each client at most once an epoch, all from one generator; segments of a batch where they are asked for."""
+"""Samplers: each client at most once per epoch, one generator, segments on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every client is in one share, whatever the events came from; a share has the order and the vectors of the whole."""
+"""Every client is in one shard; order and vectors are those of the whole, for each source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A target knows its classes under their own type, and turns labels into numbers and outputs into predictions."""
+"""Targets keep the type of their classes, encode labels, and decode predictions."""
 
 from __future__ import annotations
 

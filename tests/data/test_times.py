@@ -1,4 +1,4 @@
-"""Times with the day or the month first are read where the column settles which, and as the schema says from then on."""
+"""Day-first and month-first times are read if the column settles it, or the schema says so."""
 
 from __future__ import annotations
 

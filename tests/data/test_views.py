@@ -1,4 +1,4 @@
-"""Views: of the right client, within its sequence, of the right lengths, in order, never the same twice."""
+"""Views: right client, within its sequence, right lengths, in order, different each time."""
 
 from __future__ import annotations
 
@@ -360,9 +360,7 @@ def test_of_a_calendar_window_with_too_many_events_the_first_are_taken(unit: Any
     assert {len(places) for _, places in found} >= {7}
 
 
-def test_windows_with_too_few_events_are_drawn_only_where_a_client_would_have_fewer_than_two_views() -> (
-    None
-):
+def test_windows_with_too_few_events_are_drawn_only_for_clients_with_fewer_than_two_views() -> None:
     days = [0] * 9 + [1] * 2 + [2] * 8 + [3] + [0] * 9 + [1] + [2] * 2
     lengths, times = torch.tensor([20, 12]), torch.tensor(days) * DAY_US
     sampler = CalendarWindows(count=4, min_length=5, max_length=99, unit="day")
@@ -444,7 +442,7 @@ def test_equal_sets_of_events_are_found_whatever_the_view() -> None:
 
 
 def test_nearest_in_time_are_the_events_nearest_to_one_moment() -> None:
-    """There is a moment to which no event outside of the view is nearer than one inside, as a slow search finds."""
+    """Return whether the view holds the events nearest to some moment, by a slow search."""
     views = drawn(NearestTime(count=4, min_length=2, max_length=30), LENGTHS, times=TIMES)
     for client, places in listed(views):
         own = TIMES[BEGINS[client] : BEGINS[client] + int(LENGTHS[client])].tolist()

@@ -24,7 +24,7 @@ def found(frame: pd.DataFrame, kinds: list[str], numbers: list[str]) -> dict[str
 
 
 def by_groups(frame: pd.DataFrame, kinds: list[str], numbers: list[str]) -> dict[str, str]:
-    """The slow twin: the variance of the ranks about the means of their groups, less what chance takes off it."""
+    """Slow twin: the variance of ranks around group means, without what chance explains."""
     expected = {}
     for number in numbers:
         known = frame[frame[number].notna()]

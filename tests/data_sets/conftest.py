@@ -1,4 +1,4 @@
-"""Each test writes a few raw lines as published, runs the script as a person would, and reads the Parquet files."""
+"""Each test writes a few raw lines as published, runs the script, and reads its Parquet."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def prepare(
 def refused(
     prepare: Callable[[str, Mapping[str, str]], Done], tmp_path: Path
 ) -> Callable[[str, Mapping[str, str]], str]:
-    """The one line that the script gives for bad files; nothing may be left where the results would have been."""
+    """Return the one error line of the script for bad files; it may leave no results behind."""
 
     def run(name: str, files: Mapping[str, str]) -> str:
         done = prepare(name, files)

@@ -14,7 +14,10 @@ TRANS = (
     '1;1;950324;"PRIJEM";"VKLAD";1000.00;1000.00;;;\r\n'
     '275;2;930226;"PRIJEM";"";1100.00;1100.00;"UROK";;\r\n'
 )
-CLIENT = '"client_id";"birth_number";"district_id"\r\n1;"706213";18\r\n2;"450204";1\r\n3;"405131";1\r\n9;"670101";5\r\n'
+CLIENT = (
+    '"client_id";"birth_number";"district_id"\r\n'
+    '1;"706213";18\r\n2;"450204";1\r\n3;"405131";1\r\n9;"670101";5\r\n'
+)
 DISP = (
     '"disp_id";"client_id";"account_id";"type"\r\n'
     '1;9;1;"DISPONENT"\r\n'
@@ -22,7 +25,10 @@ DISP = (
     '3;1;2;"OWNER"\r\n'
     '4;3;3;"OWNER"\r\n'
 )
-LOAN = '"loan_id";"account_id";"date";"amount";"duration";"payments";"status"\r\n4959;2;940105;80952;24;3373.00;"A"\r\n'
+LOAN = (
+    '"loan_id";"account_id";"date";"amount";"duration";"payments";"status"\r\n'
+    '4959;2;940105;80952;24;3373.00;"A"\r\n'
+)
 FILES = {"trans.asc": TRANS, "client.asc": CLIENT, "disp.asc": DISP, "loan.asc": LOAN}
 
 

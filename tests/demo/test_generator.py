@@ -1,4 +1,4 @@
-"""The demo data: repeatable, of the promised form, and with the signal planted where it should be."""
+"""The demo data: reproducible, in the documented form, with the signal planted as intended."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def events(data: CardData) -> pd.DataFrame:
 
 
 def _trips(events: pd.DataFrame, first: int, second: int) -> pd.DataFrame:
-    """Pairs of neighbouring events at these two kinds of merchant within three hours; `forward`: first came first."""
+    """Count neighbouring events at two kinds of merchant within three hours, in each order."""
     after = events.groupby("client_id")[["mcc", "event_time"]].shift(-1)
     near = after["event_time"] - events["event_time"] < pd.Timedelta(hours=3)
     forward = near & (events["mcc"] == first) & (after["mcc"] == second)

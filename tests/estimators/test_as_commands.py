@@ -1,4 +1,4 @@
-"""The scikit-learn face and the commands, on real clients: the same vectors, aggregates and scores, to the last bit."""
+"""Estimators equal commands to the last bit: vectors, aggregates and scores of real clients."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """scikit-learn's own checks of an estimator.
 
 They fit on matrices of random numbers, which are no sequences: the estimators say so by the tag
-    `two_d_array`, and
-scikit-learn then runs only what needs no X. To run the others as well, `OnMatrix` reads a matrix as
-sequences: a row is a client, and each of its numbers an event.
+`two_d_array`, and scikit-learn then runs only what needs no X. To run the others as well,
+`OnMatrix` reads a matrix as sequences: a row is a client, and each of its numbers an event.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def classifier() -> Pipeline:
 
 @pytest.fixture(scope="session")
 def table(train: EventSequences, labels: pd.Series) -> pd.DataFrame:
-    """One row a client: an id, a static feature, in another order than the events; one client has no events."""
+    """Return one row per client with a static feature, in another order; one has no events."""
     return pd.DataFrame(
         {"client_id": [*labels.index[::-1], 1], "age": np.arange(25.0)}, index=np.arange(500, 525)
     )

@@ -21,7 +21,7 @@ _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 @pytest.fixture
 def events() -> pd.DataFrame:
-    """300 events of 12 clients over 100 days about 1970, with nulls, NaN, infinities and ties in time."""
+    """Return 300 events of 12 clients around 1970, with nulls, NaN, infinities and time ties."""
     rng = np.random.default_rng(0)
     count = 300
     frame = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""Curves: only the training part shrinks, what compresses is fitted on it alone, and bytes are counted right."""
+"""Curves: only the training part shrinks, compression is fitted on it, bytes are counted right."""
 
 from __future__ import annotations
 

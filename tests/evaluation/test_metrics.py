@@ -53,7 +53,7 @@ def test_all_metrics_of_classes_are_there_in_the_order_of_their_names(classes: i
 
 
 def test_lift_and_recall_count_the_second_class_at_the_top() -> None:
-    """Of 100 clients 20 are of the second class; 4 of these are among the 5 with the highest scores."""
+    """Return 100 scores: 20 positives, 4 of them among the 5 highest."""
     y, score_of = np.zeros(100, int), np.linspace(1, 0, 100)
     y[[0, 1, 2, 3, *range(50, 66)]] = 1
     found = classification_metrics(y, np.c_[1 - score_of, score_of])

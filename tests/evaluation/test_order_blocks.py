@@ -1,4 +1,4 @@
-"""Features of the order of events against a slow twin in plain pandas, and what they do at the edges."""
+"""Features of event order equal a slow twin in plain pandas, also in edge cases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DAY = pd.Timedelta(days=1)
 
 @pytest.fixture
 def events() -> pd.DataFrame:
-    """240 events of 12 clients over 100 days, with nulls, rare values and ties in time; not in order of time."""
+    """Return 240 unordered events of 12 clients, with nulls, rare values and time ties."""
     rng = np.random.default_rng(1)
     count = 240
     frame = pd.DataFrame(

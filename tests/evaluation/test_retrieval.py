@@ -1,4 +1,4 @@
-"""Retrieval on events: two parts that share no event, the asked number of clients, and whose figures they are."""
+"""Retrieval: two disjoint parts per client, the requested number of clients, unseen clients."""
 
 from __future__ import annotations
 

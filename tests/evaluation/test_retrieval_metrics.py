@@ -54,9 +54,7 @@ def test_retrieval_figures_are_those_of_their_slow_twin(k: int) -> None:
     ] == pytest.approx(slow)
 
 
-def test_a_query_that_is_in_the_gallery_is_searched_for_among_the_others_as_in_a_slow_loop() -> (
-    None
-):
+def test_a_query_in_the_gallery_is_searched_among_the_others_as_in_a_slow_loop() -> None:
     views, who = _unit(20, seed=3), np.tile(np.arange(10), 2)
     views[10:] += views[:10]
     expected = []

@@ -1,4 +1,4 @@
-"""Scoring: the same clients and folds for all, intervals, reproducibility, and what cannot be scored."""
+"""Scoring: the same clients and folds for all, intervals, reproducibility, and refusals."""
 
 from __future__ import annotations
 

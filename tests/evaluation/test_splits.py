@@ -1,4 +1,4 @@
-"""Splits: groups stay whole, later is never trained on, and a client that is on both sides is refused."""
+"""Splits: groups stay whole, the test part is later, and shared clients are refused."""
 
 from __future__ import annotations
 

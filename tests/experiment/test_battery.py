@@ -1,4 +1,4 @@
-"""The battery: which sets choose and which confirm, and that a small part of it runs where the data are."""
+"""The battery: sets for choosing and for confirming; a small part runs where the data are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row whose objective learns labels is trained once a fold, and the labels that it is scored by are never among them."""
+"""A row that learns from labels is trained once per fold, without the labels of its test part."""
 
 from __future__ import annotations
 

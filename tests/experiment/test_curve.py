@@ -1,4 +1,4 @@
-"""Rows that are numbers make a curve: a line a kind of score, each row at the number that it sets."""
+"""Rows with numbers make a curve: a line per score, a point per row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An experiment runs every cell once, compares rows that differ in what they name, and says how sure it is."""
+"""An experiment runs each cell once, compares rows, and gives intervals."""
 
 from __future__ import annotations
 

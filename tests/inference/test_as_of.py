@@ -1,4 +1,4 @@
-"""As-of embeddings hold what was known before the moment, whatever came after, in the order of the rows asked for."""
+"""As-of embeddings hold what was known before the time, in the order of the requested rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 
 def some_moments(rows: int = 40) -> pa.Table:
-    """Clients and moments of random events, in random order, some clients often; and one client without events."""
+    """Return clients and times of random events in random order; one client has no events."""
     random = np.random.default_rng(1)
     table = EVENTS.select(["client_id", "event_time"]).take(random.integers(0, len(EVENTS), rows))
     stranger = pa.table(
@@ -94,7 +94,7 @@ def ago(moment: Any, before: list[Any]) -> list[float]:
 
 
 def alone(model: Model, client: int, moment: Any) -> np.ndarray[Any, Any]:
-    """The plain embedding of the client's events before the moment, in a table without any others."""
+    """Return the plain embedding of a table with only the client's events before the time."""
     mine = EVENTS.filter(
         pc.and_(pc.equal(EVENTS["client_id"], client), pc.less(EVENTS["event_time"], moment))
     )

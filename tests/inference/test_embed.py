@@ -1,4 +1,4 @@
-"""A client's vector is a matter of its own events: not of its neighbours, the batch, the threads or the layout."""
+"""A vector depends only on the client's events: not on batch mates, batch, threads or layout."""
 
 from __future__ import annotations
 

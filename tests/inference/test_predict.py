@@ -1,4 +1,4 @@
-"""A prediction is of a client and of nothing else: neither its mates, nor the order, nor the size of a batch."""
+"""A prediction depends only on the client: not on batch mates, order or batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Smaller vectors: beginnings that are of use alone, and smaller numbers that are read back as what they stood for."""
+"""Smaller vectors: usable prefixes, and quantized numbers that are read back as they were."""
 
 from __future__ import annotations
 

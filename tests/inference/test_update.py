@@ -1,4 +1,4 @@
-"""A state and the new events give what all events give at once; nothing is counted twice, and no other model goes on."""
+"""A state and new events give the vectors of all events; nothing counts twice."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_the_size_of_a_chunk_changes_nothing(
 
 
 def late_night() -> tuple[pa.Table, pa.Table, list[int]]:
-    """Events before a night, those of the night, and the clients of the night with an event before their last one."""
+    """Return events before a night, those of the night, and clients with a late event in it."""
     first, second = periods(2)
     clients = pc.unique(first["client_id"]).to_pylist()[:3]
     held_back = [

@@ -1,4 +1,4 @@
-"""python kernels.py: attention over nested tensors on the CPU, by stand-ins for the kernels of a GPU.
+"""python kernels.py: attention over nested tensors on the CPU, with substitutes for GPU kernels.
 
 torch's own code from the nested tensors to its kernels runs as on a GPU; the kernels (flash
 attention, and the memory-efficient one) are written here with a loop over the sequences. What they

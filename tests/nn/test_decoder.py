@@ -18,7 +18,7 @@ EVENTS = sum(LENGTHS)
 
 
 def evened(batch: SequenceBatch) -> Tensor:
-    """Of each event the weight of its number within a kind: the rarer the kind, the more; 1 on average."""
+    """Return the weight of each event's number by the frequency of its category; 1 on average."""
     kinds = batch.columns["kind"].tolist()
     weights = torch.tensor([1 / (kinds.count(kind) / len(kinds) + 1 / 400) for kind in kinds])
     return weights / weights.mean()

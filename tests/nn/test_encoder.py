@@ -1,4 +1,4 @@
-"""A vector is what is pooled of the events, of the states, and the profile; objectives see what the config says they do."""
+"""Vectors hold pooled events, pooled states and the profile; objectives see the configured part."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ DAY_US = 86_400_000_000
 
 
 def bag(seed: int = 0, *, events: int = 7, kinds: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    """A table with rows that nobody uses, rows used twice by an event, and weights of which some are zero."""
+    """Return a table with unused and repeated rows, and weights of which some are zero."""
     random = torch.Generator().manual_seed(seed)
     table = torch.randn(9, 4, dtype=torch.float64, generator=random)
     weights = torch.rand(events, kinds, dtype=torch.float64, generator=random)
@@ -63,7 +63,7 @@ def encoder(vocabulary: Vocabulary | None = None, **options: float) -> EventEnco
 
 
 def events(**columns: list[float]) -> SequenceBatch:
-    """Events at the same moment, of one sequence, with the columns of `vocabulary_of` unless told otherwise."""
+    """Return simultaneous events of a sequence, by default with the columns of `vocabulary_of`."""
     count = len(next(iter(columns.values())))
     filled = {"kind": [2.0] * count, "size": [0.0] * count, "level": [0.0] * count} | columns
     tensors = {
@@ -174,9 +174,7 @@ def test_the_gap_is_that_to_the_event_before_in_the_same_sequence() -> None:
     assert found[:, 1].tolist() == [float(gap == 0.0) for gap in gaps]
 
 
-def test_events_in_another_order_keep_their_cycles_and_have_the_distance_to_whichever_is_before_as_gap() -> (
-    None
-):
+def test_reordered_events_keep_their_cycles_and_take_the_gap_to_the_event_before() -> None:
     features, batch = TimeFeatures(vocabulary_of().time), batch_of([9])
     order = torch.tensor([4, 0, 8, 2, 1, 7, 3, 6, 5])
     mixed = SequenceBatch(

@@ -1,4 +1,4 @@
-"""Every way of pooling is the plain statistic of a sequence's events, and empty sequences give zeros."""
+"""Every pooling is the plain statistic of the events; empty sequences give zeros."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def slow(pooling: Pooling, name: str, events: Tensor, kinds: Tensor) -> Tensor:
 
 
 def slow_by_category(pooling: Pooling, events: Tensor, kinds: Tensor) -> Tensor:
-    """Kind by kind: the mean of the few numbers, and how many; what has no place is taken with the unseen, code 1."""
+    """Return the mean numbers and the count per category; overflow goes to unseen, code 1."""
     assert pooling.by_category is not None
     parts = []
     for slot in range(pooling.by_category.slots):
@@ -126,7 +126,7 @@ def test_several_poolings_stand_side_by_side_in_the_order_of_their_names() -> No
 def test_pooling_a_few_sequences_at_a_time_gives_the_same_to_the_bit(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But for the rounding of a product, which by_category has of the events and not of the sequences."""
+    """Compare up to rounding, since by_category multiplies per event, not per sequence."""
     batch, pooling = batch_of(LENGTHS), made(name)
     x = states(batch)
     whole = pooling(x, batch).detach()

@@ -1,4 +1,4 @@
-"""Products by oneDNN are those of torch, whatever the number of rows; without it all is computed as torch does."""
+"""oneDNN products equal those of torch for any number of rows; without it torch computes."""
 
 from __future__ import annotations
 

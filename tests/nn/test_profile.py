@@ -1,4 +1,4 @@
-"""The profile says how many events there are and how long ago the first and last were; it is beside what is learnt."""
+"""The profile holds the event count and the days since the first and last event."""
 
 from __future__ import annotations
 

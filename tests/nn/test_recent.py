@@ -1,4 +1,4 @@
-"""The recent events are what they say, event by event; parts of a sequence merge, and nothing is learnt."""
+"""Recent-event features equal a loop; parts of a sequence merge; nothing is learned."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def slow_recent(batch: SequenceBatch) -> Tensor:
 
 
 def slow_by_category(batch: SequenceBatch, slots: int) -> Tensor:
-    """One sequence, kind by kind; the number within the kind comes first, codes without a place go with code 1."""
+    """Return one sequence's numbers per category; codes without a slot go with code 1."""
     n = batch.events
     kinds = [k if k < slots else 1 for k in batch.columns["kind"].tolist()]
     since, values, change = [], [], []
@@ -155,7 +155,7 @@ def test_batch_mates_never_matter(names: tuple[str, ...]) -> None:
 
 
 def cut(batch: SequenceBatch, ends: list[int]) -> tuple[SequenceBatch, SequenceBatch]:
-    """The first events of each sequence, `ends` of them, and the others, which know what was before."""
+    """Split each sequence after `ends` events; the rest knows the time before it."""
     parts: list[tuple[list[int], list[int]]] = [([], []), ([], [])]
     before = []
     for i, end in enumerate(ends):

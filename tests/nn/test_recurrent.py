@@ -37,7 +37,7 @@ def events(batch: SequenceBatch, seed: int = 1) -> Tensor:
 
 
 def by_torch(cells: nn.Module, x: Tensor, batch: SequenceBatch) -> Tensor:
-    """torch.nn.GRU or LSTM over the sequences that are not empty, packed by torch, in the order of the batch."""
+    """Run torch.nn.GRU or LSTM over the non-empty sequences, packed by torch, in batch order."""
     sequences = [s for s in x.split(batch.lengths.tolist()) if len(s)]
     packed, _ = cells(pack_sequence(sequences, enforce_sorted=False))
     padded, lengths = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)

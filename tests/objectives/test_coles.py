@@ -1,4 +1,4 @@
-"""CoLES: the views of a batch go through encoder and head, and the loss tells clients apart, with every loss and miner."""
+"""CoLES: views pass encoder and head, and each loss and miner separates the clients."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_views_of_every_kind_are_trained_on(name: str, modifiers: dict[str, Any]
 
 
 def arguments(options: type[Options]) -> dict[str, Any]:
-    """The options of a method with their defaults, but for its name and the memory, which is the objective's."""
+    """Return the default options of a method, without its name and the memory."""
     fields = options.model_fields.items()
     elsewhere = ("name", "memory", "shift_clock")  # `CoLES` and `Objective` read these themselves
     return {name: field.default for name, field in fields if name not in elsewhere}

@@ -1,4 +1,4 @@
-"""CPC, replaced tokens, order and next sequence: against loops, without looking ahead, and where there is nothing to ask."""
+"""CPC, replaced tokens, order and next sequence: equal to loops, causal, and empty batches."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def scored(
     *,
     gaps: bool = False,
 ) -> Tensor:
-    """What each of these events costs given a vector of its own; all at once, since numbers are weighed by their kinds' shares."""
+    """Return the loss of each event given its own vector; computed together for class weights."""
     time = batch.sequences.time.tolist()
     since = torch.tensor([time[event] - time[event - 1] for event in events]) if gaps else None
     rows, taken = torch.arange(len(events)), batch.sequences.take(torch.tensor(events))

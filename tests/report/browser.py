@@ -1,4 +1,7 @@
-"""A headless Chromium, driven over a pipe by the DevTools protocol: what a user does with a page, without a package for it."""
+"""A headless Chromium driven over a pipe by the DevTools protocol.
+
+It does what a user does with a page, without another package.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _PATIENCE = 60.0
 
 
 class Browser:
-    """One page in one window; `with Browser(folder) as browser`. What the page complains of is in `complaints`."""
+    """One page in one window, as `with Browser(folder) as browser`; its errors are `complaints`."""
 
     def __init__(self, folder: Path) -> None:
         assert BROWSER
@@ -143,7 +146,7 @@ class Browser:
         )
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
-        """A mouse event at a place in the window: mousePressed, mouseReleased, mouseMoved or mouseWheel."""
+        """Send a mouse event at a point: mousePressed, mouseReleased, mouseMoved or mouseWheel."""
         button = (
             "left" if kind in ("mousePressed", "mouseReleased") or more.get("buttons") else "none"
         )

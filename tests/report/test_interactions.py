@@ -1,4 +1,4 @@
-"""What a reader does with a report: zoom, move, point, choose, search, in the dark and on a phone, in a real browser."""
+"""Using a report in a browser: zoom, move, point, choose, search; dark mode and phones."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def press(browser: Browser, words: str) -> None:
 def choose(browser: Browser, place: int, option: int) -> None:
     """Choose an option of the select boxes of the map."""
     browser.run(
-        f"(() => {{ const s = document.querySelectorAll('#map select')[{place}]; s.value = {option};"
+        f"(() => {{ const s = document.querySelectorAll('#map select')[{place}];"
+        f" s.value = {option};"
         " s.dispatchEvent(new Event('change')); })()"
     )
     browser.frame()
@@ -220,8 +221,10 @@ def test_every_point_is_on_the_whole_map_and_it_fills_the_canvas(opened: Browser
         filled = max((max(x) - min(x)) * scale / width, (max(y) - min(y)) * scale / height)
         assert filled > 0.9
         drawn_at = opened.run(
-            f"(() => {{ const d = {MAP}.getContext('2d').getImageData(0, 0, {MAP}.width, {MAP}.height), rows = [];"
-            " for (let i = 3; i < d.data.length; i += 4) if (d.data[i]) rows.push((i >> 2) % d.width);"
+            f"(() => {{ const d = {MAP}.getContext('2d').getImageData(0, 0, {MAP}.width,"
+            f" {MAP}.height), rows = [];"
+            " for (let i = 3; i < d.data.length; i += 4)"
+            " if (d.data[i]) rows.push((i >> 2) % d.width);"
             " return [Math.min(...new Set(rows)), Math.max(...new Set(rows))]; })()"
         )
         assert drawn_at[0] >= 0

@@ -1,4 +1,4 @@
-"""The report: what it counts, what it shows, and that nothing of the data can get out of it or into it."""
+"""The report: its counts and contents, and that data cannot inject code."""
 
 from __future__ import annotations
 
@@ -399,7 +399,7 @@ def test_the_page_asks_for_nothing_from_outside_and_says_so_to_the_browser(
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory, scores_file: Path) -> Path:
-    """A page whose client ids, values, column names, labels and sets of features would all like to run."""
+    """Return a page whose ids, values, columns, labels and feature sets all contain scripts."""
     folder = tmp_path_factory.mktemp("hostile")
     bad = f"city {HOSTILE}"
     events = EVENTS.rename_columns(

@@ -1,4 +1,4 @@
-"""Which clients are trained on and watched, and with which slices: all of it from the seed, the epoch and the data."""
+"""Training and validation clients and views depend only on seed, epoch and data."""
 
 from __future__ import annotations
 

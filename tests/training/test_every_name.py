@@ -1,4 +1,4 @@
-"""Every name that `seqmel methods` lists can be chosen and trains: on clients of online_retail where the set is there, else made ones.
+"""Every name of `seqmel methods` can be chosen and trains, on online_retail or made clients.
 
 The set is looked for in the folder that SEQMEL_DATA names, or in shared/data:
 online_retail/events.parquet.

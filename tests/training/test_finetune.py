@@ -1,4 +1,4 @@
-"""From events and labels to a model that predicts, end to end: kinds of targets, what is frozen, weights, early stopping."""
+"""Fine-tuning end to end: kinds of targets, frozen layers, weights, early stopping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels meet sequences by client id; the share held out looks like the rest; every client is in every epoch."""
+"""Labels are matched by client id, split by stratum, and every client is in every epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels for some clients beside other objectives: the losses against plain ones on the labelled views, and where labels come from."""
+"""Objectives with labels for some clients: plain losses on the labelled views, and sources."""
 
 from __future__ import annotations
 

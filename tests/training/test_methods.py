@@ -1,4 +1,4 @@
-"""A training from end to end with every loss and every miner that it may have, and with every kind of view."""
+"""End-to-end training with every loss and each of its miners, and with every kind of view."""
 
 from __future__ import annotations
 

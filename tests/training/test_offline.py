@@ -1,4 +1,4 @@
-"""Offline mining around a training: what the sampler is told, when, and that a resumed training goes on as an undisturbed one."""
+"""Offline mining in training: when the sampler is updated, and resuming without a trace."""
 
 from __future__ import annotations
 

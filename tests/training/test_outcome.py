@@ -1,4 +1,4 @@
-"""The loss against a slow twin; figures against their definitions; a temperature that makes outputs as sure as right."""
+"""Fine-tuning losses equal slow twins, metrics their definitions; temperature calibrates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings that begin with PPMI: counts against a loop, factors that give the matrix, and nothing else changed."""
+"""PPMI initialisation: counts equal a loop, factors give the matrix, all else is unchanged."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def same_others(clients: Tensor, views: Tensor) -> Tensor:
 
 
 def learnt(options: dict[str, Any]) -> dict[str, Any]:
-    """Losses of two steps, the gradient of the second averaged over ranks, and what the memory holds."""
+    """Return losses of two steps, the averaged gradient of the second, and the memory."""
     replaced_token.corrupted, next_sequence.sample_other_views = same_swaps, same_others
     try:
         return _learnt(options)

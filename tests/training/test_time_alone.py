@@ -1,4 +1,4 @@
-"""What clocks give away: cycles are settled by the data, views are shifted, and recall by time alone is measured."""
+"""Time alone: cycles are settled by the data, views are shifted, and its recall is measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCALE = vocabulary_of().time
 
 
 def visits(clients: int = 300) -> EncodedSequences:
-    """Thirty events of each client, all alike but for when they are: within a day, somewhere in three years."""
+    """Return 30 events per client that differ only by time, within a day of three years."""
     random = torch.Generator().manual_seed(1)
     begins = (torch.rand(clients, generator=random, dtype=torch.float64) * 1_000 * DAY).long()
     times = (
@@ -119,9 +119,7 @@ def test_a_config_that_says_nothing_of_clocks_shifts_none() -> None:
 # time alone
 
 
-def test_clients_that_differ_by_their_times_are_recalled_by_time_alone_until_it_is_shifted() -> (
-    None
-):
+def test_clients_that_differ_by_time_are_recalled_by_time_alone_unless_it_is_shifted() -> None:
     sequences = visits()
     found = measure_time_alone(sequences, SCALE, settled(sequences))
     assert found is not None

@@ -1,4 +1,4 @@
-"""The components of transitions are the principal components of the training clients, and tell orders that a bag cannot."""
+"""Transition components are principal components of training clients and show order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCHEMA = EventSchema(
 
 
 def events() -> pa.Table:
-    """Sixty clients with the same kinds, forty each; of even ones b follows a, of odd ones a follows b."""
+    """Return 60 clients with equal counts of kinds; a follows b or b follows a by parity."""
     random = np.random.default_rng(0)
     clients, kinds = [], []
     for client in range(60):

@@ -1,4 +1,4 @@
-"""Spark gives what the embedded engine gives: the same vocabulary, sequences, embeddings and errors."""
+"""Spark equals the embedded engine: vocabulary, sequences, embeddings and errors."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_loss_and_its_gradient_are_the_same_a_few_rows_at_a_time(
 
 
 class Largest(TorchDispatchMode):
-    """Remembers how many numbers the largest tensor has that any operation gave, those of the backward pass too."""
+    """Records the size of the largest tensor of any operation, backward pass included."""
 
     def __init__(self) -> None:
         super().__init__()

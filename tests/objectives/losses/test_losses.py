@@ -296,7 +296,7 @@ def test_a_mean_over_repeated_pairs_is_the_same_though_it_comes_from_one_matrix(
 
 
 def mined(name: str, x: Tensor) -> tuple[list[bool], list[float], list[float]]:
-    """What costs something of what is mined, and the distances of its positives and of its negatives."""
+    """Return the fraction of active mined items, and mean distances of positives and negatives."""
     near, far = (
         [float(twins.d(x, i, j)) for i, j in pairs(CLIENTS)]
         for pairs in (twins.positives, twins.negatives)

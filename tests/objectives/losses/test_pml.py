@@ -1,4 +1,4 @@
-"""Losses of pytorch-metric-learning: by name, refused in one line where they do not fit, and an oracle for ours."""
+"""Losses of pytorch-metric-learning: by name, refused in one line, and an oracle for ours."""
 
 from __future__ import annotations
 
@@ -120,9 +120,7 @@ def test_histogram_is_that_of_the_library_whose_bins_lie_between_our_nodes(
 
 
 @pytest.mark.usefixtures("library")
-def test_margin_over_the_pairs_of_all_triplets_is_that_of_the_library_with_the_gradient_of_its_boundary() -> (
-    None
-):
+def test_margin_over_the_pairs_of_all_triplets_equals_the_library_with_its_gradient() -> None:
     loss = LOSSES["margin"](margin=0.3, beta=1.1, beta_weight=0.4)
     other = PMLLoss(
         loss="MarginLoss", options={"margin": 0.3, "beta": 1.1, "nu": 0.4, "learn_beta": True}

@@ -1,4 +1,4 @@
-"""The losses again, as loops over single embeddings, as their papers write them; slow, and independent of the library."""
+"""Slow twins of the losses: loops over single embeddings, as in the papers."""
 
 from __future__ import annotations
 

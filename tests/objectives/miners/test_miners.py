@@ -147,7 +147,7 @@ def x_bytes(args: Any) -> int:
 def test_what_is_held_at_once_is_a_block_and_what_is_chosen_and_never_a_matrix_of_all(
     name: str,
 ) -> None:
-    """A block of 10 rows of 600 has 6,000 cells of 8 bytes at most, what is chosen some columns of 600."""
+    """A block of 10 x 600 cells has at most 8 bytes per cell, plus a few columns of choices."""
     x, clients = unit(size=600), torch.arange(600) // 5
     bounded = {"all_negatives": {"max_pairs": 6_000}, "batch_all": {"max_triplets": 6_000}}.get(
         name, {}
@@ -159,7 +159,7 @@ def test_what_is_held_at_once_is_a_block_and_what_is_chosen_and_never_a_matrix_o
 
 
 def test_the_rows_of_a_block_are_so_many_that_it_stays_small_at_twenty_thousand_views() -> None:
-    """4,096 clients with 5 views: a block, of which a handful of copies lives at once, is below 100 MB."""
+    """A block of 4,096 clients with 5 views stays below 100 MB, a handful of copies included."""
     views = 4_096 * 5
     x, clients = (
         torch.empty(views, 256, device="meta"),
@@ -228,7 +228,7 @@ def test_what_is_random_follows_from_torchs_own_state() -> None:
 
 
 def test_distance_weighted_negatives_come_in_proportion_to_one_over_the_density() -> None:
-    """One anchor with negatives at three distances, of which the first is below the bound and the last beyond it."""
+    """Return an anchor with three negatives: below the bound, between, and beyond the cutoff."""
     torch.manual_seed(0)
     angles = torch.tensor([0.0, 0.2, 1.0, 1.2, 3.0])
     x = torch.zeros(5, 6)
@@ -344,9 +344,7 @@ def test_an_easy_positive_is_the_nearest(seed: int) -> None:
     assert mined(EasyPositive(negative="hard", skip_hardest=1), x, CLIENTS) == second
 
 
-def test_batch_weighted_draws_far_positives_and_near_negatives_in_proportion_to_the_exponential() -> (
-    None
-):
+def test_batch_weighted_draws_far_positives_and_near_negatives_by_exponential_weight() -> None:
     torch.manual_seed(0)
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [0.6, 0.8]])
     clients, miner = torch.tensor([0, 0, 0, 1, 1]), BatchWeighted(k=1, temperature=0.5)
@@ -384,7 +382,7 @@ def test_a_memory_keeps_the_last_embeddings_and_whose_they_are() -> None:
 
 
 def test_a_client_that_comes_again_is_remembered_by_its_newest_embeddings_alone() -> None:
-    """Three epochs of six clients with two views, against a list from which a client's old embeddings are taken."""
+    """Compare the memory over three epochs with a list that drops a client's old embeddings."""
     bank, kept = MemoryBank(size=30, width=1), list[tuple[int, float]]()
     for step, whose in enumerate(
         [[0, 1], [2, 3], [4, 5], [5, 0], [3, 1], [4, 2], [2, 3], [1, 0], [5, 4]]
