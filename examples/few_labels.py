@@ -23,7 +23,7 @@ def main() -> None:
     model = seqmel.train(data.events, epochs=3, event_encoder={"hidden_size": 32})
     tuned = model.finetune(data.events, train, "older-model", target="older", overwrite=True)
 
-    chance = tuned.predict(data.events)["older_true"]
+    chance = tuned.predict(data.events)["older=True"]
     auroc = roc_auc_score(test["older"], chance.loc[test["client_id"]])
     print(f"AUROC {auroc:.3f} on {len(test)} clients without a label")
 

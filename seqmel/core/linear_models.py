@@ -15,7 +15,7 @@ import numpy.typing as npt
 from seqmel.core.random_streams import Stream
 from seqmel.core.threads import solver_threads
 
-__all__ = ["MAX_CLIENTS", "Floats", "logistic", "ridge"]
+__all__ = ["MAX_CLIENTS", "Floats", "logistic", "ridge", "softmax"]
 
 MAX_CLIENTS = 50_000
 """Enough clients to fit some hundred weights well. More would only cost time and memory."""
@@ -137,3 +137,9 @@ def _weakest(losses: Floats) -> int:
     excess = losses - losses[losses.mean(1).argmin()]
     error = excess.std(1) / losses.shape[1] ** 0.5
     return int(np.flatnonzero(excess.mean(1) <= error)[0])
+
+
+def softmax(scores: Floats) -> Floats:
+    """Return (N, classes) probabilities from (N, classes) scores."""
+    terms = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(terms / terms.sum(axis=1, keepdims=True))

@@ -23,7 +23,7 @@ from seqmel.data.schema import may_be_time, recognise_client
 from seqmel.data.sources.arrow_tables import arrow_table
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.records import is_records
-from seqmel.data.tables.labels import places
+from seqmel.data.tables.labels import id_positions
 from seqmel.estimators.sequences import EventSequences
 
 __all__ = ["ClientRows", "client_rows"]
@@ -288,18 +288,18 @@ def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: 
             f"{nulls:,} of {len(ids):,} rows of X have no client: the id is null. Drop or fix "
             "these rows."
         )
-    place = places(ids, sequences.client_ids)
+    place = id_positions(ids, sequences.client_ids)
     absent = place < 0
     if absent.all():
-        told = (
+        found = (
             f"None of the {len(ids):,} clients of X, such as "
             f"{shown([repr(i) for i in ids[:3].tolist()])}, has events; {sequences!r} has "
             f"{shown([repr(i) for i in sequences.client_ids[:3].tolist()])}."
         )
         if learning:
-            raise InputError(f"{told} Check that both name the same clients.")
+            raise InputError(f"{found} Check that both name the same clients.")
         warnings.warn(
-            f"{told} Their vectors are those of empty sequences.", UserWarning, stacklevel=2
+            f"{found} They get the vectors of empty sequences.", UserWarning, stacklevel=2
         )
     if learning:
         place, index, absent = place[~absent], index[~absent], absent[~absent]

@@ -28,7 +28,7 @@ from seqmel.data.sources.csv_texts import with_texts_beside
 from seqmel.data.sources.reading import Events, csv_files_of, open_events
 from seqmel.data.sources.source import EventSource
 from seqmel.data.sources.times import infer_time_format
-from seqmel.data.tables.labels import places
+from seqmel.data.tables.labels import id_positions
 
 __all__ = ["EventSequences"]
 
@@ -234,7 +234,7 @@ class EventSequences:
                 f"Client {again!r} has several labels. Expected one a client: drop or join the "
                 f"others."
             )
-        found = places(self.client_ids, labels.index)
+        found = id_positions(self.client_ids, labels.index)
         if (found < 0).any():
             raise self._absent(found, self.client_ids, "have no label", " Leave them out first.")
         aligned: Labels = labels.iloc[found]
@@ -244,7 +244,7 @@ class EventSequences:
     def _places(self, wanted: pd.Index[Any], lack: str) -> npt.NDArray[np.intp]:
         ids = self.client_ids
         _, first = np.unique(ids.factorize()[0], return_index=True)
-        found = places(wanted, ids[first])
+        found = id_positions(wanted, ids[first])
         if (found < 0).any():
             raise self._absent(found, wanted, lack, "")
         return np.asarray(first[found], np.intp)

@@ -18,8 +18,9 @@ import pandas as pd
 import pyarrow as pa
 
 from seqmel.core.errors import ConfigError
+from seqmel.core.units import DAY_US, DAYS_SINCE_MONDAY
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.checking import DAY_US, category_text, check_events, time_sql
+from seqmel.data.sources.checking import category_text, check_events, time_sql
 from seqmel.data.sources.source import EventSource, reading
 from seqmel.evaluation.aggregate_blocks import (
     BATCH_ROWS,
@@ -41,7 +42,6 @@ __all__ = ["AggregatePlan"]
 
 _HOUR_US = 3_600_000_000
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_MONDAY_US = 3 * DAY_US  # 1970-01-01 was a Thursday
 _TWO_WEEKS_US = 14 * DAY_US
 _MOST_COLUMNS = (
     5_000  # tens of numbers times tens of categories would otherwise be more columns than clients
@@ -319,7 +319,9 @@ def _cycles(plan: AggregatePlan) -> list[Block]:
         blocks.append(Block((_SHARE,), hours, _phase("t", DAY_US, _HOUR_US)))
     if plan.weekdays:
         days = tuple(Place(f"weekday_{day}", f" on the weekday {day}") for day in _WEEKDAYS)
-        blocks.append(Block((_SHARE,), days, _phase(f"t + {_MONDAY_US}", 7 * DAY_US, DAY_US)))
+        blocks.append(
+            Block((_SHARE,), days, _phase(f"t + {DAYS_SINCE_MONDAY * DAY_US}", 7 * DAY_US, DAY_US))
+        )
     return blocks
 
 

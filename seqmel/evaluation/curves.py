@@ -26,9 +26,9 @@ from seqmel.evaluation.problem import (
     Measured,
     Problem,
     Task,
+    build_problem,
     check_counts,
     feature_matrix,
-    posed,
     summarised,
 )
 from seqmel.evaluation.results import Score
@@ -203,7 +203,7 @@ def label_curve(
             else "No label fractions. Expected shares above 0, up to 1, such as 0.01,0.1,1."
         )
     check_counts(trees=(trees, 1), threads=(threads, 1))
-    problem, scored, matched = posed(y, features, task, folds, seed, split)
+    problem, scored, matched = build_problem(y, features, task, folds, seed, split)
     primary = problem.chosen(metric)
     matrices = {
         name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()
@@ -321,7 +321,7 @@ def compression_curve(
             "on, or full: 16,64,full."
         )
     check_counts(trees=(trees, 1), threads=(threads, 1))
-    problem, scored, matched = posed(y, features, task, folds, seed, split)
+    problem, scored, matched = build_problem(y, features, task, folds, seed, split)
     primary = problem.chosen(metric)
     matrices = {
         name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()

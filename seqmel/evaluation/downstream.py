@@ -18,14 +18,14 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from seqmel.core.linear_models import MAX_CLIENTS, logistic, ridge
+from seqmel.core.linear_models import MAX_CLIENTS, logistic, ridge, softmax
 from seqmel.core.threads import thread_count
 from seqmel.evaluation.metrics import Floats
 
 __all__ = [
     "Booster",
+    "CachedPredictor",
     "Downstream",
-    "Kept",
     "LinearProbe",
     "side_by_side",
     "spread",
@@ -143,17 +143,14 @@ class LinearProbe:
                 np.float32
             )
 
-        told = standardised(x), y, np.ones(len(y))
-        weight, bias = logistic(*told, classes, self.seed) if classes else ridge(*told)
+        known = standardised(x), y, np.ones(len(y))
+        weight, bias = logistic(*known, classes, self.seed) if classes else ridge(*known)
         scores = standardised(tested) @ weight.T + bias
-        if not classes:
-            return np.asarray(scores[:, 0])
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        return softmax(scores) if classes else np.asarray(scores[:, 0])
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedPredictor:
     """A model with a cache of its predictions on disk.
 
     Attributes:
@@ -166,17 +163,16 @@ class Kept:
 
     def predict(self, x: Floats, y: npt.NDArray[Any], tested: Floats, classes: int) -> Floats:
         """Return cached predictions for the same inputs, else train and cache them."""
-        told = hashlib.sha256(repr((self.model, classes, x.shape, y.dtype)).encode())
+        digest = hashlib.sha256(repr((self.model, classes, x.shape, y.dtype)).encode())
         for numbers in (x, y, tested):
-            told.update(np.ascontiguousarray(numbers).data)
-        path = self.folder / f"{told.hexdigest()}.npy"
+            digest.update(np.ascontiguousarray(numbers).data)
+        path = self.folder / f"{digest.hexdigest()}.npy"
         if path.is_file():
             return np.asarray(np.load(path, allow_pickle=False))
         found = self.model.predict(x, y, tested, classes)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=self.folder
-        ) as own:  # another process may write the same file
+        # another process may write the same file
+        with tempfile.TemporaryDirectory(dir=self.folder) as own:
             np.save(Path(own) / path.name, found, allow_pickle=False)
             os.replace(Path(own) / path.name, path)
         return found

@@ -18,7 +18,7 @@ import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, shown
 from seqmel.core.renames import renamed_keywords
-from seqmel.data.tables.labels import places
+from seqmel.data.tables.labels import id_positions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -230,7 +230,7 @@ def _joined(
     )
     if by_client is False or (by_client is None and numbered):
         return None
-    place = places(current.index, reference.index)
+    place = id_positions(current.index, reference.index)
     shared = place >= 0
     if by_client is None and shared.sum() < max(2, min(len(reference), len(current)) / 2):
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from seqmel.data.tables.labels import beside
+from seqmel.data.tables.labels import join_features
 
 if TYPE_CHECKING:
     from seqmel.data.schema import EventSchema
@@ -90,7 +90,7 @@ def with_both(
     for name, table in vectors.items():
         sets[name] = table
         if baseline is not None:
-            sets[beside_aggregates(name, baseline)] = beside(table, aggregates[baseline])
+            sets[beside_aggregates(name, baseline)] = join_features(table, aggregates[baseline])
     return sets
 
 

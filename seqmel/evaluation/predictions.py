@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import InputError, shown
-from seqmel.data.tables.labels import Task, find, has_column, read_column, recognise_task
+from seqmel.data.tables.labels import Task, has_column, locate_ids, read_column, recognise_task
 from seqmel.evaluation.metrics import Floats, metric_names
 from seqmel.evaluation.problem import Problem, summarised
 from seqmel.evaluation.results import TITLES, Score
@@ -155,7 +155,7 @@ def score_predictions(
             that do not sum to 1.
     """
     y = y.dropna()
-    place = find(y.index, predictions.index, of="predictions")
+    place = locate_ids(y.index, predictions.index, of="predictions")
     y, values = y[place >= 0], predictions.to_numpy(np.float64)[place[place >= 0]]
     problem = Problem.of_predictions(y, task, seed)
     predicted = (

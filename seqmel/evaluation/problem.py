@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seqmel.core.errors import ConfigError, InputError, did_you_mean, shown
-from seqmel.data.tables.labels import Task, check_classes, match, recognise_task, to_quantities
+from seqmel.data.tables.labels import Task, align, check_classes, recognise_task, to_quantities
 from seqmel.evaluation.downstream import Downstream
 from seqmel.evaluation.metrics import (
     Floats,
@@ -25,7 +25,15 @@ from seqmel.evaluation.metrics import (
 from seqmel.evaluation.results import Score
 from seqmel.evaluation.splits import GroupFolds, OutOfTime, Places, Split, client_ids, random_folds
 
-__all__ = ["Measured", "Problem", "Task", "check_counts", "feature_matrix", "posed", "summarised"]
+__all__ = [
+    "Measured",
+    "Problem",
+    "Task",
+    "build_problem",
+    "check_counts",
+    "feature_matrix",
+    "summarised",
+]
 
 Measured: TypeAlias = dict[str, npt.NDArray[np.float64]]
 """Metric -> (1 + R,) values: on the test part, then on R bootstrap resamples of its clients.
@@ -255,7 +263,7 @@ class Problem:
                     )
 
 
-def posed(
+def build_problem(
     y: pd.Series[Any],
     features: Mapping[str, pd.DataFrame],
     task: Task,
@@ -289,7 +297,7 @@ def posed(
         raise ConfigError(f"task is {task!r}. Expected one of: {', '.join(get_args(Task))}.")
     check_counts(folds=(folds, 2), seed=(seed, 0))
     y = y.dropna()
-    matched = {name: match(y, table)[1] for name, table in features.items()}
+    matched = {name: align(y, table)[1] for name, table in features.items()}
     scored = y.loc[_common(y, matched, folds)]
     return Problem.of(scored, task, folds, seed, split), scored, matched
 

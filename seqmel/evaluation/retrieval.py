@@ -72,7 +72,7 @@ class Retrieval:
     seed: int
 
     @property
-    def whose(self) -> str:
+    def clients_in_words(self) -> str:
         """A line about whether the model was trained on these clients."""
         if self.held_out:
             return (

@@ -17,7 +17,7 @@ from seqmel.core.errors import InputError
 
 __all__ = [
     "Figure",
-    "Operating",
+    "OperatingPoint",
     "Verification",
     "relevant_ranks",
     "retrieval_figures",
@@ -56,7 +56,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Operating:
+class OperatingPoint:
     """Verification at one false accept rate.
 
     Attributes:
@@ -101,7 +101,7 @@ class Verification:
 
     auroc: float
     roc: tuple[tuple[float, float], ...]
-    points: tuple[Operating, ...]
+    points: tuple[OperatingPoint, ...]
     calibration_pairs: int
 
     def to_json(self) -> dict[str, Any]:
@@ -253,12 +253,12 @@ def verification(
 
 def _operating(
     far: float, threshold: float | None, own: Matrix, query: Matrix, gallery: Matrix, seed: int
-) -> Operating:
+) -> OperatingPoint:
     if threshold is None:
-        return Operating(far, None, None, None)
+        return OperatingPoint(far, None, None, None)
     wrong = sum(int((alike > threshold).sum()) for alike in _impostors(query, gallery))
     (tar,) = _figures((own > threshold).astype(np.float64)[:, None], seed)
-    return Operating(far, threshold, tar, wrong / (len(own) * (len(own) - 1)))
+    return OperatingPoint(far, threshold, tar, wrong / (len(own) * (len(own) - 1)))
 
 
 def _alike(query: Matrix, gallery: Matrix) -> Matrix:

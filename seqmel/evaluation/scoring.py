@@ -15,15 +15,15 @@ import pandas as pd
 
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.evaluation.downstream import (
+    CachedPredictor,
     Downstream,
-    Kept,
     LinearProbe,
     side_by_side,
     spread_boosters,
 )
 from seqmel.evaluation.feature_sets import BASELINES
 from seqmel.evaluation.metrics import Floats
-from seqmel.evaluation.problem import Task, check_counts, feature_matrix, posed, summarised
+from seqmel.evaluation.problem import Task, build_problem, check_counts, feature_matrix, summarised
 from seqmel.evaluation.results import Score, Scores
 from seqmel.evaluation.splits import Split
 
@@ -92,7 +92,7 @@ def score(
         {'0': 20, '1': 20}
     """
     check_counts(trees=(trees, 1), threads=(threads, 1))
-    problem, scored, matched = posed(y, features, task, folds, seed, split)
+    problem, scored, matched = build_problem(y, features, task, folds, seed, split)
     primary = problem.chosen(metric)
     matrices = {
         name: feature_matrix(table.loc[scored.index], name) for name, table in matched.items()
@@ -100,7 +100,7 @@ def score(
     count, probe = len(problem.splits), LinearProbe(seed)
     booster, workers = spread_boosters(threads, matrices.values(), count, trees=trees, seed=seed)
     asked: list[tuple[str, str, Downstream]] = [
-        (name, name, Kept(booster, kept) if kept and name in BASELINES else booster)
+        (name, name, CachedPredictor(booster, kept) if kept and name in BASELINES else booster)
         for name in matched
     ]
     asked += [(name, of, probe) for name, of in (probes or {}).items()]

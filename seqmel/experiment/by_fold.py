@@ -15,18 +15,18 @@ import pandas as pd
 
 from seqmel.config import Config
 from seqmel.data.sequences.prepared import PreparedSequences
-from seqmel.data.tables.labels import match
+from seqmel.data.tables.labels import align
 from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.downstream import (
+    CachedPredictor,
     Downstream,
-    Kept,
     LinearProbe,
     side_by_side,
     spread_boosters,
 )
 from seqmel.evaluation.feature_sets import BASELINES, reference, standard_rows
 from seqmel.evaluation.metrics import Floats
-from seqmel.evaluation.problem import Measured, Problem, feature_matrix, posed, summarised
+from seqmel.evaluation.problem import Measured, Problem, build_problem, feature_matrix, summarised
 from seqmel.evaluation.splits import Places
 from seqmel.experiment.cost import Cost, cost, with_cost
 from seqmel.experiment.labels import FOLD_SEED, with_fraction
@@ -91,7 +91,7 @@ def score_by_fold(
     Raises:
         SeqmelError: See `score`. Training can raise it too.
     """
-    problem, scored, _ = posed(y, clients, "auto", folds, FOLD_SEED, None)
+    problem, scored, _ = build_problem(y, clients, "auto", folds, FOLD_SEED, None)
     found: list[dict[str, Any]] = []
     for fraction in fractions:
         measured: dict[str, list[Measured]] = {}
@@ -152,7 +152,7 @@ def by_features(
         whole = len(fold.places) == len(fold.problem.splits[fold.number][0])
         probes, averages = standard_rows(sets) if whole else ({}, {})
         matrices = {
-            name: feature_matrix(match(fold.y, table)[1], name) for name, table in sets.items()
+            name: feature_matrix(align(fold.y, table)[1], name) for name, table in sets.items()
         }
         booster, workers = spread_boosters(
             threads, matrices.values(), 1, trees=trees, seed=FOLD_SEED
@@ -161,7 +161,9 @@ def by_features(
             name: (name, booster) for name in sets if name not in BASELINES
         }
         baseline = reference(sets)
-        asked |= {baseline: (baseline, Kept(booster, kept))} if averages and baseline else {}
+        asked |= (
+            {baseline: (baseline, CachedPredictor(booster, kept))} if averages and baseline else {}
+        )
         asked |= {name: (of, LinearProbe(FOLD_SEED)) for name, of in probes.items()}
         jobs = [(matrices[of], fold.number, model, fold.places) for of, model in asked.values()]
         found = dict(zip(asked, side_by_side(fold.problem.predict, jobs, workers), strict=True))

@@ -11,7 +11,7 @@ import pandas as pd
 from seqmel.core.errors import InputError
 from seqmel.data.tables.labels import read_labels
 from seqmel.evaluation.curves import label_draws
-from seqmel.evaluation.problem import posed
+from seqmel.evaluation.problem import build_problem
 from seqmel.experiment.plan import Plan
 
 __all__ = ["FOLD_SEED", "check_labels", "read_plan_labels", "with_fraction"]
@@ -46,7 +46,7 @@ def check_labels(
     """
     for y in labels:
         scored = pd.DataFrame(index=y.index if clients is None else clients)
-        problem, _, _ = posed(y, {"events": scored}, "auto", plan.folds, FOLD_SEED, None)
+        problem, _, _ = build_problem(y, {"events": scored}, "auto", plan.folds, FOLD_SEED, None)
         if problem.task == "regression":
             _check_classes(plan, data, str(y.name))
         for fraction in plan.label_fractions:

@@ -183,10 +183,10 @@ class Published(_Part):
     """Row of the table -> result, as it is shown."""
     data: str | None = None
     target: str | None = None
-    """Only beside this data set and target. Null is all."""
+    """Only for this data set and target; null for all."""
 
-    def beside(self, data: str, target: str) -> bool:
-        """Return whether the results belong beside the table of this data set and target."""
+    def applies_to(self, data: str, target: str) -> bool:
+        """Return whether the results belong to the table of this data set and target."""
         return self.data in (None, data) and self.target in (None, target)
 
 

@@ -82,7 +82,7 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
     for (data, target, metric), sets in grids(results).items():
         first = reference(sets) or next(iter(sets))
         base = sets[first]
-        published = [part for part in plan.published if part.beside(data, target)]
+        published = [part for part in plan.published if part.applies_to(data, target)]
         heads = [
             f"{data}: {target}",
             metric,

@@ -78,8 +78,8 @@ class ByCategory(nn.Module):
         codes = batch.columns[self.column].long()
         place = batch.sequence_index * self.slots + torch.where(codes < self.slots, codes, UNSEEN)
         inner = self.inner(states).float()
-        told = torch.cat([inner, inner.new_ones(len(inner), 1)], dim=1)
-        return sum_rows(told, place, len(batch) * self.slots).view(len(batch), self.output_size)
+        terms = torch.cat([inner, inner.new_ones(len(inner), 1)], dim=1)
+        return sum_rows(terms, place, len(batch) * self.slots).view(len(batch), self.output_size)
 
     def read(self, sums: Tensor) -> Tensor:
         """Return (B, output_size): means and log counts, from the sums of `summarise`."""

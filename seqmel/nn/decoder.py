@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from seqmel.core.distributed import all_reduce_sum
 from seqmel.core.scatter import take_rows
+from seqmel.core.units import DAYS_SINCE_MONDAY
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.events import scaled_gaps
@@ -21,7 +22,6 @@ _BINS = len(_EDGES) + 2  # the first for missing numbers, one below and one abov
 _HOUR, _WEEKDAY, _GAP = "time of day", "day of week", "time to next"
 _SECOND_US, _HOUR_US = 1_000_000, 3_600_000_000
 _SMOOTHING = 1 / 400  # caps the weight of rarer categories
-_MONDAY = 3  # 1970-01-01 was a Thursday
 
 
 def _inverse_frequency_weights(codes: Tensor, count: int) -> Tensor:
@@ -153,7 +153,7 @@ class EventDecoder(nn.Module):
         if _HOUR in self.classified:
             codes[_HOUR] = _clock(events, 0) // _HOUR_US % 24
         if _WEEKDAY in self.classified:
-            codes[_WEEKDAY] = (_clock(events, 1) // (24 * _HOUR_US) + _MONDAY) % 7
+            codes[_WEEKDAY] = (_clock(events, 1) // (24 * _HOUR_US) + DAYS_SINCE_MONDAY) % 7
         if gaps is not None:
             scaled = scaled_gaps(gaps.abs() / _SECOND_US, self.time_scale)
             codes[_GAP] = (torch.bucketize(scaled, self.edges) + 1).masked_fill(gaps == 0, 0)

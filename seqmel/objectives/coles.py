@@ -81,7 +81,7 @@ class CoLES(nn.Module):
             return self.loss(vectors, clients)
         if self.memory is None:
             return self.loss(vectors, *self.miner.mine(vectors, clients))
-        compared, compared_clients = self.memory.beside(vectors, clients)
+        compared, compared_clients = self.memory.with_stored(vectors, clients)
         chosen = self.miner.mine(compared, compared_clients, anchors=len(vectors))
         if self.training:
             self.memory.remember(vectors, clients)

@@ -22,7 +22,7 @@ from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events
-from seqmel.data.tables.labels import Table, likely_client, match, read_embeddings, read_labels
+from seqmel.data.tables.labels import Table, align, likely_client, read_embeddings, read_labels
 from seqmel.inference.embed import embed_sequences
 from seqmel.model import AnyModel, Model, as_model
 from seqmel.report.events import describe, moment
@@ -197,7 +197,7 @@ def _by_position(values: Any, ids: pd.Index[Any]) -> Any:
     """Index labels or vectors by the position of the client among the ids."""
     places = pd.DataFrame({"place": np.arange(len(ids))}, index=ids)
     keys = values if isinstance(values, pd.Series) else values.index.to_series()
-    found, placed = match(keys, places)
+    found, placed = align(keys, places)
     chosen = found if isinstance(values, pd.Series) else values.loc[found.index]
     return chosen.set_axis(placed["place"].to_numpy(), axis=0)
 

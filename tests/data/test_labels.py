@@ -13,9 +13,9 @@ import pytest
 
 from seqmel.core.errors import InputError, SchemaError
 from seqmel.data.tables.labels import (
-    beside,
+    align,
     client_of_embeddings,
-    match,
+    join_features,
     read_embeddings,
     read_labels,
 )
@@ -132,7 +132,7 @@ def test_labels_that_cannot_be_read_end_in_one_line(tmp_path: Path) -> None:
         (tmp_path / "none.parquet", "No such file"),
         (tmp_path / "broken.parquet", "truncated"),
         (empty, "has no rows"),
-        (unknown, "holds no value"),
+        (unknown, "holds only nulls"),
         (3, "Expected a path"),
     ):
         with pytest.raises(InputError, match=message) as caught:
@@ -189,13 +189,13 @@ def test_any_table_of_numbers_is_a_vector() -> None:
 def test_embeddings_that_do_not_fit_are_refused() -> None:
     for table, message in (
         ({"uid": [1, 1], "emb_0000": [1.0, 2.0]}, "Client 1 has 2 rows"),
-        ({"uid": [1, 2], "embedding": [[1.0, 2.0], [3.0]]}, "Client 2 has a vector of 1 numbers"),
-        ({"uid": [1, 2], "embedding": [[1.0, 2.0], None]}, "Client 2 has a vector of 0 numbers"),
-        ({"uid": [1], "embedding": pa.array([[]], pa.list_(pa.float32()))}, "no empty ones"),
+        ({"uid": [1, 2], "embedding": [[1.0, 2.0], [3.0]]}, "Client 2 has a vector of length 1"),
+        ({"uid": [1, 2], "embedding": [[1.0, 2.0], None]}, "Client 2 has a vector of length 0"),
+        ({"uid": [1], "embedding": pa.array([[]], pa.list_(pa.float32()))}, "none empty"),
     ):
         with pytest.raises(InputError, match=message):
             read_embeddings(pa.table(table))
-    with pytest.raises(SchemaError, match=r"columns without numbers: city \(text\)"):
+    with pytest.raises(SchemaError, match=r"columns that are not numeric: city \(text\)"):
         read_embeddings(pa.table({"uid": [1], "city": ["x"]}))
     with pytest.raises(SchemaError, match="no column"):
         read_embeddings(pa.table({"uid": [1]}))
@@ -208,20 +208,20 @@ def test_embeddings_that_do_not_fit_are_refused() -> None:
 def test_clients_are_matched_by_id_never_by_position() -> None:
     y = pd.Series([0, 1, 2], index=[1, 2, 3])
     features = _frame([3, 1, 2], x=[30, 10, 20])
-    matched_y, matched_x = match(y, features)
+    matched_y, matched_x = align(y, features)
     assert matched_y.tolist() == [0, 1, 2]
     assert matched_x["x"].tolist() == [10, 20, 30]
 
 
 def test_only_clients_on_both_sides_remain() -> None:
-    y, x = match(pd.Series([0, 1, 2], index=["a", "b", "c"]), _frame(["c", "d", "a"], x=[3, 4, 1]))
+    y, x = align(pd.Series([0, 1, 2], index=["a", "b", "c"]), _frame(["c", "d", "a"], x=[3, 4, 1]))
     assert y.index.tolist() == x.index.tolist() == ["a", "c"]
     assert x["x"].tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("ids", [["12", "7"], [12.0, 7.0], np.array([12, 7], np.uint8)])
 def test_ids_of_another_type_match_by_value(ids: list[object]) -> None:
-    y, x = match(pd.Series([0, 1], index=[7, 12]), _frame(list(ids), x=[12, 7]))
+    y, x = align(pd.Series([0, 1], index=[7, 12]), _frame(list(ids), x=[12, 7]))
     assert y.tolist() == [0, 1]
     assert x["x"].to_dict() == {7: 7, 12: 12}
 
@@ -230,16 +230,18 @@ def test_where_nothing_matches_both_sides_are_counted_and_shown() -> None:
     with pytest.raises(
         InputError, match=r"Labels: 2 clients, such as 1, 2; features: 1 clients, such as 'x9'\."
     ):
-        match(pd.Series([0, 1], index=[1, 2]), _frame(["x9"], x=[1]))
+        align(pd.Series([0, 1], index=[1, 2]), _frame(["x9"], x=[1]))
 
 
 def test_a_client_that_comes_twice_cannot_be_matched() -> None:
     with pytest.raises(InputError, match="Client 1 has 2 rows in the features"):
-        match(pd.Series([0], index=[1]), _frame([1, 1], x=[1, 2]))
+        align(pd.Series([0], index=[1]), _frame([1, 1], x=[1, 2]))
 
 
 def test_features_are_put_beside_each_other_by_id() -> None:
-    joined = beside(_frame([1, 2, 3], x=[1, 2, 3]), _frame(["3", "1"], x=[30, 10], z=[33, 11]))
+    joined = join_features(
+        _frame([1, 2, 3], x=[1, 2, 3]), _frame(["3", "1"], x=[30, 10], z=[33, 11])
+    )
     assert joined.index.tolist() == [1, 3]
     assert joined.columns.tolist() == ["x", "x_2", "z"]
     assert joined.loc[3].tolist() == [3, 30, 33]

@@ -11,8 +11,8 @@ import pytest
 from seqmel.evaluation import downstream
 from seqmel.evaluation.downstream import (
     Booster,
+    CachedPredictor,
     Downstream,
-    Kept,
     LinearProbe,
     side_by_side,
     spread,
@@ -144,7 +144,7 @@ class Counted:
 def test_a_kept_prediction_is_read_again_for_the_same_numbers_only(tmp_path: Path) -> None:
     x, y = drawn(50)
     model = Counted()
-    kept = Kept(model, tmp_path / "predictions")
+    kept = CachedPredictor(model, tmp_path / "predictions")
     first = kept.predict(x[:40], y[:40], x[40:], 0)
     np.testing.assert_array_equal(kept.predict(x[:40].copy(), y[:40], x[40:], 0), first)
     assert model.asked == 1

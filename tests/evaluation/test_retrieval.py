@@ -77,7 +77,7 @@ def test_a_part_has_the_vector_of_these_events_alone(model: Model) -> None:
 def test_the_events_of_the_training_are_recognised_as_such(model: Model) -> None:
     found = evaluate_retrieval(model, card_events(), min_events=4, device="cpu")
     assert found.held_out is False
-    assert "TRAINING CLIENTS" in found.whose
+    assert "TRAINING CLIENTS" in found.clients_in_words
     assert found.clients + found.too_short == 24
 
 
@@ -90,7 +90,7 @@ def test_training_clients_are_left_out_when_they_are_named(model: Model) -> None
     )
     alone = evaluate_retrieval(model, new, min_events=4, device="cpu")
     assert alone.held_out is None
-    assert "not known" in alone.whose
+    assert "not known" in alone.clients_in_words
     assert alone.clients == found.clients
 
 

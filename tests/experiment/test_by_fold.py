@@ -86,7 +86,7 @@ def test_such_a_row_is_scored_as_the_others_are_and_costs_one_training_of_each_f
 
 
 def test_a_fold_of_it_is_what_training_and_scoring_by_hand_give(folder: Path) -> None:
-    from seqmel.evaluation.problem import posed
+    from seqmel.evaluation.problem import build_problem
     from seqmel.evaluation.scoring import score
     from seqmel.experiment.labels import FOLD_SEED, read_plan_labels
     from seqmel.experiment.run import _prepared, _trained, _vectors
@@ -96,7 +96,7 @@ def test_a_fold_of_it_is_what_training_and_scoring_by_hand_give(folder: Path) ->
     cell = Cell("with labels", "cards", 0)
     (y,) = read_plan_labels(plan, "cards", folder / "labels.parquet")
     prepared, config = _prepared(plan, cell, folder / "out"), plan.config("with labels", "cards", 0)
-    problem, scored, _ = posed(y, {"y": y.to_frame()}, "auto", 2, FOLD_SEED, None)
+    problem, scored, _ = build_problem(y, {"y": y.to_frame()}, "auto", 2, FOLD_SEED, None)
     seen = scored.iloc[problem.splits[1][0]]
     vectors = _vectors(prepared, _trained(prepared, config, seen))
     by_hand = score(y, {"v": vectors}, probes={"v: linear": "v"}, folds=2, trees=3)

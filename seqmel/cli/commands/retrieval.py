@@ -91,7 +91,7 @@ def retrieval(
         "events); 95 % intervals by bootstrap over clients. Verification AUROC "
         f"{found.verification.auroc:.4f}."
     )
-    console.print(found.whose)
+    console.print(found.clients_in_words)
 
 
 def _retrieval_table(found: Retrieval) -> Table:

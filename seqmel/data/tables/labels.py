@@ -25,15 +25,15 @@ from seqmel.data.tables.vector_files import scales_of
 
 __all__ = [
     "Task",
-    "beside",
+    "align",
     "check_classes",
     "client_of_embeddings",
-    "find",
     "has_column",
+    "id_positions",
+    "join_features",
     "likely_client",
-    "match",
+    "locate_ids",
     "named_client",
-    "places",
     "read_column",
     "read_embeddings",
     "read_ids",
@@ -149,9 +149,7 @@ def _series(
         _BATCH_ROWS,
     ).read_all()
     if not len(read):
-        raise InputError(
-            f"{what} of {source.label} holds no value. Name one that some clients have."
-        )
+        raise InputError(f"{what} of {source.label} holds only nulls. Name a column with values.")
     values: pd.Series[Any] = read.column(0).to_pandas()
     values.index, values.name = _ids(read.select(range(1, read.num_columns)), source.label), name
     return values
@@ -236,9 +234,8 @@ def _client_among(source: EventSource, embeddings: Table, likely: str | None) ->
     with contextlib.suppress(SchemaError):
         return recognise_client(named, source.label)
     unnamed = [name for name in _pandas_index(embeddings) if name in others]
-    if (
-        len(unnamed) == 1
-    ):  # of a DataFrame indexed by client; row numbers beside a client column are not
+    # the index of a DataFrame indexed by client; row numbers occur beside a client column
+    if len(unnamed) == 1:
         return unnamed[0]
     ids = [name for name in others if not _FRACTION.fullmatch(columns[name])]
     if ids == others[:1] or (vectors and others and others[0] in ids):
@@ -255,12 +252,10 @@ def _pandas_index(embeddings: Table) -> list[str]:
     if is_paths(embeddings):
         with contextlib.suppress(OSError, pa.ArrowException):
             schema = pq.read_schema(event_files(embeddings)[0])
-    said = (schema.metadata or {}).get(b"pandas") if isinstance(schema, pa.Schema) else None
-    return (
-        [name for name in json.loads(said)["index_columns"] if isinstance(name, str)]
-        if said
-        else []
-    )
+    stored = (schema.metadata or {}).get(b"pandas") if isinstance(schema, pa.Schema) else None
+    if not stored:
+        return []
+    return [name for name in json.loads(stored)["index_columns"] if isinstance(name, str)]
 
 
 @renamed_keywords(moment="time_column")
@@ -304,7 +299,7 @@ def read_embeddings(
     source = _open(embeddings, client)
     if client is None:
         client = _client_among(source, embeddings, likely)
-        # Perhaps a CSV file, where ids stay as they are written.
+        # In a CSV file, ids stay as they are written.
         if source.columns[client] not in ("VARCHAR", "BIGINT"):
             source = _open(embeddings, client)
     source.require(client, "Name the client column with --client.")
@@ -346,12 +341,12 @@ def _scales(embeddings: Table, label: str) -> Scales | None:
 def _check_size(scales: Scales, frame: pd.DataFrame, label: str) -> None:
     if scales.size != frame.shape[1]:
         raise InputError(
-            f"{label} has {frame.shape[1]} numbers a vector and scales for {scales.size}. Expected "
-            "all columns of a file that seqmel embed wrote."
+            f"{label} has vectors of {frame.shape[1]} dimensions and scales for {scales.size}. "
+            "Expected all columns of a file that seqmel embed wrote."
         )
 
 
-def match(labels: pd.Series[Any], features: pd.DataFrame) -> tuple[pd.Series[Any], pd.DataFrame]:
+def align(labels: pd.Series[Any], features: pd.DataFrame) -> tuple[pd.Series[Any], pd.DataFrame]:
     """Align labels and features by client id.
 
     Ids of another type ("12" for 12) are matched through their text if none matches directly.
@@ -368,14 +363,14 @@ def match(labels: pd.Series[Any], features: pd.DataFrame) -> tuple[pd.Series[Any
             examples.
     """
     _once(features.index, "the features")
-    place = find(labels.index, features.index, of="features")
+    place = locate_ids(labels.index, features.index, of="features")
     found = place >= 0
     matched = features.iloc[place[found]]
     matched.index = labels.index[found]
     return labels[found], matched
 
 
-def find(labelled: pd.Index[Any], clients: pd.Index[Any], *, of: str) -> npt.NDArray[np.intp]:
+def locate_ids(labelled: pd.Index[Any], clients: pd.Index[Any], *, of: str) -> npt.NDArray[np.intp]:
     """Return the position of each labelled client among `clients`; -1 if it is missing.
 
     Ids of another type ("12" for 12) are matched through their text if none matches directly.
@@ -392,12 +387,11 @@ def find(labelled: pd.Index[Any], clients: pd.Index[Any], *, of: str) -> npt.NDA
         InputError: none is found. The message gives the number of ids on each side, and examples.
     """
     _once(labelled, "the labels")
-    place = places(labelled, clients)
+    place = id_positions(labelled, clients)
     if (place < 0).all():
         raise InputError(
             f"No client of the labels has {of}. Labels: {_examples(labelled)}; {of}: "
-            f"{_examples(clients)}. Check that both name the same clients, and the column that "
-            "holds them."
+            f"{_examples(clients)}. Check that both use the same client ids and client column."
         )
     return place
 
@@ -427,9 +421,7 @@ def to_quantities(y: pd.Series[Any]) -> npt.NDArray[np.float64]:
         )
     quantities = y.to_numpy(np.float64)
     if quantities.min() == quantities.max():
-        raise InputError(
-            f"The target {y.name!r} is {y.iloc[0]} for all {len(y):,} clients that can be used."
-        )
+        raise InputError(f"The target {y.name!r} is {y.iloc[0]} for all {len(y):,} usable clients.")
     return quantities
 
 
@@ -449,7 +441,7 @@ def check_classes(y: pd.Series[Any]) -> None:
         )
 
 
-def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+def join_features(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     """Join the features of two tables for the clients that both have.
 
     Rows are in the order of `a` and have its ids. A column of `b` with the name of one of `a` gets
@@ -462,7 +454,7 @@ def beside(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: no client is in both.
     """
-    order, right = match(a.index.to_series(), b)
+    order, right = align(a.index.to_series(), b)
     renamed = right.rename(
         columns={name: f"{name}_2" for name in a.columns.intersection(b.columns)}
     )
@@ -531,11 +523,10 @@ def _keys(source: EventSource, client: str, time_column: str | None) -> list[str
     """Return SQL of the keys of a row: the client, and the time, converted to one type."""
     if time_column is None:
         return [ident(client)]
-    source.require(time_column, "Name the column of the moments with --time-column.")
+    source.require(time_column, "Name the time column with --time-column.")
     if time_column == client:
         raise SchemaError(
-            f"Client and moment are the same column, {client!r}, in {source.label}. Name two "
-            "columns."
+            f"Client and time are the same column, {client!r}, in {source.label}. Name two columns."
         )
     is_time = re.match(r"TIMESTAMP|DATE", source.columns[time_column])
     return [
@@ -562,10 +553,10 @@ def _vector_columns(
     ]
     if wrong or not names:
         raise SchemaError(
-            f"Cannot take vectors from {source.label}: beside the client column {client!r} it has "
-            f"{'columns without numbers: ' + shown(wrong) if wrong else 'no column'}. Expected "
-            "numbers in columns emb_0000 ..., or lists in a column 'embedding'. Another client "
-            "column is named with --client."
+            f"Cannot read vectors from {source.label}: besides the client column {client!r} it has "
+            f"{'columns that are not numeric: ' + shown(wrong) if wrong else 'no column'}. "
+            "Expected numbers in columns emb_0000 ..., or lists in a column 'embedding'. Name "
+            "another client column with --client."
         )
     return names
 
@@ -577,8 +568,8 @@ def _vectors(column: pa.ChunkedArray, ids: pd.Index[Any], label: str) -> npt.NDA
     if len(uneven) or not lengths[0]:
         client, length = (ids[uneven[0]], lengths[uneven[0]]) if len(uneven) else (ids[0], 0)
         raise InputError(
-            f"Client {_plain(client)} has a vector of {length} numbers in {label}, the first "
-            f"client one of {lengths[0]}. Expected vectors of one length, and no empty ones."
+            f"Client {_plain(client)} has a vector of length {length} in {label}, and the first "
+            f"client one of length {lengths[0]}. Expected vectors of equal length, none empty."
         )
     values = pc.list_flatten(column).to_numpy()
     return np.asarray(values, np.float32).reshape(len(lengths), -1)
@@ -586,7 +577,7 @@ def _vectors(column: pa.ChunkedArray, ids: pd.Index[Any], label: str) -> npt.NDA
 
 def _ids(keys: pa.Table, label: str) -> pd.Index[Any]:
     for what, name, column in zip(
-        ("client", "moment"), keys.column_names, keys.columns, strict=False
+        ("client", "time"), keys.column_names, keys.columns, strict=False
     ):
         if column.null_count:
             raise InputError(
@@ -605,14 +596,14 @@ def _ids(keys: pa.Table, label: str) -> pd.Index[Any]:
 def _once(ids: pd.Index[Any], label: str) -> None:
     again = ids[ids.duplicated()]
     if len(again):
-        row = "one row a client" if ids.nlevels == 1 else "one row a client and moment"
+        row = "one row per client" if ids.nlevels == 1 else "one row per client and time"
         raise InputError(
             f"Client {_plain(again[0])} has {int(ids.isin(again[:1]).sum())} rows in {label}. "
             f"Expected {row}: drop or join the others."
         )
 
 
-def places(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
+def id_positions(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
     """Return the position of each wanted id among unique ids; -1 if it is missing.
 
     If none is found directly, ids are compared as text, so that "12" finds 12.
@@ -625,10 +616,10 @@ def places(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
         (N,) positions in `ids`.
     """
     place = np.asarray(ids.get_indexer(wanted), np.intp)
-    return _places_by_text(wanted, ids) if (place < 0).all() else place
+    return _positions_by_text(wanted, ids) if (place < 0).all() else place
 
 
-def _places_by_text(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
+def _positions_by_text(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray[np.intp]:
     """Return the position of each wanted id among the ids as text; -1 if it is missing."""
     place: dict[str, int] = {}
     for i, client in enumerate(ids):

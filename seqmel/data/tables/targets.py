@@ -10,6 +10,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from seqmel.core.errors import InputError, SchemaError, shown
+from seqmel.core.linear_models import softmax
 from seqmel.data.tables.labels import Task, check_classes, recognise_task, to_quantities
 
 __all__ = ["Target", "Targets", "check_names"]
@@ -107,9 +108,7 @@ class Target(_Data):
 
     def probabilities(self, outputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return (clients, classes) probabilities from (clients, size) outputs of the head."""
-        scaled = outputs / self.temperature
-        shares = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+        return softmax(outputs / self.temperature)
 
     def quantities(self, standardised: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Return (clients,) quantities in their original unit, without the factor."""

@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from seqmel.core.units import DAY_US, DAYS_SINCE_MONDAY
 from seqmel.data.views.base import ViewSampler
-from seqmel.data.views.drawn_views import DAY_US, Views, random_rank, segment_positions
+from seqmel.data.views.drawn_views import Views, random_rank, segment_positions
 
 __all__ = ["CalendarWindows"]
 
@@ -52,8 +53,9 @@ class CalendarWindows(ViewSampler):
             months = times.numpy().astype("datetime64[us]").astype("datetime64[M]").astype("int64")
             return torch.from_numpy(months)
         days = times.div(DAY_US, rounding_mode="floor")
-        # 1970-01-01 was a Thursday.
-        return days if self.unit == "day" else (days + 3).div(7, rounding_mode="floor")
+        if self.unit == "day":
+            return days
+        return (days + DAYS_SINCE_MONDAY).div(7, rounding_mode="floor")
 
 
 def _rank_long_first(

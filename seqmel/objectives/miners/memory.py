@@ -40,7 +40,7 @@ class MemoryBank(nn.Module):
         self.register_buffer("clients", torch.full((size,), NOBODY))
         self.register_buffer("next", torch.zeros((), dtype=torch.int64))
 
-    def beside(self, embeddings: Tensor, clients: Tensor) -> tuple[Tensor, Tensor]:
+    def with_stored(self, embeddings: Tensor, clients: Tensor) -> tuple[Tensor, Tensor]:
         """Append the stored embeddings, without gradient, to those of a batch.
 
         Args:

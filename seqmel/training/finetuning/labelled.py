@@ -17,7 +17,7 @@ from seqmel.core.errors import InputError, TrainingError
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
-from seqmel.data.tables.labels import Task, find
+from seqmel.data.tables.labels import Task, locate_ids
 from seqmel.data.tables.targets import Target
 
 __all__ = ["Labelled", "LabelledBatch", "LabelledBatches", "class_weights", "hold_out", "label"]
@@ -120,7 +120,7 @@ def label(
     targets = []
     for column, (name, y) in enumerate(labels.items()):
         y = y.dropna().rename(name)
-        place = find(y.index, ids, of="events")
+        place = locate_ids(y.index, ids, of="events")
         counts = (
             _weights(weights, y[place >= 0]) if weights is not None else np.ones((place >= 0).sum())
         )

@@ -408,7 +408,7 @@ def test_with_a_memory_larger_than_an_epoch_all_that_is_remembered_of_a_client_a
     clients, bank = torch.arange(5).repeat_interleave(3), MemoryBank(size=100, width=6)
     for epoch in range(4):
         bank.remember(unit(epoch, 15), clients)
-    compared, whose = bank.beside(unit(9, 15), clients)
+    compared, whose = bank.with_stored(unit(9, 15), clients)
     found = set(rows(MINERS[name](views=2 * 3).mine(compared, whose, anchors=15)[0]))
     assert found == {
         (i, j) for i in range(15) for j in range(len(whose)) if i < j and whose[i] == whose[j]
@@ -434,7 +434,7 @@ def test_remembered_embeddings_are_compared_with_but_are_no_anchors_and_empty_pl
     torch.manual_seed(0)
     bank = MemoryBank(size=8, width=6)
     bank.remember(unit(1, filled), torch.tensor([4, 5, 5, 7, 2, 2, 2, 8])[:filled])
-    compared, whose = bank.beside(unit(), CLIENTS)
+    compared, whose = bank.with_stored(unit(), CLIENTS)
     known = {*range(len(CLIENTS)), *range(len(CLIENTS), len(CLIENTS) + filled)}
     chosen = MINERS[name](views=12).mine(compared, whose, anchors=len(CLIENTS))
     found = rows(chosen[-1])
@@ -454,7 +454,7 @@ def test_remembered_embeddings_have_no_gradient_and_those_of_the_batch_have() ->
     bank = MemoryBank(size=4, width=6)
     x = unit().requires_grad_()
     bank.remember(x, CLIENTS)
-    compared, _ = bank.beside(x, CLIENTS)
+    compared, _ = bank.with_stored(x, CLIENTS)
     compared.sum().backward()
     assert x.grad is not None
     assert torch.equal(x.grad, torch.ones_like(x))
