@@ -21,7 +21,7 @@ import seqmel
 
 
 def onnx_call(model: seqmel.Model, part: pd.DataFrame) -> Callable[[], Any] | None:
-    """A call of the exported model on encoded inputs, without their preparation; None without onnxruntime."""
+    """Return a call of the exported model on encoded inputs; None without onnxruntime."""
     try:
         import onnxruntime
 

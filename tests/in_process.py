@@ -1,4 +1,4 @@
-"""Commands and scripts run in the process of the tests: a process of its own each would import torch first."""
+"""Run commands and scripts in the process of the tests, since a new one first imports torch."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def _is_error(thing: Any) -> bool:
 
 @pytest.fixture
 def _trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examples that begin with the same training share its model: a copy, for no example may change it."""
+    """Let examples that begin with the same training share copies of its model."""
     monkeypatch.setattr(seqmel, "train", _remembered(seqmel.train))
 
 

@@ -201,7 +201,7 @@ def test_nothing_to_evaluate_is_refused(
 def test_the_demo_runs_and_leaves_everything_to_look_at(
     tmp_path: Path, in_process: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole story with few clients, an epoch and few trees; the last lines say what to run next."""
+    """Run the whole demo with few clients, an epoch and few trees; it ends with the next steps."""
     monkeypatch.setitem(DEMO_OPTIONS["training"], "epochs", 1)
     monkeypatch.setattr(scoring, "score", lambda *a, **k: score(*a, **(k | {"trees": 5})))
     done = in_process.seqmel("demo", "-o", tmp_path / "demo", "--clients", 200)

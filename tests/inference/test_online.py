@@ -1,4 +1,4 @@
-"""A scorer gives the vectors and predictions of `embed` and `predict` for single clients, without the engine."""
+"""A scorer equals `embed` and `predict` for single clients, without the engine."""
 
 from __future__ import annotations
 

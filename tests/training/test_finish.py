@@ -1,4 +1,4 @@
-"""An interrupted training can be finished: a model of its best epoch so far, and nothing is trained."""
+"""An interrupted training is finished from its best epoch, without further training."""
 
 from __future__ import annotations
 

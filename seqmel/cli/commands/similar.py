@@ -27,7 +27,7 @@ def similar(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
 ) -> None:
-    """Find the clients most similar to given ones, or to each with -o, by exact cosine similarity."""
+    """Find the clients most similar to given ones, or to each with -o, by cosine similarity."""
     from seqmel.core.atomic_files import atomic_write, check_output
     from seqmel.core.errors import InputError
     from seqmel.data.tables.labels import read_ids

@@ -101,7 +101,8 @@ def train(
             )
     except KeyboardInterrupt:
         typer.echo(
-            f"\nstopped; the same command with --resume continues, and seqmel finish {output} keeps "
+            "\n"
+            f"stopped; the same command with --resume continues, and seqmel finish {output} keeps "
             f"the best epoch so far ({output}.partial)",
             err=True,
         )

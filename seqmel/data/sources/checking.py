@@ -52,7 +52,8 @@ def _micros_sql(source: EventSource, schema: EventSchema) -> str:
     kind = source.columns[schema.time]
     if schema.time_unit != "timestamp":
         return (
-            f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {MICROS_PER_UNIT[schema.time_unit]}) AS BIGINT)"
+            f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {MICROS_PER_UNIT[schema.time_unit]})"
+            " AS BIGINT)"
             if kind == "VARCHAR" or is_real(kind)
             else f"TRY_CAST({column}::HUGEINT // 1000 AS BIGINT)"
             if schema.time_unit == "nanosecond"
