@@ -23,18 +23,12 @@ def main(count: int) -> None:
     clients, events = data.clients.to_pandas(), EventSequences.read(data.events)
     small = {"hidden_size": 64}
     embedder = SequenceEmbedder(events=events, event_encoder=small, epochs=3, random_state=0)
-    aggregates = AggregateFeatures(events=events, most_categories=20)
-    sets = {
-        "embeddings": {"embeddings": embedder},
-        "aggregates": {"aggregates": aggregates},
-        "both": {"embeddings": embedder, "aggregates": aggregates},
-    }
-    for name, parts in sets.items():
+    embeddings = ("embeddings", embedder, ["client_id"])
+    aggregates = ("aggregates", AggregateFeatures(events=events), ["client_id"])
+    for parts in ([embeddings], [aggregates], [embeddings, aggregates]):
         # In each fold the embedder is trained on the events of the training clients only.
         model = make_pipeline(
-            ColumnTransformer(
-                [(part, features, ["client_id"]) for part, features in parts.items()]
-            ),
+            ColumnTransformer(parts),
             SimpleImputer(keep_empty_features=True),
             StandardScaler(),
             LogisticRegression(C=0.01, max_iter=1000),

@@ -1,4 +1,4 @@
-"""List model folders side by side: what was trained, on what, with which options, and how well it went."""
+"""Compare model folders: data, options and validation metrics of each."""
 
 from __future__ import annotations
 
