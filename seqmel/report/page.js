@@ -32,6 +32,7 @@ function header() {
   document.title = page.title + " - seqmel report";
   at("title").append(page.title);
   at("sample").append(`${count(page.data.events)} events of ${count(page.data.clients)} clients. Map and explorer show ${page.sample}.`);
+  at("answers").append(...facts(page.answers));
   at("facts").append(...facts(page.facts));
   at("options").append(...page.options.flatMap((o) => [make("dt", {}, o.name), make("dd", {}, o.value)]));
 }

@@ -233,6 +233,7 @@ class Page:
     """The content of the page, in its order. A part that is None names the option that adds it."""
 
     title: str
+    answers: list[Fact]
     facts: list[Fact]
     options: list[Fact]
     sample: str

@@ -25,6 +25,7 @@ from seqmel.data.sources.reading import Events
 from seqmel.data.tables.labels import Table, align, likely_client, read_embeddings, read_labels
 from seqmel.inference.embed import embed_sequences
 from seqmel.model import AnyModel, Model, as_model
+from seqmel.report.answers import answers
 from seqmel.report.events import describe, moment
 from seqmel.report.maps import colouring, draw_map
 from seqmel.report.page import Colouring, Fact, Page, TrainingRun, render
@@ -110,7 +111,7 @@ def write_report(
     )
     placed = resolve_device(device)
     tune_malloc()
-    quality = tables([found for path in scores for found in read_scores(path)])
+    scored = [found for path in scores for found in read_scores(path)]
     given = (
         read_embeddings(embeddings, client=model.schema.client) if embeddings is not None else None
     )
@@ -138,15 +139,17 @@ def write_report(
         )
         progress.say("found neighbours; drawing the map")
         drawn = draw_map(vectors, _colourings(wanted, sample, shown.lengths), seed=seed)
+    run = _run(model)
     page = Page(
         title=title or "model",
+        answers=answers(model, run, scored, data),
         facts=_facts(model, written),
         options=_options(model),
         sample=_sample_words(len(sample), len(ids), seed, embeddings is not None),
         begins=moment(begins),
-        run=_run(model),
+        run=run,
         data=data,
-        quality=quality,
+        quality=tables(scored),
         map=drawn,
         explorer=explorer,
         tone=tone,
