@@ -1,4 +1,4 @@
-"""The answers at the top of the report: did it learn, what are the vectors worth, is the data odd."""
+"""Answers at the top of the report: did it learn, are the vectors worth it, is the data odd."""
 
 from __future__ import annotations
 
@@ -77,7 +77,10 @@ def _finetuned(model: Model) -> str:
 
 def _worth(scores: Sequence[Scores]) -> str:
     if not scores:
-        return "Not known yet. Score them with seqmel evaluate --json FILE, and give --scores FILE here."
+        return (
+            "Not known yet. Score them with seqmel evaluate --json FILE, and give --scores FILE "
+            "here."
+        )
     return " ".join(map(_worth_for, scores))
 
 
