@@ -3,13 +3,13 @@
     python benchmarks/beyond_memory.py -o OUT [--events 20000000] [--events-a-client 200] \
       [--columns 0] [--set OPTION=VALUE] [--limit-mb 2000] [--memory-limit 500MB]
 
-Made events in no order, written in pieces, with so many further numbers an event as `--columns`
-says. Each command of seqmel is a process of its own under RLIMIT_DATA: the kernel refuses it
-writable memory beyond the limit, also such as is reserved and never touched (for which Arrow is
-told to reserve none: ARROW_DEFAULT_MEMORY_POOL=system). Files that are mapped and read are page
-cache and do not count. Training is one epoch of a narrow network, changed by `--set`. Prints a
-table, and writes all figures to OUT/beyond_memory.json: seconds, the most that the kernel had
-granted and the most of it that was in use, looked at twenty times a second, and how it ended.
+Generated events without order, written in pieces, with `--columns` further numbers per event. Each
+command of seqmel is a process of its own under RLIMIT_DATA: the kernel refuses it writable memory
+beyond the limit, also such as is reserved and never touched (for which Arrow is told to reserve
+none: ARROW_DEFAULT_MEMORY_POOL=system). Files that are mapped and read are page cache and do not
+count. Training is one epoch of a narrow network, changed by `--set`. Prints a table, and writes all
+figures to OUT/beyond_memory.json: seconds, the most that the kernel had granted and the most of it
+that was in use, looked at twenty times a second, and how it ended.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--events", type=int, default=20_000_000)
     parser.add_argument("--events-a-client", type=int, default=200)
-    parser.add_argument("--columns", type=int, default=0, help="further numbers an event")
+    parser.add_argument("--columns", type=int, default=0, help="further numbers per event")
     parser.add_argument("--limit-mb", type=int, default=2_000)
     parser.add_argument(
         "--memory-limit", default="500MB", help="of the engine that sorts, within the other limit"

@@ -7,7 +7,7 @@ DATA_FOLDER holds physionet2012/ and online_retail/, each with events and client
 model is trained on the events of all clients, without labels, as `seqmel train` does by default;
 from scratch the same encoder begins untrained. In each draw a third of the clients is the test
 part, whose labels nobody sees; so many labels are drawn from the others, stratified, the same for
-every method; what is held out to find the best epoch is a share of them. Intervals are over draws:
+every method; the validation split is a fraction of them. Intervals are over draws:
 their test parts overlap, so that they tell of the luck of the draw, and are narrow as statements
 about other clients. "default" is `seqmel finetune` as it comes. What is in OUT_FOLDER/scores.jsonl
 is not made again: an interrupted run goes on.

@@ -183,8 +183,8 @@ def table(about: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         ),
         "",
         (
-            "| what | clients a batch | unit | rate | share of the bf16 product | card MB | waits "
-            "for the card |"
+            "| what | clients per batch | unit | rate | share of the bf16 product | card MB | "
+            "waits for the card |"
         ),
         "|---" * 7 + "|",
     ]
@@ -214,7 +214,7 @@ def main() -> None:
         "--clients", type=int, help="generated clients; 6,000 are about a million events"
     )
     parser.add_argument(
-        "--batch", type=int, nargs="+", default=[64, 512, 4096], help="clients a batch"
+        "--batch", type=int, nargs="+", default=[64, 512, 4096], help="clients per batch"
     )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda")

@@ -29,7 +29,7 @@ warnings.filterwarnings("ignore")
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
-    """Its dictionaries: one a client, a tensor a column."""
+    """Return its dictionaries: one per client, a tensor per column."""
     table = pq.read_table(folder / "records.parquet").to_pandas()
     names = [name for name in table.columns if name != "client_id"]
     return [

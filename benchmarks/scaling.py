@@ -4,7 +4,7 @@
       [--memory-limit 500MB]
 
 Card-like events of 2,000 generated clients, again and again under new ids, rows in order of time
-and so mixed across clients; some 180 events a client. Each command of seqmel is a process of its
+and so mixed across clients; about 180 events per client. Each command of seqmel is a process of its
 own, its start included; time and peak memory are what the operating system accounts for it.
 Training is one epoch of the default model; embedding reads the unsorted events. Prints a table and
 writes it, with all figures, to OUT.

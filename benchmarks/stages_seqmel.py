@@ -1,8 +1,8 @@
 """The stages in seqmel on any device; `compare.py` runs them on the CPU, `gpu.py` on a GPU.
 
-"like" variants have the incumbent's widths: one layer of `event` numbers an event, GRU, last state,
-contrastive loss with hard negatives. "own" ones are seqmel's defaults with a GRU, "transformer"
-ones with a Transformer, "default" ones its defaults as they are.
+"like" variants have the incumbent's widths: one layer of `event` numbers per event, GRU, last
+state, contrastive loss with hard negatives. "own" ones are seqmel's defaults with a GRU,
+"transformer" ones with a Transformer, "default" ones its defaults as they are.
 """
 
 from __future__ import annotations

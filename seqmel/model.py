@@ -55,7 +55,9 @@ __all__ = [
     "save_model",
 ]
 
-FORMAT = 2
+FORMAT = 3
+"""Format 3 may hold options that earlier versions do not know; its files are those of format 2."""
+
 _FILES = ("schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "README.md")
 _OF_HEADS = ("targets.json", "heads.safetensors")
 _STATISTICS = "statistics.json"

@@ -96,7 +96,7 @@ def card_events(clients: int = 24, *, seed: int = 0, most: int = 30) -> pa.Table
 
 
 def nested(table: pa.Table, client: str) -> pa.Table:
-    """One row a client, in order of first appearance, with list columns: a slow loop."""
+    """Return one row per client, in order of first appearance, with list columns: a slow loop."""
     rows: dict[Any, dict[str, list[Any]]] = {}
     for event in table.to_pylist():
         lists = rows.setdefault(

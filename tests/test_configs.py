@@ -24,7 +24,7 @@ def test_there_is_a_config_for_each_data_set() -> None:
     assert sets <= {path.stem for path in CONFIGS}
 
 
-PUBLISHED = [  # hidden size, slices, clients a batch, rate, epochs between its falls
+PUBLISHED = [  # hidden size, slices, clients per batch, rate, epochs between its falls
     ("sber_age", 800, (5, 25, 200), 64, 1e-3, 30),
     ("sber_gender", 1024, (5, 15, 75), 128, 2e-3, 10),
 ]

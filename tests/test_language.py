@@ -9,64 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-CLEAN = [
-    "CONTRIBUTING.md",
-    "seqmel/api",
-    "seqmel/cli",
-    "seqmel/config",
-    "seqmel/core",
-    "seqmel/data/__init__.py",
-    "seqmel/data/cycles.py",
-    "seqmel/data/encoding",
-    "seqmel/data/fitting",
-    "seqmel/data/samplers",
-    "seqmel/data/sequences",
-    "seqmel/data/schema.py",
-    "seqmel/data/sources",
-    "seqmel/data/tables/__init__.py",
-    "seqmel/data/tables/number_types.py",
-    "seqmel/data/tables/targets.py",
-    "seqmel/data/tables/vector_files.py",
-    "seqmel/data/views",
-    "seqmel/data/vocabulary.py",
-    "seqmel/demo",
-    "seqmel/estimators/__init__.py",
-    "seqmel/estimators/aggregates.py",
-    "seqmel/estimators/base.py",
-    "seqmel/estimators/embedder.py",
-    "seqmel/estimators/options.py",
-    "seqmel/estimators/supervised.py",
-    "seqmel/evaluation/__init__.py",
-    "seqmel/evaluation/aggregate_blocks.py",
-    "seqmel/evaluation/aggregates.py",
-    "seqmel/evaluation/compression.py",
-    "seqmel/evaluation/curves.py",
-    "seqmel/evaluation/downstream.py",
-    "seqmel/evaluation/drift.py",
-    "seqmel/evaluation/feature_names.py",
-    "seqmel/evaluation/feature_sets.py",
-    "seqmel/evaluation/input_drift.py",
-    "seqmel/evaluation/metrics.py",
-    "seqmel/evaluation/order_blocks.py",
-    "seqmel/evaluation/prediction_picture.py",
-    "seqmel/evaluation/predictions.py",
-    "seqmel/evaluation/problem.py",
-    "seqmel/evaluation/results.py",
-    "seqmel/evaluation/retrieval.py",
-    "seqmel/evaluation/retrieval_metrics.py",
-    "seqmel/evaluation/scoring.py",
-    "seqmel/evaluation/watch.py",
-    "seqmel/experiment",
-    "seqmel/export",
-    "seqmel/model.py",
-    "seqmel/inference",
-    "seqmel/nn",
-    "seqmel/objectives/losses",
-    "seqmel/objectives/miners",
-    "seqmel/report",
-    "seqmel/training",
-]
-"""Files and folders that are clean. Add to them what you have cleaned; never take one out."""
+CHECKED = ["seqmel", "examples", "tests", "benchmarks", "data", "docs", "*.md", "*.py"]
+"""All folders and pages except `research`, a record of the experiments."""
+
+NOT_CHECKED = ("test_language.py", "tests/formats/model_")
+"""This file quotes the dialect; folders of models of earlier versions stay as they were written."""
 
 RATES = (
     "row|vector|event|number|label|value|view|byte|bit|client|line|feature|dimension|triplet|pair|"
@@ -88,26 +35,33 @@ DIALECT = {
     r"\bin the light of\b": "in context",
     r"\bbrought up to date\b": "updated",
     r"\bsaid of\b": "known about",
-    r"\bwhose\b[^.\n]*\bwhose\b": "two sentences",
+    r"\bwhose \w[^.\n]*\bwhose \w": "two sentences",
     r"\bhow many (there|of them) (is|are) of\b": "the number of",
     rf"\b({RATES})s?\b,? an? ({UNITS})\b(?! (of|that|with|whose|from|is|and)\b)": "per",
-    r"\bone an? (client|event|batch)\b": "one per",
+    r"\bone an? (client|event|batch|row)\b": "one per",
+    r"\bposed\b": "built, defined",
+    r"\b(is|are) to be (gone|heard|had|told|said)\b": "must be",
 }
 """Pattern of the old dialect -> what to write instead."""
 
 
 def _files() -> list[Path]:
     found = []
-    for name in CLEAN:
-        path = ROOT / name
-        found += [path] if path.is_file() else sorted(path.rglob("*.py"))
-    return found
+    for name in CHECKED:
+        for path in [ROOT / name] if (ROOT / name).is_dir() else sorted(ROOT.glob(name)):
+            found += sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [
+        path
+        for path in found
+        if path.suffix in (".py", ".md", ".yaml")
+        and not any(part in path.relative_to(ROOT).as_posix() for part in NOT_CHECKED)
+    ]
 
 
 @pytest.mark.parametrize("path", _files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_clean_file_has_none_of_the_old_dialect(path: Path) -> None:
+def test_a_file_has_none_of_the_old_dialect(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    if path.suffix == ".md":  # the last column of the glossary lists what is not to be written
+    if path.name == "CONTRIBUTING.md":  # the last column of the glossary lists what to avoid
         text = re.sub(r"^\|.*\|$", "", text, flags=re.M)
     found = {
         f"line {text.count(chr(10), 0, match.start()) + 1}: {match[0]!r}; write: {instead}"
@@ -119,20 +73,34 @@ def test_a_clean_file_has_none_of_the_old_dialect(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [("the events that it "
-"foretells"), "one row a client", "numbers a client", "it is told of", "clients a batch",
-     "the rates are evened out", ("a client whose model, whose "
-"weights"), "to be gone on with", "one an event"],
-)  # fmt: skip
+    [
+        "the events that it foretells",
+        "one row a client",
+        "numbers a client",
+        "it is told of",
+        "clients a batch",
+        "the rates are evened out",
+        "a client whose model, whose weights",
+        "to be gone on with",
+        "one an event",
+        "a problem that is posed",
+        "it is to be said",
+    ],
+)
 def test_the_dialect_is_found(text: str) -> None:
     assert any(re.search(pattern, text, flags=re.I) for pattern in DIALECT)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["one vector per client", ("it predicts the events of a "
-"client"), "a row with a client id", "the value of a column",
-     "predicted from an event", "warned about a column"],
-)  # fmt: skip
+    [
+        "one vector per client",
+        "it predicts the events of a client",
+        "a row with a client id",
+        "the value of a column",
+        "predicted from an event",
+        "warned about a column",
+    ],
+)
 def test_plain_english_is_left_alone(text: str) -> None:
     assert not any(re.search(pattern, text, flags=re.I) for pattern in DIALECT)

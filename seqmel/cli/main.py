@@ -126,7 +126,7 @@ _READ_LESS = (
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether the host or a GPU is out of memory; torch has no class of its own for the host."""
+    """Whether the host or a GPU is out of memory; torch has no error class for the host."""
     of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     return isinstance(error, MemoryError) or of_torch
 

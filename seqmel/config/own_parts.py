@@ -134,7 +134,7 @@ def add_options(section: Section, name: str, options: type[BaseModel], part: obj
 
 
 def remove_options() -> list[tuple[Section, str]]:
-    """Let the config be what it was before parts of one's own were added; gives what these were."""
+    """Remove the registered parts from the config, and return them."""
     removed = list(_own)
     for section in {section for section, _ in removed}:
         own = [options for (of, _), options in _own.items() if of == section]
@@ -170,7 +170,7 @@ def _reduced(self: Any) -> Any:
 
 
 def _restored(section: Section, name: str, values: Mapping[str, Any]) -> Options:
-    """Options of a part of one's own in another process."""
+    """Return the options of a registered part, in another process."""
     if (section, name) not in _own:
         raise ModelError(
             f"The {section} {name!r} is not registered in this process. Import the file that "

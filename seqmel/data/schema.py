@@ -119,7 +119,7 @@ class EventSchema(BaseModel):
 
     @property
     def time_kind(self) -> str:
-        """The kind of the times, in words."""
+        """A description of the kind of times."""
         return f"{self.time_unit}, {self.time_format}" if self.time_format else self.time_unit
 
     @property

@@ -331,7 +331,7 @@ def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N
     if array.ndim != 1:
         raise InputError(
             f"Cannot take client ids from {type(X).__name__} of shape {array.shape}. Expected a "
-            f"table with the column {client!r}, or one id a row."
+            f"table with the column {client!r}, or one id per row."
         )
     ids = pd.Index(array, name=client)
     return ids, ids

@@ -231,7 +231,7 @@ class EventSequences:
         if labels.index.has_duplicates:
             again = labels.index[labels.index.duplicated()].tolist()[0]
             raise InputError(
-                f"Client {again!r} has several labels. Expected one a client: drop or join the "
+                f"Client {again!r} has several labels. Expected one per client: drop or join the "
                 f"others."
             )
         found = id_positions(self.client_ids, labels.index)

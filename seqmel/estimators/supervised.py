@@ -523,7 +523,8 @@ def _labels(y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
         values = np.asarray(y)
         if values.ndim not in (1, 2):
             raise InputError(
-                f"y has shape {values.shape}. Expected one label a row, or one a row and target."
+                f"y has shape {values.shape}. Expected one label per row, or one per row and "
+                "target."
             )
         columns = values[:, None] if values.ndim == 1 else values
         names = (
@@ -534,7 +535,7 @@ def _labels(y: Any, rows: ClientRows) -> dict[str, pd.Series[Any]]:
         frame = pd.DataFrame(dict(zip(names, columns.T, strict=True)))
     if len(frame) != len(rows):
         raise InputError(
-            f"y has {len(frame):,} rows and X has {len(rows):,}. Expected one label a row of X."
+            f"y has {len(frame):,} rows and X has {len(rows):,}. Expected one label per row of X."
         )
     rows.check_matched(y, "y")
     frame = _in_order(frame, rows, "y").reset_index(drop=True)
@@ -615,7 +616,7 @@ def _numbered(values: Any, name: str, rows: ClientRows) -> pd.Series[Any]:
     found = np.asarray(values, np.float64)
     if found.shape != (len(rows),):
         raise ConfigError(
-            f"{name} has shape {found.shape}. Expected ({len(rows)},), one number a row of X."
+            f"{name} has shape {found.shape}. Expected ({len(rows)},), one number per row of X."
         )
     return pd.Series(found, name=name)
 

@@ -143,8 +143,8 @@ class LinearProbe:
                 np.float32
             )
 
-        known = standardised(x), y, np.ones(len(y))
-        weight, bias = logistic(*known, classes, self.seed) if classes else ridge(*known)
+        part = standardised(x), y, np.ones(len(y))
+        weight, bias = logistic(*part, classes, self.seed) if classes else ridge(*part)
         scores = standardised(tested) @ weight.T + bias
         return softmax(scores) if classes else np.asarray(scores[:, 0])
 

@@ -17,8 +17,8 @@ __all__ = ["Line", "Panel", "draw_curves", "draw_panels"]
 _COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#6d597a", "#b08968", "#3d405b")
 _GREYS = ("#bbbbbb", "#777777")
 _TITLES = {
-    "label_fraction": "share of the training clients with a label",
-    "bytes": "bytes a vector",
+    "label_fraction": "fraction of the training clients with a label",
+    "bytes": "bytes per vector",
 }
 _MOST_TICKS, _MOST_COLUMNS = 8, 3
 

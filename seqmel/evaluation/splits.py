@@ -76,7 +76,7 @@ class GroupFolds:
             raise InputError(
                 f"{int(several.sum()):,} clients are in several groups of {self.groups.name!r}, "
                 f"such as {plain(several.idxmax())!r}, and could be trained on and tested. Name a "
-                "column that is one value a client."
+                "column with one value per client."
             )
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
         places = tuple(splitter.split(strata, strata, codes))
@@ -125,8 +125,8 @@ class OutOfTime:
         """
         if not 0 < self.test_fraction < 1:
             raise ConfigError(
-                f"test_fraction is {self.test_fraction}. Expected a share between 0 and 1, such as "
-                "0.3."
+                f"test_fraction is {self.test_fraction}. Expected a fraction between 0 and 1, such "
+                "as 0.3."
             )
         codes, values = pd.factorize(_aligned(self.times, rows, "time"), sort=True)
         _check_sorts(values, str(self.times.name))

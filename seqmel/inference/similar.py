@@ -42,7 +42,7 @@ def similar(
     Returns:
         A DataFrame with one row per pair: the client under its own name, `rank` from 1 on,
         `similar` (the id found) and `cosine` in [-1, 1]; fewer than k rows per client if there are
-        not so many. A vector of zeros has the cosine 0 with all.
+        fewer candidates. A vector of zeros has the cosine 0 with all.
 
     Raises:
         ConfigError: k is below 1.

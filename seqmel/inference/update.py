@@ -517,7 +517,7 @@ def _kept(
             for x in (meta.get("shard"), _share(shard))
         )
         raise InputError(
-            f"The state in {path} is of {has}, and {asked} are asked for. Each share has a state "
+            f"The state in {path} is of {has}, and {asked} were requested. Each shard has a state "
             "of its own."
         )
     return schema

@@ -34,8 +34,8 @@ def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> s
     sizes = {name: len(codes.values) for name, codes in vocabulary.categorical.items()}
     if options.column is not None and options.column not in sizes:
         raise ConfigError(
-            f"category_mean.column is {options.column!r}, which is no categorical column of the "
-            f"events. Expected one of: {shown(list(sizes)) or 'there is none'}."
+            f"category_mean.column is {options.column!r}, which is not a categorical column of the "
+            f"events. Expected one of: {shown(list(sizes)) or 'no column is categorical'}."
         )
     if options.column is not None or not sizes:
         return options.column

@@ -242,9 +242,7 @@ class SequenceEncoder(nn.Module):
         return self._beside_profile(vectors, state["count"][:, 0], first, last, None)
 
 
-_STATES = (
-    "states_"  # begins the names of what is kept of the states, where they are pooled by themselves
-)
+_STATES = "states_"  # prefix of the names in a summary of separately pooled states
 
 
 def _named_apart(of_states: Summary) -> Summary:
@@ -263,7 +261,7 @@ def _of_states(summary: Summary) -> Summary:
 
 
 def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategory | None:
-    """None where it is not asked for, or beside other poolings where nothing is categorical."""
+    """Build category pooling; None if not configured, or if nothing is categorical."""
     if "category_mean" not in config.pooling:
         return None
     column = column_to_pool_by(config.category_mean, vocabulary)
@@ -279,7 +277,7 @@ def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategor
 
 
 def _recent(config: Config, vocabulary: Vocabulary) -> RecentEvents | None:
-    """None where no pooling asks for it, or the vector has a size of its own."""
+    """Build the recent-event features; None if not configured, or with embedding_dim."""
     names = [name for name in config.pooling if name in RECENT_POOLINGS]
     column = None if names == ["recent"] else column_to_pool_by(config.category_mean, vocabulary)
     if config.embedding_dim is not None or not names or ("recent" not in names and column is None):

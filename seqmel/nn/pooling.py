@@ -16,7 +16,7 @@ from seqmel.nn.segments import segment_max, segment_sum
 __all__ = ["POOLINGS", "Pooling", "Summary", "in_blocks", "side_by_side"]
 
 
-_BLOCK_NUMBERS = 2**20  # four megabytes of states, and a few times that made of them on the way
+_BLOCK_NUMBERS = 2**20  # 4 MB of states, and a few times that for intermediate results
 
 
 def in_blocks(
@@ -88,7 +88,7 @@ class Pooling(nn.Module):
 
         Args:
             states: (E, H), or several such with their columns to stand side by side.
-            batch: whose events they are.
+            batch: the batch of the events.
         """
         parts = [states] if isinstance(states, Tensor) else states
         if batch.device.type != "cpu" or torch.is_grad_enabled() or not batch.events:

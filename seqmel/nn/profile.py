@@ -19,7 +19,7 @@ PROFILE_SIZE = 3
 
 
 def first_and_last(batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-    """(B,) int64 each: the times of the first and of the last event; 0 where there is none."""
+    """Return (B,) int64 times of the first and of the last event; 0 without events."""
     if batch.events == 0:
         nothing = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
         return nothing, nothing

@@ -38,7 +38,7 @@ _UNSAFE = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact in words."""
+    """A labelled fact."""
 
     name: str
     value: str

@@ -550,7 +550,7 @@ def test_a_model_folder_of_a_newer_format(refused: Run, model_folder: Path, tmp_
     says(
         line,
         "has model format 99, written by seqmel 9.0",
-        "this version reads up to 2",
+        "this version reads up to 3",
         "Update seqmel",
     )
 

@@ -120,7 +120,7 @@ def test_the_client_column_is_that_of_the_embeddings_whatever_it_is_called(
 def test_a_name_can_be_given_to_a_file_of_embeddings(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two files of the same name are told apart so, and refused without."""
+    """Two files of the same name are distinguished by it, and refused without."""
     given = [
         "--embeddings",
         folder / "embeddings.parquet",

@@ -1,4 +1,4 @@
-"""Linear models are held down as far as held-out clients say."""
+"""Linear models are regularised as far as held-out clients say."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 They fit on matrices of random numbers, which are no sequences: the estimators say so by the tag
 `two_d_array`, and scikit-learn then runs only what needs no X. To run the others as well,
-`OnMatrix` reads a matrix as sequences: a row is a client, and each of its numbers an event.
+`OnMatrix` reads a matrix as sequences: a row is a client, and each of its numbers is an event.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def test_a_client_on_both_sides_is_refused_unless_it_is_asked_for() -> None:
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
 def test_a_share_out_of_range_is_refused(share: float) -> None:
     y = _labels()
-    with pytest.raises(ConfigError, match="Expected a share between 0 and 1"):
+    with pytest.raises(ConfigError, match="Expected a fraction between 0 and 1"):
         Problem.of(y, "auto", 5, 0, OutOfTime(_named(np.arange(120), y.index), share))
 
 

@@ -1,6 +1,6 @@
 """Make a model folder of the present format, to be kept for the versions to come.
 
-    PYTHONPATH=. python tests/formats/make.py tests/formats/model_2
+    PYTHONPATH=. python tests/formats/make.py tests/formats/model_3
 
 writes the folder with the events (`events.parquet`) and the vectors that this version gives for
 them (`vectors.parquet`) beside its own files. Run once for each format; what is there is never made
@@ -21,7 +21,7 @@ import seqmel
 OPTIONS = {
     "event_encoder": {"hidden_size": 8},
     "encoder": {"name": "gru", "hidden_size": 8},
-    "training": {"epochs": 2, "batch_size": 8, "validation_share": 0.3},
+    "training": {"epochs": 2, "batch_size": 8, "validation_fraction": 0.3},
     "preparation": {"min_count": 2, "threads": 1},
     "schema": {"numeric_by": {"level": "kind"}},
     "device": "cpu",
@@ -30,7 +30,7 @@ OPTIONS = {
 
 
 def made_events(clients: int = 16) -> pa.Table:
-    """A table with a category, a number, a number within the category, and nulls."""
+    """Return a category, a number, one within the category, and nulls."""
     random = np.random.default_rng(20)
     lengths = random.integers(2, 20, clients)
     client = np.repeat(np.arange(clients), lengths)

@@ -61,6 +61,6 @@ def test_the_present_format_does_not_pass_for_an_older_one_that_is_checked_less(
 ) -> None:
     folder = Path(shutil.copytree(HERE / f"model_{FORMAT}", tmp_path / "model"))
     config = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(config.replace('"format": 2', '"format": 1'))
+    (folder / "config.json").write_text(config.replace(f'"format": {FORMAT}', '"format": 1'))
     with pytest.raises(ModelError, match=r"is damaged: config\.json"):
         load_model(folder)

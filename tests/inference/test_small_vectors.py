@@ -35,7 +35,7 @@ SIZES: dict[str, Any] = {"embedding_dim": 12, "matryoshka": [3, 6]}
 
 @pytest.fixture(scope="module")
 def nested(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A model of 12 numbers, whose first 3 and 6 were trained to be of use alone."""
+    """A model of 12 numbers, with the trained prefixes 3 and 6."""
     return load_model(
         train(EVENTS, tmp_path_factory.mktemp("nested") / "model", config=tiny_config(**SIZES))
     )

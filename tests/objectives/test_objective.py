@@ -1,4 +1,4 @@
-"""The objective draws views and adds up its parts; each part foretells what its text says."""
+"""The objective draws views and adds up its parts; each part predicts what its docstring says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person is told of a training while it runs."""
+"""Progress and messages of a running training."""
 
 from __future__ import annotations
 

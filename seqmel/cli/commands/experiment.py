@@ -34,7 +34,7 @@ def experiment(
         str | None, typer.Option(help="Only these data sets of the plan: pendigits,bpic2013.")
     ] = None,
     clients: Annotated[
-        int | None, typer.Option(help="Only so many clients of each data set.", min=2)
+        int | None, typer.Option(help="Maximum number of clients per data set.", min=2)
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(help="These seeds in place of the plan's: 0,1.")

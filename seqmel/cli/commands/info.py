@@ -54,7 +54,7 @@ def _version(package: str) -> str | None:
 
 
 def _devices() -> str:
-    """Return the devices that torch sees, in words."""
+    """Describe the devices that torch sees."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -118,8 +118,8 @@ def coded_sql(
         for c, i in places.items()
     ]
     time = f"{time_sql(source, schema)} AS {ident(schema.time)}"
-    columns = ", ".join((*keys, time, *codes, *numbers))
-    coded = f"SELECT {columns} FROM events {join} {' '.join(joins)}"
+    coded_columns = ", ".join((*keys, time, *codes, *numbers))
+    coded = f"SELECT {coded_columns} FROM events {join} {' '.join(joins)}"
     scaled: list[str] = []
     scale_joins: list[str] = []
     for i, column in enumerate(schema.numeric):

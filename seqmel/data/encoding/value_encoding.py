@@ -196,7 +196,7 @@ def _is_single(value: Any) -> bool:
 
 
 def _whole_numbers(known: Mapping[Any, int]) -> dict[Any, int]:
-    """Return the codes of the texts of whole numbers, by number; "05" is none."""
+    """Return the codes of the texts of whole numbers, by number, without texts such as "05"."""
     found: dict[Any, int] = {None: known[None]}
     for text, code in known.items():
         if text is not None and _NUMBER.fullmatch(text) and text.lstrip("-").isdigit():
