@@ -111,6 +111,7 @@ def run(data: Path, peer: str, folder: Path, name: str, seed: int) -> None:
     like = [
         "objective=coles",
         "recency_features=false",
+        "pca_dim=null",
         f"encoder.hidden_size={asked['hidden']}",
         "encoder.name=gru",
         "pooling=last",

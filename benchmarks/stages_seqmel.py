@@ -38,6 +38,7 @@ def variant_config(sizes: dict[str, Any], variant: str) -> Config:
     like = {
         "objective": "coles",
         "recency_features": False,
+        "pca_dim": None,
         "event_encoder": {"hidden_size": sizes["event"], "layers": 1},
         "encoder": {"name": "gru", "hidden_size": sizes["hidden"]},
         "pooling": "last",

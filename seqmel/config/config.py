@@ -86,6 +86,10 @@ class Config(Options):
     matryoshka: tuple[Positive, ...] = ()
     """Prefix lengths that are trained to be usable embeddings, such as [16, 64]; needs
     embedding_dim."""
+    pca_dim: Positive | Literal["auto"] | None = "auto"
+    """Number of principal components that the pooled states, without category_mean, are reduced to
+    after training: auto takes 2 sqrt(clients), from 32 to 256; null keeps all dimensions. Only
+    without embedding_dim."""
     recency_features: bool = True
     """Append three fixed features: log number of events, days since the first and since the
     last. Only without embedding_dim."""
@@ -119,6 +123,8 @@ class Config(Options):
         if not isinstance(values, Mapping):
             return values
         values = with_new_names(values, quiet=is_lenient(info))
+        if is_lenient(info):
+            values = {"pca_dim": None, **values}  # models of earlier versions have no components
         loss = named(values.get("loss"))
         default = next((o.default_miner for o in options_of(cls, "loss") if is_of(o, loss)), None)
         miner = values.get("miner", default)

@@ -55,6 +55,9 @@ class SequenceEmbedder(SequenceTransformer):
             "category_mean".
         category_mean: options of the pooling "category_mean", such as
             {"column": "mcc", "values": 100}.
+        pca_dim: number of principal components that the pooled states are reduced to after
+            training; "auto" takes 2 sqrt(clients), from 32 to 256, None keeps all dimensions.
+            Without `embedding_dim` only.
         matryoshka: Matryoshka sizes: prefixes of the vector that are trained to be usable
             embeddings. Needs `embedding_dim`.
         recency_features: whether to append the number of events and the days since the first and
@@ -125,6 +128,7 @@ class SequenceEmbedder(SequenceTransformer):
         embedding_dim: int | None = None,
         pooling: str | Sequence[str] = DEFAULT_POOLING,
         category_mean: Mapping[str, Any] | None = None,
+        pca_dim: int | Literal["auto"] | None = "auto",
         matryoshka: Sequence[int] = (),
         recency_features: bool = True,
         event_encoder: Mapping[str, Any] | None = None,
@@ -168,6 +172,7 @@ class SequenceEmbedder(SequenceTransformer):
         self.pooling = pooling
         self.category_mean = category_mean
         self.matryoshka = matryoshka
+        self.pca_dim = pca_dim
         self.recency_features = recency_features
         self.event_encoder = event_encoder
         self.objective = objective

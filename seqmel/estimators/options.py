@@ -58,6 +58,7 @@ _FLAT = (
     "objective",
     "pooling",
     "embedding_dim",
+    "pca_dim",
     "matryoshka",
     "recency_features",
     "device",

@@ -239,6 +239,8 @@ class _Export:
         vectors = g.op("Concat", *parts, axis=1)
         if encoder.project is not None:
             vectors = g.linear(vectors, encoder.project)
+        if encoder.components is not None:
+            vectors = self._compressed(vectors)
         if encoder.recent is not None:
             beside = recent_events(g, self.of, encoder.recent, self.codes, self.numbers, self.gap)
             vectors = g.op("Concat", vectors, *beside, axis=1)
@@ -246,6 +248,23 @@ class _Export:
             vectors
             if encoder.end_us is None
             else g.op("Concat", vectors, self._profile(encoder.end_us), axis=1)
+        )
+
+    def _compressed(self, vectors: str) -> str:
+        """Build `SequenceEncoder.components`, before the columns of `category_mean`."""
+        g, encoder = self.g, self.model.encoder
+        assert encoder.components is not None
+        begin, end = encoder.by_category_columns
+        kept = np.arange(begin, end)
+        others = np.setdiff1d(np.arange(encoder.pooled_size), kept)
+        mean, weight = (
+            g.const(part.cpu().numpy(), np.float64)
+            for part in (encoder.components.mean, encoder.components.weight.T)
+        )
+        pooled = g.cast(g.op("Gather", vectors, g.const(others, np.int64), axis=1), np.float64)
+        found = g.cast(g.op("MatMul", g.op("Sub", pooled, mean), weight), np.float32)
+        return g.op(
+            "Concat", found, g.op("Gather", vectors, g.const(kept, np.int64), axis=1), axis=1
         )
 
     def _profile(self, end_us: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 
@@ -37,8 +38,8 @@ def recent_events(
     if module.plain is not None and module.recent is not None:
         plain = _plain(g, module.plain, codes, numbers, gap)
         found += _Recent(g, of, module.recent).parts(plain, codes)
-    if module.kinds is not None:
-        found += _by_category(g, of, module.kinds, codes, numbers)
+    for kinds in module.kinds:
+        found += _by_category(g, of, cast(RecentByCategory, kinds), codes, numbers)
     if module.transitions is not None:
         found.append(_transitions(g, of, module.transitions, codes[module.transitions.column]))
     return found
@@ -132,7 +133,7 @@ def _by_category(
     codes: Mapping[str, str],
     numbers: Mapping[str, str],
 ) -> list[str]:
-    """Build recencies, last numbers, and their differences from the means, by client and value."""
+    """Build recencies, counts, and last, mean and change of numbers, by client and value."""
     slots, one = g.const(module.slots, np.int64), g.const(1.0, np.float32)
     code = codes[module.column]
     kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
@@ -149,26 +150,24 @@ def _by_category(
     latest = by_client(reduced(g.cast(of.place, np.float32), -1.0, "max"))
     seen = g.op("GreaterOrEqual", latest, g.const(0.0, np.float32))
     since = g.op("Sub", g.unsqueeze(g.cast(of.lengths, np.float32), 1), latest)
+    events = by_client(reduced(g.op("Expand", one, of.events), 0.0, "add"))
     found = [
-        g.op("Where", seen, g.op("Div", one, g.op("Max", since, one)), g.const(0.0, np.float32))
+        g.op("Where", seen, g.op("Div", one, g.op("Max", since, one)), g.const(0.0, np.float32)),
+        g.op("Log", g.op("Add", events, one)),
     ]
     if not module.numbers:
         return found
-    ones = g.op("Expand", one, of.events)
-    count = g.op("Max", by_client(reduced(ones, 0.0, "add")), one)
+    count = g.op("Max", events, one)
     row = g.op("Add", g.unsqueeze(of.begins, 1), g.cast(latest, np.int64))
     row = g.op("Where", seen, row, of.events)
-    values, change = [], []
+    values, means, change = [], [], []
     for name in module.numbers:
         padded = g.op("Concat", numbers[name], g.const([0.0], np.float32), axis=0)
         values.append(g.op("Gather", padded, row))
-        change.append(
-            g.op(
-                "Sub", values[-1], g.op("Div", by_client(reduced(numbers[name], 0.0, "add")), count)
-            )
-        )
+        means.append(g.op("Div", by_client(reduced(numbers[name], 0.0, "add")), count))
+        change.append(g.op("Sub", values[-1], means[-1]))
     width = g.const([-1, module.slots * len(module.numbers)], np.int64)
-    for parts in (values, change):  # grouped by category value
+    for parts in (values, means, change):  # grouped by category value
         beside = g.op("Concat", *(g.unsqueeze(part, 2) for part in parts), axis=2)
         found.append(g.op("Reshape", beside, width))
     return found

@@ -19,7 +19,7 @@ from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, Vocabulary
 
-__all__ = ["ByCategory", "column_to_pool_by", "slots_of"]
+__all__ = ["ByCategory", "category_slots", "column_to_pool_by", "slots_of"]
 
 
 def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> str | None:
@@ -49,6 +49,39 @@ def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> s
 def slots_of(options: CategoryMeanOptions, codes: int) -> int:
     """Return the number of slots: the codes with a mean of their own, null and unseen included."""
     return min(codes, options.values + UNSEEN + 1)
+
+
+def category_slots(
+    options: CategoryMeanOptions, vocabulary: Vocabulary, most: int
+) -> dict[str, int]:
+    """Divide a budget of slots over the categorical columns.
+
+    Columns with few codes get a slot for each, the others equal parts of the rest, up to
+    `category_mean.values`.
+
+    Args:
+        options: If they name a column, it gets its slots and the others none.
+        vocabulary: The vocabulary of the events.
+        most: The budget, null and unseen values counted.
+
+    Returns:
+        Column -> its number of slots. The column that events are pooled by comes first.
+
+    Raises:
+        ConfigError: The named column is not categorical.
+    """
+    first = column_to_pool_by(options, vocabulary)
+    if first is None:
+        return {}
+    sizes = {name: slots_of(options, codes.size) for name, codes in vocabulary.categorical.items()}
+    if options.column is not None:
+        return {first: sizes[first]}
+    found, left = {first: sizes.pop(first)}, most
+    left -= found[first]
+    for rank, name in enumerate(sorted(sizes, key=sizes.__getitem__)):
+        found[name] = min(sizes[name], left // (len(sizes) - rank))
+        left -= found[name]
+    return {name: size for name, size in found.items() if size > UNSEEN + 1}
 
 
 class ByCategory(nn.Module):

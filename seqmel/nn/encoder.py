@@ -21,11 +21,12 @@ from seqmel.config.options.network import (
 from seqmel.core.errors import ConfigError, ModelError
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
-from seqmel.nn.by_category import ByCategory, column_to_pool_by, slots_of
+from seqmel.nn.by_category import ByCategory, category_slots, column_to_pool_by
+from seqmel.nn.components import PrincipalComponents
 from seqmel.nn.events import EventEncoder
 from seqmel.nn.pooling import Pooling, Summary, side_by_side
 from seqmel.nn.profile import PROFILE_SIZE, first_and_last, profile
-from seqmel.nn.recent import RecentEvents
+from seqmel.nn.recent import SLOTS, RecentEvents
 from seqmel.nn.recurrent import Recurrent
 from seqmel.nn.transformer import Transformer
 
@@ -48,7 +49,10 @@ class SequenceEncoder(nn.Module):
     Attributes:
         state_size: width of the states, including the encoded events.
         vector_size: width of `encode`.
-        output_size: width of `embed`, including pooled states and recency features.
+        pooled_size: width of the pooled states, including those with a pooling of their own.
+        components: principal components of the pooled states, without those of `category_mean`.
+            They are fitted after training. None during training, and for narrow states.
+        output_size: width of `embed`, including recent events and recency features.
     """
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
@@ -87,11 +91,25 @@ class SequenceEncoder(nn.Module):
             else None
         )
         self.recent = _recent(config, vocabulary)
-        beside = 0 if joined else of_states
-        beside += self.recent.output_size if self.recent is not None else 0
-        self.output_size = (
-            self.vector_size + beside + (PROFILE_SIZE if self.end_us is not None else 0)
+        self.pooled_size = self.vector_size + (0 if joined else of_states)
+        # What is pooled by category stays as it is: its few numbers per category are distinct.
+        begin, size = self.pooling.columns_by_category
+        self.by_category_columns = (begin, begin + size)
+        width = self.pooled_size - size
+        self.components = (
+            PrincipalComponents(width, config.pca_dim)
+            if not joined and isinstance(config.pca_dim, int) and config.pca_dim < width
+            else None
         )
+
+    @property
+    def output_size(self) -> int:
+        """Width of the vector."""
+        size = self.pooled_size
+        if self.components is not None:
+            size += self.components.dim - self.components.size
+        size += self.recent.output_size if self.recent is not None else 0
+        return size + (PROFILE_SIZE if self.end_us is not None else 0)
 
     def states(
         self,
@@ -163,11 +181,24 @@ class SequenceEncoder(nn.Module):
         vectors = self.pool(parts, batch)
         if self.state_pooling is not None and self.project is None:
             vectors = torch.cat([vectors, self.state_pooling(parts[1], batch)], dim=1)
+        vectors = self._compressed(vectors)
         if self.recent is not None:
             vectors = torch.cat([vectors, self.recent(batch).to(vectors.dtype)], dim=1)
         return self._beside_profile(
             vectors, batch.offsets.diff(), *first_and_last(batch), batch.now
         )
+
+    def without_categories(self, vectors: Tensor) -> Tensor:
+        """Return the columns of (B, pooled_size) that `components` are fitted to."""
+        begin, end = self.by_category_columns
+        return torch.cat([vectors[:, :begin], vectors[:, end : self.pooled_size]], dim=1)
+
+    def _compressed(self, vectors: Tensor) -> Tensor:
+        if self.components is None:
+            return vectors
+        begin, end = self.by_category_columns
+        found = self.components(self.without_categories(vectors)).to(vectors.dtype)
+        return torch.cat([found, vectors[:, begin:end]], dim=1)
 
     def _beside_profile(
         self, vectors: Tensor, count: Tensor, first: Tensor, last: Tensor, now: Tensor | None
@@ -235,6 +266,7 @@ class SequenceEncoder(nn.Module):
         if self.state_pooling is not None:
             pooled = torch.cat([pooled, self.state_pooling.read(_of_states(state))], dim=1)
         vectors = pooled if self.project is None else self.project(pooled)
+        vectors = self._compressed(vectors)
         if self.recent is not None:
             vectors = torch.cat(
                 [vectors, self.recent.read(state, state["count"]).to(vectors.dtype)], dim=1
@@ -279,15 +311,10 @@ def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategor
 def _recent(config: Config, vocabulary: Vocabulary) -> RecentEvents | None:
     """Build the recent-event features; None if not configured, or with embedding_dim."""
     names = [name for name in config.pooling if name in RECENT_POOLINGS]
-    column = None if names == ["recent"] else column_to_pool_by(config.category_mean, vocabulary)
-    if config.embedding_dim is not None or not names or ("recent" not in names and column is None):
+    slots = {} if names == ["recent"] else category_slots(config.category_mean, vocabulary, SLOTS)
+    if config.embedding_dim is not None or not names or ("recent" not in names and not slots):
         return None
-    slots = (
-        slots_of(config.category_mean, vocabulary.categorical[column].size)
-        if column is not None
-        else 0
-    )
-    return RecentEvents(names, vocabulary, column=column, slots=slots)
+    return RecentEvents(names, vocabulary, slots)
 
 
 OWN_ENCODERS: dict[str, Callable[..., Any]] = {}

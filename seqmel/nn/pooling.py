@@ -76,6 +76,11 @@ class Pooling(nn.Module):
             for n in self.names
         ]
         self.output_size = sum(self.sizes)
+        which = self.names.index("category_mean") if self.by_category is not None else 0
+        self.columns_by_category = (
+            (sum(self.sizes[:which]), self.sizes[which]) if self.by_category is not None else (0, 0)
+        )
+        """First column and number of columns of `category_mean`."""
         self.heads = next(h for h in range(max(1, size // 32), 0, -1) if size % h == 0)
         self.scores = nn.Linear(size, self.heads) if "attention" in self.names else None
 

@@ -13,7 +13,8 @@ each event: one-hot codes, scaled numbers, and the gap. With x_i these numbers o
     changes
 
 `RecentByCategory` has for each category value its recency, 1 / (1 + events since) or 0 for never,
-and for each number the last one with this value, and its difference from their mean.
+the logarithm of how many events have it, and for each number the last one with this value, their
+mean, and the difference of both.
 
 All are sums or copies, so summaries of an earlier and a later part can be merged.
 """
@@ -21,7 +22,7 @@ All are sums or copies, so summaries of an earlier and a later part can be merge
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,15 +35,25 @@ from seqmel.nn.pooling import Summary, in_blocks
 from seqmel.nn.segments import segment_max, segment_sum
 from seqmel.nn.transitions import Transitions
 
-__all__ = ["PlainEvents", "Recent", "RecentByCategory", "RecentEvents", "one_hot_sizes"]
+__all__ = [
+    "PlainEvents",
+    "Recent",
+    "RecentByCategory",
+    "RecentEvents",
+    "numbers_by_column",
+    "one_hot_sizes",
+]
 
 CODES, NUMBERS = 32, 24
 """Maximum numbers of one-hot codes of all categories, and of numeric columns (the first ones)."""
 LAST_NUMBERS, LAST_EVENTS = 64, 8
 HALF_LIFE = 4.0
 """In events."""
-KIND_NUMBERS = 128
-"""Maximum size of `RecentByCategory`, while numeric columns are added to it."""
+SLOTS = 96
+"""Maximum number of category values with a slot, of all columns together."""
+KIND_NUMBERS = 192
+"""Maximum number of statistics of numeric columns by category value, of all columns together."""
+_STATISTICS = 3  # of a numeric column and a category value
 
 
 def one_hot_sizes(sizes: Sequence[int], most: int = CODES) -> list[int]:
@@ -62,6 +73,25 @@ def one_hot_sizes(sizes: Sequence[int], most: int = CODES) -> list[int]:
     for rank, i in enumerate(shared):
         found[i] = min(sizes[i], left // (len(shared) - rank))
         left -= found[i]
+    return found
+
+
+def numbers_by_column(vocabulary: Vocabulary, slots: Mapping[str, int]) -> dict[str, list[str]]:
+    """Choose the numeric columns whose statistics each categorical column gets.
+
+    A column gets as many as `KIND_NUMBERS` allows after the columns before it, those that are
+    scaled within it first.
+
+    Args:
+        vocabulary: The vocabulary of the events.
+        slots: Categorical column -> its number of slots, the most informative column first.
+    """
+    found: dict[str, list[str]] = {}
+    left = KIND_NUMBERS
+    for column, size in slots.items():
+        names = sorted(vocabulary.numeric, key=lambda name: vocabulary.numeric[name].by != column)
+        found[column] = names[: left // (_STATISTICS * size)]
+        left -= _STATISTICS * size * len(found[column])
     return found
 
 
@@ -210,20 +240,18 @@ def _decay(events: Tensor) -> Tensor:
 
 
 class RecentByCategory(nn.Module):
-    """Recency, last numbers and their changes for each category value.
+    """Recency, count, and last, mean and change of numbers for each category value.
 
     Args:
-        vocabulary: The vocabulary. Numbers that are scaled within the column come first.
         column: The categorical column.
         slots: Number of codes with a slot. The others share that of the unseen.
+        numbers: The numeric columns.
     """
 
-    def __init__(self, vocabulary: Vocabulary, column: str, slots: int) -> None:
+    def __init__(self, column: str, slots: int, numbers: Sequence[str] = ()) -> None:
         super().__init__()
-        self.column, self.slots = column, slots
-        names = sorted(vocabulary.numeric, key=lambda name: vocabulary.numeric[name].by != column)
-        self.numbers = tuple(names[: max(0, (KIND_NUMBERS // slots - 1) // 2)])
-        self.output_size = slots * (1 + 2 * len(self.numbers))
+        self.column, self.slots, self.numbers = column, slots, tuple(numbers)
+        self.output_size = slots * (2 + _STATISTICS * len(self.numbers))
 
     def summarise(self, batch: SequenceBatch) -> Summary:
         """Summarise each value, (B, ...) float32.
@@ -256,12 +284,13 @@ class RecentByCategory(nn.Module):
         """Compute (B, output_size) from a summary."""
         ago = summary["ago"]
         since = torch.where(ago < 0, 0.0, 1 / (1 + ago.clamp(min=0)))
-        if not self.numbers:
-            return since
-        shape = (len(ago), self.slots, len(self.numbers))
-        values, sums = summary["values"].view(shape), summary["sums"].view(shape)
-        change = values - sums / summary["seen"].clamp(min=1).unsqueeze(2)
-        return torch.cat([since, values.flatten(1), change.flatten(1)], dim=1)
+        parts = [since, summary["seen"].log1p()]
+        if self.numbers:
+            shape = (len(ago), self.slots, len(self.numbers))
+            values, sums = summary["values"].view(shape), summary["sums"].view(shape)
+            mean = sums / summary["seen"].clamp(min=1).unsqueeze(2)
+            parts += [part.flatten(1) for part in (values, mean, values - mean)]
+        return torch.cat(parts, dim=1)
 
     def merge(self, earlier: Summary, later: Summary, new: Tensor) -> Summary:
         """Merge summaries of consecutive parts, the later one with `new` (B, 1) events."""
@@ -284,23 +313,26 @@ class RecentEvents(nn.Module):
     Args:
         names: Names of `RECENT_POOLINGS`.
         vocabulary: The vocabulary of the events.
-        column: The categorical column of `category_recent` and `transitions`. None disables both.
-        slots: Number of its codes with a slot.
+        slots: Categorical column -> number of its codes with a slot. `category_recent` takes all
+            columns, `transitions` the first.
     """
 
     def __init__(
-        self, names: Sequence[str], vocabulary: Vocabulary, *, column: str | None, slots: int = 0
+        self, names: Sequence[str], vocabulary: Vocabulary, slots: Mapping[str, int]
     ) -> None:
         super().__init__()
         self.plain = PlainEvents(vocabulary) if "recent" in names else None
         self.recent = Recent(self.plain) if self.plain is not None else None
-        self.kinds: RecentByCategory | None = None
+        numbers = numbers_by_column(vocabulary, slots)
+        self.kinds = nn.ModuleList(
+            RecentByCategory(column, slots[column], numbers[column])
+            for column in (slots if "category_recent" in names else ())
+        )
         self.transitions: Transitions | None = None
-        if column is not None and "category_recent" in names:
-            self.kinds = RecentByCategory(vocabulary, column, slots)
-        if column is not None and "transitions" in names:
-            self.transitions = Transitions(column, slots)
-        parts = (self.recent, self.kinds, self.transitions)
+        if slots and "transitions" in names:
+            first = next(iter(slots))
+            self.transitions = Transitions(first, slots[first])
+        parts = (self.recent, *self.kinds, self.transitions)
         self.output_size = sum(part.output_size for part in parts if part is not None)
 
     def forward(self, batch: SequenceBatch) -> Tensor:
@@ -323,8 +355,8 @@ class RecentEvents(nn.Module):
         found: Summary = {}
         if self.recent is not None:
             found |= _prefixed(_RECENT, self.recent.summarise(numbers, batch))
-        if self.kinds is not None:
-            found |= _prefixed(_KINDS, self.kinds.summarise(batch))
+        for prefix, kinds in self._by_category():
+            found |= _prefixed(prefix, kinds.summarise(batch))
         if self.transitions is not None:
             found |= _prefixed(_TRANSITIONS, self.transitions.summarise(batch))
         return found
@@ -334,8 +366,8 @@ class RecentEvents(nn.Module):
         parts = []
         if self.recent is not None:
             parts.append(self.recent.read(_named(summary, _RECENT), count))
-        if self.kinds is not None:
-            parts.append(self.kinds.read(_named(summary, _KINDS)))
+        for prefix, kinds in self._by_category():
+            parts.append(kinds.read(_named(summary, prefix)))
         if self.transitions is not None:
             parts.append(self.transitions.read(_named(summary, _TRANSITIONS), count))
         return torch.cat(parts, dim=1)
@@ -349,16 +381,21 @@ class RecentEvents(nn.Module):
         merged: Summary = {}
         if self.recent is not None:
             merged |= _prefixed(_RECENT, self.recent.merge(*both(_RECENT), before, new))
-        if self.kinds is not None:
-            merged |= _prefixed(_KINDS, self.kinds.merge(*both(_KINDS), new))
+        for prefix, kinds in self._by_category():
+            merged |= _prefixed(prefix, kinds.merge(*both(prefix), new))
         if self.transitions is not None:
             merged |= _prefixed(
                 _TRANSITIONS, self.transitions.merge(*both(_TRANSITIONS), before, new)
             )
         return merged
 
+    def _by_category(self) -> list[tuple[str, RecentByCategory]]:
+        """Return the prefix of the summary of each column, and its module."""
+        modules = (kinds for kinds in self.kinds if isinstance(kinds, RecentByCategory))
+        return [(f"kinds{i}_", kinds) for i, kinds in enumerate(modules)]
 
-_RECENT, _KINDS, _TRANSITIONS = "recent_", "kinds_", "transitions_"
+
+_RECENT, _TRANSITIONS = "recent_", "transitions_"
 
 
 def _prefixed(prefix: str, summary: Summary) -> Summary:

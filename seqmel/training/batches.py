@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ def split_clients(sequences: EncodedSequences, config: Config) -> ClientSplit:
 
 
 def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
-    """Resolve the options that depend on the data: the lengths of slices and the number of epochs.
+    """Resolve the options that depend on the data: lengths of slices, epochs, and `pca_dim`.
 
     The maximum length is 0.75 of the events of the median client, at least 20 and at most 200. The
     minimum is an eighth of it. If one given length would leave `last_k` no choice, the shorter is
@@ -96,8 +97,13 @@ def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
     epochs = training.epochs
     if epochs is None:
         epochs = min(_MAX_EPOCHS, max(_MIN_EPOCHS, -(-_STEPS // steps)))
+    components = config.pca_dim
+    if components == "auto":
+        # Small components of few clients are noise, and a linear model scales them up.
+        components = min(256, max(32, round(2 * math.sqrt(len(sequences)))))
     return config.model_copy(
         update={
+            "pca_dim": components,
             "views": views.model_copy(update={"min_length": shortest, "max_length": longest}),
             "training": training.model_copy(update={"epochs": epochs}),
         }

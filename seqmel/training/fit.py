@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 import signal
@@ -47,6 +48,7 @@ from seqmel.training.batches import (
     resolve_clock_shifts,
     split_clients,
 )
+from seqmel.training.components_fit import fit_components
 from seqmel.training.hooks import NO_HOOKS, Hooks
 from seqmel.training.label_codes import label_codes
 from seqmel.training.module import MONITOR, TrainingModule
@@ -118,7 +120,8 @@ def fit(
         torch.manual_seed(config.seed)
         encoder = new_encoder(config, vocabulary, sequences, split.training)
         if initial is not None:
-            encoder.load_state_dict(initial.state_dict())
+            weights = initial.state_dict()
+            encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
         objective = Objective(
             config, vocabulary, encoder, codes=label_codes(config, sequences, labels)
         )
@@ -161,7 +164,12 @@ def fit(
     if best is not None and best.best_model_path and current_rank().first:
         restore(module, Path(best.best_model_path))
     _warn_of_collapse(module.history, progress)
-    return module.encoder.cpu().eval(), module.history
+    encoder = module.encoder.cpu().eval()
+    if initial is None:
+        fit_components(encoder, sequences, split.training, config)
+    else:  # the dimensions keep their meaning
+        encoder.components = copy.deepcopy(initial.components)
+    return encoder, module.history
 
 
 def rank_device(config: Config) -> torch.device:

@@ -50,6 +50,7 @@ def new_encoder(
         clients: Positions of the clients to count. None counts all.
     """
     encoder = SequenceEncoder(config, vocabulary)
+    encoder.components = None  # fitted after training
     clients = torch.arange(len(sequences)) if clients is None else clients
     if encoder.recent is not None and encoder.recent.transitions is not None:
         fit_transitions(encoder.recent.transitions, sequences, clients)

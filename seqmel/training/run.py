@@ -306,6 +306,12 @@ def _check_same_shape(initial: Model, wanted: Config) -> None:
             f"{list(before.matryoshka)} there, {list(wanted.matryoshka)} now, which decides "
             "whether there is a projection). Train a new model."
         )
+    if wanted.pca_dim not in ("auto", before.pca_dim):
+        raise ConfigError(
+            "Training cannot go on from a model of another shape (pca_dim: "
+            f"{before.pca_dim} there, {wanted.pca_dim} now). Leave pca_dim out, or train a new "
+            "model."
+        )
     for name in (
         "event_encoder",
         "encoder",
@@ -485,6 +491,8 @@ def fit_model(
     resolved = resolve_clock_shifts(
         resolve_auto_options(config, sequences), sequences, prepared.vocabulary.time
     )
+    if initial is not None:
+        resolved = resolved.model_copy(update={"pca_dim": initial.config.pca_dim})
     time_alone = (
         measure_time_alone(sequences, prepared.vocabulary.time, resolved)
         if resolved.compares

@@ -13,7 +13,6 @@ from small import SCHEMA, card_events, sequences, tiny_config
 from seqmel.core.errors import ConfigError, InputError
 from seqmel.data.views import Views
 from seqmel.evaluation.retrieval import _Drawn, _embed_views, evaluate_retrieval, halves, two_slices
-from seqmel.inference.embed import embed_sequences
 from seqmel.model import Model, load_model
 from seqmel.report.searches import explore
 from seqmel.report.writing import _held_out
@@ -70,7 +69,10 @@ def test_a_part_has_the_vector_of_these_events_alone(model: Model) -> None:
     whole = sequences(card_events(), SCHEMA, model.vocabulary)
     everything = Views(torch.arange(len(whole)), torch.zeros_like(whole.lengths), whole.lengths)
     found = _embed_views(model, whole, everything, torch.device("cpu"))
-    vectors = embed_sequences(model.encoder, whole, model.config)[:, : model.encoder.vector_size]
+    with torch.inference_mode():
+        vectors = model.encoder.encode(
+            whole.gather_last(torch.arange(len(whole)), max_events=10_000)
+        )
     assert torch.allclose(found, vectors, atol=1e-5)
 
 

@@ -12,15 +12,17 @@ from small import batch_of, offsets, part, tiny_config, vocabulary_of
 from torch import Tensor
 
 import seqmel.nn.pooling
+from seqmel.config.options.network import CategoryMeanOptions
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import CategoryCodes, TimeScale, Vocabulary
+from seqmel.nn.by_category import category_slots
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.recent import (
     HALF_LIFE,
     PlainEvents,
     Recent,
-    RecentByCategory,
     RecentEvents,
+    numbers_by_column,
     one_hot_sizes,
 )
 
@@ -40,7 +42,7 @@ NAMES = [
 
 
 def made(*names: str, vocabulary: Vocabulary = VOCABULARY, slots: int = 4) -> RecentEvents:
-    module = RecentEvents(names, vocabulary, column="kind", slots=slots)
+    module = RecentEvents(names, vocabulary, {"kind": slots})
     if module.transitions is not None:
         module.transitions.set_components(components(slots))
     return module
@@ -83,15 +85,17 @@ def slow_by_category(batch: SequenceBatch, slots: int) -> Tensor:
     """Return one sequence's numbers per category; codes without a slot go with code 1."""
     n = batch.events
     kinds = [k if k < slots else 1 for k in batch.columns["kind"].tolist()]
-    since, values, change = [], [], []
+    since, counts, values, means = [], [], [], []
     for slot in range(slots):
         own = [i for i in range(n) if kinds[i] == slot]
         since.append(1 / (n - own[-1]) if own else 0.0)
+        counts.append(math.log1p(len(own)))
         for name in ("level", "size"):
             z = batch.columns[name].nan_to_num(0.0).tolist()
             values.append(z[own[-1]] if own else 0.0)
-            change.append(z[own[-1]] - sum(z[i] for i in own) / len(own) if own else 0.0)
-    return torch.tensor([*since, *values, *change])
+            means.append(sum(z[i] for i in own) / len(own) if own else 0.0)
+    change = [last - mean for last, mean in zip(values, means, strict=True)]
+    return torch.tensor([*since, *counts, *values, *means, *change])
 
 
 def slow_transitions(batch: SequenceBatch, slots: int) -> Tensor:
@@ -199,7 +203,7 @@ def test_summaries_of_two_parts_merge_to_that_of_the_whole(
 
 def test_without_categories_or_numbers_only_what_there_is_is_told() -> None:
     bare = Vocabulary(categorical={}, numeric={}, time=VOCABULARY.time)
-    module = RecentEvents(["recent", "category_recent", "transitions"], bare, column=None)
+    module = RecentEvents(["recent", "category_recent", "transitions"], bare, {})
     batch = batch_of(LENGTHS)
     assert module(batch).shape == (len(LENGTHS), 8 + 2)  # the gaps of eight events, trend and drift
     state = module.summarise(batch)
@@ -216,14 +220,44 @@ def test_codes_without_a_place_are_taken_with_the_unseen() -> None:
     assert Recent(plain).events == 1
 
 
-def test_numbers_of_kinds_are_as_many_as_there_is_room_for() -> None:
-    assert RecentByCategory(VOCABULARY, "kind", 4).numbers == (
-        "level",
-        "size",
-    )  # those within the kind first
-    assert RecentByCategory(VOCABULARY, "kind", 42).numbers == ("level",)
-    assert RecentByCategory(VOCABULARY, "kind", 100).numbers == ()
-    assert RecentByCategory(VOCABULARY, "kind", 300).output_size == 300
+def test_columns_get_statistics_of_numbers_while_there_is_room() -> None:
+    # Those that are scaled within the column come first.
+    assert numbers_by_column(VOCABULARY, {"kind": 4}) == {"kind": ["level", "size"]}
+    assert numbers_by_column(VOCABULARY, {"kind": 33}) == {"kind": ["level"]}
+    assert numbers_by_column(VOCABULARY, {"kind": 65}) == {"kind": []}
+    shared = numbers_by_column(VOCABULARY, {"kind": 20, "other": 20, "last": 10})
+    assert shared == {"kind": ["level", "size"], "other": ["size"], "last": []}
+
+
+def test_each_categorical_column_has_its_statistics() -> None:
+    codes = VOCABULARY.categorical["kind"]
+    two = VOCABULARY.model_copy(update={"categorical": {"kind": codes, "twin": codes}})
+    batch = batch_of(LENGTHS)
+    batch = replace(batch, columns=batch.columns | {"twin": batch.columns["kind"]})
+    module = RecentEvents(["category_recent"], two, {"kind": 4, "twin": 3})
+    of_kind = RecentEvents(["category_recent"], two, {"kind": 4})
+    of_twin = RecentEvents(["category_recent"], two, {"twin": 3})
+    assert torch.equal(module(batch), torch.cat([of_kind(batch), of_twin(batch)], dim=1))
+
+
+def test_the_budget_of_slots_is_divided_over_the_columns() -> None:
+    def slots(most: int = 96, column: str | None = None, **sizes: int) -> dict[str, int]:
+        codes = {
+            n: CategoryCodes(values=tuple(map(str, range(k - 2))), null=False)
+            for n, k in sizes.items()
+        }
+        vocabulary = Vocabulary(categorical=codes, numeric={}, time=VOCABULARY.time)
+        return category_slots(CategoryMeanOptions(column=column), vocabulary, most)
+
+    assert slots() == {}
+    assert slots(shop=200) == {"shop": 42}
+    assert slots(shop=200, column="shop", city=7) == {"shop": 42}
+    # The largest column whose values all fit comes first, then small ones before large ones.
+    assert slots(shop=200, city=30, channel=5, product=900) == {
+        "city": 30, "channel": 5, "shop": 30, "product": 31,
+    }  # fmt: skip
+    assert slots(most=20, city=8, channel=4, shop=90) == {"city": 8, "channel": 4, "shop": 8}
+    assert slots(constant=2, city=8) == {"city": 8}
 
 
 def test_one_hot_codes_are_shared_among_the_categories() -> None:

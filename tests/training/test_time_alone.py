@@ -131,6 +131,7 @@ def test_clients_that_differ_by_time_are_recalled_by_time_alone_unless_it_is_shi
     unshifted = measure_time_alone(sequences, SCALE, settled(sequences, shift_clock=[]))
     assert unshifted is not None
     assert unshifted.recall_at_1 == unshifted.shifted_recall_at_1 == found.recall_at_1
+    assert unshifted.unshifted == ("week", "month", "year")
     assert str(unshifted).startswith("WARNING")
 
 
@@ -150,7 +151,9 @@ def test_the_line_says_what_was_found_and_what_was_done() -> None:
     )
     assert TimeAlone(**found.to_json()) == found
     high = dataclasses.replace(found, shifted_recall_at_1=0.5)
-    assert str(high) == (
-        f"WARNING: {str(found).replace('0.031', '0.500')}: clients are recognised by when "
-        f"they are active, see views.shift_clock"
+    assert str(high) == str(found).replace("0.031", "0.500")  # times of day are behaviour here
+    given = dataclasses.replace(high, unshifted=("month", "year"))
+    assert str(given) == (
+        f"WARNING: {high}: clients are recognised by when they are active. Leave "
+        f"views.shift_clock out, or add month, year to it."
     )

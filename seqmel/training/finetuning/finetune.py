@@ -181,6 +181,7 @@ def finetuned_model(
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             encoder = new_encoder(config, prepared.vocabulary, sequences)
+            config = config.model_copy(update={"pca_dim": None})
     else:
         encoder = copy.deepcopy(model.encoder)
     found = fit_labels(
