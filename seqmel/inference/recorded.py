@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from seqmel.nn.pooling import Summary
 
 __all__ = ["RecordedStep"]
 
-_TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+_RELATIVE, _ABSOLUTE = 1e-4, 1e-5
 
 
 class RecordedStep:
@@ -44,7 +44,8 @@ class RecordedStep:
         Args:
             batch: One sequence of one event, with `previous_time`.
             summary: What is kept of the earlier events.
-            first, last: (1,) int64 microseconds, the times of the first and last event of all.
+            first: (1,) int64 microseconds, the time of the first event of all.
+            last: (1,) int64 microseconds, the time of the last event of all.
         """
         names, keys = tuple(batch.columns), tuple(summary)
         assert batch.previous_time is not None, "a state knows its last time"
@@ -56,12 +57,8 @@ class RecordedStep:
         def step(
             time: Tensor, before: Tensor, first: Tensor, last: Tensor, columns: Any, values: Any
         ) -> tuple[Tensor, ...]:
-            one = replace(
-                batch,
-                columns=dict(zip(names, columns, strict=True)),
-                time=time,
-                previous_time=before,
-            )
+            features = dict(zip(names, columns, strict=True))
+            one = replace(batch, columns=features, time=time, previous_time=before)
             found = self._encoder.advance(one, dict(zip(keys, values, strict=True)))
             vector = self._encoder.read(found, first, last)
             return (*(found[key].float() for key in keys), vector.float())
@@ -81,10 +78,10 @@ class RecordedStep:
             if self._recorded is None:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # that shapes are fixed, which they are
-                    self._recorded = torch.jit.trace(step, given, check_trace=False)
+                    self._recorded = cast(Any, torch.jit).trace(step, given, check_trace=False)
                 return
             for ours, theirs in zip(self._recorded(*given), expected, strict=True):
-                torch.testing.assert_close(ours, theirs, **_TOLERANCE)
+                torch.testing.assert_close(ours, theirs, rtol=_RELATIVE, atol=_ABSOLUTE)
             self._checked = True
         # An AttributeError is that of a torch without it: torch.jit is deprecated.
         except (RuntimeError, AssertionError, AttributeError, TypeError, ValueError):
