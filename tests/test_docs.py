@@ -15,8 +15,6 @@ import typer
 
 from seqmel.cli.main import app, main
 from seqmel.demo.generator import generate_card_data
-from seqmel.evaluation import scoring
-from seqmel.evaluation.scoring import score
 from seqmel.training import batches
 from seqmel.training.finetuning import fit_labels
 
@@ -117,9 +115,8 @@ def test_the_commands_at_the_top_of_the_readme_run_as_printed(
     ]
     write_cards(tmp_path)
     monkeypatch.chdir(tmp_path)
-    for home in (batches, fit_labels):  # the commands as printed, the work cut short
+    for home in (batches, fit_labels):  # the commands as printed, the trainings cut short
         monkeypatch.setattr(home, "_MAX_EPOCHS", 2)
-    monkeypatch.setattr(scoring, "score", lambda *a, **k: score(*a, **(k | {"trees": 10})))
     for command in commands:
         monkeypatch.setattr(sys, "argv", ["seqmel", *shlex.split(command)])
         with pytest.raises(SystemExit) as ended:

@@ -334,12 +334,13 @@ class Model(Artefact):
 
         Args:
             events: events of the labelled clients; other clients are ignored.
-            labels: a table with one row per client.
+            labels: a table with one row per client, or with `time_column` one per client and
+                moment.
             output: the model folder to write; None keeps the model in memory.
             target: the column or columns of the labels to predict: classes or quantities.
-            **options: other arguments of `seqmel.finetune`: task, weight, client, resume,
-                overwrite, progress, and options of fine-tuning such as epochs, learning_rate and
-                unfreeze.
+            **options: other arguments of `seqmel.finetune`: task, weight, client, time_column,
+                resume, overwrite, progress, and options of fine-tuning such as epochs,
+                learning_rate and unfreeze.
 
         Returns:
             The fine-tuned model, with `predict`.
@@ -721,6 +722,7 @@ def finetune(
     task: Task = "auto",
     weight: str | None = None,
     client: str | None = None,
+    time_column: str | None = None,
     config: Config | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -733,15 +735,20 @@ def finetune(
         model: a model folder or a `Model` to start from, with its encoder, schema and vocabulary.
             It is not changed. None starts from scratch.
         events: events of the labelled clients; other clients are ignored.
-        labels: a table with one row per client. A client may lack some of the targets.
+        labels: a table with one row per client, or with `time_column` one per client and moment. A
+            row may lack some of the targets.
         output: the model folder to write; None keeps the model in memory.
         target: the column or columns of the labels to predict: classes or quantities. Several
             targets are learnt together.
         task: "classification" or "regression", for all targets; "auto" treats a number with more
             than 20 distinct values as a quantity and all else as classes.
-        weight: a column of the labels with the sample weight of each client.
+        weight: a column of the labels with the sample weight of each row.
         client: the client column of the labels. None uses that of the events if the labels have it,
             else recognises it by name.
+        time_column: the column of the labels with the moment of each row, written like the times of
+            the events. A client may have several rows. Each history is cut strictly before its
+            moment: an event at the moment is left out. No client is in both the training and the
+            validation split. Predict with `as_of`.
         config: options, as a `Config` or a dict. With a model, `finetuning`, `seed`, `device` and
             `precision` are used, and all other options must agree with the model. From scratch all
             options are used, except those that only training without labels needs.
@@ -789,6 +796,7 @@ def finetune(
         "task": task,
         "weight": weight,
         "client": client,
+        "time_column": time_column,
         "config": config,
         "progress": progress,
     }

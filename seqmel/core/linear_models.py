@@ -21,6 +21,7 @@ MAX_CLIENTS = 50_000
 """Enough clients to fit some hundred weights well. More would only cost time and memory."""
 
 Floats = npt.NDArray[np.float64]
+Groups = npt.NDArray[np.int64]
 
 # C of sklearn, smallest weights first.
 _STRENGTHS = tuple(10.0**power for power in np.arange(-5.0, -0.9, 0.5))
@@ -32,7 +33,10 @@ _ITERATIONS = 300
 
 
 def ridge(
-    x: npt.NDArray[np.float32], y: npt.NDArray[np.floating[Any]], w: Floats
+    x: npt.NDArray[np.float32],
+    y: npt.NDArray[np.floating[Any]],
+    w: Floats,
+    groups: Groups | None = None,
 ) -> tuple[Floats, Floats]:
     """Fit ridge regression. The strength is chosen by the leave-one-out error, in closed form.
 
@@ -40,19 +44,31 @@ def ridge(
         x: (L, D) standardised vectors.
         y: (L,) quantities.
         w: (L,) weights of the clients, 1 on average.
+        groups: (L,) codes of the clients, if they have several rows. Then the strength is chosen
+            over folds of whole clients.
 
     Returns:
         Weights (1, D) and bias (1,).
     """
     from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GroupKFold
 
+    count = 1 if groups is None else min(_FOLDS, len(np.unique(groups)))
+    folds = list(GroupKFold(count).split(x, groups=groups)) if count > 1 else None
     with solver_threads(x.size):
-        solved = RidgeCV(_ALPHAS).fit(x.astype(np.float64), y.astype(np.float64), sample_weight=w)
+        solved = RidgeCV(_ALPHAS, cv=folds).fit(
+            x.astype(np.float64), y.astype(np.float64), sample_weight=w
+        )
     return solved.coef_.reshape(1, -1), np.array([solved.intercept_])
 
 
 def logistic(
-    x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], w: Floats, classes: int, seed: int
+    x: npt.NDArray[np.float32],
+    y: npt.NDArray[np.int64],
+    w: Floats,
+    classes: int,
+    seed: int,
+    groups: Groups | None = None,
 ) -> tuple[Floats, Floats]:
     """Fit multinomial logistic regression. The strength is chosen by the log-loss over folds.
 
@@ -62,12 +78,14 @@ def logistic(
         w: (L,) weights of the clients, 1 on average.
         classes: The number of classes. A class missing from `y` gets logit -10.
         seed: The seed of the folds.
+        groups: (L,) codes of the clients, if they have several rows. All rows of a client are in
+            one fold.
 
     Returns:
         Weights (classes, D) and biases (classes,) of the logits.
     """
     with solver_threads(x.size):
-        solved = _fit(x, y, w, _strength(x, y, w, seed))
+        solved = _fit(x, y, w, _strength(x, y, w, seed, groups))
     weight = np.zeros((classes, x.shape[1]))
     bias = np.full(classes, -10.0)
     if classes == 2:  # sklearn gives the difference of the two logits
@@ -98,7 +116,13 @@ def _fit(
         return model.set_params(C=strength).fit(x, y, sample_weight=w)
 
 
-def _strength(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], w: Floats, seed: int) -> float:
+def _strength(
+    x: npt.NDArray[np.float32],
+    y: npt.NDArray[np.int64],
+    w: Floats,
+    seed: int,
+    groups: Groups | None,
+) -> float:
     """Choose the strength by the log-loss over folds, on all classes with enough clients."""
     folds = _FOLDS if len(y) < _FEW else _FOLDS_OF_MANY
     counts = np.bincount(y)
@@ -106,9 +130,17 @@ def _strength(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], w: Floats, s
     if len(np.unique(y[enough])) < 2:
         return _FALLBACK
     x, y, w = x[enough], np.unique(y[enough], return_inverse=True)[1], w[enough]
-    mixed = np.random.default_rng([seed, Stream.LINEAR_FOLDS]).permutation(len(y))
-    fold = np.empty(len(y), np.int64)
-    fold[mixed[np.argsort(y[mixed], kind="stable")]] = np.arange(len(y)) % folds
+    if groups is None:
+        fold = _spread(y, folds, seed)
+    else:
+        owner = np.unique(groups[enough], return_inverse=True)[1]
+        fold = _spread(np.bincount(owner, y) / np.bincount(owner), folds, seed)[owner]
+        # A class must be in the training part of every fold: in two folds or more.
+        shared = np.array([len(np.unique(fold[y == code])) > 1 for code in range(y.max() + 1)])[y]
+        x, y, w, fold = x[shared], y[shared], w[shared], fold[shared]
+        if len(np.unique(y)) < 2 or len(np.unique(fold)) < folds:
+            return _FALLBACK
+        y = np.unique(y, return_inverse=True)[1]
     models: list[Any] = [None] * folds
     losses: list[Floats] = []
     for strength in _STRENGTHS:
@@ -122,6 +154,14 @@ def _strength(x: npt.NDArray[np.float32], y: npt.NDArray[np.int64], w: Floats, s
         if len(losses) - 1 - int(np.argmin([each.mean() for each in losses])) >= _PATIENCE:
             break
     return float(_STRENGTHS[_weakest(np.array(losses))])
+
+
+def _spread(y: npt.NDArray[Any], folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the fold of each row: equal values go to the folds in turn, in random order."""
+    mixed = np.random.default_rng([seed, Stream.LINEAR_FOLDS]).permutation(len(y))
+    fold = np.empty(len(y), np.int64)
+    fold[mixed[np.argsort(y[mixed], kind="stable")]] = np.arange(len(y)) % folds
+    return fold
 
 
 def _weakest(losses: Floats) -> int:

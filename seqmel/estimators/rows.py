@@ -109,6 +109,20 @@ class ClientRows:
             self.table, self.client, self.time, self.time_format, self.texts
         ).distinct()
 
+    def distinct_clients(self) -> tuple[ClientRows, npt.NDArray[np.intp]]:
+        """Return the rows with each client once, and (rows,) the place of each row's client there.
+
+        Rows of X that are no draws of one client, such as those of a table with list columns, are
+        all kept: they may differ in their events.
+        """
+        if not self.resampled:
+            return self, np.arange(len(self))
+        codes = pd.factorize(self.ids, use_na_sentinel=False)[0]
+        first = np.unique(codes, return_index=True)[1]
+        texts = None if self.texts is None else self.texts.take(pa.array(first))
+        table = self.table.take(pa.array(first))
+        return replace(self, table=table, texts=texts, index=self.index[first]), codes
+
     def to_transform(self, client: str) -> Events:
         """Return the events of every row, with row numbers in place of client ids.
 

@@ -5,30 +5,39 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
+from torch import Tensor
 
 from seqmel.api.model import Model as WithVerbs
 from seqmel.config import Config
 from seqmel.config.options.network import DEFAULT_POOLING
 from seqmel.core.atomic_files import atomic_write, check_output
+from seqmel.core.device import resolve_device
 from seqmel.core.errors import ConfigError, InputError, ModelError, plain, shown
 from seqmel.core.progress import console_progress, silent
 from seqmel.core.renames import renamed_keywords
-from seqmel.data.schema import SchemaOptions, TimeUnit
+from seqmel.data.schema import EventSchema, SchemaOptions, TimeUnit
+from seqmel.data.sequences.prepared import PreparedSequences
+from seqmel.data.sources.arrow_tables import is_moment
 from seqmel.data.sources.reading import Events
 from seqmel.estimators.base import Pretrained, SequenceEstimator, checked_pretrained
 from seqmel.estimators.options import RENAMED_PARAMETERS, sections_of, seed_of
 from seqmel.estimators.rows import ClientRows
+from seqmel.inference.as_of import Moments, embed_moments, read_moments, single_moment
 from seqmel.inference.embed import embed
 from seqmel.inference.predict import predict_outputs
 from seqmel.model import Model, load_model
 from seqmel.training.finetuning.finetune import finetuned_model, save_finetuned
+from seqmel.training.finetuning.samples import Samples
 from seqmel.training.run import prepared_in
 
 __all__ = ["SequenceClassifier", "SequenceRegressor"]
@@ -222,7 +231,13 @@ class _Supervised(SequenceEstimator):
             and (value := getattr(self, name)) != usual[name].default
         }
 
-    def fit(self: Supervised, X: Any, y: Any, sample_weight: Any = None) -> Supervised:  # noqa: N803
+    def fit(
+        self: Supervised,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        moments: Any = None,
+    ) -> Supervised:
         """Fit the model to labels. Every row of X is one sample, even if its client occurs twice.
 
         Args:
@@ -233,12 +248,17 @@ class _Supervised(SequenceEstimator):
                 If its index holds the client ids of X in another order, each once, it is matched by
                 id.
             sample_weight: (rows,) weight of each row, in the order of X or indexed like y.
+            moments: (rows,) the moment of each row, or one for all, written like the times of the
+                events. Each history is cut strictly before its moment: an event at the moment is
+                left out. Rows of one client are never in both the training and the validation
+                split. None uses all events.
 
         Returns:
             The fitted estimator.
 
         Raises:
-            InputError: X and y have different numbers of rows, or y has fewer than two classes.
+            InputError: X and y have different numbers of rows, y has fewer than two classes, or a
+                moment is null or cannot be read.
             ConfigError: an option is out of range, or is fixed by the pretrained model.
             TrainingError: the training diverges.
         """
@@ -262,12 +282,24 @@ class _Supervised(SequenceEstimator):
         }
         if base is None:
             config = config.model_copy(update={"schema": config.schema.model_copy(update=named)})
+        distinct, place = rows.distinct_clients() if moments is not None else (rows, None)
         with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
-            prepared = prepared_in(Path(folder), rows.to_transform(client), config, base, progress)
+            events = distinct.to_transform(client)
+            prepared = prepared_in(Path(folder), events, config, base, progress)
+            samples = None
+            if place is not None:
+                samples = _samples(rows, place, moments, prepared)
             model = finetuned_model(
-                base, prepared, labels, weights=weights, task=self._task, config=config,
-                checkpoints=Path(folder) / "checkpoints", progress=progress,
-            )  # fmt: skip
+                base,
+                prepared,
+                labels,
+                samples=samples,
+                weights=weights,
+                task=self._task,
+                config=config,
+                checkpoints=Path(folder) / "checkpoints",
+                progress=progress,
+            )
         self._learn(model, several=np.ndim(y) == 2)
         self._remember_columns(X)
         return self
@@ -276,12 +308,14 @@ class _Supervised(SequenceEstimator):
         self._check_fitted()
         return self._rows(X)
 
-    def _outputs(self, rows: ClientRows) -> list[npt.NDArray[np.float64]]:
+    def _outputs(self, rows: ClientRows, moments: Any) -> list[npt.NDArray[np.float64]]:
         """The (rows, size) outputs of the head of each target."""
         heads = self.model_.heads
         assert heads is not None, "fit made heads"
-        events = rows.to_transform(self.model_.schema.client)
         try:
+            if moments is not None:
+                return predict_outputs(heads, self._vectors_as_of(rows, moments))
+            events = rows.to_transform(self.model_.schema.client)
             parts = [
                 predict_outputs(heads, v) for _, v in embed(self.model_, events, device=self.device)
             ]
@@ -289,13 +323,28 @@ class _Supervised(SequenceEstimator):
             self.model_.encoder.cpu()
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
-    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+    def _vectors_as_of(self, rows: ClientRows, moments: Any) -> Tensor:
+        """The (rows, D) vectors of the clients at their moments."""
+        model = self.model_
+        distinct, place = rows.distinct_clients()
+        wanted = _moments(moments, rows, model.schema)
+        wanted = replace(
+            wanted, table=wanted.table.set_column(0, model.schema.client, pa.array(place))
+        )
+        vectors = np.empty((len(rows), model.encoder.output_size), np.float32)
+        events, device = distinct.to_transform(model.schema.client), resolve_device(self.device)
+        embed_moments(vectors, model, events, wanted, device=device)
+        return torch.from_numpy(vectors)
+
+    def predict(self, X: Any, moments: Any = None) -> npt.NDArray[Any]:  # noqa: N803
         """Predict the most likely class or the quantity.
 
         Args:
             X: `EventSequences`, a table of events (one row per event, or one row per client and
                 list columns), or client ids if `events` is set. An id without events is predicted
                 from an empty sequence.
+            moments: (rows,) the moment of each row, or one for all: only events before it count.
+                None uses all events.
 
         Returns:
             (rows,) predictions, or (rows, targets) if y had several columns. The dtype is object if
@@ -305,16 +354,16 @@ class _Supervised(SequenceEstimator):
             InputError, SchemaError: X cannot be used, or lacks a column that `fit` had.
             ModelError: not fitted yet. It is also scikit-learn's `NotFittedError`.
         """
-        found = list(self._predicted(self._rows_to_predict(X)).values())
+        found = list(self._predicted(self._rows_to_predict(X), moments).values())
         if not self._several:
             return found[0]
         if len({column.dtype.kind for column in found}) == 1:
             return np.stack(found, axis=1)
         return np.stack([column.astype(object) for column in found], axis=1)
 
-    def _predicted(self, rows: ClientRows) -> dict[str, npt.NDArray[Any]]:
+    def _predicted(self, rows: ClientRows, moments: Any) -> dict[str, npt.NDArray[Any]]:
         """Target -> (rows,) predictions, in the type of its labels."""
-        outputs = self._outputs(rows)
+        outputs = self._outputs(rows, moments)
         return {
             target.name: target.predicted(out)
             for target, out in zip(self.targets_, outputs, strict=True)
@@ -425,13 +474,19 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         found = [np.asarray(target.classes) for target in self.targets_]
         return found if self._several else found[0]
 
-    def predict_proba(self, X: Any) -> npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]:  # noqa: N803
+    def predict_proba(
+        self,
+        X: Any,  # noqa: N803
+        moments: Any = None,
+    ) -> npt.NDArray[np.float64] | list[npt.NDArray[np.float64]]:
         """Predict the probability of each class.
 
         Args:
             X: `EventSequences`, a table of events (one row per event, or one row per client and
                 list columns), or client ids if `events` is set. An id without events is predicted
                 from an empty sequence.
+            moments: (rows,) the moment of each row, or one for all: only events before it count.
+                None uses all events.
 
         Returns:
             (rows, classes) probabilities in the order of `classes_`; a list of them for several
@@ -441,13 +496,19 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
             InputError, SchemaError: X cannot be used, or lacks a column that `fit` had.
             ModelError: not fitted yet. It is also scikit-learn's `NotFittedError`.
         """
-        outputs = self._outputs(self._rows_to_predict(X))
+        outputs = self._outputs(self._rows_to_predict(X), moments)
         found = [
             target.probabilities(out) for target, out in zip(self.targets_, outputs, strict=True)
         ]
         return found if self._several else found[0]
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+    def score(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        moments: Any = None,
+    ) -> float:
         """Compute the accuracy on the labelled rows, averaged over targets.
 
         Args:
@@ -455,6 +516,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
                 list columns), or client ids if `events` is set.
             y: (rows,) labels, or (rows, targets) for several targets. Missing labels are ignored.
             sample_weight: (rows,) weight of each row.
+            moments: (rows,) the moment of each row, or one for all; see `predict`.
 
         Returns:
             The accuracy, from 0 to 1.
@@ -467,7 +529,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         from sklearn.metrics import accuracy_score
 
         rows = self._rows_to_predict(X)
-        return _mean_score(accuracy_score, self._predicted(rows), rows, y, sample_weight)
+        return _mean_score(accuracy_score, self._predicted(rows, moments), rows, y, sample_weight)
 
 
 class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
@@ -488,7 +550,13 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
 
     _task = "regression"
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+    def score(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        moments: Any = None,
+    ) -> float:
         """Compute R2 on the labelled rows, averaged over targets.
 
         Args:
@@ -496,6 +564,7 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
                 list columns), or client ids if `events` is set.
             y: (rows,) quantities, or (rows, targets) for several targets. Missing ones are ignored.
             sample_weight: (rows,) weight of each row.
+            moments: (rows,) the moment of each row, or one for all; see `predict`.
 
         Returns:
             R2, at most 1.
@@ -508,7 +577,46 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
         from sklearn.metrics import r2_score
 
         rows = self._rows_to_predict(X)
-        return _mean_score(r2_score, self._predicted(rows), rows, y, sample_weight)
+        return _mean_score(r2_score, self._predicted(rows, moments), rows, y, sample_weight)
+
+
+def _samples(
+    rows: ClientRows, place: npt.NDArray[np.intp], moments: Any, prepared: PreparedSequences
+) -> Samples:
+    """The samples of rows at their moments, keyed by their row numbers."""
+    wanted = torch.from_numpy(_moments(moments, rows, prepared.schema).time_us)
+    numbers = pd.Index(prepared.sequences.client_ids.to_pandas())
+    clients = torch.from_numpy(numbers.get_indexer(pd.Index(place)).astype(np.int64))
+    owners = pd.factorize(rows.ids, use_na_sentinel=False)[0].astype(np.int64)
+    return Samples(pd.RangeIndex(len(rows)), clients, wanted, torch.from_numpy(owners))
+
+
+def _moments(moments: Any, rows: ClientRows, schema: EventSchema) -> Moments:
+    """The moment of each row, read like the times of the events."""
+    if isinstance(moments, (str, int, np.integer)) or is_moment(moments):
+        one = single_moment(moments, schema)
+        if one is None:
+            raise InputError(
+                f"moments is {moments!r}. Expected one moment, such as 2024-01-31, or one a row "
+                "of X."
+            )
+        moments = [one] * len(rows)
+    else:
+        rows.check_matched(moments, "moments")
+        moments = _in_order(moments, rows, "moments") if isinstance(moments, pd.Series) else moments
+    found = pd.Series(moments).reset_index(drop=True)
+    if len(found) != len(rows):
+        raise InputError(
+            f"moments has {len(found):,} rows and X has {len(rows):,}. Expected one moment a row "
+            "of X, or one for all."
+        )
+    if found.isna().any():
+        raise InputError(
+            f"{int(found.isna().sum()):,} of {len(found):,} moments are null. Drop or fix these "
+            "rows."
+        )
+    table = pd.DataFrame({schema.client: np.arange(len(found)), schema.time: found})
+    return read_moments(table, schema, label="moments")
 
 
 def _base(pretrained: Pretrained | None) -> Model | None:

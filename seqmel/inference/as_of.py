@@ -8,11 +8,12 @@ the vector.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +32,31 @@ from seqmel.core.atomic_files import (
 )
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError
-from seqmel.core.progress import Progress
+from seqmel.core.progress import Progress, silent
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.arrow_tables import is_moment
-from seqmel.data.sources.checking import check_events, time_sql
+from seqmel.data.sources.checking import Unusable, check_columns, time_sql
 from seqmel.data.sources.client_ids import ids_as
 from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.sources.shard import Shard, places_in_shard
-from seqmel.data.sources.source import ROW, ident
+from seqmel.data.sources.source import ROW, EventSource, ident
+from seqmel.data.sources.times import infer_time_format
 from seqmel.data.tables.vector_files import write_vectors
-from seqmel.inference.embed import finite, sequence_chunks, token_batches
+from seqmel.inference.embed import CHUNK_CLIENTS, embed_sequences, sequence_chunks
 from seqmel.inference.options import EmbedOptions
 from seqmel.inference.unseen import UnseenColumns
 from seqmel.model import AnyModel, Model, as_model
 
-__all__ = ["Moments", "embed_as_of", "read_moments", "vectors_as_of"]
+__all__ = [
+    "Moments",
+    "embed_as_of",
+    "embed_moments",
+    "read_moments",
+    "single_moment",
+    "vectors_as_of",
+]
 
 _ROWS = 65_536
 
@@ -74,7 +83,9 @@ class Moments:
         return Moments(self.table.take(rows), self.time_us[rows], self.label)
 
 
-def read_moments(moments: Events, schema: EventSchema, **resources: Any) -> Moments:
+def read_moments(
+    moments: Events, schema: EventSchema, *, label: str | None = None, **resources: Any
+) -> Moments:
     """Read a table of clients and times.
 
     Its columns are named as the client and time columns of the events; others are ignored.
@@ -82,6 +93,7 @@ def read_moments(moments: Events, schema: EventSchema, **resources: Any) -> Mome
     Args:
         moments: a path or a table, see `open_events`.
         schema: the schema of the model.
+        label: the name of the table in messages; None takes its path or type.
         **resources: limits of memory and threads, see `open_events`.
 
     Returns:
@@ -93,13 +105,18 @@ def read_moments(moments: Events, schema: EventSchema, **resources: Any) -> Mome
         InputError: the table cannot be read or has no rows, or a client or time is null or invalid.
     """
     source = open_events(moments, client=schema.client, **resources)
+    source = source if label is None else dataclasses.replace(source, label=label)
     rows_schema = EventSchema(
         client=schema.client,
         time=schema.time,
         time_unit=schema.time_unit,
         time_format=schema.time_format,
     )
-    check_events(source, rows_schema)
+    check_columns(source, rows_schema)
+    if source.columns[schema.time] == "VARCHAR" and rows_schema.time_kind == "timestamp":
+        found = infer_time_format(source, schema.time, option="or write them as 2024-01-31")
+        rows_schema = rows_schema.model_copy(update={"time_format": found})
+    _check_rows(source, rows_schema)
     client, time = ident(schema.client), ident(schema.time)
     read = source.stream(
         f"SELECT {client}, {time}, {time_sql(source, rows_schema)} FROM events ORDER BY {ROW}",
@@ -107,6 +124,27 @@ def read_moments(moments: Events, schema: EventSchema, **resources: Any) -> Mome
     )
     table = read.read_all().rename_columns([schema.client, schema.time, "__us"])
     return Moments(table.select([0, 1]), table.column(2).to_numpy(), source.label)
+
+
+def _check_rows(source: EventSource, schema: EventSchema) -> None:
+    """Raise an `InputError` if a client or a moment is null, or a moment cannot be parsed."""
+    found = Unusable(*source.row(f"SELECT {Unusable.sql(source, schema)} FROM events"))
+    for nulls, column, what in (
+        (found.no_client, schema.client, "client"),
+        (found.no_time, schema.time, "time"),
+    ):
+        if nulls:
+            raise InputError(
+                f"{nulls:,} rows of {source.label} have no {what} (column {column!r} is null). "
+                "Drop or fix these rows."
+            )
+    if found.not_a_time:
+        like = "2024-01-31 or 2024-01-31 12:00" if schema.time_unit == "timestamp" else "365"
+        kind = "dates or timestamps" if schema.time_unit == "timestamp" else f"{schema.time_unit}s"
+        raise InputError(
+            f"{found.not_a_time:,} moments in column {schema.time!r} of {source.label} cannot be "
+            f"understood, such as {found.example!r}. Expected {kind}, as the events have: {like}."
+        )
 
 
 @with_own_defaults
@@ -190,7 +228,7 @@ def vectors_as_of(
         device: where to embed.
         progress: where to report to.
     """
-    one = _one_moment(moments, model.schema)
+    one = single_moment(moments, model.schema)
     wanted = read_moments(
         moments if one is None else _every_client(model, events, one),
         model.schema,
@@ -204,11 +242,11 @@ def vectors_as_of(
         shape = (len(wanted), model.encoder.output_size)
         allocate(scratch / "vectors", 4 * shape[0] * shape[1])
         vectors = map_vectors(scratch / "vectors", shape, "r+")
-        _fill(vectors, model, events, wanted, shard, placed, progress)
+        embed_moments(vectors, model, events, wanted, shard=shard, device=placed, progress=progress)
         yield wanted.table, vectors
 
 
-def _one_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | None:
+def single_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | None:
     """Return the single time given as text, date or timestamp; None for a path or a table."""
     if is_moment(moments):
         if schema.time_unit != "timestamp":
@@ -258,19 +296,33 @@ def _every_client(model: Model, events: Events, moment: dt.datetime | int) -> pa
     return pa.table({client: ids, model.schema.time: pa.repeat(pa.scalar(moment, kind), len(ids))})
 
 
-def _fill(
+def embed_moments(
     vectors: npt.NDArray[np.float32],
     model: Model,
     events: Events,
     wanted: Moments,
-    shard: Shard | None,
+    *,
+    shard: Shard | None = None,
     device: torch.device,
-    progress: Progress,
+    progress: Progress = silent,
 ) -> None:
-    """Compute vectors in the order of the events, and store them in the order of the rows."""
+    """Compute the vectors of clients and moments, in the order of the events.
+
+    Args:
+        vectors: (R, D), to write them to in the order of `wanted`.
+        model: a model folder or a `Model`.
+        events: see `open_events`.
+        wanted: R clients and moments.
+        shard: only the clients of one shard; see `embed`.
+        progress: where to report progress.
+        device: the device to compute on.
+
+    Raises:
+        InputError: no client has events.
+    """
     vectors[:] = _of_nothing(model, device)
     ids = wanted.table.column(0).to_pandas()
-    seen, wanted_ids = np.zeros(len(wanted), bool), None
+    seen, wanted_ids, histories = np.zeros(len(wanted), bool), None, 0
     unseen = UnseenColumns(model)
     _, chunks = sequence_chunks(model, events, shard=shard)
     with progress.task("embed", len(wanted), "moments") as task:
@@ -280,9 +332,21 @@ def _fill(
             rows = np.flatnonzero(client >= 0)
             seen[rows] = True
             unseen.see(sequences)
-            _embed_rows(vectors, rows, client[rows], sequences, model, wanted.time_us[rows], device)
-            task.advance(len(rows))
+            for begin in range(0, len(rows), CHUNK_CLIENTS):
+                part = rows[begin : begin + CHUNK_CLIENTS]
+                known = sequences.as_of(
+                    torch.from_numpy(client[part].astype(np.int64)),
+                    torch.from_numpy(wanted.time_us[part]),
+                )
+                vectors[part] = embed_sequences(model.encoder, known, model.config, device=device)
+                histories += int((known.lengths > 0).sum())
+                task.advance(len(part))
     unseen.warn()
+    if histories < len(wanted):
+        progress.say(
+            f"{len(wanted) - histories:,} of {len(wanted):,} rows have no event before their "
+            "moment: an empty history"
+        )
     if shard is None and not seen.any():
         examples = ", ".join(repr(i) for i in ids[:3].tolist())
         raise InputError(
@@ -311,48 +375,3 @@ def _of_nothing(model: Model, device: torch.device) -> npt.NDArray[np.float32]:
     empty = EncodedSequences.from_batches([pa.RecordBatch.from_pydict(row)], time=model.schema.time)
     batch = empty.gather_last(torch.tensor([0]), max_events=1).to(device)
     return np.asarray(model.encoder.to(device).eval().embed(batch)[0].float().cpu().numpy())
-
-
-@torch.inference_mode()
-def _embed_rows(
-    vectors: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.intp],
-    client: npt.NDArray[np.intp],
-    sequences: EncodedSequences,
-    model: Model,
-    time_us: npt.NDArray[np.int64],
-    device: torch.device,
-) -> None:
-    if not len(rows):
-        return
-    options = model.config.embedding
-    who = torch.from_numpy(client.astype(np.int64))
-    known = torch.from_numpy(events_before(sequences, who, time_us))
-    lengths, moments = known.clamp(max=options.max_events), torch.from_numpy(time_us)
-    for part in token_batches(lengths, model.config.events_at_a_time):
-        batch = sequences.gather(who[part], (known - lengths)[part], lengths[part])
-        batch = replace(batch, now=moments[part]).to(device)
-        vectors[rows[part.numpy()]] = finite(model.encoder.embed(batch).float().cpu()).numpy()
-
-
-def events_before(
-    sequences: EncodedSequences, clients: Any, time_us: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Return (R,) the number of events of each client before a time, excluding events at that time.
-
-    Args:
-        sequences: the events.
-        clients: (R,) int64 tensor of client positions, not necessarily unique.
-        time_us: (R,) times in microseconds.
-    """
-    distinct, which = torch.unique(clients, return_inverse=True)
-    lengths = sequences.lengths[distinct]
-    times = sequences.times(distinct).numpy()
-    owner = np.concatenate([np.repeat(np.arange(len(distinct)), lengths.numpy()), which.numpy()])
-    moment = np.concatenate([times, time_us])
-    is_event = np.arange(len(owner)) < len(times)
-    order = np.lexsort((is_event, moment, owner))  # At equal times, queries sort before events.
-    counted = np.empty(len(owner), np.int64)
-    counted[order] = np.cumsum(is_event[order])
-    begins = (lengths.cumsum(0) - lengths).numpy()
-    return np.asarray(counted[len(times) :] - begins[which.numpy()])

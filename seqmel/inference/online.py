@@ -29,7 +29,6 @@ from seqmel.data.sources.arrow_tables import arrow_table
 from seqmel.data.vocabulary import UNSEEN
 from seqmel.inference.embed import finite, open_events_for
 from seqmel.inference.predict import heads_of, predict_outputs
-from seqmel.inference.recorded import RecordedStep
 from seqmel.inference.unseen import FEWEST_EVENTS, UnseenColumns
 from seqmel.inference.update import read_states
 from seqmel.model import AnyModel, as_model
@@ -53,7 +52,6 @@ class ClientState:
         first_us, last_us: time of the first and last event in microseconds; None without events.
         model: fingerprint of the model.
         summary: what pooling and the recurrence need, (1, ...) float32 each.
-        vector: (1, D), if it is known already.
 
     Examples:
         >>> import seqmel
@@ -68,7 +66,6 @@ class ClientState:
     last_us: int | None
     model: str
     summary: Summary
-    vector: Tensor | None = None
 
 
 class Scorer:
@@ -105,8 +102,6 @@ class Scorer:
         pack_linear_layers(self._encoder)
         if isinstance(self._encoder.sequence, Recurrent):
             self._encoder.sequence.own_for_one = True
-        self._encoder.requires_grad_(False)
-        self._step = RecordedStep(self._encoder)
         self._heads = copy.deepcopy(self._model.heads)
         self._values = ValueEncoding(self._model.schema, self._model.vocabulary)
         self._fingerprint = self._model.fingerprint()
@@ -215,19 +210,18 @@ class Scorer:
         given = SequenceBatch(
             batch.columns, batch.time, batch.offsets, batch.lengths, torch.tensor([before])
         )
+        summary = self._encoder.advance(given, old.summary if old is not None else None)
         times = encoded.time
         first, last = (int(times[0]), int(times[-1])) if len(times) else (None, None)
         if state is not None and state.events:
             first, last = state.first_us, state.last_us if last is None else last
-        vector: Tensor | None = None
-        if old is not None and old.events and len(times) == 1:
-            ends = (torch.tensor([first]), torch.tensor([last]))
-            summary, vector = self._step(given, old.summary, *ends)
-        else:
-            summary = self._encoder.advance(given, old.summary if old is not None else None)
-            summary = {name: values.float() for name, values in summary.items()}
-        events_so_far = len(times) + (state.events if state is not None else 0)
-        return ClientState(events_so_far, first, last, self._fingerprint, summary, vector)
+        return ClientState(
+            len(times) + (state.events if state is not None else 0),
+            first,
+            last,
+            self._fingerprint,
+            {name: values.float() for name, values in summary.items()},
+        )
 
     def states(self, path: str | Path, clients: Sequence[Any]) -> dict[Any, ClientState]:
         """Read states of clients from a file of `embed --state`.
@@ -287,9 +281,6 @@ class Scorer:
         for i, client in enumerate(clients):
             if isinstance(client, ClientState):
                 state = self._checked(client)
-                if state.vector is not None:
-                    vectors[i] = state.vector[0]
-                    continue
                 ends = [torch.tensor([x or 0]) for x in (state.first_us, state.last_us)]
                 vectors[i] = self._encoder.read(state.summary, *ends)[0].float()
         rest = [i for i, client in enumerate(clients) if not isinstance(client, ClientState)]

@@ -173,7 +173,6 @@ class Linear(nn.Linear):
             plain
             and uses_onednn()
             and not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
-            and not torch.jit.is_tracing()  # type: ignore[attr-defined]  # not recordable
         )
 
 

@@ -148,6 +148,13 @@ Trained in {
 
 def _trained_on(metrics: Mapping[str, Any], *, everyone: bool) -> str:
     clients, held_out = metrics["clients"], metrics["clients_held_out"]
+    if "rows" in metrics:
+        rows, others = metrics["rows"], metrics["rows_held_out"]
+        return (
+            f"{rows:,} moments of {clients:,} labelled clients, {others:,} moments of {held_out:,} "
+            f"more clients held out (each history cut strictly before its moment: predict with "
+            f"`--as-of`)"
+        )
     if everyone and held_out:
         return (
             f"{clients + held_out:,} labelled clients; the metrics are of {held_out:,} of "

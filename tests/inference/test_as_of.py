@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from seqmel.core.errors import InputError, OutputError, SchemaError
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import write_prepared
-from seqmel.inference.as_of import embed_as_of, events_before
+from seqmel.inference.as_of import embed_as_of
 from seqmel.inference.embed import embed, embed_to_parquet
 from seqmel.model import Model, save_model
 from seqmel.nn.encoder import SequenceEncoder
@@ -167,7 +167,7 @@ def test_an_event_at_the_moment_is_not_before_it() -> None:
         [pa.RecordBatch.from_pydict({"c": [7, 8, 9], **lists})], time="t"
     )
     clients = torch.tensor([0, 0, 0, 2, 1, 2, 0])
-    assert events_before(held, clients, np.array([5, 6, 1, 10, 3, 9, 0])).tolist() == [
+    assert held.events_before(clients, torch.tensor([5, 6, 1, 10, 3, 9, 0])).tolist() == [
         1,
         3,
         0,
@@ -189,7 +189,7 @@ def test_an_event_at_the_moment_is_not_before_it() -> None:
         (
             pa.table({"client_id": [1, 2], "event_time": [dt.datetime(2020, 1, 1), None]}),
             InputError,
-            "no time",
+            "1 rows of the given Table have no time",
         ),
         (
             pa.table({"client_id": [-1], "event_time": [dt.datetime(2020, 1, 1)]}),

@@ -251,53 +251,6 @@ def test_a_state_and_new_events_give_the_vector_of_all_events(
         np.testing.assert_allclose(scorer.embed(state), expected[client], rtol=1e-4, atol=1e-5)
 
 
-def test_a_recorded_step_gives_the_state_of_a_step_that_is_not(model: Model) -> None:
-    scorer, plain = Scorer(model), Scorer(model)
-    plain._step._failed = True
-    events = CLIENTS[100].sort_values("event_time").to_dict("records")
-    states = [one.update(events[:3]) for one in (scorer, plain)]
-    for event in events[3:]:
-        states = [one.update(event, s) for one, s in zip((scorer, plain), states, strict=True)]
-        for name, values in states[1].summary.items():
-            np.testing.assert_allclose(states[0].summary[name], values, rtol=1e-5, atol=1e-6)
-    assert scorer._step._checked
-    assert plain._step._recorded is None
-    other = CLIENTS[107].sort_values("event_time")
-    state = scorer.update(other.iloc[-1:], scorer.update(other.iloc[:-1]))
-    np.testing.assert_allclose(scorer.embed(state), scorer.embed(other), rtol=1e-4, atol=1e-5)
-
-
-def test_an_encoder_that_cannot_be_recorded_runs_as_it_is(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise RuntimeError("not this one")
-
-    monkeypatch.setattr("torch.jit.trace", refuse)
-    scorer, part = Scorer(model), CLIENTS[100].sort_values("event_time")
-    state = scorer.update(part.iloc[:-3])
-    for event in part.iloc[-3:].to_dict("records"):
-        state = scorer.update(event, state)
-    assert scorer._step._failed
-    np.testing.assert_allclose(scorer.embed(state), scorer.embed(part), rtol=1e-4, atol=1e-5)
-
-
-def test_threads_share_a_recorded_step(model: Model, expected: dict[int, Any]) -> None:
-    scorer = Scorer(model)
-
-    def followed(client: int) -> Any:
-        events = CLIENTS[client].sort_values("event_time").to_dict("records")
-        state = scorer.update(events[:1])
-        for event in events[1:]:
-            state = scorer.update(event, state)
-        return scorer.embed(state)
-
-    clients = list(CLIENTS)[:8]
-    with ThreadPoolExecutor(8) as pool:
-        vectors = list(pool.map(followed, clients))
-    np.testing.assert_allclose(vectors, [expected[c] for c in clients], rtol=1e-4, atol=1e-5)
-
-
 def test_a_client_without_events_has_a_vector_and_a_state(scorer: Scorer) -> None:
     state = scorer.update([])
     assert (state.events, state.first_us) == (0, None)

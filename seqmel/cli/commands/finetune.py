@@ -35,8 +35,8 @@ def finetune(
         typer.Argument(
             metavar="MODEL EVENTS LABELS",
             help=(
-                "Model folder, events, and a table with one row per client. With --from-scratch "
-                "without MODEL."
+                "Model folder, events, and a table with one row per client (and moment). With "
+                "--from-scratch without MODEL."
             ),
         ),
     ],
@@ -54,7 +54,16 @@ def finetune(
         typer.Option(help="What is trained: auto, head, gradual, discriminative or all."),
     ] = None,
     weight: Annotated[
-        str | None, typer.Option(help="Column of the labels with the weight of each client.")
+        str | None, typer.Option(help="Column of the labels with the weight of each row.")
+    ] = None,
+    time_column: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "Column of LABELS with a moment, for several rows per client. Each history is cut "
+                "strictly before its moment."
+            )
+        ),
     ] = None,
     calibrate: Annotated[
         bool,
@@ -111,6 +120,7 @@ def finetune(
         "targets": target,
         "task": kind,
         "weight": weight,
+        "time_column": time_column,
         "resume": resume,
         "config": checked.to_dict(),
     }
@@ -125,6 +135,7 @@ def finetune(
                 task=kind,
                 weight=weight,
                 client=client,
+                time_column=time_column,
                 config=checked,
                 overwrite=overwrite,
                 resume=resume,
@@ -142,8 +153,10 @@ def finetune(
     validation = (
         f" (validation on {metrics['clients_held_out']:,} clients: {scores})" if scores else ""
     )
+    as_of = "" if time_column is None else " --as-of MOMENT"
     typer.echo(
         f"model in {output}{validation}; next: seqmel predict {output} {events} -o scores.parquet"
+        f"{as_of}"
     )
 
 

@@ -37,6 +37,8 @@ class EncodedSequences:
         time: The name of the time column.
         columns: The feature columns, without the time.
         lengths: (N,) int64, number of events per client.
+        moments: (N,) int64, microseconds: the moment that each sequence was cut at, by `as_of`.
+            None if sequences are whole.
     """
 
     client: str
@@ -52,6 +54,7 @@ class EncodedSequences:
     _sizes: Tensor  # (chunks,) number of events of each chunk
     _chunk: Tensor  # (N,) the chunk of each client
     _start: Tensor  # (N,) the first event of each client within its chunk
+    moments: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -163,7 +166,53 @@ class EncodedSequences:
             lengths=self.lengths[clients],
             _chunk=self._chunk[clients],
             _start=self._start[clients],
+            moments=None if self.moments is None else self.moments[clients],
         )
+
+    def as_of(self, clients: Tensor, moments: Tensor) -> EncodedSequences:
+        """Select what was known of clients at a moment each: their events strictly before it.
+
+        The events are shared, not copied. A client may occur several times.
+
+        Args:
+            clients: (R,) int64, positions of clients.
+            moments: (R,) int64, microseconds.
+
+        Returns:
+            R sequences, possibly empty, which are embedded as of their moments.
+        """
+        lengths = self.events_before(clients, moments)
+        return replace(self.subset(clients), lengths=lengths, moments=moments)
+
+    def events_before(self, clients: Tensor, moments: Tensor) -> Tensor:
+        """Return (R,) the number of events of each client before a moment, excluding events at it.
+
+        Args:
+            clients: (R,) int64, positions of clients, not necessarily unique.
+            moments: (R,) int64, microseconds.
+        """
+        low = torch.zeros_like(clients)
+        high = self.lengths[clients]
+        while len(searched := (low < high).nonzero()[:, 0]):
+            middle = (low[searched] + high[searched]) // 2
+            earlier = self._times_at(clients[searched], middle) < moments[searched]
+            low[searched[earlier]] = middle[earlier] + 1
+            high[searched[~earlier]] = middle[~earlier]
+        return low
+
+    def time_range(self) -> tuple[int, int] | None:
+        """Return the times of the first and the last event, in microseconds; None if none."""
+        some = (self.lengths > 0).nonzero()[:, 0]
+        if not len(some):
+            return None
+        first = self._times_at(some, torch.zeros_like(some))
+        last = self._times_at(some, self.lengths[some] - 1)
+        return int(first.min()), int(last.max())
+
+    def _times_at(self, clients: Tensor, places: Tensor) -> Tensor:
+        """Return (R,) the time of one event of each client, on the host."""
+        offsets = torch.arange(len(clients) + 1)
+        return self._take(self._on_host, (self.time,), clients, places, offsets, None)[self.time]
 
     def gather(
         self, clients: Tensor, starts: Tensor, lengths: Tensor, events: Tensor | None = None
@@ -185,8 +234,9 @@ class EncodedSequences:
             self._storage, (self.time, *self.columns), clients, starts, offsets, events
         )
         on_device = to_device_async(offsets, self.device)
+        now = None if self.moments is None else to_device_async(self.moments[clients], self.device)
         return SequenceBatch(
-            {n: taken[n] for n in self.columns}, taken[self.time], on_device, lengths
+            {n: taken[n] for n in self.columns}, taken[self.time], on_device, lengths, now=now
         )
 
     def times(self, clients: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from seqmel.core.errors import ConfigError, InputError, shown
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.fitting.statistics import fit_statistics
 from seqmel.data.sequences.prepared import PreparedSequences
-from seqmel.data.sources.reading import Events
+from seqmel.data.sources.reading import Events, is_paths, paths_label
 from seqmel.data.tables.labels import Table, Task, likely_client, read_labels
 from seqmel.data.tables.targets import Target, check_names
 from seqmel.model import AnyModel, Model, as_model, save_model
@@ -26,6 +27,7 @@ from seqmel.training.run import already_trained, prepared_in, unfinished_run
 
 if TYPE_CHECKING:
     from seqmel.training.finetuning.labelled import Labelled
+    from seqmel.training.finetuning.samples import Samples
 
 __all__ = ["UNREAD", "finetune", "finetuned_model", "save_finetuned"]
 
@@ -45,6 +47,7 @@ def finetune(
     task: Task = "auto",
     weight: str | None = None,
     client: str | None = None,
+    time_column: str | None = None,
     config: Config | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -56,14 +59,18 @@ def finetune(
         model: A folder or a `Model` that gives encoder, schema and vocabulary. It is not modified.
             None trains from scratch.
         events: The events of the labelled clients, and possibly of others. See `open_events`.
-        labels: A table with one row per client. A client may lack some of the targets.
+        labels: A table with one row per client, or with `time_column` one per client and moment. A
+            row may lack some of the targets.
         output: The model folder to write.
         targets: The columns to predict: classes or quantities. Several are trained together.
         task: The task of all targets. "auto" takes numbers with more than 20 distinct values as
             quantities, and all else as classes.
-        weight: A column of the labels with the weight of each client.
+        weight: A column of the labels with the weight of each row.
         client: The client column of the labels. None uses the name of the events' client column if
             the labels have it, else recognises it by name.
+        time_column: The column of the labels with the moment of each row, written like the times of
+            the events. Each history is cut strictly before its moment: an event at the moment is
+            left out.
         config: With a model, its `finetuning`, `seed`, `device` and `precision` are used, and all
             else must equal the model's. From scratch, all options are used but those of training
             without labels.
@@ -78,6 +85,7 @@ def finetune(
         SeqmelError: The input, the options or the output are invalid.
     """
     from seqmel.core.device import resolve_device
+    from seqmel.training.finetuning.samples import samples_at
 
     model = None if model is None else as_model(model)
     output = Path(output)
@@ -90,13 +98,12 @@ def finetune(
     _check_targets(targets)
     client = client or config.schema.client
     client = client or (likely_client(labels, model.schema.client) if model else None)
-    series = {name: read_labels(labels, name, client=client) for name in targets}
+    keys: dict[str, Any] = {"client": client, "time_column": time_column}
+    series = {name: read_labels(labels, name, **keys) for name in targets}
     for y in series.values():
         _check_learnable(y, task)
     weights = (
-        read_labels(labels, weight, client=client, options=("--client", "--weight"))
-        if weight
-        else None
+        read_labels(labels, weight, options=("--client", "--weight"), **keys) if weight else None
     )
     wanted = {
         "config": config.to_dict(),
@@ -105,10 +112,22 @@ def finetune(
     }
     with unfinished_run(output, wanted, events, resume=resume, overwrite=overwrite) as work:
         prepared = prepared_in(work, events, config, model, progress)
+        samples = None
+        if time_column is not None:
+            rows = functools.reduce(pd.Index.union, [y.index for y in series.values()])
+            label = paths_label(labels) if is_paths(labels) else "the labels"
+            samples = samples_at(rows, prepared.sequences, prepared.schema, label)
         made = finetuned_model(
-            model, prepared, series, weights=weights, task=task, config=config,
-            checkpoints=work / "checkpoints", progress=progress,
-        )  # fmt: skip
+            model,
+            prepared,
+            series,
+            samples=samples,
+            weights=weights,
+            task=task,
+            config=config,
+            checkpoints=work / "checkpoints",
+            progress=progress,
+        )
         save_finetuned(work / "model", made)
     return output
 
@@ -119,6 +138,7 @@ def finetuned_model(
     prepared: PreparedSequences,
     labels: Mapping[str, pd.Series[Any]],
     *,
+    samples: Samples | None = None,
     weights: pd.Series[Any] | None = None,
     task: Task = "auto",
     config: Config | Mapping[str, Any] | None = None,
@@ -130,8 +150,11 @@ def finetuned_model(
     Args:
         model: See `finetune`.
         prepared: Sequences with their schema and vocabulary, which are the model's if there is one.
-        labels: Target -> labels indexed by client id. A null is a missing label.
-        weights: Weights indexed by client id.
+        labels: Target -> labels indexed by client id, or by the keys of the samples. A null is a
+            missing label.
+        samples: The clients and moments to learn from. None takes each client once, with all its
+            events.
+        weights: Weights, indexed like the labels.
         task: See `finetune`.
         config: See `finetune`.
         checkpoints: A folder for checkpoints. Training resumes from the last one in it.
@@ -157,7 +180,11 @@ def finetuned_model(
         if config.training.storage == "memory"
         else prepared.sequences
     )
-    labelled = label(sequences, labels, weights=weights, task=task)
+    labelled = label(sequences, labels, weights=weights, task=task, samples=samples)
+    cut = sequences
+    if samples is not None:
+        samples.report(sequences, progress)
+        cut = samples.cut(sequences)
     check_names(labelled.targets, prepared.schema.client)
     lacking = "no events" if weights is None else "no events or no weight"
     for column, target in enumerate(labelled.targets):
@@ -170,23 +197,23 @@ def finetuned_model(
             "training, so no metric covers them"
         )
     asked = config.finetuning.unfreeze
-    config = resolve_finetuning_options(config, len(labelled), new=model is None)
+    config = resolve_finetuning_options(
+        config, labelled.distinct_clients, new=model is None, rows=len(labelled)
+    )
     if asked == "auto" and config.finetuning.unfreeze == "head":
         progress.say(
-            f"{len(labelled):,} labelled clients are few: the encoder stays frozen, only the heads "
-            "are trained (unfreeze: all fine-tunes it too)"
+            f"{labelled.distinct_clients:,} labelled clients are few: the encoder stays frozen, "
+            "only the heads are trained (unfreeze: all fine-tunes it too)"
         )
     if model is None:
-        config = resolve_auto_options(config, sequences)
+        config = resolve_auto_options(config, cut)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            encoder = new_encoder(config, prepared.vocabulary, sequences)
+            encoder = new_encoder(config, prepared.vocabulary, cut)
             config = config.model_copy(update={"pca_dim": None})
     else:
         encoder = copy.deepcopy(model.encoder)
-    found = fit_labels(
-        encoder, sequences, labelled, config, checkpoints=checkpoints, progress=progress
-    )
+    found = fit_labels(encoder, cut, labelled, config, checkpoints=checkpoints, progress=progress)
     metrics = {
         "clients": found.clients[0],
         "clients_held_out": found.clients[1],
@@ -200,6 +227,8 @@ def finetuned_model(
         "history": found.history,
         "pretraining": model.metrics if model else None,
     }
+    if samples is not None:
+        metrics |= {"rows": found.rows[0], "rows_held_out": found.rows[1]}
     return Model(
         config,
         prepared.schema,
@@ -275,13 +304,13 @@ def _contents(labelled: Labelled, column: int) -> str:
     if not target.classes:
         if target.log:
             return (
-                f"{len(known):,} clients with a quantity that has a heavy tail, learnt as "
+                f"{len(known):,} {labelled.unit} with a quantity that has a heavy tail, learnt as "
                 "log(1 + y)"
             )
-        return f"{len(known):,} clients with a quantity, {target.center:.4g} on average"
+        return f"{len(known):,} {labelled.unit} with a quantity, {target.center:.4g} on average"
     counts = labelled.values[known, column].long().bincount(minlength=target.size).tolist()
     words = (f"{name}: {count:,}" for name, count in zip(target.classes, counts, strict=True))
-    return f"{len(known):,} clients ({shown(words)})"
+    return f"{len(known):,} {labelled.unit} ({shown(words)})"
 
 
 def _label_fingerprints(

@@ -69,6 +69,7 @@ class Finetuned:
         held_out: Validation metrics at the end.
         history: One row per epoch.
         clients: Numbers of training and of validation clients.
+        rows: Numbers of their samples.
     """
 
     encoder: SequenceEncoder
@@ -78,9 +79,12 @@ class Finetuned:
     held_out: dict[str, float]
     history: list[dict[str, float]]
     clients: tuple[int, int]
+    rows: tuple[int, int]
 
 
-def resolve_finetuning_options(config: Config, clients: int, *, new: bool) -> Config:
+def resolve_finetuning_options(
+    config: Config, clients: int, *, new: bool, rows: int | None = None
+) -> Config:
     """Resolve which parts are trained, the number of epochs, and the encoder's learning rate scale.
 
     `unfreeze: auto` trains the heads alone if the encoder is pretrained, fewer than 1,000 clients
@@ -91,9 +95,11 @@ def resolve_finetuning_options(config: Config, clients: int, *, new: bool) -> Co
         config: All options.
         clients: The number of labelled clients.
         new: Whether the encoder is new rather than pretrained.
+        rows: The number of labelled samples, if clients have several.
     """
     options = config.finetuning
-    steps = max(1, -(-round(clients * (1 - options.validation_fraction)) // options.batch_size))
+    rows = clients if rows is None else rows
+    steps = max(1, -(-round(rows * (1 - options.validation_fraction)) // options.batch_size))
     epochs = options.epochs
     if epochs is None:
         epochs = min(_MAX_EPOCHS, max(_MIN_EPOCHS, -(-_STEPS // steps)))
@@ -125,7 +131,7 @@ def fit_labels(
 
     Args:
         encoder: A pretrained or new encoder. It is modified.
-        sequences: The sequences of all clients, with the encoder's vocabulary.
+        sequences: The sequences of all samples, with the encoder's vocabulary.
         labelled: The labels, from `label`.
         config: All options, resolved.
         checkpoints: A folder for checkpoints. Training resumes from the last one in it.
@@ -165,7 +171,7 @@ def fit_labels(
             )
             held_out = HeldOut(on_device.subset(validation.clients), validation, counts, config)
         frozen = _validate(encoder, heads, held_out, device)
-        watched = f" ({len(held_out):,} clients held out)" if len(held_out) else ""
+        watched = f" ({validation.distinct_clients:,} clients held out)" if len(held_out) else ""
         progress.say(f"heads on the frozen encoder{_metric_words(frozen)}{watched}")
         history = []
         heads_alone = options.unfreeze == "head" or not options.epochs
@@ -183,7 +189,7 @@ def fit_labels(
         targets = calibrate(
             targets, held_out.outputs(encoder, heads, torch.device("cpu")), validation
         )
-        validation = Labelled(targets, validation.clients, validation.values, validation.weights)
+        validation = replace(validation, targets=targets)
         held_out = HeldOut(sequences.subset(validation.clients), validation, counts, config)
     found = frozen if heads_alone else _validate(encoder, heads, held_out, torch.device("cpu"))
     for name, value in found.items():
@@ -194,7 +200,14 @@ def fit_labels(
                 "clients held out)"
             )
     return Finetuned(
-        encoder, heads, targets, frozen, found, history, (len(training), len(validation))
+        encoder,
+        heads,
+        targets,
+        frozen,
+        found,
+        history,
+        (training.distinct_clients, validation.distinct_clients),
+        (len(training), len(validation)),
     )
 
 
@@ -222,7 +235,7 @@ def _fit_heads(
         ],
         dim=1,
     )
-    part = Labelled(part.targets, part.clients, part.values, part.weights * by_class)
+    part = replace(part, weights=part.weights * by_class)
     heads = Heads(
         encoder.output_size, [t.size for t in part.targets], dropout=config.finetuning.dropout
     )

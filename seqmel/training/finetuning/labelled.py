@@ -1,4 +1,4 @@
-"""Labelled clients, their validation split, and the batches of an epoch."""
+"""Labelled samples, their validation split, and the batches of an epoch."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from seqmel.data.sequences.batch import SequenceBatch, to_device_async
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.tables.labels import Task, locate_ids
 from seqmel.data.tables.targets import Target
+from seqmel.training.finetuning.samples import Samples
 
 __all__ = ["Labelled", "LabelledBatch", "LabelledBatches", "class_weights", "hold_out", "label"]
 
@@ -28,45 +29,67 @@ _MAX_HELD_OUT = 20_000  # more clients hardly improve the metrics, and cost time
 
 @dataclass(frozen=True)
 class Labelled:
-    """L clients with labels for T targets.
+    """L samples with labels for T targets. A sample is a client, or a client at a moment.
 
     Attributes:
         targets: The T targets.
-        clients: (L,) int64, positions in the sequences.
+        clients: (L,) int64, positions in the sequences of the samples.
         values: (L, T) float32, codes of classes or standardised quantities. 0 if the label is
             missing.
         weights: (L, T) float32, weights of the labels. 0 if the label is missing.
+        owners: (L,) int64, codes of the clients. None if each sample is a client of its own.
     """
 
     targets: tuple[Target, ...]
     clients: Tensor
     values: Tensor
     weights: Tensor
+    owners: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.clients)
 
     def __getitem__(self, places: Tensor) -> Labelled:
-        """Select clients."""
+        """Select samples."""
         return replace(
             self,
             clients=self.clients[places],
             values=self.values[places],
             weights=self.weights[places],
+            owners=None if self.owners is None else self.owners[places],
         )
 
+    @property
+    def unit(self) -> str:
+        """What a sample is called: "clients", or "rows" if a client may have several."""
+        return "clients" if self.owners is None else "rows"
+
+    @property
+    def distinct_clients(self) -> int:
+        """Number of distinct clients."""
+        return len(self) if self.owners is None else len(self.owners.unique())
+
+    def groups(self) -> Tensor:
+        """Return (L,) int64, the client of each sample, as a code from 0 on."""
+        if self.owners is None:
+            return torch.arange(len(self))
+        return torch.unique(self.owners, return_inverse=True)[1]
+
     def known(self, target: int) -> Tensor:
-        """Return the positions of the clients with a label for a target."""
+        """Return the positions of the samples with a label for a target."""
         return (self.weights[:, target] > 0).nonzero()[:, 0]
 
     def single_client_classes(self) -> dict[str, list[Any]]:
         """Return the classes with a single client: target -> classes."""
         found = {}
+        groups = self.groups()
         for column, target in enumerate(self.targets):
             if target.classes:
-                counts = torch.bincount(
-                    self.values[self.known(column), column].long(), minlength=target.size
+                known = self.known(column)
+                pairs = torch.stack([self.values[known, column].long(), groups[known]]).unique(
+                    dim=1
                 )
+                counts = torch.bincount(pairs[0], minlength=target.size)
                 found[target.name] = [
                     c for c, n in zip(target.classes, counts.tolist(), strict=True) if n == 1
                 ]
@@ -96,25 +119,28 @@ def label(
     *,
     weights: pd.Series[Any] | None = None,
     task: Task = "auto",
+    samples: Samples | None = None,
 ) -> Labelled:
-    """Join labels and sequences by client id.
+    """Join labels and samples by client id, or by client id and moment.
 
     Args:
         sequences: The sequences of all clients, labelled or not.
-        labels: Target -> labels indexed by client id, as from `read_labels`. A client may lack
-            some.
-        weights: Weights indexed by client id. None gives equal weights.
+        labels: Target -> labels indexed by the keys of the samples, as from `read_labels`. A sample
+            may lack some.
+        weights: Weights, indexed likewise. None gives equal weights.
         task: The task of all targets. "auto" infers it for each.
+        samples: The samples. None takes each client once.
 
     Returns:
-        The labelled clients.
+        The labelled samples.
 
     Raises:
         InputError: No client has a label, a target cannot be learnt, or weights are missing or
             negative.
         TrainingError: Fewer than four clients have a label.
     """
-    ids = pd.Index(sequences.client_ids.to_pandas())
+    samples = Samples.of_clients(sequences) if samples is None else samples
+    ids = samples.keys
     values = torch.zeros(len(ids), len(labels))
     known = torch.zeros(len(ids), len(labels))
     targets = []
@@ -133,13 +159,15 @@ def label(
         targets.append(Target.of(y, task))
         values[at, column] = torch.from_numpy(targets[-1].encode(y))
         known[at, column] = torch.from_numpy(counts).float()
-    clients = (known > 0).any(1).nonzero()[:, 0]
-    if len(clients) < _MIN_CLIENTS:
+    rows = (known > 0).any(1).nonzero()[:, 0]
+    owners = None if samples.owners is None else samples.owners[rows]
+    labelled = Labelled(tuple(targets), rows, values[rows], known[rows], owners)
+    if labelled.distinct_clients < _MIN_CLIENTS:
         raise TrainingError(
-            f"Only {len(clients)} clients have a label, events and a weight above zero; at least "
-            f"{_MIN_CLIENTS} are needed."
+            f"Only {labelled.distinct_clients} clients have a label, events and a weight above "
+            f"zero; at least {_MIN_CLIENTS} are needed."
         )
-    return Labelled(tuple(targets), clients, values[clients], known[clients])
+    return labelled
 
 
 def _weights(weights: pd.Series[Any], y: pd.Series[Any]) -> npt.NDArray[np.float64]:
@@ -157,38 +185,50 @@ def _weights(weights: pd.Series[Any], y: pd.Series[Any]) -> npt.NDArray[np.float
 def hold_out(labelled: Labelled, fraction: float, *, seed: int) -> tuple[Labelled, Labelled]:
     """Split off validation clients, stratified by their labels.
 
-    Clients are sorted by their labels, with ties in random order, and every n-th is held out. This
-    stratifies classes and quantities. The last training client of a class is never held out.
+    Clients are sorted by their labels, with ties in random order, and every n-th is held out, with
+    all its samples. This stratifies classes and quantities. A client with several samples is sorted
+    by their mean. The last training client of a class is never held out.
 
     Args:
-        labelled: The labelled clients.
-        fraction: The fraction to hold out.
+        labelled: The labelled samples.
+        fraction: The fraction of the clients to hold out.
         seed: The seed of the split.
 
     Returns:
-        The training clients and the validation clients.
+        The samples of the training clients and of the validation clients.
     """
-    count = min(round(len(labelled) * fraction), _MAX_HELD_OUT)
+    groups = labelled.groups()
+    clients = labelled.distinct_clients
+    most = int(_MAX_HELD_OUT * clients / max(1, len(labelled)))
+    count = min(round(clients * fraction), most)
     if count < 2:
         return labelled, labelled[torch.zeros(0, dtype=torch.int64)]
     random = generator(seed, Stream.FINETUNE_SPLIT)
-    tie = torch.rand(len(labelled), generator=random)
+    tie = torch.rand(clients, generator=random)
     offset = float(torch.rand((), generator=random))
     missing = labelled.weights == 0
-    keys = torch.where(missing, -torch.inf, labelled.values).numpy()
+    keys = _mean_labels(labelled, groups, clients).numpy()
     order = torch.from_numpy(np.lexsort((tie.numpy(), *keys.T[::-1])))
-    held = torch.zeros(len(labelled), dtype=torch.bool)
+    held = torch.zeros(clients, dtype=torch.bool)
     held[
-        order[
-            ((torch.arange(count, dtype=torch.float64) + offset) * (len(labelled) / count)).long()
-        ]
+        order[((torch.arange(count, dtype=torch.float64) + offset) * (clients / count)).long()]
     ] = True
     for column, target in enumerate(labelled.targets):
         for code in range(len(target.classes)):
-            of_class = (labelled.values[:, column] == code) & ~missing[:, column]
-            if held[of_class].all():
-                held &= ~of_class
-    return labelled[(~held).nonzero()[:, 0]], labelled[held.nonzero()[:, 0]]
+            owners = groups[(labelled.values[:, column] == code) & ~missing[:, column]]
+            if held[owners].all():
+                held[owners] = False
+    rows = held[groups]
+    return labelled[(~rows).nonzero()[:, 0]], labelled[rows.nonzero()[:, 0]]
+
+
+def _mean_labels(labelled: Labelled, groups: Tensor, clients: int) -> Tensor:
+    """Return (clients, T) the mean label of each client, -inf if it has none."""
+    known = (labelled.weights > 0).float()
+    sums, counts = torch.zeros(2, clients, len(labelled.targets))
+    sums.index_add_(0, groups, labelled.values * known)
+    counts.index_add_(0, groups, known)
+    return torch.where(counts > 0, sums / counts, -torch.inf)
 
 
 def class_weights(labelled: Labelled) -> Tensor:
@@ -206,7 +246,7 @@ def class_weights(labelled: Labelled) -> Tensor:
 
 
 class LabelledBatches:
-    """The batches of an epoch: all clients in random order, in batches of nearly equal size.
+    """The batches of an epoch: all samples in random order, in batches of nearly equal size.
 
     Sequences longer than `max_events` are cropped at random in each epoch.
     """
@@ -232,7 +272,7 @@ class LabelledBatches:
 
     @property
     def clients(self) -> int:
-        """Number of clients per epoch."""
+        """Number of samples per epoch."""
         return len(self.labelled)
 
     def __iter__(self) -> Iterator[LabelledBatch]:

@@ -25,7 +25,7 @@ def solve_heads(heads: Heads, vectors: Tensor, labelled: Labelled, *, seed: int)
 
     Args:
         heads: Heads on the CPU. They are modified.
-        vectors: (L, D) float32, the vectors of the clients of `labelled`.
+        vectors: (L, D) float32, the vectors of the samples of `labelled`.
         labelled: The labels and their weights.
         seed: The seed of the folds.
     """
@@ -38,10 +38,11 @@ def solve_heads(heads: Heads, vectors: Tensor, labelled: Labelled, *, seed: int)
         y = labelled.values[known, column].numpy()
         w = labelled.weights[known, column].double().numpy()
         w = w / w.mean()
+        groups = None if labelled.owners is None else labelled.owners[known].numpy()
         if target.classes:
-            weight, bias = logistic(x, y.astype(np.int64), w, target.size, seed)
+            weight, bias = logistic(x, y.astype(np.int64), w, target.size, seed, groups)
         else:
-            weight, bias = ridge(x, y, w)
+            weight, bias = ridge(x, y, w, groups)
         end = begin + target.size
         heads.linear.weight[begin:end] = torch.from_numpy(weight)
         heads.linear.bias[begin:end] = torch.from_numpy(bias)

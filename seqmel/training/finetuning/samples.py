@@ -1,0 +1,137 @@
+"""What fine-tuning learns from: one sample per client, or one per client and moment.
+
+A sample at a moment is the client's events strictly before it. Its vector is the one that
+`embed --as-of` computes: both cut the same sequences by `EncodedSequences.as_of`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from seqmel.core.errors import InputError
+from seqmel.core.progress import Progress
+from seqmel.core.units import DAY_US
+from seqmel.data.schema import EventSchema
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.tables.labels import locate_ids
+from seqmel.inference.as_of import read_moments
+
+__all__ = ["Samples", "samples_at"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """R samples of the clients of some sequences.
+
+    Attributes:
+        keys: (R,) what labels are joined by: client ids, or client ids and moments.
+        clients: (R,) int64, positions in the sequences.
+        moments: (R,) int64, microseconds. None takes all events of each client.
+        owners: (R,) int64, codes of the clients. Samples of one client are never in both the
+            training and the validation split.
+    """
+
+    keys: pd.Index[Any]
+    clients: Tensor
+    moments: Tensor | None = None
+    owners: Tensor | None = None
+
+    @classmethod
+    def of_clients(cls, sequences: EncodedSequences) -> Samples:
+        """Take each client once, with all its events."""
+        ids = pd.Index(sequences.client_ids.to_pandas())
+        return cls(ids, torch.arange(len(ids)))
+
+    def cut(self, sequences: EncodedSequences) -> EncodedSequences:
+        """Return (R,) the sequences of the samples. Their events are shared, not copied."""
+        if self.moments is None:
+            return sequences.subset(self.clients)
+        return sequences.as_of(self.clients, self.moments)
+
+    def report(self, sequences: EncodedSequences, progress: Progress) -> None:
+        """Say how many samples have an empty history, and how many a moment after the data.
+
+        Args:
+            sequences: All sequences, uncut.
+            progress: Where to report.
+
+        Raises:
+            InputError: No sample has an event before its moment.
+        """
+        if self.moments is None:
+            return
+        empty = int((sequences.events_before(self.clients, self.moments) == 0).sum())
+        first, last = sequences.time_range() or (0, 0)
+        span = f"events are from {_words(first)} to {_words(last)}"
+        if empty == len(self.moments):
+            moments = f"{_words(int(self.moments.min()))} to {_words(int(self.moments.max()))}"
+            raise InputError(
+                f"No labelled client has an event before its moment: {span}, moments from "
+                f"{moments}. Check the time column and its unit."
+            )
+        owners = self.clients if self.owners is None else self.owners
+        progress.say(
+            f"{len(self.moments):,} moments of {len(owners.unique()):,} clients: each history is "
+            f"cut strictly before its moment; {empty:,} histories are empty"
+        )
+        late = int((self.moments > last + DAY_US).sum())
+        if late:
+            progress.say(
+                f"warning: {late:,} of {len(self.moments):,} moments are more than a day after the "
+                f"last event, so that their histories lack what came between ({span}, the last "
+                f"moment is {_words(int(self.moments.max()))})"
+            )
+
+
+def samples_at(
+    rows: pd.Index[Any], sequences: EncodedSequences, schema: EventSchema, label: str
+) -> Samples:
+    """Find the samples of clients and moments.
+
+    Args:
+        rows: (client, moment) pairs, named as their columns. Moments are written like the times of
+            the events.
+        sequences: The sequences of all clients.
+        schema: The schema of the events.
+        label: The name of the rows in messages.
+
+    Returns:
+        The samples of the clients that have events, in the order of their first row.
+
+    Raises:
+        SchemaError: The moments differ in kind from the times of the events.
+        InputError: A moment cannot be parsed, a client has two rows for one moment, or no client
+            has events.
+    """
+    rows = rows.unique()
+    client, time = rows.names
+    named = schema.model_copy(update={"client": client, "time": time})
+    moments = read_moments(rows.to_frame(index=False), named, label=label).time_us
+    owner, ids = rows.get_level_values(0).factorize()
+    twice = pd.DataFrame({"client": owner, "moment": moments}).duplicated()
+    if twice.any():
+        again = rows[int(np.flatnonzero(twice)[0])]
+        raise InputError(
+            f"Client {again[0]} has several rows in {label} for the moment {again[1]}. Expected "
+            "one row per client and moment: drop or join the others."
+        )
+    place = locate_ids(pd.Index(ids), pd.Index(sequences.client_ids.to_pandas()), of="events")[
+        owner
+    ]
+    found = place >= 0
+    clients = torch.from_numpy(place[found].astype(np.int64))
+    return Samples(rows[found], clients, torch.from_numpy(moments[found]), clients)
+
+
+def _words(time_us: int) -> str:
+    """Format a time, in microseconds since 1970 or since whatever the events count from."""
+    try:
+        return str(pd.Timestamp(time_us, unit="us"))
+    except (ValueError, OverflowError):
+        return f"{time_us:,} µs"
