@@ -53,6 +53,7 @@ __all__ = [
     "label_curve",
     "load",
     "load_model",
+    "make_labels",
     "open_events",
     "predict",
     "predict_as_of",
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from seqmel.data.schema import EventSchema
     from seqmel.data.sequences.prepared import PreparedSequences
     from seqmel.data.sources.reading import open_events
+    from seqmel.data.tables.event_labels import make_labels
     from seqmel.data.tables.labels import read_embeddings, read_labels
     from seqmel.data.vocabulary import Vocabulary
     from seqmel.demo.generator import CardData, generate_card_data
@@ -163,6 +165,7 @@ _HOME = {
     "label_curve": "evaluation.curves",
     "load": "api.model",
     "load_model": "api.model",
+    "make_labels": "data.tables.event_labels",
     "evaluate_retrieval": "evaluation.retrieval",
     "open_events": "data.sources.reading",
     "predict": "inference.predict",

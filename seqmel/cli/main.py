@@ -44,6 +44,7 @@ for command in (
     commands.finish,
     commands.embed,
     commands.export,
+    commands.label,
     commands.finetune,
     commands.predict,
     commands.evaluate,

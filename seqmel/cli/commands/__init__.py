@@ -15,6 +15,7 @@ from seqmel.cli.commands.finetune import finetune
 from seqmel.cli.commands.finish import finish
 from seqmel.cli.commands.forget import forget
 from seqmel.cli.commands.info import info
+from seqmel.cli.commands.label import label
 from seqmel.cli.commands.methods import methods
 from seqmel.cli.commands.predict import predict
 from seqmel.cli.commands.prepare import prepare
@@ -39,6 +40,7 @@ __all__ = [
     "finish",
     "forget",
     "info",
+    "label",
     "methods",
     "predict",
     "prepare",

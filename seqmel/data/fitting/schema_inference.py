@@ -39,7 +39,7 @@ from seqmel.data.sources.times import (
     text_time_sql,
 )
 
-__all__ = ["ColumnFacts", "explain_schema", "find_time", "infer_schema"]
+__all__ = ["ColumnFacts", "explain_schema", "find_time", "infer_schema", "infer_times"]
 
 _SCAN_ROWS = 2_000_000
 _ID_SHARE = 0.9  # A column is an id if this fraction of its values belongs to one client each.
@@ -162,14 +162,7 @@ def explain_schema(
         SchemaError: see `infer_schema`.
     """
     options = options or SchemaOptions()
-    client = options.client or source.client or recognise_client(source.columns, source.label)
-    time = options.time or source.time or find_time(source)
-    source.require(client, "Name the client column with --client (schema.client).")
-    source.require(time, "Name the time column with --time (schema.time).")
-    if client == time:
-        raise SchemaError(
-            f"Client and time are the same column, {client!r}, in {source.label}. Name two columns."
-        )
+    client, time = _client_and_time(source, options)
     given = _given(source, options, client, time)
     open_columns = [
         c for c in source.columns if c not in given and c not in (client, time, *options.ignore)
@@ -228,6 +221,34 @@ def explain_schema(
         left_out=left_out,
     )
     return schema, {c: reasons[c] for c in schema.features}
+
+
+def infer_times(source: EventSource, options: SchemaOptions | None = None) -> EventSchema:
+    """Infer the client column, the time column and how times are written, and no features.
+
+    Args:
+        source: opened events.
+        options: what the user set.
+
+    Raises:
+        SchemaError: see `infer_schema`.
+    """
+    options = options or SchemaOptions()
+    client, time = _client_and_time(source, options)
+    unit, time_format = _infer_kind_of_time(source, time, options)
+    return EventSchema(client=client, time=time, time_unit=unit, time_format=time_format)
+
+
+def _client_and_time(source: EventSource, options: SchemaOptions) -> tuple[str, str]:
+    client = options.client or source.client or recognise_client(source.columns, source.label)
+    time = options.time or source.time or find_time(source)
+    source.require(client, "Name the client column with --client (schema.client).")
+    source.require(time, "Name the time column with --time (schema.time).")
+    if client == time:
+        raise SchemaError(
+            f"Client and time are the same column, {client!r}, in {source.label}. Name two columns."
+        )
+    return client, time
 
 
 def find_time(source: EventSource) -> str:
