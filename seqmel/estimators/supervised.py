@@ -597,7 +597,7 @@ def _moments(moments: Any, rows: ClientRows, schema: EventSchema) -> Moments:
         one = single_moment(moments, schema)
         if one is None:
             raise InputError(
-                f"moments is {moments!r}. Expected one moment, such as 2024-01-31, or one a row "
+                f"moments is {moments!r}. Expected one moment, such as 2024-01-31, or one per row "
                 "of X."
             )
         moments = [one] * len(rows)
