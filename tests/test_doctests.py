@@ -19,6 +19,7 @@ import pytest
 import seqmel
 import seqmel.losses
 import seqmel.miners
+from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives.losses import LOSSES
 from seqmel.objectives.miners import MINERS
 
@@ -32,6 +33,7 @@ def documented() -> dict[str, Any]:
     found = {name: getattr(seqmel, name) for name in seqmel.__all__}
     found |= {f"Model.{name}": getattr(seqmel.Model, name) for name in VERBS}
     found |= {kind.__name__: kind for kind in (*LOSSES.values(), *MINERS.values())}
+    found["SequenceEncoder.encode"] = SequenceEncoder.encode
     return {name: thing for name, thing in found.items() if not _is_error(thing)}
 
 

@@ -20,6 +20,7 @@ from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.reading import Events
 from seqmel.data.vocabulary import Vocabulary
+from seqmel.model import AnyModel, as_model
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import ViewBatch
 from seqmel.objectives.objective import ViewSource
@@ -130,6 +131,7 @@ def batches(
     events: Events,
     *,
     config: Config | Mapping[str, Any] | None = None,
+    model: AnyModel | None = None,
     progress: Reporting = None,
     **options: Any,
 ) -> Batches:
@@ -139,7 +141,10 @@ def batches(
         events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table,
             `EventSequences`, or a folder of prepared sequences. They are encoded and held in
             memory.
-        config: options, as a `Config` or as a dict with the names of a config file.
+        config: options, as a `Config` or as a dict with the names of a config file. The default
+            is the config of `model`, if given.
+        model: encode the events with the schema and vocabulary of this model, so that
+            `model.encoder` takes the batches.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False
             nowhere; or a `Progress`.
         **options: options of the config by name, such as `batch_size=64`, `sampler`, `seed`,
@@ -152,6 +157,7 @@ def batches(
     Raises:
         ConfigError: an option does not exist or is out of range.
         InputError, SchemaError: the events cannot be read, or their columns cannot be used.
+        ModelError: the events were prepared with another vocabulary than that of `model`.
         TrainingError: fewer than two clients.
 
     Examples:
@@ -169,13 +175,15 @@ def batches(
         >>> found.model(encoder).embed(data.events).shape[0]
         20
     """
-    given = as_config(None if config is None else _named(config))
+    known = None if model is None else as_model(model)
+    base = known.config if known is not None else None
+    given = as_config(base if config is None else _named(config))
     if config is None or "validation_fraction" not in given.training.model_fields_set:
         options = {"validation_fraction": 0.0} | options
     checked = config_with(given, named_parts(options), section="training", source="batches")
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
         return Batches(
-            prepared_in(Path(folder), events, checked, None, as_progress(progress)), checked
+            prepared_in(Path(folder), events, checked, known, as_progress(progress)), checked
         )
 
 

@@ -59,8 +59,8 @@ class Model(Artefact):
         config: all options of the training.
         schema: the role of each column of the events.
         vocabulary: category codes and numeric scales, fitted in training.
-        encoder: the network, a `torch.nn.Module` in evaluation mode on the CPU;
-            `encoder.embed(batch)` gives (B, D) vectors.
+        encoder: the network, a `torch.nn.Module` in evaluation mode on the CPU. `encoder.encode`
+            and `encoder.embed` take the batches of `seqmel.batches(events, model=model)`.
         metrics: facts about the training data, and one row per epoch under "history".
         heads: prediction heads of a fine-tuned model; else None.
         targets: targets of a fine-tuned model.

@@ -165,7 +165,26 @@ class SequenceEncoder(nn.Module):
         return pooled if self.project is None else self.project(pooled)
 
     def encode(self, batch: SequenceBatch) -> Tensor:
-        """(B, vector_size): what objectives see of the vector of each sequence."""
+        """Encode sequences to the trainable part of their vectors: (B, vector_size).
+
+        This is what objectives compare. `embed` returns the whole vectors.
+
+        Args:
+            batch: B sequences encoded with the vocabulary of the model, such as the `sequences` of
+                a batch of `seqmel.batches(events, model=model)`, on the device of the module.
+
+        Returns:
+            (B, vector_size) floats, with gradient.
+
+        Examples:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, embedding_dim=8, epochs=1, batch_size=8)
+            >>> batch = next(iter(seqmel.batches(data.events, model=model)))
+            >>> vectors = model.encoder.encode(batch.sequences)
+            >>> vectors.shape == (len(batch.clients), 8)
+            True
+        """
         events = self.events(batch)
         return self.pool(
             [events] if self.compares_events_alone else self.parts(events, batch), batch

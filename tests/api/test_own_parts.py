@@ -385,6 +385,19 @@ def test_batches_are_those_of_a_training_and_their_encoder_becomes_a_model(tmp_p
     assert seqmel.load(model.save(tmp_path / "model")).fingerprint() == model.fingerprint()
 
 
+def test_batches_for_a_model_have_its_codes_and_feed_its_encoder() -> None:
+    model = seqmel.train(EVENTS, config=TINY)
+    few = EVENTS.slice(0, len(EVENTS) // 2)
+    found = seqmel.batches(few, model=model, views={"count": 2})
+    assert found.vocabulary == model.vocabulary
+    assert found.schema == model.schema
+    assert seqmel.batches(few, config=TINY).vocabulary != model.vocabulary
+    batch = next(iter(found))
+    encoded = model.encoder.encode(batch.sequences)
+    assert encoded.shape == (len(batch.clients), model.encoder.vector_size)
+    assert encoded.requires_grad
+
+
 def test_batches_have_all_clients_unless_some_are_to_be_held_out() -> None:
     options = {key: value for key, value in TINY.items() if key != "training"}
     count = {
