@@ -48,6 +48,7 @@ __all__ = [
     "FORMAT",
     "AnyModel",
     "Model",
+    "TrainedModel",
     "as_model",
     "load_model",
     "read_description",
@@ -65,8 +66,10 @@ _CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
-class Model:
-    """All that embedding and prediction need.
+class TrainedModel:
+    """All that embedding and prediction need; the contents of a model folder.
+
+    `seqmel.Model` adds the methods of users.
 
     Attributes:
         config: all options of the training, with "auto" values resolved.
@@ -99,11 +102,14 @@ class Model:
         return digest.hexdigest()[:16]
 
 
-AnyModel: TypeAlias = Model | str | os.PathLike[str]
+Model = TrainedModel
+"""The former name, by which earlier pickles refer to the class."""
+
+AnyModel: TypeAlias = TrainedModel | str | os.PathLike[str]
 """A model, or the path of its folder."""
 
 
-def as_model(model: AnyModel) -> Model:
+def as_model(model: AnyModel) -> TrainedModel:
     """Return a model unchanged, or load it from its folder.
 
     Args:
@@ -116,9 +122,9 @@ def as_model(model: AnyModel) -> Model:
         ModelError: the folder holds no valid model.
         ConfigError: `model` is neither a `Model` nor a path.
     """
-    if not isinstance(model, Model) and isinstance(model, (str, os.PathLike)):
+    if not isinstance(model, TrainedModel) and isinstance(model, (str, os.PathLike)):
         return load_model(model)
-    if not isinstance(model, Model):
+    if not isinstance(model, TrainedModel):
         raise ConfigError(
             f"model is a {type(model).__name__}. Expected a model folder or a Model, such as "
             "load_model gives and a fitted estimator has as model_."
@@ -126,7 +132,7 @@ def as_model(model: AnyModel) -> Model:
     return model
 
 
-def save_model(folder: Path, model: Model, *, card: str, curves: bytes | None) -> None:
+def save_model(folder: Path, model: TrainedModel, *, card: str, curves: bytes | None) -> None:
     """Write a model folder. `config.json` is written last, because it lists all other files.
 
     Args:
@@ -177,7 +183,7 @@ def _weights(module: nn.Module) -> bytes:
 
 
 @with_own_defaults
-def load_model(path: str | os.PathLike[str]) -> Model:
+def load_model(path: str | os.PathLike[str]) -> TrainedModel:
     """Load a model folder.
 
     Args:
@@ -222,7 +228,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         raise ModelError(f"The model folder {folder} cannot be used: {_line(error)}") from None
     encoder = _load_encoder(folder, files, config, vocabulary)
     heads = _load_heads(folder, files, encoder, targets) if finetuned else None
-    return Model(config, schema, vocabulary, encoder, metrics, heads, targets, statistics)
+    return TrainedModel(config, schema, vocabulary, encoder, metrics, heads, targets, statistics)
 
 
 def _check_parts(folder: Path, options: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
 from seqmel.inference.spark.run import embed_spark_to_parquet
 from seqmel.inference.unseen import EventsWarning
 from seqmel.inference.update import update_embeddings
-from seqmel.model import Model
+from seqmel.model import TrainedModel
 
 __all__ = [
     "Engine",
@@ -124,7 +124,7 @@ def check_together(
 
 
 def write_embeddings(
-    model: Model,
+    model: TrainedModel,
     events: Events,
     output: str | Path,
     options: EmbedOptions,
@@ -166,7 +166,7 @@ def write_embeddings(
 
 
 def embedded(
-    model: Model,
+    model: TrainedModel,
     events: Events,
     options: EmbedOptions,
     *,
@@ -195,7 +195,7 @@ def embedded(
 
 
 def write_predictions(
-    model: Model,
+    model: TrainedModel,
     events: Events,
     output: str | Path,
     options: EmbedOptions,
@@ -212,7 +212,7 @@ def write_predictions(
 
 
 def predicted(
-    model: Model, events: Events, options: EmbedOptions, *, as_of: Moments | None = None
+    model: TrainedModel, events: Events, options: EmbedOptions, *, as_of: Moments | None = None
 ) -> pd.DataFrame:
     """Predict into a DataFrame, indexed by client id (and moment)."""
     _no_overwrite(options)
@@ -227,7 +227,7 @@ def predicted(
         return _frame(pq.read_table(path), keys=2)
 
 
-def _in_memory(model: Model, events: Events, options: EmbedOptions) -> pd.DataFrame:
+def _in_memory(model: TrainedModel, events: Events, options: EmbedOptions) -> pd.DataFrame:
     how = options.vector_layout(model)
     with _watched(model, events, options) as watch:
         parts = embed(
@@ -250,7 +250,7 @@ def _in_memory(model: Model, events: Events, options: EmbedOptions) -> pd.DataFr
 
 @contextmanager
 def _watched(
-    model: Model, events: Events, options: EmbedOptions
+    model: TrainedModel, events: Events, options: EmbedOptions
 ) -> Iterator[Callable[..., object] | None]:
     """Yield a callback for the embedded sequences; warn at the end if they drift from training."""
     watch = InputWatch(model.statistics, model.vocabulary.time) if model.statistics else None

@@ -35,8 +35,7 @@ from seqmel.data.tables.labels import Table, Task, likely_client, read_labels
 from seqmel.data.tables.number_types import NumberType
 from seqmel.data.tables.vector_files import Layout
 from seqmel.inference.options import EmbedOptions
-from seqmel.model import AnyModel, as_model
-from seqmel.model import Model as Artefact
+from seqmel.model import AnyModel, TrainedModel, as_model
 
 if TYPE_CHECKING:
     from seqmel.evaluation.results import Scores
@@ -47,7 +46,7 @@ __all__ = ["Model", "finetune", "load", "load_model", "train"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Model(Artefact):
+class Model(TrainedModel):
     """A trained model, as `seqmel.train` and `seqmel.load` return it.
 
         model = seqmel.load("model")
@@ -97,7 +96,8 @@ class Model(Artefact):
         found = as_model(model)
         folder = Path(model) if isinstance(model, (str, os.PathLike)) else None
         return cls(
-            **{field.name: getattr(found, field.name) for field in fields(Artefact)}, folder=folder
+            **{field.name: getattr(found, field.name) for field in fields(TrainedModel)},
+            folder=folder,
         )
 
     # ------------------------------------------------------------------------------- embed, predict

@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from seqmel.core.errors import ConfigError, ModelError
 from seqmel.estimators.options import PARTS, changed, options_of_part
 from seqmel.estimators.rows import ClientRows, client_rows
-from seqmel.model import Model
+from seqmel.model import TrainedModel
 
 __all__ = [
     "NotFittedModelError",
@@ -184,11 +184,11 @@ class SequenceTransformer(TransformerMixin, SequenceEstimator):  # type: ignore[
         return tags
 
 
-Pretrained: TypeAlias = str | Path | Model | SequenceEstimator
+Pretrained: TypeAlias = str | Path | TrainedModel | SequenceEstimator
 """A model to start from: a model folder, a `Model`, or a fitted estimator with a model."""
 
 
-def checked_pretrained(given: Any) -> str | Path | Model:
+def checked_pretrained(given: Any) -> str | Path | TrainedModel:
     """Return a model folder or `Model` unchanged, and the model of a fitted estimator.
 
     An estimator is replaced by its model because scikit-learn's clones of it are not fitted.
@@ -203,7 +203,7 @@ def checked_pretrained(given: Any) -> str | Path | Model:
         ModelError: the estimator is not fitted. It is also scikit-learn's `NotFittedError`.
         ConfigError: `given` is none of these.
     """
-    if isinstance(given, (str, Path, Model)):
+    if isinstance(given, (str, Path, TrainedModel)):
         return given
     if not isinstance(given, SequenceEstimator) or given._fitted != "model_":
         raise ConfigError(
@@ -215,5 +215,5 @@ def checked_pretrained(given: Any) -> str | Path | Model:
             f"The {type(given).__name__} to go on from is not fitted, or was cloned, which leaves "
             "its model behind. Fit it, and give its model: pretrained=embedder.model_."
         )
-    model: Model = given.model_
+    model: TrainedModel = given.model_
     return model

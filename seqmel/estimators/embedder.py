@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from seqmel.api.model import Model as WithVerbs
+from seqmel.api.model import Model
 from seqmel.config import Config
 from seqmel.config.options.network import DEFAULT_POOLING
 from seqmel.core.atomic_files import atomic_write, check_output
@@ -24,7 +24,7 @@ from seqmel.estimators.base import Pretrained, SequenceTransformer, checked_pret
 from seqmel.estimators.options import RENAMED_PARAMETERS, config_of, parameters_of, seed_of
 from seqmel.estimators.rows import ClientRows
 from seqmel.inference.embed import embed
-from seqmel.model import Model, load_model
+from seqmel.model import TrainedModel, load_model
 from seqmel.training.run import train_model, write_model
 
 __all__ = ["SequenceEmbedder"]
@@ -265,14 +265,14 @@ class SequenceEmbedder(SequenceTransformer):
         self._remember_columns(X)
         return self
 
-    def _initial(self) -> Model | None:
+    def _initial(self) -> TrainedModel | None:
         """The model to start from, if any."""
         if self.warm_start and hasattr(self, "model_"):
             return self.model_
         return _loaded(self.pretrained) if self.pretrained is not None else None
 
-    def _learn(self, model: Model) -> None:
-        self.model_ = WithVerbs.of(model)
+    def _learn(self, model: TrainedModel) -> None:
+        self.model_ = Model.of(model)
         self.schema_ = model.schema
         self.vocabulary_ = model.vocabulary
         self.history_ = model.metrics["history"]
@@ -352,15 +352,15 @@ class SequenceEmbedder(SequenceTransformer):
         return cls._of_model(_loaded(given)).set_params(pretrained=given, **params)
 
     @classmethod
-    def _of_model(cls: type[Embedder], model: Model) -> Embedder:
+    def _of_model(cls: type[Embedder], model: TrainedModel) -> Embedder:
         embedder = cls(**(parameters_of(model.config) | {"device": "auto"}))
         embedder._learn(model)
         return embedder
 
 
-def _loaded(given: Pretrained) -> Model:
+def _loaded(given: Pretrained) -> TrainedModel:
     """Load or deep-copy a model, so that moving it to a device does not affect other holders."""
     model = checked_pretrained(given)
-    if not isinstance(model, Model):
+    if not isinstance(model, TrainedModel):
         return load_model(model)
     return dataclasses.replace(model, encoder=copy.deepcopy(model.encoder))

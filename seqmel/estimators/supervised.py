@@ -17,7 +17,7 @@ import torch
 from sklearn.base import ClassifierMixin, RegressorMixin
 from torch import Tensor
 
-from seqmel.api.model import Model as WithVerbs
+from seqmel.api.model import Model
 from seqmel.config import Config
 from seqmel.config.options.network import DEFAULT_POOLING
 from seqmel.core.atomic_files import atomic_write, check_output
@@ -35,7 +35,7 @@ from seqmel.estimators.rows import ClientRows
 from seqmel.inference.as_of import Moments, embed_moments, read_moments, single_moment
 from seqmel.inference.embed import embed
 from seqmel.inference.predict import predict_outputs
-from seqmel.model import Model, load_model
+from seqmel.model import TrainedModel, load_model
 from seqmel.training.finetuning.finetune import finetuned_model, save_finetuned
 from seqmel.training.finetuning.samples import Samples
 from seqmel.training.run import prepared_in
@@ -190,8 +190,8 @@ class _Supervised(SequenceEstimator):
         loaded._learn(model, several=len(model.targets) > 1)
         return loaded
 
-    def _learn(self, model: Model, *, several: bool) -> None:
-        self.model_ = WithVerbs.of(model)
+    def _learn(self, model: TrainedModel, *, several: bool) -> None:
+        self.model_ = Model.of(model)
         self.targets_ = model.targets
         self.history_ = model.metrics["history"]
         self.n_outputs_ = len(self.targets_)
@@ -619,7 +619,7 @@ def _moments(moments: Any, rows: ClientRows, schema: EventSchema) -> Moments:
     return read_moments(table, schema, label="moments")
 
 
-def _base(pretrained: Pretrained | None) -> Model | None:
+def _base(pretrained: Pretrained | None) -> TrainedModel | None:
     found = checked_pretrained(pretrained) if pretrained is not None else None
     return load_model(found) if isinstance(found, (str, Path)) else found
 

@@ -35,7 +35,7 @@ from seqmel.evaluation.retrieval_metrics import (
     verification,
 )
 from seqmel.inference.embed import sequence_chunks, token_batches
-from seqmel.model import AnyModel, Model, as_model
+from seqmel.model import AnyModel, TrainedModel, as_model
 
 __all__ = ["Parts", "Retrieval", "evaluate_retrieval", "halves", "two_slices"]
 
@@ -326,7 +326,7 @@ def _check(clients: int, parts: str, min_events: int, at: Sequence[int], seed: i
 
 
 def _views(
-    parts: Parts, clients: Tensor, lengths: Tensor, model: Model, generator: torch.Generator
+    parts: Parts, clients: Tensor, lengths: Tensor, model: TrainedModel, generator: torch.Generator
 ) -> tuple[Views, Views]:
     if parts == "halves":
         return halves(clients, lengths)
@@ -339,7 +339,7 @@ def _views(
 
 @torch.inference_mode()
 def _embed_watched(
-    model: Model,
+    model: TrainedModel,
     sequences: EncodedSequences,
     clients: Tensor,
     numbers: Tensor,
@@ -360,7 +360,7 @@ def _embed_watched(
 
 @torch.inference_mode()
 def _embed_views(
-    model: Model, sequences: EncodedSequences, views: Views, device: torch.device
+    model: TrainedModel, sequences: EncodedSequences, views: Views, device: torch.device
 ) -> Tensor:
     """(S, D) float32 vectors of views, on the CPU; long views are cut to their last events."""
     most = model.config.embedding.max_events
@@ -374,7 +374,7 @@ def _embed_views(
     return vectors
 
 
-def _client_texts(events: Events, model: Model) -> pa.Array:
+def _client_texts(events: Events, model: TrainedModel) -> pa.Array:
     """The client ids of events as text, so that 12 and "12" match."""
     if is_prepared(events):
         ids = open_prepared(events).sequences.client_ids
@@ -397,7 +397,7 @@ def _among(sequences: EncodedSequences, known: pa.Array | None) -> Tensor:
     )
 
 
-def _not_the_same(model: Model, counts: dict[str, int]) -> bool | None:
+def _not_the_same(model: TrainedModel, counts: dict[str, int]) -> bool | None:
     """False if the numbers of clients and events equal those of training; else None, unknown."""
     same = all(model.metrics.get(name) == counts[name] for name in ("clients", "events"))
     return False if same else None

@@ -30,7 +30,7 @@ from seqmel.evaluation.problem import Measured, Problem, build_problem, feature_
 from seqmel.evaluation.splits import Places
 from seqmel.experiment.cost import Cost, cost, with_cost
 from seqmel.experiment.labels import FOLD_SEED, with_fraction
-from seqmel.model import Model
+from seqmel.model import TrainedModel
 
 __all__ = ["Fold", "by_features", "by_finetuning", "score_by_fold"]
 
@@ -112,7 +112,7 @@ def score_by_fold(
 def by_finetuning(
     name: str,
     prepared: PreparedSequences,
-    model_for: Callable[[pd.Series[Any]], Model | None],
+    model_for: Callable[[pd.Series[Any]], TrainedModel | None],
     config: Config,
 ) -> Answer:
     """Fine-tune on the labels of a fold, from the model for them or from scratch (None)."""
@@ -178,7 +178,7 @@ def by_features(
     return answer
 
 
-def _predicted(model: Model, prepared: PreparedSequences, clients: pd.Index[Any]) -> Floats:
+def _predicted(model: TrainedModel, prepared: PreparedSequences, clients: pd.Index[Any]) -> Floats:
     """Return (clients, classes) probabilities, or (clients,) quantities."""
     import torch
 

@@ -49,7 +49,7 @@ from seqmel.experiment.cost import Cost, cost, with_cost
 from seqmel.experiment.labels import check_labels, read_plan_labels, with_fraction
 from seqmel.experiment.plan import Cell, Plan, read_plan, smaller_plan
 from seqmel.experiment.table import write_results
-from seqmel.model import Model
+from seqmel.model import TrainedModel
 
 __all__ = ["run_cell", "run_experiment"]
 
@@ -378,7 +378,7 @@ def _scores_of_row(
 
 def _begins_from(
     scored: str, prepared: PreparedSequences, config: Config
-) -> Callable[[pd.Series[Any]], Model | None]:
+) -> Callable[[pd.Series[Any]], TrainedModel | None]:
     """Return the initial model of fine-tuning by the labels that it may use.
 
     None is from scratch.
@@ -460,7 +460,7 @@ def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
 
 def _trained(
     prepared: PreparedSequences, config: Config, seen: pd.Series[Any] | None = None
-) -> Model:
+) -> TrainedModel:
     """Train a model on all events, and on labels if parts of its objective need them."""
     from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
     from seqmel.training.fit import fit
@@ -474,10 +474,10 @@ def _trained(
     labels = dict.fromkeys(config.labelled, seen) if seen is not None else None
     encoder, history = fit(prepared.sequences, prepared.vocabulary, config, labels=labels)
     metrics = {"history": history, "seconds": time.monotonic() - began}
-    return Model(config, prepared.schema, prepared.vocabulary, encoder, metrics)
+    return TrainedModel(config, prepared.schema, prepared.vocabulary, encoder, metrics)
 
 
-def _vectors(prepared: PreparedSequences, model: Model) -> pd.DataFrame:
+def _vectors(prepared: PreparedSequences, model: TrainedModel) -> pd.DataFrame:
     """Return the vectors of all clients, indexed by client id."""
     from seqmel.core.device import resolve_device
     from seqmel.inference.embed import embed_sequences

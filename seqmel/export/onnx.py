@@ -36,7 +36,7 @@ from seqmel.data.vocabulary import CLIP, UNSEEN, NumericScale, NumericScales
 from seqmel.export.graph import Clients, Graph
 from seqmel.export.poolings import pooled
 from seqmel.export.recent import recent_events
-from seqmel.model import AnyModel, Model, as_model
+from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.heads import CLIP as CLIP_OF_HEADS
 from seqmel.nn.recurrent import Recurrent
 
@@ -80,7 +80,7 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
 
 
 @with_own_defaults
-def build(model: Model) -> onnx.ModelProto:
+def build(model: TrainedModel) -> onnx.ModelProto:
     """Build and check the graph."""
     try:
         import onnx
@@ -165,7 +165,7 @@ def _names(wanted: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _heads(g: Graph, model: Model) -> list[str]:
+def _heads(g: Graph, model: TrainedModel) -> list[str]:
     """Build the outputs of `Target`: (B, classes) probabilities or (B,) quantities."""
     if model.heads is None:
         return []
@@ -210,7 +210,7 @@ def _heads(g: Graph, model: Model) -> list[str]:
 class _Export:
     """Builds the encoder in the order of `SequenceEncoder.embed`."""
 
-    def __init__(self, model: Model, graph: Graph, named: Mapping[str, str]) -> None:
+    def __init__(self, model: TrainedModel, graph: Graph, named: Mapping[str, str]) -> None:
         self.model = model
         self.g = graph
         self.named = named

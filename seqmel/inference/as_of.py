@@ -47,7 +47,7 @@ from seqmel.data.tables.vector_files import write_vectors
 from seqmel.inference.embed import CHUNK_CLIENTS, embed_sequences, sequence_chunks
 from seqmel.inference.options import EmbedOptions
 from seqmel.inference.unseen import UnseenColumns
-from seqmel.model import AnyModel, Model, as_model
+from seqmel.model import AnyModel, TrainedModel, as_model
 
 __all__ = [
     "Moments",
@@ -206,7 +206,7 @@ def embed_as_of(
 
 @contextlib.contextmanager
 def vectors_as_of(
-    model: Model,
+    model: TrainedModel,
     events: Events,
     moments: Events,
     output: Path,
@@ -279,7 +279,7 @@ def single_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | N
     return None
 
 
-def _every_client(model: Model, events: Events, moment: dt.datetime | int) -> pa.Table:
+def _every_client(model: TrainedModel, events: Events, moment: dt.datetime | int) -> pa.Table:
     """Return all clients of the events with this time, in the order of the events."""
     client = model.schema.client
     if is_prepared(events):
@@ -298,7 +298,7 @@ def _every_client(model: Model, events: Events, moment: dt.datetime | int) -> pa
 
 def embed_moments(
     vectors: npt.NDArray[np.float32],
-    model: Model,
+    model: TrainedModel,
     events: Events,
     wanted: Moments,
     *,
@@ -365,7 +365,7 @@ def _ids_like(wanted: Moments, sequences: EncodedSequences) -> pd.Series[Any]:
 
 
 @torch.inference_mode()
-def _of_nothing(model: Model, device: torch.device) -> npt.NDArray[np.float32]:
+def _of_nothing(model: TrainedModel, device: torch.device) -> npt.NDArray[np.float32]:
     """Return the vector of an empty sequence."""
     types = {name: pa.int32() for name in model.schema.categorical}
     types |= {name: pa.float32() for name in model.schema.numeric} | {model.schema.time: pa.int64()}

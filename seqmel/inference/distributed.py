@@ -46,7 +46,7 @@ from seqmel.inference.embed import (
 )
 from seqmel.inference.options import OF_VECTORS, EmbedOptions
 from seqmel.inference.predict import heads_of, prediction_tables_of
-from seqmel.model import Model
+from seqmel.model import TrainedModel
 
 __all__ = ["embed_shared_to_parquet", "predict_shared_to_parquet", "shares"]
 
@@ -57,7 +57,7 @@ Writer: TypeAlias = Callable[[Path, pa.ChunkedArray, Vectors], object]
 
 @with_own_defaults
 def embed_shared_to_parquet(
-    model: Model,
+    model: TrainedModel,
     events: Events,
     output: str | Path,
     **options: Any,
@@ -88,7 +88,7 @@ def embed_shared_to_parquet(
 
 @with_own_defaults
 def predict_shared_to_parquet(
-    model: Model,
+    model: TrainedModel,
     events: Events,
     output: str | Path,
     **options: Any,
@@ -135,7 +135,7 @@ def shares(weights: Tensor, count: int) -> list[int]:
 
 
 def _shared(
-    model: Model,
+    model: TrainedModel,
     events: Events,
     output: Path,
     write: Writer,
@@ -168,7 +168,7 @@ def _shared(
         return len(sequences)
 
 
-def _encode_into(folder: Path, model: Model, events: Events, shard: Shard | None) -> None:
+def _encode_into(folder: Path, model: TrainedModel, events: Events, shard: Shard | None) -> None:
     """Encode the events for all processes. Sequences that were prepared before are not copied."""
     if is_prepared(events):
         return
@@ -178,7 +178,9 @@ def _encode_into(folder: Path, model: Model, events: Events, shard: Shard | None
     source.connection.close()
 
 
-def _opened(folder: Path, model: Model, events: Events, shard: Shard | None) -> EncodedSequences:
+def _opened(
+    folder: Path, model: TrainedModel, events: Events, shard: Shard | None
+) -> EncodedSequences:
     return (
         open_prepared_for(model, events, shard)
         if is_prepared(events)
@@ -188,7 +190,7 @@ def _opened(folder: Path, model: Model, events: Events, shard: Shard | None) -> 
 
 def _embed_share(
     folder: Path,
-    model: Model,
+    model: TrainedModel,
     sequences: EncodedSequences,
     device: torch.device,
     progress: Progress,

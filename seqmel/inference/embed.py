@@ -28,7 +28,7 @@ from seqmel.data.tables import vector_files
 from seqmel.data.tables.vector_files import write_vectors
 from seqmel.inference.options import EmbedOptions
 from seqmel.inference.unseen import UnseenColumns
-from seqmel.model import AnyModel, Model, as_model
+from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.encoder import SequenceEncoder
 
 __all__ = [
@@ -179,7 +179,7 @@ def embed(
 
 
 def sequence_chunks(
-    model: Model,
+    model: TrainedModel,
     events: Events,
     temp_folder: Path | None = None,
     *,
@@ -235,7 +235,7 @@ def client_chunks(sequences: EncodedSequences) -> Iterator[EncodedSequences]:
 
 
 def open_prepared_for(
-    model: Model, folder: str | Path, shard: Shard | None = None
+    model: TrainedModel, folder: str | Path, shard: Shard | None = None
 ) -> EncodedSequences:
     """Open sequences that were prepared for a model, or a shard of them.
 
@@ -254,7 +254,7 @@ def open_prepared_for(
 
 
 def open_events_for(
-    model: Model, events: Events, temp_folder: Path | None = None, *, empty: bool = False
+    model: TrainedModel, events: Events, temp_folder: Path | None = None, *, empty: bool = False
 ) -> EventSource:
     """Open events to encode them for a model, with the resource limits of its preparation.
 

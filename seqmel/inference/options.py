@@ -13,7 +13,7 @@ from seqmel.core.renames import rename_keys
 from seqmel.data.sources.shard import Shard, check_shard
 from seqmel.data.tables.number_types import NumberType, check_number_types
 from seqmel.data.tables.vector_files import LAYOUTS, Layout, VectorLayout, read_scales
-from seqmel.model import Model
+from seqmel.model import TrainedModel
 
 __all__ = ["OF_VECTORS", "EmbedOptions"]
 
@@ -84,7 +84,7 @@ class EmbedOptions:
         """The progress reporter."""
         return as_progress(self.progress)
 
-    def vector_layout(self, model: Model) -> VectorLayout:
+    def vector_layout(self, model: TrainedModel) -> VectorLayout:
         """Return the file layout of a model's vectors, after checking it.
 
         Args:
@@ -128,7 +128,7 @@ class EmbedOptions:
         return VectorLayout(self.layout, self.dtype, self.dim, found, model.fingerprint())
 
 
-def _no_prefix(model: Model, dim: int) -> str:
+def _no_prefix(model: TrainedModel, dim: int) -> str:
     sizes = model.config.matryoshka
     if not sizes:
         return (

@@ -22,7 +22,7 @@ from seqmel.data.tables.targets import Target, check_names
 from seqmel.inference.as_of import vectors_as_of
 from seqmel.inference.embed import CHUNK_CLIENTS, embed, write_tables
 from seqmel.inference.options import OF_VECTORS, EmbedOptions
-from seqmel.model import AnyModel, Model, as_model
+from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.heads import Heads
 
 __all__ = [
@@ -188,7 +188,9 @@ def predict_outputs(heads: Heads, vectors: Tensor) -> list[npt.NDArray[np.float6
     return [out.double().numpy() for out in heads(vectors)]
 
 
-def prediction_tables(model: Model, parts: Iterable[tuple[pa.Table, Tensor]]) -> Iterator[pa.Table]:
+def prediction_tables(
+    model: TrainedModel, parts: Iterable[tuple[pa.Table, Tensor]]
+) -> Iterator[pa.Table]:
     """Yield the tables of `predict` for chunks of (n, K) key columns and (n, D) vectors.
 
     Args:
@@ -200,7 +202,7 @@ def prediction_tables(model: Model, parts: Iterable[tuple[pa.Table, Tensor]]) ->
 
 
 def prediction_tables_of(
-    model: Model, keys: pa.Table, vectors: npt.NDArray[np.float32]
+    model: TrainedModel, keys: pa.Table, vectors: npt.NDArray[np.float32]
 ) -> Iterator[pa.Table]:
     """Yield the tables of `predict` for (N, K) keys and (N, D) vectors, in chunks.
 
@@ -214,7 +216,7 @@ def prediction_tables_of(
     return prediction_tables(model, ((keys.slice(b, CHUNK_CLIENTS), part) for b, part in parts))
 
 
-def heads_of(model: Model) -> Heads:
+def heads_of(model: TrainedModel) -> Heads:
     """Return the heads of a fine-tuned model.
 
     Raises:
@@ -228,7 +230,7 @@ def heads_of(model: Model) -> Heads:
     return model.heads
 
 
-def _table(model: Model, keys: pa.Table, outputs: list[npt.NDArray[np.float64]]) -> pa.Table:
+def _table(model: TrainedModel, keys: pa.Table, outputs: list[npt.NDArray[np.float64]]) -> pa.Table:
     columns: dict[str, Any] = dict(zip(keys.column_names, keys.columns, strict=True))
     for target, out in zip(model.targets, outputs, strict=True):
         columns |= _columns(target, out)

@@ -14,7 +14,7 @@ import torch
 from seqmel.core.errors import shown
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import UNSEEN
-from seqmel.model import Model
+from seqmel.model import TrainedModel
 
 __all__ = ["FEWEST_EVENTS", "EventsWarning", "UnseenColumns"]
 
@@ -31,7 +31,7 @@ class EventsWarning(UserWarning):
 class UnseenColumns:
     """Counts the values that the model does not know while sequences are embedded."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: TrainedModel) -> None:
         self.model = model
         self.events = 0
         self.lost = dict.fromkeys(model.schema.features, 0)

@@ -48,7 +48,7 @@ from seqmel.data.tables.vector_files import VectorLayout, write_vectors
 from seqmel.inference.embed import finite, no_sequences, open_events_for, token_batches
 from seqmel.inference.options import EmbedOptions
 from seqmel.inference.unseen import UnseenColumns
-from seqmel.model import AnyModel, Model, as_model
+from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
 
@@ -303,7 +303,7 @@ def _late(sequences: EncodedSequences, state: Path, *, all_known: bool) -> _Late
 
 
 def _history_of(
-    model: Model,
+    model: TrainedModel,
     history: Events | None,
     sequences: EncodedSequences,
     late: _Late,
@@ -325,7 +325,7 @@ def _history_of(
 
 
 def _nothing_new(
-    model: Model,
+    model: TrainedModel,
     source: EventSource,
     state: Path,
     output: Path,
@@ -345,7 +345,7 @@ def _nothing_new(
 
 
 def _encoded(
-    model: Model, source: EventSource, path: Path, shard: Shard | None
+    model: TrainedModel, source: EventSource, path: Path, shard: Shard | None
 ) -> EncodedSequences:
     """Encode events to a file. Their clients are needed in the order of the state."""
     write_sequences(path, encode(source, model.schema, model.vocabulary, shard=shard))
@@ -357,7 +357,7 @@ class _Update:
 
     def __init__(
         self,
-        model: Model,
+        model: TrainedModel,
         sequences: EncodedSequences,
         vectors: npt.NDArray[np.float32],
         device: torch.device,
@@ -487,7 +487,7 @@ class _Update:
 
 
 def _kept(
-    path: Path, model: Model, shard: Shard | None, *, any_shard: bool = False
+    path: Path, model: TrainedModel, shard: Shard | None, *, any_shard: bool = False
 ) -> pa.Schema | None:
     """Return the columns of the state file, checked to be of this model and shard.
 
@@ -585,7 +585,7 @@ def _with_ids_of(kept: pa.Schema, sequences: EncodedSequences, path: Path) -> En
 
 
 def read_states(
-    path: str | Path, model: Model, clients: Sequence[Any]
+    path: str | Path, model: TrainedModel, clients: Sequence[Any]
 ) -> Iterator[tuple[Any, _State]]:
     """Yield each of these clients that a state file holds, with its state.
 

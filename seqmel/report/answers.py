@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from seqmel.core.errors import shown
 from seqmel.evaluation.results import TITLES, Score, Scores
-from seqmel.model import Model
+from seqmel.model import TrainedModel
 from seqmel.report.page import Column, EventSummary, Fact, TrainingRun
 
 __all__ = ["answers"]
@@ -19,7 +19,7 @@ _MOST_ODD = 4
 
 
 def answers(
-    model: Model, run: TrainingRun, scores: Sequence[Scores], data: EventSummary
+    model: TrainedModel, run: TrainingRun, scores: Sequence[Scores], data: EventSummary
 ) -> list[Fact]:
     """Answer the three questions of a reader in a sentence or two each.
 
@@ -36,7 +36,7 @@ def answers(
     ]
 
 
-def _learned(model: Model, run: TrainingRun) -> str:
+def _learned(model: TrainedModel, run: TrainingRun) -> str:
     if model.heads is not None and model.metrics.get("held_out"):
         return _finetuned(model)
     if not run.history:
@@ -66,7 +66,7 @@ def _learned(model: Model, run: TrainingRun) -> str:
     return words
 
 
-def _finetuned(model: Model) -> str:
+def _finetuned(model: TrainedModel) -> str:
     """Compare the model with its encoder before fine-tuning, by the first metric that both have."""
     before, after = model.metrics.get("frozen", {}), model.metrics["held_out"]
     name = next((n for n in after if n.endswith(("auroc", "r2")) and n in before), None)

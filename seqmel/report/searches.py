@@ -17,7 +17,7 @@ from seqmel.core.embedding_metrics import embedding_metrics
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.views import RandomSlices
 from seqmel.data.vocabulary import FIRST, Vocabulary
-from seqmel.model import Model
+from seqmel.model import TrainedModel
 from seqmel.report.events import category_names, decoded
 from seqmel.report.page import Client, ColourScale, Explorer, Fact, Search
 from seqmel.training.batches import HeldOutBatches
@@ -52,7 +52,7 @@ class _Slices:
 
 
 def explore(
-    model: Model,
+    model: TrainedModel,
     sequences: EncodedSequences,
     begins: int,
     *,
@@ -107,7 +107,7 @@ def explore(
 
 
 @torch.inference_mode()
-def _slices(model: Model, sequences: EncodedSequences, device: torch.device) -> _Slices:
+def _slices(model: TrainedModel, sequences: EncodedSequences, device: torch.device) -> _Slices:
     clients = RandomSlices.eligible(sequences.lengths).nonzero()[:, 0]
     vectors = [torch.zeros(0, model.encoder.vector_size)]
     owners = [clients[:0]]

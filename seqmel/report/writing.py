@@ -24,7 +24,7 @@ from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.labels import Table, align, likely_client, read_embeddings, read_labels
 from seqmel.inference.embed import embed_sequences
-from seqmel.model import AnyModel, Model, as_model
+from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.report.answers import answers
 from seqmel.report.events import describe, moment
 from seqmel.report.maps import colouring, draw_map
@@ -177,7 +177,9 @@ def _check_options(labels: Table | None, targets: Sequence[str], clients: int) -
         )
 
 
-def _sequences(model: Model, events: Events, scratch: Path, progress: Progress) -> EncodedSequences:
+def _sequences(
+    model: TrainedModel, events: Events, scratch: Path, progress: Progress
+) -> EncodedSequences:
     """Return all events encoded and sorted, in a memory-mapped file."""
     if not is_prepared(events):
         prepared = prepare(
@@ -187,7 +189,7 @@ def _sequences(model: Model, events: Events, scratch: Path, progress: Progress) 
     return open_prepared(events, vocabulary=model.vocabulary).sequences
 
 
-def _held_out(model: Model, sequences: EncodedSequences) -> EncodedSequences | None:
+def _held_out(model: TrainedModel, sequences: EncodedSequences) -> EncodedSequences | None:
     """Return the validation clients of training. None if there are none, or with other events."""
     known = (model.metrics.get("clients"), model.metrics.get("events"))
     if model.heads is not None or known != (len(sequences), sequences.events):
@@ -221,7 +223,7 @@ def draw_sample(places: int | pd.Index[Any], max_clients: int, seed: int) -> Ten
 
 
 def _vectors(
-    model: Model,
+    model: TrainedModel,
     shown: EncodedSequences,
     given: pd.DataFrame | None,
     sample: Tensor,
@@ -251,7 +253,7 @@ def _colourings(
     return [*found, Colouring("number of events", [], [float(n) for n in lengths.tolist()])]
 
 
-def _facts(model: Model, written: dt.datetime | None) -> list[Fact]:
+def _facts(model: TrainedModel, written: dt.datetime | None) -> list[Fact]:
     from seqmel.core.version import __version__
 
     config = model.config
@@ -274,7 +276,7 @@ def _facts(model: Model, written: dt.datetime | None) -> list[Fact]:
     ]
 
 
-def _options(model: Model) -> list[Fact]:
+def _options(model: TrainedModel) -> list[Fact]:
     """Return all options as a flat list, with the names of `--set`."""
 
     def flat(value: Any, name: str) -> list[Fact]:
@@ -289,7 +291,7 @@ def _options(model: Model) -> list[Fact]:
     return flat(model.config.to_dict(), "")
 
 
-def _run(model: Model) -> TrainingRun:
+def _run(model: TrainedModel) -> TrainingRun:
     history = model.metrics["history"]
     kept = kept_epoch(history)
     best = int(kept["epoch"]) if kept else None

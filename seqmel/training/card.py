@@ -9,13 +9,13 @@ from typing import Any
 
 from seqmel.core.errors import shown
 from seqmel.data.tables.targets import Target
-from seqmel.model import Model
+from seqmel.model import TrainedModel
 from seqmel.training.time_alone import TimeAlone
 
 __all__ = ["draw_curves", "finetuned_card", "kept_epoch", "model_card"]
 
 
-def model_card(model: Model) -> str:
+def model_card(model: TrainedModel) -> str:
     """Return the card of an embedding model as Markdown."""
     from seqmel.core.version import __version__
 
@@ -86,7 +86,7 @@ has changed since. Values that training did not see count as "unseen or rare"; t
 not change."""
 
 
-def _columns(model: Model) -> str:
+def _columns(model: TrainedModel) -> str:
     columns = "\n".join(
         f"| `{name}` | {words} |" for name, words in model.vocabulary.describe().items()
     )
@@ -101,7 +101,7 @@ def _columns(model: Model) -> str:
 {left_out}"""
 
 
-def finetuned_card(model: Model) -> str:
+def finetuned_card(model: TrainedModel) -> str:
     """Return the card of a fine-tuned model as Markdown."""
     from seqmel.core.version import __version__
 
@@ -196,7 +196,7 @@ def _target_words(target: Target) -> str:
     return f"one of {shown(map(str, target.classes))}{sure}"
 
 
-def _training_words(model: Model) -> str:
+def _training_words(model: TrainedModel) -> str:
     options = model.config.finetuning
     if options.unfreeze == "head":
         return "the encoder frozen, the heads solved exactly"

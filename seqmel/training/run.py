@@ -45,7 +45,7 @@ from seqmel.data.sequences.prepared import (
     write_prepared,
 )
 from seqmel.data.sources.reading import Events, event_files, is_paths, open_events
-from seqmel.model import AnyModel, Model, as_model, save_model
+from seqmel.model import AnyModel, TrainedModel, as_model, save_model
 from seqmel.training.hooks import NO_HOOKS, Hooks
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def prepare(
 
 
 def _prepare_into(
-    folder: Path, events: Events, config: Config, model: Model | None, progress: Progress
+    folder: Path, events: Events, config: Config, model: TrainedModel | None, progress: Progress
 ) -> None:
     options = config.preparation
     began = time.monotonic()
@@ -217,7 +217,7 @@ def _train(
     if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):
         return output
 
-    def train_in(work: Path) -> Model:
+    def train_in(work: Path) -> TrainedModel:
         with rank_zero_first():
             prepared = prepared_in(work, events, config, None, progress)
         return fit_model(work, prepared, config, None, hooks, progress)
@@ -241,10 +241,10 @@ def train_model(
     events: Events,
     *,
     config: Config | Mapping[str, Any] | None = None,
-    initial: Model | None = None,
+    initial: TrainedModel | None = None,
     hooks: Hooks = NO_HOOKS,
     progress: Reporting = None,
-) -> Model:
+) -> TrainedModel:
     """Train a model and return it. It equals the model that `train` writes.
 
     Encoded sequences and checkpoints are in a temporary folder while it runs.
@@ -296,7 +296,7 @@ def _check_options(config: Config) -> None:
     read_objective_labels(config, config.schema.client)
 
 
-def _check_same_shape(initial: Model, wanted: Config) -> None:
+def _check_same_shape(initial: TrainedModel, wanted: Config) -> None:
     before = initial.config
     encoder = initial.encoder
     unforced = encoder.state_pooling is None and encoder.vector_size == encoder.pooling.output_size
@@ -329,7 +329,7 @@ def _check_same_shape(initial: Model, wanted: Config) -> None:
             )
 
 
-def write_model(folder: Path, model: Model) -> None:
+def write_model(folder: Path, model: TrainedModel) -> None:
     """Write a model folder with its card and its curves."""
     from seqmel.training.card import draw_curves, model_card
 
@@ -450,7 +450,7 @@ def _first_difference(before: Any, wanted: Any, name: str = "") -> str:
 
 
 def prepared_in(
-    work: Path, events: Events, config: Config, model: Model | None, progress: Progress
+    work: Path, events: Events, config: Config, model: TrainedModel | None, progress: Progress
 ) -> PreparedSequences:
     """Open prepared sequences, or prepare events in `work`, with a model's vocabulary if given."""
     if is_prepared(events):
@@ -474,10 +474,10 @@ def fit_model(
     work: Path,
     prepared: PreparedSequences,
     config: Config,
-    initial: Model | None = None,
+    initial: TrainedModel | None = None,
     hooks: Hooks = NO_HOOKS,
     progress: Progress = silent,
-) -> Model:
+) -> TrainedModel:
     """Train on prepared sequences, going on from the last checkpoint in `work` if there is one."""
     from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
     from seqmel.training.fit import fit
@@ -523,7 +523,7 @@ def model_of(
     history: list[dict[str, float]],
     *,
     seconds: float,
-) -> Model:
+) -> TrainedModel:
     """The model of an encoder that was trained on these sequences.
 
     Args:
@@ -543,6 +543,6 @@ def model_of(
         "history": history,
     }
     statistics = fit_statistics(sequences, prepared.vocabulary)
-    return Model(
+    return TrainedModel(
         config, prepared.schema, prepared.vocabulary, encoder, metrics, statistics=statistics
     )

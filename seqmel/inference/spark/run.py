@@ -27,7 +27,7 @@ from seqmel.inference.spark.encoding import SequenceWork, encode_spark, sequence
 from seqmel.inference.spark.fitting import count_events, fit_vocabulary_spark
 from seqmel.inference.spark.session import spark_errors, spark_session
 from seqmel.inference.spark.source import open_spark
-from seqmel.model import AnyModel, Model, as_model
+from seqmel.model import AnyModel, TrainedModel, as_model
 
 __all__ = ["embed_spark", "embed_spark_to_parquet", "prepare_spark"]
 
@@ -225,7 +225,7 @@ def embed_spark_to_parquet(
 
 
 def _embedding(
-    model: Model, events: Any, how: VectorLayout, device: str, *, ordered: bool
+    model: TrainedModel, events: Any, how: VectorLayout, device: str, *, ordered: bool
 ) -> tuple[Any, pa.Schema, SequenceWork]:
     """Return a DataFrame of encoded sequences, their schema, and the function that embeds them."""
     resolve_device(device)

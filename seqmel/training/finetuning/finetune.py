@@ -22,7 +22,7 @@ from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.reading import Events, is_paths, paths_label
 from seqmel.data.tables.labels import Table, Task, likely_client, read_labels
 from seqmel.data.tables.targets import Target, check_names
-from seqmel.model import AnyModel, Model, as_model, save_model
+from seqmel.model import AnyModel, TrainedModel, as_model, save_model
 from seqmel.training.run import already_trained, prepared_in, unfinished_run
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def finetune(
 
 @with_own_defaults
 def finetuned_model(
-    model: Model | None,
+    model: TrainedModel | None,
     prepared: PreparedSequences,
     labels: Mapping[str, pd.Series[Any]],
     *,
@@ -144,7 +144,7 @@ def finetuned_model(
     config: Config | Mapping[str, Any] | None = None,
     checkpoints: Path | None = None,
     progress: Reporting = None,
-) -> Model:
+) -> TrainedModel:
     """Fine-tune in memory: prepared sequences and labels in, a model with heads out.
 
     Args:
@@ -229,7 +229,7 @@ def finetuned_model(
     }
     if samples is not None:
         metrics |= {"rows": found.rows[0], "rows_held_out": found.rows[1]}
-    return Model(
+    return TrainedModel(
         config,
         prepared.schema,
         prepared.vocabulary,
@@ -241,7 +241,7 @@ def finetuned_model(
     )
 
 
-def config_for(model: Model | None, config: Config) -> Config:
+def config_for(model: TrainedModel | None, config: Config) -> Config:
     """Return the options of a fine-tuning run: the model's, with the free ones from `config`.
 
     Raises:
@@ -324,7 +324,7 @@ def _label_fingerprints(
     }
 
 
-def save_finetuned(folder: Path, model: Model) -> None:
+def save_finetuned(folder: Path, model: TrainedModel) -> None:
     """Write the folder of a model with heads, with its card and curves."""
     from seqmel.training.card import draw_curves, finetuned_card
 
