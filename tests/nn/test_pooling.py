@@ -285,5 +285,5 @@ def test_without_categories_it_adds_nothing_and_cannot_stand_alone() -> None:
         {"pooling": ["mean", "category_mean"], "event_encoder": {"hidden_size": 8}}
     )
     assert SequenceEncoder(config, vocabulary()).vector_size == 8
-    with pytest.raises(ConfigError, match="not a categorical column"):
+    with pytest.raises(ConfigError, match="the events have no categorical column"):
         SequenceEncoder(Config.from_dict({"pooling": "category_mean"}), vocabulary())
