@@ -369,6 +369,7 @@ class Model(TrainedModel):
         events: Events,
         aggregates: bool = True,
         client: str | None = None,
+        time_column: str | None = None,
         task: Task = "auto",
         folds: int = 5,
         trees: int = 500,
@@ -382,13 +383,17 @@ class Model(TrainedModel):
         `seqmel evaluate` does the same.
 
         Args:
-            labels: a table with one row per client.
+            labels: a table with one row per client, or with `time_column` one per client and
+                moment.
             target: the column to predict: classes or quantities.
             events: the events of the labelled clients.
             aggregates: also score hand-crafted aggregates of the events, alone and joined with the
                 vectors.
             client: the client column of the labels. None uses that of the events if the labels have
                 it, else recognises it by name.
+            time_column: the column of the labels with the moment of each row. Vectors and
+                aggregates are of the events strictly before it, and all rows of a client are in one
+                fold.
             task: "classification", "regression" or "auto", which treats a number with more than 20
                 distinct values as a quantity and all else as classes.
             folds: number of cross-validation folds.
@@ -420,13 +425,21 @@ class Model(TrainedModel):
         """
         from seqmel.evaluation.feature_sets import aggregate_sets, standard_rows, with_both
         from seqmel.evaluation.scoring import score
+        from seqmel.inference.as_of import read_moments
         from seqmel.inference.embed import open_events_for
 
-        y = read_labels(labels, target, client=client or likely_client(labels, self.schema.client))
-        sets = {"embeddings": self.embed(events, device=device, progress=progress)}
+        client = client or likely_client(labels, self.schema.client)
+        y = read_labels(labels, target, client=client, time_column=time_column)
+        rows = moments = None
+        if time_column is not None:
+            names = [self.schema.client, self.schema.time]
+            rows = y.index.to_frame(index=False).set_axis(names, axis=1)
+            moments = read_moments(rows, self.schema, label="the labels")
+        vectors = self.embed(events, as_of=rows, device=device, progress=progress)
+        sets = {"embeddings": vectors}
         if aggregates:
             source = open_events_for(self, events)
-            sets = with_both(sets, aggregate_sets(source, self.schema))
+            sets = with_both(sets, aggregate_sets(source, self.schema, moments))
             source.connection.close()
         probes, averages = standard_rows(sets)
         return score(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -22,6 +23,7 @@ def score_files(
     targets: Sequence[str],
     *,
     client: str | None,
+    time_column: str | None,
     column: str | None,
     task: Task,
     seed: int,
@@ -39,9 +41,10 @@ def score_files(
     for written_to in (json_file, plot):
         check_not_input(written_to, predictions, labels)
     found = []
+    keys: dict[str, Any] = {"client": client, "time_column": time_column}
     for target in targets:
-        y = read_labels(labels, target, client=client)
-        table = read_predictions(predictions, y, task=task, client=client, column=column)
+        y = read_labels(labels, target, **keys)
+        table = read_predictions(predictions, y, task=task, column=column, **keys)
         found.append(score_predictions(y, table, task=task, seed=seed))
     if json_file is not None:
         with atomic_write(json_file) as partial:

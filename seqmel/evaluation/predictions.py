@@ -32,6 +32,7 @@ class ScoredPredictions:
         scores: one score per metric; its interval is from 500 bootstrap resamples of the clients.
         y: (clients,) class codes or quantities.
         predicted: (clients, classes) probabilities, or (clients,) quantities.
+        clients: number of distinct clients, if y has a row per client and moment.
     """
 
     target: str
@@ -39,6 +40,7 @@ class ScoredPredictions:
     scores: tuple[Score, ...]
     y: npt.NDArray[Any]
     predicted: Floats
+    clients: int
 
     def to_json(self) -> dict[str, Any]:
         """Return values for JSON: target, classes, clients, and value and interval per metric."""
@@ -49,7 +51,8 @@ class ScoredPredictions:
         return {
             "target": self.target,
             "classes": list(self.classes),
-            "clients": len(self.y),
+            "clients": self.clients,
+            "rows": len(self.y),
             "metrics": found,
         }
 
@@ -60,7 +63,8 @@ class ScoredPredictions:
         of = (
             f"; the metrics of ranking are of {self.classes[1]!r}" if len(self.classes) == 2 else ""
         )
-        caption = f"{len(self.y):,} clients{of}; 95 % interval by bootstrap over the clients"
+        rows = f"{len(self.y):,} rows of " if len(self.y) != self.clients else ""
+        caption = f"{rows}{self.clients:,} clients{of}; 95 % interval by bootstrap over the clients"
         table = Table("metric", "value", "95 % interval", title=self.target, caption=caption)
         for score in self.scores:
             low, high = score.interval
@@ -89,6 +93,7 @@ def read_predictions(
     *,
     task: Task = "auto",
     client: str | None = None,
+    time_column: str | None = None,
     column: str | None = None,
 ) -> pd.DataFrame:
     """Read the predictions of one target.
@@ -101,11 +106,13 @@ def read_predictions(
         task: "classification", "regression" or "auto", which treats a number with more than 20
             distinct values as a quantity and all else as classes.
         client: the client column; None recognises it by name.
+        time_column: the time column, if there is one row per client and moment.
         column: the column of predictions, if it is not named as by `seqmel predict`. It holds the
             quantity, or the probability of the second of two classes.
 
     Returns:
-        A table indexed by client id, with one column per class, or one column for a quantity.
+        A table indexed by client id (and moment), with one column per class, or one column for a
+        quantity.
 
     Raises:
         SchemaError, InputError: a column is missing, or holds values that are missing or no
@@ -117,7 +124,10 @@ def read_predictions(
     by_class = column is None and names and all(has_column(predictions, name) for name in names)
     wanted = names if by_class else [column or target]
     read = {
-        name: read_column(predictions, name, option="--column", client=client) for name in wanted
+        name: read_column(
+            predictions, name, option="--column", client=client, time_column=time_column
+        )
+        for name in wanted
     }
     table: pd.DataFrame = pd.DataFrame(read)
     wrong = [name for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
@@ -165,7 +175,10 @@ def score_predictions(
     order = metric_names(len(problem.classes))
     by_metric = {score.metric: score for score in scores}
     found = tuple(by_metric[name] for name in order)
-    return ScoredPredictions(str(y.name), problem.classes, found, problem.target, predicted)
+    clients = len(np.unique(problem.owners))
+    return ScoredPredictions(
+        str(y.name), problem.classes, found, problem.target, predicted, clients
+    )
 
 
 def _probabilities(values: Floats, classes: tuple[str, ...], target: str) -> Floats:

@@ -92,7 +92,7 @@ class Problem:
         if split is None and y.index.nlevels > 1:
             split = GroupFolds(pd.Series(client_ids(y.index), y.index, name=y.index.names[0]))
         if isinstance(split, OutOfTime):
-            places, about = split.folds(y.index)
+            places, about = split.folds(y.index, folds, seed)
         else:
             if classes:
                 _check_rare(y, folds)
@@ -129,7 +129,8 @@ class Problem:
         """
         target, classes = _target(y, task)
         everyone = np.arange(len(y))
-        return cls(target, classes, ((everyone, everyone),), everyone, {}, seed)
+        owners = np.asarray(pd.factorize(client_ids(y.index))[0], np.intp)
+        return cls(target, classes, ((everyone, everyone),), owners, {}, seed)
 
     @property
     def task(self) -> Task:

@@ -133,7 +133,8 @@ class Scores:
         classes: class -> number of scored clients; empty for a quantity.
         seed: seed of the folds and of LightGBM.
         trees: number of LightGBM trees.
-        split: kind of the split (folds, groups or out_of_time) and its details.
+        split: kind of the split (folds, groups, out_of_time or out_of_time_and_clients) and its
+            details.
 
     Examples:
         >>> import numpy as np, pandas as pd
@@ -336,6 +337,11 @@ class Scores:
             if of.get("kind") == "groups"
             else ""
         )
+        if of.get("kind") == "out_of_time_and_clients":
+            groups = (
+                f" of clients, each trained on rows of the others before {of['column']} {of['cut']}"
+                " and tested from then on"
+            )
         return f"{folds} folds{groups}, mean ± 95 % interval over the folds"
 
     def _cells(self) -> list[list[str]]:

@@ -95,6 +95,9 @@ class OutOfTime:
         test_fraction: fraction of rows in the test part. Rows with equal times stay together, so
             the actual fraction is the nearest possible one.
         allow_client_overlap: whether a client may be in both parts.
+        split_clients: split by client too, if clients have rows on both sides. The clients are
+            drawn into folds. Each fold trains on the earlier rows of the clients of the others, and
+            tests on the later rows of its own.
 
     Examples:
         >>> import pandas as pd
@@ -108,18 +111,25 @@ class OutOfTime:
     times: pd.Series[Any]
     test_fraction: float = 0.3
     allow_client_overlap: bool = False
+    split_clients: bool = False
 
-    def folds(self, rows: pd.Index[Any]) -> tuple[_Folds, dict[str, Any]]:
+    def folds(
+        self, rows: pd.Index[Any], folds: int = 5, seed: int = 0
+    ) -> tuple[_Folds, dict[str, Any]]:
         """Compute the split.
 
         Args:
             rows: the scored clients, or clients and moments.
+            folds: number of folds of clients, with `split_clients`.
+            seed: seed of these folds.
 
         Returns:
-            Training and test positions of the single fold, and a description of the split.
+            Training and test positions of the single fold, or of each fold of clients, and a
+            description of the split.
 
         Raises:
-            ConfigError: `test_fraction` is not between 0 and 1.
+            ConfigError: `test_fraction` is not between 0 and 1, or both `allow_client_overlap` and
+                `split_clients` are set.
             InputError: a row has no time, all times are equal, text does not sort by time, or a
                 client is in both parts without `allow_client_overlap`.
         """
@@ -127,6 +137,11 @@ class OutOfTime:
             raise ConfigError(
                 f"test_fraction is {self.test_fraction}. Expected a fraction between 0 and 1, such "
                 "as 0.3."
+            )
+        if self.allow_client_overlap and self.split_clients:
+            raise ConfigError(
+                "Clients are either split (--split-clients) or may overlap "
+                "(--allow-client-overlap). Leave one of them out."
             )
         codes, values = pd.factorize(_aligned(self.times, rows, "time"), sort=True)
         _check_sorts(values, str(self.times.name))
@@ -142,12 +157,6 @@ class OutOfTime:
         later = codes >= cut
         train, test = np.flatnonzero(~later), np.flatnonzero(later)
         shared = client_ids(rows[test]).unique().intersection(client_ids(rows[train]))
-        if len(shared) and not self.allow_client_overlap:
-            raise InputError(
-                f"{len(shared):,} clients, such as {plain(shared[0])!r}, have rows before "
-                f"{values[cut]} and from then on, and would be trained on and tested. Leave out "
-                "one side of them, or pass --allow-client-overlap if they are meant to be."
-            )
         about = {
             "kind": "out_of_time",
             "column": str(self.times.name),
@@ -157,7 +166,25 @@ class OutOfTime:
             "test_clients": int(client_ids(rows[test]).nunique()),
             "clients_in_both": len(shared),
         }
+        if self.split_clients:
+            parts = _folds_of_clients(rows, train, test, folds, seed)
+            return parts, about | {"kind": "out_of_time_and_clients", "clients_in_both": 0}
+        if len(shared) and not self.allow_client_overlap:
+            raise InputError(
+                f"{len(shared):,} clients, such as {plain(shared[0])!r}, have rows before "
+                f"{values[cut]} and from then on, and would be trained on and tested. Leave out "
+                "one side of them, or pass --allow-client-overlap if they are meant to be."
+            )
         return ((train, test),), about
+
+
+def _folds_of_clients(
+    rows: pd.Index[Any], train: Places, test: Places, folds: int, seed: int
+) -> _Folds:
+    """Return per fold the earlier rows of other clients, and the later rows of its own."""
+    codes, ids = pd.factorize(client_ids(rows))
+    fold = (np.random.default_rng(seed).permutation(len(ids)) % folds)[codes]
+    return tuple((train[fold[train] != k], test[fold[test] == k]) for k in range(folds))
 
 
 Split: TypeAlias = GroupFolds | OutOfTime

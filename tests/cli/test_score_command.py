@@ -111,3 +111,26 @@ def test_what_cannot_be_scored_is_refused_in_one_line(
     line = run(folder, *options, fails=True)
     assert says in line
     assert "\n" not in line
+
+
+def test_predictions_at_moments_are_matched_by_client_and_moment(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    keys = pd.MultiIndex.from_product([range(40), pd.date_range("2024-01-01", periods=3)])
+    labels = pd.DataFrame({"client_id": keys.get_level_values(0), "day": keys.get_level_values(1)})
+    labels["left"] = random.integers(0, 2, 120)
+    labels.to_parquet(tmp_path / "labels.parquet")
+    found = labels.assign(p=random.random(120))
+    found.sample(frac=1, random_state=0).to_parquet(tmp_path / "predictions.parquet")
+    words = ["score", tmp_path / "predictions.parquet", tmp_path / "labels.parquet"]
+    words += ["--target", "left", "--column", "p", "--json", tmp_path / "s.json"]
+    done = CliRunner().invoke(
+        app, [*map(str, words), "--time-column", "day"], catch_exceptions=False
+    )
+    assert "120 rows of 40 clients" in " ".join(done.stdout.split())
+    (scores,) = json.loads((tmp_path / "s.json").read_text())
+    assert (scores["clients"], scores["rows"]) == (40, 120)
+    assert scores["metrics"]["auroc"]["value"] == pytest.approx(
+        roc_auc_score(found["left"], found["p"])
+    )
+    with pytest.raises(SeqmelError, match="Expected one row per client"):
+        CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)

@@ -209,3 +209,44 @@ def test_runs_are_those_of_a_slow_twin() -> None:
 def test_an_interval_of_resamples_leaves_out_those_without_a_value() -> None:
     row = Score("a", "auroc", (0.5,), (*np.linspace(0, 1, 101).tolist(), float("nan")))
     assert row.interval == pytest.approx((0.025, 0.975))
+
+
+# --------------------------------------------------------------------------------------------------
+# by time and by client at once
+
+
+def test_each_fold_trains_on_earlier_rows_of_other_clients_and_tests_later_rows_of_its_own() -> (
+    None
+):
+    rows = _moments(30, 6)
+    times = _named(rows.get_level_values(1), rows, "month")
+    y = _named(np.random.default_rng(0).integers(0, 2, len(rows)), rows, "left")
+    problem = Problem.of(y, "auto", 3, 0, OutOfTime(times, 1 / 3, split_clients=True))
+    clients, months = (np.array(rows.get_level_values(level)) for level in (0, 1))
+    assert len(problem.splits) == 3
+    for train, test in problem.splits:
+        assert months[train].max() == 3
+        assert months[test].min() == 4
+        assert not set(clients[train]) & set(clients[test])
+        assert len(train) == 20 * 4
+    tested = np.concatenate([test for _, test in problem.splits])
+    assert sorted(tested) == np.flatnonzero(months >= 4).tolist()
+    assert problem.about["kind"] == "out_of_time_and_clients"
+    assert problem.about["clients_in_both"] == 0
+
+
+def test_the_caption_says_how_rows_were_split_by_time_and_client() -> None:
+    rows = _moments(30, 4)
+    y = _named(np.random.default_rng(0).integers(0, 2, len(rows)), rows, "left")
+    times = _named(rows.get_level_values(1), rows, "month")
+    features = pd.DataFrame({"x": np.arange(120.0)}, index=rows)
+    split = OutOfTime(times, split_clients=True)
+    caption = score(y, {"x": features}, folds=2, trees=2, split=split, progress=False).caption
+    assert "2 folds of clients, each trained on rows of the others before month 3" in caption
+
+
+def test_clients_cannot_both_be_split_and_overlap() -> None:
+    rows = _moments(4, 2)
+    both = OutOfTime(_named(range(8), rows), allow_client_overlap=True, split_clients=True)
+    with pytest.raises(ConfigError, match="Leave one of them out"):
+        both.folds(rows)

@@ -405,3 +405,11 @@ def test_arrow_moments_are_read(prepared: PreparedSequences, samples: Samples) -
     y = read_labels(table, "next", time_column="when")
     found = samples_at(y.index, prepared.sequences, prepared.schema, "labels")
     assert found.clients.tolist() == samples.clients.tolist()
+
+
+def test_the_model_is_evaluated_at_the_moments(pretrained: seqmel.Model) -> None:
+    asked: dict[str, Any] = {"target": "next", "events": EVENTS, "folds": 2, "trees": 2}
+    scores = pretrained.evaluate(LABELS, time_column="when", progress=False, **asked)
+    assert set(scores.matched.values()) == {120}
+    with pytest.raises(InputError, match="Expected one row per client"):
+        pretrained.evaluate(LABELS, progress=False, **asked)

@@ -87,6 +87,13 @@ def evaluate(
             "--allow-client-overlap", help="Allow clients on both sides of the time split."
         ),
     ] = False,
+    split_clients: Annotated[
+        bool,
+        typer.Option(
+            "--split-clients",
+            help="With the time split, test each fold of clients on a model of the others.",
+        ),
+    ] = False,
     group: Annotated[
         str | None,
         typer.Option(help="Keep rows with the same value in this column of LABELS in one fold."),
@@ -136,6 +143,7 @@ def evaluate(
         group=group,
         test_fraction=0.3 if test_fraction is None else test_fraction,
         allow_client_overlap=allow_client_overlap,
+        split_clients=split_clients,
         label_fractions=_fractions(label_fractions),
         dims=_dims(dims),
         dtypes=_dtypes(dtypes),
@@ -155,7 +163,7 @@ class _Options:
         task, folds, seed, trees: see `score`.
         time_column: the time column of labels and embeddings with one row per client and time.
         time_split, group: the column of the labels to split by.
-        test_fraction, allow_client_overlap: see `OutOfTime`.
+        test_fraction, allow_client_overlap, split_clients: see `OutOfTime`.
         label_fractions: fractions of the training clients, for the label curve.
         dims: dimensions of the compression curve, None for all; with `dtypes`.
         plot: the PNG file to draw the curves to.
@@ -171,6 +179,7 @@ class _Options:
     group: str | None = None
     test_fraction: float = 0.3
     allow_client_overlap: bool = False
+    split_clients: bool = False
     label_fractions: tuple[float, ...] = ()
     dims: tuple[int | None, ...] = ()
     dtypes: tuple[NumberType, ...] = ()
@@ -187,6 +196,10 @@ class _Options:
             raise ConfigError(
                 "--allow-client-overlap belongs to --time-split: no client is ever in two folds."
             )
+        if self.split_clients and self.time_split is None:
+            raise ConfigError(
+                "--split-clients belongs to --time-split: no client is ever in two folds."
+            )
         if self.dtypes and not self.dims:
             raise ConfigError("--dtypes belongs to --dims. Add --dims 16,64,full.")
         if self.plot is not None and not (self.label_fractions or self.dims):
@@ -200,7 +213,9 @@ class _Options:
         keys = {"client": client, "time_column": self.time_column}
         if self.time_split is not None:
             times = read_column(labels, self.time_split, option="--time-split", **keys)
-            return OutOfTime(times, self.test_fraction, self.allow_client_overlap)
+            return OutOfTime(
+                times, self.test_fraction, self.allow_client_overlap, self.split_clients
+            )
         if self.group is not None:
             return GroupFolds(read_column(labels, self.group, option="--group", **keys))
         return None

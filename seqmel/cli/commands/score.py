@@ -21,6 +21,12 @@ def score(
         list[str], typer.Option(help="The column of LABELS that is predicted. Repeatable.")
     ],
     client: Client = None,
+    time_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Time column of both tables, if they have one row per client and moment."
+        ),
+    ] = None,
     column: Annotated[
         str | None,
         typer.Option(
@@ -49,6 +55,7 @@ def score(
         labels,
         target,
         client=client,
+        time_column=time_column,
         column=column,
         task=kind,
         seed=seed,
