@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -244,3 +245,21 @@ class Recorded:
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.done += amount
         self.notes.append(note)
+
+
+def two_tables(clients: int = 24, *, seed: int = 0) -> dict[str, pd.DataFrame]:
+    """Card payments and clicks of the same clients, with an `amount` each. Some lack clicks."""
+    events = card_events(clients, seed=seed).to_pandas()
+    random = np.random.default_rng(seed)
+    cards = events[["client_id", "event_time", "mcc", "amount"]].fillna({"amount": 1.0})
+    some = events[events["client_id"] > 120]
+    moments = some["event_time"] + pd.to_timedelta(random.integers(1, 5_000, len(some)), unit="m")
+    clicks = pd.DataFrame(
+        {
+            "user": some["client_id"],
+            "ts": moments.astype("datetime64[s]").astype("int64"),
+            "page": random.choice(["home", "pay", "help"], len(some)),
+            "amount": random.random(len(some)),
+        }
+    )
+    return {"cards": cards.reset_index(drop=True), "clicks": clicks.reset_index(drop=True)}

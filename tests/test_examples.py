@@ -17,6 +17,10 @@ SAYS: dict[str, str] = {
     "grid_search": r"(AUROC 0\.\d{3}  \[.*\]\n){4}\d+ of 150 are predicted to be 45 or older\n",
     "few_labels": r"AUROC 0\.[5-9]\d\d on 200 clients without a label\n",
     "churn_as_of": r"\d+ later rows, of which \d+% go quiet\nAUROC out of time 0\.\d{3}\n",
+    "several_tables": (
+        r"columns: source, mcc, shops\.city, shops\.amount, orders\.total\n"
+        r"120 clients x \d+ numbers\n"
+    ),
     "from_lifestream": r"120 clients x 67 numbers\n",
     "hive_partitions": r"client client_id, time event_time; left out: \{'month': .*, 'year': .*\}\n"
     r"EventSequences\(120 clients, [\d,]+ events: client_id, event_time, mcc, amount, city, "
@@ -31,6 +35,7 @@ SAYS: dict[str, str] = {
 LEAVES: dict[str, list[str]] = {
     "quickstart": ["events.parquet", "clients.parquet", "model/config.json", "embeddings.parquet"],
     "few_labels": ["older-model/config.json"],
+    "several_tables": ["model/config.json"],
     "from_lifestream": ["model/config.json", "ptls.parquet"],
     "hive_partitions": ["model/config.json", "autumn.parquet"],
     "nightly_scoring": [

@@ -167,7 +167,8 @@ class Model(TrainedModel):
 
         Args:
             events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table,
-                `EventSequences`, or sequences that `prepare` wrote with this model's vocabulary.
+                `EventSequences`, or sequences that `prepare` wrote with this model's vocabulary;
+                for a model of several tables, name -> such events.
             output: a Parquet file to write in bounded memory; None returns the vectors.
             as_of: embed only the events before a moment: a date such as "2024-01-31", or a table of
                 clients and moments, which gives one row of output per row of the table.
@@ -274,7 +275,8 @@ class Model(TrainedModel):
 
         Args:
             events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table,
-                `EventSequences`, or sequences that `prepare` wrote with this model's vocabulary.
+                `EventSequences`, or sequences that `prepare` wrote with this model's vocabulary;
+                for a model of several tables, name -> such events.
             output: a Parquet file to write in bounded memory; None returns the predictions.
             as_of: use only the events before a moment: a date such as "2024-01-31", or a table of
                 clients and moments, which gives one row of output per row of the table.
@@ -670,7 +672,8 @@ def train(
 
     Args:
         events: a Parquet or CSV file, a folder, a glob, a pandas, polars or Arrow table,
-            `EventSequences`, or a folder of prepared sequences.
+            `EventSequences`, or a folder of prepared sequences; or name -> such events, for several
+            tables with their own columns, such as {"cards": ..., "clicks": ...}.
         output: the model folder to write. The run writes to `<output>.partial` and moves it to
             `output` when the model is finished. None keeps the model in memory; `Model.save` writes
             it.

@@ -44,9 +44,12 @@ __all__ = [
 ]
 
 Events = Annotated[
-    str,
+    list[str],
     typer.Argument(
-        help="Events: a Parquet or CSV file, a folder, a glob pattern; or prepared sequences."
+        help=(
+            "Events: a Parquet or CSV file, a folder, a glob pattern; or prepared sequences; or "
+            "NAME=PATH for each of several tables."
+        )
     ),
 ]
 Client = Annotated[

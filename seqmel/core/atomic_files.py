@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -97,15 +97,20 @@ def check_not_input(path: Path | None, *reads: object) -> None:
     if path is None or not path.exists():
         return
     whole = path.resolve()
-    for read in (
-        part for one in reads for part in (one if isinstance(one, (list, tuple)) else (one,))
-    ):
+    for read in _each(reads):
         if isinstance(read, str | os.PathLike) and os.path.exists(read):
             source = Path(read).resolve()
             if whole == source or whole in source.parents:
                 raise OutputError(
                     f"{path} would replace {read}, which is read here. Name another output."
                 )
+
+
+def _each(reads: Iterable[object]) -> Iterator[object]:
+    """Yield each input, and each of a list or dictionary of inputs."""
+    for read in reads:
+        for one in read.values() if isinstance(read, Mapping) else (read,):
+            yield from one if isinstance(one, (list, tuple)) else (one,)
 
 
 def check_parquet_name(path: Path) -> None:

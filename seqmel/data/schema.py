@@ -6,10 +6,17 @@ Roles are given, recognised by name, or inferred.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_serializer,
+    model_validator,
+)
 
 from seqmel.core.errors import SchemaError, shown
 
@@ -20,8 +27,11 @@ __all__ = [
     "EventSchema",
     "Role",
     "SchemaOptions",
+    "SourceOptions",
+    "SourceSchema",
     "TimeFormat",
     "TimeUnit",
+    "dump_without",
     "may_be_time",
     "recognise_client",
     "recognise_time",
@@ -82,6 +92,43 @@ TimeFormat: TypeAlias = Annotated[str, AfterValidator(_checked_format)]
 """A format of times, in strptime codes."""
 
 
+def dump_without(
+    dump: Callable[[Any], dict[str, Any]], model: BaseModel, *names: str
+) -> dict[str, Any]:
+    """Serialize a model without these fields if they are empty.
+
+    So files and fingerprints of one table of events are what they were before the fields existed.
+    """
+    found = dump(model)
+    return {k: v for k, v in found.items() if k not in names or getattr(model, k)}
+
+
+SourceName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+"""The name of one of several event tables: letters, digits, _ and -."""
+
+
+class SourceSchema(BaseModel):
+    """One of several event tables: how to read it, and its columns on the joint timeline.
+
+    Attributes:
+        client, time, time_unit, time_format, decimal: as in `EventSchema`, for this table.
+        columns: column of the table -> its name on the joint timeline.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    client: str
+    time: str
+    time_unit: TimeUnit = "timestamp"
+    time_format: TimeFormat | None = None
+    decimal: Literal[".", ","] = "."
+    columns: dict[str, str]
+
+    def skips(self, column: str) -> bool:
+        """Return whether the model ignores a column."""
+        return column not in (self.client, self.time, *self.columns)
+
+
 class EventSchema(BaseModel):
     """The columns that a model learns from, and their roles.
 
@@ -97,6 +144,8 @@ class EventSchema(BaseModel):
         numeric_by: numeric column -> the categorical column within which it is scaled and embedded.
             It is for numbers that are comparable only within a category (`value` by `parameter`).
         left_out: column -> the reason why the model does not see it.
+        source: the categorical column that names the table of an event; None for one table.
+        sources: name -> one of several event tables; empty for one table.
 
     Examples:
         >>> import seqmel
@@ -116,6 +165,24 @@ class EventSchema(BaseModel):
     numeric: tuple[str, ...] = ()
     numeric_by: dict[str, str] = {}
     left_out: dict[str, str] = {}
+    source: str | None = None
+    sources: dict[SourceName, SourceSchema] = {}
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: Any) -> dict[str, Any]:
+        return dump_without(dump, self, "source", "sources")
+
+    @model_validator(mode="after")
+    def _sources_have_a_column(self) -> EventSchema:
+        if bool(self.sources) != (self.source in self.categorical):
+            raise ValueError("sources without the column that names them")
+        return self
+
+    def sources_of(self, column: str) -> tuple[str, ...]:
+        """Return the names of the tables that have a column of the joint timeline."""
+        return tuple(
+            name for name, source in self.sources.items() if column in source.columns.values()
+        )
 
     @property
     def time_kind(self) -> str:
@@ -140,8 +207,8 @@ class EventSchema(BaseModel):
         return self.categorical + self.numeric
 
 
-class SchemaOptions(BaseModel):
-    """The user's options for the columns.
+class SourceOptions(BaseModel):
+    """The user's options for the columns of one table.
 
     Whatever is not set is inferred; `ignore` leaves columns out. A list of columns replaces the
     inferred one: `categorical: [mcc, city]`. Names with a plus add to it: `categorical:
@@ -161,7 +228,7 @@ class SchemaOptions(BaseModel):
     ignore: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _lists_add_or_say_all(self) -> SchemaOptions:
+    def _lists_add_or_say_all(self) -> SourceOptions:
         for role, names in (("categorical", self.categorical), ("numeric", self.numeric)):
             added = [name for name in names or () if name.startswith("+")]
             if added and len(added) < len(names or ()):
@@ -185,7 +252,7 @@ class SchemaOptions(BaseModel):
         return names is None or (bool(names) and names[0].startswith("+"))
 
     @model_validator(mode="after")
-    def _one_kind_of_time(self) -> SchemaOptions:
+    def _one_kind_of_time(self) -> SourceOptions:
         if self.time_format is not None and self.time_unit not in (None, "timestamp"):
             raise ValueError(
                 f"time_format is for text of dates, and time_unit: {self.time_unit} for numbers; "
@@ -210,6 +277,31 @@ class SchemaOptions(BaseModel):
     def categories(self) -> dict[str, None]:
         """Return the columns that the user made categorical. Their codes are not known yet."""
         return dict.fromkeys((*self.named("categorical"), *(self.numeric_by or {}).values()))
+
+
+class SchemaOptions(SourceOptions):
+    """The user's options for the columns: of one table, or of several in `sources`.
+
+    With several tables, `client`, `time`, `time_unit`, `time_format`, `decimal` and `ignore` are
+    for all of them, and an option of a source goes before. `share` names columns that are one
+    column in all tables that have them; other columns of equal name are separate.
+    """
+
+    share: tuple[str, ...] = ()
+    sources: dict[SourceName, SourceOptions] = {}
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: Any) -> dict[str, Any]:
+        return dump_without(dump, self, "share", "sources")
+
+    def for_source(self, name: str) -> SourceOptions:
+        """Return the options of one of several tables."""
+        own = self.sources.get(name, SourceOptions())
+        given = own.model_dump(exclude_unset=True)
+        common = ("client", "time", "time_unit", "time_format", "decimal")
+        every = {k: v for k in common if (v := getattr(self, k)) is not None}
+        ignore = tuple(dict.fromkeys((*own.ignore, *self.ignore)))
+        return SourceOptions.model_validate({**every, **given, "ignore": ignore})
 
 
 def recognise_client(columns: Iterable[str], label: str) -> str:

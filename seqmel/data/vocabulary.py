@@ -16,9 +16,9 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
-from seqmel.data.schema import EventSchema
+from seqmel.data.schema import EventSchema, dump_without
 
 __all__ = [
     "NULL",
@@ -26,6 +26,7 @@ __all__ = [
     "CategoryCodes",
     "NumericScale",
     "NumericScales",
+    "SourceColumns",
     "TimeScale",
     "Vocabulary",
 ]
@@ -121,8 +122,28 @@ class TimeScale(_Data):
     end_us: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
 
 
+class SourceColumns(_Data):
+    """One of several event tables: the columns that its events have, and the gaps between them.
+
+    Attributes:
+        columns: features that events of the table have; for others they are absent.
+        gap_center, gap_scale: as in `TimeScale`, of gaps between events of the table.
+    """
+
+    columns: tuple[str, ...]
+    gap_center: Finite
+    gap_scale: AboveZero
+
+
 class Vocabulary(_Data):
     """Everything that was fitted on the training events.
+
+    Attributes:
+        categorical: column -> its codes.
+        numeric: column -> its scales.
+        time: cycles and typical gap.
+        source: the category that names the table of an event; None for one table.
+        sources: name -> the columns of one of several tables; empty for one table.
 
     Examples:
         >>> import seqmel
@@ -135,6 +156,38 @@ class Vocabulary(_Data):
     categorical: dict[str, CategoryCodes]
     numeric: dict[str, NumericScales]
     time: TimeScale
+    source: str | None = None
+    sources: dict[str, SourceColumns] = {}
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: Any) -> dict[str, Any]:
+        return dump_without(dump, self, "source", "sources")
+
+    @model_validator(mode="after")
+    def _sources_have_codes(self) -> Vocabulary:
+        codes = None if self.source is None else self.categorical.get(self.source)
+        if set(self.sources) != set(codes.values if codes else ()):
+            raise ValueError("the sources are not the values of the column that names them")
+        known = {*self.categorical, *self.numeric}
+        for name, source in self.sources.items():
+            if not known.issuperset(source.columns):
+                raise ValueError(f"the source {name} has columns that the vocabulary lacks")
+        return self
+
+    def source_code(self, name: str) -> int:
+        """Return the code of one of several tables."""
+        assert self.source is not None, "there are several tables"
+        return FIRST + self.categorical[self.source].values.index(name)
+
+    def present_in(self, column: str) -> tuple[int, ...] | None:
+        """Return the codes of the tables that have a column; None if every event has it.
+
+        Args:
+            column: a feature.
+        """
+        if column == self.source or all(column in s.columns for s in self.sources.values()):
+            return None
+        return tuple(self.source_code(n) for n, s in self.sources.items() if column in s.columns)
 
     @model_validator(mode="after")
     def _scales_have_their_codes(self) -> Vocabulary:
@@ -157,7 +210,11 @@ class Vocabulary(_Data):
         """
         by = {name: scales.by for name, scales in self.numeric.items() if scales.by is not None}
         names = (tuple(self.categorical), tuple(self.numeric), by)
-        if names != (schema.categorical, schema.numeric, schema.numeric_by):
+        columns = {name: {*s.columns} for name, s in self.sources.items()}
+        sources = {name: {*s.columns.values()} for name, s in schema.sources.items()}
+        if (*names, columns, self.source) != (
+            schema.categorical, schema.numeric, schema.numeric_by, sources, schema.source,
+        ):  # fmt: skip
             raise ValueError("the vocabulary was fitted on other columns than the schema names")
 
     def fingerprint(self) -> str:

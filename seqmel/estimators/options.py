@@ -17,7 +17,7 @@ from seqmel.config.options.training import TrainingOptions
 from seqmel.config.renames import new_path
 from seqmel.core.errors import ConfigError, did_you_mean, plain, shown
 from seqmel.core.renames import rename_keys
-from seqmel.data.schema import SchemaOptions
+from seqmel.data.schema import SchemaOptions, SourceOptions
 
 __all__ = [
     "PARTS",
@@ -97,7 +97,7 @@ def sections_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     options |= {
         s: given[name] for name, s in PARTS.items() if name in given and _is_said(name, given[name])
     }
-    for section, model in (("training", TrainingOptions), ("schema", SchemaOptions)):
+    for section, model in (("training", TrainingOptions), ("schema", SourceOptions)):
         found = {name: given[name] for name in model.model_fields if name in given}
         options |= {section: found} if found else {}
     return options
@@ -117,7 +117,7 @@ def schema_of(parameters: Mapping[str, Any], *, source: str) -> SchemaOptions:
         ConfigError: an option is out of range.
     """
     options = {
-        name: _plain(parameters[name]) for name in SchemaOptions.model_fields if name in parameters
+        name: _plain(parameters[name]) for name in SourceOptions.model_fields if name in parameters
     }
     return Config.from_dict({"schema": options}, source=source).schema
 

@@ -25,7 +25,7 @@ from seqmel.core.device import resolve_device
 from seqmel.core.errors import ConfigError, InputError, ModelError, plain, shown
 from seqmel.core.progress import console_progress, silent
 from seqmel.core.renames import renamed_keywords
-from seqmel.data.schema import EventSchema, SchemaOptions, TimeUnit
+from seqmel.data.schema import EventSchema, SourceOptions, TimeUnit
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.arrow_tables import is_moment
 from seqmel.data.sources.reading import Events
@@ -226,7 +226,7 @@ class _Supervised(SequenceEstimator):
         usual = inspect.signature(type(self)).parameters
         return {
             name: value
-            for name in (*_SHAPING, *SchemaOptions.model_fields)
+            for name in (*_SHAPING, *SourceOptions.model_fields)
             if name not in ("client", "time", "decimal")
             and (value := getattr(self, name)) != usual[name].default
         }

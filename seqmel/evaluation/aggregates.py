@@ -10,6 +10,7 @@ matrix, so only that matrix is held in memory.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import pyarrow as pa
 from seqmel.core.errors import ConfigError
 from seqmel.core.units import DAY_US, DAYS_SINCE_MONDAY
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.checking import category_text, check_events, time_sql
+from seqmel.data.sources.checking import category_text, check_events, present_sql, time_sql
 from seqmel.data.sources.source import EventSource, reading
 from seqmel.evaluation.aggregate_blocks import (
     BATCH_ROWS,
@@ -119,7 +120,8 @@ class AggregatePlan:
             if given < 1:
                 raise ConfigError(f"{option} is {given}. Expected 1 or more.")
         check_events(source, schema)
-        a_value = 2 + len(_OF_NUMBER) * len(schema.numeric)
+        beside = max((len(_numbers_beside(schema, c)) for c in schema.categorical), default=0)
+        a_value = 2 + len(_OF_NUMBER) * beside
         most = min(
             most_categories, max(1, _MOST_COLUMNS // (a_value * max(1, len(schema.categorical))))
         )
@@ -128,7 +130,8 @@ class AggregatePlan:
             f"0), true) FROM (SELECT {time_sql(source, schema)} AS t FROM events)"
         )
         frequent = {
-            column: _frequent(source, column, most_categories) for column in schema.categorical
+            column: _frequent(source, schema, column, most_categories)
+            for column in schema.categorical
         }
         values = {column: texts[:most] for column, texts in frequent.items()}
         found = None
@@ -193,10 +196,28 @@ class AggregatePlan:
         return [_overall(self), _gaps(), *_within_values(self), *_cycles(self)]
 
 
-def _frequent(source: EventSource, column: str, most: int) -> tuple[str | None, ...]:
+def _numbers_beside(schema: EventSchema, column: str) -> tuple[str, ...]:
+    """Return the numbers that events with a category can have: those of a table that has both.
+
+    Within the table itself, only numbers that several tables have say something new.
+    """
+    if not schema.sources:
+        return schema.numeric
+    tables = {name: {*schema.sources_of(name)} for name in schema.features}
+    return tuple(
+        name
+        for name in schema.numeric
+        if (len(tables[name]) > 1 if column == schema.source else tables[name] & tables[column])
+    )
+
+
+def _frequent(
+    source: EventSource, schema: EventSchema, column: str, most: int
+) -> tuple[str | None, ...]:
     text = category_text(source, column)
     rows = source.rows(
-        f"SELECT {text}, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {most}"
+        f"SELECT {text}, count(*) FROM events WHERE {present_sql(schema, column)} GROUP BY 1 "
+        f"ORDER BY 2 DESC, 1 LIMIT {most}"
     )
     return tuple(value for value, _ in rows)
 
@@ -242,12 +263,13 @@ def _register_clients(
     return index
 
 
-def _of_numbers(schema: EventSchema) -> list[Statistic]:
+def _of_numbers(schema: EventSchema, names: Container[str]) -> list[Statistic]:
     return [
         Statistic(
             f"{part}_{statistic}", sql.format(x=f"x{i}"), (f"{words} of {name} over events"), absent
         )
         for i, (name, part) in enumerate(number_parts(schema))
+        if name in names
         for statistic, (sql, words) in _OF_NUMBER.items()
         for absent in [0.0 if statistic == "sum" else np.nan]
     ]
@@ -281,7 +303,7 @@ def _overall(plan: AggregatePlan) -> Block:
             "span_days", f"(max(t) - min(t)) / {DAY_US}", "days from the first to the last event"
         ),
     ]
-    return Block((*counts, *days, *_of_numbers(plan.schema)))
+    return Block((*counts, *days, *_of_numbers(plan.schema, plan.schema.numeric)))
 
 
 def _gaps() -> Block:
@@ -303,7 +325,11 @@ def _within_values(plan: AggregatePlan) -> list[Block]:
     count = Statistic("count", "count(*)", "number of events", 0.0)
     return [
         value_block(
-            (count, _SHARE, *_of_numbers(plan.schema)), i, column, part, plan.values[column]
+            (count, _SHARE, *_of_numbers(plan.schema, _numbers_beside(plan.schema, column))),
+            i,
+            column,
+            part,
+            plan.values[column],
         )
         for i, (column, part) in enumerate(category_parts(plan.schema))
     ]

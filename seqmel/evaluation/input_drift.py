@@ -207,7 +207,8 @@ def drift_of_counts(
         before, now = np.array(bins.counts), counts[name]
         missing, category = (0 if bins.edges is None else -1), bins.edges is None
         columns[name] = ColumnDrift(
-            psi=psi_of_counts(before, now),
+            # A table without events shows in the column that names the table.
+            psi=psi_of_counts(before, now) if before.any() and now.any() else 0.0,
             missing=(_share(before, missing), _share(now, missing)),
             unseen=(_share(before, 1), _share(now, 1)) if category else None,
         )

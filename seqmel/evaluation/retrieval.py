@@ -24,7 +24,7 @@ from seqmel.core.progress import Reporting, as_progress
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
-from seqmel.data.sources.reading import Events, open_events
+from seqmel.data.sources.reading import Events
 from seqmel.data.views import Views
 from seqmel.data.views.watched import watched_numbers, watched_slices
 from seqmel.evaluation.retrieval_metrics import (
@@ -34,7 +34,7 @@ from seqmel.evaluation.retrieval_metrics import (
     retrieval_figures,
     verification,
 )
-from seqmel.inference.embed import sequence_chunks, token_batches
+from seqmel.inference.embed import open_events_for, sequence_chunks, token_batches
 from seqmel.model import AnyModel, TrainedModel, as_model
 
 __all__ = ["Parts", "Retrieval", "evaluate_retrieval", "halves", "two_slices"]
@@ -380,7 +380,7 @@ def _client_texts(events: Events, model: TrainedModel) -> pa.Array:
         ids = open_prepared(events).sequences.client_ids
     else:
         client = model.schema.client
-        source = open_events(events, client=client, **model.config.resources)
+        source = open_events_for(model, events)
         source.require(client, "The model was trained with that column.")
         ids = source.stream(
             f"SELECT client FROM ({source.clients_sql(client)})", 65_536

@@ -30,9 +30,9 @@ from seqmel.core.errors import ConfigError, InputError, OutputError, SeqmelError
 from seqmel.core.own_files import import_file, imported_files
 from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.core.threads import thread_count
-from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.fitting.timeline import open_and_infer
 from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_prepared
-from seqmel.data.sources.reading import event_files, open_events
+from seqmel.data.sources.reading import event_files
 from seqmel.demo.generator import generate_card_data
 from seqmel.evaluation.curves import label_curve
 from seqmel.evaluation.feature_sets import (
@@ -262,10 +262,8 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
     if plan.aggregates and not all(
         _aggregates_file(output, name, baseline).is_file() for baseline in BASELINES
     ):
-        source = open_events(events, **config.reading)
-        for baseline, features in aggregate_sets(
-            source, infer_schema(source, config.schema)
-        ).items():
+        source, schema = open_and_infer(events, config.schema, **config.resources)
+        for baseline, features in aggregate_sets(source, schema).items():
             with atomic_write(_aggregates_file(output, name, baseline)) as partial:
                 features.to_parquet(partial)
 

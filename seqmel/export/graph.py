@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-__all__ = ["Clients", "Graph"]
+from seqmel.data.vocabulary import UNSEEN
+from seqmel.nn.sources import Kind, SourceKinds
+
+__all__ = ["Clients", "Graph", "slots_of_events"]
 
 
 class Graph:
@@ -106,3 +110,30 @@ class Clients:
         steps = g.op("ScatterElements", zeros, inner, ones, axis=0, reduction="add")
         counted = g.op("CumSum", steps, g.const(0, np.int64))
         return g.op("Slice", counted, g.const([0], np.int64), self.events)
+
+
+def slots_of_events(g: Graph, codes: Mapping[str, str], kind: Kind, slots: int) -> str:
+    """Build (E,) int64, the slot of each event; see `seqmel.nn.sources`.
+
+    Args:
+        g: The graph.
+        codes: Category -> the name of (E,) int64 codes.
+        kind: The category, or the kinds of several tables.
+        slots: Number of slots.
+    """
+
+    def within(code: str, size: int) -> str:
+        known = g.op("Less", code, g.const(size, np.int64))
+        return g.op("Where", known, code, g.const(UNSEEN, np.int64))
+
+    if not isinstance(kind, SourceKinds):
+        return within(codes[kind], slots)
+    source = codes[kind.source]
+    found = g.op("Sub", source, source)
+    for code, column, begin, size in kind.tables:
+        slot = g.const(begin, np.int64)
+        if column is not None:
+            slot = g.op("Add", within(codes[column], size), slot)
+        there = g.op("Equal", source, g.const(code, np.int64))
+        found = g.op("Where", there, slot, found)
+    return found

@@ -32,7 +32,7 @@ from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ModelError
 from seqmel.core.version import __version__
-from seqmel.data.vocabulary import CLIP, UNSEEN, NumericScale, NumericScales
+from seqmel.data.vocabulary import CLIP, NULL, UNSEEN, NumericScale, NumericScales
 from seqmel.export.graph import Clients, Graph
 from seqmel.export.poolings import pooled
 from seqmel.export.recent import recent_events
@@ -216,7 +216,9 @@ class _Export:
         self.named = named
         self.time = named[model.schema.time]
         self.of = Clients(graph, self.time)
-        self.codes = {name: self._codes(name) for name in model.schema.categorical}
+        self.source = None if model.schema.source is None else self._codes(model.schema.source)
+        self.present = {name: self._present(name) for name in model.schema.features}
+        self.codes = {name: self._present_codes(name) for name in model.schema.categorical}
         self.numbers = {name: self._number(name) for name in model.schema.numeric}
         self.gap, self.same_time = self._gaps()
 
@@ -242,7 +244,9 @@ class _Export:
         if encoder.components is not None:
             vectors = self._compressed(vectors)
         if encoder.recent is not None:
-            beside = recent_events(g, self.of, encoder.recent, self.codes, self.numbers, self.gap)
+            beside = recent_events(
+                g, self.of, encoder.recent, self.codes, self.numbers, self.gap, self.present
+            )
             vectors = g.op("Concat", vectors, *beside, axis=1)
         return (
             vectors
@@ -292,12 +296,41 @@ class _Export:
         codes = self.codes
         table = g.weight(events.table)
         parts = [
-            g.op("Gather", table, g.op("Add", code, g.const(events.begins[name], np.int64)))
+            self._weighed(
+                name,
+                g.op("Gather", table, g.op("Add", code, g.const(events.begins[name], np.int64))),
+            )
             for name, code in codes.items()
         ]
         for name, by in events.by.items():
-            parts += self._curve(name, table, codes[by] if by else None)
+            curve = self._curve(name, table, codes[by] if by else None)
+            parts += [self._weighed(name, part) for part in curve]
         return g.op("Sum", *parts)
+
+    def _present(self, name: str) -> str | None:
+        """Build (E,) float: 1 if an event's table has a column, else 0; None if all have it."""
+        vocabulary, g = self.model.vocabulary, self.g
+        tables = vocabulary.present_in(name)
+        if tables is None or vocabulary.source is None or self.source is None:
+            return None
+        size = vocabulary.categorical[vocabulary.source].size
+        there = g.const([i in tables for i in range(size)], np.float32)
+        return g.op("Gather", there, self.source)
+
+    def _weighed(self, name: str, rows: str) -> str:
+        """Build (E, H) rows of a column, zero in events of tables without it."""
+        present = self.present[name]
+        return rows if present is None else self.g.op("Mul", rows, self.g.unsqueeze(present, 1))
+
+    def _present_codes(self, name: str) -> str:
+        """Build (E,) codes, that of null in events of tables without the column."""
+        present, g = self.present[name], self.g
+        if name == self.model.schema.source and self.source is not None:
+            return self.source
+        code = self._codes(name)
+        if present is None:
+            return code
+        return g.op("Where", g.cast(present, np.bool_), code, g.const(NULL, np.int64))
 
     def _codes(self, name: str) -> str:
         known = self.model.vocabulary.categorical[name]
@@ -377,21 +410,13 @@ class _Export:
         )
         first = g.op("Equal", self.of.place, g.const(0, np.int64))
         gap = g.op("Where", first, g.const(0, np.int64), g.op("Sub", self.time, before))
-        seconds = g.cast(
-            g.op("Div", g.cast(gap, np.float64), g.const(float(_SECOND_US), np.float64)), np.float32
-        )
-        log = g.op("Log", g.op("Add", seconds, g.const(1.0, np.float32)))
-        center, width = (
-            g.const(number, np.float32) for number in (scale.gap_center, scale.gap_scale)
-        )
-        scaled = g.op("Div", g.op("Sub", log, center), width)
-        same_time = g.cast(g.op("Equal", seconds, g.const(0.0, np.float32)), np.float32)
-        return g.op("Clip", scaled, g.const(-5.0, np.float32), g.const(5.0, np.float32)), same_time
+        return self._scaled_gap(gap, scale.gap_center, scale.gap_scale)
 
     def _time_features(self) -> str:
         """Build `TimeFeatures`: (E, T)."""
         g, features = self.g, self.model.encoder.events.time
         parts = [self.gap, self.same_time]
+        beside = self._source_gaps()
         for period, harmonics in features.cycles_us:
             phase = g.cast(g.op("Mod", self.time, g.const(period, np.int64)), np.float64)
             turn = g.cast(g.op("Div", phase, g.const(float(period), np.float64)), np.float32)
@@ -399,7 +424,53 @@ class _Export:
             for harmonic in range(1, harmonics + 1):
                 angle = g.op("Mul", turn, g.const(float(harmonic), np.float32))
                 parts += [g.op("Sin", angle), g.op("Cos", angle)]
-        return g.op("Concat", *(g.unsqueeze(part, 1) for part in parts), axis=1)
+        return g.op("Concat", *(g.unsqueeze(part, 1) for part in (*parts, *beside)), axis=1)
+
+    def _source_gaps(self) -> list[str]:
+        """Build `SourceGaps`, (E,) float each: the scaled gap within the table; 1 if it is zero.
+
+        Events are sorted by client, table and time with unique keys, as ONNX has no stable sort.
+        """
+        g, module = self.g, self.model.encoder.events.source_gaps
+        if module is None or self.source is None:
+            return []
+        size, one = g.const(module.size, np.int64), g.const([1], np.int64)
+        group = g.op("Add", g.op("Mul", self.of.which, size), self.source)
+        key = g.op("Add", g.op("Mul", group, self.of.events), self._rows())
+        order = g.op("TopK", key, self.of.events, count=2, axis=0, largest=0) + "_1"
+        first = g.const([0], np.int64)
+
+        def since_before(values: str) -> str:
+            """(E,) differences to the value before, of the first to itself."""
+            ahead = g.op("Slice", values, g.const([0], np.int64), g.const([-1], np.int64))
+            head = g.op("Slice", values, first, one)
+            return g.op("Sub", values, g.op("Concat", head, ahead, axis=0))
+
+        groups, times = (g.op("Gather", x, order) for x in (group, self.time))
+        same = g.op("Equal", since_before(groups), g.const(0, np.int64))
+        gap = g.op("Where", same, since_before(times), g.const(0, np.int64))
+        zeros = g.op("Expand", g.const([0], np.int64), self.of.events)
+        gap = g.op("ScatterElements", zeros, order, gap, axis=0)
+        center, scale = module.scales.numpy().T
+        return [*self._scaled_gap(gap, center, scale, self.source)]
+
+    def _scaled_gap(
+        self, gap: str, center: npt.ArrayLike, width: npt.ArrayLike, code: str | None = None
+    ) -> tuple[str, str]:
+        """Build (E,) float each: the scaled logarithm of microseconds, and 1 if they are zero."""
+        g = self.g
+        seconds = g.cast(
+            g.op("Div", g.cast(gap, np.float64), g.const(float(_SECOND_US), np.float64)), np.float32
+        )
+        log = g.op("Log", g.op("Add", seconds, g.const(1.0, np.float32)))
+        middle, scale = (
+            number if code is None else g.op("Gather", number, code)
+            for number in (g.const(x, np.float32) for x in (center, width))
+        )
+        scaled = g.op("Div", g.op("Sub", log, middle), scale)
+        zero = g.cast(g.op("Equal", seconds, g.const(0.0, np.float32)), np.float32)
+        clipped = g.op("Clip", scaled, g.const(-5.0, np.float32), g.const(5.0, np.float32))
+        return clipped, zero
 
     def _rows(self) -> str:
         return self.g.op("Add", self.of.place, self.g.op("Gather", self.of.begins, self.of.which))

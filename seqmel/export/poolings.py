@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqmel.data.vocabulary import UNSEEN
-from seqmel.export.graph import Clients, Graph
+from seqmel.export.graph import Clients, Graph, slots_of_events
 from seqmel.nn.by_category import ByCategory
 from seqmel.nn.pooling import Pooling
 
@@ -81,8 +80,7 @@ def _by_category(
     """
     assert pooling is not None
     slots, width = (g.const(n, np.int64) for n in (pooling.slots, pooling.size + 1))
-    code = codes[pooling.column]
-    kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
+    kind = slots_of_events(g, codes, pooling.column, pooling.slots)
     place = g.unsqueeze(g.op("Add", g.op("Mul", of.which, slots), kind), 1)
     inner = g.linear(states, pooling.inner)
     one = g.op(

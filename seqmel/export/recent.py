@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from seqmel.data.vocabulary import UNSEEN
-from seqmel.export.graph import Clients, Graph
+from seqmel.export.graph import Clients, Graph, slots_of_events
 from seqmel.nn.recent import HALF_LIFE, PlainEvents, Recent, RecentByCategory, RecentEvents
 from seqmel.nn.transitions import Transitions
 
@@ -23,6 +23,7 @@ def recent_events(
     codes: Mapping[str, str],
     numbers: Mapping[str, str],
     gap: str,
+    present: Mapping[str, str | None],
 ) -> list[str]:
     """Build the statistics, (B, ...) each, in the order of `RecentEvents`.
 
@@ -33,20 +34,27 @@ def recent_events(
         codes: Column -> the name of (E,) int64 codes.
         numbers: Column -> the name of (E,) float scaled numbers, 0 if missing.
         gap: The name of (E,) float, the scaled gap before each event.
+        present: Column -> the name of (E,) float, 0 in events of tables without it; None if all
+            have it.
     """
     found = []
     if module.plain is not None and module.recent is not None:
-        plain = _plain(g, module.plain, codes, numbers, gap)
+        plain = _plain(g, module.plain, codes, numbers, gap, present)
         found += _Recent(g, of, module.recent).parts(plain, codes)
     for kinds in module.kinds:
         found += _by_category(g, of, cast(RecentByCategory, kinds), codes, numbers)
     if module.transitions is not None:
-        found.append(_transitions(g, of, module.transitions, codes[module.transitions.column]))
+        found.append(_transitions(g, of, module.transitions, codes))
     return found
 
 
 def _plain(
-    g: Graph, events: PlainEvents, codes: Mapping[str, str], numbers: Mapping[str, str], gap: str
+    g: Graph,
+    events: PlainEvents,
+    codes: Mapping[str, str],
+    numbers: Mapping[str, str],
+    gap: str,
+    present: Mapping[str, str | None],
 ) -> str:
     """Build the plain numbers of the events: (E, D)."""
     parts = []
@@ -54,7 +62,9 @@ def _plain(
         known = g.op("Less", codes[name], g.const(first + size, np.int64))
         code = g.op("Where", known, codes[name], g.const(UNSEEN, np.int64))
         hot = g.op("Equal", g.unsqueeze(code, 1), g.const(range(first, first + size), np.int64))
-        parts.append(g.cast(hot, np.float32))
+        there = present[name]
+        hot = g.cast(hot, np.float32)
+        parts.append(hot if there is None else g.op("Mul", hot, g.unsqueeze(there, 1)))
     parts += [g.unsqueeze(numbers[name], 1) for name in events.numbers]
     return g.op("Concat", *parts, g.unsqueeze(gap, 1), axis=1)
 
@@ -135,8 +145,7 @@ def _by_category(
 ) -> list[str]:
     """Build recencies, counts, and last, mean and change of numbers, by client and value."""
     slots, one = g.const(module.slots, np.int64), g.const(1.0, np.float32)
-    code = codes[module.column]
-    kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
+    kind = slots_of_events(g, codes, module.column, module.slots)
     cell = g.op("Add", g.op("Mul", of.which, slots), kind)
     cells = g.op("Mul", of.clients, g.const([module.slots], np.int64))
 
@@ -173,10 +182,10 @@ def _by_category(
     return found
 
 
-def _transitions(g: Graph, of: Clients, module: Transitions, code: str) -> str:
+def _transitions(g: Graph, of: Clients, module: Transitions, codes: Mapping[str, str]) -> str:
     """Sum the rows of the table for each pair of neighbours by client: (B, components)."""
     slots = g.const(module.slots, np.int64)
-    kind = g.op("Where", g.op("Less", code, slots), code, g.const(UNSEEN, np.int64))
+    kind = slots_of_events(g, codes, module.column, module.slots)
     row = g.op("Add", of.place, g.op("Gather", of.begins, of.which))
     before = g.op(
         "Gather", kind, g.op("Max", g.op("Sub", row, g.const(1, np.int64)), g.const(0, np.int64))

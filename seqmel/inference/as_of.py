@@ -44,7 +44,12 @@ from seqmel.data.sources.shard import Shard, places_in_shard
 from seqmel.data.sources.source import ROW, EventSource, ident
 from seqmel.data.sources.times import infer_time_format
 from seqmel.data.tables.vector_files import write_vectors
-from seqmel.inference.embed import CHUNK_CLIENTS, embed_sequences, sequence_chunks
+from seqmel.inference.embed import (
+    CHUNK_CLIENTS,
+    embed_sequences,
+    open_events_for,
+    sequence_chunks,
+)
 from seqmel.inference.options import EmbedOptions
 from seqmel.inference.unseen import UnseenColumns
 from seqmel.model import AnyModel, TrainedModel, as_model
@@ -285,7 +290,7 @@ def _every_client(model: TrainedModel, events: Events, moment: dt.datetime | int
     if is_prepared(events):
         ids = open_prepared(events).sequences.client_ids
     else:
-        source = open_events(events, client=client, **model.config.resources)
+        source = open_events_for(model, events)
         source.require(
             client, "The model was trained with that column; name the columns as they were then."
         )

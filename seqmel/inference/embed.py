@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,21 @@ from torch import Tensor
 from seqmel.config import Config
 from seqmel.core.atomic_files import atomic_write, check_output, map_vectors, scratch_folder
 from seqmel.core.device import disable_tf32, resolve_device, tune_malloc, with_own_defaults
-from seqmel.core.errors import ModelError
+from seqmel.core.errors import ModelError, shown
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.encoding.event_encoding import encode, sequence_schema
+from seqmel.data.fitting.timeline import open_for_schema
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
-from seqmel.data.sources.reading import Events, open_events
+from seqmel.data.sources.reading import Events
+from seqmel.data.sources.several import event_tables
 from seqmel.data.sources.shard import Shard, check_shard, places_in_shard
 from seqmel.data.sources.source import EventSource
 from seqmel.data.tables import vector_files
 from seqmel.data.tables.vector_files import write_vectors
 from seqmel.inference.options import EmbedOptions
-from seqmel.inference.unseen import UnseenColumns
+from seqmel.inference.unseen import EventsWarning, UnseenColumns
 from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.encoder import SequenceEncoder
 
@@ -259,25 +262,32 @@ def open_events_for(
     """Open events to encode them for a model, with the resource limits of its preparation.
 
     Args:
-        model: gives the client column and the categories.
-        events: see `open_events`.
+        model: gives the columns and the categories.
+        events: see `open_events`; for a model of several event tables, name -> events. A warning
+            names tables that are missing.
         temp_folder: for sorting on disk what exceeds memory.
         empty: accept events without rows.
 
     Returns:
         The opened events.
     """
-    return open_events(
+    source = open_for_schema(
         events,
-        client=model.schema.client,
-        time=model.schema.time,
-        skip=model.schema.skips,
+        model.schema,
+        model.vocabulary.categorical,
         empty=empty,
-        decimal="," if model.schema.decimal == "," else None,
-        categories=model.vocabulary.categorical,
         **model.config.resources,
         temp_folder=temp_folder,
     )
+    missing = [name for name in model.schema.sources if name not in (event_tables(events) or ())]
+    if missing:
+        warnings.warn(
+            f"No events of the source {shown(missing)} are given, which the model was trained on."
+            " All clients are embedded without.",
+            EventsWarning,
+            stacklevel=2,
+        )
+    return source
 
 
 @with_own_defaults

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from seqmel.core.device import with_own_defaults
-from seqmel.core.errors import InputError, ModelError
+from seqmel.core.errors import InputError, ModelError, shown
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.encoding.value_encoding import EncodedValues, NotPlainError, ValueEncoding
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
@@ -79,7 +79,10 @@ class Scorer:
     so threads can share it. Set OMP_NUM_THREADS=1 in a service that scores in several threads.
 
     Args:
-        model: a model folder or a model.
+        model: a model folder or a model of one table of events.
+
+    Raises:
+        ModelError: the model was trained on several tables of events.
 
     Examples:
         >>> import seqmel
@@ -98,6 +101,11 @@ class Scorer:
     @with_own_defaults
     def __init__(self, model: AnyModel) -> None:
         self._model = as_model(model)
+        if self._model.schema.sources:
+            raise ModelError(
+                f"The model was trained on the sources {shown(self._model.schema.sources)}, and a"
+                " scorer takes events of one table. Embed with model.embed, or with a state file."
+            )
         self._encoder = copy.deepcopy(self._model.encoder).cpu().eval()
         pack_linear_layers(self._encoder)
         if isinstance(self._encoder.sequence, Recurrent):
@@ -305,7 +313,7 @@ class Scorer:
             found = self._encoded_by_engine(events)
         if len(found.time) >= FEWEST_EVENTS:
             unseen = UnseenColumns(self._model)
-            unseen.count(found.columns, len(found.time))
+            unseen.count(found.columns)
             unseen.warn(stacklevel=5)
         return found
 

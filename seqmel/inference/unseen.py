@@ -33,8 +33,8 @@ class UnseenColumns:
 
     def __init__(self, model: TrainedModel) -> None:
         self.model = model
-        self.events = 0
         self.lost = dict.fromkeys(model.schema.features, 0)
+        self.seen = dict.fromkeys(model.schema.features, 0)
 
     def see(self, sequences: EncodedSequences) -> None:
         """Count a sample of about ten thousand events of a chunk.
@@ -45,36 +45,39 @@ class UnseenColumns:
         step = max(1, math.ceil(sequences.events / _CHUNK_EVENTS))
         clients = torch.arange(0, len(sequences), step)
         columns = {name: sequences.values(name, clients).numpy() for name in self.lost}
-        self.count(columns, int(sequences.lengths[clients].sum()))
+        self.count(columns)
 
-    def count(self, columns: Mapping[str, npt.NDArray[Any]], events: int) -> None:
-        """Count encoded events.
+    def count(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Count encoded events. A column is counted in events of a table that has it.
 
         Args:
             columns: feature -> (E,) codes or scaled numbers.
-            events: E.
         """
-        for name, values in columns.items():
+        vocabulary = self.model.vocabulary
+        for name, given in columns.items():
+            tables, values = vocabulary.present_in(name), given
+            if tables is not None and vocabulary.source is not None:
+                values = given[np.isin(columns[vocabulary.source], tables)]
             unseen = (
                 values == UNSEEN if name in self.model.vocabulary.categorical else np.isnan(values)
             )
             self.lost[name] += int(np.count_nonzero(unseen))
-        self.events += events
+            self.seen[name] += len(values)
 
     def words(self) -> str | None:
         """Return the warning about unseen columns; None if there are none."""
-        if self.events < FEWEST_EVENTS:
-            return None
         names = [
             n
             for n, lost in self.lost.items()
-            if lost >= _WHOLE * self.events and not self._is_usual(n)
+            if self.seen[n] >= FEWEST_EVENTS
+            and lost >= _WHOLE * self.seen[n]
+            and not self._is_usual(n)
         ]
         kinds = {True: "has values that the training did not see", False: "has no numbers"}
         found = [
             (
                 f"{name!r} {kinds[name in self.model.vocabulary.categorical]} in "
-                f"{self.lost[name] / self.events:.0%} of the events"
+                f"{self.lost[name] / self.seen[name]:.0%} of the events"
             )
             for name in names
         ]
@@ -100,4 +103,4 @@ class UnseenColumns:
             return False
         counts = statistics.columns[name].counts
         place = UNSEEN if name in self.model.vocabulary.categorical else len(counts) - 1
-        return counts[place] >= _USUAL * statistics.events
+        return counts[place] >= _USUAL * sum(counts)

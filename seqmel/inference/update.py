@@ -6,8 +6,9 @@ years, and embeds only the clients with new events. The vectors equal those of e
 at once, up to rounding.
 
 A state file is Parquet with one row per client: the id, `events`, `first_time` and `last_time`
-(timestamps, null if there are no events), and a list column for each part of the summary. Its
-metadata has the fingerprint of the model and a digest of the events of each update.
+(timestamps, null if there are no events), for several event tables `source_times` with the last
+time in each, and a list column for each part of the summary. Its metadata has the fingerprint of
+the model and a digest of the events of each update.
 """
 
 from __future__ import annotations
@@ -51,12 +52,14 @@ from seqmel.inference.unseen import UnseenColumns
 from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.pooling import Summary
 from seqmel.nn.profile import first_and_last
+from seqmel.nn.sources import last_by_source
 
 __all__ = ["Updated", "read_states", "update_embeddings"]
 
 FORMAT = 2
 _TIME = pa.timestamp("us")
 _META = b"seqmel"
+_SOURCE_TIMES = "source_times"
 _ROWS = 8_192
 _MOST_UPDATES = 4_096  # Maximum number of updates with a stored digest.
 # Derived from the golden ratio, as in splitmix.
@@ -107,22 +110,34 @@ class Updated:
 
 @dataclass(frozen=True)
 class _State:
-    """The states of n clients."""
+    """The states of n clients.
+
+    Attributes:
+        ids: (n,) client ids.
+        events: (n,) number of events.
+        first_time, last_time: (n,) int64 microseconds, `NO_TIME` without events.
+        source_times: (n, S) int64 microseconds, the last event of each of several tables by its
+            code, or `NO_TIME`. S is 0 for one table.
+        summary: what pooling and the recurrence need.
+    """
 
     ids: pa.Array
     events: Tensor
     first_time: Tensor
     last_time: Tensor
+    source_times: Tensor
     summary: Summary
 
     def take(self, rows: Tensor) -> _State:
         summary = {name: values[rows] for name, values in self.summary.items()}
         ids = self.ids.take(pa.array(rows.numpy()))
-        return _State(ids, self.events[rows], self.first_time[rows], self.last_time[rows], summary)
+        first, last = self.first_time[rows], self.last_time[rows]
+        return _State(ids, self.events[rows], first, last, self.source_times[rows], summary)
 
     def put(self, rows: Tensor, other: _State) -> None:
         self.events[rows] = other.events
         self.first_time[rows], self.last_time[rows] = other.first_time, other.last_time
+        self.source_times[rows] = other.source_times
         for name, values in other.summary.items():
             self.summary[name][rows] = values
 
@@ -444,8 +459,15 @@ class _Update:
             torch.zeros(n, dtype=torch.int64),
             torch.full((n,), NO_TIME),
             torch.full((n,), NO_TIME),
+            torch.full((n, self._sources), NO_TIME),
             {},
         )
+
+    @property
+    def _sources(self) -> int:
+        """The number of codes of several tables; 0 for one table."""
+        vocabulary = self.model.vocabulary
+        return 0 if vocabulary.source is None else vocabulary.categorical[vocabulary.source].size
 
     @torch.inference_mode()
     def _advanced(self, state: _State, clients: Tensor) -> _State:
@@ -459,7 +481,10 @@ class _Update:
         ):
             starts = torch.zeros(len(rows), dtype=torch.int64)
             batch = self.sequences.gather(clients[rows], starts, lengths[rows])
-            batch = replace(batch, previous_time=state.last_time[rows]).to(self.device)
+            batch = replace(batch, previous_time=state.last_time[rows])
+            if self._sources:
+                batch = replace(batch, previous_source_times=state.source_times[rows])
+            batch = batch.to(self.device)
             old = {name: values[rows].to(self.device) for name, values in state.summary.items()}
             summary = self.encoder.advance(batch, old or None)
             first, last = self._times(state, rows, batch)
@@ -469,13 +494,22 @@ class _Update:
             ).numpy()
             parts.append(
                 {name: values.float().cpu() for name, values in summary.items()}
-                | {"": torch.stack([first, last], 1)}
+                | {"": torch.column_stack([first, last, self._source_times(state, rows, batch)])}
             )
             order.append(rows)
         back = torch.argsort(torch.cat(order))
         merged = {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
-        first, last = (times.contiguous() for times in merged.pop("").unbind(1))
-        return _State(state.ids, state.events + lengths, first, last, merged)
+        times = merged.pop("")
+        first, last, sources = (x.contiguous() for x in (times[:, 0], times[:, 1], times[:, 2:]))
+        return _State(state.ids, state.events + lengths, first, last, sources, merged)
+
+    def _source_times(self, state: _State, rows: Tensor, batch: SequenceBatch) -> Tensor:
+        """Return (n, S), the last event of each table with new events."""
+        source = self.model.vocabulary.source
+        if source is None:
+            return state.source_times[rows]
+        new = last_by_source(batch, source, self._sources).cpu()
+        return torch.maximum(state.source_times[rows], new)
 
     @staticmethod
     def _times(state: _State, rows: Tensor, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
@@ -642,19 +676,26 @@ def _timestamps(micros: Tensor) -> pa.Array:
     return pa.array(micros.numpy(), mask=(micros == NO_TIME).numpy()).cast(_TIME)
 
 
+def _lists(values: pa.Array, width: int) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(values, width)
+
+
 def _table(client: str, state: _State) -> pa.Table:
     numbers = {
         "events": pa.array(state.events.numpy()),
         "first_time": _timestamps(state.first_time),
         "last_time": _timestamps(state.last_time),
     }
+    if state.source_times.shape[1]:
+        flat = _timestamps(state.source_times.flatten())
+        numbers[_SOURCE_TIMES] = _lists(flat, state.source_times.shape[1])
     # Only its position is used.
     client = f"client {client}" if client in numbers or client.startswith("state_") else client
     columns = {client: state.ids} | numbers
     for name, values in state.summary.items():
         if name != "count":
             flat = pa.array(np.ascontiguousarray(values.numpy()).reshape(-1))
-            columns[f"state_{name}"] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+            columns[f"state_{name}"] = _lists(flat, values.shape[1])
     return pa.table(columns)
 
 
@@ -662,9 +703,13 @@ def _state_of(batch: pa.RecordBatch) -> _State:
     events = torch.from_numpy(batch.column(1).to_numpy().copy())
     first, last = _micros(batch.column(2)), _micros(batch.column(3))
     summary = {"count": events.unsqueeze(1).float()}
+    sources = torch.empty(len(events), 0, dtype=torch.int64)
     for name, column in zip(batch.schema.names[4:], batch.columns[4:], strict=True):
         width = column.type.list_size
+        if name == _SOURCE_TIMES:
+            sources = _micros(column.flatten()).view(-1, width)
+            continue
         summary[name.removeprefix("state_")] = torch.from_numpy(
             column.flatten().to_numpy().reshape(-1, width).copy()
         )
-    return _State(batch.column(0), events, first, last, summary)
+    return _State(batch.column(0), events, first, last, sources, summary)

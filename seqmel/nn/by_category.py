@@ -18,15 +18,17 @@ from seqmel.core.errors import ConfigError, shown
 from seqmel.core.scatter import sum_rows
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, Vocabulary
+from seqmel.nn.sources import Kind, SourceKinds, slots_of_events
 
 __all__ = ["ByCategory", "category_slots", "column_to_pool_by", "slots_of"]
 
 
-def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> str | None:
+def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> Kind | None:
     """Return the column by which events are pooled; None without categorical columns.
 
     It is the configured one; else the column within which most numbers are scaled; else the column
-    with the most values that still fit, or the one with the fewest values.
+    with the most values that still fit, or the one with the fewest values. With several event
+    tables, such a column is chosen in each, and all share the places.
 
     Raises:
         ConfigError: the configured column is not categorical.
@@ -39,11 +41,45 @@ def column_to_pool_by(options: CategoryMeanOptions, vocabulary: Vocabulary) -> s
         )
     if options.column is not None or not sizes:
         return options.column
-    within = [scales.by for scales in vocabulary.numeric.values() if scales.by is not None]
+    if vocabulary.source is not None:
+        return _kinds_of_sources(options, vocabulary)
+    return _best(sizes, vocabulary, options.values)
+
+
+def _best(sizes: dict[str, int], vocabulary: Vocabulary, most: int) -> str:
+    within = [scales.by for scales in vocabulary.numeric.values() if scales.by in sizes]
     if within:
         return max(sizes, key=within.count)
-    fitting = [name for name in sizes if sizes[name] <= options.values]
+    fitting = [name for name in sizes if sizes[name] <= most]
     return max(fitting, key=sizes.__getitem__) if fitting else min(sizes, key=sizes.__getitem__)
+
+
+def _kinds_of_sources(options: CategoryMeanOptions, vocabulary: Vocabulary) -> SourceKinds:
+    """Choose a column in each table. Small ones get all their slots, others share the rest."""
+    share = max(1, options.values // len(vocabulary.sources))
+    chosen: dict[str, str | None] = {}
+    for name, table in vocabulary.sources.items():
+        sizes = {
+            c: len(vocabulary.categorical[c].values)
+            for c in table.columns
+            if c in vocabulary.categorical
+        }
+        chosen[name] = _best(sizes, vocabulary, share) if sizes else None
+    values = {
+        name: len(vocabulary.categorical[column].values) if column is not None else 0
+        for name, column in chosen.items()
+    }
+    left, places = options.values, {}
+    for rank, name in enumerate(sorted(values, key=values.__getitem__)):
+        places[name] = min(values[name], max(1, left // (len(values) - rank)))
+        left -= places[name]
+    tables, begin = [], 0
+    for name, column in chosen.items():
+        size = 1 if column is None else places[name] + UNSEEN + 1
+        tables.append((vocabulary.source_code(name), column, begin, size))
+        begin += size
+    assert vocabulary.source is not None
+    return SourceKinds(vocabulary.source, tuple(tables))
 
 
 def slots_of(options: CategoryMeanOptions, codes: int) -> int:
@@ -53,7 +89,7 @@ def slots_of(options: CategoryMeanOptions, codes: int) -> int:
 
 def category_slots(
     options: CategoryMeanOptions, vocabulary: Vocabulary, most: int
-) -> dict[str, int]:
+) -> dict[Kind, int]:
     """Divide a budget of slots over the categorical columns.
 
     Columns with few codes get a slot for each, the others equal parts of the rest, up to
@@ -65,7 +101,8 @@ def category_slots(
         most: The budget, null and unseen values counted.
 
     Returns:
-        Column -> its number of slots. The column that events are pooled by comes first.
+        Column -> its number of slots. The column that events are pooled by comes first; for several
+        event tables, it is their kinds, and the columns that these are made of get no more slots.
 
     Raises:
         ConfigError: The named column is not categorical.
@@ -74,10 +111,14 @@ def category_slots(
     if first is None:
         return {}
     sizes = {name: slots_of(options, codes.size) for name, codes in vocabulary.categorical.items()}
-    if options.column is not None:
+    if isinstance(first, SourceKinds):
+        sizes = {name: size for name, size in sizes.items() if name not in first.columns}
+        found: dict[Kind, int] = {first: first.slots}
+    elif options.column is not None:
         return {first: sizes[first]}
-    found, left = {first: sizes.pop(first)}, most
-    left -= found[first]
+    else:
+        found = {first: sizes.pop(first)}
+    left = most - found[first]
     for rank, name in enumerate(sorted(sizes, key=sizes.__getitem__)):
         found[name] = min(sizes[name], left // (len(sizes) - rank))
         left -= found[name]
@@ -90,26 +131,26 @@ class ByCategory(nn.Module):
     For each category: the means of `size` learned numbers, then ln(1 + number of events).
 
     Args:
-        column: the categorical column.
+        column: the categorical column, or the kinds of several event tables.
         codes: its number of codes; the rarest, beyond `values`, share the slot of the unseen.
         input_size: H.
         options: the number of categories, and of numbers for each.
     """
 
     def __init__(
-        self, column: str, codes: int, *, input_size: int, options: CategoryMeanOptions
+        self, column: Kind, codes: int, *, input_size: int, options: CategoryMeanOptions
     ) -> None:
         super().__init__()
         self.column = column
-        self.slots = slots_of(options, codes)
+        self.slots = column.slots if isinstance(column, SourceKinds) else slots_of(options, codes)
         self.size = options.size
         self.inner = nn.Linear(input_size, options.size)
         self.output_size = self.slots * (options.size + 1)
 
     def summarise(self, states: Tensor, batch: SequenceBatch) -> Tensor:
         """Return (B, slots * (size + 1)) float32: sums and event count per category."""
-        codes = batch.columns[self.column].long()
-        place = batch.sequence_index * self.slots + torch.where(codes < self.slots, codes, UNSEEN)
+        slot = slots_of_events(batch, self.column, self.slots)
+        place = batch.sequence_index * self.slots + slot
         inner = self.inner(states).float()
         terms = torch.cat([inner, inner.new_ones(len(inner), 1)], dim=1)
         return sum_rows(terms, place, len(batch) * self.slots).view(len(batch), self.output_size)

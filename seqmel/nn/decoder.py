@@ -14,6 +14,7 @@ from seqmel.core.units import DAYS_SINCE_MONDAY
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.events import scaled_gaps
+from seqmel.nn.sources import Presence
 
 __all__ = ["EventDecoder"]
 
@@ -24,11 +25,16 @@ _SECOND_US, _HOUR_US = 1_000_000, 3_600_000_000
 _SMOOTHING = 1 / 400  # caps the weight of rarer categories
 
 
-def _inverse_frequency_weights(codes: Tensor, count: int) -> Tensor:
-    """Return (E,) weights by the inverse frequency of each code, with mean 1 over all ranks."""
-    counts = torch.zeros(count, dtype=torch.int64, device=codes.device).index_add(
-        0, codes, torch.ones_like(codes)
-    )
+def _inverse_frequency_weights(codes: Tensor, count: int, present: Tensor | None) -> Tensor:
+    """Return (E,) weights by the inverse frequency of each code, with mean 1 over all ranks.
+
+    Args:
+        codes: (E,) int64.
+        count: Number of codes.
+        present: (E,) 0 for events that do not count. None counts all.
+    """
+    ones = torch.ones_like(codes) if present is None else present.long()
+    counts = torch.zeros(count, dtype=torch.int64, device=codes.device).index_add(0, codes, ones)
     counts = all_reduce_sum(counts.float())
     frequencies = counts / counts.sum().clamp(min=1)
     weights = 1 / (frequencies + _SMOOTHING)
@@ -45,7 +51,8 @@ class EventDecoder(nn.Module):
 
     A category has one logit per code. A number has one logit per bin of its robust scale, and one
     for missing numbers. A number that is scaled within a category has one expected value per
-    category instead. The time has logits for hours and weekdays, as far as the data shows them.
+    category instead. The time has logits for hours and weekdays, as far as the data shows them. A
+    column costs nothing in events of a table that does not have it.
 
     Args:
         vocabulary: Names the features and their sizes.
@@ -83,6 +90,7 @@ class EventDecoder(nn.Module):
         self.sizes = self.classified | {
             name: codes[within] for name, within in self.regressed.items()
         }
+        self.presence = Presence(vocabulary, tuple(self.sizes))
         ends = torch.tensor([0, *self.sizes.values()]).cumsum(0)
         self.begins: Tensor  # (F,) the first output of each feature
         self.register_buffer("begins", ends[:-1], persistent=False)
@@ -123,23 +131,34 @@ class EventDecoder(nn.Module):
             )
             places = (rows * table.shape[1]).unsqueeze(1) + self.begins + self._codes(events, gaps)
             picked = take_rows(table.view(-1), places.view(-1)).view(places.shape)
-            costs = -picked[:, : len(self.classified)].sum(1)
+            present = self.presence(events)
+            known = picked if present is None else picked * present
+            costs = -known[:, : len(self.classified)].sum(1)
             if self.regressed:
-                costs = costs + self._value_costs(picked[:, len(self.classified) :], events).sum(1)
+                expected = picked[:, len(self.classified) :]
+                costs = costs + self._value_costs(expected, events, present).sum(1)
             return costs
 
-    def _value_costs(self, expected: Tensor, events: SequenceBatch) -> Tensor:
+    def _value_costs(
+        self, expected: Tensor, events: SequenceBatch, present: Tensor | None
+    ) -> Tensor:
         """Return (E, V), the weighted Huber losses of the V numbers within a category."""
+        names = list(self.sizes)
         numbers = torch.stack([events.columns[name] for name in self.regressed], dim=1)
         categories = dict.fromkeys(self.regressed.values())  # in the same order on every rank
         weights = {
-            by: _inverse_frequency_weights(events.columns[by].long(), self.classified[by])
+            by: _inverse_frequency_weights(
+                events.columns[by].long(),
+                self.classified[by],
+                None if present is None else present[:, names.index(by)],
+            )
             for by in categories
         }
         costs = F.huber_loss(expected, numbers.nan_to_num(), reduction="none").masked_fill(
             numbers.isnan(), 0.0
         )
-        return costs * torch.stack([weights[by] for by in self.regressed.values()], dim=1)
+        costs = costs * torch.stack([weights[by] for by in self.regressed.values()], dim=1)
+        return costs if present is None else costs * present[:, len(self.classified) :]
 
     def _codes(self, events: SequenceBatch, gaps: Tensor | None) -> Tensor:
         """Return (E, F) int64, the output of each feature that belongs to the event's value."""

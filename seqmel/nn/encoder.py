@@ -28,6 +28,7 @@ from seqmel.nn.pooling import Pooling, Summary, side_by_side
 from seqmel.nn.profile import PROFILE_SIZE, first_and_last, profile
 from seqmel.nn.recent import SLOTS, RecentEvents
 from seqmel.nn.recurrent import Recurrent
+from seqmel.nn.sources import SourceKinds
 from seqmel.nn.transformer import Transformer
 
 __all__ = ["OWN_ENCODERS", "SequenceEncoder"]
@@ -323,7 +324,7 @@ def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategor
         )
     if column is None:
         return None
-    codes = vocabulary.categorical[column].size
+    codes = column.slots if isinstance(column, SourceKinds) else vocabulary.categorical[column].size
     return ByCategory(column, codes, input_size=size, options=config.category_mean)
 
 

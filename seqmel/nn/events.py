@@ -14,6 +14,7 @@ from seqmel.data.cycles import CYCLES, cycles_of
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 from seqmel.nn.products import Linear
+from seqmel.nn.sources import Presence, SourceGaps
 
 __all__ = ["EventEncoder", "TimeFeatures", "scaled_gaps", "weighted_rows"]
 
@@ -126,7 +127,8 @@ class EventEncoder(nn.Module):
     a random direction. A missing number (NaN) has a row of its own. So an event is a weighted sum
     of a few rows. The sum equals a linear layer over concatenated features, without a bottleneck: a
     hidden unit can respond to one category alone, and pooling makes it a statistic of that
-    category.
+    category. With several event tables, the columns of other tables add nothing, and the gap since
+    the previous event of the same table is a feature too.
 
     Args:
         vocabulary: Gives the number of codes, and the category that a number is scaled within.
@@ -163,6 +165,7 @@ class EventEncoder(nn.Module):
             begins.append(begins[-1] + len(part))
         self.begins = dict(zip((*sizes, *curves), begins[:-1], strict=True))
         self.names = tuple(sizes)
+        self.presence = Presence(vocabulary, (*sizes, *curves))
         self.by = {name: scales.by for name, scales in vocabulary.numeric.items()}
         numbers: dict[str, list[int]] = {  # of all categories and numbers, for tensor operations
             "code_begins": [self.begins[name] for name in self.names],
@@ -180,7 +183,9 @@ class EventEncoder(nn.Module):
         self.knots: Tensor
         self.register_buffer("knots", torch.tensor(_KNOTS), persistent=False)
         self.time = TimeFeatures(vocabulary.time)
-        self.from_time = nn.Linear(self.time.output_size, hidden_size)
+        self.source_gaps = None if vocabulary.source is None else SourceGaps(vocabulary)
+        beside = 0 if self.source_gaps is None else self.source_gaps.output_size
+        self.from_time = nn.Linear(self.time.output_size + beside, hidden_size)
         # In place, because no gradient needs the input.
         steps: list[nn.Module] = [nn.ReLU(inplace=True), nn.Dropout(dropout)]
         for _ in range(layers - 1):
@@ -209,10 +214,23 @@ class EventEncoder(nn.Module):
         if masked is not None and mask_embedding is not None:
             replacement = mask_embedding.to(features.dtype).expand(len(masked), -1)
             features = features.index_copy(0, masked, replacement)
-        return self.network(features.add_(self.from_time(self.time(batch))))
+        return self.network(features.add_(self.from_time(self._time_features(batch, masked))))
+
+    def _time_features(self, batch: SequenceBatch, masked: Tensor | None) -> Tensor:
+        """Return (E, T). The gap within a table would tell the table of a masked event."""
+        found = self.time(batch)
+        if self.source_gaps is None:
+            return found
+        gaps = self.source_gaps(batch)
+        gaps = gaps if masked is None else gaps.index_fill(0, masked, 0.0)
+        return torch.cat([found, gaps], dim=1)
 
     def rows(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """Return (E, K) rows of the table and their weights: one per category, two per number."""
+        """Return (E, K) rows of the table and their weights: one per category, two per number.
+
+        Rows of columns that an event does not have weigh zero.
+        """
+        present = self.presence(batch)
         codes = self._drop_categories(
             _stack_columns([batch.columns[name] for name in self.names], batch, torch.int32).long()
         )
@@ -228,6 +246,10 @@ class EventEncoder(nn.Module):
             torch.ones_like(codes, dtype=position.dtype),
             torch.stack([1 - position, position], dim=2).flatten(1),
         ]
+        if present is not None:
+            present = present.to(position.dtype)
+            of_codes, of_numbers = present.split([len(self.names), len(self.by)], dim=1)
+            weights = [weights[0] * of_codes, weights[1] * of_numbers.repeat_interleave(2, dim=1)]
         return torch.cat([codes + self.code_begins, ends], dim=1), torch.cat(weights, dim=1)
 
     def _drop_categories(self, codes: Tensor) -> Tensor:

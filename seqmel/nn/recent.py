@@ -33,6 +33,7 @@ from seqmel.data.vocabulary import NULL, UNSEEN, Vocabulary
 from seqmel.nn.events import TimeFeatures
 from seqmel.nn.pooling import Summary, in_blocks
 from seqmel.nn.segments import segment_max, segment_sum
+from seqmel.nn.sources import Kind, Presence, SourceKinds, slots_of_events
 from seqmel.nn.transitions import Transitions
 
 __all__ = [
@@ -76,7 +77,7 @@ def one_hot_sizes(sizes: Sequence[int], most: int = CODES) -> list[int]:
     return found
 
 
-def numbers_by_column(vocabulary: Vocabulary, slots: Mapping[str, int]) -> dict[str, list[str]]:
+def numbers_by_column(vocabulary: Vocabulary, slots: Mapping[Kind, int]) -> dict[Kind, list[str]]:
     """Choose the numeric columns whose statistics each categorical column gets.
 
     A column gets as many as `KIND_NUMBERS` allows after the columns before it, those that are
@@ -86,19 +87,26 @@ def numbers_by_column(vocabulary: Vocabulary, slots: Mapping[str, int]) -> dict[
         vocabulary: The vocabulary of the events.
         slots: Categorical column -> its number of slots, the most informative column first.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[Kind, list[str]] = {}
     left = KIND_NUMBERS
     for column, size in slots.items():
-        names = sorted(vocabulary.numeric, key=lambda name: vocabulary.numeric[name].by != column)
+        within = column.columns if isinstance(column, SourceKinds) else (column,)
+        names = _scaled_within_first(vocabulary, within)
         found[column] = names[: left // (_STATISTICS * size)]
         left -= _STATISTICS * size * len(found[column])
     return found
+
+
+def _scaled_within_first(vocabulary: Vocabulary, columns: Sequence[str]) -> list[str]:
+    """Return the numeric columns, those that are scaled within these categories first."""
+    return sorted(vocabulary.numeric, key=lambda name: vocabulary.numeric[name].by not in columns)
 
 
 class PlainEvents(nn.Module):
     """Plain numbers of events (E, output_size): one-hot codes, scaled numbers, and the gap.
 
     The rarest codes share a column with the unseen. A missing number is 0, the centre of its scale.
+    So are codes and numbers of columns that the table of an event does not have.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -112,6 +120,7 @@ class PlainEvents(nn.Module):
         self.codes = {
             name: (firsts[name], size) for name, size in zip(firsts, sizes, strict=True) if size
         }
+        self.presence = Presence(vocabulary, tuple(self.codes))
         self.numbers = tuple(vocabulary.numeric)[:NUMBERS]
         self.time = TimeFeatures(vocabulary.time)
         self.output_size = sum(sizes) + len(self.numbers) + 1
@@ -119,10 +128,12 @@ class PlainEvents(nn.Module):
     def forward(self, batch: SequenceBatch) -> Tensor:
         """Compute the plain numbers of the events of a batch: (E, output_size)."""
         parts = []
-        for name, (first, size) in self.codes.items():
+        present = self.presence(batch)
+        for i, (name, (first, size)) in enumerate(self.codes.items()):
             code = batch.columns[name].unsqueeze(1)
             code = torch.where(code < first + size, code, UNSEEN)
-            parts.append((code == torch.arange(first, first + size, device=batch.device)).float())
+            hot = (code == torch.arange(first, first + size, device=batch.device)).float()
+            parts.append(hot if present is None else hot * present[:, i : i + 1])
         parts += [batch.columns[name].unsqueeze(1).float().nan_to_num(0.0) for name in self.numbers]
         return torch.cat([*parts, self.time.gap(batch).unsqueeze(1)], dim=1)
 
@@ -243,12 +254,12 @@ class RecentByCategory(nn.Module):
     """Recency, count, and last, mean and change of numbers for each category value.
 
     Args:
-        column: The categorical column.
+        column: The categorical column, or the kinds of several event tables.
         slots: Number of codes with a slot. The others share that of the unseen.
         numbers: The numeric columns.
     """
 
-    def __init__(self, column: str, slots: int, numbers: Sequence[str] = ()) -> None:
+    def __init__(self, column: Kind, slots: int, numbers: Sequence[str] = ()) -> None:
         super().__init__()
         self.column, self.slots, self.numbers = column, slots, tuple(numbers)
         self.output_size = slots * (2 + _STATISTICS * len(self.numbers))
@@ -259,8 +270,8 @@ class RecentByCategory(nn.Module):
         Events since (-1 is never), count, sums, last numbers.
         """
         shape = (len(batch), self.slots)
-        code = batch.columns[self.column].long()
-        cell = batch.sequence_index * self.slots + torch.where(code < self.slots, code, UNSEEN)
+        slot = slots_of_events(batch, self.column, self.slots)
+        cell = batch.sequence_index * self.slots + slot
         latest = torch.full((len(batch) * self.slots,), -1, device=batch.device)
         latest = latest.scatter_reduce(
             0, cell, torch.arange(batch.events, device=batch.device), "amax"
@@ -268,7 +279,7 @@ class RecentByCategory(nn.Module):
         seen = latest >= 0
         ago = torch.where(seen, batch.offsets[1:].unsqueeze(1) - 1 - latest, -1)
         columns = [batch.columns[name].float().nan_to_num(0.0) for name in self.numbers]
-        numbers = torch.stack([torch.ones_like(code, dtype=torch.float32), *columns], dim=1)
+        numbers = torch.stack([torch.ones_like(slot, dtype=torch.float32), *columns], dim=1)
         sums = sum_rows(numbers, cell, len(batch) * self.slots).view(*shape, numbers.shape[1])
         padded = torch.cat([numbers, numbers.new_zeros(1, numbers.shape[1])])
         rows = torch.where(seen, latest, batch.events).flatten()
@@ -313,12 +324,12 @@ class RecentEvents(nn.Module):
     Args:
         names: Names of `RECENT_POOLINGS`.
         vocabulary: The vocabulary of the events.
-        slots: Categorical column -> number of its codes with a slot. `category_recent` takes all
-            columns, `transitions` the first.
+        slots: Categorical column, or the kinds of several event tables -> number of its codes with
+            a slot. `category_recent` takes all columns, `transitions` the first.
     """
 
     def __init__(
-        self, names: Sequence[str], vocabulary: Vocabulary, slots: Mapping[str, int]
+        self, names: Sequence[str], vocabulary: Vocabulary, slots: Mapping[Kind, int]
     ) -> None:
         super().__init__()
         self.plain = PlainEvents(vocabulary) if "recent" in names else None

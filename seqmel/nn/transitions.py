@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from seqmel.data.sequences.batch import SequenceBatch
-from seqmel.data.vocabulary import UNSEEN
 from seqmel.nn.segments import segment_sum
+from seqmel.nn.sources import Kind, slots_of_events
 
 __all__ = ["COMPONENTS", "Transitions"]
 
@@ -32,13 +32,13 @@ class Transitions(nn.Module):
     """Components of the transitions of each sequence, zeros before they are fitted.
 
     Args:
-        column: The categorical column.
+        column: The categorical column, or the kinds of several event tables.
         slots: Number of its codes with a slot, at least two. The others share that of the unseen.
     """
 
     table: Tensor
 
-    def __init__(self, column: str, slots: int) -> None:
+    def __init__(self, column: Kind, slots: int) -> None:
         super().__init__()
         self.column, self.slots = column, slots
         self.output_size = min(COMPONENTS, slots * (slots - 1) // 2)
@@ -46,8 +46,7 @@ class Transitions(nn.Module):
 
     def kinds(self, batch: SequenceBatch) -> Tensor:
         """Return (E,) int64, the slot of each event."""
-        code = batch.columns[self.column].long()
-        return torch.where(code < self.slots, code, UNSEEN)
+        return slots_of_events(batch, self.column, self.slots)
 
     def antisymmetric(self, batch: SequenceBatch) -> Tensor:
         """Return (B, slots * (slots - 1) / 2), the A_ab of each sequence."""

@@ -172,7 +172,7 @@ def _part(
         case CPCOptions():
             return CPC(**of_events, **states, **own)
         case ReplacedTokenOptions():
-            return ReplacedToken(**states, **own)
+            return ReplacedToken(**states, **own, source=vocabulary.source)
         case SequenceOrderOptions():
             return SequenceOrder(**vectors, **own)
         case NextSequenceOptions():

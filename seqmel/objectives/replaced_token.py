@@ -17,7 +17,11 @@ __all__ = ["ReplacedToken", "corrupted"]
 
 
 def corrupted(
-    events: SequenceBatch, corrupt_ratio: float, feature_fraction: float
+    events: SequenceBatch,
+    corrupt_ratio: float,
+    feature_fraction: float,
+    *,
+    source: str | None = None,
 ) -> tuple[SequenceBatch, Tensor]:
     """Replace features of some events by those of other events.
 
@@ -26,6 +30,8 @@ def corrupted(
         corrupt_ratio: Fraction of the events that get features of another event, at least one
             event.
         feature_fraction: Probability that a feature of such an event is replaced. One always is.
+        source: The category that names the table of an event, if there are several. Other events of
+            the same table are the donors, and the table is never replaced.
 
     Returns:
         The corrupted batch, and (E,) bool: which events have changed.
@@ -33,18 +39,40 @@ def corrupted(
     count = max(1, round(corrupt_ratio * events.events))
     chosen = torch.randperm(events.events)[:count]
     # An offset below E never gives the event itself.
-    donors = (chosen + torch.randint(1, events.events, (count,))) % events.events
-    replaced = torch.rand(count, len(events.columns)) < feature_fraction
-    replaced[torch.arange(count), torch.randint(len(events.columns), (count,))] = True
+    donors = (
+        (chosen + torch.randint(1, events.events, (count,))) % events.events
+        if source is None
+        else _of_same_table(events.columns[source].cpu(), chosen)
+    )
+    names = [name for name in events.columns if name != source]
+    replaced = torch.rand(count, len(names)) < feature_fraction
+    replaced[torch.arange(count), torch.randint(len(names), (count,))] = True
     changed = torch.zeros(events.events, dtype=torch.bool, device=events.device)
-    columns = {}
-    for i, (name, values) in enumerate(events.columns.items()):
+    columns = dict(events.columns)
+    for i, name in enumerate(names):
+        values = events.columns[name]
         receivers = to_device_async(chosen[replaced[:, i]], events.device)
         givers = to_device_async(donors[replaced[:, i]], events.device)
         columns[name] = values.index_copy(0, receivers, values.index_select(0, givers))
         same = (columns[name] == values) | (columns[name].isnan() & values.isnan())
         changed |= ~same
     return dataclasses.replace(events, columns=columns), changed
+
+
+def _of_same_table(codes: Tensor, chosen: Tensor) -> Tensor:
+    """Return (n,) a random other event of the table of each chosen one; itself if there is none.
+
+    Args:
+        codes: (E,) the table of each event.
+        chosen: (n,) positions of events.
+    """
+    order = torch.argsort(codes, stable=True)
+    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+    counts = torch.bincount(codes.long())
+    begins = (counts.cumsum(0) - counts)[codes[chosen].long()]
+    size = counts[codes[chosen].long()]
+    step = 1 + (torch.rand(len(chosen)) * (size - 1)).long().clamp(max=size - 2)
+    return order[begins + (place[chosen] - begins + step) % size]
 
 
 class ReplacedToken(nn.Module):
@@ -63,6 +91,7 @@ class ReplacedToken(nn.Module):
         corrupt_ratio: Fraction of the events that are corrupted.
         feature_fraction: Probability that a feature of such an event is replaced.
         head_size: Width of the discriminator's hidden layer.
+        source: The category that names the table of an event, if there are several.
     """
 
     def __init__(
@@ -72,8 +101,10 @@ class ReplacedToken(nn.Module):
         corrupt_ratio: float = 0.15,
         feature_fraction: float = 0.5,
         head_size: int = 256,
+        source: str | None = None,
     ) -> None:
         super().__init__()
+        self.source = source
         self.head = mlp_head(state_size, head_size)
         self.corrupt_ratio = corrupt_ratio
         self.feature_fraction = feature_fraction
@@ -83,7 +114,10 @@ class ReplacedToken(nn.Module):
         if encoded.batch.sequences.events < 2:
             return all_reduce_mean(zero_loss(self), 0)
         events, changed = corrupted(
-            encoded.batch.sequences, self.corrupt_ratio, self.feature_fraction
+            encoded.batch.sequences,
+            self.corrupt_ratio,
+            self.feature_fraction,
+            source=self.source,
         )
         scores = self.head(encoded.encoder.states(events))[:, 0].float()
         costs = F.binary_cross_entropy_with_logits(scores, changed.float(), reduction="sum")

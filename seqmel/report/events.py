@@ -43,7 +43,7 @@ def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor
         sample: (S,) int64, positions of the clients whose numbers give the quantiles.
     """
     codes = {name: np.zeros(c.size, np.int64) for name, c in vocabulary.categorical.items()}
-    missing, clipped = (dict.fromkeys(vocabulary.numeric, 0) for _ in range(2))
+    known, missing, clipped = (dict.fromkeys(vocabulary.numeric, 0) for _ in range(3))
     gaps = np.zeros(len(_GAPS) + 1, np.int64)
     low = np.iinfo(np.int64).max
     high = np.iinfo(np.int64).min
@@ -52,16 +52,23 @@ def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor
         low = min(low, int(batch.time.min()))
         high = max(high, int(batch.time.max()))
         for name, counts in codes.items():
-            counts += np.bincount(batch.columns[name].numpy(), minlength=len(counts))
+            counts += np.bincount(_present(batch, name, vocabulary), minlength=len(counts))
         for name in missing:
-            missing[name] += int(batch.columns[name].isnan().sum())
-            clipped[name] += int((batch.columns[name].abs() >= CLIP).sum())
+            numbers = _present(batch, name, vocabulary)
+            known[name] += len(numbers)
+            missing[name] += int(np.isnan(numbers).sum())
+            clipped[name] += int((np.abs(numbers) >= CLIP).sum())
     events = sequences.events
     quantiles = _quantiles(sequences, vocabulary, sample)
     columns = [_categorical(name, counts, vocabulary) for name, counts in codes.items()]
     columns += [
         _numeric(
-            name, vocabulary.numeric[name], missing[name], clipped[name], events, quantiles[name]
+            name,
+            vocabulary.numeric[name],
+            missing[name],
+            clipped[name],
+            known[name],
+            quantiles[name],
         )
         for name in missing
     ]
@@ -69,6 +76,15 @@ def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor
     return EventSummary(
         len(sequences), events, first, last, length_bars(sequences.lengths), gap_bars(gaps), columns
     )
+
+
+def _present(batch: SequenceBatch, name: str, vocabulary: Vocabulary) -> npt.NDArray[Any]:
+    """Return a column of the events whose table has it."""
+    values: npt.NDArray[Any] = batch.columns[name].numpy()
+    tables = vocabulary.present_in(name)
+    if tables is None or vocabulary.source is None:
+        return values
+    return values[np.isin(batch.columns[vocabulary.source].numpy(), tables)]
 
 
 def moment(microseconds: int) -> str:

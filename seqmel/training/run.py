@@ -35,8 +35,8 @@ from seqmel.core.distributed import (
 from seqmel.core.errors import ConfigError, OutputError, SchemaError, SeqmelError
 from seqmel.core.progress import Progress, Reporting, as_progress, record, silent
 from seqmel.data.encoding.event_encoding import encode
-from seqmel.data.fitting.schema_inference import infer_schema
 from seqmel.data.fitting.statistics import fit_statistics
+from seqmel.data.fitting.timeline import open_and_infer, open_for_schema
 from seqmel.data.fitting.vocabulary_fitting import fit_vocabulary
 from seqmel.data.sequences.prepared import (
     PreparedSequences,
@@ -44,7 +44,8 @@ from seqmel.data.sequences.prepared import (
     open_prepared,
     write_prepared,
 )
-from seqmel.data.sources.reading import Events, event_files, is_paths, open_events
+from seqmel.data.sources.reading import Events, event_files, is_paths
+from seqmel.data.sources.several import event_tables
 from seqmel.model import AnyModel, TrainedModel, as_model, save_model
 from seqmel.training.hooks import NO_HOOKS, Hooks
 
@@ -117,19 +118,14 @@ def _prepare_into(
     options = config.preparation
     began = time.monotonic()
     folder.mkdir(exist_ok=True)  # DuckDB creates the folder that it spills to, but not its parent
-    source = open_events(
-        events,
-        client=model.schema.client if model else config.schema.client,
-        time=model.schema.time if model else config.schema.time,
-        skip=model.schema.skips if model else config.schema.skips,
-        decimal=("," if model.schema.decimal == "," else None) if model else config.schema.decimal,
-        categories=model.vocabulary.categorical if model else config.schema.categories,
-        **config.resources,
-        temp_folder=folder / "sorting",
-    )
+    how = config.resources | {"temp_folder": folder / "sorting"}
+    if model:
+        schema = model.schema
+        source = open_for_schema(events, schema, model.vocabulary.categorical, **how)
+    else:
+        source, schema = open_and_infer(events, config.schema, **how)
     for note in source.notes:
         progress.say(note)
-    schema = model.schema if model else infer_schema(source, config.schema)
     vocabulary = model.vocabulary if model else fit_vocabulary(
         source, schema, min_count=options.min_count, max_categories=options.max_categories
     )  # fmt: skip
@@ -365,6 +361,12 @@ def unfinished_run(
 
 def _input_files(events: Events) -> list[list[str | int]] | None:
     """Return name, size and mtime of the input files, or None for events in memory."""
+    tables = event_tables(events)
+    if tables is not None:
+        files = [(name, _input_files(table)) for name, table in tables.items()]
+        if any(found is None for _, found in files):
+            return None
+        return [[f"{name}={file}", *stamp] for name, found in files for file, *stamp in found or ()]
     if not is_paths(events):
         return None
     return file_stamps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +36,17 @@ def fit_transitions(module: Transitions, sequences: EncodedSequences, clients: T
         total += rows.sum(0)
     mean = total / max(1, len(clients))
     covariance = squares / max(1, len(clients)) - torch.outer(mean, mean)
-    components = torch.linalg.eigh(covariance)[1].flip(1)[:, : module.output_size]
+    components = _eigenvectors(covariance).flip(1)[:, : module.output_size]
     largest = components.gather(0, components.abs().argmax(0, keepdim=True))
     module.set_components(components * largest.sign())
+
+
+def _eigenvectors(matrix: Tensor) -> Tensor:
+    """Return the eigenvectors of a symmetric matrix, in the order of ascending eigenvalues.
+
+    torch's solver may not converge where most rows are zero, as of few clients. That of NumPy does.
+    """
+    try:
+        return torch.linalg.eigh(matrix)[1]
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        return torch.from_numpy(np.linalg.eigh(matrix.numpy())[1])

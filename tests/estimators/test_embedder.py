@@ -32,7 +32,7 @@ from seqmel.core.errors import (
     SeqmelError,
     TrainingError,
 )
-from seqmel.data.schema import SchemaOptions
+from seqmel.data.schema import SourceOptions
 from seqmel.estimators.aggregates import AggregateFeatures
 from seqmel.estimators.embedder import SequenceEmbedder
 from seqmel.estimators.options import PARTS, parameters_of
@@ -355,7 +355,7 @@ def test_the_defaults_are_those_of_a_config() -> None:
 def test_every_option_of_a_training_is_a_parameter() -> None:
     names = set(inspect.signature(SequenceEmbedder).parameters)
     of_files = {"decimal"}  # X and events in memory hold numbers
-    assert set(TrainingOptions.model_fields) | set(SchemaOptions.model_fields) - of_files <= names
+    assert set(TrainingOptions.model_fields) | set(SourceOptions.model_fields) - of_files <= names
     sections = {field.alias or name for name, field in Config.model_fields.items()}
     flat = sections - set(PARTS.values()) - {"training", "schema", "seed", "finetuning", "devices"}
     assert flat | set(PARTS) <= names

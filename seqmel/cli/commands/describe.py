@@ -52,12 +52,12 @@ def describe(
 
     from seqmel.core.atomic_files import atomic_write, check_not_input
     from seqmel.data.fitting.description import describe_source
-    from seqmel.data.fitting.schema_inference import explain_schema
-    from seqmel.data.sources.reading import open_events
+    from seqmel.data.fitting.timeline import open_and_explain
+    from seqmel.data.sources.several import named_events
 
-    check_not_input(json_file, events)
-    source = open_events(events, **checked.reading)
-    schema, reasons = explain_schema(source, checked.schema)
+    tables = named_events(events)
+    check_not_input(json_file, tables)
+    source, schema, reasons = open_and_explain(tables, checked.schema, **checked.resources)
     facts = describe_source(source, schema)
     for column, why in reasons.items():
         facts["columns"][column]["why"] = why
@@ -152,7 +152,7 @@ def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
             table.add_row(escape(column), f"numeric{within}", words + nulls, escape(about["why"]))
         else:
             common = ", ".join(
-                f"{escape(v)} ({_share(n / facts['events'])})"
+                f"{escape(v)} ({_share(n / about.get('events', facts['events']))})"
                 for v, n in about["commonest"].items()
             )
             values = f"{about['distinct']:,} values: {common}{nulls}"

@@ -6,11 +6,12 @@ It needs no labels.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqmel.cli.arguments import Client, not_given
+from seqmel.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,9 +30,12 @@ def drift(
         ),
     ],
     current: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            help="The current embeddings, of the same model; or events, with a model folder."
+            help=(
+                "The current embeddings, of the same model; or events, with a model folder: PATH, "
+                "or NAME=PATH for each of several tables."
+            )
         ),
     ],
     client: Client = None,
@@ -71,16 +75,22 @@ def drift(
 
     Embeddings are compared by PSI and MMD; events by PSI and the fraction of unseen values.
     """
+    from seqmel.data.sources.several import named_events
+
     found: Drift | InputDrift
     if (Path(reference) / "config.json").is_file():
         not_given("a model and events", client=client, bins=bins, alpha=alpha, seed=seed)
         unseen = 0.05 if unseen_threshold is None else unseen_threshold
-        found = _compare_events(reference, current, psi_threshold, unseen, json_file)
+        found = _compare_events(reference, named_events(current), psi_threshold, unseen, json_file)
     else:
         not_given("two files of embeddings", unseen_threshold=unseen_threshold)
+        if len(current) > 1:
+            raise ConfigError(
+                f"Two files of embeddings are compared; found {len(current)} beside {reference}."
+            )
         found = _compare_embeddings(
             reference,
-            current,
+            current[0],
             client=client,
             bins=10 if bins is None else bins,
             psi_threshold=psi_threshold,
@@ -93,7 +103,7 @@ def drift(
 
 
 def _compare_events(
-    model: str, events: str, psi_threshold: float, unseen_threshold: float, json_file: Path | None
+    model: str, events: Any, psi_threshold: float, unseen_threshold: float, json_file: Path | None
 ) -> InputDrift:
     """Print how far each column has drifted since the training, and the verdict."""
     from seqmel.core.atomic_files import check_not_input

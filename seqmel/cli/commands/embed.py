@@ -58,9 +58,12 @@ def embed(
         ),
     ] = None,
     history: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="With --state: all events so far, to recompute clients with late events."
+            help=(
+                "With --state: all events so far, to recompute clients with late events. "
+                "Repeatable, as NAME=PATH."
+            )
         ),
     ] = None,
     skipped: Annotated[
@@ -86,6 +89,7 @@ def embed(
     from seqmel.core.atomic_files import check_parquet_name
     from seqmel.core.distributed import is_launched
     from seqmel.core.progress import record
+    from seqmel.data.sources.several import named_events
     from seqmel.data.sources.shard import shard_of
     from seqmel.data.tables.number_types import NumberType
     from seqmel.data.tables.vector_files import LAYOUTS
@@ -98,7 +102,7 @@ def embed(
     options: dict[str, Any] = {
         "as_of": as_of,
         "state": state,
-        "history": history,
+        "history": named_events(history) if history else None,
         "skipped": skipped,
         "shard": shard,
         "engine": engine,
@@ -109,12 +113,13 @@ def embed(
         "device": device_option(device),
         "overwrite": overwrite,
     }
-    given = {"model": model, "events": events, "output": output, **options}
+    tables = named_events(events)
+    given = {"model": model, "events": tables, "output": output, **options}
     if shard is not None:
         options["shard"] = shard_of(shard)
     launch_others(devices)
     with logged(log if first_process() else None, "embed", given) as progress:
-        done = load(model).embed(events, output, **options, progress=progress)
+        done = load(model).embed(tables, output, **options, progress=progress)
         updated = (
             {} if state is None else {"new_clients": done.new_clients, "skipped": len(done.skipped)}
         )

@@ -45,7 +45,13 @@ def evaluate(
         list[str] | None, typer.Option(help="File of embeddings, or NAME=FILE. Repeatable.")
     ] = None,
     events: Annotated[
-        str | None, typer.Option(help="Events, for the baseline of hand-crafted aggregates.")
+        list[str] | None,
+        typer.Option(
+            help=(
+                "Events, for the baseline of hand-crafted aggregates: PATH, or NAME=PATH for each "
+                "of several tables."
+            )
+        ),
     ] = None,
     client: LabelsClient = None,
     time: Time = None,
@@ -132,7 +138,9 @@ def evaluate(
     )
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     from seqmel.core.progress import console_progress
+    from seqmel.data.sources.several import named_events
 
+    tables = named_events(events) if events else None
     options = _Options(
         task=kind,
         folds=folds,
@@ -151,7 +159,7 @@ def evaluate(
         metric=metric,
     )
     _evaluate_files(
-        labels, target, embeddings or [], events, checked, options, json_file, console_progress()
+        labels, target, embeddings or [], tables, checked, options, json_file, console_progress()
     )
 
 
@@ -223,7 +231,7 @@ class _Options:
 
 def feature_sets(
     embeddings: Sequence[str],
-    events: str | None,
+    events: Any,
     config: Config,
     progress: Progress,
     *,
@@ -235,24 +243,25 @@ def feature_sets(
 
     Args:
         embeddings: paths, or name=path; by default the name is that of the file.
-        events: the source of the aggregates; None leaves them out.
+        events: the source of the aggregates, or name -> path for several tables; None leaves them
+            out.
         config: columns of the events, memory limit and threads.
         progress: where to report to.
         time_column: the time column of embeddings with one row per client and time.
         likely: the client column of the labels; used for the embeddings if they have it.
         rows: the clients and times to aggregate for; None for all clients.
     """
-    from seqmel.data.fitting.schema_inference import infer_schema
-    from seqmel.data.sources.reading import open_events
+    from seqmel.data.fitting.timeline import open_and_infer
     from seqmel.data.tables.labels import read_embeddings
     from seqmel.evaluation.feature_sets import AGGREGATES, WITH_ORDER, aggregate_sets, with_both
 
     found: dict[str, pd.DataFrame] = {}
     if events is not None:
-        named = config.schema.client or _client_of(embeddings, events)
+        named = config.schema.client
+        if named is None and isinstance(events, str):
+            named = _client_of(embeddings, events)
         columns = config.schema.model_copy(update={"client": named})
-        source = open_events(events, **config.model_copy(update={"schema": columns}).reading)
-        schema = infer_schema(source, columns)
+        source, schema = open_and_infer(events, columns, **config.resources)
         found = aggregate_sets(source, schema, None if rows is None else _moments(rows, schema))
         left_out = f"; {schema.left_out_words}" if schema.left_out_words else ""
         progress.say(
@@ -309,7 +318,7 @@ def _evaluate_files(
     labels: str,
     targets: Sequence[str],
     embeddings: Sequence[str],
-    events: str | None,
+    events: Any,
     config: Config,
     options: _Options,
     json_file: Path | None,

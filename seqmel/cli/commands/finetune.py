@@ -35,8 +35,8 @@ def finetune(
         typer.Argument(
             metavar="MODEL EVENTS LABELS",
             help=(
-                "Model folder, events, and a table with one row per client (and moment). With "
-                "--from-scratch without MODEL."
+                "Model folder, events (PATH, or NAME=PATH for each of several tables), and a "
+                "table with one row per client (and moment). With --from-scratch without MODEL."
             ),
         ),
     ],
@@ -100,6 +100,9 @@ def finetune(
     checked = read_options(config, settings, **of_events, **flags)
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     model, events, labels = _inputs(inputs, from_scratch=from_scratch)
+    from seqmel.data.sources.several import named_events
+
+    tables = named_events(events)
     from seqmel.cli.log import logged
     from seqmel.model import load_model
     from seqmel.training.finetuning.finetune import UNREAD
@@ -114,7 +117,7 @@ def finetune(
             )
     options = {
         "model": model,
-        "events": events,
+        "events": tables,
         "labels": labels,
         "output": output,
         "targets": target,
@@ -128,7 +131,7 @@ def finetune(
         with logged(log, "finetune", options) as progress:
             run(
                 load_model(model) if model else None,
-                events,
+                tables,
                 labels,
                 output,
                 targets=target,
@@ -155,21 +158,23 @@ def finetune(
     )
     as_of = "" if time_column is None else " --as-of MOMENT"
     typer.echo(
-        f"model in {output}{validation}; next: seqmel predict {output} {events} -o scores.parquet"
-        f"{as_of}"
+        f"model in {output}{validation}; next: seqmel predict {output} {' '.join(events)} "
+        f"-o scores.parquet{as_of}"
     )
 
 
-def _inputs(inputs: Sequence[str], *, from_scratch: bool) -> tuple[str | None, str, str]:
+def _inputs(inputs: Sequence[str], *, from_scratch: bool) -> tuple[str | None, list[str], str]:
     """The model folder, None from scratch, the events and the labels.
 
     Raises:
         ConfigError: too many or too few arguments.
     """
-    if from_scratch and len(inputs) == 2:
-        return None, inputs[0], inputs[1]
-    if not from_scratch and len(inputs) == 3:
-        return inputs[0], inputs[1], inputs[2]
+    from seqmel.data.sources.several import has_name
+
+    first = 0 if from_scratch else 1
+    events = list(inputs[first:-1])
+    if len(events) == 1 or (events and all(map(has_name, events))):
+        return None if from_scratch else inputs[0], events, inputs[-1]
     expected = "EVENTS LABELS with --from-scratch" if from_scratch else "MODEL EVENTS LABELS"
     two = not from_scratch and len(inputs) == 2
     hint = " Without a model, to train on the labels alone, add --from-scratch." if two else ""

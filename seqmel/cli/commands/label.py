@@ -87,6 +87,7 @@ def label(
     from seqmel.core.atomic_files import atomic_write, check_output, check_parquet_name
     from seqmel.core.progress import record
     from seqmel.data.sources.reading import open_events
+    from seqmel.data.sources.several import named_events
     from seqmel.data.tables.event_labels import LabelOptions, event_labels
 
     check_parquet_name(output)
@@ -107,10 +108,11 @@ def label(
     checked = read_options(
         config, settings, client=client, time=time, time_format=time_format, decimal=decimal
     )
-    check_output(output, overwrite=overwrite, folder=False, reads=(events,))
-    given = {"events": events, "output": output, **asked, "config": checked.to_dict()}
+    table = named_events(events)
+    check_output(output, overwrite=overwrite, folder=False, reads=(table,))
+    given = {"events": table, "output": output, **asked, "config": checked.to_dict()}
     with logged(log, "label", given) as progress:
-        made = event_labels(open_events(events, **checked.reading), options, checked.schema)
+        made = event_labels(open_events(table, **checked.reading), options, checked.schema)
         with atomic_write(output) as partial:
             rows = made.write(partial)
         for note in made.notes:
@@ -120,7 +122,7 @@ def label(
     names = ", ".join(made.columns)
     typer.echo(f"{rows:,} rows of {made.clients:,} clients in {output}: {names}")
     typer.echo(
-        f"next: seqmel finetune MODEL {events} {output} --target {target} --time-column "
+        f"next: seqmel finetune MODEL {' '.join(events)} {output} --target {target} --time-column "
         f"{made.columns[1]} -o MODEL2"
     )
 

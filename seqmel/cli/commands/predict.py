@@ -41,6 +41,7 @@ def predict(
     from seqmel.core.atomic_files import check_parquet_name
     from seqmel.core.distributed import is_launched
     from seqmel.core.progress import record
+    from seqmel.data.sources.several import named_events
     from seqmel.data.sources.shard import shard_of
 
     check_parquet_name(output)
@@ -52,11 +53,12 @@ def predict(
         "device": device_option(device),
         "overwrite": overwrite,
     }
-    given = {"model": model, "events": events, "output": output, **options, "shard": shard}
+    tables = named_events(events)
+    given = {"model": model, "events": tables, "output": output, **options, "shard": shard}
     launch_others(devices)
     with logged(log if first_process() else None, "predict", given) as progress:
         loaded = load(model)
-        rows = loaded.predict(events, output, **options, progress=progress).rows
+        rows = loaded.predict(tables, output, **options, progress=progress).rows
         record(progress, "counted", **{"clients" if as_of is None else "rows": rows})
     if not first_process():
         return

@@ -44,6 +44,7 @@ def prepare(
 ) -> None:
     """Encode, sort and group events once, for repeated use by train and embed."""
     from seqmel.cli.log import logged
+    from seqmel.data.sources.several import named_events
     from seqmel.inference.spark.run import prepare_spark
     from seqmel.model import load_model
     from seqmel.training.run import prepare as on_this_machine
@@ -62,10 +63,11 @@ def prepare(
     checked = read_options(
         config, settings, client=client, time=time, time_format=time_format, decimal=decimal
     )
-    options = {"events": events, "output": output, "model": model, "config": checked.to_dict()}
+    tables = named_events(events)
+    options = {"events": tables, "output": output, "model": model, "config": checked.to_dict()}
     with logged(log, "prepare", options) as progress:
         loaded = load_model(model) if model else None
-        run(events, output, config=checked, model=loaded, overwrite=overwrite, progress=progress)
+        run(tables, output, config=checked, model=loaded, overwrite=overwrite, progress=progress)
     typer.echo(
         f"sequences in {output}; next: seqmel {'embed ' + str(model) if model else 'train'} "
         f"{output} -o ..."

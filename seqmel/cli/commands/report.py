@@ -42,12 +42,13 @@ def report(
     import datetime as dt
 
     from seqmel.core.progress import console_progress
+    from seqmel.data.sources.several import named_events
     from seqmel.model import load_model
     from seqmel.report.writing import write_report
 
     size = write_report(
         load_model(model),
-        events,
+        named_events(events),
         output,
         embeddings=embeddings,
         labels=labels,

@@ -46,8 +46,13 @@ def retrieval(
         ),
     ] = None,
     trained_on: Annotated[
-        str | None,
-        typer.Option(help="The training events of the model; their clients are left out."),
+        list[str] | None,
+        typer.Option(
+            help=(
+                "The training events of the model; their clients are left out. Repeatable, as "
+                "NAME=PATH."
+            )
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="Seed of the sample of clients, the splits and the intervals.")
@@ -65,17 +70,20 @@ def retrieval(
 
     from seqmel.core.atomic_files import atomic_write, check_not_input
     from seqmel.core.progress import console_progress
+    from seqmel.data.sources.several import named_events
     from seqmel.evaluation.retrieval import evaluate_retrieval
     from seqmel.model import load_model
 
-    check_not_input(json_file, model, events)
+    tables = named_events(events)
+    known = named_events(trained_on) if trained_on else None
+    check_not_input(json_file, model, tables)
     found = evaluate_retrieval(
         load_model(model),
-        events,
+        tables,
         clients=clients,
         parts=kind,
         min_events=min_events,
-        trained_on=trained_on,
+        trained_on=known,
         seed=seed,
         device=device_option(device),
         progress=console_progress(),

@@ -76,22 +76,24 @@ def train(
         **flags,
     )
     from seqmel.cli.log import logged
+    from seqmel.data.sources.several import named_events
     from seqmel.training.hooks import Hooks
     from seqmel.training.run import train as run
     from seqmel.training.trackers import make_loggers
 
+    tables = named_events(events)
     launch_others(checked.devices)
     hooks = Hooks(loggers=make_loggers(loggers or [], output))
     try:
         options = {
-            "events": events,
+            "events": tables,
             "output": output,
             "resume": resume,
             "config": checked.to_dict(),
         }
         with logged(log, "train", options) as progress:
             run(
-                events,
+                tables,
                 output,
                 config=checked,
                 resume=resume,
@@ -108,4 +110,5 @@ def train(
         )
         raise typer.Exit(130) from None
     if first_process():
-        typer.echo(f"model in {output}; next: seqmel embed {output} {events} -o embeddings.parquet")
+        given = " ".join(events)
+        typer.echo(f"model in {output}; next: seqmel embed {output} {given} -o embeddings.parquet")

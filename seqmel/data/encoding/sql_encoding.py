@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.checking import category_text, time_sql
+from seqmel.data.sources.checking import category_text, present_sql, time_sql
 from seqmel.data.sources.source import EventSource, ident, is_integer
-from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, CategoryCodes, Vocabulary
+from seqmel.data.vocabulary import CLIP, FIRST, NULL, UNSEEN, CategoryCodes, Vocabulary
 
 __all__ = ["coded_sql", "logarithm_sql", "register_codes"]
 
@@ -56,12 +56,19 @@ def _keys_sql(source: EventSource, column: str) -> str:
     return "SELECT text AS __key, __code FROM codes_given"
 
 
-def _code_sql(source: EventSource, column: str, i: int, codes: CategoryCodes) -> str:
-    """Return SQL for the code of the `i`-th category, with `codes_i` joined by `_raw_sql`."""
+def _code_sql(
+    source: EventSource, schema: EventSchema, column: str, i: int, codes: CategoryCodes
+) -> str:
+    """Return SQL for the code of the `i`-th category, with `codes_i` joined by `_raw_sql`.
+
+    It is that of null for events of a table without the column.
+    """
     raw = _raw_sql(source, column)
+    there = present_sql(schema, column)
+    absent = "" if there == "true" else f"WHEN NOT {there} THEN {NULL} "
     return (
-        f"CASE WHEN {raw} IS NULL THEN {codes.null_code} ELSE coalesce(codes_{i}.__code, "
-        f"{UNSEEN}) END"
+        f"CASE {absent}WHEN {raw} IS NULL THEN {codes.null_code} ELSE "
+        f"coalesce(codes_{i}.__code, {UNSEEN}) END"
     )
 
 
@@ -109,7 +116,7 @@ def coded_sql(
     """
     places = {c: i for i, c in enumerate(schema.categorical)}
     codes = [
-        f"{_code_sql(source, c, i, vocabulary.categorical[c])} AS {ident(c)}"
+        f"{_code_sql(source, schema, c, i, vocabulary.categorical[c])} AS {ident(c)}"
         for c, i in places.items()
     ]
     numbers = [f"{ident(c)}::DOUBLE AS {ident(c)}" for c in schema.numeric]
@@ -138,5 +145,5 @@ def coded_sql(
                 f"{_scaled_sql(x, unit, repr(scales.overall.center), repr(scales.overall.scale))} "
                 f"AS {x}"
             )
-    columns = [*keys, ident(schema.time), *(ident(c) for c in schema.categorical), *scaled]
-    return f"SELECT {', '.join(columns)} FROM ({coded}) {' '.join(scale_joins)}"
+    chosen = [*keys, ident(schema.time), *(ident(c) for c in schema.categorical), *scaled]
+    return f"SELECT {', '.join(chosen)} FROM ({coded}) {' '.join(scale_joins)}"

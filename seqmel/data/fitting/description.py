@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.checking import check_events, time_sql
+from seqmel.data.sources.checking import check_events, present_sql, time_sql
 from seqmel.data.sources.source import ROW, EventSource, ident, type_in_words
 
 __all__ = ["describe_source"]
@@ -62,12 +62,12 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
 
 
 def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, Any]:
-    name = ident(column)
+    name, there = ident(column), present_sql(schema, column)
     if column in schema.numeric:
         nulls, q = source.row(
             f"SELECT count(*) FILTER ({name} IS NULL OR NOT isfinite({name}::DOUBLE)), "
             f"quantile_cont({name}::DOUBLE, {list(_QUANTILES)}) FILTER (isfinite({name}::DOUBLE)) "
-            "FROM events"
+            f"FROM events WHERE {there}"
         )
         return {
             "role": "numeric",
@@ -75,10 +75,13 @@ def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, 
             "quantiles": dict(zip(map(str, _QUANTILES), q, strict=True)) if q else {},
         }
     nulls, distinct = source.row(
-        f"SELECT count(*) FILTER ({name} IS NULL), count(DISTINCT {name}) FROM events"
+        f"SELECT count(*) FILTER ({name} IS NULL), count(DISTINCT {name}) FROM events WHERE {there}"
     )
     common = source.rows(
         f"SELECT {name}::VARCHAR, count(*) AS n FROM events WHERE {name} IS NOT NULL GROUP BY 1 "
         f"ORDER BY n DESC, 1 LIMIT {_COMMONEST}"
     )
-    return {"role": "categorical", "nulls": nulls, "distinct": distinct, "commonest": dict(common)}
+    found = {"role": "categorical", "nulls": nulls, "distinct": distinct, "commonest": dict(common)}
+    if there != "true":
+        (found["events"],) = source.row(f"SELECT count(*) FROM events WHERE {there}")
+    return found

@@ -16,7 +16,7 @@ from seqmel.data.schema import (
     UNNAMED_INDEX,
     EventSchema,
     Role,
-    SchemaOptions,
+    SourceOptions,
     TimeFormat,
     TimeUnit,
     recognise_client,
@@ -126,7 +126,7 @@ class ColumnFacts:
         return is_real(self.kind)
 
 
-def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> EventSchema:
+def infer_schema(source: EventSource, options: SourceOptions | None = None) -> EventSchema:
     """Infer the roles of the columns that the user did not set.
 
     Args:
@@ -150,7 +150,7 @@ def infer_schema(source: EventSource, options: SchemaOptions | None = None) -> E
 
 
 def explain_schema(
-    source: EventSource, options: SchemaOptions | None = None
+    source: EventSource, options: SourceOptions | None = None
 ) -> tuple[EventSchema, dict[str, str]]:
     """Return the schema of `infer_schema`, and feature -> why it is a category or a number.
 
@@ -161,7 +161,7 @@ def explain_schema(
     Raises:
         SchemaError: see `infer_schema`.
     """
-    options = options or SchemaOptions()
+    options = options or SourceOptions()
     client, time = _client_and_time(source, options)
     given = _given(source, options, client, time)
     open_columns = [
@@ -223,7 +223,7 @@ def explain_schema(
     return schema, {c: reasons[c] for c in schema.features}
 
 
-def infer_times(source: EventSource, options: SchemaOptions | None = None) -> EventSchema:
+def infer_times(source: EventSource, options: SourceOptions | None = None) -> EventSchema:
     """Infer the client column, the time column and how times are written, and no features.
 
     Args:
@@ -233,13 +233,13 @@ def infer_times(source: EventSource, options: SchemaOptions | None = None) -> Ev
     Raises:
         SchemaError: see `infer_schema`.
     """
-    options = options or SchemaOptions()
+    options = options or SourceOptions()
     client, time = _client_and_time(source, options)
     unit, time_format = _infer_kind_of_time(source, time, options)
     return EventSchema(client=client, time=time, time_unit=unit, time_format=time_format)
 
 
-def _client_and_time(source: EventSource, options: SchemaOptions) -> tuple[str, str]:
+def _client_and_time(source: EventSource, options: SourceOptions) -> tuple[str, str]:
     client = options.client or source.client or recognise_client(source.columns, source.label)
     time = options.time or source.time or find_time(source)
     source.require(client, "Name the client column with --client (schema.client).")
@@ -312,7 +312,7 @@ def _is_time(source: EventSource, column: str) -> bool:
     return bool(known and known in (iso, other))
 
 
-def _given(source: EventSource, options: SchemaOptions, client: str, time: str) -> dict[str, str]:
+def _given(source: EventSource, options: SourceOptions, client: str, time: str) -> dict[str, str]:
     roles: dict[str, str] = {}
     for role, names in (
         ("categorical", options.named("categorical")),
@@ -585,7 +585,7 @@ def _is_called(column: str) -> Literal["code", "number"] | None:
 
 
 def _infer_kind_of_time(
-    source: EventSource, time: str, options: SchemaOptions
+    source: EventSource, time: str, options: SourceOptions
 ) -> tuple[TimeUnit, TimeFormat | None]:
     said = options.time_format or source.time_format
     if said is not None:

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
+from seqmel.data.schema import dump_without
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import FIRST, Vocabulary
 
@@ -72,11 +73,20 @@ class Statistics(_Data):
     Attributes:
         clients, events: the numbers counted; for large data, those of a sample of whole clients.
         columns: feature -> its bins.
+        source: the category that names the table of an event; None for one table.
+        present_in: feature -> codes of the tables that have it, if not all have; only their events
+            are counted.
     """
 
     clients: Count
     events: Count
     columns: dict[str, ColumnBins]
+    source: str | None = None
+    present_in: dict[str, tuple[Count, ...]] = {}
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: Any) -> dict[str, Any]:
+        return dump_without(dump, self, "source", "present_in")
 
     def check_fits(self, vocabulary: Vocabulary) -> None:
         """Check that these are the columns of the vocabulary.
@@ -92,6 +102,14 @@ class Statistics(_Data):
             vocabulary.numeric, False
         ):
             raise ValueError("the statistics are of other columns than the vocabulary's")
+        if (self.source, self.present_in) != _presence(vocabulary):
+            raise ValueError("the statistics are of other sources than the vocabulary's")
+
+
+def _presence(vocabulary: Vocabulary) -> tuple[str | None, dict[str, tuple[int, ...]]]:
+    names = (*vocabulary.categorical, *vocabulary.numeric)
+    found = {name: vocabulary.present_in(name) for name in names}
+    return vocabulary.source, {name: codes for name, codes in found.items() if codes is not None}
 
 
 def fit_statistics(sequences: EncodedSequences, vocabulary: Vocabulary) -> Statistics:
@@ -116,13 +134,14 @@ def fit_statistics(sequences: EncodedSequences, vocabulary: Vocabulary) -> Stati
     for name, seen in edges.items():
         ends = _edges(np.concatenate(seen) if seen else np.empty(0, np.float32))
         bins[name] = ColumnBins(edges=ends, counts=(0,) * (len(ends) + 2))
-    empty = Statistics(clients=0, events=0, columns=bins)
+    source, present_in = _presence(vocabulary)
+    empty = Statistics(clients=0, events=0, columns=bins, source=source, present_in=present_in)
     clients, events, counts = count_events(empty, [sample])
     filled = {
         name: ColumnBins(edges=b.edges, counts=tuple(counts[name].tolist()))
         for name, b in bins.items()
     }
-    return Statistics(clients=clients, events=events, columns=filled)
+    return empty.model_copy(update={"clients": clients, "events": events, "columns": filled})
 
 
 def count_events(
@@ -145,7 +164,11 @@ def count_events(
         clients, events = clients + len(sequences), events + sequences.events
         for columns in _parts(sequences):
             for name, bins in statistics.columns.items():
-                counts[name] += bins.count(columns[name])
+                values = columns[name]
+                if statistics.source is not None and name in statistics.present_in:
+                    codes = statistics.present_in[name]
+                    values = values[np.isin(columns[statistics.source], codes)]
+                counts[name] += bins.count(values)
     return clients, events, counts
 
 

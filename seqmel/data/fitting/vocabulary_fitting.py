@@ -18,9 +18,23 @@ from seqmel.data.encoding.column_fitting import finite, gaps, middle_magnitudes,
 from seqmel.data.encoding.column_reading import whole_columns
 from seqmel.data.encoding.columns import Category, EventColumns, evaluate_sql
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.checking import DAY_US, EventTimes, category_text, time_sql, times_of
+from seqmel.data.sources.checking import (
+    DAY_US,
+    EventTimes,
+    category_text,
+    present_sql,
+    time_sql,
+    times_of,
+)
 from seqmel.data.sources.source import ROW, EventSource, ident
-from seqmel.data.vocabulary import CategoryCodes, NumericScale, NumericScales, TimeScale, Vocabulary
+from seqmel.data.vocabulary import (
+    CategoryCodes,
+    NumericScale,
+    NumericScales,
+    SourceColumns,
+    TimeScale,
+    Vocabulary,
+)
 
 __all__ = [
     "category_codes",
@@ -72,7 +86,11 @@ def fit_vocabulary(
             source, schema, columns, times, min_count=min_count, max_categories=max_categories
         )
     categorical = {
-        c: _fit_categories(source, c, min_count, max_categories) for c in schema.categorical
+        # No table is too rare to have a code.
+        c: _fit_categories(
+            source, schema, c, 1 if c == schema.source else min_count, max_categories
+        )
+        for c in schema.categorical
     }
     for share in (one_in(times.events, schema), 1):  # With few clients, the sample may be empty.
         source.query(f"CREATE OR REPLACE TABLE sample AS {sample_sql(source, schema, share)}")
@@ -80,9 +98,40 @@ def fit_vocabulary(
             break
     numeric = fit_scales(source, schema, categorical)
     time = time_scale(source, daily=times.daily, low=times.low_us, high=times.high_us)
-    vocabulary = Vocabulary(categorical=categorical, numeric=numeric, time=time)
+    vocabulary = Vocabulary(
+        categorical=categorical,
+        numeric=numeric,
+        time=time,
+        source=schema.source,
+        sources=_source_columns(source, schema, time),
+    )
     source.query("DROP TABLE sample")
     return vocabulary
+
+
+def _source_columns(
+    source: EventSource, schema: EventSchema, time: TimeScale
+) -> dict[str, SourceColumns]:
+    """Return the columns of each of several tables, and the scale of its gaps in `sample`.
+
+    A table without gaps has the scale of all events.
+    """
+    if schema.source is None:
+        return {}
+    found = source.rows(
+        f"SELECT __key, {_quantiles_sql('gap')} FROM (SELECT __key, __time - lag(__time) OVER"
+        f" (PARTITION BY __client, __key ORDER BY __time, {ROW}) AS gap FROM sample)"
+        " WHERE gap > 0 GROUP BY 1"
+    )
+    scales = {name: _gap_scale(q) for name, q in found}
+    return {
+        name: SourceColumns(
+            columns=(*table.columns.values(),),
+            gap_center=scales[name].center if name in scales else time.gap_center,
+            gap_scale=scales[name].scale if name in scales else time.gap_scale,
+        )
+        for name, table in schema.sources.items()
+    }
 
 
 def _fit_on_columns(
@@ -155,12 +204,12 @@ def _samples(
     return sample, sample.of(hashes[chosen] // 1_024 % fewer == 0, ()) if fewer else sample
 
 
-def category_counts_sql(source: EventSource, column: str) -> str:
+def category_counts_sql(source: EventSource, column: str, where: str = "true") -> str:
     """Return SQL of the values of a category as text, and their counts.
 
     Counts of partitions of the events can be added.
     """
-    counts = f"(SELECT {ident(column)}, count(*) AS __n FROM events GROUP BY 1)"
+    counts = f"(SELECT {ident(column)}, count(*) AS __n FROM events WHERE {where} GROUP BY 1)"
     return (
         f"SELECT {category_text(source, column)} AS value, sum(__n)::BIGINT AS n FROM "
         f"{counts} GROUP BY 1"
@@ -168,10 +217,11 @@ def category_counts_sql(source: EventSource, column: str) -> str:
 
 
 def _fit_categories(
-    source: EventSource, column: str, min_count: int, max_categories: int
+    source: EventSource, schema: EventSchema, column: str, min_count: int, max_categories: int
 ) -> CategoryCodes:
+    counts = category_counts_sql(source, column, present_sql(schema, column))
     (_, nulls, known), *frequent = source.rows(
-        f"WITH counted AS MATERIALIZED ({category_counts_sql(source, column)}), sums AS (SELECT "
+        f"WITH counted AS MATERIALIZED ({counts}), sums AS (SELECT "
         "NULL::VARCHAR AS value, NULL::BIGINT AS n, coalesce(sum(n) FILTER (value IS NULL), 0) AS "
         "nulls, coalesce(sum(n) FILTER (value IS NOT NULL), 0) AS known FROM counted), frequent AS "
         f"(SELECT value, n, 0, 0 FROM counted WHERE value IS NOT NULL AND n >= {min_count} ORDER "
@@ -219,8 +269,8 @@ def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
     """Return SQL of the events of whole clients, chosen by hash.
 
     The choice is deterministic and does not depend on the order or partition of the rows. Columns:
-    __client, __time, the row, the numbers under their names, and the text of categories within
-    which numbers are scaled.
+    __client, __time, the row, the numbers under their names, the text of categories within which
+    numbers are scaled, and __key, the table of the event, if there are several.
 
     Args:
         source: the events.
@@ -232,7 +282,8 @@ def sample_sql(source: EventSource, schema: EventSchema, one_in: int) -> str:
         f"{category_text(source, c)} AS {text_name(schema, c)}"
         for c in sorted(set(schema.numeric_by.values()))
     )
-    selected = ", ".join(x for x in (columns, texts) if x)
+    table = f"{ident(schema.source)} AS __key" if schema.source is not None else ""
+    selected = ", ".join(x for x in (columns, texts, table) if x)
     return (
         f"SELECT {ident(schema.client)} AS __client, {time_sql(source, schema)} AS __time,"
         f" {ROW}{', ' + selected if selected else ''} FROM events"
@@ -386,18 +437,20 @@ def _one_in_of_gaps(rows: int) -> int:
 
 def _time_scale(q: list[float] | None, daily: bool, low: int, high: int) -> TimeScale:
     """Return the time scale; `q` are quantiles of gaps in microseconds, or None without gaps."""
-    usual = (
-        _scale([math.log1p(gap / 1e6) for gap in q], None)
-        if q
-        else NumericScale(log_unit=None, center=0.0, scale=1.0)
-    )
+    usual = _gap_scale(q) if q else NumericScale(log_unit=None, center=0.0, scale=1.0)
     return TimeScale(
         daily=daily,
         span_days=(high - low) / DAY_US,
         gap_center=usual.center,
-        gap_scale=max(usual.scale, 0.1),
+        gap_scale=usual.scale,
         end_us=high,
     )
+
+
+def _gap_scale(q: list[float]) -> NumericScale:
+    """Return the scale of ln(1 + gap in seconds); `q` are quantiles of gaps in microseconds."""
+    found = _scale([math.log1p(gap / 1e6) for gap in q], None)
+    return found.model_copy(update={"scale": max(found.scale, 0.1)})
 
 
 def _gap_quantiles(source: EventSource, where: str) -> list[float] | None:

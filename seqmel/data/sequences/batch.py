@@ -38,6 +38,8 @@ class SequenceBatch:
         lengths: (B,) int64 on the host, so that shapes need not be read from the device.
         previous_time: (B,) int64, microseconds, the time of the client's event before the sequence,
             or `NO_TIME` if there is none. None if sequences are independent of earlier events.
+        previous_source_times: (B, S) int64, microseconds, the same for each table of events, by its
+            code. None as for `previous_time`.
         now: (B,) int64, microseconds, the time as of which each sequence is embedded. None is the
             end of the training data.
         clock: (E, C) int64, microseconds, the time from which the phase of each of the `CYCLES` is
@@ -49,6 +51,7 @@ class SequenceBatch:
     offsets: Tensor
     lengths: Tensor
     previous_time: Tensor | None = None
+    previous_source_times: Tensor | None = None
     now: Tensor | None = None
     clock: Tensor | None = None
 
@@ -68,13 +71,13 @@ class SequenceBatch:
     def to(self, device: torch.device | str) -> SequenceBatch:
         """Copy the batch to a device."""
         columns = {name: to_device_async(values, device) for name, values in self.columns.items()}
-        previous, now, clock = (
+        previous, of_sources, now, clock = (
             None if x is None else to_device_async(x, device)
-            for x in (self.previous_time, self.now, self.clock)
+            for x in (self.previous_time, self.previous_source_times, self.now, self.clock)
         )
         time = to_device_async(self.time, device)
         offsets = to_device_async(self.offsets, device)
-        return SequenceBatch(columns, time, offsets, self.lengths, previous, now, clock)
+        return SequenceBatch(columns, time, offsets, self.lengths, previous, of_sources, now, clock)
 
     def with_shifted_clock(self, shifts: Tensor) -> SequenceBatch:
         """Read the phases of cycles from shifted times. Times and gaps do not change.

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from seqmel.core.errors import InputError
 from seqmel.data.sources.records import is_records, records_table
+from seqmel.data.sources.several import event_tables
 from seqmel.data.sources.source import first_line
 
 __all__ = ["PERIOD", "arrow_table", "engine_table", "is_moment"]
@@ -46,6 +47,11 @@ def arrow_table(table: Any) -> tuple[pa.Table, dict[str, str]]:
         return records_table(table), {}
     if kind == "LazyFrame" and hasattr(table, "collect"):
         table = table.collect()
+    if event_tables(table) is not None:
+        raise InputError(
+            f"{', '.join(map(repr, table))} are several event tables, and one is read here. Give"
+            " one; a model is trained on all of them by seqmel.train, or seqmel train NAME=PATH ..."
+        )
     if isinstance(table, Mapping):
         table = pd.DataFrame(dict(table))
     if isinstance(table, pd.Series):

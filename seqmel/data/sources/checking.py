@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from seqmel.core.errors import InputError, SchemaError, shown
 from seqmel.core.units import DAY_US
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, type_in_words
+from seqmel.data.sources.source import (
+    EventSource,
+    ident,
+    is_integer,
+    is_real,
+    literal,
+    type_in_words,
+)
 from seqmel.data.sources.times import text_time_sql
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "check_events",
     "missing",
     "no_numbers",
+    "present_sql",
     "time_sql",
     "times_key",
     "times_of",
@@ -238,6 +246,17 @@ def _check_formatted(source: EventSource, schema: EventSchema, kind: str) -> Non
             f"are not written as {schema.time_format!r} (schema.time_format). Expected text, "
             "timestamps, dates, or whole numbers such as 20240131 and '%Y%m%d'."
         )
+
+
+def present_sql(schema: EventSchema, column: str) -> str:
+    """Return SQL for whether an event comes from a table that has this column.
+
+    It is "true" for one table, and for columns of all tables.
+    """
+    names = schema.sources_of(column)
+    if schema.source is None or column == schema.source or len(names) == len(schema.sources):
+        return "true"
+    return f"{ident(schema.source)} IN ({', '.join(map(literal, names))})"
 
 
 def category_text(source: EventSource, column: str) -> str:

@@ -68,6 +68,7 @@ def _listed(files: Sequence[str]) -> str:
 def register_csv(
     connection: duckdb.DuckDBPyConnection,
     files: Sequence[str],
+    raw: str = "raw",
     *,
     client: str | None = None,
     categories: Categories | None = None,
@@ -79,6 +80,7 @@ def register_csv(
     Args:
         connection: The DuckDB connection.
         files: The CSV files.
+        raw: The name of the table or view.
         client: The client column. None recognises it by name.
         categories: Columns whose text is kept, see `open_events`.
         decimal: The decimal mark. None recognises a comma from the values, such as 12,50 or
@@ -104,17 +106,18 @@ def register_csv(
         found = _types(connection, rows, texts, commas=decimal is None)
         typed = ", ".join(f"{_typed(name, kind)} AS {ident(name)}" for name, kind in found.items())
         connection.execute(
-            f"CREATE VIEW raw AS SELECT *{f' REPLACE ({typed})' if typed else ''} FROM {rows}"
+            f"CREATE VIEW {raw} AS SELECT *{f' REPLACE ({typed})' if typed else ''} FROM {rows}"
         )
         return _mark_of(found, decimal)
-    kinds = read_as_text(connection, files, texts, "raw", commas=decimal is None)
+    kinds = read_as_text(connection, files, texts, raw, commas=decimal is None)
     if kinds is None:
-        connection.execute(f"CREATE OR REPLACE TABLE raw AS FROM {rows}")
-        kinds = _types(connection, "raw", texts, commas=decimal is None)
+        connection.execute(f"CREATE OR REPLACE TABLE {raw} AS FROM {rows}")
+        kinds = _types(connection, raw, texts, commas=decimal is None)
     for name, kind in kinds.items():
         as_type = "DOUBLE" if kind == _COMMA else kind
         connection.execute(
-            f"ALTER TABLE raw ALTER COLUMN {ident(name)} TYPE {as_type} USING {_typed(name, kind)}"
+            f"ALTER TABLE {raw} ALTER COLUMN {ident(name)} TYPE {as_type} "
+            f"USING {_typed(name, kind)}"
         )
     return _mark_of(kinds, decimal)
 

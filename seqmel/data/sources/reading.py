@@ -48,6 +48,7 @@ __all__ = [
     "nan_as_null",
     "only_clients",
     "open_events",
+    "open_member",
     "open_unread",
     "partitioned",
     "paths_label",
@@ -56,7 +57,8 @@ __all__ = [
 Events: TypeAlias = Any
 """A path, folder or glob (str or Path), or a list of them; a pandas, polars or pyarrow table, or
 anything with an Arrow stream; a dictionary of columns; a pyarrow data set; or a list of
-dictionaries."""
+dictionaries. Functions that take a schema or a model also take name -> any of these, for several
+tables."""
 
 _COUNTED = "row_number() OVER ()"
 _FILE_BITS = 40  # bits of a position for the rows of one file
@@ -127,6 +129,36 @@ def open_events(
     )
 
 
+def open_member(
+    connection: duckdb.DuckDBPyConnection,
+    events: Events,
+    number: int,
+    *,
+    client: str | None,
+    time: str | None,
+    skip: Callable[[str], bool] | None,
+    empty: bool,
+    decimal: Decimal | None,
+    categories: Categories | None,
+) -> EventSource:
+    """Open one of several tables on a shared connection, as the view `events_<number>`.
+
+    The other arguments are those of `open_events`.
+    """
+    return _opened(
+        connection,
+        events,
+        client,
+        categories,
+        time=time,
+        skip=skip,
+        read=True,
+        empty=empty,
+        decimal=decimal,
+        suffix=f"_{number}",
+    )
+
+
 def open_unread(
     events: Events,
     *,
@@ -152,15 +184,20 @@ def _opened(
     read: bool,
     empty: bool = False,
     decimal: Decimal | None = None,
+    suffix: str = "",
 ) -> EventSource:
+    """Open events as the views `events` and `nested`; `suffix` ends their names in the catalog."""
+    raw = f"raw{suffix}"
     label, left_out, placed = _register(
-        connection, events, client, categories, read=read, decimal=decimal
+        connection, events, client, categories, raw, read=read, decimal=decimal
     )
     # EventSequences name their columns.
     named = getattr(events, "__event_columns__", (None, None, None))
     with reading(label):
-        columns = _columns(connection, "raw")
-        no_rows = not columns or connection.execute("SELECT 1 FROM raw LIMIT 1").fetchone() is None
+        columns = _columns(connection, raw)
+        no_rows = (
+            not columns or connection.execute(f"SELECT 1 FROM {raw} LIMIT 1").fetchone() is None
+        )
         if no_rows and not (empty and columns):
             raise InputError(
                 f"{label} has no rows. Expected one row per event, or one row per client with "
@@ -174,10 +211,17 @@ def _opened(
         )
     lists = [name for name, kind in columns.items() if _is_list(kind)]
     if lists and not _one_row_an_event(
-        connection, label, columns, client or named[0], time or named[1]
+        connection, label, columns, raw, client or named[0], time or named[1]
     ):
         unfolded = _unfold(
-            connection, label, columns, left_out, client or named[0], skip, check=read
+            connection,
+            label,
+            columns,
+            left_out,
+            client or named[0],
+            skip,
+            check=read,
+            suffix=suffix,
         )
         return replace(
             unfolded,
@@ -187,11 +231,11 @@ def _opened(
             decimal=placed.decimal,
         )
     left_out |= dict.fromkeys(lists, "a list in each event") | placed.odd
-    static = _static_rows(connection, label, columns)
+    static = _static_rows(connection, label, columns, raw)
     connection.execute(
         (
-            f"CREATE VIEW events AS SELECT {nan_as_null(columns)}, {placed.place} AS {ROW} FROM "
-            f"{placed.rows}"
+            f"CREATE VIEW events{suffix} AS SELECT {nan_as_null(columns)}, {placed.place} AS {ROW}"
+            f" FROM {placed.rows}"
         )
         + (" WHERE time IS NOT NULL" if static else "")
     )
@@ -213,12 +257,16 @@ def _opened(
     )
 
 
-def _static_rows(connection: duckdb.DuckDBPyConnection, label: str, columns: dict[str, str]) -> int:
+def _static_rows(
+    connection: duckdb.DuckDBPyConnection, label: str, columns: dict[str, str], raw: str
+) -> int:
     """Return how many rows of a MEDS data set have no time. Elsewhere such rows are an error."""
     if not is_meds(list(columns)):
         return 0
     with reading(label):
-        (static,) = connection.execute("SELECT count(*) FROM raw WHERE time IS NULL").fetchall()[0]
+        (static,) = connection.execute(f"SELECT count(*) FROM {raw} WHERE time IS NULL").fetchall()[
+            0
+        ]
     return int(static)
 
 
@@ -226,6 +274,7 @@ def _one_row_an_event(
     connection: duckdb.DuckDBPyConnection,
     label: str,
     columns: dict[str, str],
+    raw: str,
     client: str | None,
     time: str | None,
 ) -> bool:
@@ -246,7 +295,7 @@ def _one_row_an_event(
         return False
     with reading(label):
         (several,) = connection.execute(
-            f"SELECT count(*) > count(DISTINCT {key}) FROM raw"
+            f"SELECT count(*) > count(DISTINCT {key}) FROM {raw}"
         ).fetchall()[0]
     return bool(several)
 
@@ -280,6 +329,7 @@ def _register(
     events: Events,
     client: str | None,
     categories: Categories | None = None,
+    raw: str = "raw",
     *,
     read: bool,
     decimal: Decimal | None = None,
@@ -294,20 +344,20 @@ def _register(
         files = event_files(events)
         table = _other_format(path, files)
         if table is not None:
-            return path, {}, _register_table(connection, table, path)
+            return path, {}, _register_table(connection, table, path, raw)
         placed = _register_files(
-            connection, path, files, client, categories, read=read, decimal=decimal
+            connection, path, files, client, categories, raw, read=read, decimal=decimal
         )
         keys = sorted(_folder_keys(files[0])) if placed.partitioned else ()
         return path, dict.fromkeys(keys, "partition key of the folder"), placed
     label = f"the given {type(events).__name__}"
     if isinstance(events, ds.Dataset):
         left_out = dict.fromkeys(sorted(_partition_keys(events)), "partition key of the data set")
-        return label, left_out, _register_table(connection, events, label)
+        return label, left_out, _register_table(connection, events, label, raw)
     table, odd = arrow_table(events)
     texts = getattr(events, "__event_texts__", None)
     table = table if texts is None else with_texts(connection, table, texts, categories or {})
-    return label, {}, _register_table(connection, table, label, odd)
+    return label, {}, _register_table(connection, table, label, raw, odd)
 
 
 def _other_format(path: str, files: list[str]) -> pa.Table | ds.Dataset | None:
@@ -337,6 +387,7 @@ def _register_table(
     connection: duckdb.DuckDBPyConnection,
     table: pa.Table | ds.Dataset,
     label: str,
+    raw: str,
     odd: dict[str, str] | None = None,
 ) -> _Placed:
     """Create `raw` from a table or data set. `odd` are unreadable columns and why they are."""
@@ -346,8 +397,8 @@ def _register_table(
         if isinstance(table, pa.Table):
             table, more = engine_table(connection, table)
             odd = odd | more
-        connection.register("raw", table)
-    return _Placed("raw", _COUNTED, table if isinstance(table, pa.Table) else None, odd=odd)
+        connection.register(raw, table)
+    return _Placed(raw, _COUNTED, table if isinstance(table, pa.Table) else None, odd=odd)
 
 
 def _partition_keys(events: ds.Dataset) -> set[str]:
@@ -477,6 +528,7 @@ def _register_files(
     files: list[str],
     client: str | None,
     categories: Categories | None,
+    raw: str,
     *,
     read: bool,
     decimal: Decimal | None = None,
@@ -485,13 +537,19 @@ def _register_files(
     if _are_csv(files):
         with reading(path):
             mark = register_csv(
-                connection, files, client=client, categories=categories, decimal=decimal, read=read
+                connection,
+                files,
+                raw,
+                client=client,
+                categories=categories,
+                decimal=decimal,
+                read=read,
             )
         if read:
             return _Placed(
-                "raw", row_of_table(connection, "raw"), "raw", files=tuple(files), decimal=mark
+                raw, row_of_table(connection, raw), raw, files=tuple(files), decimal=mark
             )
-        return _Placed("raw", _COUNTED, files=tuple(files), decimal=mark)
+        return _Placed(raw, _COUNTED, files=tuple(files), decimal=mark)
     for file in files:
         _check_parquet(file)
     with reading(path):
@@ -501,10 +559,10 @@ def _register_files(
     listed = "[" + ", ".join(literal(f) for f in files) + "]"
     rows = f"read_parquet({listed}, union_by_name = true, hive_partitioning = {hive})"
     with reading(path):
-        connection.execute(f"CREATE VIEW raw AS FROM {rows}")
+        connection.execute(f"CREATE VIEW {raw} AS FROM {rows}")
     whole = tuple(files) if hive == "false" else None
     hidden = {"file_index", "file_row_number"} & {
-        name.casefold() for name in _columns(connection, "raw")
+        name.casefold() for name in _columns(connection, raw)
     }
     place = _COUNTED if hidden else f"(file_index::BIGINT << {_FILE_BITS}) + file_row_number"
     return _Placed(
@@ -616,6 +674,7 @@ def _unfold(
     skip: Callable[[str], bool] | None,
     *,
     check: bool,
+    suffix: str = "",
 ) -> EventSource:
     """Unnest list columns: one row per client becomes one row per event, in list order."""
     lists = [name for name, kind in columns.items() if _is_list(kind)]
@@ -633,28 +692,35 @@ def _unfold(
     only = next(iter(single)) if len(single) == 1 else None
     client = client or only or recognise_client(single, label)
     lists = [name for name in lists if name not in skipped]
-    connection.execute(f"CREATE VIEW nested AS SELECT *, row_number() OVER () AS {ROW} FROM raw")
+    raw = f"raw{suffix}"
+    connection.execute(
+        f"CREATE VIEW nested{suffix} AS SELECT *, row_number() OVER () AS {ROW} FROM {raw}"
+    )
     if check:
-        _check_nested(connection, label, client, lists)
+        _check_nested(connection, label, client, lists, raw)
     unnested = ", ".join(f"unnest({ident(name)}) AS {ident(name)}" for name in lists)
     left_out |= {name: "one value per client, not per event" for name in single if name != client}
     kinds = {client: single[client]} | {name: _element(columns[name]) for name in lists}
     connection.execute(
-        f"CREATE VIEW events AS SELECT {nan_as_null(kinds)}, row_number() OVER () AS {ROW}"
-        f" FROM (SELECT {ident(client)}, {unnested} FROM raw)"
+        f"CREATE VIEW events{suffix} AS SELECT {nan_as_null(kinds)}, row_number() OVER () AS {ROW}"
+        f" FROM (SELECT {ident(client)}, {unnested} FROM {raw})"
     )
     return EventSource(connection, label, kinds, nested=True, left_out=left_out, client=only)
 
 
 def check_even(
-    connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]
+    connection: duckdb.DuckDBPyConnection,
+    label: str,
+    client: str,
+    lists: list[str],
+    raw: str = "raw",
 ) -> None:
     """Raise a `SchemaError` if a client of the view `raw` has lists of unequal length."""
     key, (first, *others) = ident(client), lists
     for other in others:
         uneven = connection.execute(
             f"SELECT * FROM (SELECT {key}, coalesce(len({ident(first)}), 0) AS __n, "
-            f"coalesce(len({ident(other)}), 0) AS __m FROM raw) WHERE __n <> __m LIMIT 1"
+            f"coalesce(len({ident(other)}), 0) AS __m FROM {raw}) WHERE __n <> __m LIMIT 1"
         ).fetchone()
         if uneven:
             raise SchemaError(
@@ -665,18 +731,18 @@ def check_even(
 
 
 def _check_nested(
-    connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str]
+    connection: duckdb.DuckDBPyConnection, label: str, client: str, lists: list[str], raw: str
 ) -> None:
     key = ident(client)
     with reading(label):
         twice = connection.execute(
-            f"SELECT {key}, count(*) FROM raw GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 "
+            f"SELECT {key}, count(*) FROM {raw} GROUP BY 1 HAVING count(*) > 1 ORDER BY 2 DESC, 1 "
             f"LIMIT 1"
         ).fetchone()
         (nameless,) = connection.execute(
-            f"SELECT count(*) FROM raw WHERE {key} IS NULL"
+            f"SELECT count(*) FROM {raw} WHERE {key} IS NULL"
         ).fetchall()[0]
-        check_even(connection, label, client, lists)
+        check_even(connection, label, client, lists, raw)
     if nameless:
         raise nameless_rows(nameless, client, label)
     if twice:

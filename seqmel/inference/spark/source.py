@@ -9,9 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from seqmel.core.errors import ConfigError
 from seqmel.data.sources.csv_files import Categories
 from seqmel.data.sources.parts import Part, PartReader, Shape, parts_of, shape_of
 from seqmel.data.sources.reading import open_unread
+from seqmel.data.sources.several import event_tables
 from seqmel.data.sources.source import ROW, EventSource
 from seqmel.inference.spark.session import spark_errors
 
@@ -109,6 +111,10 @@ def open_spark(
         The events in partitions, and a source on the driver with their columns; for a DataFrame, it
         also has the first rows.
     """
+    if event_tables(events) is not None:
+        raise ConfigError(
+            "Spark reads one table of events. Leave the engine out, to read several here."
+        )
     if isinstance(events, (str, os.PathLike)) and "://" not in os.fspath(events):
         path = os.fspath(events)
         looked_at = open_unread(
