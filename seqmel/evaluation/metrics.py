@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from seqmel.core.correlation import correlation
+
 __all__ = [
     "TOP_FRACTIONS",
     "Floats",
@@ -229,5 +231,4 @@ def _spearman(a: Floats, b: Floats) -> float:
     """Rank correlation; 0 if one side is constant, where it is undefined."""
     from scipy.stats import rankdata
 
-    ranks = rankdata(a), rankdata(b)
-    return 0.0 if min(r.std() for r in ranks) == 0 else float(np.corrcoef(*ranks)[0, 1])
+    return correlation(rankdata(a), rankdata(b))

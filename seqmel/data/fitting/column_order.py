@@ -8,13 +8,13 @@ their events, in the next event of the client, and in their frequency.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from seqmel.core.correlation import correlation
 from seqmel.data.sources.source import EventSource, ident, is_integer, is_real
 
 __all__ = ["OrderEvidence", "Sample", "order_evidence", "read_sample"]
@@ -254,13 +254,13 @@ def _histogram(values: Floats, counts: Codes) -> tuple[float, float]:
     if len(values) < 4 or counts.min() == counts.max():
         return 0.0, 0.0
     logs = np.log(counts)
-    ranked = -_correlation(np.arange(len(values)), _ranks(logs))
+    ranked = -correlation(np.arange(len(values)), _ranks(logs))
     span = values[-1] - values[0] + 1
     if span <= 2 * len(values):
         grid = np.full(int(span), np.log(0.5))
         grid[(values - values[0]).astype(np.int64)] = logs
         logs = grid
-    return _correlation(logs[1:], logs[:-1]), ranked
+    return correlation(logs[1:], logs[:-1]), ranked
 
 
 def _ranks(x: Floats) -> Floats:
@@ -284,10 +284,3 @@ def _codes(column: pa.ChunkedArray) -> Codes:
     return np.asarray(
         indices.fill_null(len(encoded.chunk(0).dictionary) if len(encoded) else 0), dtype=np.int64
     )
-
-
-def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Return the correlation of two columns; 0 where one is constant and orders nothing."""
-    a, b = a - a.mean(), b - b.mean()
-    size = np.sqrt((a * a).sum() * (b * b).sum())
-    return float((a * b).sum() / size) if size > 1e-12 else 0.0
