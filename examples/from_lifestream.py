@@ -19,6 +19,7 @@ COLES: dict[str, Any] = {
     "encoder": {"name": "gru", "hidden_size": 32},
     "event_encoder": {"hidden_size": 32},
     "pooling": "last",
+    "pca_dim": None,
     "objective": "coles",
     "loss": {"name": "contrastive", "margin": 0.5, "reduction": "sum"},
     "miner": {"name": "hard_negatives", "k": 5},

@@ -34,7 +34,7 @@ def broken(*_: object) -> None:
 
 def describe(cause: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pq.write_table(card_events(3), tmp_path / "events.parquet")
-    monkeypatch.setattr("seqmel.data.fitting.schema_inference.explain_schema", cause)
+    monkeypatch.setattr("seqmel.data.fitting.timeline.explain_schema", cause)
     monkeypatch.setattr(sys, "argv", ["seqmel", "describe", str(tmp_path / "events.parquet")])
     main()
 

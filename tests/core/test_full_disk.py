@@ -113,7 +113,7 @@ def test_a_disk_that_is_full_anywhere_else_is_a_line_of_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pq.write_table(EVENTS, tmp_path / "events.parquet")
-    monkeypatch.setattr("seqmel.data.fitting.schema_inference.explain_schema", full)
+    monkeypatch.setattr("seqmel.data.fitting.timeline.explain_schema", full)
     monkeypatch.setattr(sys, "argv", ["seqmel", "describe", str(tmp_path / "events.parquet")])
     with pytest.raises(SystemExit) as ended:
         main()

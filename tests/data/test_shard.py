@@ -241,14 +241,14 @@ def test_each_share_has_a_state_of_its_own(model: Model, tmp_path: Path) -> None
         (None, "shard 1/3", "all clients"),
     ):
         with pytest.raises(
-            InputError, match=f"is of the clients of {has}, and .*{asked} are asked for"
+            InputError, match=f"is of the clients of {has}, and .*{asked} were requested"
         ):
             update_embeddings(
                 model, second, tmp_path / "state-1", tmp_path / "third", shard=shard, device="cpu"
             )
     update_embeddings(model, first, tmp_path / "all", tmp_path / "of_all", device="cpu")
     with pytest.raises(
-        InputError, match="is of all clients, and the clients of shard 1/3 are asked for"
+        InputError, match="is of all clients, and the clients of shard 1/3 were requested"
     ):
         update_embeddings(
             model, second, tmp_path / "all", tmp_path / "third", shard=(1, COUNT), device="cpu"

@@ -54,6 +54,8 @@ def test_the_model_is_that_of_the_best_epoch_so_far(tmp_path: Path) -> None:
     assert [row["epoch"] for row in model.metrics["history"]] == [1, 2]
     assert model.config.training.epochs == 2
     kept = load_file(str(output / "model.safetensors"))
+    components = [kept.pop(name) for name in ("components.mean", "components.weight")]
+    assert all(part.any() for part in components)  # fitted to the vectors of that epoch
     for name, weights in kept.items():
         assert torch.equal(last["state_dict"][f"encoder.{name}"], weights), name
     assert list(tmp_path.iterdir()) == [output]

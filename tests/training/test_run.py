@@ -25,6 +25,7 @@ import seqmel.training.run
 from seqmel.config import Config
 from seqmel.core.errors import InputError, OutputError, SchemaError, TrainingError
 from seqmel.core.progress import silent
+from seqmel.data.fitting import timeline
 from seqmel.model import load_model
 from seqmel.training import module
 from seqmel.training.run import prepare, train
@@ -425,7 +426,7 @@ def test_a_process_killed_in_the_middle_is_resumed(tmp_path: Path) -> None:
 def test_prepare_may_spill_to_disk_while_columns_are_recognised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recognised = seqmel.training.run.infer_schema
+    recognised = timeline.explain_schema
     spilled = []
 
     def after_a_sort(source: Any, options: Any) -> Any:
@@ -436,7 +437,7 @@ def test_prepare_may_spill_to_disk_while_columns_are_recognised(
         spilled.append((tmp_path / "s.partial" / "sorting").exists())
         return recognised(source, options)
 
-    monkeypatch.setattr(seqmel.training.run, "infer_schema", after_a_sort)
+    monkeypatch.setattr(timeline, "explain_schema", after_a_sort)
     config = Config.from_dict({"preparation": {"memory_limit": "100MB"}})
     prepare(card_events(5), tmp_path / "s", config=config)
     assert spilled == [True]

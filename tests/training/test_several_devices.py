@@ -102,7 +102,7 @@ CLIENTS = 7  # shared as 4 and 3, with views of different numbers and lengths
 
 
 def same_swaps(
-    events: SequenceBatch, share: float, feature_fraction: float
+    events: SequenceBatch, share: float, feature_fraction: float, *, source: str | None = None
 ) -> tuple[SequenceBatch, Tensor]:
     """In place of chance: events of some categories pass for changed ones."""
     return events, events.columns["mcc"] % 2 == 0
