@@ -14,11 +14,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from seqmel.core.eigenvectors import leading_eigenvectors
+
 __all__ = ["PrincipalComponents"]
 
 
 class PrincipalComponents(nn.Module):
-    """Map (B, size) to the first components, (B, dim). Zeros before `set_components`.
+    """Map (B, size) to the first components, (B, dim). Zeros before `fit`.
 
     Args:
         size: Width of the input.
@@ -67,10 +69,7 @@ class PrincipalComponents(nn.Module):
         varies = deviation > 1e-6 + 1e-2 * mean.abs()  # else float32 rounding would be magnified
         scale = torch.where(varies, 1 / deviation.clamp(min=1e-12), 0.0)
         rows = (rows - mean) * scale
-        values, directions = torch.linalg.eigh(rows.T @ rows / max(1, len(rows)))
-        values, directions = values.flip(0)[: self.dim], directions.flip(1)[:, : self.dim]
+        values, directions = leading_eigenvectors(rows.T @ rows / max(1, len(rows)), self.dim)
         directions = directions * (values > 1e-6 * values[:1].clamp(min=1e-6))
-        largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-        weight = directions * torch.where(largest < 0, -1.0, 1.0) * scale.unsqueeze(1)
         self.mean.copy_(mean)
-        self.weight.copy_(weight.T)
+        self.weight.copy_((directions * scale.unsqueeze(1)).T)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from seqmel.core.eigenvectors import leading_eigenvectors
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.nn.transitions import Transitions
 
@@ -36,17 +36,4 @@ def fit_transitions(module: Transitions, sequences: EncodedSequences, clients: T
         total += rows.sum(0)
     mean = total / max(1, len(clients))
     covariance = squares / max(1, len(clients)) - torch.outer(mean, mean)
-    components = _eigenvectors(covariance).flip(1)[:, : module.output_size]
-    largest = components.gather(0, components.abs().argmax(0, keepdim=True))
-    module.set_components(components * largest.sign())
-
-
-def _eigenvectors(matrix: Tensor) -> Tensor:
-    """Return the eigenvectors of a symmetric matrix, in the order of ascending eigenvalues.
-
-    torch's solver may not converge where most rows are zero, as of few clients. That of NumPy does.
-    """
-    try:
-        return torch.linalg.eigh(matrix)[1]
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        return torch.from_numpy(np.linalg.eigh(matrix.numpy())[1])
+    module.set_components(leading_eigenvectors(covariance, module.output_size)[1])
