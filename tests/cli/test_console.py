@@ -46,23 +46,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def asked(folder: Path) -> list[str | Path]:
+    """Return the options of a short evaluation."""
+    words = ["--target", "target", "--folds", "2", "--trees", "3"]
+    return [*words, "--embeddings", folder / "v.parquet"]
+
+
 @pytest.mark.parametrize("console", CONSOLES)
 def test_evaluate_and_describe_end_well_on_any_console(console: str, folder: Path) -> None:
-    asked = (
-        "--target",
-        "target",
-        "--embeddings",
-        folder / "v.parquet",
-        "--folds",
-        "2",
-        "--trees",
-        "3",
-    )
     done = run(
         CONSOLES[console],
         "evaluate",
         folder / "labels.parquet",
-        *asked,
+        *asked(folder),
         "--json",
         folder / "s.json",
     )
@@ -79,22 +75,12 @@ def test_evaluate_and_describe_end_well_on_any_console(console: str, folder: Pat
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_results_are_there_where_the_screen_is_a_full_disk(folder: Path) -> None:
-    asked = (
-        "--target",
-        "target",
-        "--embeddings",
-        folder / "v.parquet",
-        "--folds",
-        "2",
-        "--trees",
-        "3",
-    )
     with open("/dev/full", "wb") as full:
         done = run(
             {},
             "evaluate",
             folder / "labels.parquet",
-            *asked,
+            *asked(folder),
             "--json",
             folder / "s.json",
             stdout=full.fileno(),
