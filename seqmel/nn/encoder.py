@@ -96,12 +96,15 @@ class SequenceEncoder(nn.Module):
         # What is pooled by category stays as it is: its few numbers per category are distinct.
         begin, size = self.pooling.columns_by_category
         self.by_category_columns = (begin, begin + size)
-        width = self.pooled_size - size
-        self.components = (
-            PrincipalComponents(width, config.pca_dim)
-            if not joined and isinstance(config.pca_dim, int) and config.pca_dim < width
-            else None
-        )
+        self.components = self.new_components(config)
+
+    def new_components(self, config: Config) -> PrincipalComponents | None:
+        """Return components to fit, or None where the config or the width asks for none."""
+        begin, end = self.by_category_columns
+        width = self.pooled_size - (end - begin)
+        if config.embedding_dim is not None or not isinstance(config.pca_dim, int):
+            return None
+        return PrincipalComponents(width, config.pca_dim) if config.pca_dim < width else None
 
     @property
     def output_size(self) -> int:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from seqmel.config import Config
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.inference.embed import embed_sequences
-from seqmel.nn.components import PrincipalComponents
 from seqmel.nn.encoder import SequenceEncoder
+from seqmel.training.transitions_fit import sample_evenly
 
 __all__ = ["fit_components"]
-
-_MAX_CLIENTS = 16_384  # more hardly change the components
 
 
 def fit_components(
@@ -29,16 +26,10 @@ def fit_components(
         clients: (N,) positions. Of more than 16,384 clients, so many are taken at even steps.
         config: All options.
     """
-    width = encoder.pooled_size - encoder.pooling.columns_by_category[1]
-    if not isinstance(config.pca_dim, int) or config.embedding_dim is not None:
-        return
-    if config.pca_dim >= width:
+    components = encoder.new_components(config)
+    if components is None:
         return
     encoder.components = None
-    clients = clients[
-        torch.linspace(0, len(clients) - 1, min(len(clients), _MAX_CLIENTS)).round().long()
-    ]
-    vectors = embed_sequences(encoder, sequences.subset(clients), config)
-    components = PrincipalComponents(width, config.pca_dim)
+    vectors = embed_sequences(encoder, sequences.subset(sample_evenly(clients)), config)
     components.fit(encoder.without_categories(vectors))
     encoder.components = components.eval()

@@ -9,7 +9,7 @@ from seqmel.core.eigenvectors import leading_eigenvectors
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.nn.transitions import Transitions
 
-__all__ = ["fit_transitions"]
+__all__ = ["fit_transitions", "sample_evenly"]
 
 _MAX_CLIENTS = 16_384  # more hardly change the components
 _CLIENTS_AT_ONCE = 512
@@ -24,9 +24,7 @@ def fit_transitions(module: Transitions, sequences: EncodedSequences, clients: T
         sequences: The encoded events.
         clients: (N,) positions. Of more than 16,384 clients, so many are taken at even steps.
     """
-    clients = clients[
-        torch.linspace(0, len(clients) - 1, min(len(clients), _MAX_CLIENTS)).round().long()
-    ]
+    clients = sample_evenly(clients)
     pairs = module.slots * (module.slots - 1) // 2
     squares = torch.zeros(pairs, pairs, dtype=torch.float64)
     total = torch.zeros(pairs, dtype=torch.float64)
@@ -37,3 +35,9 @@ def fit_transitions(module: Transitions, sequences: EncodedSequences, clients: T
     mean = total / max(1, len(clients))
     covariance = squares / max(1, len(clients)) - torch.outer(mean, mean)
     module.set_components(leading_eigenvectors(covariance, module.output_size)[1])
+
+
+def sample_evenly(clients: Tensor) -> Tensor:
+    """Return at most 16,384 clients, at even steps."""
+    steps = torch.linspace(0, len(clients) - 1, min(len(clients), _MAX_CLIENTS))
+    return clients[steps.round().long()]
