@@ -27,10 +27,11 @@ from seqmel.evaluation.downstream import (
 from seqmel.evaluation.feature_sets import BASELINES, reference, standard_rows
 from seqmel.evaluation.metrics import Floats
 from seqmel.evaluation.problem import Measured, Problem, build_problem, feature_matrix, summarised
-from seqmel.evaluation.splits import Places
+from seqmel.evaluation.splits import Places, Split
 from seqmel.experiment.cost import Cost, cost, with_cost
 from seqmel.experiment.labels import FOLD_SEED, with_fraction
 from seqmel.model import TrainedModel
+from seqmel.training.finetuning.samples import Samples
 
 __all__ = ["Fold", "by_features", "by_finetuning", "score_by_fold"]
 
@@ -75,6 +76,7 @@ def score_by_fold(
     *,
     folds: int,
     fractions: Sequence[float] = (1.0,),
+    split: Split | None = None,
 ) -> dict[str, Any]:
     """Score a row on each fold.
 
@@ -84,6 +86,7 @@ def score_by_fold(
         answer: Trains on a fold and predicts its test split.
         folds: The number of folds.
         fractions: Fractions of the training labels. A fraction below 1 is drawn once.
+        split: See `score`.
 
     Returns:
         Target, primary metric and scores, like `Scores.to_json`, with the cost of each.
@@ -91,7 +94,7 @@ def score_by_fold(
     Raises:
         SeqmelError: See `score`. Training can raise it too.
     """
-    problem, scored, _ = build_problem(y, clients, "auto", folds, FOLD_SEED, None)
+    problem, scored, _ = build_problem(y, clients, "auto", folds, FOLD_SEED, split)
     found: list[dict[str, Any]] = []
     for fraction in fractions:
         measured: dict[str, list[Measured]] = {}
@@ -114,17 +117,24 @@ def by_finetuning(
     prepared: PreparedSequences,
     model_for: Callable[[pd.Series[Any]], TrainedModel | None],
     config: Config,
+    samples: Samples | None = None,
 ) -> Answer:
     """Fine-tune on the labels of a fold, from the model for them or from scratch (None)."""
+    known = Samples.of_clients(prepared.sequences) if samples is None else samples
 
     def answer(fold: Fold) -> tuple[dict[str, Floats], Cost]:
         from seqmel.training.finetuning.finetune import finetuned_model
 
         labels = {str(fold.y.name): fold.seen}
         tuned = finetuned_model(
-            model_for(fold.seen), prepared, labels, task=fold.problem.task, config=config
+            model_for(fold.seen),
+            prepared,
+            labels,
+            samples=samples,
+            task=fold.problem.task,
+            config=config,
         )
-        return {name: _predicted(tuned, prepared, fold.tested)}, cost(tuned.metrics)
+        return {name: _predicted(tuned, prepared, known, fold.tested)}, cost(tuned.metrics)
 
     return answer
 
@@ -178,8 +188,10 @@ def by_features(
     return answer
 
 
-def _predicted(model: TrainedModel, prepared: PreparedSequences, clients: pd.Index[Any]) -> Floats:
-    """Return (clients, classes) probabilities, or (clients,) quantities."""
+def _predicted(
+    model: TrainedModel, prepared: PreparedSequences, samples: Samples, tested: pd.Index[Any]
+) -> Floats:
+    """Return (tested, classes) probabilities, or (tested,) quantities."""
     import torch
 
     from seqmel.core.device import resolve_device
@@ -187,8 +199,8 @@ def _predicted(model: TrainedModel, prepared: PreparedSequences, clients: pd.Ind
     from seqmel.inference.predict import predict_outputs
 
     assert model.heads is not None, "what was fine-tuned has heads"
-    ids = pd.Index(prepared.sequences.client_ids.to_pandas())
-    test = prepared.sequences.subset(torch.from_numpy(ids.get_indexer(clients)))
+    places = torch.from_numpy(samples.keys.get_indexer(tested))
+    test = samples.cut(prepared.sequences).subset(places)
     device = resolve_device(model.config.device)
     vectors = embed_sequences(model.encoder.to(device), test, model.config, device=device)
     (outputs,) = predict_outputs(model.heads, vectors)

@@ -12,9 +12,10 @@ from seqmel.core.errors import InputError
 from seqmel.data.tables.labels import read_labels
 from seqmel.evaluation.curves import label_draws
 from seqmel.evaluation.problem import build_problem
+from seqmel.evaluation.splits import OutOfTime
 from seqmel.experiment.plan import Plan
 
-__all__ = ["FOLD_SEED", "check_labels", "read_plan_labels", "with_fraction"]
+__all__ = ["FOLD_SEED", "check_labels", "read_plan_labels", "split_of", "with_fraction"]
 
 FOLD_SEED = 0
 """The seed of the folds, which are the same in all cells."""
@@ -28,9 +29,10 @@ def read_plan_labels(plan: Plan, data: str, file: Path) -> list[pd.Series[Any]]:
         InputError: See `read_labels`.
     """
     client = plan.data[data].columns.get("client")
+    time_column = plan.data[data].time_column
     named = ("the plan's schema", "the plan's targets")
     return [
-        read_labels(file, target, client=client, options=named)
+        read_labels(file, target, client=client, time_column=time_column, options=named)
         for target in plan.data[data].targets
     ]
 
@@ -38,7 +40,7 @@ def read_plan_labels(plan: Plan, data: str, file: Path) -> list[pd.Series[Any]]:
 def check_labels(
     plan: Plan, data: str, labels: Sequence[pd.Series[Any]], clients: pd.Index[Any] | None = None
 ) -> None:
-    """Raise the errors of scoring, for labels alone, or with the ids of clients with events.
+    """Raise the errors of scoring, for labels alone, or with the keys of rows with events.
 
     Raises:
         InputError: There are too few clients, or too few of a class, for the folds or for a
@@ -46,12 +48,33 @@ def check_labels(
     """
     for y in labels:
         scored = pd.DataFrame(index=y.index if clients is None else clients)
-        problem, _, _ = build_problem(y, {"events": scored}, "auto", plan.folds, FOLD_SEED, None)
+        split = split_of(plan, data, y)
+        problem, _, _ = build_problem(y, {"events": scored}, "auto", plan.folds, FOLD_SEED, split)
         if problem.task == "regression":
             _check_classes(plan, data, str(y.name))
+        if plan.data[data].time_column is not None:
+            _check_no_labelled(plan, data)
         for fraction in plan.label_fractions:
             for fold in range(plan.folds):
                 label_draws(problem, fold, fraction, FOLD_SEED)
+
+
+def split_of(plan: Plan, data: str, y: pd.Series[Any]) -> OutOfTime | None:
+    """Return the split of a data set by time and client at once; None for folds of clients."""
+    asked = plan.data[data]
+    if asked.split is None:
+        return None
+    times = pd.Series(y.index.get_level_values(1), y.index, name=asked.time_column)
+    return OutOfTime(times, asked.test_fraction or 0.3, split_clients=True)
+
+
+def _check_no_labelled(plan: Plan, data: str) -> None:
+    for row in plan.rows:
+        for name in plan.config(row, data, 0).labelled:
+            raise InputError(
+                f"row {row!r}: the objective {name} learns one label per client, and {data} has a "
+                "time_column. Leave out one of them."
+            )
 
 
 def _check_classes(plan: Plan, data: str, target: str) -> None:

@@ -120,6 +120,14 @@ class DataSet(_Part):
     generated: Annotated[int, Field(ge=200)] | None = None
     """Number of generated clients, see `seqmel.generate_card_data`. Replaces events and labels."""
     targets: _Targets
+    time_column: _Name | None = None
+    """Column of the labels with a moment, for several rows per client. Each history is cut strictly
+    before its moment, and no client is in two folds."""
+    split: Literal["time"] | None = None
+    """time: each fold trains on the earlier rows of other clients, and tests on the later rows of
+    its own. Encoders are pretrained on the events before the first moment of the test rows."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Fraction of the later rows in the split by time. Null is 0.3."""
     role: Literal["choose", "confirm"] | None = None
     """Whether defaults are chosen on this set, or choices made on others are confirmed on it."""
     columns: dict[str, Any] = Field({}, alias="schema")
@@ -145,6 +153,14 @@ class DataSet(_Part):
             raise ValueError(
                 "needs events and labels, or generated: a number of clients, and not both"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _splits_moments(self) -> DataSet:
+        if self.split is not None and self.time_column is None:
+            raise ValueError("split by time needs time_column, the moments of the labels")
+        if self.test_fraction is not None and self.split is None:
+            raise ValueError("test_fraction belongs to split: time")
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ RESULTS/table.md, table.png  the results for people
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from seqmel.config import Config
@@ -33,6 +35,7 @@ from seqmel.core.threads import thread_count
 from seqmel.data.fitting.timeline import open_and_infer
 from seqmel.data.sequences.prepared import PreparedSequences, is_prepared, open_prepared
 from seqmel.data.sources.reading import event_files
+from seqmel.data.tables.labels import align
 from seqmel.demo.generator import generate_card_data
 from seqmel.evaluation.curves import label_curve
 from seqmel.evaluation.feature_sets import (
@@ -46,10 +49,12 @@ from seqmel.evaluation.feature_sets import (
 from seqmel.evaluation.scoring import score
 from seqmel.experiment.by_fold import by_features, by_finetuning, score_by_fold
 from seqmel.experiment.cost import Cost, cost, with_cost
-from seqmel.experiment.labels import check_labels, read_plan_labels, with_fraction
+from seqmel.experiment.labels import check_labels, read_plan_labels, split_of, with_fraction
 from seqmel.experiment.plan import Cell, Plan, read_plan, smaller_plan
 from seqmel.experiment.table import write_results
+from seqmel.inference.as_of import read_moments
 from seqmel.model import TrainedModel
+from seqmel.training.finetuning.samples import Samples, samples_at
 
 __all__ = ["run_cell", "run_experiment"]
 
@@ -189,11 +194,9 @@ def _check_first(plan: Plan, name: str, root: Path, output: Path) -> None:
 def _check_scorable(plan: Plan, name: str, root: Path, output: Path) -> None:
     """Check before any training that the clients can be scored with the labels."""
     if _is_missing_cells(plan, name, output):
-        clients = pd.Index(
-            open_prepared(output / "prepared" / name).sequences.client_ids.to_pandas()
-        )
+        prepared = _prepared(plan, name, output)
         labels = read_plan_labels(plan, name, _files(plan, name, root, output)[1])
-        check_labels(plan, name, labels, clients[: plan.clients])
+        check_labels(plan, name, labels, _samples(plan, name, prepared, labels).keys)
 
 
 def _is_missing_cells(plan: Plan, name: str, output: Path) -> bool:
@@ -256,14 +259,20 @@ def _prepare(plan: Plan, name: str, root: Path, output: Path, progress: Progress
     if made is not None and not (output / "generated" / name).is_dir():
         with atomic_write(output / "generated" / name) as partial:
             generate_card_data(made).write(partial)
-    events, _ = _files(plan, name, root, output)
+    events, labels = _files(plan, name, root, output)
     if not is_prepared(folder):
         prepare(events, folder, config=config, overwrite=True, progress=progress)
     if plan.aggregates and not all(
         _aggregates_file(output, name, baseline).is_file() for baseline in BASELINES
     ):
         source, schema = open_and_infer(events, config.schema, **config.resources)
-        for baseline, features in aggregate_sets(source, schema).items():
+        moments = None
+        if plan.data[name].time_column is not None:
+            rows = _rows(read_plan_labels(plan, name, labels))
+            names = [schema.client, schema.time]
+            table = rows.to_frame(index=False).set_axis(names, axis=1)
+            moments = read_moments(table, schema, label=name)
+        for baseline, features in aggregate_sets(source, schema, moments).items():
             with atomic_write(_aggregates_file(output, name, baseline)) as partial:
                 features.to_parquet(partial)
 
@@ -332,44 +341,62 @@ def run_cell(plan_file: Path, root: Path, output: Path, cell: Cell) -> None:
     threads = thread_count()
     _, clients = _files(plan, cell.data, root, output)
     labels = read_plan_labels(plan, cell.data, clients)
+    prepared = _prepared(plan, cell.data, output)
+    samples = _samples(plan, cell.data, prepared, labels)
     if cell.row == AGGREGATES:
-        sets = _aggregates(plan, cell, output)
+        sets = _aggregates(plan, cell, output, samples)
         found = [_by_trees(plan, cell, y, sets, output / "predictions", threads) for y in labels]
     else:
-        found = _scores_of_row(plan, cell, labels, output, threads)
+        found = _scores_of_row(plan, cell, labels, prepared, samples, output, threads)
     with atomic_write(output / "cells" / f"{cell.key}.json") as partial:
         stored = {"settings": _settings(plan, cell), "scores": found}
         partial.write_text(json.dumps(stored, indent=1), encoding="utf-8")
 
 
 def _scores_of_row(
-    plan: Plan, cell: Cell, labels: list[pd.Series[Any]], output: Path, threads: int | None
+    plan: Plan,
+    cell: Cell,
+    labels: list[pd.Series[Any]],
+    prepared: PreparedSequences,
+    samples: Samples,
+    output: Path,
+    threads: int | None,
 ) -> list[dict[str, Any]]:
     """Return the scores of a trained row for each target, with the cost of training."""
-    prepared = _prepared(plan, cell, output)
     config = plan.config(cell.row, cell.data, cell.seed)
-    aggregates = _aggregates(plan, cell, output)
+    aggregates = _aggregates(plan, cell, output, samples)
+    early = _before_test(plan, cell.data, prepared, samples, labels)
     kept = output / "predictions"
     scored = plan.scored(cell.row)
     if scored == "trees" and not config.labelled:
-        model = _trained(prepared, config)
-        sets = with_both({cell.row: _vectors(prepared, model)}, aggregates)
+        model = _trained(early, config)
+        sets = with_both({cell.row: _vectors(prepared, samples, model)}, aggregates)
         found = [_by_trees(plan, cell, y, sets, kept, threads) for y in labels]
         costs = [cost(model.metrics)] * plan.folds
         return [scores | {"scores": with_cost(scores["scores"], costs)} for scores in found]
 
     def features_for(seen: pd.Series[Any]) -> tuple[dict[str, pd.DataFrame], Cost]:
         model = _trained(prepared, config, seen)
-        return with_both({cell.row: _vectors(prepared, model)}, aggregates), cost(model.metrics)
+        sets = with_both({cell.row: _vectors(prepared, samples, model)}, aggregates)
+        return sets, cost(model.metrics)
 
-    clients = {cell.row: pd.DataFrame(index=pd.Index(prepared.sequences.client_ids.to_pandas()))}
+    clients = {cell.row: pd.DataFrame(index=samples.keys)}
     if scored == "trees":
         answer = by_features(features_for, trees=plan.trees, threads=threads, kept=kept)
         clients |= aggregates
     else:
-        answer = by_finetuning(cell.row, prepared, _begins_from(scored, prepared, config), config)
+        begins = _begins_from(scored, early, config)
+        moments = samples if samples.moments is not None else None
+        answer = by_finetuning(cell.row, prepared, begins, config, moments)
     return [
-        score_by_fold(y, clients, answer, folds=plan.folds, fractions=plan.label_fractions)
+        score_by_fold(
+            y,
+            clients,
+            answer,
+            folds=plan.folds,
+            fractions=plan.label_fractions,
+            split=split_of(plan, cell.data, y),
+        )
         for y in labels
     ]
 
@@ -401,6 +428,7 @@ def _by_trees(
     found: list[dict[str, Any]] = []
     about: dict[str, Any] = {}
     fractions = [fraction for fraction in plan.label_fractions if fraction < 1]
+    split = split_of(plan, cell.data, y)
     if 1 in plan.label_fractions:
         probes, averages = standard_rows(sets)
         about = score(
@@ -411,6 +439,7 @@ def _by_trees(
             folds=plan.folds,
             trees=plan.trees,
             threads=threads,
+            split=split,
             kept=kept,
         ).to_json()
         found = [
@@ -425,7 +454,7 @@ def _by_trees(
             if cell.row == AGGREGATES or name not in BASELINES
         }
         curve = label_curve(
-            y, alone, fractions, folds=plan.folds, trees=plan.trees, threads=threads
+            y, alone, fractions, folds=plan.folds, trees=plan.trees, threads=threads, split=split
         )
         about = about or {"target": curve.target, "primary": curve.primary}
         for point in curve.points:
@@ -436,20 +465,62 @@ def _by_trees(
     return about | {"scores": found}
 
 
-def _aggregates(plan: Plan, cell: Cell, output: Path) -> dict[str, pd.DataFrame]:
-    """Return the aggregates of the cell's clients, or nothing if the plan has none."""
+def _aggregates(plan: Plan, cell: Cell, output: Path, samples: Samples) -> dict[str, pd.DataFrame]:
+    """Return the aggregates of the cell's rows, or nothing if the plan has none."""
     baselines = BASELINES if plan.aggregates else ()
     files = {baseline: _aggregates_file(output, cell.data, baseline) for baseline in baselines}
-    return {
-        baseline: pd.read_parquet(file).iloc[: plan.clients] for baseline, file in files.items()
-    }
+    tables = {baseline: pd.read_parquet(file) for baseline, file in files.items()}
+    if samples.moments is None:
+        return {baseline: table.iloc[: plan.clients] for baseline, table in tables.items()}
+    rows = samples.keys.to_series()
+    return {baseline: align(rows, table)[1] for baseline, table in tables.items()}
 
 
-def _prepared(plan: Plan, cell: Cell, output: Path) -> PreparedSequences:
-    """Return the sequences of a cell's clients."""
+def _rows(labels: Sequence[pd.Series[Any]]) -> pd.Index[Any]:
+    """Return the clients and moments that have a label of some target."""
+    return functools.reduce(pd.Index.union, [y.index for y in labels])
+
+
+def _samples(
+    plan: Plan, name: str, prepared: PreparedSequences, labels: Sequence[pd.Series[Any]]
+) -> Samples:
+    """Return what is embedded and scored: the clients, or the labelled clients and moments."""
+    if plan.data[name].time_column is None:
+        return Samples.of_clients(prepared.sequences)
+    label = f"the labels of {name}"
+    return samples_at(_rows(labels), prepared.sequences, prepared.schema, label)
+
+
+def _before_test(
+    plan: Plan,
+    name: str,
+    prepared: PreparedSequences,
+    samples: Samples,
+    labels: Sequence[pd.Series[Any]],
+) -> PreparedSequences:
+    """Return what encoders are pretrained on: with a split by time, events before all test rows."""
     import torch
 
-    prepared = open_prepared(output / "prepared" / cell.data)
+    if plan.data[name].split is None or samples.moments is None:
+        return prepared
+    cuts = []
+    for y in labels:
+        split, rows = split_of(plan, name, y), y.index[y.index.isin(samples.keys)]
+        assert split is not None, "the data set has a split"
+        tested = np.concatenate([test for _, test in split.folds(rows)[0]])
+        cuts.append(samples.moments[samples.keys.get_indexer(rows[tested])].min())
+    cut = torch.stack(cuts).min()
+    everyone = torch.arange(len(prepared.sequences))
+    early = prepared.sequences.as_of(everyone, cut.repeat(len(everyone)))
+    early = early.subset((early.lengths > 0).nonzero()[:, 0])
+    return dataclasses.replace(prepared, sequences=dataclasses.replace(early, moments=None))
+
+
+def _prepared(plan: Plan, name: str, output: Path) -> PreparedSequences:
+    """Return the sequences of a data set, or of its first clients."""
+    import torch
+
+    prepared = open_prepared(output / "prepared" / name)
     if plan.clients is None:
         return prepared
     first = torch.arange(min(plan.clients, len(prepared.sequences)))
@@ -475,17 +546,17 @@ def _trained(
     return TrainedModel(config, prepared.schema, prepared.vocabulary, encoder, metrics)
 
 
-def _vectors(prepared: PreparedSequences, model: TrainedModel) -> pd.DataFrame:
-    """Return the vectors of all clients, indexed by client id."""
+def _vectors(prepared: PreparedSequences, samples: Samples, model: TrainedModel) -> pd.DataFrame:
+    """Return the vectors of all samples, indexed by their keys."""
     from seqmel.core.device import resolve_device
     from seqmel.inference.embed import embed_sequences
 
-    sequences = prepared.sequences
+    sequences = samples.cut(prepared.sequences)
     device = resolve_device(model.config.device)
     vectors = embed_sequences(model.encoder.to(device), sequences, model.config, device=device)
     names = [f"emb_{i:04d}" for i in range(vectors.shape[1])]
-    ids = pd.Index(sequences.client_ids.to_pandas(), name=sequences.client)
-    frame: pd.DataFrame = pd.DataFrame(vectors.numpy(), index=ids, columns=names)
+    keys = samples.keys if samples.moments is not None else samples.keys.rename(sequences.client)
+    frame: pd.DataFrame = pd.DataFrame(vectors.numpy(), index=keys, columns=names)
     return frame
 
 

@@ -90,15 +90,19 @@ def test_a_fold_of_it_is_what_training_and_scoring_by_hand_give(folder: Path) ->
     from seqmel.evaluation.scoring import score
     from seqmel.experiment.labels import FOLD_SEED, read_plan_labels
     from seqmel.experiment.run import _prepared, _trained, _vectors
+    from seqmel.training.finetuning.samples import Samples
 
     plan = read_plan(write(folder, SEEING | {"aggregates": False}))
     run_experiment(folder / "plan.yaml", folder / "out")
-    cell = Cell("with labels", "cards", 0)
     (y,) = read_plan_labels(plan, "cards", folder / "labels.parquet")
-    prepared, config = _prepared(plan, cell, folder / "out"), plan.config("with labels", "cards", 0)
+    prepared, config = (
+        _prepared(plan, "cards", folder / "out"),
+        plan.config("with labels", "cards", 0),
+    )
     problem, scored, _ = build_problem(y, {"y": y.to_frame()}, "auto", 2, FOLD_SEED, None)
     seen = scored.iloc[problem.splits[1][0]]
-    vectors = _vectors(prepared, _trained(prepared, config, seen))
+    everyone = Samples.of_clients(prepared.sequences)
+    vectors = _vectors(prepared, everyone, _trained(prepared, config, seen))
     by_hand = score(y, {"v": vectors}, probes={"v: linear": "v"}, folds=2, trees=3)
     results = pd.read_parquet(folder / "out" / "results.parquet").query("fold == 1")
     found = results.set_index(["features", "metric"])["value"]
