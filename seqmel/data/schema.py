@@ -201,6 +201,10 @@ class EventSchema(BaseModel):
         """Return whether the model ignores a column."""
         return column not in (self.client, self.time, *self.features)
 
+    def role_of(self, column: str) -> str:
+        """Return the role of a feature."""
+        return "categorical" if column in self.categorical else "numeric"
+
     @property
     def features(self) -> tuple[str, ...]:
         """All feature columns, categories first."""

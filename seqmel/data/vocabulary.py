@@ -2,13 +2,7 @@
 
 It is fitted once on the training events, then never changed.
 
-Codes: 0 is null, 1 is "unseen or rare", and from 2 on come the values by falling frequency. Null
-has a code of its own only if training saw nulls. Otherwise a null is as unseen as any new value and
-gets code 1.
-
-Numbers are scaled robustly, after a signed logarithm if the tail is heavy. Null and NaN stay
-missing (NaN). Infinities are clipped like any other extreme value. Within a category
-(`numeric_by`), every category has a scale of its own.
+What is fitted of a column depends on its kind; see `seqmel.data.kinds`.
 """
 
 from __future__ import annotations
@@ -18,9 +12,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
+from seqmel.data.kinds.base import ColumnKind, Fitted
+from seqmel.data.kinds.category import FIRST, NULL, UNSEEN, CategoryCodes
+from seqmel.data.kinds.number import CLIP, AboveZero, Finite, NumericScale, NumericScales
+from seqmel.data.kinds.registry import KINDS
 from seqmel.data.schema import EventSchema, dump_without
 
 __all__ = [
+    "CLIP",
+    "FIRST",
     "NULL",
     "UNSEEN",
     "CategoryCodes",
@@ -31,76 +31,9 @@ __all__ = [
     "Vocabulary",
 ]
 
-NULL = 0
-UNSEEN = 1
-FIRST = 2
-CLIP = 10.0
-"""Scaled numbers lie in [-CLIP, CLIP], in robust standard deviations."""
-
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
 
 class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CategoryCodes(_Data):
-    """The known values of one column, most frequent first.
-
-    They are in text form: 5411 and 5411.0 are both "5411".
-    """
-
-    values: tuple[str, ...]
-    null: bool
-    """Whether training saw nulls."""
-
-    @model_validator(mode="after")
-    def _known_once(self) -> CategoryCodes:
-        if len(set(self.values)) < len(self.values):
-            raise ValueError("a category has two codes")
-        return self
-
-    @property
-    def size(self) -> int:
-        """Number of codes: null, unseen or rare, and the known values."""
-        return FIRST + len(self.values)
-
-    @property
-    def null_code(self) -> int:
-        """The code of a null."""
-        return NULL if self.null else UNSEEN
-
-
-class NumericScale(_Data):
-    """The scale z = clip((y - center) / scale).
-
-    Here y is x, or sign(x) ln(1 + |x| / log_unit) for a heavy tail.
-    """
-
-    log_unit: AboveZero | None
-    center: Finite
-    scale: AboveZero
-
-
-class NumericScales(_Data):
-    """The scales of one numeric column.
-
-    With `by`, there is one for each code of that column, and `overall` for codes that are too rare.
-    """
-
-    overall: NumericScale
-    by: str | None = None
-    within: tuple[NumericScale | None, ...] = ()
-
-    def of_code(self, code: int) -> NumericScale:
-        """Return the scale used for events with this code of the column `by`.
-
-        Args:
-            code: a code of the category.
-        """
-        return self.within[code] or self.overall
 
 
 class TimeScale(_Data):
@@ -221,13 +154,29 @@ class Vocabulary(_Data):
         """Return a digest that identifies the vocabulary."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
+    @property
+    def features(self) -> dict[str, Fitted]:
+        """Column -> what was fitted, in the order of the features of the schema."""
+        return {**self.categorical, **self.numeric}
+
+    @property
+    def by_kind(self) -> dict[ColumnKind[Any], dict[str, Any]]:
+        """Kind -> its columns, of the kinds that there are."""
+        found = {kind: _of(kind, self.features) for kind in KINDS.values()}
+        return {kind: columns for kind, columns in found.items() if columns}
+
+    def kind_of(self, column: str) -> ColumnKind[Any]:
+        """Return the kind of a feature."""
+        return next(kind for kind, columns in self.by_kind.items() if column in columns)
+
     def describe(self) -> dict[str, Any]:
         """Return column -> a short description for people."""
-        words: dict[str, Any] = {
-            name: f"{len(codes.values):,} categories" + (", nulls" if codes.null else "")
-            for name, codes in self.categorical.items()
+        return {
+            name: kind.about(fitted)
+            for kind, columns in self.by_kind.items()
+            for name, fitted in columns.items()
         }
-        for name, scales in self.numeric.items():
-            tail = "signed log" if scales.overall.log_unit else "linear"
-            words[name] = f"within {scales.by}" if scales.by else tail
-        return words
+
+
+def _of(kind: ColumnKind[Any], columns: dict[str, Fitted]) -> dict[str, Fitted]:
+    return {name: fitted for name, fitted in columns.items() if isinstance(fitted, kind.fitted)}

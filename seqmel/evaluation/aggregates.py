@@ -20,8 +20,9 @@ import pyarrow as pa
 
 from seqmel.core.errors import ConfigError
 from seqmel.core.units import DAY_US, DAYS_SINCE_MONDAY
+from seqmel.data.kinds.registry import check_events
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.checking import category_text, check_events, present_sql, time_sql
+from seqmel.data.sources.checking import category_text, present_sql, time_sql
 from seqmel.data.sources.source import EventSource, reading
 from seqmel.evaluation.aggregate_blocks import (
     BATCH_ROWS,

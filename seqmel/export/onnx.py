@@ -32,6 +32,7 @@ from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ModelError
 from seqmel.core.version import __version__
+from seqmel.data.kinds.number import KNOTS
 from seqmel.data.vocabulary import CLIP, NULL, UNSEEN, NumericScale, NumericScales
 from seqmel.export.graph import Clients, Graph
 from seqmel.export.poolings import pooled
@@ -302,8 +303,8 @@ class _Export:
             )
             for name, code in codes.items()
         ]
-        for name, by in events.by.items():
-            curve = self._curve(name, table, codes[by] if by else None)
+        for name, scales in self.model.vocabulary.numeric.items():
+            curve = self._curve(name, table, codes[scales.by] if scales.by else None)
             parts += [self._weighed(name, part) for part in curve]
         return g.op("Sum", *parts)
 
@@ -348,7 +349,7 @@ class _Export:
     def _curve(self, name: str, table: str, code: str | None) -> list[str]:
         """Interpolate a number between the rows of its knots. A missing number has the last row."""
         g, events = self.g, self.model.encoder.events
-        knots = events.knots.numpy()
+        knots = np.array(KNOTS, np.float32)
         missing, number = g.op("IsNaN", self.named[name]), self.numbers[name]
         above = g.op("GreaterOrEqual", g.unsqueeze(number, 1), g.const(knots[1:-1], np.float32))
         left = g.op("ReduceSum", g.cast(above, np.int64), g.const([1], np.int64), keepdims=0)

@@ -33,6 +33,7 @@ from seqmel.core.atomic_files import (
 from seqmel.core.device import resolve_device, tune_malloc, with_own_defaults
 from seqmel.core.errors import InputError
 from seqmel.core.progress import Progress, silent
+from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
@@ -372,8 +373,9 @@ def _ids_like(wanted: Moments, sequences: EncodedSequences) -> pd.Series[Any]:
 @torch.inference_mode()
 def _of_nothing(model: TrainedModel, device: torch.device) -> npt.NDArray[np.float32]:
     """Return the vector of an empty sequence."""
-    types = {name: pa.int32() for name in model.schema.categorical}
-    types |= {name: pa.float32() for name in model.schema.numeric} | {model.schema.time: pa.int64()}
+    schema = model.schema
+    types = {name: kind_of(schema, name).arrow_type for name in schema.features}
+    types[schema.time] = pa.int64()
     row = {model.schema.client: pa.array([0])} | {
         n: pa.array([[]], pa.list_(t)) for n, t in types.items()
     }

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from seqmel.core.errors import shown
+from seqmel.data.kinds.registry import kind_of
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
-from seqmel.data.vocabulary import UNSEEN
 from seqmel.model import TrainedModel
 
 __all__ = ["FEWEST_EVENTS", "EventsWarning", "UnseenColumns"]
@@ -33,6 +33,7 @@ class UnseenColumns:
 
     def __init__(self, model: TrainedModel) -> None:
         self.model = model
+        self._kinds = {name: kind_of(model.schema, name) for name in model.schema.features}
         self.lost = dict.fromkeys(model.schema.features, 0)
         self.seen = dict.fromkeys(model.schema.features, 0)
 
@@ -58,10 +59,7 @@ class UnseenColumns:
             tables, values = vocabulary.present_in(name), given
             if tables is not None and vocabulary.source is not None:
                 values = given[np.isin(columns[vocabulary.source], tables)]
-            unseen = (
-                values == UNSEEN if name in self.model.vocabulary.categorical else np.isnan(values)
-            )
-            self.lost[name] += int(np.count_nonzero(unseen))
+            self.lost[name] += int(np.count_nonzero(self._kinds[name].is_unknown(values)))
             self.seen[name] += len(values)
 
     def words(self) -> str | None:
@@ -73,10 +71,9 @@ class UnseenColumns:
             and lost >= _WHOLE * self.seen[n]
             and not self._is_usual(n)
         ]
-        kinds = {True: "has values that the training did not see", False: "has no numbers"}
         found = [
             (
-                f"{name!r} {kinds[name in self.model.vocabulary.categorical]} in "
+                f"{name!r} {self._kinds[name].unknown_words} in "
                 f"{self.lost[name] / self.seen[name]:.0%} of the events"
             )
             for name in names
@@ -102,5 +99,4 @@ class UnseenColumns:
         if statistics is None or not statistics.events:
             return False
         counts = statistics.columns[name].counts
-        place = UNSEEN if name in self.model.vocabulary.categorical else len(counts) - 1
-        return counts[place] >= _USUAL * sum(counts)
+        return counts[self._kinds[name].unknown_bin] >= _USUAL * sum(counts)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seqmel.core.distributed import all_reduce_sum
 from seqmel.core.scatter import take_rows
 from seqmel.core.units import DAYS_SINCE_MONDAY
+from seqmel.data.kinds.base import ColumnKind
+from seqmel.data.kinds.number import CLASS_EDGES
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.events import scaled_gaps
@@ -18,8 +20,7 @@ from seqmel.nn.sources import Presence
 
 __all__ = ["EventDecoder"]
 
-_EDGES = (-4.0, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
-_BINS = len(_EDGES) + 2  # the first for missing numbers, one below and one above all edges
+_BINS = len(CLASS_EDGES) + 2  # the first for no gap, one below and one above all edges
 _HOUR, _WEEKDAY, _GAP = "time of day", "day of week", "time to next"
 _SECOND_US, _HOUR_US = 1_000_000, 3_600_000_000
 _SMOOTHING = 1 / 400  # caps the weight of rarer categories
@@ -49,9 +50,9 @@ def _clock(events: SequenceBatch, cycle: int) -> Tensor:
 class EventDecoder(nn.Module):
     """Predicts each feature of an event from a vector. Features are independent given the vector.
 
-    A category has one logit per code. A number has one logit per bin of its robust scale, and one
-    for missing numbers. A number that is scaled within a category has one expected value per
-    category instead. The time has logits for hours and weekdays, as far as the data shows them. A
+    The kind of a column says how: by the logits of its classes, such as the codes of a category or
+    bins of a number; or, for a number that is scaled within a category, by one expected value per
+    category. The time has logits for hours and weekdays, as far as the data shows them. A
     column costs nothing in events of a table that does not have it.
 
     Args:
@@ -74,12 +75,19 @@ class EventDecoder(nn.Module):
         gap: bool = False,
     ) -> None:
         super().__init__()
-        codes = {name: codes.size for name, codes in vocabulary.categorical.items()}
-        by = {name: scales.by for name, scales in vocabulary.numeric.items()}
-        self.categorical = tuple(codes)
-        self.regressed = {name: within for name, within in by.items() if within is not None}
-        self.binned = tuple(name for name in by if name not in self.regressed)
-        self.classified = codes | dict.fromkeys(self.binned, _BINS)
+        self.classified: dict[str, int] = {}
+        self.regressed: dict[str, str] = {}  # a column and the category that it depends on
+        self.regressing: dict[str, ColumnKind[Any]] = {}
+        self.kinds: dict[ColumnKind[Any], list[str]] = {}
+        for kind, columns in vocabulary.by_kind.items():
+            self.kinds[kind] = []
+            for name, fitted in columns.items():
+                classes, within = kind.classes(fitted), kind.regressed_within(fitted)
+                if classes is not None:
+                    self.kinds[kind].append(name)
+                    self.classified[name] = classes
+                elif within is not None:
+                    self.regressed[name], self.regressing[name] = within, kind
         if time and "day" not in without and not vocabulary.time.daily:
             self.classified[_HOUR] = 24
         if time and "week" not in without and vocabulary.time.span_days >= 14:
@@ -88,7 +96,7 @@ class EventDecoder(nn.Module):
             self.classified[_GAP] = _BINS
         self.time_scale = vocabulary.time
         self.sizes = self.classified | {
-            name: codes[within] for name, within in self.regressed.items()
+            name: self.classified[within] for name, within in self.regressed.items()
         }
         self.presence = Presence(vocabulary, tuple(self.sizes))
         ends = torch.tensor([0, *self.sizes.values()]).cumsum(0)
@@ -101,15 +109,15 @@ class EventDecoder(nn.Module):
         for weights in self.network[-1].parameters():
             nn.init.zeros_(weights)  # starts with a uniform distribution
         self.edges: Tensor
-        self.register_buffer("edges", torch.tensor(_EDGES), persistent=False)
+        self.register_buffer("edges", torch.tensor(CLASS_EDGES), persistent=False)
 
     def costs(
         self, vectors: Tensor, rows: Tensor, events: SequenceBatch, *, gaps: Tensor | None = None
     ) -> Tensor:
         """Compute the negative log-likelihood of events, summed over their features.
 
-        A number within a category costs the Huber loss of its expected value, and nothing if it is
-        missing. It is weighted by the inverse frequency of the category.
+        A number within a category costs what its kind says (see `regression_costs`), weighted by
+        the inverse frequency of the category.
 
         Args:
             vectors: (R, D).
@@ -144,7 +152,6 @@ class EventDecoder(nn.Module):
     ) -> Tensor:
         """Return (E, V), the weighted Huber losses of the V numbers within a category."""
         names = list(self.sizes)
-        numbers = torch.stack([events.columns[name] for name in self.regressed], dim=1)
         categories = dict.fromkeys(self.regressed.values())  # in the same order on every rank
         weights = {
             by: _inverse_frequency_weights(
@@ -154,21 +161,23 @@ class EventDecoder(nn.Module):
             )
             for by in categories
         }
-        costs = F.huber_loss(expected, numbers.nan_to_num(), reduction="none").masked_fill(
-            numbers.isnan(), 0.0
+        costs = torch.stack(
+            [
+                self.regressing[name].regression_costs(expected[:, i], events.columns[name])
+                * weights[by]
+                for i, (name, by) in enumerate(self.regressed.items())
+            ],
+            dim=1,
         )
-        costs = costs * torch.stack([weights[by] for by in self.regressed.values()], dim=1)
         return costs if present is None else costs * present[:, len(self.classified) :]
 
     def _codes(self, events: SequenceBatch, gaps: Tensor | None) -> Tensor:
         """Return (E, F) int64, the output of each feature that belongs to the event's value."""
-        codes = {name: events.columns[name].long() for name in self.categorical}
-        if self.binned:
-            numbers = torch.stack([events.columns[name] for name in self.binned], dim=1)
-            bins = (torch.bucketize(numbers.nan_to_num(), self.edges) + 1).masked_fill(
-                numbers.isnan(), 0
-            )
-            codes |= dict(zip(self.binned, bins.unbind(1), strict=True))
+        codes = {
+            name: kind.class_of(events.columns[name])
+            for kind, names in self.kinds.items()
+            for name in names
+        }
         if _HOUR in self.classified:
             codes[_HOUR] = _clock(events, 0) // _HOUR_US % 24
         if _WEEKDAY in self.classified:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,8 +20,6 @@ from seqmel.nn.sources import Presence, SourceGaps
 
 __all__ = ["EventEncoder", "TimeFeatures", "scaled_gaps", "weighted_rows"]
 
-_KNOTS = (-10.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 10.0)
-_NUMBER_ROWS = len(_KNOTS) + 1  # one more for missing numbers
 _SECOND_US = 1_000_000
 
 
@@ -121,14 +121,12 @@ class TimeFeatures(nn.Module):
 class EventEncoder(nn.Module):
     """Embeds all features of an event, sums the embeddings, and applies a small network.
 
-    A category is a row of the table. A number is interpolated between the rows of fixed knots on
-    its robust scale (piecewise linear encoding, Gorishniy et al., arXiv 2203.05556). A number that
-    is scaled within a category has one curve per category. Each curve starts as a straight line in
-    a random direction. A missing number (NaN) has a row of its own. So an event is a weighted sum
-    of a few rows. The sum equals a linear layer over concatenated features, without a bottleneck: a
-    hidden unit can respond to one category alone, and pooling makes it a statistic of that
-    category. With several event tables, the columns of other tables add nothing, and the gap since
-    the previous event of the same table is a feature too.
+    The kind of a column says which rows of the table its values are: a category is one row, a
+    number lies between the rows of two knots (see `seqmel.data.kinds`). So an event is a weighted
+    sum of a few rows. The sum equals a linear layer over concatenated features, without a
+    bottleneck: a hidden unit can respond to one category alone, and pooling makes it a statistic of
+    that category. With several event tables, the columns of other tables add nothing, and the gap
+    since the previous event of the same table is a feature too.
 
     Args:
         vocabulary: Gives the number of codes, and the category that a number is scaled within.
@@ -152,36 +150,25 @@ class EventEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.noise = noise
-        sizes = {name: codes.size for name, codes in vocabulary.categorical.items()}
-        curves = {
-            name: sizes[scales.by] if scales.by else 1
-            for name, scales in vocabulary.numeric.items()
+        codes = vocabulary.categorical
+        self.kinds = {kind: tuple(columns) for kind, columns in vocabulary.by_kind.items()}
+        parts = {
+            name: kind.initial_rows(fitted, hidden_size)
+            for kind, columns in vocabulary.by_kind.items()
+            for name, fitted in columns.items()
         }
-        parts = [torch.randn(size, hidden_size) for size in sizes.values()]
-        parts += [_initial_curves(count, hidden_size) for count in curves.values()]
-        self.table = nn.Parameter(torch.cat(parts))
-        begins = [0]
-        for part in parts:
-            begins.append(begins[-1] + len(part))
-        self.begins = dict(zip((*sizes, *curves), begins[:-1], strict=True))
-        self.names = tuple(sizes)
-        self.presence = Presence(vocabulary, (*sizes, *curves))
-        self.by = {name: scales.by for name, scales in vocabulary.numeric.items()}
-        numbers: dict[str, list[int]] = {  # of all categories and numbers, for tensor operations
-            "code_begins": [self.begins[name] for name in self.names],
-            "curve_begins": [self.begins[name] for name in self.by],
-            "curve_of": [self.names.index(by) if by else 0 for by in self.by.values()],
-            "curve_rows": [_NUMBER_ROWS if by else 0 for by in self.by.values()],
-        }
-        self.code_begins: Tensor  # (categories,)
-        self.curve_begins: Tensor  # (numbers,) the first row of the first curve of each number
-        self.curve_of: Tensor  # (numbers,) the index of the category that a number is scaled within
-        self.curve_rows: Tensor  # (numbers,) rows per curve of a number; 0 if it has only one
-        for name, values in numbers.items():
-            self.register_buffer(name, torch.tensor(values, dtype=torch.int64), False)
+        self.table = nn.Parameter(torch.cat([*parts.values()]))
+        ends = itertools.accumulate(map(len, parts.values()), initial=0)
+        self.begins = dict(zip(parts, ends, strict=False))
+        self.names = tuple(codes)
+        self.presence = Presence(vocabulary, tuple(parts))
+        self.layouts = nn.ModuleDict(
+            {
+                kind.role: _Buffers(kind.layout(columns, codes, self.begins))
+                for kind, columns in vocabulary.by_kind.items()
+            }
+        )
         self.category_dropout = category_dropout
-        self.knots: Tensor
-        self.register_buffer("knots", torch.tensor(_KNOTS), persistent=False)
         self.time = TimeFeatures(vocabulary.time)
         self.source_gaps = None if vocabulary.source is None else SourceGaps(vocabulary)
         beside = 0 if self.source_gaps is None else self.source_gaps.output_size
@@ -226,31 +213,29 @@ class EventEncoder(nn.Module):
         return torch.cat([found, gaps], dim=1)
 
     def rows(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """Return (E, K) rows of the table and their weights: one per category, two per number.
+        """Return (E, K) rows of the table and their weights, as the kinds of the columns say.
 
         Rows of columns that an event does not have weigh zero.
         """
         present = self.presence(batch)
-        codes = self._drop_categories(
-            _stack_columns([batch.columns[name] for name in self.names], batch, torch.int32).long()
-        )
-        numbers = _stack_columns([batch.columns[name] for name in self.by], batch, torch.float32)
-        left, right, position = self._interpolate(numbers)
-        curve = (
-            self.curve_begins + codes.index_select(1, self.curve_of) * self.curve_rows
-            if self.names
-            else self.curve_begins
-        )
-        ends = torch.stack([curve + left, curve + right], dim=2).flatten(1)
-        weights = [
-            torch.ones_like(codes, dtype=position.dtype),
-            torch.stack([1 - position, position], dim=2).flatten(1),
-        ]
-        if present is not None:
-            present = present.to(position.dtype)
-            of_codes, of_numbers = present.split([len(self.names), len(self.by)], dim=1)
-            weights = [weights[0] * of_codes, weights[1] * of_numbers.repeat_interleave(2, dim=1)]
-        return torch.cat([codes + self.code_begins, ends], dim=1), torch.cat(weights, dim=1)
+        codes = self._drop_categories(self._codes(batch))
+        found = []
+        for kind, names in self.kinds.items():
+            columns = [batch.columns[name] for name in names]
+            layout = dict(self.layouts[kind.role].named_buffers())
+            rows, weights = kind.embed(columns, codes, layout, self.table.dtype)
+            if present is not None:
+                there, present = present.split([len(names), present.shape[1] - len(names)], dim=1)
+                there = there.to(weights.dtype).repeat_interleave(kind.rows_per_value, dim=1)
+                weights = weights * there
+            found.append((rows, weights))
+        return torch.cat([r for r, _ in found], dim=1), torch.cat([w for _, w in found], dim=1)
+
+    def _codes(self, batch: SequenceBatch) -> Tensor:
+        """Return (E, K) int64, the codes of all categories."""
+        if not self.names:
+            return batch.time.new_zeros(batch.events, 0)
+        return torch.stack([batch.columns[name] for name in self.names], dim=1).long()
 
     def _drop_categories(self, codes: Tensor) -> Tensor:
         if not self.training or not self.category_dropout:
@@ -258,33 +243,11 @@ class EventEncoder(nn.Module):
         draw = torch.rand(codes.shape[::-1], device=codes.device).t()
         return codes.masked_fill(draw < self.category_dropout, UNSEEN)
 
-    def _interpolate(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the knots left and right of each number, and its relative position between them.
 
-        A missing number gets the last row twice.
-        """
-        missing = numbers.isnan()
-        known = numbers.masked_fill(missing, 0.0)
-        left = torch.bucketize(known, self.knots[1:-1], right=True)
-        position = (known - self.knots[left]) / (self.knots[left + 1] - self.knots[left])
-        last = _NUMBER_ROWS - 1
-        return (
-            left.masked_fill(missing, last),
-            (left + 1).masked_fill(missing, last),
-            position.to(self.table.dtype),
-        )
+class _Buffers(nn.Module):
+    """Tensors that move with the encoder and are not saved."""
 
-
-def _stack_columns(columns: list[Tensor], batch: SequenceBatch, dtype: torch.dtype) -> Tensor:
-    """Stack columns to (E, C), also where there are none."""
-    return (
-        torch.stack(columns, dim=1)
-        if columns
-        else batch.time.new_zeros(batch.events, 0, dtype=dtype)
-    )
-
-
-def _initial_curves(count: int, size: int) -> Tensor:
-    """Return (count * _NUMBER_ROWS, size), a random straight line per curve and a row for NaN."""
-    line = torch.randn(count, 1, size) * torch.tensor(_KNOTS).clamp(-4, 4).view(1, -1, 1)
-    return torch.cat([line, torch.randn(count, 1, size)], dim=1).view(-1, size)
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        for name, values in tensors.items():
+            self.register_buffer(name, values, persistent=False)

@@ -10,9 +10,10 @@ import torch
 from small import batch_of, offsets, vocabulary_of
 from torch import Tensor
 
+from seqmel.data.kinds.number import KNOTS
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, CategoryCodes, NumericScale, NumericScales, Vocabulary
-from seqmel.nn.events import _KNOTS, EventEncoder, TimeFeatures, weighted_rows
+from seqmel.nn.events import EventEncoder, TimeFeatures, weighted_rows
 
 DAY_US = 86_400_000_000
 
@@ -82,7 +83,7 @@ def summed(network: EventEncoder, batch: SequenceBatch) -> Tensor:
 @pytest.mark.parametrize("name", ["size", "level"])
 def test_a_number_between_knots_lies_on_the_line_between_their_vectors(name: str) -> None:
     network = encoder()
-    for left, right in itertools.pairwise(_KNOTS):
+    for left, right in itertools.pairwise(KNOTS):
         for share in (0.25, 0.5, 0.9):
             low, high, between = summed(
                 network, events(**{name: [left, right, left + share * (right - left)]})
@@ -93,7 +94,7 @@ def test_a_number_between_knots_lies_on_the_line_between_their_vectors(name: str
 
 @pytest.mark.parametrize("name", ["size", "level"])
 def test_a_missing_number_has_a_vector_of_its_own(name: str) -> None:
-    found = summed(encoder(), events(**{name: [math.nan, *_KNOTS]}))
+    found = summed(encoder(), events(**{name: [math.nan, *KNOTS]}))
     assert ((found[1:] - found[0]).abs().amax(1) > 1e-3).all()
 
 
@@ -111,12 +112,12 @@ def test_a_number_within_a_category_takes_the_curve_of_its_category() -> None:
 
     def curve(code: float) -> Tensor:
         """How the vector of an event moves with `level`."""
-        found = summed(network, events(level=list(_KNOTS), kind=[code] * len(_KNOTS)))
+        found = summed(network, events(level=list(KNOTS), kind=[code] * len(KNOTS)))
         return found - found[:1]
 
     assert not torch.allclose(curve(2.0), curve(3.0), atol=1e-3)
-    sizes = summed(network, events(size=list(_KNOTS), kind=[2.0] * len(_KNOTS)))
-    others = summed(network, events(size=list(_KNOTS), kind=[3.0] * len(_KNOTS)))
+    sizes = summed(network, events(size=list(KNOTS), kind=[2.0] * len(KNOTS)))
+    others = summed(network, events(size=list(KNOTS), kind=[3.0] * len(KNOTS)))
     torch.testing.assert_close(sizes - sizes[:1], others - others[:1])
 
 
@@ -133,7 +134,7 @@ def test_no_two_rows_of_the_table_are_shared_between_columns() -> None:
     rows = [
         network.rows(events(kind=[code], size=[x], level=[x]))[0][0]
         for code in range(5)
-        for x in (*_KNOTS, math.nan)
+        for x in (*KNOTS, math.nan)
     ]
     kind, size, level = (
         set(torch.stack(rows)[:, list(part)].flatten().tolist()) for part in ((0,), (1, 2), (3, 4))
@@ -150,7 +151,7 @@ def test_training_hides_a_share_of_the_codes_as_unseen_and_evaluation_none() -> 
     rows = network.rows(batch)[0]
     hidden = rows[:, 0] == UNSEEN
     assert float(hidden.float().mean()) == pytest.approx(0.2, abs=0.02)
-    curve = (rows[:, 3] - network.begins["level"]) // (len(_KNOTS) + 1)
+    curve = (rows[:, 3] - network.begins["level"]) // (len(KNOTS) + 1)
     assert torch.equal(curve, rows[:, 0])
 
 

@@ -106,23 +106,12 @@ def _period(schema: EventSchema, first_us: int, last_us: int) -> str:
     return f"{first:{shown}} to {last:{shown}} ({long}{counted}){odd}"
 
 
-def _share(part: float) -> str:
-    return f"{part:.0%}" if part >= 0.01 else f"{part:.1%}" if part >= 0.001 else "<0.1%"
-
-
 def _spread(name: str, quantiles: dict[str, float], show: Any) -> str:
     low, q1, middle, q3, p95, high = (show(v) for v in quantiles.values())
     return (
         f"{name}: median {middle}, middle half {q1} to {q3}, 95 % up to {p95}, range {low} to "
         f"{high}"
     )
-
-
-def _spread_of_numbers(q: dict[str, float]) -> str:
-    low, q1, middle, q3, _, high = (
-        f"{v:,.0f}" if 1e5 <= abs(v) < 1e15 else f"{v:,.6g}" for v in q.values()
-    )
-    return f"median {middle}, middle half {q1} to {q3}, range {low} to {high}"
 
 
 def _duration(seconds: float) -> str:
@@ -136,6 +125,8 @@ def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
+    from seqmel.data.kinds.registry import kind_of
+
     table = Table("column", "is", "contents", "why", box=None, header_style="bold", pad_edge=False)
     ids = facts["client_ids"]
     first = ", ".join(
@@ -145,18 +136,11 @@ def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:
     table.add_row(escape(schema.time), "time", schema.time_kind)
     for column, about in facts["columns"].items():
         nulls = f"; {about['nulls']:,} nulls" if about["nulls"] else ""
-        if about["role"] == "numeric":
-            within = f" within {schema.numeric_by[column]}" if column in schema.numeric_by else ""
-            q = about["quantiles"]
-            words = _spread_of_numbers(q) if q else "no finite value"
-            table.add_row(escape(column), f"numeric{within}", words + nulls, escape(about["why"]))
-        else:
-            common = ", ".join(
-                f"{escape(v)} ({_share(n / about.get('events', facts['events']))})"
-                for v, n in about["commonest"].items()
-            )
-            values = f"{about['distinct']:,} values: {common}{nulls}"
-            table.add_row(escape(column), "categorical", values, escape(about["why"]))
+        within = f" within {schema.numeric_by[column]}" if column in schema.numeric_by else ""
+        contents = kind_of(schema, column).contents(about, facts["events"])
+        table.add_row(
+            escape(column), about["role"] + within, escape(contents) + nulls, escape(about["why"])
+        )
     for column, why in schema.left_out.items():
         table.add_row(escape(column), "[dim]left out[/]", f"[dim]{escape(why)}[/]")
     return table

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqmel.data.encoding.columns import EventColumns, take
-from seqmel.data.encoding.sql_encoding import logarithm_sql
+from seqmel.data.kinds.number import logarithm_sql
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.source import EventSource
 from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, Vocabulary
@@ -61,13 +61,7 @@ class ColumnEncoding:
 
         Each has shape (K,) for the K codes of the category that it is scaled within, else (1,).
         """
-        scales = self._vocabulary.numeric[column]
-        categories = self._vocabulary.categorical
-        rows = (
-            [scales.of_code(code) for code in range(categories[scales.by].size)]
-            if scales.by
-            else [scales.overall]
-        )
+        rows = self._vocabulary.numeric[column].rows
         columns = zip(*((s.log_unit or np.nan, s.center, s.scale) for s in rows), strict=True)
         return [np.array(numbers, np.float64) for numbers in columns]
 

@@ -26,6 +26,7 @@ from seqmel.data.encoding.columns import (
     sorted_positions,
     take,
 )
+from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import (
     FARTHEST_US,
@@ -124,13 +125,13 @@ def _plain(source: EventSource, schema: EventSchema) -> bool:
     return (
         len(kinds) == 2 + len(schema.features)
         and all(
-            kind in _TYPES or (kind.startswith("ENUM") and c in schema.categorical)
+            kind in _TYPES or (kind.startswith("ENUM") and c in schema.features)
             for c, kind in kinds.items()
         )
         and times <= {schema.time}
         and kinds[schema.client] not in ("FLOAT", "DOUBLE", "BOOLEAN")
         and kinds[schema.time] not in ("VARCHAR", "BOOLEAN")
-        and all(kinds[c] != "VARCHAR" for c in schema.numeric)
+        and all(kind_of(schema, c).reads_whole(kinds[c]) for c in schema.features)
         and schema.time_format is None
     )
 

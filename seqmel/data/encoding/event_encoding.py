@@ -17,8 +17,9 @@ from seqmel.data.encoding.column_encoding import ColumnEncoding
 from seqmel.data.encoding.column_reading import whole_columns
 from seqmel.data.encoding.columns import evaluate_sql
 from seqmel.data.encoding.sql_encoding import coded_sql, register_codes
+from seqmel.data.kinds.registry import check_events, kind_of
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.checking import check_events, missing
+from seqmel.data.sources.checking import missing
 from seqmel.data.sources.shard import Shard, in_shard_sql
 from seqmel.data.sources.source import ROW, EventSource, ident, reading
 from seqmel.data.sources.times import text_time_sql
@@ -41,8 +42,7 @@ def sequence_schema(source: EventSource, schema: EventSchema) -> pa.Schema:
 
 def _sequence_schema(schema: EventSchema, client: pa.DataType) -> pa.Schema:
     fields = [pa.field(schema.client, client), pa.field(schema.time, pa.list_(pa.int64()))]
-    fields += [pa.field(c, pa.list_(pa.int32())) for c in schema.categorical]
-    fields += [pa.field(c, pa.list_(pa.float32())) for c in schema.numeric]
+    fields += [pa.field(c, pa.list_(kind_of(schema, c).arrow_type)) for c in schema.features]
     return pa.schema(fields)
 
 

@@ -72,7 +72,7 @@ class ValueEncoding:
             for name, codes in vocabulary.categorical.items()
         }
         self._whole = {name: _whole_numbers(known) for name, known in self._known.items()}
-        self._scales = {name: _scales_of(s, vocabulary) for name, s in vocabulary.numeric.items()}
+        self._scales = {name: _scales_of(s) for name, s in vocabulary.numeric.items()}
         self._by = {name: scales.by for name, scales in vocabulary.numeric.items()}
 
     def encode(self, events: Any) -> EncodedValues:
@@ -206,12 +206,12 @@ def _whole_numbers(known: Mapping[Any, int]) -> dict[Any, int]:
     return found
 
 
-def _scales_of(scales: NumericScales, vocabulary: Vocabulary) -> tuple[_Numbers, ...]:
+def _scales_of(scales: NumericScales) -> tuple[_Numbers, ...]:
     """Return log unit (NaN if none), center and scale: (K,) for K codes, or scalars."""
     if scales.by is None:
         one = scales.overall
         return np.array(one.log_unit or np.nan), np.array(one.center), np.array(one.scale)
-    rows = [scales.of_code(code) for code in range(vocabulary.categorical[scales.by].size)]
+    rows = scales.rows
     return (
         np.array([row.log_unit or np.nan for row in rows]),
         np.array([row.center for row in rows]),

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from seqmel.data.kinds.base import QUANTILES
+from seqmel.data.kinds.registry import check_events, kind_of
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.checking import check_events, present_sql, time_sql
+from seqmel.data.sources.checking import present_sql, time_sql
 from seqmel.data.sources.source import ROW, EventSource, ident, type_in_words
 
 __all__ = ["describe_source"]
 
-_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
-_COMMONEST = 3
 _IDS = 3
 
 
@@ -27,7 +27,7 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
     """
     check_events(source, schema)
     client, moment = ident(schema.client), time_sql(source, schema)
-    quantiles = f"quantile_disc(n, {list(_QUANTILES)})"
+    quantiles = f"quantile_disc(n, {list(QUANTILES)})"
     events, clients, lengths = source.row(
         f"SELECT sum(n), count(*), {quantiles} FROM (SELECT coalesce(n, 0) AS n FROM "
         f"({source.clients_sql(schema.client)}) a LEFT JOIN (SELECT {client} AS counted, count(*) "
@@ -39,7 +39,7 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
     kind = source.columns[schema.client]
     low, high = source.row(f"SELECT min(t), max(t) FROM (SELECT {moment} AS t FROM events)")
     (gaps,) = source.row(
-        f"SELECT quantile_cont(gap, {list(_QUANTILES)}) FROM (SELECT (t - lag(t) OVER (PARTITION "
+        f"SELECT quantile_cont(gap, {list(QUANTILES)}) FROM (SELECT (t - lag(t) OVER (PARTITION "
         f"BY c ORDER BY t, r)) / 1e6 AS gap FROM (SELECT {client} AS c, {moment} AS t, {ROW} AS r "
         f"FROM events WHERE hash({client}::VARCHAR) % {max(1, events // 2_000_000)} = 0)) WHERE "
         "gap IS NOT NULL"
@@ -50,8 +50,8 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
         "nested": source.nested,
         "from_us": low,
         "to_us": high,
-        "events_a_client": dict(zip(map(str, _QUANTILES), lengths, strict=True)),
-        "gap_seconds": dict(zip(map(str, _QUANTILES), gaps, strict=True)) if gaps else None,
+        "events_a_client": dict(zip(map(str, QUANTILES), lengths, strict=True)),
+        "gap_seconds": dict(zip(map(str, QUANTILES), gaps, strict=True)) if gaps else None,
         "client_ids": {
             "type": type_in_words(kind),
             "first": [client for (client,) in ids],
@@ -62,26 +62,5 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
 
 
 def _column(source: EventSource, schema: EventSchema, column: str) -> dict[str, Any]:
-    name, there = ident(column), present_sql(schema, column)
-    if column in schema.numeric:
-        nulls, q = source.row(
-            f"SELECT count(*) FILTER ({name} IS NULL OR NOT isfinite({name}::DOUBLE)), "
-            f"quantile_cont({name}::DOUBLE, {list(_QUANTILES)}) FILTER (isfinite({name}::DOUBLE)) "
-            f"FROM events WHERE {there}"
-        )
-        return {
-            "role": "numeric",
-            "nulls": nulls,
-            "quantiles": dict(zip(map(str, _QUANTILES), q, strict=True)) if q else {},
-        }
-    nulls, distinct = source.row(
-        f"SELECT count(*) FILTER ({name} IS NULL), count(DISTINCT {name}) FROM events WHERE {there}"
-    )
-    common = source.rows(
-        f"SELECT {name}::VARCHAR, count(*) AS n FROM events WHERE {name} IS NOT NULL GROUP BY 1 "
-        f"ORDER BY n DESC, 1 LIMIT {_COMMONEST}"
-    )
-    found = {"role": "categorical", "nulls": nulls, "distinct": distinct, "commonest": dict(common)}
-    if there != "true":
-        (found["events"],) = source.row(f"SELECT count(*) FROM events WHERE {there}")
-    return found
+    facts = kind_of(schema, column).facts(source, column, present_sql(schema, column))
+    return {"role": schema.role_of(column), **facts}

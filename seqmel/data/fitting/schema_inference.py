@@ -10,6 +10,7 @@ from typing import Literal
 from seqmel.core.errors import SchemaError, shown
 from seqmel.data.fitting.category_scaling import infer_within
 from seqmel.data.fitting.column_order import OrderEvidence, order_evidence, read_sample
+from seqmel.data.kinds.registry import KINDS
 from seqmel.data.schema import (
     AS_ASKED,
     NOT_NAMED,
@@ -22,7 +23,6 @@ from seqmel.data.schema import (
     recognise_client,
     recognise_time,
 )
-from seqmel.data.sources.checking import no_numbers
 from seqmel.data.sources.source import (
     EventSource,
     ident,
@@ -366,16 +366,7 @@ def _check_given(source: EventSource, column: str, role: str, seen: set[str]) ->
         raise SchemaError(
             f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.{role}."
         )
-    kind = source.columns[column]
-    if role == "numeric" and not (is_integer(kind) or is_real(kind) or kind == "BOOLEAN"):
-        odd = no_numbers(source, column)
-        example = f", such as {odd[1]!r}" if odd else ""
-        mark = ", pass --decimal , if commas stand before decimals" if odd and "," in odd[1] else ""
-        raise SchemaError(
-            f"Column {column!r} of {source.label} holds {type_in_words(kind)}, not "
-            f"numbers{example}. Write numbers as 1234.50{mark}, or name the column in "
-            "schema.categorical."
-        )
+    KINDS[role].check_given(source, column)
 
 
 def _facts(source: EventSource, client: str, columns: list[str]) -> dict[str, ColumnFacts]:

@@ -18,12 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_valid
 
 from seqmel.data.schema import dump_without
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
-from seqmel.data.vocabulary import FIRST, Vocabulary
+from seqmel.data.vocabulary import Vocabulary
 
 __all__ = ["ColumnBins", "Statistics", "count_events", "fit_statistics"]
 
-_BINS = 10
-_TOP = 30
 _SAMPLE_EVENTS = 2_000_000
 _PART_EVENTS = 1_000_000
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -97,18 +95,15 @@ class Statistics(_Data):
         Raises:
             ValueError: they are not.
         """
-        kinds = {name: bins.edges is None for name, bins in self.columns.items()}
-        if kinds != dict.fromkeys(vocabulary.categorical, True) | dict.fromkeys(
-            vocabulary.numeric, False
-        ):
+        edges = {name: bins.edges is not None for name, bins in self.columns.items()}
+        if edges != {n: kind.has_edges for kind, of in vocabulary.by_kind.items() for n in of}:
             raise ValueError("the statistics are of other columns than the vocabulary's")
         if (self.source, self.present_in) != _presence(vocabulary):
             raise ValueError("the statistics are of other sources than the vocabulary's")
 
 
 def _presence(vocabulary: Vocabulary) -> tuple[str | None, dict[str, tuple[int, ...]]]:
-    names = (*vocabulary.categorical, *vocabulary.numeric)
-    found = {name: vocabulary.present_in(name) for name in names}
+    found = {name: vocabulary.present_in(name) for name in vocabulary.features}
     return vocabulary.source, {name: codes for name, codes in found.items() if codes is not None}
 
 
@@ -123,17 +118,17 @@ def fit_statistics(sequences: EncodedSequences, vocabulary: Vocabulary) -> Stati
     """
     step = max(1, math.ceil(sequences.events / _SAMPLE_EVENTS))
     sample = sequences.subset(torch.arange(0, len(sequences), step)) if step > 1 else sequences
-    edges: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in vocabulary.numeric}
-    for columns in _parts(sample):
-        for name, seen in edges.items():
-            seen.append(columns[name][~np.isnan(columns[name].astype(np.float32))])
-    bins = {
-        name: ColumnBins(edges=None, counts=(0,) * _size(codes.size))
-        for name, codes in vocabulary.categorical.items()
+    seen: dict[str, list[npt.NDArray[Any]]] = {
+        name: [] for kind, of in vocabulary.by_kind.items() if kind.has_edges for name in of
     }
-    for name, seen in edges.items():
-        ends = _edges(np.concatenate(seen) if seen else np.empty(0, np.float32))
-        bins[name] = ColumnBins(edges=ends, counts=(0,) * (len(ends) + 2))
+    for columns in _parts(sample):
+        for name, values in seen.items():
+            values.append(columns[name])
+    bins: dict[str, ColumnBins] = {}
+    for kind, fitted in vocabulary.by_kind.items():
+        for name, one in fitted.items():
+            size, edges = kind.bins(one, seen.get(name, ()))
+            bins[name] = ColumnBins(edges=edges, counts=(0,) * size)
     source, present_in = _presence(vocabulary)
     empty = Statistics(clients=0, events=0, columns=bins, source=source, present_in=present_in)
     clients, events, counts = count_events(empty, [sample])
@@ -170,23 +165,6 @@ def count_events(
                     values = values[np.isin(columns[statistics.source], codes)]
                 counts[name] += bins.count(values)
     return clients, events, counts
-
-
-def _size(codes: int) -> int:
-    """Return the number of bins of a category; the last is for all values beyond the first ones."""
-    return min(codes, FIRST + _TOP + 1)
-
-
-def _edges(values: npt.NDArray[Any]) -> tuple[float, ...]:
-    """Return quantiles of the values; a value more frequent than a bin has a bin of its own."""
-    if not len(values):
-        return ()
-    quantiles = np.quantile(values, np.arange(1, _BINS) / _BINS, method="inverted_cdf").astype(
-        np.float32
-    )
-    edges, times = np.unique(quantiles, return_counts=True)
-    own = np.nextafter(edges[times > 1], np.float32(np.inf))
-    return tuple(np.unique(np.concatenate([edges, own])).tolist())
 
 
 def _parts(sequences: EncodedSequences) -> Iterator[dict[str, npt.NDArray[Any]]]:

@@ -19,9 +19,10 @@ import duckdb
 
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
 from seqmel.data.fitting.schema_inference import explain_schema
+from seqmel.data.kinds.registry import check_events, kind_of
 from seqmel.data.schema import EventSchema, SchemaOptions, SourceSchema
 from seqmel.data.sequences.prepared import is_prepared
-from seqmel.data.sources.checking import category_text, check_events, time_sql
+from seqmel.data.sources.checking import time_sql
 from seqmel.data.sources.csv_files import CSV
 from seqmel.data.sources.reading import Events, open_events, open_member
 from seqmel.data.sources.several import event_tables, only_table
@@ -359,9 +360,7 @@ def _joint_source(
     client = _client_type(members)
     time = _time_type(members, schema)
     columns = {schema.client: client, schema.time: time, ROW: "BIGINT"}
-    columns |= dict.fromkeys(schema.categorical, "VARCHAR") | dict.fromkeys(
-        schema.numeric, "DOUBLE"
-    )
+    columns |= {name: kind_of(schema, name).sql_type for name in schema.features}
     nothing = ", ".join(f"NULL::{kind} AS {ident(name)}" for name, kind in columns.items())
     parts = [f"SELECT {nothing} WHERE false"]
     parts += [_member_sql(m, schema, client, time) for m in members]
@@ -408,11 +407,7 @@ def _member_sql(member: _Member, schema: EventSchema, client: str, time: str) ->
         f"{literal(member.name)} AS {ident(str(schema.source))}",
     ]
     for column, joint in schema.sources[member.name].columns.items():
-        value = (
-            category_text(source, column)
-            if joint in schema.categorical
-            else f"{ident(column)}::DOUBLE"
-        )
+        value = kind_of(schema, joint).value_sql(source, column)
         columns.append(f"{value} AS {ident(joint)}")
     return f"SELECT {', '.join(columns)} FROM events_{member.number}"
 

@@ -25,7 +25,6 @@ __all__ = [
     "Unusable",
     "category_text",
     "check_columns",
-    "check_events",
     "missing",
     "no_numbers",
     "present_sql",
@@ -75,24 +74,6 @@ def _micros_sql(source: EventSource, schema: EventSchema) -> str:
         moment = f"TRY_CAST({column} AS TIMESTAMP)"
     micros = f"CASE WHEN isfinite({moment}) THEN epoch_us({moment}) END"
     return f"TRY({micros})" if kind in _COARSE else micros  # TRY_CAST raises for these types
-
-
-def check_events(source: EventSource, schema: EventSchema) -> None:
-    """Check that all columns exist, no client or time is null or invalid, and numbers are numbers.
-
-    Raises:
-        SchemaError: A column is missing or has an unsuitable type.
-        InputError: A client or time is null, or a value cannot be parsed.
-    """
-    times_of(source, schema)
-    for column in schema.numeric:
-        odd = no_numbers(source, column)
-        if odd is not None:
-            raise InputError(
-                f"{odd[0]:,} values in column {column!r} of {source.label} are not numbers, such "
-                f"as {odd[1]!r}, and the model was trained with numbers there. Write them as "
-                "1234.50: a point before the decimals, and nothing else."
-            )
 
 
 def no_numbers(source: EventSource, column: str) -> tuple[int, str] | None:

@@ -14,15 +14,10 @@ from typing import Any
 import pyarrow as pa
 
 from seqmel.core.units import DAY_US
-from seqmel.data.fitting.vocabulary_fitting import (
-    category_codes,
-    category_counts_sql,
-    fit_scales,
-    one_in,
-    sample_sql,
-    text_name,
-    time_scale,
-)
+from seqmel.data.fitting.vocabulary_fitting import fit_columns, one_in, sample_sql, time_scale
+from seqmel.data.kinds.base import FitOptions
+from seqmel.data.kinds.category import category_codes, category_counts_sql
+from seqmel.data.kinds.number import text_name
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import Unusable, check_columns, time_sql
 from seqmel.data.sources.parts import PartReader
@@ -231,7 +226,8 @@ def fit_vocabulary_spark(
     sample.connection.register(
         "sample", chosen if len(chosen) else _sample(events, source, schema, 1)
     )
-    numeric = fit_scales(sample, schema, categorical)
+    options = FitOptions(min_count, max_categories)
+    numeric = fit_columns(sample, schema, schema.numeric, categorical, options)
     time = time_scale(sample, daily=not counted.within_days, low=counted.low, high=counted.high)
     sample.connection.close()
     return Vocabulary(categorical=categorical, numeric=numeric, time=time)

@@ -1,0 +1,1 @@
+"""The kinds of columns, one file each; see `seqmel.data.kinds.base`."""

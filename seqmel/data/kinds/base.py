@@ -1,0 +1,234 @@
+"""What a kind of column is: how it is read, fitted, encoded, embedded, decoded and described.
+
+Each kind is one class in a file of its own. Whatever works through the columns of the events asks
+the kind of each; see `seqmel.data.kinds.registry`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.source import EventSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["QUANTILES", "ColumnKind", "ColumnSQL", "FitOptions", "Fitted"]
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+"""Quantiles that describe a distribution."""
+
+
+class Fitted(BaseModel):
+    """What is learnt of a column from the training events."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of fitting.
+
+    Attributes:
+        min_count: categorical values with fewer events are rare.
+        max_categories: maximum number of values of a category with a code of their own.
+    """
+
+    min_count: int
+    max_categories: int
+
+
+@dataclass(frozen=True)
+class ColumnSQL:
+    """SQL for the encoded values of a column, in one or two steps.
+
+    Attributes:
+        value: expression over the events and `join`.
+        join: SQL that joins a table to the events; may be empty.
+        scaled: expression over the first step of all columns and `scale_join`; empty if `value` is
+            the encoded value.
+        scale_join: SQL that joins a table to the first step; may be empty.
+    """
+
+    value: str
+    join: str = ""
+    scaled: str = ""
+    scale_join: str = ""
+
+
+F = TypeVar("F", bound=Fitted)
+
+
+class ColumnKind(ABC, Generic[F]):
+    """One kind of column.
+
+    An encoded value is one number per event. `fitted` is what `fit` returned for the column, and
+    `codes` are the fitted categories by column, for kinds that depend on a category.
+    """
+
+    role: ClassVar[str]
+    """The name of the kind, which is also its option in the schema."""
+    sql_type: ClassVar[str]
+    """The DuckDB type of raw values on a timeline of several tables."""
+    arrow_type: ClassVar[pa.DataType]
+    """The type of encoded values."""
+    rows_per_value: ClassVar[int]
+    """How many rows of the embedding table a value is the weighted sum of."""
+    has_edges: ClassVar[bool]
+    """Whether the drift histogram has edges on a scale, rather than a bin per value."""
+    fitted: type[F]
+    """The class of what is fitted."""
+
+    # Read
+
+    @abstractmethod
+    def value_sql(self, source: EventSource, column: str) -> str:
+        """Return SQL for the raw value, of type `sql_type`."""
+
+    def check_given(self, source: EventSource, column: str) -> None:
+        """Check that a column that the user named can be of this kind.
+
+        Raises:
+            SchemaError: it cannot.
+        """
+
+    def check_values(self, source: EventSource, column: str) -> None:
+        """Check that the values of a column suit a trained model.
+
+        Raises:
+            InputError: some do not.
+        """
+
+    def reads_whole(self, sql_type: str) -> bool:
+        """Return whether whole columns of a DuckDB type can be read without SQL."""
+        return True
+
+    # Fit
+
+    @abstractmethod
+    def fit(
+        self,
+        source: EventSource,
+        schema: EventSchema,
+        column: str,
+        codes: Mapping[str, Any],
+        options: FitOptions,
+    ) -> F:
+        """Fit a column on the events, or on the table `sample` of some of them.
+
+        Raises:
+            SchemaError: there is nothing to fit on.
+        """
+
+    # Encode
+
+    def register(self, source: EventSource, column: str, index: int, fitted: F) -> None:
+        """Create the tables that `encode_sql` joins; `index` makes their names unique."""
+
+    @abstractmethod
+    def encode_sql(
+        self, source: EventSource, schema: EventSchema, column: str, index: int, fitted: F
+    ) -> ColumnSQL:
+        """Return SQL for the encoded values."""
+
+    # Embed
+
+    @abstractmethod
+    def initial_rows(self, fitted: F, size: int) -> Tensor:
+        """Return the initial rows of a column in the embedding table: (rows, size)."""
+
+    @abstractmethod
+    def layout(
+        self, columns: Mapping[str, F], codes: Mapping[str, Any], begins: Mapping[str, int]
+    ) -> dict[str, Tensor]:
+        """Return the tensors that `embed` needs, for all C columns of the kind together.
+
+        Args:
+            columns: the columns of this kind.
+            codes: the fitted categories.
+            begins: column -> its first row in the embedding table.
+        """
+
+    @abstractmethod
+    def embed(
+        self, columns: list[Tensor], codes: Tensor, layout: Mapping[str, Tensor], dtype: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Return rows of the table and their weights: (E, C * rows_per_value) each.
+
+        Args:
+            columns: C columns of (E,) encoded values.
+            codes: (E, K) int64, the codes of all categories.
+            layout: see `layout`.
+            dtype: of the weights.
+        """
+
+    # Decode
+
+    def classes(self, fitted: F) -> int | None:
+        """Return the number of classes by which a value is predicted; None if by no classes."""
+        return None
+
+    def class_of(self, values: Tensor) -> Tensor:
+        """Return (E,) int64, the class of each of (E,) encoded values."""
+        raise NotImplementedError
+
+    def regressed_within(self, fitted: F) -> str | None:
+        """Return the category by whose codes an expected value is predicted, if it is."""
+        return None
+
+    def regression_costs(self, expected: Tensor, values: Tensor) -> Tensor:
+        """Return (E,) costs of expected values of one column."""
+        raise NotImplementedError
+
+    # Describe
+
+    @abstractmethod
+    def facts(self, source: EventSource, column: str, where: str) -> dict[str, Any]:
+        """Return what `seqmel describe` says of the raw values, as JSON types.
+
+        Args:
+            source: the events.
+            column: the column.
+            where: SQL for the events that have the column; "true" for all.
+        """
+
+    @abstractmethod
+    def contents(self, facts: Mapping[str, Any], events: int) -> str:
+        """Return `facts` in words, for `events` events."""
+
+    @abstractmethod
+    def about(self, fitted: F) -> str:
+        """Return a few words about what was fitted."""
+
+    # Watch
+
+    @abstractmethod
+    def bins(self, fitted: F, values: Sequence[npt.NDArray[Any]]) -> tuple[int, Any]:
+        """Return the bins of the drift histogram of some encoded training values.
+
+        Returns:
+            The number of bins, and the edges of `ColumnBins`.
+        """
+
+    @abstractmethod
+    def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Return (E,) bool: encoded values that tell the model nothing."""
+
+    @property
+    @abstractmethod
+    def unknown_bin(self) -> int:
+        """The index of the bin of `bins` that counts unknown values."""
+
+    @property
+    @abstractmethod
+    def unknown_words(self) -> str:
+        """What to say of a column with only unknown values."""

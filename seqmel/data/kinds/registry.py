@@ -1,0 +1,45 @@
+"""All kinds of columns, found in the files of this folder."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from seqmel.data.kinds import __path__ as folder
+from seqmel.data.kinds.base import ColumnKind
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.checking import times_of
+from seqmel.data.sources.source import EventSource
+
+__all__ = ["KINDS", "check_events", "kind_of"]
+
+for _module in pkgutil.iter_modules(folder):
+    importlib.import_module(f"seqmel.data.kinds.{_module.name}")
+
+# The features of a schema and of a vocabulary stand in this order.
+KINDS: dict[str, ColumnKind[Any]] = {
+    kind.role: kind()
+    for kind in sorted(
+        ColumnKind.__subclasses__(),
+        key=lambda kind: (kind.role not in ("categorical", "numeric"), kind.role),
+    )
+}
+"""Role -> kind."""
+
+
+def kind_of(schema: EventSchema, column: str) -> ColumnKind[Any]:
+    """Return the kind of a feature."""
+    return KINDS[schema.role_of(column)]
+
+
+def check_events(source: EventSource, schema: EventSchema) -> None:
+    """Check that all columns exist, no client or time is null or invalid, and values suit a model.
+
+    Raises:
+        SchemaError: A column is missing or has an unsuitable type.
+        InputError: A client or time is null, or a value cannot be parsed.
+    """
+    times_of(source, schema)
+    for column in schema.features:
+        kind_of(schema, column).check_values(source, column)
