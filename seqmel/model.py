@@ -8,6 +8,7 @@ vocabulary.json      category codes and numeric scales
 model.safetensors    encoder weights
 targets.json         prediction targets of a fine-tuned model
 heads.safetensors    weights of its heads
+facts.json           the facts about clients that its heads take, if any
 metrics.json         one row per epoch, and facts about the training data
 statistics.json      distribution of each column in training (format 2)
 curves.png           plot of the rows of metrics.json
@@ -35,6 +36,7 @@ from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ConfigError, ModelError, shown
 from seqmel.data.fitting.statistics import Statistics
 from seqmel.data.schema import EventSchema
+from seqmel.data.tables.facts import Facts
 from seqmel.data.tables.targets import Target, Targets
 from seqmel.data.vocabulary import Vocabulary
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
     from seqmel.nn.encoder import SequenceEncoder
     from seqmel.nn.heads import Heads
+    from seqmel.nn.joint_heads import JointHeads
 
 __all__ = [
     "FORMAT",
@@ -62,6 +65,7 @@ FORMAT = 3
 _FILES = ("schema.json", "vocabulary.json", "model.safetensors", "metrics.json", "README.md")
 _OF_HEADS = ("targets.json", "heads.safetensors")
 _STATISTICS = "statistics.json"
+_FACTS = "facts.json"
 _CONFIG = "config.json"
 
 
@@ -80,6 +84,7 @@ class TrainedModel:
         heads: prediction heads of a fine-tuned model, in evaluation mode on the CPU; else None.
         targets: targets of a fine-tuned model, in the order of the outputs of `heads`.
         statistics: distribution of the training events; None in a model of format 1.
+        facts: the facts about clients that the heads take beside the vector; None without.
     """
 
     config: Config
@@ -87,9 +92,10 @@ class TrainedModel:
     vocabulary: Vocabulary
     encoder: SequenceEncoder
     metrics: dict[str, Any]
-    heads: Heads | None = None
+    heads: Heads | JointHeads | None = None
     targets: tuple[Target, ...] = ()
     statistics: Statistics | None = None
+    facts: Facts | None = None
 
     def fingerprint(self) -> str:
         """Digest of vocabulary and weights, as 16 hexadecimal digits.
@@ -155,6 +161,8 @@ def save_model(folder: Path, model: TrainedModel, *, card: str, curves: bytes | 
         files["heads.safetensors"] = _weights(model.heads)
     if model.statistics is not None:
         files[_STATISTICS] = model.statistics.model_dump_json(indent=1).encode()
+    if model.facts is not None:
+        files[_FACTS] = model.facts.model_dump_json(indent=1).encode()
     described: dict[str, Any] = {
         "format": FORMAT,
         "seqmel": __version__,
@@ -203,7 +211,7 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
     names = (
         *_FILES,
         *(_OF_HEADS if finetuned else ()),
-        *((_STATISTICS,) if _STATISTICS in sums else ()),
+        *(name for name in (_STATISTICS, _FACTS) if name in sums),
     )
     files = read_files(folder, names)
     changed = [name for name, content in files.items() if digest(content) != sums.get(name)]
@@ -224,11 +232,14 @@ def load_model(path: str | os.PathLike[str]) -> TrainedModel:
         )
         if statistics is not None:
             statistics.check_fits(vocabulary)
+        facts = Facts.model_validate_json(files[_FACTS]) if _FACTS in files else None
     except (ConfigError, ValidationError, ValueError) as error:
         raise ModelError(f"The model folder {folder} cannot be used: {_line(error)}") from None
     encoder = _load_encoder(folder, files, config, vocabulary)
-    heads = _load_heads(folder, files, encoder, targets) if finetuned else None
-    return TrainedModel(config, schema, vocabulary, encoder, metrics, heads, targets, statistics)
+    heads = _load_heads(folder, files, encoder, targets, facts) if finetuned else None
+    return TrainedModel(
+        config, schema, vocabulary, encoder, metrics, heads, targets, statistics, facts
+    )
 
 
 def _check_parts(folder: Path, options: Mapping[str, Any]) -> None:
@@ -284,16 +295,19 @@ def _load_encoder(
 
 
 def _load_heads(
-    folder: Path, files: Mapping[str, bytes], encoder: SequenceEncoder, targets: tuple[Target, ...]
-) -> Heads:
-    from seqmel.nn.heads import Heads
+    folder: Path,
+    files: Mapping[str, bytes],
+    encoder: SequenceEncoder,
+    targets: tuple[Target, ...],
+    facts: Facts | None,
+) -> Heads | JointHeads:
+    from seqmel.nn.joint_heads import new_heads
 
     def build() -> nn.Module:
-        return Heads(encoder.output_size, [target.size for target in targets])
+        return new_heads(encoder.output_size, [target.size for target in targets], facts)
 
-    return cast(
-        Heads, _built(folder, files["heads.safetensors"], build, "the model's encoder and targets")
-    )
+    made = _built(folder, files["heads.safetensors"], build, "the model's encoder and targets")
+    return cast("Heads | JointHeads", made)
 
 
 def _built(folder: Path, weights: bytes, build: Callable[[], nn.Module], what: str) -> nn.Module:

@@ -24,6 +24,7 @@ from seqmel.core.distributed import is_launched
 from seqmel.core.errors import ConfigError, did_you_mean
 from seqmel.core.progress import silent
 from seqmel.data.sources.reading import Events
+from seqmel.data.tables.labels import Table
 from seqmel.data.tables.vector_files import vector_columns
 from seqmel.evaluation.watch import InputWatch
 from seqmel.inference.as_of import embed_as_of
@@ -201,10 +202,12 @@ def write_predictions(
     options: EmbedOptions,
     *,
     as_of: Moments | None = None,
+    facts: Table | None = None,
 ) -> Written:
     """Write a file of predictions; the implementation of `Model.predict` with `output`."""
     check_together(as_of=as_of, several=is_launched())
     given = {name: value for name, value in options.given.items() if name not in OF_VECTORS}
+    given["facts"] = facts
     if as_of is not None:
         return Written(Path(output), predict_as_of(model, events, _moments(as_of), output, **given))
     run = predict_shared_to_parquet if is_launched() else predict_to_parquet
@@ -212,18 +215,28 @@ def write_predictions(
 
 
 def predicted(
-    model: TrainedModel, events: Events, options: EmbedOptions, *, as_of: Moments | None = None
+    model: TrainedModel,
+    events: Events,
+    options: EmbedOptions,
+    *,
+    as_of: Moments | None = None,
+    facts: Table | None = None,
 ) -> pd.DataFrame:
     """Predict into a DataFrame, indexed by client id (and moment)."""
     _no_overwrite(options)
     if as_of is None:
         tables = predict(
-            model, events, shard=options.shard, device=options.device, progress=options.progress
+            model,
+            events,
+            facts=facts,
+            shard=options.shard,
+            device=options.device,
+            progress=options.progress,
         )
         return _frame(pa.concat_tables(tables), keys=1)
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "predictions.parquet"
-        write_predictions(model, events, path, options, as_of=as_of)
+        write_predictions(model, events, path, options, as_of=as_of, facts=facts)
         return _frame(pq.read_table(path), keys=2)
 
 

@@ -64,6 +64,7 @@ class Model(TrainedModel):
         heads: prediction heads of a fine-tuned model; else None.
         targets: targets of a fine-tuned model.
         statistics: distribution of the training events; None in a model of format 1.
+        facts: the facts about clients that a fine-tuned model predicts with; else None.
         folder: the model folder; None while the model is in memory only.
 
     Examples:
@@ -238,6 +239,7 @@ class Model(TrainedModel):
         output: None = None,
         *,
         as_of: Moments | None = None,
+        facts: Table | None = None,
         shard: Shard | None = None,
         device: str = "auto",
         overwrite: bool = False,
@@ -251,6 +253,7 @@ class Model(TrainedModel):
         output: str | Path,
         *,
         as_of: Moments | None = None,
+        facts: Table | None = None,
         shard: Shard | None = None,
         device: str = "auto",
         overwrite: bool = False,
@@ -263,6 +266,7 @@ class Model(TrainedModel):
         output: str | Path | None = None,
         *,
         as_of: Moments | None = None,
+        facts: Table | None = None,
         shard: Shard | None = None,
         device: str = "auto",
         overwrite: bool = False,
@@ -280,6 +284,8 @@ class Model(TrainedModel):
             output: a Parquet file to write in bounded memory; None returns the predictions.
             as_of: use only the events before a moment: a date such as "2024-01-31", or a table of
                 clients and moments, which gives one row of output per row of the table.
+            facts: a table with one row per client, for a model that was fine-tuned with facts. A
+                client without a row has nulls.
             shard: (k, n) predicts only for the k-th of n disjoint sets of clients.
             device: "auto", "cpu", "cuda", "cuda:1" or "mps".
             overwrite: replace an existing output.
@@ -307,8 +313,8 @@ class Model(TrainedModel):
         options = EmbedOptions(shard=shard, device=device, overwrite=overwrite, progress=progress)
         with self._kept_on_cpu():
             if output is None:
-                return predicted(self, events, options, as_of=as_of)
-            return write_predictions(self, events, output, options, as_of=as_of)
+                return predicted(self, events, options, as_of=as_of, facts=facts)
+            return write_predictions(self, events, output, options, as_of=as_of, facts=facts)
 
     @contextmanager
     def _kept_on_cpu(self) -> Iterator[None]:
@@ -341,8 +347,8 @@ class Model(TrainedModel):
             output: the model folder to write; None keeps the model in memory.
             target: the column or columns of the labels to predict: classes or quantities.
             **options: other arguments of `seqmel.finetune`: task, weight, client, time_column,
-                resume, overwrite, progress, and options of fine-tuning such as epochs,
-                learning_rate and unfreeze.
+                facts, fact_columns, resume, overwrite, progress, and options of fine-tuning such as
+                epochs, learning_rate and unfreeze.
 
         Returns:
             The fine-tuned model, with `predict`.
@@ -613,6 +619,8 @@ class Model(TrainedModel):
             facts["predicts"] = ", ".join(
                 f"{target.name} ({target.task})" for target in self.targets
             )
+        if self.facts is not None:
+            facts["facts"] = ", ".join(self.facts.names)
         return facts | {
             "folder": str(self.folder) if self.folder is not None else "in memory, not saved"
         }
@@ -739,6 +747,8 @@ def finetune(
     weight: str | None = None,
     client: str | None = None,
     time_column: str | None = None,
+    facts: Table | None = None,
+    fact_columns: Sequence[str] | None = None,
     config: Config | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -765,6 +775,10 @@ def finetune(
             the events. A client may have several rows. Each history is cut strictly before its
             moment: an event at the moment is left out. No client is in both the training and the
             validation split. Predict with `as_of`.
+        facts: a table with one row per client: numbers, text, booleans and dates. The heads learn
+            from them together with the vector. Predict with `facts` too. A client without a row has
+            nulls.
+        fact_columns: the columns of `facts` to use; None uses all but the client column.
         config: options, as a `Config` or a dict. With a model, `finetuning`, `seed`, `device` and
             `precision` are used, and all other options must agree with the model. From scratch all
             options are used, except those that only training without labels needs.
@@ -813,6 +827,8 @@ def finetune(
         "weight": weight,
         "client": client,
         "time_column": time_column,
+        "facts": facts,
+        "fact_columns": fact_columns,
         "config": config,
         "progress": progress,
     }

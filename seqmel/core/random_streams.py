@@ -27,6 +27,7 @@ class Stream(IntEnum):
     LINEAR_FOLDS = 12
     PROBE_CLIENTS = 13
     FINETUNE_DROPOUT = 14
+    FACT_BATCHES = 15
     CATEGORY_INIT = 20
 
 

@@ -29,12 +29,14 @@ from seqmel.data.schema import EventSchema, SourceOptions, TimeUnit
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.arrow_tables import is_moment
 from seqmel.data.sources.reading import Events
+from seqmel.data.tables.facts import read_facts
+from seqmel.data.tables.labels import Table, id_positions
 from seqmel.estimators.base import Pretrained, SequenceEstimator, checked_pretrained
 from seqmel.estimators.options import RENAMED_PARAMETERS, sections_of, seed_of
 from seqmel.estimators.rows import ClientRows
 from seqmel.inference.as_of import Moments, embed_moments, read_moments, single_moment
 from seqmel.inference.embed import embed
-from seqmel.inference.predict import predict_outputs
+from seqmel.inference.predict import fact_rows, predict_outputs
 from seqmel.model import TrainedModel, load_model
 from seqmel.training.finetuning.finetune import finetuned_model, save_finetuned
 from seqmel.training.finetuning.samples import Samples
@@ -91,6 +93,7 @@ class _Supervised(SequenceEstimator):
         calibrate: bool = False,
         config: Mapping[str, Any] | None = None,
         events: Events | None = None,
+        facts: Table | None = None,
         client: str | None = None,
         time: str | None = None,
         time_unit: TimeUnit | None = None,
@@ -126,6 +129,7 @@ class _Supervised(SequenceEstimator):
         self.calibrate = calibrate
         self.config = config
         self.events = events
+        self.facts = facts
         self.client = client
         self.time = time
         self.time_unit = time_unit
@@ -285,6 +289,7 @@ class _Supervised(SequenceEstimator):
         distinct, place = rows.distinct_clients() if moments is not None else (rows, None)
         with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
             events = distinct.to_transform(client)
+            facts = None if self.facts is None else _facts(self.facts, distinct)
             prepared = prepared_in(Path(folder), events, config, base, progress)
             samples = None
             if place is not None:
@@ -295,6 +300,7 @@ class _Supervised(SequenceEstimator):
                 labels,
                 samples=samples,
                 weights=weights,
+                facts=facts,
                 task=self._task,
                 config=config,
                 checkpoints=Path(folder) / "checkpoints",
@@ -312,16 +318,17 @@ class _Supervised(SequenceEstimator):
         """The (rows, size) outputs of the head of each target."""
         heads = self.model_.heads
         assert heads is not None, "fit made heads"
+        known = fact_rows(self.model_, self.facts, likely=rows.client, strict=False)
+        facts = None if known is None else known.of(rows.ids)
         try:
             if moments is not None:
-                return predict_outputs(heads, self._vectors_as_of(rows, moments))
-            events = rows.to_transform(self.model_.schema.client)
-            parts = [
-                predict_outputs(heads, v) for _, v in embed(self.model_, events, device=self.device)
-            ]
+                vectors = self._vectors_as_of(rows, moments)
+            else:
+                events = rows.to_transform(self.model_.schema.client)
+                vectors = torch.cat([v for _, v in embed(self.model_, events, device=self.device)])
         finally:
             self.model_.encoder.cpu()
-        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
+        return predict_outputs(heads, vectors, facts)
 
     def _vectors_as_of(self, rows: ClientRows, moments: Any) -> Tensor:
         """The (rows, D) vectors of the clients at their moments."""
@@ -434,6 +441,9 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         config: options as sections of a config, such as `{"encoder": "gru"}`; parameters override
             it.
         events: where to look up the client ids, if X holds client ids.
+        facts: a table with one row per client of numbers, text, booleans and dates, in which `fit`
+            and `predict` look up the clients of X. The heads learn from them together with the
+            vector. A client without a row has nulls.
         client: the column with the client id; None infers it.
         time: the column with the time; None infers it.
         time_unit: unit of numeric times; None infers it.
@@ -589,6 +599,21 @@ def _samples(
     clients = torch.from_numpy(numbers.get_indexer(pd.Index(place)).astype(np.int64))
     owners = pd.factorize(rows.ids, use_na_sentinel=False)[0].astype(np.int64)
     return Samples(pd.RangeIndex(len(rows)), clients, wanted, torch.from_numpy(owners))
+
+
+def _facts(table: Table, rows: ClientRows) -> pd.DataFrame:
+    """The facts of the rows that have some, indexed by row number."""
+    found = read_facts(table, likely=rows.client)
+    place = id_positions(rows.ids, found.index)
+    known = np.flatnonzero(place >= 0)
+    if not len(known):
+        raise InputError(
+            f"No client of X has a row in the facts. X has clients such as "
+            f"{shown(map(repr, rows.ids[:3].tolist()))}, the facts such as "
+            f"{shown(map(repr, found.index[:3].tolist()))}. Check that both use the same ids."
+        )
+    of_rows: pd.DataFrame = found.iloc[place[known]].set_axis(known, axis=0)
+    return of_rows
 
 
 def _moments(moments: Any, rows: ClientRows, schema: EventSchema) -> Moments:

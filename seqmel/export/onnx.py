@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.device import with_own_defaults
-from seqmel.core.errors import ModelError
+from seqmel.core.errors import ModelError, shown
 from seqmel.core.version import __version__
 from seqmel.data.kinds.number import KNOTS
 from seqmel.data.vocabulary import CLIP, NULL, UNSEEN, NumericScale, NumericScales
@@ -39,6 +39,7 @@ from seqmel.export.poolings import pooled
 from seqmel.export.recent import recent_events
 from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.heads import CLIP as CLIP_OF_HEADS
+from seqmel.nn.heads import Heads
 from seqmel.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def export_onnx(model: AnyModel, output: str | Path, *, overwrite: bool = False)
         overwrite: Replace existing output.
 
     Raises:
-        ModelError: The encoder or a pooling cannot be exported, or the package onnx is not
-            installed.
+        ModelError: The encoder or a pooling cannot be exported, the model predicts with facts, or
+            the package onnx is not installed.
         OutputError: The output exists or cannot be written.
 
     Examples:
@@ -97,6 +98,11 @@ def build(model: TrainedModel) -> onnx.ModelProto:
         )
     if "attention" in model.encoder.pooling.names:
         raise ModelError("An ONNX file holds all poolings but attention, which this model has.")
+    if model.facts is not None:
+        raise ModelError(
+            "An ONNX file holds models without facts about clients; this one was fine-tuned with "
+            f"{shown(map(repr, model.facts.names))}. Export the model before fine-tuning."
+        )
     graph = Graph()
     schema = model.schema
     size = model.encoder.output_size
@@ -171,6 +177,7 @@ def _heads(g: Graph, model: TrainedModel) -> list[str]:
     if model.heads is None:
         return []
     heads = model.heads
+    assert isinstance(heads, Heads), "export_onnx refuses facts"
     centred = g.op("Sub", "embedding", g.weight(heads.center))
     inputs = g.op(
         "Clip",

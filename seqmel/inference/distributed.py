@@ -37,6 +37,7 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, write_prepared
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import Shard, check_shard
+from seqmel.data.tables.labels import Table
 from seqmel.data.tables.vector_files import write_tables, write_vectors
 from seqmel.inference.embed import (
     client_chunks,
@@ -45,7 +46,7 @@ from seqmel.inference.embed import (
     open_prepared_for,
 )
 from seqmel.inference.options import OF_VECTORS, EmbedOptions
-from seqmel.inference.predict import heads_of, prediction_tables_of
+from seqmel.inference.predict import fact_rows, heads_of, prediction_tables_of
 from seqmel.model import TrainedModel
 
 __all__ = ["embed_shared_to_parquet", "predict_shared_to_parquet", "shares"]
@@ -91,6 +92,8 @@ def predict_shared_to_parquet(
     model: TrainedModel,
     events: Events,
     output: str | Path,
+    *,
+    facts: Table | None = None,
     **options: Any,
 ) -> int:
     """Distributed `predict_to_parquet`. All processes must call it.
@@ -99,6 +102,7 @@ def predict_shared_to_parquet(
         model: a fine-tuned model.
         events: the events, as for `embed_shared_to_parquet`.
         output: the Parquet file to write, on a disk that all processes share.
+        facts: see `predict`.
         **options: shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
@@ -110,10 +114,12 @@ def predict_shared_to_parquet(
     """
     heads_of(model)
     asked = EmbedOptions.of(options, without=OF_VECTORS)
+    rows = fact_rows(model, facts, strict=asked.shard is None)
 
     def write(path: Path, ids: pa.ChunkedArray, vectors: Vectors) -> None:
+        keys = pa.table({model.schema.client: ids})
         write_tables(
-            path, prediction_tables_of(model, pa.table({model.schema.client: ids}), vectors)
+            path, prediction_tables_of(model, keys, vectors, rows, progress=asked.reporter)
         )
 
     return _shared(model, events, Path(output), write, asked)

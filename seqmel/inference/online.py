@@ -8,7 +8,7 @@ and runs the same network. Its vectors are those of `embed` up to rounding (1e-5
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sources.arrow_tables import arrow_table
 from seqmel.data.vocabulary import UNSEEN
 from seqmel.inference.embed import finite, open_events_for
-from seqmel.inference.predict import heads_of, predict_outputs
+from seqmel.inference.predict import check_facts, heads_of, predict_outputs
 from seqmel.inference.unseen import FEWEST_EVENTS, UnseenColumns
 from seqmel.inference.update import read_states
 from seqmel.model import AnyModel, as_model
@@ -144,11 +144,13 @@ class Scorer:
         """
         return self._vectors(clients).numpy()
 
-    def predict(self, events: Any) -> dict[str, Any]:
+    def predict(self, events: Any, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Predict the targets of a fine-tuned model for one client.
 
         Args:
             events: all events of the client, see the class; or its `ClientState`.
+            facts: column -> value, for a model that was fine-tuned with facts. A value that is
+                missing is None.
 
         Returns:
             The columns of `predict`: the probability of each class (`churn=yes`), the most likely
@@ -158,13 +160,16 @@ class Scorer:
             ModelError: the model has not been fine-tuned.
             SeqmelError: see `embed`.
         """
-        return self.predict_many([events])[0]
+        return self.predict_many([events], None if facts is None else [facts])[0]
 
-    def predict_many(self, clients: Sequence[Any]) -> list[dict[str, Any]]:
+    def predict_many(
+        self, clients: Sequence[Any], facts: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[dict[str, Any]]:
         """Predict several clients together.
 
         Args:
             clients: for each client what `predict` takes.
+            facts: for each client its facts, for a model that was fine-tuned with facts.
 
         Returns:
             One dictionary per client, see `predict`.
@@ -174,10 +179,11 @@ class Scorer:
         """
         heads_of(self._model)
         assert self._heads is not None
+        known = self._facts(facts, len(clients))
         vectors = self._vectors(clients)
         rows: list[dict[str, Any]] = [{} for _ in clients]
         for target, outputs in zip(
-            self._model.targets, predict_outputs(self._heads, vectors), strict=True
+            self._model.targets, predict_outputs(self._heads, vectors, known), strict=True
         ):
             shares = target.probabilities(outputs).tolist() if target.classes else [[]] * len(rows)
             predicted = target.predicted(outputs).tolist()
@@ -297,6 +303,20 @@ class Scorer:
             batch = _batch([self._encoded(clients[i]) for i in rest], most)
             vectors[rest] = self._encoder.embed(batch).float()
         return finite(vectors)
+
+    def _facts(
+        self, given: Sequence[Mapping[str, Any]] | None, clients: int
+    ) -> npt.NDArray[np.float32] | None:
+        """Return (N, facts) encoded facts; None for a model without."""
+        check_facts(self._model, given=given is not None)
+        facts = self._model.facts
+        if facts is None or given is None:
+            return None
+        if len(given) != clients:
+            raise InputError(
+                f"{len(given)} facts are given for {clients} clients. Expected one for each."
+            )
+        return facts.encode(facts.of_records(given))
 
     def _checked(self, state: ClientState) -> ClientState:
         if state.model != self._fingerprint:

@@ -8,24 +8,30 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import torch
 from torch import Tensor
 
 from seqmel.core.atomic_files import check_output, translate_disk_full
 from seqmel.core.device import with_own_defaults
-from seqmel.core.errors import ModelError
-from seqmel.core.progress import Reporting
-from seqmel.data.sources.reading import Events
+from seqmel.core.errors import ConfigError, ModelError, shown
+from seqmel.core.progress import Progress, Reporting, as_progress, silent
+from seqmel.data.sources.reading import Events, is_paths, paths_label
 from seqmel.data.sources.shard import Shard
+from seqmel.data.tables.facts import FactRows, read_facts
+from seqmel.data.tables.labels import Table
 from seqmel.data.tables.targets import Target, check_names
 from seqmel.inference.as_of import vectors_as_of
 from seqmel.inference.embed import CHUNK_CLIENTS, embed, write_tables
 from seqmel.inference.options import OF_VECTORS, EmbedOptions
 from seqmel.model import AnyModel, TrainedModel, as_model
 from seqmel.nn.heads import Heads
+from seqmel.nn.joint_heads import JointHeads
 
 __all__ = [
+    "check_facts",
+    "fact_rows",
     "heads_of",
     "predict",
     "predict_as_of",
@@ -41,6 +47,7 @@ def predict(
     model: AnyModel,
     events: Events,
     *,
+    facts: Table | None = None,
     shard: Shard | None = None,
     device: str = "auto",
     progress: Reporting = None,
@@ -54,6 +61,8 @@ def predict(
     Args:
         model: a model folder from `finetune`, or its `Model`.
         events: see `open_events`; or a folder of sequences prepared with this model's vocabulary.
+        facts: a table with one row per client, for a model that was fine-tuned with facts. A client
+            without a row has nulls.
         shard: only clients of one shard, such as (3, 8); see `embed`.
         device: the device to compute on; "auto" prefers a GPU.
         progress: where to report progress; see `EmbedOptions`.
@@ -63,7 +72,8 @@ def predict(
 
     Raises:
         ModelError: the model is not fine-tuned.
-        ConfigError: the shard index is out of range.
+        ConfigError: the shard index is out of range, or facts are given and not expected, or the
+            other way round.
         InputError: the events cannot be read, or lack a column that the model was trained with.
 
     Examples:
@@ -74,12 +84,12 @@ def predict(
         >>> [table.column_names for table in seqmel.predict(tuned, data.events)]
         [['client_id', 'gender=F', 'gender=M', 'gender']]
     """
-    model = as_model(model)
+    model, reporter = as_model(model), as_progress(progress)
     heads_of(model)
-    parts = embed(model, events, shard=shard, device=device, progress=progress)
-    return prediction_tables(
-        model, ((pa.table({model.schema.client: ids}), vectors) for ids, vectors in parts)
-    )
+    rows = fact_rows(model, facts, strict=shard is None)
+    parts = embed(model, events, shard=shard, device=device, progress=reporter)
+    keyed = ((pa.table({model.schema.client: ids}), vectors) for ids, vectors in parts)
+    return prediction_tables(model, keyed, rows, progress=reporter)
 
 
 @with_own_defaults
@@ -87,6 +97,8 @@ def predict_to_parquet(
     model: AnyModel,
     events: Events,
     output: str | Path,
+    *,
+    facts: Table | None = None,
     **options: Any,
 ) -> int:
     """Write predictions in the columns that `predict` documents.
@@ -95,6 +107,7 @@ def predict_to_parquet(
         model: a model folder from `finetune`, or its `Model`.
         events: see `open_events`; or a folder of sequences prepared with this model's vocabulary.
         output: the Parquet file to write.
+        facts: see `predict`.
         **options: shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
@@ -114,8 +127,15 @@ def predict_to_parquet(
         20
     """
     asked, model = EmbedOptions.of(options, without=OF_VECTORS), as_model(model)
-    check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events,))
-    tables = predict(model, events, shard=asked.shard, device=asked.device, progress=asked.progress)
+    check_output(Path(output), overwrite=asked.overwrite, folder=False, reads=(events, facts))
+    tables = predict(
+        model,
+        events,
+        facts=facts,
+        shard=asked.shard,
+        device=asked.device,
+        progress=asked.progress,
+    )
     return write_tables(output, tables, overwrite=asked.overwrite)
 
 
@@ -125,6 +145,8 @@ def predict_as_of(
     events: Events,
     moments: Events,
     output: str | Path,
+    *,
+    facts: Table | None = None,
     **options: Any,
 ) -> int:
     """Write predictions from the events before a given time: client, time, predictions.
@@ -134,6 +156,7 @@ def predict_as_of(
         events: see `open_events`; or a folder of sequences prepared with this model's vocabulary.
         moments: a table of clients and times, or one time for all clients; see `embed_as_of`.
         output: the Parquet file to write.
+        facts: see `predict`.
         **options: shard, device, overwrite, progress: see `EmbedOptions`.
 
     Returns:
@@ -158,7 +181,8 @@ def predict_as_of(
     )
     heads_of(model)
     check_names(model.targets, model.schema.client, model.schema.time)
-    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments))
+    check_output(output, overwrite=asked.overwrite, folder=False, reads=(events, moments, facts))
+    of_clients = fact_rows(model, facts, strict=asked.shard is None)
     found = vectors_as_of(
         model,
         events,
@@ -169,14 +193,15 @@ def predict_as_of(
         progress=asked.reporter,
     )
     with translate_disk_full(output), found as (rows, vectors):
-        return write_tables(
-            output, prediction_tables_of(model, rows, vectors), overwrite=asked.overwrite
-        )
+        tables = prediction_tables_of(model, rows, vectors, of_clients, progress=asked.reporter)
+        return write_tables(output, tables, overwrite=asked.overwrite)
 
 
 @with_own_defaults
 @torch.inference_mode()
-def predict_outputs(heads: Heads, vectors: Tensor) -> list[npt.NDArray[np.float64]]:
+def predict_outputs(
+    heads: Heads | JointHeads, vectors: Tensor, facts: npt.NDArray[np.float32] | None = None
+) -> list[npt.NDArray[np.float64]]:
     """Return the outputs of each head, (N, size), for (N, D) vectors from `embed`.
 
     `Target` converts them to predictions.
@@ -184,25 +209,94 @@ def predict_outputs(heads: Heads, vectors: Tensor) -> list[npt.NDArray[np.float6
     Args:
         heads: the heads of a fine-tuned model.
         vectors: (N, D) embeddings.
+        facts: (N, facts), see `Facts.encode`; None for heads without.
     """
-    return [out.double().numpy() for out in heads(vectors)]
+    encoded = None if facts is None else torch.from_numpy(facts)
+    return [out.double().numpy() for out in heads(vectors, encoded)]
+
+
+def fact_rows(
+    model: TrainedModel,
+    facts: Table | None,
+    *,
+    likely: str | None = None,
+    strict: bool = True,
+) -> FactRows | None:
+    """Read and encode the facts that a model predicts with; None for a model without.
+
+    Args:
+        model: a fine-tuned model.
+        facts: a table with one row per client, or None.
+        likely: the client column if the table has it; None takes that of the events.
+        strict: whether to raise at the end if no client has facts. A shard may have none.
+
+    Raises:
+        ConfigError: the model needs facts and none are given, or the other way round.
+        SchemaError, InputError: see `read_facts`.
+    """
+    check_facts(model, given=facts is not None)
+    if model.facts is None:
+        return None
+    rows = read_facts(facts, likely=likely or model.schema.client, known=model.facts)
+    label = paths_label(facts) if is_paths(facts) else "the facts"
+    return FactRows(model.facts, rows, label=label, strict=strict)
+
+
+def check_facts(model: TrainedModel, *, given: bool) -> None:
+    """Check that facts are given if, and only if, the model predicts with facts.
+
+    Args:
+        model: a fine-tuned model.
+        given: whether facts are given.
+
+    Raises:
+        ConfigError: they are given and not expected, or the other way round.
+    """
+    if model.facts is None and given:
+        raise ConfigError(
+            "The model was fine-tuned without facts about clients. Leave --facts (facts=) out, or "
+            "fine-tune with them."
+        )
+    if model.facts is not None and not given:
+        raise ConfigError(
+            "The model was fine-tuned with facts about clients, and none are given. Give a table "
+            f"with {shown(map(repr, model.facts.names))}: --facts FILE (facts=)."
+        )
 
 
 def prediction_tables(
-    model: TrainedModel, parts: Iterable[tuple[pa.Table, Tensor]]
+    model: TrainedModel,
+    parts: Iterable[tuple[pa.Table, Tensor]],
+    facts: FactRows | None = None,
+    *,
+    progress: Progress = silent,
 ) -> Iterator[pa.Table]:
     """Yield the tables of `predict` for chunks of (n, K) key columns and (n, D) vectors.
 
     Args:
         model: a fine-tuned model.
-        parts: chunks of n key rows and n vectors.
+        parts: chunks of n key rows, clients first, and n vectors.
+        facts: the facts of a model with facts.
+        progress: where to say how many clients have no facts.
+
+    Raises:
+        InputError: no client has facts.
     """
     heads = heads_of(model)
-    return (_table(model, keys, predict_outputs(heads, vectors)) for keys, vectors in parts)
+    for keys, vectors in parts:
+        known = None if facts is None else facts.of(pd.Index(keys.column(0).to_pandas()))
+        yield _table(model, keys, predict_outputs(heads, vectors, known))
+    if facts is not None:
+        facts.report(progress)
 
 
 def prediction_tables_of(
-    model: TrainedModel, keys: pa.Table, vectors: npt.NDArray[np.float32]
+    model: TrainedModel,
+    keys: pa.Table,
+    vectors: npt.NDArray[np.float32],
+    facts: FactRows | None = None,
+    *,
+    progress: Progress = silent,
 ) -> Iterator[pa.Table]:
     """Yield the tables of `predict` for (N, K) keys and (N, D) vectors, in chunks.
 
@@ -210,13 +304,16 @@ def prediction_tables_of(
         model: a fine-tuned model.
         keys: (N, K) key columns.
         vectors: (N, D), in memory or memory-mapped.
+        facts: see `prediction_tables`.
+        progress: see `prediction_tables`.
     """
     begins = range(0, max(1, len(keys)), CHUNK_CLIENTS)
     parts = ((b, torch.from_numpy(np.array(vectors[b : b + CHUNK_CLIENTS]))) for b in begins)
-    return prediction_tables(model, ((keys.slice(b, CHUNK_CLIENTS), part) for b, part in parts))
+    keyed = ((keys.slice(b, CHUNK_CLIENTS), part) for b, part in parts)
+    return prediction_tables(model, keyed, facts, progress=progress)
 
 
-def heads_of(model: TrainedModel) -> Heads:
+def heads_of(model: TrainedModel) -> Heads | JointHeads:
     """Return the heads of a fine-tuned model.
 
     Raises:

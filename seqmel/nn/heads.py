@@ -51,7 +51,13 @@ class Heads(nn.Module):
         """Standardise and clip vectors: (B, D) -> (B, D)."""
         return ((vectors - self.center) / self.scale).clamp(-CLIP, CLIP)
 
-    def forward(self, vectors: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs of each target: (B, D) -> tuple of (B, size)."""
+    def forward(self, vectors: Tensor, facts: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return the outputs of each target: (B, D) -> tuple of (B, size).
+
+        Args:
+            vectors: (B, D) vectors.
+            facts: None; `JointHeads` take facts about the clients.
+        """
+        assert facts is None, "these heads have no facts"
         inputs = F.dropout(self.standardise(vectors), self.dropout, self.training)
         return self.linear(inputs).split(self.sizes, dim=1)

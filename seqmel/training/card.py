@@ -119,24 +119,27 @@ def finetuned_card(model: TrainedModel) -> str:
         else "No client was held out."
     )
     heads_alone = options.unfreeze == "head" or not options.epochs
+    facts = _facts(model)
+    facts_given = " --facts FACTS" if facts else ""
+    everyone = heads_alone and not options.calibrate and not facts
     return f"""# Predictions for `{model.schema.client}` by seqmel {__version__}
 
-    seqmel predict <this folder> EVENTS -o scores.parquet
+    seqmel predict <this folder> EVENTS{facts_given} -o scores.parquet
     seqmel embed <this folder> EVENTS -o embeddings.parquet
 
 | target | description |
 |---|---|
 {targets}
 
-Trained on {_trained_on(metrics, everyone=heads_alone and not options.calibrate)}, with {
+Trained on {_trained_on(metrics, everyone=everyone)}, with {
         ("a pretrained encoder") if metrics["pretraining"] else "a new encoder"
     }.
 
 {figures}
 
-{_held_out_words(heads_alone=heads_alone, calibrated=options.calibrate)}
+{_held_out_words(heads_alone=heads_alone and not facts, calibrated=options.calibrate)}
 
-{_columns(model)}
+{_columns(model)}{facts}
 Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {
         metrics["parameters"]:,} weights; {_training_words(model)}, seed {config.seed}.
 Trained in {
@@ -144,6 +147,23 @@ Trained in {
 
 {_LIMITS}
 """
+
+
+def _facts(model: TrainedModel) -> str:
+    """Return the table of facts; nothing for a model without."""
+    if model.facts is None:
+        return ""
+    rows = [
+        f"| `{fact.name}` | a number, {fact.edges[0]:.4g} to {fact.edges[-1]:.4g} |"
+        if fact.edges
+        else f"| `{fact.name}` | whether there is a number |"
+        for fact in model.facts.numbers
+    ]
+    rows += [
+        f"| `{fact.name}` | a category, {len(fact.values):,} values |"
+        for fact in model.facts.categories
+    ]
+    return "\n".join(["", "| fact about the client | contents |", "|---|---|", *rows, ""])
 
 
 def _trained_on(metrics: Mapping[str, Any], *, everyone: bool) -> str:

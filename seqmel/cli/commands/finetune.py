@@ -65,6 +65,19 @@ def finetune(
             )
         ),
     ] = None,
+    facts: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "Table with one row per client of numbers, text and dates, to learn from beside "
+                "the events. Predict with the same columns."
+            )
+        ),
+    ] = None,
+    fact_column: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of FACTS to use. Repeatable; by default all."),
+    ] = None,
     calibrate: Annotated[
         bool,
         typer.Option("--calibrate", help="Calibrate class probabilities on the validation split."),
@@ -124,6 +137,8 @@ def finetune(
         "task": kind,
         "weight": weight,
         "time_column": time_column,
+        "facts": facts,
+        "fact_columns": fact_column,
         "resume": resume,
         "config": checked.to_dict(),
     }
@@ -139,6 +154,8 @@ def finetune(
                 weight=weight,
                 client=client,
                 time_column=time_column,
+                facts=facts,
+                fact_columns=fact_column,
                 config=checked,
                 overwrite=overwrite,
                 resume=resume,
@@ -156,10 +173,11 @@ def finetune(
     validation = (
         f" (validation on {metrics['clients_held_out']:,} clients: {scores})" if scores else ""
     )
-    as_of = "" if time_column is None else " --as-of MOMENT"
+    more = "" if facts is None else f" --facts {facts}"
+    more += "" if time_column is None else " --as-of MOMENT"
     typer.echo(
         f"model in {output}{validation}; next: seqmel predict {output} {' '.join(events)} "
-        f"-o scores.parquet{as_of}"
+        f"-o scores.parquet{more}"
     )
 
 

@@ -28,6 +28,10 @@ def predict(
     events: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     as_of: AsOf = None,
+    facts: Annotated[
+        str | None,
+        typer.Option(help="Table of facts, one row per client, of a model fine-tuned with facts."),
+    ] = None,
     shard: Shard = None,
     device: Device = None,
     devices: Devices = None,
@@ -49,6 +53,7 @@ def predict(
     share = shard_of(shard) if shard is not None else None
     options: dict[str, Any] = {
         "as_of": as_of,
+        "facts": facts,
         "shard": share,
         "device": device_option(device),
         "overwrite": overwrite,

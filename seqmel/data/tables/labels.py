@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -34,6 +35,9 @@ __all__ = [
     "likely_client",
     "locate_ids",
     "named_client",
+    "open_features",
+    "plain_id",
+    "read_by_client",
     "read_column",
     "read_embeddings",
     "read_ids",
@@ -296,13 +300,7 @@ def read_embeddings(
         >>> seqmel.read_embeddings(written).shape == (20, written.dimensions)
         True
     """
-    source = _open(embeddings, client)
-    if client is None:
-        client = _client_among(source, embeddings, likely)
-        # In a CSV file, ids stay as they are written.
-        if source.columns[client] not in ("VARCHAR", "BIGINT"):
-            source = _open(embeddings, client)
-    source.require(client, "Name the client column with --client.")
+    source, client = open_features(embeddings, client, likely)
     keys = _keys(source, client, time_column)
     scales = _scales(embeddings, source.label)
     names = _vector_columns(source, client, time_column, packed=scales is not None)
@@ -328,6 +326,56 @@ def read_embeddings(
         _check_size(scales, frame, source.label)
         frame = pd.DataFrame(scales.decode(frame.to_numpy()), index=ids, columns=frame.columns)
     return frame.rename(columns=lambda i: f"emb_{i:04}") if packed or nested else frame
+
+
+def open_features(
+    table: Table, client: str | None = None, likely: str | None = None
+) -> tuple[EventSource, str]:
+    """Open a table with one row per client, and find its client column.
+
+    Args:
+        table: see `Table`.
+        client: the client column; None recognises it (`client_of_embeddings`).
+        likely: the client column if `client` is None and the table has it.
+
+    Returns:
+        The opened table and its client column.
+
+    Raises:
+        SchemaError: the client column is missing or not recognised.
+        InputError: the table cannot be read or has no rows.
+    """
+    source = _open(table, client)
+    if client is None:
+        client = _client_among(source, table, likely)
+        # In a CSV file, ids stay as they are written.
+        if source.columns[client] not in ("VARCHAR", "BIGINT"):
+            source = _open(table, client)
+    source.require(client, "Name the client column with --client.")
+    return source, client
+
+
+def read_by_client(
+    source: EventSource, selected: Sequence[str], client: str
+) -> tuple[pa.Table, pd.Index[Any]]:
+    """Read SQL expressions of all rows, and the client ids.
+
+    Args:
+        source: a table with one row per client.
+        selected: SQL expressions.
+        client: the client column.
+
+    Returns:
+        The values and the (N,) ids.
+
+    Raises:
+        InputError: an id is missing, or a client has two rows.
+    """
+    sql = ", ".join([*selected, *_keys(source, client, None)])
+    read = source.stream(f"SELECT {sql} FROM events", _BATCH_ROWS).read_all()
+    count = len(selected)
+    ids = _ids(read.select(range(count, read.num_columns)), source.label)
+    return read.select(range(count)), ids
 
 
 def _scales(embeddings: Table, label: str) -> Scales | None:
@@ -568,7 +616,7 @@ def _vectors(column: pa.ChunkedArray, ids: pd.Index[Any], label: str) -> npt.NDA
     if len(uneven) or not lengths[0]:
         client, length = (ids[uneven[0]], lengths[uneven[0]]) if len(uneven) else (ids[0], 0)
         raise InputError(
-            f"Client {_plain(client)} has a vector of length {length} in {label}, and the first "
+            f"Client {plain_id(client)} has a vector of length {length} in {label}, and the first "
             f"client one of length {lengths[0]}. Expected vectors of equal length, none empty."
         )
     values = pc.list_flatten(column).to_numpy()
@@ -598,7 +646,7 @@ def _once(ids: pd.Index[Any], label: str) -> None:
     if len(again):
         row = "one row per client" if ids.nlevels == 1 else "one row per client and time"
         raise InputError(
-            f"Client {_plain(again[0])} has {int(ids.isin(again[:1]).sum())} rows in {label}. "
+            f"Client {plain_id(again[0])} has {int(ids.isin(again[:1]).sum())} rows in {label}. "
             f"Expected {row}: drop or join the others."
         )
 
@@ -623,13 +671,14 @@ def _positions_by_text(wanted: pd.Index[Any], ids: pd.Index[Any]) -> npt.NDArray
     """Return the position of each wanted id among the ids as text; -1 if it is missing."""
     place: dict[str, int] = {}
     for i, client in enumerate(ids):
-        place.setdefault(_plain(client), i)
-    return np.array([place.get(_plain(client), -1) for client in wanted], np.intp)
+        place.setdefault(plain_id(client), i)
+    return np.array([place.get(plain_id(client), -1) for client in wanted], np.intp)
 
 
-def _plain(client: object) -> str:
+def plain_id(client: object) -> str:
+    """Return an id as text: a whole number without a decimal point."""
     if isinstance(client, tuple):
-        return " at ".join(map(_plain, client))
+        return " at ".join(map(plain_id, client))
     whole = isinstance(client, (float, np.floating)) and float(client).is_integer()
     return str(int(client)) if whole else str(client)  # type: ignore[call-overload]
 

@@ -6,6 +6,7 @@ import functools
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,13 @@ from seqmel.config import Config, as_config
 from seqmel.core.atomic_files import check_output
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ConfigError, InputError, shown
-from seqmel.core.progress import Reporting, as_progress
+from seqmel.core.progress import Progress, Reporting, as_progress
 from seqmel.data.fitting.statistics import fit_statistics
+from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.reading import Events, is_paths, paths_label
-from seqmel.data.tables.labels import Table, Task, likely_client, read_labels
+from seqmel.data.tables.facts import Facts, read_facts
+from seqmel.data.tables.labels import Table, Task, id_positions, likely_client, read_labels
 from seqmel.data.tables.targets import Target, check_names
 from seqmel.model import AnyModel, TrainedModel, as_model, save_model
 from seqmel.training.run import already_trained, prepared_in, unfinished_run
@@ -48,6 +51,8 @@ def finetune(
     weight: str | None = None,
     client: str | None = None,
     time_column: str | None = None,
+    facts: Table | None = None,
+    fact_columns: Sequence[str] | None = None,
     config: Config | Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -71,6 +76,10 @@ def finetune(
         time_column: The column of the labels with the moment of each row, written like the times of
             the events. Each history is cut strictly before its moment: an event at the moment is
             left out.
+        facts: A table with one row per client: numbers, text, booleans and dates. Heads learn from
+            them together with the vector, and predictions need them too. A client without a row has
+            nulls.
+        fact_columns: The columns of `facts` to use. None uses all but the client column.
         config: With a model, its `finetuning`, `seed`, `device` and `precision` are used, and all
             else must equal the model's. From scratch, all options are used but those of training
             without labels.
@@ -94,7 +103,7 @@ def finetune(
     progress = as_progress(progress)
     if already_trained(output, resume=resume, overwrite=overwrite, progress=progress):
         return output
-    check_output(output, overwrite=overwrite, folder=True, reads=(events, labels))
+    check_output(output, overwrite=overwrite, folder=True, reads=(events, labels, facts))
     _check_targets(targets)
     client = client or config.schema.client
     client = client or (likely_client(labels, model.schema.client) if model else None)
@@ -105,11 +114,20 @@ def finetune(
     weights = (
         read_labels(labels, weight, options=("--client", "--weight"), **keys) if weight else None
     )
+    known = None
+    if facts is not None:
+        likely = client or (model.schema.client if model else None)
+        known = read_facts(facts, fact_columns, likely=likely)
+        _check_no_target(known, [*targets, *filter(None, (weight, time_column))])
+    elif fact_columns is not None:
+        raise ConfigError("fact_columns (--fact-column) belong to facts (--facts). Give both.")
     wanted = {
         "config": config.to_dict(),
         "model": model.fingerprint() if model else None,
         "labels": _label_fingerprints(series, weights, task),
     }
+    if known is not None:
+        wanted["facts"] = _fact_fingerprint(known)
     with unfinished_run(output, wanted, events, resume=resume, overwrite=overwrite) as work:
         prepared = prepared_in(work, events, config, model, progress)
         samples = None
@@ -123,6 +141,7 @@ def finetune(
             series,
             samples=samples,
             weights=weights,
+            facts=known,
             task=task,
             config=config,
             checkpoints=work / "checkpoints",
@@ -140,6 +159,7 @@ def finetuned_model(
     *,
     samples: Samples | None = None,
     weights: pd.Series[Any] | None = None,
+    facts: pd.DataFrame | None = None,
     task: Task = "auto",
     config: Config | Mapping[str, Any] | None = None,
     checkpoints: Path | None = None,
@@ -155,6 +175,7 @@ def finetuned_model(
         samples: The clients and moments to learn from. None takes each client once, with all its
             events.
         weights: Weights, indexed like the labels.
+        facts: Facts about the clients, indexed by client id, as `read_facts` gives them.
         task: See `finetune`.
         config: See `finetune`.
         checkpoints: A folder for checkpoints. Training resumes from the last one in it.
@@ -213,7 +234,18 @@ def finetuned_model(
             config = config.model_copy(update={"pca_dim": None})
     else:
         encoder = copy.deepcopy(model.encoder)
-    found = fit_labels(encoder, cut, labelled, config, checkpoints=checkpoints, progress=progress)
+    schema = None
+    if facts is not None:
+        schema, labelled = _with_facts(facts, sequences, samples, labelled, config, progress)
+    found = fit_labels(
+        encoder,
+        cut,
+        labelled,
+        config,
+        facts=schema,
+        checkpoints=checkpoints,
+        progress=progress,
+    )
     metrics = {
         "clients": found.clients[0],
         "clients_held_out": found.clients[1],
@@ -238,7 +270,54 @@ def finetuned_model(
         found.heads,
         found.targets,
         fit_statistics(sequences, prepared.vocabulary),
+        schema,
     )
+
+
+def _with_facts(
+    rows: pd.DataFrame,
+    sequences: EncodedSequences,
+    samples: Samples | None,
+    labelled: Labelled,
+    config: Config,
+    progress: Progress,
+) -> tuple[Facts, Labelled]:
+    """Fit the facts on the training samples, and encode those of all samples.
+
+    Raises:
+        InputError: No labelled client has facts, or no fact varies.
+    """
+    import torch
+
+    from seqmel.training.finetuning.labelled import hold_out
+
+    clients = labelled.clients if samples is None else samples.clients[labelled.clients]
+    ids = pd.Index(sequences.client_ids.to_pandas())[clients.numpy()]
+    place = id_positions(ids, rows.index)
+    without = int((place < 0).sum())
+    if without == len(ids):
+        raise InputError(
+            "No labelled client has a row in the facts. Labelled are clients such as "
+            f"{shown(map(repr, ids[:3].tolist()))}; the facts have {len(rows):,}, such as "
+            f"{shown(map(repr, rows.index[:3].tolist()))}. Check that both use the same client ids."
+        )
+    of_samples = rows.reset_index(drop=True).reindex(place)  # -1 gives a row of nulls
+    numbered = replace(labelled, clients=torch.arange(len(labelled)))
+    training, _ = hold_out(numbered, config.finetuning.validation_fraction, seed=config.seed)
+    facts = Facts.fit(of_samples.iloc[training.clients.numpy()])
+    constant = [str(name) for name in rows if name not in facts.names]
+    if not facts.names:
+        raise InputError(
+            f"No fact varies among the training clients: {shown(map(repr, constant))}. Name other "
+            "facts, or leave the facts out."
+        )
+    left_out = f"; the same for all, and left out: {shown(constant)}" if constant else ""
+    missing = f"; {without:,} without a row, which counts as nulls" if without else ""
+    progress.say(
+        f"facts: {len(facts.numbers):,} numbers and {len(facts.categories):,} categories of "
+        f"{len(ids) - without:,} {labelled.unit}{missing}{left_out}"
+    )
+    return facts, replace(labelled, facts=torch.from_numpy(facts.encode(of_samples)))
 
 
 def config_for(model: TrainedModel | None, config: Config) -> Config:
@@ -296,6 +375,21 @@ def _check_equal(wanted: Any, there: Any, name: str) -> None:
             f"{name} cannot be changed by fine-tuning: the model has {values[1]}, the options say "
             f"{values[0]}. Leave it out, or train another model."
         )
+
+
+def _check_no_target(facts: pd.DataFrame, others: Sequence[str]) -> None:
+    """Refuse facts that hold a target, or the weights or moments of the labels."""
+    among = [name for name in others if name in facts]
+    if among:
+        raise ConfigError(
+            f"{among[0]!r} is a column of the labels that is learnt from, and among the facts. "
+            "Name the columns that are facts: --fact-column (fact_columns=)."
+        )
+
+
+def _fact_fingerprint(facts: pd.DataFrame) -> str:
+    digest = pd.util.hash_pandas_object(facts).sum()
+    return f"{list(facts.columns)} of {len(facts):,} with hash {digest}"
 
 
 def _contents(labelled: Labelled, column: int) -> str:

@@ -18,6 +18,7 @@ from seqmel.data.tables.targets import Target
 from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
+from seqmel.nn.joint_heads import JointHeads
 from seqmel.training.finetuning.labelled import Labelled
 
 __all__ = ["HeldOut", "calibrate", "label_loss", "label_metrics", "unbiased"]
@@ -131,7 +132,7 @@ class HeldOut:
 
     @torch.no_grad()
     def outputs(
-        self, encoder: SequenceEncoder, heads: Heads, device: torch.device
+        self, encoder: SequenceEncoder, heads: Heads | JointHeads, device: torch.device
     ) -> tuple[Tensor, ...]:
         """Return (L, size) for each target, on the CPU.
 
@@ -146,7 +147,9 @@ class HeldOut:
             vectors = embed_sequences(encoder, self.sequences, self.config, device=device)
         except ModelError:
             raise self._not_finite() from None
-        found = tuple(out.cpu() for out in heads(vectors.to(device)))
+        facts = self.labelled.facts
+        placed = None if facts is None else facts.to(device)
+        found = tuple(out.cpu() for out in heads(vectors.to(device), placed))
         encoder.train(training), heads.train(training)
         return found
 

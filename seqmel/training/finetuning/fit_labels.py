@@ -20,10 +20,13 @@ from seqmel.core.linear_models import MAX_CLIENTS
 from seqmel.core.progress import Progress, silent
 from seqmel.core.random_streams import Stream, generator
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
+from seqmel.data.tables.facts import Facts
 from seqmel.data.tables.targets import Target
 from seqmel.inference.embed import embed_sequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
+from seqmel.nn.joint_heads import JointHeads, new_heads
+from seqmel.training.finetuning.fact_heads import fit_deep_part
 from seqmel.training.finetuning.finetune_metrics import HeldOut, calibrate, label_loss, unbiased
 from seqmel.training.finetuning.labelled import (
     Labelled,
@@ -73,7 +76,7 @@ class Finetuned:
     """
 
     encoder: SequenceEncoder
-    heads: Heads
+    heads: Heads | JointHeads
     targets: tuple[Target, ...]
     frozen: dict[str, float]
     held_out: dict[str, float]
@@ -120,6 +123,7 @@ def fit_labels(
     labelled: Labelled,
     config: Config,
     *,
+    facts: Facts | None = None,
     checkpoints: Path | None = None,
     progress: Progress = silent,
 ) -> Finetuned:
@@ -134,6 +138,7 @@ def fit_labels(
         sequences: The sequences of all samples, with the encoder's vocabulary.
         labelled: The labels, from `label`.
         config: All options, resolved.
+        facts: The facts that `labelled.facts` holds, if any.
         checkpoints: A folder for checkpoints. Training resumes from the last one in it.
         progress: Where to report progress.
 
@@ -159,7 +164,7 @@ def fit_labels(
     with torch.random.fork_rng(), silence_lightning():
         torch.manual_seed(config.seed)
         encoder = encoder.to(device).eval()
-        heads = _fit_heads(encoder, on_device, training, counts, config, device)
+        heads = _fit_heads(encoder, on_device, training, counts, config, device, facts, held_out)
         if any(target.log for target in labelled.targets):
             some = training[torch.arange(min(len(training), _FACTOR_CLIENTS))]
             outputs = HeldOut(on_device.subset(some.clients), some, counts, config).outputs(
@@ -175,7 +180,7 @@ def fit_labels(
         progress.say(f"heads on the frozen encoder{_metric_words(frozen)}{watched}")
         history = []
         heads_alone = options.unfreeze == "head" or not options.epochs
-        if heads_alone and len(held_out) and not options.calibrate:
+        if heads_alone and len(held_out) and not options.calibrate and facts is None:
             everyone = class_weights(labelled) if options.class_weight else counts
             heads = _fit_heads(encoder, on_device, labelled, everyone, config, device)
         elif not heads_alone:
@@ -218,8 +223,13 @@ def _fit_heads(
     counts: Tensor,
     config: Config,
     device: torch.device,
-) -> Heads:
-    """Return heads on `device`, fitted to the vectors of the encoder as it is."""
+    facts: Facts | None = None,
+    held_out: HeldOut | None = None,
+) -> Heads | JointHeads:
+    """Return heads on `device`, fitted to the vectors of the encoder as it is.
+
+    With facts, the validation clients decide how long the deep part is trained.
+    """
     chosen = (
         torch.randperm(len(training), generator=generator(config.seed, Stream.PROBE_CLIENTS))[
             :MAX_CLIENTS
@@ -236,23 +246,32 @@ def _fit_heads(
         dim=1,
     )
     part = replace(part, weights=part.weights * by_class)
-    heads = Heads(
-        encoder.output_size, [t.size for t in part.targets], dropout=config.finetuning.dropout
-    )
+    sizes = [target.size for target in part.targets]
+    heads = new_heads(encoder.output_size, sizes, facts, dropout=config.finetuning.dropout)
     vectors = embed_sequences(encoder, sequences.subset(part.clients), config, device=device)
-    solve_heads(heads, vectors, part, seed=config.seed)
+    if isinstance(heads, Heads):
+        solve_heads(heads, vectors, part, seed=config.seed)
+    else:
+        assert part.facts is not None, "heads with facts are for samples with facts"
+        assert held_out is not None, "the validation clients decide"
+        solve_heads(heads.linear, heads.inputs(vectors, part.facts), part, seed=config.seed)
+        others = embed_sequences(encoder, held_out.sequences, config, device=device)
+        fit_deep_part(heads, vectors, part, others, held_out)
     return heads.to(device)
 
 
 def _validate(
-    encoder: SequenceEncoder, heads: Heads, held_out: HeldOut, device: torch.device
+    encoder: SequenceEncoder,
+    heads: Heads | JointHeads,
+    held_out: HeldOut,
+    device: torch.device,
 ) -> dict[str, float]:
     return held_out.metrics(held_out.outputs(encoder, heads, device)) if len(held_out) else {}
 
 
 def _tune(
     encoder: SequenceEncoder,
-    heads: Heads,
+    heads: Heads | JointHeads,
     sequences: EncodedSequences,
     training: Labelled,
     held_out: HeldOut,
@@ -320,7 +339,7 @@ class _Module(lightning.LightningModule):
     def __init__(
         self,
         encoder: SequenceEncoder,
-        heads: Heads,
+        heads: Heads | JointHeads,
         targets: tuple[Target, ...],
         held_out: HeldOut,
         *,
@@ -358,9 +377,13 @@ class _Module(lightning.LightningModule):
         vectors = self.encoder.embed(batch.sequences)
         with torch.autocast(vectors.device.type, enabled=False):
             loss = label_loss(
-                self.heads(vectors.float()), batch.values, batch.weights, self.targets, self.counts,
+                self.heads(vectors.float(), batch.facts),
+                batch.values,
+                batch.weights,
+                self.targets,
+                self.counts,
                 label_smoothing=self.options.label_smoothing,
-            )  # fmt: skip
+            )
         self.losses.add({"loss": loss.detach()})
         return loss
 

@@ -38,6 +38,7 @@ class Labelled:
             missing.
         weights: (L, T) float32, weights of the labels. 0 if the label is missing.
         owners: (L,) int64, codes of the clients. None if each sample is a client of its own.
+        facts: (L, facts) float32, encoded facts about the clients. None without.
     """
 
     targets: tuple[Target, ...]
@@ -45,6 +46,7 @@ class Labelled:
     values: Tensor
     weights: Tensor
     owners: Tensor | None = None
+    facts: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.clients)
@@ -57,6 +59,7 @@ class Labelled:
             values=self.values[places],
             weights=self.weights[places],
             owners=None if self.owners is None else self.owners[places],
+            facts=None if self.facts is None else self.facts[places],
         )
 
     @property
@@ -98,11 +101,12 @@ class Labelled:
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """A batch of sequences with their labels, (B, T), as in `Labelled`."""
+    """A batch of sequences with their labels, (B, T), and facts, as in `Labelled`."""
 
     sequences: SequenceBatch
     values: Tensor
     weights: Tensor
+    facts: Tensor | None = None
 
     def to(self, device: torch.device | str) -> LabelledBatch:
         """Copy the batch to a device."""
@@ -110,6 +114,7 @@ class LabelledBatch:
             self.sequences.to(device),
             to_device_async(self.values, device),
             to_device_async(self.weights, device),
+            None if self.facts is None else to_device_async(self.facts, device),
         )
 
 
@@ -284,6 +289,5 @@ class LabelledBatches:
             lengths = whole.clamp(max=self.max_events)
             drawn = torch.rand(len(part), generator=random, dtype=torch.float64)
             starts = (drawn * (whole - lengths + 1)).long()
-            yield LabelledBatch(
-                self.sequences.gather(part.clients, starts, lengths), part.values, part.weights
-            )
+            sequences = self.sequences.gather(part.clients, starts, lengths)
+            yield LabelledBatch(sequences, part.values, part.weights, part.facts)
