@@ -31,6 +31,7 @@ from seqmel.core.errors import ConfigError, ModelError
 from seqmel.core.progress import Reporting
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.shard import Shard
+from seqmel.data.tables.facts import check_no_target, read_facts
 from seqmel.data.tables.labels import Table, Task, likely_client, read_labels
 from seqmel.data.tables.number_types import NumberType
 from seqmel.data.tables.vector_files import Layout
@@ -376,6 +377,7 @@ class Model(TrainedModel):
         target: str,
         events: Events,
         aggregates: bool = True,
+        facts: Table | None = None,
         client: str | None = None,
         time_column: str | None = None,
         task: Task = "auto",
@@ -397,6 +399,8 @@ class Model(TrainedModel):
             events: the events of the labelled clients.
             aggregates: also score hand-crafted aggregates of the events, alone and joined with the
                 vectors.
+            facts: a table with one row per client of numbers, text, booleans and dates, to score
+                alone and joined with the other sets.
             client: the client column of the labels. None uses that of the events if the labels have
                 it, else recognises it by name.
             time_column: the column of the labels with the moment of each row. Vectors and
@@ -414,7 +418,8 @@ class Model(TrainedModel):
 
         Returns:
             The scores of the feature sets "aggregates", "aggregates with order", "embeddings" and
-            "embeddings + aggregates with order"; of "embeddings" alone without the aggregates.
+            "embeddings + aggregates with order"; of "embeddings" alone without the aggregates; with
+            facts also of "facts" and of each set "+ facts".
 
         Raises:
             SeqmelError: labels or events cannot be read or share too few clients, or an option is
@@ -431,7 +436,12 @@ class Model(TrainedModel):
             ['aggregates', 'aggregates with order', 'embeddings', 'embeddings + aggregates with
             order']
         """
-        from seqmel.evaluation.feature_sets import aggregate_sets, standard_rows, with_both
+        from seqmel.evaluation.feature_sets import (
+            aggregate_sets,
+            standard_rows,
+            with_both,
+            with_facts,
+        )
         from seqmel.evaluation.scoring import score
         from seqmel.inference.as_of import read_moments
         from seqmel.inference.embed import open_events_for
@@ -449,6 +459,10 @@ class Model(TrainedModel):
             source = open_events_for(self, events)
             sets = with_both(sets, aggregate_sets(source, self.schema, moments))
             source.connection.close()
+        if facts is not None:
+            known = read_facts(facts, likely=client or self.schema.client)
+            check_no_target(known, [target, *filter(None, (time_column,))])
+            sets = with_facts(sets, known, y.index)
         probes, averages = standard_rows(sets)
         return score(
             y,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pandas.api.types import is_float_dtype
 
-from seqmel.data.tables.labels import join_features
+from seqmel.data.tables.labels import id_positions, join_features, locate_ids
 
 if TYPE_CHECKING:
     from seqmel.data.schema import EventSchema
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
 __all__ = [
     "AGGREGATES",
     "BASELINES",
+    "FACTS",
     "WITH_ORDER",
     "aggregate_sets",
     "beside_aggregates",
+    "beside_facts",
     "few_label_probes",
     "reference",
     "standard_rows",
     "vectors_alone",
     "with_both",
+    "with_facts",
 ]
 
 AGGREGATES = "aggregates"
@@ -34,6 +38,9 @@ WITH_ORDER = "aggregates with order"
 """The aggregates with hand-crafted features of the event order: the baseline for vectors."""
 
 BASELINES = (AGGREGATES, WITH_ORDER)
+
+FACTS = "facts"
+"""Facts about the clients: the user's own table with one row per client."""
 
 
 def aggregate_sets(
@@ -94,6 +101,54 @@ def with_both(
     return sets
 
 
+def with_facts(
+    sets: Mapping[str, pd.DataFrame], facts: pd.DataFrame, rows: pd.Index[Any]
+) -> dict[str, pd.DataFrame]:
+    """Add facts about the clients to the feature sets to score.
+
+    Text becomes codes, the most frequent value first. A client without facts has nulls.
+
+    Args:
+        sets: name -> one row per client (and moment), as from `with_both`.
+        facts: facts about the clients, as from `read_facts`.
+        rows: the clients (and moments) that have a label.
+
+    Returns:
+        The sets, the facts alone, and each set but the plain aggregates joined with the facts.
+
+    Raises:
+        InputError: no client has facts.
+    """
+    clients = rows.get_level_values(0)
+    place = id_positions(clients, facts.index)
+    if (place < 0).all():
+        locate_ids(clients.unique(), facts.index, of="facts")
+    columns = {
+        f"fact_{name}": facts[name] if is_float_dtype(facts[name]) else _codes(facts[name])
+        for name in facts
+    }
+    coded = pd.DataFrame(columns).reset_index(drop=True).reindex(place).set_axis(rows, axis=0)
+    left_out = AGGREGATES if WITH_ORDER in sets else None
+    beside = {
+        beside_facts(name): join_features(table, coded)
+        for name, table in sets.items()
+        if name != left_out
+    }
+    return {**sets, FACTS: coded, **beside}
+
+
+def _codes(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Return codes of text in the order of frequency; NaN for nulls."""
+    order = values.value_counts().sort_index().sort_values(ascending=False, kind="stable").index
+    codes: pd.Series[Any] = values.map({value: i for i, value in enumerate(order)}).astype(float)
+    return codes
+
+
+def beside_facts(name: str) -> str:
+    """The name of a feature set joined with facts about the clients."""
+    return f"{name} + {FACTS}"
+
+
 def beside_aggregates(name: str, baseline: str = WITH_ORDER) -> str:
     """The name of a feature set joined with a baseline."""
     return f"{name} + {baseline}"
@@ -101,8 +156,9 @@ def beside_aggregates(name: str, baseline: str = WITH_ORDER) -> str:
 
 def vectors_alone(sets: Collection[str]) -> list[str]:
     """The names of the feature sets that hold vectors only."""
-    behind = tuple(beside_aggregates("", baseline) for baseline in BASELINES)
-    return [name for name in sets if name not in BASELINES and not name.endswith(behind)]
+    behind = (*(beside_aggregates("", baseline) for baseline in BASELINES), beside_facts(""))
+    others = (*BASELINES, FACTS)
+    return [name for name in sets if name not in others and not name.endswith(behind)]
 
 
 def few_label_probes(sets: Collection[str]) -> dict[str, str]:
@@ -125,8 +181,8 @@ def standard_rows(sets: Collection[str]) -> tuple[dict[str, str], dict[str, tupl
     """The standard probes and averages, scored besides LightGBM on each feature set.
 
     Every set of vectors alone gets a linear probe. If there are aggregates, the predictions of the
-    probe are also averaged with those of LightGBM on the best aggregates, so that each set is read
-    by the model that suits it.
+    probe are also averaged with those of LightGBM on the best aggregates, without and with facts,
+    so that each set is read by the model that suits it.
 
     Args:
         sets: names of the feature sets.
@@ -138,6 +194,9 @@ def standard_rows(sets: Collection[str]) -> tuple[dict[str, str], dict[str, tupl
     probes = {f"{name}: linear": name for name in vectors}
     if baseline is None:
         return probes, {}
+    beside = (set_ for set_ in (baseline, beside_facts(baseline)) if set_ in sets)
     return probes, {
-        f"{name}: linear, {baseline}: averaged": (f"{name}: linear", baseline) for name in vectors
+        f"{name}: linear, {other}: averaged": (f"{name}: linear", other)
+        for other in beside
+        for name in vectors
     }

@@ -211,3 +211,46 @@ def test_the_demo_runs_and_leaves_everything_to_look_at(
     assert left == {"clients.parquet", "demo.png", "embeddings.parquet", "events.parquet", "model"}
     assert (tmp_path / "demo" / "demo.png").read_bytes().startswith(b"\x89PNG")
     Config.from_dict(DEMO_OPTIONS)
+
+
+def test_facts_are_scored_alone_and_beside_the_other_sets(
+    folder: Path, in_process: InProcess
+) -> None:
+    labels = pd.read_csv(folder / "clients.csv")
+    facts = labels[["client_id"]].assign(
+        region=np.where(labels["kind"] == "a", "north", "south"), age=np.arange(60.0)
+    )
+    facts[:-2].to_parquet(folder / "facts.parquet")
+    given = ["--facts", folder / "facts.parquet", "--fact-column", "region"]
+    asked = ["--target", "kind", "--embeddings", folder / "embeddings.parquet", "--trees", 5]
+    written = ["--json", folder / "scores.json", "--folds", 2]
+    done = in_process.seqmel("evaluate", folder / "clients.csv", *asked, *given, *written)
+    assert done.returncode == 0, done.stderr
+    (scores,) = json.loads((folder / "scores.json").read_text())
+    assert set(scores["matched"].items()) >= {("facts", 60), ("embeddings + facts", 60)}
+    assert "embeddings + facts: linear" not in scores["matched"]
+    (auroc,) = [
+        row["mean"]
+        for row in scores["scores"]
+        if (row["features"], row["metric"]) == ("facts", "auroc")
+    ]
+    assert auroc > 0.9
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--facts", "clients.csv"], "'kind' is a column of the labels"),
+        (["--fact-column", "age"], "--fact-column has no effect"),
+    ],
+)
+def test_facts_that_would_give_the_target_away_are_refused(
+    given: list[str],
+    words: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    asked = ["evaluate", "clients.csv", "--target", "kind", "--embeddings", "embeddings.parquet"]
+    assert words in refusal(capsys, monkeypatch, *asked, *given)

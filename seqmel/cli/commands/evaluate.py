@@ -53,6 +53,19 @@ def evaluate(
             )
         ),
     ] = None,
+    facts: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "Table with one row per client of numbers, text and dates, scored alone and "
+                "beside the other features."
+            )
+        ),
+    ] = None,
+    fact_column: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of FACTS to use. Repeatable; by default all."),
+    ] = None,
     client: LabelsClient = None,
     time: Time = None,
     time_format: TimeFormat = None,
@@ -131,6 +144,8 @@ def evaluate(
     """
     if time_split is None:
         not_given("folds", test_fraction=test_fraction)
+    if facts is None:
+        not_given("no --facts", fact_column=fact_column)
     if events is None:
         not_given("embeddings alone", time=time, time_format=time_format, decimal=decimal)
     checked = read_options(
@@ -157,6 +172,8 @@ def evaluate(
         dtypes=_dtypes(dtypes),
         plot=plot,
         metric=metric,
+        facts=facts,
+        fact_columns=fact_column,
     )
     _evaluate_files(
         labels, target, embeddings or [], tables, checked, options, json_file, console_progress()
@@ -176,6 +193,7 @@ class _Options:
         dims: dimensions of the compression curve, None for all; with `dtypes`.
         plot: the PNG file to draw the curves to.
         metric: see `score`.
+        facts, fact_columns: a table of facts about the clients, and its columns to use.
     """
 
     task: Task = "auto"
@@ -193,6 +211,8 @@ class _Options:
     dtypes: tuple[NumberType, ...] = ()
     plot: Path | None = None
     metric: str | None = None
+    facts: str | None = None
+    fact_columns: Sequence[str] | None = None
 
     def check(self) -> None:
         """Raise a `ConfigError` if options do not go together, before anything is read."""
@@ -279,13 +299,7 @@ def feature_sets(
         vectors[name] = read_embeddings(
             path, client=config.schema.client, time_column=time_column, likely=likely
         )
-    sets = with_both(vectors, found)
-    if not sets:
-        raise ConfigError(
-            "Nothing to evaluate. Give --embeddings FILE, or --events EVENTS for the aggregates, "
-            "or both."
-        )
-    return sets
+    return with_both(vectors, found)
 
 
 def _moments(rows: pd.Index[Any], schema: EventSchema) -> Moments:
@@ -333,14 +347,13 @@ def _evaluate_files(
 
     from seqmel.core.atomic_files import atomic_write, check_not_input
     from seqmel.data.tables.labels import named_client, read_labels
-    from seqmel.evaluation.feature_sets import standard_rows
+    from seqmel.evaluation.feature_sets import standard_rows, with_facts
     from seqmel.evaluation.scoring import score
 
     options.check()
+    vectors = [given.partition("=")[2] or given for given in embeddings]
     for written_to in (json_file, options.plot):
-        check_not_input(
-            written_to, labels, events, *(given.partition("=")[2] or given for given in embeddings)
-        )
+        check_not_input(written_to, labels, events, options.facts, *vectors)
     clients = config.schema.client or _client_of(embeddings, labels)
     split = options.split(labels, clients)
     series = [
@@ -355,6 +368,15 @@ def _evaluate_files(
     sets = feature_sets(
         embeddings, events, config, progress, time_column=time_column, likely=likely, rows=rows
     )
+    if options.facts is not None:
+        known = _facts(options, [*targets, *filter(None, (options.time_column,))], likely)
+        labelled = functools.reduce(pd.Index.union, [y.index for y in series])
+        sets = with_facts(sets, known, labelled)
+    if not sets:
+        raise ConfigError(
+            "Nothing to evaluate. Give --embeddings FILE, --events EVENTS for the aggregates, or "
+            "--facts FILE for features of your own."
+        )
     found, drawn = [], []
     written: list[dict[str, Any]] = []
     for y in series:
@@ -384,6 +406,19 @@ def _evaluate_files(
     print_scores(found)  # last, so that a console that fails does not lose the files
     for curve in drawn:
         Console(highlight=False).print(curve.table())
+
+
+def _facts(options: _Options, others: Sequence[str], likely: str | None) -> pd.DataFrame:
+    """Read the facts.
+
+    Raises:
+        ConfigError: a target or the time column is among them.
+    """
+    from seqmel.data.tables.facts import check_no_target, read_facts
+
+    facts = read_facts(options.facts, options.fact_columns, likely=likely)
+    check_no_target(facts, others)
+    return facts
 
 
 def _curves(

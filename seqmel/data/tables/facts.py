@@ -19,13 +19,13 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
+from seqmel.core.errors import ConfigError, InputError, SchemaError, did_you_mean, shown
 from seqmel.core.progress import Progress
 from seqmel.data.schema import UNNAMED_INDEX
 from seqmel.data.sources.source import ident, type_in_words
 from seqmel.data.tables.labels import Table, id_positions, open_features, plain_id, read_by_client
 
-__all__ = ["CategoryFact", "FactRows", "Facts", "NumberFact", "read_facts"]
+__all__ = ["CategoryFact", "FactRows", "Facts", "NumberFact", "check_no_target", "read_facts"]
 
 MISSING, UNSEEN = 0, 1
 """The first codes of a category."""
@@ -265,6 +265,24 @@ def read_facts(
     }
     frame: pd.DataFrame = pd.DataFrame(found, copy=False).set_axis(ids, axis=0)
     return frame
+
+
+def check_no_target(facts: pd.DataFrame, others: Sequence[str]) -> None:
+    """Refuse facts that hold a target, or the weights or moments of the labels.
+
+    Args:
+        facts: the facts, as `read_facts` gives them.
+        others: columns of the labels.
+
+    Raises:
+        ConfigError: one of these columns is among the facts.
+    """
+    among = [name for name in others if name in facts]
+    if among:
+        raise ConfigError(
+            f"{among[0]!r} is a column of the labels that is learnt from, and among the facts. "
+            "Name the columns that are facts: --fact-column (fact_columns=)."
+        )
 
 
 def _wanted(

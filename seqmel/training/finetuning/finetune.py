@@ -22,7 +22,7 @@ from seqmel.data.fitting.statistics import fit_statistics
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import PreparedSequences
 from seqmel.data.sources.reading import Events, is_paths, paths_label
-from seqmel.data.tables.facts import Facts, read_facts
+from seqmel.data.tables.facts import Facts, check_no_target, read_facts
 from seqmel.data.tables.labels import Table, Task, id_positions, likely_client, read_labels
 from seqmel.data.tables.targets import Target, check_names
 from seqmel.model import AnyModel, TrainedModel, as_model, save_model
@@ -118,7 +118,7 @@ def finetune(
     if facts is not None:
         likely = client or (model.schema.client if model else None)
         known = read_facts(facts, fact_columns, likely=likely)
-        _check_no_target(known, [*targets, *filter(None, (weight, time_column))])
+        check_no_target(known, [*targets, *filter(None, (weight, time_column))])
     elif fact_columns is not None:
         raise ConfigError("fact_columns (--fact-column) belong to facts (--facts). Give both.")
     wanted = {
@@ -374,16 +374,6 @@ def _check_equal(wanted: Any, there: Any, name: str) -> None:
         raise ConfigError(
             f"{name} cannot be changed by fine-tuning: the model has {values[1]}, the options say "
             f"{values[0]}. Leave it out, or train another model."
-        )
-
-
-def _check_no_target(facts: pd.DataFrame, others: Sequence[str]) -> None:
-    """Refuse facts that hold a target, or the weights or moments of the labels."""
-    among = [name for name in others if name in facts]
-    if among:
-        raise ConfigError(
-            f"{among[0]!r} is a column of the labels that is learnt from, and among the facts. "
-            "Name the columns that are facts: --fact-column (fact_columns=)."
         )
 
 
