@@ -622,8 +622,7 @@ class Model(TrainedModel):
                 [
                     self.schema.client,
                     self.schema.time,
-                    *self.schema.categorical,
-                    *self.schema.numeric,
+                    *self.schema.features,
                 ]
             ),
         }

@@ -143,6 +143,7 @@ class EventSchema(BaseModel):
         numeric: columns of quantities.
         numeric_by: numeric column -> the categorical column within which it is scaled and embedded.
             It is for numbers that are comparable only within a category (`value` by `parameter`).
+        kinds: column -> its kind, for other kinds than these two; see `seqmel.data.kinds`.
         left_out: column -> the reason why the model does not see it.
         source: the categorical column that names the table of an event; None for one table.
         sources: name -> one of several event tables; empty for one table.
@@ -164,13 +165,14 @@ class EventSchema(BaseModel):
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     numeric_by: dict[str, str] = {}
+    kinds: dict[str, str] = {}
     left_out: dict[str, str] = {}
     source: str | None = None
     sources: dict[SourceName, SourceSchema] = {}
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "source", "sources")
+        return dump_without(dump, self, "kinds", "source", "sources")
 
     @model_validator(mode="after")
     def _sources_have_a_column(self) -> EventSchema:
@@ -203,12 +205,14 @@ class EventSchema(BaseModel):
 
     def role_of(self, column: str) -> str:
         """Return the role of a feature."""
+        if column in self.kinds:
+            return self.kinds[column]
         return "categorical" if column in self.categorical else "numeric"
 
     @property
     def features(self) -> tuple[str, ...]:
-        """All feature columns, categories first."""
-        return self.categorical + self.numeric
+        """All feature columns: categories, numbers, and those of other kinds."""
+        return (*self.categorical, *self.numeric, *self.kinds)
 
 
 class SourceOptions(BaseModel):
@@ -216,7 +220,7 @@ class SourceOptions(BaseModel):
 
     Whatever is not set is inferred; `ignore` leaves columns out. A list of columns replaces the
     inferred one: `categorical: [mcc, city]`. Names with a plus add to it: `categorical:
-    [+is_cancel]`.
+    [+is_cancel]`. `kinds` gives columns a kind that is never inferred: `kinds: {merchant: hashed}`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -229,7 +233,12 @@ class SourceOptions(BaseModel):
     categorical: tuple[str, ...] | None = None
     numeric: tuple[str, ...] | None = None
     numeric_by: dict[str, str] | None = None
+    kinds: dict[str, str] | None = None
     ignore: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: Any) -> dict[str, Any]:
+        return dump_without(dump, self, "kinds")
 
     @model_validator(mode="after")
     def _lists_add_or_say_all(self) -> SourceOptions:
@@ -279,8 +288,12 @@ class SourceOptions(BaseModel):
 
     @property
     def categories(self) -> dict[str, None]:
-        """Return the columns that the user made categorical. Their codes are not known yet."""
-        return dict.fromkeys((*self.named("categorical"), *(self.numeric_by or {}).values()))
+        """Return the columns whose text is kept: those that the user made categorical or hashed.
+
+        Their codes are not known yet.
+        """
+        by = (self.numeric_by or {}).values()
+        return dict.fromkeys((*self.named("categorical"), *by, *(self.kinds or {})))
 
 
 class SchemaOptions(SourceOptions):
@@ -296,7 +309,7 @@ class SchemaOptions(SourceOptions):
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "share", "sources")
+        return dump_without(dump, self, "kinds", "share", "sources")
 
     def for_source(self, name: str) -> SourceOptions:
         """Return the options of one of several tables."""

@@ -10,7 +10,15 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from seqmel.data.kinds.base import ColumnKind, Fitted
 from seqmel.data.kinds.category import FIRST, NULL, UNSEEN, CategoryCodes
@@ -74,6 +82,7 @@ class Vocabulary(_Data):
     Attributes:
         categorical: column -> its codes.
         numeric: column -> its scales.
+        kinds: another kind -> its columns -> what was fitted of each.
         time: cycles and typical gap.
         source: the category that names the table of an event; None for one table.
         sources: name -> the columns of one of several tables; empty for one table.
@@ -88,20 +97,32 @@ class Vocabulary(_Data):
 
     categorical: dict[str, CategoryCodes]
     numeric: dict[str, NumericScales]
+    kinds: dict[str, dict[str, SerializeAsAny[Fitted]]] = {}
     time: TimeScale
     source: str | None = None
     sources: dict[str, SourceColumns] = {}
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "source", "sources")
+        return dump_without(dump, self, "kinds", "source", "sources")
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _fitted_by_kind(cls, given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        unknown = sorted({*given} - {*KINDS})
+        if unknown:
+            raise ValueError(f"this version has no columns of the kind {unknown[0]}")
+        return {
+            role: {c: KINDS[role].fitted.model_validate(fitted) for c, fitted in columns.items()}
+            for role, columns in given.items()
+        }
 
     @model_validator(mode="after")
     def _sources_have_codes(self) -> Vocabulary:
         codes = None if self.source is None else self.categorical.get(self.source)
         if set(self.sources) != set(codes.values if codes else ()):
             raise ValueError("the sources are not the values of the column that names them")
-        known = {*self.categorical, *self.numeric}
+        known = {*self.features}
         for name, source in self.sources.items():
             if not known.issuperset(source.columns):
                 raise ValueError(f"the source {name} has columns that the vocabulary lacks")
@@ -145,8 +166,10 @@ class Vocabulary(_Data):
         names = (tuple(self.categorical), tuple(self.numeric), by)
         columns = {name: {*s.columns} for name, s in self.sources.items()}
         sources = {name: {*s.columns.values()} for name, s in schema.sources.items()}
-        if (*names, columns, self.source) != (
-            schema.categorical, schema.numeric, schema.numeric_by, sources, schema.source,
+        kinds = {name: role for role, of in self.kinds.items() for name in of}
+        if (*names, kinds, columns, self.source) != (
+            schema.categorical, schema.numeric, schema.numeric_by, schema.kinds, sources,
+            schema.source,
         ):  # fmt: skip
             raise ValueError("the vocabulary was fitted on other columns than the schema names")
 
@@ -156,18 +179,21 @@ class Vocabulary(_Data):
 
     @property
     def features(self) -> dict[str, Fitted]:
-        """Column -> what was fitted, in the order of the features of the schema."""
-        return {**self.categorical, **self.numeric}
+        """Column -> what was fitted."""
+        return {name: one for columns in self.by_kind.values() for name, one in columns.items()}
 
     @property
     def by_kind(self) -> dict[ColumnKind[Any], dict[str, Any]]:
         """Kind -> its columns, of the kinds that there are."""
-        found = {kind: _of(kind, self.features) for kind in KINDS.values()}
-        return {kind: columns for kind, columns in found.items() if columns}
+        given: dict[str, dict[str, Any]] = {**self.kinds}
+        given |= {"categorical": {**self.categorical}, "numeric": {**self.numeric}}
+        return {kind: given[role] for role, kind in KINDS.items() if given.get(role)}
 
-    def kind_of(self, column: str) -> ColumnKind[Any]:
-        """Return the kind of a feature."""
-        return next(kind for kind, columns in self.by_kind.items() if column in columns)
+    @property
+    def texts(self) -> dict[str, CategoryCodes | None]:
+        """The columns whose text is kept when events are read, with codes if they have any."""
+        others = (name for columns in self.kinds.values() for name in columns)
+        return {**self.categorical, **dict.fromkeys(others)}
 
     def describe(self) -> dict[str, Any]:
         """Return column -> a short description for people."""
@@ -176,7 +202,3 @@ class Vocabulary(_Data):
             for kind, columns in self.by_kind.items()
             for name, fitted in columns.items()
         }
-
-
-def _of(kind: ColumnKind[Any], columns: dict[str, Fitted]) -> dict[str, Fitted]:
-    return {name: fitted for name, fitted in columns.items() if isinstance(fitted, kind.fitted)}

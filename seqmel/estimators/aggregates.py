@@ -46,6 +46,7 @@ class AggregateFeatures(SequenceTransformer):
         categorical: the categorical columns; None infers them.
         numeric: the numeric columns; None infers them.
         numeric_by: numeric column -> categorical column by whose values it is scaled.
+        kinds: column -> a kind that is never inferred, such as "hashed".
         ignore: columns to leave out.
 
     Attributes:
@@ -83,6 +84,7 @@ class AggregateFeatures(SequenceTransformer):
         categorical: Sequence[str] | None = None,
         numeric: Sequence[str] | None = None,
         numeric_by: dict[str, str] | None = None,
+        kinds: dict[str, str] | None = None,
         ignore: Sequence[str] = (),
     ) -> None:
         self.most_categories = most_categories
@@ -96,6 +98,7 @@ class AggregateFeatures(SequenceTransformer):
         self.categorical = categorical
         self.numeric = numeric
         self.numeric_by = numeric_by
+        self.kinds = kinds
         self.ignore = ignore
 
     def fit(self, X: Any, y: Any = None) -> AggregateFeatures:  # noqa: N803
@@ -149,8 +152,9 @@ class AggregateFeatures(SequenceTransformer):
         return self.plan_.columns
 
 
-def _known(plan: AggregatePlan) -> dict[str, CategoryCodes]:
-    """The categories that have features; a CSV reader keeps their text as it is written."""
+def _known(plan: AggregatePlan) -> dict[str, CategoryCodes | None]:
+    """The columns whose text has features; a CSV reader keeps it as it is written."""
     coded = plan.order.values if plan.order else plan.values
     known = {name: tuple(v for v in values if v is not None) for name, values in coded.items()}
-    return {name: CategoryCodes(values=values, null=False) for name, values in known.items()}
+    codes = {name: CategoryCodes(values=values, null=False) for name, values in known.items()}
+    return codes | dict.fromkeys(plan.schema.kinds)

@@ -101,6 +101,7 @@ class _Supervised(SequenceEstimator):
         categorical: Sequence[str] | None = None,
         numeric: Sequence[str] | None = None,
         numeric_by: dict[str, str] | None = None,
+        kinds: dict[str, str] | None = None,
         ignore: Sequence[str] = (),
         device: str = "auto",
         precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto",
@@ -137,6 +138,7 @@ class _Supervised(SequenceEstimator):
         self.categorical = categorical
         self.numeric = numeric
         self.numeric_by = numeric_by
+        self.kinds = kinds
         self.ignore = ignore
         self.device = device
         self.precision = precision
@@ -451,6 +453,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         categorical: the categorical columns; None infers them.
         numeric: the numeric columns; None infers them.
         numeric_by: numeric column -> categorical column by whose values it is scaled.
+        kinds: column -> a kind that is never inferred, such as "hashed".
         ignore: columns to leave out.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: precision of training: "auto", "32-true", "bf16-mixed" or "16-mixed".

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import DAY_US, category_text, time_sql
 from seqmel.data.sources.source import ROW, EventSource, ident, literal, reading
@@ -21,6 +22,7 @@ __all__ = [
     "category_parts",
     "number_parts",
     "order_events",
+    "other_parts",
     "value_block",
     "value_name",
     "value_words",
@@ -121,6 +123,11 @@ def category_parts(schema: EventSchema) -> list[tuple[str, str]]:
     ]
 
 
+def other_parts(schema: EventSchema) -> list[tuple[str, str]]:
+    """The columns of other kinds, each with its part of the feature names."""
+    return [(column, name_part(column, f"other{i + 1}")) for i, column in enumerate(schema.kinds)]
+
+
 def number_parts(schema: EventSchema) -> list[tuple[str, str]]:
     """The numeric columns, each with its part of the feature names."""
     return [
@@ -184,6 +191,7 @@ def order_events(
     d0             whether the category differs from that of the previous event
     r0             length so far of the run of equal categories
     x0             finite numeric value
+    h0             value of a column of another kind
 
     Args:
         source: the events, with `aggregate_clients` registered.
@@ -229,7 +237,10 @@ def _flat_sql(source: EventSource, schema: EventSchema) -> str:
     time = time_sql(source, schema)
     texts = [f"{category_text(source, c)} AS c{i}" for i, c in enumerate(schema.categorical)]
     numbers = [f"{_finite(ident(c) + '::DOUBLE')} AS x{i}" for i, c in enumerate(schema.numeric)]
-    selected = ", ".join([f"{time} AS t", *texts, *numbers, f"{ROW} AS place_in_input"])
+    others = [
+        f"{kind_of(schema, c).value_sql(source, c)} AS h{i}" for i, c in enumerate(schema.kinds)
+    ]
+    selected = ", ".join([f"{time} AS t", *texts, *numbers, *others, f"{ROW} AS place_in_input"])
     return (
         f"SELECT __client_index AS client_index, __moment AS moment, {selected}"
         # a table has a rowid

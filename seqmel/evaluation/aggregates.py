@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from seqmel.core.errors import ConfigError
 from seqmel.core.units import DAY_US, DAYS_SINCE_MONDAY
-from seqmel.data.kinds.registry import check_events
+from seqmel.data.kinds.registry import check_events, kind_of
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import category_text, present_sql, time_sql
 from seqmel.data.sources.source import EventSource, reading
@@ -32,6 +32,7 @@ from seqmel.evaluation.aggregate_blocks import (
     category_parts,
     number_parts,
     order_events,
+    other_parts,
     value_block,
 )
 from seqmel.evaluation.feature_names import unique_names
@@ -280,19 +281,18 @@ def _overall(plan: AggregatePlan) -> Block:
     """Counts, days and statistics of the numeric columns, over all events of a client."""
     from_origin = "in days from the earliest event that the aggregates were fitted on"
     counts = [Statistic("events", "count(*)", "number of events", 0.0)]
-    counts += [
-        Statistic(f"{part}_known", f"count(x{i})", f"number of events with {name}", 0.0)
-        for i, (name, part) in enumerate(number_parts(plan.schema))
-    ]
-    counts += [
-        Statistic(
-            f"{part}_distinct",
-            f"count(DISTINCT c{i})",
-            f"number of different values of {name}",
-            0.0,
-        )
-        for i, (name, part) in enumerate(category_parts(plan.schema))
-    ]
+    for letter, columns in (
+        ("x", number_parts(plan.schema)),
+        ("c", category_parts(plan.schema)),
+        ("h", other_parts(plan.schema)),
+    ):
+        counts += [
+            Statistic(
+                f"{part}_{suffix}", sql.format(x=f"{letter}{i}"), words.format(name=name), 0.0
+            )
+            for i, (name, part) in enumerate(columns)
+            for suffix, sql, words in kind_of(plan.schema, name).statistics
+        ]
     days = [
         Statistic(
             "first_day", f"(min(t) - {plan.origin_us}) / {DAY_US}", f"first event, {from_origin}"

@@ -205,7 +205,8 @@ def drift_of_counts(
     columns = {}
     for name, bins in statistics.columns.items():
         before, now = np.array(bins.counts), counts[name]
-        missing, category = (0 if bins.edges is None else -1), bins.edges is None
+        missing = 0 if bins.edges is None else -1
+        category = bins.edges is None and bins.kind is None
         columns[name] = ColumnDrift(
             # A table without events shows in the column that names the table.
             psi=psi_of_counts(before, now) if before.any() and now.any() else 0.0,

@@ -103,8 +103,14 @@ def build(model: TrainedModel) -> onnx.ModelProto:
             "An ONNX file holds models without facts about clients; this one was fine-tuned with "
             f"{shown(map(repr, model.facts.names))}. Export the model before fine-tuning."
         )
-    graph = Graph()
     schema = model.schema
+    if schema.kinds:
+        column, kind = next(iter(schema.kinds.items()))
+        raise ModelError(
+            f"An ONNX file holds models of categories and numbers; column {column!r} of this one "
+            f"is {kind}."
+        )
+    graph = Graph()
     size = model.encoder.output_size
     named = _names(
         (schema.time, *schema.features, *(f"target {target.name}" for target in model.targets))

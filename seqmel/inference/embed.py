@@ -274,7 +274,7 @@ def open_events_for(
     source = open_for_schema(
         events,
         model.schema,
-        model.vocabulary.categorical,
+        model.vocabulary.texts,
         empty=empty,
         **model.config.resources,
         temp_folder=temp_folder,

@@ -47,7 +47,7 @@ def _presence_table(vocabulary: Vocabulary, names: Sequence[str]) -> Tensor | No
     """Return (codes of the source, names) float32; None if every event has every column."""
     if vocabulary.source is None:
         return None
-    columns = {*vocabulary.categorical, *vocabulary.numeric}
+    columns = vocabulary.features
     tables = [vocabulary.present_in(name) if name in columns else None for name in names]
     if all(codes is None for codes in tables):
         return None

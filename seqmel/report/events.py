@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from seqmel.data.kinds.base import ColumnKind
+from seqmel.data.kinds.registry import KINDS
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import CLIP, FIRST, NULL, UNSEEN, NumericScales, Vocabulary
@@ -43,7 +45,9 @@ def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor
         sample: (S,) int64, positions of the clients whose numbers give the quantiles.
     """
     codes = {name: np.zeros(c.size, np.int64) for name, c in vocabulary.categorical.items()}
-    known, missing, clipped = (dict.fromkeys(vocabulary.numeric, 0) for _ in range(3))
+    missing, clipped = (dict.fromkeys(vocabulary.numeric, 0) for _ in range(2))
+    others = {name: KINDS[role] for role, of in vocabulary.kinds.items() for name in of}
+    known, nulls = dict.fromkeys([*missing, *others], 0), dict.fromkeys(others, 0)
     gaps = np.zeros(len(_GAPS) + 1, np.int64)
     low = np.iinfo(np.int64).max
     high = np.iinfo(np.int64).min
@@ -58,6 +62,10 @@ def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor
             known[name] += len(numbers)
             missing[name] += int(np.isnan(numbers).sum())
             clipped[name] += int((np.abs(numbers) >= CLIP).sum())
+        for name, kind in others.items():
+            values = _present(batch, name, vocabulary)
+            known[name] += len(values)
+            nulls[name] += int(kind.is_unknown(values).sum())
     events = sequences.events
     quantiles = _quantiles(sequences, vocabulary, sample)
     columns = [_categorical(name, counts, vocabulary) for name, counts in codes.items()]
@@ -71,6 +79,9 @@ def describe(sequences: EncodedSequences, vocabulary: Vocabulary, sample: Tensor
             quantiles[name],
         )
         for name in missing
+    ]
+    columns += [
+        _other(name, kind, nulls[name] / max(1, known[name])) for name, kind in others.items()
     ]
     first, last = (moment(t) if events else "" for t in (low, high))
     return EventSummary(
@@ -179,6 +190,21 @@ def _numeric(
         nulls=missing / max(1, events),
         clipped=clipped / max(1, events),
         quantiles=quantiles,
+    )
+
+
+def _other(name: str, kind: ColumnKind[Any], nulls: float) -> Column:
+    """Return the summary of a column that is neither a category nor a number."""
+    return Column(
+        name=name,
+        role=kind.role,
+        known=0,
+        top=[],
+        others=0,
+        unseen=0.0,
+        nulls=nulls,
+        clipped=0.0,
+        quantiles=[],
     )
 
 

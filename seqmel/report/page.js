@@ -113,10 +113,12 @@ function data() {
   body.append(grid(
     card("Events a client", bars(data.lengths, data.clients), make("p", { class: "quiet small" }, "Share of clients; the steps get wider.")),
     card("Time to the next event", gaps ? bars(data.gaps, gaps) : empty("No client has two events."), make("p", { class: "quiet small" }, "Share of gaps; the steps get wider."))));
-  const named = data.columns.filter((c) => c.role === "categorical"), numbers = data.columns.filter((c) => c.role !== "categorical");
+  const named = data.columns.filter((c) => c.role === "categorical"), numbers = data.columns.filter((c) => c.role.startsWith("numeric"));
+  const others = data.columns.filter((c) => !named.includes(c) && !numbers.includes(c));
   body.append(grid(...named.map((c) => card(c.name, bars(c.top, data.events, c.others), make("p", { class: "quiet small" },
     `${count(c.known)} values with a code. Unseen in training or rare: ${share(c.unseen)} of events. ` +
     (c.nulls === null ? "Training saw no null; one here counts as unseen." : `Null: ${share(c.nulls)}.`))))));
+  if (others.length) body.append(grid(...others.map((c) => card(c.name, make("p", { class: "quiet small" }, `A ${c.role} column. Null: ${share(c.nulls)}.`)))));
   if (!numbers.length) return;
   const head = ["number", "5 %", "25 %", "median", "75 %", "95 %", "missing", "clipped"];
   body.append(card("Numbers", make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Numbers" }, make("table", {},

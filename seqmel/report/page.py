@@ -73,7 +73,8 @@ class Column:
 
     Attributes:
         name: The name of the column.
-        role: "categorical" or "numeric", with "within ..." if a number is scaled within a category.
+        role: "categorical", another kind, or "numeric", with "within ..." if a number is scaled
+            within a category.
         known: Number of values with a code. 0 for numbers.
         top: The most frequent values with their counts. Empty for numbers.
         others: Number of events with known values outside `top`.

@@ -121,7 +121,7 @@ def _prepare_into(
     how = config.resources | {"temp_folder": folder / "sorting"}
     if model:
         schema = model.schema
-        source = open_for_schema(events, schema, model.vocabulary.categorical, **how)
+        source = open_for_schema(events, schema, model.vocabulary.texts, **how)
     else:
         source, schema = open_and_infer(events, config.schema, **how)
     for note in source.notes:

@@ -17,8 +17,9 @@ def register_codes(source: EventSource, schema: EventSchema, vocabulary: Vocabul
     Column names begin with two underscores, to avoid clashes with columns of the events. The tables
     are joined as `(FROM table)`, which has no `rowid` to confuse with a column of the events.
     """
-    for i, (column, fitted) in enumerate(vocabulary.features.items()):
-        kind_of(schema, column).register(source, column, i, fitted)
+    features = vocabulary.features
+    for i, column in enumerate(schema.features):
+        kind_of(schema, column).register(source, column, i, features[column])
 
 
 def coded_sql(
@@ -40,9 +41,10 @@ def coded_sql(
         keys: Further columns of the events or of the join.
         join: SQL that joins more tables to the events.
     """
+    features = vocabulary.features
     steps = {
-        column: kind_of(schema, column).encode_sql(source, schema, column, i, fitted)
-        for i, (column, fitted) in enumerate(vocabulary.features.items())
+        column: kind_of(schema, column).encode_sql(source, schema, column, i, features[column])
+        for i, column in enumerate(schema.features)
     }
     time = f"{time_sql(source, schema)} AS {ident(schema.time)}"
     values = (f"{step.value} AS {ident(column)}" for column, step in steps.items())

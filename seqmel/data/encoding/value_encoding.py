@@ -86,10 +86,12 @@ class ValueEncoding:
             The events, sorted by time. Events at the same time keep their order.
 
         Raises:
-            NotPlainError: a column is missing, or some values are not plain.
+            NotPlainError: a column is missing or of another kind, or some values are not plain.
         """
-        read = self.read(events)
         schema = self.schema
+        if schema.kinds:  # only SQL says what their values become
+            raise NotPlainError
+        read = self.read(events)
         time = self._micros(read[schema.time])
         columns: dict[str, npt.NDArray[Any]] = {
             name: self.codes(name, read[name]) for name in schema.categorical

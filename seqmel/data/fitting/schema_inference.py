@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from seqmel.core.errors import SchemaError, shown
+from seqmel.core.errors import SchemaError, did_you_mean, shown
 from seqmel.data.fitting.category_scaling import infer_within
 from seqmel.data.fitting.column_order import OrderEvidence, order_evidence, read_sample
 from seqmel.data.kinds.registry import KINDS
@@ -191,7 +191,8 @@ def explain_schema(
             left_out[column] = f"not among the {role} columns named" if role else why
     categorical = tuple(c for c in source.columns if given.get(c) == "categorical")
     numeric = tuple(c for c in source.columns if given.get(c) == "numeric")
-    if not categorical and not numeric:
+    kinds = {c: given[c] for c in source.columns if c in given and c not in categorical + numeric}
+    if not categorical and not numeric and not kinds:
         why = "; ".join(f"{c}: {w}" for c, w in left_out.items())
         raise SchemaError(
             f"No column of {source.label} is left to learn from "
@@ -200,13 +201,13 @@ def explain_schema(
         )
     numeric_by = options.numeric_by
     if numeric_by is None:
-        kinds = [
+        within = [
             c for c in categorical
             if facts[c].distinct <= _WITHIN_CATEGORIES
             and not (c in evidence and _is_number(c, facts[c], evidence[c])[0])
         ]  # fmt: skip
         numeric_by = infer_within(
-            source, kinds, [n for n in numeric if facts[n].low != facts[n].high]
+            source, within, [n for n in numeric if facts[n].low != facts[n].high]
         )
     unit, time_format = _infer_kind_of_time(source, time, options)
     schema = EventSchema(
@@ -218,6 +219,7 @@ def explain_schema(
         categorical=categorical,
         numeric=numeric,
         numeric_by=numeric_by,
+        kinds=kinds,
         left_out=left_out,
     )
     return schema, {c: reasons[c] for c in schema.features}
@@ -314,16 +316,21 @@ def _is_time(source: EventSource, column: str) -> bool:
 
 def _given(source: EventSource, options: SourceOptions, client: str, time: str) -> dict[str, str]:
     roles: dict[str, str] = {}
-    for role, names in (
-        ("categorical", options.named("categorical")),
-        ("numeric", options.named("numeric")),
-    ):
-        for name in names:
-            source.require(name, f"Mend schema.{role}.")
-            if roles.setdefault(name, role) != role:
-                raise SchemaError(
-                    f"Column {name!r} is named as categorical and as numeric. Name it once."
-                )
+    kinds = options.kinds or {}
+    named = [(name, "categorical", "categorical") for name in options.named("categorical")]
+    named += [(name, "numeric", "numeric") for name in options.named("numeric")]
+    named += [(name, kind, "kinds") for name, kind in kinds.items()]
+    for name, role, option in named:
+        source.require(name, f"Mend schema.{option}.")
+        if role not in KINDS:
+            raise SchemaError(
+                f"schema.kinds gives column {name!r} the kind {role!r}, which there is not."
+                f"{did_you_mean(role, KINDS)} There are: {shown(KINDS)}."
+            )
+        if roles.setdefault(name, role) != role:
+            raise SchemaError(
+                f"Column {name!r} is named as {roles[name]} and as {role}. Name it once."
+            )
     for number, kind in (options.numeric_by or {}).items():
         source.require(number, "Mend schema.numeric_by.")
         source.require(kind, "Mend schema.numeric_by.")

@@ -14,8 +14,16 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from seqmel.data.kinds.registry import KINDS
 from seqmel.data.schema import dump_without
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
@@ -38,10 +46,23 @@ class ColumnBins(_Data):
         edges: for a number, the ascending edges in scaled units; None for a category.
         counts: for a category: null, unseen or rare, its first values, all others; for a number:
             its bins, then missing.
+        kind: the kind of a column that is neither; None otherwise.
     """
 
     edges: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] | None
     counts: Annotated[tuple[Count, ...], Field(min_length=2, max_length=1_000)]
+    kind: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: Any) -> dict[str, Any]:
+        return dump_without(dump, self, "kind")
+
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: str | None) -> str | None:
+        if kind is not None and kind not in KINDS:
+            raise ValueError(f"this version has no columns of the kind {kind}")
+        return kind
 
     @model_validator(mode="after")
     def _edges_ascend(self) -> ColumnBins:
@@ -59,6 +80,8 @@ class ColumnBins(_Data):
             values: (E,) codes or scaled numbers.
         """
         size = len(self.counts)
+        if self.kind is not None:
+            values = KINDS[self.kind].bin_of(values)
         if self.edges is None:
             return np.bincount(np.minimum(values.astype(np.int64), size - 1), minlength=size)
         bins = np.searchsorted(np.array(self.edges, np.float32), values, side="right")
@@ -95,8 +118,12 @@ class Statistics(_Data):
         Raises:
             ValueError: they are not.
         """
-        edges = {name: bins.edges is not None for name, bins in self.columns.items()}
-        if edges != {n: kind.has_edges for kind, of in vocabulary.by_kind.items() for n in of}:
+        found = {n: bins.kind or bins.edges is not None for n, bins in self.columns.items()}
+        if found != {
+            name: kind.role if kind.role in vocabulary.kinds else kind.has_edges
+            for kind, of in vocabulary.by_kind.items()
+            for name in of
+        }:
             raise ValueError("the statistics are of other columns than the vocabulary's")
         if (self.source, self.present_in) != _presence(vocabulary):
             raise ValueError("the statistics are of other sources than the vocabulary's")
@@ -128,12 +155,13 @@ def fit_statistics(sequences: EncodedSequences, vocabulary: Vocabulary) -> Stati
     for kind, fitted in vocabulary.by_kind.items():
         for name, one in fitted.items():
             size, edges = kind.bins(one, seen.get(name, ()))
-            bins[name] = ColumnBins(edges=edges, counts=(0,) * size)
+            other = kind.role if kind.role in vocabulary.kinds else None
+            bins[name] = ColumnBins(edges=edges, counts=(0,) * size, kind=other)
     source, present_in = _presence(vocabulary)
     empty = Statistics(clients=0, events=0, columns=bins, source=source, present_in=present_in)
     clients, events, counts = count_events(empty, [sample])
     filled = {
-        name: ColumnBins(edges=b.edges, counts=tuple(counts[name].tolist()))
+        name: b.model_copy(update={"counts": tuple(counts[name].tolist())})
         for name, b in bins.items()
     }
     return empty.model_copy(update={"clients": clients, "events": events, "columns": filled})

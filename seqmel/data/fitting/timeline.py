@@ -132,7 +132,7 @@ def open_and_explain(
 def open_for_schema(
     events: Events,
     schema: EventSchema,
-    categories: Mapping[str, CategoryCodes],
+    categories: Mapping[str, CategoryCodes | None],
     *,
     empty: bool = False,
     **how: Any,
@@ -222,7 +222,7 @@ def _check_options(options: SchemaOptions, tables: Mapping[str, Any]) -> None:
             f"{len(tables)} sources of events. Expected at most {_MOST}: join tables with the same"
             " columns."
         )
-    for option in ("categorical", "numeric", "numeric_by"):
+    for option in ("categorical", "numeric", "numeric_by", "kinds"):
         if getattr(options, option) is not None:
             name = next(iter(tables))
             raise SchemaError(
@@ -268,11 +268,7 @@ def _joint(source: str, column: str, share: tuple[str, ...]) -> str:
 def _check_shared(members: list[_Member], share: tuple[str, ...]) -> None:
     """Check that each shared column has one role, in at least two tables."""
     for column in share:
-        roles = {
-            m.name: "categorical" if column in m.schema.categorical else "numeric"
-            for m in members
-            if column in m.schema.features
-        }
+        roles = {m.name: m.schema.role_of(column) for m in members if column in m.schema.features}
         if len(roles) < 2:
             found = f"only {next(iter(roles))} has" if roles else "no source has"
             raise SchemaError(
@@ -293,7 +289,9 @@ def _joint_schema(members: list[_Member], share: tuple[str, ...]) -> EventSchema
     units = {m.schema.time_unit for m in members}
     categorical, numeric, left_out = dict[str, None](), dict[str, None](), dict[str, str]()
     by: dict[str, set[str | None]] = {}
+    kinds: dict[str, str] = {}
     for m in members:
+        kinds |= {_joint(m.name, c, share): kind for c, kind in m.schema.kinds.items()}
         categorical |= dict.fromkeys(_joint(m.name, c, share) for c in m.schema.categorical)
         numeric |= dict.fromkeys(_joint(m.name, c, share) for c in m.schema.numeric)
         left_out |= {f"{m.name}.{c}": why for c, why in m.schema.left_out.items()}
@@ -302,9 +300,9 @@ def _joint_schema(members: list[_Member], share: tuple[str, ...]) -> EventSchema
             by.setdefault(_joint(m.name, number, share), set()).add(
                 None if kind is None else _joint(m.name, kind, share)
             )
-    taken = {n.casefold() for n in (first.client, first.time, *categorical, *numeric)}
+    taken = {n.casefold() for n in (first.client, first.time, *categorical, *numeric, *kinds)}
     source = next((n for n in _SOURCE_COLUMNS if n not in taken), None)
-    names = (first.client, first.time, str(source), *categorical, *numeric)
+    names = (first.client, first.time, str(source), *categorical, *numeric, *kinds)
     odd = next((n for n in names if RESERVED.fullmatch(n)), None)
     if odd is not None or source is None or len(taken) < len(names) - 1:
         clash = odd or shown(sorted({n for n in names if _often(n, names)}))
@@ -320,6 +318,7 @@ def _joint_schema(members: list[_Member], share: tuple[str, ...]) -> EventSchema
         numeric=(*numeric,),
         # A number that is shared but not scaled within the same category has one scale.
         numeric_by={n: str(*k) for n, k in by.items() if len(k) == 1 and None not in k},
+        kinds=kinds,
         left_out=left_out,
         source=source,
         sources={
@@ -350,6 +349,7 @@ def _own_schema(schema: EventSchema, table: SourceSchema) -> EventSchema:
         decimal=table.decimal,
         categorical=tuple(o for o, joint in table.columns.items() if joint in schema.categorical),
         numeric=tuple(o for o, joint in table.columns.items() if joint in schema.numeric),
+        kinds={o: schema.kinds[j] for o, j in table.columns.items() if j in schema.kinds},
     )
 
 

@@ -49,6 +49,7 @@ from seqmel.data.vocabulary import (
 
 __all__ = [
     "fit_columns",
+    "fit_kinds",
     "fit_vocabulary",
     "one_in",
     "sample_sql",
@@ -97,6 +98,7 @@ def fit_vocabulary(
     vocabulary = Vocabulary(
         categorical=categorical,
         numeric=numeric,
+        kinds=fit_kinds(source, schema, categorical, options),
         time=time,
         source=schema.source,
         sources=_source_columns(source, schema, time),
@@ -261,6 +263,23 @@ def fit_columns(
         Column -> what was fitted.
     """
     return {c: kind_of(schema, c).fit(source, schema, c, categorical, options) for c in columns}
+
+
+def fit_kinds(
+    source: EventSource,
+    schema: EventSchema,
+    categorical: Mapping[str, CategoryCodes],
+    options: FitOptions,
+) -> dict[str, dict[str, Any]]:
+    """Fit the columns that are neither categories nor numbers; see `fit_columns`.
+
+    Returns:
+        Kind -> column -> what was fitted.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for column, fitted in fit_columns(source, schema, schema.kinds, categorical, options).items():
+        found.setdefault(schema.kinds[column], {})[column] = fitted
+    return found
 
 
 def _groups_on_columns(

@@ -85,6 +85,8 @@ class ColumnKind(ABC, Generic[F]):
     """How many rows of the embedding table a value is the weighted sum of."""
     has_edges: ClassVar[bool]
     """Whether the drift histogram has edges on a scale, rather than a bin per value."""
+    statistics: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    """Aggregates over a client's events: suffix of the name, SQL of `{x}`, words about `{name}`."""
     fitted: type[F]
     """The class of what is fitted."""
 
@@ -218,6 +220,13 @@ class ColumnKind(ABC, Generic[F]):
         Returns:
             The number of bins, and the edges of `ColumnBins`.
         """
+
+    def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the bin of each encoded value, for bins without edges.
+
+        Values beyond the last bin are counted in it.
+        """
+        return values
 
     @abstractmethod
     def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

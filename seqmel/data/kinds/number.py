@@ -117,6 +117,9 @@ class NumberKind(ColumnKind[NumericScales]):
     arrow_type: ClassVar[pa.DataType] = pa.float32()
     rows_per_value: ClassVar[int] = 2
     has_edges: ClassVar[bool] = True
+    statistics: ClassVar[tuple[tuple[str, str, str], ...]] = (
+        ("known", "count({x})", "number of events with {name}"),
+    )
     fitted = NumericScales
 
     def value_sql(self, source: EventSource, column: str) -> str:

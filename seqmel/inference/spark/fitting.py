@@ -14,7 +14,13 @@ from typing import Any
 import pyarrow as pa
 
 from seqmel.core.units import DAY_US
-from seqmel.data.fitting.vocabulary_fitting import fit_columns, one_in, sample_sql, time_scale
+from seqmel.data.fitting.vocabulary_fitting import (
+    fit_columns,
+    fit_kinds,
+    one_in,
+    sample_sql,
+    time_scale,
+)
 from seqmel.data.kinds.base import FitOptions
 from seqmel.data.kinds.category import category_codes, category_counts_sql
 from seqmel.data.kinds.number import text_name
@@ -228,9 +234,10 @@ def fit_vocabulary_spark(
     )
     options = FitOptions(min_count, max_categories)
     numeric = fit_columns(sample, schema, schema.numeric, categorical, options)
+    kinds = fit_kinds(sample, schema, categorical, options)
     time = time_scale(sample, daily=not counted.within_days, low=counted.low, high=counted.high)
     sample.connection.close()
-    return Vocabulary(categorical=categorical, numeric=numeric, time=time)
+    return Vocabulary(categorical=categorical, numeric=numeric, kinds=kinds, time=time)
 
 
 def _codes(

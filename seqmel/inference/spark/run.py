@@ -82,7 +82,7 @@ def prepare_spark(
     client = model.schema.client if model else config.schema.client
     opened, source = open_spark(
         spark, events, client=client, memory_limit=options.memory_limit, scan=model is None,
-        categories=model.vocabulary.categorical if model else config.schema.categories,
+        categories=model.vocabulary.texts if model else config.schema.categories,
     )  # fmt: skip
     schema = model.schema if model else infer_schema(source, config.schema)
     with count_events(opened, source, schema, categories=model is None) as counted:
@@ -231,7 +231,7 @@ def _embedding(
     resolve_device(device)
     spark, schema = spark_session(), model.schema
     opened, source = open_spark(
-        spark, events, client=schema.client, categories=model.vocabulary.categorical,
+        spark, events, client=schema.client, categories=model.vocabulary.texts,
         memory_limit=model.config.preparation.memory_limit, scan=False,
     )  # fmt: skip
     with count_events(opened, source, schema, categories=False) as counted:

@@ -1,0 +1,161 @@
+"""Hashed columns: names with so many values that a code for each is too much.
+
+Each value is the sum of two of a few thousand rows, chosen by two hashes (Svenstrup, Hansen,
+Winther: Hash Embeddings, NIPS 2017, arXiv 1709.03933). Two values seldom share both rows. Nothing
+is counted, so new values are no worse off than rare ones, and the table stays small: for merchants,
+products or devices by the million.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from seqmel.data.kinds.base import ColumnKind, ColumnSQL, FitOptions, Fitted
+from seqmel.data.kinds.category import common_values, contents_of
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.checking import category_text, present_sql
+from seqmel.data.sources.source import EventSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["HashedColumn", "HashedKind"]
+
+_ROWS = 4_096
+_HASHES = 2**31 - 1
+_CLASSES = 64
+
+
+class HashedColumn(Fitted):
+    """The size of the table; nothing else is fitted."""
+
+    rows: int = Field(_ROWS, ge=2, le=2**15)
+
+
+class HashedKind(ColumnKind[HashedColumn]):
+    """A value is the sum of two rows. It is predicted by its hash modulo 64; null is a class too.
+
+    The encoded value is 0 for null, else 1 + hash.
+    """
+
+    role: ClassVar[str] = "hashed"
+    sql_type: ClassVar[str] = "VARCHAR"
+    arrow_type: ClassVar[pa.DataType] = pa.int32()
+    rows_per_value: ClassVar[int] = 2
+    has_edges: ClassVar[bool] = False
+    statistics: ClassVar[tuple[tuple[str, str, str], ...]] = (
+        ("known", "count({x})", "number of events with {name}"),
+        ("distinct", "count(DISTINCT {x})", "number of different values of {name}"),
+    )
+    fitted = HashedColumn
+
+    def value_sql(self, source: EventSource, column: str) -> str:
+        """Return SQL for the text of the value."""
+        return category_text(source, column)
+
+    def reads_whole(self, sql_type: str) -> bool:
+        """Return False: hashes are computed in SQL."""
+        return False
+
+    def fit(
+        self,
+        source: EventSource,
+        schema: EventSchema,
+        column: str,
+        codes: Mapping[str, Any],
+        options: FitOptions,
+    ) -> HashedColumn:
+        """Return the size of the table."""
+        return HashedColumn(rows=_ROWS)
+
+    def encode_sql(
+        self,
+        source: EventSource,
+        schema: EventSchema,
+        column: str,
+        index: int,
+        fitted: HashedColumn,
+    ) -> ColumnSQL:
+        """Return SQL for the hash, which is the same in every version and on every machine."""
+        text, there = category_text(source, column), present_sql(schema, column)
+        return ColumnSQL(
+            f"CASE WHEN {there} AND {text} IS NOT NULL "
+            f"THEN (1 + md5_number_lower({text}) % {_HASHES - 1})::INTEGER ELSE 0 END"
+        )
+
+    def initial_rows(self, fitted: HashedColumn, size: int) -> Tensor:
+        """Return random rows, and one more for null."""
+        import torch
+
+        return torch.randn(fitted.rows + 1, size)
+
+    def layout(
+        self,
+        columns: Mapping[str, HashedColumn],
+        codes: Mapping[str, Any],
+        begins: Mapping[str, int],
+    ) -> dict[str, Tensor]:
+        """Return `begins` and `rows`: (C,) the first row and the number of rows of each column."""
+        import torch
+
+        numbers = {
+            "begins": [begins[name] for name in columns],
+            "rows": [fitted.rows for fitted in columns.values()],
+        }
+        return {name: torch.tensor(given, dtype=torch.int64) for name, given in numbers.items()}
+
+    def embed(
+        self, columns: list[Tensor], codes: Tensor, layout: Mapping[str, Tensor], dtype: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Return two rows per value, weighted so that their sum varies as much as one row."""
+        import torch
+
+        hashes, rows = torch.stack(columns, dim=1).long(), layout["rows"]
+        missing, found = hashes == 0, (hashes - 1).clamp(min=0)
+        pair = [found % rows, torch.div(found, rows, rounding_mode="floor") % rows]
+        places = torch.stack([row.where(~missing, rows) + layout["begins"] for row in pair], dim=2)
+        places = places.flatten(1)
+        return places, places.new_full(places.shape, math.sqrt(0.5), dtype=dtype)
+
+    def classes(self, fitted: HashedColumn) -> int:
+        """Return the number of classes, with that of null."""
+        return 1 + _CLASSES
+
+    def class_of(self, values: Tensor) -> Tensor:
+        """Return 0 for null, else one more than the hash modulo 64."""
+        return ((values - 1) % _CLASSES + 1).where(values > 0, 0).long()
+
+    def facts(self, source: EventSource, column: str, where: str) -> dict[str, Any]:
+        """Return nulls, number of values and the commonest values."""
+        return common_values(source, column, where)
+
+    def contents(self, facts: Mapping[str, Any], events: int) -> str:
+        """Return the commonest values and their fractions."""
+        return contents_of(facts, events)
+
+    def about(self, fitted: HashedColumn) -> str:
+        """Return the size of the table."""
+        return f"hashed into {fitted.rows:,} rows"
+
+    def bins(self, fitted: HashedColumn, values: Sequence[npt.NDArray[Any]]) -> tuple[int, None]:
+        """Return as many bins as classes."""
+        return 1 + _CLASSES, None
+
+    def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the class of each value."""
+        return np.where(values > 0, (values - 1) % _CLASSES + 1, 0)
+
+    def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Return whether a value is null."""
+        unknown: npt.NDArray[np.bool_] = values == 0
+        return unknown
+
+    unknown_bin: ClassVar[int] = 0
+    unknown_words: ClassVar[str] = "has only nulls"
