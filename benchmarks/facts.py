@@ -40,7 +40,6 @@ from seqmel.training.finetuning.finetune import finetuned_model
 EVERYTHING = "aggregates with order + facts: LightGBM"
 EMBEDDED = "embeddings + facts: LightGBM"
 WITHOUT, JOINT, ALL_JOINT = "fine-tuned, no facts", "joint", "joint, aggregates as facts"
-AVERAGE = f"average of {JOINT} and {EVERYTHING}"
 
 
 def numbers(facts: pd.DataFrame) -> pd.DataFrame:

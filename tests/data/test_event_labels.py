@@ -186,10 +186,9 @@ def test_numeric_times_give_moments_in_their_unit(unit: str, size: int) -> None:
     from seqmel.data.sources.reading import open_events
     from seqmel.data.tables.event_labels import LabelOptions, event_labels
 
-    source = open_events(events)
     options = SchemaOptions(time_unit=unit)
-    assert infer_times(source, options).time_unit == unit
-    made = event_labels(source, LabelOptions(**asked), options)
+    assert infer_times(open_events(events), options).time_unit == unit
+    made = event_labels(events, LabelOptions(**asked), options)
     found = pa.concat_tables(made.tables()).to_pandas()
     floored = FRAME.assign(event_time=(counted * size).astype("datetime64[us]"))
     wanted = make_labels(floored, **asked)
@@ -287,3 +286,20 @@ def test_csv_events_are_labelled_like_parquet(tmp_path: Path) -> None:
     for event in ("bought", "bought=true", "amount>50"):
         found = make_labels(csv, event=event, **asked)
         assert found["target"].tolist() == wanted["target"].tolist()
+
+
+def test_several_tables_are_labelled_like_one_with_all_events() -> None:
+    odd = np.arange(len(FRAME)) % 2 == 1
+    small, large = FRAME[~odd], FRAME[odd].rename(columns={"amount": "price"})
+    tables = {"small": small, "large": large}
+    asked: dict[str, Any] = {"every": "month", "within": "30d"}
+
+    def sorted_labels(events: Any, event: str) -> list[tuple[Any, ...]]:
+        found = make_labels(events, event=event, **asked)
+        return sorted(found.itertuples(index=False, name=None))
+
+    marked = FRAME.assign(spent=FRAME["amount"].where(odd), table=np.where(odd, "large", "small"))
+    assert sorted_labels(tables, "large.price>50") == sorted_labels(marked, "spent>50")
+    assert sorted_labels(tables, "source=large") == sorted_labels(marked, "table=large")
+    with pytest.raises(SchemaError, match=r"No column 'price'.*large\.price"):
+        make_labels(tables, event="price>50", **asked)

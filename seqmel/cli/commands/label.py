@@ -86,7 +86,6 @@ def label(
     from seqmel.cli.log import logged
     from seqmel.core.atomic_files import atomic_write, check_output, check_parquet_name
     from seqmel.core.progress import record
-    from seqmel.data.sources.reading import open_events
     from seqmel.data.sources.several import named_events
     from seqmel.data.tables.event_labels import LabelOptions, event_labels
 
@@ -112,7 +111,7 @@ def label(
     check_output(output, overwrite=overwrite, folder=False, reads=(table,))
     given = {"events": table, "output": output, **asked, "config": checked.to_dict()}
     with logged(log, "label", given) as progress:
-        made = event_labels(open_events(table, **checked.reading), options, checked.schema)
+        made = event_labels(table, options, checked.schema, **checked.resources)
         with atomic_write(output) as partial:
             rows = made.write(partial)
         for note in made.notes:

@@ -24,6 +24,7 @@ import pyarrow as pa
 from seqmel.core.errors import ConfigError, InputError, SchemaError, did_you_mean
 from seqmel.core.units import DAY_US
 from seqmel.data.fitting.schema_inference import infer_times
+from seqmel.data.fitting.timeline import open_and_infer
 from seqmel.data.schema import EventSchema, SchemaOptions
 from seqmel.data.sources.checking import (
     MICROS_PER_UNIT,
@@ -33,6 +34,7 @@ from seqmel.data.sources.checking import (
     times_of,
 )
 from seqmel.data.sources.reading import Events, open_events
+from seqmel.data.sources.several import event_tables, only_table
 from seqmel.data.sources.source import (
     EventSource,
     ident,
@@ -157,7 +159,8 @@ def make_labels(
     before a moment.
 
     Args:
-        events: see `open_events`.
+        events: see `open_events`; or name -> events, for several tables. Their columns are then
+            named `table.column`, and the table of an event is in the column `source`.
         within: the length of the window: a number with min, h, d or w, such as "30d".
         event: which events count: "is_purchase" (true, or a number other than 0), "kind=refund",
             "kind!=refund", "amount>100"; of several, all must hold. None counts every event.
@@ -206,25 +209,27 @@ def make_labels(
     )
     options.check()
     columns = SchemaOptions(client=client, time=time, time_format=time_format)
-    source = open_events(events, client=client, time=time)
-    made = event_labels(source, options, columns)
+    made = event_labels(events, options, columns)
     frame: pd.DataFrame = pa.concat_tables(made.tables()).to_pandas()
-    source.connection.close()
+    made.source.connection.close()
     return frame
 
 
-def event_labels(source: EventSource, options: LabelOptions, columns: SchemaOptions) -> EventLabels:
-    """Make labels in the connection of opened events.
+def event_labels(
+    events: Events, options: LabelOptions, columns: SchemaOptions, **resources: Any
+) -> EventLabels:
+    """Open events and make labels in their connection.
 
     Args:
-        source: the events.
+        events: see `make_labels`.
         options: what labels are made of, checked.
         columns: the columns that the user named.
+        **resources: limits of memory and threads, see `open_events`.
 
     Raises:
         SeqmelError: see `make_labels`.
     """
-    schema = infer_times(source, columns)
+    source, schema = _opened(events, columns, resources)
     times = times_of(source, schema)
     names = [schema.client, schema.time, options.target]
     if options.kind == "time_to_event":
@@ -241,6 +246,26 @@ def event_labels(source: EventSource, options: LabelOptions, columns: SchemaOpti
     if not options.all_clients:
         notes += _without_history(source, len(moments))
     return EventLabels(source, tuple(names), _summary(source, options), tuple(notes))
+
+
+def _opened(
+    events: Events, columns: SchemaOptions, resources: dict[str, Any]
+) -> tuple[EventSource, EventSchema]:
+    """Open events. The features of one table are not inferred: all its columns can be compared."""
+    tables = event_tables(events)
+    if tables is not None and len(tables) > 1:
+        return open_and_infer(events, columns, **resources)
+    own = columns.for_source(next(iter(tables))) if tables else columns
+    source = open_events(
+        only_table(events),
+        client=own.client,
+        time=own.time,
+        skip=own.skips,
+        decimal=own.decimal,
+        categories=own.categories,
+        **resources,
+    )
+    return source, infer_times(source, own)
 
 
 def _make(
