@@ -1,7 +1,7 @@
 """Facts about clients beside events: joint fine-tuning, and LightGBM on everything.
 
     python benchmarks/facts.py EVENTS CLIENTS --target died --fact age --fact region -o OUT_FOLDER \
-      [--clients 2000] [--folds 5] [--set finetuning.unfreeze=head ...] [--rows "joint" ...]
+      [--clients 2000] [--folds 5] [--epochs 3] [--set finetuning.epochs=3 ...] [--rows joint ...]
 
 A model is trained on the events of the first clients, without labels, as `seqmel train` does by
 default. All rows have the same clients and folds. "joint" is `seqmel finetune --facts`. "joint,
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=2_000)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--trees", type=int, default=500)
+    parser.add_argument("--epochs", type=int, help="of the training without labels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--rows", action="append", default=[])
@@ -74,7 +75,7 @@ def main() -> None:
     events = events.filter(pc.is_in(events[client], ids))
     folder, sequences = asked.output / "model", asked.output / "sequences"
     if not (folder / "config.json").is_file():
-        train(events, folder, progress=console_progress())
+        train(events, folder, epochs=asked.epochs, progress=console_progress())
         prepare(events, sequences, model=load_model(folder))
     model, prepared = load_model(folder), open_prepared(sequences)
     facts = read_facts(asked.clients_file, asked.fact, likely=client)
@@ -89,10 +90,8 @@ def main() -> None:
     sets = {
         "facts: LightGBM": coded.loc[coded.index.isin(index)],
         "aggregates with order: LightGBM": aggregates,
-        "embeddings: LightGBM": embeddings,
         EVERYTHING: aggregates.join(coded),
         EMBEDDED: embeddings.join(coded),
-        "everything and embeddings: LightGBM": aggregates.join(coded).join(embeddings),
     }
     probes = {"embeddings + facts: linear": EMBEDDED}
     pair = "averaged pair: linear on embeddings + facts, LightGBM on aggregates + facts"
@@ -100,6 +99,7 @@ def main() -> None:
     scores = score(
         y, sets, probes=probes, averages=averages, folds=asked.folds, trees=asked.trees, threads=1
     )
+    print(scores, flush=True)
     found: dict[str, tuple[float, ...]] = {
         row.features: row.folds for row in scores.rows if row.metric == scores.primary
     }
@@ -107,8 +107,8 @@ def main() -> None:
     problem, scored, _ = build_problem(y, sets, "auto", asked.folds, 0, None)
     config = read_config(None, asked.settings, seed=asked.seed, device="cpu")
     rows: dict[str, pd.DataFrame | None] = {
-        WITHOUT: None,
         JOINT: facts,
+        WITHOUT: None,
         ALL_JOINT: facts.join(aggregates.astype(float), how="inner"),
     }
     for name, given in rows.items():
@@ -138,8 +138,9 @@ def main() -> None:
                 target.probabilities(outputs[0]) if target.classes else target.predicted(outputs[0])
             )
             measured.append(problem.measure(predicted, fold))
-            print(name, fold, {k: round(v, 4) for k, v in tuned.metrics["frozen"].items()},
-                  round(tuned.metrics["held_out"]["validation_loss"], 4), flush=True)  # fmt: skip
+            losses = [tuned.metrics[part]["validation_loss"] for part in ("frozen", "held_out")]
+            score_of = float(measured[-1][scores.primary][0])
+            print(f"{name}, fold {fold}: {score_of:.4f}, validation loss {losses}", flush=True)
         found[name] = next(
             row.folds for row in summarised(name, measured) if row.metric == scores.primary
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import is_float_dtype
 
@@ -123,9 +124,10 @@ def with_facts(
     place = id_positions(clients, facts.index)
     if (place < 0).all():
         locate_ids(clients.unique(), facts.index, of="facts")
+    most = np.finfo(np.float32).max
     columns = {
-        f"fact_{name}": facts[name] if is_float_dtype(facts[name]) else _codes(facts[name])
-        for name in facts
+        f"fact_{name}": values.clip(-most, most) if is_float_dtype(values) else _codes(values)
+        for name, values in facts.items()
     }
     coded = pd.DataFrame(columns).reset_index(drop=True).reindex(place).set_axis(rows, axis=0)
     left_out = AGGREGATES if WITH_ORDER in sets else None

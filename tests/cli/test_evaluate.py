@@ -218,10 +218,11 @@ def test_facts_are_scored_alone_and_beside_the_other_sets(
 ) -> None:
     labels = pd.read_csv(folder / "clients.csv")
     facts = labels[["client_id"]].assign(
-        region=np.where(labels["kind"] == "a", "north", "south"), age=np.arange(60.0)
+        region=np.where(labels["kind"] == "a", "north", "south"), age=1e300
     )
     facts[:-2].to_parquet(folder / "facts.parquet")
     given = ["--facts", folder / "facts.parquet", "--fact-column", "region"]
+    given += ["--fact-column", "age"]
     asked = ["--target", "kind", "--embeddings", folder / "embeddings.parquet", "--trees", 5]
     written = ["--json", folder / "scores.json", "--folds", 2]
     done = in_process.seqmel("evaluate", folder / "clients.csv", *asked, *given, *written)

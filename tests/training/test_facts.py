@@ -191,6 +191,17 @@ def test_predictions_as_of_a_moment_and_online_use_the_same_facts(joint: seqmel.
     assert online["died=True"] == pytest.approx(everyone.loc[IDS[0], "died=True"], rel=1e-4)
 
 
+def test_categories_alone_and_several_targets_without_pretraining() -> None:
+    labels = LABELS.assign(money=np.exp(np.arange(48) / 10))
+    facts = TABLE[["client_id", "region", "active"]]
+    tuned = seqmel.finetune(
+        None, EVENTS, labels, target=["died", "money"], facts=facts, config=options()
+    )
+    found = tuned.predict(EVENTS, facts=facts)
+    assert found.columns.tolist() == ["died=False", "died=True", "died", "money"]
+    assert np.isfinite(found["money"]).all()
+
+
 def test_facts_go_with_labels_that_have_a_date(pretrained: seqmel.Model) -> None:
     dated = pd.concat([LABELS.assign(when=w) for w in ("1970-04-01", "1970-08-01")])
     tuned = pretrained.finetune(
@@ -225,6 +236,7 @@ def test_an_estimator_looks_its_clients_up_in_the_facts() -> None:
         (TABLE.assign(client_id=IDS + 10**6), None, "No labelled client has a row in the facts"),
         (TABLE.assign(lists=[[1]] * 48), None, "'lists' of the given DataFrame holds lists"),
         (None, ["age"], "--fact-column"),
+        (TABLE.assign(Age=1.0), None, "'age', 'Age', which differ in nothing but their case"),
     ],
 )
 def test_facts_that_cannot_be_learnt_from_are_refused(

@@ -238,9 +238,11 @@ def read_facts(
         The facts, indexed by client id.
 
     Raises:
-        SchemaError: a column is missing, or holds neither numbers nor text.
+        SchemaError: a column is missing, holds neither numbers nor text, or has the name of another
+            but for its case.
         InputError: the table cannot be read or has no rows, or a client has no id or two rows.
     """
+    _check_spelling(table)
     source, client = open_features(table, client, likely)
     wanted = _wanted(source.columns, client, columns, known, source.label)
     kinds = {name: _kind(source.columns[name], name, source.label) for name in wanted}
@@ -265,6 +267,18 @@ def read_facts(
     }
     frame: pd.DataFrame = pd.DataFrame(found, copy=False).set_axis(ids, axis=0)
     return frame
+
+
+def _check_spelling(table: Table) -> None:
+    """Refuse a table in memory with names that differ in their case only, which SQL cannot hold."""
+    names = [str(name) for name in getattr(table, "column_names", getattr(table, "columns", ()))]
+    folded = [name.casefold() for name in names]
+    twice = [name for name in names if folded.count(name.casefold()) > 1]
+    if twice:
+        raise SchemaError(
+            f"The given {type(table).__name__} has the columns {shown(map(repr, twice))}, which "
+            "differ in nothing but their case, if at all. Rename one."
+        )
 
 
 def check_no_target(facts: pd.DataFrame, others: Sequence[str]) -> None:
