@@ -1,4 +1,4 @@
-"""Pages of the site that are generated from the code: every command and every option."""
+"""What the site generates from the code: commands, options, and the tables of methods."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from seqmel.cli.main import app
-from seqmel.config.reference import options
+from seqmel.config.reference import method_table, options
+from seqmel.objectives.losses import LOSSES
+from seqmel.objectives.miners import MINERS
 
-__all__ = ["on_files"]
+__all__ = ["on_files", "on_page_markdown"]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -20,6 +22,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace marks such as `<!-- table of loss -->` by what they name."""
+    for section in ("loss", "miner", "views"):
+        markdown = markdown.replace(f"<!-- table of {section} -->", method_table(section))
+    for section, kinds in (("loss", LOSSES), ("miner", MINERS)):
+        lines = sorted(f"::: {kind.__module__}.{kind.__name__}" for kind in kinds.values())
+        markdown = markdown.replace(f"<!-- classes of {section} -->", "\n".join(lines))
+    return markdown
 
 
 def _commands() -> str:

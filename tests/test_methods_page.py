@@ -15,13 +15,19 @@ from seqmel.config import Config, methods
 from seqmel.config.options.modifiers import CHANGES
 from seqmel.config.options.network import RECENT_POOLINGS
 from seqmel.config.options.views import RandomSlicesOptions
+from seqmel.config.reference import method_table
+from seqmel.config.registry import method_name, options_of
 from seqmel.data.samplers import SAMPLERS
 from seqmel.data.views import VIEWS
 from seqmel.nn.pooling import POOLINGS
 from seqmel.objectives.losses import LOSSES
 from seqmel.objectives.miners import MINERS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "methods.md").read_text(encoding="utf-8")
+for section in ("loss", "miner", "views"):
+    assert PAGE.count(f"<!-- table of {section} -->") == 1
+    PAGE = PAGE.replace(f"<!-- table of {section} -->", method_table(section))
 
 
 def rows(section: str) -> dict[str, str]:
@@ -54,11 +60,23 @@ def test_the_page_says_what_is_taken_and_given() -> None:
     assert rows("Miners") == {name: miner().gives for name, miner in MINERS.items()}
 
 
+@pytest.mark.parametrize("section", ["loss", "miner", "views"])
+def test_every_method_of_a_table_says_how_it_works(section: str) -> None:
+    known = [kind for kind in options_of(Config, section) if method_name(kind) != "pml"]
+    assert [method_name(kind) for kind in known if not kind.how] == []
+
+
+def test_the_reference_has_a_place_for_every_class() -> None:
+    text = (DOCS / "reference" / "losses.md").read_text(encoding="utf-8")
+    assert "<!-- classes of loss -->" in text
+    assert "<!-- classes of miner -->" in text
+
+
 def test_the_command_lists_every_method_with_a_line() -> None:
     chosen = {"objective", "views", "encoder", "pooling", "loss", "miner", "sampler"}
     assert set(KNOWN) == chosen | {"modifiers", "memory", "categories", "margins"}
     assert set(KNOWN["loss"]) == set(LOSSES) | {"pml"}
-    assert set(KNOWN["encoder"]) == {"none", "gru", "lstm", "transformer"}
+    assert {"none", "gru", "lstm", "transformer"} <= set(KNOWN["encoder"])
     assert tuple(KNOWN["pooling"]) == (*POOLINGS, *RECENT_POOLINGS)
     lines = [line for section in KNOWN.values() for line in section.values()]
     assert len(set(lines)) == len(lines)

@@ -87,6 +87,17 @@ def test_the_tables_have_every_method_that_they_are_about() -> None:
     assert {part for parts, _ in methods_of("methods") for part in parts} == set(known["objective"])
 
 
+def test_every_adds_no_row_for_a_method_that_a_row_names(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(
+        "data: {cards: {generated: 300, targets: [gender]}}\n"
+        "rows: {ours: {encoder: {name: gru, hidden_size: 8}}}\nevery: encoder\n"
+    )
+    rows = read_plan(path).rows
+    assert rows["ours"] == {"encoder": {"name": "gru", "hidden_size": 8}}
+    assert set(rows) == {"ours"} | set(methods()["encoder"]) - {"gru"}
+
+
 @pytest.mark.parametrize(
     ("kind", "across"), [("sizes", "embedding_dim"), ("labelled_share", "label_fractions")]
 )

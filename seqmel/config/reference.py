@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from seqmel.config.config import Config
-from seqmel.config.registry import method_name, sections
+from seqmel.config.registry import method_name, options_of, sections
 
-__all__ = ["Option", "options"]
+__all__ = ["Option", "method_table", "options"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,30 @@ def options() -> list[Option]:
             if field != "name":
                 found.append(_option(model, field, f"{section}.{field}", method))
     return found
+
+
+def method_table(section: str) -> str:
+    """Return a Markdown table of the methods of a section, from their options.
+
+    Args:
+        section: "loss", "miner" or "views".
+
+    Examples:
+        >>> from seqmel.config.reference import method_table
+        >>> print(method_table("views").splitlines()[2])
+        | `random_slices` | contiguous runs, possibly overlapping | Babaev et al., 2002.08232 |
+    """
+    columns = {
+        "loss": {"takes": "takes", "equation": "how", "source": "source"},
+        "miner": {"gives": "gives", "what": "how", "source": "source"},
+        "views": {"what": "how", "source": "source"},
+    }[section]
+    rows = [["name", *columns], ["---"] * (1 + len(columns))]
+    for model in options_of(Config, section):
+        if method_name(model) != "pml":  # a whole library
+            cells = [str(getattr(model, fact)) for fact in columns.values()]
+            rows.append([f"`{method_name(model)}`", *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _option(model: type[BaseModel], field: str, path: str, method: str | None) -> Option:

@@ -28,6 +28,9 @@ the training labels. `published` adds a column with published results, by row:
     published:
       - {figures: "age accuracy, arXiv 2002.08232", rows: {CoLES: 0.639}}
 
+`every: loss` adds a row for each loss that no row names, under its name; `encoder` and `views`
+likewise. `every: loss and miner` adds each loss with each miner that fits it.
+
 If each row sets an option to a number of its own, `curve: embedding_dim` plots a curve over it. In
 a section it is `curve: loss.temperature`. `curve: label_fractions` plots a curve over the fractions
 of labels.
@@ -43,12 +46,13 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from seqmel.config import LABELLED, Config, last_said, parse_yaml
+from seqmel.config.registry import method_name, options_of
 from seqmel.config.renames import new_path, with_new_names
 from seqmel.config.validation_errors import SHAPES, expectation
 from seqmel.core.errors import ConfigError, did_you_mean
@@ -206,12 +210,44 @@ class Published(_Part):
         return self.data in (None, data) and self.target in (None, target)
 
 
+_EVERY = {
+    "loss": ("loss",),
+    "loss and miner": ("loss", "miner"),
+    "encoder": ("encoder",),
+    "views": ("views",),
+}
+
+
+def _rows_of_every(sections: Sequence[str], rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rows of a plan and those that `every` adds: name -> options."""
+    first = sections[0]
+    named = {_name_of(_mapping(row).get(first)) for row in rows.values()}
+    found: dict[str, Any] = {}
+    for options in options_of(Config, first):
+        fits = [
+            method_name(miner)
+            for miner in options_of(Config, "miner")
+            if "miner" in sections[1:] and miner.gives == options.takes
+        ]
+        for name in get_args(options.model_fields["name"].annotation):
+            if name not in named and name != "pml":  # a whole library rather than a loss
+                added = {f"{name} / {miner}": {first: name, "miner": miner} for miner in fits}
+                found |= added or {name: {first: name}}
+    return dict(rows) | {name: row for name, row in found.items() if name not in rows}
+
+
+def _name_of(value: Any) -> Any:
+    return value.get("name") if isinstance(value, Mapping) else value
+
+
 class Plan(_Part):
     """The plan of an experiment, see `seqmel.experiment.plan` for its keys."""
 
     data: Annotated[dict[_Name, DataSet], Field(min_length=1)]
     base: dict[str, Any] = {}
     rows: Annotated[dict[_Name, dict[str, Any]], Field(min_length=1)]
+    every: Literal["loss", "loss and miner", "encoder", "views"] | None = None
+    """Section whose methods get a row each, unless a row names them."""
     aggregates: bool = True
     """Whether to add the hand-crafted aggregates as rows, alone and combined with each row."""
     label_fractions: _Fractions = (1.0,)
@@ -236,6 +272,8 @@ class Plan(_Part):
             found["rows"] = {
                 name: _new_names(row) for name, row in _mapping(found["rows"]).items()
             } or found["rows"]
+        if isinstance(found.get("every"), str) and found["every"] in _EVERY:
+            found["rows"] = _rows_of_every(_EVERY[found["every"]], _mapping(found.get("rows")))
         if isinstance(found.get("curve"), str):
             curve = {"label_shares": LABEL_FRACTIONS}.get(found["curve"])
             found["curve"] = curve or ".".join(new_path(found["curve"].split(".")))

@@ -18,6 +18,7 @@ from seqmel.config.options.network import (
     RecurrentOptions,
     TransformerOptions,
 )
+from seqmel.config.registry import class_of
 from seqmel.core.errors import ConfigError, ModelError
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
@@ -341,7 +342,10 @@ def _recent(config: Config, vocabulary: Vocabulary) -> RecentEvents | None:
 
 
 OWN_ENCODERS: dict[str, Callable[..., Any]] = {}
-"""Name -> the class of a registered sequence encoder."""
+"""Name -> the class of a registered sequence encoder.
+
+One of the package is found in the file of its name in this folder, by its options.
+"""
 
 
 def _sequence_encoder(config: Config, input_size: int) -> Any:
@@ -372,9 +376,8 @@ def _sequence_encoder(config: Config, input_size: int) -> Any:
         case NoEncoderOptions():
             return None
         case options:
-            own = OWN_ENCODERS[options.name](
-                input_size=input_size, **options.model_dump(exclude={"name"})
-            )
+            build = OWN_ENCODERS.get(options.name) or class_of(type(options), "seqmel.nn")
+            own = build(input_size=input_size, **options.model_dump(exclude={"name"}))
             if not isinstance(getattr(own, "output_size", None), int):
                 raise ConfigError(
                     f"The encoder {options.name} has no whole number output_size. Set "

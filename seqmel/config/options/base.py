@@ -43,6 +43,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    how: ClassVar[str] = ""
+    """Of a method: its equation, or how it works, for the page of methods."""
+    source: ClassVar[str] = ""
+    """Of a method: where it was published."""
+
     if not TYPE_CHECKING:
         schema: ClassVar[Any] = _NotInherited()
 

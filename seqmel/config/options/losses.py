@@ -63,6 +63,11 @@ class _PairLoss(LossBase):
 class ContrastiveOptions(_PairLoss):
     """Squared distance of positive pairs, max(0, margin - distance) squared of mined negatives."""
 
+    how: ClassVar[str] = (
+        "mean [d - p]+^2 over positives + mean [m - d]+^2 over negatives; p = 0 as published;"
+        " `power: 1` makes it linear, `reduction: sum` is the MeLES preset"
+    )
+    source: ClassVar[str] = "Hadsell et al., CVPR 2006; Babaev et al., 2002.08232"
     name: Literal["contrastive"]
     margin: Margin = 0.5
     """Distance beyond which negatives cost nothing."""
@@ -80,6 +85,10 @@ class ContrastiveOptions(_PairLoss):
 class BinomialDevianceOptions(_PairLoss):
     """Pairs: logistic regression of "same client" on the similarity."""
 
+    how: ClassVar[str] = (
+        "mean softplus(-a (s - b)) over positives + mean softplus(a c (s - b)) over negatives"
+    )
+    source: ClassVar[str] = "Yi et al., 1407.4979"
     name: Literal["binomial_deviance"]
     alpha: Above = 2.0
     """Slope."""
@@ -93,6 +102,11 @@ class MarginOptions(_PairLoss):
     """Pairs: a learnt boundary between near and far."""
 
     default_miner: ClassVar[str | None] = "distance_weighted"
+    how: ClassVar[str] = (
+        "[d - b + a]+ of positives and [b - d + a]+ of negatives, summed, by the number of "
+        "those above zero; b is learnt"
+    )
+    source: ClassVar[str] = "Wu et al., 1706.07567"
     name: Literal["margin"]
     margin: Margin = 0.2
     """Half-width of the margin around the boundary."""
@@ -121,6 +135,8 @@ class TripletOptions(LossBase):
 
     takes: ClassVar[Literal["pairs", "triplets", "batch"]] = "triplets"
     default_miner: ClassVar[str | None] = "semi_hard"
+    how: ClassVar[str] = "mean [d(a, p) - d(a, n) + m]+; `reduction: active` over those above zero"
+    source: ClassVar[str] = "Schroff et al., 1503.03832; Hermans et al., 1703.07737"
     name: Literal["triplet"]
     margin: Margin = 0.3
     """Margin between the distances."""
@@ -134,6 +150,11 @@ class TripletOptions(LossBase):
 class InfoNCEOptions(LossBase):
     """Softmax over all views of the batch, for each positive pair; takes no miner."""
 
+    how: ClassVar[str] = (
+        "mean over positive pairs of -log( e^(s(i,j)/t) / (e^(s(i,j)/t) + sum over N(i) of "
+        "e^(s(i,k)/t)) )"
+    )
+    source: ClassVar[str] = "van den Oord et al., 1807.03748; Chen et al., 2002.05709"
     name: Literal["infonce"] = "infonce"
     temperature: Above = 0.1
     """Softmax temperature."""
@@ -142,6 +163,10 @@ class InfoNCEOptions(LossBase):
 class SupConOptions(LossBase):
     """Supervised contrastive: softmax over all other views, with all positives in the numerator."""
 
+    how: ClassVar[str] = (
+        "mean over i and P(i) of -log( e^(s(i,p)/t) / sum over all k != i of e^(s(i,k)/t) )"
+    )
+    source: ClassVar[str] = "Khosla et al., 2004.11362"
     name: Literal["supcon"]
     temperature: Above = 0.1
     """Softmax temperature."""
@@ -150,6 +175,8 @@ class SupConOptions(LossBase):
 class HistogramOptions(LossBase):
     """Probability that a negative pair is more similar than a positive one, by histograms."""
 
+    how: ClassVar[str] = "sum over nodes r of h-(r) * sum over q <= r of h+(q), histograms of s"
+    source: ClassVar[str] = "Ustinova, Lempitsky, 1611.00822"
     name: Literal["histogram"]
     bins: Annotated[int, Field(ge=3, le=10_000)] = 100
     """Histogram bins."""
@@ -158,6 +185,10 @@ class HistogramOptions(LossBase):
 class NPairOptions(LossBase):
     """Softmax over dot products of one pair of views against those of other clients."""
 
+    how: ClassVar[str] = (
+        "mean log(1 + sum over other pairs of e^(a.p' - a.p)) + w * mean squared length"
+    )
+    source: ClassVar[str] = "Sohn, NIPS 2016"
     name: Literal["n_pair"]
     length_weight: NotNegative = 0.002
     """Regularisation of the length of embeddings."""
@@ -166,6 +197,11 @@ class NPairOptions(LossBase):
 class QuadrupletOptions(LossBase):
     """A triplet term, and one with negatives of two further clients."""
 
+    how: ClassVar[str] = (
+        "mean [d(a,p)^2 - d(a,n)^2 + m1]+ + mean [d(a,p)^2 - d(n,k)^2 + m2]+, with the "
+        "nearest n of a and k of n"
+    )
+    source: ClassVar[str] = "Chen et al., 1704.01719"
     name: Literal["quadruplet"]
     margin: Annotated[float, Field(gt=0, le=4)] = 0.5
     """Margin of the triplet term."""
@@ -179,6 +215,11 @@ class QuadrupletOptions(LossBase):
 class TripletCenterOptions(LossBase):
     """The centre of the client's views is nearer than any other centre by a margin."""
 
+    how: ClassVar[str] = (
+        "mean [D(x, own center) - min D(x, other center) + m]+, D = d^2 / 2; the centers are "
+        "the batch's, not learnt"
+    )
+    source: ClassVar[str] = "He et al., 1803.06189"
     name: Literal["triplet_center"]
     margin: Margin = 0.3
     """Margin between the distances."""
@@ -190,6 +231,11 @@ class TripletCenterOptions(LossBase):
 class LiftedStructureOptions(LossBase):
     """Each positive pair against all negatives of both its views."""
 
+    how: ClassVar[str] = (
+        "mean [d(i,j) + log( sum over N(i) of e^(m - d(i,k)) + sum over N(j) of e^(m - "
+        "d(j,l)) )]+^2 / 2"
+    )
+    source: ClassVar[str] = "Oh Song et al., 1511.06452"
     name: Literal["lifted_structure"]
     margin: Margin = 1.0
     """Margin."""
@@ -201,6 +247,11 @@ class LiftedStructureOptions(LossBase):
 class MultiSimilarityOptions(LossBase):
     """Pairs weighted by their similarity, and by that of other pairs of the anchor."""
 
+    how: ClassVar[str] = (
+        "mean of log(1 + sum over P of e^(-a (s - l))) / a + log(1 + sum over N of e^(b (s - "
+        "l))) / b, over informative pairs"
+    )
+    source: ClassVar[str] = "Wang et al., 1904.06627"
     name: Literal["multi_similarity"]
     alpha: Above = 2.0
     """Slope of positives."""
@@ -215,6 +266,11 @@ class MultiSimilarityOptions(LossBase):
 class CosFaceOptions(LossBase):
     """Softmax with a margin over the clients of the batch, each given by its mean direction."""
 
+    how: ClassVar[str] = (
+        "softmax cross-entropy of g cos(x, client's mean direction), the own cosine less m; "
+        "over the clients of the batch"
+    )
+    source: ClassVar[str] = "Wang et al., 1801.09414"
     name: Literal["cosface"]
     margin: Margin = 0.2
     """Margin on the cosine."""
@@ -228,6 +284,11 @@ class CosFaceOptions(LossBase):
 class CircleOptions(LossBase):
     """Each similarity is weighted by its distance from its optimum."""
 
+    how: ClassVar[str] = (
+        "mean log(1 + sum over N of e^(g [s + m]+ (s - m)) * sum over P of e^(-g [1 + m - s]+"
+        " (s - 1 + m)))"
+    )
+    source: ClassVar[str] = "Sun et al., 2002.10857"
     name: Literal["circle"]
     margin: Annotated[float, Field(gt=-1, lt=1)] = 0.25
     """Relaxation margin."""
@@ -238,6 +299,12 @@ class CircleOptions(LossBase):
 class VICRegOptions(LossBase):
     """Variance, invariance and covariance regularisation of two views; without negatives."""
 
+    how: ClassVar[str] = (
+        "i * mean squared difference + v * mean [1 - std]+ + c * squared covariances, over "
+        "pairs of views; the first a mean over dimensions too, as in Algorithm 1, not "
+        "equation 5"
+    )
+    source: ClassVar[str] = "Bardes et al., 2105.04906"
     name: Literal["vicreg"]
     invariance: NotNegative = 25.0
     """Weight of the distance between views."""
@@ -250,6 +317,10 @@ class VICRegOptions(LossBase):
 class BarlowTwinsOptions(LossBase):
     """Pulls the cross-correlation matrix of two views towards the identity; no negatives."""
 
+    how: ClassVar[str] = (
+        "sum (1 - C_kk)^2 + w * sum over k != l of C_kl^2, C the correlations across pairs of views"
+    )
+    source: ClassVar[str] = "Zbontar et al., 2103.03230"
     name: Literal["barlow_twins"]
     redundancy: NotNegative = 0.005
     """Weight of the off-diagonal elements."""

@@ -30,6 +30,10 @@ class _TripletMiner(MinerBase):
 class HardNegativesOptions(MinerBase):
     """The nearest negatives of each anchor."""
 
+    how: ClassVar[str] = (
+        "the `k` nearest negatives of each anchor; `skip_hardest` passes over the very nearest"
+    )
+    source: ClassVar[str] = "Babaev et al., 2002.08232"
     name: Literal["hard_negatives"]
     k: Positive = 5
     """Negatives per anchor."""
@@ -40,6 +44,8 @@ class HardNegativesOptions(MinerBase):
 class RandomNegativesOptions(MinerBase):
     """Random negatives of each anchor."""
 
+    how: ClassVar[str] = "`k` random negatives of each anchor"
+    source: ClassVar[str] = "the ablation there"
     name: Literal["random_negatives"]
     k: Positive = 5
     """Negatives per anchor."""
@@ -48,6 +54,11 @@ class RandomNegativesOptions(MinerBase):
 class DistanceWeightedOptions(MinerBase):
     """Random negatives, weighted so that all distances are about equally frequent."""
 
+    how: ClassVar[str] = (
+        "`k` negatives drawn with weight 1 / q(d), q(d) = d^(D-2) (1 - d^2/4)^((D-3)/2); "
+        "`skip_hardest` as above"
+    )
+    source: ClassVar[str] = "Wu et al., 1706.07567"
     name: Literal["distance_weighted"]
     k: Positive = 5
     """Negatives per anchor."""
@@ -71,6 +82,7 @@ class DistanceWeightedOptions(MinerBase):
 class AllNegativesOptions(MinerBase):
     """All negatives of each anchor."""
 
+    how: ClassVar[str] = "all, or random ones beyond `max_pairs`"
     name: Literal["all_negatives"]
     max_pairs: Positive = 500_000
     """Maximum number of pairs per batch; beyond it, a random subset per anchor."""
@@ -79,6 +91,8 @@ class AllNegativesOptions(MinerBase):
 class BatchAllOptions(_TripletMiner):
     """All triplets of the batch."""
 
+    how: ClassVar[str] = "all, or random negatives beyond `max_triplets`"
+    source: ClassVar[str] = "Hermans et al., 1703.07737"
     name: Literal["batch_all"]
     max_triplets: Positive = 500_000
     """Maximum number of triplets per batch; beyond it, a random subset per anchor."""
@@ -87,6 +101,8 @@ class BatchAllOptions(_TripletMiner):
 class BatchHardOptions(_TripletMiner):
     """The farthest positive and the nearest negative of each anchor."""
 
+    how: ClassVar[str] = "the farthest positive with the nearest negative; `skip_hardest` as above"
+    source: ClassVar[str] = "Hermans et al., 1703.07737"
     name: Literal["batch_hard"]
     skip_hardest: Annotated[int, Field(ge=0)] = 0
     """Skip this many of the nearest negatives."""
@@ -95,6 +111,10 @@ class BatchHardOptions(_TripletMiner):
 class BatchWeightedOptions(_TripletMiner):
     """Random positives and negatives, far positives and near negatives more often."""
 
+    how: ClassVar[str] = (
+        "`k` triplets per anchor, positives drawn in proportion to e^(d/t), negatives to e^(-d/t)"
+    )
+    source: ClassVar[str] = "after Ristani, Tomasi, 1803.10859"
     name: Literal["batch_weighted"]
     k: Positive = 5
     """Triplets per anchor."""
@@ -105,12 +125,21 @@ class BatchWeightedOptions(_TripletMiner):
 class SemiHardOptions(_TripletMiner):
     """For each positive the nearest negative that is farther away."""
 
+    how: ClassVar[str] = (
+        "of each positive the nearest negative that is farther away, or else the farthest"
+    )
+    source: ClassVar[str] = "Schroff et al., 1503.03832"
     name: Literal["semi_hard"]
 
 
 class EasyPositiveOptions(_TripletMiner):
     """The nearest positive of each anchor, with a semi-hard or the hardest negative."""
 
+    how: ClassVar[str] = (
+        "the nearest positive, with a semi-hard or the hardest negative; with the latter "
+        "`skip_hardest` as above"
+    )
+    source: ClassVar[str] = "Xuan et al., 1904.04370"
     name: Literal["easy_positive"]
     negative: Literal["semi_hard", "hard"] = "semi_hard"
     """Which negative."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
@@ -81,24 +81,37 @@ class ViewsBase(Options):
 class RandomSlicesOptions(ViewsBase):
     """Random contiguous slices of a client's sequence."""
 
+    how: ClassVar[str] = "contiguous runs, possibly overlapping"
+    source: ClassVar[str] = "Babaev et al., 2002.08232"
     name: Literal["random_slices"] = "random_slices"
 
 
 class RandomSamplesOptions(ViewsBase):
     """Random subsets of a client's events, in time order."""
 
+    how: ClassVar[str] = "random subsets, order kept"
+    source: ClassVar[str] = "Babaev et al., 2002.08232"
     name: Literal["random_samples"]
 
 
 class RandomDisjointSamplesOptions(ViewsBase):
     """A random partition of a client's events into subsets, in time order."""
 
+    how: ClassVar[str] = (
+        "the events dealt into subsets, order kept; a short client is dealt into fewer, but "
+        "two at least"
+    )
+    source: ClassVar[str] = "Babaev et al., 2002.08232"
     name: Literal["random_disjoint_samples"]
 
 
 class TimeWindowsOptions(ViewsBase):
     """All events within a number of days from a random time on."""
 
+    how: ClassVar[str] = (
+        "all events of `days` days around a random event; half of what a client spans where "
+        "that is less"
+    )
     name: Literal["time_windows"]
     days: Above = 30.0
     """Length of the window in days."""
@@ -107,6 +120,9 @@ class TimeWindowsOptions(ViewsBase):
 class CalendarWindowsOptions(ViewsBase):
     """All events of a random day, week or month."""
 
+    how: ClassVar[str] = (
+        "all events of a random day, week or month (`unit`) in which the client has some"
+    )
     name: Literal["calendar_windows"]
     unit: Literal["day", "week", "month"] = "week"
     """Length of the window."""
@@ -115,6 +131,9 @@ class CalendarWindowsOptions(ViewsBase):
 class LastKOptions(ViewsBase):
     """The last events, in several lengths."""
 
+    how: ClassVar[str] = (
+        "the last events, of several lengths, or of one where a dropout tells the views apart"
+    )
     name: Literal["last_k"]
 
     @model_validator(mode="after")
@@ -135,6 +154,10 @@ class LastKOptions(ViewsBase):
 class NearestTimeOptions(ViewsBase):
     """The events nearest in time to a random time."""
 
+    how: ClassVar[str] = (
+        "the events nearest to a random moment between the client's first and last event: "
+        "busy and quiet times alike"
+    )
     name: Literal["nearest_time"]
 
 

@@ -1,58 +1,47 @@
 """Losses are functions of tensors: embeddings (N, D), and pairs, triplets or client indices.
 
-See `seqmel.objectives.losses.base`.
+See `seqmel.objectives.losses.base`. A loss is one file here, with the name of the loss, and its
+options in `seqmel.config.options.losses`; everything else is derived from the two.
 """
 
 from collections.abc import Callable
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from seqmel.config.options.losses import AnyLossOptions, PMLOptions
-from seqmel.config.registry import method_name
-from seqmel.objectives.losses.barlow_twins import BarlowTwinsLoss
+from seqmel.config.registry import class_of, method_name
 from seqmel.objectives.losses.base import MetricLoss
-from seqmel.objectives.losses.binomial_deviance import BinomialDevianceLoss
-from seqmel.objectives.losses.circle import CircleLoss
-from seqmel.objectives.losses.contrastive import ContrastiveLoss
-from seqmel.objectives.losses.cosface import CosFaceLoss
-from seqmel.objectives.losses.histogram import HistogramLoss
-from seqmel.objectives.losses.infonce import InfoNCELoss
-from seqmel.objectives.losses.lifted_structure import LiftedStructureLoss
-from seqmel.objectives.losses.margin import MarginLoss
-from seqmel.objectives.losses.multi_similarity import MultiSimilarityLoss
-from seqmel.objectives.losses.n_pair import NPairLoss
-from seqmel.objectives.losses.quadruplet import QuadrupletLoss
-from seqmel.objectives.losses.supcon import SupConLoss
-from seqmel.objectives.losses.triplet import TripletLoss
-from seqmel.objectives.losses.triplet_center import TripletCenterLoss
-from seqmel.objectives.losses.vicreg import VICRegLoss
 
-__all__ = [
-    "LOSSES",
-    "BarlowTwinsLoss",
-    "BinomialDevianceLoss",
-    "CircleLoss",
-    "ContrastiveLoss",
-    "CosFaceLoss",
-    "HistogramLoss",
-    "InfoNCELoss",
-    "LiftedStructureLoss",
-    "MarginLoss",
-    "MetricLoss",
-    "MultiSimilarityLoss",
-    "NPairLoss",
-    "QuadrupletLoss",
-    "SupConLoss",
-    "TripletCenterLoss",
-    "TripletLoss",
-    "VICRegLoss",
-]
+if TYPE_CHECKING:  # for type checkers and editors; all classes are found below
+    from seqmel.objectives.losses.barlow_twins import BarlowTwinsLoss as BarlowTwinsLoss
+    from seqmel.objectives.losses.binomial_deviance import (
+        BinomialDevianceLoss as BinomialDevianceLoss,
+    )
+    from seqmel.objectives.losses.circle import CircleLoss as CircleLoss
+    from seqmel.objectives.losses.contrastive import ContrastiveLoss as ContrastiveLoss
+    from seqmel.objectives.losses.cosface import CosFaceLoss as CosFaceLoss
+    from seqmel.objectives.losses.histogram import HistogramLoss as HistogramLoss
+    from seqmel.objectives.losses.infonce import InfoNCELoss as InfoNCELoss
+    from seqmel.objectives.losses.lifted_structure import (
+        LiftedStructureLoss as LiftedStructureLoss,
+    )
+    from seqmel.objectives.losses.margin import MarginLoss as MarginLoss
+    from seqmel.objectives.losses.multi_similarity import (
+        MultiSimilarityLoss as MultiSimilarityLoss,
+    )
+    from seqmel.objectives.losses.n_pair import NPairLoss as NPairLoss
+    from seqmel.objectives.losses.quadruplet import QuadrupletLoss as QuadrupletLoss
+    from seqmel.objectives.losses.supcon import SupConLoss as SupConLoss
+    from seqmel.objectives.losses.triplet import TripletLoss as TripletLoss
+    from seqmel.objectives.losses.triplet_center import TripletCenterLoss as TripletCenterLoss
+    from seqmel.objectives.losses.vicreg import VICRegLoss as VICRegLoss
 
 LOSSES: dict[str, Callable[..., MetricLoss]] = {
-    method_name(options): globals()[options.__name__.removesuffix("Options") + "Loss"]
+    method_name(options): class_of(options, __name__, "Loss")
     for options in get_args(AnyLossOptions)
     if options is not PMLOptions
 }
-"""Name in the config -> loss class.
+"""Name in the config -> loss class. The options of the config are its arguments."""
 
-The options of the config are its arguments; `CircleOptions` are those of `CircleLoss`.
-"""
+_classes = {kind.__name__: kind for kind in LOSSES.values()}
+globals().update(_classes)
+__all__ = ["LOSSES", "MetricLoss", *sorted(_classes)]
