@@ -14,6 +14,8 @@ from pathlib import Path
 
 __all__ = [
     "asked_threads",
+    "control_groups",
+    "engine_threads",
     "limit_torch_threads",
     "set_threads",
     "solver_threads",
@@ -42,6 +44,17 @@ def usable_cores() -> int:
 def asked_threads() -> int | None:
     """Return the argument of `set_threads`."""
     return _asked
+
+
+def engine_threads(asked: int | None = None) -> int:
+    """Return the number of threads of DuckDB.
+
+    OMP_NUM_THREADS does not apply: it limits libraries whose threads spin, and DuckDB's do not.
+
+    Args:
+        asked: The caller's choice. None uses that of `set_threads`, else the usable cores.
+    """
+    return asked or _asked or usable_cores()
 
 
 def thread_count(asked: int | None = None) -> int:
@@ -101,7 +114,7 @@ def _granted(root: Path) -> int:
     Unlimited is 2^20.
     """
     cores = 1 << 20
-    for folder in _groups(root):
+    for folder in control_groups(root, "cpu", "cpu,cpuacct"):
         with contextlib.suppress(OSError, ValueError):  # missing, or "max"
             quota, period = map(int, (folder / "cpu.max").read_text().split())
             cores = min(cores, -(-quota // period))
@@ -113,12 +126,17 @@ def _granted(root: Path) -> int:
     return cores
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """Yield the control group folders of this process, from its own up to the root."""
+def control_groups(root: Path, *controllers: str) -> Iterator[Path]:
+    """Yield the control group folders of this process, from its own up to the root.
+
+    Args:
+        root: Where control groups are mounted.
+        controllers: Names of the folders of version 1.
+    """
     own = [""]
     with contextlib.suppress(OSError):
         lines = Path("/proc/self/cgroup").read_text().splitlines()
         own += [line.split(":", 2)[2].strip("/") for line in lines]
-    for top in (root, root / "cpu", root / "cpu,cpuacct"):
+    for top in (root, *(root / name for name in controllers)):
         for group in own:
             yield from (top / folder for folder in (Path(group), *Path(group).parents))

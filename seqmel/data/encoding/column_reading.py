@@ -54,7 +54,6 @@ _ROW_BYTES = 48
 _VALUE_BYTES = 16
 # Copies of the text of a file: as read, distinct values, their hash table, and those of row groups.
 _TEXT_COPIES = 4
-_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
 _TYPES = {
     "TINYINT": pa.int8(),
     "SMALLINT": pa.int16(),
@@ -107,7 +106,7 @@ def _read(source: EventSource, schema: EventSchema) -> EventColumns | None:
     if source.whole is None or not _plain(source, schema):
         return None
     try:
-        limit, threads = _limits(source)
+        limit, threads = MEMORY_FRACTION * source.memory, source.threads
         with contextlib.ExitStack() as stack:
             read = _reader(
                 source, (schema.client, schema.time, *schema.features), limit, threads, stack
@@ -184,15 +183,6 @@ def _engine_reader(
     return lambda columns: source.stream(
         f"SELECT {', '.join(map(ident, columns))} FROM {table}", _ROWS
     ).read_all()
-
-
-def _limits(source: EventSource) -> tuple[float, int]:
-    """Return how many bytes whole columns may take, and how many threads read them."""
-    memory, threads = source.row(
-        "SELECT current_setting('memory_limit'), current_setting('threads')"
-    )
-    number, unit = memory.split(" ")
-    return MEMORY_FRACTION * float(number) * _UNITS.get(unit, 0), threads
 
 
 def _bytes(rows: int, names: tuple[str, ...], text: int) -> int:

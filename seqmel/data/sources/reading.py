@@ -21,6 +21,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
+from seqmel.core.memory import memory_bytes
+from seqmel.core.threads import engine_threads
 from seqmel.data.schema import AS_ASKED, may_be_time, recognise_client
 from seqmel.data.sources.arrow_tables import PERIOD, arrow_table, engine_table
 from seqmel.data.sources.csv_files import CSV, Categories, Decimal, register_csv, with_texts
@@ -116,7 +118,7 @@ def open_events(
         ['client_id', 'event_time']
     """
     connection = connect(memory_limit=memory_limit, threads=threads, temp_folder=temp_folder)
-    return _opened(
+    source = _opened(
         connection,
         events,
         client,
@@ -127,6 +129,7 @@ def open_events(
         empty=empty,
         decimal=decimal,
     )
+    return replace(source, memory=memory_bytes(memory_limit), threads=engine_threads(threads))
 
 
 def open_member(

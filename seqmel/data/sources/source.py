@@ -15,14 +15,14 @@ import duckdb
 import pyarrow as pa
 
 from seqmel.core.errors import (
-    ConfigError,
     InputError,
     OutputError,
     SchemaError,
     did_you_mean,
     shown,
 )
-from seqmel.core.threads import asked_threads, usable_cores
+from seqmel.core.memory import memory_bytes
+from seqmel.core.threads import engine_threads
 
 __all__ = [
     "RESERVED",
@@ -72,6 +72,8 @@ class EventSource:
             Parquet files, a table, or the name of a table in DuckDB.
         decimal: The decimal mark of CSV files.
         files: The Parquet or CSV files of the events.
+        memory: Memory limit of the engine in bytes, for what is read beside it.
+        threads: Number of threads that may read.
         checked: Cached results of checks.
     """
 
@@ -88,6 +90,8 @@ class EventSource:
     decimal: Literal[".", ","] = "."
     whole: tuple[str, ...] | pa.Table | str | None = field(default=None, repr=False, compare=False)
     files: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    memory: int = field(default=0, repr=False, compare=False)
+    threads: int = field(default=1, repr=False, compare=False)
     checked: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def query(self, sql: str, parameters: list[object] | None = None) -> duckdb.DuckDBPyConnection:
@@ -251,7 +255,7 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """Open a private in-memory DuckDB that spills to `temp_folder` and uses UTC.
 
-    OMP_NUM_THREADS does not apply: it limits libraries whose threads spin, and DuckDB's do not.
+    Limits are those of `memory_bytes` and `engine_threads`.
     """
     connection = duckdb.connect(":memory:")
     folder = (
@@ -259,12 +263,6 @@ def connect(
     )
     connection.execute(f"SET temp_directory = {literal(str(folder))}")
     connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-    if memory_limit:
-        try:
-            connection.execute(f"SET memory_limit = {literal(memory_limit)}")
-        except duckdb.Error as error:
-            raise ConfigError(
-                f"preparation.memory_limit cannot be {memory_limit!r}: {first_line(error)}"
-            ) from None
-    connection.execute(f"SET threads = {int(threads or asked_threads() or usable_cores())}")
+    connection.execute(f"SET memory_limit = '{memory_bytes(memory_limit)}B'")
+    connection.execute(f"SET threads = {engine_threads(threads)}")
     return connection
