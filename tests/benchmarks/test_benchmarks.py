@@ -5,20 +5,34 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from in_process import Done, InProcess
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """A benchmark as a user starts it."""
-    command = [sys.executable, str(BENCHMARKS / name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+Script = Callable[..., Done]
 
 
-def test_compare_measures_without_the_peer_and_says_so(tmp_path: Path) -> None:
+@pytest.fixture
+def script(in_process: InProcess, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Return what runs a benchmark as `python benchmarks/NAME ...` does, in this process."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # compare.py sets it
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return lambda name, *words: in_process.script(BENCHMARKS / name, *words)
+
+
+def own_process(name: str, *words: object) -> Done:
+    """The same in a process of its own, for what starts others that call its functions."""
+    command = [sys.executable, str(BENCHMARKS / name), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_compare_measures_without_the_peer_and_says_so(script: Script, tmp_path: Path) -> None:
     done = script("compare.py", "--quick", "-o", tmp_path, "--stage", "slices", "--stage", "loss")
     assert done.returncode == 0, done.stderr
     assert "No --peer-python" in done.stdout
@@ -30,7 +44,7 @@ def test_compare_measures_without_the_peer_and_says_so(tmp_path: Path) -> None:
     assert (tmp_path / "table.md").read_text().count("| - |") >= len(rows)
 
 
-def test_what_the_peer_cannot_do_is_a_note_and_not_the_end(tmp_path: Path) -> None:
+def test_what_the_peer_cannot_do_is_a_note_and_not_the_end(script: Script, tmp_path: Path) -> None:
     peer = tmp_path / "bin" / "python"  # this Python, which has no pytorch-lifestream
     peer.parent.mkdir()
     peer.symlink_to(sys.executable)
@@ -42,7 +56,7 @@ def test_what_the_peer_cannot_do_is_a_note_and_not_the_end(tmp_path: Path) -> No
 
 
 def test_the_stages_of_the_gpu_script_run_on_the_cpu(tmp_path: Path) -> None:
-    done = script(
+    done = own_process(
         "gpu.py",
         "--quick",
         "-o",
@@ -65,7 +79,9 @@ def test_the_stages_of_the_gpu_script_run_on_the_cpu(tmp_path: Path) -> None:
     assert all(row["rate"]["median"] > 0 for row in rows)
 
 
-def test_the_gpu_script_refuses_in_one_line_where_there_is_no_gpu(tmp_path: Path) -> None:
+def test_the_gpu_script_refuses_in_one_line_where_there_is_no_gpu(
+    script: Script, tmp_path: Path
+) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -83,7 +99,9 @@ def test_the_gpu_script_refuses_in_one_line_where_there_is_no_gpu(tmp_path: Path
 
 def test_scaling_gives_a_row_a_stage_and_size(tmp_path: Path) -> None:
     small = ["--set", "event_encoder.hidden_size=16", "--set", "device=cpu"]
-    done = script("scaling.py", "-o", tmp_path, "--clients", 30, 60, "--train-up-to", 30, *small)
+    done = own_process(
+        "scaling.py", "-o", tmp_path, "--clients", 30, 60, "--train-up-to", 30, *small
+    )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "scaling.json").read_text())
     assert [(row["stage"], row["clients"]) for row in rows] == [
@@ -92,7 +110,9 @@ def test_scaling_gives_a_row_a_stage_and_size(tmp_path: Path) -> None:
     assert all(row["peak_mb"] > 0 for row in rows)
 
 
-def test_memory_of_mining_is_measured_for_a_miner_and_for_a_loss(tmp_path: Path) -> None:
+def test_memory_of_mining_is_measured_for_a_miner_and_for_a_loss(
+    script: Script, tmp_path: Path
+) -> None:
     done = script(
         "mining_memory.py",
         "--clients",
@@ -110,9 +130,12 @@ def test_memory_of_mining_is_measured_for_a_miner_and_for_a_loss(tmp_path: Path)
     assert (tmp_path / "memory.md").read_text().count(" GB |") == 2
 
 
-def test_prepare_train_and_embed_killed_at_random_give_the_results_of_a_whole_run() -> None:
-    done = script(
-        "reliability.py", "--rounds", 1, "--clients", 30, "--only", "prepare", "train", "embed"
+def test_prepare_train_and_embed_killed_at_random_give_the_results_of_a_whole_run(
+    script: Script,
+) -> None:
+    done = own_process(
+        *("reliability.py", "--rounds", 1, "--clients", 30, "--kills", 3),
+        *("--only", "prepare", "train", "embed"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines()[2:]]
@@ -121,15 +144,19 @@ def test_prepare_train_and_embed_killed_at_random_give_the_results_of_a_whole_ru
 
 
 @pytest.mark.slow
-def test_an_experiment_killed_at_random_moments_comes_to_what_an_undisturbed_one_gives() -> None:
-    done = script("reliability.py", "--rounds", 1, "--clients", 40, "--only", "experiment")
+def test_an_experiment_killed_at_random_moments_comes_to_what_an_undisturbed_one_gives(
+    script: Script,
+) -> None:
+    done = own_process(
+        "reliability.py", "--rounds", 1, "--clients", 40, "--kills", 3, "--only", "experiment"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = (line.split(" | ") for line in done.stdout.splitlines()[2:])
     assert row[0] == "| experiment"
     assert row[4:] == ["0", "0 |"]
 
 
-def test_reading_csv_is_measured_each_way() -> None:
+def test_reading_csv_is_measured_each_way(script: Script) -> None:
     done = script("reading_csv.py", "--clients", 30, "--repeats", 1)
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][1:]
@@ -140,7 +167,9 @@ def test_reading_csv_is_measured_each_way() -> None:
     assert all(float(row.split(" | ")[1].split()[0]) > 0 for row in rows)
 
 
-def test_the_shifted_start_is_measured_for_every_target_and_method(tmp_path: Path) -> None:
+def test_the_shifted_start_is_measured_for_every_target_and_method(
+    script: Script, tmp_path: Path
+) -> None:
     done = script(
         "shifted_start.py",
         tmp_path,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,9 +42,10 @@ def _as_rank(index: int, port: int, folder: Path, work: Callable[[Path, Path, in
 
 def in_two(folder: Path, work: Callable[[Path, Path, int], Any]) -> list[Any]:
     """What `work` gives in each of two processes; None of one that ended before."""
-    port, context = _free_port(), multiprocessing.get_context("spawn")
+    port = _free_port()
     processes = [
-        context.Process(target=_as_rank, args=(index, port, folder, work)) for index in range(2)
+        forked.FORKS.Process(target=_as_rank, args=(index, port, folder, work))
+        for index in range(2)
     ]
     for process in processes:
         process.start()
@@ -237,23 +236,11 @@ def test_the_command_starts_the_processes_and_says_its_line_once(
     model_folder: Path, tmp_path: Path
 ) -> None:
     pq.write_table(card_events(), tmp_path / "events.parquet")
-    command = [
-        sys.executable,
-        "-m",
-        "seqmel",
-        "embed",
-        str(model_folder),
-        "events.parquet",
-        "--devices",
-        "2",
-    ]
-    options = {
-        "capture_output": True,
-        "text": True,
-        "cwd": tmp_path,
-        "env": os.environ | {"OMP_NUM_THREADS": "1"},
-    }
-    done = subprocess.run([*command, "-o", "two.parquet", "--log", "log.jsonl"], **options)  # type: ignore[call-overload]
+    words = ("embed", model_folder, tmp_path / "events.parquet", "--devices", 2)
+    done = forked.run(
+        *(*words, "-o", tmp_path / "two.parquet", "--log", tmp_path / "log.jsonl"),
+        environment={"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("24 clients") == 1
     embed_to_parquet(

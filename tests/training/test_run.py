@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import forked
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -391,33 +389,19 @@ def test_no_training_at_all_gives_the_untrained_encoder(tmp_path: Path) -> None:
 def test_a_process_killed_in_the_middle_is_resumed(tmp_path: Path) -> None:
     pq.write_table(EVENTS, tmp_path / "events.parquet")
     model = tmp_path / "model"
-    command = [
-        sys.executable,
-        "-m",
-        "seqmel",
-        "train",
-        str(tmp_path / "events.parquet"),
-        "-o",
-        str(model),
-        "--device",
-    ]
-    command += ["cpu", "--precision", "32-true", "--epochs", "12", "--batch-size", "8", "--resume"]
-    command += [
-        "--set",
-        "encoder.hidden_size=16",
-        "--set",
-        "event_encoder.hidden_size=16",
-        "--set",
-        "training.validation_fraction=0.3",
-    ]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words: list[object] = ["train", tmp_path / "events.parquet", "-o", model, "--resume"]
+    words += ["--device", "cpu", "--precision", "32-true", "--epochs", "12", "--batch-size", "8"]
+    words += ["--set", "encoder.hidden_size=16", "--set", "event_encoder.hidden_size=16"]
+    words += ["--set", "training.validation_fraction=0.3"]
+    running = forked.start(*words)
     checkpoint = tmp_path / "model.partial" / "checkpoints" / "last.ckpt"
-    while not checkpoint.exists() and run.poll() is None:
-        time.sleep(0.01)
-    os.kill(run.pid, signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL
+    while not checkpoint.exists() and running.is_alive():
+        time.sleep(0.005)
+    running.kill()
+    running.join()
+    assert running.exitcode == -signal.SIGKILL
     assert not model.exists()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forked.run(*words)
     assert done.returncode == 0, done.stderr
     assert "epoch 1/12" not in done.stderr
     assert [row["epoch"] for row in history(model)] == list(range(1, 13))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -23,6 +22,7 @@ from safetensors.torch import load_file
 from small import SCHEMA, card_events, fitted, sequences, tiny_config
 from torch import Tensor
 
+from seqmel.cli.launching import _environment
 from seqmel.config import Config, methods, read_config
 from seqmel.core import distributed as parallel
 from seqmel.core.errors import ConfigError
@@ -96,7 +96,6 @@ PARTS = {
         for name, miner in MINERS.items()
     },
 }
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 EPOCHS = 4
 CLIENTS = 7  # shared as 4 and 3, with views of different numbers and lengths
 
@@ -229,7 +228,9 @@ def free_port() -> int:
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(_as_rank, args=(2, free_port(), folder, _all_work), nprocs=2)
+    mp.start_processes(
+        _as_rank, args=(2, free_port(), folder, _all_work), nprocs=2, start_method="forkserver"
+    )
     return [torch.load(folder / f"{index}.pt") for index in range(2)]
 
 
@@ -301,25 +302,23 @@ def options(**training: int) -> list[str]:
     ]
 
 
-def words(tmp_path: Path, *arguments: object) -> list[str]:
+def words(tmp_path: Path, *arguments: object) -> list[object]:
     """`seqmel train` with these."""
     settings = [word for option in options() for word in ("--set", option)]
+    return ["train", tmp_path / "events.parquet", *settings, *arguments]
+
+
+def started(tmp_path: Path, *arguments: object) -> list[BaseProcess]:
+    """`seqmel train` as its launcher starts it on two devices; the first leaves what it says."""
+    port = free_port()
     return [
-        sys.executable,
-        "-m",
-        "seqmel",
-        "train",
-        str(tmp_path / "events.parquet"),
-        *settings,
-        *map(str, arguments),
+        forked.start(
+            *words(tmp_path, *arguments, "--devices", 2),
+            environment=_environment(rank, 2, port) | {"OMP_NUM_THREADS": "1"},
+            **({"out": tmp_path / "out", "err": tmp_path / "err"} if rank == 0 else {}),
+        )
+        for rank in range(2)
     ]
-
-
-def command(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The same, run."""
-    return subprocess.run(
-        words(tmp_path, *arguments), capture_output=True, text=True, env=ENVIRONMENT
-    )
 
 
 @pytest.mark.slow
@@ -327,18 +326,23 @@ def test_two_devices_that_were_killed_and_resumed_train_the_model_of_one_that_wa
     tmp_path: Path,
 ) -> None:
     pq.write_table(card_events(24), tmp_path / "events.parquet")
-    arguments = ("-o", tmp_path / "two", "--epochs", EPOCHS, "--devices", 2)
+    arguments = ("-o", tmp_path / "two", "--epochs", EPOCHS)
     last = tmp_path / "two.partial" / "checkpoints" / "last.ckpt"
-    with subprocess.Popen(words(tmp_path, *arguments), env=ENVIRONMENT, start_new_session=True,
-                          stderr=subprocess.DEVNULL) as running:  # fmt: skip
-        while not last.exists() and running.poll() is None:
-            time.sleep(0.005)
-        os.killpg(running.pid, signal.SIGKILL)
+    running = started(tmp_path, *arguments)
+    while not last.exists() and all(process.is_alive() for process in running):
+        time.sleep(0.005)
+    for process in running:
+        process.kill()
+        process.join()
     assert not (tmp_path / "two").exists()
-    done = command(tmp_path, *arguments, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("model in") == 1
-    assert 0 < done.stderr.count(", recall@1") < EPOCHS
+    for said in ("out", "err"):
+        (tmp_path / said).unlink()
+    for process in (resumed := started(tmp_path, *arguments, "--resume")):
+        process.join()
+    out, err = ((tmp_path / said).read_text("utf-8") for said in ("out", "err"))
+    assert [process.exitcode for process in resumed] == [0, 0], err
+    assert out.count("model in") == 1
+    assert 0 < err.count(", recall@1") < EPOCHS
     train(
         tmp_path / "events.parquet",
         tmp_path / "one",
@@ -354,12 +358,14 @@ def test_two_devices_that_were_killed_and_resumed_train_the_model_of_one_that_wa
     assert len(histories[1]) == EPOCHS
     for first, second in zip(*histories, strict=True):
         assert second == pytest.approx(first, rel=1e-3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["events.parquet", "one", "two"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("err", "events.parquet", "one", "out", "two")
+    ]
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     pq.write_table(card_events(4).drop_columns("client_id"), tmp_path / "events.parquet")
-    done = command(tmp_path, "-o", tmp_path / "model", "--devices", 2)
+    done = forked.run(*words(tmp_path, "-o", tmp_path / "model", "--devices", 2))
     assert done.returncode == 2
     assert done.stderr.startswith("seqmel: Found no client column")
     assert done.stderr.count("\n") == 1
