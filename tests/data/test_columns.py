@@ -30,7 +30,7 @@ from seqmel.data.sources.reading import Events, open_events
 from seqmel.data.sources.shard import Shard
 from seqmel.data.vocabulary import Vocabulary
 
-EXAMPLES = int(os.environ.get("SEQMEL_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("SEQMEL_EXAMPLES", "20"))
 FEW = settings(max_examples=2 * EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 TEXT = st.one_of(

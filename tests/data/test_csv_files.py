@@ -32,7 +32,7 @@ from seqmel.inference.embed import embed
 from seqmel.model import Model, load_model
 from seqmel.training.run import train
 
-EXAMPLES = int(os.environ.get("SEQMEL_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("SEQMEL_EXAMPLES", "20"))
 IDS = {
     "decimals": ["1.1", "1.10"],
     "exponents": ["2E3", "20E2"],

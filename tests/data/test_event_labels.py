@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from seqmel.core.errors import ConfigError, InputError, SchemaError, SeqmelError
 
 EVENTS = card_events(12)
 FRAME = EVENTS.to_pandas()
+OWN = {client: FRAME[FRAME["client_id"] == client] for client in FRAME["client_id"].unique()}
 FIRST, LAST = FRAME["event_time"].min(), FRAME["event_time"].max()
 Matches = Callable[[pd.DataFrame], Any]
 
@@ -40,8 +42,7 @@ def slow(
         end = begin + span(within)
         if end > LAST:
             continue
-        for client in FRAME["client_id"].drop_duplicates():
-            own = FRAME[FRAME["client_id"] == client]
+        for client, own in OWN.items():
             if not everyone and not (own["event_time"] < moment).any():
                 continue
             window = own[(own["event_time"] >= begin) & (own["event_time"] < end)]
@@ -118,12 +119,11 @@ CASES: dict[str, tuple[dict[str, Any], Matches]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("form", ["rows", "lists"])
-def test_labels_are_those_of_a_slow_loop(case: str, form: str) -> None:
+@functools.cache
+def wanted_of(case: str) -> pd.DataFrame:
+    """The labels of a case, by the slow loop; nobody changes them."""
     options, matches = CASES[case]
-    events = EVENTS if form == "rows" else nested(EVENTS, "client_id")
-    wanted = slow(
+    return slow(
         grid(options["every"]),
         matches,
         within=options["within"],
@@ -131,7 +131,13 @@ def test_labels_are_those_of_a_slow_loop(case: str, form: str) -> None:
         kind=options.get("kind", "any"),
         everyone=options.get("all_clients", False),
     )
-    found = make_labels(events, **options)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("form", ["rows", "lists"])
+def test_labels_are_those_of_a_slow_loop(case: str, form: str) -> None:
+    events = EVENTS if form == "rows" else nested(EVENTS, "client_id")
+    found, wanted = make_labels(events, **CASES[case][0]), wanted_of(case)
     assert len(found) == len(wanted) > 12
     keys = ["event_time", "client_id"]
     pd.testing.assert_frame_equal(
