@@ -1,7 +1,9 @@
-"""What the site generates from the code: commands, options, and the tables of methods."""
+"""What the site generates: commands, options, tables of methods, and the notebooks."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -15,10 +17,14 @@ from seqmel.objectives.miners import MINERS
 
 __all__ = ["on_files", "on_page_markdown"]
 
+NOTEBOOKS = Path(__file__).parents[1] / "examples" / "notebooks"
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those that are written by hand."""
     pages = {"reference/commands.md": _commands(), "reference/configuration.md": _configuration()}
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        pages[f"tutorials/{path.stem}.md"] = _notebook(json.loads(path.read_text(encoding="utf-8")))
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
@@ -70,6 +76,28 @@ def _configuration() -> str:
         line = option.line.replace("|", "\\|")
         parts.append(f"| `{option.path}` | {option.method or ''} | `{option.default}` | {line} |")
     return "\n".join(parts) + "\n"
+
+
+def _notebook(notebook: dict[str, Any]) -> str:
+    """Return its text, its code and what it shows; links to other notebooks lead to their pages."""
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source.replace(".ipynb)", ".md)"))
+            continue
+        parts.append(f"```python\n{source}\n```")
+        parts += [_shown_by(output) for output in cell["outputs"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown_by(output: dict[str, Any]) -> str:
+    data = output.get("data", {})
+    if "image/png" in data:
+        return f'<img alt="what the cell draws" src="data:image/png;base64,{data["image/png"]}">'
+    if "text/html" in data:
+        return f'<div class="output">{"".join(data["text/html"])}</div>'
+    return "```text\n" + "".join(data.get("text/plain") or output["text"]).rstrip() + "\n```"
 
 
 def _is_argument(parameter: Any) -> bool:
