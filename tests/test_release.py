@@ -82,9 +82,9 @@ def test_public_ci_runs_what_ci_runs_here_and_every_python_that_is_promised() ->
 def test_the_oldest_dependencies_are_installed_as_contributors_are_told() -> None:
     steps = workflow("ci.yml")["jobs"]["oldest-dependencies"]["steps"]
     found = next(step["run"] for step in steps if "sed" in step.get("run", ""))
-    told = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    described = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for words in ("torch==2.13.0", "click==8.1.8", *re.findall(r"'s/.*?p'|grep -v .* umap", found)):
-        assert words in told
+        assert words in described
 
 
 def test_a_release_is_published_only_from_its_own_tag_and_without_a_token() -> None:
