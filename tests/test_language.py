@@ -53,7 +53,7 @@ def _files() -> list[Path]:
     return [
         path
         for path in found
-        if path.suffix in (".py", ".md", ".yaml")
+        if path.suffix in (".py", ".md", ".yaml", ".js")
         and not any(part in path.relative_to(ROOT).as_posix() for part in NOT_CHECKED)
     ]
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from seqmel.core.atomic_files import atomic_write, check_output
 from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import ModelError, shown
+from seqmel.core.units import DAY_US
 from seqmel.core.version import __version__
 from seqmel.data.kinds.number import KNOTS
 from seqmel.data.vocabulary import CLIP, NULL, UNSEEN, NumericScale, NumericScales
@@ -298,7 +299,7 @@ class _Export:
             since = g.cast(
                 g.op("Sub", g.const(end_us, np.int64), g.op("Gather", padded, row)), np.float64
             )
-            days = g.op("Div", since, g.const(float(86_400 * _SECOND_US), np.float64))
+            days = g.op("Div", since, g.const(float(DAY_US), np.float64))
             log = g.op("Log", g.op("Add", g.op("Abs", days), g.const(1.0, np.float64)))
             ago = g.cast(g.op("Mul", g.op("Sign", days), log), np.float32)
             parts.append(g.op("Where", some, ago, g.const(0.0, np.float32)))

@@ -111,7 +111,7 @@ function data() {
     { name: "clients", value: count(data.clients) }, { name: "events", value: count(data.events) },
     { name: "first event", value: data.first.slice(0, 10) }, { name: "last event", value: data.last.slice(0, 10) }])));
   body.append(grid(
-    card("Events a client", bars(data.lengths, data.clients), make("p", { class: "quiet small" }, "Share of clients; the steps get wider.")),
+    card("Events per client", bars(data.lengths, data.clients), make("p", { class: "quiet small" }, "Share of clients; the steps get wider.")),
     card("Time to the next event", gaps ? bars(data.gaps, gaps) : empty("No client has two events."), make("p", { class: "quiet small" }, "Share of gaps; the steps get wider."))));
   const named = data.columns.filter((c) => c.role === "categorical"), numbers = data.columns.filter((c) => c.role.startsWith("numeric"));
   const others = data.columns.filter((c) => !named.includes(c) && !numbers.includes(c));

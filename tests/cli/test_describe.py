@@ -86,7 +86,7 @@ def test_lengths_and_gaps_are_those_of_the_clients(
         {"client_id": [1, 1, 1, 2, 2], "day": [0, 10, 11, 5, 6], "size": [1.0, 2, 3, 4, 5]}
     )
     _, facts = described(table, "--time", "day")
-    assert (facts["events_a_client"]["0.0"], facts["events_a_client"]["1.0"]) == (2, 3)
+    assert (facts["events_per_client"]["0.0"], facts["events_per_client"]["1.0"]) == (2, 3)
     assert (facts["gap_seconds"]["0.0"], facts["gap_seconds"]["1.0"]) == (86_400.0, 864_000.0)
 
 
@@ -129,7 +129,7 @@ def test_clients_without_events_are_counted(
     )
     _, facts = described(pa.concat_tables([table, empty]))
     assert facts["clients"] == 11
-    assert facts["events_a_client"]["0.0"] == 0
+    assert facts["events_per_client"]["0.0"] == 0
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def describe(
         f"clients ({layout})",
         soft_wrap=True,
     )
-    console.print(_spread("events per client", facts["events_a_client"], lambda x: f"{x:,.0f}"))
+    console.print(_spread("events per client", facts["events_per_client"], lambda x: f"{x:,.0f}"))
     for note in source.notes:
         console.print(escape(note), soft_wrap=True)
     if facts["gap_seconds"]:

@@ -50,7 +50,7 @@ def describe_source(source: EventSource, schema: EventSchema) -> dict[str, Any]:
         "nested": source.nested,
         "from_us": low,
         "to_us": high,
-        "events_a_client": dict(zip(map(str, QUANTILES), lengths, strict=True)),
+        "events_per_client": dict(zip(map(str, QUANTILES), lengths, strict=True)),
         "gap_seconds": dict(zip(map(str, QUANTILES), gaps, strict=True)) if gaps else None,
         "client_ids": {
             "type": type_in_words(kind),

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from seqmel.core.errors import ConfigError, InputError, SchemaError, did_you_mean, shown
 from seqmel.core.progress import Progress
+from seqmel.core.units import DAY_US
 from seqmel.data.schema import UNNAMED_INDEX
 from seqmel.data.sources.source import ident, type_in_words
 from seqmel.data.tables.labels import Table, id_positions, open_features, plain_id, read_by_client
@@ -37,7 +38,6 @@ _MIN_COUNT = 5  # training rows of a value that has a code of its own
 _CATEGORY = re.compile(r"VARCHAR|ENUM.*|UUID|BOOLEAN")
 _NUMBER = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*")
 _TIME = re.compile(r"DATE|TIMESTAMP.*")
-_DAY_US = 86_400_000_000
 
 
 class _Fact(BaseModel):
@@ -255,7 +255,7 @@ def read_facts(
     numbers = {name for name in wanted if kinds[name] != "category"}
     if known is not None:
         numbers -= {fact.name for fact in known.categories}
-    days = {name: f"epoch_us({ident(name)}::TIMESTAMP) / {_DAY_US}.0" for name in wanted}
+    days = {name: f"epoch_us({ident(name)}::TIMESTAMP) / {DAY_US}.0" for name in wanted}
     selected = [
         f"{days[name] if kinds[name] == 'time' else ident(name)} AS {ident(name)}"
         for name in wanted
