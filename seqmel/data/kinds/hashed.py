@@ -31,6 +31,7 @@ __all__ = ["HashedColumn", "HashedKind"]
 _ROWS = 4_096
 _HASHES = 2**31 - 1
 _CLASSES = 64
+_BINS = 32  # for drift; more would hide drift of the other columns behind chance
 
 
 class HashedColumn(Fitted):
@@ -145,12 +146,12 @@ class HashedKind(ColumnKind[HashedColumn]):
         return f"hashed into {fitted.rows:,} rows"
 
     def bins(self, fitted: HashedColumn, values: Sequence[npt.NDArray[Any]]) -> tuple[int, None]:
-        """Return as many bins as classes."""
-        return 1 + _CLASSES, None
+        """Return a bin for null, and 32 for hashes."""
+        return 1 + _BINS, None
 
     def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the class of each value."""
-        return np.where(values > 0, (values - 1) % _CLASSES + 1, 0)
+        """Return 0 for null, else one more than the hash modulo 32."""
+        return np.where(values > 0, (values - 1) % _BINS + 1, 0)
 
     def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return whether a value is null."""
