@@ -9,7 +9,7 @@ aggregates as facts" takes the aggregates with order as further facts. Text is a
 joint model, and codes in order of frequency for LightGBM. The interval is over folds, the
 difference to LightGBM on everything is paired.
 
-What is in OUT_FOLDER/model is not trained again.
+What is in OUT_FOLDER is not made again: remove a row from rows.json to have it anew.
 """
 
 from __future__ import annotations
@@ -96,13 +96,13 @@ def main() -> None:
     probes = {"embeddings + facts: linear": EMBEDDED}
     pair = "averaged pair: linear on embeddings + facts, LightGBM on aggregates + facts"
     averages = {pair: ("embeddings + facts: linear", EVERYTHING)}
-    scores = score(
-        y, sets, probes=probes, averages=averages, folds=asked.folds, trees=asked.trees, threads=1
-    )
-    print(scores, flush=True)
-    found: dict[str, tuple[float, ...]] = {
-        row.features: row.folds for row in scores.rows if row.metric == scores.primary
-    }
+    kept = asked.output / "rows.json"
+    found: dict[str, Any] = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+    if not found:
+        how: dict[str, Any] = {"folds": asked.folds, "trees": asked.trees, "threads": 1}
+        scores = score(y, sets, probes=probes, averages=averages, **how)
+        found = {row.features: row.folds for row in scores.rows if row.metric == scores.primary}
+        kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
     problem, scored, _ = build_problem(y, sets, "auto", asked.folds, 0, None)
     config = read_config(None, asked.settings, seed=asked.seed, device="cpu")
@@ -112,7 +112,7 @@ def main() -> None:
         ALL_JOINT: facts.join(aggregates.astype(float), how="inner"),
     }
     for name, given in rows.items():
-        if asked.rows and name not in asked.rows:
+        if name in found or (asked.rows and name not in asked.rows):
             continue
         measured = []
         for fold, (seen, test) in enumerate(problem.splits):
@@ -139,19 +139,18 @@ def main() -> None:
             )
             measured.append(problem.measure(predicted, fold))
             losses = [tuned.metrics[part]["validation_loss"] for part in ("frozen", "held_out")]
-            score_of = float(measured[-1][scores.primary][0])
+            score_of = float(measured[-1][problem.primary][0])
             print(f"{name}, fold {fold}: {score_of:.4f}, validation loss {losses}", flush=True)
         found[name] = next(
-            row.folds for row in summarised(name, measured) if row.metric == scores.primary
+            row.folds for row in summarised(name, measured) if row.metric == problem.primary
         )
-        print(name, np.round(found[name], 4), flush=True)
+        kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
-    print(f"\n{len(scored):,} clients, {scores.primary}, {asked.folds} folds\n")
+    print(f"\n{len(scored):,} clients, {problem.primary}, {asked.folds} folds\n")
     print("| features and model | score | minus LightGBM on everything |\n|---|---|---|")
     base = np.array(found[EVERYTHING])
     for name, folds in found.items():
         print(f"| {name} | {_words(np.array(folds))} | {_words(np.array(folds) - base)} |")
-    (asked.output / "rows.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 def _words(folds: np.ndarray[Any, Any]) -> str:

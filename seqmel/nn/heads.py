@@ -39,6 +39,11 @@ class Heads(nn.Module):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the outputs are linear in the inputs."""
+        return True
+
     @torch.no_grad()
     def fit_scale(self, vectors: Tensor) -> None:
         """Fit mean and deviation on (N, D) vectors. Constant columns become zero."""

@@ -122,6 +122,11 @@ class JointHeads(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the deep part adds nothing."""
+        return not bool(self.out.weight.any() or self.out.bias.any())
+
     def inputs(self, vectors: Tensor, facts: Tensor) -> Tensor:
         """Return (B, D + wide_size), what the linear part sees before it is standardised."""
         return torch.cat([vectors, self.facts.wide(facts)], dim=1)

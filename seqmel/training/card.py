@@ -118,10 +118,11 @@ def finetuned_card(model: TrainedModel) -> str:
         if rows
         else "No client was held out."
     )
-    heads_alone = options.unfreeze == "head" or not options.epochs
+    frozen = options.unfreeze == "head" or not options.epochs
+    heads_alone = frozen and model.heads is not None and model.heads.is_linear
     facts = _facts(model)
     facts_given = " --facts FACTS" if facts else ""
-    everyone = heads_alone and not options.calibrate and not facts
+    everyone = heads_alone and not options.calibrate
     return f"""# Predictions for `{model.schema.client}` by seqmel {__version__}
 
     seqmel predict <this folder> EVENTS{facts_given} -o scores.parquet
@@ -137,7 +138,7 @@ Trained on {_trained_on(metrics, everyone=everyone)}, with {
 
 {figures}
 
-{_held_out_words(heads_alone=heads_alone and not facts, calibrated=options.calibrate)}
+{_held_out_words(heads_alone=heads_alone, calibrated=options.calibrate)}
 
 {_columns(model)}{facts}
 Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {

@@ -16,10 +16,15 @@ import seqmel
 from seqmel.core.errors import ConfigError, InputError, ModelError, SchemaError
 from seqmel.core.progress import Progress, silent
 from seqmel.data.tables.facts import FactRows, Facts, NumberFact, read_facts
+from seqmel.data.tables.targets import Target
 from seqmel.inference.predict import predict_outputs
 from seqmel.model import TrainedModel, load_model
 from seqmel.nn.joint_heads import FactEmbedding, JointHeads
+from seqmel.training.finetuning.fact_heads import fit_deep_part
 from seqmel.training.finetuning.finetune import finetune
+from seqmel.training.finetuning.finetune_metrics import HeldOut
+from seqmel.training.finetuning.labelled import Labelled
+from seqmel.training.finetuning.linear_heads import solve_heads
 
 EVENTS = card_events(48)
 IDS = np.unique(EVENTS["client_id"].to_numpy())
@@ -128,6 +133,34 @@ def test_the_deep_part_begins_at_zero() -> None:
     (outputs,), (linear,) = heads(vectors, rows), heads.linear(heads.inputs(vectors, rows))
     assert torch.equal(outputs, linear)
     assert outputs.shape == (48, 2)
+
+
+@pytest.mark.parametrize("learnable", [True, False])
+def test_the_deep_part_is_kept_where_it_clearly_helps(learnable: bool) -> None:
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame(random.uniform(size=(600, 2)), columns=["a", "b"])
+    crossed = (rows["a"] > 0.5) ^ (rows["b"] > 0.5)
+    y = crossed.to_numpy() if learnable else random.random(600) < 0.5
+    facts = Facts.fit(rows)
+    samples = Labelled(
+        (Target(name="y", classes=(0, 1)),),
+        torch.arange(600),
+        torch.from_numpy(y[:, None].astype(np.float32)),
+        torch.ones(600, 1),
+        facts=torch.from_numpy(facts.encode(rows)),
+    )
+    seen, unseen = samples[torch.arange(400)], samples[torch.arange(400, 600)]
+    vectors = torch.zeros(600, 3)
+    torch.manual_seed(0)
+    heads = JointHeads(3, [2], facts)
+    solve_heads(heads.linear, heads.inputs(vectors[:400], seen.facts), seen, seed=0)
+    nothing: Any = None  # vectors take the place of sequences
+    held_out = HeldOut(nothing, unseen, torch.ones(1, 2), tiny_config())
+    fit_deep_part(heads, vectors[:400], seen, vectors[400:], held_out)
+    assert bool(heads.out.weight.any()) == learnable
+    if learnable:
+        (outputs,) = heads(vectors[400:], unseen.facts)
+        assert (outputs.argmax(1).numpy() == y[400:]).mean() > 0.8
 
 
 # -------------------------------------------------------------------------- learning, predicting

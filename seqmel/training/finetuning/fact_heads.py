@@ -1,7 +1,9 @@
 """Train the deep part of heads with facts on the vectors of a frozen encoder.
 
 It learns what the linear part lacks. Its inputs are fixed, so an epoch takes a moment. The epoch
-with the lowest validation loss is kept, or the start, where it adds nothing.
+with the lowest validation loss is kept if that is lower than without the deep part by more than two
+standard errors of the difference. Else the linear part stays alone: among some hundred clients, the
+lowest of many losses is mostly luck.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from seqmel.core.random_streams import Stream, generator
 from seqmel.nn.joint_heads import JointHeads
-from seqmel.training.finetuning.finetune_metrics import HeldOut, label_loss
+from seqmel.training.finetuning.finetune_metrics import HeldOut, label_loss, target_losses
 from seqmel.training.finetuning.labelled import Labelled
 
 __all__ = ["fit_deep_part"]
@@ -22,12 +24,13 @@ _PATIENCE = 8
 _MAX_EPOCHS = 100
 _WEIGHT_DECAY = 1e-2
 _RATE = 1e-3
+_ERRORS = 2.0  # standard errors
 
 
 def fit_deep_part(
     heads: JointHeads, vectors: Tensor, training: Labelled, others: Tensor, held_out: HeldOut
 ) -> None:
-    """Train all but the linear part in place. Without a validation split it stays as it is.
+    """Train all but the linear part in place.
 
     Args:
         heads: Heads on the CPU, with a solved linear part.
@@ -36,15 +39,14 @@ def fit_deep_part(
         others: (V, D), the vectors of the validation samples.
         held_out: The validation samples.
     """
-    if not len(held_out):
-        return
     assert training.facts is not None, "heads with facts are for samples with facts"
     seed = held_out.config.seed
     learnt = [weight for name, weight in heads.named_parameters() if not name.startswith("linear.")]
     optimizer = torch.optim.AdamW(learnt, lr=_RATE, weight_decay=_WEIGHT_DECAY)
     count = max(1, len(training) // _BATCH)
     epochs = max(1, min(_MAX_EPOCHS, _MOST_STEPS // count))
-    best, kept, waited = _loss(heads, others, held_out), _copy(heads), 0
+    start, linear = _losses(heads, others, held_out), _copy(heads)
+    best, kept, waited = start, linear, 0
     for epoch in range(epochs):
         heads.train()
         torch.manual_seed(generator(seed, Stream.FACT_BATCHES, epoch, 1).initial_seed())
@@ -63,28 +65,35 @@ def fit_deep_part(
             torch.nn.utils.clip_grad_norm_(learnt, held_out.config.finetuning.gradient_clip)
             optimizer.step()
         heads.eval()
-        found = _loss(heads, others, held_out)
-        if found < best:
+        found = _losses(heads, others, held_out)
+        if found.sum() < best.sum():
             best, kept, waited = found, _copy(heads), 0
         else:
             waited += 1
             if waited >= _PATIENCE:
                 break
-    heads.load_state_dict(kept)
+    gain = start - best
+    clear = gain.sum() > _ERRORS * gain.std() * len(gain) ** 0.5
+    heads.load_state_dict(kept if clear else linear)
     heads.eval()
 
 
 @torch.no_grad()
-def _loss(heads: JointHeads, vectors: Tensor, held_out: HeldOut) -> float:
-    """Return the validation loss."""
+def _losses(heads: JointHeads, vectors: Tensor, held_out: HeldOut) -> Tensor:
+    """Return (V,) what each validation sample adds to the validation loss."""
     heads.eval()
-    labelled = held_out.labelled
+    labelled, total = held_out.labelled, torch.zeros(len(held_out))
     outputs = heads(vectors, labelled.facts)
-    return float(
-        label_loss(
-            outputs, labelled.values, labelled.weights, labelled.targets, held_out.class_weights
+    for column, (target, out) in enumerate(zip(labelled.targets, outputs, strict=True)):
+        weights, losses = target_losses(
+            out,
+            labelled.values[:, column],
+            labelled.weights[:, column],
+            target,
+            held_out.class_weights[column],
         )
-    )
+        total += weights * losses / weights.sum().clamp(min=1e-12)
+    return total / len(labelled.targets)
 
 
 def _copy(heads: JointHeads) -> dict[str, Tensor]:

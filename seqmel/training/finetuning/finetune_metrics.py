@@ -21,7 +21,7 @@ from seqmel.nn.heads import Heads
 from seqmel.nn.joint_heads import JointHeads
 from seqmel.training.finetuning.labelled import Labelled
 
-__all__ = ["HeldOut", "calibrate", "label_loss", "label_metrics", "unbiased"]
+__all__ = ["HeldOut", "calibrate", "label_loss", "label_metrics", "target_losses", "unbiased"]
 
 _SPREAD = 0.5  # prior standard deviation of the logarithm of a temperature
 
@@ -51,15 +51,33 @@ def label_loss(
     """
     total = values.new_zeros(())
     for column, (target, out) in enumerate(zip(targets, outputs, strict=True)):
-        weight, value = weights[:, column], values[:, column]
-        if target.classes:
-            code = value.long()
-            losses = F.cross_entropy(out, code, reduction="none", label_smoothing=label_smoothing)
-            weight = weight * class_weights[column][code]
-        else:
-            losses = (out[:, 0] - value) ** 2
+        weight, losses = target_losses(
+            out,
+            values[:, column],
+            weights[:, column],
+            target,
+            class_weights[column],
+            label_smoothing=label_smoothing,
+        )
         total = total + (weight * losses).sum() / weight.sum().clamp(min=1e-12)
     return total / len(targets)
+
+
+def target_losses(
+    out: Tensor,
+    values: Tensor,
+    weights: Tensor,
+    target: Target,
+    class_weights: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Return the weights and the losses of one target, (B,) each; see `label_loss`."""
+    if not target.classes:
+        return weights, (out[:, 0] - values) ** 2
+    code = values.long()
+    losses = F.cross_entropy(out, code, reduction="none", label_smoothing=label_smoothing)
+    return weights * class_weights[code], losses
 
 
 def label_metrics(outputs: Sequence[Tensor], labelled: Labelled) -> dict[str, float]:

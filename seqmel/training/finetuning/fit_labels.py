@@ -180,9 +180,9 @@ def fit_labels(
         progress.say(f"heads on the frozen encoder{_metric_words(frozen)}{watched}")
         history = []
         heads_alone = options.unfreeze == "head" or not options.epochs
-        if heads_alone and len(held_out) and not options.calibrate and facts is None:
+        if heads_alone and len(held_out) and not options.calibrate and heads.is_linear:
             everyone = class_weights(labelled) if options.class_weight else counts
-            heads = _fit_heads(encoder, on_device, labelled, everyone, config, device)
+            heads = _fit_heads(encoder, on_device, labelled, everyone, config, device, facts)
         elif not heads_alone:
             history = _tune(
                 encoder, heads, on_device, training, held_out, frozen, checkpoints, progress
@@ -228,7 +228,7 @@ def _fit_heads(
 ) -> Heads | JointHeads:
     """Return heads on `device`, fitted to the vectors of the encoder as it is.
 
-    With facts, the validation clients decide how long the deep part is trained.
+    With facts, the validation clients decide how long the deep part is trained; None leaves it out.
     """
     chosen = (
         torch.randperm(len(training), generator=generator(config.seed, Stream.PROBE_CLIENTS))[
@@ -253,10 +253,10 @@ def _fit_heads(
         solve_heads(heads, vectors, part, seed=config.seed)
     else:
         assert part.facts is not None, "heads with facts are for samples with facts"
-        assert held_out is not None, "the validation clients decide"
         solve_heads(heads.linear, heads.inputs(vectors, part.facts), part, seed=config.seed)
-        others = embed_sequences(encoder, held_out.sequences, config, device=device)
-        fit_deep_part(heads, vectors, part, others, held_out)
+        if held_out is not None and len(held_out):
+            others = embed_sequences(encoder, held_out.sequences, config, device=device)
+            fit_deep_part(heads, vectors, part, others, held_out)
     return heads.to(device)
 
 
