@@ -15,7 +15,14 @@ from seqmel.evaluation.problem import build_problem
 from seqmel.evaluation.splits import OutOfTime
 from seqmel.experiment.plan import Plan
 
-__all__ = ["FOLD_SEED", "check_labels", "read_plan_labels", "split_of", "with_fraction"]
+__all__ = [
+    "FOLD_SEED",
+    "check_labels",
+    "read_plan_labels",
+    "split_of",
+    "with_fraction",
+    "without_fraction",
+]
 
 FOLD_SEED = 0
 """The seed of the folds, which are the same in all cells."""
@@ -90,3 +97,9 @@ def _check_classes(plan: Plan, data: str, target: str) -> None:
 def with_fraction(name: str, fraction: float) -> str:
     """Return the name of a row with a fraction of the labels."""
     return name if fraction == 1 else f"{name}, {fraction:.3g} of the labels"
+
+
+def without_fraction(plan: Plan, name: str) -> str:
+    """Return the name of a row without the fraction of the labels that `with_fraction` added."""
+    endings = (with_fraction("", fraction) for fraction in plan.label_fractions)
+    return name.removesuffix(next((end for end in endings if end and name.endswith(end)), ""))

@@ -13,7 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from seqmel.evaluation.feature_sets import AGGREGATES, BASELINES, beside_aggregates, standard_rows
+from seqmel.evaluation.feature_sets import (
+    AGGREGATES,
+    BASELINES,
+    beside_aggregates,
+    few_label_probes,
+    standard_rows,
+)
 from seqmel.evaluation.picture import Line, Panel, draw_panels
 from seqmel.experiment.intervals import grids, half_width
 from seqmel.experiment.labels import with_fraction
@@ -40,8 +46,8 @@ def picture(plan: Plan, results: pd.DataFrame) -> bytes:
 def curve_panels(plan: Plan, results: pd.DataFrame) -> list[Panel]:
     """Return the curves of each data set and target: one line per kind of score or set of features.
 
-    A kind that is scored at a single position, such as the linear probe with all labels, has no
-    line.
+    A kind that is scored at a single position, such as the average of two models with all labels,
+    has no line.
     """
     across = "fraction of the labels" if plan.curve == LABEL_FRACTIONS else str(plan.curve)
     places = {name: (line, at) for name, line, at in _places(plan)}
@@ -77,7 +83,7 @@ def _places(plan: Plan) -> Iterator[tuple[str, str, float | None]]:
 def _kinds(plan: Plan, row: str) -> dict[str, str]:
     """Return the sets of features of a row, and their kinds."""
     if row == AGGREGATES:
-        return {name: name for name in BASELINES}
+        return {name: name for name in (*BASELINES, *few_label_probes(BASELINES))}
     probes, averages = standard_rows((row, *BASELINES))
     kinds = {row: _KINDS[plan.scored(row)], beside_aggregates(row): beside_aggregates("embeddings")}
     return kinds | dict.fromkeys(probes, "linear") | dict.fromkeys(averages, "averaged")

@@ -58,7 +58,13 @@ from seqmel.config.validation_errors import SHAPES, expectation
 from seqmel.core.errors import ConfigError, did_you_mean
 from seqmel.core.renames import rename_keys
 from seqmel.demo.generator import TARGETS
-from seqmel.evaluation.feature_sets import AGGREGATES, BASELINES, beside_aggregates, standard_rows
+from seqmel.evaluation.feature_sets import (
+    AGGREGATES,
+    BASELINES,
+    beside_aggregates,
+    few_label_probes,
+    standard_rows,
+)
 
 __all__ = [
     "LABEL_FRACTIONS",
@@ -463,7 +469,7 @@ def _check_names(plan: Plan, path: Path) -> None:
     """Refuse rows with names of aggregates or of rows that the table adds."""
     for row in plan.rows:
         beside = [beside_aggregates(row), *itertools.chain(*standard_rows((row, *BASELINES)))]
-        for name in (*BASELINES, *beside):
+        for name in (*BASELINES, *few_label_probes(BASELINES), *beside):
             if name in plan.rows:
                 raise ConfigError(
                     f"{path}: the row {name!r} has the name of one that the table has by itself. "

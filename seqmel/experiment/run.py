@@ -43,6 +43,7 @@ from seqmel.evaluation.feature_sets import (
     BASELINES,
     WITH_ORDER,
     aggregate_sets,
+    few_label_probes,
     standard_rows,
     with_both,
 )
@@ -424,7 +425,7 @@ def _by_trees(
     kept: Path,
     threads: int | None,
 ) -> dict[str, Any]:
-    """Score each set of features with all labels, and LightGBM with fractions of the labels."""
+    """Score each set of features with all labels and with fractions of them."""
     found: list[dict[str, Any]] = []
     about: dict[str, Any] = {}
     fractions = [fraction for fraction in plan.label_fractions if fraction < 1]
@@ -454,7 +455,14 @@ def _by_trees(
             if cell.row == AGGREGATES or name not in BASELINES
         }
         curve = label_curve(
-            y, alone, fractions, folds=plan.folds, trees=plan.trees, threads=threads, split=split
+            y,
+            alone,
+            fractions,
+            probes={name: of for name, of in few_label_probes(sets).items() if of in alone},
+            folds=plan.folds,
+            trees=plan.trees,
+            threads=threads,
+            split=split,
         )
         about = about or {"target": curve.target, "primary": curve.primary}
         for point in curve.points:

@@ -12,6 +12,7 @@ from seqmel.core.atomic_files import atomic_write
 from seqmel.evaluation.feature_sets import reference
 from seqmel.experiment.cost import budgets, cost_table
 from seqmel.experiment.intervals import grids, half_width
+from seqmel.experiment.labels import without_fraction
 from seqmel.experiment.picture import picture
 from seqmel.experiment.plan import Cell, Plan
 
@@ -80,19 +81,23 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
             "can be compared."
         )
     for (data, target, metric), sets in grids(results).items():
-        first = reference(sets) or next(iter(sets))
-        base = sets[first]
+        first = _references(plan, list(sets))
+        base = without_fraction(plan, next(iter(first.values())))
+        if len(set(first.values())) > 1:
+            base += ", as many labels"
         published = [part for part in plan.published if part.applies_to(data, target)]
         heads = [
             f"{data}: {target}",
             metric,
-            f"minus {first}",
+            f"minus {base}",
             *(f"published: {part.figures}" for part in published),
         ]
         lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for name, grid in sets.items():
-            apart = grid - base  # broadcasts if only one of them has several seeds
-            difference = "" if name == first else f"{apart.mean():+.3f} ± {half_width(apart):.3f}"
+            apart = grid - sets[first[name]]  # broadcasts if only one of them has several seeds
+            difference = (
+                "" if name == first[name] else f"{apart.mean():+.3f} ± {half_width(apart):.3f}"
+            )
             theirs = [str(part.rows.get(name, "")) for part in published]
             cells = [name, f"{grid.mean():.3f} ± {half_width(grid):.3f}", difference, *theirs]
             lines.append(f"| {' | '.join(cells)} |")
@@ -107,6 +112,18 @@ def markdown(plan: Plan, results: pd.DataFrame) -> str:
         parts.append(costs)
     parts.append(budgets(plan))
     return "\n\n".join(parts) + "\n"
+
+
+def _references(plan: Plan, names: list[str]) -> dict[str, str]:
+    """Map each set of features to the one it is compared with, which has as many labels."""
+    by_fraction: dict[str, list[str]] = {}
+    for name in names:
+        by_fraction.setdefault(name.removeprefix(without_fraction(plan, name)), []).append(name)
+    found = {}
+    for suffix, group in by_fraction.items():
+        base = reference([name.removesuffix(suffix) for name in group])
+        found |= dict.fromkeys(group, group[0] if base is None else base + suffix)
+    return found
 
 
 def _seeds(plan: Plan) -> str:

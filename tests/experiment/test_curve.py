@@ -17,6 +17,7 @@ from seqmel.experiment.intervals import half_width
 from seqmel.experiment.picture import curve_panels
 from seqmel.experiment.plan import Cell
 from seqmel.experiment.run import _settings
+from seqmel.experiment.table import markdown
 
 SIZES: dict[str, Any] = {"4 numbers": {"embedding_dim": 4}, "16 numbers": {"embedding_dim": 16}}
 CURVE: dict[str, Any] = PLAN | {"rows": SIZES, "curve": "embedding_dim"}
@@ -100,11 +101,27 @@ def test_across_shares_of_the_labels_each_set_of_features_is_a_line(folder: Path
     ]
     plan = PLAN | {"label_fractions": [0.1, 0.5, 1], "curve": "label_fractions"}
     plan |= {"rows": {"pooled": {}, "tuned": {"scored": "finetuned"}}}
-    lines = lines_of(plan, folder, *names, "pooled: linear")
-    assert (
-        list(lines) == features
-    )  # the linear probe, which has all labels, would be a line of one place
+    few = [f"{name}: linear, 0.1 of the labels" for name in ("aggregates with order", "pooled")]
+    lines = lines_of(plan, folder, *names, *few, "pooled: linear")
+    # The probe of the aggregates has a single position, and so no line.
+    assert list(lines) == [*features, "pooled: linear"]
+    assert lines.pop("pooled: linear").at == (0.1, 1.0)
     assert all(line.at == (0.1, 0.5, 1.0) for line in lines.values())
+
+
+def test_differences_are_to_the_aggregates_with_as_many_labels(folder: Path) -> None:
+    plan = PLAN | {"label_fractions": [0.1, 1], "rows": {"pooled": {}}}
+    few = ", 0.1 of the labels"
+    names = ["aggregates with order", "pooled", f"aggregates with order{few}", f"pooled{few}"]
+    results = results_of(*names).assign(seconds=np.nan, steps=np.nan)
+    results.loc[results["features"] == names[3], "value"] += 0.05
+    table = markdown(read_plan(write(folder, plan)), results)
+    assert "| minus aggregates with order, as many labels |" in table
+    found = {name: line for line in table.splitlines() for name in names if f"| {name} |" in line}
+    assert found[names[1]].endswith("| +0.100 ± 0.000 |")
+    assert found[names[3]].endswith("| +0.150 ± 0.000 |")
+    assert found[names[0]].endswith("|  |")
+    assert found[names[2]].endswith("|  |")
 
 
 def test_a_number_may_lie_in_a_section_and_be_written_as_yaml_reads_text(folder: Path) -> None:
