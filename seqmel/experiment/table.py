@@ -119,7 +119,7 @@ def _references(plan: Plan, names: list[str]) -> dict[str, str]:
     by_fraction: dict[str, list[str]] = {}
     for name in names:
         by_fraction.setdefault(name.removeprefix(without_fraction(plan, name)), []).append(name)
-    found = {}
+    found: dict[str, str] = {}
     for suffix, group in by_fraction.items():
         base = reference([name.removesuffix(suffix) for name in group])
         found |= dict.fromkeys(group, group[0] if base is None else base + suffix)

@@ -39,6 +39,7 @@ from seqmel.export.graph import Clients, Graph
 from seqmel.export.poolings import pooled
 from seqmel.export.recent import recent_events
 from seqmel.model import AnyModel, TrainedModel, as_model
+from seqmel.nn.components import PrincipalComponents
 from seqmel.nn.heads import CLIP as CLIP_OF_HEADS
 from seqmel.nn.heads import Heads
 from seqmel.nn.recurrent import Recurrent
@@ -256,6 +257,10 @@ class _Export:
         vectors = g.op("Concat", *parts, axis=1)
         if encoder.project is not None:
             vectors = g.linear(vectors, encoder.project)
+        if encoder.last_event is not None:
+            size = encoder.events.output_size
+            last = pooled(g, self.of, encoder.last_event, events, size, self.codes)
+            vectors = g.op("Concat", vectors, *last, axis=1)
         if encoder.components is not None:
             vectors = self._compressed(vectors)
         if encoder.recent is not None:
@@ -276,15 +281,27 @@ class _Export:
         begin, end = encoder.by_category_columns
         kept = np.arange(begin, end)
         others = np.setdiff1d(np.arange(encoder.pooled_size), kept)
-        mean, weight = (
-            g.const(part.cpu().numpy(), np.float64)
-            for part in (encoder.components.mean, encoder.components.weight.T)
-        )
-        pooled = g.cast(g.op("Gather", vectors, g.const(others, np.int64), axis=1), np.float64)
-        found = g.cast(g.op("MatMul", g.op("Sub", pooled, mean), weight), np.float32)
-        return g.op(
-            "Concat", found, g.op("Gather", vectors, g.const(kept, np.int64), axis=1), axis=1
-        )
+        parts = [self._components(encoder.components, vectors, others)]
+        parts.append(g.op("Gather", vectors, g.const(kept, np.int64), axis=1))
+        if encoder.last_event is not None:
+            last = encoder.pooled_size + np.arange(encoder.last_event.output_size)
+            reduced = encoder.components.of_last_event
+            parts.append(
+                g.op("Gather", vectors, g.const(last, np.int64), axis=1)
+                if reduced is None
+                else self._components(reduced, vectors, last)
+            )
+        return g.op("Concat", *parts, axis=1)
+
+    def _components(
+        self, of: PrincipalComponents, vectors: str, columns: npt.NDArray[np.int64]
+    ) -> str:
+        """Build `PrincipalComponents` of some columns."""
+        g = self.g
+        mean, weight = (g.const(part.cpu().numpy(), np.float64) for part in (of.mean, of.weight.T))
+        chosen = g.op("Gather", vectors, g.const(columns, np.int64), axis=1)
+        centred = g.op("Sub", g.cast(chosen, np.float64), mean)
+        return g.cast(g.op("MatMul", centred, weight), np.float32)
 
     def _profile(self, end_us: int) -> str:
         """Build `seqmel.nn.profile`, as of the end of training: (B, 3)."""

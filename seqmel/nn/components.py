@@ -25,13 +25,17 @@ class PrincipalComponents(nn.Module):
     Args:
         size: Width of the input.
         dim: Number of components.
+        of_last_event: Components of the last event, which stand beside these; None for none.
     """
 
     mean: Tensor
     weight: Tensor
 
-    def __init__(self, size: int, dim: int) -> None:
+    def __init__(
+        self, size: int, dim: int, *, of_last_event: PrincipalComponents | None = None
+    ) -> None:
         super().__init__()
+        self.of_last_event = of_last_event
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("weight", torch.zeros(dim, size))
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seqmel.config import Config
 from seqmel.config.options.network import (
+    LAST_EVENT,
     RECENT_POOLINGS,
     NoEncoderOptions,
     RecurrentOptions,
@@ -32,7 +33,10 @@ from seqmel.nn.recurrent import Recurrent
 from seqmel.nn.sources import SourceKinds
 from seqmel.nn.transformer import Transformer
 
-__all__ = ["OWN_ENCODERS", "SequenceEncoder"]
+__all__ = ["LAST_EVENT_DIM", "OWN_ENCODERS", "SequenceEncoder"]
+
+LAST_EVENT_DIM = 16
+"""Number of principal components of the last event."""
 
 
 class SequenceEncoder(nn.Module):
@@ -52,8 +56,10 @@ class SequenceEncoder(nn.Module):
         state_size: width of the states, including the encoded events.
         vector_size: width of `encode`.
         pooled_size: width of the pooled states, including those with a pooling of their own.
-        components: principal components of the pooled states, without those of `category_mean`.
-            They are fitted after training. None during training, and for narrow states.
+        last_event: the encoded last event, beside the pooled states; None without this pooling.
+        components: principal components of the pooled states, without those of `category_mean`,
+            and those of the last event. They are fitted after training. None during training, and
+            for narrow states.
         output_size: width of `embed`, including recent events and recency features.
     """
 
@@ -93,6 +99,8 @@ class SequenceEncoder(nn.Module):
             else None
         )
         self.recent = _recent(config, vocabulary)
+        shows_last = LAST_EVENT in config.pooling and not joined
+        self.last_event = Pooling(["last"], size=options.hidden_size) if shows_last else None
         self.pooled_size = self.vector_size + (0 if joined else of_states)
         # What is pooled by category stays as it is: its few numbers per category are distinct.
         begin, size = self.pooling.columns_by_category
@@ -105,14 +113,23 @@ class SequenceEncoder(nn.Module):
         width = self.pooled_size - (end - begin)
         if config.embedding_dim is not None or not isinstance(config.pca_dim, int):
             return None
-        return PrincipalComponents(width, config.pca_dim) if config.pca_dim < width else None
+        if config.pca_dim >= width:
+            return None
+        last_size = self.last_event.output_size if self.last_event is not None else 0
+        last = (
+            PrincipalComponents(last_size, LAST_EVENT_DIM) if last_size > LAST_EVENT_DIM else None
+        )
+        return PrincipalComponents(width, config.pca_dim, of_last_event=last)
 
     @property
     def output_size(self) -> int:
         """Width of the vector."""
         size = self.pooled_size
+        size += self.last_event.output_size if self.last_event is not None else 0
         if self.components is not None:
+            last = self.components.of_last_event
             size += self.components.dim - self.components.size
+            size += last.dim - last.size if last is not None else 0
         size += self.recent.output_size if self.recent is not None else 0
         return size + (PROFILE_SIZE if self.end_us is not None else 0)
 
@@ -198,13 +215,15 @@ class SequenceEncoder(nn.Module):
     def embed(self, batch: SequenceBatch) -> Tensor:
         """Return the embedding of each sequence: (B, output_size).
 
-        It is `encode`, then separately pooled states, recent events and recency features, where the
-        config has them.
+        It is `encode`, then separately pooled states, the last event, recent events and recency
+        features, where the config has them.
         """
         parts = self.parts(self.events(batch), batch)
         vectors = self.pool(parts, batch)
         if self.state_pooling is not None and self.project is None:
             vectors = torch.cat([vectors, self.state_pooling(parts[1], batch)], dim=1)
+        if self.last_event is not None:
+            vectors = torch.cat([vectors, self.last_event(parts[0], batch)], dim=1)
         vectors = self._compressed(vectors)
         if self.recent is not None:
             vectors = torch.cat([vectors, self.recent(batch).to(vectors.dtype)], dim=1)
@@ -217,12 +236,20 @@ class SequenceEncoder(nn.Module):
         begin, end = self.by_category_columns
         return torch.cat([vectors[:, :begin], vectors[:, end : self.pooled_size]], dim=1)
 
+    def last_events(self, vectors: Tensor) -> Tensor:
+        """Return the columns of the last event, which follow those of the pooled states."""
+        size = self.last_event.output_size if self.last_event is not None else 0
+        return vectors[:, self.pooled_size : self.pooled_size + size]
+
     def _compressed(self, vectors: Tensor) -> Tensor:
         if self.components is None:
             return vectors
         begin, end = self.by_category_columns
         found = self.components(self.without_categories(vectors)).to(vectors.dtype)
-        return torch.cat([found, vectors[:, begin:end]], dim=1)
+        last = self.last_events(vectors)
+        if self.components.of_last_event is not None:
+            last = self.components.of_last_event(last).to(vectors.dtype)
+        return torch.cat([found, vectors[:, begin:end], last], dim=1)
 
     def _beside_profile(
         self, vectors: Tensor, count: Tensor, first: Tensor, last: Tensor, now: Tensor | None
@@ -252,6 +279,8 @@ class SequenceEncoder(nn.Module):
                 "with encoder none, gru or lstm, or embed all events."
             )
         recent = {} if self.recent is None else self.recent.summarise(batch)
+        if self.last_event is not None:
+            recent |= _named_apart(_LAST_EVENT, self.last_event.summarise(events, batch))
         if self.sequence is None:
             return self._merged(state, self.pooling.summarise(events, batch) | recent)
         memory = (
@@ -264,7 +293,7 @@ class SequenceEncoder(nn.Module):
             new = self.pooling.summarise([events, states], batch)
         else:
             new = self.pooling.summarise(events, batch) | _named_apart(
-                self.state_pooling.summarise(states, batch)
+                _STATES, self.state_pooling.summarise(states, batch)
             )
         return self._merged(state, new | recent) | {"memory": memory}
 
@@ -273,7 +302,9 @@ class SequenceEncoder(nn.Module):
             return later
         merged = self.pooling.merge(earlier, later)
         if self.state_pooling is not None:
-            merged |= _named_apart(self.state_pooling.merge(_of_states(earlier), _of_states(later)))
+            merged |= _merged_apart(_STATES, self.state_pooling, earlier, later)
+        if self.last_event is not None:
+            merged |= _merged_apart(_LAST_EVENT, self.last_event, earlier, later)
         if self.recent is not None:
             merged |= self.recent.merge(earlier, later, earlier["count"], later["count"])
         return merged
@@ -288,8 +319,11 @@ class SequenceEncoder(nn.Module):
         """
         pooled = self.pooling.read(state)
         if self.state_pooling is not None:
-            pooled = torch.cat([pooled, self.state_pooling.read(_of_states(state))], dim=1)
+            pooled = torch.cat([pooled, self.state_pooling.read(_apart(_STATES, state))], dim=1)
         vectors = pooled if self.project is None else self.project(pooled)
+        if self.last_event is not None:
+            shown = self.last_event.read(_apart(_LAST_EVENT, state))
+            vectors = torch.cat([vectors, shown], dim=1)
         vectors = self._compressed(vectors)
         if self.recent is not None:
             vectors = torch.cat(
@@ -298,22 +332,27 @@ class SequenceEncoder(nn.Module):
         return self._beside_profile(vectors, state["count"][:, 0], first, last, None)
 
 
-_STATES = "states_"  # prefix of the names in a summary of separately pooled states
+_STATES, _LAST_EVENT = "states_", "last_event_"
+"""Prefixes of the names in a summary of what is pooled separately."""
 
 
-def _named_apart(of_states: Summary) -> Summary:
-    """A summary of states as it stands beside that of the events, which has the count."""
-    return {_STATES + name: values for name, values in of_states.items() if name != "count"}
+def _named_apart(prefix: str, summary: Summary) -> Summary:
+    """A summary as it stands beside that of the events, which has the count."""
+    return {prefix + name: values for name, values in summary.items() if name != "count"}
 
 
-def _of_states(summary: Summary) -> Summary:
-    """The summary of states alone."""
+def _apart(prefix: str, summary: Summary) -> Summary:
+    """The summary with this prefix alone."""
     own = {
-        name.removeprefix(_STATES): values
+        name.removeprefix(prefix): values
         for name, values in summary.items()
-        if name.startswith(_STATES)
+        if name.startswith(prefix)
     }
     return own | {"count": summary["count"]}
+
+
+def _merged_apart(prefix: str, pooling: Pooling, earlier: Summary, later: Summary) -> Summary:
+    return _named_apart(prefix, pooling.merge(_apart(prefix, earlier), _apart(prefix, later)))
 
 
 def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategory | None:
@@ -334,7 +373,7 @@ def _by_category(config: Config, vocabulary: Vocabulary, size: int) -> ByCategor
 
 def _recent(config: Config, vocabulary: Vocabulary) -> RecentEvents | None:
     """Build the recent-event features; None if not configured, or with embedding_dim."""
-    names = [name for name in config.pooling if name in RECENT_POOLINGS]
+    names = [name for name in config.pooling if name in RECENT_POOLINGS and name != LAST_EVENT]
     slots = {} if names == ["recent"] else category_slots(config.category_mean, vocabulary, SLOTS)
     if config.embedding_dim is not None or not names or ("recent" not in names and not slots):
         return None

@@ -32,4 +32,6 @@ def fit_components(
     encoder.components = None
     vectors = embed_sequences(encoder, sequences.subset(sample_evenly(clients)), config)
     components.fit(encoder.without_categories(vectors))
+    if components.of_last_event is not None:
+        components.of_last_event.fit(encoder.last_events(vectors))
     encoder.components = components.eval()

@@ -50,6 +50,7 @@ def made(encoder: Any, **changes: Any) -> Model:
             "std",
             "log_sum",
             "category_mean",
+            "last_event",
             "recent",
             "category_recent",
             "transitions",

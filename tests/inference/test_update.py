@@ -33,6 +33,7 @@ POOLING = [
     "log_sum",
     "attention",
     "category_mean",
+    "last_event",
     "recent",
     "category_recent",
     "transitions",

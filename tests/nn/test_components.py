@@ -14,7 +14,7 @@ from torch import Tensor
 from seqmel.inference.embed import embed_sequences
 from seqmel.model import load_model
 from seqmel.nn.components import PrincipalComponents
-from seqmel.nn.encoder import SequenceEncoder
+from seqmel.nn.encoder import LAST_EVENT_DIM, SequenceEncoder
 from seqmel.training.run import prepare, train
 
 
@@ -85,6 +85,38 @@ def test_the_vector_has_them_in_place_of_the_pooled_states() -> None:
     assert encoder.output_size == found.shape[1]
 
 
+def test_the_last_event_has_components_of_its_own() -> None:
+    pooling = ["mean", "category_mean", "last_event", "recent"]
+    config = tiny_config(
+        pooling=pooling, encoder="none", pca_dim=5, event_encoder={"hidden_size": 40}
+    )
+    encoder = SequenceEncoder(config, vocabulary_of()).eval()
+    batch = batch_of([3, 0, 8])
+    events = encoder.events(batch).detach()
+    last = torch.stack([events[2], torch.zeros(40), events[10]])
+    assert encoder.encode(batch).shape[1] == encoder.pooled_size  # objectives do not see it
+
+    encoder.components = None
+    whole = encoder.embed(batch)
+    size = encoder.pooled_size
+    assert torch.equal(encoder.last_events(whole), last)
+    assert torch.equal(whole[:, size : size + 40], last)
+    assert whole.shape == (3, encoder.output_size)
+
+    components = encoder.new_components(config)
+    assert components is not None
+    assert components.of_last_event is not None
+    components.of_last_event.fit(last + torch.randn(last.shape))
+    encoder.components = components
+    found = encoder.embed(batch)
+    assert found.shape == (3, encoder.output_size)
+    begin = 5 + 5 * 9  # the components of the pooled states, then those by category
+    reduced = components.of_last_event(last)
+    assert torch.equal(found[:, begin : begin + LAST_EVENT_DIM], reduced)
+    assert encoder.recent is not None
+    assert torch.equal(found[:, begin + LAST_EVENT_DIM : -3], encoder.recent(batch))
+
+
 @pytest.mark.parametrize("dim", [None, 100_000])
 def test_a_narrow_part_or_null_keeps_all_dimensions(dim: int | None) -> None:
     options = tiny_config(pooling=["mean", "max"], encoder="none", pca_dim=dim)
@@ -92,7 +124,10 @@ def test_a_narrow_part_or_null_keeps_all_dimensions(dim: int | None) -> None:
 
 
 def test_they_are_fitted_after_training_and_saved(tmp_path: Path) -> None:
-    train(card_events(), tmp_path / "model", config=tiny_config(pca_dim=6))
+    options = tiny_config(
+        pca_dim=6, pooling=["mean", "max", "last_event"], event_encoder={"hidden_size": 40}
+    )
+    train(card_events(), tmp_path / "model", config=options)
     loaded = load_model(tmp_path / "model")
     assert loaded.encoder.components is not None
     prepared = prepare(card_events(), tmp_path / "prepared", model=loaded)
@@ -104,3 +139,8 @@ def test_they_are_fitted_after_training_and_saved(tmp_path: Path) -> None:
     assert found.shape[1] == loaded.encoder.output_size
     torch.testing.assert_close(found[:, :6], loaded.encoder.components(rows))
     assert (found[:, :6].std(0) > 0.1).all()
+    of_last_event = loaded.encoder.components.of_last_event
+    assert of_last_event is not None
+    last = of_last_event(trained.last_events(embed_sequences(trained, sequences, loaded.config)))
+    torch.testing.assert_close(found[:, 6 : 6 + LAST_EVENT_DIM], last)
+    assert (last[:, :4].std(0) > 0.1).all()

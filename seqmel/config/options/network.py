@@ -178,16 +178,19 @@ PoolingName: TypeAlias = Literal[
     "recent",
     "category_recent",
     "transitions",
+    "last_event",
 ]
 PoolingOptions: TypeAlias = Annotated[
     tuple[PoolingName, ...], Field(min_length=1), BeforeValidator(_listed)
 ]
 """One way or several, side by side."""
 DEFAULT_POOLING: tuple[PoolingName, ...] = (
-    "mean", "std", "max", "log_sum", "category_mean", "recent", "category_recent", "transitions",
+    "mean", "std", "max", "log_sum", "category_mean",
+    "last_event", "recent", "category_recent", "transitions",
 )  # fmt: skip
-RECENT_POOLINGS = ("recent", "category_recent", "transitions")
-"""Poolings of the events themselves, without weights.
+LAST_EVENT = "last_event"
+RECENT_POOLINGS = (LAST_EVENT, "recent", "category_recent", "transitions")
+"""Poolings of the last events, which no objective sees and which have no weights of their own.
 
 Where embedding_dim is null they are appended to the vector, as the recency features are.
 """
@@ -202,6 +205,9 @@ POOLINGS = {
     "attention": "A mean with learnt weights.",
     "category_mean": (
         "Of each kind of event a few learnt numbers, averaged, and how many there were."
+    ),
+    "last_event": (
+        "The last event as it is encoded, in a few principal components; no objective sees it."
     ),
     "recent": (
         "The last events as they are, how they differ from the others, and what is "
