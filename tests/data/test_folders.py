@@ -11,7 +11,7 @@ from small import card_events
 
 from seqmel.core.errors import InputError, SchemaError
 from seqmel.data.fitting.schema_inference import infer_schema
-from seqmel.data.sources.checking import check_events
+from seqmel.data.kinds.registry import check_events
 from seqmel.data.sources.reading import event_files, open_events
 
 EVENTS = card_events(6)
