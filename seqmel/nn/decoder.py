@@ -174,7 +174,7 @@ class EventDecoder(nn.Module):
     def _codes(self, events: SequenceBatch, gaps: Tensor | None) -> Tensor:
         """Return (E, F) int64, the output of each feature that belongs to the event's value."""
         codes = {
-            name: kind.class_of(events.columns[name])
+            name: kind.class_of(events.columns[name], self.edges)
             for kind, names in self.kinds.items()
             for name in names
         }

@@ -73,7 +73,7 @@ def test_a_value_is_the_sum_of_two_rows_and_null_has_its_own() -> None:
     rows, weights = kind.embed([values], torch.zeros(3, 0, dtype=torch.int64), layout, torch.float)
     assert rows.tolist() == [[110, 110], [100, 100], [107, 103]]
     assert weights.square().sum(1).tolist() == pytest.approx([1, 1, 1])
-    assert kind.class_of(values).tolist() == [0, 1, 38]
+    assert kind.class_of(values, torch.empty(0)).tolist() == [0, 1, 38]
 
 
 def test_the_merchant_changes_the_vector(model: seqmel.Model, events: pd.DataFrame) -> None:

@@ -179,8 +179,13 @@ class ColumnKind(ABC, Generic[F]):
         """Return the number of classes by which a value is predicted; None if by no classes."""
         return None
 
-    def class_of(self, values: Tensor) -> Tensor:
-        """Return (E,) int64, the class of each of (E,) encoded values."""
+    def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
+        """Return (E,) int64, the class of each of (E,) encoded values.
+
+        Args:
+            values: (E,) encoded values.
+            edges: The ends of the bins of numbers, on the device of the values.
+        """
         raise NotImplementedError
 
     def regressed_within(self, fitted: F) -> str | None:

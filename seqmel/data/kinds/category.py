@@ -168,7 +168,7 @@ class CategoryKind(ColumnKind[CategoryCodes]):
         """Return the number of codes."""
         return fitted.size
 
-    def class_of(self, values: Tensor) -> Tensor:
+    def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
         """Return the codes."""
         return values.long()
 

@@ -129,7 +129,7 @@ class HashedKind(ColumnKind[HashedColumn]):
         """Return the number of classes, with that of null."""
         return 1 + _CLASSES
 
-    def class_of(self, values: Tensor) -> Tensor:
+    def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
         """Return 0 for null, else one more than the hash modulo 64."""
         return ((values - 1) % _CLASSES + 1).where(values > 0, 0).long()
 

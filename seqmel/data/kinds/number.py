@@ -6,7 +6,6 @@ category (`numeric_by`), every category has a scale and a curve of its own.
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -270,11 +269,11 @@ class NumberKind(ColumnKind[NumericScales]):
         """Return the number of bins and one for missing; None within a category."""
         return len(CLASS_EDGES) + 2 if fitted.by is None else None
 
-    def class_of(self, values: Tensor) -> Tensor:
+    def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
         """Return the bin of a number; 0 if it is missing."""
         import torch
 
-        bins = torch.bucketize(values.nan_to_num(), _class_edges(values.device)) + 1
+        bins = torch.bucketize(values.nan_to_num(), edges) + 1
         return bins.masked_fill(values.isnan(), 0)
 
     def regressed_within(self, fitted: NumericScales) -> str | None:
@@ -343,14 +342,6 @@ class NumberKind(ColumnKind[NumericScales]):
 
     unknown_bin: ClassVar[int] = -1
     unknown_words: ClassVar[str] = "has no numbers"
-
-
-@functools.cache
-def _class_edges(device: Any) -> Tensor:
-    """Return `CLASS_EDGES` on a device, copied there once."""
-    import torch
-
-    return torch.tensor(CLASS_EDGES, device=device)
 
 
 def text_name(schema: EventSchema, column: str) -> str:
