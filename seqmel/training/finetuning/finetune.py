@@ -313,10 +313,11 @@ def _with_facts(
         )
     left_out = f"; the same for all, and left out: {shown(constant)}" if constant else ""
     missing = f"; {without:,} without a row, which counts as nulls" if without else ""
-    progress.say(
-        f"facts: {len(facts.numbers):,} numbers and {len(facts.categories):,} categories of "
-        f"{len(ids) - without:,} {labelled.unit}{missing}{left_out}"
+    kinds = {"numbers": facts.numbers, "categories": facts.categories}
+    columns = "; ".join(
+        f"{kind} {shown(map(str, names))}" for kind, names in kinds.items() if names
     )
+    progress.say(f"facts of {len(ids) - without:,} {labelled.unit}: {columns}{missing}{left_out}")
     return facts, replace(labelled, facts=torch.from_numpy(facts.encode(of_samples)))
 
 
