@@ -70,10 +70,16 @@ def pretrained() -> seqmel.Model:
 
 
 @pytest.fixture(scope="module")
-def folder(pretrained: seqmel.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def said() -> Lines:
+    """What the fine-tuning of `folder` says."""
+    return Lines()
+
+
+@pytest.fixture(scope="module")
+def folder(pretrained: seqmel.Model, said: Lines, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("joint") / "model"
     given: Any = {"targets": ["died"], "facts": TABLE, "config": options(unfreeze="all")}
-    return finetune(pretrained, EVENTS, LABELS, output, **given)
+    return finetune(pretrained, EVENTS, LABELS, output, progress=said, **given)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +202,13 @@ def test_the_folder_keeps_what_facts_mean(folder: Path, joint: seqmel.Model) -> 
     assert "fact about the client" in (folder / "README.md").read_text(encoding="utf-8")
     again: TrainedModel = load_model(folder)
     assert again.facts == joint.facts
+
+
+def test_fine_tuning_names_its_facts(folder: Path, said: Lines) -> None:
+    assert (
+        "facts of 48 clients: numbers age, opened; categories region, active; the same for all, "
+        "and left out: constant"
+    ) in said.said
 
 
 def test_clients_without_facts_have_nulls_and_are_counted(joint: seqmel.Model) -> None:
