@@ -315,7 +315,7 @@ def _with_facts(
     missing = f"; {without:,} without a row, which counts as nulls" if without else ""
     kinds = {"numbers": facts.numbers, "categories": facts.categories}
     columns = "; ".join(
-        f"{kind} {shown(map(str, names))}" for kind, names in kinds.items() if names
+        f"{kind} {shown(column.name for column in of)}" for kind, of in kinds.items() if of
     )
     progress.say(f"facts of {len(ids) - without:,} {labelled.unit}: {columns}{missing}{left_out}")
     return facts, replace(labelled, facts=torch.from_numpy(facts.encode(of_samples)))
