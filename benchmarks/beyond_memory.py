@@ -1,6 +1,6 @@
 """Events beyond memory: prepare, train and embed, each under a memory limit of the kernel.
 
-    python benchmarks/beyond_memory.py -o OUT [--events 20000000] [--events-a-client 200] \
+    python benchmarks/beyond_memory.py -o OUT [--events 20000000] [--events-per-client 200] \
       [--columns 0] [--set OPTION=VALUE] [--limit-mb 2000] [--memory-limit 500MB]
 
 Generated events without order, written in pieces, with `--columns` further numbers per event. Each
@@ -110,7 +110,7 @@ def main() -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--events", type=int, default=20_000_000)
-    parser.add_argument("--events-a-client", type=int, default=200)
+    parser.add_argument("--events-per-client", type=int, default=200)
     parser.add_argument("--columns", type=int, default=0, help="further numbers per event")
     parser.add_argument("--limit-mb", type=int, default=2_000)
     parser.add_argument(
@@ -123,7 +123,7 @@ def main() -> None:
     out: Path = options.output
     out.mkdir(parents=True, exist_ok=True)
     events, log = out / "events.parquet", out / "log.txt"
-    clients = max(4, options.events // options.events_a_client)
+    clients = max(4, options.events // options.events_per_client)
     write_events(events, options.events, clients, options.columns)
     chosen = [f"preparation.memory_limit={options.memory_limit}", *NARROW, *options.further]
     settings = [word for setting in chosen for word in ("--set", setting)]

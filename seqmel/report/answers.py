@@ -94,11 +94,9 @@ def _worth_for(scores: Scores) -> str:
     difference = scores.difference(best, scores.reference)
     low, high = difference.interval
     sign = -1 if "↓" in title else 1
-    verdict = (
-        "more than" if sign * difference.mean > 0 and low * high > 0
-        else "less than" if low * high > 0
-        else "not distinguishable from"
-    )  # fmt: skip
+    verdict = "more than" if sign * difference.mean > 0 else "less than"
+    if low * high <= 0:
+        verdict = "not distinguishable from"
     return (
         f"{scores.target}: {title} {scores.score(best)} with {best}, {verdict} "
         f"{scores.score(scores.reference)} with {scores.reference}."

@@ -35,10 +35,6 @@ def runs(
 def _short(value: object) -> str:
     if isinstance(value, float) and value == value:
         return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
-    return (
-        "-"
-        if value is None or value != value
-        else f"{value:,}"
-        if type(value) is int
-        else str(value)
-    )
+    if value is None or value != value:
+        return "-"
+    return f"{value:,}" if type(value) is int else str(value)

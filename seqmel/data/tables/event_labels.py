@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 
 from seqmel.core.errors import ConfigError, InputError, SchemaError, did_you_mean
-from seqmel.core.units import DAY_US
+from seqmel.core.units import DAY_US, DAYS_SINCE_MONDAY
 from seqmel.data.fitting.schema_inference import infer_times
 from seqmel.data.fitting.timeline import open_and_infer
 from seqmel.data.schema import EventSchema, SchemaOptions
@@ -52,7 +52,7 @@ LabelKind: TypeAlias = Literal["any", "count", "sum", "time_to_event"]
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(min|h|d|w)\s*")
 _STEPS_US = {"min": 60_000_000, "h": 3_600_000_000, "d": DAY_US, "w": 7 * DAY_US}
-_MONDAY_US = 4 * DAY_US  # 1970-01-05
+_MONDAY_US = (7 - DAYS_SINCE_MONDAY) * DAY_US  # the first one after 1970-01-01
 _CONDITION = re.compile(r"\s*(!=|>=|<=|=|>|<)\s*(.*?)\s*")
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _BATCH_ROWS = 65_536
