@@ -1,6 +1,6 @@
 """Set up seqmel in its own virtual environment (.venv) and run one or more tasks in it.
 
-    python3 bootstrap.py demo      the main job on generated data, about three minutes on two cores
+    python3 bootstrap.py demo      the main job on generated data, about six minutes on two cores
                                    after the install
     python3 bootstrap.py test      the tests; with those of Spark if there is a Java
     python3 bootstrap.py check     lint, format and types, as CI runs them

@@ -12,7 +12,7 @@ from seqmel.cli.arguments import Overwrite
 __all__ = ["DEMO_OPTIONS", "demo"]
 
 DEMO_OPTIONS = {"training": {"epochs": 14, "batch_size": 32}}
-"""Keeps the demo below three minutes on two cores; everything else has its default."""
+"""Shortens the demo; everything else has its default."""
 
 _TARGETS = ("gender", "age_group")
 
