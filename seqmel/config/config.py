@@ -257,15 +257,7 @@ class Config(Options):
     @property
     def reading(self) -> dict[str, Any]:
         """All keywords of `open_events` for events without a model: columns and resources."""
-        schema = self.schema
-        columns = {
-            "client": schema.client,
-            "time": schema.time,
-            "skip": schema.skips,
-            "decimal": schema.decimal,
-            "categories": schema.categories,
-        }
-        return columns | self.resources
+        return self.schema.reading | self.resources
 
     @property
     def compares(self) -> bool:

@@ -295,6 +295,17 @@ class SourceOptions(BaseModel):
         by = (self.numeric_by or {}).values()
         return dict.fromkeys((*self.named("categorical"), *by, *(self.kinds or {})))
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The keywords of `open_events` for a table without a model."""
+        return {
+            "client": self.client,
+            "time": self.time,
+            "skip": self.skips,
+            "decimal": self.decimal,
+            "categories": self.categories,
+        }
+
 
 class SchemaOptions(SourceOptions):
     """The user's options for the columns: of one table, or of several in `sources`.

@@ -20,7 +20,7 @@ import duckdb
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
 from seqmel.data.fitting.schema_inference import explain_schema
 from seqmel.data.kinds.registry import check_events, kind_of
-from seqmel.data.schema import EventSchema, SchemaOptions, SourceSchema
+from seqmel.data.schema import EventSchema, SchemaOptions, SourceOptions, SourceSchema
 from seqmel.data.sequences.prepared import is_prepared
 from seqmel.data.sources.checking import time_sql
 from seqmel.data.sources.csv_files import CSV
@@ -38,7 +38,7 @@ from seqmel.data.sources.source import (
 )
 from seqmel.data.vocabulary import CategoryCodes
 
-__all__ = ["open_and_explain", "open_and_infer", "open_for_schema"]
+__all__ = ["open_and_explain", "open_and_infer", "open_for_schema", "open_single"]
 
 _MOST = 31  # sources
 _SHIFT = 58  # bits of a position within a source
@@ -89,17 +89,8 @@ def open_and_explain(
     """Return what `open_and_infer` does, and feature -> why it is a category or a number."""
     tables = event_tables(events)
     if tables is None or len(tables) == 1:
-        own = options.for_source(next(iter(tables))) if tables else options
-        source = open_events(
-            only_table(events),
-            client=own.client,
-            time=own.time,
-            skip=own.skips,
-            decimal=own.decimal,
-            categories=own.categories,
-            **how,
-        )
-        return source, *explain_schema(source, own)
+        source, of_table = open_single(events, options, **how)
+        return source, *explain_schema(source, of_table)
     _check_options(options, tables)
     connection = connect(**how)
     members: list[_Member] = []
@@ -108,10 +99,7 @@ def open_and_explain(
         own = options.for_source(name)
         with _of_source(name):
             _check_table(table)
-            source = open_member(
-                connection, table, number, client=own.client, time=own.time, skip=own.skips,
-                empty=False, decimal=own.decimal, categories=own.categories,
-            )  # fmt: skip
+            source = open_member(connection, table, number, empty=False, **own.reading)
             _show(connection, number)
             schema, why = explain_schema(source, own)
             check_events(source, schema)
@@ -127,6 +115,21 @@ def open_and_explain(
         {column: reasons[column] for column in schema.features[1:]}
         | {str(schema.source): "the name of the source"},
     )
+
+
+def open_single(
+    events: Events, options: SchemaOptions, **how: Any
+) -> tuple[EventSource, SourceOptions]:
+    """Open events of one table, and return the schema options of that table.
+
+    Args:
+        events: one table, or one by its name.
+        options: the schema options of the config.
+        **how: see `open_and_infer`.
+    """
+    tables = event_tables(events)
+    own: SourceOptions = options.for_source(next(iter(tables))) if tables else options
+    return open_events(only_table(events), **own.reading, **how), own
 
 
 def open_for_schema(

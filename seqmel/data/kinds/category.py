@@ -30,10 +30,9 @@ __all__ = [
     "UNSEEN",
     "CategoryCodes",
     "CategoryKind",
+    "NameKind",
     "category_codes",
     "category_counts_sql",
-    "common_values",
-    "contents_of",
 ]
 
 NULL = 0
@@ -71,22 +70,49 @@ class CategoryCodes(Fitted):
         return NULL if self.null else UNSEEN
 
 
-class CategoryKind(ColumnKind[CategoryCodes]):
-    """A category is a row of the embedding table, and has one logit per code."""
+class NameKind:
+    """What kinds of columns of names have in common: their values are text."""
 
-    role: ClassVar[str] = "categorical"
     sql_type: ClassVar[str] = "VARCHAR"
     arrow_type: ClassVar[pa.DataType] = pa.int32()
-    rows_per_value: ClassVar[int] = 1
     has_edges: ClassVar[bool] = False
-    statistics: ClassVar[tuple[tuple[str, str, str], ...]] = (
-        ("distinct", "count(DISTINCT {x})", "number of different values of {name}"),
-    )
-    fitted = CategoryCodes
 
     def value_sql(self, source: EventSource, column: str) -> str:
         """Return SQL for the text of the value."""
         return category_text(source, column)
+
+    def facts(self, source: EventSource, column: str, where: str) -> dict[str, Any]:
+        """Return nulls, number of values and the commonest values."""
+        name = ident(column)
+        nulls, distinct = source.row(
+            f"SELECT count(*) FILTER ({name} IS NULL), count(DISTINCT {name}) FROM events "
+            f"WHERE {where}"
+        )
+        common = source.rows(
+            f"SELECT {name}::VARCHAR, count(*) AS n FROM events WHERE {name} IS NOT NULL GROUP BY "
+            f"1 ORDER BY n DESC, 1 LIMIT {_COMMONEST}"
+        )
+        found = {"nulls": nulls, "distinct": distinct, "commonest": dict(common)}
+        if where != "true":
+            (found["events"],) = source.row(f"SELECT count(*) FROM events WHERE {where}")
+        return found
+
+    def contents(self, facts: Mapping[str, Any], events: int) -> str:
+        """Return the commonest values and their fractions."""
+        of = facts.get("events", events)
+        common = ", ".join(f"{v} ({_percent(n / of)})" for v, n in facts["commonest"].items())
+        return f"{facts['distinct']:,} values: {common}"
+
+
+class CategoryKind(NameKind, ColumnKind[CategoryCodes]):
+    """A category is a row of the embedding table, and has one logit per code."""
+
+    role: ClassVar[str] = "categorical"
+    rows_per_value: ClassVar[int] = 1
+    statistics: ClassVar[tuple[tuple[str, str, str], ...]] = (
+        ("distinct", "count(DISTINCT {x})", "number of different values of {name}"),
+    )
+    fitted = CategoryCodes
 
     def fit(
         self,
@@ -172,14 +198,6 @@ class CategoryKind(ColumnKind[CategoryCodes]):
         """Return the codes."""
         return values.long()
 
-    def facts(self, source: EventSource, column: str, where: str) -> dict[str, Any]:
-        """Return nulls, number of values and the commonest values."""
-        return common_values(source, column, where)
-
-    def contents(self, facts: Mapping[str, Any], events: int) -> str:
-        """Return the commonest values and their fractions."""
-        return contents_of(facts, events)
-
     def about(self, fitted: CategoryCodes) -> str:
         """Return the number of values."""
         return f"{len(fitted.values):,} categories" + (", nulls" if fitted.null else "")
@@ -195,29 +213,6 @@ class CategoryKind(ColumnKind[CategoryCodes]):
 
     unknown_bin: ClassVar[int] = UNSEEN
     unknown_words: ClassVar[str] = "has values that the training did not see"
-
-
-def common_values(source: EventSource, column: str, where: str) -> dict[str, Any]:
-    """Return nulls, number of values and the commonest values of a column; see `facts`."""
-    name = ident(column)
-    nulls, distinct = source.row(
-        f"SELECT count(*) FILTER ({name} IS NULL), count(DISTINCT {name}) FROM events WHERE {where}"
-    )
-    common = source.rows(
-        f"SELECT {name}::VARCHAR, count(*) AS n FROM events WHERE {name} IS NOT NULL GROUP BY "
-        f"1 ORDER BY n DESC, 1 LIMIT {_COMMONEST}"
-    )
-    found = {"nulls": nulls, "distinct": distinct, "commonest": dict(common)}
-    if where != "true":
-        (found["events"],) = source.row(f"SELECT count(*) FROM events WHERE {where}")
-    return found
-
-
-def contents_of(facts: Mapping[str, Any], events: int) -> str:
-    """Return `common_values` in words."""
-    of = facts.get("events", events)
-    common = ", ".join(f"{v} ({_percent(n / of)})" for v, n in facts["commonest"].items())
-    return f"{facts['distinct']:,} values: {common}"
 
 
 def category_counts_sql(source: EventSource, column: str, where: str = "true") -> str:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pydantic import Field
 
 from seqmel.data.kinds.base import ColumnKind, ColumnSQL, FitOptions, Fitted
-from seqmel.data.kinds.category import common_values, contents_of
+from seqmel.data.kinds.category import NameKind
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import category_text, present_sql
 from seqmel.data.sources.source import EventSource
@@ -40,26 +39,19 @@ class HashedColumn(Fitted):
     rows: int = Field(_ROWS, ge=2, le=2**15)
 
 
-class HashedKind(ColumnKind[HashedColumn]):
+class HashedKind(NameKind, ColumnKind[HashedColumn]):
     """A value is the sum of two rows. It is predicted by its hash modulo 64; null is a class too.
 
     The encoded value is 0 for null, else 1 + hash.
     """
 
     role: ClassVar[str] = "hashed"
-    sql_type: ClassVar[str] = "VARCHAR"
-    arrow_type: ClassVar[pa.DataType] = pa.int32()
     rows_per_value: ClassVar[int] = 2
-    has_edges: ClassVar[bool] = False
     statistics: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("known", "count({x})", "number of events with {name}"),
         ("distinct", "count(DISTINCT {x})", "number of different values of {name}"),
     )
     fitted = HashedColumn
-
-    def value_sql(self, source: EventSource, column: str) -> str:
-        """Return SQL for the text of the value."""
-        return category_text(source, column)
 
     def reads_whole(self, sql_type: str) -> bool:
         """Return False: hashes are computed in SQL."""
@@ -132,14 +124,6 @@ class HashedKind(ColumnKind[HashedColumn]):
     def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
         """Return 0 for null, else one more than the hash modulo 64."""
         return ((values - 1) % _CLASSES + 1).where(values > 0, 0).long()
-
-    def facts(self, source: EventSource, column: str, where: str) -> dict[str, Any]:
-        """Return nulls, number of values and the commonest values."""
-        return common_values(source, column, where)
-
-    def contents(self, facts: Mapping[str, Any], events: int) -> str:
-        """Return the commonest values and their fractions."""
-        return contents_of(facts, events)
 
     def about(self, fitted: HashedColumn) -> str:
         """Return the size of the table."""

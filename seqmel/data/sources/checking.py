@@ -58,12 +58,12 @@ def _micros_sql(source: EventSource, schema: EventSchema) -> str:
     column = ident(schema.time)
     kind = source.columns[schema.time]
     if schema.time_unit != "timestamp":
-        micros = MICROS_PER_UNIT[schema.time_unit]
+        unit_us = MICROS_PER_UNIT[schema.time_unit]
         if kind == "VARCHAR" or is_real(kind):
-            return f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {micros}) AS BIGINT)"
+            return f"TRY_CAST(round(TRY_CAST({column} AS DOUBLE) * {unit_us}) AS BIGINT)"
         if schema.time_unit == "nanosecond":
             return f"TRY_CAST({column}::HUGEINT // 1000 AS BIGINT)"
-        return f"TRY_CAST({column}::HUGEINT * {micros} AS BIGINT)"
+        return f"TRY_CAST({column}::HUGEINT * {unit_us} AS BIGINT)"
     if kind == "VARCHAR":
         moment = text_time_sql(column, schema.time_format)
     elif schema.time_format is not None and is_integer(kind):

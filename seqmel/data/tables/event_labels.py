@@ -24,7 +24,7 @@ import pyarrow as pa
 from seqmel.core.errors import ConfigError, InputError, SchemaError, did_you_mean
 from seqmel.core.units import DAY_US, DAYS_SINCE_MONDAY
 from seqmel.data.fitting.schema_inference import infer_times
-from seqmel.data.fitting.timeline import open_and_infer
+from seqmel.data.fitting.timeline import open_and_infer, open_single
 from seqmel.data.schema import EventSchema, SchemaOptions
 from seqmel.data.sources.checking import (
     MICROS_PER_UNIT,
@@ -33,8 +33,8 @@ from seqmel.data.sources.checking import (
     time_sql,
     times_of,
 )
-from seqmel.data.sources.reading import Events, open_events
-from seqmel.data.sources.several import event_tables, only_table
+from seqmel.data.sources.reading import Events
+from seqmel.data.sources.several import event_tables
 from seqmel.data.sources.source import (
     EventSource,
     ident,
@@ -255,16 +255,7 @@ def _opened(
     tables = event_tables(events)
     if tables is not None and len(tables) > 1:
         return open_and_infer(events, columns, **resources)
-    own = columns.for_source(next(iter(tables))) if tables else columns
-    source = open_events(
-        only_table(events),
-        client=own.client,
-        time=own.time,
-        skip=own.skips,
-        decimal=own.decimal,
-        categories=own.categories,
-        **resources,
-    )
+    source, own = open_single(events, columns, **resources)
     return source, infer_times(source, own)
 
 

@@ -313,10 +313,11 @@ def _with_facts(
         )
     left_out = f"; the same for all, and left out: {shown(constant)}" if constant else ""
     missing = f"; {without:,} without a row, which counts as nulls" if without else ""
-    kinds = {"numbers": facts.numbers, "categories": facts.categories}
-    columns = "; ".join(
-        f"{kind} {shown(column.name for column in of)}" for kind, of in kinds.items() if of
-    )
+    names = {
+        "numbers": [fact.name for fact in facts.numbers],
+        "categories": [fact.name for fact in facts.categories],
+    }
+    columns = "; ".join(f"{kind} {shown(of)}" for kind, of in names.items() if of)
     progress.say(f"facts of {len(ids) - without:,} {labelled.unit}: {columns}{missing}{left_out}")
     return facts, replace(labelled, facts=torch.from_numpy(facts.encode(of_samples)))
 
