@@ -27,7 +27,6 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help=(
@@ -157,7 +156,7 @@ def main() -> None:
         with warnings.catch_warnings():
             _show_renames()
             try:
-                app(_imports_first(sys.argv[1:]))
+                app(_imports_first(sys.argv[1:]), prog_name="seqmel")
             finally:
                 sys.stdout.flush()  # here, where what goes wrong has words
     except SeqmelError as error:

@@ -8,7 +8,7 @@ name with options: `encoder: lstm`, or `encoder: {name: lstm, hidden_size: 512}`
 from __future__ import annotations
 
 from seqmel.config.config import LABELLED, Config, as_config
-from seqmel.config.files import last_said, parse_yaml, read_config
+from seqmel.config.files import last_said, parse_yaml, read_config, to_yaml
 from seqmel.config.keywords import config_with
 from seqmel.config.registry import methods_of
 
@@ -21,6 +21,7 @@ __all__ = [
     "methods",
     "parse_yaml",
     "read_config",
+    "to_yaml",
 ]
 
 

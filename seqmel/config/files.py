@@ -13,7 +13,7 @@ from seqmel.config.options.base import named
 from seqmel.config.renames import RENAMED_OPTIONS, new_path, with_new_names
 from seqmel.core.errors import ConfigError, did_you_mean
 
-__all__ = ["last_said", "parse_yaml", "put", "read_config"]
+__all__ = ["last_said", "parse_yaml", "put", "read_config", "to_yaml"]
 
 _DECIDED_BY = {"loss": "objective", "miner": "objective", "category_mean": "pooling"}
 
@@ -73,6 +73,11 @@ def last_said(*layers: Iterable[str]) -> set[str]:
         for name in layer
     }
     return {name for name, place in last.items() if place >= last.get(_DECIDED_BY.get(name, ""), 0)}
+
+
+def to_yaml(config: Config) -> str:
+    """Return all options as the text of a config file."""
+    return str(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
 
 
 def parse_yaml(text: str) -> Any:

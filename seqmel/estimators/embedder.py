@@ -79,7 +79,7 @@ class SequenceEmbedder(SequenceTransformer):
         gradient_clip: maximum norm of the gradient; None does not clip.
         min_events: clients with fewer events are left out of training.
         validation_fraction: fraction of the clients in the validation split.
-        patience: early stopping: epochs without a better validation recall; None never stops early.
+        patience: early stopping: epochs without a better validation recall; 0 or None never stops.
         storage: where the encoded events are during training: "memory", "memory_map" or "device".
         preparation: options of the section preparation of a config.
         embedding: options of the section embedding of a config.

@@ -434,7 +434,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
             pretrained encoder with fewer than 2,500 labelled clients, else 1.
         validation_fraction: fraction of the labelled rows in the validation split, stratified by
             class.
-        patience: early stopping: epochs without a lower validation loss; None never stops early.
+        patience: early stopping: epochs without a lower validation loss; 0 or None never stops.
         dropout: dropout on the vector in training.
         label_smoothing: label smoothing.
         class_weight: "balanced", or class -> weight (one target only); multiplied by

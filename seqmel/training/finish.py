@@ -17,7 +17,13 @@ from seqmel.core.device import with_own_defaults
 from seqmel.core.errors import InputError
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.sources.reading import Events
-from seqmel.training.run import fit_model, options_before, prepared_in, write_model
+from seqmel.training.run import (
+    fit_model,
+    options_before,
+    prepared_in,
+    with_epochs,
+    write_model,
+)
 
 __all__ = ["finish"]
 
@@ -47,6 +53,8 @@ def finish(
             are not given.
         OutputError: A model exists, or the run is still going on.
     """
+    from seqmel.training.fit import epochs_done
+
     output = Path(output)
     output = output.with_name(output.name.removesuffix(".partial"))
     work, reporter = partial_path(output), as_progress(progress)
@@ -69,18 +77,10 @@ def finish(
                 f"The run in {work} trained on prepared sequences. Name their folder: seqmel "
                 f"finish {output} PREPARED"
             )
-        config = _as_far_as_done(Config.from_dict(options), last)
+        config = with_epochs(Config.from_dict(options), epochs_done(last))
         source = events if events is not None else work / "prepared"
         prepared = prepared_in(work, source, config, None, reporter)
         write_model(work / "model", fit_model(work, prepared, config, progress=reporter))
         move_into_place(work / "model", output)
         shutil.rmtree(work, ignore_errors=True)
     return output
-
-
-def _as_far_as_done(config: Config, last: Path) -> Config:
-    """Return the config with the number of epochs that the checkpoint has finished."""
-    from seqmel.training.fit import epochs_done
-
-    training = config.training.model_copy(update={"epochs": epochs_done(last)})
-    return config.model_copy(update={"training": training})

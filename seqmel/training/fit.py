@@ -35,6 +35,7 @@ from seqmel.core.distributed import current_rank
 from seqmel.core.embedding_metrics import collapsed
 from seqmel.core.errors import ModelError, TrainingError
 from seqmel.core.progress import Progress, Task, record, silent
+from seqmel.core.units import duration_words
 from seqmel.data.samplers import OfflineHard
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import Vocabulary
@@ -152,6 +153,7 @@ def fit(
             hooks.loggers,
         )
         if config.training.epochs:
+            progress.say(_plan_words(config.training, batches, monitored))
             for logger in hooks.loggers if current_rank().first else ():
                 logger.log_hyperparams(flat_options(config))
             run_trainer(
@@ -163,6 +165,8 @@ def fit(
             )
     if best is not None and best.best_model_path and current_rank().first:
         restore(module, Path(best.best_model_path))
+    if config.training.epochs and monitored and best is not None:
+        progress.say(_kept_words(module.history, config.training))
     _warn_of_collapse(module.history, progress)
     encoder = module.encoder.cpu().eval()
     if initial is None:
@@ -170,6 +174,33 @@ def fit(
     else:  # the dimensions keep their meaning
         encoder.components = copy.deepcopy(initial.components)
     return encoder, module.history
+
+
+def _plan_words(
+    options: TrainingOptions, batches: TrainingBatches, monitored: MonitoredMetric | None
+) -> str:
+    """Say how long the training can last, and what ends it before."""
+    epochs = f"{options.epochs} epoch{'' if options.epochs == 1 else 's'}"
+    steps = f"{len(batches):,} step{'' if len(batches) == 1 else 's'}"
+    if monitored is None:
+        stop = "no validation clients: the last epoch is kept"
+    elif options.patience is None:
+        stop = "no early stopping; the best epoch is kept"
+    else:
+        stop = f"stops after {options.patience} without a better recall@1; the best epoch is kept"
+    return f"training: {epochs} of {steps}; {stop}"
+
+
+def _kept_words(history: list[dict[str, float]], options: TrainingOptions) -> str:
+    """Say which epoch is kept, and whether training stopped early."""
+    best = max(history, key=lambda row: row[MONITOR])
+    stopped = (
+        f"stopped early after epoch {len(history)} of {options.epochs}: no better recall@1 in "
+        f"{options.patience} epoch{'' if options.patience == 1 else 's'}; "
+        if options.epochs and len(history) < options.epochs
+        else ""
+    )
+    return f"{stopped}kept epoch {best['epoch']:.0f}, recall@1 {best[MONITOR]:.3f}"
 
 
 def rank_device(config: Config) -> torch.device:
@@ -374,6 +405,7 @@ class EpochReport(lightning.Callback):
         self._clients = 0
         self._began = 0.0
         self._first: float | None = None
+        self._seconds: list[float] = []
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
         """Open the bar of the epoch."""
@@ -433,8 +465,20 @@ class EpochReport(lightning.Callback):
         """Report the metrics of a finished epoch."""
         self._close()
         name = f"epoch {row['epoch']:.0f}/{self.options.epochs}"
-        record(self.progress, "epoch", **row, seconds=round(time.monotonic() - self._began, 3))
-        words = f"{time.monotonic() - self._began:.0f} s, loss {row['loss']:.4f}{self.words(row)}"
+        seconds = time.monotonic() - self._began
+        self._seconds.append(seconds)
+        ahead = (self.options.epochs or 0) - int(row["epoch"])
+        left = ahead * sum(self._seconds) / len(self._seconds)
+        record(
+            self.progress,
+            "epoch",
+            **row,
+            seconds=round(seconds, 3),
+            seconds_left=round(left, 3),
+        )
+        at_most = "at most" if self.options.patience else "about"
+        rest = f", {at_most} {duration_words(left)} left" if ahead > 0 else ""
+        words = f"{seconds:.0f} s, loss {row['loss']:.4f}{self.words(row)}{rest}"
         self.progress.say(f"{name}: {words}")
 
     def on_exception(

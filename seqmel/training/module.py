@@ -31,8 +31,17 @@ def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> dict[str, Any]:
     steps = max(2, steps)
     rates = [group["lr"] for group in optimizer.param_groups]
     rise = max(0.1, 1.5 / steps)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=rise)
+    cycle = _OneCycle(optimizer, rates, total_steps=steps, pct_start=rise)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+class _OneCycle(torch.optim.lr_scheduler.OneCycleLR):
+    """A cycle that goes on from a checkpoint with its own length, not that of the checkpoint."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the step. A run may be resumed with more or fewer epochs."""
+        length = {name: self.__dict__[name] for name in ("total_steps", "_schedule_phases")}
+        super().load_state_dict(state_dict | length)
 
 
 class RunningMeans:

@@ -51,18 +51,22 @@ from seqmel.training.hooks import NO_HOOKS, Hooks
 
 if TYPE_CHECKING:
     from seqmel.data.sequences.encoded_sequences import EncodedSequences
+    from seqmel.data.vocabulary import TimeScale
     from seqmel.nn.encoder import SequenceEncoder
 
 __all__ = [
     "already_trained",
+    "check_options",
     "fit_model",
     "model_of",
     "options_before",
     "prepare",
     "prepared_in",
+    "resolve_all",
     "train",
     "train_model",
     "unfinished_run",
+    "with_epochs",
     "write_model",
 ]
 
@@ -162,7 +166,8 @@ def train(
         events: See `open_events`, or a folder of prepared sequences.
         output: The model folder to write.
         config: All options, as a Config or a mapping like a config file.
-        resume: Resume an interrupted run if there is one. A finished model is not changed.
+        resume: Resume an interrupted run if there is one, possibly with another number of epochs or
+            another patience. A finished model is not changed.
         overwrite: Replace an existing model or unfinished run.
         hooks: Callbacks and loggers of the user.
         progress: Where to report progress.
@@ -175,7 +180,7 @@ def train(
     """
     output = Path(output)
     config = as_config(config)
-    _check_options(config)
+    check_options(config)
     hooks.check()
     from seqmel.core.device import resolve_device
 
@@ -262,7 +267,7 @@ def train_model(
     """
     config = as_config(config)
     progress = as_progress(progress)
-    _check_options(config)
+    check_options(config)
     hooks.check()
     if initial is not None:
         _check_same_shape(initial, config)
@@ -281,7 +286,7 @@ def train_model(
         )
 
 
-def _check_options(config: Config) -> None:
+def check_options(config: Config) -> None:
     """Check the device, the loss and the labels of the objective before any work."""
     from seqmel.core.device import resolve_device
     from seqmel.objectives.coles import make_loss
@@ -347,7 +352,7 @@ def unfinished_run(
         try:
             with translate_disk_full(output, "run it again with --resume"):
                 for name, value in (("events.json", input_files), ("options.json", wanted)):
-                    if not (work / name).is_file():
+                    if not (work / name).is_file() or _read(work / name) != value:
                         with atomic_write(work / name) as partial:
                             partial.write_text(json.dumps(value), encoding="utf-8")
                 yield work
@@ -377,7 +382,10 @@ def _input_files(events: Events) -> list[list[str | int]] | None:
 def _work_folder(
     output: Path, wanted: dict[str, Any], input_files: Any, *, resume: bool, overwrite: bool
 ) -> Path:
-    """Return the folder of the unfinished run, checked to have the same options and events."""
+    """Return the folder of the unfinished run, checked to have the same options and events.
+
+    The number of epochs and the patience of a training may differ, unless it is to be overwritten.
+    """
     work = partial_path(output)
     options, events = work / "options.json", work / "events.json"
     if work.exists() and not resume and not overwrite:
@@ -388,10 +396,14 @@ def _work_folder(
     if work.exists() and not resume:
         shutil.rmtree(work)
     try:
-        if options.is_file() and (before := options_before(options)) != wanted:
+        before = options_before(options) if options.is_file() else wanted
+        now = wanted
+        if not overwrite:
+            before, now = _without_length(before), _without_length(wanted)
+        if before != now:
             raise OutputError(
                 f"The unfinished run in {work} has other options "
-                f"({_first_difference(before, wanted)}). Resume it with the same options, or "
+                f"({_first_difference(before, now)}). Resume it with the same options, or "
                 "discard it with --overwrite."
             )
         if events.is_file() and (before := _read(events)) != input_files:
@@ -406,6 +418,15 @@ def _work_folder(
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     return work
+
+
+def _without_length(options: Any) -> Any:
+    """Return the options of a training without those that only say when it ends."""
+    training = options.get("training") if isinstance(options, dict) else None
+    if not isinstance(training, dict):
+        return options
+    others = {k: v for k, v in training.items() if k not in ("epochs", "patience")}
+    return options | {"training": others}
 
 
 def options_before(path: Path) -> Any:
@@ -481,7 +502,6 @@ def fit_model(
     progress: Progress = silent,
 ) -> TrainedModel:
     """Train on prepared sequences, going on from the last checkpoint in `work` if there is one."""
-    from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
     from seqmel.training.fit import fit
     from seqmel.training.time_alone import measure_time_alone
 
@@ -490,11 +510,10 @@ def fit_model(
         if config.training.storage == "memory"
         else prepared.sequences
     )
-    resolved = resolve_clock_shifts(
-        resolve_auto_options(config, sequences), sequences, prepared.vocabulary.time
-    )
+    resolved = resolve_all(config, sequences, prepared.vocabulary.time)
     if initial is not None:
         resolved = resolved.model_copy(update={"pca_dim": initial.config.pca_dim})
+    resolved = _not_shorter_than_done(resolved, work / "checkpoints" / "last.ckpt", progress)
     time_alone = (
         measure_time_alone(sequences, prepared.vocabulary.time, resolved)
         if resolved.compares
@@ -515,6 +534,33 @@ def fit_model(
     names = ("clients", "events", "dimensions", "parameters")
     record(progress, "counted", **{name: model.metrics[name] for name in names})
     return model
+
+
+def resolve_all(config: Config, sequences: EncodedSequences, scale: TimeScale) -> Config:
+    """Resolve all options of a training that depend on the data."""
+    from seqmel.training.batches import resolve_auto_options, resolve_clock_shifts
+
+    return resolve_clock_shifts(resolve_auto_options(config, sequences), sequences, scale)
+
+
+def with_epochs(config: Config, epochs: int) -> Config:
+    """Return the config with another number of epochs."""
+    training = config.training.model_copy(update={"epochs": epochs})
+    return config.model_copy(update={"training": training})
+
+
+def _not_shorter_than_done(config: Config, last: Path, progress: Progress) -> Config:
+    """Return the config, of at least as many epochs as the interrupted run has finished."""
+    from seqmel.training.fit import epochs_done
+
+    done = epochs_done(last) if last.is_file() else 0
+    if done <= (config.training.epochs or 0):
+        return config
+    progress.say(
+        f"{done} epochs are done, more than the {config.training.epochs} asked for: no further "
+        "training, the best of them is kept"
+    )
+    return with_epochs(config, done)
 
 
 def model_of(

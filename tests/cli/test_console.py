@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from in_process import InProcess
 from small import card_events
 
 from seqmel.cli.console import PLAIN, tolerate_any_console
@@ -109,3 +110,15 @@ def test_every_plain_form_is_ascii_and_lines_of_tables_keep_their_places() -> No
     tolerate_any_console()
     assert all(form.isascii() for form in PLAIN.values())
     assert "\u2502\u2500\u250c\u253c\u2193".encode("ascii", "seqmel.plain") == b"|-++v"
+
+
+def test_the_shell_completes_commands(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (
+        ("_SEQMEL_COMPLETE", "complete_bash"),
+        ("COMP_WORDS", "seqmel tra"),
+        ("COMP_CWORD", "1"),
+    ):
+        monkeypatch.setenv(name, value)
+    assert in_process.seqmel().stdout.split() == ["train"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,62 @@ def test_what_cannot_be_finished_is_refused_and_stays_as_it_is(tmp_path: Path) -
     with pytest.raises(OutputError, match="exists"):
         finish(output)
     assert (output.with_name("model.partial") / "checkpoints" / "last.ckpt").is_file()
+
+
+class Lines:
+    """A progress that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(silent, name)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def longer(epochs: int, **others: Any) -> Any:
+    """The options of the interrupted run, with other epochs."""
+    return tiny_config(training=TRAINING | {"epochs": epochs} | others)
+
+
+def test_a_run_is_resumed_with_more_epochs(tmp_path: Path) -> None:
+    output, said = interrupted(tmp_path), Lines()
+    train(EVENTS, output, config=longer(5), resume=True, progress=said)
+    model = load_model(output)
+    rows = model.metrics["history"]
+    assert ([row["epoch"] for row in rows], model.config.training.epochs) == ([1, 2, 3, 4, 5], 5)
+    assert rows[4]["learning_rate"] < rows[2]["learning_rate"]  # the cycle ends with epoch 5
+    plan, third, _, fifth, kept = said.lines[1:]
+    assert plan == "training: 5 epochs of 2 steps; no early stopping; the best epoch is kept"
+    assert re.match(r"epoch 3/5: .* others, effective rank \d+, about \d+ s left$", third)
+    assert re.match(r"epoch 5/5: .* others, effective rank \d+$", fifth)
+    best = max(rows, key=lambda row: row["recall_at_1"])
+    recall = f"recall@1 {best['recall_at_1']:.3f}"
+    assert kept == f"kept epoch {best['epoch']:.0f}, {recall}"
+
+
+def test_a_run_is_resumed_with_fewer_epochs_than_it_has_done(tmp_path: Path) -> None:
+    output, said = interrupted(tmp_path), Lines()
+    train(EVENTS, output, config=longer(1), resume=True, progress=said)
+    model = load_model(output)
+    assert len(model.metrics["history"]) == model.config.training.epochs == 2
+    assert any(line.startswith("2 epochs are done, more than the 1") for line in said.lines)
+
+
+def test_a_run_is_resumed_with_another_patience(tmp_path: Path) -> None:
+    slow = {"learning_rate": 1e-9, "patience": 3}
+    with pytest.raises(KeyboardInterrupt):
+        train(EVENTS, tmp_path / "m", config=longer(9, **slow), progress=StopAfter(3))
+    said = Lines()
+    config = longer(9, **slow | {"patience": 2})
+    train(EVENTS, tmp_path / "m", config=config, resume=True, progress=said)
+    assert len(load_model(tmp_path / "m").metrics["history"]) == 3
+    assert "stopped early after epoch 3 of 9: no better recall@1 in 2 epochs" in said.lines[-1]
+
+
+def test_other_options_are_still_refused_on_resume(tmp_path: Path) -> None:
+    output = interrupted(tmp_path)
+    with pytest.raises(OutputError, match=r"training.batch_size: 8 there, 4 now"):
+        train(EVENTS, output, config=longer(5, batch_size=4), resume=True)

@@ -18,6 +18,7 @@ from seqmel.cli.arguments import (
     TimeFormat,
     read_options,
 )
+from seqmel.core.units import duration_words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,7 +76,7 @@ def describe(
     for note in source.notes:
         console.print(escape(note), soft_wrap=True)
     if facts["gap_seconds"]:
-        console.print(_spread("gap between events", facts["gap_seconds"], _duration))
+        console.print(_spread("gap between events", facts["gap_seconds"], duration_words))
     console.print(
         f"time: {schema.time} ({schema.time_kind}), "
         f"{_period(schema, facts['from_us'], facts['to_us'])}"
@@ -88,7 +89,7 @@ def _period(schema: EventSchema, first_us: int, last_us: int) -> str:
 
     Dates reveal a wrong time unit.
     """
-    long = _duration((last_us - first_us) / 1e6)
+    long = duration_words((last_us - first_us) / 1e6)
     try:
         first, last = (_EPOCH + timedelta(microseconds=us) for us in (first_us, last_us))
     except OverflowError:
@@ -112,13 +113,6 @@ def _spread(name: str, quantiles: dict[str, float], show: Any) -> str:
         f"{name}: median {middle}, middle half {q1} to {q3}, 95 % up to {p95}, range {low} to "
         f"{high}"
     )
-
-
-def _duration(seconds: float) -> str:
-    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {name}"
-    return f"{seconds:,.0f} s"
 
 
 def _table(schema: EventSchema, facts: dict[str, Any]) -> Table:

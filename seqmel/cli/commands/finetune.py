@@ -89,6 +89,16 @@ def finetune(
     config: ConfigFile = None,
     settings: Settings = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the labelled clients.")] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help=(
+                "Stop after this many epochs without a lower validation loss; 3 by default, 0 "
+                "never stops early."
+            ),
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Clients per batch.")] = None,
     seed: Seed = None,
     device: Device = None,
@@ -101,6 +111,7 @@ def finetune(
     flags = {
         "finetuning.unfreeze": unfreeze,
         "finetuning.epochs": epochs,
+        "finetuning.patience": patience,
         "finetuning.batch_size": batch_size,
         "finetuning.calibrate": calibrate or None,
         "seed": seed,

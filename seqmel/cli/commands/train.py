@@ -38,6 +38,16 @@ def train(
     config: ConfigFile = None,
     settings: Settings = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over all clients.")] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help=(
+                "Stop after this many epochs without a better validation recall; 0, the default, "
+                "never stops early. The best epoch is kept either way."
+            ),
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Clients per batch.")] = None,
     embedding_dim: Annotated[int | None, typer.Option(help="Embedding dimension.")] = None,
     encoder: Annotated[str | None, typer.Option(help="gru, lstm, transformer or none.")] = None,
@@ -49,6 +59,16 @@ def train(
     precision: Precision = None,
     overwrite: Overwrite = False,
     resume: Resume = False,
+    show_config: Annotated[
+        bool,
+        typer.Option(
+            "--show-config",
+            help=(
+                "Print all options as YAML, with sizes and estimated time, and train nothing. "
+                "The events are read once."
+            ),
+        ),
+    ] = False,
     log: Log = None,
     loggers: Annotated[
         list[str] | None,
@@ -58,6 +78,7 @@ def train(
     """Train a model on events."""
     flags = {
         "training.epochs": epochs,
+        "training.patience": patience,
         "training.batch_size": batch_size,
         "embedding_dim": embedding_dim,
         "encoder.name": encoder,
@@ -82,6 +103,13 @@ def train(
     from seqmel.training.trackers import make_loggers
 
     tables = named_events(events)
+    if show_config:
+        from seqmel.core.progress import console_progress
+        from seqmel.training.estimate import estimate_training
+
+        estimate = estimate_training(tables, config=checked, progress=console_progress())
+        typer.echo(estimate.to_yaml(), nl=False)
+        return
     launch_others(checked.devices)
     hooks = Hooks(loggers=make_loggers(loggers or [], output))
     try:

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 __all__ = [
     "Above",
     "Layers",
     "NotNegative",
     "Options",
+    "Patience",
     "Positive",
     "Share",
     "all_of",
@@ -25,6 +26,11 @@ __all__ = [
 ]
 
 Positive: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
+Patience: TypeAlias = Annotated[
+    Positive | None,
+    BeforeValidator(lambda value: None if value == 0 and not isinstance(value, bool) else value),
+]
+"""Epochs without an improvement until training stops; 0 stands for null, which never stops."""
 Layers: TypeAlias = Annotated[int, Field(ge=1, le=256)]
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 Above: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]

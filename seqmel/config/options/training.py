@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from seqmel.config.options.base import Above, NotNegative, Options, Positive, Share, is_lenient
+from seqmel.config.options.base import (
+    Above,
+    NotNegative,
+    Options,
+    Patience,
+    Positive,
+    Share,
+    is_lenient,
+)
 
 __all__ = ["FinetuningOptions", "TrainingOptions"]
 
@@ -37,8 +45,9 @@ class TrainingOptions(Options):
     """Clients with fewer events are left out of training; they are embedded like all others."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.9)] = 0.05
     """Fraction of clients in the validation split."""
-    patience: Positive | None = None
-    """Early stopping: epochs without a better validation recall; null never stops early."""
+    patience: Patience = None
+    """Early stopping: epochs without a better validation recall; 0 or null never stops early.
+    With or without it, the best epoch is kept."""
     storage: Literal["memory", "memory_map", "device"] = "memory_map"
     """Where sequences are kept in training: in memory, memory-mapped from disk, or on the
     device."""
@@ -97,8 +106,8 @@ class FinetuningOptions(Options):
     epoch."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
     """Fraction of labelled clients in the validation split, stratified by class."""
-    patience: Positive | None = 3
-    """Early stopping: epochs without a lower validation loss; null never stops early."""
+    patience: Patience = 3
+    """Early stopping: epochs without a lower validation loss; 0 or null never stops early."""
     calibrate: bool = False
     """Fit a temperature per classification target on the validation split."""
 
