@@ -220,7 +220,7 @@ class SourceOptions(BaseModel):
 
     Whatever is not set is inferred; `ignore` leaves columns out. A list of columns replaces the
     inferred one: `categorical: [mcc, city]`. Names with a plus add to it: `categorical:
-    [+is_cancel]`. `kinds` gives columns a kind that is never inferred: `kinds: {merchant: hashed}`.
+    [+is_cancel]`. `kinds` gives columns another kind: `kinds: {merchant: hashed, purpose: text}`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -288,7 +288,7 @@ class SourceOptions(BaseModel):
 
     @property
     def categories(self) -> dict[str, None]:
-        """Return the columns whose text is kept: those that the user made categorical or hashed.
+        """Return the columns whose text is kept: those that the user gave a kind but numbers.
 
         Their codes are not known yet.
         """

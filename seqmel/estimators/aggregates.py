@@ -46,7 +46,7 @@ class AggregateFeatures(SequenceTransformer):
         categorical: the categorical columns; None infers them.
         numeric: the numeric columns; None infers them.
         numeric_by: numeric column -> categorical column by whose values it is scaled.
-        kinds: column -> a kind that is never inferred, such as "hashed".
+        kinds: column -> its kind, for others than these two, such as "hashed" or "text".
         ignore: columns to leave out.
 
     Attributes:

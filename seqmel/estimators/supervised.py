@@ -453,7 +453,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         categorical: the categorical columns; None infers them.
         numeric: the numeric columns; None infers them.
         numeric_by: numeric column -> categorical column by whose values it is scaled.
-        kinds: column -> a kind that is never inferred, such as "hashed".
+        kinds: column -> its kind, for others than these two, such as "hashed" or "text".
         ignore: columns to leave out.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: precision of training: "auto", "32-true", "bf16-mixed" or "16-mixed".

@@ -110,7 +110,7 @@ def build(model: TrainedModel) -> onnx.ModelProto:
         column, kind = next(iter(schema.kinds.items()))
         raise ModelError(
             f"An ONNX file holds models of categories and numbers; column {column!r} of this one "
-            f"is {kind}."
+            f"is {kind}. Train a model without it: schema.ignore."
         )
     graph = Graph()
     size = model.encoder.output_size

@@ -374,7 +374,7 @@ def _ids_like(wanted: Moments, sequences: EncodedSequences) -> pd.Series[Any]:
 def _of_nothing(model: TrainedModel, device: torch.device) -> npt.NDArray[np.float32]:
     """Return the vector of an empty sequence."""
     schema = model.schema
-    types = {name: kind_of(schema, name).arrow_type for name in schema.features}
+    types = {c: kind_of(schema, c).encoded_type(f) for c, f in model.vocabulary.features.items()}
     types[schema.time] = pa.int64()
     row = {model.schema.client: pa.array([0])} | {
         n: pa.array([[]], pa.list_(t)) for n, t in types.items()

@@ -20,7 +20,6 @@ from seqmel.core.errors import ModelError, shown
 from seqmel.core.progress import Reporting, as_progress
 from seqmel.data.encoding.event_encoding import encode, sequence_schema
 from seqmel.data.fitting.timeline import open_for_schema
-from seqmel.data.schema import EventSchema
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events
@@ -204,24 +203,25 @@ def sequence_chunks(
         return len(sequences), client_chunks(sequences)
     source = open_events_for(model, events, temp_folder, empty=empty)
     if source.is_empty:
-        return 0, iter([no_sequences(source, model.schema)])
+        return 0, iter([no_sequences(source, model)])
     batches = encode(source, model.schema, model.vocabulary, shard=shard)
     chunks = (EncodedSequences.from_batches([batch], time=model.schema.time) for batch in batches)
     return None, itertools.chain.from_iterable(map(client_chunks, chunks))
 
 
-def no_sequences(source: EventSource, schema: EventSchema) -> EncodedSequences:
+def no_sequences(source: EventSource, model: TrainedModel) -> EncodedSequences:
     """Return empty sequences for events that have the columns of the schema but no rows.
 
     Args:
         source: events without rows.
-        schema: the schema of the model.
+        model: the model.
     """
+    schema = model.schema
     for column in (schema.client, schema.time, *schema.features):
         source.require(
             column, "The model was trained with that column; name the columns as they were then."
         )
-    batch = pa.RecordBatch.from_pylist([], schema=sequence_schema(source, schema))
+    batch = pa.RecordBatch.from_pylist([], schema=sequence_schema(source, schema, model.vocabulary))
     return EncodedSequences.from_batches([batch], time=schema.time)
 
 

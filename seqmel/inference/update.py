@@ -349,7 +349,7 @@ def _nothing_new(
 ) -> Updated:
     """Write an output without rows, and leave the state unchanged."""
     kept = _kept(state, model, shard)
-    keys = pa.table({model.schema.client: no_sequences(source, model.schema).client_ids})
+    keys = pa.table({model.schema.client: no_sequences(source, model).client_ids})
     if kept is not None:
         keys = keys.cast(pa.schema([pa.field(model.schema.client, kept.field(0).type)]))
     size = model.encoder.output_size
@@ -571,11 +571,19 @@ def _digest(path: Path) -> str:
                 np.repeat(clients, np.diff(columns[0].offsets.to_numpy())) if columns else clients
             )
             for column in columns:
-                values = column.values.to_numpy(zero_copy_only=False)
-                mixed = (mixed ^ values.view(f"u{values.itemsize}").astype(np.uint64)) * _MIX
-                mixed ^= mixed >> _SHIFT
+                for values in _numbers_of(column.values):
+                    mixed = (mixed ^ values.view(f"u{values.itemsize}").astype(np.uint64)) * _MIX
+                    mixed ^= mixed >> _SHIFT
             total += mixed.sum(dtype=np.uint64)
     return f"{int(total[0]):016x}"
+
+
+def _numbers_of(values: pa.Array) -> list[npt.NDArray[Any]]:
+    """Return the numbers of (E,) encoded values: one array of (E,), or several of a wide kind."""
+    if not pa.types.is_fixed_size_list(values.type):
+        return [values.to_numpy(zero_copy_only=False)]
+    flat = values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), -1)
+    return [np.ascontiguousarray(column) for column in flat.T]
 
 
 def _seen_with(

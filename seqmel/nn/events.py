@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqmel.core.scatter import sort_by_index
+from seqmel.core.scatter import sort_by_index, take_rows
 from seqmel.data.cycles import CYCLES, cycles_of
+from seqmel.data.kinds.base import RowSums
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 from seqmel.nn.products import Linear
@@ -151,7 +152,9 @@ class EventEncoder(nn.Module):
         super().__init__()
         self.noise = noise
         codes = vocabulary.categorical
-        self.kinds = {kind: tuple(columns) for kind, columns in vocabulary.by_kind.items()}
+        columns_of = {kind: tuple(columns) for kind, columns in vocabulary.by_kind.items()}
+        self.kinds = {kind: names for kind, names in columns_of.items() if not kind.is_wide}
+        self.wide = {kind: names for kind, names in columns_of.items() if kind.is_wide}
         parts = {
             name: kind.initial_rows(fitted, hidden_size)
             for kind, columns in vocabulary.by_kind.items()
@@ -162,6 +165,7 @@ class EventEncoder(nn.Module):
         self.begins = dict(zip(parts, ends, strict=False))
         self.names = tuple(codes)
         self.presence = Presence(vocabulary, tuple(parts))
+        self.place = {name: i for i, name in enumerate(parts)}
         self.layouts = nn.ModuleDict(
             {
                 kind.role: _Buffers(kind.layout(columns, codes, self.begins))
@@ -194,8 +198,7 @@ class EventEncoder(nn.Module):
             masked: (M,) int64, the events whose features are hidden, except the time.
             mask_embedding: (hidden_size,) replaces the features of masked events.
         """
-        rows, weights = self.rows(batch)
-        features = weighted_rows(self.table, rows, weights)
+        features = self._features(batch)
         if self.training and self.noise:
             features = features + self.noise * torch.randn_like(features)
         if masked is not None and mask_embedding is not None:
@@ -212,8 +215,33 @@ class EventEncoder(nn.Module):
         gaps = gaps if masked is None else gaps.index_fill(0, masked, 0.0)
         return torch.cat([found, gaps], dim=1)
 
+    def _features(self, batch: SequenceBatch) -> Tensor:
+        """Return (E, H) the sum of the embeddings of all columns that an event has."""
+        if self.kinds:
+            features = weighted_rows(self.table, *self.rows(batch))
+        else:
+            features = self.table.new_zeros(batch.events, self.table.shape[1])
+        present = self.presence(batch) if self.wide else None
+        for kind, names in self.wide.items():
+            columns = [batch.columns[name] for name in names]
+            layout = dict(self.layouts[kind.role].named_buffers())
+            sums = kind.embed_wide(columns, layout, self.table.dtype)
+            for name, found in zip(names, sums, strict=True):
+                vectors = self._summed(found)
+                there = None if present is None else present[:, self.place[name], None]
+                features = features + (vectors if there is None else vectors * there)
+        return features
+
+    def _summed(self, sums: RowSums) -> Tensor:
+        """Return (E, H) the sums of each event."""
+        if sums.rows.dim() == 1:
+            found = sums.weights @ self.table.index_select(0, sums.rows)
+        else:
+            found = weighted_rows(self.table, sums.rows, sums.weights)
+        return found if sums.index is None else take_rows(found, sums.index)
+
     def rows(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        """Return (E, K) rows of the table and their weights, as the kinds of the columns say.
+        """Return (E, K) rows of the table and their weights, for kinds that are not wide.
 
         Rows of columns that an event does not have weigh zero.
         """
@@ -225,7 +253,7 @@ class EventEncoder(nn.Module):
             layout = dict(self.layouts[kind.role].named_buffers())
             rows, weights = kind.embed(columns, codes, layout, self.table.dtype)
             if present is not None:
-                there, present = present.split([len(names), present.shape[1] - len(names)], dim=1)
+                there = present[:, [self.place[name] for name in names]]
                 there = there.to(weights.dtype).repeat_interleave(kind.rows_per_value, dim=1)
                 weights = weights * there
             found.append((rows, weights))

@@ -55,7 +55,7 @@ def corrupted(
         givers = to_device_async(donors[replaced[:, i]], events.device)
         columns[name] = values.index_copy(0, receivers, values.index_select(0, givers))
         same = (columns[name] == values) | (columns[name].isnan() & values.isnan())
-        changed |= ~same
+        changed |= ~(same if same.dim() == 1 else same.all(1))
     return dataclasses.replace(events, columns=columns), changed
 
 

@@ -261,7 +261,7 @@ def test_ids_keep_their_type_and_value(kind: str, chunk_events: int) -> None:
 
 def test_the_schema_of_the_sequences_is_known_before_they_are_made() -> None:
     source = open_events(EVENTS)
-    expected = sequence_schema(source, SCHEMA)
+    expected = sequence_schema(source, SCHEMA, VOCABULARY)
     assert all(batch.schema == expected for batch in encode(source, SCHEMA, VOCABULARY))
     assert expected.names == ["client_id", "event_time", "mcc", "city", "amount", "reading"]
 

@@ -14,7 +14,7 @@ import pytest
 from small import nested
 
 from seqmel.core.errors import SchemaError
-from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.fitting.schema_inference import explain_schema, infer_schema
 from seqmel.data.schema import EventSchema, SchemaOptions
 from seqmel.data.sources.reading import open_events
 
@@ -36,7 +36,7 @@ def role(name: str, values: Any) -> str:
     schema = inferred({name: pa.array(values)})
     if name in schema.left_out:
         return schema.left_out[name]
-    return "categorical" if name in schema.categorical else "numeric"
+    return schema.role_of(name)
 
 
 CODES = RANDOM.choice([5411, 5812, 6011, 742], ROWS)
@@ -107,13 +107,17 @@ def test_a_column_is_taken_for_what_it_is(name: str, values: Any, expected: str)
         assert role(name, values) == expected
 
 
-def test_free_text_is_left_out() -> None:
+def test_free_text_is_text_and_says_why() -> None:
     notes = [f"{WORDS[i % 4]} {i % 300} {WORDS[i % 3]}" for i in range(ROWS)]
     many = pa.table(
         {k: np.tile(v, 20) for k, v in BASE.items()}
         | {"note": RANDOM.permutation(np.tile(notes, 20))}
     )
-    assert infer_schema(open_events(many)).left_out == {"note": "free text"}
+    schema, reasons = explain_schema(open_events(many))
+    assert schema.kinds == {"note": "text"}
+    assert reasons["note"] == "free text: 6 words per value"
+    named = infer_schema(open_events(many), SchemaOptions(categorical=()))
+    assert named.left_out == {"note": "not among the categorical columns named"}
 
 
 @pytest.mark.parametrize("number", ["{:.2f}", "{:,.2f}", "-{:.1f}"])
@@ -136,8 +140,8 @@ def test_only_what_nobody_asked_to_leave_out_is_told_of() -> None:
     assert inferred(columns, categorical=("mcc",), numeric=()).left_out_words == ""
 
 
-def test_free_text_that_nobody_writes_twice_is_called_free_text() -> None:
-    assert role("note", [f"said {i} times" for i in range(ROWS)]) == "free text"
+def test_free_text_that_nobody_writes_twice_is_text() -> None:
+    assert role("note", [f"said {i} times" for i in range(ROWS)]) == "text"
 
 
 def test_a_number_with_one_value_lies_within_no_category() -> None:

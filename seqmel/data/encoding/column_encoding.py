@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from seqmel.data.encoding.columns import EventColumns, take
 from seqmel.data.kinds.number import logarithm_sql
+from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.source import EventSource
 from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, Vocabulary
@@ -43,7 +44,10 @@ class ColumnEncoding:
             schema,
             vocabulary,
         )
-        self._codes = {c: self._codes_of(c) for c in schema.categorical}
+        self._codes: dict[str, npt.NDArray[Any]] = {
+            c: self._codes_of(c) for c in schema.categorical
+        }
+        self._codes |= {c: self._encoded_texts(c) for c in schema.kinds}
         self._scales = {c: self._scales_of(c) for c in schema.numeric}
 
     def _codes_of(self, column: str) -> npt.NDArray[np.int32]:
@@ -55,6 +59,13 @@ class ColumnEncoding:
         return np.asarray(
             pc.if_else(texts.is_null(), pa.scalar(codes.null_code, pa.int32()), known)
         )
+
+    def _encoded_texts(self, column: str) -> npt.NDArray[Any]:
+        """Return the encoded values of the distinct texts of a column of another kind."""
+        kind, fitted = kind_of(self._schema, column), self._vocabulary.features[column]
+        found = kind.encode_texts(fitted, self._columns.categories[column].texts)
+        assert found is not None, "whole columns have kinds that encode texts"
+        return found
 
     def _scales_of(self, column: str) -> list[Numbers]:
         """Return the log unit (NaN if none), center and scale of a number.
@@ -89,12 +100,14 @@ class ColumnEncoding:
         with ThreadPoolExecutor(columns.threads) as pool:
             places = {c: x.index[rows] for c, x in columns.categories.items()}
             codes = {c: pool.submit(take, self._codes[c], places[c]) for c in schema.categorical}
+            others = {c: pool.submit(_take_rows, self._codes[c], places[c]) for c in schema.kinds}
             scaled = [self._scaled(c, columns.numbers[c][rows], codes) for c in schema.numeric]
             coded = [code.result() for code in codes.values()]
+            wide = [other.result() for other in others.values()]
         offsets = pa.array((starts - starts[0]).astype(np.int32))
         lists = [
-            pa.ListArray.from_arrays(offsets, pa.array(x))
-            for x in (columns.time[rows], *coded, *scaled)
+            pa.ListArray.from_arrays(offsets, x)
+            for x in (*map(pa.array, (columns.time[rows], *coded, *scaled)), *map(_wide, wide))
         ]
         return pa.RecordBatch.from_arrays([columns.ids[clients], *lists], schema=out)
 
@@ -131,6 +144,16 @@ class ColumnEncoding:
         )
         self._source.connection.unregister("numbers_given")
         return np.asarray(result.to_numpy(), np.float64)
+
+
+def _take_rows(values: npt.NDArray[Any], places: npt.NDArray[np.int32]) -> npt.NDArray[Any]:
+    found: npt.NDArray[Any] = values.take(places, axis=0)
+    return found
+
+
+def _wide(values: npt.NDArray[Any]) -> pa.Array:
+    """Return (M, W) encoded values as lists of fixed size."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
 
 
 def _linear(x: Numbers, center: Numbers, scale: Numbers) -> npt.NDArray[np.float32]:

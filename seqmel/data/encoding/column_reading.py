@@ -211,7 +211,8 @@ def _columns(
             return None
         ordering = pool.submit(_order_events, keys.pop("client"), micros)
         features = dict(zip(schema.features, _typed(source, read([*schema.features])), strict=True))
-        places = {c: pool.submit(_places, features.pop(c)) for c in schema.categorical}
+        texted = (*schema.categorical, *schema.kinds)
+        places = {c: pool.submit(_places, features.pop(c)) for c in texted}
         numbers = {c: pool.submit(_number, features.pop(c)) for c in schema.numeric}
         texts = {c: _texts(source, c, found.result()[0]) for c, found in places.items()}
         ordered = ordering.result()
@@ -220,9 +221,7 @@ def _columns(
         ids, lengths, order = ordered
         time = pool.submit(take, micros, order)
         del micros
-        indices = {
-            c: pool.submit(take, places.pop(c).result()[1], order) for c in schema.categorical
-        }
+        indices = {c: pool.submit(take, places.pop(c).result()[1], order) for c in texted}
         values = {c: pool.submit(take, numbers.pop(c).result(), order) for c in schema.numeric}
     categories = {c: Category(index.result(), texts[c]) for c, index in indices.items()}
     return EventColumns(

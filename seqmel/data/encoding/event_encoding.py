@@ -30,19 +30,20 @@ __all__ = ["encode", "nest", "sequence_schema"]
 _INDEX = "__client_index"
 
 
-def sequence_schema(source: EventSource, schema: EventSchema) -> pa.Schema:
+def sequence_schema(source: EventSource, schema: EventSchema, vocabulary: Vocabulary) -> pa.Schema:
     """Return the schema of `encode`: one row per client, with list columns.
 
     The columns are the original client id, list<int64> times in microseconds, list<int32> codes and
-    list<float> numbers.
+    list<float> numbers. An encoded value of a wide kind is a list of fixed size itself.
     """
     client = source.stream(f"SELECT {ident(schema.client)} FROM events LIMIT 0", 1).schema.field(0)
-    return _sequence_schema(schema, client.type)
+    return _sequence_schema(schema, vocabulary, client.type)
 
 
-def _sequence_schema(schema: EventSchema, client: pa.DataType) -> pa.Schema:
+def _sequence_schema(schema: EventSchema, vocabulary: Vocabulary, client: pa.DataType) -> pa.Schema:
+    kinds = {c: kind_of(schema, c).encoded_type(f) for c, f in vocabulary.features.items()}
     fields = [pa.field(schema.client, client), pa.field(schema.time, pa.list_(pa.int64()))]
-    fields += [pa.field(c, pa.list_(kind_of(schema, c).arrow_type)) for c in schema.features]
+    fields += [pa.field(c, pa.list_(kinds[c])) for c in schema.features]
     return pa.schema(fields)
 
 
@@ -76,10 +77,12 @@ def encode(
                 )
                 columns = columns.of(kept.astype(np.bool_), schema.features)
             encoding = ColumnEncoding(columns, source, schema, vocabulary)
-            yield from encoding.batches(_sequence_schema(schema, columns.ids.type), chunk_events)
+            yield from encoding.batches(
+                _sequence_schema(schema, vocabulary, columns.ids.type), chunk_events
+            )
         return
     register_codes(source, schema, vocabulary)
-    out = sequence_schema(source, schema)
+    out = sequence_schema(source, schema, vocabulary)
     coded = coded_sql(
         source,
         schema,

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import FARTHEST_US, MICROS_PER_UNIT
 from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, NumericScales, Vocabulary
@@ -73,6 +74,7 @@ class ValueEncoding:
         }
         self._whole = {name: _whole_numbers(known) for name, known in self._known.items()}
         self._scales = {name: _scales_of(s) for name, s in vocabulary.numeric.items()}
+        self._others = {name: vocabulary.features[name] for name in schema.kinds}
         self._by = {name: scales.by for name, scales in vocabulary.numeric.items()}
 
     def encode(self, events: Any) -> EncodedValues:
@@ -89,8 +91,6 @@ class ValueEncoding:
             NotPlainError: a column is missing or of another kind, or some values are not plain.
         """
         schema = self.schema
-        if schema.kinds:  # only SQL says what their values become
-            raise NotPlainError
         read = self.read(events)
         time = self._micros(read[schema.time])
         columns: dict[str, npt.NDArray[Any]] = {
@@ -99,6 +99,11 @@ class ValueEncoding:
         for name in schema.numeric:
             by = self._by[name]
             columns[name] = self._scaled(name, read[name], None if by is None else columns[by])
+        for name, fitted in self._others.items():
+            encoded = kind_of(schema, name).encode_values(fitted, read[name])
+            if encoded is None:  # only SQL says what these values become
+                raise NotPlainError
+            columns[name] = encoded
         if len(time) > 1 and bool((time[1:] < time[:-1]).any()):
             order = np.argsort(time, kind="stable")
             time, columns = time[order], {name: x[order] for name, x in columns.items()}

@@ -16,7 +16,6 @@ from seqmel.data.schema import (
     NOT_NAMED,
     UNNAMED_INDEX,
     EventSchema,
-    Role,
     SourceOptions,
     TimeFormat,
     TimeUnit,
@@ -185,10 +184,11 @@ def explain_schema(
     evidence = _evidence(source, client, facts)
     for column in open_columns:
         role, why = _infer_role(column, facts[column], evidence.get(column))
-        if role is not None and options.is_open(role):
+        if role is not None and options.is_open("numeric" if role == "numeric" else "categorical"):
             given[column], reasons[column] = role, why
         else:
-            left_out[column] = f"not among the {role} columns named" if role else why
+            named = "numeric" if role == "numeric" else "categorical"
+            left_out[column] = f"not among the {named} columns named" if role else why
     categorical = tuple(c for c in source.columns if given.get(c) == "categorical")
     numeric = tuple(c for c in source.columns if given.get(c) == "numeric")
     kinds = {c: given[c] for c in source.columns if c in given and c not in categorical + numeric}
@@ -463,7 +463,7 @@ def _evidence(
 
 def _infer_role(
     column: str, facts: ColumnFacts, evidence: OrderEvidence | None
-) -> tuple[Role | None, str]:
+) -> tuple[str | None, str]:
     """Return the role of a column, None if it is left out, and the reason."""
     if facts.known == 0:
         return None, "only nulls"
@@ -484,7 +484,7 @@ def _infer_role(
             ),
         )
     if facts.text and facts.distinct > _FREE_TEXT_VALUES and facts.words >= 3:
-        return None, "free text"
+        return "text", f"free text: {facts.words:.0f} words per value"
     if facts.text:
         return (None, _AN_ID) if _is_id(facts) else ("categorical", "text")
     if not (facts.integer or facts.real):

@@ -146,6 +146,7 @@ def _fit_on_columns(
         counted = {
             c: pool.submit(_frequent, x, min_count, max_categories)
             for c, x in columns.categories.items()
+            if c in schema.categorical
         }
         sample, for_gaps = _samples(source, schema, columns)
         between = pool.submit(gaps, for_gaps)
@@ -174,8 +175,9 @@ def _fit_on_columns(
         by = schema.numeric_by.get(c)
         groups = _groups_on_columns(source, c, by, sample) if by and overall else {}
         numeric[c] = numeric_scales(c, source.label, overall, by, groups, categorical)
+    kinds = fit_kinds(source, schema, categorical, FitOptions(min_count, max_categories))
     time = _time_scale(q_gaps, times.daily, times.low_us, times.high_us)
-    return Vocabulary(categorical=categorical, numeric=numeric, time=time)
+    return Vocabulary(categorical=categorical, numeric=numeric, kinds=kinds, time=time)
 
 
 def _frequent(category: Category, least: int, most: int) -> tuple[list[str], int]:

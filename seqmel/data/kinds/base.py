@@ -22,10 +22,19 @@ from seqmel.data.sources.source import EventSource
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["QUANTILES", "ColumnKind", "ColumnSQL", "FitOptions", "Fitted"]
+__all__ = [
+    "QUANTILES",
+    "ColumnKind",
+    "ColumnSQL",
+    "FitOptions",
+    "Fitted",
+    "RowSums",
+    "distinct_rows",
+]
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
 """Quantiles that describe a distribution."""
+_MIX = -0x61C8864680B583EB  # 2^64 divided by the golden ratio, as a signed number
 
 
 class Fitted(BaseModel):
@@ -65,14 +74,48 @@ class ColumnSQL:
     scale_join: str = ""
 
 
+@dataclass(frozen=True)
+class RowSums:
+    """Weighted sums of rows of the embedding table.
+
+    Attributes:
+        rows: (D, K) int64; or (K,), if all sums are of the same rows.
+        weights: (D, K).
+        index: (E,) int64, the sum of each event; None if each event has its own.
+    """
+
+    rows: Tensor
+    weights: Tensor
+    index: Tensor | None = None
+
+
+def distinct_rows(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the distinct rows among (E, W) integers, by a hash of 64 bits.
+
+    Returns:
+        (D, W) the distinct rows, and (E,) int64, which of them each row is.
+    """
+    import torch
+
+    hashes = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+    for column in values.unbind(1):
+        hashes = (hashes ^ column) * _MIX
+        hashes = hashes ^ (hashes >> 29)
+    found, index = torch.unique(hashes, return_inverse=True)
+    places = torch.arange(len(values), device=values.device)
+    first = torch.empty_like(found).scatter_(0, index, places)
+    return values.index_select(0, first), index
+
+
 F = TypeVar("F", bound=Fitted)
 
 
 class ColumnKind(ABC, Generic[F]):
     """One kind of column.
 
-    An encoded value is one number per event. `fitted` is what `fit` returned for the column, and
-    `codes` are the fitted categories by column, for kinds that depend on a category.
+    An encoded value is one number per event, or `width` numbers for a wide kind. `fitted` is what
+    `fit` returned for the column, and `codes` are the fitted categories by column, for kinds that
+    depend on a category.
     """
 
     role: ClassVar[str]
@@ -80,9 +123,11 @@ class ColumnKind(ABC, Generic[F]):
     sql_type: ClassVar[str]
     """The DuckDB type of raw values on a timeline of several tables."""
     arrow_type: ClassVar[pa.DataType]
-    """The type of encoded values."""
-    rows_per_value: ClassVar[int]
-    """How many rows of the embedding table a value is the weighted sum of."""
+    """The type of the numbers of encoded values."""
+    is_wide: ClassVar[bool] = False
+    """Whether an encoded value is several numbers, which `embed_wide` embeds."""
+    rows_per_value: ClassVar[int] = 0
+    """How many rows of the embedding table a value is the weighted sum of, unless it is wide."""
     has_edges: ClassVar[bool]
     """Whether the drift histogram has edges on a scale, rather than a bin per value."""
     statistics: ClassVar[tuple[tuple[str, str, str], ...]] = ()
@@ -133,6 +178,22 @@ class ColumnKind(ABC, Generic[F]):
 
     # Encode
 
+    def width(self, fitted: F) -> int:
+        """Return how many numbers an encoded value is."""
+        return 1
+
+    def encoded_type(self, fitted: F) -> pa.DataType:
+        """Return the type of encoded values."""
+        return pa.list_(self.arrow_type, self.width(fitted)) if self.is_wide else self.arrow_type
+
+    def encode_texts(self, fitted: F, texts: pa.Array) -> npt.NDArray[Any] | None:
+        """Return the encoded values of (V,) texts; None if only `encode_sql` encodes them."""
+        return None
+
+    def encode_values(self, fitted: F, values: Sequence[Any]) -> npt.NDArray[Any] | None:
+        """Return the encoded values of Python values; None if only `encode_sql` encodes them."""
+        return None
+
     def register(self, source: EventSource, column: str, index: int, fitted: F) -> None:
         """Create the tables that `encode_sql` joins; `index` makes their names unique."""
 
@@ -160,7 +221,6 @@ class ColumnKind(ABC, Generic[F]):
             begins: column -> its first row in the embedding table.
         """
 
-    @abstractmethod
     def embed(
         self, columns: list[Tensor], codes: Tensor, layout: Mapping[str, Tensor], dtype: Any
     ) -> tuple[Tensor, Tensor]:
@@ -172,6 +232,19 @@ class ColumnKind(ABC, Generic[F]):
             layout: see `layout`.
             dtype: of the weights.
         """
+        raise NotImplementedError
+
+    def embed_wide(
+        self, columns: list[Tensor], layout: Mapping[str, Tensor], dtype: Any
+    ) -> list[RowSums]:
+        """Return the rows of the table of a wide kind, for each of C columns.
+
+        Args:
+            columns: C columns of (E, width) encoded values.
+            layout: see `layout`.
+            dtype: of the weights.
+        """
+        raise NotImplementedError
 
     # Decode
 
@@ -180,10 +253,10 @@ class ColumnKind(ABC, Generic[F]):
         return None
 
     def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
-        """Return (E,) int64, the class of each of (E,) encoded values.
+        """Return (E,) int64, the class of each of E encoded values.
 
         Args:
-            values: (E,) encoded values.
+            values: (E,) encoded values; (E, width) of a wide kind.
             edges: The ends of the bins of numbers, on the device of the values.
         """
         raise NotImplementedError

@@ -51,6 +51,7 @@ class EncodedSequences:
     # Column -> (chunks,) where its values begin in the storage, in elements of its own size.
     _origins: dict[str, Tensor]
     _dtypes: dict[str, torch.dtype]
+    _widths: dict[str, int]  # column -> numbers per event
     _sizes: Tensor  # (chunks,) number of events of each chunk
     _chunk: Tensor  # (N,) the chunk of each client
     _start: Tensor  # (N,) the first event of each client within its chunk
@@ -102,12 +103,13 @@ class EncodedSequences:
             raise ValueError("no client in it")
         for chunk in chunks:
             chunk.validate(full=True)  # finds lists that end outside their values
-        values = {f.name: [c.column(f.name).values for c in chunks] for f in fields[1:]}
+        values = {f.name: [_flat(c.column(f.name).values) for c in chunks] for f in fields[1:]}
         lengths = [
             torch.from_numpy(np.diff(c.column(time).offsets.to_numpy()).astype(np.int64))
             for c in chunks
         ]
-        dtypes = {f.name: _DTYPES[f.type.value_type] for f in fields[1:]}
+        dtypes = {f.name: _DTYPES[_number_type(f.type.value_type)] for f in fields[1:]}
+        widths = {f.name: getattr(f.type.value_type, "list_size", 1) for f in fields[1:]}
         storage = _as_int32(buffer)
         return cls(
             client=names[0],
@@ -122,6 +124,7 @@ class EncodedSequences:
                 for n in names[1:]
             },
             _dtypes=dtypes,
+            _widths=widths,
             _sizes=torch.tensor([int(x.sum()) for x in lengths]),
             _chunk=torch.repeat_interleave(
                 torch.arange(len(chunks)), torch.tensor([len(x) for x in lengths])
@@ -142,10 +145,11 @@ class EncodedSequences:
         for name in sorted(self._origins, key=lambda n: -self._dtypes[n].itemsize):
             values = self._storage.view(self._dtypes[name])
             step = self._dtypes[name].itemsize // 4
-            runs = zip(self._origins[name].tolist(), self._sizes.tolist(), strict=True)
+            sizes = self._sizes * self._widths[name]
+            runs = zip(self._origins[name].tolist(), sizes.tolist(), strict=True)
             pieces += [values[origin : origin + size].view(torch.int32) for origin, size in runs]
             origins[name] = torch.tensor([at // step])
-            at += step * int(self._sizes.sum())
+            at += step * int(sizes.sum())
         before = self._sizes.cumsum(0) - self._sizes
         storage = torch.cat([*pieces, torch.zeros(at % 2, dtype=torch.int32)])
         return replace(
@@ -284,14 +288,21 @@ class EncodedSequences:
             index = indices(begin)
             origins = {name: int(self._origins[name][chunk[0]]) for name in names}
             return {
-                n: storage.view(self._dtypes[n])[origins[n] :].index_select(0, index) for n in names
+                n: _rows(storage.view(self._dtypes[n])[origins[n] :], index, self._widths[n])
+                for n in names
             }
-        return {
-            n: storage.view(self._dtypes[n]).index_select(
-                0, indices(self._origins[n][chunk] + begin)
-            )
-            for n in names
-        }
+        found = {}
+        for n in names:
+            # Where a chunk begins is counted in numbers, and `begin` in events.
+            first, width = self._origins[n][chunk], self._widths[n]
+            whole = storage.view(self._dtypes[n])
+            if width == 1:
+                found[n] = whole.index_select(0, indices(first + begin))
+                continue
+            starts = indices(begin).mul_(width) + first.to(device).index_select(0, which)
+            places = starts.unsqueeze(1) + torch.arange(width, device=device)
+            found[n] = whole.index_select(0, places.flatten()).view(-1, width)
+        return found
 
     def gather_last(self, clients: Tensor, *, max_events: int) -> SequenceBatch:
         """Gather the last events of each of these clients, at most `max_events`."""
@@ -303,9 +314,26 @@ def _check_columns(fields: list[pa.Field], time: str) -> None:
     """Raise a `ValueError` unless these are a client, and lists of codes, numbers and times."""
     kinds = {f.name: f.type.value_type if pa.types.is_list(f.type) else None for f in fields[1:]}
     if kinds.get(time) != pa.int64() or any(
-        k not in (pa.int32(), pa.float32()) for n, k in kinds.items() if n != time
+        _number_type(k) not in (pa.int32(), pa.float32()) for n, k in kinds.items() if n != time
     ):
         raise ValueError("other columns than seqmel writes")
+
+
+def _number_type(kind: pa.DataType | None) -> pa.DataType | None:
+    """Return the type of the numbers of an encoded value."""
+    return kind.value_type if kind is not None and pa.types.is_fixed_size_list(kind) else kind
+
+
+def _flat(values: pa.Array) -> pa.Array:
+    """Return the numbers of encoded values, without a copy."""
+    return values.flatten() if pa.types.is_fixed_size_list(values.type) else values
+
+
+def _rows(values: Tensor, index: Tensor, width: int) -> Tensor:
+    """Select encoded values: (E,), or (E, width) of more than one number each."""
+    if width == 1:
+        return values.index_select(0, index)
+    return values[: len(values) // width * width].view(-1, width).index_select(0, index)
 
 
 def _offsets(lengths: Tensor) -> Tensor:

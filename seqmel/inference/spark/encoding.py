@@ -51,10 +51,16 @@ def encode_spark(
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    out = sequence_schema(source, schema)
+    out = sequence_schema(source, schema, vocabulary)
     features = list(out)[2:]
     key = out.field(0).type if out.field(0).type in _CARRIED else pa.string()
-    kinds = [key, pa.int64(), pa.int64(), pa.int64(), *(f.type.value_type for f in features)]
+    kinds = [
+        key,
+        pa.int64(),
+        pa.int64(),
+        pa.int64(),
+        *(_spark_type(f.type.value_type) for f in features),
+    ]
     names = ["client", "client_row", "row", "time", *(f"x{i}" for i in range(len(features)))]
     flat = pa.schema(list(zip(names, kinds, strict=True)))
     lists = pa.schema(
@@ -92,6 +98,11 @@ def encode_spark(
     if ordered:
         grouped = grouped.repartitionByRange(parts, "client_row").sortWithinPartitions("client_row")
     return grouped, out
+
+
+def _spark_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of an encoded value in Spark, which has no lists of fixed size."""
+    return pa.list_(kind.value_type) if pa.types.is_fixed_size_list(kind) else kind
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
