@@ -15,7 +15,7 @@ import numpy.typing as npt
 from seqmel.core.random_streams import Stream
 from seqmel.core.threads import solver_threads
 
-__all__ = ["MAX_CLIENTS", "Floats", "logistic", "ridge", "softmax"]
+__all__ = ["MAX_CLIENTS", "Floats", "logistic", "ridge", "softmax", "spread_folds"]
 
 MAX_CLIENTS = 50_000
 """Enough clients to fit some hundred weights well. More would only cost time and memory."""
@@ -131,10 +131,10 @@ def _strength(
         return _FALLBACK
     x, y, w = x[enough], np.unique(y[enough], return_inverse=True)[1], w[enough]
     if groups is None:
-        fold = _spread(y, folds, seed)
+        fold = spread_folds(y, folds, seed)
     else:
         owner = np.unique(groups[enough], return_inverse=True)[1]
-        fold = _spread(np.bincount(owner, y) / np.bincount(owner), folds, seed)[owner]
+        fold = spread_folds(np.bincount(owner, y) / np.bincount(owner), folds, seed)[owner]
         # A class must be in the training part of every fold: in two folds or more.
         shared = np.array([len(np.unique(fold[y == code])) > 1 for code in range(y.max() + 1)])[y]
         x, y, w, fold = x[shared], y[shared], w[shared], fold[shared]
@@ -156,7 +156,7 @@ def _strength(
     return float(_STRENGTHS[_weakest(np.array(losses))])
 
 
-def _spread(y: npt.NDArray[Any], folds: int, seed: int) -> npt.NDArray[np.int64]:
+def spread_folds(y: npt.NDArray[Any], folds: int, seed: int) -> npt.NDArray[np.int64]:
     """Return the fold of each row: equal values go to the folds in turn, in random order."""
     mixed = np.random.default_rng([seed, Stream.LINEAR_FOLDS]).permutation(len(y))
     fold = np.empty(len(y), np.int64)

@@ -31,6 +31,7 @@ from seqmel.data.sources.arrow_tables import is_moment
 from seqmel.data.sources.reading import Events
 from seqmel.data.tables.facts import read_facts
 from seqmel.data.tables.labels import Table, id_positions
+from seqmel.data.tables.targets import QuantityLoss
 from seqmel.estimators.base import Pretrained, SequenceEstimator, checked_pretrained
 from seqmel.estimators.options import RENAMED_PARAMETERS, sections_of, seed_of
 from seqmel.estimators.rows import ClientRows
@@ -90,6 +91,8 @@ class _Supervised(SequenceEstimator):
         dropout: float = 0.1,
         label_smoothing: float = 0.0,
         class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
+        quantity_loss: QuantityLoss = "auto",
+        quantile: float | None = None,
         calibrate: bool = False,
         config: Mapping[str, Any] | None = None,
         events: Events | None = None,
@@ -127,6 +130,8 @@ class _Supervised(SequenceEstimator):
         self.dropout = dropout
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
+        self.quantity_loss = quantity_loss
+        self.quantile = quantile
         self.calibrate = calibrate
         self.config = config
         self.events = events
@@ -217,6 +222,8 @@ class _Supervised(SequenceEstimator):
             "dropout": self.dropout,
             "label_smoothing": self.label_smoothing,
             "class_weight": None if by_class else self.class_weight,
+            "quantity_loss": self.quantity_loss,
+            "quantile": self.quantile,
             "calibrate": self.calibrate,
         }
         given = dict(self.config or {}) | sections_of(self._shaping())
@@ -439,6 +446,8 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         label_smoothing: label smoothing.
         class_weight: "balanced", or class -> weight (one target only); multiplied by
             `sample_weight`.
+        quantity_loss: for `SequenceRegressor`.
+        quantile: for `SequenceRegressor`.
         calibrate: whether to fit one temperature per classification target on the validation split.
         config: options as sections of a config, such as `{"encoder": "gru"}`; parameters override
             it.
@@ -549,6 +558,11 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
     """Predict quantities of clients from their events, as `seqmel finetune` and `predict` do.
 
     The parameters and attributes are those of `SequenceClassifier`, without `classes_`.
+
+    Args:
+        quantity_loss: "squared", "log", "poisson", "tweedie" or "quantile", see `seqmel config`.
+            "auto" is "log" for a heavy tail without negative values, else "squared".
+        quantile: the quantile of the loss "quantile"; None is the median.
 
     Examples:
         >>> import seqmel

@@ -34,6 +34,7 @@ from seqmel.core.errors import ModelError, shown
 from seqmel.core.units import DAY_US
 from seqmel.core.version import __version__
 from seqmel.data.kinds.number import KNOTS
+from seqmel.data.tables.targets import LARGEST_LINK
 from seqmel.data.vocabulary import CLIP, NULL, UNSEEN, NumericScale, NumericScales
 from seqmel.export.graph import Clients, Graph
 from seqmel.export.poolings import pooled
@@ -215,7 +216,11 @@ def _heads(g: Graph, model: TrainedModel) -> list[str]:
                 g.const(target.scale, np.float32),
             )
             quantity = g.op("Add", scaled, g.const(target.center, np.float32))
-            if target.log:
+            if target.has_log_link:
+                out = g.op("Squeeze", part, g.const([1], np.int64))
+                log = g.op("Min", out, g.const(LARGEST_LINK, np.float32))
+                quantity = g.op("Mul", g.op("Exp", log), g.const(target.scale, np.float32))
+            elif target.log:
                 power = g.op("Exp", g.op("Max", quantity, g.const(0.0, np.float32)))
                 less = g.op("Sub", power, g.const(1.0, np.float32))
                 quantity = g.op("Mul", less, g.const(target.factor, np.float32))

@@ -203,6 +203,10 @@ def _held_out_words(*, heads_alone: bool, calibrated: bool) -> str:
 
 def _target_words(target: Target) -> str:
     if not target.classes:
+        if target.has_log_link:
+            return f"a quantity, {target.scale:.4g} on average, learnt by {target.loss} deviance"
+        if target.loss == "quantile":
+            return f"the {target.quantile:g} quantile of a quantity, {target.center:.4g} on average"
         if target.log:
             return (
                 "a quantity with a heavy tail, learnt as log(1 + y), "

@@ -100,3 +100,29 @@ def test_money_is_learnt_by_its_logarithm_and_never_predicted_below_zero() -> No
 def test_other_quantities_are_learnt_as_they_are(draw: Any) -> None:
     target = Target.of(pd.Series(draw(np.random.default_rng(0)), name="y"), "regression")
     assert (target.log, target.factor) == (False, 1.0)
+
+
+COUNTS = pd.Series([0.0, 0.0, 1.0, 3.0, 6.0], name="visits")
+
+
+def test_with_a_log_link_the_output_zero_is_the_mean_and_no_prediction_is_negative() -> None:
+    target = Target.of(COUNTS, "regression", loss="poisson")
+    np.testing.assert_allclose(target.encode(COUNTS), COUNTS / 2)
+    np.testing.assert_allclose(target.quantities(target.encode(COUNTS)), COUNTS)
+    outputs = np.array([[0.0], [np.log(3)], [-1e9], [1e9]])
+    found = target.predicted(outputs)
+    np.testing.assert_allclose(found[:3], [2, 6, 0])
+    assert np.isfinite(found[3])
+
+
+def test_a_quantile_is_predicted_in_the_unit_of_the_labels() -> None:
+    target = Target.of(COUNTS, "regression", loss="quantile", quantile=0.9)
+    assert target.quantile == 0.9
+    coded = target.encode(COUNTS)[:, None].astype(float)
+    np.testing.assert_allclose(target.predicted(coded), COUNTS, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["log", "poisson", "tweedie"])
+def test_negative_quantities_are_refused_where_the_loss_has_no_place_for_them(loss: Any) -> None:
+    with pytest.raises(InputError, match=f"negative values, such as -1; the loss {loss} is for"):
+        Target.of(pd.Series([-1.0, 2.0, 3.0], name="t"), "regression", loss=loss)

@@ -151,6 +151,7 @@ def test_the_heads_of_a_fine_tuned_model_are_outputs_of_the_graph(tmp_path: Path
         Target(name="gender", classes=("F", "M", "X"), temperature=1.7),
         Target(name="amount", center=50.0, scale=20.0),  # also a column of the events
         Target(name="spent", center=4.0, scale=0.5, log=True, factor=1.3),
+        Target(name="visits", scale=3.0, loss="poisson"),
     )
     heads = Heads(bare.encoder.output_size, [target.size for target in targets])
     torch.nn.init.normal_(heads.linear.weight)
@@ -159,13 +160,14 @@ def test_the_heads_of_a_fine_tuned_model_are_outputs_of_the_graph(tmp_path: Path
     export_onnx(model, tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     order = list(dict.fromkeys(events["client_id"].to_pylist()))
-    names = ["gender", "amount_", "spent"]
-    gender, amount, spent = session.run(names, inputs(events, order))
+    names = ["gender", "amount_", "spent", "visits"]
+    gender, amount, spent, visits = session.run(names, inputs(events, order))
     expected = pa.concat_tables(predict(model, events))
     shares = np.stack([expected[f"gender={c}"].to_numpy() for c in "FMX"], axis=1)
     np.testing.assert_allclose(gender[:-1], shares, atol=1e-4)
     np.testing.assert_allclose(amount[:-1], expected["amount"].to_numpy(), rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(spent[:-1], expected["spent"].to_numpy(), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(visits[:-1], expected["visits"].to_numpy(), rtol=1e-3, atol=1e-2)
     about = session.get_modelmeta().custom_metadata_map
     assert json.loads(about["seqmel.targets"])[0] == {
         "name": "gender",

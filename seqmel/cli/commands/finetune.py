@@ -78,6 +78,13 @@ def finetune(
         list[str] | None,
         typer.Option(help="Column of FACTS to use. Repeatable; by default all."),
     ] = None,
+    quantity_loss: Annotated[
+        str | None,
+        typer.Option(help="Loss of quantities: auto, squared, log, poisson, tweedie or quantile."),
+    ] = None,
+    quantile: Annotated[
+        float | None, typer.Option(help="The quantile to predict, with --quantity-loss quantile.")
+    ] = None,
     calibrate: Annotated[
         bool,
         typer.Option("--calibrate", help="Calibrate class probabilities on the validation split."),
@@ -114,6 +121,8 @@ def finetune(
         "finetuning.patience": patience,
         "finetuning.batch_size": batch_size,
         "finetuning.calibrate": calibrate or None,
+        "finetuning.quantity_loss": quantity_loss,
+        "finetuning.quantile": quantile,
         "seed": seed,
         "device": device,
         "precision": precision,

@@ -101,6 +101,13 @@ class FinetuningOptions(Options):
     """Label smoothing."""
     class_weight: Literal["balanced"] | None = None
     """balanced: weight classes by inverse frequency."""
+    quantity_loss: Literal["auto", "squared", "log", "poisson", "tweedie", "quantile"] = "auto"
+    """Loss of quantities. squared: their mean. log: squared error of log(1 + y). poisson, tweedie
+    (power 1.5): deviance of counts, or of amounts that are often zero, with a log link. quantile:
+    a quantile in place of the mean. auto: log for a heavy tail without negative values, else
+    squared."""
+    quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The quantile of quantity_loss quantile, such as 0.9; null is the median."""
     max_events: Positive = 512
     """In training, longer sequences are cut to a random slice of this length, a new one each
     epoch."""
@@ -115,4 +122,13 @@ class FinetuningOptions(Options):
     def _calibration_has_clients(self) -> FinetuningOptions:
         if self.calibrate and not self.validation_fraction:
             raise ValueError("calibrate needs a validation split; validation_fraction is 0")
+        return self
+
+    @model_validator(mode="after")
+    def _quantile_is_for_its_loss(self) -> FinetuningOptions:
+        if self.quantile is not None and self.quantity_loss != "quantile":
+            raise ValueError(
+                f"quantile {self.quantile} is for quantity_loss quantile, found "
+                f"{self.quantity_loss}"
+            )
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,9 @@ from seqmel.core.errors import InputError, SchemaError, shown
 from seqmel.core.linear_models import softmax
 from seqmel.data.tables.labels import Task, check_classes, recognise_task, to_quantities
 
-__all__ = ["Target", "Targets", "check_names"]
+__all__ = ["LARGEST_LINK", "QuantityLoss", "Target", "Targets", "check_names"]
+
+QuantityLoss: TypeAlias = Literal["auto", "squared", "log", "poisson", "tweedie", "quantile"]
 
 Classes = (
     tuple[StrictBool, ...] | tuple[StrictInt, ...] | tuple[StrictFloat, ...] | tuple[StrictStr, ...]
@@ -23,6 +25,8 @@ _MOST_CLASSES = 1_000
 
 _HEAVY_TAIL = 5.0  # Distance of the 99th percentile from the median, in interquartile ranges.
 _LARGEST_LOG = 700.0  # Above this, exp overflows.
+LARGEST_LINK = 20.0
+"""Predictions with a log link are at most exp(20) times the mean of the labels."""
 
 
 class _Data(BaseModel):
@@ -40,6 +44,9 @@ class Target(_Data):
             heavy tail, such as money.
         factor: correction of a quantity that is trained as a logarithm, so that predictions have
             the mean of the labels.
+        loss: the loss of a quantity. With "poisson" and "tweedie" the labels are divided by their
+            mean, and the head gives the logarithm of the prediction.
+        quantile: what a quantity with the loss "quantile" is predicted by.
         temperature: divisor of the class logits before the softmax; 1 if not calibrated.
     """
 
@@ -49,30 +56,36 @@ class Target(_Data):
     scale: float = 1.0
     log: bool = False
     factor: float = 1.0
+    loss: Literal["squared", "poisson", "tweedie", "quantile"] = "squared"
+    quantile: float = 0.5
     temperature: float = 1.0
 
     @classmethod
-    def of(cls, y: pd.Series[Any], task: Task = "auto") -> Target:
+    def of(
+        cls,
+        y: pd.Series[Any],
+        task: Task = "auto",
+        *,
+        loss: QuantityLoss = "auto",
+        quantile: float | None = None,
+    ) -> Target:
         """Create the target for these labels.
 
         Args:
             y: the labels of the training clients, named as their column.
             task: "classification", "regression", or "auto", which infers it.
+            loss: the loss if it is a quantity; "auto" takes "log" for a heavy tail, else "squared".
+            quantile: the quantile of the loss "quantile"; None is the median.
 
         Returns:
             The target, fitted on the labels.
 
         Raises:
             InputError: there is one class only, too many classes, a constant, or text where a
-                quantity was requested.
+                quantity was requested, or a negative quantity does not fit the loss.
         """
         if (recognise_task(y) if task == "auto" else task) == "regression":
-            numbers = to_quantities(y)
-            log = _has_heavy_tail(numbers)
-            numbers = np.log1p(numbers) if log else numbers
-            return cls(
-                name=str(y.name), center=float(numbers.mean()), scale=float(numbers.std()), log=log
-            )
+            return cls._quantity(str(y.name), to_quantities(y), loss, quantile)
         check_classes(y)
         values = np.unique(y.to_numpy()).tolist()
         if len(values) > _MOST_CLASSES:
@@ -82,6 +95,33 @@ class Target(_Data):
                 "some, or name another target."
             )
         return cls(name=str(y.name), classes=tuple(values))
+
+    @classmethod
+    def _quantity(
+        cls,
+        name: str,
+        numbers: npt.NDArray[np.float64],
+        loss: QuantityLoss,
+        quantile: float | None,
+    ) -> Target:
+        if loss in ("log", "poisson", "tweedie") and numbers.min() < 0:
+            raise InputError(
+                f"The target {name!r} has negative values, such as {numbers.min():g}; the loss "
+                f"{loss} is for quantities from 0 on. Take squared or quantile."
+            )
+        if loss == "poisson" or loss == "tweedie":
+            return cls(name=name, scale=float(numbers.mean()), loss=loss)
+        log = loss == "log" or (loss == "auto" and _has_heavy_tail(numbers))
+        numbers = np.log1p(numbers) if log else numbers
+        scaling = {"center": float(numbers.mean()), "scale": float(numbers.std())}
+        if loss == "quantile":
+            return cls(name=name, loss=loss, quantile=quantile or 0.5, **scaling)
+        return cls(name=name, log=log, **scaling)
+
+    @property
+    def has_log_link(self) -> bool:
+        """Whether the head gives the logarithm of the prediction."""
+        return self.loss in ("poisson", "tweedie")
 
     @property
     def task(self) -> Task:
@@ -111,7 +151,7 @@ class Target(_Data):
         return softmax(outputs / self.temperature)
 
     def quantities(self, standardised: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-        """Return (clients,) quantities in their original unit, without the factor."""
+        """Return (clients,) quantities in their original unit: the inverse of `encode`."""
         numbers = standardised.astype(np.float64) * self.scale + self.center
         return np.expm1(numbers.clip(0, _LARGEST_LOG)) if self.log else np.asarray(numbers)
 
@@ -120,6 +160,8 @@ class Target(_Data):
 
         They are the most likely class, or the quantity in its original unit.
         """
+        if self.has_log_link:
+            return np.asarray(np.exp(outputs[:, 0].clip(max=LARGEST_LINK)) * self.scale)
         if not self.classes:
             return np.asarray(self.quantities(outputs[:, 0]) * self.factor)
         return np.asarray(np.asarray(self.classes)[outputs.argmax(axis=1)])

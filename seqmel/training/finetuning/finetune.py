@@ -109,8 +109,7 @@ def finetune(
     client = client or (likely_client(labels, model.schema.client) if model else None)
     keys: dict[str, Any] = {"client": client, "time_column": time_column}
     series = {name: read_labels(labels, name, **keys) for name in targets}
-    for y in series.values():
-        _check_learnable(y, task)
+    _check_has_quantity([_learnable(y, task, config) for y in series.values()], config)
     weights = (
         read_labels(labels, weight, options=("--client", "--weight"), **keys) if weight else None
     )
@@ -201,7 +200,15 @@ def finetuned_model(
         if config.training.storage == "memory"
         else prepared.sequences
     )
-    labelled = label(sequences, labels, weights=weights, task=task, samples=samples)
+    labelled = label(
+        sequences,
+        labels,
+        weights=weights,
+        task=task,
+        samples=samples,
+        options=config.finetuning,
+    )
+    _check_has_quantity(labelled.targets, config)
     cut = sequences
     if samples is not None:
         samples.report(sequences, progress)
@@ -350,16 +357,29 @@ def _check_targets(targets: Sequence[str]) -> None:
         )
 
 
-def _check_learnable(y: pd.Series[Any], task: Task) -> None:
-    """Refuse labels that cannot be learnt before any event is read.
+def _learnable(y: pd.Series[Any], task: Task, config: Config) -> Target:
+    """Return the target. Refuses labels that cannot be learnt before any event is read.
 
     Fewer clients can remain later, but not more.
     """
-    if Target.of(y, task).classes and y.is_unique:
+    options = config.finetuning
+    target = Target.of(y, task, loss=options.quantity_loss, quantile=options.quantile)
+    if target.classes and y.is_unique:
         raise InputError(
             f"The target {y.name!r} has another class for each of {len(y):,} clients, such as "
             f"{shown(map(repr, y.tolist()), 3)}, so that nothing can be learnt. Name another "
             "target, or take numbers as quantities (--task regression)."
+        )
+    return target
+
+
+def _check_has_quantity(targets: Sequence[Target], config: Config) -> None:
+    loss = config.finetuning.quantity_loss
+    if loss != "auto" and all(target.classes for target in targets):
+        names = shown([target.name for target in targets])
+        raise ConfigError(
+            f"quantity_loss {loss} is for quantities; {names} has classes. "
+            "Leave it out, or take numbers as quantities (--task regression)."
         )
 
 
@@ -388,12 +408,14 @@ def _contents(labelled: Labelled, column: int) -> str:
     target = labelled.targets[column]
     known = labelled.known(column)
     if not target.classes:
+        quantity = f"{len(known):,} {labelled.unit} with a quantity"
+        if target.has_log_link:
+            return f"{quantity}, {target.scale:.4g} on average, learnt by {target.loss} deviance"
+        if target.loss == "quantile":
+            return f"{quantity}, of which the {target.quantile:g} quantile is learnt"
         if target.log:
-            return (
-                f"{len(known):,} {labelled.unit} with a quantity that has a heavy tail, learnt as "
-                "log(1 + y)"
-            )
-        return f"{len(known):,} {labelled.unit} with a quantity, {target.center:.4g} on average"
+            return f"{quantity} that has a heavy tail, learnt as log(1 + y)"
+        return f"{quantity}, {target.center:.4g} on average"
     counts = labelled.values[known, column].long().bincount(minlength=target.size).tolist()
     words = (f"{name}: {count:,}" for name, count in zip(target.classes, counts, strict=True))
     return f"{len(known):,} {labelled.unit} ({shown(words)})"

@@ -20,6 +20,7 @@ from seqmel.nn.encoder import SequenceEncoder
 from seqmel.nn.heads import Heads
 from seqmel.nn.joint_heads import JointHeads
 from seqmel.training.finetuning.labelled import Labelled
+from seqmel.training.finetuning.quantity_losses import quantity_losses
 
 __all__ = ["HeldOut", "calibrate", "label_loss", "label_metrics", "target_losses", "unbiased"]
 
@@ -35,7 +36,7 @@ def label_loss(
     *,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Mean over targets of cross-entropy for classes, and squared error of standardised quantities.
+    """Mean over targets of cross-entropy for classes, and of the target's loss for quantities.
 
     Args:
         outputs: Outputs of the heads: (B, size) for each target.
@@ -74,7 +75,7 @@ def target_losses(
 ) -> tuple[Tensor, Tensor]:
     """Return the weights and the losses of one target, (B,) each; see `label_loss`."""
     if not target.classes:
-        return weights, (out[:, 0] - values) ** 2
+        return weights, quantity_losses(out[:, 0], values, target)
     code = values.long()
     losses = F.cross_entropy(out, code, reduction="none", label_smoothing=label_smoothing)
     return weights * class_weights[code], losses
@@ -84,7 +85,9 @@ def label_metrics(outputs: Sequence[Tensor], labelled: Labelled) -> dict[str, fl
     """Compute metrics of the clients with known labels.
 
     These are accuracy, AUROC (one against the rest) and log-loss of classes, and R2 and RMSE (in
-    the unit of the target) of quantities. With several targets each name begins with its target.
+    the unit of the target) of quantities. A quantile has its mean pinball loss, D2 (one minus its
+    ratio to that of the best constant) and the fraction of labels below the prediction instead.
+    With several targets each name begins with its target.
     AUROC is omitted if these clients lack a class. All metrics are omitted if there are no clients.
     """
     found: dict[str, float] = {}
@@ -124,9 +127,20 @@ def _quantity_metrics(
 ) -> dict[str, float]:
     actual = target.quantities(values)
     error = target.predicted(outputs) - actual
+    if target.loss == "quantile":
+        q = target.quantile
+        pinball = _pinball(-error, q)
+        constant = _pinball(actual - np.quantile(actual, q), q)
+        skill = {"d2": 1 - pinball / constant} if constant else {}
+        return {"pinball": pinball, "below": float((error >= 0).mean())} | skill
     spread = np.mean((actual - actual.mean()) ** 2)
     found = {"rmse": float(np.sqrt(np.mean(error**2)))}
     return found | ({"r2": float(1 - np.mean(error**2) / spread)} if spread else {})
+
+
+def _pinball(error: npt.NDArray[np.float64], q: float) -> float:
+    """Return the mean pinball loss of errors, label minus prediction."""
+    return float(np.maximum(q * error, (q - 1) * error).mean())
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ from seqmel.training.module import RunningMeans, one_cycle
 __all__ = ["Finetuned", "encoder_parts", "fit_labels", "resolve_finetuning_options"]
 
 _MONITOR = "validation_loss"
+_CONSTANTS = {"r2": "mean", "d2": "quantile"}
+"""Metrics of quantities that are negative where a constant predicts better, and that constant."""
 _STEPS = 600  # aimed at, within these numbers of epochs
 _MIN_EPOCHS = 3
 _MAX_EPOCHS = 10
@@ -198,11 +200,11 @@ def fit_labels(
         held_out = HeldOut(sequences.subset(validation.clients), validation, counts, config)
     found = frozen if heads_alone else _validate(encoder, heads, held_out, torch.device("cpu"))
     for name, value in found.items():
-        if name.split(" ")[-1] == "r2" and value < 0:
-            what = name.removesuffix("r2").strip() or targets[0].name
+        target, _, measure = name.rpartition(" ")
+        if measure in _CONSTANTS and value < 0:
             progress.say(
-                f"warning: {what} is predicted worse than by its mean (R2 {value:.2f} on the "
-                "clients held out)"
+                f"warning: {target or targets[0].name} is predicted worse than by its "
+                f"{_CONSTANTS[measure]} ({measure.upper()} {value:.2f} on the clients held out)"
             )
     return Finetuned(
         encoder,

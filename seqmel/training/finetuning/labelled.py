@@ -125,6 +125,7 @@ def label(
     weights: pd.Series[Any] | None = None,
     task: Task = "auto",
     samples: Samples | None = None,
+    options: FinetuningOptions | None = None,
 ) -> Labelled:
     """Join labels and samples by client id, or by client id and moment.
 
@@ -135,6 +136,7 @@ def label(
         weights: Weights, indexed likewise. None gives equal weights.
         task: The task of all targets. "auto" infers it for each.
         samples: The samples. None takes each client once.
+        options: Names the loss of quantities.
 
     Returns:
         The labelled samples.
@@ -145,6 +147,7 @@ def label(
         TrainingError: Fewer than four clients have a label.
     """
     samples = Samples.of_clients(sequences) if samples is None else samples
+    options = options or FinetuningOptions()
     ids = samples.keys
     values = torch.zeros(len(ids), len(labels))
     known = torch.zeros(len(ids), len(labels))
@@ -161,7 +164,7 @@ def label(
         counts = counts[counted]
         if not len(y):
             raise InputError(f"No client with a label of {name!r} has a weight above zero.")
-        targets.append(Target.of(y, task))
+        targets.append(Target.of(y, task, loss=options.quantity_loss, quantile=options.quantile))
         values[at, column] = torch.from_numpy(targets[-1].encode(y))
         known[at, column] = torch.from_numpy(counts).float()
     rows = (known > 0).any(1).nonzero()[:, 0]
