@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import tempfile
 import warnings
@@ -316,6 +317,86 @@ class Model(TrainedModel):
             if output is None:
                 return predicted(self, events, options, as_of=as_of, facts=facts)
             return write_predictions(self, events, output, options, as_of=as_of, facts=facts)
+
+    def explain(
+        self,
+        events: Events,
+        clients: Any,
+        *,
+        target: str | None = None,
+        near: Any = None,
+        facts: Table | None = None,
+        as_of: str | dt.date | int | None = None,
+        last: int = 200,
+        orders: int | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        progress: Reporting = None,
+    ) -> pd.DataFrame:
+        """Explain which events, columns and facts moved the prediction of some clients.
+
+        The contributions of a client add up to its prediction. The first row is the baseline: the
+        prediction for a client without events, whose facts are typical. The others are Shapley
+        values, which are integrated gradients along the probability that a part is known.
+
+        Args:
+            events: events with these clients; see `embed`. Not prepared sequences, which do not
+                hold the values.
+            clients: an id or several ids.
+            target: for a fine-tuned model, a column of `predict`: `churn=yes` for the probability
+                of a class, `age` for a quantity. `churn` is the most likely class of each client.
+                None is the only target.
+            near: the id of another client. Explains the cosine similarity of both vectors, in place
+                of a prediction. A model without heads is explained by the similarity with the
+                client's own vector if None.
+            facts: a table with one row per client, for a model that was fine-tuned with facts.
+            as_of: use only the events before this moment.
+            last: how many of the last events are explained one by one. Those before are one part.
+            orders: number of random orders, each walked forwards and backwards. None takes 2 to
+                64, by the number of events.
+            seed: seed of the orders.
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            progress: None shows progress on a terminal and in a notebook, True everywhere, False
+                nowhere; or a `Progress`.
+
+        Returns:
+            A DataFrame with one row per event and column: the client under its own name; `output`,
+            what is explained; `part`: "baseline", "fact", "earlier events" or "event"; `event`, its
+            number in the history of the client, from 1 on; `time`; `source`, with several tables;
+            `column`; `value`, as text; `contribution`; and `error`, its standard error over the
+            orders. The row of the time column is the event itself: that it took place, and when.
+
+        Raises:
+            ConfigError: an option is out of range, or does not fit the model.
+            InputError: a client has no events, or the events cannot be read.
+            ModelError: a target is named, and the model has not been fine-tuned.
+
+        Examples:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> one, other = data.clients["client_id"].to_pylist()[:2]
+            >>> reasons = model.explain(data.events, one, near=other, last=5, orders=1)
+            >>> reasons["part"].unique().tolist()
+            ['baseline', 'earlier events', 'event']
+        """
+        from seqmel.inference.explain import explain
+
+        with self._kept_on_cpu():
+            return explain(
+                self,
+                events,
+                clients,
+                target=target,
+                near=near,
+                facts=facts,
+                as_of=as_of,
+                last=last,
+                orders=orders,
+                seed=seed,
+                device=device,
+                progress=progress,
+            )
 
     @contextmanager
     def _kept_on_cpu(self) -> Iterator[None]:

@@ -46,6 +46,7 @@ for command in (
     commands.label,
     commands.finetune,
     commands.predict,
+    commands.explain,
     commands.evaluate,
     commands.score,
     commands.drift,

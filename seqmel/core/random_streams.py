@@ -29,6 +29,7 @@ class Stream(IntEnum):
     FINETUNE_DROPOUT = 14
     FACT_BATCHES = 15
     CATEGORY_INIT = 20
+    EXPLAIN = 30
 
 
 def generator(seed: int, stream: Stream, *parts: int) -> torch.Generator:

@@ -10,6 +10,7 @@ from seqmel.cli.commands.drift import drift
 from seqmel.cli.commands.embed import embed
 from seqmel.cli.commands.evaluate import evaluate
 from seqmel.cli.commands.experiment import experiment
+from seqmel.cli.commands.explain import explain
 from seqmel.cli.commands.export import export
 from seqmel.cli.commands.finetune import finetune
 from seqmel.cli.commands.finish import finish
@@ -35,6 +36,7 @@ __all__ = [
     "embed",
     "evaluate",
     "experiment",
+    "explain",
     "export",
     "finetune",
     "finish",

@@ -87,6 +87,35 @@ class ColumnBins(_Data):
         bins = np.searchsorted(np.array(self.edges, np.float32), values, side="right")
         return np.bincount(np.where(np.isnan(values), size - 1, bins), minlength=size)
 
+    def draw(
+        self, count: int, random: np.random.Generator, *, codes: int
+    ) -> npt.NDArray[np.float32]:
+        """Return (count,) encoded values that are distributed as in training, in random order.
+
+        They are stratified: one is drawn from each of `count` equal parts of the distribution. The
+        codes that share the last bin are equally frequent. Columns that are neither a category nor
+        a number are drawn as 0, which is null.
+
+        Args:
+            count: how many to draw.
+            random: the generator.
+            codes: the number of codes of a category.
+        """
+        ends = np.cumsum(self.counts, dtype=np.float64)
+        if self.kind is not None or not ends[-1]:
+            return np.zeros(count, np.float32)
+        at = random.permutation((np.arange(count) + random.random(count)) / max(1, count))
+        at *= ends[-1]
+        bins = np.searchsorted(ends, at, side="right").clip(max=len(ends) - 1)
+        if self.edges is None:
+            rest = len(self.counts) - 1
+            others = random.integers(rest, max(rest + 1, codes), count)
+            return np.where(bins == rest, others, bins).astype(np.float32)
+        edges = np.array([*self.edges[:1], *self.edges, *self.edges[-1:]] or [0.0, 0.0])
+        low, high = (np.append(end, np.nan)[bins] for end in (edges[:-1], edges[1:]))
+        within = (at - (ends - self.counts)[bins]) / np.maximum(1, np.array(self.counts)[bins])
+        return np.asarray(low + (high - low) * within, np.float32)
+
 
 class Statistics(_Data):
     """Histograms of the training events.

@@ -193,6 +193,15 @@ class Facts(_Fact):
         frame: pd.DataFrame = pd.DataFrame(found)
         return frame
 
+    def typical(self) -> npt.NDArray[np.float32]:
+        """Return (1, facts) the encoded facts of a typical client.
+
+        They are the middle of the bins of a number, and the most frequent value of a category.
+        """
+        row = [(len(fact.edges) - 1) / 2 if fact.edges else 0.0 for fact in self.numbers]
+        row += [float(min(2, fact.size - 1)) for fact in self.categories]
+        return np.array([row], np.float32)
+
     def nothing(self, count: int) -> npt.NDArray[np.float32]:
         """Return (count, facts) the encoded facts of clients of whom nothing is known."""
         row = [np.nan] * len(self.numbers) + [float(MISSING)] * len(self.categories)
