@@ -72,6 +72,7 @@ __all__ = [
     "similar",
     "train",
     "update_embeddings",
+    "write_index",
     "write_report",
 ]
 
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
     from seqmel.export.onnx import export_onnx
     from seqmel.inference.as_of import embed_as_of
     from seqmel.inference.embed import embed, embed_to_parquet
+    from seqmel.inference.neighbour_index import write_index
     from seqmel.inference.online import ClientState, Scorer
     from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
     from seqmel.inference.similar import similar
@@ -183,6 +185,7 @@ _HOME = {
     "register_view": "api.parts",
     "score": "evaluation.scoring",
     "similar": "inference.similar",
+    "write_index": "inference.neighbour_index",
     "batches": "api.batches",
     "compression_curve": "evaluation.curves",
     "train": "api.model",

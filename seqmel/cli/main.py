@@ -55,6 +55,7 @@ for command in (
     commands.report,
     commands.runs,
     commands.similar,
+    commands.index,
     commands.forget,
     commands.demo,
 ):  # in the order of the help

@@ -12,6 +12,7 @@ from in_process import InProcess
 
 import seqmel
 from seqmel.core.errors import ConfigError, InputError
+from seqmel.inference import exact_search
 from seqmel.inference import similar as home
 
 RANDOM = np.random.default_rng(0)
@@ -47,7 +48,7 @@ def test_the_nearest_are_those_of_a_loop_over_all_pairs(
     queries: int, rows: int, exclude: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(home, "_QUERIES", queries)
-    monkeypatch.setattr(home, "_ROWS", rows)
+    monkeypatch.setattr(exact_search, "_ROWS", rows)
     frame = vectors()
     found = seqmel.similar(frame, k=6, exclude=exclude)
     assert list(found) == ["client_id", "rank", "similar", "cosine"]

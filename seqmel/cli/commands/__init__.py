@@ -15,6 +15,7 @@ from seqmel.cli.commands.export import export
 from seqmel.cli.commands.finetune import finetune
 from seqmel.cli.commands.finish import finish
 from seqmel.cli.commands.forget import forget
+from seqmel.cli.commands.index import index
 from seqmel.cli.commands.info import info
 from seqmel.cli.commands.label import label
 from seqmel.cli.commands.methods import methods
@@ -41,6 +42,7 @@ __all__ = [
     "finetune",
     "finish",
     "forget",
+    "index",
     "info",
     "label",
     "methods",

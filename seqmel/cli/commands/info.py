@@ -14,6 +14,8 @@ _EXTRAS = {
     "pml": ("pytorch-metric-learning",),
     "polars": ("polars",),
     "spark": ("pyspark",),
+    "faiss": ("faiss-cpu",),
+    "usearch": ("usearch",),
     "umap": ("umap-learn",),
     "tensorboard": ("tensorboardX",),
     "mlflow": ("mlflow-skinny",),

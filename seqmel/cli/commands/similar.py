@@ -21,6 +21,10 @@ def similar(
         Path | None,
         typer.Option(help="A Parquet or CSV file with the ids of clients never to find."),
     ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(help="A folder of seqmel index to search in; the search is exact otherwise."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A Parquet file for the pairs; printed otherwise."),
@@ -38,7 +42,7 @@ def similar(
     if output is not None:
         check_output(output, overwrite=overwrite, folder=False, reads=(embeddings, exclude))
     left_out = read_ids(exclude) if exclude is not None else ()
-    found = find_similar(embeddings, ids or None, k=k, exclude=left_out)
+    found = find_similar(embeddings, ids or None, k=k, exclude=left_out, index=index)
     if output is None:
         typer.echo(found.to_string(index=False, formatters={"cosine": "{:.4f}".format}))
         return

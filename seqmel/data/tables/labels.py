@@ -241,6 +241,11 @@ def _client_among(source: EventSource, embeddings: Table, likely: str | None) ->
     # the index of a DataFrame indexed by client; row numbers occur beside a client column
     if len(unnamed) == 1:
         return unnamed[0]
+    if not others:
+        raise SchemaError(
+            f"No column of {source.label} holds the client: all of them are of the vector. Write "
+            "the client ids as a column, in pandas with reset_index()."
+        )
     ids = [name for name in others if not _FRACTION.fullmatch(columns[name])]
     if ids == others[:1] or (vectors and others and others[0] in ids):
         return ids[0]
