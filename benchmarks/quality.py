@@ -1,12 +1,13 @@
 """Vectors of seqmel and of pytorch-lifestream's CoLES, scored on the same clients and folds.
 
     python benchmarks/quality.py DATA_FOLDER --peer-python ../ptls/bin/python -o OUT_FOLDER [--set
-    berka ...] [--seed 0]
+    berka ...] [--seed 0] [--clients 2000] [--trees 100] [--same-model]
 
 The peer has its published scenarios' settings (GRU, 5 slices, Adam, signed logarithms of numbers,
 the last state as the vector), slices and epochs by set. seqmel is measured as it is by default, and
-with that model and those slices: a GRU of the same width, contrastive loss, last state, the same
-epochs. What is there already is not made again.
+with --same-model also with that model and those slices: a GRU of the same width, contrastive loss,
+last state, the same epochs. `--clients` takes the clients that `seqmel experiment --clients` takes.
+What is there already is not made again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from seqmel.data.sources.reading import open_events
 
 SETS: dict[str, dict[str, Any]] = {
     "online_retail": {
-        "events": "events.parquet", "targets": ["buys_in_holdout"],
+        "targets": ["buys_in_holdout"],
         "hidden": 256, "epochs": 10, "shortest": 10, "longest": 100,
     },
     "berka": {
@@ -38,10 +39,46 @@ SETS: dict[str, dict[str, Any]] = {
         "hidden": 256, "epochs": 10, "shortest": 10, "longest": 60,
     },
     "physionet2012": {
-        "events": "events.parquet", "targets": ["gender", "in_hospital_death", "age_group"],
+        "targets": ["gender", "in_hospital_death", "age_group"],
         "hidden": 128, "epochs": 3, "shortest": 25, "longest": 200,
     },
+    "assist2009": {
+        "targets": ["next_same_skill", "next_correct"],
+        "hidden": 256, "epochs": 15, "shortest": 5, "longest": 40,
+    },
+    "bpic2013": {
+        "targets": ["next_activity", "log_hours_to_next"],
+        "hidden": 256, "epochs": 15, "shortest": 2, "longest": 10,
+    },
+    "pendigits": {
+        "targets": ["digit"],
+        "hidden": 256, "epochs": 15, "shortest": 3, "longest": 8,
+    },
+    "baseball": {
+        "targets": ["throws"],
+        "hidden": 256, "epochs": 15, "shortest": 2, "longest": 15,
+    },
+    "eshop": {
+        "targets": ["next_category", "next_shop_page"],
+        "hidden": 256, "epochs": 15, "shortest": 2, "longest": 12,
+    },
+    "nafld": {
+        "targets": ["hdl_rises", "next_hdl", "death_5y"],
+        "hidden": 256, "epochs": 15, "shortest": 4, "longest": 30,
+    },
 }  # fmt: skip
+
+
+def first_clients(events: Path, folder: Path, clients: int | None) -> Path:
+    """Write the events of the first clients, in the order of prepared sequences."""
+    if clients is None:
+        return events
+    prepared = prepare(events, folder / "all", config=Config(), overwrite=True)
+    first = open_prepared(folder / "all").sequences.client_ids[:clients].combine_chunks()
+    table = pq.read_table(events)
+    column = table[prepared.schema.client]
+    pq.write_table(table.filter(pc.is_in(column, first.cast(column.type))), folder / "few.parquet")
+    return folder / "few.parquet"
 
 
 def write_records(data: Path, folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
@@ -95,11 +132,13 @@ def seqmel(*arguments: object) -> None:
     )
 
 
-def run(data: Path, peer: str, folder: Path, name: str, seed: int) -> None:
+def run(given: argparse.Namespace, folder: Path, name: str) -> None:
     """All vectors of a set, and their scores, in `folder`."""
+    seed, peer = given.seed, given.peer_python
     asked = SETS[name] | {"seed": seed}
-    events = data / name / asked["events"]
     folder.mkdir(parents=True, exist_ok=True)
+    events = given.data / name / asked.get("events", "events.parquet")
+    events = first_clients(events, folder, given.clients)
     seconds = {}
     if not (folder / "lifestream.parquet").exists():
         sizes = write_records(events, folder, asked)
@@ -123,10 +162,10 @@ def run(data: Path, peer: str, folder: Path, name: str, seed: int) -> None:
         f"views.max_length={asked['longest']}",
         "training.batch_size=64",
     ]
-    for model, options in (
-        ("like", [x for option in like for x in ("--set", option)]),
-        ("default", []),
-    ):
+    models: dict[str, list[str]] = {"default": []}
+    if given.same_model:
+        models["like"] = [x for option in like for x in ("--set", option)]
+    for model, options in models.items():
         if not (folder / f"{model}.parquet").exists():
             began = time.monotonic()
             seqmel("train", events, "-o", folder / model, "--seed", seed, "--overwrite", *options)
@@ -136,16 +175,17 @@ def run(data: Path, peer: str, folder: Path, name: str, seed: int) -> None:
             seconds[f"seqmel, {model}"] = round(time.monotonic() - began)
     if seconds:
         (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
-    sets = [("lifestream", "lifestream"), ("seqmel, same model", "like"), ("seqmel", "default")]
-    given = [
+    titles = {"lifestream": "pytorch-lifestream", "default": "seqmel", "like": "seqmel, same model"}
+    vectors = [
         x
-        for label, file in sets
-        for x in ("--embeddings", f"{label}={folder / (file + '.parquet')}")
+        for file, title in titles.items()
+        if file != "like" or given.same_model
+        for x in ("--embeddings", f"{title}={folder / (file + '.parquet')}")
     ]
     for target in asked["targets"]:
-        labels = data / name / "clients.parquet"
-        command = ["evaluate", labels, "--target", target, *given, "--events", events]
-        seqmel(*command, "--json", folder / f"{target}.json")
+        labels = given.data / name / "clients.parquet"
+        command = ["evaluate", labels, "--target", target, *vectors, "--events", events]
+        seqmel(*command, "--json", folder / f"{target}.json", "--trees", given.trees)
 
 
 def main() -> None:
@@ -158,10 +198,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--set", action="append", choices=SETS, help="one set; all by default")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clients", type=int, help="the first so many clients; all by default")
+    parser.add_argument("--trees", type=int, default=500)
+    parser.add_argument("--same-model", action="store_true")
     given = parser.parse_args()
     for name in given.set or SETS:
         folder = given.output / f"{name}-{given.seed}"
-        run(given.data, given.peer_python, folder, name, given.seed)
+        run(given, folder, name)
         for target in SETS[name]["targets"]:
             (scores,) = json.loads((folder / f"{target}.json").read_text(encoding="utf-8"))
             for score in scores["scores"]:

@@ -33,28 +33,51 @@ def draw_demo(
     figure = Figure(figsize=(12.5, 7), layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.subplots(2, 3)
-    places = _map(embeddings)
     for axis, y in zip(axes[0, :2], labels, strict=True):
-        _draw_map(axis, places, y)
+        _draw_map(axis, _map(embeddings, y), y)
     for axis, scores in zip(axes[1, :2], found, strict=True):
         _draw_scores(axis, scores, named=axis is axes[1, 0])
     _draw_curve(axes[0, 2], history, "recall_at_1", "recall@1 on held-out clients")
     _draw_curve(axes[1, 2], history, "loss", "training loss")
     figure.suptitle(
-        "Each point is a client, placed by its embedding (two principal components)", fontsize=11
+        "Maps: each point is a client, placed by its embedding along directions that separate the "
+        "labels,\nfound on the other half of the clients (linear discriminants)",
+        fontsize=11,
     )
     figure.savefig(path, format="png", dpi=110)
 
 
-def _map(embeddings: pd.DataFrame) -> pd.DataFrame:
-    """Return the first two principal components of the standardised embeddings."""
+def _map(embeddings: pd.DataFrame, y: pd.Series[Any]) -> pd.DataFrame:
+    """Return two directions that separate the labels, for clients they were not fitted on.
+
+    Regularised linear discriminants are fitted on half of the clients, and the other half is shown.
+    Two classes have one discriminant; the second direction is then the first principal component of
+    what the discriminant leaves.
+
+    Args:
+        embeddings: (clients, dimensions), indexed by client id.
+        y: one label per client, indexed by client id.
+
+    Returns:
+        (clients shown, 2) with columns x and y.
+    """
     from sklearn.decomposition import PCA
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
 
-    points = PCA(2, random_state=0).fit_transform(
-        StandardScaler().fit_transform(embeddings.to_numpy(np.float64))
-    )
-    return pd.DataFrame(points, index=embeddings.index, columns=["x", "y"])
+    shared = embeddings.index.intersection(y.dropna().index)
+    points = StandardScaler().fit_transform(embeddings.loc[shared].to_numpy(np.float64))
+    codes = pd.factorize(y.loc[shared])[0]
+    fitted, shown = train_test_split(np.arange(len(shared)), test_size=0.5, random_state=0)
+    found = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")
+    found.fit(points[fitted], codes[fitted])
+    directions = found.scalings_[:, : min(2, len(found.classes_) - 1)]
+    directions = directions / np.linalg.norm(directions, axis=0)
+    if directions.shape[1] < 2:
+        rest = points[fitted] - points[fitted] @ directions @ directions.T
+        directions = np.column_stack([directions, PCA(1, random_state=0).fit(rest).components_[0]])
+    return pd.DataFrame(points[shown] @ directions, index=shared[shown], columns=["x", "y"])
 
 
 def _draw_map(axis: Any, places: pd.DataFrame, y: pd.Series[Any]) -> None:
