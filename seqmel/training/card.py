@@ -122,7 +122,10 @@ def finetuned_card(model: TrainedModel) -> str:
     heads_alone = frozen and model.heads is not None and model.heads.is_linear
     facts = _facts(model)
     facts_given = " --facts FACTS" if facts else ""
-    everyone = heads_alone and not options.calibrate
+    kept = metrics.get("encoder_kept", False)
+    linear = model.heads is not None and model.heads.is_linear
+    everyone = (frozen or kept) and linear and not options.calibrate
+    refitted = everyone and not frozen
     return f"""# Predictions for `{model.schema.client}` by seqmel {__version__}
 
     seqmel predict <this folder> EVENTS{facts_given} -o scores.parquet
@@ -138,7 +141,7 @@ Trained on {_trained_on(metrics, everyone=everyone)}, with {
 
 {figures}
 
-{_held_out_words(heads_alone=heads_alone, calibrated=options.calibrate)}
+{_held_out_words(heads_alone=heads_alone, calibrated=options.calibrate, refitted=refitted)}
 
 {_columns(model)}{facts}
 Encoder {config.encoder.name}, pooling {" + ".join(config.pooling)}, {
@@ -184,7 +187,7 @@ def _trained_on(metrics: Mapping[str, Any], *, everyone: bool) -> str:
     return f"{clients:,} labelled clients, {held_out:,} more held out"
 
 
-def _held_out_words(*, heads_alone: bool, calibrated: bool) -> str:
+def _held_out_words(*, heads_alone: bool, calibrated: bool, refitted: bool) -> str:
     """Say what the clients held out decided, and so how far their metrics can be trusted."""
     chosen = [
         *([] if heads_alone else ["the epoch"]),
@@ -195,10 +198,16 @@ def _held_out_words(*, heads_alone: bool, calibrated: bool) -> str:
             "The clients held out chose nothing. After they were measured, the heads were "
             "trained on them too."
         )
-    return (
+    words = (
         f"The clients held out chose {' and '.join(chosen)}, so these metrics are slightly "
         f"optimistic."
     )
+    if refitted:
+        words += (
+            " No epoch improved on the encoder as it was, so it was kept, and the heads were "
+            "trained on all clients."
+        )
+    return words
 
 
 def _target_words(target: Target) -> str:

@@ -357,7 +357,10 @@ def test_where_tuning_only_harms_the_encoder_stays_as_it_was(
     tuned = fit(pretrained, prepared, "habit", epochs=2, learning_rate=1.0, encoder_lr_scale=1.0)
     assert len(tuned.metrics["history"]) == 2
     assert changed(pretrained, tuned) == set()
-    assert tuned.metrics["held_out"] == pytest.approx(tuned.metrics["frozen"])
+    assert tuned.metrics["held_out"] == tuned.metrics["frozen"]
+    assert tuned.metrics["encoder_kept"]
+    alone = fit(pretrained, prepared, "habit", unfreeze="head")
+    assert predicted(tuned).equals(predicted(alone)), "the heads learn from the clients held out"
 
 
 @pytest.mark.parametrize(

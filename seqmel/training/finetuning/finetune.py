@@ -266,6 +266,8 @@ def finetuned_model(
         "history": found.history,
         "pretraining": model.metrics if model else None,
     }
+    if found.encoder_kept:
+        metrics["encoder_kept"] = True
     if samples is not None:
         metrics |= {"rows": found.rows[0], "rows_held_out": found.rows[1]}
     return TrainedModel(

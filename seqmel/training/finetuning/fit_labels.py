@@ -75,6 +75,7 @@ class Finetuned:
         history: One row per epoch.
         clients: Numbers of training and of validation clients.
         rows: Numbers of their samples.
+        encoder_kept: Whether epochs were trained and none improved on the encoder as it was.
     """
 
     encoder: SequenceEncoder
@@ -85,6 +86,7 @@ class Finetuned:
     history: list[dict[str, float]]
     clients: tuple[int, int]
     rows: tuple[int, int]
+    encoder_kept: bool
 
 
 def resolve_finetuning_options(
@@ -132,8 +134,9 @@ def fit_labels(
     """Train heads, and the encoder in place. Keeps the best epoch by validation loss.
 
     The heads on the frozen encoder count as an epoch too. So if fine-tuning does not help, it
-    changes nothing. If only heads are trained, the validation split decides nothing, so the heads
-    are trained on all clients after it has been measured (unless it is used to calibrate).
+    changes nothing. Where the encoder stays as it was, the validation split has no further use, so
+    the heads are trained on all clients after it has been measured (unless it is used to
+    calibrate).
 
     Args:
         encoder: A pretrained or new encoder. It is modified.
@@ -181,14 +184,14 @@ def fit_labels(
         watched = f" ({validation.distinct_clients:,} clients held out)" if len(held_out) else ""
         progress.say(f"heads on the frozen encoder{_metric_words(frozen)}{watched}")
         history = []
-        heads_alone = options.unfreeze == "head" or not options.epochs
-        if heads_alone and len(held_out) and not options.calibrate and heads.is_linear:
-            everyone = class_weights(labelled) if options.class_weight else counts
-            heads = _fit_heads(encoder, on_device, labelled, everyone, config, device, facts)
-        elif not heads_alone:
-            history = _tune(
+        tuned = options.unfreeze != "head" and bool(options.epochs)
+        if tuned:
+            history, tuned = _tune(
                 encoder, heads, on_device, training, held_out, frozen, checkpoints, progress
             )
+        if not tuned and len(held_out) and not options.calibrate and heads.is_linear:
+            everyone = class_weights(labelled) if options.class_weight else counts
+            heads = _fit_heads(encoder, on_device, labelled, everyone, config, device, facts)
     encoder = encoder.cpu().eval().requires_grad_(True)
     heads = heads.cpu().eval()
     targets = labelled.targets
@@ -198,7 +201,7 @@ def fit_labels(
         )
         validation = replace(validation, targets=targets)
         held_out = HeldOut(sequences.subset(validation.clients), validation, counts, config)
-    found = frozen if heads_alone else _validate(encoder, heads, held_out, torch.device("cpu"))
+    found = frozen if not tuned else _validate(encoder, heads, held_out, torch.device("cpu"))
     for name, value in found.items():
         target, _, measure = name.rpartition(" ")
         if measure in _CONSTANTS and value < 0:
@@ -215,6 +218,7 @@ def fit_labels(
         history,
         (training.distinct_clients, validation.distinct_clients),
         (len(training), len(validation)),
+        bool(history) and not tuned,
     )
 
 
@@ -280,8 +284,12 @@ def _tune(
     frozen: dict[str, float],
     checkpoints: Path | None,
     progress: Progress,
-) -> list[dict[str, float]]:
-    """Fine-tune both in place, and restore the best epoch or the initial state."""
+) -> tuple[list[dict[str, float]], bool]:
+    """Fine-tune both in place, and restore the best epoch or the initial state.
+
+    Returns:
+        One row per epoch, and whether an epoch improved on the initial state.
+    """
     config = held_out.config
     options = config.finetuning
     report = EpochReport(progress, options, words=_metric_words)
@@ -300,7 +308,8 @@ def _tune(
     if watched and min(row[_MONITOR] for row in module.history) >= frozen[_MONITOR]:
         progress.say("no epoch improves on the frozen encoder, which is kept")
         module.load_state_dict(before)
-    return module.history
+        return module.history, False
+    return module.history, True
 
 
 def _metric_words(row: dict[str, float]) -> str:
