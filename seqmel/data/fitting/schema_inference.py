@@ -16,6 +16,7 @@ from seqmel.data.schema import (
     NOT_NAMED,
     UNNAMED_INDEX,
     EventSchema,
+    Role,
     SourceOptions,
     TimeFormat,
     TimeUnit,
@@ -179,15 +180,16 @@ def explain_schema(
         _check_given(source, column, given[column], seen)
     # To infer within which category a number is scaled.
     counted = given if options.numeric_by is None else {}
-    facts = _facts(source, client, [*counted, *open_columns])
+    lists = {c: _list_role(source, c) for c in open_columns if source.columns[c].endswith("]")}
+    facts = _facts(source, client, [c for c in (*counted, *open_columns) if c not in lists])
     reasons = dict.fromkeys(given, "as asked")
     evidence = _evidence(source, client, facts)
     for column in open_columns:
-        role, why = _infer_role(column, facts[column], evidence.get(column))
-        if role is not None and options.is_open("numeric" if role == "numeric" else "categorical"):
+        role, why = lists.get(column) or _infer_role(column, facts[column], evidence.get(column))
+        named: Role = "numeric" if role in ("numeric", "vector") else "categorical"
+        if role is not None and options.is_open(named):
             given[column], reasons[column] = role, why
         else:
-            named = "numeric" if role == "numeric" else "categorical"
             left_out[column] = f"not among the {named} columns named" if role else why
     categorical = tuple(c for c in source.columns if given.get(c) == "categorical")
     numeric = tuple(c for c in source.columns if given.get(c) == "numeric")
@@ -461,6 +463,29 @@ def _evidence(
     return {column: order_evidence(sample, column) for column in asked}
 
 
+def _list_role(source: EventSource, column: str) -> tuple[str | None, str]:
+    """Return the role of a column with a list in each event, and the reason."""
+    kind, name = source.columns[column], ident(column)
+    element = kind[: kind.rindex("[")]
+    if not kind.endswith("[]"):
+        numbers = is_integer(element) or is_real(element)
+        return ("vector", "lists of numbers of one length") if numbers else _no_use(kind)
+    if element.startswith(("VARCHAR", "ENUM", "UUID")) or is_integer(element):
+        return "set", "lists of names"
+    if not is_real(element):
+        return _no_use(kind)
+    shortest, longest = source.row(f"SELECT min(len({name})), max(len({name})) FROM events")
+    if not longest:
+        return None, "only nulls"
+    if shortest == longest:
+        return "vector", "lists of numbers of one length"
+    return None, f"lists of {shortest} to {longest} numbers: a vector has one length"
+
+
+def _no_use(kind: str) -> tuple[None, str]:
+    return None, f"a column of {type_in_words(kind)} cannot be used"
+
+
 def _infer_role(
     column: str, facts: ColumnFacts, evidence: OrderEvidence | None
 ) -> tuple[str | None, str]:
@@ -488,7 +513,7 @@ def _infer_role(
     if facts.text:
         return (None, _AN_ID) if _is_id(facts) else ("categorical", "text")
     if not (facts.integer or facts.real):
-        return None, f"a column of {type_in_words(facts.kind)} cannot be used"
+        return _no_use(facts.kind)
     if not facts.whole:
         return "numeric", "has fractions"
     assert evidence is not None

@@ -6,14 +6,17 @@ the kind of each; see `seqmel.data.kinds.registry`.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
 from pydantic import BaseModel, ConfigDict
 
 from seqmel.data.schema import EventSchema
@@ -30,6 +33,8 @@ __all__ = [
     "Fitted",
     "RowSums",
     "distinct_rows",
+    "give_function",
+    "python_lists",
 ]
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -107,6 +112,47 @@ def distinct_rows(values: Tensor) -> tuple[Tensor, Tensor]:
     return values.index_select(0, first), index
 
 
+def give_function(
+    source: EventSource, name: str, encode: Callable[[pa.Array], npt.NDArray[Any]], sql_type: str
+) -> None:
+    """Give SQL a function that encodes values of a wide kind, in place of one of the same name.
+
+    Args:
+        source: the events.
+        name: name of the function.
+        encode: takes (n,) values, with nulls, and returns (n, W) encoded values, for W > 1.
+        sql_type: DuckDB type of the values, then that of an encoded value.
+    """
+
+    def encoded(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+        whole = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        found = encode(whole)
+        return pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), found.shape[1])
+
+    given, returned = sql_type.split()
+    with contextlib.suppress(duckdb.Error):  # there is none
+        source.connection.remove_function(name)
+    source.connection.create_function(
+        name, encoded, [given], returned, type=PythonUDFType.ARROW,
+        null_handling=FunctionNullHandling.SPECIAL,
+    )  # fmt: skip
+
+
+def python_lists(values: Sequence[Any]) -> list[list[Any] | None] | None:
+    """Return values that are lists, arrays or null as lists; None if others are among them."""
+    found: list[list[Any] | None] = []
+    for value in values:
+        if isinstance(value, np.ndarray):
+            found.append(value.tolist())
+        elif isinstance(value, (list, tuple)):
+            found.append([*value])
+        elif value is None or value != value:
+            found.append(None)
+        else:
+            return None
+    return found
+
+
 F = TypeVar("F", bound=Fitted)
 
 
@@ -128,6 +174,8 @@ class ColumnKind(ABC, Generic[F]):
     """Whether an encoded value is several numbers, which `embed_wide` embeds."""
     rows_per_value: ClassVar[int] = 0
     """How many rows of the embedding table a value is the weighted sum of, unless it is wide."""
+    needs_events: ClassVar[bool] = False
+    """Whether `fit` reads all events, rather than the table `sample` or nothing."""
     has_edges: ClassVar[bool]
     """Whether the drift histogram has edges on a scale, rather than a bin per value."""
     statistics: ClassVar[tuple[tuple[str, str, str], ...]] = ()

@@ -33,6 +33,7 @@ __all__ = [
     "NameKind",
     "category_codes",
     "category_counts_sql",
+    "percent",
 ]
 
 NULL = 0
@@ -100,7 +101,7 @@ class NameKind:
     def contents(self, facts: Mapping[str, Any], events: int) -> str:
         """Return the commonest values and their fractions."""
         of = facts.get("events", events)
-        common = ", ".join(f"{v} ({_percent(n / of)})" for v, n in facts["commonest"].items())
+        common = ", ".join(f"{v} ({percent(n / of)})" for v, n in facts["commonest"].items())
         return f"{facts['distinct']:,} values: {common}"
 
 
@@ -267,5 +268,6 @@ def _raw_sql(source: EventSource, column: str) -> str:
     return category_text(source, column)
 
 
-def _percent(part: float) -> str:
+def percent(part: float) -> str:
+    """Return a fraction in words, in percent."""
     return f"{part:.0%}" if part >= 0.01 else f"{part:.1%}" if part >= 0.001 else "<0.1%"

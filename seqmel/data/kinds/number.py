@@ -40,6 +40,7 @@ __all__ = [
     "group_scales",
     "logarithm_sql",
     "numeric_scales",
+    "quantile_bins",
     "quantiles_sql",
     "robust_scale",
     "scale_of",
@@ -319,21 +320,8 @@ class NumberKind(ColumnKind[NumericScales]):
     def bins(
         self, fitted: NumericScales, values: Sequence[npt.NDArray[Any]]
     ) -> tuple[int, tuple[float, ...]]:
-        """Return bins between quantiles, and one for missing.
-
-        A value more frequent than a bin has a bin of its own.
-        """
-        seen = [x[~np.isnan(x.astype(np.float32))] for x in values]
-        known = np.concatenate(seen) if seen else np.empty(0, np.float32)
-        if not len(known):
-            return 2, ()
-        quantiles = np.quantile(known, np.arange(1, _BINS) / _BINS, method="inverted_cdf").astype(
-            np.float32
-        )
-        edges, times = np.unique(quantiles, return_counts=True)
-        own = np.nextafter(edges[times > 1], np.float32(np.inf))
-        ends = tuple(np.unique(np.concatenate([edges, own])).tolist())
-        return len(ends) + 2, ends
+        """Return bins between quantiles, and one for missing."""
+        return quantile_bins(values)
 
     def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return whether a number is missing."""
@@ -342,6 +330,27 @@ class NumberKind(ColumnKind[NumericScales]):
 
     unknown_bin: ClassVar[int] = -1
     unknown_words: ClassVar[str] = "has no numbers"
+
+
+def quantile_bins(values: Sequence[npt.NDArray[Any]]) -> tuple[int, tuple[float, ...]]:
+    """Return the number of bins between quantiles, with one for missing, and their edges.
+
+    A value more frequent than a bin has a bin of its own.
+
+    Args:
+        values: arrays of numbers, NaN if missing.
+    """
+    seen = [x[~np.isnan(x.astype(np.float32))] for x in values]
+    known = np.concatenate(seen) if seen else np.empty(0, np.float32)
+    if not len(known):
+        return 2, ()
+    quantiles = np.quantile(known, np.arange(1, _BINS) / _BINS, method="inverted_cdf").astype(
+        np.float32
+    )
+    edges, times = np.unique(quantiles, return_counts=True)
+    own = np.nextafter(edges[times > 1], np.float32(np.inf))
+    ends = tuple(np.unique(np.concatenate([edges, own])).tolist())
+    return len(ends) + 2, ends
 
 
 def text_name(schema: EventSchema, column: str) -> str:

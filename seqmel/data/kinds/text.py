@@ -7,7 +7,6 @@ arXiv 1607.04606). Nothing is counted, so a new word shares the rows of its part
 
 from __future__ import annotations
 
-import contextlib
 import re
 import struct
 import unicodedata
@@ -16,15 +15,21 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from duckdb.func import FunctionNullHandling, PythonUDFType
 from pydantic import Field
 
 from seqmel.core.errors import InputError, SchemaError
-from seqmel.data.kinds.base import ColumnKind, ColumnSQL, FitOptions, Fitted, RowSums, distinct_rows
+from seqmel.data.kinds.base import (
+    ColumnKind,
+    ColumnSQL,
+    FitOptions,
+    Fitted,
+    RowSums,
+    distinct_rows,
+    give_function,
+)
 from seqmel.data.kinds.category import NameKind
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import category_text, present_sql
@@ -152,20 +157,15 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
         return np.frombuffer(joined, "<i4").astype(np.int32).reshape(-1, _PAIRS)
 
     def register(self, source: EventSource, column: str, index: int, fitted: TextColumn) -> None:
-        """Give SQL the function that encodes a text, unless it has it."""
+        """Give SQL the function that encodes a text."""
 
-        def encode(texts: pa.Array | pa.ChunkedArray) -> pa.Array:
-            whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-            distinct = whole.dictionary_encode(null_encoding="encode")
+        def encode(texts: pa.Array) -> npt.NDArray[np.int32]:
+            distinct = texts.dictionary_encode(null_encoding="encode")
             rows = self.encode_texts(fitted, distinct.dictionary)
-            flat = pa.array(rows.take(distinct.indices.to_numpy(), axis=0).ravel())
-            return pa.FixedSizeListArray.from_arrays(flat, _PAIRS)
+            found: npt.NDArray[np.int32] = rows.take(distinct.indices.to_numpy(), axis=0)
+            return found
 
-        with contextlib.suppress(duckdb.NotImplementedException):  # it is there
-            source.connection.create_function(
-                _FUNCTION, encode, ["VARCHAR"], f"INTEGER[{_PAIRS}]", type=PythonUDFType.ARROW,
-                null_handling=FunctionNullHandling.SPECIAL,
-            )  # fmt: skip
+        give_function(source, _FUNCTION, encode, f"VARCHAR INTEGER[{_PAIRS}]")
 
     def encode_sql(
         self, source: EventSource, schema: EventSchema, column: str, index: int, fitted: TextColumn

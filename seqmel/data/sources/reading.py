@@ -233,7 +233,7 @@ def _opened(
             time_format=named[2],
             decimal=placed.decimal,
         )
-    left_out |= dict.fromkeys(lists, "a list in each event") | placed.odd
+    left_out |= placed.odd
     static = _static_rows(connection, label, columns, raw)
     connection.execute(
         (

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from seqmel.core.errors import ConfigError
 from seqmel.core.units import DAY_US
 from seqmel.data.fitting.vocabulary_fitting import (
     fit_columns,
@@ -24,6 +25,7 @@ from seqmel.data.fitting.vocabulary_fitting import (
 from seqmel.data.kinds.base import FitOptions
 from seqmel.data.kinds.category import category_codes, category_counts_sql
 from seqmel.data.kinds.number import text_name
+from seqmel.data.kinds.registry import KINDS
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import Unusable, check_columns, time_sql
 from seqmel.data.sources.parts import PartReader
@@ -232,6 +234,12 @@ def fit_vocabulary_spark(
     sample.connection.register(
         "sample", chosen if len(chosen) else _sample(events, source, schema, 1)
     )
+    for column, role in schema.kinds.items():
+        if KINDS[role].needs_events:
+            raise ConfigError(
+                f"Spark does not fit columns of the kind {role}, such as {column!r}. Train on a "
+                "part of the events without Spark, or leave the column out (schema.ignore)."
+            )
     options = FitOptions(min_count, max_categories)
     numeric = fit_columns(sample, schema, schema.numeric, categorical, options)
     kinds = fit_kinds(sample, schema, categorical, options)

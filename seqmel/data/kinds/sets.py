@@ -1,0 +1,263 @@
+"""Sets of names: the tags of an event, the products of a basket, the diagnoses of a stay.
+
+A set is the mean of the rows of its items. Their order, and how often each is listed, mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from seqmel.core.errors import InputError, SchemaError
+from seqmel.data.kinds.base import (
+    ColumnKind,
+    ColumnSQL,
+    FitOptions,
+    Fitted,
+    RowSums,
+    distinct_rows,
+    give_function,
+    python_lists,
+)
+from seqmel.data.kinds.category import FIRST, UNSEEN, percent
+from seqmel.data.schema import EventSchema
+from seqmel.data.sources.checking import present_sql
+from seqmel.data.sources.source import EventSource, ident, is_integer, type_in_words
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["SetItems", "SetKind"]
+
+_MOST_ITEMS = 32
+_TOP = 30  # items with a bin of their own in the drift histogram
+_COMMONEST = 3
+
+
+class SetItems(Fitted):
+    """The known items of one column, most frequent first, and how many are read of a set."""
+
+    values: tuple[str, ...]
+    width: int = Field(ge=2, le=_MOST_ITEMS)
+
+    @property
+    def size(self) -> int:
+        """Number of codes: for an empty set, for unseen or rare, and the known items."""
+        return FIRST + len(self.values)
+
+
+class SetKind(ColumnKind[SetItems]):
+    """A set is the mean of the rows of its items. It is predicted by its most frequent item.
+
+    An encoded value is the ascending codes of the items, so the most frequent come first, then that
+    of unseen items, once, then zeros. Null is an empty set.
+    """
+
+    role: ClassVar[str] = "set"
+    sql_type: ClassVar[str] = "VARCHAR[]"
+    arrow_type: ClassVar[pa.DataType] = pa.int32()
+    is_wide: ClassVar[bool] = True
+    needs_events: ClassVar[bool] = True
+    has_edges: ClassVar[bool] = False
+    statistics: ClassVar[tuple[tuple[str, str, str], ...]] = (
+        ("known", "count({x})", "number of events with {name}"),
+        ("size", "avg(len(list_distinct({x})))", "mean number of items of {name}"),
+        (
+            "distinct",
+            "len(list_distinct(flatten(list({x}))))",
+            "number of different items of {name}",
+        ),
+    )
+    fitted = SetItems
+
+    def value_sql(self, source: EventSource, column: str) -> str:
+        """Return SQL for the items as text."""
+        return f"{ident(column)}::VARCHAR[]"
+
+    def check_given(self, source: EventSource, column: str) -> None:
+        """Check that the column holds lists."""
+        kind = source.columns[column]
+        if not _are_names(kind):
+            raise SchemaError(
+                f"Column {column!r} of {source.label} holds {type_in_words(kind)}, not lists of "
+                "names. Give lists of text or of whole numbers, or leave it out of schema.kinds."
+            )
+
+    def check_values(self, source: EventSource, column: str) -> None:
+        """Check that the values are lists."""
+        kind = source.columns[column]
+        if not _are_names(kind):
+            raise InputError(
+                f"Column {column!r} of {source.label} holds {type_in_words(kind)}, and the model "
+                "was trained with lists of names there."
+            )
+
+    def reads_whole(self, sql_type: str) -> bool:
+        """Return False: lists are encoded in SQL."""
+        return False
+
+    def fit(
+        self,
+        source: EventSource,
+        schema: EventSchema,
+        column: str,
+        codes: Mapping[str, Any],
+        options: FitOptions,
+    ) -> SetItems:
+        """Fit the codes of the items, and the largest set, on all events."""
+        items = (
+            f"(SELECT list_distinct({self.value_sql(source, column)}) AS items FROM events "
+            f"WHERE {present_sql(schema, column)})"
+        )
+        (largest,) = source.row(f"SELECT max(len(items)) FROM {items}")
+        found = source.rows(
+            f"SELECT item FROM (SELECT unnest(items) AS item FROM {items}) GROUP BY 1 "
+            f"HAVING count(*) >= {options.min_count} ORDER BY count(*) DESC, 1 "
+            f"LIMIT {options.max_categories}"
+        )
+        width = min(_MOST_ITEMS, max(2, largest or 0))
+        return SetItems(values=tuple(item for (item,) in found), width=width)
+
+    def width(self, fitted: SetItems) -> int:
+        """Return the number of codes of a set."""
+        return fitted.width
+
+    def encode_values(
+        self, fitted: SetItems, values: Sequence[Any]
+    ) -> npt.NDArray[np.int32] | None:
+        """Return (E, width) codes, unless some values are no lists of text or whole numbers."""
+        lists = python_lists(values)
+        kinds = {type(item) for items in lists or () for item in items or ()}
+        if lists is None or not kinds <= {str, int, type(None)}:
+            return None
+        texts = [items and [i if i is None else str(i) for i in items] for items in lists]
+        return _codes(pa.array(texts, pa.list_(pa.string())), fitted)
+
+    def register(self, source: EventSource, column: str, index: int, fitted: SetItems) -> None:
+        """Give SQL the function that encodes a set."""
+        give_function(
+            source,
+            f"seqmel_set_{index}",
+            lambda lists: _codes(lists, fitted),
+            f"VARCHAR[] INTEGER[{fitted.width}]",
+        )
+
+    def encode_sql(
+        self, source: EventSource, schema: EventSchema, column: str, index: int, fitted: SetItems
+    ) -> ColumnSQL:
+        """Return SQL for the codes; see `register`."""
+        items = self.value_sql(source, column)
+        there = present_sql(schema, column)
+        return ColumnSQL(f"seqmel_set_{index}(CASE WHEN {there} THEN {items} END)")
+
+    def initial_rows(self, fitted: SetItems, size: int) -> Tensor:
+        """Return one random row per code."""
+        import torch
+
+        return torch.randn(fitted.size, size)
+
+    def layout(
+        self, columns: Mapping[str, SetItems], codes: Mapping[str, Any], begins: Mapping[str, int]
+    ) -> dict[str, Tensor]:
+        """Return `begins`: (C,) the first row of each column."""
+        import torch
+
+        return {"begins": torch.tensor([begins[name] for name in columns], dtype=torch.int64)}
+
+    def embed_wide(
+        self, columns: list[Tensor], layout: Mapping[str, Tensor], dtype: Any
+    ) -> list[RowSums]:
+        """Return the rows of the items with equal weights. Equal sets are summed once."""
+        found = []
+        for values, begin in zip(columns, layout["begins"], strict=True):
+            codes, index = distinct_rows(values)
+            known = codes > 0
+            known[:, 0] = True  # the row of an empty set
+            weights = known / known.sum(1, keepdim=True)
+            found.append(RowSums(codes + begin, weights.to(dtype), index))
+        return found
+
+    def classes(self, fitted: SetItems) -> int:
+        """Return the number of codes."""
+        return fitted.size
+
+    def class_of(self, values: Tensor, edges: Tensor) -> Tensor:
+        """Return the code of the most frequent item; 0 for an empty set."""
+        return values[:, 0].long()
+
+    def facts(self, source: EventSource, column: str, where: str) -> dict[str, Any]:
+        """Return nulls, mean size, number of items and the commonest items."""
+        name = ident(column)
+        events, nulls, size = source.row(
+            f"SELECT count(*), count(*) FILTER ({name} IS NULL), avg(len(list_distinct({name}))) "
+            f"FROM events WHERE {where}"
+        )
+        items = f"(SELECT unnest(list_distinct({name}))::VARCHAR AS item FROM events WHERE {where})"
+        (distinct,) = source.row(f"SELECT count(DISTINCT item) FROM {items}")
+        common = source.rows(
+            f"SELECT item, count(*) AS n FROM {items} GROUP BY 1 ORDER BY n DESC, 1 "
+            f"LIMIT {_COMMONEST}"
+        )
+        return {
+            "events": events,
+            "nulls": nulls,
+            "size": size or 0.0,
+            "distinct": distinct,
+            "commonest": dict(common),
+        }
+
+    def contents(self, facts: Mapping[str, Any], events: int) -> str:
+        """Return the mean size, and the commonest items and their fractions of the events."""
+        of = max(1, facts["events"])
+        common = ", ".join(f"{v} ({percent(n / of)})" for v, n in facts["commonest"].items())
+        return f"{facts['size']:.1f} items each, {facts['distinct']:,} different: {common}"
+
+    def about(self, fitted: SetItems) -> str:
+        """Return the number of items."""
+        return f"sets of {len(fitted.values):,} items, up to {fitted.width} each"
+
+    def bins(self, fitted: SetItems, values: Sequence[npt.NDArray[Any]]) -> tuple[int, None]:
+        """Return one bin per code of the most frequent item; the last is for all further ones."""
+        return min(fitted.size, FIRST + _TOP + 1), None
+
+    def bin_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the code of the most frequent item."""
+        first: npt.NDArray[Any] = values[:, 0]
+        return first
+
+    def is_unknown(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Return whether all items of a set are unseen or rare."""
+        unknown: npt.NDArray[np.bool_] = values[:, 0] == UNSEEN
+        return unknown
+
+    unknown_bin: ClassVar[int] = UNSEEN
+    unknown_words: ClassVar[str] = "has only items that the training did not see"
+
+
+def _are_names(kind: str) -> bool:
+    element = kind[: kind.rindex("[")] if kind.endswith("]") else ""
+    return is_integer(element) or element.startswith(("VARCHAR", "ENUM", "UUID", "BOOLEAN"))
+
+
+def _codes(lists: pa.Array, fitted: SetItems) -> npt.NDArray[np.int32]:
+    """Return (n, width) codes of lists of text: ascending, unseen last, then zeros."""
+    items = lists.flatten()
+    sizes = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    known = pc.index_in(items, value_set=pa.array(fitted.values, pa.string()), skip_nulls=True)
+    codes = pc.fill_null(known, fitted.size).to_numpy().astype(np.int64) + FIRST
+    rows = np.repeat(np.arange(len(lists)), sizes)[items.is_valid().to_numpy(zero_copy_only=False)]
+    codes = codes[items.is_valid().to_numpy(zero_copy_only=False)]
+    bound = 2 * fitted.size + FIRST
+    pairs = np.unique(rows * bound + codes)
+    rows, codes = pairs // bound, pairs % bound
+    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    kept = place < fitted.width
+    found = np.zeros((len(lists), fitted.width), np.int32)
+    found[rows[kept], place[kept]] = np.where(codes < fitted.size, codes, UNSEEN)[kept]
+    return found
