@@ -396,14 +396,14 @@ def _work_folder(
     if work.exists() and not resume:
         shutil.rmtree(work)
     try:
-        before = options_before(options) if options.is_file() else wanted
+        asked = options_before(options) if options.is_file() else wanted
         now = wanted
         if not overwrite:
-            before, now = _without_length(before), _without_length(wanted)
-        if before != now:
+            asked, now = _without_length(asked), _without_length(wanted)
+        if asked != now:
             raise OutputError(
                 f"The unfinished run in {work} has other options "
-                f"({_first_difference(before, now)}). Resume it with the same options, or "
+                f"({_first_difference(asked, now)}). Resume it with the same options, or "
                 "discard it with --overwrite."
             )
         if events.is_file() and (before := _read(events)) != input_files:
