@@ -17,13 +17,14 @@ Parts are the events, and facts about the client. An unknown event is not there 
 the event before it grows, and no pooling counts it. Within an event its columns become known one
 after the other, right after the event itself with its time (Owen: Values of games with a priori
 unions, 1977). Until then they have values drawn at random from the distribution of the training
-events, column by column, so that an event of which nothing but the time is known is an average one.
+events, column by column, so that an event of which nothing but the time is known is an average one;
+those of other kinds than categories and numbers are drawn from the events of the client.
 An unknown fact is that of a typical client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -52,14 +53,14 @@ class Order:
         entry: (n,) the step at which each event becomes known.
         known: (n, C) the step at which each of its columns does.
         facts: (F,) the step at which each fact does.
-        drawn: (n, C) the encoded values of the columns until then.
+        drawn: column -> (n, ...) its encoded values until then.
     """
 
     items: npt.NDArray[np.int64]
     entry: Tensor
     known: Tensor
     facts: npt.NDArray[np.int64]
-    drawn: Tensor
+    drawn: Mapping[str, Tensor]
 
 
 class Walk:
@@ -132,24 +133,33 @@ class Walk:
             pairs: how many.
             random: the generator.
         """
-        of = self._statistics.columns
-        shape = (pairs, self.events, len(self.columns))
-        drawn = torch.zeros(shape)
-        for i, name in enumerate(self.columns):
-            fitted = self._model.vocabulary.categorical.get(name)
-            codes = 0 if fitted is None else fitted.size
-            values = of[name].draw(pairs * self.events, random, codes=codes)
-            drawn[:, :, i] = torch.from_numpy(values.reshape(shape[:2]))
-        for unknown in drawn:
+        drawn = {name: self._drawn(i, pairs, random) for i, name in enumerate(self.columns)}
+        for pair in range(pairs):
             players = random.permutation(self._players).tolist()
-            columns = random.random(shape[1:]).argsort(1)
+            columns = random.random((self.events, len(self.columns))).argsort(1)
+            unknown = {name: values[pair] for name, values in drawn.items()}
             yield (
                 self._order(players, columns.tolist(), unknown),
                 self._order(players[::-1], columns[:, ::-1].tolist(), unknown),
             )
 
+    def _drawn(self, column: int, pairs: int, random: np.random.Generator) -> Tensor:
+        """Return (pairs, n, ...) encoded values of a column that is not known."""
+        name = self.columns[column]
+        given = self._batch.columns[name]
+        of = self._statistics.columns[name]
+        if of.kind is not None:
+            own = np.flatnonzero(self.has[:, column])
+            if not len(own):
+                return given.expand(pairs, *given.shape)
+            return given[torch.from_numpy(random.choice(own, (pairs, self.events)))]
+        fitted = self._model.vocabulary.categorical.get(name)
+        codes = 0 if fitted is None else fitted.size
+        values = torch.from_numpy(of.draw(pairs * self.events, random, codes=codes))
+        return values.view(pairs, self.events).to(given.dtype)
+
     def _order(
-        self, players: Sequence[int], columns: Sequence[Sequence[int]], drawn: Tensor
+        self, players: Sequence[int], columns: Sequence[Sequence[int]], drawn: Mapping[str, Tensor]
     ) -> Order:
         items: list[int] = []
         entry = torch.zeros(self.events, dtype=torch.int64)
@@ -179,10 +189,10 @@ class Walk:
         of = self._batch
         columns = {name: values.index_select(0, event) for name, values in of.columns.items()}
         known = order.known.index_select(0, event) <= steps[row]
-        drawn = order.drawn.index_select(0, event)
         for i, name in enumerate(self.columns):
             values = columns[name]
-            columns[name] = values.where(known[:, i], drawn[:, i].to(values.dtype))
+            given = known[:, i].view(-1, *[1] * (values.dim() - 1))
+            columns[name] = values.where(given, order.drawn[name].index_select(0, event))
         lengths = there.sum(1)
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         now = None if of.now is None else of.now.expand(len(steps))

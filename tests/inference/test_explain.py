@@ -244,3 +244,18 @@ def test_the_command_prints_the_largest_and_writes_all(
     sums = found[found["part"] != "baseline"].groupby("column")["contribution"].sum()
     assert f"{sums[sums.abs().idxmax()]:+.4f}" in done
     assert f"... and {len(sums) - 2} more" in done
+
+
+def test_a_text_counts_against_the_other_texts_of_the_client() -> None:
+    words = np.array(["red lamp", "blue lamp", "green chair", "old clock"])
+    mcc = EVENTS["mcc"].to_numpy()
+    events = EVENTS.append_column("name", pa.array(words[mcc % 4]))
+    model = seqmel.train(
+        events, config=tiny_config(schema={"kinds": {"name": "text", "city": "hashed"}})
+    )
+    found = model.explain(events, ONE, orders=1)
+    assert found["contribution"].sum() == pytest.approx(1, abs=1e-5)
+    assert found.loc[found["column"] == "name", "contribution"].abs().max() > 0
+    single = events.filter(pa.compute.equal(events["client_id"], ONE)).slice(0, 1)
+    alone = model.explain(single, ONE, orders=1)
+    assert alone.loc[alone["column"] == "name", "contribution"].tolist() == [0.0]

@@ -90,11 +90,10 @@ class ColumnBins(_Data):
     def draw(
         self, count: int, random: np.random.Generator, *, codes: int
     ) -> npt.NDArray[np.float32]:
-        """Return (count,) encoded values that are distributed as in training, in random order.
+        """Return (count,) encoded values of a category or a number, as frequent as in training.
 
         They are stratified: one is drawn from each of `count` equal parts of the distribution. The
-        codes that share the last bin are equally frequent. Columns that are neither a category nor
-        a number are drawn as 0, which is null.
+        codes that share the last bin are equally frequent.
 
         Args:
             count: how many to draw.
@@ -102,7 +101,7 @@ class ColumnBins(_Data):
             codes: the number of codes of a category.
         """
         ends = np.cumsum(self.counts, dtype=np.float64)
-        if self.kind is not None or not ends[-1]:
+        if not ends[-1]:
             return np.zeros(count, np.float32)
         at = random.permutation((np.arange(count) + random.random(count)) / max(1, count))
         at *= ends[-1]
