@@ -31,6 +31,7 @@ from seqmel.inference.as_of import embed_as_of
 from seqmel.inference.distributed import embed_shared_to_parquet, predict_shared_to_parquet
 from seqmel.inference.embed import embed, embed_to_parquet
 from seqmel.inference.options import OF_VECTORS, EmbedOptions
+from seqmel.inference.per_event import embed_per_event, predict_per_event
 from seqmel.inference.predict import predict, predict_as_of, predict_to_parquet
 from seqmel.inference.spark.run import embed_spark_to_parquet
 from seqmel.inference.unseen import EventsWarning
@@ -40,6 +41,7 @@ from seqmel.model import TrainedModel
 __all__ = [
     "Engine",
     "Moments",
+    "Per",
     "Written",
     "check_together",
     "embedded",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 Engine: TypeAlias = Literal["duckdb", "spark"]
+Per: TypeAlias = Literal["client", "event"]
 Moments: TypeAlias = Events | dt.date | int
 """One moment for all clients, or a table of clients and moments."""
 
@@ -59,7 +62,7 @@ class Written:
 
     Attributes:
         path: the path of the file.
-        rows: number of rows: one per client, or one per client and moment.
+        rows: number of rows: one per client, one per client and moment, or one per event.
         dimensions: number of dimensions of the vectors; None for predictions.
         new_clients: after an update, the number of clients that are new in the state; else None.
         known_clients: after an update, the number of clients in the state; else None.
@@ -79,6 +82,8 @@ class Written:
 
 def check_together(
     *,
+    per: str = "client",
+    only: object = None,
     as_of: object = None,
     state: object = None,
     shard: object = None,
@@ -89,6 +94,8 @@ def check_together(
     """Raise if two of the given options exclude each other.
 
     Args:
+        per: "client" or "event".
+        only: which events, for per event, or None.
         as_of: a moment or a table of moments, or None.
         state: a state file for incremental updates, or None.
         shard: (k, n), or None.
@@ -104,20 +111,30 @@ def check_together(
             f"{spelled('engine')} cannot be {engine!r}. Expected one of: duckdb, "
             f"spark.{did_you_mean(engine, ('duckdb', 'spark'))}"
         )
-    spark = "engine spark"
+    if per not in ("client", "event"):
+        raise ConfigError(
+            f"{spelled('per')} cannot be {per!r}. Expected one of: client, event."
+            f"{did_you_mean(per, ('client', 'event'))}"
+        )
+    if only is not None and per != "event":
+        raise ConfigError(f"{spelled('only')} chooses events. It needs {spelled('per event')}.")
+    spark, per_event = "engine spark", "per event"
     given = {
+        per_event: per == "event",
         "as_of": as_of is not None,
         "state": state is not None,
         "shard": shard is not None,
         spark: engine == "spark",
     }
     if several:
-        for name in ("as_of", "state", spark):
+        for name in (per_event, "as_of", "state", spark):
             if given[name]:
                 raise ConfigError(
                     f"Several devices do not go with {spelled(name)}. Leave one of them out."
                 )
-    for one, other in (("as_of", "state"), ("as_of", spark), ("state", spark), ("shard", spark)):
+    pairs = [("as_of", "state"), ("as_of", spark), ("state", spark), ("shard", spark)]
+    pairs += [(per_event, name) for name in ("as_of", "state", spark)]
+    for one, other in pairs:
         if given[one] and given[other]:
             raise ConfigError(
                 f"{spelled(one)} does not go with {spelled(other)}. Leave one of them out."
@@ -130,6 +147,8 @@ def write_embeddings(
     output: str | Path,
     options: EmbedOptions,
     *,
+    per: Per = "client",
+    only: str | None = None,
     as_of: Moments | None = None,
     state: str | Path | None = None,
     history: Events | None = None,
@@ -138,13 +157,21 @@ def write_embeddings(
 ) -> Written:
     """Write a file of vectors; the implementation of `Model.embed` with `output`."""
     check_together(
-        as_of=as_of, state=state, shard=options.shard, engine=engine, several=is_launched()
+        per=per,
+        only=only,
+        as_of=as_of,
+        state=state,
+        shard=options.shard,
+        engine=engine,
+        several=is_launched(),
     )
     if state is None and (history is not None or skipped is not None):
         raise ConfigError(
             "history and skipped belong to a state: they are for clients with late events."
         )
     path, given = Path(output), options.given
+    if per == "event":
+        return Written(path, *embed_per_event(model, events, path, only=only, **given))
     if as_of is not None:
         rows, size = embed_as_of(model, events, _moments(as_of), path, **given)
         return Written(path, rows, size)
@@ -171,20 +198,25 @@ def embedded(
     events: Events,
     options: EmbedOptions,
     *,
+    per: Per = "client",
+    only: str | None = None,
     as_of: Moments | None = None,
     state: str | Path | None = None,
     history: Events | None = None,
     skipped: str | Path | None = None,
     engine: Engine = "duckdb",
 ) -> pd.DataFrame:
-    """Embed into a (clients, D) DataFrame, indexed by client id (and moment)."""
+    """Embed into a (rows, D) DataFrame, indexed by client id (and moment, or time and event)."""
     _no_overwrite(options)
-    if as_of is None and state is history is skipped is None and engine == "duckdb":
+    plain = per == "client" and only is as_of is state is history is skipped is None
+    if plain and engine == "duckdb":
         check_together(several=False)
         return _in_memory(model, events, options)
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "vectors.parquet"
         more: dict[str, Any] = {
+            "per": per,
+            "only": only,
             "as_of": as_of,
             "state": state,
             "history": history,
@@ -192,7 +224,8 @@ def embedded(
             "engine": engine,
         }
         write_embeddings(model, events, path, options, **more)
-        return _frame(pq.read_table(path), keys=1 if as_of is None else 2)
+        keys = 3 if per == "event" else 1 if as_of is None else 2
+        return _frame(pq.read_table(path), keys=keys)
 
 
 def write_predictions(
@@ -201,13 +234,17 @@ def write_predictions(
     output: str | Path,
     options: EmbedOptions,
     *,
+    per: Per = "client",
+    only: str | None = None,
     as_of: Moments | None = None,
     facts: Table | None = None,
 ) -> Written:
     """Write a file of predictions; the implementation of `Model.predict` with `output`."""
-    check_together(as_of=as_of, several=is_launched())
+    check_together(per=per, only=only, as_of=as_of, several=is_launched())
     given = {name: value for name, value in options.given.items() if name not in OF_VECTORS}
     given["facts"] = facts
+    if per == "event":
+        return Written(Path(output), predict_per_event(model, events, output, only=only, **given))
     if as_of is not None:
         return Written(Path(output), predict_as_of(model, events, _moments(as_of), output, **given))
     run = predict_shared_to_parquet if is_launched() else predict_to_parquet
@@ -219,12 +256,14 @@ def predicted(
     events: Events,
     options: EmbedOptions,
     *,
+    per: Per = "client",
+    only: str | None = None,
     as_of: Moments | None = None,
     facts: Table | None = None,
 ) -> pd.DataFrame:
-    """Predict into a DataFrame, indexed by client id (and moment)."""
+    """Predict into a DataFrame, indexed by client id (and moment, or time and event)."""
     _no_overwrite(options)
-    if as_of is None:
+    if as_of is only is None and per == "client":
         tables = predict(
             model,
             events,
@@ -236,8 +275,10 @@ def predicted(
         return _frame(pa.concat_tables(tables), keys=1)
     with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "predictions.parquet"
-        write_predictions(model, events, path, options, as_of=as_of, facts=facts)
-        return _frame(pq.read_table(path), keys=2)
+        write_predictions(
+            model, events, path, options, per=per, only=only, as_of=as_of, facts=facts
+        )
+        return _frame(pq.read_table(path), keys=3 if per == "event" else 2)
 
 
 def _in_memory(model: TrainedModel, events: Events, options: EmbedOptions) -> pd.DataFrame:

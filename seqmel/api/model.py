@@ -18,6 +18,7 @@ import pandas as pd
 from seqmel.api.embedding import (
     Engine,
     Moments,
+    Per,
     Written,
     embedded,
     predicted,
@@ -111,6 +112,8 @@ class Model(TrainedModel):
         events: Events,
         output: None = None,
         *,
+        per: Per = "client",
+        only: str | None = None,
         as_of: Moments | None = None,
         state: str | Path | None = None,
         history: Events | None = None,
@@ -132,6 +135,8 @@ class Model(TrainedModel):
         events: Events,
         output: str | Path,
         *,
+        per: Per = "client",
+        only: str | None = None,
         as_of: Moments | None = None,
         state: str | Path | None = None,
         history: Events | None = None,
@@ -152,6 +157,8 @@ class Model(TrainedModel):
         events: Events,
         output: str | Path | None = None,
         *,
+        per: Per = "client",
+        only: str | None = None,
         as_of: Moments | None = None,
         state: str | Path | None = None,
         history: Events | None = None,
@@ -173,6 +180,9 @@ class Model(TrainedModel):
                 `EventSequences`, or sequences that `prepare` wrote with this model's vocabulary;
                 for a model of several tables, name -> such events.
             output: a Parquet file to write in bounded memory; None returns the vectors.
+            per: "event" gives one row per event: what was known of the client right after it.
+                Events at the same time are one moment.
+            only: with `per="event"`, "last:N" for the last N events of each client.
             as_of: embed only the events before a moment: a date such as "2024-01-31", or a table of
                 clients and moments, which gives one row of output per row of the table.
             state: state file for incremental updates. `events` then holds only the events since the
@@ -195,9 +205,9 @@ class Model(TrainedModel):
                 nowhere; or a `Progress`.
 
         Returns:
-            Without `output` a DataFrame with D columns, indexed by client id (and moment), clients
-            in the order of the events. With `output` a `Written`: the path, the number of rows and
-            dimensions, and the client counts of an update.
+            Without `output` a DataFrame with D columns, indexed by client id (and moment; or time
+            and `event_number`), clients in the order of the events. With `output` a `Written`: the
+            path, the number of rows and dimensions, and the client counts of an update.
 
         Raises:
             ConfigError: an option is out of range, or two options exclude each other.
@@ -224,15 +234,12 @@ class Model(TrainedModel):
             overwrite=overwrite,
             progress=progress,
         )
-        late: dict[str, Any] = {"history": history, "skipped": skipped}
+        rows: dict[str, Any] = {"per": per, "only": only, "as_of": as_of}
+        late: dict[str, Any] = {"state": state, "history": history, "skipped": skipped}
         with self._kept_on_cpu():
             if output is None:
-                return embedded(
-                    self, events, options, as_of=as_of, state=state, **late, engine=engine
-                )
-            return write_embeddings(
-                self, events, output, options, as_of=as_of, state=state, **late, engine=engine
-            )
+                return embedded(self, events, options, **rows, **late, engine=engine)
+            return write_embeddings(self, events, output, options, **rows, **late, engine=engine)
 
     @overload
     def predict(
@@ -240,6 +247,8 @@ class Model(TrainedModel):
         events: Events,
         output: None = None,
         *,
+        per: Per = "client",
+        only: str | None = None,
         as_of: Moments | None = None,
         facts: Table | None = None,
         shard: Shard | None = None,
@@ -254,6 +263,8 @@ class Model(TrainedModel):
         events: Events,
         output: str | Path,
         *,
+        per: Per = "client",
+        only: str | None = None,
         as_of: Moments | None = None,
         facts: Table | None = None,
         shard: Shard | None = None,
@@ -267,6 +278,8 @@ class Model(TrainedModel):
         events: Events,
         output: str | Path | None = None,
         *,
+        per: Per = "client",
+        only: str | None = None,
         as_of: Moments | None = None,
         facts: Table | None = None,
         shard: Shard | None = None,
@@ -284,6 +297,9 @@ class Model(TrainedModel):
                 `EventSequences`, or sequences that `prepare` wrote with this model's vocabulary;
                 for a model of several tables, name -> such events.
             output: a Parquet file to write in bounded memory; None returns the predictions.
+            per: "event" gives one row per event: what was known of the client right after it.
+                Events at the same time are one moment.
+            only: with `per="event"`, "last:N" for the last N events of each client.
             as_of: use only the events before a moment: a date such as "2024-01-31", or a table of
                 clients and moments, which gives one row of output per row of the table.
             facts: a table with one row per client, for a model that was fine-tuned with facts. A
@@ -295,7 +311,8 @@ class Model(TrainedModel):
                 nowhere; or a `Progress`.
 
         Returns:
-            Without `output` a DataFrame indexed by client id (and moment). With `output` a
+            Without `output` a DataFrame indexed by client id (and moment; or time and
+            `event_number`). With `output` a
             `Written`: the path and the number of rows.
 
         Raises:
@@ -313,10 +330,11 @@ class Model(TrainedModel):
             ['gender=F', 'gender=M', 'gender']
         """
         options = EmbedOptions(shard=shard, device=device, overwrite=overwrite, progress=progress)
+        rows: dict[str, Any] = {"per": per, "only": only, "as_of": as_of}
         with self._kept_on_cpu():
             if output is None:
-                return predicted(self, events, options, as_of=as_of, facts=facts)
-            return write_predictions(self, events, output, options, as_of=as_of, facts=facts)
+                return predicted(self, events, options, **rows, facts=facts)
+            return write_predictions(self, events, output, options, **rows, facts=facts)
 
     def explain(
         self,

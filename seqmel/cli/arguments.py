@@ -27,7 +27,9 @@ __all__ = [
     "Events",
     "LabelsClient",
     "Log",
+    "Only",
     "Overwrite",
+    "Per",
     "Precision",
     "Resume",
     "Seed",
@@ -100,6 +102,14 @@ Devices = Annotated[
 AsOf = Annotated[
     str | None,
     typer.Option(help="Use only events before this time: a date, or a table of clients and times."),
+]
+Per = Annotated[
+    str,
+    typer.Option(help="client, or event for one row per event: what was known right after it."),
+]
+Only = Annotated[
+    str | None,
+    typer.Option(help="With --per event: last:N for the last N events of each client."),
 ]
 Shard = Annotated[
     str | None,

@@ -27,7 +27,7 @@ from seqmel.data.sources.several import event_tables
 from seqmel.data.sources.shard import Shard, check_shard, places_in_shard
 from seqmel.data.sources.source import EventSource
 from seqmel.data.tables import vector_files
-from seqmel.data.tables.vector_files import write_vectors
+from seqmel.data.tables.vector_files import VectorLayout, write_vectors
 from seqmel.inference.options import EmbedOptions
 from seqmel.inference.unseen import EventsWarning, UnseenColumns
 from seqmel.model import AnyModel, TrainedModel, as_model
@@ -44,6 +44,7 @@ __all__ = [
     "open_prepared_for",
     "sequence_chunks",
     "token_batches",
+    "write_parts",
     "write_tables",
 ]
 
@@ -336,19 +337,45 @@ def embed_to_parquet(
     parts = embed(
         model, events, shard=asked.shard, device=asked.device, progress=asked.progress, watch=watch
     )
-    client, size = model.schema.client, how.dim or model.encoder.output_size
+    keyed = ((pa.table({model.schema.client: ids}), vectors) for ids, vectors in parts)
+    return write_parts(output, keyed, how, model, overwrite=asked.overwrite)
+
+
+def write_parts(
+    output: Path,
+    parts: Iterable[tuple[pa.Table, Tensor]],
+    how: VectorLayout,
+    model: TrainedModel,
+    *,
+    overwrite: bool,
+) -> tuple[int, int]:
+    """Write chunks of keys and vectors to a Parquet file.
+
+    int8 and binary without scales need all vectors, which wait in a temporary file.
+
+    Args:
+        output: the file.
+        parts: chunks of (n, K) key columns and (n, D) vectors, computed one by one.
+        how: the layout of the file.
+        model: the model of the vectors.
+        overwrite: replace an existing output.
+
+    Returns:
+        The number of rows and the embedding dimension.
+    """
+    size = how.dim or model.encoder.output_size
     if how.streams:
-        tables = (how.table(pa.table({client: ids}), vectors.numpy()) for ids, vectors in parts)
-        return write_tables(output, tables, overwrite=asked.overwrite), size
+        tables = (how.table(keys, vectors.numpy()) for keys, vectors in parts)
+        return write_tables(output, tables, overwrite=overwrite), size
     with atomic_write(output) as partial, scratch_folder(output) as scratch:
         found = []
         with (scratch / "vectors").open("wb") as file:
-            for ids, vectors in parts:
-                found.append(ids)
+            for keys, vectors in parts:
+                found.append(keys)
                 file.write(np.ascontiguousarray(vectors[:, : how.dim].numpy()).tobytes())
-        keys = pa.table({client: pa.chunked_array(found)})
-        write_vectors(partial, keys, map_vectors(scratch / "vectors", (len(keys), size), "r"), how)
-    return len(keys), size
+        rows = pa.concat_tables(found)
+        write_vectors(partial, rows, map_vectors(scratch / "vectors", (len(rows), size), "r"), how)
+    return len(rows), size
 
 
 def write_tables(output: str | Path, tables: Iterable[pa.Table], *, overwrite: bool = False) -> int:

@@ -14,7 +14,9 @@ from seqmel.cli.arguments import (
     Engine,
     Events,
     Log,
+    Only,
     Overwrite,
+    Per,
     Shard,
     device_option,
     flag,
@@ -47,6 +49,8 @@ def embed(
             help="Reuse the scales of this earlier file of the same dtype, int8 or binary."
         ),
     ] = None,
+    per: Per = "client",
+    only: Only = None,
     as_of: AsOf = None,
     state: Annotated[
         Path | None,
@@ -82,7 +86,7 @@ def embed(
     overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
-    """Write one vector per client, or per client and time; or update vectors from new events."""
+    """Write one vector per client, client and time, or event; or update vectors from new events."""
     from seqmel.api.embedding import check_together
     from seqmel.api.model import load
     from seqmel.cli.log import logged
@@ -93,13 +97,24 @@ def embed(
     from seqmel.data.sources.shard import shard_of
     from seqmel.data.tables.number_types import NumberType
     from seqmel.data.tables.vector_files import LAYOUTS
+    from seqmel.inference.per_event import last_events
 
     check_parquet_name(output)
     several = (devices or 1) > 1 or is_launched()
+    last_events(only)
     check_together(
-        as_of=as_of, state=state, shard=shard, engine=engine, several=several, spelled=flag
+        per=per,
+        only=only,
+        as_of=as_of,
+        state=state,
+        shard=shard,
+        engine=engine,
+        several=several,
+        spelled=flag,
     )
     options: dict[str, Any] = {
+        "per": per,
+        "only": only,
         "as_of": as_of,
         "state": state,
         "history": named_events(history) if history else None,
@@ -123,18 +138,17 @@ def embed(
         updated = (
             {} if state is None else {"new_clients": done.new_clients, "skipped": len(done.skipped)}
         )
-        counted = {"clients" if as_of is None else "rows": done.rows, "dimensions": done.dimensions}
+        by_client = as_of is None and per == "client"
+        counted = {"clients" if by_client else "rows": done.rows, "dimensions": done.dimensions}
         record(progress, "counted", **counted, **updated)
     if not first_process():
         return
     new = f" ({done.new_clients:,} of them new)" if state is not None else ""
-    what = (
-        f"{done.rows:,} clients{' and moments' if as_of is not None else ''}{new} x "
-        f"{done.dimensions} numbers"
-    )
+    whom = "events" if per == "event" else "clients" if as_of is None else "clients and moments"
+    what = f"{done.rows:,} {whom}{new} x {done.dimensions} numbers"
     if state is not None:
         typer.echo(f"{what} in {output}; {done.known_clients:,} clients in {state}")
-    elif as_of is not None:
+    elif not by_client:
         typer.echo(f"{what} in {output}")
     else:
         typer.echo(

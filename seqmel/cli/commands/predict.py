@@ -13,7 +13,9 @@ from seqmel.cli.arguments import (
     Devices,
     Events,
     Log,
+    Only,
     Overwrite,
+    Per,
     Shard,
     device_option,
     flag,
@@ -27,6 +29,8 @@ def predict(
     model: Annotated[Path, typer.Argument(help="Fine-tuned model folder.")],
     events: Events,
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    per: Per = "client",
+    only: Only = None,
     as_of: AsOf = None,
     facts: Annotated[
         str | None,
@@ -38,7 +42,7 @@ def predict(
     overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
-    """Write what a fine-tuned model says of each client, or of each client and moment."""
+    """Write what a fine-tuned model says of each client, client and moment, or event."""
     from seqmel.api.embedding import check_together
     from seqmel.api.model import load
     from seqmel.cli.log import logged
@@ -47,11 +51,16 @@ def predict(
     from seqmel.core.progress import record
     from seqmel.data.sources.several import named_events
     from seqmel.data.sources.shard import shard_of
+    from seqmel.inference.per_event import EVENT, last_events
 
     check_parquet_name(output)
-    check_together(as_of=as_of, several=(devices or 1) > 1 or is_launched(), spelled=flag)
+    last_events(only)
+    several = (devices or 1) > 1 or is_launched()
+    check_together(per=per, only=only, as_of=as_of, several=several, spelled=flag)
     share = shard_of(shard) if shard is not None else None
     options: dict[str, Any] = {
+        "per": per,
+        "only": only,
         "as_of": as_of,
         "facts": facts,
         "shard": share,
@@ -64,11 +73,12 @@ def predict(
     with logged(log if first_process() else None, "predict", given) as progress:
         loaded = load(model)
         rows = loaded.predict(tables, output, **options, progress=progress).rows
-        record(progress, "counted", **{"clients" if as_of is None else "rows": rows})
+        by_client = as_of is None and per == "client"
+        record(progress, "counted", **{"clients" if by_client else "rows": rows})
     if not first_process():
         return
     columns = ", ".join(column for target in loaded.targets for column in target.columns)
-    keys = (
-        loaded.schema.client if as_of is None else f"{loaded.schema.client}, {loaded.schema.time}"
-    )
-    typer.echo(f"{rows:,} clients{' and moments' if as_of else ''} in {output}: {keys}, {columns}")
+    keys = [loaded.schema.client, *([] if by_client else [loaded.schema.time])]
+    keys += [EVENT] if per == "event" else []
+    whom = "events" if per == "event" else "clients" if as_of is None else "clients and moments"
+    typer.echo(f"{rows:,} {whom} in {output}: {', '.join(keys)}, {columns}")
