@@ -69,7 +69,8 @@ class SequenceEmbedder(SequenceTransformer):
         miner: miner of pairs or triplets; "auto" is the default of the loss, None uses no miner.
         sampler: how clients are drawn into batches: "random", "category_balanced" or
             "offline_hard".
-        epochs: passes over all clients; None chooses 3 to 30 epochs, about 1,000 steps.
+        epochs: passes over all clients; None chooses 3 to 15 epochs, about 500 steps (3 to 30
+            and 1,000 with a sequence encoder).
         batch_size: clients per batch.
         learning_rate: peak learning rate of AdamW.
         weight_decay: weight decay.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pyarrow as pa
@@ -18,9 +17,6 @@ from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives import Objective, ViewBatch
 from seqmel.training.batches import (
-    _MAX_EPOCHS,
-    _MIN_EPOCHS,
-    _STEPS,
     HeldOutBatches,
     TrainingBatches,
     resolve_auto_options,
@@ -131,13 +127,21 @@ def test_a_settled_config_is_settled_already() -> None:
     assert Config.from_dict(once.to_dict()) == once
 
 
-@pytest.mark.parametrize("steps_an_epoch", [1, 7, 100, 5_000])
+@pytest.mark.parametrize(
+    ("steps_an_epoch", "encoder", "epochs"),
+    [(1, "none", 15), (100, "none", 5), (5_000, "none", 3), (7, "gru", 30), (100, "gru", 10)],
+)
 def test_epochs_that_are_not_given_make_a_fixed_number_of_steps_within_bounds(
-    steps_an_epoch: int,
+    steps_an_epoch: int, encoder: str, epochs: int
 ) -> None:
-    options = Config.from_dict({"training": {"validation_fraction": 0.0, "batch_size": 2}})
-    epochs = resolve_auto_options(options, with_lengths(*[2] * 2 * steps_an_epoch)).training.epochs
-    assert epochs == min(_MAX_EPOCHS, max(_MIN_EPOCHS, math.ceil(_STEPS / steps_an_epoch)))
+    options = Config.from_dict(
+        {
+            "encoder": {"name": encoder},
+            "training": {"validation_fraction": 0.0, "batch_size": 2},
+        }
+    )
+    found = resolve_auto_options(options, with_lengths(*[2] * 2 * steps_an_epoch))
+    assert found.training.epochs == epochs
 
 
 # --------------------------------------------------------------------------------------------------

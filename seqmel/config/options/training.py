@@ -23,8 +23,8 @@ class TrainingOptions(Options):
     """Pre-training."""
 
     epochs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    """Passes over all clients; null chooses 3 to 30 epochs, about 1,000 steps; 0 trains
-    nothing."""
+    """Passes over all clients; null chooses 3 to 15 epochs, about 500 steps (3 to 30 and 1,000
+    with a sequence encoder); 0 trains nothing."""
     batch_size: Annotated[int, Field(ge=2, lt=2**31)] = 64
     """Clients per batch."""
     learning_rate: Above = 1e-3
