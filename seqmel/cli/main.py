@@ -41,6 +41,7 @@ for command in (
     commands.prepare,
     commands.train,
     commands.finish,
+    commands.tune,
     commands.embed,
     commands.export,
     commands.label,

@@ -27,6 +27,7 @@ from seqmel.cli.commands.runs import runs
 from seqmel.cli.commands.score import score
 from seqmel.cli.commands.similar import similar
 from seqmel.cli.commands.train import train
+from seqmel.cli.commands.tune import tune
 from seqmel.cli.commands.version import version
 
 __all__ = [
@@ -54,5 +55,6 @@ __all__ = [
     "score",
     "similar",
     "train",
+    "tune",
     "version",
 ]

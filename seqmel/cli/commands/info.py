@@ -17,6 +17,7 @@ _EXTRAS = {
     "faiss": ("faiss-cpu",),
     "usearch": ("usearch",),
     "umap": ("umap-learn",),
+    "tune": ("optuna",),
     "tensorboard": ("tensorboardX",),
     "mlflow": ("mlflow-skinny",),
     "wandb": ("wandb",),

@@ -1,0 +1,93 @@
+"""`seqmel tune`: search for better options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqmel.cli.arguments import (
+    Client,
+    ConfigFile,
+    Decimal,
+    Device,
+    Events,
+    Overwrite,
+    Resume,
+    Seed,
+    Settings,
+    Time,
+    TimeFormat,
+)
+
+__all__ = ["tune"]
+
+
+def tune(
+    events: Events,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the search.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="Table with one row per client, to score by.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Metric of the target, such as average_precision; AUROC by default."),
+    ] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(help="YAML file: option: [values], or option: {low: 1, high: 9, log: true}."),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Number of trials in all; 20 without --minutes.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes.")] = None,
+    client: Client = None,
+    time: Time = None,
+    time_format: TimeFormat = None,
+    decimal: Decimal = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over all clients.")] = None,
+    seed: Seed = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Search for better options of train, scored by labels or by recall@1."""
+    from seqmel.core.progress import console_progress
+    from seqmel.data.sources.several import named_events
+    from seqmel.experiment.tuning import read_space
+    from seqmel.experiment.tuning import tune as run
+
+    try:
+        found = run(
+            named_events(events),
+            output,
+            labels=labels,
+            target=target,
+            metric=metric,
+            space=None if space is None else read_space(space),
+            trials=trials,
+            minutes=minutes,
+            config_path=config,
+            settings=tuple(settings or ()),
+            flags={
+                "schema.client": client,
+                "schema.time": time,
+                "schema.time_format": time_format,
+                "schema.decimal": decimal,
+                "training.epochs": epochs,
+                "seed": seed,
+                "device": device,
+            },
+            resume=resume,
+            overwrite=overwrite,
+            progress=console_progress(),
+        )
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; the same command with --resume continues", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(found.summary())
+    typer.echo(f"model in {output / 'model'}, options in {output / 'best.yaml'}")
