@@ -24,10 +24,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from seqmel import Config, prepare
+from seqmel import Config, prepare, score
 from seqmel.data.encoding.event_encoding import nest
+from seqmel.data.fitting.timeline import open_and_infer
 from seqmel.data.sequences.prepared import open_prepared
 from seqmel.data.sources.reading import open_events
+from seqmel.data.tables.labels import read_embeddings, read_labels
+from seqmel.demo.generator import generate_card_data
+from seqmel.evaluation.feature_sets import WITH_ORDER, aggregate_sets, standard_rows
 
 SETS: dict[str, dict[str, Any]] = {
     "online_retail": {
@@ -53,6 +57,10 @@ SETS: dict[str, dict[str, Any]] = {
     "pendigits": {
         "targets": ["digit"],
         "hidden": 256, "epochs": 15, "shortest": 3, "longest": 8,
+    },
+    "cards": {
+        "targets": ["gender", "age_group"],
+        "hidden": 256, "epochs": 5, "shortest": 25, "longest": 150,
     },
     "baseball": {
         "targets": ["throws"],
@@ -137,7 +145,12 @@ def run(given: argparse.Namespace, folder: Path, name: str) -> None:
     seed, peer = given.seed, given.peer_python
     asked = SETS[name] | {"seed": seed}
     folder.mkdir(parents=True, exist_ok=True)
-    events = given.data / name / asked.get("events", "events.parquet")
+    here = given.data / name
+    if name == "cards":
+        here = folder
+        generate_card_data(given.clients or 3_000, seed=seed).write(folder)
+    clients = here / "clients.parquet"
+    events = here / asked.get("events", "events.parquet")
     events = first_clients(events, folder, given.clients)
     seconds = {}
     if not (folder / "lifestream.parquet").exists():
@@ -176,16 +189,22 @@ def run(given: argparse.Namespace, folder: Path, name: str) -> None:
     if seconds:
         (folder / "seconds.json").write_text(json.dumps(seconds), encoding="utf-8")
     titles = {"lifestream": "pytorch-lifestream", "default": "seqmel", "like": "seqmel, same model"}
-    vectors = [
-        x
-        for file, title in titles.items()
-        if file != "like" or given.same_model
-        for x in ("--embeddings", f"{title}={folder / (file + '.parquet')}")
-    ]
+    source, schema = open_and_infer(str(events), Config().schema)
+    sets = aggregate_sets(source, schema)
+    for file, title in titles.items():
+        if file != "like" or given.same_model:
+            sets[title] = read_embeddings(folder / f"{file}.parquet")
+    probes, averages = standard_rows(sets)
     for target in asked["targets"]:
-        labels = given.data / name / "clients.parquet"
-        command = ["evaluate", labels, "--target", target, *vectors, "--events", events]
-        seqmel(*command, "--json", folder / f"{target}.json", "--trees", given.trees)
+        y = read_labels(clients, target)
+        options: dict[str, Any] = {"seed": seed, "trees": given.trees, "progress": True}
+        scores = score(y, sets, probes=probes, averages=averages, **options)
+        differences = [
+            scores.difference("seqmel", name) for name in (WITH_ORDER, titles["lifestream"])
+        ]
+        found = {**scores.to_json(), "differences": [d.to_json() for d in differences]}
+        (folder / f"{target}.json").write_text(json.dumps(found), encoding="utf-8")
+        print(f"{name}, {target}\n{scores}", *map(str, differences), sep="\n", flush=True)
 
 
 def main() -> None:
@@ -205,14 +224,6 @@ def main() -> None:
     for name in given.set or SETS:
         folder = given.output / f"{name}-{given.seed}"
         run(given, folder, name)
-        for target in SETS[name]["targets"]:
-            (scores,) = json.loads((folder / f"{target}.json").read_text(encoding="utf-8"))
-            for score in scores["scores"]:
-                if score["metric"] == scores["primary"]:
-                    print(
-                        f"{name} {target} {score['features']}: {score['mean']:.3f} ± "
-                        f"{score['half_width']:.3f}"
-                    )
 
 
 if __name__ == "__main__":
