@@ -33,10 +33,11 @@ __all__ = [
 
 # Steps aimed at, within these numbers of epochs: docs/results.md, fewer steps
 _MIN_EPOCHS = 3
-_POOLED_STEPS = 500
-_POOLED_MAX_EPOCHS = 15
+_STEPS = 500
+_MAX_EPOCHS = 15
 _ENCODER_STEPS = 1_000
-_ENCODER_MAX_EPOCHS = 30
+_MAX_ENCODER_EPOCHS = 30
+_EPOCH_CLIENTS = 100_000  # if the number of epochs is left to the data
 _VALIDATION_BATCH = 256
 # Recall depends on the number of clients that are compared. Beyond this it only costs time.
 _MAX_VALIDATION_CLIENTS = 2_000
@@ -76,7 +77,8 @@ def split_clients(sequences: EncodedSequences, config: Config) -> ClientSplit:
 def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
     """Resolve the options that depend on the data: lengths of slices, epochs, and `pca_dim`.
 
-    Without a sequence encoder (the default) half as many steps are trained as with one.
+    Without a sequence encoder (the default) half as many steps are trained as with one. More than
+    100,000 clients are not passed over as a whole, unless the number of epochs is given.
 
     The maximum length is 0.75 of the events of the median client, at least 20 and at most 200. The
     minimum is an eighth of it. If one given length would leave `last_k` no choice, the shorter is
@@ -98,12 +100,16 @@ def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
         shortest, longest = (
             (shortest, 2 * shortest) if views.min_length else ((longest + 1) // 2, longest)
         )
-    steps = max(1, int(len(sequences) * (1 - training.validation_fraction)) // training.batch_size)
+    clients = int(len(sequences) * (1 - training.validation_fraction))
     epochs = training.epochs
+    epoch_clients = training.epoch_clients
+    if epochs is None and epoch_clients is None and clients > _EPOCH_CLIENTS:
+        epoch_clients = _EPOCH_CLIENTS
+    steps = max(1, min(clients, epoch_clients or clients) // training.batch_size)
     if epochs is None:
-        aim, most = _POOLED_STEPS, _POOLED_MAX_EPOCHS
+        aim, most = _STEPS, _MAX_EPOCHS
         if config.encoder.name != "none":
-            aim, most = _ENCODER_STEPS, _ENCODER_MAX_EPOCHS
+            aim, most = _ENCODER_STEPS, _MAX_ENCODER_EPOCHS
         epochs = min(most, max(_MIN_EPOCHS, -(-aim // steps)))
     components = config.pca_dim
     if components == "auto":
@@ -113,7 +119,9 @@ def resolve_auto_options(config: Config, sequences: EncodedSequences) -> Config:
         update={
             "pca_dim": components,
             "views": views.model_copy(update={"min_length": shortest, "max_length": longest}),
-            "training": training.model_copy(update={"epochs": epochs}),
+            "training": training.model_copy(
+                update={"epochs": epochs, "epoch_clients": epoch_clients}
+            ),
         }
     )
 
@@ -155,12 +163,14 @@ class TrainingBatches:
         config: Config,
         epoch: Callable[[], int],
     ) -> None:
-        size = min(config.training.batch_size, len(clients))
+        limit = config.training.epoch_clients
+        size = min(config.training.batch_size, len(clients), limit or len(clients))
         options = config.sampler.model_dump(exclude={"name"})
         self.sequences = sequences
         self.sampler = SAMPLERS[config.sampler.name](
             sequences, vocabulary, clients, size=size, **options
         )
+        self.sampler.clients_per_epoch = limit
         self.objective = objective
         self.seed = config.seed
         self.epoch = epoch
@@ -172,6 +182,11 @@ class TrainingBatches:
     def clients(self) -> int:
         """Number of clients per epoch."""
         return len(self.sampler) * self.sampler.size
+
+    @property
+    def all_clients(self) -> int:
+        """Number of training clients."""
+        return len(self.sampler.clients)
 
     def __iter__(self) -> Iterator[ViewBatch]:
         random = generator(self.seed, Stream.VIEWS, self.epoch())

@@ -188,7 +188,9 @@ def _plan_words(
         stop = "no early stopping; the best epoch is kept"
     else:
         stop = f"stops after {options.patience} without a better recall@1; the best epoch is kept"
-    return f"training: {epochs} of {steps}; {stop}"
+    limit = options.epoch_clients
+    drawn = f" ({limit:,} random clients)" if limit and limit < batches.all_clients else ""
+    return f"training: {epochs} of {steps}{drawn}; {stop}"
 
 
 def _kept_words(history: list[dict[str, float]], options: TrainingOptions) -> str:

@@ -106,6 +106,8 @@ def test_one_segment_a_batch_is_the_hardest_and_more_than_clients_are_as_many_as
     assert all(len({client // 8 for client in batch}) == 1 for batch in epoch(sampler))
     many = CategoryBalanced(held, vocabulary("kind"), torch.arange(16), size=4, segments=99)
     assert many.runs == 4
+    sampler.clients_per_epoch = 10
+    assert [len(batch) for batch in epoch(sampler)] == [4, 4]
 
 
 def slow_most_frequent(held: EncodedSequences, clients: Tensor, column: str) -> list[int]:

@@ -213,6 +213,25 @@ def test_every_client_comes_at_most_once_an_epoch_in_batches_of_the_size_asked_f
     assert len(set.union(*found)) == 20
 
 
+def test_an_epoch_of_limited_clients_draws_others_each_time() -> None:
+    sequences = with_lengths(*[9] * 40)
+    seen = []
+    for epoch in range(2):
+        made = batches(sequences, torch.arange(40), config(epoch_clients=10), epoch)
+        assert (len(made), made.clients, made.all_clients) == (2, 8, 40)
+        seen.append({int(client) for batch in made for client in batch.clients})
+        assert len(seen[-1]) == 8
+    assert seen[0] != seen[1]
+
+
+def test_many_clients_are_not_passed_over_as_a_whole_unless_epochs_are_given() -> None:
+    many = with_lengths(*[2] * 110_000)
+    found = resolve_auto_options(Config(), many).training
+    assert (found.epoch_clients, found.epochs) == (100_000, 3)
+    given = resolve_auto_options(Config.from_dict({"training": {"epochs": 2}}), many).training
+    assert (given.epoch_clients, given.epochs) == (None, 2)
+
+
 def test_few_clients_are_one_batch() -> None:
     found = list(batches(with_lengths(5, 6, 7), torch.arange(3), config()))
     assert len(found) == 1

@@ -23,8 +23,11 @@ class TrainingOptions(Options):
     """Pre-training."""
 
     epochs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    """Passes over all clients; null chooses 3 to 15 epochs, about 500 steps (3 to 30 and 1,000
+    """Passes over the clients; null chooses 3 to 15 epochs, about 500 steps (3 to 30 and 1,000
     with a sequence encoder); 0 trains nothing."""
+    epoch_clients: Annotated[int, Field(ge=2, lt=2**31)] | None = None
+    """Clients per epoch, drawn at random; null takes all, or 100,000 of more if epochs is null
+    too."""
     batch_size: Annotated[int, Field(ge=2, lt=2**31)] = 64
     """Clients per batch."""
     learning_rate: Above = 1e-3

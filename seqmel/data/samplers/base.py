@@ -16,6 +16,8 @@ __all__ = ["Sampler"]
 class Sampler(ABC):
     """Yields the client batches of an epoch. Client statistics are computed once.
 
+    `clients_per_epoch` limits an epoch to so many clients, drawn anew each time. None is all.
+
     Args:
         sequences: The sequences of all clients.
         vocabulary: The vocabulary of the sequences.
@@ -28,13 +30,14 @@ class Sampler(ABC):
     ) -> None:
         self.clients = clients
         self.size = size
+        self.clients_per_epoch: int | None = None
 
     def __len__(self) -> int:
         """Number of batches per epoch.
 
         Clients of an incomplete last batch wait for another epoch.
         """
-        return len(self.clients) // self.size
+        return min(len(self.clients), self.clients_per_epoch or len(self.clients)) // self.size
 
     def batches(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return `len` batches of `size` different clients each. No client appears twice.
