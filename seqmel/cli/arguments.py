@@ -37,6 +37,7 @@ __all__ = [
     "Shard",
     "Time",
     "TimeFormat",
+    "TimeZone",
     "device_option",
     "flag",
     "not_given",
@@ -69,6 +70,12 @@ Time = Annotated[
 TimeFormat = Annotated[
     str | None,
     typer.Option(help="Format of times in text that is not ISO 8601, such as %d.%m.%Y %H:%M."),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        help="Zone in which hour, weekday and date are read, such as Europe/Paris; UTC by default."
+    ),
 ]
 Decimal = Annotated[
     str | None,
@@ -143,7 +150,7 @@ def with_threads(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-_OF_THE_SCHEMA = ("client", "time", "time_format", "decimal")
+_OF_THE_SCHEMA = ("client", "time", "time_format", "time_zone", "decimal")
 
 
 def read_options(path: Path | None, settings: list[str] | None, **flags: object) -> Config:

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from seqmel.core.random_streams import Stream, generator
 from seqmel.core.units import DAY_US
+from seqmel.data.local_time import LocalTime
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import TimeScale
 
@@ -129,20 +130,25 @@ def address_cycles(
     able = (sequences.lengths >= 2).nonzero()[:, 0]
     random = generator(seed, Stream.CYCLES)
     chosen = able[torch.randperm(len(able), generator=random)[:_MOST_CLIENTS]].sort().values
-    clients = _sampled(sequences, chosen, random)
+    clients = _sampled(sequences, chosen, random, LocalTime(scale))
     return tuple(cycle.name for cycle in cycles_of(scale) if cycle_likeness(clients, cycle).address)
 
 
 def _sampled(
-    sequences: EncodedSequences, clients: Tensor, random: torch.Generator
+    sequences: EncodedSequences,
+    clients: Tensor,
+    random: torch.Generator,
+    local: LocalTime,
 ) -> tuple[Tensor, ...]:
-    """Sample the times of some distinct events of each client, without reading others."""
+    """Sample the local times of some distinct events of each client, without reading others."""
     places = [_places(n, random) for n in sequences.lengths[clients].tolist()]
     counts = torch.tensor([len(own) for own in places], dtype=torch.int64)
     none = torch.zeros(0, dtype=torch.int64)
-    times = sequences.gather(
+    batch = sequences.gather(
         clients, torch.zeros_like(clients), counts, torch.cat([none, *places])
-    ).time.cpu()
+    ).to("cpu")
+    offsets = local(batch)
+    times = batch.time if offsets is None else batch.time + offsets
     return torch.split(times, counts.tolist())
 
 

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from seqmel.core.errors import SchemaError, shown
+from seqmel.core.time_zones import checked_time_zone
 
 __all__ = [
     "AS_ASKED",
@@ -31,6 +32,7 @@ __all__ = [
     "SourceSchema",
     "TimeFormat",
     "TimeUnit",
+    "TimeZone",
     "dump_without",
     "may_be_time",
     "recognise_client",
@@ -91,6 +93,9 @@ def _checked_format(text: str) -> str:
 TimeFormat: TypeAlias = Annotated[str, AfterValidator(_checked_format)]
 """A format of times, in strptime codes."""
 
+TimeZone: TypeAlias = Annotated[str, AfterValidator(checked_time_zone)]
+"""The name of a time zone, such as Europe/Paris."""
+
 
 def dump_without(
     dump: Callable[[Any], dict[str, Any]], model: BaseModel, *names: str
@@ -111,7 +116,8 @@ class SourceSchema(BaseModel):
     """One of several event tables: how to read it, and its columns on the joint timeline.
 
     Attributes:
-        client, time, time_unit, time_format, decimal: as in `EventSchema`, for this table.
+        client, time, time_unit, time_format, time_zone, decimal: as in `EventSchema`, for this
+            table.
         columns: column of the table -> its name on the joint timeline.
     """
 
@@ -121,8 +127,13 @@ class SourceSchema(BaseModel):
     time: str
     time_unit: TimeUnit = "timestamp"
     time_format: TimeFormat | None = None
+    time_zone: TimeZone | None = None
     decimal: Literal[".", ","] = "."
     columns: dict[str, str]
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: Any) -> dict[str, Any]:
+        return dump_without(dump, self, "time_zone")
 
     def skips(self, column: str) -> bool:
         """Return whether the model ignores a column."""
@@ -138,6 +149,8 @@ class EventSchema(BaseModel):
         time_unit: "timestamp" for dates, timestamps and ISO strings; for plain numbers, their unit.
         time_format: the format of times given as text that is not ISO 8601, in strptime codes
             (%d.%m.%Y %H:%M). ISO 8601, timestamps and dates are understood in any case.
+        time_zone: the zone in which the calendar is read: hour, weekday, day of the month and of
+            the year. Times themselves are UTC. None reads the calendar in UTC.
         decimal: the decimal mark of numbers in CSV files; 12,50 and 1.234,5 have a comma.
         categorical: columns of names, even if they are written as numbers (MCC).
         numeric: columns of quantities.
@@ -161,6 +174,7 @@ class EventSchema(BaseModel):
     time: str
     time_unit: TimeUnit = "timestamp"
     time_format: TimeFormat | None = None
+    time_zone: TimeZone | None = None
     decimal: Literal[".", ","] = "."
     categorical: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
@@ -172,7 +186,13 @@ class EventSchema(BaseModel):
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "kinds", "source", "sources")
+        return dump_without(dump, self, "time_zone", "kinds", "source", "sources")
+
+    @property
+    def time_zones(self) -> tuple[str, ...]:
+        """The zones in which the calendar is read, each once; empty if it is read in UTC."""
+        zones = (self.time_zone, *(source.time_zone for source in self.sources.values()))
+        return tuple(dict.fromkeys(zone for zone in zones if zone))
 
     @model_validator(mode="after")
     def _sources_have_a_column(self) -> EventSchema:
@@ -229,6 +249,7 @@ class SourceOptions(BaseModel):
     time: str | None = None
     time_unit: TimeUnit | None = None
     time_format: TimeFormat | None = None
+    time_zone: TimeZone | None = None
     decimal: Literal[".", ","] | None = None
     categorical: tuple[str, ...] | None = None
     numeric: tuple[str, ...] | None = None
@@ -238,7 +259,7 @@ class SourceOptions(BaseModel):
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "kinds")
+        return dump_without(dump, self, "time_zone", "kinds")
 
     @model_validator(mode="after")
     def _lists_add_or_say_all(self) -> SourceOptions:
@@ -310,9 +331,9 @@ class SourceOptions(BaseModel):
 class SchemaOptions(SourceOptions):
     """The user's options for the columns: of one table, or of several in `sources`.
 
-    With several tables, `client`, `time`, `time_unit`, `time_format`, `decimal` and `ignore` are
-    for all of them, and an option of a source goes before. `share` names columns that are one
-    column in all tables that have them; other columns of equal name are separate.
+    With several tables, `client`, `time`, `time_unit`, `time_format`, `time_zone`, `decimal` and
+    `ignore` are for all of them, and an option of a source goes before. `share` names columns that
+    are one column in all tables that have them; other columns of equal name are separate.
     """
 
     share: tuple[str, ...] = ()
@@ -320,13 +341,13 @@ class SchemaOptions(SourceOptions):
 
     @model_serializer(mode="wrap")
     def _dump(self, dump: Any) -> dict[str, Any]:
-        return dump_without(dump, self, "kinds", "share", "sources")
+        return dump_without(dump, self, "time_zone", "kinds", "share", "sources")
 
     def for_source(self, name: str) -> SourceOptions:
         """Return the options of one of several tables."""
         own = self.sources.get(name, SourceOptions())
         given = own.model_dump(exclude_unset=True)
-        common = ("client", "time", "time_unit", "time_format", "decimal")
+        common = ("client", "time", "time_unit", "time_format", "time_zone", "decimal")
         every = {k: v for k in common if (v := getattr(self, k)) is not None}
         ignore = tuple(dict.fromkeys((*own.ignore, *self.ignore)))
         return SourceOptions.model_validate({**every, **given, "ignore": ignore})

@@ -24,7 +24,7 @@ from seqmel.data.kinds.base import ColumnKind, Fitted
 from seqmel.data.kinds.category import FIRST, NULL, UNSEEN, CategoryCodes
 from seqmel.data.kinds.number import CLIP, AboveZero, Finite, NumericScale, NumericScales
 from seqmel.data.kinds.registry import KINDS
-from seqmel.data.schema import EventSchema, dump_without
+from seqmel.data.schema import EventSchema, TimeZone, dump_without
 
 __all__ = [
     "CLIP",
@@ -54,6 +54,9 @@ class TimeScale(_Data):
             it.
         gap_center, gap_scale: median and robust deviation of ln(1 + gap in seconds) over non-zero
             gaps.
+        time_zone: zone in which the calendar is read; None for UTC.
+        zones: with several tables, the zone of each that has one, by its code, if they differ.
+        zone_column: the category that names the table of an event, for `zones`.
     """
 
     daily: bool
@@ -61,6 +64,13 @@ class TimeScale(_Data):
     gap_center: Finite
     gap_scale: AboveZero
     end_us: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    time_zone: TimeZone | None = None
+    zones: dict[Annotated[int, Field(ge=FIRST, lt=1_000)], TimeZone] = {}
+    zone_column: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: Any) -> dict[str, Any]:
+        return dump_without(dump, self, "time_zone", "zones", "zone_column")
 
 
 class SourceColumns(_Data):
@@ -142,6 +152,12 @@ class Vocabulary(_Data):
         if column == self.source or all(column in s.columns for s in self.sources.values()):
             return None
         return tuple(self.source_code(n) for n, s in self.sources.items() if column in s.columns)
+
+    @model_validator(mode="after")
+    def _zones_are_of_tables(self) -> Vocabulary:
+        if self.time.zone_column != (self.source if self.time.zones else None):
+            raise ValueError("time zones of other tables than the vocabulary's")
+        return self
 
     @model_validator(mode="after")
     def _scales_have_their_codes(self) -> Vocabulary:

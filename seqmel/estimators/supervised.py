@@ -101,6 +101,7 @@ class _Supervised(SequenceEstimator):
         time: str | None = None,
         time_unit: TimeUnit | None = None,
         time_format: str | None = None,
+        time_zone: str | None = None,
         categorical: Sequence[str] | None = None,
         numeric: Sequence[str] | None = None,
         numeric_by: dict[str, str] | None = None,
@@ -140,6 +141,7 @@ class _Supervised(SequenceEstimator):
         self.time = time
         self.time_unit = time_unit
         self.time_format = time_format
+        self.time_zone = time_zone
         self.categorical = categorical
         self.numeric = numeric
         self.numeric_by = numeric_by
@@ -459,6 +461,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         time: the column with the time; None infers it.
         time_unit: unit of numeric times; None infers it.
         time_format: format of times that are text, such as "%d.%m.%Y"; None infers it.
+        time_zone: zone in which the calendar is read, such as "Europe/Paris"; None for UTC.
         categorical: the categorical columns; None infers them.
         numeric: the numeric columns; None infers them.
         numeric_by: numeric column -> categorical column by whose values it is scaled.

@@ -180,6 +180,7 @@ def order_events(
     client_index   index of the client
     n              number of events of the client
     t              time in microseconds
+    clock          local time in microseconds
     p              position in time order, from 1
     back           number of later events
     quarter        a quarter of `n`, rounded up
@@ -240,13 +241,34 @@ def _flat_sql(source: EventSource, schema: EventSchema) -> str:
     others = [
         f"{kind_of(schema, c).value_sql(source, c)} AS h{i}" for i, c in enumerate(schema.kinds)
     ]
-    selected = ", ".join([f"{time} AS t", *texts, *numbers, *others, f"{ROW} AS place_in_input"])
+    clock = f"{_clock_sql(schema, time)} AS clock"
+    selected = ", ".join(
+        [f"{time} AS t", clock, *texts, *numbers, *others, f"{ROW} AS place_in_input"]
+    )
     return (
         f"SELECT __client_index AS client_index, __moment AS moment, {selected}"
         # a table has a rowid
         f" FROM events JOIN (SELECT * FROM aggregate_clients) ON {ident(schema.client)} = __client"
         f" WHERE __moment IS NULL OR {time} < __moment"
     )
+
+
+def _clock_sql(schema: EventSchema, time: str) -> str:
+    """SQL for the local time of an event, in microseconds."""
+
+    def local(zone: str | None) -> str:
+        if zone is None:
+            return time
+        return f"epoch_us(timezone({literal(zone)}, make_timestamptz({time})))"
+
+    if schema.source is None:
+        return local(schema.time_zone)
+    tables = "".join(
+        f"WHEN {literal(name)} THEN {local(table.time_zone)} "
+        for name, table in schema.sources.items()
+        if table.time_zone
+    )
+    return f"CASE {ident(schema.source)} {tables}ELSE {time} END" if tables else time
 
 
 def _finite(x: str) -> str:

@@ -337,17 +337,20 @@ def _within_values(plan: AggregatePlan) -> list[Block]:
 
 
 def _cycles(plan: AggregatePlan) -> list[Block]:
-    """The fraction of a client's events in each hour of the day (UTC) and on each weekday."""
+    """The fraction of a client's events in each local hour of the day and on each weekday."""
     blocks = []
+    zone = " or ".join(plan.schema.time_zones) or "UTC"
     if plan.hours:
         hours = tuple(
-            Place(f"hour_{hour:02}", f" in hour {hour} of the day (UTC)") for hour in range(24)
+            Place(f"hour_{hour:02}", f" in hour {hour} of the day ({zone})") for hour in range(24)
         )
-        blocks.append(Block((_SHARE,), hours, _phase("t", DAY_US, _HOUR_US)))
+        blocks.append(Block((_SHARE,), hours, _phase("clock", DAY_US, _HOUR_US)))
     if plan.weekdays:
         days = tuple(Place(f"weekday_{day}", f" on the weekday {day}") for day in _WEEKDAYS)
         blocks.append(
-            Block((_SHARE,), days, _phase(f"t + {DAYS_SINCE_MONDAY * DAY_US}", 7 * DAY_US, DAY_US))
+            Block(
+                (_SHARE,), days, _phase(f"clock + {DAYS_SINCE_MONDAY * DAY_US}", 7 * DAY_US, DAY_US)
+            )
         )
     return blocks
 

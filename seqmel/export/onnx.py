@@ -34,6 +34,7 @@ from seqmel.core.errors import ModelError, shown
 from seqmel.core.units import DAY_US
 from seqmel.core.version import __version__
 from seqmel.data.kinds.number import KNOTS
+from seqmel.data.local_time import LocalTime
 from seqmel.data.tables.targets import LARGEST_LINK
 from seqmel.data.vocabulary import CLIP, NULL, UNSEEN, NumericScale, NumericScales
 from seqmel.export.graph import Clients, Graph
@@ -112,6 +113,11 @@ def build(model: TrainedModel) -> onnx.ModelProto:
         raise ModelError(
             f"An ONNX file holds models of categories and numbers; column {column!r} of this one "
             f"is {kind}. Train a model without it: schema.ignore."
+        )
+    if model.vocabulary.time.zones:
+        raise ModelError(
+            "An ONNX file has one time zone, and the tables of this model have several: "
+            f"{shown(schema.time_zones)}."
         )
     graph = Graph()
     size = model.encoder.output_size
@@ -454,14 +460,26 @@ class _Export:
         g, features = self.g, self.model.encoder.events.time
         parts = [self.gap, self.same_time]
         beside = self._source_gaps()
+        time = self._local_time(features.local)
         for period, harmonics in features.cycles_us:
-            phase = g.cast(g.op("Mod", self.time, g.const(period, np.int64)), np.float64)
+            phase = g.cast(g.op("Mod", time, g.const(period, np.int64)), np.float64)
             turn = g.cast(g.op("Div", phase, g.const(float(period), np.float64)), np.float32)
             turn = g.op("Mul", turn, g.const(2 * math.pi, np.float32))
             for harmonic in range(1, harmonics + 1):
                 angle = g.op("Mul", turn, g.const(float(harmonic), np.float32))
                 parts += [g.op("Sin", angle), g.op("Cos", angle)]
         return g.op("Concat", *(g.unsqueeze(part, 1) for part in (*parts, *beside)), axis=1)
+
+    def _local_time(self, local: LocalTime) -> str:
+        """Build `LocalTime` added to the time: (E,) int64."""
+        if local.is_utc:
+            return self.time
+        g = self.g
+        changes = g.const(local.changes[0].numpy(), np.int64)
+        passed = g.op("GreaterOrEqual", g.unsqueeze(self.time, 1), g.unsqueeze(changes, 0))
+        place = g.op("ReduceSum", g.cast(passed, np.int64), g.const([1], np.int64), keepdims=0)
+        offsets = g.const(local.offsets[0].numpy(), np.int64)
+        return g.op("Add", self.time, g.op("Gather", offsets, place))
 
     def _source_gaps(self) -> list[str]:
         """Build `SourceGaps`, (E,) float each: the scaled gap within the table; 1 if it is zero.

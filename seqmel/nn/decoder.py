@@ -13,6 +13,7 @@ from seqmel.core.scatter import take_rows
 from seqmel.core.units import DAYS_SINCE_MONDAY
 from seqmel.data.kinds.base import ColumnKind
 from seqmel.data.kinds.number import CLASS_EDGES
+from seqmel.data.local_time import LocalTime
 from seqmel.data.sequences.batch import SequenceBatch
 from seqmel.data.vocabulary import Vocabulary
 from seqmel.nn.events import scaled_gaps
@@ -42,9 +43,10 @@ def _inverse_frequency_weights(codes: Tensor, count: int, present: Tensor | None
     return (weights / (weights * frequencies).sum().clamp(min=1e-6))[codes]
 
 
-def _clock(events: SequenceBatch, cycle: int) -> Tensor:
-    """Return (E,), the time from which the phase of one of the `CYCLES` is read."""
-    return events.time if events.clock is None else events.clock[:, cycle]
+def _clock(events: SequenceBatch, cycle: int, local: Tensor | None) -> Tensor:
+    """Return (E,), the local time from which the phase of one of the `CYCLES` is read."""
+    clock = events.time if events.clock is None else events.clock[:, cycle]
+    return clock if local is None else clock + local
 
 
 class EventDecoder(nn.Module):
@@ -95,6 +97,7 @@ class EventDecoder(nn.Module):
         if gap:
             self.classified[_GAP] = _BINS
         self.time_scale = vocabulary.time
+        self.local = LocalTime(vocabulary.time)
         self.sizes = self.classified | {
             name: self.classified[within] for name, within in self.regressed.items()
         }
@@ -178,10 +181,12 @@ class EventDecoder(nn.Module):
             for kind, names in self.kinds.items()
             for name in names
         }
+        local = self.local(events)
         if _HOUR in self.classified:
-            codes[_HOUR] = _clock(events, 0) // _HOUR_US % 24
+            codes[_HOUR] = _clock(events, 0, local) // _HOUR_US % 24
         if _WEEKDAY in self.classified:
-            codes[_WEEKDAY] = (_clock(events, 1) // (24 * _HOUR_US) + DAYS_SINCE_MONDAY) % 7
+            days = _clock(events, 1, local) // (24 * _HOUR_US)
+            codes[_WEEKDAY] = (days + DAYS_SINCE_MONDAY) % 7
         if gaps is not None:
             scaled = scaled_gaps(gaps.abs() / _SECOND_US, self.time_scale)
             codes[_GAP] = (torch.bucketize(scaled, self.edges) + 1).masked_fill(gaps == 0, 0)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from seqmel.core.scatter import sort_by_index, take_rows
 from seqmel.data.cycles import CYCLES, cycles_of
 from seqmel.data.kinds.base import RowSums
+from seqmel.data.local_time import LocalTime
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.vocabulary import UNSEEN, TimeScale, Vocabulary
 from seqmel.nn.products import Linear
@@ -59,7 +60,7 @@ def scaled_gaps(seconds: Tensor, scale: TimeScale) -> Tensor:
 
 
 class TimeFeatures(nn.Module):
-    """Features of the time of an event: cycles, and the gap before it.
+    """Features of the time of an event: cycles in local time, and the gap before it.
 
     Cycles are used as far as the data shows them: the time of day unless all times are whole days,
     the day of the week from two weeks of data on, the day of the month from two months, the day of
@@ -69,6 +70,7 @@ class TimeFeatures(nn.Module):
     def __init__(self, scale: TimeScale) -> None:
         super().__init__()
         self.scale = scale
+        self.local = LocalTime(scale)
         cycles = cycles_of(scale)
         self.cycles_us = [(cycle.period_us, cycle.harmonics) for cycle in cycles]
         waves = [(i, h + 1) for i, cycle in enumerate(cycles) for h in range(cycle.harmonics)]
@@ -97,6 +99,8 @@ class TimeFeatures(nn.Module):
             if batch.clock is None
             else batch.clock.index_select(1, self.clocks)
         )
+        local = self.local(batch)
+        clock = clock if local is None else clock + local.unsqueeze(1)
         turns = (clock % self.periods_us).double().div(self.periods_us).float() * (2 * math.pi)
         angles = turns.index_select(1, self.cycle) * self.harmonic
         waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)

@@ -313,6 +313,12 @@ def _check_same_shape(initial: TrainedModel, wanted: Config) -> None:
             f"{before.pca_dim} there, {wanted.pca_dim} now). Leave pca_dim out, or train a new "
             "model."
         )
+    zone = wanted.schema.time_zone
+    if zone not in (None, *initial.schema.time_zones):
+        raise ConfigError(
+            f"The model reads the calendar in {' and '.join(initial.schema.time_zones) or 'UTC'}, "
+            f"and time_zone is {zone} now. Leave time_zone out, or train a new model."
+        )
     for name in (
         "event_encoder",
         "encoder",
@@ -485,6 +491,13 @@ def prepared_in(
                     f"{events} was prepared with the {name} column {there!r}, not {said!r}. "
                     f"Prepare the events again, or leave --{name} (schema.{name}) out."
                 )
+        if config.schema.time_zone not in (None, *prepared.schema.time_zones):
+            raise SchemaError(
+                f"{events} was prepared for the time zone "
+                f"{' and '.join(prepared.schema.time_zones) or 'UTC'}, not "
+                f"{config.schema.time_zone}. Prepare the events again, or leave --time-zone "
+                "(schema.time_zone) out."
+            )
         return prepared
     folder = work / "prepared"
     if not is_prepared(folder):

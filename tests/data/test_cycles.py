@@ -21,6 +21,7 @@ from seqmel.data.cycles import (
     cycles_of,
     drawn_shifts,
 )
+from seqmel.data.local_time import LocalTime
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.vocabulary import TimeScale
 from seqmel.nn.decoder import EventDecoder
@@ -183,7 +184,12 @@ def test_visits_at_any_time_make_addresses_of_week_month_and_year_but_not_of_a_s
 
 def test_of_a_long_sequence_some_different_events_are_looked_at() -> None:
     clients = [torch.arange(n) * DAY for n in (2, 48, 5_000)]
-    found = _sampled(encoded(clients), torch.tensor([2, 0, 1]), torch.Generator().manual_seed(0))
+    found = _sampled(
+        encoded(clients),
+        torch.tensor([2, 0, 1]),
+        torch.Generator().manual_seed(0),
+        LocalTime(SCALE),
+    )
     assert torch.equal(found[1], clients[0])
     assert torch.equal(found[2], clients[1])
     assert 40 < len(found[0]) == len(found[0].unique()) <= 48

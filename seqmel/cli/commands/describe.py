@@ -16,6 +16,7 @@ from seqmel.cli.arguments import (
     Settings,
     Time,
     TimeFormat,
+    TimeZone,
     read_options,
 )
 from seqmel.core.units import duration_words
@@ -35,6 +36,7 @@ def describe(
     client: Client = None,
     time: Time = None,
     time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
     decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -44,7 +46,13 @@ def describe(
 ) -> None:
     """Show what a model would learn from: column roles, sequence lengths, gaps between events."""
     checked = read_options(
-        config, settings, client=client, time=time, time_format=time_format, decimal=decimal
+        config,
+        settings,
+        client=client,
+        time=time,
+        time_format=time_format,
+        time_zone=time_zone,
+        decimal=decimal,
     )
     import json
 
@@ -104,7 +112,9 @@ def _period(schema: EventSchema, first_us: int, last_us: int) -> str:
         if first.year < 1970 or last.year >= 2100
         else ""
     )
-    return f"{first:{shown}} to {last:{shown}} ({long}{counted}){odd}"
+    zones = " and ".join(schema.time_zones)
+    calendar = f"; the calendar is read in {zones}" if zones else ""
+    return f"{first:{shown}} to {last:{shown}} ({long}{counted}){calendar}{odd}"
 
 
 def _spread(name: str, quantiles: dict[str, float], show: Any) -> str:

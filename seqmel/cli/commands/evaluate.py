@@ -16,6 +16,7 @@ from seqmel.cli.arguments import (
     Settings,
     Time,
     TimeFormat,
+    TimeZone,
     not_given,
     one_of,
     read_options,
@@ -69,6 +70,7 @@ def evaluate(
     client: LabelsClient = None,
     time: Time = None,
     time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
     decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -147,9 +149,21 @@ def evaluate(
     if facts is None:
         not_given("no --facts", fact_column=fact_column)
     if events is None:
-        not_given("embeddings alone", time=time, time_format=time_format, decimal=decimal)
+        not_given(
+            "embeddings alone",
+            time=time,
+            time_format=time_format,
+            time_zone=time_zone,
+            decimal=decimal,
+        )
     checked = read_options(
-        config, settings, client=client, time=time, time_format=time_format, decimal=decimal
+        config,
+        settings,
+        client=client,
+        time=time,
+        time_format=time_format,
+        time_zone=time_zone,
+        decimal=decimal,
     )
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     from seqmel.core.progress import console_progress

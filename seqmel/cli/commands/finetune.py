@@ -21,6 +21,7 @@ from seqmel.cli.arguments import (
     Settings,
     Time,
     TimeFormat,
+    TimeZone,
     one_of,
     read_options,
 )
@@ -92,6 +93,7 @@ def finetune(
     client: LabelsClient = None,
     time: Time = None,
     time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
     decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -127,9 +129,12 @@ def finetune(
         "device": device,
         "precision": precision,
     }
-    of_events = {"time": time, "time_format": time_format, "decimal": decimal} | (
-        {"client": client} if from_scratch else {}
-    )
+    of_events = {
+        "time": time,
+        "time_format": time_format,
+        "time_zone": time_zone,
+        "decimal": decimal,
+    } | ({"client": client} if from_scratch else {})
     checked = read_options(config, settings, **of_events, **flags)
     kind: Any = one_of("task", task, "auto", "classification", "regression")
     model, events, labels = _inputs(inputs, from_scratch=from_scratch)

@@ -18,6 +18,7 @@ from seqmel.cli.arguments import (
     Settings,
     Time,
     TimeFormat,
+    TimeZone,
     not_given,
     one_of,
     read_options,
@@ -35,6 +36,7 @@ def prepare(
     client: Client = None,
     time: Time = None,
     time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
     decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -55,13 +57,20 @@ def prepare(
             client=client,
             time=time,
             time_format=time_format,
+            time_zone=time_zone,
             decimal=decimal,
         )
     run = (
         prepare_spark if one_of("engine", engine, "duckdb", "spark") == "spark" else on_this_machine
     )
     checked = read_options(
-        config, settings, client=client, time=time, time_format=time_format, decimal=decimal
+        config,
+        settings,
+        client=client,
+        time=time,
+        time_format=time_format,
+        time_zone=time_zone,
+        decimal=decimal,
     )
     tables = named_events(events)
     options = {"events": tables, "output": output, "model": model, "config": checked.to_dict()}

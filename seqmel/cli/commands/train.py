@@ -21,6 +21,7 @@ from seqmel.cli.arguments import (
     Settings,
     Time,
     TimeFormat,
+    TimeZone,
     read_options,
 )
 from seqmel.cli.launching import first_process, launch_others
@@ -34,6 +35,7 @@ def train(
     client: Client = None,
     time: Time = None,
     time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
     decimal: Decimal = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -93,6 +95,7 @@ def train(
         client=client,
         time=time,
         time_format=time_format,
+        time_zone=time_zone,
         decimal=decimal,
         **flags,
     )

@@ -217,6 +217,7 @@ def explain_schema(
         time=time,
         time_unit=unit,
         time_format=time_format,
+        time_zone=options.time_zone,
         decimal=options.decimal or source.decimal,
         categorical=categorical,
         numeric=numeric,

@@ -330,6 +330,7 @@ def _joint_schema(members: list[_Member], share: tuple[str, ...]) -> EventSchema
                 time=m.schema.time,
                 time_unit=m.schema.time_unit,
                 time_format=m.schema.time_format,
+                time_zone=m.schema.time_zone,
                 decimal=m.schema.decimal,
                 columns={c: _joint(m.name, c, share) for c in m.schema.features},
             )

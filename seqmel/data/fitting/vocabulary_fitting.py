@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from seqmel.core.errors import SchemaError
 from seqmel.data.encoding.column_fitting import finite, gaps, middle_magnitudes, quantiles, within
 from seqmel.data.encoding.column_reading import whole_columns
 from seqmel.data.encoding.columns import Category, EventColumns, evaluate_sql
@@ -40,6 +41,7 @@ from seqmel.data.sources.checking import (
 )
 from seqmel.data.sources.source import ROW, EventSource, ident
 from seqmel.data.vocabulary import (
+    FIRST,
     CategoryCodes,
     NumericScale,
     SourceColumns,
@@ -54,6 +56,7 @@ __all__ = [
     "one_in",
     "sample_sql",
     "time_scale",
+    "with_time_zones",
 ]
 
 # Scales are quantiles. A sample of whole clients of this size gives at least two digits.
@@ -95,6 +98,7 @@ def fit_vocabulary(
     categorical = fit_columns(source, schema, schema.categorical, {}, options)
     numeric = fit_columns(source, schema, schema.numeric, categorical, options)
     time = time_scale(source, daily=times.daily, low=times.low_us, high=times.high_us)
+    time = with_time_zones(time, schema, categorical, source.label)
     vocabulary = Vocabulary(
         categorical=categorical,
         numeric=numeric,
@@ -177,6 +181,7 @@ def _fit_on_columns(
         numeric[c] = numeric_scales(c, source.label, overall, by, groups, categorical)
     kinds = fit_kinds(source, schema, categorical, FitOptions(min_count, max_categories))
     time = _time_scale(q_gaps, times.daily, times.low_us, times.high_us)
+    time = with_time_zones(time, schema, categorical, source.label)
     return Vocabulary(categorical=categorical, numeric=numeric, kinds=kinds, time=time)
 
 
@@ -307,6 +312,36 @@ def time_scale(source: EventSource, *, daily: bool, low: int, high: int) -> Time
     where = f" WHERE hash(__client::VARCHAR) // 1_024 % {fewer} = 0" if fewer else ""
     q = _gap_quantiles(source, where) or _gap_quantiles(source, "")
     return _time_scale(q, daily, low, high)
+
+
+def with_time_zones(
+    time: TimeScale, schema: EventSchema, categorical: Mapping[str, CategoryCodes], label: str
+) -> TimeScale:
+    """Return a time scale with the zones of the schema.
+
+    Args:
+        time: the scale.
+        schema: the roles of the columns.
+        categorical: the fitted codes of the categories.
+        label: name of the input, for the message.
+
+    Raises:
+        SchemaError: the times are dates.
+    """
+    if not schema.time_zones:
+        return time
+    if time.daily:
+        raise SchemaError(
+            f"All times of {label} are whole days, which are the same in every time zone. Leave "
+            "--time-zone (schema.time_zone) out."
+        )
+    if schema.source is None:
+        return time.model_copy(update={"time_zone": schema.time_zone})
+    codes = categorical[schema.source].values
+    zones = {FIRST + codes.index(n): s.time_zone for n, s in schema.sources.items() if s.time_zone}
+    if len(zones) == len(codes) and len(schema.time_zones) == 1:
+        return time.model_copy(update={"time_zone": schema.time_zones[0]})
+    return time.model_copy(update={"zones": zones, "zone_column": schema.source})
 
 
 def _one_in_of_gaps(rows: int) -> int:

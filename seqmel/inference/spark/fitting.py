@@ -21,6 +21,7 @@ from seqmel.data.fitting.vocabulary_fitting import (
     one_in,
     sample_sql,
     time_scale,
+    with_time_zones,
 )
 from seqmel.data.kinds.base import FitOptions
 from seqmel.data.kinds.category import category_codes, category_counts_sql
@@ -244,6 +245,7 @@ def fit_vocabulary_spark(
     numeric = fit_columns(sample, schema, schema.numeric, categorical, options)
     kinds = fit_kinds(sample, schema, categorical, options)
     time = time_scale(sample, daily=not counted.within_days, low=counted.low, high=counted.high)
+    time = with_time_zones(time, schema, categorical, source.label)
     sample.connection.close()
     return Vocabulary(categorical=categorical, numeric=numeric, kinds=kinds, time=time)
 
