@@ -60,6 +60,8 @@ __all__ = [
     "predict_to_parquet",
     "prepare",
     "prepare_spark",
+    "pull_from_hub",
+    "push_to_hub",
     "read_config",
     "read_embeddings",
     "read_labels",
@@ -78,6 +80,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from seqmel.api.batches import Batches, batches
+    from seqmel.api.hub import pull_from_hub, push_to_hub
     from seqmel.api.model import Model, finetune, load, load_model, train
     from seqmel.api.parts import (
         register_encoder,
@@ -175,6 +178,8 @@ _HOME = {
     "predict_to_parquet": "inference.predict",
     "prepare": "training.run",
     "prepare_spark": "inference.spark.run",
+    "pull_from_hub": "api.hub",
+    "push_to_hub": "api.hub",
     "read_config": "config",
     "read_embeddings": "data.tables.labels",
     "read_labels": "data.tables.labels",

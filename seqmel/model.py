@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from seqmel.nn.joint_heads import JointHeads
 
 __all__ = [
+    "FILES",
     "FORMAT",
     "AnyModel",
     "Model",
@@ -67,6 +68,8 @@ _OF_HEADS = ("targets.json", "heads.safetensors")
 _STATISTICS = "statistics.json"
 _FACTS = "facts.json"
 _CONFIG = "config.json"
+FILES = (_CONFIG, *_FILES, *_OF_HEADS, _STATISTICS, _FACTS, "curves.png")
+"""Names of all files that a model folder may have."""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ for command in (
     commands.similar,
     commands.index,
     commands.forget,
+    commands.push,
+    commands.pull,
     commands.demo,
 ):  # in the order of the help
     app.command(cls=CommandWithOldFlags)(with_threads(command))

@@ -21,6 +21,8 @@ from seqmel.cli.commands.label import label
 from seqmel.cli.commands.methods import methods
 from seqmel.cli.commands.predict import predict
 from seqmel.cli.commands.prepare import prepare
+from seqmel.cli.commands.pull import pull
+from seqmel.cli.commands.push import push
 from seqmel.cli.commands.report import report
 from seqmel.cli.commands.retrieval import retrieval
 from seqmel.cli.commands.runs import runs
@@ -49,6 +51,8 @@ __all__ = [
     "methods",
     "predict",
     "prepare",
+    "pull",
+    "push",
     "report",
     "retrieval",
     "runs",

@@ -18,6 +18,7 @@ _EXTRAS = {
     "usearch": ("usearch",),
     "umap": ("umap-learn",),
     "tune": ("optuna",),
+    "hub": ("huggingface-hub",),
     "tensorboard": ("tensorboardX",),
     "mlflow": ("mlflow-skinny",),
     "wandb": ("wandb",),

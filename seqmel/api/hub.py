@@ -1,0 +1,167 @@
+"""Model folders to and from the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from seqmel.api.model import Model, load
+from seqmel.core.atomic_files import atomic_write, check_output
+from seqmel.core.errors import ConfigError, InputError, SeqmelError, one_line
+from seqmel.model import FILES, AnyModel
+
+__all__ = ["pull_from_hub", "push_to_hub"]
+
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def push_to_hub(
+    model: AnyModel,
+    repository: str,
+    *,
+    private: bool = True,
+    message: str = "Upload a model of seqmel",
+    token: str | None = None,
+) -> str:
+    """Upload a model folder to the Hugging Face Hub.
+
+    Only the files of the model are uploaded. They name the columns of the events and their
+    categories, such as cities or merchants; no client is in them.
+
+    Args:
+        model: A model folder, or a `Model`.
+        repository: Its name on the Hub, such as "my-bank/cards". It is created if it is not there.
+        private: Whether a new repository is private.
+        message: The message of the commit.
+        token: The token of the Hub. None takes that of `hf auth login`, or HF_TOKEN.
+
+    Returns:
+        The address of the model on the Hub.
+
+    Raises:
+        ConfigError: The package huggingface_hub is missing, or the name is invalid.
+        ModelError: There is no model, or it is damaged.
+        InputError: The Hub refuses, or cannot be reached.
+    """
+    hub = _import()
+    _check_name(repository)
+    loaded = load(model)
+    with _folder_of(loaded) as folder, _hub_errors(repository, token):
+        api = hub.HfApi(token=token, library_name="seqmel")
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=list(FILES),
+            commit_message=message,
+        )
+    return str(address)
+
+
+def pull_from_hub(
+    repository: str,
+    output: str | Path,
+    *,
+    revision: str | None = None,
+    overwrite: bool = False,
+    token: str | None = None,
+) -> Model:
+    """Download a model folder from the Hugging Face Hub.
+
+    The files are checked by their checksums; no code in them is run.
+
+    Args:
+        repository: Its name on the Hub, such as "my-bank/cards".
+        output: The model folder to write.
+        revision: A branch, a tag or a commit; None takes the newest.
+        overwrite: Replace existing output.
+        token: The token of the Hub. None takes that of `hf auth login`, or HF_TOKEN.
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: The package huggingface_hub is missing, or the name is invalid.
+        ModelError: The repository holds no model of seqmel, or it is damaged.
+        InputError: There is no such repository, the Hub refuses, or it cannot be reached.
+        OutputError: The output exists.
+    """
+    hub = _import()
+    _check_name(repository)
+    output = Path(output)
+    check_output(output, overwrite=overwrite, folder=True)
+    with atomic_write(output) as partial:
+        with _hub_errors(repository, token):
+            hub.snapshot_download(
+                repository,
+                revision=revision,
+                local_dir=partial,
+                allow_patterns=list(FILES),
+                token=token,
+                library_name="seqmel",
+            )
+        shutil.rmtree(partial / ".cache", ignore_errors=True)
+        if not (partial / "config.json").is_file():
+            raise InputError(f"{repository} holds no model of seqmel: it has no config.json.")
+        load(partial)
+    return load(output)
+
+
+def _import() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ConfigError(
+            "The Hugging Face Hub needs its package. Install it: pip install 'seqmel[hub]'"
+        ) from None
+    return huggingface_hub
+
+
+def _check_name(repository: str) -> None:
+    if not _REPOSITORY.fullmatch(repository):
+        raise ConfigError(
+            f"{repository!r} is no name of a repository. Expected OWNER/NAME, such as "
+            "my-bank/cards."
+        )
+
+
+@contextmanager
+def _folder_of(model: Model) -> Iterator[Path]:
+    """The folder of a model; a temporary one for a model in memory."""
+    from tempfile import TemporaryDirectory
+
+    if model.folder is not None:
+        yield Path(model.folder)
+        return
+    with TemporaryDirectory(prefix="seqmel-") as folder:
+        yield Path(model.save(Path(folder) / "model").folder or folder)
+
+
+@contextmanager
+def _hub_errors(repository: str, token: str | None) -> Iterator[None]:
+    """Turn errors of the Hub into one line, without the token."""
+    try:
+        yield
+    except (SeqmelError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # of several libraries: HTTP, validation, file locks
+        response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+        status = getattr(response, "status_code", None)
+        reason = _REASONS.get(int(status), f"status {status}") if status else ""
+        words = one_line(str(error).strip().partition("\n")[0]).rstrip(".")
+        detail = reason or f"{type(error).__name__}: {words}"
+        if token:
+            detail = detail.replace(token, "...")
+        detail = re.sub(r"hf_\w+", "...", detail)
+        raise InputError(f"The Hub and {repository}: {detail}.") from None
+
+
+_REASONS = {
+    401: "not found, or private and you are not logged in (hf auth login, or HF_TOKEN)",
+    403: "your token may not do this; it needs the right to write",
+    404: "not found, or private and your token may not read it",
+}
