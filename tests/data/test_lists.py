@@ -173,6 +173,38 @@ def test_a_model_refuses_vectors_of_another_length_and_what_is_no_list(
         model.embed(frame.assign(vector=1.5))
 
 
+@pytest.mark.parametrize("column", ["basket", "shelf", "vector"])
+@pytest.mark.parametrize("nothing", [None, np.nan, []])
+def test_a_column_of_nothing_is_read_whatever_its_type(
+    model: seqmel.Model, events: pa.Table, column: str, nothing: Any
+) -> None:
+    place = events.schema.get_field_index(column)
+    kind = events.schema.field(column).type
+    missing = events.set_column(place, column, pa.nulls(len(events), kind))
+    frame = events.to_pandas().assign(**{column: [nothing] * len(events)})
+    if column == "vector" and nothing == []:
+        with pytest.raises(InputError, match="lists of 0 numbers, and the model was trained with"):
+            model.embed(frame)
+    else:
+        expected = model.embed(missing)
+        np.testing.assert_allclose(model.embed(frame).loc[expected.index], expected, atol=1e-6)
+
+
+def test_whole_numbers_in_a_set_may_be_floats_with_nulls(
+    model: seqmel.Model, events: pa.Table
+) -> None:
+    place = events.schema.get_field_index("shelf")
+    shelf = [[*items, None] for items in events["shelf"].to_pylist()]
+    holes = events.set_column(place, "shelf", pa.array(shelf, pa.list_(pa.int64())))
+    frame = holes.to_pandas()  # has arrays of floats
+    found = model.embed(events)
+    np.testing.assert_allclose(model.embed(frame).loc[found.index], found, atol=1e-6)
+    rows = frame[frame["client_id"] == found.index[0]].to_dict("records")
+    np.testing.assert_allclose(model.scorer().embed(rows), found.iloc[0], atol=1e-5)
+    with pytest.raises(InputError, match="holds lists of numbers, and the model was trained with"):
+        model.embed(frame.assign(shelf=[[1.5]] * len(frame)))
+
+
 @pytest.mark.parametrize("kind", ["set", "vector"])
 def test_a_column_that_is_no_list_is_neither(kind: str) -> None:
     with pytest.raises(SchemaError, match="holds text, not lists of"):

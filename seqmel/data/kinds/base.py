@@ -20,7 +20,7 @@ from duckdb.func import FunctionNullHandling, PythonUDFType
 from pydantic import BaseModel, ConfigDict
 
 from seqmel.data.schema import EventSchema
-from seqmel.data.sources.source import EventSource
+from seqmel.data.sources.source import EventSource, ident
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,9 @@ __all__ = [
     "Fitted",
     "RowSums",
     "distinct_rows",
+    "element_type",
     "give_function",
+    "is_all_null",
     "python_lists",
 ]
 
@@ -151,6 +153,16 @@ def python_lists(values: Sequence[Any]) -> list[list[Any] | None] | None:
         else:
             return None
     return found
+
+
+def element_type(sql_type: str) -> str | None:
+    """Return the DuckDB type of the items of a list type; None if it is no list type."""
+    return sql_type[: sql_type.rindex("[")] if sql_type.endswith("]") else None
+
+
+def is_all_null(source: EventSource, column: str) -> bool:
+    """Return whether a column has no value at all, so that its type says nothing."""
+    return source.row(f"SELECT count({ident(column)}) FROM events") == (0,)
 
 
 F = TypeVar("F", bound=Fitted)

@@ -22,13 +22,15 @@ from seqmel.data.kinds.base import (
     Fitted,
     RowSums,
     distinct_rows,
+    element_type,
     give_function,
+    is_all_null,
     python_lists,
 )
 from seqmel.data.kinds.category import FIRST, UNSEEN, percent
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import present_sql
-from seqmel.data.sources.source import EventSource, ident, is_integer, type_in_words
+from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, type_in_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +80,12 @@ class SetKind(ColumnKind[SetItems]):
 
     def value_sql(self, source: EventSource, column: str) -> str:
         """Return SQL for the items as text."""
-        return f"{ident(column)}::VARCHAR[]"
+        name, element = ident(column), element_type(source.columns[column])
+        if element is None:  # only nulls
+            return "NULL::VARCHAR[]"
+        if is_real(element):  # whole numbers with nulls, as pandas holds them
+            return f"[({_whole_sql('x')})::VARCHAR for x in {name}]"
+        return f"{name}::VARCHAR[]"
 
     def check_given(self, source: EventSource, column: str) -> None:
         """Check that the column holds lists."""
@@ -90,9 +97,9 @@ class SetKind(ColumnKind[SetItems]):
             )
 
     def check_values(self, source: EventSource, column: str) -> None:
-        """Check that the values are lists."""
+        """Check that the values are lists of names, or all null."""
         kind = source.columns[column]
-        if not _are_names(kind):
+        if not (_are_names(kind) or is_all_null(source, column) or _are_whole(source, column)):
             raise InputError(
                 f"Column {column!r} of {source.label} holds {type_in_words(kind)}, and the model "
                 "was trained with lists of names there."
@@ -241,8 +248,24 @@ class SetKind(ColumnKind[SetItems]):
 
 
 def _are_names(kind: str) -> bool:
-    element = kind[: kind.rindex("[")] if kind.endswith("]") else ""
-    return is_integer(element) or element.startswith(("VARCHAR", "ENUM", "UUID", "BOOLEAN"))
+    element = element_type(kind) or ""
+    # The items of lists that are all empty have the type "NULL".
+    names = ("VARCHAR", "ENUM", "UUID", "BOOLEAN", '"NULL"')
+    return is_integer(element) or element.startswith(names)
+
+
+def _whole_sql(number: str) -> str:
+    """Return SQL for a number as an integer; NULL for one that is not whole."""
+    return f"CASE WHEN {number} = trunc({number}) THEN TRY_CAST({number} AS HUGEINT) END"
+
+
+def _are_whole(source: EventSource, column: str) -> bool:
+    """Return whether a column holds lists of real numbers that are all whole or missing."""
+    if not is_real(element_type(source.columns[column]) or ""):
+        return False
+    odd = f"x IS NOT NULL AND NOT isnan(x::DOUBLE) AND {_whole_sql('x')} IS NULL"
+    has_odd = f"len([x for x in {ident(column)} if {odd}]) > 0"
+    return source.row(f"SELECT count(*) FROM events WHERE {has_odd}") == (0,)
 
 
 def _codes(lists: pa.Array, fitted: SetItems) -> npt.NDArray[np.int32]:

@@ -22,7 +22,9 @@ from seqmel.data.kinds.base import (
     FitOptions,
     Fitted,
     RowSums,
+    element_type,
     give_function,
+    is_all_null,
     python_lists,
 )
 from seqmel.data.kinds.number import CLIP, SHARES, AboveZero, Finite, quantile_bins, robust_scale
@@ -77,7 +79,7 @@ class VectorKind(ColumnKind[VectorScales]):
 
     def value_sql(self, source: EventSource, column: str) -> str:
         """Return SQL for the numbers."""
-        return f"{ident(column)}::DOUBLE[]"
+        return _numbers_sql(source, column)
 
     def check_given(self, source: EventSource, column: str) -> None:
         """Check that the column holds lists of numbers of one length."""
@@ -90,9 +92,9 @@ class VectorKind(ColumnKind[VectorScales]):
         _check_length(source, column, "true", None)
 
     def check_values(self, source: EventSource, column: str) -> None:
-        """Check that the values are lists of numbers."""
+        """Check that the values are lists of numbers, or all null."""
         kind = source.columns[column]
-        if not _are_numbers(kind):
+        if not (_are_numbers(kind) or is_all_null(source, column)):
             raise InputError(
                 f"Column {column!r} of {source.label} holds {type_in_words(kind)}, and the model "
                 "was trained with lists of numbers there."
@@ -245,8 +247,16 @@ class VectorKind(ColumnKind[VectorScales]):
 
 
 def _are_numbers(kind: str) -> bool:
-    element = kind[: kind.rindex("[")] if kind.endswith("]") else ""
-    return is_integer(element) or is_real(element)
+    element = element_type(kind) or ""
+    # The items of lists that are all empty, or hold only nulls, have the type "NULL".
+    return is_integer(element) or is_real(element) or element == '"NULL"'
+
+
+def _numbers_sql(source: EventSource, column: str) -> str:
+    """Return SQL for the numbers; NULL for a column that has only nulls, of any type."""
+    if element_type(source.columns[column]) is None:
+        return "NULL::DOUBLE[]"
+    return f"{ident(column)}::DOUBLE[]"
 
 
 def _check_length(source: EventSource, column: str, where: str, size: int | None) -> int:
@@ -262,7 +272,7 @@ def _check_length(source: EventSource, column: str, where: str, size: int | None
         SchemaError: two vectors differ in length, or have less than two numbers or too many.
         InputError: a vector has another length than those of the training.
     """
-    numbers = f"{ident(column)}::DOUBLE[]"
+    numbers = _numbers_sql(source, column)
     shortest, longest = source.row(
         f"SELECT min(len({numbers})), max(len({numbers})) FROM events WHERE {where}"
     )
