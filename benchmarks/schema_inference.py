@@ -21,7 +21,7 @@ from seqmel.data.schema import EventSchema, SchemaOptions
 from seqmel.data.sources.reading import open_events
 
 ROWS = 200_000
-CODE, NUMBER, OUT = "a category", "a number", "left out"
+CODE, NUMBER, TEXT, OUT = "a category", "a number", "a text", "left out"
 BASEBALL = (
     ("games gs innouts po a e dp bat_ab bat_r bat_h bat_hr bat_rbi bat_sb bat_cs bat_bb "
 "bat_so").split()
@@ -32,7 +32,7 @@ BY_HAND: dict[str, dict[str, str]] = {
     "online_retail": {
         "invoice_no": OUT,
         "stock_code": CODE,
-        "description": OUT,
+        "description": TEXT,
         "quantity": NUMBER,
         "unit_price": NUMBER,
         "amount": NUMBER,
@@ -77,6 +77,8 @@ def roles(schema: EventSchema, columns: dict[str, str]) -> dict[str, str]:
         if c in schema.categorical
         else schema.numeric_by.get(c, NUMBER)
         if c in schema.numeric
+        else TEXT
+        if schema.kinds.get(c) == "text"
         else OUT
         for c in columns
     }
@@ -100,7 +102,7 @@ def tables(folder: Path) -> Iterator[Table]:
         table = (f"{name}, nameless", events, by_hand)
         yield renamed(table)
         yield renamed(as_codes((f"{name}, texts as shuffled codes, nameless", events, by_hand)))
-        if any(role not in (CODE, OUT) for role in by_hand.values()):
+        if any(role not in (CODE, TEXT, OUT) for role in by_hand.values()):
             yield renamed(as_whole_numbers((f"{name}, whole numbers, nameless", events, by_hand)))
         if len(events.columns) < 6:
             yield renamed(with_noise((f"{name}, 60 columns of noise, nameless", events, by_hand)))
@@ -126,7 +128,7 @@ def as_codes(table: Table) -> Table:
             values = events[column].dropna().unique()
             codes = dict(zip(values, draw.permutation(len(values)), strict=True))
             events[column] = events[column].map(codes)
-        elif role == OUT:  # of texts; as codes they would be other columns
+        elif role in (TEXT, OUT):  # of texts; as codes they would be other columns
             events = events.drop(columns=column)
             del roles[column]
     return name, events, roles
@@ -137,7 +139,7 @@ def as_whole_numbers(table: Table) -> Table:
     name, events, by_hand = table
     events = events.copy()
     for column, role in by_hand.items():
-        if role not in (CODE, OUT):
+        if role not in (CODE, TEXT, OUT):
             unit = (
                 100 if events[column].abs().median() < 10 and (events[column] % 1 != 0).any() else 1
             )

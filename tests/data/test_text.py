@@ -226,3 +226,11 @@ def test_onnx_refuses_a_text_and_says_what_to_do(model: seqmel.Model, tmp_path: 
         ModelError, match=r"'description' of this one is text\. Train a model without"
     ):
         seqmel.export_onnx(model, tmp_path / "model.onnx")
+
+
+def test_python_values_are_encoded_with_every_kind_of_null_and_others_are_left_to_sql() -> None:
+    kind, column = TextKind(), TextColumn()
+    found = kind.encode_values(column, ["red", None, float("nan"), pd.NA])
+    assert found is not None
+    assert (found != 0).any(axis=1).tolist() == [True, False, False, False]
+    assert kind.encode_values(column, ["red", 5]) is None

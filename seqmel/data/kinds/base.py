@@ -36,6 +36,7 @@ __all__ = [
     "element_type",
     "give_function",
     "is_all_null",
+    "is_missing",
     "python_lists",
 ]
 
@@ -140,6 +141,13 @@ def give_function(
     )  # fmt: skip
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether a Python value is null: None, NaN or the missing value of pandas."""
+    nan = isinstance(value, float) and value != value
+    # By its name, as pandas takes long to import.
+    return value is None or nan or type(value).__name__ == "NAType"
+
+
 def python_lists(values: Sequence[Any]) -> list[list[Any] | None] | None:
     """Return values that are lists, arrays or null as lists; None if others are among them."""
     found: list[list[Any] | None] = []
@@ -148,7 +156,7 @@ def python_lists(values: Sequence[Any]) -> list[list[Any] | None] | None:
             found.append(value.tolist())
         elif isinstance(value, (list, tuple)):
             found.append([*value])
-        elif value is None or value != value:
+        elif is_missing(value):
             found.append(None)
         else:
             return None

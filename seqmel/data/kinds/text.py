@@ -29,6 +29,7 @@ from seqmel.data.kinds.base import (
     RowSums,
     distinct_rows,
     give_function,
+    is_missing,
 )
 from seqmel.data.kinds.category import NameKind
 from seqmel.data.schema import EventSchema
@@ -146,7 +147,7 @@ class TextKind(NameKind, ColumnKind[TextColumn]):
         self, fitted: TextColumn, values: Sequence[Any]
     ) -> npt.NDArray[np.int32] | None:
         """Return (E, 16) encoded texts, unless some values are neither text nor null."""
-        known = [None if value != value else value for value in values]
+        known = [None if is_missing(value) else value for value in values]
         if not {type(value) for value in known} <= {str, type(None)}:
             return None
         return self._of_texts(known)
