@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqmel.data.fitting.schema_inference import infer_schema
+from seqmel.data.fitting.timeline import open_and_infer, open_for_schema
 from seqmel.data.schema import TimeUnit
-from seqmel.data.sources.reading import Events, open_events
+from seqmel.data.sources.reading import Events
 from seqmel.data.vocabulary import CategoryCodes
 from seqmel.estimators.base import SequenceTransformer
 from seqmel.estimators.options import schema_of
@@ -37,8 +37,9 @@ class AggregateFeatures(SequenceTransformer):
         order: whether to add features of the event order.
         most_order_columns: maximum number of such features. Above it, fewer values and transitions
             get features.
-        events: where to look up the client ids, if X holds client ids. A path or table is read
-            again by each fit and transform; `EventSequences` are not.
+        events: where to look up the client ids, if X holds client ids: one table, or name -> table
+            for several. A path or table is read again by each fit and transform; `EventSequences`
+            are not.
         client: the column with the client id; None infers it.
         time: the column with the time; None infers it.
         time_unit: unit of numeric times; None infers it.
@@ -109,7 +110,7 @@ class AggregateFeatures(SequenceTransformer):
 
         Args:
             X: `EventSequences`, a table of events (one row per event, or one row per client and
-                list columns), or client ids if `events` is set.
+                list columns), name -> table for several, or client ids if `events` is set.
             y: ignored.
 
         Returns:
@@ -122,17 +123,10 @@ class AggregateFeatures(SequenceTransformer):
         options = schema_of(self.get_params(deep=False), source=type(self).__name__)
         rows = self._rows(X, learning=True)
         rows.check_matched(y, "y", ordered=True)
-        source = open_events(
-            rows.to_learn_from(), client=rows.client, categories=options.categories
-        )
-        named = {
-            "time": rows.time or options.time,
-            "time_format": rows.time_format or options.time_format,
-        }
-        options = options.model_copy(update={"client": rows.client} | named)
+        source, schema = open_and_infer(rows.to_learn_from(), rows.named(options))
         plan = AggregatePlan.fit(
             source,
-            infer_schema(source, options),
+            schema,
             most_categories=self.most_categories,
             order=self.order,
             most_order_columns=self.most_order_columns,
@@ -144,9 +138,7 @@ class AggregateFeatures(SequenceTransformer):
 
     def _features(self, rows: ClientRows) -> npt.NDArray[np.float32]:
         client = self.schema_.client
-        source = open_events(
-            rows.to_transform(client), client=client, categories=_known(self.plan_)
-        )
+        source = open_for_schema(rows.to_transform(client), self.schema_, _known(self.plan_))
         found = self.plan_.compute(source).to_numpy()
         source.connection.close()
         return found

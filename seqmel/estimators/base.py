@@ -142,8 +142,9 @@ class SequenceTransformer(TransformerMixin, SequenceEstimator):  # type: ignore[
 
         Args:
             X: `EventSequences`, a table of events (one row per event, or one row per client and
-                list columns), or client ids if `events` is set. A client that occurs twice gets two
-                rows. An id without events gets the features of an empty sequence.
+                list columns), name -> table for several, or client ids if `events` is set. A client
+                that occurs twice gets two rows. An id without events gets the features of an empty
+                sequence.
 
         Returns:
             A (rows, features) DataFrame. Its index is that of a pandas X, so that the features can

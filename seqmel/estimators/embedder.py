@@ -71,6 +71,8 @@ class SequenceEmbedder(SequenceTransformer):
             "offline_hard".
         epochs: passes over all clients; None chooses 3 to 15 epochs, about 500 steps (3 to 30
             and 1,000 with a sequence encoder).
+        epoch_clients: clients per epoch, drawn at random; None takes all, or 100,000 of more if
+            `epochs` is None too.
         batch_size: clients per batch.
         learning_rate: peak learning rate of AdamW.
         weight_decay: weight decay.
@@ -84,8 +86,9 @@ class SequenceEmbedder(SequenceTransformer):
         storage: where the encoded events are during training: "memory", "memory_map" or "device".
         preparation: options of the section preparation of a config.
         embedding: options of the section embedding of a config.
-        events: where to look up the client ids, if X holds client ids. A path or table is read
-            again by each fit and transform; `EventSequences` are not.
+        events: where to look up the client ids, if X holds client ids: one table, or name -> table
+            for several. A path or table is read again by each fit and transform; `EventSequences`
+            are not.
         client: the column with the client id; None infers it.
         time: the column with the time; None infers it.
         time_unit: unit of numeric times; None infers it.
@@ -141,6 +144,7 @@ class SequenceEmbedder(SequenceTransformer):
         miner: Part | None = "auto",
         sampler: Part = "random",
         epochs: int | None = None,
+        epoch_clients: int | None = None,
         batch_size: int = 64,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
@@ -186,6 +190,7 @@ class SequenceEmbedder(SequenceTransformer):
         self.miner = miner
         self.sampler = sampler
         self.epochs = epochs
+        self.epoch_clients = epoch_clients
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -241,7 +246,7 @@ class SequenceEmbedder(SequenceTransformer):
 
         Args:
             X: `EventSequences`, a table of events (one row per event, or one row per client and
-                list columns), or client ids if `events` is set.
+                list columns), name -> table for several, or client ids if `events` is set.
             y: ignored.
 
         Returns:
@@ -257,16 +262,10 @@ class SequenceEmbedder(SequenceTransformer):
         initial = self._initial()
         rows = self._rows(X, learning=True)
         rows.check_matched(y, "y", ordered=True)
-        said = config.schema
-        named = {
-            "client": rows.client,
-            "time": rows.time or said.time,
-            "time_format": rows.time_format or said.time_format,
-        }
         progress = console_progress() if self.verbose else silent
         model = train_model(
             rows.to_learn_from(), initial=initial, progress=progress,
-            config=config.model_copy(update={"schema": config.schema.model_copy(update=named)}),
+            config=config.model_copy(update={"schema": rows.named(config.schema)}),
         )  # fmt: skip
         self._learn(model)
         self._remember_columns(X)

@@ -2,15 +2,16 @@
 
 X is `EventSequences`, or a table with one row per client and list columns (or a list of dicts of
 sequences), or a table, column or array of client ids if the estimator has events to look them up
-in. Row i of the result always belongs to row i of X. X may also be a table with one row per event;
-then the rows are its clients in order of first appearance.
+in. Row i of the result always belongs to row i of X. X may also be a table with one row per event,
+or several named tables of events; then the rows are the clients in order of first appearance.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,15 @@ import pandas as pd
 import pyarrow as pa
 
 from seqmel.core.errors import InputError, SchemaError, did_you_mean, shown
-from seqmel.data.schema import may_be_time, recognise_client
+from seqmel.data.schema import SchemaOptions, may_be_time, recognise_client
 from seqmel.data.sources.arrow_tables import arrow_table
 from seqmel.data.sources.reading import Events
 from seqmel.data.sources.records import is_records
+from seqmel.data.sources.several import event_tables
 from seqmel.data.tables.labels import id_positions
 from seqmel.estimators.sequences import EventSequences
 
-__all__ = ["ClientRows", "client_rows"]
+__all__ = ["ClientRows", "SeveralRows", "client_rows"]
 
 _UNNAMED = "client_id"
 _WANTED = (
@@ -98,6 +100,20 @@ class ClientRows:
                 f"its align(...) of {name}."
             )
 
+    def named(self, said: SchemaOptions) -> SchemaOptions:
+        """Return schema options that name the client and time columns of the rows.
+
+        Args:
+            said: the options of the user.
+        """
+        return said.model_copy(
+            update={
+                "client": self.client,
+                "time": self.time or said.time,
+                "time_format": self.time_format or said.time_format,
+            }
+        )
+
     def to_learn_from(self) -> Events:
         """Return the events to train on, with each client once.
 
@@ -141,6 +157,42 @@ class ClientRows:
         return EventSequences(numbered, client, self.time, self.time_format, self.texts)
 
 
+@dataclass(frozen=True)
+class SeveralRows(ClientRows):
+    """The clients of X with their events of several tables. `table` is the first of these.
+
+    Attributes:
+        sources: name -> sequences, one row per row of X. The lists of a client without events in a
+            table are null.
+    """
+
+    sources: Mapping[str, EventSequences] = field(default_factory=dict)
+
+    def named(self, said: SchemaOptions) -> SchemaOptions:
+        """Return the options as they are: each table names its own columns."""
+        return said
+
+    def to_learn_from(self) -> Events:
+        """Return name -> the events of each client once, without clients that have none."""
+        return {
+            name: sequences[sequences.lengths > 0].distinct()
+            for name, sequences in self.sources.items()
+        }
+
+    def distinct_clients(self) -> tuple[ClientRows, npt.NDArray[np.intp]]:
+        """See `ClientRows.distinct_clients`."""
+        codes = pd.factorize(self.ids, use_na_sentinel=False)[0]
+        first = np.unique(codes, return_index=True)[1]
+        sources = {name: sequences.take(first) for name, sequences in self.sources.items()}
+        table = next(iter(sources.values())).table
+        return replace(self, table=table, index=self.index[first], sources=sources), codes
+
+    def to_transform(self, client: str) -> Events:  # noqa: ARG002 each table has its own name
+        """Return name -> the events of every row, with row numbers in place of client ids."""
+        numbers = pd.RangeIndex(len(self))
+        return {name: _with_ids(found, numbers) for name, found in self.sources.items()}
+
+
 def client_rows(
     X: Any,  # noqa: N803
     *,
@@ -154,9 +206,10 @@ def client_rows(
 
     Args:
         X: `EventSequences`; a table with one row per event, or with one row per client and list
-            columns, or a list of dicts of sequences; or a table, column or array of client ids to
-            look up in `events`.
-        events: where to look up client ids; None if X holds the sequences itself.
+            columns, or a list of dicts of sequences; or name -> table, for several tables of
+            events; or a table, column or array of client ids to look up in `events`.
+        events: where to look up client ids, one table or name -> table; None if X holds the
+            sequences itself.
         client: the column of X with the client id; None recognises it.
         time: the column with the times; None recognises it.
         time_format: format of times that are text.
@@ -169,6 +222,17 @@ def client_rows(
     Raises:
         InputError, SchemaError: X is none of these, or its columns cannot be used.
     """
+    tables = event_tables(X if events is None else events)
+    if tables is not None and len(tables) > 1:
+        sources = {
+            name: (
+                table
+                if isinstance(table, EventSequences)
+                else EventSequences.read(table, client=client, time=time, time_format=time_format)
+            ).distinct()
+            for name, table in tables.items()
+        }
+        return _in_several(None if events is None else X, sources, client, learning=learning)
     if events is not None:
         if not isinstance(events, EventSequences) and not isinstance(X, EventSequences):
             events = EventSequences.read(events, client=client, time=time, time_format=time_format)
@@ -289,35 +353,82 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _looked_up(X: Any, events: EventSequences, client: str | None, *, learning: bool) -> ClientRows:  # noqa: N803
+    sequences = events.distinct()
+    ids, index = _given_ids(X, client or sequences.client)
+    place = id_positions(ids, sequences.client_ids)
+    absent = place < 0
+    if absent.all():
+        _tell_none_has_events(ids, sequences.client_ids, repr(sequences), learning=learning)
+    if learning:
+        place, index, absent = place[~absent], index[~absent], absent[~absent]
+    return _of_sequences(sequences._take(pa.array(place, mask=absent)), index)
+
+
+def _in_several(
+    X: Any,  # noqa: N803
+    sources: Mapping[str, EventSequences],
+    client: str | None,
+    *,
+    learning: bool,
+) -> SeveralRows:
+    """Look up clients in several tables; all clients if X is None."""
+    first = next(iter(sources.values()))
+    if X is None:
+        everyone = [sequences.client_ids for sequences in sources.values()]
+        ids = pd.Index(pd.concat([i.to_series() for i in everyone]).unique(), name=first.client)
+        index = ids
+    else:
+        ids, index = _given_ids(X, client or first.client)
+    places = {name: id_positions(ids, s.client_ids) for name, s in sources.items()}
+    absent = np.all([place < 0 for place in places.values()], axis=0)
+    if absent.all():
+        _tell_none_has_events(ids, first.client_ids, shown(sources), learning=learning)
+    if learning:
+        ids, index = ids[~absent], index[~absent]
+        places = {name: place[~absent] for name, place in places.items()}
+    found = {
+        name: _with_ids(sequences._take(pa.array(places[name], mask=places[name] < 0)), ids)
+        for name, sequences in sources.items()
+    }
+    table = next(iter(found.values())).table
+    return SeveralRows(table, first.client, None, index, True, grouped=X is None, sources=found)
+
+
+def _with_ids(sequences: EventSequences, ids: pd.Index[Any]) -> EventSequences:
+    """Return sequences with other ids."""
+    place = sequences.table.column_names.index(sequences.client)
+    column = pa.array(ids, from_pandas=True)
+    return replace(sequences, table=sequences.table.set_column(place, sequences.client, column))
+
+
+def _given_ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N803
+    """(rows,) the client ids in X, none of them null, and the (rows,) index of results."""
     if isinstance(X, EventSequences):
         raise InputError(
             "X holds its own events, and events=... is set too. Leave events out, or give client "
             "ids as X."
         )
-    sequences = events.distinct()
-    ids, index = _ids(X, client or sequences.client)
+    ids, index = _ids(X, client)
     nulls = int(pd.isna(ids.to_numpy()).sum())
     if nulls:
         raise InputError(
             f"{nulls:,} of {len(ids):,} rows of X have no client: the id is null. Drop or fix "
             "these rows."
         )
-    place = id_positions(ids, sequences.client_ids)
-    absent = place < 0
-    if absent.all():
-        found = (
-            f"None of the {len(ids):,} clients of X, such as "
-            f"{shown([repr(i) for i in ids[:3].tolist()])}, has events; {sequences!r} has "
-            f"{shown([repr(i) for i in sequences.client_ids[:3].tolist()])}."
-        )
-        if learning:
-            raise InputError(f"{found} Check that both name the same clients.")
-        warnings.warn(
-            f"{found} They get the vectors of empty sequences.", UserWarning, stacklevel=2
-        )
+    return ids, index
+
+
+def _tell_none_has_events(
+    ids: pd.Index[Any], known: pd.Index[Any], name: str, *, learning: bool
+) -> None:
+    found = (
+        f"None of the {len(ids):,} clients of X, such as "
+        f"{shown([repr(i) for i in ids[:3].tolist()])}, has events; {name} has "
+        f"{shown([repr(i) for i in known[:3].tolist()])}."
+    )
     if learning:
-        place, index, absent = place[~absent], index[~absent], absent[~absent]
-    return _of_sequences(sequences._take(pa.array(place, mask=absent)), index)
+        raise InputError(f"{found} Check that both name the same clients.")
+    warnings.warn(f"{found} They get the vectors of empty sequences.", UserWarning, stacklevel=3)
 
 
 def _ids(X: Any, client: str) -> tuple[pd.Index[Any], pd.Index[Any]]:  # noqa: N803

@@ -257,7 +257,7 @@ class _Supervised(SequenceEstimator):
 
         Args:
             X: `EventSequences`, a table of events (one row per event, or one row per client and
-                list columns), or client ids if `events` is set.
+                list columns), name -> table for several, or client ids if `events` is set.
             y: (rows,) labels, or (rows, targets) for several targets, in the order of X. Missing
                 labels (NaN, None, infinite) are ignored. A Series or DataFrame names the targets.
                 If its index holds the client ids of X in another order, each once, it is matched by
@@ -289,14 +289,8 @@ class _Supervised(SequenceEstimator):
         base = _base(self.pretrained)
         progress = console_progress() if self.verbose else silent
         client = base.schema.client if base is not None else rows.client
-        said = config.schema
-        named = {
-            "client": client,
-            "time": rows.time or said.time,
-            "time_format": rows.time_format or said.time_format,
-        }
         if base is None:
-            config = config.model_copy(update={"schema": config.schema.model_copy(update=named)})
+            config = config.model_copy(update={"schema": rows.named(config.schema)})
         distinct, place = rows.distinct_clients() if moments is not None else (rows, None)
         with tempfile.TemporaryDirectory(prefix="seqmel-", ignore_cleanup_errors=True) as folder:
             events = distinct.to_transform(client)
@@ -359,8 +353,8 @@ class _Supervised(SequenceEstimator):
 
         Args:
             X: `EventSequences`, a table of events (one row per event, or one row per client and
-                list columns), or client ids if `events` is set. An id without events is predicted
-                from an empty sequence.
+                list columns), name -> table for several, or client ids if `events` is set. An id
+                without events is predicted from an empty sequence.
             moments: (rows,) the moment of each row, or one for all: only events before it count.
                 None uses all events.
 
@@ -453,7 +447,8 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
         calibrate: whether to fit one temperature per classification target on the validation split.
         config: options as sections of a config, such as `{"encoder": "gru"}`; parameters override
             it.
-        events: where to look up the client ids, if X holds client ids.
+        events: where to look up the client ids, if X holds client ids: one table, or name -> table
+            for several.
         facts: a table with one row per client of numbers, text, booleans and dates, in which `fit`
             and `predict` look up the clients of X. The heads learn from them together with the
             vector. A client without a row has nulls.
@@ -508,8 +503,8 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 
         Args:
             X: `EventSequences`, a table of events (one row per event, or one row per client and
-                list columns), or client ids if `events` is set. An id without events is predicted
-                from an empty sequence.
+                list columns), name -> table for several, or client ids if `events` is set. An id
+                without events is predicted from an empty sequence.
             moments: (rows,) the moment of each row, or one for all: only events before it count.
                 None uses all events.
 
@@ -538,7 +533,7 @@ class SequenceClassifier(ClassifierMixin, _Supervised):  # type: ignore[misc]
 
         Args:
             X: `EventSequences`, a table of events (one row per event, or one row per client and
-                list columns), or client ids if `events` is set.
+                list columns), name -> table for several, or client ids if `events` is set.
             y: (rows,) labels, or (rows, targets) for several targets. Missing labels are ignored.
             sample_weight: (rows,) weight of each row.
             moments: (rows,) the moment of each row, or one for all; see `predict`.
@@ -591,7 +586,7 @@ class SequenceRegressor(RegressorMixin, _Supervised):  # type: ignore[misc]
 
         Args:
             X: `EventSequences`, a table of events (one row per event, or one row per client and
-                list columns), or client ids if `events` is set.
+                list columns), name -> table for several, or client ids if `events` is set.
             y: (rows,) quantities, or (rows, targets) for several targets. Missing ones are ignored.
             sample_weight: (rows,) weight of each row.
             moments: (rows,) the moment of each row, or one for all; see `predict`.

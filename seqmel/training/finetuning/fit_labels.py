@@ -183,7 +183,7 @@ def fit_labels(
         frozen = _validate(encoder, heads, held_out, device)
         watched = f" ({validation.distinct_clients:,} clients held out)" if len(held_out) else ""
         progress.say(f"heads on the frozen encoder{_metric_words(frozen)}{watched}")
-        history = []
+        history: list[dict[str, float]] = []
         tuned = options.unfreeze != "head" and bool(options.epochs)
         if tuned:
             history, tuned = _tune(
