@@ -15,6 +15,8 @@ from seqmel.evaluation.feature_sets import reference
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from seqmel.evaluation.group_results import Groups
+
 __all__ = ["TITLES", "Score", "Scores"]
 
 TITLES = {  # metric -> title in tables; the arrow marks metrics where lower is better
@@ -135,6 +137,7 @@ class Scores:
         trees: number of LightGBM trees.
         split: kind of the split (folds, groups, out_of_time or out_of_time_and_clients) and its
             details.
+        groups: errors and calibration by group, if they were asked for.
 
     Examples:
         >>> import numpy as np, pandas as pd
@@ -157,6 +160,7 @@ class Scores:
     seed: int
     trees: int
     split: dict[str, Any] = field(default_factory=dict)
+    groups: Groups | None = None
 
     def score(self, features: str, metric: str | None = None) -> Score:
         """Return one score.
@@ -254,6 +258,7 @@ class Scores:
 
         `differences` are those of the primary metric from `reference`.
         """
+        by = {} if self.groups is None else {"by": self.groups.to_json()}
         return {
             "target": self.target,
             "task": self.task,
@@ -268,7 +273,7 @@ class Scores:
             "scores": [row.to_json() for row in self.rows],
             "reference": self.reference,
             "differences": [row.to_json() for row in self.differences()],
-        }
+        } | by
 
     def table(self) -> Table:
         """Return a table for a terminal, with one row per feature set and one column per metric.

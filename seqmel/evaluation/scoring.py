@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from seqmel.core.progress import Reporting, as_progress
+from seqmel.evaluation.by_group import by_group
 from seqmel.evaluation.downstream import (
     CachedPredictor,
     Downstream,
@@ -43,6 +44,7 @@ def score(
     threads: int | None = None,
     split: Split | None = None,
     metric: str | None = None,
+    by: pd.Series[Any] | None = None,
     kept: Path | None = None,
     progress: Reporting = None,
 ) -> Scores:
@@ -68,6 +70,8 @@ def score(
             with a 95 % interval from 500 bootstrap resamples of its clients.
         metric: the primary metric, such as "average_precision", "ks" or "lift_at_5". None takes
             AUROC for two classes, accuracy for more, R2 for a quantity.
+        by: a column of groups, indexed like y, to compare errors and calibration between; see
+            `Groups`.
         kept: cache folder for the predictions of LightGBM on the aggregates, for scoring them again
             with other vectors.
         progress: None shows progress on a terminal and in a notebook, True everywhere, False
@@ -134,4 +138,5 @@ def score(
         seed=seed,
         trees=trees,
         split=problem.about,
+        groups=None if by is None else by_group(problem, predicted, by.reindex(scored.index)),
     )

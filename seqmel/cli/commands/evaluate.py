@@ -119,6 +119,10 @@ def evaluate(
         str | None,
         typer.Option(help="Keep rows with the same value in this column of LABELS in one fold."),
     ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Compare errors and calibration between groups of this LABELS column."),
+    ] = None,
     label_fractions: Annotated[
         str | None,
         typer.Option(
@@ -186,6 +190,7 @@ def evaluate(
         dtypes=_dtypes(dtypes),
         plot=plot,
         metric=metric,
+        by=by,
         facts=facts,
         fact_columns=fact_column,
     )
@@ -207,6 +212,7 @@ class _Options:
         dims: dimensions of the compression curve, None for all; with `dtypes`.
         plot: the PNG file to draw the curves to.
         metric: see `score`.
+        by: the column of the labels with the groups.
         facts, fact_columns: a table of facts about the clients, and its columns to use.
     """
 
@@ -225,6 +231,7 @@ class _Options:
     dtypes: tuple[NumberType, ...] = ()
     plot: Path | None = None
     metric: str | None = None
+    by: str | None = None
     facts: str | None = None
     fact_columns: Sequence[str] | None = None
 
@@ -360,7 +367,7 @@ def _evaluate_files(
     from rich.console import Console
 
     from seqmel.core.atomic_files import atomic_write, check_not_input
-    from seqmel.data.tables.labels import named_client, read_labels
+    from seqmel.data.tables.labels import named_client, read_column, read_labels
     from seqmel.evaluation.feature_sets import standard_rows, with_facts
     from seqmel.evaluation.scoring import score
 
@@ -370,6 +377,8 @@ def _evaluate_files(
         check_not_input(written_to, labels, events, options.facts, *vectors)
     clients = config.schema.client or _client_of(embeddings, labels)
     split = options.split(labels, clients)
+    keys = {"client": clients, "time_column": options.time_column}
+    groups = None if options.by is None else read_column(labels, options.by, option="--by", **keys)
     series = [
         read_labels(labels, target, client=clients, time_column=options.time_column)
         for target in targets
@@ -403,7 +412,9 @@ def _evaluate_files(
             "metric": options.metric,
         }
         probes, averages = standard_rows(sets)
-        found.append(score(y, sets, probes=probes, averages=averages, progress=progress, **how))
+        found.append(
+            score(y, sets, probes=probes, averages=averages, by=groups, progress=progress, **how)
+        )
         curves = _curves(y, sets, options, how, progress)
         drawn += list(curves.values())
         written.append(
@@ -522,6 +533,16 @@ def print_scores(found: Sequence[Scores]) -> None:
                     f"    {difference.features.removesuffix(f' - {scores.reference}')}: "
                     f"{difference}"
                 )
+        for table in scores.groups.tables(_compared(scores)) if scores.groups else ():
+            console.print(table)
         for remark in scores.remarks:
             console.print(f"  {remark}")
         console.print()
+
+
+def _compared(scores: Scores) -> list[str]:
+    """The feature sets whose groups are shown one by one: the reference, and the vectors."""
+    from seqmel.evaluation.feature_sets import vectors_alone
+
+    vectors = [name for name in vectors_alone(scores.matched) if ": linear" not in name]
+    return list(dict.fromkeys([scores.reference, *vectors]))
