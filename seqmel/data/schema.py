@@ -229,6 +229,25 @@ class EventSchema(BaseModel):
             return self.kinds[column]
         return "categorical" if column in self.categorical else "numeric"
 
+    def of_source(self, name: str) -> EventSchema:
+        """Return the schema of one of several tables, with its own names.
+
+        Args:
+            name: one of `sources`.
+        """
+        table = self.sources[name]
+        columns = table.columns
+        return EventSchema(
+            client=table.client,
+            time=table.time,
+            time_unit=table.time_unit,
+            time_format=table.time_format,
+            decimal=table.decimal,
+            categorical=tuple(own for own, joint in columns.items() if joint in self.categorical),
+            numeric=tuple(own for own, joint in columns.items() if joint in self.numeric),
+            kinds={own: self.kinds[joint] for own, joint in columns.items() if joint in self.kinds},
+        )
+
     @property
     def features(self) -> tuple[str, ...]:
         """All feature columns: categories, numbers, and those of other kinds."""

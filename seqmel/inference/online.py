@@ -20,13 +20,12 @@ import torch
 from torch import Tensor
 
 from seqmel.core.device import with_own_defaults
-from seqmel.core.errors import InputError, ModelError, shown
+from seqmel.core.errors import InputError, ModelError, did_you_mean, shown
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.encoding.value_encoding import EncodedValues, NotPlainError, ValueEncoding
 from seqmel.data.sequences.batch import NO_TIME, SequenceBatch
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sources.arrow_tables import arrow_table
-from seqmel.data.vocabulary import UNSEEN
 from seqmel.inference.embed import finite, open_events_for
 from seqmel.inference.predict import check_facts, heads_of, predict_outputs
 from seqmel.inference.unseen import FEWEST_EVENTS, UnseenColumns
@@ -74,15 +73,13 @@ class Scorer:
     Events are a list of dictionaries, one per event, with the columns that the model was trained
     on; or a pandas DataFrame, or a dictionary of lists. They may have any order. The client column
     is not needed. A column that is missing altogether is an error; a value that is missing is None.
+    A model of several tables takes name -> events; a table without events may be left out.
 
     A scorer keeps its own copy of the network on the CPU. Nothing in it changes after it was made,
     so threads can share it. Set OMP_NUM_THREADS=1 in a service that scores in several threads.
 
     Args:
-        model: a model folder or a model of one table of events.
-
-    Raises:
-        ModelError: the model was trained on several tables of events.
+        model: a model folder or a model.
 
     Examples:
         >>> import seqmel
@@ -101,11 +98,6 @@ class Scorer:
     @with_own_defaults
     def __init__(self, model: AnyModel) -> None:
         self._model = as_model(model)
-        if self._model.schema.sources:
-            raise ModelError(
-                f"The model was trained on the sources {shown(self._model.schema.sources)}, and a"
-                " scorer takes events of one table. Embed with model.embed, or with a state file."
-            )
         self._encoder = copy.deepcopy(self._model.encoder).cpu().eval()
         pack_linear_layers(self._encoder)
         if isinstance(self._encoder.sequence, Recurrent):
@@ -276,16 +268,9 @@ class Scorer:
             SeqmelError: see `embed`.
         """
         try:
-            read = self._values.read(events)
-            found = {}
-            for name in self._model.schema.categorical:
-                codes = self._values.codes(name, read[name])
-                values = [read[name][i] for i in np.flatnonzero(codes == UNSEEN).tolist()]
-                found[name] = list(dict.fromkeys(v for v in values if v is not None and v == v))
-            return {name: values for name, values in found.items() if values}
+            return self._values.unseen(events)
         except NotPlainError:
-            table = self._table(events)
-            return {} if not len(table) else self.unseen(table.to_pylist())
+            return self._values.unseen(self._as_lists(events))
 
     @with_own_defaults
     @torch.inference_mode()
@@ -339,30 +324,69 @@ class Scorer:
 
     def _encoded_by_engine(self, events: Any) -> EncodedValues:
         """Encode values of any type as `embed` does."""
-        model, table = self._model, self._table(events)
-        source = open_events_for(model, table, empty=True)
+        model = self._model
+        source = open_events_for(model, self._tables(events), empty=True)
         batches = encode(source, model.schema, model.vocabulary)
         sequences = EncodedSequences.from_batches(batches, time=model.schema.time)
         everyone = torch.arange(len(sequences))
         columns = {n: sequences.values(n, everyone).numpy() for n in model.schema.features}
         return EncodedValues(sequences.times(everyone).numpy(), columns)
 
-    def _table(self, events: Any) -> pa.Table:
-        """Return the events as a table with a client column.
+    def _tables(self, events: Any) -> pa.Table | dict[str, pa.Table]:
+        """Return the events as a table with a client column, or one for each of several tables.
 
         Raises:
             InputError: they are of several clients, or no events at all.
         """
-        client = self._model.schema.client
-        table, _ = arrow_table(events)
-        if client in table.column_names:
-            if len(table.column(client).unique()) > 1:
+        schema = self._model.schema
+        if not schema.sources:
+            return _with_client(arrow_table(events)[0], schema.client, [])
+        if not isinstance(events, Mapping) or not events:
+            raise InputError(
+                f"The model was trained on the sources {shown(schema.sources)}. Expected the "
+                f"events of each by name, as in {{{next(iter(schema.sources))!r}: events}}."
+            )
+        for name in events:
+            if name not in schema.sources:
                 raise InputError(
-                    f"The events are of several clients (column {client!r}). Give the events of "
-                    f"one, or use embed_many."
+                    f"The model has no source {name!r}.{did_you_mean(name, schema.sources)} It was "
+                    f"trained on: {shown(schema.sources)}."
                 )
-            table = table.drop_columns([client])
-        return table.append_column(client, pa.array(np.zeros(len(table), np.int64)))
+        clients: list[Any] = []
+        columns = {name: table.client for name, table in schema.sources.items()}
+        return {
+            name: _with_client(arrow_table(given)[0], columns[name], clients)
+            for name, given in events.items()
+            if not _is_nothing(given)
+        }
+
+    def _as_lists(self, events: Any) -> Any:
+        """Return the events as dictionaries, one per event."""
+        tables = self._tables(events)
+        if isinstance(tables, dict):
+            return {name: table.to_pylist() for name, table in tables.items()}
+        return tables.to_pylist()
+
+
+def _with_client(table: pa.Table, client: str, seen: list[Any]) -> pa.Table:
+    """Return the events of one client with a client column. `seen` are ids in other tables.
+
+    Raises:
+        InputError: they are of several clients.
+    """
+    if client in table.column_names:
+        seen += table.column(client).unique().to_pylist()
+        if len(set(seen)) > 1:
+            raise InputError(
+                f"The events are of several clients (column {client!r}). Give the events of "
+                f"one, or use embed_many."
+            )
+        table = table.drop_columns([client])
+    return table.append_column(client, pa.array(np.zeros(len(table), np.int64)))
+
+
+def _is_nothing(events: Any) -> bool:
+    return isinstance(events, Sequence) and not len(events)
 
 
 def _batch(clients: Sequence[EncodedValues], max_events: int | None = None) -> SequenceBatch:

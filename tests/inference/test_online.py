@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from small import TINY, card_events
+from small import TINY, card_events, two_tables
 
 import seqmel
 from seqmel import Scorer
@@ -327,3 +327,62 @@ def test_predictions_are_those_of_predict(model: Model) -> None:
 def test_a_model_without_heads_does_not_predict(scorer: Scorer) -> None:
     with pytest.raises(ModelError, match="trained without labels"):
         scorer.predict(CLIENTS[100])
+
+
+# ---------------------------------------------------------------------------------- several tables
+
+
+@pytest.fixture(scope="module")
+def two_sources() -> Model:
+    return seqmel.train(two_tables(), config=TINY, progress=False)
+
+
+def of_client(client: int) -> dict[str, list[dict[str, Any]]]:
+    """The events of a client in each table."""
+    tables = two_tables()
+    cards = tables["cards"][tables["cards"]["client_id"] == client]
+    clicks = tables["clicks"][tables["clicks"]["user"] == client]
+    return {"cards": cards.to_dict("records"), "clicks": clicks.to_dict("records")}
+
+
+@pytest.mark.usefixtures("_no_engine")
+def test_events_of_several_tables_have_the_vectors_of_embed(two_sources: Model) -> None:
+    scorer = two_sources.scorer()
+    expected = two_sources.embed(two_tables(), progress=False)
+    lacking = 0
+    for client in expected.index:
+        events = of_client(client)
+        lacking += not events["clicks"]
+        for given in (events, {name: rows for name, rows in reversed(events.items()) if rows}):
+            np.testing.assert_allclose(
+                scorer.embed(given), expected.loc[client], rtol=1e-5, atol=1e-5
+            )
+    assert 0 < lacking < len(expected)
+
+
+@pytest.mark.usefixtures("_no_engine")
+def test_a_state_goes_on_with_new_events_of_any_table(two_sources: Model) -> None:
+    scorer = two_sources.scorer()
+    client = int(two_tables()["clicks"]["user"].iloc[0])
+    events = of_client(client)
+    last = max(row["ts"] for row in events["clicks"])
+    before = [row for row in events["cards"] if row["event_time"].timestamp() < last]
+    state = scorer.update({"cards": before, "clicks": events["clicks"]})
+    later = [row for row in events["cards"] if row["event_time"].timestamp() >= last]
+    state = scorer.update({"cards": later}, state)
+    assert state.events == len(events["cards"]) + len(events["clicks"])
+    np.testing.assert_allclose(scorer.embed(state), scorer.embed(events), rtol=1e-4, atol=1e-5)
+
+
+def test_events_of_several_tables_are_checked(two_sources: Model) -> None:
+    scorer = two_sources.scorer()
+    events = of_client(int(two_tables()["clicks"]["user"].iloc[0]))
+    with pytest.raises(InputError, match="Expected the events of each by name"):
+        scorer.embed(events["cards"])
+    with pytest.raises(InputError, match="no source 'click'"):
+        scorer.embed({"click": []})
+    others = {**events, "clicks": [{**events["clicks"][0], "user": -5}]}
+    with pytest.raises(InputError, match="of several clients"):
+        scorer.embed(others)
+    strange = {"clicks": [{**events["clicks"][0], "page": "shop"}]}
+    assert scorer.unseen(strange) == {"clicks.page": ["shop"]}

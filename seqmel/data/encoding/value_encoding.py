@@ -22,7 +22,7 @@ import pandas as pd
 from seqmel.data.kinds.registry import kind_of
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import FARTHEST_US, MICROS_PER_UNIT
-from seqmel.data.vocabulary import CLIP, FIRST, UNSEEN, NumericScales, Vocabulary
+from seqmel.data.vocabulary import CLIP, FIRST, NULL, UNSEEN, NumericScales, Vocabulary
 
 __all__ = ["EncodedValues", "NotPlainError", "ValueEncoding"]
 
@@ -76,21 +76,28 @@ class ValueEncoding:
         self._scales = {name: _scales_of(s) for name, s in vocabulary.numeric.items()}
         self._others = {name: vocabulary.features[name] for name in schema.kinds}
         self._by = {name: scales.by for name, scales in vocabulary.numeric.items()}
+        self._tables = {
+            name: ValueEncoding(schema.of_source(name), _of_source(vocabulary, schema, name))
+            for name in schema.sources
+        }
 
     def encode(self, events: Any) -> EncodedValues:
         """Encode the events of one client.
 
         Args:
             events: dictionaries, one per event; or a pandas DataFrame or a dictionary of lists,
-                one row per event.
+                one row per event. For several tables, name -> events; a table may be missing.
 
         Returns:
-            The events, sorted by time. Events at the same time keep their order.
+            The events, sorted by time. Events at the same time keep their order, and that of the
+            tables.
 
         Raises:
             NotPlainError: a column is missing or of another kind, or some values are not plain.
         """
         schema = self.schema
+        if self._tables:
+            return self._encode_tables(events)
         read = self.read(events)
         time = self._micros(read[schema.time])
         columns: dict[str, npt.NDArray[Any]] = {
@@ -104,10 +111,65 @@ class ValueEncoding:
             if encoded is None:  # only SQL says what these values become
                 raise NotPlainError
             columns[name] = encoded
-        if len(time) > 1 and bool((time[1:] < time[:-1]).any()):
-            order = np.argsort(time, kind="stable")
-            time, columns = time[order], {name: x[order] for name, x in columns.items()}
-        return EncodedValues(time, columns)
+        return _sorted(time, columns)
+
+    def _encode_tables(self, events: Any) -> EncodedValues:
+        """Encode the events of each table, and merge them."""
+        schema = self.schema
+        parts = []
+        for name, given in self.tables(events):
+            encoding = self._tables[name]
+            encoded = encoding.encode(given)
+            names = schema.sources[name].columns
+            found = {names[own]: values for own, values in encoded.columns.items()}
+            absent = [column for column in schema.features if column not in found]
+            parts.append((encoded.time, found | self._absent(absent, name, len(encoded.time))))
+        columns = {
+            column: np.concatenate([found[column] for _, found in parts])
+            for column in schema.features
+        }
+        return _sorted(np.concatenate([time for time, _ in parts]), columns)
+
+    def tables(self, events: Any) -> list[tuple[str, Any]]:
+        """Return the events of each of several tables, in the order of the model.
+
+        Args:
+            events: see `encode`.
+
+        Raises:
+            NotPlainError: there is another table, or the tables are of several clients.
+        """
+        if not isinstance(events, Mapping) or not set(events) <= set(self._tables):
+            raise NotPlainError
+        found = [(name, events.get(name, [])) for name in self._tables]
+        clients = set[Any]()
+        for name, given in found:
+            column = self._tables[name].schema.client
+            if isinstance(given, (pd.DataFrame, Mapping)):
+                clients |= set(given[column]) if column in given else set()
+            elif isinstance(given, Sequence):
+                clients |= {one.get(column) for one in given if isinstance(one, Mapping)}
+        if len(clients - {None}) > 1:
+            raise NotPlainError
+        return found
+
+    def _absent(self, columns: Sequence[str], name: str, size: int) -> dict[str, npt.NDArray[Any]]:
+        """Return what `encode` gives for columns that the events of a table do not have."""
+        found: dict[str, npt.NDArray[Any]] = {}
+        for column in columns:
+            if column == self.schema.source:
+                found[column] = np.full(size, self._known[column][name], np.int32)
+            elif column in self._known:
+                found[column] = np.full(size, NULL, np.int32)
+            elif column in self._scales:
+                found[column] = np.full(size, np.nan, np.float32)
+            else:
+                kind = kind_of(self.schema, column)
+                values = kind.encode_values(self._others[column], [None] * size)
+                if values is None:
+                    raise NotPlainError
+                found[column] = values
+        return found
 
     def read(self, events: Any) -> dict[str, Any]:
         """Return the columns of the schema but the client, a list or an array of E values each.
@@ -141,6 +203,32 @@ class ValueEncoding:
             return found
         except (KeyError, TypeError, AttributeError):
             raise NotPlainError from None
+
+    def unseen(self, events: Any) -> dict[str, list[Any]]:
+        """Return the values of categories that have no code of their own.
+
+        Args:
+            events: see `encode`.
+
+        Returns:
+            Column -> its values without a code, each once; columns without any are left out.
+
+        Raises:
+            NotPlainError: see `encode`.
+        """
+        found: dict[str, list[Any]] = {}
+        if self._tables:
+            for table, given in self.tables(events):
+                for own, values in self._tables[table].unseen(given).items():
+                    joint = self.schema.sources[table].columns[own]
+                    found[joint] = list(dict.fromkeys([*found.get(joint, []), *values]))
+            return found
+        read = self.read(events)
+        for name in self.schema.categorical:
+            codes = self.codes(name, read[name])
+            values = [read[name][i] for i in np.flatnonzero(codes == UNSEEN).tolist()]
+            found[name] = list(dict.fromkeys(v for v in values if v is not None and v == v))
+        return {name: values for name, values in found.items() if values}
 
     def codes(self, name: str, values: Sequence[Any]) -> npt.NDArray[np.int32]:
         """Return (E,) int32 codes of the values of a category.
@@ -195,6 +283,35 @@ class ValueEncoding:
         if len(found) and bool((np.abs(found) > FARTHEST_US).any() or (found == -(2**63)).any()):
             raise NotPlainError
         return found
+
+
+def _sorted(time: npt.NDArray[np.int64], columns: dict[str, npt.NDArray[Any]]) -> EncodedValues:
+    """Return the events in the order of time; those at the same time keep their order."""
+    if len(time) > 1 and bool((time[1:] < time[:-1]).any()):
+        order = np.argsort(time, kind="stable")
+        time = time[order]
+        columns = {name: values[order] for name, values in columns.items()}
+    return EncodedValues(time, columns)
+
+
+def _of_source(vocabulary: Vocabulary, schema: EventSchema, name: str) -> Vocabulary:
+    """Return the vocabulary of one of several tables, with its own names of columns."""
+    names = schema.sources[name].columns
+    own = {joint: column for column, joint in names.items()}
+    numeric = {
+        own[joint]: scales.model_copy(update={"by": own.get(scales.by or "")})
+        for joint, scales in vocabulary.numeric.items()
+        if joint in own
+    }
+    return Vocabulary(
+        categorical={own[j]: codes for j, codes in vocabulary.categorical.items() if j in own},
+        numeric=numeric,
+        kinds={
+            role: {own[joint]: fitted for joint, fitted in columns.items() if joint in own}
+            for role, columns in vocabulary.kinds.items()
+        },
+        time=vocabulary.time.model_copy(update={"zones": {}, "zone_column": None}),
+    )
 
 
 def _is_single(value: Any) -> bool:

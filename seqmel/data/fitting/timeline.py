@@ -191,7 +191,7 @@ def open_for_schema(
                 },
             )  # fmt: skip
             _show(connection, number)
-            member = _Member(name, number, source, _own_schema(schema, table))
+            member = _Member(name, number, source, schema.of_source(name))
             check_events(source, member.schema)
         members.append(member)
     source = _joint_source(connection, members, schema)
@@ -341,20 +341,6 @@ def _joint_schema(members: list[_Member], share: tuple[str, ...]) -> EventSchema
 
 def _often(name: str, names: tuple[str, ...]) -> bool:
     return sum(name.casefold() == other.casefold() for other in names) > 1
-
-
-def _own_schema(schema: EventSchema, table: SourceSchema) -> EventSchema:
-    """Return the schema of one of several tables, with its own names."""
-    return EventSchema(
-        client=table.client,
-        time=table.time,
-        time_unit=table.time_unit,
-        time_format=table.time_format,
-        decimal=table.decimal,
-        categorical=tuple(o for o, joint in table.columns.items() if joint in schema.categorical),
-        numeric=tuple(o for o, joint in table.columns.items() if joint in schema.numeric),
-        kinds={o: schema.kinds[j] for o, j in table.columns.items() if j in schema.kinds},
-    )
 
 
 def _joint_source(
