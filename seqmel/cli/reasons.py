@@ -31,6 +31,8 @@ def _one_in_short(client: str, rows: pd.DataFrame, top: int) -> str:
         f"{client} {rows[client].iloc[0]}: {rows['output'].iloc[0]} is {total:.4g}; {start} it is "
         f"{baseline:.4g}. The difference of {total - baseline:+.4g} comes from:"
     ]
+    if not len(known):
+        return f"{lines[0].partition('; ')[0]}. No event is known, so there is nothing to explain."
     names = known["column"].where(known["column"].notna(), "earlier events")
     lines += ["", _largest(_totals(known.groupby(names, sort=False)).rename_axis("column"), top)]
     events = known[known["part"] == "event"]

@@ -213,6 +213,11 @@ def test_a_column_that_is_no_list_is_neither(kind: str) -> None:
 
 def test_lists_of_something_else_are_left_out() -> None:
     events = card_events()
-    column = pa.array([[[1.0]]] * len(events))
-    schema = seqmel.infer_schema(seqmel.open_events(events.append_column("odd", column)))
-    assert schema.left_out["odd"].endswith("cannot be used")
+    for odd, words in (([[1.0]], "lists of lists of numbers"), ([["a"]], "lists of lists of text"),
+                       ([], "lists of nulls")):  # fmt: skip
+        table = events.append_column("odd", pa.array([odd] * len(events)))
+        schema = seqmel.infer_schema(seqmel.open_events(table))
+        assert schema.left_out["odd"] == f"a column of {words} cannot be used"
+    nothing = events.append_column("odd", pa.nulls(len(events), pa.string()))
+    with pytest.raises(SchemaError, match=r"only nulls\. Leave it out of schema\.kinds"):
+        seqmel.train(nothing, kinds={"odd": "text"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import math
 from pathlib import Path
@@ -17,6 +18,7 @@ from in_process import InProcess
 from small import card_events, tiny_config
 
 import seqmel
+from seqmel.cli.reasons import in_short
 from seqmel.core.errors import ConfigError, InputError, ModelError
 from seqmel.data.fitting.statistics import ColumnBins
 from seqmel.data.sequences.batch import SequenceBatch
@@ -244,6 +246,11 @@ def test_the_command_prints_the_largest_and_writes_all(
     sums = found[found["part"] != "baseline"].groupby("column")["contribution"].sum()
     assert f"{sums[sums.abs().idxmax()]:+.4f}" in done
     assert f"... and {len(sums) - 2} more" in done
+
+
+def test_a_history_without_events_is_said_in_one_line(plain: seqmel.Model) -> None:
+    words = in_short(plain.explain(EVENTS, ONE, as_of=dt.date(1960, 1, 1)))
+    assert words.endswith("vector is 1. No event is known, so there is nothing to explain.")
 
 
 def test_a_text_counts_against_the_other_texts_of_the_client() -> None:

@@ -373,8 +373,10 @@ def _check_given(source: EventSource, column: str, role: str, seen: set[str]) ->
     if column not in seen and not source.rows(
         f"SELECT 1 FROM events WHERE {ident(column)} IS NOT NULL LIMIT 1"
     ):
+        option = role if role in ("categorical", "numeric") else "kinds"
         raise SchemaError(
-            f"Column {column!r} of {source.label} holds only nulls. Leave it out of schema.{role}."
+            f"Column {column!r} of {source.label} holds only nulls. Leave it out of "
+            f"schema.{option}."
         )
     KINDS[role].check_given(source, column)
 
@@ -471,7 +473,9 @@ def _list_role(source: EventSource, column: str) -> tuple[str | None, str]:
     if not kind.endswith("[]"):
         numbers = is_integer(element) or is_real(element)
         return ("vector", "lists of numbers of one length") if numbers else _no_use(kind)
-    if element.startswith(("VARCHAR", "ENUM", "UUID")) or is_integer(element):
+    if not element.endswith("]") and (
+        element.startswith(("VARCHAR", "ENUM", "UUID")) or is_integer(element)
+    ):
         return "set", "lists of names"
     if not is_real(element):
         return _no_use(kind)

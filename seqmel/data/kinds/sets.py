@@ -251,7 +251,7 @@ def _are_names(kind: str) -> bool:
     element = element_type(kind) or ""
     # The items of lists that are all empty have the type "NULL".
     names = ("VARCHAR", "ENUM", "UUID", "BOOLEAN", '"NULL"')
-    return is_integer(element) or element.startswith(names)
+    return is_integer(element) or (element.startswith(names) and not element.endswith("]"))
 
 
 def _whole_sql(number: str) -> str:

@@ -189,6 +189,7 @@ def type_in_words(kind: str) -> str:
 
 
 _TYPES_IN_WORDS = {
+    '"NULL"': "nulls",
     "VARCHAR": "text",
     "ENUM": "text",
     "BOOLEAN": "booleans",
