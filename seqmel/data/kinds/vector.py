@@ -157,7 +157,9 @@ class VectorKind(ColumnKind[VectorScales]):
             InputError: a vector has another length.
         """
         size = len(fitted.center)
-        _check_length(source, column, "true", size)
+        # The parts of Spark are opened later; `_numbers` checks them.
+        if source.rows("SELECT 1 FROM duckdb_views() WHERE view_name = 'events'"):
+            _check_length(source, column, "true", size)
         give_function(
             source,
             f"seqmel_vector_{index}",
@@ -305,6 +307,9 @@ def _numbers(lists: pa.Array | pa.ChunkedArray, size: int) -> npt.NDArray[np.flo
     whole = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
     found = np.full((len(whole), size), np.nan)
     there = whole.is_valid().to_numpy(zero_copy_only=False)
+    odd = pc.list_value_length(whole).filter(pc.not_equal(pc.list_value_length(whole), size))
+    if len(odd):
+        raise InputError(f"a vector of {odd[0]} numbers, and the model has vectors of {size}")
     flat = pc.cast(whole.flatten(), pa.float64()).to_numpy(zero_copy_only=False)
     found[there] = flat.reshape(-1, size)
     return found

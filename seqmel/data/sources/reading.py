@@ -166,6 +166,7 @@ def open_unread(
     events: Events,
     *,
     client: str | None = None,
+    time: str | None = None,
     categories: Categories | None = None,
     memory_limit: str | None = None,
 ) -> EventSource:
@@ -173,7 +174,8 @@ def open_unread(
 
     For events that are read elsewhere in parts (`seqmel.data.sources.parts`).
     """
-    return _opened(connect(memory_limit=memory_limit), events, client, categories, read=False)
+    connection = connect(memory_limit=memory_limit)
+    return _opened(connection, events, client, categories, time=time, read=False)
 
 
 def _opened(

@@ -81,7 +81,8 @@ def prepare_spark(
     options, began, spark = config.preparation, time.monotonic(), spark_session()
     client = model.schema.client if model else config.schema.client
     opened, source = open_spark(
-        spark, events, client=client, memory_limit=options.memory_limit, scan=model is None,
+        spark, events, client=client, time=model.schema.time if model else config.schema.time,
+        memory_limit=options.memory_limit, scan=model is None,
         categories=model.vocabulary.texts if model else config.schema.categories,
     )  # fmt: skip
     schema = model.schema if model else infer_schema(source, config.schema)
@@ -231,7 +232,7 @@ def _embedding(
     resolve_device(device)
     spark, schema = spark_session(), model.schema
     opened, source = open_spark(
-        spark, events, client=schema.client, categories=model.vocabulary.texts,
+        spark, events, client=schema.client, time=schema.time, categories=model.vocabulary.texts,
         memory_limit=model.config.preparation.memory_limit, scan=False,
     )  # fmt: skip
     with count_events(opened, source, schema, categories=False) as counted:

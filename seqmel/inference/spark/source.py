@@ -92,6 +92,7 @@ def open_spark(
     events: Any,
     *,
     client: str | None,
+    time: str | None,
     categories: Categories,
     memory_limit: str,
     scan: bool,
@@ -103,6 +104,7 @@ def open_spark(
         events: a path, folder or glob that the driver and all workers can access, or a Spark
             DataFrame.
         client: the client column, if known.
+        time: the time column, if known. It tells lists of events from a list in each event.
         categories: see `open_events`.
         memory_limit: memory limit of the engine on workers and driver.
         scan: read events on the driver, to infer a schema.
@@ -118,7 +120,7 @@ def open_spark(
     if isinstance(events, (str, os.PathLike)) and "://" not in os.fspath(events):
         path = os.fspath(events)
         looked_at = open_unread(
-            path, client=client, categories=categories, memory_limit=memory_limit
+            path, client=client, time=time, categories=categories, memory_limit=memory_limit
         )
         rows = PART_ROWS // (1_000 if looked_at.nested else 1)
         # Workers may run in another folder than the driver.
@@ -136,7 +138,7 @@ def open_spark(
             else events
         )
         table = given.limit(_SCAN_ROWS if scan else 1).toArrow()
-    looked_at = open_unread(table, client=client, memory_limit=memory_limit)
+    looked_at = open_unread(table, client=client, time=time, memory_limit=memory_limit)
     frame = given.withColumn(ROW, F.monotonically_increasing_id())
     return _events(spark, looked_at, client, frame, memory_limit, of_files=False), looked_at
 
