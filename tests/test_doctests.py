@@ -23,7 +23,7 @@ from seqmel.nn.encoder import SequenceEncoder
 from seqmel.objectives.losses import LOSSES
 from seqmel.objectives.miners import MINERS
 
-VERBS = ("embed", "predict", "explain", "finetune", "evaluate", "save", "export")
+VERBS = ("embed", "predict", "explain", "forecast", "finetune", "evaluate", "save", "export")
 ONNX = ("export_onnx", "Model.export")
 SPARK = ("embed_spark", "embed_spark_to_parquet", "prepare_spark")
 

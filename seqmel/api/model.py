@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from seqmel.evaluation.results import Scores
     from seqmel.evaluation.splits import Split
     from seqmel.inference.online import Scorer
+    from seqmel.training.forecast import Forecast
 
 __all__ = ["Model", "finetune", "load", "load_model", "train"]
 
@@ -412,6 +413,65 @@ class Model(TrainedModel):
                 last=last,
                 orders=orders,
                 seed=seed,
+                device=device,
+                progress=progress,
+            )
+
+    def forecast(
+        self,
+        events: Events,
+        *,
+        within: str,
+        by: str | None = None,
+        top: int = 10,
+        as_of: str | dt.date | int | None = None,
+        device: str = "auto",
+        progress: Reporting = None,
+    ) -> Forecast:
+        """Forecast what each client does within a horizon, and score it beside simple baselines.
+
+        Heads are fitted on vectors as of moments in the past of these events, and labels of what
+        came within the horizon after them.
+
+        Args:
+            events: a Parquet or CSV file, a folder, a glob, a table, or name -> such events; see
+                `embed`. Not prepared sequences.
+            within: the horizon: a number with min, h, d or w, such as "30d".
+            by: the categorical column that says of which kind an event is. None is the column
+                that events are pooled by, or the table of an event.
+            top: number of its most frequent values that are kinds; the others are one.
+            as_of: the moment of the forecast; None is the end of the events. No later event is
+                used.
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            progress: None shows progress on a terminal and in a notebook, True everywhere, False
+                nowhere; or a `Progress`.
+
+        Returns:
+            A `Forecast`: `table` has one row per client, `scores` the losses of the forecast and
+            of the baselines in the latest horizon of the data.
+
+        Raises:
+            ConfigError: an option is out of range, or `by` is no category of the model.
+            InputError: the events cannot be read, or span less than two horizons.
+
+        Examples:
+            >>> import seqmel
+            >>> data = seqmel.generate_card_data(20)
+            >>> model = seqmel.train(data.events, epochs=1, batch_size=8, device="cpu")
+            >>> found = model.forecast(data.events, within="30d", by="channel")
+            >>> found.table.columns[:2].tolist()
+            ['count', 'count=contactless']
+        """
+        from seqmel.training.forecast import forecast
+
+        with self._kept_on_cpu():
+            return forecast(
+                self,
+                events,
+                within=within,
+                by=by,
+                top=top,
+                as_of=as_of,
                 device=device,
                 progress=progress,
             )

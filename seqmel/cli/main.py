@@ -48,6 +48,7 @@ for command in (
     commands.finetune,
     commands.predict,
     commands.explain,
+    commands.forecast,
     commands.evaluate,
     commands.score,
     commands.drift,

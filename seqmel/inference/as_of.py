@@ -59,6 +59,7 @@ __all__ = [
     "Moments",
     "embed_as_of",
     "embed_moments",
+    "moment_us",
     "read_moments",
     "single_moment",
     "vectors_as_of",
@@ -283,6 +284,25 @@ def single_moment(moments: Events, schema: EventSchema) -> dt.datetime | int | N
             f"{str(moments)!r} is no moment, nor a file that is there. Write one such as {example}."
         )
     return None
+
+
+def moment_us(model: TrainedModel, as_of: str | dt.date | int) -> int:
+    """Return a moment in microseconds, in the time scale of the model.
+
+    Args:
+        model: the model.
+        as_of: a date, a timestamp, or a number if the model counts time in numbers.
+
+    Raises:
+        InputError: it is no moment.
+    """
+    text = as_of.isoformat() if isinstance(as_of, dt.date) else str(as_of)
+    moment = single_moment(text, model.schema)
+    if moment is None:
+        raise InputError(f"{text!r} is no moment. Write one such as 2024-01-31.")
+    kind = pa.int64() if isinstance(moment, int) else pa.timestamp("us")
+    row = pa.table({model.schema.client: [0], model.schema.time: pa.array([moment], kind)})
+    return int(read_moments(row, model.schema, **model.config.resources).time_us[0])
 
 
 def _every_client(model: TrainedModel, events: Events, moment: dt.datetime | int) -> pa.Table:

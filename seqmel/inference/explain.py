@@ -35,7 +35,7 @@ from seqmel.data.sources.source import ROW, EventSource, ident
 from seqmel.data.tables.facts import read_facts
 from seqmel.data.tables.labels import Table, plain_id
 from seqmel.data.tables.targets import Target
-from seqmel.inference.as_of import read_moments, single_moment
+from seqmel.inference.as_of import moment_us
 from seqmel.inference.attribution import Score, Walk
 from seqmel.inference.embed import finite, open_events_for
 from seqmel.inference.predict import check_facts, heads_of, predict_outputs
@@ -114,7 +114,7 @@ def explain(
     given = None if facts is None else read_facts(
         facts, likely=model.schema.client, known=model.facts
     )  # fmt: skip
-    moment = None if as_of is None else _moment(model, as_of)
+    moment = None if as_of is None else moment_us(model, as_of)
     encoder = model.encoder.to(placed).eval()
 
     def vectors(batch: SequenceBatch) -> Tensor:
@@ -208,17 +208,6 @@ def _texts(clients: Any) -> list[str]:
     if not ids:
         raise ConfigError("No client to explain is named.")
     return ids
-
-
-def _moment(model: TrainedModel, as_of: str | dt.date | int) -> int:
-    """Return a moment in microseconds, in the time scale of the model."""
-    text = as_of.isoformat() if isinstance(as_of, dt.date) else str(as_of)
-    moment = single_moment(text, model.schema)
-    if moment is None:
-        raise InputError(f"{text!r} is no moment. Write one such as 2024-01-31.")
-    kind = pa.int64() if isinstance(moment, int) else pa.timestamp("us")
-    row = pa.table({model.schema.client: [0], model.schema.time: pa.array([moment], kind)})
-    return int(read_moments(row, model.schema, **model.config.resources).time_us[0])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from seqmel.cli.commands.explain import explain
 from seqmel.cli.commands.export import export
 from seqmel.cli.commands.finetune import finetune
 from seqmel.cli.commands.finish import finish
+from seqmel.cli.commands.forecast import forecast
 from seqmel.cli.commands.forget import forget
 from seqmel.cli.commands.index import index
 from seqmel.cli.commands.info import info
@@ -44,6 +45,7 @@ __all__ = [
     "export",
     "finetune",
     "finish",
+    "forecast",
     "forget",
     "index",
     "info",

@@ -45,7 +45,7 @@ from seqmel.data.sources.source import (
 )
 from seqmel.data.tables.vector_files import write_tables
 
-__all__ = ["EventLabels", "LabelKind", "LabelOptions", "event_labels", "make_labels"]
+__all__ = ["EventLabels", "LabelKind", "LabelOptions", "duration_us", "event_labels", "make_labels"]
 
 LabelKind: TypeAlias = Literal["any", "count", "sum", "time_to_event"]
 """What the label is of the matching events in the window."""
@@ -89,15 +89,15 @@ class LabelOptions:
             raise ConfigError(
                 "Say when the moments are, either every (--every month) or at (--at 2024-01-31)."
             )
-        if _duration(self.within, "within") <= 0:
+        if duration_us(self.within, "within") <= 0:
             raise ConfigError(f"within is {self.within!r}. Expected a window longer than nothing.")
-        _duration(self.gap, "gap")
+        duration_us(self.gap, "gap")
 
     @property
     def window_us(self) -> tuple[int, int]:
         """Begin and end of the window, in microseconds after the moment."""
-        gap = _duration(self.gap, "gap")
-        return gap, gap + _duration(self.within, "within")
+        gap = duration_us(self.gap, "gap")
+        return gap, gap + duration_us(self.within, "within")
 
 
 @dataclass(frozen=True)
@@ -363,7 +363,7 @@ def _grid(options: LabelOptions, schema: EventSchema, low: int, end: int) -> Ite
         return range(monday, end + 1, 7 * DAY_US)
     if every == "day":
         return range(first_day, end + 1, DAY_US)
-    step = _duration(every, "every", "day, week, month, or a duration such as 30d")
+    step = duration_us(every, "every", "day, week, month, or a duration such as 30d")
     unit = (
         max(1, int(MICROS_PER_UNIT[schema.time_unit])) if schema.time_unit in MICROS_PER_UNIT else 1
     )
@@ -479,7 +479,7 @@ def _is_number(kind: str) -> bool:
     return is_integer(kind) or is_real(kind)
 
 
-def _duration(text: str, option: str, wanted: str = "a duration such as 30d") -> int:
+def duration_us(text: str, option: str, wanted: str = "a duration such as 30d") -> int:
     """Return a duration such as "30d" in microseconds."""
     found = _DURATION.fullmatch(str(text))
     if not found:
