@@ -45,7 +45,7 @@ SPECIAL: dict[str, str] = {
     "pytorch_metric_learning": "core",
     "rich": "core evaluation cli",
     "safetensors": "model",
-    "sklearn": "core training evaluation estimators report demo",
+    "sklearn": "core training evaluation estimators demo",
     "typer": "cli",
     "yaml": "config experiment",
 }

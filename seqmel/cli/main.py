@@ -64,6 +64,7 @@ for command in (
     commands.demo,
 ):  # in the order of the help
     app.command(cls=CommandWithOldFlags)(with_threads(command))
+app.command("map", cls=CommandWithOldFlags)(with_threads(commands.map_command))
 app.command()(commands.methods)
 app.command()(commands.config)
 app.command()(commands.info)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seqmel.evaluation.map_layouts import MIN_CLIENTS, map_layouts
 from seqmel.report.page import Colouring, Layout, Map
 
 __all__ = ["colouring", "draw_map"]
 
 _MAX_CLASSES = 8
-_DIRECTIONS = 30  # principal components for t-SNE and UMAP; the others are noise and cost time
-_MIN_CLIENTS = 10
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,73 +32,21 @@ def draw_map(
     Returns:
         The map, or None for fewer than ten clients.
     """
-    if len(vectors) < _MIN_CLIENTS:
+    if len(vectors) < MIN_CLIENTS:
         return None
-    points, fractions = _principal(vectors)
-    noted = (
-        f"two principal components, {fractions[0]:.0%} and {fractions[1]:.0%} of the variance "
-        "of the standardised vectors"
-    )
-    layouts = [_layout("PCA", noted, points[:, :2])]
-    layouts.append(
+    layouts = [
         _layout(
-            "t-SNE",
-            "neighbours stay near; distances between groups mean little",
-            _tsne(points, seed),
+            layout.name,
+            f"{layout.note}; global score {layout.global_score:.2f}, neighbours kept "
+            f"{layout.neighbours:.2f}",
+            layout.points,
         )
-    )
+        for layout in map_layouts(vectors, seed=seed)
+    ]
     missing = []
-    if importlib.util.find_spec("umap") is None:
+    if "UMAP" not in [layout.name for layout in layouts]:
         missing.append("UMAP is not installed (pip install umap-learn).")
-    else:
-        layouts.append(
-            _layout(
-                "UMAP",
-                "neighbours stay near; distances between groups mean little",
-                _umap(points, seed),
-            )
-        )
     return Map(layouts, colourings, missing)
-
-
-def _principal(vectors: npt.NDArray[np.float32]) -> tuple[Floats, list[float]]:
-    """Return (S, up to 30) principal components, and the fractions of variance of the first two.
-
-    Vectors are standardised. The largest weight of each component is positive, so that the same
-    vectors give the same map.
-    """
-    centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
-    spread = centred.std(0)
-    varies = spread > 1e-9 * max(1.0, float(np.abs(vectors).max()))
-    standard = centred[:, varies] / spread[varies]
-    padded = np.pad(standard, ((0, 0), (0, max(0, 2 - standard.shape[1]))))
-    left, singular, right = np.linalg.svd(padded, full_matrices=False)
-    signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(1)])
-    points = (left * singular * np.where(signs == 0, 1.0, signs))[:, :_DIRECTIONS]
-    variance = singular**2 / max(1e-300, float((singular**2).sum()))
-    return points, [float(v) for v in variance[:2]]
-
-
-def _tsne(points: Floats, seed: int) -> Floats:
-    from sklearn.manifold import TSNE
-
-    perplexity = min(30.0, (len(points) - 1) / 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # if all points are equal it divides by zero
-        fitted = TSNE(2, perplexity=perplexity, init="random", random_state=seed).fit_transform(
-            points
-        )
-    return np.asarray(fitted, np.float64)
-
-
-def _umap(points: Floats, seed: int) -> Floats:
-    umap: Any = importlib.import_module("umap")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a seed disables its threads
-        fitted = umap.UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed).fit_transform(
-            points
-        )
-    return np.asarray(fitted, np.float64)
 
 
 def _layout(name: str, note: str, points: Floats) -> Layout:

@@ -19,6 +19,7 @@ from seqmel.cli.commands.forget import forget
 from seqmel.cli.commands.index import index
 from seqmel.cli.commands.info import info
 from seqmel.cli.commands.label import label
+from seqmel.cli.commands.map import map_command
 from seqmel.cli.commands.methods import methods
 from seqmel.cli.commands.predict import predict
 from seqmel.cli.commands.prepare import prepare
@@ -50,6 +51,7 @@ __all__ = [
     "index",
     "info",
     "label",
+    "map_command",
     "methods",
     "predict",
     "prepare",

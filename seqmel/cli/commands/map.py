@@ -1,0 +1,67 @@
+"""`seqmel map`: clients in two dimensions by their embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqmel.cli.arguments import Overwrite
+from seqmel.core.errors import ConfigError, InputError
+
+__all__ = ["map_command"]
+
+_FORMATS = (".png", ".svg", ".pdf")
+
+
+def map_command(
+    embeddings: Annotated[Path, typer.Argument(help="A file of seqmel embed.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG, SVG or PDF file.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="Table with one row per client, to colour by.")
+    ] = None,
+    colour: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
+    client: Annotated[
+        str | None, typer.Option(help="Client column; recognised by its name by default.")
+    ] = None,
+    clients: Annotated[int, typer.Option(help="Maximum number of clients to draw.")] = 5_000,
+    seed: Annotated[int, typer.Option(help="Seed of the layouts and of the clients.", min=0)] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw clients in two dimensions, with how much of the vectors each map keeps."""
+    import numpy as np
+
+    from seqmel.core.atomic_files import atomic_write, check_output
+    from seqmel.data.tables.labels import read_column, read_embeddings
+    from seqmel.evaluation.map_layouts import MIN_CLIENTS, map_layouts
+    from seqmel.evaluation.map_picture import colour_values, draw_layouts
+
+    if output.suffix.lower() not in _FORMATS:
+        raise ConfigError(f"{output} is no picture. Name a file with {', '.join(_FORMATS)}.")
+    if (labels is None) != (colour is None):
+        raise ConfigError("Labels and the column to colour by belong together: --labels, --colour.")
+    if clients < MIN_CLIENTS:
+        raise ConfigError(f"clients is {clients}. Expected at least {MIN_CLIENTS}.")
+    check_output(output, overwrite=overwrite, folder=False, reads=(embeddings, labels))
+    frame = read_embeddings(embeddings, client=client)
+    if len(frame) < MIN_CLIENTS:
+        raise InputError(f"{embeddings} has {len(frame)} clients. A map needs {MIN_CLIENTS}.")
+    if len(frame) > clients:
+        drawn = np.random.default_rng(seed).permutation(len(frame))[:clients]
+        frame = frame.iloc[np.sort(drawn)]
+    values = None
+    if labels is not None and colour is not None:
+        column = read_column(str(labels), colour, option="--colour", client=client)
+        values = colour_values(column.reindex(frame.index))
+        if values.isna().all():
+            raise InputError(f"No client of {embeddings} has a value of {colour!r} in {labels}.")
+    layouts = map_layouts(frame.to_numpy(np.float32), seed=seed)
+    with atomic_write(output) as partial:
+        draw_layouts(partial, layouts, values, suffix=output.suffix.lower())
+    for layout in layouts:
+        typer.echo(
+            f"{layout.name}: global score {layout.global_score:.2f}, neighbours kept "
+            f"{layout.neighbours:.2f}"
+        )
+    typer.echo(f"map of {len(frame):,} clients in {output}")
