@@ -46,6 +46,11 @@ def push_to_hub(
         ConfigError: The package huggingface_hub is missing, or the name is invalid.
         ModelError: There is no model, or it is damaged.
         InputError: The Hub refuses, or cannot be reached.
+
+    Examples:
+        >>> import seqmel
+        >>> seqmel.push_to_hub("model", "my-bank/cards")  # doctest: +SKIP
+        'https://huggingface.co/my-bank/cards'
     """
     hub = _import()
     _check_name(repository)
@@ -89,6 +94,10 @@ def pull_from_hub(
         ModelError: The repository holds no model of seqmel, or it is damaged.
         InputError: There is no such repository, the Hub refuses, or it cannot be reached.
         OutputError: The output exists.
+
+    Examples:
+        >>> import seqmel
+        >>> model = seqmel.pull_from_hub("my-bank/cards", "model")  # doctest: +SKIP
     """
     hub = _import()
     _check_name(repository)
