@@ -19,7 +19,14 @@ import pandas as pd
 
 from seqmel.config import Config, parse_yaml, read_config, to_yaml
 from seqmel.core.atomic_files import atomic_write, exclusive_lock
-from seqmel.core.errors import ConfigError, InputError, OutputError, TrainingError, shown
+from seqmel.core.errors import (
+    ConfigError,
+    InputError,
+    OutputError,
+    SeqmelError,
+    TrainingError,
+    shown,
+)
 from seqmel.core.progress import Progress, Reporting, as_progress, silent
 from seqmel.data.sequences.prepared import is_prepared, open_prepared
 from seqmel.data.sources.reading import Events
@@ -192,15 +199,21 @@ def tune(
     }
     with exclusive_lock(output.with_name(output.name + ".partial"), output):
         _check_folder(output, asked, resume=resume, overwrite=overwrite)
-        prepared = events if is_prepared(events) else output / "prepared"
-        if not is_prepared(prepared):
-            shutil.rmtree(output / "prepared", ignore_errors=True)
-            prepare(events, output / "prepared", config=config_of({}), progress=reporter)
-        scoring = None if y is None else _Scoring.of(y, prepared, metric, config_of({}).seed)
-        name = "recall_at_1" if scoring is None else scoring.metric
-        search = _Search(optuna, output, space, config_of, prepared, scoring, name)
-        study = search.study()
-        _run(search, study, trials, minutes, reporter)
+        study = None
+        try:
+            prepared = events if is_prepared(events) else output / "prepared"
+            if not is_prepared(prepared):
+                shutil.rmtree(output / "prepared", ignore_errors=True)
+                prepare(events, output / "prepared", config=config_of({}), progress=reporter)
+            scoring = None if y is None else _Scoring.of(y, prepared, metric, config_of({}).seed)
+            name = "recall_at_1" if scoring is None else scoring.metric
+            search = _Search(optuna, output, space, config_of, prepared, scoring, name)
+            study = search.study()
+            _run(search, study, trials, minutes, reporter)
+        except SeqmelError:
+            if study is None or not any(trial.value is not None for trial in study.trials):
+                shutil.rmtree(output)  # there is nothing to continue
+            raise
         return _finish(search, study)
 
 

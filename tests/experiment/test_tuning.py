@@ -165,11 +165,13 @@ def test_what_cannot_be_searched_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         search(tmp_path / "study", **options)
+    assert not (tmp_path / "study").exists()
 
 
 def test_events_that_cannot_be_trained_on_end_the_search_with_their_reason(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Only 1 of 1 clients"):
         tune(card_events(1), tmp_path / "study", settings=SETTINGS, space=SPACE, trials=2)
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_space_is_read_from_yaml(tmp_path: Path) -> None:

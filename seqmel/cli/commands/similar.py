@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from seqmel.cli.arguments import Overwrite
+
 __all__ = ["similar"]
 
 
@@ -29,7 +31,7 @@ def similar(
         Path | None,
         typer.Option("--output", "-o", help="A Parquet file for the pairs; printed otherwise."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing output.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Find the clients most similar to given ones, or to each with -o, by cosine similarity."""
     from seqmel.core.atomic_files import atomic_write, check_output

@@ -37,7 +37,10 @@ def tune(
     ] = None,
     space: Annotated[
         Path | None,
-        typer.Option(help="YAML file: option: [values], or option: {low: 1, high: 9, log: true}."),
+        typer.Option(
+            help=r"YAML file: option: \[1, 2], or option: {low: 1, high: 9, log: true}; learning "
+            "rate, sizes, dropout and temperature by default."
+        ),
     ] = None,
     trials: Annotated[
         int | None, typer.Option(help="Number of trials in all; 20 without --minutes.")
