@@ -13,13 +13,14 @@ import torch
 from small import TINY, card_events, nested
 
 import seqmel
-from seqmel.core.errors import InputError, SchemaError
+from seqmel.core.errors import ConfigError, InputError, SchemaError
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting.statistics import count_events
 from seqmel.data.kinds.sets import SetItems, SetKind
 from seqmel.data.kinds.vector import VectorKind, VectorScales
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sources.reading import open_events
+from seqmel.training.finetuning.finetune import config_for
 
 ITEMS = ["milk", "bread", "jam", "tea"]
 
@@ -171,6 +172,17 @@ def test_a_model_refuses_vectors_of_another_length_and_what_is_no_list(
         model.embed(frame.assign(basket="milk"))
     with pytest.raises(InputError, match=r"holds numbers, and the model was trained with lists of"):
         model.embed(frame.assign(vector=1.5))
+
+
+def test_fine_tuning_takes_the_kinds_that_training_was_given(events: pa.Table) -> None:
+    model = seqmel.train(events, config=TINY | {"schema": {"kinds": {"city": "hashed"}}})
+    assert model.schema.kinds.keys() == {"city", "basket", "shelf", "vector"}
+    assert config_for(model, model.config).schema == model.config.schema
+    one = seqmel.Config.from_dict({"schema": {"kinds": {"basket": "set"}}})
+    assert config_for(model, one).schema == model.config.schema
+    other = seqmel.Config.from_dict({"schema": {"kinds": {"basket": "hashed"}}})
+    with pytest.raises(ConfigError, match=r"schema\.kinds cannot be changed by fine-tuning"):
+        config_for(model, other)
 
 
 @pytest.mark.parametrize("column", ["basket", "shelf", "vector"])

@@ -341,8 +341,12 @@ def config_for(model: TrainedModel | None, config: Config) -> Config:
         # Labels do not train prefixes of the vector.
         return config.model_copy(update={"matryoshka": ()})
     for field, wanted in config.schema:
-        if wanted is not None and field in config.schema.model_fields_set:
+        # What the model was trained with may name only a part, such as one kind of several.
+        same = wanted == getattr(model.config.schema, field)
+        if wanted is not None and field in config.schema.model_fields_set and not same:
             there = getattr(model.schema if field != "ignore" else model.config.schema, field)
+            if field == "kinds":
+                there = {name: there[name] for name in wanted if name in there}
             _check_equal(wanted, there, f"schema.{field}")
     for name in config.model_fields_set - {*_FREE, *UNREAD, "schema"}:
         _check_equal(getattr(config, name), getattr(model.config, name), name)
