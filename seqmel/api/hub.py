@@ -52,9 +52,9 @@ def push_to_hub(
         >>> seqmel.push_to_hub("model", "my-bank/cards")  # doctest: +SKIP
         'https://huggingface.co/my-bank/cards'
     """
-    hub = _import()
-    _check_name(repository)
     loaded = load(model)
+    _check_name(repository)
+    hub = _import()
     with _folder_of(loaded) as folder, _hub_errors(repository, token):
         api = hub.HfApi(token=token, library_name="seqmel")
         address = api.create_repo(repository, private=private, exist_ok=True)
@@ -99,8 +99,8 @@ def pull_from_hub(
         >>> import seqmel
         >>> model = seqmel.pull_from_hub("my-bank/cards", "model")  # doctest: +SKIP
     """
-    hub = _import()
     _check_name(repository)
+    hub = _import()
     output = Path(output)
     check_output(output, overwrite=overwrite, folder=True)
     with atomic_write(output) as partial:
