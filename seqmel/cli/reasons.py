@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seqmel.data.kinds.category import shortened
+
 __all__ = ["in_short"]
 
 
@@ -80,6 +82,6 @@ def _shown(value: object) -> str:
     if not isinstance(value, str):
         return "null"
     try:
-        return f"{float(value):.6g}" if "." in value else value
+        return f"{float(value):.6g}" if "." in value else shortened(value)
     except ValueError:
-        return value
+        return shortened(value)

@@ -15,6 +15,7 @@ import seqmel
 from seqmel.core.errors import InputError, ModelError, SchemaError
 from seqmel.data.encoding.event_encoding import encode
 from seqmel.data.fitting.statistics import count_events
+from seqmel.data.kinds.category import shortened
 from seqmel.data.kinds.text import TextColumn, TextKind, words_of
 from seqmel.data.sequences.encoded_sequences import EncodedSequences
 from seqmel.data.sources.reading import open_events
@@ -234,3 +235,9 @@ def test_python_values_are_encoded_with_every_kind_of_null_and_others_are_left_t
     assert found is not None
     assert (found != 0).any(axis=1).tolist() == [True, False, False, False]
     assert kind.encode_values(column, ["red", 5]) is None
+
+
+def test_long_texts_are_shortened_in_descriptions() -> None:
+    assert shortened("two\n lines") == "two lines"
+    assert shortened("x" * 60) == "x" * 60
+    assert shortened("word " * 5000) == "word " * 11 + "wo..."

@@ -41,6 +41,8 @@ UNSEEN = 1
 FIRST = 2
 _TOP = 30
 """Values with a bin of their own in the drift histogram."""
+_SHOWN = 60  # characters of a value in words
+_READ = 1_000
 _COMMONEST = 3
 
 
@@ -101,8 +103,7 @@ class NameKind:
     def contents(self, facts: Mapping[str, Any], events: int) -> str:
         """Return the commonest values and their fractions."""
         of = facts.get("events", events)
-        common = ", ".join(f"{v} ({percent(n / of)})" for v, n in facts["commonest"].items())
-        return f"{facts['distinct']:,} values: {common}"
+        return f"{facts['distinct']:,} values: {commonest_in_words(facts['commonest'], of)}"
 
 
 class CategoryKind(NameKind, ColumnKind[CategoryCodes]):
@@ -266,6 +267,17 @@ def _raw_sql(source: EventSource, column: str) -> str:
     if is_integer(source.columns[column]):
         return f"{ident(column)}::HUGEINT"
     return category_text(source, column)
+
+
+def commonest_in_words(counts: Mapping[str, int], of: int) -> str:
+    """Return values and their fractions in words. Long values are shortened."""
+    return ", ".join(f"{shortened(value)} ({percent(n / of)})" for value, n in counts.items())
+
+
+def shortened(text: str) -> str:
+    """Return a value on one line, and the beginning of one of more than 60 characters."""
+    line = " ".join(text[:_READ].split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 
 def percent(part: float) -> str:

@@ -27,7 +27,7 @@ from seqmel.data.kinds.base import (
     is_all_null,
     python_lists,
 )
-from seqmel.data.kinds.category import FIRST, UNSEEN, percent
+from seqmel.data.kinds.category import FIRST, UNSEEN, commonest_in_words
 from seqmel.data.schema import EventSchema
 from seqmel.data.sources.checking import present_sql
 from seqmel.data.sources.source import EventSource, ident, is_integer, is_real, type_in_words
@@ -222,7 +222,7 @@ class SetKind(ColumnKind[SetItems]):
     def contents(self, facts: Mapping[str, Any], events: int) -> str:
         """Return the mean size, and the commonest items and their fractions of the events."""
         of = max(1, facts["events"])
-        common = ", ".join(f"{v} ({percent(n / of)})" for v, n in facts["commonest"].items())
+        common = commonest_in_words(facts["commonest"], of)
         return f"{facts['size']:.1f} items each, {facts['distinct']:,} different: {common}"
 
     def about(self, fitted: SetItems) -> str:
