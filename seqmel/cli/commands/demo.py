@@ -11,7 +11,7 @@ from seqmel.cli.arguments import Overwrite
 
 __all__ = ["DEMO_OPTIONS", "demo"]
 
-DEMO_OPTIONS = {"training": {"epochs": 14, "batch_size": 32}}
+DEMO_OPTIONS = {"training": {"epochs": 8, "batch_size": 32}}
 """Shortens the demo; everything else has its default."""
 
 _TARGETS = ("gender", "age_group")
