@@ -88,11 +88,13 @@ def logistic(
         solved = _fit(x, y, w, _strength(x, y, w, seed, groups))
     weight = np.zeros((classes, x.shape[1]))
     bias = np.full(classes, -10.0)
-    if classes == 2:  # sklearn gives the difference of the two logits
-        return np.concatenate([-solved.coef_, solved.coef_]) / 2, np.array(
-            [-1, 1]
-        ) * solved.intercept_[0] / 2
-    weight[solved.classes_], bias[solved.classes_] = solved.coef_, solved.intercept_
+    coefficients = solved.coef_
+    intercepts = solved.intercept_
+    if len(solved.classes_) == 2:  # sklearn gives the difference of the two logits
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.array([-1, 1]) * intercepts[0] / 2
+    weight[solved.classes_] = coefficients
+    bias[solved.classes_] = intercepts
     return weight, bias
 
 

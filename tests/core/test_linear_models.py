@@ -56,6 +56,16 @@ def test_a_class_that_is_not_there_is_held_to_be_rare() -> None:
     assert (scores[:, 1] < scores[:, [0, 2]].max(axis=1) - 5).all()
 
 
+def test_two_of_three_classes_have_the_logits_of_two_classes() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(80, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64)
+    weight, bias = logistic(x, y, np.ones(80), 2, 0)
+    of_three, bias_of_three = logistic(x, 2 * y, np.ones(80), 3, 0)
+    np.testing.assert_array_equal(of_three[[0, 2]], weight)
+    np.testing.assert_array_equal(bias_of_three, [bias[0], -10, bias[1]])
+
+
 def test_the_strongest_penalty_within_one_standard_error_of_the_best_is_chosen() -> None:
     even = np.tile([0.6, 0.4], 50)
     noisy = even + np.tile([0.3, -0.28], 50)  # .01 more on average, with an error of .03
